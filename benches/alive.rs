@@ -1,5 +1,5 @@
-//! Many processes live at once with the kernel's default settings: mappings run out first, so a
-//! process may cost at most one.
+//! Many processes live concurrently with the kernel's default settings: mappings run out first, so
+//! a process may cost at most one mapping.
 
 use lunatic_benches::{Bar, Chart, Crowd, HEAP, PROFILES, Peer, Row, guest, meters, promise};
 

@@ -1,8 +1,9 @@
 //! Functions called from outside across the bridge, compared with a hand-written embedding of plain
 //! wasmtime and the same guest.
 //!
-//! The guest does next to nothing, so this measures what a call itself costs. Criterion measures;
-//! its reports are in `criterion/` below the target directory. No bar was promised.
+//! The guest does next to nothing, so this measures what a call itself costs. Criterion takes the
+//! measurements; its reports are in `criterion/` below the target directory. No target was
+//! promised.
 
 #![expect(
     clippy::disallowed_methods,
@@ -32,10 +33,10 @@ const GUEST: &str = r#"(module
     (func (export "look") (param $index i32) (param i32 i32 i32) (result i32)
         (i32.store8 (local.get $index) (i32.const 49)) (i32.const 1)))"#;
 
-/// How many threads call at the same time where several do.
+/// The number of threads in the concurrent measurements.
 const CALLERS: u64 = 16;
 
-/// An element of the values that are passed.
+/// The element type of the values that are passed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     number: u32,
@@ -52,7 +53,7 @@ fn records(count: u32) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// What an embedder would write who needs just this and has one caller at a time: without limits or
+/// What an embedder would write who needs only this and has one caller at a time: no limits or
 /// timeouts, and a trap ends the store.
 struct Embedding {
     store: Store<()>,
@@ -121,7 +122,7 @@ impl Embedding {
     }
 }
 
-/// As many embeddings as there are cores, shared by all callers.
+/// One embedding per core, shared by all callers.
 struct Embeddings {
     idle: Mutex<Vec<Embedding>>,
     returned: Condvar,
@@ -222,7 +223,7 @@ fn main() {
             let plain = median(&reports.join(what).join(format!("wasmtime{name}")));
             (ours.map(convert), plain.map(convert))
         };
-        // Criterion measures many calls at a time, so it cannot see the slow ones among them.
+        // Criterion measures calls in batches, so it cannot see individual slow calls.
         let each = |call: &dyn Fn()| -> Figures {
             let calls = 0..depth.choose(calls, 2);
             calls.map(|_| time(call).as_secs_f64() * 1e6).collect()
@@ -263,7 +264,7 @@ fn main() {
     });
 }
 
-/// Measures calls from many threads at the same time. An iteration is one call from each.
+/// Measures concurrent calls from many threads. An iteration is one call from each thread.
 fn sixteen(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn() + Sync) {
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|iterations| {
@@ -278,7 +279,7 @@ fn sixteen(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn()
     });
 }
 
-/// Returns the median that Criterion has just written below a directory, in nanoseconds.
+/// Returns the median, in nanoseconds, that Criterion has just written below a directory.
 fn median(directory: &Path) -> Figures {
     let path = directory.join("new/estimates.json");
     let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -288,15 +289,15 @@ fn median(directory: &Path) -> Figures {
     Figures::from_iter([median.expect("Criterion estimates a median")])
 }
 
-/// Returns how long something takes.
+/// Returns how long a closure takes.
 fn time(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
     start.elapsed()
 }
 
-/// Has another thread answer this often: the least that a call costs whose function runs on another
-/// thread.
+/// Has another thread answer the given number of times: the minimum cost of a call whose function
+/// runs on another thread.
 fn hand_over(times: u64) -> Duration {
     let (ask, asked) = sync_channel::<u64>(1);
     let (answer, answered) = sync_channel(1);
@@ -317,7 +318,7 @@ fn hand_over(times: u64) -> Duration {
     })
 }
 
-/// Calls this often from inside the process, on its worker.
+/// Makes the given number of calls from inside the process, on its worker.
 fn inside(times: u64) -> Duration {
     let vm = Vm::builder()
         .workers(1)

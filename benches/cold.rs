@@ -1,4 +1,4 @@
-//! A process is cheap even where none was before: in a slot whose memory and stack were never used.
+//! A process is cheap even in a fresh slot, whose memory and stack were never used.
 
 use lunatic_benches::{Bar, Machine, PROFILES, Peer, Row, guest, promise, side_by_side};
 
@@ -8,7 +8,7 @@ fn main() {
     let (erlang, go) = (Peer::erlang("crowd"), Peer::go("crowd"));
     let crowd = guest("crowd");
     let arguments = [depth.choose("5000", "100"), "0"];
-    // The peers report how many processes there are, the microseconds for each, and its bytes.
+    // The peers report the number of processes, and the microseconds and bytes per process.
     let microseconds = |peer: &Peer| peer.run(&arguments).get(1).copied().into_iter().collect();
     for profile in PROFILES {
         let ours = || {

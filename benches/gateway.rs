@@ -1,6 +1,6 @@
 //! An HTTP gateway gives each request to a process of its own.
 //!
-//! All servers are operating system processes of their own. Two of them are this program, with an
+//! Each server is its own operating system process. Two of the servers are this program, with an
 //! argument that says which.
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The components are those of the tests of `serve`.
+/// The components are those of the `serve` tests.
 #[path = "../serve/tests/all/guests.rs"]
 #[expect(dead_code, reason = "the tests have more guests")]
 mod guests;
@@ -29,7 +29,7 @@ mod guests;
 const REQUEST: &[u8] =
     b"GET /secret HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
 
-/// A small core function: it writes an answer and ends.
+/// A small core-module function: it writes an answer and ends.
 const FUNCTION: &str = r#"
     (module
         (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -37,7 +37,7 @@ const FUNCTION: &str = r#"
         (data (i32.const 0) "HTTP/1.1 200 OK\0d\0aContent-Type: text/plain\0d\0aContent-Length: 13\0d\0a\0d\0aHello, world!")
         (func (export "_start") (drop (call $write (i64.const 0) (i32.const 0) (i32.const 78)))))"#;
 
-/// The variable that sets how many threads serve the gateway's connections, to try another number.
+/// The environment variable that overrides how many threads serve the gateway's connections.
 const THREADS: &str = "GATEWAY_THREADS";
 
 fn main() {
@@ -75,16 +75,16 @@ fn main() {
         .print(Bar::AtLeastTimes(0.4));
     drop(go);
 
-    // Over one connection: many show only the throughput.
+    // Over one connection: many connections show only the throughput.
     latency("small core function, fresh", &function, time);
     latency("plain hyper", &hyper, time);
     drop((function, hyper));
-    // The first server compiles the component; the cache has it from then on.
+    // The first server compiles the component; it is in the cache from then on.
     let small = keep(
         "small.wasm",
         &guests::rust("examples/http-server", "http_server.wasm"),
     );
-    // Fewer connections than there may be instances of components.
+    // Fewer connections than the maximum number of component instances.
     components("small component", &small, 256, time);
     match guests::python() {
         Some(bytes) => components("CPython component", &keep("python.wasm", &bytes), 64, time),
@@ -99,7 +99,7 @@ fn latency(what: &str, server: &Server, time: Duration) {
     Row::new(&what, "µs", &Figures::from_iter(answers)).print(Bar::None);
 }
 
-/// Prints the figures of a component, with an instance for each request and with a pool of
+/// Prints the figures of a component, with a new instance for each request and with a pool of
 /// instances.
 fn components(what: &str, file: &Path, connections: usize, time: Duration) {
     for policy in ["fresh", "pool"] {
@@ -121,7 +121,7 @@ fn keep(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Serves a component with the policy and from the file that the arguments name.
+/// Serves the component in the file that the arguments name, with the policy that they name.
 fn serve_component() {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let [policy, file] = &arguments[..] else {
@@ -151,7 +151,7 @@ fn serve(bytes: &[u8], policy: Policy) {
     let functions = Functions::new(&vm);
     let name = Name::new("hello").expect("the name is valid");
     let code = Code::new(&vm, "hello", bytes).expect("the guest is a function");
-    // All connections send requests at once.
+    // All connections send requests concurrently.
     let settings = Settings {
         policy,
         requests: NonZeroUsize::new(2000).expect("2,000 is not zero"),

@@ -14,7 +14,7 @@ fn main() {
     let (erlang, go) = (Peer::erlang("http"), Peer::go("http"));
     let ours = Server::start(command("http"));
     let erlang = erlang.command(&[]).map(Server::start);
-    // Go's own HTTP server, and one that parses requests as ours does.
+    // Go's own HTTP server, and a Go server that parses requests the way ours does.
     let [go, raw] = ["net/http", "net"].map(|how| go.command(&[how]).map(Server::start));
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));

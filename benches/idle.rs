@@ -22,7 +22,7 @@ fn main() {
         std::thread::sleep(Duration::from_secs(1));
         let (time, sleeps) = meters::activity();
         busy.push((time - time_before).as_secs_f64() * 100.0);
-        // The sleep of this thread is one of them.
+        // This thread's own sleep counts as one.
         wakes.push((sleeps - sleeps_before).saturating_sub(1) as f64);
     }
     println!("  {alive} processes wait");

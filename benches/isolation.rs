@@ -30,7 +30,7 @@ fn main() {
         .map(|profile| (profile, Machine::with_profile(profile)))
         .collect();
 
-    // Every way to run a kernel, the peer first.
+    // Every way to run a kernel, starting with the peer.
     type Way<'a> = Box<dyn Fn(&str, u32) -> Run + 'a>;
     let mut ways: Vec<(String, Way)> = vec![(
         "plain wasmtime".to_string(),
@@ -94,7 +94,7 @@ fn main() {
         .collect();
     table.push(format!("| geometric mean | 1 | {} |", means.join(" | ")));
     for ((what, _), product) in ways.iter().zip(&products).skip(1) {
-        // The promise is about the first; the others are shown for comparison.
+        // The promise is about the first of these; the others are shown for comparison.
         let bar = if what == "process" {
             Bar::AtMost(1.05)
         } else {
@@ -192,7 +192,7 @@ impl Plain {
 
     #[expect(clippy::disallowed_methods, reason = "embeds wasmtime by hand")]
     fn run(&self, kernel: &str, size: u32) -> Run {
-        // A store of its own, as each process has one.
+        // A separate store, since each process has its own.
         let mut store = wasmtime::Store::new(self.0.module().engine(), ());
         let instance = self
             .0

@@ -24,7 +24,7 @@ fn main() {
         while process.turns() == 0 {
             std::thread::yield_now();
         }
-        // Kills at different moments of a tick.
+        // Kills at different points within a tick.
         sleep(Duration::from_micros(
             u64::from(process.pid().number() as u16) * 7919 % 3000,
         ));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The default tick, in milliseconds.
 const TICK: f64 = 1.0;
 
-/// How many processes compute.
+/// The number of computing processes.
 const SPINNERS: usize = 1_000;
 
 #[expect(
@@ -36,7 +36,7 @@ fn main() {
         .expect("the machine has room");
 
     let measure = |wake: u64| {
-        // Wakes it at different moments of a tick.
+        // Wakes the process at different points within a tick.
         sleep(Duration::from_micros(1_000 + wake * 7919 % 4_000));
         let start = Instant::now();
         listener

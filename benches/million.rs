@@ -1,12 +1,12 @@
-//! A million processes live at once, if the kernel allows the mappings and there is enough memory.
+//! A million processes live concurrently, if the kernel allows the mappings and there is enough
+//! memory.
 
 use lunatic_benches::{
     Bar, Chart, Crowd, Figures, PROFILES, RAISE, Row, guest, meters, open, promise,
 };
 use std::fs;
 
-/// How many processes are promised, and how many bytes each may take: together they fit into 24
-/// GiB.
+/// The promised number of processes, and the maximum bytes for each: in total they fit into 24 GiB.
 const GOAL: usize = 1_000_000;
 const BYTES: usize = 22 << 10;
 
@@ -60,7 +60,8 @@ fn main() {
     }
 }
 
-/// Checks whether there is room for this many processes, and raises the kernel's limit if asked to.
+/// Checks whether there is room for this many processes, and raises the kernel's limit if
+/// requested.
 ///
 /// # Errors
 ///

@@ -14,10 +14,10 @@ use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// A machine that is busier than this before anything is measured is too busy to measure on.
+/// If the machine is busier than this before the first bench starts, it is too busy to measure on.
 const QUIET: f64 = 0.05;
 
-/// A bench that takes longer is killed.
+/// The time limit for a bench, after which it is killed.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
@@ -92,7 +92,7 @@ fn all() -> Result<(), String> {
 /// Runs a bench until it ends or its time is up.
 fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
     let records = path.with_extension("records");
-    // An earlier run may have left one.
+    // An earlier run may have left a file behind.
     let _ = fs::remove_file(&records);
     let mut command = Command::new(path);
     command

@@ -17,7 +17,7 @@ fn main() {
     ] {
         let run = |workers| {
             let machine = Machine::with_workers(workers);
-            // Eight groups at the same time, so that neither worker has to wait for the other.
+            // Eight concurrent groups, so that neither worker has to wait for the other.
             machine.run(&machine.module(&load), &[what, "8", times])
         };
         let [one, two] = side_by_side(depth.choose(5, 1), [&|| run(1), &|| run(2)]);

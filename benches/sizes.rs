@@ -1,4 +1,4 @@
-//! What a message costs by its size: large ones are copied, and no more often than necessary.
+//! The cost of a message by size: large messages are copied, and no more often than necessary.
 
 use lunatic_benches::{Bar, Chart, Machine, Peer, Row, guest, promise, side_by_side};
 
@@ -15,7 +15,7 @@ const SIZES: [usize; 9] = [
     1 << 20,
 ];
 
-/// How many bytes travel for each size, and the most messages.
+/// The number of bytes sent for each size, and the maximum number of messages.
 const BYTES: usize = 200 << 20;
 const MESSAGES: usize = 100_000;
 

@@ -1,4 +1,4 @@
-//! A program starts at once: all of `lunatic hello.wasm`, with its compiled code kept from an
+//! A program starts at once: all of `lunatic hello.wasm`, with its compiled code cached by an
 //! earlier run.
 
 use lunatic_benches::{Bar, Figures, Row, command, promise};

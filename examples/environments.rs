@@ -1,20 +1,21 @@
-//! Environments limit what processes may do: here their memory, their compute, and that they may
-//! not print.
+//! Environments limit what processes may do: here, their memory, their compute, and their right to
+//! print.
 //!
-//! Look at how each child ends, and how its parent, which is linked with it, gets the reason. The
+//! Look at how each child ends, and how its parent, which is linked to it, gets the reason. The
 //! machine stops the children; they need not cooperate. `black_box` keeps the optimizer from
-//! removing a vector that nobody reads, and with it the memory that exceeds the limit. Without it,
-//! the second child would end normally in a release build, and its parent would get no signal.
+//! removing a vector that is never read, along with the memory that exceeds the limit. Without
+//! `black_box`, the second child would end normally in a release build, and its parent would get no
+//! signal.
 
 use lunatic::{Config, Environment, LinkMailbox, Mailbox};
 use std::hint::black_box;
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) {
-    // 17 Wasm pages (17 * 64 KiB) are 1,114,112 bytes: such a process fits, with little room to
-    // spare. One unit of compute is about 100,000 instructions.
+    // 17 Wasm pages (17 * 64 KiB) are 1,114,112 bytes: a process of this size fits, with little
+    // room to spare. One unit of compute is about 100,000 instructions.
     let mut config = Config::new(1_200_000, Some(1));
-    // Allows only functions whose names start like this. Printing is not among them.
+    // Allows only functions whose names start with this prefix. Printing is not among them.
     config.allow_namespace("wasi_snapshot_preview1::environ");
     let mut environment =
         Environment::new(config).expect("this process has what the configuration grants");

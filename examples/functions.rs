@@ -1,7 +1,6 @@
-//! Functions that a host program can call: with
-//! `lunatic call functions.wasm hello '{"arg": "World"}'`, or through the bridge from Rust, Elixir
-//! or Python. Compile it with
-//! `cargo build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
+//! Functions that a host program can call: from the shell with `lunatic call functions.wasm hello
+//! '{"arg": "World"}'`, or through the bridge from Rust, Elixir or Python. Compile it with `cargo
+//! build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
 
 use lunatic::export::{Bytes, Image};
 use serde::{Deserialize, Serialize};

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Look at how the limit is handled. The machine has memory for a limited number of processes, so
-//! they are spawned in crowds of [`AT_ONCE`], and all of a crowd are alive before the first of them
+//! they are spawned in crowds of [`AT_ONCE`], and the whole crowd is alive before its first process
 //! gets its message. If the machine has no more room, or the environment allows no more processes,
-//! `spawn` returns an error, and the crowd is only as large as it got.
+//! `spawn` returns an error, and the crowd stays at the size it has reached.
 
 use lunatic::{Errno, Mailbox, Process, process};
 use std::hint::black_box;
@@ -53,7 +53,7 @@ fn main(mailbox: Mailbox<u64>) {
     println!("{spawned} processes, {most} alive at once, each with {NUMBERS} numbers on its heap");
 }
 
-/// Spawns `size` processes, or as many as there is room for.
+/// Spawns `size` processes, or as many as fit.
 fn crowd(size: u64) -> Vec<Process<(Process<u64>, u64)>> {
     let mut crowd = Vec::new();
     while (crowd.len() as u64) < size {

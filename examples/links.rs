@@ -1,8 +1,8 @@
 //! Links make processes die together; monitors report how a process ends.
 //!
 //! Look at what is reported, and to whom. A link works both ways and reports only failures. A
-//! monitor works one way and reports every end, with its reason. Either way, the signal comes when
-//! the dead process's names and ports are free again.
+//! monitor works one way and reports every end, with its reason. Either way, by the time the signal
+//! arrives, the dead process's names and ports are free again.
 
 use lunatic::{Mailbox, Process, ReceiveError, Signal, TransformMailbox, process};
 
@@ -23,11 +23,12 @@ fn main(mailbox: Mailbox<()>) {
     child.monitor();
     child.kill();
     println!("monitored: {}", reason(mailbox.receive()));
-    // Monitoring a dead process reports that at once.
+    // Monitoring a dead process reports its death immediately.
     child.monitor();
     println!("monitored: {}", reason(mailbox.receive()));
 
-    // Two linked processes die together. This process is not linked with them; it monitors one.
+    // Two linked processes die together. This process is not linked to them; it monitors one of
+    // them.
     let pair = process::spawn_with(process::this(&mailbox), |parent, mailbox: Mailbox<()>| {
         let (child, mailbox) =
             process::spawn_link_unwrap(mailbox, wait).expect("there is room for a process");
@@ -45,8 +46,8 @@ fn main(mailbox: Mailbox<()>) {
         reason(mailbox.receive())
     );
 
-    // With a `LinkMailbox`, the failure of a link is a signal and does not end this process. The
-    // tag identifies the link.
+    // With a `LinkMailbox`, the failure of a linked process arrives as a signal and does not end
+    // this process. The tag identifies the link.
     let mailbox = mailbox.catch_link_panic();
     let child: Process<()> = process::spawn(wait).expect("there is room for a process");
     let tag = child.link();
@@ -55,7 +56,7 @@ fn main(mailbox: Mailbox<()>) {
     let signal = message.signal().expect("only the link has this tag");
     println!("linked, with the tag: {}", signal.reason);
 
-    // A link does not report a normal end: the first signal is that of the monitor.
+    // A link does not report a normal end: the first signal comes from the monitor.
     let (child, mailbox) = process::spawn_link(mailbox, |mailbox: Mailbox<()>| {
         mailbox.receive().expect("the parent sends");
     })

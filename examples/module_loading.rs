@@ -1,4 +1,4 @@
-//! A program loads another module at run time, and calls its functions in processes of their own.
+//! A program loads another module at run time, and calls its functions in separate processes.
 //!
 //! ```text
 //! lunatic module_loading.wasm
@@ -7,8 +7,8 @@
 //!
 //! Look at the environment: the module is not trusted, so it gets little memory, little compute,
 //! and only one function of the machine, `proc_exit`. If it does something wrong, its process ends,
-//! and the reason is reported. The bytes may come from a file, a socket or a message; here they are
-//! a constant, so that the example needs no second compiler.
+//! and the reason is reported. The bytes may come from a file, a socket or a message; here, they
+//! are a constant, so that the example needs no second compiler.
 
 use lunatic::{
     Config, Environment, ExitReason, LunaticError, Mailbox, Module, Param, Process, ReceiveError,
@@ -66,7 +66,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
         call(&mailbox, &plugin, "add", &[Param::I32(40), Param::I32(2)])?
     );
     println!("spin(): {}", call(&mailbox, &plugin, "spin", &[])?);
-    // Wrong parameters and names are found before a process is spawned.
+    // Wrong parameters and names are detected before a process is spawned.
     for (function, params) in [("add", &[Param::F64(0.5)][..]), ("divide", &[])] {
         let Err(error) = call(&mailbox, &plugin, function, params) else {
             panic!("the call should have failed")
@@ -80,7 +80,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
     Ok(())
 }
 
-/// Calls an exported function in a process of its own, and returns how that ends.
+/// Calls an exported function in its own process, and returns how that process ends.
 fn call(
     mailbox: &Mailbox<()>,
     module: &Module,

@@ -1,7 +1,7 @@
 //! Two processes send each other a number until it is large enough.
 //!
-//! Look at the type of the message: it contains the process to answer, so neither process has to
-//! know the other beforehand. A `Process<T>` is a number, and its type says what the process
+//! Look at the type of the message: it contains the process to reply to, so neither process has to
+//! know the other in advance. A `Process<T>` is a number, and its type says what the process
 //! receives.
 
 use lunatic::{Mailbox, Process, process};
@@ -39,7 +39,7 @@ fn main(mailbox: Mailbox<Ball>) {
 
 fn pong(mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
-    // Ends with the first process: a program ends when the process that it began with ends.
+    // This process ends with the first one: a program ends when its initial process ends.
     while let Ok(ball) = mailbox.receive() {
         ball.from.send(Ball {
             hits: ball.hits + 1,

@@ -1,4 +1,4 @@
-//! A server is a process that receives requests; a client waits for the reply to its own.
+//! A server is a process that receives requests; a client waits for the reply to its own request.
 //!
 //! Look at `main`, which has no mailbox for replies: `request` waits for the reply to this request
 //! and leaves all other messages in place. It also returns if there will be no reply, because the

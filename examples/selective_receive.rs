@@ -1,7 +1,8 @@
-//! A process takes the messages that it waits for, and leaves the others in its mailbox, in order.
+//! A process takes the messages that it is waiting for, and leaves the others in its mailbox, in
+//! order.
 //!
-//! Look at the tags, which distinguish messages. Orders are received first and in order, however
-//! many letters have arrived before them; a receive without tags then finds the letters as if
+//! Look at the tags, which distinguish messages. Orders are received first and in order, no matter
+//! how many letters arrived before them; a receive without tags then finds the letters as if
 //! nothing had happened. A receive that times out loses nothing either.
 
 use lunatic::{Mailbox, Process, ReceiveError, Tag, process};

@@ -1,9 +1,9 @@
-//! A server keeps a state, and clients call its functions.
+//! A server holds state, and clients call its functions.
 //!
-//! Look at `main`: it calls the functions of the server's `impl` block, although the server is
-//! another process. A `#[call]` waits for its answer, which another call may cause much later
-//! (`wait_for`). A `#[cast]` does not wait, and can be delayed, which is how the server wakes
-//! itself. In the end, the server is stopped and ends normally.
+//! Look at `main`: it calls the functions of the server's `impl` block, although the server is a
+//! different process. A `#[call]` waits for its answer, which may be triggered much later by
+//! another call (`wait_for`). A `#[cast]` does not wait, and can be delayed, which is how the
+//! server wakes itself. At the end, the server is stopped and ends normally.
 
 use lunatic::server::{Handle, Reply};
 use lunatic::{Mailbox, Server, Task};
@@ -55,7 +55,7 @@ impl Store {
         self.texts.get(&name).cloned()
     }
 
-    /// Waits until there is a text under a name.
+    /// Waits until a text is stored under a name.
     #[call]
     fn wait_for(&mut self, name: String, reply: Reply<String>) {
         match self.texts.get(&name) {

@@ -1,8 +1,8 @@
 //! A bank in a file: processes that share nothing can share a database.
 //!
 //! Every clerk is a process with its own connection. They transfer money concurrently, and each
-//! transfer is a transaction: nobody ever sees money on its way, even if a clerk dies in the middle
-//! of a transfer. The file is in the directory in which the program runs.
+//! transfer is a transaction: no process ever sees money in transit, even if a clerk dies in the
+//! middle of a transfer. The file is in the directory in which the program runs.
 
 use lunatic::sqlite::{Connection, Error};
 use lunatic::{Mailbox, ReceiveError, Task, process};
@@ -34,7 +34,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
         .sum();
     println!("{done} transfers");
 
-    // This process dies after it has taken the money from one account, and before it gives it to
+    // This process dies after withdrawing the money from one account, and before depositing it in
     // another.
     let fraud = process::spawn(|_: Mailbox<()>| {
         let connection = Connection::open(FILE).expect("`main` has created the file");
@@ -61,10 +61,10 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Transfers money back and forth, a little more to Grace, and returns the number of transfers.
+/// Transfers money back and forth, slightly more to Grace, and returns the number of transfers.
 fn clerk(_: ()) -> u32 {
     let connection = Connection::open(FILE).expect("`main` has created the file");
-    // All clerks want to write all the time, and each has to wait for its turn.
+    // All clerks want to write all the time, so each has to wait its turn.
     connection.set_busy_timeout(Duration::from_secs(60));
     for _ in 0..TRANSFERS {
         transfer(&connection, "Ada", "Grace", 3).expect("Ada has enough");

@@ -1,10 +1,10 @@
 //! A server under load that fails now and then, and a supervisor that restarts it.
 //!
-//! Look at the server: it handles no error at all. Bad input ends it, and everything else in its
-//! mailbox is lost; the supervisor starts a new one under the same name. Look at the clients: they
-//! know the name, not the process, and try again if a call gets no answer. If a fault persists, the
-//! supervisor gives up after as many restarts as the plan allows, and fails itself: what then
-//! happens is for somebody else to decide. Here, `main` monitors it.
+//! Look at the server: it handles no errors at all. Bad input ends it, and everything else in its
+//! mailbox is lost; the supervisor starts a new server under the same name. Look at the clients:
+//! they know the name, not the process, and try again if a call gets no answer. If a fault
+//! persists, the supervisor gives up after as many restarts as the plan allows, and fails itself:
+//! what happens then is for another process to decide. Here, `main` monitors the supervisor.
 
 use lunatic::server::Handle;
 use lunatic::supervisor::{Child, Supervisor};
@@ -51,7 +51,7 @@ fn main(mailbox: Mailbox<()>) {
     })
     .expect("the divider starts");
 
-    // Each client asks for ten divisions, and for one more that ends the server, for all clients.
+    // Each client requests ten divisions, and one more that ends the server for all clients.
     let clients: Vec<Task<u32>> = (0..CLIENTS)
         .map(|number| Task::spawn(number, client).expect("there is room for the clients"))
         .collect();
@@ -68,7 +68,7 @@ fn main(mailbox: Mailbox<()>) {
         since < 10 * CLIENTS
     );
 
-    // A fault that persists.
+    // A persistent fault.
     supervisor.process().monitor();
     let storm = Task::spawn((), |()| {
         loop {
@@ -86,12 +86,12 @@ fn main(mailbox: Mailbox<()>) {
     println!("a server is left: {}", divider().is_some());
 }
 
-/// Returns how many quotients were right.
+/// Returns the number of correct quotients.
 fn client(number: u32) -> u32 {
     let mut right = 0;
     for divisor in 1..=10 {
         if divisor == 5 {
-            // The server dies of this request, or of that of another client, before it answers.
+            // The server dies from this request, or from another client's, before it answers.
             let asked = again(divider).divide(number, 0);
             assert!(matches!(asked, Err(RequestError::Died(_))), "{asked:?}");
         }
@@ -105,8 +105,8 @@ fn divider() -> Option<Handle<Divider>> {
     Handle::lookup(NAME, "^1").expect("the query is well-formed")
 }
 
-/// Tries until there is an answer. There is none between the end of one server and the start of the
-/// next.
+/// Tries until there is an answer. Between the end of one server and the start of the next, there
+/// is none.
 fn again<T>(ask: impl Fn() -> Option<T>) -> T {
     loop {
         if let Some(answer) = ask() {

@@ -1,7 +1,7 @@
-//! Tasks are functions in processes of their own, whose results are waited for.
+//! Tasks are functions that run in their own processes, and whose results are awaited.
 //!
-//! Look at what a failure does: it is an error of that one task. A task that takes too long is
-//! killed, and when several tasks are waited for, the first failure ends the others.
+//! Look at the effect of a failure: it is an error of that one task. A task that takes too long is
+//! killed, and when several tasks are awaited, the first failure ends the others.
 
 use lunatic::{Mailbox, Task, TaskError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A TCP server with a process for each connection, which sends back every line that it gets. A
+//! A TCP server with a process for each connection, which sends back every line that it receives. A
 //! line with `exit` ends the connection.
 //!
 //! ```text
@@ -6,9 +6,9 @@
 //! lunatic tcp_echo.wasm 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at how the stream is passed: as the value that the new process is spawned with. Each
+//! Look at how the stream is passed: as the value with which the new process is spawned. Each
 //! process simply waits in its `read_line`, and the machine runs the others meanwhile. If a client
-//! makes its process fail, no other fails.
+//! makes its process fail, no other process fails.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
@@ -35,7 +35,7 @@ fn main() {
                 .map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
-        // Too many clients are no reason to abandon those that are being served; some of them will
+        // Having too many clients is no reason to abandon those being served; some of them will
         // leave.
         if let Some(error) = refused {
             eprintln!("a connection has to wait or was refused: {error}");

@@ -1,12 +1,12 @@
-//! A TLS server with a process for each connection, which sends back every line that it gets.
+//! A TLS server with a process for each connection, which sends back every line that it receives.
 //!
 //! ```text
 //! lunatic tls_echo.wasm server.pem server.key                  listens on 127.0.0.1:1337
 //! lunatic tls_echo.wasm server.pem server.key 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at what is missing: the machine deals with clients that send nothing or nonsense, or do not
-//! trust the certificate. `accept` returns only connections with a complete handshake.
+//! Look at what is missing: the machine deals with clients that send nothing, send garbage, or do
+//! not trust the certificate. `accept` returns only connections with a complete handshake.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};

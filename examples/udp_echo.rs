@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Look at the socket: each worker is spawned with its own handle. All of them wait in `recv_from`,
-//! and each datagram goes to one of them. The datagram `exit` ends the worker that gets it.
+//! and each datagram goes to one of them. The datagram `exit` ends the worker that receives it.
 
 use lunatic::{Mailbox, net, process};
 

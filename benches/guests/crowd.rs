@@ -2,14 +2,14 @@
 //! each took.
 //!
 //! Arguments: how many processes, and how many bytes of heap each uses to handle a message before
-//! it answers. With 0 bytes there is no such message.
+//! it answers. With 0 bytes, no message is sent.
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// How many are spawned before the first answer is received.
+/// How many processes are spawned before the first answer is received.
 const TOGETHER: usize = 200;
 
 #[lunatic::main]

@@ -1,8 +1,8 @@
 //! A web server that says hello to every request, with one process per connection. It prints where
 //! it listens.
 //!
-//! It understands as much HTTP/1.1 as its clients need: requests without a body, one after another
-//! on a connection.
+//! It implements only as much HTTP/1.1 as its clients need: requests without a body, one after
+//! another on a connection.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{Mailbox, process};
@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 const HELLO: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!";
 
-/// The longest head of a request.
+/// The maximum length of a request head.
 const HEAD: usize = 8192;
 
 fn main() {

@@ -1,5 +1,5 @@
 //! Small computations. Each is an export whose parameter says how much to compute, and whose result
-//! depends on all of it.
+//! depends on the whole computation.
 //!
 //! They need only the standard library, so that the same file can be compiled as a native program
 //! too.
@@ -11,7 +11,7 @@ use std::hint::black_box;
 /// A computation.
 pub type Kernel = extern "C" fn(u32) -> u64;
 
-/// All of them by name, and how much each has to compute to take some hundredths of a second.
+/// All kernels by name, each with the amount of work that takes a few hundredths of a second.
 pub const KERNELS: [(&str, Kernel, u32); 13] = [
     ("fibonacci", fibonacci, 32),
     ("collatz", collatz, 200_000),
@@ -127,7 +127,7 @@ pub extern "C" fn sieve(size: u32) -> u64 {
     primes
 }
 
-/// Floating point without memory.
+/// Floating point without memory accesses.
 #[unsafe(no_mangle)]
 pub extern "C" fn mandelbrot(size: u32) -> u64 {
     let inside = |column: u32, row: u32| {
@@ -161,7 +161,7 @@ pub extern "C" fn text(size: u32) -> u64 {
         .sum()
 }
 
-/// A table of words.
+/// A hash table of words.
 #[unsafe(no_mangle)]
 pub extern "C" fn words(size: u32) -> u64 {
     // A fixed hash, so that every run does the same work.
@@ -213,7 +213,7 @@ pub extern "C" fn parse(size: u32) -> u64 {
     value(text.as_bytes()).0
 }
 
-/// The allocator: blocks of different sizes, freed in another order than they were allocated.
+/// The allocator: blocks of different sizes, freed in a different order from their allocation.
 #[unsafe(no_mangle)]
 pub extern "C" fn allocate(size: u32) -> u64 {
     let mut state = 1;
@@ -228,7 +228,7 @@ pub extern "C" fn allocate(size: u32) -> u64 {
     sum
 }
 
-/// Memory, from its start to its end, several times.
+/// Several passes over memory from start to end.
 #[unsafe(no_mangle)]
 pub extern "C" fn stream(size: u32) -> u64 {
     let from: Vec<u64> = (0..u64::from(size)).collect();

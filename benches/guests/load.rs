@@ -1,7 +1,8 @@
-//! Spawns processes or exchanges messages as fast as possible, in one group or in several at the
-//! same time. Reports how many spawns or round trips there were per second.
+//! Spawns processes or exchanges messages as fast as possible, in one group or in several
+//! concurrent groups. Reports how many spawns or round trips there were per second.
 //!
-//! Arguments: `spawn` or `ping`, the number of groups, and how often in each (a multiple of 200).
+//! Arguments: `spawn` or `ping`, the number of groups, and the number of spawns or round trips in
+//! each (a multiple of 200).
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;

@@ -1,7 +1,7 @@
 //! Throws bytes to another process, which throws them back. Reports how many round trips there were
 //! per second.
 //!
-//! Arguments: how many bytes, and how often.
+//! Arguments: the number of bytes, and the number of round trips.
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Instant;
 
-/// Bytes that are serialised as a whole, and not one by one as serde does with a vector.
+/// Bytes that are serialised as one block, not one by one as serde does with a vector.
 struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {

@@ -1,7 +1,7 @@
 //! Runs one of the kernels as a native program. Prints how many milliseconds it took and the lower
 //! half of its result.
 //!
-//! Arguments: which kernel, and how much it has to compute.
+//! Arguments: the kernel, and how much it computes.
 
 #[path = "../guests/kernels.rs"]
 mod kernels;

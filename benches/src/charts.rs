@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The curves of a chart, by name, and the lines of text below it.
+/// A chart's curves, by name, and the lines of text below it.
 #[derive(Clone, Debug, Default)]
 pub struct Curves {
     /// The points of each curve, in any order.
@@ -107,10 +107,10 @@ fn draw_on<'a>(
 }
 
 /// Returns where an axis begins and ends, at round numbers, and where its labels are: at each power
-/// of ten, and where that would be few, also at 2 and 5 times it.
+/// of ten, and, if those would be too few, also at 2 and 5 times each power.
 fn axis(values: impl Iterator<Item = f64> + Clone) -> (Range<f64>, Vec<f64>) {
     let steps = || (-9..13).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)));
-    // An axis without values is drawn all the same.
+    // An axis without values is still drawn.
     let least = values.clone().reduce(f64::min).unwrap_or(1.0) * (1.0 + 1e-9);
     let greatest = values.reduce(f64::max).unwrap_or(1.0) * (1.0 - 1e-9);
     let low = steps().rfind(|step| *step <= least).unwrap_or(least);
@@ -125,7 +125,7 @@ fn axis(values: impl Iterator<Item = f64> + Clone) -> (Range<f64>, Vec<f64>) {
     (low..high, ticks)
 }
 
-/// Writes a number for an axis.
+/// Formats a number for an axis label.
 fn short(value: f64) -> String {
     let (value, suffix) = match value {
         1e9.. => (value / 1e9, " G"),
@@ -148,7 +148,7 @@ mod tests {
         Chart::new("a", "bytes & <more>", "processes", "bytes")
     }
 
-    /// Returns the values of an attribute of all elements of a kind.
+    /// Returns the values of an attribute on all elements with a given name.
     fn attributes(svg: &str, element: &str, name: &str) -> Vec<f64> {
         svg.lines()
             .filter(|line| line.starts_with(&format!("<{element} ")))

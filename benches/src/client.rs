@@ -13,8 +13,8 @@ pub const CONNECTIONS: usize = 1_000;
 /// Returns the length of an answer once enough of it has arrived to tell.
 pub type Length = fn(&[u8]) -> Option<usize>;
 
-/// Sends requests over all connections, each as soon as the one before was answered, and returns
-/// how many answers arrived per second. All answers on a connection have to be as long as the
+/// Sends requests over all connections, each as soon as the previous one is answered, and returns
+/// how many answers arrived per second. All answers on a connection must have the length of the
 /// first.
 ///
 /// # Panics
@@ -24,7 +24,8 @@ pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> 
     load_over(CONNECTIONS, server, request, length, time)
 }
 
-/// Does the same over this many connections. Over one, the result says how long an answer takes.
+/// Like [`load`], over the given number of connections. With one connection, the result says how
+/// long an answer takes.
 ///
 /// # Panics
 ///
@@ -89,8 +90,8 @@ pub fn load_over(
     }))
 }
 
-/// Returns the length of an HTTP answer once its head has arrived, and of one that comes in chunks
-/// at its end.
+/// Returns the length of an HTTP answer: once its head has arrived or, for a chunked answer, once
+/// it is complete.
 ///
 /// # Panics
 ///

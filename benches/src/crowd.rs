@@ -1,4 +1,4 @@
-//! Many processes at the same time, and more and more of them until the machine refuses.
+//! Many concurrent processes, and ever more until the machine refuses.
 
 use crate::machine::{Machine, Profile};
 use crate::meters;
@@ -20,12 +20,12 @@ pub struct Crowd {
     before: Usage,
 }
 
-/// What a crowd uses, per process.
+/// A crowd's resource use per process.
 #[derive(Clone, Debug)]
 pub struct Footprint {
     /// How many processes are alive.
     pub alive: usize,
-    /// How long it took to spawn each of the latest ones, in microseconds.
+    /// How long each of the most recent spawns took, in microseconds.
     pub microseconds: f64,
     /// Bytes, including page tables.
     pub bytes: f64,
@@ -33,11 +33,11 @@ pub struct Footprint {
     pub table_bytes: f64,
     /// Mappings in the kernel.
     pub mappings: f64,
-    /// Why no more are alive, if more were wanted.
+    /// Why no more processes are alive, if more were requested.
     pub ceiling: Option<String>,
 }
 
-/// What this operating system process uses.
+/// The resource use of this operating system process.
 #[derive(Clone, Copy)]
 struct Usage {
     resident: f64,
@@ -57,7 +57,7 @@ impl Usage {
 }
 
 impl Crowd {
-    /// Creates a machine of a profile. What its processes share exists from the start and is not
+    /// Creates a machine with a profile. What its processes share exists from the start and is not
     /// counted.
     pub fn new(profile: &Profile, module: &[u8]) -> Crowd {
         let machine = Machine::with_profile(profile);
@@ -75,7 +75,8 @@ impl Crowd {
         crowd
     }
 
-    /// Grows to this many processes, or to as many as fit, and prints and returns what each uses.
+    /// Grows to the given number of processes, or to as many as fit, and prints and returns what
+    /// each uses.
     pub fn grow(&mut self, goal: usize) -> Footprint {
         let wanted = goal.saturating_sub(self.alive);
         let (more, microseconds) = self.spawn(wanted);
@@ -121,8 +122,8 @@ impl Crowd {
         }
     }
 
-    /// Starts a program that spawns this many processes. Returns how many it did, and the
-    /// microseconds that each took.
+    /// Starts a program that spawns this many processes. Returns the number of processes spawned,
+    /// and the microseconds that each took.
     fn spawn(&mut self, count: usize) -> (usize, f64) {
         let environment = self.machine.environment(&[&count.to_string(), HEAP]);
         let Ok(main) = environment.spawn(&self.module, "_start", &[]) else {

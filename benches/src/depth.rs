@@ -21,7 +21,7 @@ impl Depth {
         }
     }
 
-    /// Returns one or the other.
+    /// Returns `full` or `quick`, depending on the depth.
     pub fn choose<T>(self, full: T, quick: T) -> T {
         match self {
             Depth::Full => full,

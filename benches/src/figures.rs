@@ -42,13 +42,12 @@ impl Figures {
         self.quantile(0.5)
     }
 
-    /// Returns the smallest.
+    /// Returns the smallest figure.
     pub fn least(&self) -> f64 {
         self.quantile(0.0)
     }
 
-    /// Returns a quantile as text; if there were several rounds, with the smallest and the
-    /// greatest.
+    /// Returns a quantile as text; if there were several rounds, with the minimum and the maximum.
     pub(crate) fn show(&self, fraction: f64, unit: &str) -> String {
         let value = number(self.quantile(fraction));
         if self.0.len() == 1 {
@@ -62,10 +61,10 @@ impl Figures {
     }
 }
 
-/// Measures several things in turn, round after round, so that whatever else the machine does
-/// affects all of them.
+/// Takes several measurements in turn, round after round, so that other load on the machine affects
+/// all of them.
 ///
-/// Each returns its figures of one round, or none if it cannot be measured here.
+/// Each measurement returns its figures for one round, or none if it cannot be taken here.
 pub fn side_by_side<const N: usize>(
     rounds: usize,
     measure: [&dyn Fn() -> Vec<f64>; N],
@@ -79,7 +78,7 @@ pub fn side_by_side<const N: usize>(
     figures.map(Figures)
 }
 
-/// Writes a number with as many digits as matter.
+/// Formats a number with as many digits as are meaningful.
 pub(crate) fn number(value: f64) -> String {
     if value.abs() < 10.0 {
         return format!("{value:.2}");

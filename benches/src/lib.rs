@@ -1,9 +1,9 @@
 //! What the benches share: guests, a machine to run them on, peers to compare with, and rows.
 //!
-//! A bench runs ours and its peers in turn, in the same minutes on the same cores, since figures of
-//! different hours cannot be compared. It prints one [`Row`] per figure and fails only if it cannot
-//! measure: a bar that is not met is a row that says so. `run.rs` runs all benches and makes one
-//! table of their rows.
+//! A bench runs our code and its peers in turn, within the same minutes and on the same cores,
+//! since figures from different hours cannot be compared. It prints one [`Row`] per figure and
+//! fails only if it cannot measure: a bar that is not met is a row that says so. `run.rs` runs all
+//! benches and makes one table of their rows.
 
 #[cfg(not(target_family = "wasm"))]
 pub mod charts;

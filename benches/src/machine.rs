@@ -5,21 +5,21 @@ use lunatic_vm::{Caller, Environment, Guest, Host, Module, Process, Vm, VmBuilde
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// A machine, and what its guests [`report`](crate::report).
+/// A machine and the numbers that its guests [`report`](crate::report).
 pub struct Machine {
     vm: Vm,
     reports: Receiver<(Instant, f64)>,
 }
 
-/// A way of setting up a machine.
+/// A machine configuration.
 pub struct Profile {
     /// Its name.
     pub name: &'static str,
     set_up: fn(VmBuilder) -> VmBuilder,
 }
 
-/// All ways of setting up a machine. The first is the default: bars apply to it, and the figures of
-/// the others are shown next to it.
+/// All machine configurations. The first is the default: bars apply to it, and the figures of the
+/// others are shown next to it.
 pub const PROFILES: &[Profile] = &[
     Profile {
         name: "default",
@@ -60,7 +60,7 @@ impl Machine {
         Machine::with(Vm::builder())
     }
 
-    /// Creates a machine of a profile.
+    /// Creates a machine with a profile.
     pub fn with_profile(profile: &Profile) -> Machine {
         Machine::with((profile.set_up)(Vm::builder()))
     }
@@ -129,7 +129,7 @@ impl Machine {
         self.next_report_within(main, REPORT_TIMEOUT)
     }
 
-    /// Waits as [`Machine::next_report`] does, with another timeout.
+    /// Like [`Machine::next_report`], with a different timeout.
     pub fn next_report_within(&self, main: &Process, timeout: Duration) -> (Instant, f64) {
         let start = Instant::now();
         while start.elapsed() < timeout {

@@ -17,13 +17,13 @@ pub fn memory() -> (u64, u64) {
     )
 }
 
-/// Returns how many mappings there are. The kernel's limit is `vm.max_map_count`.
+/// Returns how many mappings this process has. The kernel's limit is `vm.max_map_count`.
 pub fn mappings() -> u64 {
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
     maps.lines().count() as u64
 }
 
-/// Returns the kernel's limit of mappings.
+/// Returns the kernel's limit on mappings.
 pub fn max_mappings() -> u64 {
     let text = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
@@ -46,7 +46,8 @@ pub fn available_memory() -> u64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures over a second")]
-/// Returns the fraction of all cores that is busy, averaged over one second, for which this waits.
+/// Returns the fraction of all cores that is busy, averaged over one second, during which this
+/// function waits.
 pub fn busy() -> f64 {
     let (idle_before, before) = ticks();
     std::thread::sleep(Duration::from_secs(1));
@@ -54,7 +55,8 @@ pub fn busy() -> f64 {
     1.0 - (idle - idle_before) as f64 / (all - before).max(1) as f64
 }
 
-/// Returns for how many of the kernel's ticks the cores were idle, and the number of all ticks.
+/// Returns the number of the kernel's ticks for which the cores were idle, and the total number of
+/// ticks.
 fn ticks() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
     // The first line sums up all cores: user, nice, system, idle, waiting for a disk, and so on.

@@ -1,4 +1,4 @@
-//! What runs next to ours for comparison: Erlang, Go, and native programs.
+//! What runs next to our code for comparison: Erlang, Go, and native programs.
 
 use crate::programs::target;
 use std::ffi::OsString;
@@ -116,14 +116,14 @@ impl Peer {
     pub fn command(&self, arguments: &[&str]) -> Option<Command> {
         let (program, first) = self.line.as_ref()?.split_first()?;
         let mut command = Command::new(program);
-        // Erlang prints a failure as well; nobody reads the dump.
+        // Erlang prints a failure as well; the dump is of no use.
         command.env("ERL_CRASH_DUMP_SECONDS", "0");
         command.args(first).args(arguments);
         Some(command)
     }
 }
 
-/// Runs a compiler. Returns false, and prints which package of Debian has it, if it is not installed.
+/// Runs a compiler. If it is not installed, prints which Debian package has it and returns false.
 fn compile(compiler: &mut Command, package: &str) -> bool {
     match compiler.status() {
         Ok(status) => {
@@ -146,7 +146,7 @@ fn print_version(command: &mut Command) {
     println!("  compared with {}", version.trim());
 }
 
-/// Returns where compiled programs of a language go.
+/// Returns the directory for a language's compiled programs.
 fn directory(language: &str) -> PathBuf {
     let directory = target().join(language);
     fs::create_dir_all(&directory).expect("the target directory can be written to");
@@ -160,10 +160,10 @@ fn source(language: &str, name: &str, extension: &str) -> PathBuf {
         .with_extension(extension)
 }
 
-/// A server in an operating system process of its own, which is killed when this is dropped.
+/// A server in its own operating system process, which is killed when this value is dropped.
 pub struct Server {
     child: Child,
-    /// Where it listens: the first line that it prints.
+    /// The address it listens on: the first line that it prints.
     pub address: String,
 }
 

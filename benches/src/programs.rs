@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 ///
 /// # Panics
 ///
-/// Panics if it does not compile: then there is nothing to measure.
+/// Panics if the guest does not compile: then there is nothing to measure.
 pub fn guest(name: &str) -> Vec<u8> {
     let path = guest_path(name);
     std::fs::read(&path)
@@ -55,8 +55,8 @@ pub fn command(name: &str) -> Command {
     command
 }
 
-/// Compiles the crate of tests in a profile, for a target or natively, and returns the path of the
-/// test program.
+/// Compiles the test crate in a profile, for a target or natively, and returns the path of the test
+/// program.
 ///
 /// # Panics
 ///
@@ -109,8 +109,8 @@ pub fn lunatic() -> PathBuf {
     profile().join("lunatic")
 }
 
-/// Compiles benches in the profile of this program, all or those named, and returns their names and
-/// paths, in the order of the manifest.
+/// Compiles all benches, or those named, in this program's profile, and returns their names and
+/// paths, in manifest order.
 ///
 /// # Errors
 ///
@@ -177,7 +177,7 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Returns the names of all benches, in the order of the manifest.
+/// Returns the names of all benches, in manifest order.
 fn bench_names() -> Vec<String> {
     let manifest = include_str!("../Cargo.toml");
     let benches = manifest.split("[[bench]]\nname = \"").skip(1);
@@ -208,7 +208,7 @@ fn cargo_command(subcommand: &str) -> Command {
     command
 }
 
-/// Returns the name of the profile that this program was compiled in.
+/// Returns the name of the profile this program was compiled with.
 pub(crate) fn profile_name() -> String {
     // A profile's directory has the profile's name, except for `dev`.
     let directory = profile();

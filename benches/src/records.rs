@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-/// The variable that names the file. Without it nothing is recorded.
+/// The environment variable that names the file. Without it, nothing is recorded.
 pub const VARIABLE: &str = "LUNATIC_BENCH_RECORDS";
 
 /// One result of a bench.
@@ -21,7 +21,7 @@ pub enum Record {
         what: String,
         /// What the figure has to reach, as text.
         bar: String,
-        /// The figure, as text, with those of its peers.
+        /// The figure, as text, with its peers' figures.
         figure: String,
         /// Whether the figure reaches the bar, or why that is not known.
         verdict: String,
@@ -44,7 +44,7 @@ pub enum Record {
         /// The text.
         text: String,
     },
-    /// A table of figures that explain others, as lines of Markdown.
+    /// A table of explanatory figures, as lines of Markdown.
     Table(Vec<String>),
 }
 
@@ -55,9 +55,9 @@ pub struct Chart {
     pub file: String,
     /// What it shows.
     pub title: String,
-    /// The label of the horizontal axis.
+    /// The horizontal axis label.
     pub x: String,
-    /// The label of the vertical axis.
+    /// The vertical axis label.
     pub y: String,
 }
 

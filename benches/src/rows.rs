@@ -31,7 +31,7 @@ pub enum Bar {
     None,
 }
 
-/// A figure of ours, those of peers, what was promised, and whether the promise is kept.
+/// Our figure, the peers' figures, what was promised, and whether the promise is kept.
 pub struct Row<'a> {
     what: &'a str,
     unit: &'a str,
@@ -41,8 +41,8 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Starts a row. Its figure is the median of the rounds, shown with the smallest and the
-    /// greatest.
+    /// Starts a row. Its figure is the median of the rounds, shown with the minimum and the
+    /// maximum.
     pub fn new(what: &'a str, unit: &'a str, ours: &'a Figures) -> Row<'a> {
         Row {
             what,
@@ -59,7 +59,7 @@ impl<'a> Row<'a> {
         self
     }
 
-    /// Adds a peer, with no figures if it is not installed here. A bar in times refers to the first
+    /// Adds a peer, with no figures if it is not installed here. A relative bar refers to the first
     /// peer.
     pub fn beside(mut self, name: &'a str, peer: &'a Figures) -> Row<'a> {
         self.peers.push((name, peer));

@@ -1,4 +1,4 @@
-//! On what and of what figures were measured.
+//! The machine and the commit that figures were measured on.
 
 use crate::{meters, programs};
 use std::process::Command;

@@ -4,21 +4,21 @@ use crate::records::Record;
 use crate::setup::Setup;
 use std::fmt::Write;
 
-/// What one bench reported, and why it failed if it did.
+/// One bench's report, and why it failed if it did.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The bench's name.
     pub bench: String,
     /// Its records, in order.
     pub records: Vec<Record>,
-    /// Why it did not finish, if it did not.
+    /// Why the bench did not finish, if it did not.
     pub failure: Option<String>,
 }
 
 const HEAD: &str = "| promise | bar | figure | verdict | machine | commit | command |\n|---|---|---|---|---|---|---|\n";
 
 impl Report {
-    /// Returns the bench's lines of the table.
+    /// Returns the bench's lines in the table.
     fn lines(&self, setup: &Setup) -> String {
         let mut lines = String::new();
         let mut promise = self.bench.as_str();
@@ -55,7 +55,7 @@ impl Report {
     }
 }
 
-/// Returns the command that measures a bench's figures again, as the table shows it.
+/// Returns the command that repeats a bench's measurements, as shown in the table.
 fn command(bench: &str) -> String {
     format!("`./x bench {bench}`")
 }
@@ -72,8 +72,7 @@ pub fn table(reports: &[Report], setup: &Setup) -> String {
 }
 
 /// Returns the file with the lines of these benches replaced; the lines of other benches stay.
-/// Benches that had no lines come last. Tables of figures that explain others are replaced as a
-/// whole.
+/// Benches that had no lines come last. Tables of explanatory figures are replaced as a whole.
 ///
 /// # Errors
 ///

@@ -9,16 +9,16 @@ use serde::de::DeserializeOwned;
 pub enum Argument {
     /// A value, as JSON.
     Json(Vec<u8>),
-    /// Bytes, as they are.
+    /// Bytes, unchanged.
     Bytes(Vec<u8>),
-    /// An image: its bytes, as they are, and its size in pixels. Caller and function agree on what
+    /// An image: its bytes, unchanged, and its size in pixels. Caller and function agree on what
     /// the bytes mean.
     Image {
-        /// The bytes, of pixels or of a file.
+        /// The bytes of the pixels, or of a file.
         bytes: Vec<u8>,
-        /// Pixels in a row.
+        /// The number of pixels in a row.
         width: u32,
-        /// Rows.
+        /// The number of rows.
         height: u32,
     },
 }
@@ -44,8 +44,8 @@ impl Argument {
         }
     }
 
-    /// Returns how many bytes of memory the guest may access. For an image its size decides,
-    /// however few bytes were given.
+    /// Returns how many bytes of memory the guest may access. For an image this depends on its
+    /// size, however few bytes were given.
     pub(crate) fn room(&self) -> u64 {
         let bytes = self.bytes().len() as u64;
         match self {
@@ -64,7 +64,7 @@ impl Argument {
 pub enum Answer {
     /// A value, as JSON that has not been parsed yet.
     Json(Vec<u8>),
-    /// Bytes, as they are.
+    /// Bytes, unchanged.
     Bytes(Vec<u8>),
 }
 
@@ -73,8 +73,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`CallError::Answer`] if it is bytes, not JSON, not a value of this type, or nested deeper
-    /// than 128 levels.
+    /// [`CallError::Answer`] if the answer is bytes, not JSON, not a value of this type, or nested
+    /// deeper than 128 levels.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         match self {
             Answer::Json(bytes) => {

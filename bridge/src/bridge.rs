@@ -16,10 +16,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// A module, ready to be called. Cheap to clone; any number of threads can call it at once.
+/// A module, ready to be called. Cheap to clone; any number of threads can call it concurrently.
 ///
 /// Calls wait while all instances are busy. With one instance, the default, they run one after
-/// another, and what a function leaves in its memory is there for the next call; with
+/// another, and what a function leaves in its memory is available to the next call; with
 /// [more](Builder::instances), a call gets any one of several memories. A call that traps, reaches
 /// a limit or is abandoned ends its instance, and the next call gets a new one.
 ///
@@ -81,8 +81,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many calls are served at the same time, each by an instance with its own memory. 1
-    /// by default.
+    /// Sets how many calls are served concurrently, each by an instance with its own memory. 1 by
+    /// default.
     ///
     /// # Panics
     ///
@@ -114,7 +114,7 @@ impl Builder {
     }
 
     /// Writes arguments to this address, whatever is there, for modules that expect them at a fixed
-    /// one. By default arguments get memory of their own. A module that exports `lunatic_alloc`
+    /// address. By default arguments get memory of their own. A module that exports `lunatic_alloc`
     /// decides for itself.
     pub fn index(mut self, index: u32) -> Builder {
         self.index = Some(index);
@@ -135,8 +135,8 @@ impl Builder {
         self
     }
 
-    /// Makes a bridge of the module in a file, as wasm or wat. Blocks while it compiles, for
-    /// milliseconds to seconds.
+    /// Creates a bridge from the module in a file, as wasm or wat. Blocks while the module
+    /// compiles, for milliseconds to seconds.
     ///
     /// # Errors
     ///
@@ -147,11 +147,11 @@ impl Builder {
         self.make(&name(path), &bytes)
     }
 
-    /// Makes a bridge of a module, as wasm or wat.
+    /// Creates a bridge from a module, as wasm or wat.
     ///
     /// # Errors
     ///
-    /// As [`from_file`](Self::from_file).
+    /// Same as [`from_file`](Self::from_file).
     pub fn from_bytes(&self, bytes: &[u8]) -> Result<Bridge, LoadError> {
         self.make("module", bytes)
     }
@@ -212,8 +212,8 @@ pub(crate) fn name(file: &Path) -> Cow<'_, str> {
         .map_or("module".into(), |name| name.to_string_lossy())
 }
 
-/// Returns the machine that bridges without their own share. It lives as long as the program; idle,
-/// it costs only address space.
+/// Returns the machine shared by bridges that have none of their own. It lives as long as the
+/// program; while idle, it costs only address space.
 fn shared_machine() -> Result<Vm, BuildError> {
     static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
     let mut shared = SHARED
@@ -231,20 +231,20 @@ impl Bridge {
         Builder::default()
     }
 
-    /// Makes a bridge of the module in a file; see [`Builder::from_file`].
+    /// Creates a bridge from the module in a file; see [`Builder::from_file`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`Builder::from_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Bridge, LoadError> {
         Bridge::builder().from_file(path)
     }
 
-    /// Makes a bridge of a module; see [`Builder::from_bytes`].
+    /// Creates a bridge from a module; see [`Builder::from_bytes`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`Builder::from_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Bridge, LoadError> {
         Bridge::builder().from_bytes(bytes)
     }
@@ -267,7 +267,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub fn call_image<R: DeserializeOwned>(
         &self,
         function: &str,
@@ -290,7 +290,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, CallError> {
         self.invoke(function, Argument::Bytes(bytes.to_vec()))
             .map(Answer::into_bytes)
@@ -300,7 +300,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
         block_on(self.invoke_async(function, argument))
     }
@@ -309,7 +309,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub async fn invoke_async(
         &self,
         function: &str,
@@ -318,7 +318,7 @@ impl Bridge {
         self.begin(function, argument).await
     }
 
-    /// Begins a call. It is in the queue when this returns; the future waits for the answer.
+    /// Begins a call. The call is in the queue when this returns; the future waits for the answer.
     pub(crate) fn begin(
         &self,
         function: &str,
@@ -338,7 +338,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub async fn invoke_within(
         &self,
         time: Duration,

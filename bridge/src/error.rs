@@ -12,12 +12,12 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("{} cannot be read: {error}", path.display())]
     File {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         error: std::io::Error,
     },
-    /// It is not a module that the machine can run.
+    /// The given bytes are not a module that the machine can run.
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The machine cannot be set up.
@@ -38,26 +38,26 @@ pub enum LoadError {
         function: String,
         /// Its type in the previous version.
         then: String,
-        /// Its present type.
+        /// Its current type.
         now: String,
     },
 
-    /// An instance cannot be made.
+    /// An instance cannot be created.
     #[error("no instance of the module can be made: {0}")]
     Instance(#[from] InstanceError),
 }
 
-/// Why an instance could not be made.
+/// Why an instance could not be created.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
-    /// It was refused.
+    /// The machine refused to create it.
     #[error("{0}")]
     Refused(Arc<SpawnError>),
-    /// It ended while it was starting.
+    /// The instance ended while it was starting.
     #[error("it {0}")]
     Ended(Exit),
-    /// It did not start in time and was killed.
+    /// The instance did not start in time and was killed.
     #[error("its start function did not return within {0:?}")]
     Late(Duration),
 }
@@ -69,17 +69,17 @@ pub enum CallError {
     /// The argument cannot be expressed as JSON.
     #[error("the argument cannot be expressed as JSON: {0}")]
     Argument(#[source] serde_json::Error),
-    /// The argument does not fit the guest's memory.
+    /// The argument does not fit into the guest's memory.
     #[error(
         "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow that far"
     )]
     TooLarge {
-        /// How many bytes it needs, saturating.
+        /// How many bytes the argument needs, saturating.
         wanted: u64,
         /// The size of the memory.
         size: u64,
     },
-    /// There is no such function, or it takes other parameters.
+    /// The function does not exist, or takes other parameters.
     #[error("{0}")]
     Function(#[from] EntryError),
     /// The function returned an error.
@@ -94,7 +94,7 @@ pub enum CallError {
     /// The answer is malformed.
     #[error("the function's answer is malformed: {0}")]
     Answer(String),
-    /// No instance could be made.
+    /// No instance could be created.
     #[error("no instance of the module can be made: {0}")]
     Instance(#[from] InstanceError),
     /// Too many calls are already waiting for an instance.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-/// The largest module, in bytes. It is wasmtime's limit too.
+/// The maximum size of a module, in bytes. This is also wasmtime's limit.
 const MAX_MODULE: u64 = 1 << 30;
 
 /// Reads a module from a file, a pipe or anything else that can be read.
@@ -44,7 +44,7 @@ fn within(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(announced as usize);
-    // The file may grow meanwhile, and a pipe has no length.
+    // The file may grow in the meantime, and a pipe has no length.
     match file.take(most + 1).read_to_end(&mut bytes)? as u64 {
         read if read > most => Err(too_large()),
         _ => Ok(bytes),

@@ -11,12 +11,12 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// How much longer than its argument a result that overwrites it may always be, in bytes.
+/// By how many bytes a result that overwrites its argument may always exceed it.
 const ROOM: u64 = 64 << 10;
 
-/// The function by which a module allocates room: length in, address out; 0 if there is none.
+/// The function with which a module allocates room: length in, address out; 0 if there is none.
 const ALLOCATE: &str = "lunatic_alloc";
-/// The function that frees it: address and length.
+/// The function that frees this room: address and length.
 const FREE: &str = "lunatic_free";
 
 /// The function that a WASI reactor expects to be called first.
@@ -25,10 +25,10 @@ const INITIALIZE: &str = "_initialize";
 /// How a function returns its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Convention {
-    /// It overwrites the argument, and its length is returned.
+    /// The result overwrites the argument, and its length is returned.
     InPlace,
-    /// Its address and length are returned, and the guest owns the argument's memory from the call
-    /// on.
+    /// The result's address and length are returned, and the guest owns the argument's memory from
+    /// the call on.
     Elsewhere,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Instance {
     can_free: bool,
     /// Pages that were added to the memory for arguments and results.
     area: Option<Area>,
-    /// The functions that were called, at most those that the module exports.
+    /// The functions called so far, at most those that the module exports.
     functions: HashMap<Box<str>, Signature>,
 }
 
@@ -261,7 +261,7 @@ impl Instance {
     }
 }
 
-/// Grows the memory to at least `size` bytes. Returns false if it cannot.
+/// Grows the memory to at least `size` bytes. Returns false if that is impossible.
 async fn grow(live: &mut Live, size: u64) -> bool {
     match usize::try_from(size) {
         Ok(size) => live.grow_memory(size).await,

@@ -1,4 +1,4 @@
-//! Host programs call functions of wasm modules.
+//! Lets host programs call functions in wasm modules.
 //!
 //! A [`Bridge`] is a module, ready to be called: with any value that serde knows, with an image,
 //! with bytes. The functions run as processes of the machine, so none can take the host down, hold
@@ -28,10 +28,10 @@
 //! * `(index, length, width, height) -> length`: the same for an image, whose bytes are at `index`.
 //! * The same with a 64-bit result: the upper half is the address of the result, the lower its
 //!   length. The result's first byte says what follows: 0 JSON, 1 bytes, 2 the text of an error.
-//!   The guest library's attribute `#[lunatic::export]` turns ordinary functions into such ones.
+//!   The guest library's attribute `#[lunatic::export]` turns ordinary functions into this kind.
 //!
 //! If a module exports `lunatic_alloc` (and `lunatic_free`), arguments go where it allocates room.
-//! Otherwise the memory is grown by new pages for them, and what is in the old ones is never
+//! Otherwise the memory is grown by new pages for them, and the contents of the old ones are never
 //! overwritten.
 
 #![forbid(unsafe_code)]

@@ -2,7 +2,7 @@
 //!
 //! An instance is a process that takes one call after another from a queue that all instances
 //! share. It ends when a call ends it or its caller gives up, and another replaces it if calls are
-//! waiting. So nothing runs that nobody is waiting for, and one caller's trap does not affect
+//! waiting. So nothing runs without a caller waiting for it, and one caller's trap does not affect
 //! another.
 
 use crate::error::InstanceError;
@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// At most this many calls wait for an instance. An abandoned call counts until an instance would
-/// have served it.
+/// The maximum number of calls that wait for an instance. An abandoned call counts until an
+/// instance would have served it.
 const MAX_WAITING: usize = 1 << 16;
 
-/// What an instance is to do.
+/// What an instance is told to do.
 enum Work {
-    /// Nothing but answer, which proves that an instance could be made.
+    /// Nothing but answer, which proves that an instance could be created.
     Start,
     Call {
         function: String,
@@ -94,11 +94,11 @@ struct Inner {
     /// The only sender: dropping it ends the instances.
     jobs: Sender<Job>,
     queue: Receiver<Job>,
-    /// Instances that are waiting for work, or are about to.
+    /// The number of instances that are waiting for work, or are about to.
     idle: Arc<AtomicUsize>,
-    /// Instances alive.
+    /// The number of live instances.
     alive: Mutex<usize>,
-    /// The most instances alive at the same time.
+    /// The maximum number of live instances.
     most: usize,
     /// An instance that has not started after this time is killed.
     start_timeout: Duration,
@@ -144,7 +144,7 @@ impl Pool {
         })
     }
 
-    /// Waits for an instance, to find out whether one can be made.
+    /// Waits for an instance, to find out whether one can be created.
     pub(crate) async fn start(&self) -> Result<(), CallError> {
         self.ask(Work::Start).await.map(drop)
     }
@@ -178,7 +178,7 @@ impl Pool {
 }
 
 impl Inner {
-    /// Makes one more instance if more work is waiting than instances are, and the limit allows it.
+    /// Creates one more instance if more jobs than instances are waiting, and the limit allows it.
     fn recruit(inner: &Arc<Inner>) {
         {
             let mut alive = inner.alive();
@@ -213,8 +213,8 @@ impl Inner {
         }
     }
 
-    /// Counts an instance out. If it never started and there is no other, all waiting callers get
-    /// the error.
+    /// Removes an instance from the count. If it never started and there is no other, all waiting
+    /// callers get the error.
     fn remove(&self, started: &Result<(), InstanceError>) {
         let is_last = {
             let mut alive = self.alive();
@@ -237,7 +237,7 @@ impl Inner {
 }
 
 /// Runs a supervising future on a thread of its own. Any other executor may be blocked by a call
-/// that waits for just this future.
+/// that waits for this very future.
 fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     static THREAD: Once = Once::new();
@@ -251,7 +251,7 @@ fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     EXECUTOR.spawn(watching).detach();
 }
 
-/// Waits for the end of an instance, and makes another if work is waiting.
+/// Waits for an instance to end, and creates another if work is waiting.
 ///
 /// An instance that does not start in time is killed: it would keep its callers waiting and a core
 /// busy.
@@ -354,7 +354,7 @@ impl Server {
             Err(CallError::Ended(exit)) => Err(exit.clone()),
             _ => Ok(()),
         };
-        // The caller may have given up meanwhile.
+        // The caller may have given up in the meantime.
         let _ = reply.send(answer);
         ended
     }

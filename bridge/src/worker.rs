@@ -24,21 +24,21 @@ use watch::Changes;
 const SAVE: &str = "lunatic_save";
 const RESTORE: &str = "lunatic_restore";
 
-/// How long each of the two may take.
+/// How long each of the two functions may take.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many events wait for a subscriber. Beyond that the oldest are dropped.
+/// The maximum number of events that wait for a subscriber. Beyond that the oldest are dropped.
 const MAX_EVENTS: usize = 1024;
 
-/// A supervised bridge of a file, which it reloads when it changes.
+/// A supervised bridge to a module in a file, which is reloaded when it changes.
 ///
 /// Crashed instances are replaced after a growing delay; if they crash too often, the worker stops
 /// until its file changes. When the file's content changes, the new version is first compiled and
 /// instantiated, and takes over only if that works and it has all functions of the previous one: a
 /// bad file changes nothing. Calls in progress finish on the version they started on. If both
-/// versions support it, the state moves along: what the old one's `lunatic_save` returns is passed
-/// to the new one's `lunatic_restore`, and calls wait meanwhile. With more than one instance there
-/// is no single state, and nothing moves.
+/// versions support it, the state is handed over: what the old one's `lunatic_save` returns is
+/// passed to the new one's `lunatic_restore`, and calls wait meanwhile. With more than one instance
+/// there is no single state, and nothing is handed over.
 ///
 /// Cheap to clone. Watching stops when the last clone is dropped.
 ///
@@ -58,7 +58,7 @@ const MAX_EVENTS: usize = 1024;
 #[derive(Clone)]
 pub struct Worker {
     shared: Arc<Shared>,
-    /// Ends the watching of the file when it is dropped.
+    /// Stops watching the file when dropped.
     _stop: Arc<StopOnDrop>,
 }
 
@@ -77,26 +77,26 @@ pub struct WorkerBuilder {
 pub enum Event {
     /// A new version of the file has taken over.
     Reloaded {
-        /// How many versions there were before it.
+        /// The number of versions before this one.
         version: u64,
     },
     /// The file has changed, but the previous version stays in use.
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A call ended its instance.
     Crashed {
         /// The version of the file.
         version: u64,
-        /// How.
+        /// How the instance ended.
         exit: Exit,
     },
     /// Instances crashed too often; calls fail until the file changes.
     Stopped,
 }
 
-/// Why a call of a worker returned no result.
+/// Why a call to a worker returned no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -151,7 +151,7 @@ impl Default for WorkerBuilder {
 }
 
 impl WorkerBuilder {
-    /// Sets how the bridges are made.
+    /// Sets how the bridges are created.
     pub fn bridge(mut self, builder: Builder) -> WorkerBuilder {
         self.bridge = builder;
         self
@@ -230,7 +230,7 @@ impl WorkerBuilder {
         Restarts::new(self.intensity, self.backoff)
     }
 
-    /// Makes the bridge of a version, if it has the functions it must have.
+    /// Creates the bridge of a version, if the version has the required functions.
     fn load(
         &self,
         file: &Path,
@@ -283,7 +283,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`WorkerBuilder::start`].
     pub fn start(file: impl AsRef<Path>) -> Result<Worker, LoadError> {
         Worker::builder().start(file)
     }
@@ -305,7 +305,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub fn call_image<R: DeserializeOwned>(
         &self,
         function: &str,
@@ -329,7 +329,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, WorkerError> {
         block_on(self.invoke_async(function, argument))
     }
@@ -338,7 +338,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub async fn invoke_async(
         &self,
         function: &str,
@@ -353,7 +353,7 @@ impl Worker {
                 match current.not_before.filter(|&then| then > Instant::now()) {
                     Some(not_before) => not_before,
                     // The call is in the queue before another version can take over, so its effect
-                    // on the state is not lost when the state moves.
+                    // on the state is not lost when the state is handed over.
                     None => break (current.version, current.bridge.begin(function, argument)),
                 }
             };
@@ -370,7 +370,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// Same as [`call`](Self::call).
     pub async fn invoke_within(
         &self,
         time: Duration,
@@ -380,7 +380,7 @@ impl Worker {
         within(time, self.invoke_async(function, argument)).await
     }
 
-    /// Returns how many versions of the file there were before the one in use.
+    /// Returns the number of versions of the file before the one in use.
     pub fn version(&self) -> u64 {
         self.shared.current.read_blocking().version
     }
@@ -408,7 +408,7 @@ impl Shared {
     async fn crashed(&self, version: u64, exit: Exit) {
         self.notify(&Event::Crashed { version, exit });
         let mut current = self.current.write().await;
-        // Another version may have taken over meanwhile.
+        // Another version may have taken over in the meantime.
         if current.version != version || current.has_stopped {
             return;
         }

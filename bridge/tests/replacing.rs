@@ -1,12 +1,12 @@
-//! A file that is replaced repeatedly while its functions are called. It has its own process, since
-//! it measures what the process holds.
+//! A file that is replaced repeatedly while its functions are called. This test has its own
+//! process, since it measures what the process holds.
 
 use lunatic_bridge::{Bridge, Event, Worker};
 use lunatic_vm::Vm;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A module whose `version` returns a number. It is a megabyte large, so that a leaked one shows.
+/// A module whose `version` returns a number. It is a megabyte in size, so that a leak shows.
 fn module(version: u32) -> String {
     let ballast = format!("{version:4}").repeat(1 << 18);
     format!(
@@ -76,8 +76,8 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
         "only {calls} calls were made during a hundred versions"
     );
     if let (Some(before), Some(after)) = (before, Holdings::now()) {
-        // A leak would hold something for each of the ninety later versions. Less is timing:
-        // versions that are about to go or still being compiled, and what the allocator keeps.
+        // A leak would hold something for each of the ninety later versions. Anything less is
+        // timing: versions about to be freed or still being compiled, and what the allocator keeps.
         assert!(
             after.descriptors <= before.descriptors + 30,
             "{before:?}, then {after:?}"
@@ -91,7 +91,8 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
             after.resident <= before.resident + (90 << 20),
             "{before:?}, then {after:?}"
         );
-        // Its memory takes 4 GiB of address space, which the machine reserves for 64 at a time.
+        // An instance's memory takes 4 GiB of address space, which the machine reserves for 64 at a
+        // time.
         assert!(
             after.mapped <= before.mapped + (130 << 30),
             "{before:?}, then {after:?}"
@@ -108,7 +109,7 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     }
 }
 
-/// What this process holds.
+/// The resources that this process holds.
 #[derive(Debug)]
 struct Holdings {
     descriptors: usize,
@@ -121,7 +122,7 @@ struct Holdings {
 }
 
 impl Holdings {
-    /// Measures it, if the system can.
+    /// Measures the process, if the system supports it.
     fn now() -> Option<Holdings> {
         let descriptors = fs::read_dir("/proc/self/fd").ok()?.count();
         let mappings = fs::read_to_string("/proc/self/maps").ok()?.lines().count();

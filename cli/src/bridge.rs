@@ -1,8 +1,8 @@
-//! `lunatic bridge`: functions of a module, for another program over two pipes.
+//! `lunatic bridge`: offers the functions of a module to another program over two pipes.
 //!
-//! A frame is a length of four bytes, big-endian, followed by that many bytes, as an Erlang port
-//! with `{packet, 4}` sends it. Calls run concurrently as far as there are instances, and are
-//! answered as they finish, so each reply has the id of its request.
+//! A frame is a four-byte big-endian length followed by that many bytes, the format of an Erlang
+//! port with `{packet, 4}`. Calls run concurrently, up to the number of instances, and are answered
+//! as they finish, so each reply carries the id of its request.
 
 use crate::background;
 use crate::call::{builder, not_loaded};
@@ -18,17 +18,17 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The largest frame that is accepted, in bytes.
+/// The maximum size of an accepted frame, in bytes.
 const MAX_FRAME: usize = 64 << 20;
 
-/// At most this many requests are in progress; the next is read when one has been answered.
+/// The maximum number of requests in progress; the next one is read once one has been answered.
 const MAX_REQUESTS: usize = 1024;
 
 /// A request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Comes back in the reply.
+    /// Returned in the reply.
     #[serde(default)]
     id: Value,
     function: String,
@@ -106,7 +106,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
                 return Err(Failure::new(format!("cannot read requests: {error}")));
             }
         };
-        // A caller that sends faster than it is served waits, in the pipe.
+        // A caller that sends requests faster than they are served blocks on the pipe.
         let permit = block_on(permits.acquire_arc());
         let (worker, out) = (worker.clone(), out.clone());
         background::spawn(async move {
@@ -121,22 +121,22 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
             drop(permit);
         });
     }
-    // Wait until every request is answered.
+    // Wait until every request has been answered.
     for _ in 0..MAX_REQUESTS {
         std::mem::forget(block_on(permits.acquire_arc()));
     }
     Ok(0)
 }
 
-/// Why there is no request.
+/// Why a request could not be read.
 enum Broken {
-    /// It is invalid; the next one may not be.
+    /// The request is invalid, but the next one may be valid.
     Request(Value, String),
-    /// It is unknown where the next one starts.
+    /// The start of the next request is unknown.
     Frame(io::Error),
 }
 
-/// Reads a request and its argument; `None` at the end.
+/// Reads a request and its argument; `None` at the end of the input.
 fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
     let Some(frame) = read_frame(input).map_err(Broken::Frame)? else {
         return Ok(None);
@@ -149,7 +149,7 @@ fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
     let request = match serde_json::from_slice::<Request>(&frame) {
         Ok(request) => request,
         Err(error) => {
-            // Find out the id as far as possible, and skip the frame that it announces.
+            // Recover the id if possible, and skip the frame that the request announces.
             let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
             if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
                 attached()?;
@@ -233,7 +233,7 @@ async fn serve(
     })
 }
 
-/// Writes a reply, and the frame that it announces.
+/// Writes a reply and the frame that it announces, if any.
 fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) {
     let (reply, attached) = match result {
         Ok(Answer::Bytes(bytes)) => (
@@ -270,7 +270,7 @@ fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) 
         out.write_all(bytes)
     };
     let written = write(&frame).and_then(|()| attached.map_or(Ok(()), |bytes| write(&bytes)));
-    // The caller is gone; standard input will end too.
+    // The caller is gone, so standard input will end too.
     if let Err(error) = written.and_then(|()| out.flush()) {
         log::debug!("a reply was not written: {error}");
     }

@@ -7,8 +7,8 @@ use crate::serve::machine;
 use indicatif::HumanBytes;
 use lunatic_serve::{Builder, Built, Project};
 
-/// Builds a project and lists what was built. If a function fails, the others are built, and the
-/// status is 1.
+/// Builds a project and lists what was built. If a function fails to build, the others are still
+/// built, and the status is 1.
 pub(crate) fn build(build: &Build) -> Outcome {
     crate::log_lines::start(0);
     let file = project::find(&build.project).ok_or_else(project::missing)?;

@@ -7,7 +7,7 @@ use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
-/// Calls a function and prints its result: JSON with a newline, bytes as they are.
+/// Calls a function and prints its result: JSON with a newline, bytes unchanged.
 pub(crate) fn call(call: &Call) -> Outcome {
     let argument = argument(call)?;
     let bridge = builder(&call.bounds)
@@ -15,7 +15,7 @@ pub(crate) fn call(call: &Call) -> Outcome {
         .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
         if let Answer::Json(_) = answer {
-            // Checked only: what is printed is what the function wrote.
+            // Parsed only as a check: what is printed is exactly what the function wrote.
             answer.json::<serde::de::IgnoredAny>()?;
         }
         Ok(answer)
@@ -46,7 +46,7 @@ pub(crate) fn call(call: &Call) -> Outcome {
     }
 }
 
-/// Returns a builder for a bridge within bounds.
+/// Returns a builder for a bridge with the given limits.
 pub(crate) fn builder(bounds: &CallBounds) -> Builder {
     let mut builder = Bridge::builder();
     if let Some(bytes) = bounds.max_memory {

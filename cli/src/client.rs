@@ -1,8 +1,8 @@
 //! Sends requests to a running service, for `lunatic functions`, `lunatic logs` and `lunatic
 //! invoke`.
 //!
-//! It speaks plain HTTP/1.1. For a service with TLS, use a program that knows its certificate, such
-//! as curl.
+//! The client speaks plain HTTP/1.1. For a service with TLS, use a program that knows its
+//! certificate, such as curl.
 
 use crate::command_line::Deployer;
 use crate::failure::{Failure, tell};
@@ -94,7 +94,7 @@ pub(crate) async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // It ends with the response, whose body reports errors.
+    // The connection ends with the response, whose body reports errors.
     tokio::spawn(connection);
     if !request.headers().contains_key(HOST) {
         let host = address
@@ -152,7 +152,7 @@ fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
     }
 }
 
-/// Returns the token for deploying: the first in the file, or that in the variable.
+/// Returns the token for deploying: the first one in the file, or the one in the variable.
 fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else {
         return Ok(std::env::var(TOKEN)

@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 use lunatic_serve::{BuildEvent, Dev, DevError, DevEvent};
 use std::time::Duration;
 
-/// How long running requests are waited for after a signal.
+/// How long to wait for running requests after a signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves and rebuilds until a signal arrives.

@@ -40,7 +40,7 @@ impl Failure {
         self
     }
 
-    /// Tells the user, and returns the exit status.
+    /// Reports the failure to the user, and returns the exit status.
     pub(crate) fn report(self) -> i32 {
         let mut text = format!("error: {}\n", self.sentence.trim_end());
         for hint in self.hints {
@@ -51,14 +51,14 @@ impl Failure {
     }
 }
 
-/// Returns the failure of something that could not be started.
+/// Returns the failure for something that could not be started.
 pub(crate) fn not_started(error: impl Display) -> Failure {
     Failure::new(error).status(status::NOT_STARTED)
 }
 
-/// Writes to standard error, in one piece so that nothing is interleaved. Escapes control
-/// characters, so that a program's text cannot control the terminal. Ignores errors: if nobody
-/// reads standard error, that is no reason to fail.
+/// Writes to standard error as one unit, so that nothing is interleaved. Escapes control
+/// characters, so that a program's text cannot control the terminal. Ignores errors: a closed
+/// standard error is no reason to fail.
 pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr()
         .lock()

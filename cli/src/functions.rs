@@ -78,8 +78,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Formats rows below a heading, each column as wide as its widest cell. Further cells follow at
-/// the end.
+/// Formats rows below a heading, with each column as wide as its widest cell. Extra cells are
+/// appended at the end.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head = head.iter().map(|column| (*column).to_string()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

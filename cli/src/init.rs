@@ -38,7 +38,7 @@ const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// The changes of a configuration.
+/// The changes to a configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
     /// What was set.
@@ -139,7 +139,7 @@ fn config_path(project: &Path) -> PathBuf {
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let directory = path.parent().expect("the file is in `.cargo`");
     fs::create_dir_all(directory)?;
-    // A symbolic link stays one.
+    // A symbolic link remains a symbolic link.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let draft = path.with_extension("toml.new");
     fs::write(&draft, text)?;
@@ -150,7 +150,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 ///
 /// # Errors
 ///
-/// The key that would have to be a table and is not.
+/// Returns the key that has to be a table but is not.
 fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
     let mut changes = Changes::default();
     for setting in SETTINGS {
@@ -166,7 +166,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
             let is_last = depth + 1 == setting.tables.len();
             let missing = || {
                 let mut missing = Table::new();
-                // A heading `[target]` would be empty.
+                // A `[target]` heading would be empty.
                 missing.set_implicit(!is_last);
                 Item::Table(missing)
             };
@@ -214,7 +214,7 @@ fn without_comment(item: &Item) -> String {
     }
 }
 
-/// Returns whether this is our target alone, as a string or as the only one of a list.
+/// Returns whether our target is the only one, as a string or as the single element of a list.
 fn is_our_target(item: &Item) -> bool {
     match item.as_array() {
         Some(targets) => {

@@ -1,11 +1,12 @@
-//! Log lines on standard error: which are shown, and in which form.
+//! Log lines on standard error: which ones are shown, and in what format.
 
 use std::io::Write;
 
 /// Starts logging.
 ///
-/// `RUST_LOG` decides what is shown. If it is not set, the number of `-v` does: without it
-/// warnings, with one the end of every process, with two everything that the machine does.
+/// `RUST_LOG` decides what is shown. If it is not set, the number of `-v` flags does: none shows
+/// warnings, one also shows the end of every process, and two show everything that the machine
+/// does.
 pub(crate) fn start(verbose: u8) {
     let default = match verbose {
         0 => "warn",

@@ -4,7 +4,7 @@ use crate::client;
 use crate::command_line::Logs;
 use crate::failure::Outcome;
 
-/// Prints the newest lines of a function's log, and with `--follow` those that arrive.
+/// Prints the newest lines of a function's log, and with `--follow` also new lines as they arrive.
 pub(crate) fn logs(logs: &Logs) -> Outcome {
     let follow = if logs.follow { "&follow" } else { "" };
     let path = format!(

@@ -1,8 +1,7 @@
-//! The command `lunatic`: runs programs, and sets up cargo projects so that `cargo run` does.
+//! The command `lunatic`: runs programs, and sets up cargo projects so that `cargo run` runs them.
 //!
 //! It parses flags, calls the machine and prints. `lunatic_vm` decides what a program may do and
-//! how it ends; this crate only has what a user of the shell sees: flags, reports and exit
-//! statuses.
+//! how it ends; this crate contains only what a shell user sees: flags, reports and exit statuses.
 
 #![forbid(unsafe_code)]
 

@@ -113,7 +113,7 @@ fn is_inside_a_workspace(directory: &Path) -> bool {
     directory.ancestors().skip(1).any(has_workspace)
 }
 
-/// The words that cannot be the name of a crate.
+/// Words that cannot be used as a crate name.
 const KEYWORDS: &[&str] = &[
     "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
     "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",
@@ -125,10 +125,10 @@ const KEYWORDS: &[&str] = &[
 /// Crates that always exist.
 const BUILT_IN: &[&str] = &["alloc", "core", "proc-macro", "proc_macro", "std", "test"];
 
-/// Directories that cargo creates for what it builds.
+/// Directories that cargo creates for build output.
 const DIRECTORIES: &[&str] = &["build", "deps", "examples", "incremental"];
 
-/// Checks the name of a package as cargo does.
+/// Checks a package name the way cargo does.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let mut characters = name.chars();
     if !characters

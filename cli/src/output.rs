@@ -4,7 +4,8 @@ use crate::background;
 use crate::failure::tell;
 use lunatic_serve::{Function, LineKind};
 
-/// Shows what a function writes from now on, and why it fails, prefixed with its name.
+/// Shows what a function writes from now on, and the reasons for its failures, prefixed with its
+/// name.
 pub(crate) fn show(function: &Function) {
     let name = function.name().clone();
     let (_, mut follower) = function.log().follow();

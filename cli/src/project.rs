@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often a spinner turns.
+/// The interval between the frames of a spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Returns the given project file, or the nearest one; `None` if there is neither.
+/// Returns the given project file, or the nearest one; `None` if neither exists.
 pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
     project
         .file
@@ -49,8 +49,8 @@ impl Progress {
         }
     }
 
-    /// Shows an event of a build. Successful builds are left to the caller, who knows what they are
-    /// for.
+    /// Shows an event of a build. Reporting successful builds is left to the caller, which knows
+    /// their purpose.
     pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match (event, &self.bars) {
@@ -90,7 +90,7 @@ impl Progress {
     }
 }
 
-/// Formats why a function was not built, after the compiler's output.
+/// Formats the reason a function was not built, after the compiler's output.
 fn not_built(name: &Name, error: &BuildError) -> String {
     // A tab would be printed as an escape sequence.
     let output = error.output().unwrap_or_default().replace('\t', "    ");

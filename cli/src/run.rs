@@ -62,7 +62,8 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     let vm = builder.build().map_err(not_started)?;
     log::debug!(target: "lunatic::process", "{}", vm.capacity());
     let mut config = vm.config();
-    // Nothing outside sends to its processes, so one that waits in vain can be detected.
+    // Nothing outside the program sends to its processes, so a process that waits in vain can be
+    // detected.
     config.closed();
     rights::grant(&mut config, &run.rights)?;
     rights::bound(&mut config, &run.bounds);
@@ -74,7 +75,7 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     }
     if is_test(&module) {
         let status = crate::test::test(&vm, &module, &config, run.bounds.timeout, &arguments);
-        // As at the end.
+        // For the same reason as at the end of this function.
         std::mem::forget(vm);
         return status;
     }
@@ -94,12 +95,12 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     };
     let ending = vm.block_on(async {
         let ending = wait(&environment, &main, run.bounds.timeout).await;
-        // The program's output comes before the report about it, and none is lost.
+        // The program's output is flushed before the report, so that none of it is lost.
         vm.flush_output().await;
         ending
     });
     let status = settle(ending, &main, &name, &interrupt);
-    // The process is about to exit, which frees everything the machine holds, and faster.
+    // The process is about to exit, which frees everything the machine holds, and does it faster.
     std::mem::forget(vm);
     Ok(status)
 }
@@ -108,11 +109,11 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
 enum Ending {
     /// Its main process ended.
     Main(Exit),
-    /// It took too long and was ended.
+    /// It exceeded the timeout and was ended.
     TimedOut(Duration),
 }
 
-/// Waits for the main process to end, for at most `timeout`, then ends the others.
+/// Waits at most `timeout` for the main process to end, then ends the others.
 async fn wait(environment: &Environment, main: &Process, timeout: Option<Duration>) -> Ending {
     let exited = async { Ending::Main(main.exited().await) };
     let ending = match timeout {
@@ -160,7 +161,7 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     (1..).zip(arguments).map(text).collect()
 }
 
-/// Opens the cache of compiled code. Without it, programs just start more slowly.
+/// Opens the cache of compiled code. Without the cache, programs only start more slowly.
 pub(crate) fn cache() -> Cache {
     let Some(directory) = cache_directory() else {
         return Cache::none();
@@ -180,7 +181,7 @@ fn cache_directory() -> Option<PathBuf> {
     if let Some(directory) = variable("LUNATIC_CACHE") {
         return Some(directory);
     }
-    // The base directory specification ignores a path that is not absolute.
+    // The XDG base directory specification says to ignore paths that are not absolute.
     let base = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
     let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
     base.map(|base| base.join("lunatic"))

@@ -49,7 +49,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     tell(&addresses(&server.listening(), gateways));
     wait_for_signal()?;
     if let Some(service) = &service {
-        // Otherwise clients that follow a log would be waited for.
+        // Otherwise shutdown would wait for clients that follow a log.
         service.drain();
     }
     server.stop(serve.drain);
@@ -107,10 +107,10 @@ fn route(Route { path, target }: &Route) -> String {
     }
 }
 
-/// Builds the functions of a project and puts them into use.
+/// Builds the functions of a project and puts them into service.
 fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure> {
     let project = Project::read(file).map_err(|error| project::wrong(&error))?;
-    // Checked before the builds, which take long.
+    // Checked before the builds, which take a long time.
     let settings = project.settings().map_err(|error| project::wrong(&error))?;
     let progress = Progress::new();
     let results = Builder::new(vm, &project).build(project.functions(), &|name, event| {

@@ -5,8 +5,8 @@ use crate::command_line::ServiceFlags;
 use crate::failure::{Failure, not_started};
 use lunatic_serve::{Functions, Service, ServiceConfig, StorageSettings, Token};
 
-/// Opens the service, if flags or the project ask for it: what is stored serves from then on. Flags
-/// come before what the project file says.
+/// Opens the service, if flags or the project request it: stored functions are served from then on.
+/// Flags take precedence over the project file.
 pub(crate) fn open(
     functions: &Functions,
     described: Option<ServiceConfig>,

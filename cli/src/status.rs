@@ -6,17 +6,17 @@ use lunatic_vm::{Exit, Limit};
 pub(crate) const NOT_STARTED: i32 = 126;
 /// The program does not exist.
 pub(crate) const NOT_FOUND: i32 = 127;
-/// The `--timeout`, or the time of a process, was exceeded; as from timeout(1).
+/// The `--timeout`, or the time limit of a process, was exceeded; the same status as timeout(1).
 pub(crate) const TIMED_OUT: i32 = 124;
-/// A process trapped; as a shell reports an abort.
+/// A process trapped; the status that a shell reports for an abort.
 const TRAPPED: i32 = 134;
-/// A process was killed; as a shell reports it.
+/// A process was killed; the status that a shell reports for that.
 const KILLED: i32 = 137;
-/// Another limit was reached; as a shell reports the limit of processor time.
+/// Another limit was reached; the status that a shell reports for the CPU time limit.
 const LIMIT: i32 = 152;
 /// An internal error of the machine.
 const FAULT: i32 = 255;
-/// What a shell adds to the number of the signal that ended a command.
+/// The offset that a shell adds to the number of the signal that ended a command.
 pub(crate) const SIGNAL: i32 = 128;
 
 /// Every status and its meaning.
@@ -53,7 +53,8 @@ pub(crate) fn of(exit: &Exit) -> i32 {
     match exit {
         Exit::Normal => 0,
         Exit::Status(status) if (1..=0xff).contains(status) => *status,
-        // Only eight bits are passed on, and the rest must not look like success.
+        // Only the low eight bits are passed on, and a status that does not fit must not look like
+        // success.
         Exit::Status(_) => 0xff,
         Exit::Trapped(_) => TRAPPED,
         Exit::Killed | Exit::NoProcess => KILLED,

@@ -1,8 +1,9 @@
 //! A test run: runs the tests of a module, each as a separate program, in one machine.
 //!
-//! A test is an exported function whose name says so (see [`name`]), or a Rust `#[test]` that the
-//! module's `_start` lists and runs. Every test has its own environment, with its own names, limits
-//! and output, and whatever it leaves behind is ended with it. The module is compiled once.
+//! A test is an exported function whose name marks it as a test (see [`name`]), or a Rust `#[test]`
+//! that the module's `_start` lists and runs. Every test has its own environment, with its own
+//! names, limits and output, and anything that it leaves behind is ended with it. The module is
+//! compiled once.
 
 mod case;
 mod flags;
@@ -32,7 +33,7 @@ use trial::Common;
 /// The exit status if a test failed or a flag is wrong, as in Rust's test programs.
 pub(crate) const FAILED: i32 = 101;
 
-/// How long a test may run before that is reported.
+/// How long a test may run before it is reported as slow.
 const SLOW: Duration = Duration::from_secs(60);
 
 /// Returns whether a module exports tests.
@@ -89,7 +90,8 @@ fn wrong(error: &str) -> Failure {
     Failure::new(error).status(FAILED)
 }
 
-/// Writes to standard output. Ignores errors: if nobody reads it, the exit status still tells.
+/// Writes to standard output. Ignores errors: even if nothing reads the output, the exit status
+/// still tells the result.
 fn write(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -188,7 +190,7 @@ fn shuffle(tests: &mut [&Test], seed: u64) {
     }
 }
 
-/// What the threads that run tests report.
+/// What the threads that run tests report to the runner.
 enum Event {
     Started(usize),
     Finished(usize, Finished),
@@ -230,7 +232,7 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
     let start = Instant::now();
     let queue = Queue::new(&chosen, flags);
     let events = queue.start(common, threads);
-    // When each running test started, except those already reported as slow.
+    // The start time of each running test, except those already reported as slow.
     let mut running = HashMap::new();
     while summary.finished.len() < chosen.len() {
         let next: Option<Instant> = running.values().min().map(|start: &Instant| *start + SLOW);
@@ -252,7 +254,7 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
                 running.remove(&number);
                 writer.test_finished(chosen[number], &finished, &mut out);
                 if finished.outcome == Outcome::Passed && !flags.shows_output {
-                    // It will not be shown.
+                    // The output will not be shown.
                     finished.output = String::new();
                 }
                 summary.count(chosen[number], finished);
@@ -329,8 +331,8 @@ impl Queue {
         }
     }
 
-    /// Starts running the tests on this many threads. Each waits for one test after another, which
-    /// the machine's own threads run.
+    /// Starts running the tests on this many threads. Each thread waits for one test at a time,
+    /// while the machine's own threads run it.
     fn start(&self, common: &Arc<Common>, threads: usize) -> mpsc::Receiver<Event> {
         let (sender, events) = mpsc::channel();
         for _ in 0..threads.min(self.tests.len()) {
@@ -343,7 +345,7 @@ impl Queue {
                     && let number = next.fetch_add(1, Ordering::SeqCst)
                     && let Some(test) = tests.get(number)
                 {
-                    // If nobody receives it, the run is over.
+                    // If there is no receiver, the run is over.
                     let _ = sender.send(Event::Started(number));
                     let finished = if !runs_tests || test.is_ignored && !runs_ignored {
                         Finished::new(Outcome::Ignored(test.why_ignored.clone()))

@@ -7,10 +7,10 @@ use lunatic_abi::Limit;
 
 /// What the processes of an [`Environment`](crate::Environment) may do and use.
 ///
-/// It is plain data. Nothing is checked before [`Environment::new`](crate::Environment::new), which
-/// fails if the configuration grants what the calling process does not have. A new configuration
-/// grants compute and memory and nothing else: no functions of the machine, no arguments, no
-/// variables, no directories.
+/// A configuration is plain data. Nothing is checked until
+/// [`Environment::new`](crate::Environment::new), which fails if the configuration grants something
+/// that the calling process does not have. A new configuration grants only compute and memory: no
+/// functions of the machine, no arguments, no variables, no directories.
 ///
 /// # Example
 ///
@@ -37,8 +37,8 @@ pub struct Config {
 /// Defines a setter for each limit except those that [`Config::new`] sets.
 macro_rules! limits {
     ($($(#[$doc:meta])* $setter:ident => $limit:ident,)*) => {
-        /// The limits. One that is not set is that of the process that creates the environment,
-        /// which is also the highest that can be set.
+        /// The limits. A limit that is not set defaults to that of the process that creates the
+        /// environment, which is also the maximum that can be set.
         impl Config {
             $(
                 $(#[$doc])*
@@ -58,7 +58,7 @@ impl Config {
     /// compute.
     ///
     /// A unit of compute is about 100,000 wasm instructions; the same program always ends at the
-    /// same one. `None` means the limit of the process that creates the environment.
+    /// same unit. `None` stands for the limit of the process that creates the environment.
     pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
         let mut config = Self {
             limits: Vec::new(),
@@ -78,16 +78,15 @@ impl Config {
     /// `wasi_snapshot_preview1::environ` allows two functions, `lunatic::networking::` allows
     /// sockets, and the empty string allows everything.
     ///
-    /// Functions that the process creating the environment does not have itself are left out; if it
+    /// Functions that the process creating the environment does not itself have are left out; if it
     /// has none of them, [`Environment::new`](crate::Environment::new) fails. A process traps when
-    /// it calls a function that it is not allowed.
+    /// it calls a function that is not allowed.
     pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
         self.namespaces.push(prefix.to_owned());
         self
     }
 
-    /// Grants a directory of the process that creates the environment, or one inside such a
-    /// directory.
+    /// Grants a directory that the process creating the environment has, or a directory inside one.
     ///
     /// If that process does not have the directory, [`Environment::new`](crate::Environment::new)
     /// traps.
@@ -102,7 +101,7 @@ impl Config {
         self
     }
 
-    /// Sets an environment variable, as found by `std::env::var`.
+    /// Sets an environment variable, as returned by `std::env::var`.
     pub fn environment_variable(&mut self, name: &str, value: &str) -> &mut Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
@@ -114,35 +113,35 @@ impl Config {
         self
     }
 
-    /// Copies the configuration to the machine, lets `make` use it there by its id, and drops the
+    /// Copies the configuration to the machine, calls `make` with the copy's id, and drops the
     /// copy.
     pub(crate) fn hand_over<R>(
         &self,
         make: impl FnOnce(u64) -> Result<R, LunaticError>,
     ) -> Result<R, LunaticError> {
         let mut config = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::environment::create_empty_config(&mut config) };
         let config = LunaticError::check(result, config)?;
         let made = self.write(config).and_then(|()| make(config));
-        // SAFETY: the id was given by `create_empty_config` and is not used after.
+        // SAFETY: `create_empty_config` returned the id, and it is not used afterwards.
         unsafe { host::process::drop_config(config) };
         made
     }
 
-    /// Copies everything into a configuration of the machine.
+    /// Copies everything into a configuration held by the machine.
     fn write(&self, config: u64) -> Result<(), LunaticError> {
         let mut error = 0;
         for (limit, most) in &self.limits {
-            // SAFETY: the address is that of a variable.
+            // SAFETY: the pointer refers to a local variable.
             let result = unsafe {
                 host::environment::config_set_limit(config, *limit as u32, *most, &mut error)
             };
             LunaticError::check(result, error)?;
         }
         for prefix in &self.namespaces {
-            // SAFETY: the address comes with the length of its text, and the last is that of a
-            // variable.
+            // SAFETY: the first pointer is passed with the length of its text, and the last one
+            // refers to a local variable.
             let result = unsafe {
                 host::environment::config_allow_namespace(
                     config,
@@ -153,7 +152,8 @@ impl Config {
             };
             LunaticError::check(result, error)?;
         }
-        // SAFETY: the calls take numbers, or addresses that come with the length of their text.
+        // SAFETY: the calls take numbers, or pointers that are passed with the length of their
+        // text.
         unsafe {
             for argument in &self.arguments {
                 host::wasi::config_add_command_line_argument(
@@ -180,36 +180,37 @@ impl Config {
 }
 
 limits! {
-    /// Limits the elements of a process's tables.
+    /// Limits the number of elements in a process's tables.
     max_table_elements => TableElements,
-    /// Limits the processes alive in the environment.
+    /// Limits the number of processes alive in the environment.
     max_processes => Processes,
-    /// Limits the messages waiting in one mailbox.
+    /// Limits the number of messages waiting in one mailbox.
     max_mailbox_messages => MailboxMessages,
-    /// Limits the bytes waiting in one mailbox.
+    /// Limits the number of bytes waiting in one mailbox.
     max_mailbox_bytes => MailboxBytes,
-    /// Limits the bytes of one message.
+    /// Limits the size of one message, in bytes.
     max_message_bytes => MessageBytes,
-    /// Limits the environment's timers that have not fired.
+    /// Limits the number of the environment's timers that have not fired.
     max_timers => Timers,
-    /// Limits the names registered in the environment.
+    /// Limits the number of names registered in the environment.
     max_names => Names,
-    /// Limits the sockets open in the environment.
+    /// Limits the number of sockets open in the environment.
     max_sockets => Sockets,
-    /// Limits the files and directories that one process has open.
+    /// Limits the number of files and directories that one process has open.
     max_files => Files,
-    /// Limits the bytes that the environment writes to standard output and standard error in total.
+    /// Limits the total number of bytes that the environment writes to standard output and standard
+    /// error.
     max_output => Output,
-    /// Limits the errors, modules, configurations, environments and name look-ups that one process
-    /// holds.
+    /// Limits the number of errors, modules, configurations, environments and name look-ups that
+    /// one process holds.
     max_handles => Handles,
-    /// Limits the bytes of memory of all processes of the environment together.
+    /// Limits the total memory of all processes in the environment, in bytes.
     max_total_memory => TotalMemory,
-    /// Limits the units of compute of all processes of the environment together.
+    /// Limits the total compute of all processes in the environment, in units.
     max_total_compute => TotalCompute,
-    /// Limits the lifetime of one process, including waiting, in milliseconds.
+    /// Limits the lifetime of one process, including time spent waiting, in milliseconds.
     max_time => Time,
-    /// Limits the metrics that the environment's processes name while the program runs.
+    /// Limits the number of metrics that the environment's processes name while the program runs.
     max_metrics => Metrics,
 }
 

@@ -1,9 +1,10 @@
-//! How a function of this program becomes the first one of a new process.
+//! How a function of this program becomes the entry function of a new process.
 //!
-//! A process is a new instance of a module, started at an exported function. In every instance, all
-//! functions of this program have the same index in its table, so an index is enough to name one:
-//! the parent passes two, and the export calls what they name. The first is that of a starter,
-//! which knows the type of the second; an index does not tell.
+//! A process is a new instance of a module, started at an exported function. Every function of this
+//! program has the same index in the table of every instance, so an index is enough to identify a
+//! function: the parent passes two, and the export calls the functions that they identify. The
+//! first is the index of a starter, which knows the type of the second function; an index alone
+//! does not reveal it.
 
 use crate::envelope::{self, Delivery};
 use crate::mailbox::Mailbox;
@@ -25,24 +26,24 @@ macro_rules! export {
 
 pub(crate) const EXPORT: &str = export!();
 
-/// Starts a spawned process. It calls nothing in the machine before the function runs, so that a
-/// process can be spawned where next to nothing is granted.
+/// Starts a spawned process. It calls no functions of the machine before the given function runs,
+/// so that a process can be spawned even if next to nothing is granted.
 #[unsafe(export_name = export!())]
 extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
     // SAFETY: the parent passes what an `EntryPoint` holds: the index of a starter. In wasm,
-    // calling an index that holds anything of another type is a trap.
+    // calling an index that holds anything of another type traps.
     let starter: fn(*const ()) = unsafe { transmute(starter) };
     starter(function);
     flush_output();
 }
 
-/// Writes the line that the function began to print, like `main` does when it returns and
-/// `std::process::exit`.
+/// Writes any unfinished line that the function has printed, as returning from `main` and
+/// `std::process::exit` do.
 ///
-/// If nothing was printed, this calls nothing in the machine, but `stdout` allocates its buffer. A
-/// process that has filled its memory ends normally without.
+/// If nothing was printed, this makes no calls to the machine, but `stdout` allocates its buffer. A
+/// process whose memory is full skips this and still ends normally.
 pub(crate) fn flush_output() {
-    /// More than that buffer takes.
+    /// More than the size of that buffer.
     const ROOM: usize = 2_048;
     if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {
         // Output that cannot be written is no reason to fail.
@@ -50,15 +51,15 @@ pub(crate) fn flush_output() {
     }
 }
 
-/// A function pointer that a process can begin with.
+/// A function pointer that a process can start with.
 pub(crate) trait FirstFunction: Copy {
-    /// Calls it, in a process that begins with this.
+    /// Calls the function, in a process that starts with it.
     fn call(self);
 }
 
 impl<T> FirstFunction for fn(Mailbox<T>) {
     fn call(self) {
-        // SAFETY: the process begins here, so it has no mailbox yet.
+        // SAFETY: the process starts here, so it has no mailbox yet.
         self(unsafe { Mailbox::new() });
     }
 }
@@ -71,7 +72,7 @@ impl<C: DeserializeOwned, T> FirstFunction for fn(C, Mailbox<T>) {
     }
 }
 
-/// Where a process begins: a function, and the starter that knows its type.
+/// Where a process starts: a function, and the starter that knows its type.
 pub(crate) struct EntryPoint {
     starter: fn(*const ()),
     function: *const (),
@@ -82,14 +83,14 @@ impl EntryPoint {
         const { assert!(size_of::<F>() == size_of::<*const ()>()) };
         Self {
             starter: start::<F>,
-            // SAFETY: both have the same size, and any bytes are a pointer.
+            // SAFETY: both have the same size, and any bytes form a valid raw pointer.
             function: unsafe { transmute_copy(&function) },
         }
     }
 
-    /// Returns the parameters of [`EXPORT`], as the machine reads them.
+    /// Returns the parameters of [`EXPORT`], in the form that the machine reads.
     pub(crate) fn parameters(&self) -> [u8; 2 * parameter::SIZE] {
-        // An index is 32 bits wide, and so is a pointer where there is a table.
+        // An index is 32 bits wide, and so is a pointer on targets that have a table.
         let starter = Param::I32(self.starter as usize as i32);
         let function = Param::I32(self.function as usize as i32);
         let mut parameters = [0; 2 * parameter::SIZE];
@@ -107,7 +108,7 @@ fn start<F: FirstFunction>(function: *const ()) {
 
 /// Receives the value that this process was spawned with.
 pub(crate) fn context<C: DeserializeOwned>() -> C {
-    // It came with the spawn itself, so there is nothing to wait for.
+    // The value was delivered by the spawn itself, so there is nothing to wait for.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.open(),
         Delivery::TimedOut | Delivery::NobodyLeft => {

@@ -1,10 +1,10 @@
-//! Messages on their way: the bytes of a value, and the resources that it contains.
+//! Messages in transit: the bytes of a value, and the resources that it contains.
 //!
-//! A value is serialized into a buffer of this program and passed to the machine in one call, and
-//! received in the same way. A resource, such as a [`TcpStream`](crate::net::TcpStream), has no
-//! bytes: in the value it is an index, and the machine transfers the thing itself. This file knows
-//! whether a message is being written or read, so that a resource anywhere else is an error and not
-//! a meaningless number.
+//! A value is serialized into a buffer in this program and passed to the machine in one call, and
+//! received in the same way. A resource, such as a [`TcpStream`](crate::net::TcpStream), is not
+//! serialized: the value contains an index, and the machine transfers the resource itself. This
+//! file keeps track of whether a message is being written or read, so that a resource anywhere else
+//! is an error rather than a meaningless number.
 
 mod nesting;
 
@@ -20,27 +20,28 @@ use std::cell::{Cell, RefCell};
 /// The initial size of the buffer for incoming messages, in bytes.
 const FIRST_BUFFER: usize = 512;
 
-/// A buffer that a message has made larger than this is not kept, in bytes.
+/// The maximum size of a buffer that is kept for reuse after a message has made it grow, in bytes.
 const KEPT_BUFFER: usize = 16 * 1024;
 
 thread_local! {
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The sockets of the message being written, as the machine's words for them; `None` while no
-    /// message is.
+    /// The sockets in the message being written, as the words that the machine uses for them;
+    /// `None` while no message is being written.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-    /// True while a message is being read, which is then in the machine's slot with its resources.
+    /// True while a message is being read. The message is then in the machine's slot, with its
+    /// resources.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Serializes a message and passes it to `deliver`: its bytes, and the words for the sockets in it.
+/// Serializes a message and passes its bytes, and the words for the sockets in it, to `deliver`.
 pub(crate) fn seal<T: Serialize, R>(
     message: &T,
     deliver: impl FnOnce(&[u8], &[u64]) -> R,
 ) -> Result<R, encode::Error> {
     let mut bytes = OUTGOING.take();
     bytes.clear();
-    // A `Serialize` implementation may itself send something, in the middle of another message.
+    // A `Serialize` implementation may itself send a message while another one is being written.
     let outer = ENCLOSED.replace(Some(Vec::new()));
     let written = message.serialize(&mut rmp_serde::Serializer::new(&mut bytes));
     let sockets = ENCLOSED.replace(outer).unwrap_or_default();
@@ -62,7 +63,7 @@ fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
     })
 }
 
-/// Serializes a socket as part of a message: its index.
+/// Serializes a socket as part of a message, in the form of its index.
 pub(crate) fn write_socket<S: Serializer>(
     kind: ResourceKind,
     id: u64,
@@ -88,7 +89,7 @@ pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
 /// Sends what [`seal`] has written.
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
     let (data, length) = (bytes.as_ptr(), bytes.len());
-    // SAFETY: each address comes with the length of the slice that it is of.
+    // SAFETY: each pointer is passed with the length of its slice.
     let offered = unsafe {
         host::message::offer_bytes(
             process,
@@ -134,9 +135,9 @@ pub(crate) enum Delivery<'a> {
 
 /// A message or a signal.
 pub(crate) struct Arrival<'a> {
-    /// What the machine says about it.
+    /// The machine's description of the message or signal.
     pub(crate) header: MessageHeader,
-    /// `None` if it does not fit into the memory of this process.
+    /// `None` if the data does not fit into this process's memory.
     data: Option<&'a [u8]>,
 }
 
@@ -170,16 +171,16 @@ impl Arrival<'_> {
 ///
 /// `timeout` is in milliseconds.
 pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<'_>) -> R) -> R {
-    // A `Deserialize` implementation that itself receives something loses the resources of the
-    // message that it is part of.
+    // If a `Deserialize` implementation itself receives a message, the message that it is part of
+    // loses its resources.
     READING.set(false);
     let mut bytes = INCOMING.take();
     if bytes.is_empty() {
         bytes.resize(FIRST_BUFFER, 0);
     }
     let mut header = MessageHeader::default();
-    // SAFETY: each address comes with the length of what it points to, and the last one is that of
-    // a header. A `Tag` is a transparent 64-bit integer.
+    // SAFETY: each pointer is passed with the length of what it points to, and the last one refers
+    // to a header. A `Tag` is a transparent 64-bit integer.
     let result = unsafe {
         host::message::receive_bytes(
             tags.as_ptr().cast(),
@@ -210,31 +211,32 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
     opened
 }
 
-/// Reads the part of a message of `length` bytes that did not fit into the buffer, which grows.
-/// Returns false if there is not enough memory.
+/// Grows the buffer and reads the part of a message of `length` bytes that did not fit. Returns
+/// false if there is not enough memory.
 fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
     let missing = length.saturating_sub(bytes.len());
     if bytes.try_reserve_exact(missing).is_err() {
         return false;
     }
     while bytes.len() < length {
-        // Not zeroed first: for a large message, that would take as long as copying it.
+        // The new space is not zeroed first: for a large message, that would take as long as
+        // copying it.
         let missing = length - bytes.len();
         let rest = &mut bytes.spare_capacity_mut()[..missing];
-        // SAFETY: the address and the length are those of `rest`.
+        // SAFETY: the pointer and the length are those of `rest`.
         let read =
             unsafe { host::message::read_data(rest.as_mut_ptr().cast(), rest.len()) } as usize;
         if read == 0 || read > missing {
             return false;
         }
-        // SAFETY: the machine has written `read` bytes after those that were there, within the
+        // SAFETY: the machine has written `read` bytes after the existing ones, within the
         // capacity.
         unsafe { bytes.set_len(bytes.len() + read) };
     }
     true
 }
 
-/// Deserializes the value of the message that was received last.
+/// Deserializes the value of the last message received.
 pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error> {
     if nesting::is_too_deep(bytes) {
         return Err(decode::Error::DepthLimitExceeded);
@@ -247,8 +249,8 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
 
 /// Takes a socket out of the message being read.
 ///
-/// The sender chose the index, so a wrong one must not end this process: the machine is asked first
-/// what is there.
+/// The sender chose the index, so a wrong index must not end this process: the machine is first
+/// asked what is there.
 fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     if !READING.get() {
         return Err("a socket can only be read out of a message that is being received");
@@ -312,7 +314,7 @@ mod tests {
         assert_eq!(round_trip(&map), map);
     }
 
-    /// A value that sends another one while it is serialized.
+    /// A value that sends another one while it is being serialized.
     struct Nested;
 
     impl Serialize for Nested {

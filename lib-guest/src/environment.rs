@@ -1,4 +1,4 @@
-//! Environments, in which processes run: an environment grants rights, sets limits, and keeps the
+//! Environments, in which processes run. An environment grants rights, sets limits, and holds the
 //! names of its processes.
 
 use crate::config::Config;
@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 /// A set of rights and limits for processes, and a registry of their names.
 ///
-/// The [`Config`] says what a process spawned here may do; that is never more than what the process
-/// that creates the environment may do. The environment exists for as long as one of its processes
-/// is alive.
+/// The [`Config`] determines what a process spawned in the environment may do; that is never more
+/// than the process creating the environment may do. The environment exists for as long as any of
+/// its processes is alive.
 ///
 /// # Example
 ///
@@ -30,19 +30,18 @@ use std::rc::Rc;
 /// ```
 #[derive(Debug)]
 pub struct Environment {
-    // Modules share it, so that they can be spawned after the `Environment` is gone.
+    // Shared with modules, so that they can be spawned after the `Environment` is gone.
     id: Rc<Id>,
 }
 
-/// The number of an environment, and the right to it.
+/// The id of an environment, and the ownership of it.
 #[derive(Debug)]
 struct Id(u64);
 
 impl Drop for Id {
     fn drop(&mut self) {
         if self.0 != OWN {
-            // SAFETY: the id was returned by `environment::create`, and nobody else has it any
-            // more.
+            // SAFETY: `environment::create` returned the id, and nothing else holds it any longer.
             unsafe { host::environment::drop(self.0) };
         }
     }
@@ -53,7 +52,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Fails if the configuration allows functions of which this process has none, or if this
+    /// Fails if this process has none of the functions that the configuration allows, or if this
     /// process may not create environments.
     ///
     /// # Traps
@@ -62,7 +61,7 @@ impl Environment {
     pub fn new(config: Config) -> Result<Self, LunaticError> {
         config.hand_over(|config| {
             let mut id = 0;
-            // SAFETY: the address is that of a variable.
+            // SAFETY: the pointer refers to a local variable.
             let result = unsafe { host::environment::create(config, &mut id) };
             LunaticError::check(result, id).map(Self::from_id)
         })

@@ -5,11 +5,11 @@ use lunatic_abi::Errno;
 use std::borrow::Cow;
 use std::{fmt, io};
 
-/// An error of the machine: a kind for programs, and a sentence for people.
+/// An error from the machine: a kind for programs, and a sentence for people.
 ///
 /// # Example
 ///
-/// A limit may be worth a retry, anything else is not:
+/// Reaching a limit may be worth a retry; anything else is not:
 ///
 /// ```no_run
 /// use lunatic::{process, Errno, Mailbox};
@@ -41,7 +41,7 @@ impl LunaticError {
         }
     }
 
-    /// Fetches an error that the machine keeps under an id, and releases the id.
+    /// Fetches an error that the machine holds under an id, and releases the id.
     pub(crate) fn from_id(id: u64) -> Self {
         // SAFETY: `to_string` writes as many bytes as `string_size` returns, and the buffer has
         // that size.
@@ -57,7 +57,8 @@ impl LunaticError {
         }
     }
 
-    /// Interprets the result of a call: 0 with a value, 1 with an error id instead, or a timeout.
+    /// Interprets the result of a call: 0 with a value, 1 with an error id in its place, or a
+    /// timeout.
     pub(crate) fn check(result: i32, value: u64) -> Result<u64, Self> {
         match result {
             0 => Ok(value),
@@ -106,7 +107,7 @@ fn io_kind(kind: Errno) -> io::ErrorKind {
         Errno::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
         Errno::HostUnreachable => io::ErrorKind::HostUnreachable,
         Errno::Exhausted => io::ErrorKind::OutOfMemory,
-        // Kinds added by a later machine have no nearer one.
+        // Kinds added by a later machine have no closer match.
         _ => io::ErrorKind::Other,
     }
 }

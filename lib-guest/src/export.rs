@@ -2,8 +2,8 @@
 //!
 //! Arguments and results are passed as JSON or as bytes. The host allocates memory with
 //! `lunatic_alloc`, writes the argument there and calls the function, which then owns that memory.
-//! The function returns the address and length of its result, whose first byte says what it is. The
-//! host frees it with `lunatic_free`.
+//! The function returns the address and length of its result, whose first byte identifies the kind
+//! of result. The host frees the result with `lunatic_free`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,14 +29,14 @@ pub struct Image {
     pub height: u32,
 }
 
-/// A result that is passed as it is, such as an image.
+/// A result that is passed unchanged, such as an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
 /// What an exported function can return: any value that serde can serialize, or [`Bytes`]. A
-/// `Result` of either is fine too; if it is an error, the host gets its text.
+/// `Result` of either also works; if it is an error, the host gets its text.
 pub trait Answer {
-    /// Returns the answer after the byte that says what it is.
+    /// Returns the answer, preceded by the byte that identifies its kind.
     #[doc(hidden)]
     fn write(&self) -> Vec<u8>;
 }
@@ -63,8 +63,8 @@ fn failure(error: &dyn Display) -> Vec<u8> {
     bytes
 }
 
-/// Wraps what a function returned, to distinguish a `Result` from anything else: the macro calls
-/// `write` on it, and the compiler takes the first that fits.
+/// Wraps a function's return value, to distinguish a `Result` from anything else: the macro calls
+/// `write` on the wrapper, and the compiler picks the first implementation that fits.
 #[doc(hidden)]
 pub struct Returned<T>(pub T);
 
@@ -97,14 +97,14 @@ impl<T: Answer> Infallible for &Returned<T> {
 ///
 /// # Safety
 ///
-/// The memory was allocated by `lunatic_alloc` with this length, and nobody else owns it.
+/// The memory was allocated by `lunatic_alloc` with this length, and nothing else owns it.
 #[doc(hidden)]
 pub unsafe fn with_value<T: DeserializeOwned>(
     address: *mut u8,
     length: usize,
     function: impl FnOnce(T) -> Vec<u8>,
 ) -> u64 {
-    // SAFETY: the caller promises it.
+    // SAFETY: the caller guarantees it.
     let bytes = unsafe { own(address, length) };
     let argument = serde_json::from_slice(&bytes);
     drop(bytes);
@@ -118,14 +118,14 @@ pub unsafe fn with_value<T: DeserializeOwned>(
 ///
 /// # Safety
 ///
-/// As for [`with_value`].
+/// The same as for [`with_value`].
 #[doc(hidden)]
 pub unsafe fn with_bytes(
     address: *mut u8,
     length: usize,
     function: impl FnOnce(Vec<u8>) -> Vec<u8>,
 ) -> u64 {
-    // SAFETY: the caller promises it.
+    // SAFETY: the caller guarantees it.
     hand_over(function(unsafe { own(address, length) }))
 }
 
@@ -133,12 +133,12 @@ pub unsafe fn with_bytes(
 ///
 /// # Safety
 ///
-/// As for [`with_value`].
+/// The same as for [`with_value`].
 unsafe fn own(address: *mut u8, length: usize) -> Vec<u8> {
     if length == 0 {
         return Vec::new();
     }
-    // SAFETY: `lunatic_alloc` allocated this length, with the layout of a vector.
+    // SAFETY: `lunatic_alloc` allocated this many bytes, with the layout of a vector.
     unsafe { Vec::from_raw_parts(address, length, length) }
 }
 
@@ -148,8 +148,8 @@ fn hand_over(result: Vec<u8>) -> u64 {
     (result.as_ptr() as u64) << 32 | result.len() as u64
 }
 
-/// Allocates memory for the host; returns null if there is none. For a length of 0, the address is
-/// not null, and must not be written to.
+/// Allocates memory for the host; returns null if none is available. For a length of 0, the address
+/// is not null, and must not be written to.
 #[unsafe(no_mangle)]
 extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     match Layout::array::<u8>(length) {
@@ -162,17 +162,18 @@ extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     }
 }
 
-/// Frees what `lunatic_alloc` has returned to the host, or a result.
+/// Frees memory that `lunatic_alloc` has returned to the host, or a result.
 ///
 /// # Safety
 ///
-/// The memory has this length, and nobody uses it any more.
+/// The memory has this length, and is no longer in use.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn lunatic_free(address: *mut u8, length: usize) {
     if let Ok(layout) = Layout::array::<u8>(length)
         && length > 0
     {
-        // SAFETY: the caller promises it, and both are allocated with this layout.
+        // SAFETY: the caller guarantees it, and both kinds of memory are allocated with this
+        // layout.
         unsafe { dealloc(address, layout) }
     }
 }

@@ -1,13 +1,13 @@
 //! The functions of the machine, as this program imports them.
 //!
 //! Nothing is listed here: every declaration is generated from the tables in `lunatic-abi`. Outside
-//! the machine, where nobody provides the functions, each of them panics and says so; this lets the
-//! crate compile for the development machine.
+//! the machine, where nothing provides the functions, each of them panics and says so; this lets
+//! the crate compile for the development machine.
 
 use std::io::IoSlice;
 use std::time::Duration;
 
-/// The type in Rust of each kind of parameter. That of a slice is its address.
+/// The Rust type of each kind of parameter. A slice is represented by its address.
 mod kinds {
     pub(super) type Bytes = *const u8;
     pub(super) type Text = *const u8;
@@ -55,13 +55,13 @@ pub(crate) struct Vector {
     pub(crate) length: usize,
 }
 
-/// How many slices one vectored write passes at most. The rest is left for the next, as after any
-/// short write.
+/// The maximum number of slices passed in one vectored write. The rest is left for the next write,
+/// as after any short write.
 const VECTORS: usize = 16;
 
 impl Vector {
-    /// Returns the addresses and lengths of the first slices that are not empty, and how many these
-    /// are.
+    /// Returns the addresses and lengths of the first non-empty slices, and the number of these
+    /// slices.
     pub(crate) fn gather(slices: &[IoSlice<'_>]) -> ([Vector; VECTORS], usize) {
         let nothing = Vector {
             address: std::ptr::null(),
@@ -85,7 +85,8 @@ macro_rules! imports {
     ($($(#[doc = $about:literal])* $namespace:literal as $module:ident {
         $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
     })*) => {$(
-        // Some rows are never called by this library: they are for programs in other languages.
+        // Some functions are never called by this library: they are for programs in other
+        // languages.
         #[allow(dead_code, unused_imports, clippy::too_many_arguments)]
         $(#[doc = $about])*
         pub(crate) mod $module {
@@ -129,10 +130,10 @@ fn outside_the_machine(function: &str) -> ! {
     )
 }
 
-/// Converts a time for the machine: to whole milliseconds, rounded up so that a wait is never too
-/// short.
+/// Converts a duration for the machine: to whole milliseconds, rounded up so that a wait is never
+/// too short.
 ///
-/// The longest time is one less than "forever".
+/// The maximum is one less than "forever".
 pub(crate) fn milliseconds(time: Duration) -> u64 {
     let rounded_up = time.as_nanos().div_ceil(1_000_000);
     u64::try_from(rounded_up)
@@ -140,12 +141,12 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
         .min(lunatic_abi::FOREVER - 1)
 }
 
-/// Converts an optional time for the machine: `None` is forever.
+/// Converts an optional duration for the machine: `None` means forever.
 pub(crate) fn milliseconds_or_forever(time: Option<Duration>) -> u64 {
     time.map_or(lunatic_abi::FOREVER, milliseconds)
 }
 
-/// Converts a time from the machine: forever is `None`.
+/// Converts a duration from the machine: forever becomes `None`.
 pub(crate) fn duration(milliseconds: u64) -> Option<Duration> {
     (milliseconds != lunatic_abi::FOREVER).then(|| Duration::from_millis(milliseconds))
 }

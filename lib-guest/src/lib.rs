@@ -24,23 +24,23 @@
 //! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals that report the end of other
 //!   processes.
 //! * [`Request`] is a message that gets a reply.
-//! * [`Task`] is a function that runs in a process of its own and returns a result.
+//! * [`Task`] is a function that runs in its own process and returns a result.
 //! * [`server`](mod@server) turns a type into a process whose functions clients call.
 //! * [`supervisor`] restarts processes when they fail.
-//! * [`process_local!`] declares statics of which each process has its own.
+//! * [`process_local!`] declares statics that have a separate value in each process.
 //! * [`Config`] and [`Environment`] limit what processes may do and use.
-//! * [`net`] is TCP, TLS, UDP and name look-ups.
-//! * [`sqlite`] is databases.
-//! * [`Comm`] and [`Spark`] are for functions behind gateways: they read and write, and run each
-//!   other.
+//! * [`net`] provides TCP, TLS, UDP and name look-ups.
+//! * [`sqlite`] provides SQLite databases.
+//! * [`Comm`] and [`Spark`] are for functions behind gateways, which read and write, and run one
+//!   another.
 //!
-//! Every value that [serde](https://serde.rs) can serialize can be a message. It is serialized as
-//! MessagePack into a buffer of the sender, and passed to the machine in one call.
+//! Any value that [serde](https://serde.rs) can serialize can be sent as a message. It is
+//! serialized as MessagePack into a buffer in the sender and passed to the machine in one call.
 //!
 //! The library also compiles outside the machine, so that editors, lints and tests of pure code
-//! work. There, every call to the machine panics and says so.
+//! work. There, any call to the machine panics and says so.
 
-// The attributes name this crate as its users do, also in its own examples.
+// The attributes refer to this crate by the name its users do, even in its own examples.
 extern crate self as lunatic;
 
 mod config;
@@ -95,7 +95,7 @@ pub use test::{__test, __test_with_mailbox};
 pub use timer::Timer;
 pub use trap::{Trapped, catch_trap};
 
-/// What attributes expand to, besides public items.
+/// The items that attributes expand to, besides the public ones.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
@@ -103,8 +103,8 @@ pub mod __private {
 
 /// Makes `main` the program's first process, with its mailbox.
 ///
-/// The function takes the mailbox or nothing, and returns what any `main` may. If it returns an
-/// `Err`, that is printed and the program exits with status 1.
+/// The function takes the mailbox or no arguments, and may return anything that `main` may. If it
+/// returns an `Err`, the error is printed and the program exits with status 1.
 ///
 /// # Example
 ///
@@ -123,26 +123,26 @@ pub use lunatic_macros::main;
 
 /// Turns an `impl` block into a server: see [`server`](mod@server), which begins with an example.
 ///
-/// Functions of the block are marked. Those without a mark stay as they are.
+/// Functions in the block are marked with attributes. Functions without a mark are left unchanged.
 ///
 /// | mark | function | what it is |
 /// |---|---|---|
 /// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | creates the state; [`Server::start`] takes its parameter, or a tuple of several |
 /// | `#[call]` | `fn(&mut self, …) -> R` | is called by clients, which wait for the result |
-/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, but answered by the [`Reply`](server::Reply) at any later time |
+/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, but answered through the [`Reply`](server::Reply) at any later time |
 /// | `#[cast]` | `fn(&mut self, …)` | is called by clients, which do not wait |
-/// | `#[signal]` | `fn(&mut self, signal: Signal)` | gets the ends of processes that the server monitors or is linked with |
+/// | `#[signal]` | `fn(&mut self, signal: Signal)` | is called when a process that the server monitors or is linked with ends |
 /// | `#[terminate]` | `fn(self)` | is called before the server ends normally |
 ///
-/// What clients call has the visibility of the function. Parameters and results own their data, and
-/// serde can serialize and deserialize them. The names `clone`, `process`, `register`, `stop` and
-/// `within` are taken by [`Handle`](server::Handle).
+/// A function that clients call has the same visibility as the one in the block. Its parameters and
+/// result must own their data, and serde must be able to serialize and deserialize them. The names
+/// `clone`, `process`, `register`, `stop` and `within` are taken by [`Handle`](server::Handle).
 pub use lunatic_macros::server;
 
-/// Declares statics of which each process has its own, initialized on first use.
+/// Declares statics that have a separate value in each process, initialized on first use.
 ///
-/// This is `std::thread_local!` under the name of what it means here. A new process starts with
-/// fresh ones, whatever the values of its parent.
+/// This is `std::thread_local!` under a name that says what it means here. A new process starts
+/// with fresh values, whatever its parent's are.
 ///
 /// # Example
 ///
@@ -166,15 +166,15 @@ macro_rules! process_local {
     };
 }
 
-/// Turns a function into a test, which `cargo test` runs in the machine as a program of its own.
+/// Turns a function into a test, which `cargo test` runs in the machine as a separate program.
 ///
-/// Each test has its own environment, with its own names, processes, limits and output. Processes
-/// that it leaves behind are ended with it, and a panic affects no other test. All tests run
-/// concurrently in one process of the operating system.
+/// Each test has its own environment, with its own names, processes, limits and output. Any
+/// processes that it leaves running are ended with it, and a panic affects no other test. All tests
+/// run concurrently in one operating system process.
 ///
-/// The function takes the mailbox of its process or nothing, and returns what any `main` may.
-/// `#[ignore]` and `#[should_panic]` mean what they mean beside `#[test]`. The attribute's own
-/// arguments are both optional:
+/// The function takes its process's mailbox or no arguments, and may return anything that `main`
+/// may. `#[ignore]` and `#[should_panic]` mean the same as with `#[test]`. Both of the attribute's
+/// own arguments are optional:
 ///
 /// * `timeout = "500ms"` fails the test if it takes longer: a whole number of `ms`, `s`, `m` or
 ///   `h`;
@@ -216,10 +216,11 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
 /// from Elixir, from the shell (`lunatic call`), or over a pipe.
 ///
 /// The function takes and returns values that serde can handle; they are passed as JSON. A single
-/// parameter is the whole argument, several are looked up in it by name. If the function returns an
-/// `Err`, the host gets its text. With `#[lunatic::export(image)]` the function takes an
-/// [`Image`](export::Image), with `#[lunatic::export(bytes)]` a `Vec<u8>`; to return bytes, it
-/// returns [`Bytes`](export::Bytes). A panic ends the instance, and the host gets an error.
+/// parameter receives the whole argument; several parameters are looked up in it by name. If the
+/// function returns an `Err`, the host gets the error's text. With `#[lunatic::export(image)]`, the
+/// function takes an [`Image`](export::Image); with `#[lunatic::export(bytes)]`, a `Vec<u8>`. To
+/// return bytes, it returns [`Bytes`](export::Bytes). A panic ends the instance, and the host gets
+/// an error.
 ///
 /// The module is a library (`crate-type = ["cdylib"]`), compiled for `wasm32-unknown-unknown` or
 /// for `wasm32-wasip1`.
@@ -246,11 +247,11 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
 /// ```
 pub use lunatic_macros::export;
 
-/// Turns a function into a spark: one that gateways and other functions run, and that reads and
-/// writes bytes through its [`Comm`].
+/// Turns a function into a spark: a function that is run by gateways and other functions, and that
+/// reads and writes bytes through its [`Comm`].
 ///
 /// The function takes the comm to its caller and returns nothing or a `Result`. If it returns an
-/// `Err`, the function has failed; its caller gets the text, and so does the function's log.
+/// `Err`, it has failed; the error's text goes to its caller and to the function's log.
 ///
 /// # Example
 ///

@@ -1,5 +1,5 @@
-//! Mailboxes, through which a process receives. The machine keeps the messages; a mailbox is only
-//! the right to take them out, and its type says what they are.
+//! Mailboxes, through which a process receives messages. The machine holds the messages; a mailbox
+//! is only the right to take them out, and its type is the type of the messages.
 
 use crate::envelope::{self, Delivery};
 use crate::host;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// in which they arrived. A receive with tags takes the first message that has one of them and
 /// leaves all others in place.
 ///
-/// A process that [monitors](crate::Process::monitor) others is notified of their ends in its
+/// A process that [monitors](crate::Process::monitor) others is notified of their ends through its
 /// mailbox. Such a signal is not a `T`, so it is returned as [`ReceiveError::Signal`]. A process
 /// that expects signals turns its mailbox into a [`LinkMailbox`].
 ///
@@ -41,7 +41,7 @@ pub struct Mailbox<T> {
 /// Receives messages of type `T` and signals, in a process that is notified when a process linked
 /// with it fails.
 ///
-/// [`TransformMailbox::catch_link_panic`] makes one, and so do the functions that spawn linked
+/// [`TransformMailbox::catch_link_panic`] creates one, as do the functions that spawn linked
 /// processes.
 pub struct LinkMailbox<T> {
     messages: PhantomData<fn() -> T>,
@@ -52,7 +52,8 @@ impl<T> Mailbox<T> {
     ///
     /// # Safety
     ///
-    /// A process has one mailbox. Of two, each would take messages meant for the other.
+    /// A process has only one mailbox. If there were two, each would take messages meant for the
+    /// other.
     #[doc(hidden)]
     pub unsafe fn new() -> Self {
         Self {
@@ -62,18 +63,18 @@ impl<T> Mailbox<T> {
 }
 
 impl<T: DeserializeOwned> Mailbox<T> {
-    /// Receives the next message. Waits for as long as it takes.
+    /// Receives the next message, waiting indefinitely.
     ///
     /// # Errors
     ///
-    /// Any [`ReceiveError`] except a timeout. Values nested more than 128 levels deep are a
-    /// [`DeserializationFailed`](ReceiveError::DeserializationFailed).
+    /// Returns any [`ReceiveError`] except a timeout. Values nested more than 128 levels deep
+    /// result in [`DeserializationFailed`](ReceiveError::DeserializationFailed).
     pub fn receive(&self) -> Result<T, ReceiveError> {
         plain(take(&[], lunatic_abi::FOREVER))
     }
 
-    /// Receives the next message, waiting at most `timeout`, which is rounded up to milliseconds.
-    /// Zero does not wait.
+    /// Receives the next message, waiting for at most `timeout`, which is rounded up to whole
+    /// milliseconds. A timeout of zero does not wait.
     pub fn receive_timeout(&self, timeout: Duration) -> Result<T, ReceiveError> {
         plain(take(&[], host::milliseconds(timeout)))
     }
@@ -109,21 +110,21 @@ impl<T: DeserializeOwned> Mailbox<T> {
         plain(take(tags, lunatic_abi::FOREVER))
     }
 
-    /// Receives like [`tag_receive`](Self::tag_receive), waiting at most `timeout`, which is
-    /// rounded up to milliseconds.
+    /// Receives like [`tag_receive`](Self::tag_receive), waiting for at most `timeout`, which is
+    /// rounded up to whole milliseconds.
     pub fn tag_receive_timeout(&self, tags: &[Tag], timeout: Duration) -> Result<T, ReceiveError> {
         plain(take(tags, host::milliseconds(timeout)))
     }
 }
 
 impl<T: DeserializeOwned> LinkMailbox<T> {
-    /// Receives the next message or signal. Waits for as long as it takes.
+    /// Receives the next message or signal, waiting indefinitely.
     pub fn receive(&self) -> Message<T> {
         take(&[], lunatic_abi::FOREVER).0
     }
 
-    /// Receives the next message or signal, waiting at most `timeout`, which is rounded up to
-    /// milliseconds. Zero does not wait.
+    /// Receives the next message or signal, waiting for at most `timeout`, which is rounded up to
+    /// whole milliseconds. A timeout of zero does not wait.
     pub fn receive_timeout(&self, timeout: Duration) -> Message<T> {
         take(&[], host::milliseconds(timeout)).0
     }
@@ -131,13 +132,14 @@ impl<T: DeserializeOwned> LinkMailbox<T> {
     /// Receives the first message or link failure that has one of the tags, or anything if `tags`
     /// is empty.
     ///
-    /// The end of a monitored process has no tag; only a receive without tags returns it.
+    /// The signal for the end of a monitored process has no tag; only a receive without tags
+    /// returns it.
     pub fn tag_receive(&self, tags: &[Tag]) -> Message<T> {
         take(tags, lunatic_abi::FOREVER).0
     }
 
-    /// Receives like [`tag_receive`](Self::tag_receive), waiting at most `timeout`, which is
-    /// rounded up to milliseconds.
+    /// Receives like [`tag_receive`](Self::tag_receive), waiting for at most `timeout`, which is
+    /// rounded up to whole milliseconds.
     pub fn tag_receive_timeout(&self, tags: &[Tag], timeout: Duration) -> Message<T> {
         take(tags, host::milliseconds(timeout)).0
     }
@@ -155,7 +157,7 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             };
             let tag = arrival.tag();
             if let Some(signal) = arrival.signal() {
-                // The end of a task is kept until the task's owner asks for its result.
+                // The end of a task is kept until the task's owner requests its result.
                 if reply::keeps_end(tag, signal.reason) {
                     return None;
                 }
@@ -164,8 +166,8 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             if tag == SHUTDOWN {
                 return nothing(ReceiveError::Shutdown);
             }
-            // A reply that nobody waits for any more, and probably not of the mailbox's type. The
-            // wait starts again, at most once for each abandoned request and each task.
+            // This is a reply that nothing waits for any longer, and probably not of the mailbox's
+            // type. The wait starts over, at most once for each abandoned request and each task.
             if reply::discards(tag) {
                 return None;
             }
@@ -185,8 +187,8 @@ fn plain<T>((message, _): (Message<T>, Tag)) -> Result<T, ReceiveError> {
     }
 }
 
-/// Turns one kind of mailbox into the other, and so decides what the failure of a linked process
-/// does to this one.
+/// Converts one kind of mailbox into the other, which determines what the failure of a linked
+/// process does to this one.
 pub trait TransformMailbox<T> {
     /// From now on, failures of linked processes arrive as signals.
     fn catch_link_panic(self) -> LinkMailbox<T>;

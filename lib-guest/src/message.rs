@@ -44,7 +44,7 @@ impl<T> Message<T> {
         }
     }
 
-    /// Returns what was received.
+    /// Returns the message or the error.
     ///
     /// # Panics
     ///
@@ -64,7 +64,7 @@ pub enum ReceiveError {
     /// The message is not of the mailbox's type. It has been dropped.
     #[error("the message is not of the expected type: {0}")]
     DeserializationFailed(decode::Error),
-    /// The timeout expired. No message is lost: a later receive gets what comes later.
+    /// The timeout expired. No message is lost: a later receive returns whatever arrives later.
     #[error("no message came in time")]
     Timeout,
     /// The receive could never end: no other process of the program is alive, and no timer is set.
@@ -83,20 +83,21 @@ pub enum ReceiveError {
 
 /// Reports the end of a process.
 ///
-/// Its `Display` is a sentence for people, and may say more than the [`reason`](Self::reason).
+/// Its `Display` output is a sentence for people, and may say more than the
+/// [`reason`](Self::reason).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signal {
     /// Why this process is notified.
     pub kind: SignalKind,
-    /// The tag of the link; [`Tag::NONE`] if the process was monitored, or if it died after having
-    /// spawned this one linked.
+    /// The tag of the link; [`Tag::NONE`] if the process was monitored, or if it died after
+    /// spawning this one with a link.
     pub tag: Tag,
     /// The process that ended, as returned by [`Process::id`](crate::Process::id).
     pub pid: u64,
-    /// Why it ended.
+    /// Why the process ended.
     pub reason: ExitReason,
-    /// Why it ended, as described by the machine.
+    /// The machine's description of why the process ended.
     pub sentence: String,
 }
 
@@ -131,9 +132,10 @@ impl Signal {
 /// Why a process is notified of another's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignalKind {
-    /// They were linked, and the other one failed.
+    /// The two processes were linked, and the other one failed.
     LinkDied,
-    /// It [monitored](crate::Process::monitor) the other one, which ended for whatever reason.
+    /// The process [monitored](crate::Process::monitor) the other one, which ended, for whatever
+    /// reason.
     ProcessDied,
 }
 
@@ -156,7 +158,7 @@ pub enum ExitReason {
     LinkDied,
     /// It was already dead, or never existed.
     NoProcess,
-    /// The machine itself failed: a defect.
+    /// The machine itself failed: a bug.
     Fault,
     /// The machine gave a reason that this version of the library does not know.
     Unknown,
@@ -224,7 +226,7 @@ mod tests {
             Limit::Compute as u64,
         );
         let signal = Signal::read(&limit, b"reached a limit: of 1 unit")
-            .expect("the header is that of a signal");
+            .expect("the header describes a signal");
         assert_eq!(signal.kind, SignalKind::LinkDied);
         assert_eq!((signal.tag.id(), signal.pid), (4, 42));
         assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Compute)));
@@ -238,7 +240,7 @@ mod tests {
             ExitKind::Status,
             u64::from(u32::MAX),
         );
-        let signal = Signal::read(&status, b"").expect("the header is that of a signal");
+        let signal = Signal::read(&status, b"").expect("the header describes a signal");
         assert_eq!(signal.kind, SignalKind::ProcessDied);
         assert_eq!(signal.reason, ExitReason::Status(-1));
         assert_eq!(signal.to_string(), "process <2a> exited with status -1");
@@ -281,7 +283,7 @@ mod tests {
     #[should_panic(expected = "process <2a> was killed")]
     fn unwrapping_a_signal_says_which() {
         let killed = header(MessageKind::LinkDied, ExitKind::Killed, 0);
-        let signal = Signal::read(&killed, b"was killed").expect("the header is that of a signal");
+        let signal = Signal::read(&killed, b"was killed").expect("the header describes a signal");
         let _ = Message::<()>::Signal(signal).normal_or_unwrap();
     }
 }

@@ -1,10 +1,10 @@
 //! Metrics of a program. `lunatic --metrics 9100 program.wasm` serves them to Prometheus.
 //!
-//! A metric is a name. All processes of a program that use the name share the metric, and nothing
-//! has to be created first. A name has one kind; uses of it as another kind are dropped, and so are
-//! new names when the program has as many as its environment allows
-//! ([`Limit::Metrics`](crate::Limit), 1,000 by default). What is dropped is counted. Names consist
-//! of ASCII letters, digits, `_` and `:`; any other character becomes `_`.
+//! A metric is a name. All processes in a program that use the same name share the metric, and
+//! nothing has to be created first. A name has one kind; uses of it as another kind are dropped, as
+//! are new names once the program has as many as its environment allows
+//! ([`Limit::Metrics`](crate::Limit), 1,000 by default). Everything dropped is counted. Names
+//! consist of ASCII letters, digits, `_` and `:`; any other character becomes `_`.
 //!
 //! ```no_run
 //! use lunatic::metrics::{Counter, Gauge, Histogram};
@@ -34,58 +34,58 @@ pub struct Gauge<'a>(&'a str);
 pub struct Histogram<'a>(&'a str);
 
 impl<'a> Counter<'a> {
-    /// Names a counter. The name has 1 to 256 bytes; using any other traps.
+    /// Names a counter. The name must have 1 to 256 bytes; using any other name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
 
     /// Adds one.
     pub fn increment(&self) {
-        // SAFETY: the address comes with the length of its text.
+        // SAFETY: the pointer is passed with the length of its text.
         unsafe { host::metrics::increment_counter(self.0.as_ptr(), self.0.len()) }
     }
 
-    /// Sets it, for something that is counted elsewhere.
+    /// Sets the counter, for something that is counted elsewhere.
     pub fn set(&self, count: u64) {
-        // SAFETY: the address comes with the length of its text.
+        // SAFETY: the pointer is passed with the length of its text.
         unsafe { host::metrics::counter(self.0.as_ptr(), self.0.len(), count) }
     }
 }
 
 impl<'a> Gauge<'a> {
-    /// Names a gauge. The name has 1 to 256 bytes; using any other traps.
+    /// Names a gauge. The name must have 1 to 256 bytes; using any other name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
 
-    /// Sets it.
+    /// Sets the gauge.
     pub fn set(&self, value: f64) {
-        // SAFETY: the address comes with the length of its text.
+        // SAFETY: the pointer is passed with the length of its text.
         unsafe { host::metrics::gauge(self.0.as_ptr(), self.0.len(), value) }
     }
 
-    /// Adds to it.
+    /// Adds to the gauge.
     pub fn add(&self, value: f64) {
-        // SAFETY: the address comes with the length of its text.
+        // SAFETY: the pointer is passed with the length of its text.
         unsafe { host::metrics::increment_gauge(self.0.as_ptr(), self.0.len(), value) }
     }
 
-    /// Subtracts from it.
+    /// Subtracts from the gauge.
     pub fn subtract(&self, value: f64) {
-        // SAFETY: the address comes with the length of its text.
+        // SAFETY: the pointer is passed with the length of its text.
         unsafe { host::metrics::decrement_gauge(self.0.as_ptr(), self.0.len(), value) }
     }
 }
 
 impl<'a> Histogram<'a> {
-    /// Names a histogram. The name has 1 to 256 bytes; using any other traps.
+    /// Names a histogram. The name must have 1 to 256 bytes; using any other name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
 
     /// Adds a sample, in any unit: the buckets range from a ten-thousandth to a million.
     pub fn record(&self, sample: f64) {
-        // SAFETY: the address comes with the length of its text.
+        // SAFETY: the pointer is passed with the length of its text.
         unsafe { host::metrics::histogram(self.0.as_ptr(), self.0.len(), sample) }
     }
 }

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 /// The modules of an environment.
 impl Environment {
-    /// Compiles a module, to be spawned in this environment. Only the calling process waits for
-    /// that.
+    /// Compiles a module for spawning in this environment. Only the calling process waits for the
+    /// compilation.
     ///
     /// # Errors
     ///
@@ -24,8 +24,8 @@ impl Environment {
     /// compile modules.
     pub fn add_module(&mut self, bytes: &[u8]) -> Result<Module, LunaticError> {
         let mut id = 0;
-        // SAFETY: the address comes with the length of its slice, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of its slice, and the last one refers
+        // to a local variable.
         let result = unsafe { host::process::compile_module(bytes.as_ptr(), bytes.len(), &mut id) };
         if result == -1 {
             return Err(LunaticError::new(
@@ -44,7 +44,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Never fails today: nothing is compiled.
+    /// Currently never fails, because nothing is compiled.
     pub fn add_this_module(&mut self) -> Result<ThisModule, LunaticError> {
         Ok(ThisModule {
             environment: self.share(),
@@ -87,18 +87,18 @@ impl Module {
 
     /// Spawns an exported function with parameters.
     ///
-    /// What type of message the process receives is the caller's claim.
+    /// The type of the messages that the process receives is the caller's claim.
     ///
     /// # Errors
     ///
-    /// Fails if there is no such function, if it takes other parameters, if an import is missing,
+    /// Fails if the function does not exist, if it takes other parameters, if an import is missing,
     /// or if a limit is reached.
     pub fn spawn<T>(&self, function: &str, params: &[Param]) -> Result<Process<T>, LunaticError> {
         self.builder().spawn_export(function, &to_bytes(params))
     }
 
-    /// Spawns an exported function like [`spawn`](Self::spawn), linked: this process receives a
-    /// signal if it fails.
+    /// Spawns an exported function like [`spawn`](Self::spawn), and links the two processes: this
+    /// process receives a signal if the new one fails.
     pub fn spawn_link<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
@@ -111,8 +111,8 @@ impl Module {
             })
     }
 
-    /// Spawns an exported function like [`spawn`](Self::spawn), linked: when one of the two fails,
-    /// the other dies too.
+    /// Spawns an exported function like [`spawn`](Self::spawn), and links the two processes: when
+    /// one of them fails, the other dies too.
     pub fn spawn_link_unwrap<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
@@ -128,7 +128,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: the id was returned by `compile_module`, and nobody else has it.
+        // SAFETY: the id was returned by `compile_module`, and nothing else holds it.
         unsafe { host::process::drop_module(self.id) };
     }
 }
@@ -137,12 +137,12 @@ fn to_bytes(params: &[Param]) -> Vec<u8> {
     params.iter().flat_map(|param| param.to_bytes()).collect()
 }
 
-/// The module of the running process, in an [`Environment`]. It has the functions of
+/// The module of the running process, in an [`Environment`]. It offers the functions of
 /// [`process`](crate::process), with the rights and limits of that environment.
 ///
-/// A process spawned with a value receives it, so its environment has to allow
-/// `lunatic::message::`. One spawned without a value calls nothing in the machine before its
-/// function runs.
+/// A process spawned with a value receives the value as a message, so its environment has to allow
+/// `lunatic::message::`. A process spawned without a value calls no functions of the machine before
+/// its own function runs.
 #[derive(Debug)]
 pub struct ThisModule {
     environment: Environment,

@@ -1,7 +1,7 @@
-//! Processes: spawning them, and what can be done with them.
+//! Processes: how to spawn them, and what can be done with them.
 //!
 //! [`spawn`] and the functions named after it spawn a process that runs a function of this program;
-//! a [`Builder`] leaves more choices. A [`Process`] is a handle to one.
+//! a [`Builder`] offers more choices. A [`Process`] is a handle to a process.
 
 pub(crate) mod builder;
 pub(crate) mod failure;
@@ -41,7 +41,7 @@ pub fn this_env() -> Environment {
     Environment::own()
 }
 
-/// Suspends the running process, and no other.
+/// Suspends only the running process.
 pub fn sleep(milliseconds: u64) {
     // SAFETY: the call takes a number.
     unsafe { host::process::sleep_ms(milliseconds) };
@@ -49,11 +49,11 @@ pub fn sleep(milliseconds: u64) {
 
 /// Spawns a process that runs a function and has this process's rights.
 ///
-/// The function is one of this program, or a closure that captures nothing: processes share no
-/// memory. [`spawn_with`] also passes a value.
+/// `function` is a function of this program or a closure that captures nothing, since processes
+/// share no memory. [`spawn_with`] also passes a value.
 ///
-/// Output is written line by line, and the rest when the function returns. If a process traps or is
-/// killed, the line that it has begun is lost.
+/// Output is written line by line, and any unfinished line when the function returns. If a process
+/// traps or is killed, its unfinished line is lost.
 ///
 /// # Errors
 ///
@@ -81,12 +81,12 @@ pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
 /// Spawns a process like [`spawn`], and passes a value to its function.
 ///
 /// The value is in the process's mailbox before the process runs; if it cannot be delivered,
-/// nothing is spawned. This calls `lunatic::environment::spawn` in the machine; without a value it
-/// is `lunatic::process::spawn`.
+/// nothing is spawned. This calls the machine's `lunatic::environment::spawn`; spawning without a
+/// value calls `lunatic::process::spawn`.
 ///
 /// # Errors
 ///
-/// Fails like [`spawn`], and if the value cannot be sent, with the kind of a [`SendFailure`].
+/// Fails like [`spawn`], and also if the value cannot be sent, with the kind of a [`SendFailure`].
 ///
 /// # Example
 ///
@@ -113,10 +113,10 @@ where
     Builder::new().spawn_with(context, function)
 }
 
-/// Spawns a process that is linked with this one, which receives a signal if it fails.
+/// Spawns a process linked with this one, which receives a signal if the new process fails.
 ///
-/// The link exists before the process runs. A normal end causes no signal: use [`Process::monitor`]
-/// for that.
+/// The link exists before the new process runs. A normal end causes no signal; use
+/// [`Process::monitor`] for that.
 ///
 /// # Errors
 ///
@@ -158,7 +158,7 @@ where
     })
 }
 
-/// Spawns a process that is linked with this one: when one of them fails, the other dies too.
+/// Spawns a process linked with this one: when one of the two fails, the other dies too.
 pub fn spawn_link_unwrap<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Linked<T, Mailbox<P>>
 where
     M: TransformMailbox<P>,

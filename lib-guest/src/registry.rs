@@ -1,5 +1,5 @@
-//! Names under which processes find each other. A name belongs to a living process and is removed
-//! when it ends.
+//! Names by which processes find each other. A name belongs to a living process and is removed when
+//! the process ends.
 
 use crate::environment::Environment;
 use crate::host;
@@ -36,14 +36,14 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Any [`RegistryError`] except those of a query.
+    /// Returns any [`RegistryError`] except those of a query.
     pub fn register<T>(
         &self,
         name: &str,
         version: &str,
         process: Process<T>,
     ) -> Result<(), RegistryError> {
-        // SAFETY: each address comes with the length of its text.
+        // SAFETY: each pointer is passed with the length of its text.
         let result = unsafe {
             host::environment::register(
                 self.id(),
@@ -57,14 +57,14 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Removes the registration under a name and exactly this version.
+    /// Removes the registration of a name with exactly this version.
     ///
     /// # Errors
     ///
-    /// Returns [`RegistryError::NotFound`] if there is no such name,
+    /// Returns [`RegistryError::NotFound`] if the name is not registered with this version,
     /// [`RegistryError::IncorrectSemver`], or [`RegistryError::Refused`].
     pub fn unregister(&self, name: &str, version: &str) -> Result<(), RegistryError> {
-        // SAFETY: each address comes with the length of its text.
+        // SAFETY: each pointer is passed with the length of its text.
         let result = unsafe {
             host::environment::unregister(
                 self.id(),
@@ -77,21 +77,21 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Finds a process of this environment, like [`lookup`] in the caller's.
+    /// Finds a process in this environment, as [`lookup`] does in the caller's.
     pub fn lookup<T>(&self, name: &str, query: &str) -> Result<Option<Process<T>>, RegistryError> {
         lookup_in(self.id(), name, query)
     }
 }
 
-/// Finds the living process that is registered under a name, in the newest version that satisfies a
-/// requirement such as `^1.2`. It looks in the environment of the running process.
+/// Finds the living process registered under a name, with the newest version that satisfies a
+/// requirement such as `^1.2`, in the environment of the running process.
 ///
-/// What type of message the process receives is the caller's claim.
+/// The type of the messages that the process receives is the caller's claim.
 ///
 /// # Errors
 ///
-/// Returns [`RegistryError::IncorrectQuery`] or [`RegistryError::Refused`]. If there is no such
-/// process, the result is `None`.
+/// Returns [`RegistryError::IncorrectQuery`] or [`RegistryError::Refused`]. If no process matches,
+/// the result is `None`.
 ///
 /// # Example
 ///
@@ -121,7 +121,8 @@ fn lookup_in<T>(
     query: &str,
 ) -> Result<Option<Process<T>>, RegistryError> {
     let mut process = 0;
-    // SAFETY: each address comes with the length of its text, and the last is that of a variable.
+    // SAFETY: each pointer is passed with the length of its text, and the last one refers to a
+    // local variable.
     let result = unsafe {
         host::environment::lookup(
             environment,
@@ -139,8 +140,8 @@ fn lookup_in<T>(
     }
 }
 
-/// Interprets the machine's answer. `bad_version` is the error that a malformed version is in this
-/// call.
+/// Interprets the machine's answer. `bad_version` is the error that this call returns for a
+/// malformed version.
 fn check(result: u32, bad_version: RegistryError) -> Result<(), RegistryError> {
     match Errno::from_number(result) {
         Some(Errno::Success) => Ok(()),

@@ -1,4 +1,4 @@
-//! Waiting for replies: for that of a request, for the result of a task, and for the end of a
+//! Waiting for replies: for the reply to a request, for the result of a task, and for the end of a
 //! process.
 
 mod late;
@@ -18,14 +18,14 @@ use std::collections::BTreeMap;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The timeout expired. If the reply still comes, it is dropped.
+    /// The timeout expired. If the reply arrives later, it is dropped.
     #[error("no reply came in time")]
     Timeout,
-    /// The process died before it replied. The reason is [`ExitReason::NoProcess`] if it was dead
-    /// before the request.
+    /// The process died before it replied. The reason is [`ExitReason::NoProcess`] if it was
+    /// already dead when the request was made.
     #[error("the process that was asked {0}")]
     Died(ExitReason),
-    /// The wait could never end: nobody is left who could reply.
+    /// The wait could never end: no process is left that could reply.
     #[error("nobody is left who could reply")]
     NobodyLeft,
     /// The request was not sent.
@@ -36,18 +36,18 @@ pub enum RequestError {
     DeserializationFailed(decode::Error),
 }
 
-/// A reply that a process owes this one. The end of that process is reported with the tag of the
-/// reply, so that one receive waits for both.
+/// A reply that a process owes this one. The end of that process is reported with the reply's tag,
+/// so that a single receive waits for both.
 #[derive(Debug)]
 pub(crate) struct PendingReply {
     tag: Tag,
     process: u64,
-    /// True if another process may reply instead: a request can be passed on.
+    /// True if another process may reply instead, because a request can be passed on.
     may_be_passed_on: bool,
 }
 
 impl PendingReply {
-    /// Watches a process that is about to get a request.
+    /// Watches a process that is about to receive a request.
     pub(crate) fn to_request(tag: Tag, process: u64) -> Self {
         // SAFETY: the call takes numbers.
         unsafe { host::process::monitor_tagged(tag.id(), process) };
@@ -58,7 +58,7 @@ impl PendingReply {
         }
     }
 
-    /// Watches a process that will itself reply, with a tag that nobody else knows.
+    /// Watches a process that will reply itself, with a tag that no other process knows.
     pub(crate) fn from(tag: Tag, process: u64) -> Self {
         Self {
             may_be_passed_on: false,
@@ -75,17 +75,17 @@ impl PendingReply {
     }
 
     /// Allows receives from the mailbox before the reply is settled. They never find the reply,
-    /// which has to be asked for; if they find the end of the process, it is kept.
+    /// which has to be requested first; if they find the end of the process, that end is kept.
     pub(crate) fn keep(&self) {
         ENDS.with_borrow_mut(|ends| ends.insert(self.tag, None));
     }
 
-    /// Returns why the process ended, if a receive from the mailbox found that.
+    /// Returns why the process ended, if a receive from the mailbox has found its end.
     pub(crate) fn kept_end(&self) -> Option<ExitReason> {
         ENDS.with_borrow(|ends| ends.get(&self.tag).copied().flatten())
     }
 
-    /// Waits for the reply, at most for `timeout` milliseconds.
+    /// Waits for the reply, for at most `timeout` milliseconds.
     pub(crate) fn wait<U: DeserializeOwned>(&self, timeout: u64) -> Result<U, RequestError> {
         if let Some(reason) = self.kept_end() {
             return Err(RequestError::Died(reason));
@@ -96,7 +96,7 @@ impl PendingReply {
         }
     }
 
-    /// Stops waiting. `reply` is the outcome of the wait; whatever still comes is dropped.
+    /// Stops waiting. `reply` is the outcome of the wait; anything that arrives later is dropped.
     pub(crate) fn settle<U>(self, reply: &Result<U, RequestError>) {
         ENDS.with_borrow_mut(|ends| ends.remove(&self.tag));
         // SAFETY: the call takes numbers and returns one.
@@ -109,7 +109,7 @@ impl PendingReply {
         };
         // The reply may have arrived in the meantime.
         if may_come && drop_first(&[self.tag]).is_none() {
-            // A dead process replies to nobody.
+            // A dead process sends no replies.
             if self.may_be_passed_on || !end_was_reported {
                 late::give_up(self.tag);
             }
@@ -149,7 +149,7 @@ fn drop_first(tags: &[Tag]) -> Option<Tag> {
     })
 }
 
-/// Takes late replies that have arrived out of the mailbox.
+/// Removes from the mailbox any late replies that have arrived.
 pub(crate) fn drop_late_replies() {
     loop {
         let tags = late::tags();
@@ -160,12 +160,13 @@ pub(crate) fn drop_late_replies() {
 }
 
 thread_local! {
-    /// The processes whose ends are awaited while receives from the mailbox run, by tag, and why
-    /// they ended, if a receive found that.
+    /// By tag, the processes whose ends are awaited while receives from the mailbox run, and why
+    /// each process ended, if a receive has found its end.
     static ENDS: RefCell<BTreeMap<Tag, Option<ExitReason>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Keeps the end of a process that a receive found, if it is awaited elsewhere. Returns true if so.
+/// Keeps the end of a process that a receive has found, if it is awaited elsewhere. Returns true if
+/// it was kept.
 pub(crate) fn keeps_end(tag: Tag, reason: ExitReason) -> bool {
     ENDS.with_borrow_mut(|ends| match ends.get_mut(&tag) {
         Some(end) => {

@@ -57,7 +57,7 @@ impl<T, U> Request<T, U> {
         &self.message
     }
 
-    /// Returns the message, for changing it in place.
+    /// Returns a mutable reference to the message.
     pub fn data_mut(&mut self) -> &mut T {
         &mut self.message
     }
@@ -87,7 +87,7 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     ///
     /// # Errors
     ///
-    /// Any [`RequestError`] except a timeout.
+    /// Returns any [`RequestError`] except a timeout.
     ///
     /// # Panics
     ///
@@ -96,10 +96,10 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
         self.ask(message, lunatic_abi::FOREVER)
     }
 
-    /// Sends a request and waits for its reply, at most for `timeout`, which is rounded up to
+    /// Sends a request and waits for its reply, for at most `timeout`, which is rounded up to whole
     /// milliseconds.
     ///
-    /// A reply that comes too late is dropped; it is never mistaken for the reply to another
+    /// A reply that arrives too late is dropped; it is never mistaken for the reply to another
     /// request or for a message.
     ///
     /// # Example

@@ -1,8 +1,8 @@
-//! Servers: processes that keep a state and answer calls. They are Erlang's `gen_server`, with
+//! Servers: processes that hold state and answer calls. They are like Erlang's `gen_server`, with
 //! typed functions for clients.
 //!
-//! [`#[lunatic::server]`](macro@crate::server) on an `impl` block turns a type into one. The block
-//! says what the server does; clients call functions of the same names on a [`Handle`].
+//! [`#[lunatic::server]`](macro@crate::server) on an `impl` block turns a type into a server. The
+//! block defines what the server does; clients call functions of the same names on a [`Handle`].
 //!
 //! ```no_run
 //! use lunatic::{Mailbox, Server};
@@ -43,17 +43,18 @@
 //!
 //! [`Server::start`] waits until `#[init]` has returned. From then on, the server handles calls,
 //! casts and signals one after another, in the order in which they arrived. If a handler panics,
-//! the server ends, and waiting callers get an error at once. The server ends normally when it is
-//! asked to, by [`Handle::stop`] or its supervisor, or when a handler calls [`stop`]: the current
-//! handler finishes, and `#[terminate]` is called. A failure skips `#[terminate]`.
+//! the server ends, and waiting callers get an error at once. The server ends normally when
+//! [`Handle::stop`] or its supervisor asks it to, or when a handler calls [`stop`]: the current
+//! handler finishes, and then `#[terminate]` is called. A failure skips `#[terminate]`.
 //!
 //! A process that starts a server with [`Server::start_link`] is its parent. When the parent fails,
-//! the server ends too: if it has a `#[signal]` or a `#[terminate]`, after the current handler and
-//! `#[terminate]`; otherwise at once. Before `#[init]` has returned, it always ends at once.
+//! the server ends too: after the current handler and `#[terminate]` if it has a `#[signal]` or a
+//! `#[terminate]`, and immediately otherwise. Before `#[init]` has returned, it always ends
+//! immediately.
 //!
-//! A server with a `#[signal]` receives the failures of all other processes linked with it, and the
-//! ends of those that it monitors. A server without one dies with its links, and ignores the ends
-//! of monitored processes.
+//! A server with a `#[signal]` is notified of the failures of all other processes linked with it,
+//! and of the ends of the processes that it monitors. A server without a `#[signal]` dies with its
+//! links, and ignores the ends of monitored processes.
 
 pub(crate) mod reply;
 pub(crate) mod run;
@@ -80,15 +81,15 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::time::Duration;
 
-/// A type whose values are the states of servers. [`#[lunatic::server]`](macro@crate::server)
-/// implements this; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
+/// A type whose values are server states. [`#[lunatic::server]`](macro@crate::server) implements
+/// this; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
 pub trait Server: Behaviour {
     /// The functions that a [`Handle`] has.
     #[doc(hidden)]
     type Calls: Copy + From<Client<Self>> + AsRef<Client<Self>>;
 
-    /// Starts a server in a process of its own, which has this process's rights, and waits until
-    /// its `#[init]` has returned.
+    /// Starts a server in its own process, which has this process's rights, and waits until its
+    /// `#[init]` has returned.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ pub trait Server: Behaviour {
     }
 
     /// Starts a server like [`start`](Self::start), linked with this process before it runs. The
-    /// [module](self#lifecycle) says what that means.
+    /// [module documentation](self#lifecycle) explains what that means.
     ///
     /// If `#[init]` panics, this process fails too, or receives a signal, like any process linked
     /// with it.
@@ -112,14 +113,14 @@ pub trait Server: Behaviour {
 /// server's `impl` block.
 ///
 /// A handle is a number and a time limit. It can be copied, compared and sent to other processes;
-/// the time limit stays behind.
+/// the time limit is not sent along.
 ///
 /// # Calls and casts
 ///
 /// A call waits for what the server returns: `fn increment(&mut self, by: u32) -> u32` becomes
 /// `fn increment(&self, by: u32) -> Result<u32, RequestError>`. A call to a server that is dead, or
-/// dies before it answers, fails at once. Without [`within`](Self::within), a call waits for as
-/// long as the server is alive. An answer that comes too late is dropped. A server that calls
+/// that dies before it answers, fails at once. Without [`within`](Self::within), a call waits for
+/// as long as the server is alive. An answer that arrives too late is dropped. A server that calls
 /// itself panics.
 ///
 /// A cast does not wait: `fn reset(&mut self)` becomes
@@ -144,8 +145,8 @@ impl<S: Server> Handle<S> {
         self.calls.as_ref()
     }
 
-    /// Returns a handle to the running process, which has to be a server of this type. Handlers
-    /// send it to others, or cast to themselves later.
+    /// Returns a handle to the running process, which must be a server of this type. Handlers can
+    /// send it to other processes, or use it to cast to their own server later.
     ///
     /// # Example
     ///
@@ -181,7 +182,7 @@ impl<S: Server> Handle<S> {
     }
 
     /// Returns a handle whose calls fail with [`RequestError::Timeout`] after `timeout`, which is
-    /// rounded up to milliseconds.
+    /// rounded up to whole milliseconds.
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
         Self {
@@ -192,7 +193,7 @@ impl<S: Server> Handle<S> {
         }
     }
 
-    /// Asks the server to end, waits until it has, and returns why it ended. Earlier calls are
+    /// Asks the server to end, waits until it has ended, and returns why. Earlier calls are
     /// answered first.
     ///
     /// With [`within`](Self::within), the server is killed if it takes longer.
@@ -257,7 +258,7 @@ impl<S: Server> Clone for Handle<S> {
 
 impl<S: Server> Copy for Handle<S> {}
 
-/// Two handles are equal if they are to the same process, whatever their time limits.
+/// Two handles are equal if they refer to the same process, whatever their time limits.
 impl<S: Server> PartialEq for Handle<S> {
     fn eq(&self, other: &Self) -> bool {
         self.process() == other.process()
@@ -290,7 +291,7 @@ impl<'de, S: Server> Deserialize<'de> for Handle<S> {
     }
 }
 
-/// What the functions of a handle send with.
+/// What a handle's functions use to send messages.
 #[doc(hidden)]
 pub struct Client<S: Server> {
     process: Process<Request<S::Message, ()>>,

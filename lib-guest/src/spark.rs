@@ -11,21 +11,22 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// A channel for messages of bytes between a function and its caller.
+/// A channel for byte messages between a function and its caller.
 ///
-/// [`spark`](macro@crate::spark) passes the comm to the caller, and [`Spark::run`] returns the comm
-/// to a function that is run. Each side waits while the other is more than 64 KiB behind.
+/// [`spark`](macro@crate::spark) passes a function the comm to its caller, and [`Spark::run`]
+/// returns the comm to the function that it runs. Each side waits while the other is more than 64
+/// KiB behind.
 ///
-/// Reading returns one message after another. A read returns no bytes, as [`Read`] does at an end,
-/// when a message has ended; the next read starts with the next message. So each
-/// [`read_to_end`](Comm::read_to_end) returns one message.
+/// Reading returns one message after another. At the end of a message, a read returns no bytes, as
+/// [`Read`] does at the end of its input; the next read starts with the next message. Each
+/// [`read_to_end`](Comm::read_to_end) therefore returns one message.
 ///
-/// [`write_all`](Comm::write_all), and with it `write!`, sends one message. [`write`](Comm::write)
-/// adds to a message that [`flush`](Comm::flush) ends. Code that writes in pieces of its own
-/// choice, like [`io::copy`] and serializers, needs a [`BufWriter`](io::BufWriter) around the comm,
-/// whose `flush` ends the message.
+/// [`write_all`](Comm::write_all), and therefore `write!`, sends one message.
+/// [`write`](Comm::write) adds to a message that [`flush`](Comm::flush) ends. Code that chooses the
+/// size of its writes itself, like [`io::copy`] and serializers, needs a
+/// [`BufWriter`](io::BufWriter) around the comm, whose `flush` ends the message.
 ///
-/// Dropping the comm to a function that is run kills that function.
+/// Dropping the comm to a function started with [`Spark::run`] kills that function.
 ///
 /// # Example
 ///
@@ -43,13 +44,13 @@ use std::time::Duration;
 /// ```
 pub struct Comm {
     id: u64,
-    /// True while a message has been begun and not ended.
+    /// True while a message has been started but not ended.
     is_begun: Cell<bool>,
     /// True once the other side has ended and everything it wrote has been read.
     is_ended: Cell<bool>,
 }
 
-/// The number of the comm to the caller of this function.
+/// The number of the comm to this function's caller.
 const CALLER: u64 = 0;
 
 /// Functions that others can run.
@@ -57,22 +58,22 @@ const CALLER: u64 = 0;
 pub enum Spark {}
 
 impl Spark {
-    /// Runs a function of the project, or as `owner/name` one of a project that it depends on, and
-    /// sends it a first message unless that is empty.
+    /// Runs a function of the project, or, given as `owner/name`, a function of a project that it
+    /// depends on, and sends it a first message unless the message is empty.
     ///
     /// The function has its own process and environment. The name `http` stands for a function that
-    /// makes HTTP calls, unless the project has one of that name: its message is the request,
-    /// `GET https://example.com/ HTTP/1.1` and so on, and it sends back the response.
+    /// makes HTTP calls, unless the project has a function of that name: its message is the
+    /// request, `GET https://example.com/ HTTP/1.1` and so on, and it sends back the response.
     ///
     /// # Errors
     ///
-    /// Returns [`NotFound`](io::ErrorKind::NotFound) if there is no function of that name,
+    /// Returns [`NotFound`](io::ErrorKind::NotFound) if no function has that name,
     /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) if a limit is reached, and
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if `http` may not make the call. Later
-    /// failures are errors of reads.
+    /// failures are reported by reads.
     pub fn run(name: impl AsRef<str>, message: impl AsRef<[u8]>) -> io::Result<Comm> {
         let (name, message) = (name.as_ref(), message.as_ref());
-        // SAFETY: the addresses come with the lengths of what they are of.
+        // SAFETY: each pointer is passed with the length of its data.
         let id = check(unsafe {
             host::spark::run(name.as_ptr(), name.len(), message.as_ptr(), message.len())
         })?;
@@ -89,9 +90,9 @@ impl Comm {
         }
     }
 
-    /// Reads bytes of a message, like [`Read::read`]. Waits until there are some.
+    /// Reads bytes of a message, like [`Read::read`]. Waits until some are available.
     ///
-    /// At the end of a message it returns 0 once. When the other side has ended, it returns 0 from
+    /// At the end of a message, it returns 0 once. When the other side has ended, it returns 0 from
     /// then on.
     ///
     /// # Errors
@@ -101,7 +102,7 @@ impl Comm {
         if buffer.is_empty() || self.is_ended.get() {
             return Ok(0);
         }
-        // SAFETY: the address comes with the length of its buffer.
+        // SAFETY: the pointer is passed with the length of its buffer.
         match check(unsafe { host::spark::read(self.id, buffer.as_mut_ptr(), buffer.len()) }) {
             Ok(count) => Ok(count as usize),
             Err(error) if error.kind() == Errno::BrokenPipe => {
@@ -112,13 +113,13 @@ impl Comm {
         }
     }
 
-    /// Reads one message, or the rest of it, appends it to `buffer` and returns its length. When
-    /// the other side has ended, that is 0; [`is_ended`](Comm::is_ended) distinguishes this from an
-    /// empty message.
+    /// Reads one message, or the rest of it, appends it to `buffer` and returns its length. If the
+    /// other side has ended, the length is 0; [`is_ended`](Comm::is_ended) distinguishes this from
+    /// an empty message.
     ///
     /// # Errors
     ///
-    /// Fails like [`read`](Comm::read). Whatever arrived before is in the buffer.
+    /// Fails like [`read`](Comm::read). Anything that arrived before the failure is in the buffer.
     pub fn read_to_end(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         const PIECE: usize = 8 << 10;
         let begin = buffer.len();
@@ -163,7 +164,7 @@ impl Comm {
         })
     }
 
-    /// Returns true if the other side has ended and everything that it wrote has been read. That is
+    /// Returns true if the other side has ended and everything that it wrote has been read. This is
     /// known once a read has returned 0.
     pub fn is_ended(&self) -> bool {
         self.is_ended.get()
@@ -174,15 +175,15 @@ impl Comm {
     ///
     /// # Errors
     ///
-    /// Returns [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the other side reads no more.
+    /// Returns [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the other side no longer reads.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: the address comes with the length of the bytes.
+        // SAFETY: the pointer is passed with the length of the bytes.
         check(unsafe { host::spark::write(self.id, bytes.as_ptr(), bytes.len()) })?;
         self.is_begun.set(true);
         Ok(bytes.len())
     }
 
-    /// Sends a message: what [`write`](Comm::write) has added to it, and these bytes.
+    /// Sends a message: what [`write`](Comm::write) has added to it, followed by these bytes.
     ///
     /// # Errors
     ///
@@ -235,7 +236,7 @@ impl Comm {
         }
         let ids: Vec<u64> = comms.iter().map(|comm| comm.id).collect();
         let timeout = host::milliseconds_or_forever(timeout);
-        // SAFETY: the address comes with the length of the list.
+        // SAFETY: the pointer is passed with the length of the list.
         match check(unsafe { host::spark::wait(ids.as_ptr(), ids.len(), timeout) }) {
             Ok(index) => Ok(Some(index as usize)),
             Err(error) if error.kind() == Errno::TimedOut => Ok(None),
@@ -244,7 +245,7 @@ impl Comm {
     }
 }
 
-/// Interprets the result of a call: a number, or the negative number of an error.
+/// Interprets the result of a call: a number, or a negated error number.
 fn check(result: i64) -> Result<u64, LunaticError> {
     u64::try_from(result).map_err(|_| {
         let number = u32::try_from(result.unsigned_abs()).ok();
@@ -253,11 +254,11 @@ fn check(result: i64) -> Result<u64, LunaticError> {
     })
 }
 
-/// Returns the machine's sentence about the last failure.
+/// Returns the machine's description of the last failure.
 fn why() -> String {
     let mut text = vec![0; 256];
     loop {
-        // SAFETY: the address comes with the length of its buffer.
+        // SAFETY: the pointer is passed with the length of its buffer.
         let length = unsafe { host::spark::why(text.as_mut_ptr(), text.len()) } as usize;
         let is_whole = length <= text.len();
         text.resize(length, 0);
@@ -268,10 +269,10 @@ fn why() -> String {
 }
 
 impl Drop for Comm {
-    /// Kills the function on the other side, unless that is the caller of this one.
+    /// Kills the function on the other side, unless the other side is this function's caller.
     fn drop(&mut self) {
         if self.id != CALLER {
-            // SAFETY: the machine returned the id, and nobody else has it.
+            // SAFETY: the machine returned the id, and nothing else holds it.
             unsafe { host::spark::close(self.id) };
         }
     }
@@ -345,7 +346,7 @@ pub fn __spark<R: Outcome>(function: fn(Comm) -> R) -> ExitCode {
     let Some(failure) = function(Comm::new(CALLER)).failure() else {
         return ExitCode::SUCCESS;
     };
-    // SAFETY: the address comes with the length of the text.
+    // SAFETY: the pointer is passed with the length of the text.
     unsafe { host::spark::fail(failure.as_ptr(), failure.len()) };
     eprintln!("{failure}");
     ExitCode::FAILURE

@@ -1,8 +1,9 @@
 //! SQLite databases. The machine has SQLite built in.
 //!
-//! A [`Connection`] is to one database: a file in a directory that the program was granted, or
-//! memory of its own. A mistake in SQL is an [`Error`], never the end of the process. A query
-//! suspends only its process; killing that stops the query and undoes whatever was not committed.
+//! A [`Connection`] gives access to one database: a file in a directory that the program was
+//! granted, or a database in memory. A mistake in SQL results in an [`Error`] and never ends the
+//! process. A query suspends only its own process; killing that process stops the query and rolls
+//! back anything that was not committed.
 //!
 //! ```no_run
 //! use lunatic::sqlite::{Connection, Error};
@@ -23,9 +24,9 @@
 //! ```
 //!
 //! A connection belongs to its process and cannot be sent in messages. Processes share a database
-//! by each opening the same file, or through one process that has it open. A text, a row and a
-//! statement each have at most 1 MiB, and SQLite uses at most 64 MiB of memory for a process. A
-//! statement reaches no file except its own database; `ATTACH` and some pragmas are refused.
+//! either by each opening the same file, or through one process that has it open. A text, a row and
+//! a statement are each limited to 1 MiB, and SQLite uses at most 64 MiB of memory per process. A
+//! statement cannot access any file except its own database; `ATTACH` and some pragmas are refused.
 
 mod error;
 mod row;
@@ -43,10 +44,10 @@ use crate::host;
 use error::CANTOPEN;
 use std::time::Duration;
 
-/// How long a statement waits for a database that another connection has locked, by default.
+/// The default time that a statement waits for a database that another connection has locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a database. Dropping it closes the database, and undoes whatever was not
+/// A connection to a database. Dropping it closes the database and rolls back anything that was not
 /// committed.
 #[derive(Debug)]
 pub struct Connection {
@@ -54,11 +55,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens a database, and creates it if there is no such file.
+    /// Opens a database, and creates it if the file does not exist.
     ///
-    /// The path starts, like that of any file, at a directory that the program was granted. If the
+    /// As for any file, the path starts at a directory that the program was granted. If the
     /// directory is read-only, so is the database. A statement waits up to 5 seconds for a database
-    /// that others have locked; see [`set_busy_timeout`](Self::set_busy_timeout).
+    /// that another connection has locked; see [`set_busy_timeout`](Self::set_busy_timeout).
     ///
     /// # Errors
     ///
@@ -67,8 +68,8 @@ impl Connection {
     /// the first statement.
     pub fn open(path: &str) -> Result<Self, Error> {
         let mut id = 0;
-        // SAFETY: the address comes with the length of its text, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of its text, and the last one refers
+        // to a local variable.
         let result = unsafe { host::sqlite::open(path.as_ptr(), path.len(), &mut id) };
         if result != 0 {
             return Err(Error::new(CANTOPEN, LunaticError::from_id(id).to_string()));
@@ -78,7 +79,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Creates an empty database in memory, which is gone when the connection is dropped.
+    /// Creates an empty in-memory database, which is discarded when the connection is dropped.
     ///
     /// # Errors
     ///
@@ -87,13 +88,13 @@ impl Connection {
         Self::open(":memory:")
     }
 
-    /// Executes a statement with values for its parameters, ignores the rows that it yields, and
-    /// returns how many rows the last changing statement of this connection has changed.
+    /// Executes a statement with values for its parameters, ignores any rows that it yields, and
+    /// returns the number of rows changed by the last data-changing statement on this connection.
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does; whatever the statement did before is undone. Also fails if `sql` has
-    /// more than one statement.
+    /// Fails if SQLite does; anything the statement did before that is undone. Also fails if `sql`
+    /// contains more than one statement.
     pub fn execute(&self, sql: &str, values: impl Parameters) -> Result<u64, Error> {
         self.prepare(sql)?.execute(values)
     }
@@ -105,8 +106,8 @@ impl Connection {
     /// Fails if SQLite does. The statements before the failing one have taken effect.
     pub fn execute_batch(&self, sql: &str) -> Result<(), Error> {
         let mut error = 0;
-        // SAFETY: the address comes with the length of its text, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of its text, and the last one refers
+        // to a local variable.
         let code =
             unsafe { host::sqlite::execute_all(self.id, sql.as_ptr(), sql.len(), &mut error) };
         Error::check(code, error).map(drop)
@@ -131,15 +132,15 @@ impl Connection {
         self.prepare(sql)?.query(values)?.next().transpose()
     }
 
-    /// Prepares a statement, for executing it many times.
+    /// Prepares a statement, so that it can be executed many times.
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does. Also fails if `sql` does not have exactly one statement.
+    /// Fails if SQLite does. Also fails if `sql` does not contain exactly one statement.
     pub fn prepare(&self, sql: &str) -> Result<Statement<'_>, Error> {
         let mut id = 0;
-        // SAFETY: the address comes with the length of its text, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of its text, and the last one refers
+        // to a local variable.
         let code = unsafe { host::sqlite::prepare(self.id, sql.as_ptr(), sql.len(), &mut id) };
         let id = Error::check(code, id)?;
         Ok(Statement::new(id, self.id))
@@ -149,7 +150,7 @@ impl Connection {
     /// it returns an error, none are.
     ///
     /// Meanwhile, other connections can read the database, but not write to it. If the process ends
-    /// inside, nothing is committed.
+    /// during the transaction, nothing is committed.
     ///
     /// # Errors
     ///
@@ -179,31 +180,30 @@ impl Connection {
             Ok(done)
         });
         if result.is_err() {
-            // Some errors have already rolled the transaction back; then this fails, which does not
+            // Some errors have already rolled the transaction back; this then fails, which does not
             // matter.
             let _ = self.execute_batch("ROLLBACK");
         }
         result
     }
 
-    /// Returns the id of the row that was inserted last, or 0 if none was.
+    /// Returns the id of the last row inserted, or 0 if none has been.
     pub fn last_insert_rowid(&self) -> i64 {
-        // SAFETY: the machine returned the id, and nobody else has it.
+        // SAFETY: the machine returned the id, and nothing else holds it.
         unsafe { host::sqlite::last_insert_rowid(self.id) }
     }
 
     /// Sets how long a statement waits for a database that another connection has locked, before it
-    /// fails with an error that [is busy](Error::is_busy). The timeout is rounded up to
-    /// milliseconds.
+    /// fails with a [busy](Error::is_busy) error. The timeout is rounded up to whole milliseconds.
     pub fn set_busy_timeout(&self, timeout: Duration) {
-        // SAFETY: the machine returned the id, and nobody else has it.
+        // SAFETY: the machine returned the id, and nothing else holds it.
         unsafe { host::sqlite::set_busy_timeout(self.id, host::milliseconds(timeout)) };
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nobody else has it. Statements borrow the
+        // SAFETY: the machine returned the id, and nothing else holds it. Statements borrow the
         // connection, so none is left.
         unsafe { host::sqlite::drop_connection(self.id) };
     }

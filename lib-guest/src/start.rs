@@ -1,8 +1,8 @@
 //! Starting a process and waiting until it has started.
 //!
-//! A process that is not linked may fail before its parent watches it, and then nobody knows why.
-//! So it waits for a message of its parent, which is sent when the parent watches it; and since the
-//! parent may die first, it watches the parent meanwhile.
+//! A process that is not linked may fail before its parent watches it, and the reason would be
+//! lost. It therefore waits for a message from its parent, which is sent once the parent watches
+//! it; and since the parent may die first, it watches the parent in the meantime.
 
 use crate::entry::EntryPoint;
 use crate::error::LunaticError;
@@ -24,8 +24,8 @@ pub enum StartError {
     /// The process was not spawned.
     #[error("it was not spawned: {0}")]
     NotSpawned(LunaticError),
-    /// It refused to start, for this reason: the error of a server's `#[init]`, or a supervisor's
-    /// child that did not start.
+    /// It refused to start, for this reason: the error returned by a server's `#[init]`, or a
+    /// supervisor's child that did not start.
     #[error("{0}")]
     Refused(String),
     /// It died before it had started.
@@ -43,30 +43,31 @@ impl From<LunaticError> for StartError {
 }
 
 thread_local! {
-    /// The process that started this one linked, and that it ends with; 0 if none did.
+    /// The process that started this one with a link, and with which this one ends; 0 if there is
+    /// none.
     static PARENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Returns the process that started this one linked, if one did.
+/// Returns the process that started this one with a link, if there is one.
 pub(crate) fn parent() -> Option<u64> {
     Some(PARENT.get()).filter(|&parent| parent != 0)
 }
 
-/// What a process gets for reporting to its parent.
+/// What a process is given for reporting to its parent.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Handshake {
     parent: Process<()>,
-    /// Marks the report.
+    /// The tag of the report.
     tag: Tag,
     is_linked: bool,
 }
 
-/// How a process reports its start.
+/// A process's report on its start.
 type Report = Result<(), String>;
 
 impl Handshake {
-    /// Waits until the parent watches this process. Returns false if the parent died, and there is
-    /// nobody to begin for.
+    /// Waits until the parent watches this process. Returns false if the parent died, in which case
+    /// there is nothing to begin for.
     #[must_use]
     pub(crate) fn begin(&self) -> bool {
         if self.is_linked {
@@ -75,14 +76,14 @@ impl Handshake {
         self.hear::<()>(BEGIN).is_some()
     }
 
-    /// Waits until the parent says whether it wants the report. Returns false also if the parent
+    /// Waits until the parent says whether it wants the report. Also returns false if the parent
     /// died.
     #[must_use]
     pub(crate) fn is_wanted(&self) -> bool {
         self.hear(WANTED).unwrap_or(false)
     }
 
-    /// Waits for a message of the parent with this tag. Returns `None` if the parent died.
+    /// Waits for a message from the parent with this tag. Returns `None` if the parent died.
     fn hear<T: DeserializeOwned>(&self, tag: Tag) -> Option<T> {
         let end = PendingReply::from(Tag::new_reply(), self.parent.id());
         let heard = match first_reply(&[tag, end.tag()], lunatic_abi::FOREVER) {
@@ -93,7 +94,7 @@ impl Handshake {
         heard.ok()
     }
 
-    /// Sends the parent the report that it waits for.
+    /// Sends the parent the report that it is waiting for.
     pub(crate) fn report<R: Serialize>(&self, report: &R) {
         if let Err(failure) = self.parent.post(self.tag, report) {
             panic!(
@@ -142,12 +143,12 @@ pub(crate) fn spawn<C: Serialize>(
 pub(crate) enum Started {
     /// The process runs.
     Running(u64),
-    /// A message came that is more urgent. The process may still be starting.
+    /// A more urgent message arrived. The process may still be starting.
     Interrupted(u64),
 }
 
 /// Starts a process like [`spawn`] and waits until it has started, or until a message with one of
-/// the tags comes.
+/// the tags arrives.
 pub(crate) fn start_or<C: Serialize>(
     context: C,
     entry: &EntryPoint,

@@ -1,8 +1,8 @@
 //! Supervisors: processes that start others, their children, and restart them when they fail.
 //!
-//! A fault that nothing handles ends its process, and the state of that process is lost. A new
-//! process in its place starts from a good state: this is how a program of processes handles what
-//! nobody has thought of. A supervisor only decides that, and does nothing else, so that it does
+//! An unhandled fault ends its process, and the state of that process is lost. A new process in its
+//! place starts from a good state: this is how a program made of processes handles faults that
+//! nobody anticipated. A supervisor makes these decisions and does nothing else, so that it does
 //! not fail itself.
 //!
 //! ```no_run
@@ -34,26 +34,26 @@
 //!
 //! # Rules
 //!
-//! They are those of Erlang's [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html),
-//! and use its terms.
+//! The rules are those of Erlang's
+//! [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html), and use its terms.
 //!
-//! * Children are started in the order of the plan, each when the one before has started: a server
-//!   when its `#[init]` has returned, a supervisor when all its children have started. They are
-//!   ended in reverse order. If one does not start, those before it are ended, and the supervisor
-//!   does not start.
-//! * When a child ends, its [`Restart`] decides whether it is restarted, and the [`Strategy`] what
-//!   else is.
+//! * Children are started in the order of the plan, each once the one before it has started: a
+//!   server has started when its `#[init]` has returned, a supervisor when all its children have
+//!   started. Children are ended in reverse order. If a child does not start, those before it are
+//!   ended, and the supervisor does not start.
+//! * When a child ends, its [`Restart`] decides whether it is restarted, and the [`Strategy`]
+//!   decides what else is restarted.
 //! * If there are more restarts than the [intensity](Plan::intensity) allows, the supervisor gives
-//!   up: it ends all children, writes the reason to standard error, and exits with status 1, so
-//!   that its own supervisor decides. A restart that fails counts as one.
-//! * A child is linked with its supervisor before it runs. None outlives its supervisor, not even
-//!   one that is just being started.
+//!   up: it ends all children, writes the reason to standard error, and exits with status 1, which
+//!   leaves the decision to its own supervisor. A failed restart counts as a restart.
+//! * A child is linked with its supervisor before it runs. No child outlives its supervisor, not
+//!   even one that is still being started.
 //!
 //! Beyond Erlang's rules, restarts can be [delayed](Plan::back_off). Erlang's `auto_shutdown` and
 //! `restart_child` are missing.
 //!
 //! A supervisor uses the clock, `wasi_snapshot_preview1::clock_time_get`. The ends of its children
-//! wait in its mailbox, two signals for each, which holds at most
+//! wait in its mailbox, as two signals each; the mailbox holds at most
 //! [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
 
 mod child;
@@ -87,10 +87,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a supervisor in a process of its own and waits until all children have started.
+    /// Starts a supervisor in its own process and waits until all children have started.
     ///
-    /// `tree` says what it supervises; it runs in the supervisor's process. It is a function of
-    /// this program, or a closure that captures nothing.
+    /// `tree` defines what the supervisor supervises; it runs in the supervisor's process. It is a
+    /// function of this program or a closure that captures nothing.
     ///
     /// # Errors
     ///
@@ -99,9 +99,9 @@ impl Supervisor {
         start::start((), &EntryPoint::new(tree), false).map(Self::from_id)
     }
 
-    /// Starts a supervisor like [`start`](Self::start), linked with this process. When it gives up,
-    /// this process fails too, or receives a signal. When this process ends, the supervisor ends
-    /// its children and itself.
+    /// Starts a supervisor like [`start`](Self::start), linked with this process. When the
+    /// supervisor gives up, this process fails too, or receives a signal. When this process ends,
+    /// the supervisor ends its children and itself.
     pub fn start_link(tree: fn(&mut Plan)) -> Result<Self, StartError> {
         start::start((), &EntryPoint::new(tree), true).map(Self::from_id)
     }
@@ -117,23 +117,23 @@ impl Supervisor {
         self.process
     }
 
-    /// Asks the supervisor to end its children, the last one first, and then itself. Waits until it
-    /// has, and returns why it ended.
+    /// Asks the supervisor to end its children, last one first, and then itself. Waits until it has
+    /// ended, and returns why.
     pub fn stop(&self) -> ExitReason {
         self.process.shutdown(None)
     }
 
-    /// Starts a child, created from an argument by a [`Template`] of the plan, after the others,
-    /// and returns a handle to it.
+    /// Starts a child after the others, created from an argument by one of the plan's
+    /// [`Template`]s, and returns a handle to it.
     ///
-    /// The supervisor keeps the argument for restarts. If it contains a connection, that stays open
-    /// for as long as the supervisor knows the child. A child that ends and is not restarted is
-    /// forgotten.
+    /// The supervisor keeps the argument for restarts. If the argument contains a connection, the
+    /// connection stays open for as long as the supervisor knows the child. A child that ends and
+    /// is not restarted is forgotten.
     ///
     /// # Errors
     ///
-    /// Fails like [`start`](Self::start). Returns [`StartError::Refused`] also if the plan has no
-    /// such template, or if the supervisor does not answer.
+    /// Fails like [`start`](Self::start). Also returns [`StartError::Refused`] if the plan does not
+    /// have the template, or if the supervisor does not answer.
     pub fn start_child<A, H>(&self, template: Template<A, H>, argument: A) -> Result<H, StartError>
     where
         A: Serialize,
@@ -151,8 +151,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends a child as its [`Shutdown`] says, and does not restart it, except together with a
-    /// group. Returns false if no child is this process.
+    /// Ends a child as its [`Shutdown`] specifies, and does not restart it, except as part of a
+    /// group. Returns false if the process is not one of the children.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// Fails if the supervisor does not answer, also because the answer would be too large a
+    /// Fails if the supervisor does not answer, including when the answer would be too large for a
     /// message.
     pub fn children(&self) -> Result<Vec<ChildInfo>, RequestError> {
         self.ask(Command::Children, ())

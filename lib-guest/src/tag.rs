@@ -6,7 +6,7 @@ use std::cell::Cell;
 /// Marks messages and links, so that a process can tell them apart and wait for some of them.
 ///
 /// Each process numbers its tags from 1, so two processes create the same tags. A tag has a meaning
-/// only between processes that agree on it: send it along, like [`Request`](crate::Request) does.
+/// only between processes that agree on it: send it along, as [`Request`](crate::Request) does.
 ///
 /// # Example
 ///
@@ -38,8 +38,8 @@ impl Tag {
         Self(LAST.get())
     }
 
-    /// Creates a tag for a reply. These count down from -1: a tag that another process has counted
-    /// up is never mistaken for a reply, and a late reply can be told by its sign.
+    /// Creates a tag for a reply. Reply tags count down from -1: a tag that another process has
+    /// counted up is never mistaken for a reply, and a late reply can be recognized by its sign.
     pub(crate) fn new_reply() -> Self {
         LAST_REPLY.set(LAST_REPLY.get() - 1);
         Self(LAST_REPLY.get())
@@ -54,7 +54,7 @@ impl Tag {
         Self(id)
     }
 
-    /// Returns the machine's number for it.
+    /// Returns the machine's number for the tag.
     pub const fn id(self) -> i64 {
         self.0
     }
@@ -66,7 +66,7 @@ pub(crate) const CONTEXT: Tag = Tag(i64::MIN);
 /// Marks the message that asks a process to end.
 pub(crate) const SHUTDOWN: Tag = Tag(i64::MIN + 1);
 
-/// Marks the message that lets a process begin, because its parent watches it.
+/// Marks the message that lets a process begin, now that its parent watches it.
 pub(crate) const BEGIN: Tag = Tag(i64::MIN + 2);
 
 /// Marks the message that says whether the result of a task is wanted.

@@ -1,4 +1,4 @@
-//! Tasks: functions that run in processes of their own and whose results are waited for.
+//! Tasks: functions that run in their own processes and whose results this process waits for.
 
 use crate::entry::{self, EntryPoint, FirstFunction};
 use crate::error::LunaticError;
@@ -15,15 +15,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// A function that runs in a process of its own, and whose result of type `R` this process waits
-/// for.
+/// A function that runs in its own process, and whose result of type `R` this process waits for.
 ///
 /// Tasks run concurrently, on all cores. The failure of a task affects no other process: it is the
 /// error that [`result`](Self::result) returns. Dropping a task kills it; [`detach`](Self::detach)
 /// lets it continue.
 ///
-/// A process that traps or is killed drops nothing, so its tasks run to their end. A finished task
-/// keeps its result, and its process, until the result is asked for.
+/// A process that traps or is killed drops nothing, so its tasks run to completion. A finished task
+/// keeps its result, and its process, until the result is requested.
 ///
 /// # Example
 ///
@@ -39,9 +38,9 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use = "a task that is dropped is killed"]
 pub struct Task<R> {
-    /// `None` once the result was waited for, or if nobody wants it.
+    /// `None` once the result has been waited for, or if it is not wanted.
     pending: Option<PendingReply>,
-    /// True once the result was asked for, and may be on its way.
+    /// True once the result has been requested and may be on its way.
     is_asked: bool,
     result: PhantomData<fn() -> R>,
 }
@@ -57,7 +56,7 @@ pub enum TaskError {
     /// with status 0.
     #[error("the task has no result: its process {0}")]
     Failed(ExitReason),
-    /// The result is nested too deep, or does not fit into the memory of this process.
+    /// The result is nested too deeply, or does not fit into the memory of this process.
     #[error("the task's result cannot be read: {0}")]
     DeserializationFailed(decode::Error),
 }
@@ -65,8 +64,8 @@ pub enum TaskError {
 impl<R: Serialize + DeserializeOwned> Task<R> {
     /// Spawns a process that calls the function with a value, and has this process's rights.
     ///
-    /// The function is one of this program, or a closure that captures nothing. If it needs more
-    /// than one value, pass a tuple.
+    /// `function` is a function of this program or a closure that captures nothing. If it needs
+    /// more than one value, pass a tuple.
     ///
     /// # Errors
     ///
@@ -108,8 +107,8 @@ impl<R: DeserializeOwned> Task<R> {
         self.wait(lunatic_abi::FOREVER)
     }
 
-    /// Waits for the result like [`result`](Self::result), at most for `timeout`, which is rounded
-    /// up to milliseconds; then kills the task.
+    /// Waits for the result like [`result`](Self::result), but for at most `timeout`, which is
+    /// rounded up to whole milliseconds; if that expires, the task is killed.
     pub fn result_timeout(self, timeout: Duration) -> Result<R, TaskError> {
         self.wait(host::milliseconds(timeout))
     }
@@ -154,7 +153,7 @@ impl<R: DeserializeOwned> Task<R> {
         tasks: impl IntoIterator<Item = Self>,
         rest: impl Fn() -> u64,
     ) -> Result<Vec<R>, TaskError> {
-        /// How many tags the machine looks for at once.
+        /// The number of tags that the machine looks for in one receive.
         const AT_ONCE: usize = 1024;
         let mut tasks: Vec<Self> = tasks.into_iter().collect();
         for task in &mut tasks {
@@ -194,13 +193,13 @@ impl<R: DeserializeOwned> Task<R> {
 }
 
 impl<R> Task<R> {
-    /// Returns the tag of the result, while that is waited for.
+    /// Returns the tag of the result while it is being waited for.
     fn tag(&self) -> Option<Tag> {
         self.pending.as_ref().map(PendingReply::tag)
     }
 
-    /// Asks for the result. It does not come before, since a receive from the mailbox would find
-    /// it.
+    /// Requests the result. The task does not send it earlier, because a receive from the mailbox
+    /// would find it.
     fn ask(&mut self) -> Result<(), TaskError> {
         let Some(pending) = &self.pending else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What `#[lunatic::test]` turns a function into: the first process of a program of its own.
+//! What `#[lunatic::test]` turns a function into: the first process of a separate program.
 
 use crate::entry;
 use crate::mailbox::Mailbox;
@@ -18,7 +18,7 @@ pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
     settle(test(unsafe { Mailbox::new() }));
 }
 
-/// Ends the process with the outcome of the test, like `main` does with what it returns.
+/// Ends the process with the outcome of the test, as `main` does with its return value.
 fn settle(returned: impl Termination) {
     // This prints the error.
     let has_passed = returned.report() == ExitCode::SUCCESS;

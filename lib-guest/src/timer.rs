@@ -9,8 +9,8 @@ use crate::tag::Tag;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A message that will be sent later. Neither dropping the timer stops it, nor the end of the
-/// process that set it.
+/// A message that will be sent later. Neither dropping the timer nor the end of the process that
+/// set it stops it.
 #[derive(Debug)]
 pub struct Timer {
     id: u64,
@@ -25,9 +25,9 @@ impl Timer {
 }
 
 impl<T: Serialize> Process<T> {
-    /// Sends a message after `delay`, which is rounded up to milliseconds.
+    /// Sends a message after `delay`, which is rounded up to whole milliseconds.
     ///
-    /// If the message cannot be delivered then, it is dropped.
+    /// If the message cannot be delivered at that time, it is dropped.
     ///
     /// # Errors
     ///
@@ -62,8 +62,8 @@ impl<T: Serialize> Process<T> {
     ) -> Result<Timer, LunaticError> {
         let mut timer = 0;
         let result = envelope::seal(&message, |bytes, streams| {
-            // SAFETY: each address comes with the length of the slice that it is of, and the last
-            // is that of a variable.
+            // SAFETY: each pointer is passed with the length of its slice, and the last one refers
+            // to a local variable.
             unsafe {
                 host::timer::send_bytes_after(
                     self.id(),

@@ -1,7 +1,8 @@
 //! Catching traps, so that they end a function instead of the process.
 //!
-//! The machine calls back into the program, on a separate stack, and returns if that traps. Nothing
-//! is unwound: what the function was working on is lost with its frames, and no destructor runs.
+//! The machine calls back into the program, on a separate stack, and returns if the call traps.
+//! Nothing is unwound: whatever the function was working on is lost with its frames, and no
+//! destructors run.
 
 use crate::host;
 use std::mem::{ManuallyDrop, MaybeUninit, transmute};
@@ -26,17 +27,17 @@ struct Call<F, R> {
 /// Calls a function and catches its traps: a panic, a division by zero, infinite recursion, or a
 /// wrong call to the machine.
 ///
-/// Use it for work that may fail without its process and can be abandoned altogether: a plugin, a
-/// parser for untrusted input. For anything else a process of its own is better, since that can
-/// also be limited and killed.
+/// Use it for work that may fail without affecting its process and can be abandoned altogether,
+/// such as a plugin or a parser for untrusted input. For anything else, a separate process is
+/// better, since it can also be limited and killed.
 ///
-/// Nothing is cleaned up after a trap. What the function owned is lost, with its memory; a
-/// `RefCell` that it had borrowed stays borrowed, and a lock stays locked. Therefore the function
+/// Nothing is cleaned up after a trap. Whatever the function owned is lost, along with its memory;
+/// a `RefCell` that it had borrowed stays borrowed, and a lock stays locked. Therefore the function
 /// owns everything that it works on (`'static`), and nothing that others refer to is left half
-/// changed. If it panicked, the message has been printed as usual.
+/// changed. If the function panicked, the message has been printed as usual.
 ///
-/// Kills, exits and limits are not caught: they end the process. Calls of this function can be
-/// nested 16 deep; deeper ones trap.
+/// Kills, exits and limits are not caught: they end the process. Calls to this function can be
+/// nested 16 levels deep; deeper ones trap.
 ///
 /// # Errors
 ///
@@ -67,7 +68,7 @@ where
     };
     let address = (&raw mut call).expose_provenance();
     let run: fn(*mut ()) = run::<F, R>;
-    // SAFETY: the machine passes both numbers to `catch_entry`, where they mean what they mean
+    // SAFETY: the machine passes both numbers to `catch_entry`, where they have the same meaning as
     // here. In wasm, both are 32 bits wide.
     let returned = unsafe { host::trap::catch(run as usize as i32, address as i32) };
     if returned != RETURNED {
@@ -81,7 +82,7 @@ where
 fn run<F: FnOnce() -> R, R>(call: *mut ()) {
     let call = call.cast::<Call<F, R>>();
     // SAFETY: `catch_trap` passes the address of its call, which is valid until the machine
-    // returns. The function is taken once, even if it traps: nobody uses it afterwards.
+    // returns. The function is taken once, even if it traps: nothing uses it afterwards.
     unsafe {
         let function = ManuallyDrop::take(&mut (*call).function);
         (*call).result.write(function());
@@ -92,7 +93,7 @@ fn run<F: FnOnce() -> R, R>(call: *mut ()) {
 #[unsafe(export_name = "_lunatic_catch_trap")]
 extern "C" fn catch_entry(run: *const (), call: i32) -> i32 {
     // SAFETY: `catch_trap` passes a function of this type. In wasm, calling an index that holds
-    // anything of another type is a trap.
+    // anything of another type traps.
     let run: fn(*mut ()) = unsafe { transmute(run) };
     run(with_exposed_provenance_mut(call as usize));
     RETURNED

@@ -1,5 +1,5 @@
-//! The time by which an operation must be over. It is not a timer: one is created only when
-//! something waits.
+//! The time by which an operation must complete. A deadline is not a timer: a timer is created only
+//! when something waits.
 
 use async_io::Timer;
 use futures_lite::future;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     timeout: Duration,
-    /// `None` if it never ends.
+    /// `None` if the deadline never passes.
     end: Option<Instant>,
 }
 
@@ -26,8 +26,8 @@ impl Deadline {
         }
     }
 
-    /// Waits for `work`, or fails with `TimedOut`, naming `what` did not happen in time. The work
-    /// is polled first, and at least once even if the deadline has passed.
+    /// Waits for `work`, or fails with `TimedOut`, with a message that names `what` did not happen
+    /// in time. The work is polled first, and at least once even if the deadline has passed.
     pub(crate) async fn bound<T>(
         self,
         what: &str,

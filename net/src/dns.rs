@@ -1,5 +1,6 @@
 //! Resolves names to addresses with the system's resolver (`getaddrinfo`), so that the system's
-//! configuration, such as `/etc/hosts`, applies. It caches nothing and sends no packets of its own.
+//! configuration, such as `/etc/hosts`, applies. This module caches nothing and sends no packets of
+//! its own.
 //!
 //! The system's resolver blocks its thread until a name server answers, so lookups run on a limited
 //! number of threads outside the executor: see [`Limits`].
@@ -21,15 +22,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Bounds for the work of a resolver.
+/// Limits on the work a resolver does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many lookups run at the same time, each on a thread of its own. A lookup whose caller
-    /// has given up counts until its thread is done.
+    /// The maximum number of concurrent lookups, each on its own thread. A lookup whose caller has
+    /// given up counts toward the limit until its thread is done.
     pub running: NonZero<usize>,
-    /// How many more lookups may wait. Further ones are refused.
+    /// The maximum number of lookups waiting for a thread. Further lookups are refused.
     pub waiting: usize,
-    /// How many addresses an answer may have. Further ones are left out.
+    /// The maximum number of addresses in an answer. Further addresses are left out.
     pub addresses: usize,
 }
 
@@ -47,7 +48,7 @@ impl Default for Limits {
 /// Looks up one host, and returns its addresses with the given port. May block.
 type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks up names, within its limits. A clone is another handle to the same resolver.
+/// Looks up host names within its limits. A clone is another handle to the same resolver.
 #[derive(Clone)]
 pub struct Resolver {
     shared: Arc<Shared>,
@@ -93,9 +94,9 @@ impl Resolver {
         }
     }
 
-    /// Finds the addresses of `name`, which is `host:port` with a numeric port. There is at least
-    /// one, in the system's order of preference. An address (`127.0.0.1:80`, `[::1]:80`) is its own
-    /// answer, without a thread or a wait.
+    /// Finds the addresses of `name`, which is `host:port` with a numeric port. The result has at
+    /// least one address, and is in the system's order of preference. An address (`127.0.0.1:80`,
+    /// `[::1]:80`) resolves to itself, without a thread or a wait.
     ///
     /// Waits for at most `timeout`. A caller that gives up, after the timeout or by dropping the
     /// future, leaves the queue; a lookup that has begun ends on its thread, and its answer is
@@ -105,7 +106,7 @@ impl Resolver {
     ///
     /// `InvalidInput` for a malformed name, saying what is wrong with it; `NotFound` for a host
     /// without an address; `TimedOut`; `ResourceBusy` if too many lookups are waiting already.
-    /// Others are the system's; the most frequent one, a name server that did not answer, is
+    /// Other errors come from the system; the most frequent, a name server that did not answer, is
     /// `Other`.
     ///
     /// ```
@@ -136,7 +137,7 @@ impl Resolver {
         Deadline::after(timeout).bound(&what, asked).await
     }
 
-    /// Starts a lookup or puts it into the queue.
+    /// Starts a lookup or queues it.
     fn ask(&self, question: Arc<Question>) -> io::Result<Pending<'_>> {
         let admitted = self.shared.queue().admit(&question);
         match admitted {
@@ -185,13 +186,14 @@ impl Shared {
             .expect("nothing panics while it holds the queue")
     }
 
-    /// Answers this question and then those that wait, until there are none: the body of a thread.
+    /// The body of a lookup thread: answers this question and then the queued ones, until the queue
+    /// is empty.
     fn answer_from(&self, first: Arc<Question>) {
         let mut next = Some(first);
         while let Some(question) = next {
             let answer = self.answer(&question.host, question.port);
-            // The next question is taken first, since whoever gets the answer may ask again at
-            // once.
+            // The next question is taken first, since the caller that gets the answer may ask again
+            // at once.
             next = self.queue().next();
             question.answer(answer);
         }
@@ -211,8 +213,7 @@ impl Shared {
     }
 }
 
-/// A question that was accepted. Dropping this removes the question from the queue, if it is still
-/// there.
+/// An accepted question. Dropping this removes the question from the queue if it is still there.
 struct Pending<'a> {
     shared: &'a Shared,
     question: Arc<Question>,

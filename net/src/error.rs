@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-/// Adds the address that an operation failed for; the kind stays.
+/// Adds the address for which an operation failed to the error; the kind is unchanged.
 pub(crate) fn failed(action: &str, addr: SocketAddr, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {action} {addr}: {error}"))
 }

@@ -1,9 +1,9 @@
 //! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, and [`dns`]
-//! lookups. It knows neither wasm nor processes: no guest memory, no rights, no quotas.
+//! lookups. This crate knows nothing of wasm or processes: no guest memory, no rights, no quotas.
 //!
 //! Reading and writing come in two halves: a *try* that never waits, and a *wait* that holds no
-//! buffer. So a host function can receive straight into guest memory, which it may borrow between
-//! two waits but not across one:
+//! buffer. This lets a host function receive straight into guest memory, which it may borrow
+//! between two waits but not across one:
 //!
 //! ```
 //! use lunatic_net::tcp::{Operation, TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! UDP: a [`UdpSocket`] sends and receives datagrams.
 //!
 //! As everywhere, datagrams may be lost, duplicated or reordered. Those not received yet wait in
-//! the kernel's buffer, whose size is set by the system (about 200 KiB on Linux); those that find
-//! no room there are dropped and not counted.
+//! the kernel's buffer, whose size is set by the system (about 200 KiB on Linux); those that do not
+//! fit are dropped and not counted.
 
 use crate::deadline::Deadline;
 use crate::error::failed;
@@ -24,10 +24,10 @@ pub struct UdpSocket {
     shared: Arc<Shared>,
 }
 
-/// What all handles of a socket share.
+/// The state shared by all handles to a socket.
 struct Shared {
     socket: Async<net::UdpSocket>,
-    /// How long a receive may wait. `None` means forever.
+    /// The maximum time a receive waits. `None` means forever.
     timeout: Mutex<Option<Duration>>,
 }
 
@@ -36,8 +36,8 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of the system, naming the address: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`
-    /// and others.
+    /// The system's errors, with the address in the message: `AddrInUse`, `AddrNotAvailable`,
+    /// `PermissionDenied` and others.
     ///
     /// ```
     /// use lunatic_net::udp::UdpSocket;
@@ -64,13 +64,13 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer that [`try_send`](UdpSocket::try_send) sends to and the only one that is
-    /// received from. Another call replaces it. This sends nothing and never waits.
+    /// Sets the peer: [`try_send`](UdpSocket::try_send) sends to it, and only its datagrams are
+    /// received. Another call replaces the peer. This sends nothing and never waits.
     ///
     /// # Errors
     ///
-    /// Those of the system, naming the address, for example if it belongs to another family than
-    /// the socket or cannot be reached.
+    /// The system's errors, with the address in the message, for example if it belongs to another
+    /// family than the socket or cannot be reached.
     pub fn connect(&self, addr: SocketAddr) -> io::Result<()> {
         self.socket()
             .connect(addr)
@@ -84,8 +84,8 @@ impl UdpSocket {
     ///
     /// `WouldBlock` if the kernel has no room; `NotConnected` without a peer; `InvalidInput` for a
     /// datagram that is larger than the network accepts (65,507 bytes for IPv4);
-    /// `ConnectionRefused` if the peer's machine has replied to an earlier one that nobody listens
-    /// there.
+    /// `ConnectionRefused` if the peer's machine has replied to an earlier datagram that the port
+    /// is closed.
     pub fn try_send(&self, datagram: &[u8]) -> io::Result<usize> {
         self.socket()
             .send(datagram)
@@ -99,12 +99,13 @@ impl UdpSocket {
             .map_err(|error| refused(datagram, error))
     }
 
-    /// Receives one datagram, and returns how many bytes of it are in `buffer`. What does not fit
-    /// is lost. Never waits.
+    /// Receives one datagram, and returns how many of its bytes are in `buffer`. Bytes that do not
+    /// fit are lost. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; `ConnectionRefused` as for [`try_send`](UdpSocket::try_send).
+    /// `WouldBlock` if no datagram is available; `ConnectionRefused` as for
+    /// [`try_send`](UdpSocket::try_send).
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket().recv(buffer)
     }
@@ -116,7 +117,7 @@ impl UdpSocket {
     }
 
     /// Prepares to wait for a datagram. Costs nothing yet: the timeout starts with the first
-    /// [`Wait::ready`] and covers all that follow.
+    /// [`Wait::ready`] and covers all later ones.
     pub fn wait(&self) -> Wait<'_> {
         Wait {
             socket: self,
@@ -194,8 +195,8 @@ impl fmt::Debug for UdpSocket {
     }
 }
 
-/// The waiting of one receive. However often it wakes in vain because another receiver was faster,
-/// it ends when the socket's timeout is over.
+/// Waiting on behalf of one receive. However many spurious wakeups there are because another
+/// receiver was faster, the wait ends when the socket's timeout expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a> {
@@ -206,11 +207,11 @@ pub struct Wait<'a> {
 
 impl Wait<'_> {
     /// Waits until a receive is worth another try. Call it after a try returned `WouldBlock`; the
-    /// next one may still do so.
+    /// next try may return it again.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the socket's timeout is over; nothing is lost.
+    /// `TimedOut` when the socket's timeout expires; nothing is lost.
     pub async fn ready(&mut self) -> io::Result<()> {
         let deadline = *self
             .deadline
@@ -228,7 +229,7 @@ fn bind(addr: SocketAddr) -> io::Result<Async<net::UdpSocket>> {
     Async::new_nonblocking(socket.into())
 }
 
-/// Gives failures of a send without a kind of their own one that a caller can act on.
+/// Maps send failures that have no `ErrorKind` of their own to a kind that a caller can act on.
 fn refused(datagram: &[u8], error: io::Error) -> io::Error {
     #[cfg(unix)]
     match error.raw_os_error() {

@@ -1,6 +1,6 @@
-//! A peer that is gone fails a write rather than ending the process. The test restores the default
-//! action of SIGPIPE, as in a program that is not written in Rust and embeds the machine, so it is
-//! the only one of its binary.
+//! A write to a peer that is gone fails rather than ending the process. The test restores the
+//! default action of SIGPIPE, as in a program that is not written in Rust and embeds the machine,
+//! so it is the only test in its binary.
 #![cfg(unix)]
 
 use lunatic_net::tcp::{TcpListener, TcpStream};

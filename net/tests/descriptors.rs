@@ -1,5 +1,5 @@
 //! Descriptors are closed, whatever happens to a connection. The test counts those of the whole
-//! process, so it is the only one of its binary.
+//! process, so it is the only test in its binary.
 #![cfg(target_os = "linux")]
 
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ fn open_descriptors() -> usize {
         .count()
 }
 
-/// Opens and closes a connection in order.
+/// Opens a connection and closes it cleanly.
 async fn come_and_go(listener: &TcpListener, address: SocketAddr) {
     let client = TcpStream::connect(address, None)
         .await

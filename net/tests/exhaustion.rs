@@ -1,5 +1,5 @@
 //! T114: accepting when the process is out of descriptors. The test uses up those of the whole
-//! process, so it is the only one of its binary.
+//! process, so it is the only test in its binary.
 #![cfg(target_os = "linux")]
 
 use lunatic_net::tcp::TcpListener;

@@ -1,5 +1,5 @@
 //! A host function for components: an interface in `clock.wit`, and an implementation of the trait
-//! that is generated from it.
+//! generated from it.
 //!
 //! Functions can call it if their settings list its namespace: `my:app/clock`, or `my:app` for the
 //! whole package.
@@ -14,7 +14,7 @@ mod bindings {
 
 use bindings::my::app::clock;
 
-/// What the interface keeps for each process.
+/// State that the interface keeps for each process.
 #[derive(Default)]
 struct Clock {
     asked: u32,

@@ -1,14 +1,14 @@
-//! From a request to whatever kind of function answers it.
+//! Dispatches a request to the kind of function that answers it.
 
 use crate::body::Body;
 use crate::request_info::RequestInfo;
 use crate::{Code, Failure, Functions, Version};
 use std::sync::Arc;
 
-/// Has a function answer a request, in a process of its own or in a pooled instance.
+/// Makes a function answer a request, either in a process of its own or in a pooled instance.
 ///
-/// The response is returned as soon as its head is there. Dropping the future, or the response's
-/// body before its end, kills the process: nobody waits for what it does.
+/// The response is returned as soon as its head is available. Dropping the future, or the
+/// response's body before its end, kills the process, since nothing is waiting for its result.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,

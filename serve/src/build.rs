@@ -1,10 +1,10 @@
-//! Building a project: from each function's recipe to checked code, several functions at a time.
+//! Building a project: turns each function's recipe into checked code, several functions at a time.
 //!
 //! Artifacts are stored in the project's `.lunatic/build`, each named by the hash of its content.
-//! Cargo itself knows what is up to date; a command runs again when the content of its sources has
+//! Cargo tracks what is up to date itself; a command runs again when the content of its sources has
 //! changed.
 //!
-//! Nothing here prints: the caller is told what happens and shows it.
+//! Nothing here prints: events are reported to the caller, which displays them.
 
 mod artifact;
 mod cargo;
@@ -27,7 +27,7 @@ use store::Store;
 
 pub use error::BuildError;
 
-/// The most functions that are built at the same time by default: cargo uses all cores for each.
+/// The maximum number of functions built concurrently by default: cargo uses all cores for each.
 const MAX_JOBS: usize = 4;
 
 /// A function that was built and checked.
@@ -82,11 +82,11 @@ pub struct Builder {
     jobs: NonZeroUsize,
 }
 
-/// A callback for events, called on the threads that build.
+/// A callback for events, called on the build threads.
 pub type OnBuildEvent<'t> = &'t (dyn Fn(&Name, BuildEvent<'_>) + Sync);
 
 impl Builder {
-    /// Makes a builder for the functions of a project, which stores artifacts in its directory.
+    /// Creates a builder for a project's functions. It stores artifacts in the project's directory.
     pub fn new(vm: &Vm, project: &Project) -> Builder {
         let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let jobs = jobs.min(NonZeroUsize::new(MAX_JOBS).expect("the constant is not zero"));
@@ -97,15 +97,14 @@ impl Builder {
         }
     }
 
-    /// Sets how many functions are built at the same time. By default as many as there are cores,
-    /// but at most 4.
+    /// Sets how many functions are built concurrently. The default is the number of cores, up to 4.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Builder {
         self.jobs = jobs;
         self
     }
 
-    /// Builds functions and returns a result for each, in their order. Blocks until all have been
-    /// built or have failed.
+    /// Builds functions and returns one result per function, in the same order. Blocks until every
+    /// build has succeeded or failed.
     pub fn build(
         &self,
         functions: &[ProjectFunction],
@@ -204,27 +203,27 @@ impl Built {
         &self.name
     }
 
-    /// Returns the hash of its wasm.
+    /// Returns the hash of the function's wasm.
     pub fn hash(&self) -> blake3::Hash {
         self.hash
     }
 
-    /// Returns its code.
+    /// Returns the function's code.
     pub fn code(&self) -> &Code {
         &self.code
     }
 
-    /// Returns the file in which its wasm is stored.
+    /// Returns the path of the file in which the wasm is stored.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Returns the size of its wasm, in bytes.
+    /// Returns the size of the wasm, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Returns how long it took to build and check it.
+    /// Returns how long the function took to build and check.
     pub fn time(&self) -> Duration {
         self.time
     }

@@ -1,4 +1,4 @@
-//! What a function runs: found out from the bytes, by what they import and export.
+//! What a function runs, determined from the imports and exports of its bytes.
 
 use crate::SettingsError;
 use lunatic_vm::{Component, Exit, Live, Module, ModuleError, Val, ValType, Vm};
@@ -11,7 +11,7 @@ pub enum Code {
     Spark(Spark),
     /// A component that handles HTTP requests.
     Component(Component),
-    /// A program of the machine, which is given connections.
+    /// A program of the machine, which receives connections.
     Program(Module),
 }
 
@@ -20,26 +20,26 @@ pub enum Code {
 pub struct Spark {
     module: Module,
     entry_point: EntryPoint,
-    /// Whether it knows nothing of comms, and has its standard streams instead.
+    /// Whether the module does not use comms and communicates over its standard streams instead.
     is_command: bool,
 }
 
-/// Where a module begins.
+/// The entry point of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPoint {
     function: &'static str,
-    /// How many numbers it takes; all are passed as zero.
+    /// The number of parameters; zero is passed for each of them.
     parameters: usize,
 }
 
-/// Bytes are not a function.
+/// The bytes cannot be run as a function.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeError {
-    /// They are neither a module nor a component that can be run.
+    /// The bytes are neither a module nor a component that can be run.
     #[error(transparent)]
     Module(#[from] ModuleError),
-    /// They are code for one processor, which is never run as it is found.
+    /// The bytes are native code for one processor, which is never run directly.
     #[error(
         "this is compiled code, which is never accepted: give the wasm that it was compiled from"
     )]
@@ -47,27 +47,27 @@ pub enum CodeError {
     /// The module exports nothing to run.
     #[error("the module exports neither `_start` nor `main`: a function begins with one of them")]
     NoEntry,
-    /// The component handles no requests.
+    /// The component does not handle requests.
     #[error(
         "the component does not export `wasi:http/incoming-handler@0.2`, which is how a component gets requests"
     )]
     NoHandler,
-    /// What it may use cannot be had.
+    /// The function's settings cannot be granted.
     #[error(transparent)]
     Settings(#[from] SettingsError),
 }
 
 impl Code {
-    /// Checks and compiles what a function runs, from wasm or wat. Blocks for as long as compiling
-    /// takes.
+    /// Checks and compiles a function's code from wasm or wat. Blocks until compilation is
+    /// complete.
     ///
-    /// What imports the functions of comms is a spark, whatever else it imports: a spark written in
-    /// Rust is linked with all of the guest library. Any other module that imports functions of the
-    /// machine is a program.
+    /// A module that imports the comm functions is a spark, regardless of what else it imports: a
+    /// spark written in Rust is linked with the entire guest library. Any other module that imports
+    /// functions of the machine is a program.
     ///
     /// # Errors
     ///
-    /// [`CodeError`] says why it cannot be run as a function.
+    /// [`CodeError`] if the bytes cannot be run as a function.
     pub fn new(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
         if bytes.starts_with(b"\x7fELF") {
             return Err(CodeError::Precompiled);
@@ -100,7 +100,7 @@ impl Code {
     }
 }
 
-/// Whether a text begins as a component's does.
+/// Whether the text starts like that of a component.
 fn wat_is_component(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;
@@ -135,7 +135,8 @@ impl Spark {
 }
 
 impl EntryPoint {
-    /// Finds `_start`, or a `main` that takes either nothing or a count and an address, as in C.
+    /// Finds `_start`, or a `main` that takes either no parameters or a count and a pointer, as in
+    /// C.
     fn of(module: &Module) -> Option<EntryPoint> {
         ["_start", "main"].into_iter().find_map(|function| {
             let ty = module.function(function)?;
@@ -149,12 +150,12 @@ impl EntryPoint {
         })
     }
 
-    /// Runs a process to its end.
+    /// Runs a process to completion.
     pub(crate) async fn run(self, live: &mut Live) -> Exit {
         let parameters = vec![Val::I32(0); self.parameters];
         match live.call(self.function, &parameters).await {
             Ok(results) => match results.first() {
-                // What a `main` returns is its status.
+                // The return value of `main` is the exit status.
                 Some(Val::I32(status)) if *status != 0 => Exit::Status(*status),
                 _ => Exit::Normal,
             },

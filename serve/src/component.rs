@@ -1,9 +1,10 @@
 //! Components that handle HTTP requests.
 //!
-//! A component exports `wasi:http/incoming-handler`, through which it is given requests: one
-//! instance for each, or a few instances that serve one request after the other, as the function's
-//! [`Policy`](crate::Policy) says. Its response is sent when the component has set the head, while
-//! it works on; what it writes afterwards is sent as the client reads.
+//! A component exports `wasi:http/incoming-handler`, through which it receives requests: either one
+//! instance per request, or a few instances that each serve one request after another, depending on
+//! the function's [`Policy`](crate::Policy). The response is sent as soon as the component has set
+//! its head, while the component continues to run; anything written afterwards is sent as the
+//! client reads.
 
 pub(crate) mod answer;
 mod body;
@@ -19,7 +20,7 @@ mod spawn;
 
 use lunatic_vm::Host;
 
-/// Adds what components import.
+/// Adds everything that components can import.
 pub(crate) fn add_to_host(host: &mut Host) {
     host.component("wasi:http", interfaces::link);
     host.component("rvm:lambda/host", lambda::link);

@@ -1,10 +1,10 @@
-//! Serves a project while it is being worked on: a function whose sources change is built again,
-//! and swapped if that succeeds.
+//! Serves a project during development: a function whose sources change is rebuilt, and swapped in
+//! if the build succeeds.
 //!
-//! Only content counts. Saving an unchanged file does nothing, and a build that writes among its
-//! own sources does not set off an endless series of builds. Code that does not compile or cannot
-//! run is reported, and the version before goes on serving. The same holds for a faulty project
-//! file.
+//! Only content matters. Saving an unchanged file has no effect, and a build that writes into its
+//! own source directories does not trigger an endless series of builds. Code that does not compile
+//! or cannot run is reported, and the previous version keeps serving. The same applies to an
+//! invalid project file.
 
 use crate::build::sources::{Contents, FileHashes, Sources};
 use crate::server::Listening;
@@ -21,11 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often changes are looked for, even if the system reports none.
+/// How often to check for changes, even if the system reports none.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A project that is served while it is being worked on, until this is dropped or
-/// [stopped](Dev::stop).
+/// A project served during development, until this value is dropped or [stopped](Dev::stop).
 pub struct Dev {
     functions: Functions,
     server: Arc<Server>,
@@ -36,19 +35,19 @@ pub struct Dev {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DevEvent<'d> {
-    /// A function is being built.
+    /// A build event for a function.
     Build(&'d Name, BuildEvent<'d>),
-    /// This version serves from now on.
+    /// This version now serves new requests.
     Swapped(&'d Function, &'d Version),
-    /// A function's settings cannot be granted; it keeps those it had.
+    /// A function's settings cannot be granted; the function keeps its previous settings.
     Settings(&'d Name, &'d SettingsError),
-    /// The project file is faulty; the last valid one stays in effect.
+    /// The project file is invalid; the last valid version stays in effect.
     Project(&'d ProjectError),
-    /// A gateway waits for a function that was never built.
+    /// A gateway is waiting for a function that has never been built.
     Waiting(&'d Gateway, &'d Name),
-    /// The gateways cannot be changed as the project file says; they stay as they were.
+    /// The gateways cannot be changed to match the project file; they stay as they were.
     Gateways(&'d StartError),
-    /// These addresses are listened on now, for these gateways.
+    /// These gateways now listen on these addresses.
     Listening(&'d [Listening], &'d [Gateway]),
 }
 
@@ -56,28 +55,28 @@ pub enum DevEvent<'d> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DevError {
-    /// The project file is faulty.
+    /// The project file is invalid.
     #[error(transparent)]
     Project(#[from] ProjectError),
     /// The gateways cannot be started.
     #[error(transparent)]
     Gateways(#[from] StartError),
-    /// The thread that waits for changes cannot be started.
+    /// The thread that watches for changes cannot be started.
     #[error("no thread that waits for changes: {0}")]
     Thread(std::io::Error),
 }
 
-/// A callback for events, called on the threads on which they happen.
+/// A callback for events, called on the thread where the event occurs.
 type OnEvent = Box<dyn Fn(DevEvent<'_>) + Send + Sync>;
 
 impl Dev {
-    /// Builds a project, serves it, and keeps both up to date. Blocks until every function has been
+    /// Builds and serves a project, and keeps it up to date. Blocks until every function has been
     /// built or has failed to build. The machine must have been built with
     /// [`add_to_host`](crate::add_to_host).
     ///
     /// # Errors
     ///
-    /// [`DevError`]. A function that does not build is not an error, as it can still be mended.
+    /// [`DevError`]. A function that fails to build is not an error, since it can still be fixed.
     pub fn start(
         vm: &Vm,
         file: &Path,
@@ -144,7 +143,7 @@ impl fmt::Debug for Dev {
     }
 }
 
-/// What the thread has that waits for changes.
+/// The state of the thread that watches for changes.
 struct Worker {
     vm: Vm,
     functions: Functions,
@@ -154,18 +153,18 @@ struct Worker {
     hashes: FileHashes,
     file: PathBuf,
     project: Project,
-    /// The contents of the project's files when they were last read.
+    /// The contents of the project files when they were last read.
     project_contents: Contents,
-    /// The fault of the project file that was last reported, until it is mended.
+    /// The last reported problem with the project file, until the file is fixed.
     reported_fault: Option<String>,
-    /// The gateways that run.
+    /// The running gateways.
     gateways: Vec<Gateway>,
-    /// Set when the project's gateways may differ from those that run.
+    /// Set when the project's gateways may differ from the running ones.
     are_gateways_due: bool,
     tracked: BTreeMap<Name, Tracked>,
 }
 
-/// A function and what was last built of it.
+/// A function and the state of its last build.
 struct Tracked {
     function: ProjectFunction,
     settings: Settings,
@@ -194,11 +193,11 @@ impl Worker {
         Sources::of_files(self.project.files())
     }
 
-    /// Reads the project file again if it may have changed its meaning.
+    /// Rereads the project file if its meaning may have changed.
     fn read_project(&mut self) {
         let contents = self.project_files().contents(&mut self.hashes);
-        // A faulty one may become valid without a change, for example when a file that it names
-        // appears.
+        // An invalid project file may become valid without being edited, for example when a file
+        // that it names is created.
         if contents == self.project_contents && self.reported_fault.is_none() {
             return;
         }
@@ -222,8 +221,8 @@ impl Worker {
         }
     }
 
-    /// Takes over the project's functions. One whose recipe and sources have not changed need not
-    /// be built again.
+    /// Adopts the project's functions. A function whose recipe and sources are unchanged need not
+    /// be rebuilt.
     fn update_functions(&mut self, settings: &[Settings]) {
         let mut before = std::mem::take(&mut self.tracked);
         for (function, settings) in self.project.functions().iter().zip(settings) {
@@ -291,7 +290,7 @@ impl Worker {
         }
     }
 
-    /// Lets what was built serve, unless it already does.
+    /// Makes the built version serve, unless it is already serving.
     fn swap(&mut self, built: &Built) {
         let settings = self.tracked[built.name()].settings.clone();
         let current = self
@@ -327,8 +326,8 @@ impl Worker {
         }
     }
 
-    /// Runs the gateways whose functions exist, and removes the functions that the project no
-    /// longer has.
+    /// Runs the gateways whose functions exist, and removes functions that are no longer in the
+    /// project.
     fn serve(&mut self) -> Result<(), StartError> {
         let missing = |gateway: &Gateway| {
             targets(gateway)
@@ -364,7 +363,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Watches the directories that there are now.
+    /// Watches the directories that currently exist.
     fn watch(&mut self) {
         let mut directories = self.project_files().directories();
         for entry in self.tracked.values() {
@@ -375,10 +374,10 @@ impl Worker {
 }
 
 impl Tracked {
-    /// Notes what was built, and from which contents.
+    /// Records the result of a build and the contents that it was built from.
     fn record_build(&mut self, before: Contents, built: Option<&Built>, hashes: &mut FileHashes) {
         let last = self.built_from.take();
-        // A build may report external sources, which were not looked at before.
+        // A build may report external sources that were not tracked before.
         let known = self.sources.clone();
         if let Some(built) = built {
             self.sources = Sources::new(&self.function, built.external_sources());
@@ -391,17 +390,17 @@ impl Tracked {
         };
         let changed = differing(&before, &after_known);
         let hash = built.map(Built::hash);
-        // If only files that changed during the last build led to this one, and it changed the same
-        // files and led to the same artifact, the build itself writes them. Building again would
-        // never end.
+        // If this build was triggered only by files that changed during the last build, and it
+        // changed the same files and produced the same artifact, then the build itself writes those
+        // files. Rebuilding would never end.
         let is_own_doing = last
             .is_some_and(|last| differing(&last, &before).is_subset(&self.changed_during_build));
         let is_settled = changed.is_empty()
             || (is_own_doing && hash == self.hash && changed.is_subset(&self.changed_during_build));
         self.built_from = Some(match is_settled {
             true => after,
-            // The contents before the build, so that changes during it lead to another build; new
-            // sources count as they are now.
+            // Record the contents from before the build, so that changes made during it trigger
+            // another build; new sources are recorded in their current state.
             false => {
                 let kept = before.into_iter().filter(|(path, _)| {
                     after.contains_key(path) || !after_known.contains_key(path)
@@ -427,7 +426,7 @@ fn differing(one: &Contents, other: &Contents) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Returns the functions to which a gateway leads.
+/// Returns the functions that a gateway routes to.
 fn targets(gateway: &Gateway) -> Vec<Name> {
     match &gateway.protocol {
         Protocol::Tcp(tcp) => vec![tcp.function.clone()],

@@ -4,15 +4,15 @@ use http::StatusCode;
 use lunatic_vm::{Exit, ExitKind, SpawnError};
 use std::time::Duration;
 
-/// Why a function did not answer a request. Each failure has a status, and a sentence for the log.
-/// A client learns only the status and its reason phrase.
+/// Why a function did not answer a request. Each failure has an HTTP status and a message for the
+/// log. The client sees only the status and its reason phrase.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// The process trapped, failed or was killed before it answered.
     #[error("the function {0}")]
     Ended(Exit),
-    /// The function reported that it failed, and why.
+    /// The function reported a failure, with the reason.
     #[error("the function failed: {}", lunatic_vm::printable(.0))]
     Failed(String),
     /// The process reached a limit of its environment.
@@ -21,7 +21,7 @@ pub enum Failure {
     /// The process ended normally without an answer.
     #[error("the function ended without an answer")]
     NoAnswer,
-    /// The answer is not HTTP.
+    /// The function's answer is not valid HTTP.
     #[error("the function's answer is not HTTP: {0}")]
     NotHttp(String),
     /// The function did not answer in time.
@@ -39,14 +39,14 @@ pub enum Failure {
     /// A connection was idle for too long.
     #[error("nothing came or went on the connection for {0:?}")]
     Idle(Duration),
-    /// A connection reached the longest time that it may be open.
+    /// A connection reached its maximum lifetime.
     #[error("the connection was open for {0:?}, which is as long as it may be")]
     Life(Duration),
-    /// As many requests are being served as allowed, or the machine has no room for another
-    /// process.
+    /// The maximum number of requests is already being served, or the machine has no room for
+    /// another process.
     #[error("{0}")]
     Overload(String),
-    /// The function cannot run in its environment, whatever the request.
+    /// The function cannot run in its environment, regardless of the request.
     #[error("the function cannot be run: {0}")]
     Unusable(String),
     /// The client disconnected.
@@ -55,7 +55,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns what the end of a process means for a request that it did not answer.
+    /// Returns the failure of a request whose process exited without answering.
     pub fn of_exit(exit: Exit) -> Failure {
         match exit.kind() {
             ExitKind::Normal => Failure::NoAnswer,
@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// Returns what it means for a request that no process could be spawned.
+    /// Returns the failure of a request for which no process could be spawned.
     pub fn of_spawn(error: SpawnError) -> Failure {
         match error {
             SpawnError::Limit(_) | SpawnError::Ceiling(_) | SpawnError::Ending => {
@@ -88,12 +88,12 @@ impl Failure {
             Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::Malformed(_) => StatusCode::BAD_REQUEST,
             Failure::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            // No client receives it; other servers use it in their logs.
+            // No client receives this status; other servers use it in their logs.
             Failure::Gone => StatusCode::from_u16(499).expect("499 has three digits"),
         }
     }
 
-    /// Returns the word that metrics use for it.
+    /// Returns the name of this failure in metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
             Failure::Ended(exit) if exit.trap().is_some() => "trap",

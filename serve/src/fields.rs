@@ -1,12 +1,12 @@
-//! Fields of a message's head that say where it ends, and those that concern a single connection.
+//! Header fields that determine where a message ends, and those that concern a single connection.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Fields that concern a single connection, and are passed on neither to functions nor to clients
-/// nor to other hosts.
+/// Fields that concern a single connection and are not forwarded to functions, clients or other
+/// hosts.
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -19,11 +19,11 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Fields that are passed on even if `connection` lists them: without them a message would have
-/// another end, or another recipient.
+/// Fields that are forwarded even if `connection` lists them: without them the message would end
+/// elsewhere or have a different recipient.
 static END_TO_END: [HeaderName; 2] = [CONTENT_LENGTH, HOST];
 
-/// Removes the fields that concern a single connection, among them those that `connection` lists.
+/// Removes the fields that concern a single connection, including those that `connection` lists.
 pub(crate) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     if !fields.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return;
@@ -50,15 +50,15 @@ pub(crate) fn words<'a>(
         .map(str::trim)
 }
 
-/// The length of a body is not clear.
+/// The length of a body cannot be determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LengthError {
     NotANumber,
-    /// There are several, and they differ.
+    /// There are several lengths, and they differ.
     Several,
 }
 
-/// Returns the length of the body that `content-length` states.
+/// Returns the body length stated by `content-length`.
 pub(crate) fn length(fields: &HeaderMap) -> Result<Option<u64>, LengthError> {
     let mut values = fields.get_all(CONTENT_LENGTH).iter();
     let Some(value) = values.next() else {
@@ -72,7 +72,7 @@ pub(crate) fn length(fields: &HeaderMap) -> Result<Option<u64>, LengthError> {
         .ok_or(LengthError::NotANumber)
 }
 
-/// Reads the value of a `content-length`, which consists of digits and nothing else.
+/// Parses the value of a `content-length` field, which must consist only of digits.
 pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(value).ok()?;
     digits
@@ -88,8 +88,8 @@ mod tests {
     fn fields(lines: &[(&str, &str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
         for (name, value) in lines {
-            let name: HeaderName = name.parse().expect("it is a name");
-            fields.append(name, value.parse().expect("it is a value"));
+            let name: HeaderName = name.parse().expect("the name is valid");
+            fields.append(name, value.parse().expect("the value is valid"));
         }
         fields
     }

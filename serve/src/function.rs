@@ -1,4 +1,4 @@
-//! One version of a function: data that gateways, sparks and components serve requests with.
+//! One version of a function: the data that gateways, sparks and components need to serve requests.
 
 use crate::component::instances::Instances;
 use crate::metrics::{FunctionMetrics, Metrics};
@@ -11,20 +11,20 @@ use std::sync::Arc;
 /// One version of a function, ready to serve.
 pub struct Version {
     shared: Arc<Shared>,
-    /// Counted from 1, for each function.
+    /// The version number; each function's versions are numbered from 1.
     number: u64,
     hash: blake3::Hash,
     code: Code,
     settings: Settings,
     environment: Environment,
     outbound: Arc<Outbound>,
-    /// The process that is given connections, if the code is a program.
+    /// The process that receives connections, if the code is a program.
     program: Program,
     /// The instances that outlive a request, if the code is a component.
     instances: Instances,
 }
 
-/// What all versions of a function share.
+/// The state shared by all versions of a function.
 pub(crate) struct Shared {
     pub(crate) name: Name,
     pub(crate) log: Log,
@@ -85,27 +85,27 @@ impl Version {
         &self.shared.name
     }
 
-    /// Returns which version it is, counted from 1.
+    /// Returns the version number, counted from 1.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Returns the hash of the bytes that it was made from.
+    /// Returns the hash of the bytes that this version was made from.
     pub fn hash(&self) -> blake3::Hash {
         self.hash
     }
 
-    /// Returns what it runs.
+    /// Returns the code that this version runs.
     pub fn code(&self) -> &Code {
         &self.code
     }
 
-    /// Returns what it may use.
+    /// Returns the version's settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Returns the environment that its processes live in.
+    /// Returns the environment that the version's processes run in.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -120,12 +120,12 @@ impl Version {
         &self.shared.metrics
     }
 
-    /// Returns the way to the hosts that it may call over HTTP.
+    /// Returns the client for the hosts that this version may call over HTTP.
     pub(crate) fn outbound(&self) -> &Arc<Outbound> {
         &self.outbound
     }
 
-    /// Returns the process that is given connections, if the code is a program.
+    /// Returns the process that receives connections, if the code is a program.
     pub(crate) fn program(&self) -> &Program {
         &self.program
     }

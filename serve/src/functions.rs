@@ -23,22 +23,22 @@ struct Table {
     functions: Mutex<BTreeMap<Name, Arc<Function>>>,
 }
 
-/// A named function. What it runs can be replaced while it serves: a request is served to its end
-/// by the version that was current when it came.
+/// A named function. Its code can be replaced while it serves: each request is served to completion
+/// by the version that was current when the request arrived.
 pub struct Function {
     shared: Arc<Shared>,
-    /// Requests that are being served, and those that wait.
+    /// Requests being served and requests waiting.
     requests: Turnstile,
     current: RwLock<Arc<Version>>,
 }
 
 impl Function {
-    /// Returns its name.
+    /// Returns the function's name.
     pub fn name(&self) -> &Name {
         &self.shared.name
     }
 
-    /// Returns its log, which all its versions share.
+    /// Returns the function's log, which all versions share.
     pub fn log(&self) -> &Log {
         &self.shared.log
     }
@@ -51,12 +51,13 @@ impl Function {
             .clone()
     }
 
-    /// Returns where requests wait for their turn.
+    /// Returns the turnstile at which requests wait for their turn.
     pub(crate) fn requests(&self) -> &Turnstile {
         &self.requests
     }
 
-    /// Serves new requests with another version; those that are being served finish on theirs.
+    /// Makes another version serve new requests; requests in progress finish on their current
+    /// version.
     fn replace(&self, version: Arc<Version>) {
         self.log().replaced(version.number());
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = version;
@@ -64,7 +65,7 @@ impl Function {
 }
 
 impl Functions {
-    /// Makes an empty table. The machine must have been built with
+    /// Creates an empty table. The machine must have been built with
     /// [`add_to_host`](crate::add_to_host).
     pub fn new(vm: &Vm) -> Functions {
         Functions(Arc::new(Table {
@@ -98,7 +99,7 @@ impl Functions {
     ///
     /// # Errors
     ///
-    /// If the environment cannot be made. Then nothing has changed.
+    /// If the environment cannot be created, in which case nothing has changed.
     pub fn put(
         &self,
         name: &Name,
@@ -112,12 +113,12 @@ impl Functions {
         Ok(version)
     }
 
-    /// Makes a version that can be tried but does not serve yet. The caller prepares only one
-    /// version of a function at a time.
+    /// Creates a version that can be tried out but does not serve yet. The caller must prepare only
+    /// one version of a function at a time.
     ///
     /// # Errors
     ///
-    /// If the environment cannot be made.
+    /// If the environment cannot be created.
     pub(crate) fn prepare(
         &self,
         name: &Name,
@@ -133,7 +134,7 @@ impl Functions {
         Version::new(&self.0.vm, shared, number, hash, code, settings).map(Arc::new)
     }
 
-    /// Serves new requests with a version.
+    /// Makes a version serve new requests.
     pub(crate) fn serve(&self, version: &Arc<Version>) {
         let mut functions = self.table();
         if let Some(function) = functions.get(version.name()) {
@@ -148,7 +149,7 @@ impl Functions {
         functions.insert(version.name().clone(), Arc::new(function));
     }
 
-    /// Removes a function. Requests that it is serving finish as usual.
+    /// Removes a function. Requests in progress finish normally.
     pub fn remove(&self, name: &str) -> Option<Arc<Function>> {
         self.table().remove(name)
     }

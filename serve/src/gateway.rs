@@ -1,4 +1,4 @@
-//! Gateways: from a connection to the function that serves it. Their descriptions are plain data.
+//! Gateways route a connection to the function that serves it. Their descriptions are plain data.
 
 pub(crate) mod http;
 pub(crate) mod tcp;
@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The description of a gateway, such as a project file gives.
+/// The description of a gateway, for example from a project file.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// Its name, for reports.
+    /// The gateway's name, for messages.
     pub name: String,
-    /// Where it listens. Port 0 means any free port.
+    /// The address to listen on. Port 0 means any free port.
     pub address: SocketAddr,
-    /// What it speaks.
+    /// The protocol that the gateway speaks.
     pub protocol: Protocol,
 }
 
@@ -32,20 +32,20 @@ pub enum Protocol {
 /// What an HTTP gateway does with requests.
 #[derive(Clone, Debug)]
 pub struct HttpGateway {
-    /// Where requests go. The longest path that matches decides.
+    /// The routes. The longest matching path wins.
     pub routes: Vec<Route>,
-    /// If set, only TLS is spoken.
+    /// If set, the gateway accepts only TLS connections.
     pub tls: Option<TlsFiles>,
-    /// What clients may do.
+    /// The limits for clients.
     pub limits: HttpLimits,
 }
 
-/// Where requests go whose path begins with a prefix.
+/// The target of requests whose path starts with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `/` or `/a/b`: this path and everything below it, but not `/a/bc`.
     pub path: String,
-    /// What answers.
+    /// The target that answers these requests.
     pub target: Target,
 }
 
@@ -59,31 +59,31 @@ pub enum Target {
     Files(PathBuf),
     /// Any function of the table, named by the first part of the path, which is removed.
     Named,
-    /// Nothing: the response is 404 with this text, which can say where to look instead.
+    /// Nothing: the response is a 404 with this text, which can point to the right place.
     Notice(String),
 }
 
 /// A certificate and its key, as PEM files. They are reloaded when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The chain of certificates, beginning with the server's own.
+    /// The certificate chain, starting with the server's own certificate.
     pub certificates: PathBuf,
     /// The server's private key.
     pub key: PathBuf,
 }
 
-/// What clients of an HTTP gateway may do.
+/// The limits for clients of an HTTP gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Concurrent connections.
+    /// The maximum number of concurrent connections.
     pub connections: usize,
-    /// Concurrent requests, to all functions together.
+    /// The maximum number of concurrent requests to all functions in total.
     pub requests: usize,
     /// How long a request's head may take to arrive.
     pub head_time: Duration,
-    /// Bytes of a request's head.
+    /// The maximum size of a request's head, in bytes.
     pub head_size: usize,
-    /// Fields of a request's head.
+    /// The maximum number of fields in a request's head.
     pub fields: usize,
     /// How long a connection may be idle between requests.
     pub idle: Duration,
@@ -94,16 +94,16 @@ pub struct HttpLimits {
 pub struct TcpGateway {
     /// The function that serves each connection.
     pub function: Name,
-    /// Concurrent connections.
+    /// The maximum number of concurrent connections.
     pub connections: usize,
-    /// How long a connection may be idle, with no byte in either direction.
+    /// How long a connection may be idle, with no bytes sent in either direction.
     pub idle: Duration,
-    /// How long a connection may be open at all.
+    /// The maximum lifetime of a connection.
     pub life: Option<Duration>,
 }
 
 impl HttpGateway {
-    /// Returns the functions that its routes name.
+    /// Returns the functions named by the gateway's routes.
     pub(crate) fn functions(&self) -> impl Iterator<Item = &Name> {
         self.routes.iter().filter_map(|route| match &route.target {
             Target::Function(name) => Some(name),

@@ -1,4 +1,4 @@
-//! A request while a version serves it.
+//! A request that a version is serving.
 
 use crate::Failure;
 use crate::Version;
@@ -6,9 +6,9 @@ use crate::request_info::RequestInfo;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Accounts for a request that a version serves, in the metrics and the log. It is
-/// [`answered`](InFlight::answered), it has [`failed`](InFlight::failed), or it is dropped because
-/// its client is gone.
+/// Tracks a request that a version is serving, in the metrics and the log. The request is
+/// [`answered`](InFlight::answered), it [`failed`](InFlight::failed), or it is dropped because the
+/// client disconnected.
 pub(crate) struct InFlight {
     version: Arc<Version>,
     request: Arc<RequestInfo>,
@@ -17,7 +17,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Counts a request as begun, which must happen before its process is spawned.
+    /// Counts a request as started. This must happen before its process is spawned.
     pub(crate) fn begin(version: &Arc<Version>, request: &Arc<RequestInfo>) -> InFlight {
         request.set_log(version.log(), version.number());
         version.metrics().began();
@@ -29,13 +29,13 @@ impl InFlight {
         }
     }
 
-    /// Ends it after its whole response was sent.
+    /// Ends the request after its complete response was sent.
     pub(crate) fn answered(mut self) {
         self.version.log().collect();
         self.end(None);
     }
 
-    /// Ends it without a response, or with one that broke off, and logs why.
+    /// Ends the request without a response, or with an incomplete one, and logs the reason.
     pub(crate) fn failed(mut self, failure: &Failure) {
         self.request.failed(failure);
         self.end(Some(failure));

@@ -1,4 +1,4 @@
-//! A guard that ties a process to whoever waits for it.
+//! A guard that ties a process's lifetime to that of its waiter.
 
 use lunatic_vm::Process;
 
@@ -17,7 +17,7 @@ impl KillOnDrop {
             .expect("only `release` takes it, which consumes the guard")
     }
 
-    /// Lets the process live on.
+    /// Disarms the guard: the process keeps running.
     pub(crate) fn release(mut self) -> Process {
         self.0
             .take()

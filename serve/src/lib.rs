@@ -1,5 +1,5 @@
-//! Named functions behind gateways: each request is served by a process of its own, in the
-//! environment of its function.
+//! Named functions behind gateways: each request is served by its own process, in the function's
+//! environment.
 //!
 //! A [`Function`] has a name, [`Settings`] and versions, one of which serves new requests. It runs
 //! a *spark* (a module that reads and writes bytes, as Embly's functions do), a component that
@@ -7,8 +7,8 @@
 //! gateway's connections as messages. Functions come from a [`Project`] or are deployed over HTTP;
 //! gateways for HTTP and TCP lead to them.
 //!
-//! Everything here builds on what `lunatic_vm` exports. It adds names and gateways; processes are
-//! limited by their environments.
+//! Everything here builds on the public API of `lunatic_vm`. This crate adds names and gateways;
+//! processes are limited by their environments.
 
 #![forbid(unsafe_code)]
 
@@ -65,8 +65,8 @@ pub use service::{
 };
 pub use settings::{Policy, Settings, SettingsError};
 
-/// Adds everything that functions can import, besides what the machine itself provides, to the host
-/// of a machine.
+/// Adds to a machine's host everything that functions can import beyond what the machine itself
+/// provides.
 ///
 /// ```
 /// use lunatic_vm::{Host, Vm};

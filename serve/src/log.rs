@@ -1,9 +1,9 @@
-//! The log of a function: what its processes wrote, and why requests were not answered.
+//! The log of a function: the output of its processes, and the reasons why requests failed.
 //!
-//! The newest lines are kept, the oldest are dropped, and nothing ever waits for the log. Output
-//! arrives through the machine's journal, which is bounded too, and is collected when a request
-//! ends and when somebody reads. So a log that nobody reads costs next to nothing, and a guest that
-//! writes without end spends only its own time.
+//! The newest lines are kept, the oldest are dropped, and nothing ever blocks on the log. Output
+//! arrives through the machine's journal, which is also bounded, and is collected when a request
+//! ends and when the log is read. A log without readers therefore costs next to nothing, and a
+//! guest that writes endlessly wastes only its own time.
 
 mod budget;
 
@@ -19,34 +19,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
-/// Output that waits in the journal until it is collected, in bytes.
+/// The maximum amount of uncollected output in the journal, in bytes.
 const JOURNAL_CAPACITY: usize = 64 << 10;
 
-/// The size of a log, in bytes, with the overhead of its lines.
+/// The maximum size of a log, in bytes, including the per-line overhead.
 const CAPACITY: usize = 256 << 10;
 
-/// What a line takes in addition to its text, in bytes.
+/// The overhead of a line in addition to its text, in bytes.
 const LINE_OVERHEAD: usize = 128;
 
-/// The longest line, in bytes. Longer ones are split.
+/// The maximum length of a line, in bytes. Longer lines are split.
 const MAX_LINE: usize = 4 << 10;
 
-/// Output that is logged, in bytes per second, and as many at once.
+/// The maximum rate of logged output, in bytes per second, and also the maximum burst.
 const RATE: u64 = 1 << 20;
 
-/// Processes whose requests are remembered.
+/// The maximum number of processes whose requests are remembered.
 const MAX_ASSIGNMENTS: usize = 1024;
 
-/// Lines that wait for a follower.
+/// The maximum number of lines queued for a follower.
 const QUEUE_CAPACITY: usize = 1024;
 
-/// How long a follower waits before it collects, so that a flood arrives in large batches.
+/// How long a follower waits before collecting, so that heavy output arrives in large batches.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
 
-/// Frames of a trap that are logged.
+/// The maximum number of frames logged for a trap.
 const MAX_FRAMES: usize = 20;
 
-/// The log of one function, over all its versions. Cheap to clone: all clones are the same log.
+/// The log of one function, across all its versions. Cheap to clone: all clones are the same log.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
 
@@ -60,27 +60,27 @@ struct Inner {
 /// A line of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// When it was collected, which may be a little after it was written.
+    /// When the line was collected, which may be slightly after it was written.
     #[serde(serialize_with = "as_text")]
     pub time: SystemTime,
-    /// The function.
+    /// The name of the function.
     #[serde(serialize_with = "as_name")]
     pub function: Name,
-    /// Its version.
+    /// The version of the function.
     pub version: u64,
-    /// The process, by its pid.
+    /// The pid of the process.
     #[serde(serialize_with = "as_pid")]
     pub process: Option<Pid>,
-    /// The request that the process served, if that is known: a process may have been spawned by
-    /// another.
+    /// The id of the request that the process served, if known: the process may have been spawned
+    /// by another process.
     pub request: Option<String>,
-    /// What wrote it.
+    /// The source of the line.
     pub kind: LineKind,
-    /// The text, without control characters, so that it cannot control a terminal.
+    /// The text, with control characters removed so that it cannot control a terminal.
     pub text: String,
 }
 
-/// What wrote a line.
+/// The source of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -91,11 +91,11 @@ pub enum LineKind {
     Error,
     /// A request that was not answered, or a process that failed.
     Failure,
-    /// The log itself, if something was left out.
+    /// The log itself, when output was omitted.
     Note,
 }
 
-/// The lines and what is known of processes: plain data.
+/// The lines and the known processes: plain data.
 struct State {
     function: Name,
     lines: VecDeque<Arc<Line>>,
@@ -104,16 +104,16 @@ struct State {
     version: u64,
     assignments: Assignments,
     budget: Budget,
-    /// Bytes of output that were left out and not yet reported.
+    /// The number of omitted bytes of output that have not been reported yet.
     left_out: u64,
-    /// The bytes that the journal had lost when it was last collected.
+    /// The number of bytes that the journal had lost as of the last collection.
     journal_lost: u64,
     followers: Vec<Weak<Mutex<Queue>>>,
-    /// Set when the function has been removed and no more lines will come.
+    /// Set when the function has been removed and no more lines will follow.
     is_closed: bool,
 }
 
-/// The requests of the newest processes.
+/// The requests of the most recent processes.
 #[derive(Default)]
 struct Assignments {
     by_process: HashMap<Pid, Assignment>,
@@ -129,7 +129,7 @@ struct Assignment {
     reported_by_request: bool,
 }
 
-/// Lines that a follower has not read yet.
+/// Lines that a follower has yet to read.
 #[derive(Default)]
 struct Queue {
     lines: VecDeque<Arc<Line>>,
@@ -175,7 +175,7 @@ impl Log {
         lock(&self.0.state).version = version;
     }
 
-    /// Records which request a process serves, in place of the one before.
+    /// Records which request a process serves, replacing the previous one.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
         lock(&self.0.state).assignments.add(
             process,
@@ -187,8 +187,8 @@ impl Log {
         );
     }
 
-    /// Records for which request a process works that another one serves. Its own failure is logged
-    /// when it ends.
+    /// Records that a process works on behalf of a request that another process serves. The
+    /// process's own failure is logged when it exits.
     pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
         lock(&self.0.state).assignments.add(
             process,
@@ -200,7 +200,7 @@ impl Log {
         );
     }
 
-    /// Closes the log: no more lines will come.
+    /// Closes the log: no more lines will follow.
     pub(crate) fn close(&self) {
         self.collect();
         lock(&self.0.state).is_closed = true;
@@ -232,9 +232,9 @@ impl Log {
         self.0.grown.notify_waiters();
     }
 
-    /// Logs what processes have written since the last time.
+    /// Logs the output that processes have written since the last call.
     pub(crate) fn collect(&self) {
-        // Locked throughout, so that two threads that collect at the same time keep the order.
+        // The lock is held throughout, so that concurrent collections preserve the order.
         let mut state = lock(&self.0.state);
         let entries = self.0.journal.take();
         let has_grown = state.collect(entries, self.0.journal.lost(), Instant::now());
@@ -244,13 +244,13 @@ impl Log {
         }
     }
 
-    /// Returns the lines that are kept, the oldest first.
+    /// Returns the retained lines, oldest first.
     pub fn lines(&self) -> Vec<Arc<Line>> {
         self.collect();
         lock(&self.0.state).lines.iter().cloned().collect()
     }
 
-    /// Returns the lines that are kept, and a follower that reads those that come after them.
+    /// Returns the retained lines, and a follower that reads all subsequent ones.
     pub fn follow(&self) -> (Vec<Arc<Line>>, Follower) {
         self.collect();
         let queue = Arc::default();
@@ -270,12 +270,12 @@ impl Log {
 
 impl Follower {
     /// Waits for the next lines. Returns `None` when the function has been removed. If the reader
-    /// is too slow, the oldest lines are dropped, and a note says how many. Dropping the future
-    /// loses nothing.
+    /// is too slow, the oldest lines are dropped, and a note reports how many. Dropping the future
+    /// loses no lines.
     pub async fn next(&mut self) -> Option<Vec<Arc<Line>>> {
         let log = self.log.clone();
         loop {
-            // Created before collecting, so that later lines wake this follower.
+            // Created before collecting, so that any later lines wake this follower.
             let grown = log.0.grown.notified();
             log.collect();
             let is_closed = lock(&log.0.state).is_closed;
@@ -317,7 +317,7 @@ impl Follower {
 }
 
 impl State {
-    /// Turns entries of the journal into lines. Returns whether there are any.
+    /// Converts journal entries into lines. Returns whether there are any.
     fn collect(&mut self, entries: Vec<JournalEntry>, lost: u64, now: Instant) -> bool {
         self.left_out += lost - self.journal_lost;
         self.journal_lost = lost;
@@ -328,7 +328,7 @@ impl State {
                 Event::Error(bytes) => (LineKind::Error, bytes),
                 Event::Failed(exit) => {
                     // The failure of a process that serves a request is logged when the request
-                    // ends, and a kill is intended.
+                    // ends, and a kill is intentional.
                     let is_reported = self
                         .assignments
                         .by_process
@@ -440,7 +440,7 @@ impl Queue {
     }
 }
 
-/// Splits output into lines, and long lines into several.
+/// Splits output into lines, and splits lines that are too long.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| {
         let mut rest = Some(line);
@@ -456,7 +456,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns where a function trapped, one line per frame.
+/// Returns the location of a trap, one line per frame.
 fn frames(failure: &Failure) -> impl Iterator<Item = String> {
     let exit = match failure {
         Failure::Ended(exit) | Failure::Limit(exit) => exit.trap(),

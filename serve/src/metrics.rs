@@ -1,7 +1,7 @@
-//! Counts what functions do, for Prometheus.
+//! Metrics of functions, for Prometheus.
 //!
-//! The number of labels is bounded: at most [`FUNCTIONS`] functions, and the outcomes that
-//! [`Failure::outcome`] knows. Nothing that a client or a guest sends becomes a label.
+//! The number of label values is bounded: at most [`FUNCTIONS`] functions, and the outcomes that
+//! [`Failure::outcome`] can return. Nothing that a client or a guest sends becomes a label.
 
 use crate::{Failure, Name};
 use prometheus_client::encoding::text::encode_registry;
@@ -20,16 +20,16 @@ use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// The most functions that have metrics of their own. All others are counted together.
+/// The maximum number of functions with their own metrics. All others are counted together.
 const FUNCTIONS: usize = 1000;
 
-/// The upper bounds of the latency's buckets, in seconds.
+/// The upper bounds of the latency buckets, in seconds.
 const SECONDS: [f64; 16] = [
     1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0,
     1e1, 3e1,
 ];
 
-/// The upper bounds of the memory's buckets, in bytes: 64 KiB to 1 GiB.
+/// The upper bounds of the memory buckets, in bytes: 64 KiB to 1 GiB.
 const BYTES: [f64; 8] = [
     65536.0,
     262144.0,
@@ -48,7 +48,7 @@ pub(crate) struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     families: Families,
-    /// The functions that have metrics of their own.
+    /// The functions with their own metrics.
     known: Mutex<BTreeMap<Name, Weak<FunctionMetrics>>>,
 }
 
@@ -79,16 +79,16 @@ struct Deploy {
     outcome: &'static str,
 }
 
-/// The name of a function; `None` stands for all that have no metrics of their own.
+/// The name of a function; `None` stands for all functions without their own metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Label(Option<Name>);
 
-/// A counter whose samples have its own name, as in Prometheus's text format, version 0.0.4. In
-/// OpenMetrics they have a suffix.
+/// A counter whose samples carry its name unchanged, as in Prometheus's text format, version 0.0.4.
+/// In OpenMetrics, sample names have a suffix.
 #[derive(Clone, Debug, Default)]
 struct Total(Counter);
 
-/// The metrics of one function. They disappear with it.
+/// The metrics of one function. They are removed when the function is.
 pub(crate) struct FunctionMetrics {
     metrics: Metrics,
     label: Label,
@@ -138,7 +138,8 @@ impl Metrics {
 
     /// Returns the metrics of a function.
     pub(crate) fn of(&self, name: &Name) -> Arc<FunctionMetrics> {
-        // Held until all metrics exist: a function of the same name may be dropping its own.
+        // Held until all metrics exist: another function of the same name may be dropping its
+        // metrics.
         let mut known = self.known();
         if let Some(metrics) = known.get(name).and_then(Weak::upgrade) {
             return metrics;
@@ -190,12 +191,12 @@ impl Metrics {
 const ANSWERED: &str = "answered";
 
 impl FunctionMetrics {
-    /// Counts a request when it begins.
+    /// Counts the start of a request.
     pub(crate) fn began(&self) {
         self.running.inc();
     }
 
-    /// Counts a request when it ends.
+    /// Counts the end of a request.
     pub(crate) fn ended(&self, failure: Option<&Failure>, took: Duration) {
         self.running.dec();
         self.latency.observe(took.as_secs_f64());
@@ -215,13 +216,13 @@ impl FunctionMetrics {
         counter.0.inc();
     }
 
-    /// Counts the memory of a process, in bytes.
+    /// Records the memory used by a process, in bytes.
     pub(crate) fn had_memory(&self, bytes: usize) {
         // Exact up to 2^53.
         self.memory.observe(bytes as f64);
     }
 
-    /// Counts the instructions of a request, if they are known.
+    /// Records the number of instructions that a request executed, if known.
     pub(crate) fn computed(&self, instructions: Option<u64>) {
         self.instructions.0.inc_by(instructions.unwrap_or(0));
     }
@@ -234,7 +235,7 @@ impl Drop for FunctionMetrics {
         };
         let metrics = self.metrics.clone();
         let mut known = metrics.known();
-        // A new function of the same name may be using the same counters.
+        // A new function of the same name may already use the same counters.
         if !known
             .get(name)
             .is_some_and(|known| ptr::eq(known.as_ptr(), self))
@@ -266,7 +267,7 @@ impl Drop for FunctionMetrics {
 
 impl EncodeMetric for Total {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        // Like a gauge, as `encode_counter` would append a suffix.
+        // Encoded as a gauge, because `encode_counter` would append a suffix.
         encoder.encode_gauge(&self.0.get())
     }
 
@@ -281,7 +282,7 @@ impl TypedMetric for Total {
 
 impl EncodeLabelValue for Label {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        // No function can have this name.
+        // No function can have the name used for `None`.
         self.0
             .as_ref()
             .map_or("(others)", Name::as_str)

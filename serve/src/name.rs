@@ -1,9 +1,9 @@
-//! Names of functions.
+//! Function names.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest name, in bytes. It is also the longest label of a host name.
+/// The maximum length of a name, in bytes. It is also the maximum length of a host name label.
 const MAX_LENGTH: usize = 63;
 
 /// The name of a function: `[a-z0-9][a-z0-9-]{0,62}`, or `owner/name` for a function of another
@@ -20,17 +20,17 @@ const MAX_LENGTH: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// A text is not a function's name.
+/// The text is not a valid function name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a valid function name: it has 1 to 63 characters of a-z, 0-9 and -, and does not begin with -", lunatic_vm::printable(.0))]
 pub struct NameError(String);
 
 impl Name {
-    /// Makes a name of a text.
+    /// Parses a name.
     ///
     /// # Errors
     ///
-    /// [`NameError`] if the text is not a name.
+    /// [`NameError`] if the text is not a valid name.
     pub fn new(text: &str) -> Result<Name, NameError> {
         if is_name(text) {
             Ok(Name(text.into()))
@@ -39,11 +39,11 @@ impl Name {
         }
     }
 
-    /// Makes the name of a function of another project.
+    /// Creates the name of a function in another project.
     ///
     /// # Errors
     ///
-    /// [`NameError`] if one of the two texts is not a name.
+    /// [`NameError`] if either text is not a valid name.
     pub fn owned(owner: &str, name: &str) -> Result<Name, NameError> {
         let (owner, name) = (Name::new(owner)?, Name::new(name)?);
         Ok(Name(format!("{owner}/{name}").into()))
@@ -63,7 +63,7 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(allowed)
 }
 
-/// Cuts a text, which may be as long as a request, to about the length of a name.
+/// Truncates a text, which may be as long as a request, to about the length of a name.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_LENGTH + 1) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,12 +1,12 @@
 //! Calls that functions make to other hosts over HTTP.
 //!
-//! A function may call the hosts that its rules name, and none without a rule. Names are looked up
-//! for each connection, and addresses in private networks or on this computer are refused unless
-//! the function is allowed to call them. Redirects are not followed: a function that follows one
-//! makes another call, which is checked as the first was.
+//! A function may call only the hosts that its rules name; without rules it may call none. Names
+//! are resolved for each connection, and addresses in private networks or on this computer are
+//! refused unless the function is allowed to call them. Redirects are not followed automatically: a
+//! function that follows one makes another call, which is checked like the first.
 //!
-//! Connections are kept for the next calls of the same function. They are driven by tasks of their
-//! own, so that a caller can stop waiting at any time.
+//! Connections are kept for reuse by the same function. Each is driven by its own task, so that a
+//! caller can stop waiting at any time.
 
 mod address;
 mod connector;
@@ -38,11 +38,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
-/// How many idle connections to one host are kept, and for how long.
+/// The maximum number of idle connections to keep per host, and how long to keep them.
 const MAX_IDLE: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The largest head of a response, in bytes.
+/// The maximum size of a response's head, in bytes.
 const MAX_HEAD: usize = 128 << 10;
 
 /// The hosts that a function may call, and its connections to them.
@@ -53,14 +53,14 @@ pub struct Outbound {
     calls: Arc<Semaphore>,
 }
 
-/// How long the parts of a call may take.
+/// How long each part of a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// Until there is a connection.
+    /// Until a connection is established.
     pub(crate) connect: Duration,
-    /// From then until the head of the response is there.
+    /// From then until the head of the response arrives.
     pub(crate) first_byte: Duration,
-    /// Between two pieces of the response's body.
+    /// Between two chunks of the response's body.
     pub(crate) between_bytes: Duration,
 }
 
@@ -74,8 +74,7 @@ impl Default for Times {
     }
 }
 
-/// How long the other side may be silent. A request that makes a call has a deadline of its own,
-/// which is shorter.
+/// How long the peer may be silent. The request that makes the call has its own, shorter deadline.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Times {
@@ -89,7 +88,7 @@ impl Times {
 }
 
 impl Outbound {
-    /// Allows the calls that a rule allows; without a rule, none.
+    /// Allows only calls that match a rule; without rules, none.
     pub fn new(rules: &[OutboundRule], private_addresses: bool) -> Outbound {
         Outbound::with(rules, private_addresses, LookUp::of_system(), None)
     }
@@ -110,8 +109,8 @@ impl Outbound {
         }
     }
 
-    /// Sends a request to its address, and returns the response when its head is there. The body is
-    /// received as it is read.
+    /// Sends a request to its address, and returns the response once its head has arrived. The body
+    /// is received as it is read.
     ///
     /// Can be awaited on any thread. Dropping the future or the response's body ends the call.
     pub(crate) async fn send(
@@ -149,8 +148,8 @@ impl Outbound {
         ended.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string())))
     }
 
-    /// Returns the client that makes the calls. If it holds as many connections as it may, the idle
-    /// ones are closed: a rule may allow more hosts than there are connections.
+    /// Returns the client that makes the calls. If it has reached its connection limit, idle
+    /// connections are closed: a rule may allow more hosts than there can be connections.
     fn client(&self) -> Client<Connector, Body> {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connector.is_full() {
@@ -170,7 +169,7 @@ fn client(connector: &Connector) -> Client<Connector, Body> {
         .build(connector.clone())
 }
 
-/// Returns the runtime that drives the calls.
+/// Returns the runtime that drives outbound calls.
 fn runtime() -> Result<&'static Handle, OutboundError> {
     runtime::handle().map_err(|error| {
         OutboundError::Connect(format!(
@@ -179,8 +178,8 @@ fn runtime() -> Result<&'static Handle, OutboundError> {
     })
 }
 
-/// Normalizes the address of a request, and removes what concerns only the connection that it came
-/// on.
+/// Normalizes the address of a request, and removes fields that concern only the connection it
+/// arrived on.
 fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(), OutboundError> {
     let path = request
         .uri()
@@ -197,12 +196,12 @@ fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(),
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
     fields::remove_hop_by_hop(request.headers_mut());
-    // The same address might serve other hosts than the one that was allowed.
+    // The same address might also serve hosts other than the allowed one.
     request.headers_mut().remove(header::HOST);
     Ok(())
 }
 
-/// One call.
+/// A single outbound call.
 struct Call {
     client: Client<Connector, Body>,
     calls: Arc<Semaphore>,
@@ -224,7 +223,7 @@ impl Call {
         let mut response = pin!(self.client.request(request));
         let connected = async { drop(connection.wait_for_connection_metadata().await) };
         let received = tokio::select! {
-            // If there is no connection, this one says why.
+            // If no connection is made, this branch returns the reason.
             received = &mut response => received,
             connected = timeout(connect, connected) => {
                 connected.map_err(|_| OutboundError::ConnectTime(connect))?;
@@ -247,7 +246,7 @@ impl Call {
     }
 }
 
-/// Returns our connector's error if it is the cause, or else what hyper says.
+/// Returns the error of our connector if that is the cause, or else hyper's error.
 fn cause(error: &(dyn Error + 'static)) -> OutboundError {
     let mut innermost = error;
     loop {
@@ -256,17 +255,18 @@ fn cause(error: &(dyn Error + 'static)) -> OutboundError {
         }
         match innermost.source() {
             Some(source) => innermost = source,
-            // The innermost error says most: "connection reset" rather than "client error".
+            // The innermost error is the most specific: "connection reset" rather than "client
+            // error".
             None => return OutboundError::Protocol(innermost.to_string()),
         }
     }
 }
 
-/// The body of a response on its way.
+/// A response body that is still being received.
 struct ReceivedBody {
     body: Incoming,
     between_bytes: Duration,
-    /// Set while the next piece is waited for.
+    /// Set while waiting for the next chunk.
     timer: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -285,7 +285,7 @@ impl http_body::Body for ReceivedBody {
         }
         let between_bytes = self.between_bytes;
         if self.timer.is_none() {
-            // The timer needs a runtime, which the reader may not have.
+            // The timer needs a runtime, and the reader may not be running on one.
             let _entered = runtime()?.enter();
             self.timer = Some(Box::pin(sleep(between_bytes)));
         }

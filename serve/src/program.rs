@@ -1,9 +1,9 @@
-//! The main process of a program of the machine, which a gateway gives its connections to.
+//! The main process of a program of the machine, to which a gateway hands its connections.
 //!
-//! It begins with the gateway. If it has ended, it begins again when somebody connects, after a
-//! delay that grows. Its connections are its own: nothing here sees their bytes. A version that was
-//! replaced gets no new ones, and its processes are killed when the last of its connections is
-//! closed.
+//! The process starts with the gateway. If it has exited, it is restarted when a client connects,
+//! after a growing delay. The program owns its connections: nothing here sees their bytes. A
+//! replaced version gets no new connections, and its processes are killed when its last connection
+//! is closed.
 
 use crate::Failure;
 use lunatic_vm::restart::{Backoff, Streak};
@@ -12,18 +12,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The main process of a version that is a program, while it runs. Dropping this ends the program.
+/// The main process of a version that is a program, while it runs. Dropping this value ends the
+/// program.
 #[derive(Debug, Default)]
 pub(crate) struct Program(Mutex<State>);
 
-/// When the process begins again: at once after its first end, then after delays that grow.
+/// When the process is restarted: immediately after it first exits, then after growing delays.
 const BACKOFF: Backoff = Backoff {
     immediate: 1,
     first: Duration::from_millis(10),
     most: Duration::from_secs(5),
 };
 
-/// After a run this long, the delays start anew.
+/// After the process has run for this long, the delays are reset.
 const LONG_RUN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ struct State {
     process: Option<(Process, Environment)>,
     begun: Option<Instant>,
     streak: Streak,
-    /// When the next one may begin.
+    /// When the next process may start.
     not_before: Option<Instant>,
 }
 
@@ -51,13 +52,13 @@ impl State {
 }
 
 impl Program {
-    /// Begins the process, if it is not alive.
+    /// Starts the process if it is not alive.
     pub(crate) fn begin(&self, environment: &Environment, module: &Module) -> Result<(), Failure> {
         self.try_begin(environment, module, Instant::now())
             .map(drop)
     }
 
-    /// Returns the process. If it has ended, waits until it may begin again.
+    /// Returns the process. If it has exited, waits until it may be restarted.
     pub(crate) async fn process(
         &self,
         environment: &Environment,
@@ -71,7 +72,8 @@ impl Program {
         }
     }
 
-    /// Returns the process, which is begun if it is not alive, or else when that may be done.
+    /// Returns the process, starting it if it is not alive, or else the time when it may be
+    /// started.
     fn try_begin(
         &self,
         environment: &Environment,
@@ -85,7 +87,7 @@ impl Program {
             }
             state.process = None;
             state.ended(now);
-            // The processes that it spawned end with it.
+            // The processes that it spawned are killed as well.
             environment.processes().iter().for_each(Process::kill);
         }
         if let Some(not_before) = state.not_before.filter(|not_before| now < *not_before) {

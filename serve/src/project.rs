@@ -1,8 +1,8 @@
-//! Projects: functions, what each may use, and the gateways that lead to them.
+//! Projects: functions, their settings, and the gateways that route to them.
 //!
-//! A project file is `lunatic.toml`, or `embly-project.yml` as Embly has it. Reading one opens
-//! nothing but the file and those of the projects that it depends on; the paths in it are only
-//! checked for existence. All problems are reported at once, each with file, line, column and
+//! A project file is either `lunatic.toml` or Embly's `embly-project.yml`. Reading one opens only
+//! the file itself and those of the projects that it depends on; other paths in the file are only
+//! checked for existence. All problems are reported at once, each with its file, line, column and
 //! remedy.
 
 mod check;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use function::{ProjectFunction, Recipe};
 pub use problem::{Problem, ProjectError};
 
-/// A project, with the functions of the projects that it depends on.
+/// A project, including the functions of the projects that it depends on.
 #[derive(Debug)]
 pub struct Project {
     file: PathBuf,
@@ -36,13 +36,13 @@ pub struct Project {
 }
 
 impl Project {
-    /// Finds the project file of a directory: in it, or in the nearest one above it.
+    /// Finds the project file for a directory: in the directory itself or in its nearest ancestor.
     pub fn find(directory: &Path) -> Option<PathBuf> {
         paths::find(directory)
     }
 
-    /// Reads a project file and those of the projects that it depends on. Relative paths in a file
-    /// are relative to it.
+    /// Reads a project file and those of the projects that it depends on. Relative paths are
+    /// resolved against the directory of the file that contains them.
     ///
     /// ```no_run
     /// use lunatic_serve::Project;
@@ -57,7 +57,7 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] with all problems.
+    /// [`ProjectError`] listing all problems.
     pub fn read(file: &Path) -> Result<Project, ProjectError> {
         Ok(Project {
             file: file.to_path_buf(),
@@ -81,13 +81,13 @@ impl Project {
         &self.checked.files
     }
 
-    /// Returns the functions: the project's own, and as `owner/name` those of the projects that it
-    /// depends on. There is at least one.
+    /// Returns the functions: the project's own, and those of the projects that it depends on,
+    /// named `owner/name`. There is at least one.
     pub fn functions(&self) -> &[ProjectFunction] {
         &self.checked.functions
     }
 
-    /// Returns the gateways, without those of the projects that it depends on.
+    /// Returns the gateways, excluding those of the projects that it depends on.
     pub fn gateways(&self) -> &[Gateway] {
         &self.checked.gateways
     }
@@ -97,7 +97,7 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] with the secrets that cannot be read or are invalid.
+    /// [`ProjectError`] listing the secrets that cannot be read or are invalid.
     pub fn service(&self) -> Result<Option<ServiceConfig>, ProjectError> {
         let service = self.checked.service.as_ref();
         service.map(ProjectService::config).transpose()
@@ -108,7 +108,7 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] with the secrets that cannot be read.
+    /// [`ProjectError`] listing the secrets that cannot be read.
     pub fn settings(&self) -> Result<Vec<Settings>, ProjectError> {
         let (mut all, mut problems) = (Vec::new(), Vec::new());
         for function in self.functions() {

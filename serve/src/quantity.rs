@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads a size: a whole number of bytes, `KiB`, `MiB` or `GiB`.
+/// Parses a size: a whole number of bytes, `KiB`, `MiB` or `GiB`.
 ///
 /// ```
 /// assert_eq!(lunatic_serve::quantity::bytes("64KiB"), Ok(65_536));
@@ -10,7 +10,7 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with the text, and what to write instead.
+/// A message that says what is wrong with the text and what to write instead.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let example = "size; write for example 65536, 512KiB, 64MiB or 1GiB";
     scaled(text, example, |unit| {
@@ -24,7 +24,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Reads a duration: a whole number of `us`, `ms`, `s`, `m` or `h`; seconds if there is no unit.
+/// Parses a duration: a whole number of `us`, `ms`, `s`, `m` or `h`; seconds if there is no unit.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with the text, and what to write instead.
+/// A message that says what is wrong with the text and what to write instead.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let example = "time; write for example 500ms, 10s, 5m or 1h";
     let microseconds = scaled(text, example, |unit| match unit {
@@ -48,7 +48,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros(microseconds))
 }
 
-/// Reads a whole number and multiplies it by the factor of the unit behind it.
+/// Parses a whole number and multiplies it by the factor of the unit that follows.
 fn scaled(text: &str, example: &str, factor: impl Fn(&str) -> Option<u64>) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// The field that carries a request's id. It is set here, whatever a client sends.
+/// The header field that carries a request's id. It is always set here, regardless of what the
+/// client sends.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Identifies a request in the log, in the response's `x-request-id`, and to the function.
@@ -14,10 +15,10 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(crate) struct RequestId(uuid::Uuid);
 
 impl RequestId {
-    /// Returns an id that no other request has. Later ids are greater.
+    /// Returns a unique id. Later ids are greater.
     pub(crate) fn next() -> RequestId {
-        // Random bits for each would be a system call for each, so they are drawn once and a
-        // counter tells ids apart.
+        // Fresh random bits for each id would cost a system call each, so they are drawn once, and
+        // a counter distinguishes the ids.
         static RANDOM: LazyLock<[u8; 16]> = LazyLock::new(|| uuid::Uuid::now_v7().into_bytes());
         static LATEST: AtomicU64 = AtomicU64::new(0);
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -25,9 +26,9 @@ impl RequestId {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        // A clock that is set back does not take the ids with it.
+        // Ids keep increasing even if the clock is set back.
         let millis = LATEST.fetch_max(millis, Ordering::SeqCst).max(millis);
-        // The first three bytes share their bits with the version of the UUID.
+        // The first three bytes are shared with the version bits of the UUID.
         let mut rest = [0; 10];
         rest[3..7].copy_from_slice(&COUNT.fetch_add(1, Ordering::SeqCst).to_be_bytes());
         rest[7..].copy_from_slice(&RANDOM[13..]);
@@ -48,7 +49,7 @@ mod tests {
     #[test]
     fn each_id_is_greater_than_the_one_before() {
         let mut ids = (0..10_000).map(|_| RequestId::next().0);
-        let first = ids.next().expect("ten thousand were made");
+        let first = ids.next().expect("ten thousand were generated");
         ids.fold(first, |before, next| {
             assert!(next > before, "{next} came after {before}");
             next

@@ -1,4 +1,4 @@
-//! What is known of a request while it is served.
+//! The information about a request while it is served.
 
 use crate::request_id::RequestId;
 use crate::{Failure, Log};
@@ -6,14 +6,14 @@ use lunatic_vm::Process;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
-/// A request, as gateways and functions know it.
+/// A request, as seen by gateways and functions.
 pub(crate) struct RequestInfo {
     pub(crate) id: RequestId,
-    /// Where it came from, if it came over the network.
+    /// The client's address, if the request arrived over the network.
     pub(crate) client: Option<SocketAddr>,
-    /// Whether it came over TLS.
+    /// Whether the request arrived over TLS.
     pub(crate) is_secure: bool,
-    /// The log of the function that serves it, and the function's version.
+    /// The log of the function that serves the request, and the function's version.
     log: OnceLock<(Log, u64)>,
     process: OnceLock<Process>,
 }
@@ -29,13 +29,13 @@ impl RequestInfo {
         }
     }
 
-    /// Sets the log that will be told how the request ended, and the version that serves it.
+    /// Sets the log that records how the request ended, and the version that serves the request.
     pub(crate) fn set_log(&self, log: &Log, version: u64) {
         let _ = self.log.set((log.clone(), version));
     }
 
-    /// Notes which process serves it; if there are several, only the first counts. From now on,
-    /// what the process writes is logged under this request.
+    /// Records which process serves the request; if there are several, only the first counts. From
+    /// then on, the output of the process is logged under this request.
     pub(crate) fn served_by(&self, process: &Process) {
         if self.process.set(process.clone()).is_ok()
             && let Some((log, version)) = self.log.get()
@@ -44,7 +44,7 @@ impl RequestInfo {
         }
     }
 
-    /// Logs why it was not answered.
+    /// Logs why the request was not answered.
     pub(crate) fn failed(&self, failure: &Failure) {
         if let Some((log, version)) = self.log.get() {
             let process = self.process().map(Process::pid);
@@ -52,7 +52,7 @@ impl RequestInfo {
         }
     }
 
-    /// Returns the process that serves it, once there is one.
+    /// Returns the process that serves the request, once there is one.
     pub(crate) fn process(&self) -> Option<&Process> {
         self.process.get()
     }

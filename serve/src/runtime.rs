@@ -1,33 +1,33 @@
-//! The crate's one runtime: its threads read and write for gateways, calls and the service, and
-//! look after pooled instances.
+//! The crate's single runtime: its threads handle I/O for gateways, outbound calls and the service,
+//! and manage pooled instances.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Threads that read and write, by default.
+/// The default number of I/O threads.
 pub(crate) const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
-/// The largest number of threads for work that blocks: files, certificates, compiling and looking
-/// up names.
+/// The maximum number of threads for blocking work: files, certificates, compilation and name
+/// look-ups.
 const BLOCKING_THREADS: usize = 48;
 
-/// Returns the runtime, which the first call starts.
+/// Returns the runtime, starting it on the first call.
 ///
 /// # Errors
 ///
-/// If the system has no room for its threads.
+/// If the system cannot start the threads.
 pub(crate) fn handle() -> io::Result<&'static Handle> {
     start(THREADS)
 }
 
-/// Returns the runtime. The first call of this or of [`handle`] starts it, with a number of
-/// threads.
+/// Returns the runtime. The first call to either this function or [`handle`] starts it, here with
+/// the given number of threads.
 ///
 /// # Errors
 ///
-/// If the system has no room for its threads.
+/// If the system cannot start the threads.
 pub(crate) fn start(threads: NonZeroUsize) -> io::Result<&'static Handle> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     if RUNTIME.get().is_none() {
@@ -37,8 +37,8 @@ pub(crate) fn start(threads: NonZeroUsize) -> io::Result<&'static Handle> {
             .thread_name("lunatic-serve")
             .enable_all()
             .build()?;
-        // If two threads come here at once, the second runtime is given up. Nothing runs on it, so
-        // there is nothing to wait for.
+        // If two threads get here concurrently, the second runtime is discarded. Nothing runs on
+        // it, so there is nothing to wait for.
         if let Err(second) = RUNTIME.set(runtime) {
             second.shutdown_background();
         }

@@ -1,7 +1,7 @@
 //! Running gateways.
 //!
-//! A [`Server`] owns the listening sockets. It runs no function: those run on the workers of the
-//! machine.
+//! A [`Server`] owns the listening sockets. It does not run functions: those run on the machine's
+//! workers.
 
 mod accept;
 
@@ -24,13 +24,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 
-/// Connections that wait to be accepted; the system may allow fewer.
+/// The maximum number of connections waiting to be accepted; the system may allow fewer.
 const BACKLOG: u32 = 4096;
-/// How long the connections of a gateway that [`Server::reload`] removes may go on.
+/// How long the connections of a gateway removed by [`Server::reload`] may continue.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Running gateways. Dropping this closes everything at once; [`stop`](Server::stop) lets requests
-/// finish.
+/// Running gateways. Dropping this value closes everything at once; [`stop`](Server::stop) lets
+/// requests finish.
 ///
 /// ```
 /// use lunatic_serve::{Code, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings, Target};
@@ -63,7 +63,7 @@ pub struct Server {
     runtime: &'static Handle,
 }
 
-/// Describes a [`Server`].
+/// Builds a [`Server`].
 pub struct ServerBuilder {
     functions: Functions,
     threads: NonZeroUsize,
@@ -72,35 +72,35 @@ pub struct ServerBuilder {
     mounts: Vec<Mount>,
 }
 
-/// Something that listens.
+/// A gateway or service address that is being listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
     /// The name of the gateway.
     pub name: String,
-    /// Where it listens, with its actual port.
+    /// The address it listens on, with the actual port.
     pub address: SocketAddr,
 }
 
-/// Gateways cannot be started. Then none is, and those that ran before are unchanged.
+/// Gateways cannot be started. In that case none are, and those already running are unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The address cannot be listened on.
     #[error("gateway `{gateway}` cannot listen on {address}: {source}")]
     Bind {
-        /// Which gateway.
+        /// The name of the gateway.
         gateway: String,
         /// The address.
         address: SocketAddr,
-        /// Why it cannot.
+        /// The reason.
         source: io::Error,
     },
-    /// Two gateways have one address.
+    /// Two gateways have the same address.
     #[error("gateway `{gateway}` cannot listen on {address}: another of the gateways does")]
     Twice {
-        /// The second of them.
+        /// The name of the second gateway.
         gateway: String,
-        /// The address of both.
+        /// The address that they share.
         address: SocketAddr,
     },
     /// A gateway leads to a function that does not exist.
@@ -108,25 +108,25 @@ pub enum StartError {
         "gateway `{gateway}` leads to the function `{function}`, and there is none of that name"
     )]
     NoFunction {
-        /// Which gateway.
+        /// The name of the gateway.
         gateway: String,
-        /// Which function.
+        /// The name of the function.
         function: Name,
     },
     /// The gateway cannot do what its description says.
     #[error("gateway `{gateway}`: {what}")]
     Setup {
-        /// Which gateway.
+        /// The name of the gateway.
         gateway: String,
         /// What is wrong, and the remedy.
         what: String,
     },
-    /// The system has no room for threads.
+    /// The system cannot start the threads.
     #[error("no threads for the gateways: {0}")]
     Threads(io::Error),
 }
 
-/// A listener that works like an HTTP gateway, but has a handler of its own instead of functions.
+/// A listener that works like an HTTP gateway, but with its own handler instead of functions.
 pub(crate) struct Mount {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
@@ -167,23 +167,23 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a listener with a handler of its own.
+    /// Adds a listener with its own handler.
     pub(crate) fn mount(mut self, mount: Mount) -> ServerBuilder {
         self.mounts.push(mount);
         self
     }
 
-    /// Sets how many threads read and write connections, 2 by default. Functions run elsewhere.
+    /// Sets the number of I/O threads for connections, 2 by default. Functions run elsewhere.
     ///
-    /// All servers and services of a process share these threads, so only the first one can choose
-    /// their number.
+    /// All servers and services in a process share these threads, so only the first one can choose
+    /// the number.
     pub fn threads(mut self, threads: NonZeroUsize) -> ServerBuilder {
         self.threads = threads;
         self
     }
 
-    /// Logs a line for each request through `log`, with the target `access` and the level `info`.
-    /// Off by default.
+    /// Logs one line per request through the `log` crate, with the target `access` and the level
+    /// `info`. Off by default.
     pub fn access_log(mut self, is_logged: bool) -> ServerBuilder {
         self.is_logged = is_logged;
         self
@@ -224,7 +224,7 @@ impl Mount {
 }
 
 impl Server {
-    /// Describes a server for the functions of a table.
+    /// Returns a builder of a server for the functions in a table.
     pub fn builder(functions: &Functions) -> ServerBuilder {
         ServerBuilder {
             functions: functions.clone(),
@@ -235,7 +235,7 @@ impl Server {
         }
     }
 
-    /// Returns what listens, in the order of the descriptions.
+    /// Returns the listeners, in the order in which they were described.
     pub fn listening(&self) -> Vec<Listening> {
         let listening = |listener: &Listener| Listening {
             name: listener.name.clone(),
@@ -244,22 +244,23 @@ impl Server {
         self.listeners().iter().map(listening).collect()
     }
 
-    /// Replaces the gateways. One that listens on the same address as before goes on, and so do its
-    /// connections: their next requests are answered as the new description says. One that is not
-    /// among them stops listening, and its connections have half a minute to finish.
+    /// Replaces the gateways. A gateway that listens on the same address as before keeps running,
+    /// and so do its connections: their next requests are answered according to the new
+    /// description. A gateway that is no longer listed stops listening, and its connections have
+    /// half a minute to finish.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; then nothing has changed.
+    /// [`StartError`], in which case nothing has changed.
     pub fn reload(&self, gateways: &[Gateway]) -> Result<(), StartError> {
         self.put(self.check(gateways)?)
     }
 
-    /// Stops: accepts nothing more, lets the requests that are being served finish, and cuts off
-    /// what has not finished in time. Returns whether nothing had to be cut off. Blocks; must not
-    /// be called from asynchronous code.
+    /// Stops the server: accepts no more connections or requests, lets requests in progress finish,
+    /// and cuts off whatever has not finished in time. Returns true if nothing had to be cut off.
+    /// Blocks; must not be called from asynchronous code.
     ///
-    /// [`cut`](Server::cut), called from another thread, ends it at once.
+    /// Calling [`cut`](Server::cut) from another thread ends everything at once.
     pub fn stop(&self, within: Duration) -> bool {
         let stoppers = self.advance(Phase::Draining);
         let in_time = self.runtime.block_on(async {
@@ -272,15 +273,15 @@ impl Server {
         in_time && !was_cut
     }
 
-    /// Ends everything at once, including requests that are being served. Returns when everything
-    /// has ended, which takes no longer than one turn of a process. Blocks; must not be called from
+    /// Ends everything at once, including requests in progress. Returns when everything has ended,
+    /// which takes no longer than one turn of a process. Blocks; must not be called from
     /// asynchronous code.
     pub fn cut(&self) {
         let stoppers = self.advance(Phase::Cut);
         self.runtime.block_on(closed(&stoppers));
     }
 
-    /// Moves all listeners on to a phase.
+    /// Advances all listeners to a phase.
     fn advance(&self, phase: Phase) -> Vec<Arc<Stopper>> {
         let listeners = self.listeners();
         let stoppers = listeners.iter().map(|listener| listener.stopper.clone());
@@ -325,7 +326,7 @@ impl Server {
         })
     }
 
-    /// Checks that a function takes connections.
+    /// Checks that a function accepts connections.
     fn check_code(&self, gateway: &str, function: &Name) -> Result<(), StartError> {
         let Some(found) = self.functions.get(function.as_str()) else {
             return Ok(());
@@ -357,7 +358,7 @@ impl Server {
         }
     }
 
-    /// Runs these and no other gateway.
+    /// Runs exactly these gateways.
     fn put(&self, checked: Vec<Checked>) -> Result<(), StartError> {
         let mut taken = HashSet::new();
         if let Some(twice) = checked
@@ -449,8 +450,8 @@ impl Server {
         })
     }
 
-    /// Returns what a listener's connections are given to, and begins what must run before the
-    /// first one.
+    /// Returns the acceptor that handles a listener's connections, and starts anything that must be
+    /// running before the first connection.
     fn acceptor(
         &self,
         name: &str,

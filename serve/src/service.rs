@@ -1,9 +1,9 @@
-//! Deploy and invoke: functions that are uploaded over HTTP, stored, and called by name.
+//! Deploy and invoke: functions uploaded over HTTP, stored, and called by name.
 //!
-//! A [`Service`] has two addresses. On one, `/NAME/path` invokes a function; that is an ordinary
-//! gateway. On the other, authorised clients deploy functions, list them and read their logs. The
-//! service has no policy of its own: what a function may use is in its
-//! [`Settings`](crate::Settings), some of which a deploy can ask for.
+//! A [`Service`] has two addresses. On one, an ordinary gateway, `/NAME/path` invokes a function.
+//! On the other, authorised clients deploy functions, list them and read their logs. The service
+//! has no policy of its own: what a function may use is determined by its
+//! [`Settings`](crate::Settings), some of which can be requested by a deploy.
 
 mod api;
 mod config;
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::Storage;
 
-/// How long a request to the service may take. Following a log may take long.
+/// How long a request to the service may take. It is long because clients can follow a log.
 const REQUEST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A service cannot be started.
@@ -85,8 +85,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the storage and lets the stored functions serve. Those that cannot are skipped: see
-    /// [`skipped`](Service::skipped). Blocks meanwhile, and must not be called from asynchronous
+    /// Opens the storage and starts serving the stored functions. Those that cannot serve are
+    /// skipped: see [`skipped`](Service::skipped). Blocks; must not be called from asynchronous
     /// code.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl Service {
             limits: HttpLimits::default(),
             handler: Handler {
                 responder: api::responder(&self.shared),
-                // The service itself limits what it reads.
+                // The service limits the body size itself.
                 body: u64::MAX,
                 deadline: REQUEST_TIME,
             },
@@ -166,8 +166,8 @@ impl Service {
         server.gateway(self.gateway()).mount(mount)
     }
 
-    /// Ends the answers to clients that follow a log, which would not end otherwise. Call it before
-    /// stopping the server.
+    /// Ends the responses to clients that follow a log, which would otherwise never end. Call this
+    /// before stopping the server.
     pub fn drain(&self) {
         self.shared.is_ending.send_replace(true);
     }
@@ -176,7 +176,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.drain();
-        // A deploy that this interrupts leaves the old version or the new one.
+        // A deploy interrupted here leaves either the old version or the new one.
         self.shared.abort_tasks();
         // Requests that are still being answered may hold the rest for a moment.
         self.shared.storage.release();

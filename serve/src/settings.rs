@@ -8,34 +8,35 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a function may use and how its requests are served: plain data, from a project file or a
-/// service's defaults. Its debug output shows the values of neither variables nor secrets.
+/// service's defaults. The debug output omits the values of variables and secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How instances serve requests.
     pub policy: Policy,
-    /// Memory of each process, in bytes. 256 MiB by default.
+    /// The memory limit of each process, in bytes. 256 MiB by default.
     pub memory: u64,
-    /// Compute of each request, in units of 100,000 instructions. Unlimited by default, as counting
-    /// costs up to half the speed.
+    /// The compute limit of each request, in units of 100,000 instructions. Unlimited by default,
+    /// because counting instructions costs up to half the speed.
     pub compute: Option<u64>,
-    /// Processes alive at the same time, in all requests together.
+    /// The maximum number of live processes, across all requests.
     pub processes: u64,
-    /// How long a request may take until its answer has been sent.
+    /// How long a request may take, until its response has been sent.
     pub deadline: Duration,
-    /// The largest body of a request, in bytes.
+    /// The maximum size of a request's body, in bytes.
     pub body: u64,
-    /// Requests at the same time. Others wait for a short time and are then refused.
+    /// The maximum number of concurrent requests. Excess requests wait for a short time and are
+    /// then refused.
     pub requests: NonZeroUsize,
-    /// Host functions that are granted in addition to those that every function has: prefixes of
+    /// Host functions granted in addition to those that every function has, as prefixes of
     /// `namespace::name`.
     pub namespaces: Vec<String>,
     /// Hosts that the function may call over HTTP.
     pub outbound: Vec<OutboundRule>,
-    /// Whether these hosts may resolve to addresses of private networks or of this computer.
+    /// Whether these hosts may resolve to addresses in private networks or on this computer.
     pub private_addresses: bool,
     /// Directories that the function may use.
     pub directories: Vec<Directory>,
-    /// Environment variables, secrets among them.
+    /// Environment variables, including secrets.
     pub variables: Vec<(String, String)>,
     /// The client's secret, which `rvm:lambda/host` returns.
     pub client_secret: Option<String>,
@@ -44,24 +45,24 @@ pub struct Settings {
 /// How instances serve requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// Each request has an instance of its own.
+    /// Each request gets its own instance.
     #[default]
     Fresh,
-    /// At most this many instances each serve one request after another. One that fails is
+    /// At most this many instances each serve one request after another. An instance that fails is
     /// replaced.
     Pool(NonZeroUsize),
     /// One instance serves one request after another and keeps its memory between them.
     Single,
 }
 
-/// A directory of the host that the guest sees under a path of its own.
+/// A host directory that is visible to the guest under a path of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
-    /// Its path on the host.
+    /// The directory's path on the host.
     pub host: PathBuf,
-    /// Its path for the guest.
+    /// The path under which the guest sees the directory.
     pub guest: String,
-    /// What the guest may do below it.
+    /// What the guest may do in the directory.
     pub access: Access,
 }
 
@@ -97,8 +98,8 @@ impl Default for Settings {
     }
 }
 
-/// The host functions that every function has: clocks, random bytes, output, and the way to its
-/// caller. None of them gives access to files unless a directory is granted.
+/// The host functions that every function has: clocks, random bytes, output, and communication with
+/// its caller. None of them gives access to files unless a directory is granted.
 const GRANTED: [&str; 7] = [
     "wasi_snapshot_preview1::",
     "wasi_unstable::",
@@ -134,7 +135,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Returns the configuration of the environment in which the function's processes live.
+    /// Returns the configuration of the environment in which the function's processes run.
     ///
     /// # Errors
     ///

@@ -2,20 +2,20 @@
 
 use tokio::sync::watch;
 
-/// How far a listener has stopped. There is no way back.
+/// The phases of stopping a listener. A phase is never undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Open,
-    /// Nothing new is begun.
+    /// Nothing new is started.
     Draining,
-    /// What has not finished is cut off.
+    /// Anything unfinished is cut off.
     Cut,
 }
 
-/// Tells the connections of a listener when to end.
+/// Tells a listener's connections when to end.
 pub(crate) struct Stopper(watch::Sender<Phase>);
 
-/// Learns when to end. A connection keeps one for as long as it lives.
+/// Receives the signal to end. A connection holds one for as long as it lives.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<Phase>);
 
@@ -25,7 +25,7 @@ impl Stopper {
         (Stopper(sender), Stop(receiver))
     }
 
-    /// Moves on to a phase, unless it has been reached already.
+    /// Advances to a phase, unless it has already been reached.
     pub(crate) fn advance(&self, next: Phase) {
         self.0.send_if_modified(|phase| {
             let is_later = next > *phase;
@@ -45,7 +45,7 @@ impl Stopper {
 }
 
 impl Stop {
-    /// Waits until nothing new may be begun.
+    /// Waits until nothing new may be started.
     pub(crate) async fn draining(&mut self) {
         self.reached(Phase::Draining).await;
     }
@@ -60,7 +60,7 @@ impl Stop {
     }
 
     async fn reached(&mut self, phase: Phase) {
-        // An error means that the sender is gone, and with it the server.
+        // An error means that the sender has been dropped, and the server with it.
         let _ = self.0.wait_for(|&now| now >= phase).await;
     }
 }

@@ -1,17 +1,17 @@
-//! Bounds how many requests are served at the same time, with a short queue for the others.
+//! Bounds the number of concurrent requests, with a short queue for the excess.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a request waits for its turn. After a moment, a client is better told to come back: a
-/// long queue makes every response late, and serves clients that have given up.
+/// How long a request waits for its turn. After a moment, it is better to tell the client to retry:
+/// a long queue makes every response late, and serves clients that have already given up.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Admits up to a limit at a time, and lets as many more wait. Clones are the same turnstile.
+/// Admits up to a limit concurrently, and lets the same number wait. Clones are the same turnstile.
 ///
-/// Each caller passes the limit, since settings change while requests run.
+/// The limit is passed on each call, since settings can change while requests run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turnstile(Arc<Inside>);
 
@@ -19,17 +19,17 @@ pub(crate) struct Turnstile(Arc<Inside>);
 struct Inside {
     count: AtomicUsize,
     waiting: AtomicUsize,
-    /// Notified when a permit is dropped. A waiter that gives up after it was notified passes that
-    /// on.
+    /// Notified when a permit is dropped. A waiter that gives up after being notified passes the
+    /// notification on.
     left: Notify,
 }
 
-/// The right to be served. Dropping it gives it up.
+/// The right to be served, released on drop.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Inside>);
 
 impl Turnstile {
-    /// Enters, if there is room and nobody waits.
+    /// Enters if there is room and nothing is waiting.
     pub(crate) fn try_enter(&self, limit: usize) -> Option<Permit> {
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
             None
@@ -38,8 +38,8 @@ impl Turnstile {
         }
     }
 
-    /// Enters, after a wait if there is no room. `None` if too many wait already, or the wait was
-    /// too long.
+    /// Enters, waiting if there is no room. Returns `None` if too many are already waiting, or if
+    /// the wait takes too long.
     pub(crate) async fn enter(&self, limit: usize) -> Option<Permit> {
         if let Some(permit) = self.try_enter(limit) {
             return Some(permit);
@@ -47,8 +47,7 @@ impl Turnstile {
         let _waiting = Waiting::begin(&self.0, limit)?;
         let entered = async {
             loop {
-                // Begun before the check, so that no permit that is dropped between the two is
-                // missed.
+                // Created before the check, so that a permit dropped in between is not missed.
                 let left = self.0.left.notified();
                 if let Some(permit) = self.permit(limit) {
                     return permit;
@@ -72,14 +71,14 @@ impl Turnstile {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::SeqCst);
-        // A waiter that begins after this check sees the room itself.
+        // A waiter that starts after this check will see the free place itself.
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
             self.0.left.notify_one();
         }
     }
 }
 
-/// Counts as waiting until it is dropped.
+/// Counts as waiting until dropped.
 struct Waiting<'a>(&'a Inside);
 
 impl Waiting<'_> {
@@ -109,7 +108,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
-            .expect("the system has room for a runtime");
+            .expect("a runtime can be started");
         runtime.block_on(future)
     }
 
@@ -120,7 +119,7 @@ mod tests {
             let first = turnstile.enter(1).await.expect("it is empty");
             let mut second = pin!(turnstile.enter(1));
             assert!(poll_once(&mut second).await.is_none(), "it waits");
-            assert!(turnstile.enter(1).await.is_none(), "one waits already");
+            assert!(turnstile.enter(1).await.is_none(), "one is already waiting");
             drop(first);
             assert!(second.await.is_some());
             assert_eq!(turnstile.0.count.load(Ordering::SeqCst), 0);

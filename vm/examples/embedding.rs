@@ -3,7 +3,7 @@
 //! with fresh limits, a component, a pid and a mailbox for the host itself, and a pipe that a
 //! program writes to and the host reads.
 //!
-//! Note how little of it deals with threads, memory or cleaning up. Run it with `cargo run
+//! Note how little of the code deals with threads, memory or cleanup. Run it with `cargo run
 //! --release -p lunatic-vm --example embedding`.
 
 use lunatic_vm::{Call, Caller, Exit, Foreign, Guest, Host, Letter, Limit, Pipe, Stdio, Val, Vm};
@@ -18,12 +18,12 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What each process has counted so far: a value of the embedder's, stored with the process and
+/// What each process has counted so far: an embedder-defined value, stored with the process and
 /// dropped with it.
 #[derive(Default)]
 struct Counted(Vec<String>);
 
-/// A namespace of the embedder's own.
+/// A namespace defined by the embedder.
 fn counters() -> Host {
     let mut host = Host::default();
     host.function(
@@ -37,7 +37,7 @@ fn counters() -> Host {
             Ok(counted.0.len() as u32)
         },
     );
-    // A resource of the embedder's: the guest cannot look inside, only pass it on.
+    // A resource defined by the embedder: the guest cannot look inside, only pass it on.
     host.function(
         "counter",
         "attach_total",
@@ -50,8 +50,8 @@ fn counters() -> Host {
     host
 }
 
-/// The host drives an instance: it writes its memory, calls it, and reads the answer. Each call may
-/// use one unit of compute.
+/// The host drives an instance: it writes to the instance's memory, calls it, and reads the answer.
+/// Each call may use one unit of compute.
 fn a_thousand_calls(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let module = vm.module(
         "sum",

@@ -1,10 +1,10 @@
-//! Keeps the compiled code of modules and components on disk, so that a program starts at once the
-//! second time.
+//! Keeps the compiled code of modules and components on disk, so that a program starts immediately
+//! from its second run on.
 //!
-//! A file is named by what it was compiled from and with: a hash of the bytes, of wasmtime's
-//! version and of the engine's settings. Compiled code is run as found, so the directory must be
-//! writable by the user only, and a file carries a hash of its contents: code that is damaged,
-//! half-written or foreign is compiled again.
+//! A file is named after its inputs: a hash of the source bytes, the wasmtime version and the
+//! engine settings. Compiled code is run without further checks, so the directory must be writable
+//! only by its owner, and each file carries a hash of its contents: if a file is damaged,
+//! half-written or foreign, the module is compiled again.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -14,14 +14,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use wasmtime::{Engine, component};
 
-/// Where compiled code is kept, if at all.
+/// The directory for compiled code, if code is cached at all.
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: Option<PathBuf>,
 }
 
-/// What a file begins with, followed by the hash of the code. It changes with the format and with
-/// how modules are rewritten before they are compiled.
+/// The start of every file, followed by the hash of the code. It changes whenever the format
+/// changes, or the way modules are rewritten before compilation.
 const MAGIC: &[u8; 8] = b"lunatic2";
 const HEADER: usize = MAGIC.len() + blake3::OUT_LEN;
 
@@ -31,8 +31,8 @@ impl Cache {
         Cache { directory: None }
     }
 
-    /// Returns a cache that keeps compiled code in a directory. If it is missing, it is created and
-    /// made inaccessible to others.
+    /// Returns a cache that keeps compiled code in a directory. A missing directory is created,
+    /// accessible only to the current user.
     ///
     /// # Errors
     ///
@@ -44,8 +44,8 @@ impl Cache {
         })
     }
 
-    /// Returns the compiled code of `bytes`, from the cache or by compiling what `rewritten` makes
-    /// of them for the engine.
+    /// Returns the compiled code of `bytes`, either from the cache or by compiling the output of
+    /// `rewritten` for the engine.
     pub(crate) fn load<'a, T: Compiled>(
         &self,
         engine: &Engine,
@@ -57,9 +57,9 @@ impl Cache {
         };
         let path = directory.join(key(engine, bytes));
         if let Some(file) = read(&path) {
-            // SAFETY: the code is what `serialize` returned: the hash in front of it shows that it
-            // is what `write` wrote, and only this user can write to the directory, which was
-            // checked when the cache was opened.
+            // SAFETY: the code is what `serialize` returned: the hash in front of it proves that
+            // `write` wrote it, and opening the cache checked that only this user can write to the
+            // directory.
             match unsafe { T::deserialize(engine, &file[HEADER..]) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
@@ -82,7 +82,7 @@ impl Cache {
     }
 }
 
-/// Compiled code that can be cached: of a module or a component.
+/// Compiled code that can be cached, from a module or a component.
 pub(crate) trait Compiled: Sized {
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 
@@ -104,7 +104,7 @@ impl Compiled for wasmtime::Module {
     }
 
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the caller promises that `serialize` made the code.
+        // SAFETY: the caller guarantees that the code came from `serialize`.
         unsafe { Self::deserialize(engine, code) }
     }
 }
@@ -119,12 +119,12 @@ impl Compiled for component::Component {
     }
 
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the caller promises that `serialize` made the code.
+        // SAFETY: the caller guarantees that the code came from `serialize`.
         unsafe { Self::deserialize(engine, code) }
     }
 }
 
-/// Returns the file name for what is compiled from these bytes.
+/// Returns the name of the file for the code compiled from these bytes.
 fn key(engine: &Engine, bytes: &[u8]) -> String {
     struct HashInto<'a>(&'a mut blake3::Hasher);
     impl std::hash::Hasher for HashInto<'_> {
@@ -160,7 +160,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     Some(file)
 }
 
-/// Writes a file so that readers find all of it or nothing.
+/// Writes a file atomically: readers see either all of it or nothing.
 fn write(path: &Path, code: &[u8]) -> io::Result<()> {
     let directory = path
         .parent()
@@ -212,20 +212,20 @@ mod tests {
     fn files(directory: &Path) -> Vec<PathBuf> {
         fs::read_dir(directory)
             .expect("the directory was created above")
-            .map(|entry| entry.expect("the directory is ours").path())
+            .map(|entry| entry.expect("the directory is writable").path())
             .collect()
     }
 
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn check_damage<T: Compiled>(bytes: &'static [u8]) {
-        let directory = tempfile::tempdir().expect("there is room for temporary files");
+        let directory = tempfile::tempdir().expect("a temporary directory can be created");
         let cache = Cache::at(directory.path()).expect("the directory is new");
         let engine = Engine::default();
         let load = || cache.load::<T>(&engine, bytes, || bytes.into()).map(drop);
         load().expect("the bytes are valid");
         let [path] = &files(directory.path())[..] else {
-            panic!("there is not exactly one file")
+            panic!("expected exactly one file")
         };
         let good = fs::read(path).expect("`load` wrote it");
         for damage in [
@@ -234,13 +234,13 @@ mod tests {
             &[],
             b"something else altogether, and longer than a header is",
         ] {
-            fs::write(path, damage).expect("the directory is ours");
+            fs::write(path, damage).expect("the directory is writable");
             load().expect("damaged code is compiled again");
             assert_eq!(fs::read(path).expect("`load` wrote it again"), good);
         }
         let mut flipped = good.clone();
         *flipped.last_mut().expect("the file has a header") ^= 1;
-        fs::write(path, &flipped).expect("the directory is ours");
+        fs::write(path, &flipped).expect("the directory is writable");
         assert!(read(path).is_none());
     }
 
@@ -252,11 +252,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_not_compiled_again() {
-        let directory = tempfile::tempdir().expect("there is room for temporary files");
+        let directory = tempfile::tempdir().expect("a temporary directory can be created");
         let cache = Cache::at(directory.path()).expect("the directory is new");
         let engine = Engine::default();
         let compile = || Cow::Borrowed(COMPONENT);
-        let refuse = || -> Cow<'static, [u8]> { panic!("compiled although it is cached") };
+        let refuse = || -> Cow<'static, [u8]> { panic!("compiled despite being cached") };
         cache
             .load::<component::Component>(&engine, COMPONENT, compile)
             .expect("the bytes are a valid component");
@@ -268,7 +268,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "this is another engine")]
     #[test]
     fn another_engine_has_another_file() {
-        let directory = tempfile::tempdir().expect("there is room for temporary files");
+        let directory = tempfile::tempdir().expect("a temporary directory can be created");
         let cache = Cache::at(directory.path()).expect("the directory is new");
         cache
             .load::<wasmtime::Module>(&Engine::default(), MODULE, || MODULE.into())
@@ -285,9 +285,9 @@ mod tests {
     #[test]
     fn a_directory_that_others_can_write_to_is_refused() {
         use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().expect("there is room for temporary files");
+        let directory = tempfile::tempdir().expect("a temporary directory can be created");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))
-            .expect("the directory is ours");
+            .expect("the directory is writable");
         let error = Cache::at(directory.path()).expect_err("others can write there");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }

@@ -1,8 +1,8 @@
-//! Bounds for compiling untrusted code.
+//! Bounds on the compilation of untrusted code.
 //!
-//! The size of wasm says little about how long it takes to compile, or how much memory that takes.
-//! This estimates both in one pass over the bytes, without compiling anything. The caller decides
-//! what else is bounded: how much is compiled at the same time, and how long anybody waits for it.
+//! The size of a wasm file says little about how much time or memory its compilation takes. This
+//! module estimates both in one pass over the bytes, without compiling anything. Other bounds are
+//! up to the caller: how much is compiled concurrently, and how long to wait for a result.
 
 use crate::module::{MAX_MODULE_SIZE, ModuleError, Requirements};
 use std::ops::Range;
@@ -11,10 +11,10 @@ use wasmparser::{
     TypeSectionReader,
 };
 
-/// How much a module or a component may contain to be compiled, counted over all modules in it.
+/// The maximum contents of a module or component that is compiled, summed over all modules in it.
 ///
-/// The defaults admit what compilers produce for large programs, such as a Python interpreter, and
-/// nothing that takes much longer to compile than that.
+/// The defaults admit compiler output for large programs, such as a Python interpreter, and nothing
+/// that takes much longer to compile.
 ///
 /// ```
 /// use lunatic_vm::{CompileLimits, ModuleError};
@@ -31,18 +31,18 @@ pub struct CompileLimits {
     pub functions: u64,
     /// The size of one function's body, in bytes.
     pub function_size: u64,
-    /// The estimated time to compile one function, in microseconds of one core. This limits memory
-    /// too, of which a second of compiling can take 300 MiB.
+    /// The estimated time to compile one function, in microseconds on one core. This also limits
+    /// memory: a second of compiling can take 300 MiB.
     pub function_work: u64,
-    /// The estimated time to compile all functions. A Python interpreter takes some 30 seconds.
+    /// The estimated time to compile all functions. A Python interpreter takes about 30 seconds.
     pub work: u64,
     /// The number of types.
     pub types: u64,
     /// The number of data and element segments.
     pub segments: u64,
-    /// The number of imports, exports, globals, aliases and the like.
+    /// The number of imports, exports, globals, aliases and similar items.
     pub items: u64,
-    /// The number of instances that a component makes of its parts.
+    /// The number of instances that a component creates from its parts.
     pub instances: u64,
 }
 
@@ -61,7 +61,7 @@ impl Default for CompileLimits {
     }
 }
 
-/// What was counted so far.
+/// The running totals.
 #[derive(Default)]
 struct Counted {
     functions: u64,
@@ -69,8 +69,8 @@ struct Counted {
     types: u64,
     segments: u64,
     items: u64,
-    /// The most parameters and results of any type in the current module. They become variables of
-    /// functions and blocks.
+    /// The maximum number of parameters and results of any type in the current module. Each becomes
+    /// a variable of a function or block.
     arity: u64,
 }
 
@@ -78,19 +78,19 @@ struct Counted {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Shape {
     size: u64,
-    /// The number of local variables and of others that it can have.
+    /// The number of local variables, and of other variables that it can have.
     variables: u64,
     /// The number of points where control flow splits or joins.
     blocks: u64,
-    /// How deep loops are nested.
+    /// The nesting depth of loops.
     loops: u64,
     indirect_calls: u64,
 }
 
 impl Shape {
-    /// Estimates how long it takes to compile, in microseconds of one core.
+    /// Estimates the compilation time, in microseconds on one core.
     ///
-    /// Each term was measured with functions that contain nothing else: 100,000 empty ones; a
+    /// Each term was measured with functions that contain nothing else: 100,000 empty functions; a
     /// megabyte of calls; 60,000 branches that each change one of 1,000 variables; 200 nested loops
     /// with 100 variables; 40,000 indirect calls.
     fn work(&self) -> u64 {
@@ -109,13 +109,14 @@ impl Shape {
 
 impl CompileLimits {
     /// Checks a module or a component, given in the binary or the text format. Bytes that are not
-    /// wasm at all are refused too; other errors are found when it is compiled.
+    /// wasm at all are also refused; other errors are found during compilation.
     ///
     /// Takes a tenth of a second for tens of megabytes, on the calling thread.
     ///
     /// # Errors
     ///
-    /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset. [`ModuleError::Malformed`] and [`ModuleError::TooLarge`] as for compiling.
+    /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset.
+    /// [`ModuleError::Malformed`] and [`ModuleError::TooLarge`] mean the same as for compilation.
     pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
         if bytes.len() > MAX_MODULE_SIZE {
             return Err(ModuleError::TooLarge(bytes.len()));
@@ -194,8 +195,8 @@ impl CompileLimits {
         Ok(())
     }
 
-    /// Adds the types of a section to a count. Also returns the most parameters and results of any
-    /// of them.
+    /// Adds the types of a section to a count. Also returns the maximum number of parameters and
+    /// results of any of these types.
     fn count_types(
         &self,
         before: u64,
@@ -228,7 +229,7 @@ fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
         let (count, _) = group.map_err(malformed)?;
         shape.variables += u64::from(count);
     }
-    // For each open block, whether it is a loop.
+    // Whether each open block is a loop.
     let (mut open, mut loops) = (Vec::new(), 0);
     for operator in body.get_operators_reader().map_err(malformed)? {
         match operator.map_err(malformed)? {
@@ -267,7 +268,8 @@ fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result
     }
 }
 
-/// If a section declares things that cost little, returns how many, and where the section is.
+/// If a section declares items that are cheap to compile, returns their number and the section's
+/// position.
 fn items(payload: &Payload<'_>) -> Option<(u32, Range<usize>)> {
     Some(match payload {
         Payload::ImportSection(section) => (section.count(), section.range()),
@@ -322,7 +324,7 @@ mod tests {
             many("loop ", 300),
             many("end ", 300)
         );
-        // The parameters of a function are variables, like its locals.
+        // A function's parameters count as variables, like its locals.
         let given = format!(
             "(func (param {}) {} {})",
             many("i32 ", 1_000),
@@ -383,7 +385,7 @@ mod tests {
                 (local.set 1 (call_indirect (param i32) (result i32) (local.get 1) (i32.const 0)))
                 (br 0)))
             (local.get 1))";
-        // About as much as a Python interpreter.
+        // Roughly the size of a Python interpreter.
         let text = format!("(module (table 1 funcref) {})", function.repeat(15_000));
         CompileLimits::default()
             .check(text.as_bytes())

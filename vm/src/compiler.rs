@@ -1,5 +1,5 @@
-//! Compiles modules and components, with the engines and the cache. Compilations for guests run on
-//! a few threads of their own.
+//! Compiles modules and components, using the engines and the cache. Compilations for guests run on
+//! a few dedicated threads.
 
 use crate::cache::Cache;
 use crate::engine::Engines;
@@ -8,7 +8,7 @@ use async_lock::Semaphore;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
-/// How many compilations for guests run at the same time; others wait.
+/// The maximum number of concurrent compilations for guests; further ones wait.
 const MAX_CONCURRENT: usize = 2;
 
 /// Compiles modules and components.
@@ -29,16 +29,17 @@ impl Compiler {
         }
     }
 
-    /// Does work without waiting for it.
+    /// Starts work in the background.
     pub(crate) fn run_detached(self: &Arc<Compiler>, work: impl FnOnce() + Send + 'static) {
         let compiler = self.clone();
         self.spawner.spawn(async move { compiler.run(work).await });
     }
 
-    /// Does the work on a thread of its own, which ends with it and leaves no idle thread behind.
+    /// Does the work on a dedicated thread that exits afterwards, leaving no idle thread behind.
     ///
-    /// Work that has begun runs to completion and keeps its permit until then, even if nobody waits
-    /// for it any more. So a process that is killed and restarted does not get more than its share.
+    /// Work that has begun runs to completion and keeps its permit until then, even if nothing is
+    /// waiting for it any more. So killing and restarting a process does not get it more than its
+    /// share.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -47,7 +48,7 @@ impl Compiler {
         let (done, result) = async_channel::bounded(1);
         let work = move || {
             let _permit = permit;
-            // The caller may be gone.
+            // The receiver may already be gone.
             let _ = done.try_send(work());
         };
         let work = Arc::new(Mutex::new(Some(work)));
@@ -60,7 +61,7 @@ impl Compiler {
         if thread.is_err()
             && let Some(work) = take(&work)
         {
-            // No thread could be started, so the work is done on this one rather than not at all.
+            // No thread could be started, so the work is done on the current one.
             work();
         }
         result

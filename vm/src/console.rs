@@ -1,14 +1,13 @@
-//! The console: the standard streams of this operating system process, shared by the programs that
-//! run in it.
+//! The console: the standard streams of this operating system process, shared by all programs in
+//! it.
 //!
-//! No worker ever writes to a terminal or reads from one. The output of both streams goes through
-//! one queue, which keeps their order, and a thread writes it; the queue is bounded, and programs
-//! that are ahead of the thread wait. Input is read by another thread into a pipe. Each thread
-//! starts when it is first needed and sleeps while there is nothing to do.
+//! Workers never read from a terminal or write to one. Output to both streams goes through one
+//! bounded queue, which preserves its order, and is written by a dedicated thread; programs that
+//! get too far ahead of the thread wait. Another thread reads input into a pipe. Each thread starts
+//! on first use and sleeps while there is nothing to do.
 //!
-//! Nothing is dropped, filtered or cut: bytes come out as they went in. What a program writes to
-//! its user's terminal is the program's business; only guest text inside our own messages is
-//! escaped.
+//! Nothing is dropped, filtered or truncated: bytes come out as they went in. What a program writes
+//! to its user's terminal is its own business; only guest text inside our own messages is escaped.
 
 use crate::pipe::{Pipe, PipeReader, WaitQueue, WaitQueues, Waiter, lock};
 use std::collections::VecDeque;
@@ -17,12 +16,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-/// How many bytes may wait to be written.
+/// The maximum number of bytes waiting to be written.
 const CAPACITY: usize = 256 << 10;
-/// How many bytes are combined into one write at most.
+/// The maximum number of bytes combined into one write.
 const PIECE: usize = 64 << 10;
 
-/// How many bytes of input are read ahead.
+/// The maximum number of input bytes that are read ahead.
 const READ_AHEAD: usize = 4 << 10;
 
 /// One of the two output streams.
@@ -32,7 +31,7 @@ pub(crate) enum Stream {
     Error,
 }
 
-/// Why a stream takes no more bytes. The operating system's error is kept by its number, since it
+/// Why a stream accepts no more bytes. An operating system error is stored as its number, since it
 /// is reported many times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamFailed {
@@ -57,20 +56,20 @@ impl From<StreamFailed> for io::Error {
     }
 }
 
-/// The queue between the processes and the thread that writes: plain data.
+/// The queue between the processes and the writer thread: plain data.
 #[derive(Debug, Default)]
 struct Queue {
     pieces: VecDeque<(Stream, Vec<u8>)>,
-    /// How many bytes have been taken and how many are done, in total. The difference is what
-    /// waits.
+    /// The total number of bytes accepted, and of those written or failed. The difference is still
+    /// waiting.
     taken: u64,
     done: u64,
     failed: [Option<StreamFailed>; 2],
 }
 
 impl Queue {
-    /// Takes all bytes, or returns `None` if there is no room yet. They must not exceed the
-    /// capacity.
+    /// Accepts all bytes, or returns `None` if there is no room yet. There must not be more bytes
+    /// than the capacity.
     fn push(&mut self, stream: Stream, bytes: &[u8]) -> Option<Result<(), StreamFailed>> {
         if let Some(failed) = self.failed[stream as usize] {
             return Some(Err(failed));
@@ -88,12 +87,12 @@ impl Queue {
         Some(Ok(()))
     }
 
-    /// Returns what to write next.
+    /// Returns the next piece to write.
     fn next(&mut self) -> Option<(Stream, Vec<u8>)> {
         self.pieces.pop_front()
     }
 
-    /// Notes that a piece was written, or why it was not.
+    /// Records that a piece was written, or why it was not.
     fn wrote(&mut self, stream: Stream, length: usize, result: io::Result<()>) {
         self.done += length as u64;
         if let Err(error) = result {
@@ -106,7 +105,7 @@ impl Queue {
 struct State {
     queue: Queue,
     has_thread: bool,
-    /// Those who wait for room in the queue, and those who wait until what was taken is written.
+    /// Writers waiting for room in the queue, and callers waiting until accepted bytes are written.
     room: WaitQueue,
     flushing: WaitQueue,
 }
@@ -128,10 +127,10 @@ impl WaitQueues for State {
     }
 }
 
-/// Where the thread writes to: the two streams of the process, or a test's substitute.
+/// Where the thread writes: the two streams of the process, or a substitute in tests.
 type Sink = Box<dyn FnMut(Stream, &[u8]) -> io::Result<()> + Send>;
 
-/// The queue of output and its thread.
+/// The output queue and its thread.
 pub(crate) struct Console {
     state: Mutex<State>,
     /// Wakes the thread.
@@ -155,7 +154,7 @@ impl Console {
     }
 
     /// Writes bytes, at most a few kilobytes. They are not interleaved with other writes; writers
-    /// wait for room in the order in which they asked. A future that is dropped early has written
+    /// get room in first-come, first-served order. A future that is dropped early has written
     /// nothing.
     ///
     /// # Errors
@@ -176,7 +175,7 @@ impl Console {
         written
     }
 
-    /// Waits until everything taken so far has been written or has failed.
+    /// Waits until everything accepted so far has been written or has failed.
     pub(crate) async fn flush(&self) {
         let target = lock(&self.state).queue.taken;
         Waiter::new(&self.state, Condition::Flushed)
@@ -191,7 +190,7 @@ impl Console {
             let console = self.clone();
             let thread = std::thread::Builder::new().name("lunatic-console".into());
             if let Err(error) = thread.spawn(move || console.work()) {
-                // Without a thread nothing can be written, so everyone who waits gets the error.
+                // Without a thread nothing can be written, so all waiters get the error.
                 while let Some((stream, piece)) = state.queue.next() {
                     state
                         .queue
@@ -227,7 +226,7 @@ impl Console {
             drop(state);
             let result = match failed {
                 None => sink(stream, &piece),
-                // It was taken before the stream failed.
+                // This piece was accepted before the stream failed.
                 Some(failed) => Err(failed.into()),
             };
             state = lock(&self.state);
@@ -275,10 +274,10 @@ fn try_again(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Returns the standard input of this process, which is being read from the first call on.
+/// Returns the standard input of this process. Reading starts with the first call.
 ///
-/// All readers share it: each byte goes to one of them, and waiting readers are served in the order
-/// in which they asked. A process that is killed while it waits leaves everything to the next one.
+/// All readers share it: each byte goes to one reader, and waiting readers are served first come,
+/// first served. If a process is killed while it waits, the next one gets all the input.
 pub(crate) fn input() -> &'static PipeReader {
     static INPUT: OnceLock<PipeReader> = OnceLock::new();
     INPUT.get_or_init(|| read_ahead(io::stdin()))
@@ -294,7 +293,7 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
                 Ok(count) => count,
                 Err(error) => match try_again(error) {
                     Ok(()) => continue,
-                    // A terminal that is gone counts as the end of input.
+                    // A terminal that has gone away counts as end of input.
                     Err(_) => return,
                 },
             };
@@ -371,9 +370,9 @@ mod tests {
             })
         });
         let piece = [b'x'; 4096];
-        // Ten times what the queue holds, so that the writer has to wait for the thread.
+        // Ten times the queue's capacity, so that the writer has to wait for the thread.
         for _ in 0..10 * CAPACITY / piece.len() {
-            block_on(console.write(Stream::Output, &piece)).expect("the sink takes everything");
+            block_on(console.write(Stream::Output, &piece)).expect("the sink accepts everything");
         }
         block_on(console.flush());
         assert_eq!(WRITTEN.load(Ordering::SeqCst), 10 * CAPACITY);

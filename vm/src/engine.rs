@@ -2,10 +2,10 @@
 //!
 //! An engine for modules is the result of two choices. One is whether its code counts fuel:
 //! counting can halve its speed, so such code is compiled only for environments that limit compute.
-//! The other is the profile: how memories and stacks are laid out in the address space, and with it
-//! whether code checks each memory access. Components have engines of their own, whose memories
-//! wasmtime allocates. Nothing outside this file names the settings; a module, a store and a linker
-//! each belong to one [`Engine`], and the types say so.
+//! The other is the profile: how memories and stacks are laid out in the address space, and hence
+//! whether code checks each memory access. Components have separate engines, whose memories are
+//! allocated by wasmtime. No code outside this file refers to the settings; each module, store and
+//! linker belongs to one [`Engine`], and the types enforce this.
 
 #![expect(
     clippy::disallowed_methods,
@@ -38,9 +38,9 @@ pub(crate) use kind::{Code, EngineKind};
 pub(crate) use mappings::MAX_POOLED;
 pub(crate) use memory::{Memories, with_image};
 
-/// How much stack a process has, in bytes.
+/// The stack size of a process, in bytes.
 struct StackSize {
-    /// What wasm code may use. The rest is for host functions.
+    /// The part that wasm code may use. The rest is for host functions.
     wasm: usize,
     all: usize,
 }
@@ -59,12 +59,12 @@ const DENSE_STACK: StackSize = StackSize {
 /// faulting in new ones.
 const KEEP_RESIDENT: usize = 256 << 10;
 
-/// One configuration of wasmtime, with what was linked for it.
+/// One wasmtime configuration and the linkers created for it.
 pub(crate) struct Engine {
     engine: wasmtime::Engine,
     kind: EngineKind,
     linked: Linked,
-    /// The allocator of the memories of modules. None for components.
+    /// The allocator for module memories. None for components.
     memories: Option<Arc<Memories>>,
 }
 
@@ -77,7 +77,7 @@ impl Engine {
         self.kind
     }
 
-    /// Returns what was linked for it.
+    /// Returns the imports linked for this engine.
     pub(crate) fn linked<T: 'static>(&self) -> &T {
         self.linked
             .downcast_ref()
@@ -85,18 +85,18 @@ impl Engine {
     }
 }
 
-/// What guests can import, of a type that only the layers above know.
+/// The imports available to guests, of a type known only to the layers above.
 pub(crate) type Linked = Box<dyn Any + Send + Sync>;
 
 /// Links host functions for a new engine.
 pub(crate) type Link = Box<dyn Fn(&wasmtime::Engine) -> wasmtime::Result<Linked> + Send + Sync>;
 
-/// The engines of a machine. Each is made when it is first needed.
+/// The engines of a machine. Each is created on first use.
 pub(crate) struct Engines {
     engines: [OnceLock<Engine>; EngineKind::COUNT],
     ceilings: Ceilings,
     link: Link,
-    /// Held while an engine is made.
+    /// Held while an engine is created.
     making: Mutex<()>,
 }
 
@@ -115,7 +115,7 @@ impl Engines {
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }
-        // One at a time: a second engine, even if dropped at once, would take as much address
+        // One at a time: a second engine, even if dropped immediately, would take as much address
         // space as the first.
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = slot.get() {
@@ -125,13 +125,13 @@ impl Engines {
         Ok(slot.get_or_init(|| engine))
     }
 
-    /// Returns the kind of engine that the next process of a module runs in.
+    /// Returns the kind of engine for the next process that runs a module.
     pub(crate) fn kind_of_next(&self, code: Code) -> EngineKind {
         EngineKind::Module(code, self.ceilings.profile_of_next())
     }
 
-    /// Returns the kind of engine that later processes will run in, if it is about to differ from
-    /// that of the next one.
+    /// Returns the kind of engine for later processes, if it is about to differ from that of the
+    /// next process.
     pub(crate) fn kind_of_many(&self, code: Code) -> Option<EngineKind> {
         self.ceilings
             .profile_of_many()
@@ -146,13 +146,14 @@ impl Engines {
     /// Reserves the bounded resources that a process needs.
     pub(crate) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
         self.ceilings.take(kind, memories).or_else(|_| {
-            // Memories kept ready for other modules may be what this process lacks.
+            // The resources that this process lacks may be held by memories pooled for other
+            // modules.
             self.memories().for_each(|memories| memories.trim());
             self.ceilings.take(kind, memories)
         })
     }
 
-    /// Releases the memories kept ready for an image whose module is gone.
+    /// Releases the memories pooled for an image whose module is gone.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
         for memories in self.memories() {
             memories.forget(image);
@@ -206,7 +207,7 @@ fn config(code: Code) -> Config {
         // `source_locations` does it on request.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(64))
-        // Features that guests of this machine do not need are off: less to attack.
+        // Features that guests of this machine do not need are off, to reduce the attack surface.
         .wasm_memory64(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
@@ -243,7 +244,7 @@ fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
     };
     let memories = Arc::new(Memories::new(profile));
     config
-        // Memories are initialized from images of our own.
+        // Memories are initialized from our own images.
         .memory_init_cow(false)
         .guard_before_linear_memory(false)
         .max_wasm_stack(stack.wasm)
@@ -255,7 +256,7 @@ fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
 }
 
 /// Configures the pool of an engine for components. A component consists of several modules that
-/// write to little of their initial data, so wasmtime maps the data copy-on-write.
+/// modify little of their initial data, so wasmtime maps the data copy-on-write.
 fn pool() -> PoolingAllocationConfig {
     let slots = ceilings::COMPONENT_SLOTS;
     let mut pool = PoolingAllocationConfig::new();

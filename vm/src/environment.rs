@@ -1,5 +1,5 @@
-//! What environments are made of: what processes may use and call, how much, and what is known of
-//! them.
+//! The parts of an environment: what its processes may use and call, in what amounts, and what is
+//! known about them.
 //!
 //! Nothing here knows a process or spawns one; [`crate::machine`] puts the parts together.
 

@@ -1,4 +1,4 @@
-//! What a host function sees of the guest that calls it.
+//! A host function's view of the guest that calls it.
 
 pub(crate) mod call;
 mod call_back;

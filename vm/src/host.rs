@@ -1,10 +1,10 @@
-//! What guests call.
+//! The host functions that guests call.
 //!
-//! The functions are the rows of [`lunatic_abi`]'s tables, which the macros in `rows` make linkers
-//! of. A row `name` of the group `"…" as file` is the function `name` in `host/file.rs`. If it is
-//! marked `soon`, it returns an [`Answer`], and only one that is not there yet costs a future. What
-//! only the older generation has is in `host/older/`. Beside the rows stand WASI preview 1 and what
-//! the embedder adds with [`Host`].
+//! The functions are the rows of [`lunatic_abi`]'s tables, which the macros in `rows` turn into
+//! linkers. A row `name` of the group `"…" as file` is the function `name` in `host/file.rs`. If it
+//! is marked `soon`, it returns an [`Answer`], and only an answer that is not available yet costs a
+//! future. Functions that exist only in the older generation are in `host/older/`. In addition to
+//! the rows there are WASI preview 1 and the functions that the embedder adds with [`Host`].
 
 mod distributed;
 mod dns;
@@ -42,7 +42,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2;
 
-/// Returns the names of the functions that every machine has, as `namespace::name`.
+/// Returns the names of the functions that every machine provides, as `namespace::name`.
 pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     let rows = Generation::ALL
         .into_iter()
@@ -64,7 +64,8 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Links what every machine has, and what the embedder adds, for one engine.
+/// Links the functions that every machine provides, and those that the embedder adds, for one
+/// engine.
 pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Linkers> {
     let core = |generation| {
         let mut linker = Linker::new(engine);
@@ -93,6 +94,6 @@ fn link_newest(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     add_rows(linker)
 }
 
-/// The parts of WASI 0.2 that an environment grants to its components one by one; see
+/// The parts of WASI 0.2 that an environment grants to its components individually; see
 /// [`crate::Component`].
 pub(crate) const COMPONENT_GRANTS: [&str; 3] = ["wasi:cli", "wasi:filesystem", "wasi:sockets"];

@@ -1,8 +1,8 @@
 //! A preemptive green-process machine for WebAssembly.
 //!
 //! A program is a tree of processes, each a wasm instance with its own memory, stack and rights.
-//! They share nothing, talk by messages, die alone and are watched. A [`Vm`] runs them on all
-//! cores; an [`Environment`] says what they may use and call.
+//! They share nothing, communicate by messages, fail independently and can be monitored. A [`Vm`]
+//! runs them on all cores; an [`Environment`] determines what they may use and call.
 //!
 //! ```
 //! use lunatic_vm::{Exit, Vm};
@@ -22,8 +22,8 @@
 //! ```
 //!
 //! An embedder can add host functions ([`Host`]), values that belong to a process
-//! ([`Guest::extension`]), resources of its own kinds ([`Foreign`]), and processes that a host
-//! closure drives ([`Environment::drive`]).
+//! ([`Guest::extension`]), its own kinds of resource ([`Foreign`]), and processes driven by a host
+//! closure ([`Environment::drive`]).
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The processes, names and programs of one machine, and what they do to each other.
+//! The processes, names and programs of one machine, and how they interact.
 
 mod domain;
 mod process;
@@ -20,10 +20,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The node that this machine is, as guests see it.
+/// This machine's node id, as seen by guests.
 pub(crate) const THIS_NODE: u64 = 0;
 
-/// What all parts of a machine share.
+/// State shared by all parts of a machine.
 pub(crate) struct Machine {
     pub(crate) engines: Arc<Engines>,
     pub(crate) compiler: Arc<Compiler>,
@@ -32,11 +32,11 @@ pub(crate) struct Machine {
     pub(crate) resolver: Resolver,
     pub(crate) metrics: Metrics,
     pub(crate) catalogue: Arc<Catalogue>,
-    /// How many ticks a slice lasts.
+    /// The length of a slice in ticks.
     pub(crate) slice: u64,
     processes: Table<process::Inner>,
     environments: AtomicU64,
-    /// Set once the machine ends: a process that begins after that is killed at once.
+    /// Set once the machine ends: a process that starts later is killed immediately.
     is_over: AtomicBool,
     /// Closed once the machine ends; nothing is ever sent.
     over: async_channel::Receiver<()>,
@@ -86,40 +86,42 @@ impl Machine {
         processes
     }
 
-    /// Makes a new process one that can be found and sent to.
+    /// Makes a new process visible, so that it can be found and receive messages.
     pub(crate) fn appear(&self, process: &Process) {
         process.domain().program().joined(process.pid());
         self.processes.insert(process.clone().into_inner());
         observe::appeared(&self.metrics);
     }
 
-    /// Links a process, whose turn it is, with another. One that does not exist counts as one that
-    /// just died.
+    /// Links a process, whose turn it is, with another. If the other does not exist, it is treated
+    /// as having just died.
     pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link(process.cell(), pid, tag);
     }
 
-    /// Links a process, whose turn it is, with another if that is alive.
+    /// Links a process, whose turn it is, with another if the other is alive.
     pub(crate) fn link_with_living(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link_with_living(process.cell(), pid, tag);
     }
 
-    /// Ends the link of a process with another.
+    /// Removes the link between a process and another.
     pub(crate) fn unlink(&self, process: &Process, pid: Pid) {
         self.processes.unlink(process.cell(), pid);
     }
 
-    /// Has a process told of another's end, with a tag or without (0).
+    /// Makes a process monitor another: it is notified of the other's end, with a tag or without
+    /// (0).
     pub(crate) fn monitor(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.monitor(process.cell(), pid, tag);
     }
 
-    /// Ends a monitor, and returns whether the process was not yet told, so that it will not be.
+    /// Removes a monitor. Returns true if the process had not been notified yet, and so never will
+    /// be.
     pub(crate) fn stop_monitoring(&self, process: &Process, pid: Pid, tag: i64) -> bool {
         self.processes.stop_monitoring(process.cell(), pid, tag)
     }
 
-    /// Ends a process: releases what it had, and only then tells others.
+    /// Ends a process: releases its resources, and only then notifies others.
     pub(crate) fn finish(&self, process: &Process, exit: Exit, release: impl FnOnce()) {
         let (pid, domain) = (process.pid(), process.domain());
         process.remove_all_names();
@@ -135,7 +137,7 @@ impl Machine {
         self.tell_the_last(domain);
     }
 
-    /// Kills all processes of a program, and lets no new one begin.
+    /// Kills all processes of a program and prevents new ones from starting.
     fn end(&self, domain: &Domain) {
         domain.program().close();
         for process in self.processes_of(domain) {
@@ -143,25 +145,25 @@ impl Machine {
         }
     }
 
-    /// Tells the last process of a program that it is alone, if it is.
+    /// Notifies the last process of a program that it is alone, if only one is left.
     fn tell_the_last(&self, domain: &Domain) {
         if let Some(last) = domain.program().last().and_then(|pid| self.process(pid)) {
             last.cell().on_alone();
         }
     }
 
-    /// Whether the machine ends.
+    /// Whether the machine is ending.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::SeqCst)
     }
 
     /// Waits until the machine ends.
     pub(crate) async fn over(&self) {
-        // Nothing comes through the channel but its end.
+        // Nothing is ever sent through the channel; it is only closed.
         let _ = self.over.recv().await;
     }
 
-    /// Kills all processes, and those that begin from now on.
+    /// Kills all processes, including those that start later.
     pub(crate) fn close(&self) {
         self.is_over.store(true, Ordering::SeqCst);
         for process in self.processes() {
@@ -178,9 +180,9 @@ impl Machine {
 
 /// What processes may use and call. Cheap to clone.
 ///
-/// It is made from a [`Config`] and does not change afterwards. A host makes the outermost one;
-/// processes make further ones inside it, which have at most its rights and count towards its
-/// limits.
+/// It is made from a [`Config`] and does not change afterwards. A host makes the outermost
+/// environment; processes make further ones inside it, which have at most its rights and count
+/// towards its limits.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
 
@@ -189,8 +191,8 @@ struct Inner {
     domain: Arc<Domain>,
 }
 
-/// How deep environments can be nested. What is used inside is counted in each of those around it,
-/// and all of them stay as long as the innermost.
+/// How deep environments can be nested. Usage is counted in an environment and in each one around
+/// it, and all of these exist as long as the innermost.
 const MAX_DEPTH: u32 = 256;
 
 /// Why an environment was not made inside another.
@@ -214,11 +216,11 @@ impl Environment {
         }))
     }
 
-    /// Makes an environment inside this one, with names of its own or with this one's.
+    /// Makes an environment inside this one, with its own names or with those of this environment.
     ///
     /// # Errors
     ///
-    /// [`TooDeep`] if too many are around this one.
+    /// [`TooDeep`] if too many environments are around this one.
     pub(crate) fn inner(
         &self,
         config: Config,
@@ -247,13 +249,13 @@ impl Environment {
         self.domain().limits()
     }
 
-    /// Returns how much of a limit that is counted per environment is in use.
+    /// Returns the current usage of a limit that is counted per environment.
     pub fn used(&self, limit: Limit) -> u64 {
         self.domain().quota().used(limit)
     }
 
-    /// Kills all processes of the program that this environment belongs to, and lets no new one
-    /// begin.
+    /// Kills all processes of the program that this environment belongs to, and prevents new ones
+    /// from starting.
     pub fn end(&self) {
         self.machine().end(self.domain());
     }
@@ -303,7 +305,7 @@ impl Environment {
         process.add_name(|| names.register(name, pid, registrar, quota))
     }
 
-    /// Registers a new process and has it appear, if nobody is found under the name.
+    /// Registers a new process and makes it visible, if the name is free.
     pub(crate) fn introduce(
         &self,
         process: &Process,
@@ -315,20 +317,20 @@ impl Environment {
         process.add_name(|| names.register_new(name, process.pid(), registrar, quota, appear))
     }
 
-    /// Takes a name back.
+    /// Releases a name.
     pub(crate) fn unregister(&self, name: &Name, caller: Pid) -> Result<(), RegistryError> {
         let names = self.domain().names();
         let holder = self.machine().process(names.holder(name, caller)?);
         if holder.is_some_and(|holder| holder.remove_name(names, name)) {
             return Ok(());
         }
-        // The holder died, or somebody else was quicker, since it was looked up.
+        // Since the lookup, the holder has died or another process has taken the name.
         Err(RegistryError::NotFound(
             name.text().escape_debug().to_string(),
         ))
     }
 
-    /// Counts a timer of this environment's program out.
+    /// Subtracts a timer of this environment's program from the count.
     pub(crate) fn timer_ended(&self) {
         self.domain().program().timer_ended();
         self.machine().tell_the_last(self.domain());
@@ -357,7 +359,7 @@ impl Environment {
         &self.0.domain
     }
 
-    /// Makes a process, which cannot be found yet.
+    /// Makes a process that is not visible yet.
     pub(crate) fn new_process(&self, name: &str) -> Process {
         Process::new(self.machine().pids.next(), name, self.0.domain.clone())
     }

@@ -1,8 +1,9 @@
-//! What the machine and its programs count, for Prometheus to collect.
+//! The metrics of the machine and its programs, for Prometheus to collect.
 //!
 //! A program's metrics belong to it: two programs that use the same name have two metrics, which
 //! the label `environment` tells apart, and metrics disappear with their program. Samples are
-//! counted and not stored, so guests can grow only the number of names, which is bounded.
+//! aggregated rather than stored, so guests can increase only the number of names, which is
+//! bounded.
 
 mod metric;
 mod text;
@@ -23,15 +24,15 @@ use text::{OwnMetric, Page, Values};
 /// The prefix of the machine's own metrics. No program can use it.
 const OWN_NAMES: &str = "lunatic_machine_";
 
-/// The most metrics that all programs of a machine can name together.
+/// The maximum number of metric names for all programs of a machine in total.
 const MAX_NAMED: u64 = 10_000;
 
 /// The metrics of a machine.
 pub(crate) struct Metrics {
-    /// Processes that were spawned, and those that ended, by the kind of their exit.
+    /// Processes spawned, and processes ended by kind of exit.
     appeared: AtomicU64,
     ended: [AtomicU64; ExitKind::ALL.len()],
-    /// Mail received by processes that have ended, and the highest total that was reported.
+    /// Mail received by processes that have ended, and the highest total reported so far.
     mail_of_the_dead: AtomicU64,
     mail_reported: AtomicU64,
     /// Metrics that programs have named.
@@ -47,14 +48,14 @@ pub(crate) struct Named {
     /// The number of metrics that all programs have named.
     total: Arc<AtomicU64>,
     metrics: Mutex<HashMap<Box<str>, Slot>>,
-    /// Updates that were left out.
+    /// The number of skipped updates.
     left_out: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Slot {
     metric: Metric,
-    /// Counts against the quota of the environment that named it first.
+    /// Counts toward the quota of the environment that named the metric first.
     _permit: Permit,
 }
 
@@ -72,11 +73,11 @@ impl Metrics {
 
     /// Counts a process that was spawned.
     pub(crate) fn appeared(&self) {
-        // Relaxed, here and below: each count is read by itself.
+        // Relaxed, here and below: each count is read independently.
         self.appeared.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a process that ended and the mail that it had received.
+    /// Counts a process that ended and the mail it had received.
     pub(crate) fn ended(&self, exit: &Exit, mail: u64) {
         self.ended[exit.kind() as usize].fetch_add(1, Ordering::Relaxed);
         self.mail_of_the_dead.fetch_add(mail, Ordering::Relaxed);
@@ -128,8 +129,8 @@ impl Metrics {
             let count = load(&self.ended[kind as usize]);
             (text::reason(kind).to_string(), count)
         });
-        // The dead come first, so that a process that ends in between is missed rather than counted
-        // twice. A counter must not go back.
+        // Ended processes are read first, so that a process that ends in between is missed rather
+        // than counted twice. A counter must not decrease.
         let mail = load(&self.mail_of_the_dead) + mail();
         let mail = mail.max(self.mail_reported.fetch_max(mail, Ordering::Relaxed));
         let left_out = programs
@@ -173,8 +174,8 @@ impl Metrics {
 }
 
 impl Named {
-    /// Changes a metric, which is created if there is none of this name. The update is left out if
-    /// there are too many metrics, or if the metric is of another kind.
+    /// Updates a metric, creating it if none has this name. The update is skipped if there are too
+    /// many metrics, or if the metric is of another kind.
     pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);

@@ -1,7 +1,7 @@
 //! Modules: wasm bytes, checked and compiled.
 //!
 //! A [`Module`] is compiled at most once for each engine and shared by all its processes: for a
-//! first engine at once, for the others when a process first needs it there.
+//! first engine immediately, for the others when a process first needs it there.
 
 use crate::compiler::Compiler;
 use crate::engine::{Code, Engine, EngineKind, Image};
@@ -40,18 +40,18 @@ struct Inner {
     name: Box<str>,
     /// The original bytes.
     bytes: Arc<[u8]>,
-    /// The bytes as they are compiled.
+    /// The bytes that are compiled.
     prepared: Prepared,
     requirements: Requirements,
-    /// The code for each engine, by the index of its kind.
+    /// The code for each engine, indexed by kind.
     compiled: [OnceLock<Compiled>; EngineKind::COUNT],
-    /// The exported functions with their parameters, sorted by name.
+    /// The exported functions with their parameter types, sorted by name.
     entry_points: OnceLock<Vec<EntryPoint>>,
-    /// The kind that was compiled first. Its code tells what the module exports.
+    /// The kind that was compiled first. Its code determines what the module exports.
     first_kind: EngineKind,
-    /// Whether an instance can be reset and serve the next process.
+    /// Whether an instance can be reset and reused for another process.
     serves_again: OnceLock<bool>,
-    /// How many processes ended before that was known.
+    /// The number of processes that ended before this was known.
     served: AtomicU32,
     /// Set when code has been requested ahead of its use.
     is_compiled_ahead: AtomicBool,
@@ -75,7 +75,7 @@ impl Drop for Inner {
 pub(crate) struct Compiled {
     pub(crate) module: wasmtime::Module,
     pub(crate) generation: Generation,
-    /// What was linked from it.
+    /// The result of linking it.
     pub(crate) linked: Extension,
 }
 
@@ -102,7 +102,7 @@ impl Module {
         let prepared = Prepared::new(&bytes);
         let (prepared, plain) = match Compiled::new(compiler, engine, &prepared) {
             Ok(plain) => (prepared, plain),
-            // Errors must refer to the bytes as they were given.
+            // Errors must refer to the original bytes.
             Err(_) => {
                 let prepared = Prepared::untouched(&bytes);
                 let plain = Compiled::new(compiler, engine, &prepared)?;
@@ -131,7 +131,7 @@ impl Module {
         &self.0.name
     }
 
-    /// Returns the names of the exported functions, in the order of the module.
+    /// Returns the names of the exported functions, in module order.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         self.any()
             .exports()
@@ -139,7 +139,7 @@ impl Module {
             .map(|export| export.name())
     }
 
-    /// Returns the imports, each as its namespace and its name.
+    /// Returns the imports, each as a namespace and a name.
     pub fn imports(&self) -> impl Iterator<Item = (&str, &str)> {
         self.any()
             .imports()
@@ -163,12 +163,12 @@ impl Module {
         &self.0.bytes
     }
 
-    /// Returns the kind of engine that it was compiled for first.
+    /// Returns the kind of engine that the module was compiled for first.
     pub(crate) fn first_kind(&self) -> EngineKind {
         self.0.first_kind
     }
 
-    /// Returns the code that was compiled first. All of them export the same.
+    /// Returns the code that was compiled first. The code for every engine has the same exports.
     fn any(&self) -> &wasmtime::Module {
         &self.0.compiled[self.0.first_kind.index()]
             .get()
@@ -208,23 +208,23 @@ impl Module {
         if self.is_compiled(kind) || inner.is_compiled_ahead.swap(true, Ordering::Relaxed) {
             return;
         }
-        // An error will occur again, and be reported, when the code is needed.
+        // An error will recur, and be reported, when the code is needed.
         self.in_background(move |module| drop(module.compiled(kind)));
     }
 
-    /// Does something with the module off the workers, without waiting for it.
+    /// Runs a task with the module in the background, off the workers.
     fn in_background(&self, work: impl FnOnce(&Module) + Send + 'static) {
         let module = self.clone();
         self.0.compiler.run_detached(move || work(&module));
     }
 
-    /// Returns the initial contents of an instance's memory, if there is an image of them.
+    /// Returns the image of an instance's initial memory contents, if there is one.
     pub(crate) fn image(&self) -> Option<&Arc<Image>> {
         self.0.prepared.image.as_ref()
     }
 
-    /// Returns the exports by which an instance can be reset to its initial state, or `None` if it
-    /// cannot be.
+    /// Returns the exports used to reset an instance to its initial state, or `None` if it cannot
+    /// be reset.
     pub(crate) fn beginning(&self) -> Option<&Exports> {
         let prepared = &self.0.prepared;
         prepared
@@ -233,11 +233,11 @@ impl Module {
             .filter(|_| prepared.image_is_complete)
     }
 
-    /// Returns whether a reset instance can serve the next process. This is false until it is
-    /// known: reading all code of a module takes a while, is done in the background, and is not
-    /// worth it for a module that is spawned once.
+    /// Returns whether a reset instance can be reused for another process. False until known:
+    /// scanning all of a module's code takes a while, is done in the background, and is not
+    /// worthwhile for a module that is spawned once.
     pub(crate) fn serves_again(&self) -> bool {
-        /// After how many processes the code is checked.
+        /// The number of processes after which the code is checked.
         const CHECK_AFTER: u32 = 4;
         let inner = &self.0;
         if let Some(serves_again) = inner.serves_again.get() {
@@ -255,8 +255,8 @@ impl Module {
             .get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
     }
 
-    /// Returns the offset of an instruction in the module as it was given, from its offset in what
-    /// was compiled.
+    /// Returns the offset of an instruction in the original module, given its offset in the
+    /// compiled one.
     pub(crate) fn offset(&self, code: Code, compiled: usize) -> usize {
         self.0.prepared.original(compiled, code == Code::Plain)
     }
@@ -289,7 +289,7 @@ impl Module {
     }
 
     /// Returns the exported functions with their parameters, sorted by name. Wasmtime looks types
-    /// up under a lock, which every spawn would take.
+    /// up under a lock, which every spawn would otherwise take.
     fn entry_points(&self) -> &[EntryPoint] {
         self.0.entry_points.get_or_init(|| {
             let entry = |export: wasmtime::ExportType<'_>| {

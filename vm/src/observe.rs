@@ -1,5 +1,5 @@
-//! Events, for whoever watches. The logic reports one in a line; how it is shown and counted is
-//! decided here.
+//! Events, for logs, metrics and journals. The logic reports an event in one line; how events are
+//! shown and counted is decided here.
 
 use crate::environment::Journal;
 use crate::metrics::Metrics;
@@ -7,10 +7,10 @@ use crate::printable::printable;
 use log::Level;
 use lunatic_process::{Exit, Pid};
 
-/// The target of the log lines that a user of the command asks for with `RUST_LOG=lunatic=debug`.
+/// The target of the log lines that a user of the command enables with `RUST_LOG=lunatic=debug`.
 const TARGET: &str = "lunatic::process";
 
-/// A process can be found from now on.
+/// A process has become visible.
 pub(crate) fn appeared(metrics: &Metrics) {
     metrics.appeared();
 }
@@ -20,7 +20,7 @@ pub(crate) fn spawned(pid: Pid, name: &str, module: &str) {
     log::trace!(target: TARGET, "process {pid} `{}` of module `{}` was spawned", printable(name), printable(module));
 }
 
-/// A process ended that got this much mail in its life, and everything that it had is released.
+/// A process that received this much mail has ended, and all its resources are released.
 pub(crate) fn exited(
     metrics: &Metrics,
     journal: Option<&Journal>,

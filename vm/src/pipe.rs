@@ -1,7 +1,7 @@
-//! Bounded pipes: bytes or messages in order, from whoever writes to whoever reads.
+//! Bounded pipes: ordered bytes or messages, from writers to readers.
 //!
-//! Streams flow through pipes where mailboxes are the wrong tool: the captured output of a program,
-//! its input, the bodies of requests. A pipe knows no processes; a writer that is faster than the
+//! Pipes carry streams for which mailboxes are the wrong tool: a program's captured output, its
+//! input, request bodies. A pipe knows nothing about processes; a writer that is faster than the
 //! readers waits, and so does a reader that is faster than the writers.
 
 mod bytes;

@@ -1,4 +1,4 @@
-//! Text of guests, for people to read.
+//! Guest text, made safe for people to read.
 
 use std::borrow::Cow;
 

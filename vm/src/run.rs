@@ -1,8 +1,8 @@
 //! The life of a process, from its first turn to its end.
 //!
 //! A process is a future. On each turn it first checks whether it is ending, then runs its guest
-//! until that waits or ends or its slice is over. Whatever ends it, even dropping the future, the
-//! guest's instance, memory and resources are gone before others are told.
+//! until the guest waits or ends, or its slice is over. However the process ends, even by dropping
+//! the future, the guest's instance, memory and resources are gone before others are notified.
 
 mod endpoint;
 mod instance;
@@ -38,15 +38,15 @@ use std::time::Duration;
 use wasmtime::{Val, component};
 
 /// How long the end of a process waits for its databases to be closed on another thread, so that
-/// whoever hears of the end finds them unlocked. A disk can take longer, and so can a function of
-/// SQLite that cannot be interrupted.
+/// processes notified of the end find them unlocked. A disk can take longer, and so can an SQLite
+/// function that cannot be interrupted.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What drives a host-driven process.
+/// The closure that drives a host-driven process.
 pub(crate) type Drive =
     Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
 
-/// What drives a host-driven process whose guest is a component.
+/// The closure that drives a host-driven process whose guest is a component.
 pub(crate) type DriveComponent = Box<
     dyn for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
         + Send,
@@ -71,7 +71,7 @@ pub(crate) enum Body {
     },
 }
 
-/// What a process takes of its environment and of the machine, until it has ended.
+/// A process's share of its environment's and the machine's resources, until it has ended.
 pub(crate) struct Permits {
     /// One process.
     pub(crate) process: Permit,
@@ -80,12 +80,12 @@ pub(crate) struct Permits {
     pub(crate) reservation: Reservation,
 }
 
-/// Ends the process when it is dropped, which is when everything else of it is gone.
+/// Ends the process on drop, after everything else belonging to it is gone.
 struct FinishOnDrop {
     environment: Environment,
     process: Process,
     exit: Exit,
-    /// What is released after the instance is gone and before others are told.
+    /// Released after the instance is gone and before others are notified.
     permits: Option<(Permit, Reservation)>,
 }
 
@@ -98,7 +98,7 @@ impl Drop for FinishOnDrop {
     }
 }
 
-/// Returns the life of a process, which the scheduler runs.
+/// Returns the future of a process, which the scheduler runs.
 pub(crate) fn run(
     environment: Environment,
     process: Process,
@@ -128,16 +128,16 @@ pub(crate) fn run(
             turns(&finish.process, life).await
         };
         if let Some(released) = finish.process.released() {
-            // Nothing comes through the channel, which is closed when the last database is, with
-            // its locks.
+            // Nothing is sent through the channel; it is closed once the last database is closed
+            // and unlocked.
             let closed = async {
                 let _ = released.recv().await;
             };
             let timeout = async {
                 Timer::after(CLOSE_TIMEOUT).await;
             };
-            // A machine that ends does not wait: a task that still waits would be dropped by
-            // whoever wakes it, in the middle of that.
+            // A machine that is ending does not wait: a task that still waits would be dropped by
+            // whatever wakes it, in the middle of the wake-up.
             closed
                 .or(timeout)
                 .or(finish.environment.machine().over())
@@ -146,7 +146,7 @@ pub(crate) fn run(
     }
 }
 
-/// Gives the guest its turns until it ends or is killed.
+/// Runs the guest turn by turn until it ends or is killed.
 async fn turns(process: &Process, mut life: Pin<&mut (impl Future<Output = Exit> + Send)>) -> Exit {
     std::future::poll_fn(|context| {
         process.cell().begin_turn(context);
@@ -165,7 +165,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("a host function panicked")
 }
 
-/// What a new guest is made of.
+/// The parts of a new guest.
 struct NewGuest {
     environment: Environment,
     process: Process,
@@ -179,11 +179,11 @@ impl NewGuest {
     }
 }
 
-/// Makes the instance and runs the body, for as long as the environment allows.
+/// Creates the instance and runs the body, for as long as the environment allows.
 async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
     let allowed = new.environment.limits().get(Limit::Time);
-    // All states that a process waits in are in the memory of its task. So what is large and rare,
-    // or short, is in a box of its own, and nothing is in there twice.
+    // Every state in which a process waits takes up memory in its task. So state that is large and
+    // rare, or short-lived, is boxed, and nothing is stored twice.
     let mut work = pin!(work(engine, kind, new, body));
     if allowed == u64::MAX {
         return work.await;

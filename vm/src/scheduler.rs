@@ -2,13 +2,14 @@
 //!
 //! A [`Scheduler`] consists of a fixed number of worker threads, each with its own queue of ready
 //! tasks, which take tasks from each other when they run dry, and a clock that beats while any of
-//! them is awake. It knows nothing of processes, guests or messages: a task is a future without a
-//! result, and all it can tell the scheduler is that its slice is over ([`spent`], [`end_slice`]).
+//! them is awake. It knows nothing about processes, guests or messages: a task is a future without
+//! a result, and the only thing it can tell the scheduler is that its slice is over ([`spent`],
+//! [`end_slice`]).
 //!
 //! Which task runs next is decided [among groups, and within each](Scheduler#order). These
-//! decisions are plain data (`group`, `group_queue`, `queue`). Who sleeps and who is woken is a
-//! protocol (`idle`, `clock`, `pool`) that is model-checked (`vm/model`), and `worker` and `ticker`
-//! are the threads that follow it.
+//! decisions are plain data (`group`, `group_queue`, `queue`). Which threads sleep and which are
+//! woken is determined by a model-checked protocol (`idle`, `clock`, `pool`; see `vm/model`), which
+//! the threads in `worker` and `ticker` follow.
 
 mod clock;
 mod contain;
@@ -43,34 +44,34 @@ use self::worker::{Anchor, Shared, StartHook};
 ///
 /// Every task belongs to a [`Group`]; those spawned without one form a group of their own.
 ///
-/// *Within a group*, a worker has three queues, each first in, first out: *woken* tasks, to which
-/// something happened, *new* ones, and *spent* ones, which used up their slice and said so with
-/// [`spent`] or [`end_slice`]. Woken tasks run first, in turn with new ones as long as these are
-/// quick; after a new task that ran until a beat, new tasks take turns with the spent ones instead,
-/// until one is quick again. So that woken tasks cannot starve the others, a streak of them ends
-/// after a slice (or after 1,024 tasks), and one of the others runs. A task that was woken while it
-/// ran, without being spent, counts as woken.
+/// *Within a group*, a worker has three FIFO queues: *woken* tasks, to which something happened,
+/// *new* ones, and *spent* ones, which used up their slice and reported this with [`spent`] or
+/// [`end_slice`]. Woken tasks run first, in turn with new ones as long as these are quick; after a
+/// new task that ran until a beat, new tasks take turns with the spent ones instead, until one is
+/// quick again. To keep woken tasks from starving the others, a streak of them ends after a slice
+/// (or after 1,024 tasks), and one of the others runs. A task that was woken while it ran, without
+/// being spent, counts as woken.
 ///
 /// *Among groups*, the workers' time is divided by [`Weight`], by start-time fair queueing: the
-/// time that the tasks of a group use is counted over all workers, and the group that has had least
-/// for its weight is next. Here too woken tasks come first, as long as their group is no more than
-/// a few slices ahead of the others, and a streak of them ends after a slice. So a woken task is
-/// prompt even if its group computes, and a group whose tasks keep waking each other, or that has
-/// ten thousand that compute, gets no more than its share. If one group runs alone, time is counted
-/// only once a beat. A group that was idle for a while has saved nothing up.
+/// time used by a group's tasks is counted over all workers, and the group that has had the least
+/// time relative to its weight is next. Here too woken tasks come first, as long as their group is
+/// no more than a few slices ahead of the others, and a streak of them ends after a slice. So a
+/// woken task runs promptly even if its group computes, and a group whose tasks keep waking each
+/// other, or that has ten thousand computing tasks, gets no more than its share. If one group runs
+/// alone, time is counted only once per beat. An idle group accumulates no credit.
 ///
 /// A woken task runs on the worker that woke it. Tasks made ready by other threads go through one
 /// small queue that every worker checks before each task. A worker without tasks takes half of
 /// those that wait at another, oldest first, and tasks keep their level; a worker that has tasks
-/// evens out with one other per beat. A single task that waits for a busy worker stays with it
-/// until the next beat: in a dialogue of two tasks, moving the one that was just woken to another
-/// core costs more than it gains.
+/// balances its queue with one other per beat. A single task that waits for a busy worker stays
+/// with it until the next beat: when two tasks exchange messages, moving the one just woken to
+/// another core costs more than it gains.
 ///
 /// # Panics and blocking
 ///
-/// A task that panics is dropped, the panic is logged, and nothing else ends; the same goes for its
-/// destructor. A task that blocks its thread takes that worker away from all others; the tasks left
-/// in the worker's queue are taken over at the next beat.
+/// A task that panics is dropped, the panic is logged, and nothing else ends; the same applies if
+/// its destructor panics. A task that blocks its thread makes that worker unavailable to all
+/// others; the tasks left in the worker's queue are taken over at the next beat.
 ///
 /// # Examples
 ///
@@ -108,8 +109,8 @@ impl Scheduler {
 
     /// Runs a future to completion, concurrently with all others.
     ///
-    /// Never waits. There is no handle; to learn about the end, have the future report it. After a
-    /// [shutdown](Self::shutdown) the future is dropped at once, on this thread.
+    /// Never waits. There is no handle; to learn when the future ends, have it report this. After a
+    /// [shutdown](Self::shutdown) the future is dropped immediately, on this thread.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.spawner.spawn(future);
     }
@@ -124,7 +125,7 @@ impl Scheduler {
         self.spawner.clone()
     }
 
-    /// Lets the clock beat once, now and on this thread, as the ticker does every period.
+    /// Makes the clock beat once, now and on this thread, as the ticker does every period.
     ///
     /// With [`Builder::manual_ticker`], this is the only thing that drives the clock.
     pub fn beat(&self) {
@@ -145,7 +146,7 @@ impl Scheduler {
         self.pool().is_idle()
     }
 
-    /// Returns what each worker has done since it started, worker 0 first.
+    /// Returns each worker's statistics since it started, worker 0 first.
     ///
     /// The counters are read one by one while they change, so they are not one consistent snapshot.
     pub fn counts(&self) -> Vec<WorkerCounts> {
@@ -154,16 +155,16 @@ impl Scheduler {
 
     /// Ends the scheduler: the threads stop, and tasks that have not run are dropped.
     ///
-    /// Each worker leaves after the task that it is running, for which the clock beats until then,
-    /// and drops the ready tasks that it has left. This waits for all threads, unless it is called
-    /// on one of them (in a task or a hook): then it only tells them to stop. Calling it twice does
-    /// no harm; dropping the scheduler has the same effect.
+    /// Each worker exits after its current task, for which the clock keeps beating until then, and
+    /// drops its remaining ready tasks. This waits for all threads, unless it is called on one of
+    /// them (in a task or a hook): then it only tells them to stop. Calling it twice does no harm;
+    /// dropping the scheduler has the same effect.
     ///
-    /// A task that *waits* is held only by its wakers. It is dropped when the last of these is
-    /// dropped or when one of them is used, on the thread that does so. That thread need not have
-    /// what [`Builder::on_worker_start`] provides, and must not hold a lock that the future's
-    /// destructor takes. The task never runs again in either case. If all futures must be gone when
-    /// this returns, end them first by other means.
+    /// A task that *waits* is held only by its wakers. It is dropped when the last waker is dropped
+    /// or when one is used, on the thread that drops or uses it. That thread need not have what
+    /// [`Builder::on_worker_start`] provides, and must not hold a lock that the future's destructor
+    /// takes. The task never runs again in either case. If all futures must be gone when this
+    /// returns, end them beforehand by other means.
     pub fn shutdown(&self) {
         self.pool().stop();
         if self.shared().owns_this_thread() {
@@ -212,12 +213,12 @@ impl fmt::Debug for Scheduler {
 
 /// Spawns onto a [`Scheduler`] without keeping it running.
 ///
-/// If a task held the scheduler itself, it might be the last to drop it, on one of the scheduler's
-/// own threads.
+/// If a task held the scheduler itself, it might drop the last handle on one of the scheduler's own
+/// threads.
 #[derive(Clone)]
 pub struct Spawner {
     anchor: Anchor,
-    /// The group of tasks spawned without one.
+    /// The group for tasks spawned without one.
     group: Group,
 }
 
@@ -286,8 +287,8 @@ impl Builder {
 
     /// Sets how many beats a slice lasts. By default it is one.
     ///
-    /// Tasks end their slices themselves. This setting is how long the scheduler lets woken tasks
-    /// run in succession, and determines how far it lets groups get ahead of each other.
+    /// Tasks end their slices themselves. This setting determines how long the scheduler lets woken
+    /// tasks run in succession, and how far it lets groups get ahead of each other.
     pub fn slice(mut self, beats: u64) -> Self {
         self.slice = beats;
         self
@@ -299,11 +300,11 @@ impl Builder {
         self
     }
 
-    /// Sets what is called on every beat, on the ticker's thread.
+    /// Sets a hook that is called on every beat, on the ticker's thread.
     ///
-    /// The hook should be quick. Beats come once a period while a worker is awake, the first one a
-    /// period after the first worker woke, and not at all while the scheduler is idle. A ticker
-    /// that was held up beats once rather than once for each missed beat.
+    /// The hook should be quick. Beats come once per period while a worker is awake, the first one
+    /// a period after the first worker woke, and not at all while the scheduler is idle. A ticker
+    /// that was delayed beats once rather than once for each missed beat.
     ///
     /// # Examples
     ///
@@ -330,9 +331,9 @@ impl Builder {
         self
     }
 
-    /// Sets what is called on every worker's thread before its first task.
+    /// Sets a hook that is called on every worker's thread before its first task.
     ///
-    /// What the hook returns stays on that thread and is dropped after its last task. This is the
+    /// The hook's return value stays on that thread and is dropped after its last task. This is the
     /// place to enter another library's runtime, whose guard must not leave the thread.
     ///
     /// # Examples
@@ -464,7 +465,7 @@ mod tests {
         }
     }
 
-    /// Sends a word when it is dropped.
+    /// Sends a word on drop.
     struct NotifyOnDrop<T: Send>(Sender<T>, Option<T>);
 
     impl<T: Send> NotifyOnDrop<T> {
@@ -481,7 +482,7 @@ mod tests {
         }
     }
 
-    /// Runs the script on the only worker, so that everything it spawns is ready before any of it
+    /// Runs the script on the only worker, so that all tasks it spawns are ready before any of them
     /// runs, and returns what its tasks said, in order.
     fn order_of(
         script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static,
@@ -566,7 +567,7 @@ mod tests {
             }
             runs.send(context.waker().clone())
                 .expect("the test listens");
-            // Blocks in the middle of the task until another thread has woken it.
+            // Blocks in the middle of the task until another thread has woken the task.
             go_on.recv().expect("the test wakes");
             Poll::Pending
         }));
@@ -641,7 +642,8 @@ mod tests {
             let (outside, wakers) = channel();
             let spawner = scheduler.spawner();
             let counted = Arc::clone(&turns);
-            // All from one task, so that the other workers get tasks only by stealing.
+            // All tasks are spawned from one task, so that the other workers get tasks only by
+            // stealing.
             scheduler.spawn(async move {
                 for number in 0..TASKS {
                     let turns = Arc::clone(&counted);
@@ -691,7 +693,7 @@ mod tests {
             says.send("done").expect("the test listens");
         });
         assert_eq!(heard.recv(), Ok("busy"));
-        // The other worker sleeps although a task waits: it was not offered.
+        // The other worker sleeps although a task waits, since the task was not offered.
         while scheduler.pool().idle.parked() == 0 {
             thread::yield_now();
         }
@@ -731,7 +733,7 @@ mod tests {
             let beats = hooked.load(Ordering::SeqCst);
             assert_eq!(beats, scheduler.beats());
             assert!(beats >= seen);
-            // A clock that went on would beat many times meanwhile.
+            // A clock that kept running would beat many times in the meantime.
             (0..1_000).for_each(|_| thread::yield_now());
             assert_eq!(hooked.load(Ordering::SeqCst), beats);
             seen = beats;
@@ -881,7 +883,7 @@ mod tests {
                     let _held = (held, notifier);
                     be_woken_by(&outside).await;
                 });
-                // The new task is woken, so that it runs first.
+                // The new task is woken so that it runs first.
                 spent().await;
                 previous = Some(wakers.recv().expect("the task waits"));
             }

@@ -29,7 +29,7 @@ pub enum SpawnError {
     /// The module could not be compiled for this environment.
     #[error(transparent)]
     Module(#[from] ModuleError),
-    /// The program is ending, or the machine is.
+    /// The program or the machine is ending.
     #[error("the program is ending; nothing new is spawned")]
     Ending,
     /// The component imports an interface of the embedder that the environment does not grant.
@@ -63,22 +63,22 @@ impl SpawnError {
     }
 }
 
-/// What holds before a new process's first instruction.
+/// Options that take effect before a new process's first instruction.
 #[derive(Default)]
 pub(crate) struct SpawnOptions<'a> {
-    /// The process that it is linked with, and the tag with which that one is told of its failure.
+    /// The process to link with, and the tag with which that process is notified of a failure.
     pub(crate) link: Option<(&'a Process, i64)>,
-    /// The message in its mailbox.
+    /// The first message in its mailbox.
     pub(crate) message: Option<Message>,
     /// Set if the program ends with it.
     pub(crate) is_main: bool,
-    /// The name that it is registered under. If a process has the name, none is spawned.
+    /// The name to register the process under. If a process already has the name, none is spawned.
     pub(crate) name: Option<NewName<'a>>,
 }
 
 /// A name for a process that is being spawned.
 pub(crate) struct NewName<'a> {
-    /// The environment that it is registered in.
+    /// The environment to register it in.
     pub(crate) environment: &'a Environment,
     pub(crate) name: &'a Name,
     pub(crate) registrar: Pid,
@@ -88,13 +88,13 @@ impl Environment {
     /// Spawns an exported function as a process.
     ///
     /// Returns at once; the process runs when a core is free. If the environment limits compute and
-    /// the module was not spawned in such an environment before, it is compiled first, on this
-    /// thread.
+    /// the module has not been spawned in such an environment before, the module is compiled first,
+    /// on this thread.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] says what is missing or which limit is reached. What goes wrong later is the
-    /// process's [`Exit`].
+    /// [`SpawnError`] says what is missing or which limit is reached. Later failures are reported
+    /// by the process's [`Exit`].
     pub fn spawn(
         &self,
         module: &Module,
@@ -104,9 +104,9 @@ impl Environment {
         self.spawn_with(module, function, parameters, SpawnOptions::default())
     }
 
-    /// Spawns an exported function as the main process of the program: when it is dead, all other
-    /// processes of the program are killed, as by [`Environment::end`], and none of them is told
-    /// before that it is the last.
+    /// Spawns an exported function as the main process of the program: when it has died, all other
+    /// processes of the program are killed, as by [`Environment::end`], and none of them is
+    /// notified before then that it is the last.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Environment {
     }
 
     /// Spawns a process that a host closure drives: the closure gets a live instance of the module,
-    /// calls its functions, reads and writes its memory, and returns what the process ends with.
+    /// calls its functions, reads and writes its memory, and returns the process's result.
     ///
     /// # Errors
     ///
@@ -189,7 +189,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// As [`Environment::spawn`]. A component that begins with more memory than is allowed reaches
+    /// As [`Environment::spawn`]. A component whose initial memory exceeds the allowance reaches
     /// that limit.
     pub fn spawn_component(&self, component: &Component) -> Result<Process, SpawnError> {
         let origin = Origin::Component(component.clone());
@@ -229,7 +229,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// If the environment has as many processes as it may, or is ending.
+    /// If the environment has reached its limit of processes, or is ending.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
         let (permit, _) = self.admit(&Requirements::default())?;
         let process = self.new_process(name);
@@ -250,7 +250,7 @@ impl Environment {
         self.start(name, origin, options, admitted, engine, body)
     }
 
-    /// Checks the limits that a new process meets, and counts it and its memory.
+    /// Checks the limits that apply to a new process, and counts the process and its memory.
     fn admit(&self, required: &Requirements) -> Result<(Permit, Permit), SpawnError> {
         if self.is_over() {
             return Err(SpawnError::Ending);
@@ -290,7 +290,8 @@ impl Environment {
         &self,
         component: &'a Component,
     ) -> Result<(&'a Engine, component::InstancePre<Guest>), SpawnError> {
-        // The context decides what WASI gives; what the embedder adds is granted or not.
+        // The context determines what WASI provides; each interface that the embedder adds is
+        // either granted or not.
         let grants = self.domain().grants();
         let denied =
             |import: &&str| !import.starts_with("wasi:") && !grants.allows_interface(import);
@@ -301,7 +302,7 @@ impl Environment {
         Ok((engine, pre.clone()))
     }
 
-    /// Makes the process, has it appear and gives it to the scheduler.
+    /// Makes the process, makes it visible and hands it to the scheduler.
     fn start(
         &self,
         name: &str,
@@ -335,7 +336,7 @@ impl Environment {
                 .map_err(SpawnError::Name)?,
             None => machine.appear(&process),
         }
-        // Whoever knows the process by now can kill it, but it dies only on its first turn.
+        // Any code that already knows the process can kill it, but it dies only on its first turn.
         if let Some((parent, tag)) = options.link {
             process.cell().signal(Signal::Link {
                 pid: parent.pid(),
@@ -347,7 +348,8 @@ impl Environment {
             });
         }
         if self.is_over() {
-            // It ended meanwhile, perhaps after all its processes were killed.
+            // The program or the machine ended in the meantime, perhaps after all its processes
+            // were killed.
             process.kill();
         }
         observe::spawned(process.pid(), name, origin.name());

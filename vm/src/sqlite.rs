@@ -1,10 +1,11 @@
-//! Databases of guests.
+//! Guest databases.
 //!
-//! A [`Connection`] is what a process holds of a database. Whatever may take as long as a disk or a
-//! query runs on a thread for blocking work, of which each program gets only so many at a time. The
-//! process waits for it; if it ends meanwhile, the query is stopped and the database closed on that
-//! thread. What SQL may do and what SQLite may consume is in `rules`, `database` and `heap`; that
-//! SQLite reaches no other file is in `vfs`.
+//! A [`Connection`] is a process's handle to a database. Any operation that may wait for a disk or
+//! a query runs on a thread for blocking work; each program can use a limited number of these
+//! concurrently. The process waits for the operation; if the process ends in the meantime, the
+//! query is stopped and the database closed on that thread. What SQL may do and what SQLite may
+//! consume is determined in `rules`, `database` and `heap`; `vfs` ensures that SQLite accesses no
+//! other file.
 
 mod database;
 mod functions;
@@ -29,13 +30,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many calls of one program's processes run at the same time. The others wait for their turn.
+/// The maximum number of calls that one program's processes run concurrently. Further calls wait
+/// for their turn.
 const MAX_CONCURRENT_CALLS: usize = 16;
 
 /// The shortest and the longest delay before a locked database is tried again.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// What a call to SQLite failed with.
+/// The error of a failed SQLite call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SqlError {
     /// SQLite's extended result code.
@@ -88,7 +90,7 @@ impl From<rusqlite::Error> for SqlError {
     }
 }
 
-/// The turns that one program's processes take.
+/// Limits the concurrent calls of one program's processes.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Semaphore>);
 
@@ -98,8 +100,8 @@ impl Default for Turns {
     }
 }
 
-/// What all connections of one process share: the memory that SQLite takes, the turns, and the
-/// notice that the last of them is closed.
+/// State shared by all connections of one process: SQLite's memory, the turns, and the notification
+/// that the last connection is closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     heap: Arc<Heap>,
@@ -109,7 +111,8 @@ pub(crate) struct Account {
 
 impl Account {
     /// Creates an account, and a channel that is closed once the last connection is closed and the
-    /// account is gone. Memory is limited like the process's own and counts for the environment.
+    /// account is gone. Memory is limited like the process's own and counts toward the
+    /// environment's limit.
     pub(crate) fn new(
         memory: u64,
         quota: &Arc<Quota>,
@@ -127,12 +130,13 @@ impl Account {
     }
 }
 
-/// What a connection and the thread that works with its database tell each other.
+/// State shared between a connection and the thread that works with its database.
 #[derive(Debug, Default)]
 struct Control {
-    /// Set once nobody waits for the answer any more.
+    /// Set once nothing is waiting for the answer any more.
     is_stopped: AtomicBool,
-    /// How many more of SQLite's instructions the call may run; the largest number means no limit.
+    /// The number of SQLite instructions that the call may still run; the largest value means no
+    /// limit.
     allowed: AtomicU64,
     /// Why the rules refused a statement.
     refusal: Mutex<Option<String>>,
@@ -143,7 +147,7 @@ struct Control {
 impl Control {
     /// Counts some more instructions. Returns true if the call has to stop.
     fn is_over(&self) -> bool {
-        // Relaxed: stopping a call publishes nothing else.
+        // Relaxed: stopping a call publishes no other data.
         if self.is_stopped.load(Ordering::Relaxed) {
             return true;
         }
@@ -151,7 +155,7 @@ impl Control {
         if left == u64::MAX {
             return false;
         }
-        // Only the call itself counts, so nothing happens in between.
+        // Only the call itself updates the count, so there is no race.
         let left = left.saturating_sub(CHECK_INTERVAL);
         self.allowed.store(left, Ordering::Relaxed);
         left == 0
@@ -173,7 +177,7 @@ impl Control {
     }
 }
 
-/// A guard that stops what runs on another thread; forgotten once that has ended.
+/// A guard that stops the work on another thread; forgotten once that work has ended.
 struct StopOnDrop<'a>(&'a Control);
 
 impl Drop for StopOnDrop<'_> {
@@ -182,20 +186,20 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// A database on another thread. The order of the fields closes it before the notice that it is
-/// closed.
+/// A database on another thread. The field order ensures that it is closed before the notification
+/// is sent.
 struct Lent {
     database: Database,
     closing: Sender<Infallible>,
 }
 
-/// What a process holds of a database.
+/// A process's handle to a database.
 pub(crate) struct Connection {
-    /// `None` while another thread works with it.
+    /// `None` while another thread is working with it.
     database: Option<Database>,
     control: Arc<Control>,
     turns: Turns,
-    /// What the last call failed with.
+    /// The error of the last failed call.
     failed: Option<SqlError>,
     /// Held until the database is closed.
     closing: Sender<Infallible>,
@@ -237,12 +241,12 @@ impl Connection {
         })
     }
 
-    /// Sets how many of SQLite's instructions the following calls may run together.
+    /// Sets how many SQLite instructions the following calls may run in total.
     pub(crate) fn allow(&self, instructions: u64) {
         self.control.allowed.store(instructions, Ordering::Relaxed);
     }
 
-    /// Returns how many of these instructions are left.
+    /// Returns how many of these instructions remain.
     pub(crate) fn allowed(&self) -> u64 {
         self.control.allowed.load(Ordering::Relaxed)
     }
@@ -275,7 +279,7 @@ impl Connection {
         result
     }
 
-    /// Executes statements until one fails. Those before it stay executed.
+    /// Executes statements until one fails. The effects of earlier statements remain.
     pub(crate) async fn execute(&mut self, sql: &str) -> Result<(), SqlError> {
         let sql: Arc<str> = sql.into();
         let (mut done, mut retry) = (0, Retry::new(&self.control));
@@ -291,8 +295,8 @@ impl Connection {
         }
     }
 
-    /// Prepares the first statement of a text under an id. If it has to be the only one, a second
-    /// one is a failure.
+    /// Prepares the first statement of a text under an id. If it must be the only one, a second
+    /// statement is an error.
     pub(crate) async fn prepare(
         &mut self,
         id: u64,
@@ -314,7 +318,7 @@ impl Connection {
 
     /// Steps a statement.
     pub(crate) async fn step(&mut self, id: u64) -> Result<Step, SqlError> {
-        // Started again after it has yielded a row, it would yield that row again.
+        // Restarting the statement after it has yielded a row would yield that row again.
         let is_begun = self.database().has_row(id);
         let mut retry = Retry::new(&self.control);
         loop {
@@ -327,7 +331,8 @@ impl Connection {
 
     /// Resets a statement to its beginning.
     pub(crate) async fn reset(&mut self, id: u64) {
-        // It releases its locks and undoes what it has begun to write, which takes a disk.
+        // Resetting releases its locks and rolls back unfinished writes, which requires disk
+        // access.
         if self.database().has_row(id) {
             self.work(move |database| database.reset(id)).await;
         } else {
@@ -349,7 +354,7 @@ impl Connection {
         self.note(bound)
     }
 
-    /// Resets a statement to its beginning and replaces its values by those of a list.
+    /// Resets a statement to its beginning and replaces its values with those in a list.
     pub(crate) async fn bind_anew(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
         self.reset(id).await;
         self.database_mut()
@@ -365,23 +370,24 @@ impl Connection {
         self.database().column_name(id, column)
     }
 
-    /// Returns the list of the columns' names, as guests read it.
+    /// Returns the list of column names, in the format that guests read.
     pub(crate) fn column_names(&self, id: u64) -> Vec<u8> {
         self.database().column_names(id)
     }
 
-    /// Returns a value of the current row, as guests read it; `NULL` if there is no row.
+    /// Returns a value of the current row, in the format that guests read; `NULL` if there is no
+    /// row.
     pub(crate) fn column(&mut self, id: u64, column: u32) -> Option<Vec<u8>> {
         self.database_mut()
             .enter(|database| database.column(id, column))
     }
 
-    /// Returns the list of the current row's values, as guests read it.
+    /// Returns the list of the current row's values, in the format that guests read.
     pub(crate) fn row(&mut self, id: u64) -> Vec<u8> {
         self.database_mut().enter(|database| database.row(id))
     }
 
-    /// Returns how many rows were changed by the last statement that changes rows.
+    /// Returns the number of rows changed by the last statement that changes rows.
     pub(crate) fn changes(&self) -> u64 {
         self.database().changes()
     }
@@ -407,12 +413,12 @@ impl Connection {
         }
     }
 
-    /// Remembers a failure that was found before SQLite was called, as if SQLite had found it.
+    /// Records an error detected before SQLite was called, as if SQLite had reported it.
     pub(crate) fn fail<T>(&mut self, error: SqlError) -> Result<T, SqlError> {
         self.note(Err(error))
     }
 
-    /// Remembers what a call failed with.
+    /// Records the error of a failed call.
     fn note<T>(&mut self, result: Result<T, SqlError>) -> Result<T, SqlError> {
         self.failed = result.as_ref().err().cloned();
         result
@@ -440,8 +446,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Drop for Connection {
-    /// Closes the database on a thread for blocking work: what was not committed is rolled back on
-    /// the disk.
+    /// Closes the database on a thread for blocking work: uncommitted changes are rolled back on
+    /// disk.
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
             let lent = Lent {
@@ -453,7 +459,7 @@ impl Drop for Connection {
     }
 }
 
-/// The retries of a call while another connection has the database locked. The process waits, not a
+/// Retries a call while another connection has the database locked. The process waits rather than a
 /// thread: the other connection may need the thread to unlock the database.
 struct Retry {
     end: Option<Instant>,
@@ -463,14 +469,14 @@ struct Retry {
 impl Retry {
     fn new(control: &Control) -> Retry {
         let timeout = Duration::from_millis(control.busy_timeout.load(Ordering::Relaxed));
-        // A time beyond the clock's range never comes.
+        // A time beyond the clock's range is never reached.
         Retry {
             end: Instant::now().checked_add(timeout),
             delay: RETRY_DELAYS.0,
         }
     }
 
-    /// Waits if another try may help, and returns whether it may.
+    /// Waits if a retry may help, and returns whether it may.
     async fn wait_after<T>(&mut self, result: &Result<T, SqlError>) -> bool {
         let is_over = self.end.is_some_and(|end| Instant::now() >= end);
         if is_over || !result.as_ref().is_err_and(SqlError::is_busy) {

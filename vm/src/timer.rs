@@ -1,7 +1,7 @@
-//! Messages that are sent later.
+//! Delayed messages.
 //!
-//! A timer counts for the environment of the process that started it, and outlives that process, as
-//! in Erlang.
+//! A timer counts toward the limits of the environment of the process that started it, and outlives
+//! that process, as in Erlang.
 
 use crate::environment::Permit;
 use crate::machine::Environment;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Returns a timer. A time that the clock cannot represent never comes.
+/// Returns a timer. A time that the clock cannot represent is never reached.
 pub(crate) fn after(delay: Duration) -> Timer {
     Instant::now()
         .checked_add(delay)
@@ -22,12 +22,12 @@ pub(crate) fn after(delay: Duration) -> Timer {
 /// A timer that was started.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// Set by whichever comes first, sending or cancelling.
+    /// Set by whichever happens first, sending or cancelling.
     is_decided: Arc<AtomicBool>,
     cancel: async_channel::Sender<()>,
 }
 
-/// What a running timer holds, so that the counts are right however it ends.
+/// What a running timer holds. Released on drop, so the counts are right however it ends.
 struct Counted {
     environment: Environment,
     _permits: [Permit; 2],
@@ -68,7 +68,7 @@ pub(crate) fn start(
             let is_cancelled = async {
                 match cancelled.recv().await {
                     Ok(()) => false,
-                    // Its owner has ended and can no longer cancel it.
+                    // The owner has ended and can no longer cancel the timer.
                     Err(_) => future::pending().await,
                 }
             };
@@ -89,17 +89,17 @@ pub(crate) fn start(
 }
 
 impl Pending {
-    /// Stops the timer, and returns whether it was in time.
+    /// Stops the timer, and returns whether this was in time.
     pub(crate) fn cancel(&self) -> bool {
         let was_in_time = !self.is_decided.swap(true, Ordering::SeqCst);
-        // The channel has room for the first caller's word, and no other caller has one.
+        // The channel has room for one message, and only the first caller sends one.
         if was_in_time {
             let _ = self.cancel.try_send(());
         }
         was_in_time
     }
 
-    /// Whether it has fired or was cancelled.
+    /// Whether the timer has fired or was cancelled.
     pub(crate) fn is_over(&self) -> bool {
         self.is_decided.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! What can travel in a message, besides its bytes.
+//! What a message can carry besides its bytes.
 
 use crate::environment::Permit;
 use crate::module::Module;
@@ -11,8 +11,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A resource of a kind that the machine does not know: one of the host program's own. Processes
-/// hold it by an id and hand it on in messages; it is dropped with the last of them.
+/// A resource of a kind that the host program defines and the machine does not know. Processes
+/// refer to it by an id and pass it on in messages; it is dropped with the last reference.
 ///
 /// ```
 /// use lunatic_vm::Foreign;
@@ -27,8 +27,8 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Wraps a value. Only a process whose environment grants a function of this namespace can be
-    /// sent it.
+    /// Wraps a value. It can be sent only to a process whose environment grants a function of this
+    /// namespace.
     pub fn new<T: Send + Sync + 'static>(namespace: &str, value: T) -> Foreign {
         Foreign {
             namespace: namespace.into(),
@@ -53,7 +53,7 @@ impl fmt::Debug for Foreign {
     }
 }
 
-/// What can travel in a message.
+/// What a message can carry.
 #[derive(Clone, Debug)]
 pub(crate) enum Resource {
     Module(Module),
@@ -66,22 +66,22 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
-    /// Returns the prefix of the functions that use it: a process that has none of them cannot be
-    /// sent it. `None` if every process can be sent it.
+    /// Returns the prefix of the functions that use the resource: it cannot be sent to a process
+    /// that has none of these. `None` if it can be sent to every process.
     pub(crate) fn namespace(&self) -> Option<&str> {
         match self {
             Resource::Module(_) => Some("lunatic::process::spawn"),
             Resource::TcpStream(_) => Some("lunatic::networking::tcp_"),
             Resource::TlsStream(_) => Some("lunatic::networking::tls_"),
             Resource::UdpSocket(_) => Some("lunatic::networking::udp_"),
-            // It opens nothing by itself, and guests answer each other with the handles in their
-            // messages, even those that may do little else.
+            // It opens nothing by itself, and guests reply to each other with the handles in their
+            // messages, even guests that may do little else.
             Resource::Process(_) => None,
             Resource::Foreign(foreign) => Some(foreign.namespace()),
         }
     }
 
-    /// Returns the kind, as guests see it.
+    /// Returns the kind, as seen by guests.
     pub(crate) fn kind(&self) -> ResourceKind {
         match self {
             Resource::Module(_) => ResourceKind::Module,
@@ -89,12 +89,12 @@ impl Resource {
             Resource::TlsStream(_) => ResourceKind::TlsStream,
             Resource::UdpSocket(_) => ResourceKind::UdpSocket,
             Resource::Foreign(_) => ResourceKind::Foreign,
-            // Only guests of the older generation take these.
+            // Only guests of the older generation accept these.
             Resource::Process(_) => ResourceKind::None,
         }
     }
 
-    /// Whether it counts among the sockets of an environment.
+    /// Whether it counts as one of an environment's sockets.
     pub(crate) fn is_socket(&self) -> bool {
         matches!(
             self,
@@ -103,17 +103,17 @@ impl Resource {
     }
 }
 
-/// A resource on its way. It counts for the process that puts it into a message, and for the
-/// receiver once it is sent.
+/// A resource in transit. It counts toward the quota of the process that puts it into a message,
+/// and of the receiver once it is sent.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) resource: Resource,
-    /// Its share of the owner's quota, if it is counted.
+    /// Its share of the owner's quota, if counted.
     pub(crate) permit: Option<Arc<Permit>>,
 }
 
 impl Attachment {
-    /// Makes one of a resource that nobody counts yet.
+    /// Wraps a resource that is not counted yet.
     pub(crate) fn uncounted(resource: Resource) -> Attachment {
         Attachment {
             resource,
@@ -121,7 +121,7 @@ impl Attachment {
         }
     }
 
-    /// Returns the resource if it is one of the embedder's.
+    /// Returns the resource if its kind is defined by the embedder.
     pub(crate) fn foreign(self) -> Result<Foreign, Attachment> {
         match self.resource {
             Resource::Foreign(foreign) => Ok(foreign),
@@ -129,18 +129,17 @@ impl Attachment {
         }
     }
 
-    /// Looks at what a message carries.
+    /// Returns a reference to the attachment of a message.
     pub(crate) fn of(attachment: &lunatic_process::Attachment) -> &Attachment {
         attachment.downcast_ref().expect(ONE_TYPE)
     }
 
-    /// Looks at what a message carries, to change it.
+    /// Returns a mutable reference to the attachment of a message.
     pub(crate) fn of_mut(attachment: &mut lunatic_process::Attachment) -> &mut Attachment {
         attachment.downcast_mut().expect(ONE_TYPE)
     }
 
-    /// Takes a resource out of a message, if there is one and it is of the kind that `open` looks
-    /// for.
+    /// Takes a resource out of a message, if there is one of the kind that `open` looks for.
     pub(crate) fn take<T>(
         carried: &mut Option<lunatic_process::Attachment>,
         open: impl FnOnce(Attachment) -> Result<T, Attachment>,
@@ -158,5 +157,5 @@ impl From<Attachment> for lunatic_process::Attachment {
     }
 }
 
-/// Why what a message carries is an [`Attachment`].
+/// Why an attachment to a message is always an [`Attachment`].
 const ONE_TYPE: &str = "messages carry attachments of one type";

@@ -1,4 +1,4 @@
-//! The handle to a machine, and how a machine is set up.
+//! The handle to a machine, and its builder.
 
 use crate::cache::Cache;
 use crate::compiler::Compiler;
@@ -18,30 +18,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How many ticks a slice lasts by default.
+/// The default length of a slice in ticks.
 const DEFAULT_SLICE: u64 = 1;
 
-/// A machine: cores that run processes, and everything that these share.
+/// A machine: cores that run processes, and everything shared by the processes.
 ///
 /// Cheap to clone. When the last clone is dropped, all processes are killed, the threads end, and
-/// what programs have written to the standard streams is flushed. Environments and processes that
-/// are still held are then useless.
+/// programs' output to the standard streams is flushed. Remaining handles to environments and
+/// processes are useless after that.
 #[derive(Clone)]
 pub struct Vm {
     machine: Arc<Machine>,
-    /// Ends the machine with the last handle. Environments and running processes hold the machine
-    /// too, so its end cannot be tied to that.
+    /// Ends the machine when the last handle is dropped. Environments and running processes also
+    /// hold the machine, so its end cannot depend on its own reference count.
     _end: Arc<EndOnDrop>,
 }
 
-/// Ends the machine when it is dropped.
+/// Ends the machine on drop.
 struct EndOnDrop(Arc<Machine>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.close();
-        // A process that spins notices its end at a tick, and if ticks are made by hand nobody
-        // makes them any more.
+        // A spinning process notices its end at a tick, and with manual ticks nothing triggers one
+        // any more.
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -53,7 +53,7 @@ impl Drop for EndOnDrop {
             self.0.scheduler.shutdown();
             is_over.store(true, Ordering::SeqCst);
         });
-        // The host program may end after this.
+        // The host program may exit after this.
         futures_lite::future::block_on(Console::get().flush());
     }
 }
@@ -61,7 +61,7 @@ impl Drop for EndOnDrop {
 /// Why a machine could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The operating system has no threads.
+    /// The operating system does not support threads.
     #[error("the machine's threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
     /// The tick is too short or too long.
@@ -70,7 +70,7 @@ pub enum BuildError {
     /// The slice is too short or too long.
     #[error("a slice of {0} ticks is not possible: slices are from {least} to {most} ticks", least = VmBuilder::SLICES.start(), most = VmBuilder::SLICES.end())]
     Slice(u64),
-    /// Wasmtime does not run here.
+    /// Wasmtime does not run on this system.
     #[error("wasmtime could not be set up: {0}")]
     Engine(String),
 }
@@ -89,32 +89,31 @@ pub struct VmBuilder {
 }
 
 impl VmBuilder {
-    /// Sets how many processes run at the same time; by default, as many as the computer has cores.
+    /// Sets how many processes run concurrently; by default, as many as the computer has cores.
     pub fn workers(mut self, workers: usize) -> VmBuilder {
         self.workers = Some(workers);
         self
     }
 
-    /// Sets how many processes can be alive at the same time; by default, as many as the computer
-    /// has room for.
+    /// Sets how many processes can be alive at once; by default, as many as the computer has room
+    /// for.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
         self
     }
 
     /// Sets the layout of memories and stacks in the address space. By default, the first 3,072
-    /// processes of modules that are alive at the same time are [`Profile::Fast`] and the others
-    /// [`Profile::Dense`].
+    /// module processes alive at once use [`Profile::Fast`] and the others [`Profile::Dense`].
     pub fn profile(mut self, profile: Profile) -> VmBuilder {
         self.profile = Some(profile);
         self
     }
 
-    /// The possible ticks. With shorter ones the machine would do little else, and longer ones
-    /// delay a kill.
+    /// The permitted tick lengths. With shorter ticks the machine would do little else, and longer
+    /// ones would delay kills.
     pub const TICKS: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
-    /// How many ticks a slice can last.
+    /// The permitted slice lengths, in ticks.
     pub const SLICES: RangeInclusive<u64> = 1..=1_000;
 
     /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]; 1 ms by
@@ -126,11 +125,12 @@ impl VmBuilder {
         self
     }
 
-    /// Sets how many ticks a process computes until others get a turn, which must be in
+    /// Sets how many ticks a process may compute before others get a turn, which must be in
     /// [`VmBuilder::SLICES`]; 1 by default.
     ///
-    /// Longer slices cost less if many processes compute a lot, and make each wait longer for its
-    /// turn. A process that is woken waits for the slice of the running one; a kill does not.
+    /// Longer slices reduce overhead if many processes compute a lot, but make each process wait
+    /// longer for its turn. A process that is woken waits for the slice of the running one; a kill
+    /// does not.
     ///
     /// ```
     /// use lunatic_vm::{BuildError, Vm};
@@ -145,13 +145,13 @@ impl VmBuilder {
         self
     }
 
-    /// Drives ticks only by [`Vm::beat`], for tests of what depends on them.
+    /// Drives ticks only through [`Vm::beat`], for tests that depend on ticks.
     pub fn manual_ticks(mut self) -> VmBuilder {
         self.is_manual = true;
         self
     }
 
-    /// Sets where compiled code is kept; by default, nowhere.
+    /// Sets where compiled code is cached; by default, it is not cached.
     pub fn cache(mut self, cache: Cache) -> VmBuilder {
         self.cache = Some(cache);
         self
@@ -167,8 +167,8 @@ impl VmBuilder {
     ///
     /// # Errors
     ///
-    /// If there are no threads, if wasmtime cannot be set up, for example because there is too
-    /// little address space, and if the tick or the slice is out of range.
+    /// If there are no threads, if wasmtime cannot be set up (for example because there is too
+    /// little address space), or if the tick or the slice is out of range.
     pub fn build(self) -> Result<Vm, BuildError> {
         if let Some(tick) = self.tick.filter(|tick| !VmBuilder::TICKS.contains(tick)) {
             return Err(BuildError::Tick(tick));
@@ -217,20 +217,21 @@ impl VmBuilder {
     }
 }
 
-/// How many threads can wait for files. They are started as needed and end when they are no longer
-/// used.
+/// The maximum number of threads that wait for files. They are started as needed and end when they
+/// are no longer used.
 ///
-/// A file on a disk answers soon, so that a few would do. But a process that opens a named pipe
-/// waits for the other side, perhaps forever, and holds a thread meanwhile even if it is killed,
-/// since an operating system does not give up such a call. So this is how many processes can wait
-/// for named pipes before all others wait for their files. Guests cannot make such pipes; whoever
-/// grants a directory that has some to untrusted programs limits their processes to less.
+/// A file on a disk responds quickly, so a few threads would suffice. But a process that opens a
+/// named pipe waits for the other side, perhaps indefinitely, and occupies a thread in the meantime
+/// even if it is killed, since the operating system does not abort such a call. So this is the
+/// number of processes that can wait for named pipes before all others have to wait for their
+/// files. Guests cannot create named pipes; a host that grants untrusted programs a directory
+/// containing some should limit their processes to fewer.
 const MAX_BLOCKING_THREADS: usize = 512;
 
-/// Returns the handle of the process's tokio runtime, which is started when it is first needed.
+/// Returns the handle of the process's tokio runtime, which is started on first use.
 ///
-/// `wasmtime-wasi` waits there for time and files. It has one thread, so an embedder can reuse it
-/// for a little I/O of its own, but must not block or compute there.
+/// `wasmtime-wasi` waits for timers and files there. The runtime has one thread, so an embedder can
+/// reuse it for a little I/O of its own, but must not block or compute there.
 ///
 /// # Errors
 ///
@@ -244,7 +245,7 @@ pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
             .thread_name("lunatic-wasi")
             .enable_all()
             .build()?;
-        // If two threads come here at once, the second runtime is thrown away without waiting,
+        // If two threads get here concurrently, the second runtime is discarded without waiting,
         // since the thread may belong to a runtime of the host program.
         if let Err(runtime) = RUNTIME.set(runtime) {
             runtime.shutdown_background();
@@ -254,7 +255,7 @@ pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
 }
 
 impl Vm {
-    /// Begins to set up a machine.
+    /// Returns a builder for a machine.
     pub fn builder() -> VmBuilder {
         VmBuilder::default()
     }
@@ -265,7 +266,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`ModuleError`] if the bytes are not a module, or import what nothing provides.
+    /// [`ModuleError`] if the bytes are not a module, or have imports that nothing provides.
     pub fn module(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
         run::load_module(&self.machine.compiler, name, bytes)
     }
@@ -276,7 +277,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`ModuleError`] if the bytes are not a component, or import what nothing provides.
+    /// [`ModuleError`] if the bytes are not a component, or have imports that nothing provides.
     pub fn component(&self, name: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
         run::load_component(&self.machine.compiler, name, bytes)
     }
@@ -306,12 +307,12 @@ impl Vm {
         self.machine.processes()
     }
 
-    /// Returns what the machine and its programs count, in the text format of Prometheus.
+    /// Returns the metrics of the machine and its programs, in Prometheus's text format.
     ///
-    /// The machine counts processes alive, spawned and ended, with the kind of their end, and what
-    /// was put into mailboxes. Each program counts what it likes with `lunatic::metrics`, labelled
-    /// with the number of its environment, for as long as that is held or has processes. This
-    /// visits every process, which takes microseconds for each.
+    /// The machine counts processes alive, spawned and ended (by kind of exit), and mail delivered
+    /// to mailboxes. Each program records metrics of its own with `lunatic::metrics`, labelled with
+    /// the number of its environment, which last as long as the environment is held or has
+    /// processes. This call visits every process, which takes microseconds per process.
     ///
     /// ```
     /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -330,8 +331,8 @@ impl Vm {
         self.machine.metrics.text(processes.len() as u64, mail)
     }
 
-    /// Returns how many processes the machine has room for on this computer, and what limits them.
-    /// It asks the kernel, which takes a fraction of a millisecond.
+    /// Returns how many processes the machine has room for on this computer, and what limits that
+    /// number. It queries the kernel, which takes a fraction of a millisecond.
     pub fn capacity(&self) -> Capacity {
         self.machine.engines.capacity()
     }
@@ -341,24 +342,23 @@ impl Vm {
         futures_lite::future::block_on(future)
     }
 
-    /// Waits until everything that programs have written to the standard streams of this process is
-    /// written, or cannot be.
+    /// Waits until all output of programs to the standard streams of this process has been written
+    /// or has failed.
     ///
-    /// A thread of its own writes output. A host program that ends before this, and before the
-    /// machine is dropped, which does the same, loses what is on the way. This waits for as long as
-    /// the terminal or the pipe behind the streams takes nothing.
+    /// A dedicated thread writes output. A host program that exits without calling this or dropping
+    /// the machine, which has the same effect, loses output in transit. This waits for as long as
+    /// the terminal or the pipe behind the streams accepts nothing.
     pub async fn flush_output(&self) {
         Console::get().flush().await;
     }
 
-    /// Makes a tick, which ends the slices that have lasted long enough. With
+    /// Triggers a tick, which ends the slices that have lasted long enough. With
     /// [`VmBuilder::manual_ticks`], nothing else does.
     pub fn beat(&self) {
         self.machine.scheduler.beat();
     }
 
-    /// Whether nothing runs and nothing is ready, so that every process waits for something
-    /// outside.
+    /// Whether nothing is running or ready, so that every process is waiting for an external event.
     pub fn is_idle(&self) -> bool {
         self.machine.scheduler.is_idle()
     }
@@ -403,7 +403,8 @@ mod tests {
             }
             let machine = Arc::downgrade(&vm.machine);
             drop((module, environment, vm));
-            // The databases are closed on other threads, which may hold what is left for a moment.
+            // The databases are closed on other threads, which may keep the remaining handles for a
+            // moment.
             let deadline = Instant::now() + Duration::from_secs(60);
             while machine.strong_count() > 0 {
                 assert!(

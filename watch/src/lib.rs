@@ -1,9 +1,9 @@
 //! Waits until files below directories may have changed.
 //!
-//! What the system reports is quick but not complete: a link may lead to a place that is not
-//! watched, a file system may report nothing, and watches may run out. So a waiter is also woken at
-//! intervals, to look for itself. It learns that something may have changed, never what; telling
-//! whether it did, by [`Fingerprint`] or by content, is up to the caller.
+//! The system's reports are prompt but incomplete: a link may lead to a place that is not watched,
+//! a file system may report nothing, and watches may run out. So a waiter is also woken at
+//! intervals, to check for itself. It learns that something may have changed, never what;
+//! determining whether it did, by [`Fingerprint`] or by content, is up to the caller.
 
 #![forbid(unsafe_code)]
 
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// A burst of changes is over when nothing has changed for this long.
 const QUIET_PERIOD: Duration = Duration::from_millis(50);
 
-/// The longest that a burst delays the waiter.
+/// The maximum time for which a burst delays the waiter.
 const MAX_BURST: Duration = Duration::from_secs(1);
 
-/// Watches directories, for one thread that waits.
+/// Watches directories on behalf of one waiting thread.
 ///
 /// ```no_run
 /// use lunatic_watch::Watch;
@@ -39,7 +39,7 @@ const MAX_BURST: Duration = Duration::from_secs(1);
 /// drop(stop);
 /// ```
 pub struct Watch {
-    /// `None` if the system offers no way to watch, or has none left.
+    /// `None` if the system cannot watch, or has no more watches to give.
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     poll_interval: Duration,
@@ -48,7 +48,7 @@ pub struct Watch {
     is_over: Arc<AtomicBool>,
 }
 
-/// Ends a watch when it is dropped: [`Watch::wait`] returns `None` from then on.
+/// Ends a watch when dropped: [`Watch::wait`] returns `None` from then on.
 pub struct StopOnDrop {
     is_over: Arc<AtomicBool>,
     wake: SyncSender<()>,
@@ -64,15 +64,14 @@ pub enum Wake {
 }
 
 impl Watch {
-    /// Makes a watch that watches nothing yet. If the system cannot watch at all, that is logged,
-    /// and only polls wake the waiter.
+    /// Creates a watch that watches nothing yet. If the system cannot watch at all, that is logged,
+    /// and only polling wakes the waiter.
     pub fn new(poll_interval: Duration) -> (Watch, StopOnDrop) {
-        // One slot suffices: whatever happens before it is taken is seen by the waiter that takes
-        // it.
+        // One slot suffices: the waiter that takes it sees everything that happened before.
         let (wake, woken) = sync_channel(1);
         let report = wake.clone();
         let watcher = notify::recommended_watcher(move |_| {
-            // If the slot is full, nobody has looked since the last change.
+            // If the slot is full, the waiter has not looked since the last change.
             let _ = report.try_send(());
         });
         let watcher = watcher
@@ -94,8 +93,8 @@ impl Watch {
         (watch, stop)
     }
 
-    /// Watches exactly these directories, without those below them. One that cannot be watched is
-    /// left to polling.
+    /// Watches exactly these directories, not their subdirectories. A directory that cannot be
+    /// watched is left to polling.
     pub fn set(&mut self, directories: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;
@@ -153,7 +152,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What a file looks like from outside. If it is as it was, so is the content.
+/// A file's metadata. As long as it is unchanged, so is the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     length: u64,
@@ -172,7 +171,7 @@ impl Fingerprint {
     }
 }
 
-/// Tells a file from another of the same size and date, if the system can.
+/// Distinguishes a file from another of the same size and date, if the system supports it.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> [i64; 4] {
     use std::os::unix::fs::MetadataExt;
@@ -193,16 +192,16 @@ fn identity(_: &Metadata) -> [i64; 4] {
 mod tests {
     use super::*;
 
-    /// Longer than any test runs: nothing but a change or the end wakes the waiter.
+    /// Longer than any test runs: only a change or the end of the watch wakes the waiter.
     const NEVER: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_change_in_a_watched_directory_wakes_the_waiter() {
-        let place = tempfile::TempDir::new().expect("there is room");
+        let place = tempfile::TempDir::new().expect("there is disk space");
         let (mut watch, _stop) = Watch::new(NEVER);
         watch.set([place.path().to_path_buf()].into());
         assert_eq!(watch.wait(), Some(Wake::Changed), "the directory is new");
-        std::fs::write(place.path().join("new"), "").expect("there is room");
+        std::fs::write(place.path().join("new"), "").expect("there is disk space");
         assert_eq!(watch.wait(), Some(Wake::Changed));
     }
 
@@ -221,6 +220,6 @@ mod tests {
         assert_eq!(waiter.join().expect("it does not panic"), None);
         let (watch, stop) = Watch::new(NEVER);
         drop(stop);
-        assert_eq!(watch.wait(), None, "also when it ended before");
+        assert_eq!(watch.wait(), None, "even if it ended before");
     }
 }

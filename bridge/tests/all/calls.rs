@@ -1,4 +1,4 @@
-//! Calls: what is passed, what ends them, and what remains of an instance afterwards.
+//! Calls: what is passed, what ends them, and what is left of an instance afterwards.
 
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use lunatic_vm::{Exit, Limit, LimitReached, Vm};
@@ -189,8 +189,7 @@ fn results_with_an_address_say_what_they_are() {
             .expect_err("the result is malformed");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
     }
-    // One for each result inside the memory that is not empty. The argument of this call is freed
-    // after it.
+    // One for each non-empty result inside the memory. The argument of this call is freed after it.
     assert_eq!(
         bridge
             .call::<_, u8>("freed", &())

@@ -1,4 +1,4 @@
-//! Any value arrives unchanged, and whatever bytes a guest returns are a value or an error.
+//! Any value arrives unchanged, and whatever bytes a guest returns become a value or an error.
 
 use lunatic_bridge::{Argument, Bridge, CallError};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
         ;; Return the argument itself, as a length or as an address and a length.
         (func (export "length") (param $index i32) (param $length i32) (result i32) (i32.load (local.get $index)))
         (func (export "address") (param $index i32) (param $length i32) (result i64) (i64.load (local.get $index))))"#;
-    // Less than an answer may claim to occupy.
+    // Less memory than an answer may claim to occupy.
     Bridge::builder()
         .memory(64 << 20)
         .from_bytes(module)

@@ -47,7 +47,7 @@ static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fn bridge() -> Bridge {
-    // Little, so that calls that leak memory fail.
+    // Little memory, so that calls that leak it fail.
     Bridge::builder()
         .memory(32 << 20)
         .from_file(&*WASM_TEST)
@@ -77,7 +77,7 @@ fn the_calls_in_wasmtubes_documentation_work() {
 
 #[test]
 fn an_image_is_the_bytes_of_a_file_as_in_wasmtubes_tests() {
-    // The function reads three bytes per pixel, more than the file has, whatever they are.
+    // The function reads three bytes per pixel, more than the file has, whatever the bytes are.
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.resize(123_126, 0x55);
     let size: Value = bridge()

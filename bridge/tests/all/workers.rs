@@ -123,7 +123,7 @@ fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() 
     fs::rename(path("link"), path("current")).expect("the link can be renamed");
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
-    // The link's present target was not watched at the start.
+    // The link's current target was not watched at the start.
     fs::rename(path("second"), path("gone")).expect("the directory can be renamed");
     fs::rename(path("third"), path("second")).expect("the directory can be renamed");
     // For a moment there may be no file.
@@ -196,7 +196,7 @@ fn t162_a_file_that_is_touched_or_rewritten_unchanged_is_not_a_new_version() {
         source.write(module(1, ""));
     }
     source.write(module(2, ""));
-    // A file that stays half-written is refused. Had an unchanged one counted, this would not be
+    // A file that stays half-written is refused. If an unchanged file counted, this would not be
     // version 1.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
@@ -221,7 +221,7 @@ fn t162_a_thousand_saves_end_with_the_last() {
             &content
         });
     }
-    // If the last equals the initial content, no event comes.
+    // If the last content equals the initial one, no event comes.
     while version(&worker) != 9 {
         next(&events);
     }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first ends the program in order, the second ends the command
+//! SIGINT and SIGTERM: the first ends the program in an orderly way, the second ends the command
 //! immediately.
 
 use lunatic_vm::Environment;
@@ -19,8 +19,8 @@ impl Interrupt {
         }
     }
 
-    /// Starts listening, on a thread of its own, so that the second signal works whatever other
-    /// threads do.
+    /// Starts listening on a dedicated thread, so that the second signal works regardless of what
+    /// other threads do.
     #[cfg(unix)]
     pub(super) fn listen(environment: &Environment) -> io::Result<Interrupt> {
         use signal_hook::consts::{SIGINT, SIGTERM};

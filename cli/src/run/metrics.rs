@@ -1,6 +1,6 @@
 //! `--metrics`: serves the metrics of the machine and the program to Prometheus.
 //!
-//! There is one page, and nobody who connects can hold up anybody else.
+//! There is one page, and no client can hold up another.
 
 use crate::failure::{Failure, not_started, tell};
 use hyper::body::Incoming;
@@ -28,21 +28,21 @@ const PATH: &str = "/metrics";
 const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// How long a request's head may take, and a connection altogether.
+/// The time limits for receiving a request's head and for a connection as a whole.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The largest head of a request, in bytes.
+/// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// How many connections are served at the same time. Further ones are closed.
+/// The maximum number of concurrent connections. Further ones are closed.
 const MAX_CONNECTIONS: usize = 16;
 
-/// How long to wait after a failed accept, for example if no file descriptors are left.
+/// How long to wait after a failed accept, for example when no file descriptors are left.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Starts serving, until the command ends. Prints the address if port 0 left the choice to the
-/// system.
+/// Starts serving, which continues until the command ends. Prints the address if port 0 left the
+/// choice to the system.
 pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     let start = || {
         let runtime = tokio_handle()?;

@@ -50,7 +50,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     failure
 }
 
-/// Finds what cargo built with the same name for another profile or target.
+/// Finds files with the same name that cargo built for another profile or target.
 fn built_elsewhere(path: &Path) -> Vec<PathBuf> {
     let Some(name) = path.file_name() else {
         return Vec::new();
@@ -89,7 +89,7 @@ fn unusable(path: &Path, error: &ModuleError) -> Failure {
     Failure::new(format!("`{}` cannot be run: {error}", path.display())).status(NOT_STARTED)
 }
 
-/// How many exports are listed.
+/// The maximum number of exports that are listed.
 const MAX_LISTED: usize = 20;
 
 fn no_entry(path: &Path, module: &Module) -> Failure {

@@ -9,8 +9,8 @@ struct Located {
     locations: Vec<SourceLocation>,
 }
 
-/// Returns the report of a main process's end; `None` if there is nothing to report. A program that
-/// chose its status has reported for itself.
+/// Returns the report on how a main process ended; `None` if there is nothing to report. A program
+/// that chose its exit status does its own reporting.
 pub(super) fn report(process: &str, module: &str, exit: &Exit) -> Option<String> {
     if let Exit::Normal | Exit::Status(_) = exit {
         return None;
@@ -56,8 +56,8 @@ fn located(trap: &Trap) -> Vec<Located> {
         .collect()
 }
 
-/// Returns the frames without those of Rust's runtime, which marks where it handles a panic and
-/// where it calls `main`. A program in another language has neither mark.
+/// Returns the frames without those of Rust's runtime, which marks the points where it handles a
+/// panic and where it calls `main`. A program in another language has neither mark.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames
@@ -71,7 +71,8 @@ fn own(frames: &[Located]) -> &[Located] {
     &frames[start..end]
 }
 
-/// Writes a frame with its source location and, if that was inlined, those of its callers.
+/// Writes a frame with its source location and, if the code was inlined, the locations of its
+/// callers.
 fn write_frame(text: &mut String, number: usize, located: &Located) {
     let Located { frame, locations } = located;
     let Some((outermost, inlined)) = locations.split_last() else {
@@ -191,7 +192,7 @@ mod tests {
             assert_eq!(left, expected);
         };
         check(&frames, &["f", "main"]);
-        // A trap that is not a panic, and a program that is not in Rust.
+        // A trap that is not a panic, and a program that is not written in Rust.
         check(&frames[2..], &["f", "main"]);
         check(&frames[2..4], &["f", "main"]);
         check(&frames[..1], &["abort"]);

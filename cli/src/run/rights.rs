@@ -12,14 +12,15 @@ const NETWORKING: &str = "lunatic::networking::";
 /// The word that means every function.
 const ALL: &str = "all";
 
-/// Grants the user's own rights, except what the flags deny.
+/// Grants the user's own rights, except those that the flags deny.
 pub(super) fn grant(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
     grant_functions(config, rights)?;
     grant_directories(config, rights)?;
     grant_variables(config, rights)
 }
 
-/// Sets the limits given by flags, except that of time, which `run` enforces for the whole program.
+/// Sets the limits given by flags, except the time limit, which `run` enforces for the whole
+/// program.
 pub(super) fn bound(config: &mut Config, bounds: &Bounds) {
     for (limit, bound) in [
         (Limit::Memory, bounds.max_memory),
@@ -89,7 +90,7 @@ const LIKENESS: f64 = 0.8;
 fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
     let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
     let likeness = |name: &str| {
-        // Perhaps only the last component was written.
+        // The user may have written only the last component.
         let last = name.rsplit("::").next().unwrap_or(name);
         strsim::normalized_damerau_levenshtein(name, written)
             .max(strsim::normalized_damerau_levenshtein(last, written))

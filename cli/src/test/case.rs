@@ -10,7 +10,7 @@ pub(super) struct Test {
     pub(super) body: Body,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// If it must panic, what the panic's message must contain.
+    /// If the test must panic, the text that the panic message must contain.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
@@ -30,7 +30,7 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) outcome: Outcome,
-    /// Its output and, if it failed, why, as text to show.
+    /// The test's output and, if it failed, the reason, formatted for display.
     pub(super) output: String,
     /// What it left behind.
     pub(super) leaks: Option<String>,

@@ -1,13 +1,13 @@
-//! The arguments of a test run: those of Rust's test programs, which cargo, nextest, editors and
-//! people pass, and a few more.
+//! The arguments of a test run: those of Rust's test programs, which are passed by cargo, nextest,
+//! editors and users, and a few more.
 //!
 //! One table lists them, for parsing and for `--help`. What Rust accepts only with `-Z
 //! unstable-options` is accepted without.
 //!
-//! Own code, since `libtest-mimic` prints other lines (names in columns, `---- name ----`, `ignored
-//! (why)`, no `should panic`, `F` in the terse format), captures no output, reports errors in
-//! clap's words, and takes one filter but no `--shuffle`, `--report-time` or `--fail-fast`, no
-//! variables and no flags of ours.
+//! This is custom code, since `libtest-mimic` prints different lines (names in columns, `---- name
+//! ----`, `ignored (why)`, no `should panic`, `F` in the terse format), captures no output, reports
+//! errors with clap's wording, and accepts only one filter, no `--shuffle`, `--report-time` or
+//! `--fail-fast`, no environment variables, and none of our own flags.
 
 use crate::quantity;
 use std::time::Duration;
@@ -18,7 +18,7 @@ enum Takes {
     Nothing,
     /// A value, at most once.
     One(&'static str),
-    /// A value, any number of times; the last counts, or all.
+    /// A value, any number of times; either the last one or all of them count.
     Any(&'static str),
 }
 
@@ -148,7 +148,7 @@ pub(super) struct Flags {
     pub(super) is_exact: bool,
     pub(super) ignored: Ignored,
     pub(super) excludes_panics: bool,
-    /// Whether tests are run, or only benchmarks, of which there are none.
+    /// Whether tests are run, or only benchmarks, which do not exist here.
     pub(super) runs_tests: bool,
     pub(super) lists: bool,
     pub(super) threads: Option<usize>,
@@ -186,14 +186,14 @@ pub(super) enum Color {
     Never,
 }
 
-/// Where the seed of a random order comes from.
+/// The source of the seed for a random order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shuffle {
     Random,
     Seed(u64),
 }
 
-/// What to do if a test leaves something behind.
+/// What to do when a test leaves something behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnLeaks {
     Note,
@@ -201,18 +201,18 @@ pub(super) enum OnLeaks {
     Ignore,
 }
 
-/// What the arguments ask for.
+/// What the arguments request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Help,
     Run(Flags),
 }
 
-/// Parses arguments, with variables as defaults.
+/// Parses arguments, with environment variables as defaults.
 ///
 /// # Errors
 ///
-/// A message in the words of Rust's test programs.
+/// Returns a message worded as in Rust's test programs.
 pub(super) fn read(
     arguments: &[String],
     variable: impl Fn(&str) -> Option<String>,
@@ -334,7 +334,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Splits arguments like getopts, which Rust's test programs use.
+    /// Splits arguments the way getopts does, which Rust's test programs use.
     fn parse(arguments: &[String]) -> Result<Arguments, String> {
         let mut given = Arguments::default();
         let mut arguments = arguments.iter();
@@ -366,7 +366,7 @@ impl Arguments {
         Ok(given)
     }
 
-    /// Parses flags of one letter each, the last of which may be followed directly by its value.
+    /// Parses single-letter flags, the last of which may be followed directly by its value.
     fn parse_letters<'a>(
         &mut self,
         letters: &str,

@@ -1,7 +1,7 @@
-//! The output of a test run: the same lines as those of Rust's test programs, so that tools that
-//! read those can read these.
+//! The output of a test run: the same lines that Rust's test programs print, so that tools that
+//! parse their output can parse this output too.
 //!
-//! Only formats text into a `String`; nothing is run or decided here.
+//! This module only formats text into a `String`; it runs and decides nothing.
 
 use super::case::{Finished, Test};
 use super::flags::Format;
@@ -16,10 +16,11 @@ pub(super) struct Writer {
     pub(super) reports_time: bool,
     /// Whether the output of passed tests is shown.
     pub(super) shows_output: bool,
-    /// Whether tests run concurrently. If so, a name is printed with its result, not before.
+    /// Whether tests run concurrently. If so, a test's name is printed together with its result,
+    /// not before.
     pub(super) is_parallel: bool,
-    /// How many tests there are, and how many characters were printed for them, in total and in
-    /// this line.
+    /// The number of tests, and the number of characters printed for them, in total and on the
+    /// current line.
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) column: usize,

@@ -1,13 +1,14 @@
 //! Rust's own tests, which the program's `_start` lists and runs.
 //!
-//! In wasm a failed `#[test]` ends the program and all tests that would follow. So each is run
-//! separately, selected by name, and what `_start` prints around its output is removed.
+//! In wasm a failed `#[test]` ends the program, so the tests after it would never run. Each test is
+//! therefore run separately, selected by name, and what `_start` prints around its output is
+//! removed.
 
 use lunatic_vm::printable;
 
 /// The arguments that make `_start` list its tests.
 pub(super) const LIST: &[&str] = &["--list", "--format", "terse"];
-/// The same for the ignored ones.
+/// The arguments that make `_start` list its ignored tests.
 pub(super) const LIST_IGNORED: &[&str] = &["--list", "--format", "terse", "--ignored"];
 
 /// Returns the arguments that make `_start` run one test.
@@ -21,7 +22,7 @@ pub(super) fn arguments(name: &str) -> [&str; 5] {
     ]
 }
 
-/// Parses a list of tests; `None` if it is something else.
+/// Parses a list of tests; `None` if the text is something else.
 pub(super) fn read(list: &str) -> Option<Vec<&str>> {
     let benchmark = |line: &str| line.ends_with(": benchmark");
     let name = |line| str::strip_suffix(line, ": test").filter(|name| printable(name) == *name);
@@ -36,7 +37,7 @@ pub(super) fn read(list: &str) -> Option<Vec<&str>> {
 pub(super) struct Ran<'a> {
     /// What the test itself wrote.
     pub(super) output: &'a str,
-    /// Whether the test was skipped, as one that must panic is in wasm.
+    /// Whether the test was skipped, as tests that must panic are in wasm.
     pub(super) is_ignored: bool,
 }
 

@@ -1,7 +1,7 @@
 //! What a test leaves behind: processes, the names and sockets they hold, and timers.
 //!
-//! All of it is ended with the test, so it cannot harm others. But a server left running by a test
-//! may be a mistake, and in a program it would stay.
+//! Everything left behind is ended with the test, so it cannot affect other tests. But a server
+//! left running by a test may be a mistake, and in a real program it would keep running.
 
 use async_io::Timer;
 use lunatic_vm::{Environment, Limit, Process, printable};
@@ -10,13 +10,13 @@ use std::time::Duration;
 /// How long to wait for processes that are still running.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long nothing must happen before what is left counts as left behind.
+/// How long nothing must happen before the remaining processes count as left behind.
 const QUIET_PERIOD: Duration = Duration::from_millis(2);
 
-/// Describes what is left of a test whose main process has ended; `None` if nothing is.
+/// Describes what remains of a test whose main process has ended; `None` if nothing does.
 ///
-/// A process that was told to end may not have done so yet. So processes that still run are waited
-/// for, but not those that are waiting themselves.
+/// A process that was told to end may not have ended yet. So this waits for processes that are
+/// still running, but not for processes that are themselves waiting.
 pub(super) async fn find(environment: &Environment) -> Option<String> {
     let mut waited = Duration::ZERO;
     let mut turns = turns(&environment.processes());
@@ -32,7 +32,7 @@ pub(super) async fn find(environment: &Environment) -> Option<String> {
     describe(&environment.processes(), environment)
 }
 
-/// Returns how many turns each process has had.
+/// Returns the number of turns that each process has had.
 fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
     let mut turns: Vec<_> = processes
         .iter()
@@ -42,7 +42,7 @@ fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
     turns
 }
 
-/// How many processes are named.
+/// The maximum number of processes that are named.
 const MAX_NAMED: usize = 3;
 
 fn describe(processes: &[Process], environment: &Environment) -> Option<String> {
@@ -70,7 +70,7 @@ fn describe(processes: &[Process], environment: &Environment) -> Option<String> 
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Returns the name under which a process is registered, or else that of what it runs.
+/// Returns the name under which a process is registered, or else the name of what it runs.
 fn name(process: &Process) -> String {
     let name = process
         .names()

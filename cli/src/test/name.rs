@@ -19,20 +19,21 @@ use std::time::Duration;
 /// The prefix of the exported names of tests.
 const PREFIX: &str = "#lunatic_test_";
 
-/// What the name of an export says about a test.
+/// What an export's name says about a test.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Declaration {
     /// Its path: the crate, modules, the function.
     pub(super) path: String,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// If it must panic, what the message must contain; empty if any message will do.
+    /// If the test must panic, the text that the message must contain; empty if any message is
+    /// accepted.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
 }
 
-/// Parses the name of an export; `None` if it is not a test.
+/// Parses an export's name; `None` if the export is not a test.
 pub(super) fn read(export: &str) -> Option<Declaration> {
     let mut rest = export.strip_prefix(PREFIX)?;
     let mut declared = Declaration::default();
@@ -43,7 +44,7 @@ pub(super) fn read(export: &str) -> Option<Declaration> {
     Some(declared)
 }
 
-/// Parses an option at the start and returns the rest.
+/// Parses an option at the start of the text and returns the rest.
 fn take_option<'a>(text: &'a str, declared: &mut Declaration) -> Option<&'a str> {
     if let Some(rest) = text.strip_prefix("#ignore_") {
         declared.is_ignored = true;
@@ -61,7 +62,7 @@ fn take_option<'a>(text: &'a str, declared: &mut Declaration) -> Option<&'a str>
     Some(rest)
 }
 
-/// Parses a text up to the `#` that ends it.
+/// Parses text up to the `#` that ends it.
 fn take_text(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut rest = text;
@@ -74,13 +75,14 @@ fn take_text(text: &str) -> Option<(String, &str)> {
         value.push('#');
         rest = after;
     }
-    // No `#` is left to end it, so the last one did, after a backslash that belongs to the text.
+    // No `#` is left to end the text, so the last one did, preceded by a backslash that is part of
+    // the text.
     let (before, after) = text.rsplit_once("\\#")?;
     Some((before.replace("\\#", "#") + "\\", after))
 }
 
-/// Returns the crate that all paths start with, including `::`, to be removed from the names of
-/// tests. Empty if there is none.
+/// Returns the crate that all paths start with, including `::`, to be removed from test names.
+/// Empty if they do not share one.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
     let first = |path: &'a str| path.find("::").map(|end| &path[..end + 2]);
     let Some(begin) = paths.next().and_then(first) else {

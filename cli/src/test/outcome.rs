@@ -1,4 +1,5 @@
-//! Decides whether a test passed, from how its main process ended and what it wrote. Plain data.
+//! Decides whether a test passed, from how its main process ended and what it wrote. Works on plain
+//! data only.
 
 use super::panic;
 use lunatic_vm::Exit;
@@ -22,8 +23,9 @@ impl Outcome {
     }
 }
 
-/// Judges a test that ended by itself. If it must panic, `expected` is what the message must
-/// contain; `errors` is the standard error of the process in which the failure originated.
+/// Judges a test that ended on its own. If the test must panic, `expected` is the text that the
+/// message must contain; `errors` is the standard error of the process in which the failure
+/// originated.
 pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcome {
     let Some(expected) = expected else {
         return if exit.is_normal() {
@@ -35,7 +37,7 @@ pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcom
     if exit.is_normal() {
         return Outcome::Failed(Some("test did not panic as expected".into()));
     }
-    // Programs that use the published library also mark tests as `should_panic` that must reach a
+    // Programs that use the published library also use `should_panic` for tests that must reach a
     // limit or be killed. Only an expected message requires a real panic, which is a trap in wasm.
     if expected.is_empty() {
         return Outcome::Passed;

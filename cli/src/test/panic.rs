@@ -1,7 +1,7 @@
-//! Finds the message of a panic in what a program wrote to standard error.
+//! Finds a panic message in what a program wrote to standard error.
 //!
-//! That text is the only source of the message of a Rust program in wasm. The standard library
-//! changed its form in 1.73; both forms are understood.
+//! For a Rust program in wasm, that text is the only source of the message. The standard library
+//! changed the format in 1.73; both formats are understood.
 //!
 //! ```text
 //! thread 'main' panicked at 'the message', src/main.rs:2:5

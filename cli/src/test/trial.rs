@@ -16,15 +16,15 @@ use std::time::{Duration, Instant};
 pub(super) struct Common {
     pub(super) vm: Vm,
     pub(super) module: Module,
-    /// What each test may use. Its streams are still those of the command.
+    /// What each test may use. The streams in it are still those of the command.
     pub(super) config: Config,
     pub(super) captures: bool,
-    /// The time limit of tests that do not set their own.
+    /// The time limit for tests that do not set their own.
     pub(super) timeout: Option<Duration>,
     pub(super) leaks: OnLeaks,
 }
 
-/// How much of a test's output is kept, in bytes.
+/// The maximum size of the output kept per test, in bytes.
 const MAX_OUTPUT: usize = 8 << 20;
 
 /// How long the program may take to list its tests.
@@ -37,14 +37,14 @@ enum Ending {
     TimedOut(Process, Duration),
 }
 
-/// A program that has ended, and what was recorded of it.
+/// A program that has ended, and what was recorded about it.
 struct Record {
     ending: Ending,
     processes: Vec<ProcessRecord>,
     /// Bytes of output that were not kept.
     lost: u64,
     leaks: Option<String>,
-    /// How many processes besides the main one were alive at a timeout.
+    /// The number of processes, other than the main one, that were alive at a timeout.
     alive: usize,
 }
 
@@ -60,7 +60,7 @@ struct ProcessRecord {
 }
 
 impl Common {
-    /// Runs a test, and ends what is left of it.
+    /// Runs a test, and ends anything that remains of it.
     pub(super) async fn run(&self, test: &Test) -> Finished {
         let start = Instant::now();
         let mut config = self.config.clone();
@@ -131,7 +131,7 @@ impl Common {
         }
     }
 
-    /// Makes the program list its tests; `None` if it does something else.
+    /// Makes the program list its tests; `None` if the program does something else.
     pub(super) async fn list(&self, arguments: &[&str]) -> Option<Vec<String>> {
         let mut config = self.config.clone();
         config
@@ -184,7 +184,7 @@ impl Common {
             Ending::TimedOut(..) => alive = environment.processes().len().saturating_sub(1),
             _ => {}
         }
-        // Read first: the processes that are ended next have not failed.
+        // Read before the remaining processes are ended, since those have not failed.
         let record = Record {
             ending,
             processes: processes(&journal),
@@ -198,7 +198,7 @@ impl Common {
     }
 }
 
-/// Waits for a process to end, for at most `timeout`.
+/// Waits at most `timeout` for a process to end.
 async fn wait(main: Process, timeout: Option<Duration>) -> Ending {
     let exited = async { Ok(main.exited().await) };
     let exit = match timeout {
@@ -286,7 +286,7 @@ impl Record {
         }
     }
 
-    /// Returns the record of the main process, if it did anything that is recorded.
+    /// Returns the record of the main process, if it did anything that was recorded.
     fn main(&mut self) -> Option<&mut ProcessRecord> {
         let pid = self.main_pid()?;
         self.processes.iter_mut().find(|process| process.pid == pid)
@@ -300,8 +300,9 @@ impl Record {
             .unwrap_or_default()
     }
 
-    /// Describes what happened, process by process, the main one first: with `shows_output` what
-    /// each wrote, and with `shows_ends` how each ended that failed.
+    /// Describes what happened, process by process, starting with the main one: with
+    /// `shows_output`, what each process wrote, and with `shows_ends`, how each failed process
+    /// ended.
     fn describe(&self, shows_output: bool, shows_ends: bool) -> String {
         let mut text = String::new();
         if shows_output && self.lost > 0 {

@@ -1,4 +1,5 @@
-//! `lunatic call` and `lunatic bridge`: functions for the shell, and for a program over two pipes.
+//! `lunatic call` and `lunatic bridge`: calling functions from the shell, and from a program over
+//! two pipes.
 
 use crate::cargo::example;
 use crate::lunatic::WorkDir;
@@ -92,7 +93,7 @@ fn a_failed_call_reports_why_and_has_a_status() {
     check(&["text.wasm", "spin"], 126, "text.wasm");
 }
 
-/// `lunatic bridge`, and the two pipes.
+/// A running `lunatic bridge` and its two pipes.
 struct Bridge(Child);
 
 impl Bridge {
@@ -159,7 +160,7 @@ fn requests_over_a_pipe_are_answered_even_if_they_are_invalid() {
         ),
         "{reply}"
     );
-    // The frame that an invalid request announces is not a request.
+    // The frame announced by an invalid request is not itself a request.
     for wrong in [
         r#"{"id": 4, "function": "shrink", "image": {"width": -2, "height": 2}}"#,
         r#"{"id": 4, "function": "shrink", "bytes": true, "arguments": 1}"#,

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 /// Returns cargo with arguments, as if run from a shell: of the variables set by the cargo that
-/// runs this test, only its home is left. All tests build their guests in one directory, other than
-/// that of this test, which cargo may have locked.
+/// runs this test, only its home directory is kept. All tests build their guests in one shared
+/// directory, separate from the build directory of this test, which cargo may have locked.
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -24,10 +24,10 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Returns cargo with arguments, for programs that use only versions in the repository's lock file,
-/// which are already downloaded.
+/// Returns cargo with arguments, for programs that use only the versions in the repository's lock
+/// file, which are already downloaded.
 fn offline(arguments: &[&str]) -> Command {
-    // First: after a `--` it would be an argument of the program.
+    // Inserted first, because after a `--` it would be an argument of the program.
     cargo(&[&["--offline"], arguments].concat())
 }
 
@@ -35,7 +35,7 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests")
 }
 
-/// Returns the path of an example, compiled.
+/// Returns the path of a compiled example.
 pub(crate) fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| build(&["-p", "lunatic-examples"]));
@@ -45,7 +45,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Builds programs of the repository.
+/// Builds programs from the repository.
 fn build(what: &[&str]) {
     let arguments = [
         &["build", "--quiet", "--release", "--target", "wasm32-wasip1"],
@@ -138,7 +138,7 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Creates one with a program.
+    /// Creates a project with a program.
     pub(crate) fn new(name: &str, program: &str) -> Project {
         let dir = WorkDir::new();
         dir.run(&["new", name]).check(0, &[]);
@@ -146,10 +146,10 @@ impl Project {
         Project::in_dir(dir, name)
     }
 
-    /// Prepares one that was created. Its name must be unique, since all are compiled in the same
-    /// directory.
+    /// Prepares a project that was created. Its name must be unique, since all projects are
+    /// compiled in the same directory.
     pub(crate) fn in_dir(dir: WorkDir, name: &str) -> Project {
-        // It lists the versions that are downloaded.
+        // The lock file lists the versions that are already downloaded.
         std::fs::copy(
             concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
             dir.path().join(name).join("Cargo.lock"),

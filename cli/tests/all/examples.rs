@@ -43,7 +43,7 @@ fn environments() {
         prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"),
         "{prints}"
     );
-    // By how much it exceeds the limit depends on the compiler.
+    // The amount by which it exceeds the limit depends on the compiler.
     let wanted =
         "the one that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
@@ -122,7 +122,7 @@ a server is left: false
         (Some(0), printed),
         "{ended:#?}"
     );
-    // T057: a thousand restarts are one line.
+    // T057: a thousand restarts produce a single line.
     let lines: Vec<&str> = ended.stderr.lines().collect();
     let [line] = lines[..] else {
         panic!("{ended:#?}")
@@ -210,7 +210,8 @@ fn hundred_thousand() {
 
 #[test]
 fn hundred_thousand_at_the_ceiling() {
-    // More at once than allowed: the rest wait for their turn, and all run in the end.
+    // More processes at once than allowed: the rest wait their turn, and all of them run in the
+    // end.
     let program = example("hundred_thousand");
     let program = program.to_str().expect("the repository has a UTF-8 path");
     let ended = WorkDir::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
@@ -260,7 +261,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may already have ended.
+        // The program may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -271,7 +272,7 @@ fn tcp_echo() {
     let dir = WorkDir::new();
     let server = Server::start(&dir, "tcp_echo", &["127.0.0.1:0"]);
     let mut clients: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
-    // All are served at the same time, in any order.
+    // All clients are served concurrently, in any order.
     for (number, client) in clients.iter_mut().enumerate().rev() {
         let line = format!("line {number}\n");
         client
@@ -323,7 +324,7 @@ fn tcp_echo() {
         .expect("the server answers");
     assert_eq!(answer, "still here\n");
 
-    // The address is in use as long as the server is alive.
+    // The address stays in use as long as the server is alive.
     let address = server.address.to_string();
     let refused = run("tcp_echo", &[&address]);
     refused.check(1, &["cannot listen on", &address]);
@@ -371,7 +372,7 @@ fn tls_echo() {
         &["server.pem", "server.key", "127.0.0.1:0"],
     );
 
-    // These delay nobody.
+    // These connections do not delay other clients.
     let silent = server.connect();
     let mut rude = server.connect();
     rude.write_all(b"GET / HTTP/1.1\r\n\r\n")

@@ -7,8 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-/// Sends a signal to a program that prints that it is ready and then runs `body`. Returns how it
-/// ended.
+/// Sends a signal to a program that prints that it is ready and then runs `body`. Returns how the
+/// program ended.
 fn interrupted(signal: Signal, body: &str) -> Ended {
     let dir = WorkDir::new();
     let (text, printing) = print("ready\n");

@@ -43,7 +43,7 @@ impl WorkDir {
         command
     }
 
-    /// Runs the command to its end.
+    /// Runs the command to completion.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         Ended::from(
             self.command(arguments)
@@ -53,7 +53,7 @@ impl WorkDir {
     }
 }
 
-/// Runs a guest with flags, in a directory of its own.
+/// Runs a guest with flags, in its own directory.
 pub(crate) fn run(flags: &[&str], guest: &str) -> Ended {
     let dir = WorkDir::new();
     dir.write("guest.wat", guest);
@@ -80,8 +80,8 @@ impl From<Output> for Ended {
 }
 
 impl Ended {
-    /// Checks the status and standard error, which must contain all of `parts`, and be empty if
-    /// there are none.
+    /// Checks the status and standard error, which must contain all of `parts`, or be empty if
+    /// `parts` is empty.
     #[track_caller]
     pub(crate) fn check(&self, status: i32, parts: &[&str]) {
         assert_eq!(self.status, Some(status), "{self:#?}");

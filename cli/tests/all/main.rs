@@ -1,4 +1,4 @@
-//! Tests of the command `lunatic`, by running it. Guests are text in the tests.
+//! Tests that run the `lunatic` command. Guests are written as text in the tests.
 
 mod cache;
 mod calls;

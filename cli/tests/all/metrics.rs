@@ -24,7 +24,7 @@ fn counting() -> String {
 struct Server {
     child: Child,
     address: String,
-    // The directory in which it runs.
+    // The directory in which the program runs.
     _dir: WorkDir,
 }
 
@@ -54,7 +54,7 @@ impl Server {
         }
     }
 
-    /// Sends bytes and returns the whole answer.
+    /// Sends bytes and returns the complete response.
     fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("the server listens");
         stream
@@ -83,7 +83,7 @@ impl Server {
 #[test]
 fn a_programs_metrics_are_served_while_it_runs() {
     let serving = Server::start();
-    // Metrics may be served before the program counts.
+    // Metrics may be served before the program increments its counter.
     let answer = loop {
         let answer = serving.get("/metrics");
         if answer.contains("calls{") {

@@ -3,7 +3,7 @@
 use crate::cargo::Project;
 use crate::lunatic::{Ended, WorkDir};
 
-/// Runs a new project or its tests as a user does: with cargo, which runs the command.
+/// Runs a new project or its tests the way a user does: with cargo, which runs the command.
 fn cargo(subcommand: &str, project: &Project) -> Ended {
     let mut cargo = project.cargo(&[subcommand, "--quiet"]);
     Ended::from(cargo.output().expect("cargo can be run"))

@@ -1,4 +1,4 @@
-//! The file of the program.
+//! The program file.
 
 use crate::guest::guest;
 use crate::lunatic::{WorkDir, run};

@@ -47,7 +47,7 @@ impl Server {
         Server { child, stderr }
     }
 
-    /// Reads until a line starts with a prefix, and returns its rest.
+    /// Reads until a line starts with a prefix, and returns the rest of that line.
     #[track_caller]
     fn wait_for(&mut self, prefix: &str) -> String {
         let mut all = String::new();
@@ -95,7 +95,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may already have ended.
+        // The command may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -9,15 +9,15 @@ use std::process::Command;
 
 /// What a claim is expected to do.
 enum Expected {
-    /// Succeed and print these lines.
+    /// The claim succeeds and prints these lines.
     Prints(&'static [&'static str]),
-    /// Fail with this status, and with these words on standard error.
+    /// The claim fails with this status, and with these words on standard error.
     Fails(i32, &'static [&'static str]),
 }
 
 use Expected::{Fails, Prints};
 
-/// Runs a claim in a directory of its own.
+/// Runs a claim in its own directory.
 #[track_caller]
 fn check(package: &str, claim: &str, expected: &Expected) {
     let dir = WorkDir::new();
@@ -83,7 +83,7 @@ fn prepare(dir: &WorkDir, package: &str, claim: &str) {
     }
 }
 
-/// Sends a message to a process when its parameters have arrived.
+/// Sends a message to a process once the parameters have arrived.
 const PLUGIN: &str = r#"(module
     (import "lunatic::message" "create_data" (func $create (param $tag i64) (param $capacity i64)))
     (import "lunatic::message" "send" (func $send (param $process i64) (result i32)))
@@ -96,8 +96,8 @@ const PLUGIN: &str = r#"(module
         (if (call $send (local.get $parent)) (then unreachable)))
     (func (export "fail") unreachable))"#;
 
-/// The same for the older generation, which cannot address a process by number: it succeeds or
-/// fails.
+/// The equivalent for the older generation, which cannot address a process by number: this one
+/// succeeds or fails instead.
 const OLDER_PLUGIN: &str = r#"(module
     (func (export "check") (param i32 i64) (param $both v128)
         (if (i32.ne (local.get 0) (i32.const -1)) (then unreachable))
@@ -105,7 +105,8 @@ const OLDER_PLUGIN: &str = r#"(module
         (if (i64.ne (i64x2.extract_lane 0 (local.get $both)) (i64.const -2)) (then unreachable))
         (if (i64.ne (i64x2.extract_lane 1 (local.get $both)) (i64.const -1)) (then unreachable))))"#;
 
-/// Makes a test of every claim, and one that checks that every claim of the program has a test.
+/// Generates a test for every claim, and one that checks that every claim in the program has a
+/// test.
 macro_rules! claims {
     ($library:ident, $package:literal; $($subject:ident { $($claim:ident => $end:expr;)* })*) => {
         mod $library {
@@ -387,7 +388,7 @@ claims! { library_0_6, "lunatic-0.6";
     }
 }
 
-/// The programs of the introduction, on the libraries that they were written for.
+/// The programs from the introduction, with the libraries that they were written for.
 mod introduction {
     use super::*;
     use crate::seeds::{check_echo, check_ends};
@@ -456,12 +457,12 @@ mod introduction {
     }
 }
 
-/// Tests with the published attribute, run by `cargo test` as somebody runs it.
+/// Tests with the published attribute, run by `cargo test` the way a user runs it.
 mod attribute {
     use super::*;
 
-    /// Runs tests one after the other, and returns the status and what was said of each, in the
-    /// order of their names.
+    /// Runs tests one after another, and returns the status and the verdict on each test, in name
+    /// order.
     fn run(arguments: &[&str]) -> (Ended, Vec<String>) {
         let arguments = [arguments, &["--test-threads", "1"]].concat();
         let mut cargo = published_tests("lunatic-0.14", &arguments);
@@ -528,7 +529,7 @@ mod attribute {
 
     #[test]
     fn an_ignored_test_runs_when_it_is_asked_for() {
-        // What the test writes itself may come before or after the beginning of its line.
+        // The test's own output may come before or after the beginning of its result line.
         let (ended, _) = run(&["--ignored", "--nocapture"]);
         assert!(ended.stdout.contains("the ignored test runs"), "{ended:#?}");
         assert!(

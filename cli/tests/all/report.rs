@@ -1,4 +1,4 @@
-//! Reports of a main process that failed, and with flags of the others.
+//! Reports on a main process that failed and, with flags, on the other processes.
 
 use crate::guest::{guest, with};
 use crate::lunatic::{WorkDir, run};

@@ -73,8 +73,8 @@ fn passing_on_a_variable_that_is_not_set_is_an_error() {
     run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
 }
 
-/// Opens `file` in the first granted directory, to create it if `flags` is 1 and to read it if 0,
-/// and exits with WASI's result.
+/// Opens `file` in the first granted directory, creating it if `flags` is 1 or reading it if 0, and
+/// exits with the WASI result.
 fn opening(flags: u32) -> String {
     let right = if flags == 1 { 64 } else { 2 };
     with(
@@ -101,7 +101,7 @@ fn the_current_directory_is_granted() {
 fn without_directories_nothing_can_be_opened() {
     let dir = WorkDir::new();
     dir.write("guest.wat", opening(CREATE));
-    // No such descriptor.
+    // The descriptor does not exist.
     dir.run(&["--no-dir", "guest.wat"]).check(8, &[]);
     assert!(!dir.path().join("file").exists());
 }
@@ -189,6 +189,6 @@ fn a_mistyped_namespace_is_an_error_that_helps() {
     run(&["--allow", "fd_write"], &guest(""))
         .check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
     run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
-    // The empty prefix would match all, and is more likely an unset shell variable.
+    // The empty prefix would match everything, and is more likely to be an unset shell variable.
     run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);
 }

@@ -19,8 +19,8 @@ fn spawning_a_process() {
     assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
 }
 
-/// Checks what `RUST_LOG=lunatic=debug` logs of the second program: each child ends for the reason
-/// in its comment, in order.
+/// Checks what `RUST_LOG=lunatic=debug` logs for the second program: each child ends for the reason
+/// given in its comment, in order.
 #[track_caller]
 pub(crate) fn check_ends(ended: &Ended) {
     assert_eq!(ended.status, Some(0), "{ended:#?}");
@@ -55,7 +55,7 @@ fn limiting_processes() {
 
 #[test]
 fn limiting_optimised_processes() {
-    // A release build optimises an unused vector away, and with it the memory.
+    // A release build optimises away an unused vector, and its memory with it.
     let vector = "vec![0; 150_000]";
     let program = include_str!("../seeds/environments.rs");
     assert_eq!(program.matches(vector).count(), 1);
@@ -63,12 +63,12 @@ fn limiting_optimised_processes() {
     check_ends(&Project::new("seed_environments", &program).run(&["--release"]));
 }
 
-/// Ends the program when the test is over.
+/// Ends the program when the test is done.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may already have ended.
+        // The program may already have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -99,11 +99,11 @@ fn a_tcp_echo_server() {
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    // On Unix cargo replaces itself with the program, so that ending one ends the other.
+    // On Unix, cargo replaces itself with the program, so ending one ends the other.
     check_echo(project.cargo(&["run", "--quiet"]));
 }
 
-/// Runs the third program, and checks that it serves several clients at the same time.
+/// Runs the third program, and checks that it serves several clients concurrently.
 pub(crate) fn check_echo(mut program: Command) {
     // The program has a fixed address, and does not print when it listens.
     const ADDRESS: &str = "127.0.0.1:1337";

@@ -16,7 +16,7 @@ struct Service {
     child: Child,
     deploy: SocketAddr,
     invoke: SocketAddr,
-    /// Kept open, since a closed standard error is not what is tested.
+    /// Kept open, since these tests are not about a closed standard error.
     _stderr: BufReader<ChildStderr>,
 }
 
@@ -69,7 +69,7 @@ impl Service {
         }
     }
 
-    /// Deploys as curl does, and returns the status and the response; `None` if the service is
+    /// Deploys the way curl does, and returns the status and the response; `None` if the service is
     /// gone.
     fn deploy(&self, what: &str, wasm: &[u8]) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.deploy).ok()?;
@@ -106,7 +106,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // It may already have ended.
+        // The service may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -296,7 +296,7 @@ fn t150_the_token_comes_from_a_file_or_a_variable() {
 #[test]
 fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
     let dir = WorkDir::new();
-    // Large enough for the kill to hit at different points of a deploy.
+    // Large enough for the kill to hit at different points during a deploy.
     let versions: Vec<_> = (0..4)
         .map(|number| spark(&format!("version {number}"), 200_000))
         .collect();
@@ -312,7 +312,7 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
                 .trim_start_matches("version ")
                 .parse()
                 .expect("a complete version answers");
-            // A confirmed deploy counts, and an unconfirmed one may.
+            // A confirmed deploy must have taken effect, and an unconfirmed one may have.
             assert!(
                 [deployed, (deployed + 1) % 4].contains(&served),
                 "{served} serves after {deployed}"
@@ -323,7 +323,7 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
         std::thread::scope(|scope| {
             let (sender, deployed) = std::sync::mpsc::channel();
             let (service, versions) = (&service, &versions);
-            // Deploys one after another, until one is not answered.
+            // Deploys repeatedly, until a deploy gets no answer.
             scope.spawn(move || {
                 while let Some((status, answer)) = service.deploy("f", &versions[next]) {
                     assert_eq!(status, 201, "{answer}");
@@ -334,7 +334,7 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
                 }
             });
             known = Some(deployed.recv().expect("the first deploy succeeds"));
-            // Somewhere within the next deploy or the one after it.
+            // Kills somewhere during the next deploy or the one after it.
             for _ in 0..round * 100_000 {
                 std::hint::spin_loop();
             }

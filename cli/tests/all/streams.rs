@@ -75,7 +75,7 @@ fn the_programs_output_is_passed_on_unchanged() {
 fn closing_the_output_ends_the_program_without_a_panic() {
     let dir = WorkDir::new();
     let (text, _) = print("line\n");
-    // Prints until that fails.
+    // Prints until printing fails.
     let endless = with(
         "(loop $next
             (br_if $next (i32.eqz (call $write (i32.const 1) (i32.const 1024) (i32.const 5)))))

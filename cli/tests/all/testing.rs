@@ -1,4 +1,4 @@
-//! Test runs: what a module's tests are, how they run, and what is printed.
+//! Test runs: which tests a module has, how they run, and what is printed.
 
 use crate::cargo::Project;
 use crate::guest::{print, with};
@@ -6,8 +6,8 @@ use crate::lunatic::{Ended, WorkDir};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A module with tests under the names given by the published guest crate. `_start` has the body
-/// `start`.
+/// A module with tests under the names that the published guest crate uses. `start` is the body of
+/// `_start`.
 fn suite_with(start: &str, more: &str) -> String {
     let (data, print) = print("some text\n");
     with(
@@ -44,7 +44,7 @@ fn run(module: &str, arguments: &[&str]) -> Ended {
     dir.run(&[&["suite.wat"], arguments, &["--test-threads", "1"]].concat())
 }
 
-/// Checks the status, and that nothing is on standard error.
+/// Checks the status, and that standard error is empty.
 #[track_caller]
 fn check(ended: &Ended, status: i32) {
     assert_eq!(
@@ -54,7 +54,7 @@ fn check(ended: &Ended, status: i32) {
     );
 }
 
-/// Replaces the numbers with a decimal point, which are times and differ between runs.
+/// Replaces numbers with a decimal point, which are times and differ between runs.
 fn timeless(text: &str) -> String {
     let mut timeless = String::new();
     let mut rest = text;
@@ -208,7 +208,7 @@ fn one_test_is_run_as_nextest_runs_it() {
         ended.stderr.starts_with("thread 'main' panicked at"),
         "{ended:#?}"
     );
-    // Its output was already printed, but not why it failed.
+    // Its output was already printed, but not the reason for its failure.
     assert_eq!(ended.stdout.matches("some text").count(), 1, "{ended:#?}");
     assert!(ended.stdout.contains("the test trapped"), "{ended:#?}");
 }
@@ -332,8 +332,8 @@ fn a_test_has_limited_memory() {
             )
         );
     }
-    // Reaching a limit is not a panic with a message, but published tests mean it too when they
-    // expect any panic.
+    // Reaching a limit is not a panic with a message, but published tests also mean a limit when
+    // they expect any panic.
     check(
         &run(
             &with_a_test("#panic_words##memory_1048576#", grow),
@@ -370,7 +370,7 @@ fn what_a_test_leaves_behind_is_reported() {
 
 #[test]
 fn tests_run_at_the_same_time() {
-    // Neither ends by itself, so the second starts while the first runs, or after it.
+    // Neither test ends on its own, so the second starts either during the first or after it.
     let two = suite_with(
         "",
         "(func (export \"#lunatic_test_suite::t1\") (loop br 0)) (func (export \"#lunatic_test_suite::t2\") (loop br 0))",
@@ -406,7 +406,8 @@ fn tests_run_at_the_same_time() {
 
 #[test]
 fn names_belong_to_one_test() {
-    // Each takes the same name, which only one process can have, and keeps it until its timeout.
+    // Each test takes the same name, which only one process can have, and keeps it until its
+    // timeout.
     let take = "(call $put (i32.const 2560) (i32.const 5) (i64.const 0) (call $this)) (loop br 0)";
     let test = |name: &str| format!("(func (export \"#lunatic_test_suite::{name}\") {take})");
     let import =
@@ -484,7 +485,7 @@ fn a_program_without_exported_tests_is_run() {
     let ended = dir.run(&["app.wat", "--list"]);
     check(&ended, 0);
     assert_eq!(ended.stdout, "a program\n");
-    // `lunatic test` reports that it has none.
+    // `lunatic test` reports that the program has no tests.
     let ended = dir.run(&["test", "app.wat"]);
     assert_eq!(ended.status, Some(101), "{ended:#?}");
     assert!(
@@ -547,7 +548,7 @@ mod panics {
 "##;
 
 /// Returns the comparable lines of a run: without times, and without the output of failed tests,
-/// which has source locations and names of threads.
+/// which contains source locations and thread names.
 fn comparable(stdout: &str) -> String {
     let (mut lines, mut is_output) = (Vec::new(), false);
     for line in timeless(stdout).lines() {
@@ -572,7 +573,7 @@ fn comparable(stdout: &str) -> String {
 
 #[test]
 fn a_run_prints_what_rusts_own_tests_print() {
-    // The tests as a program for the host.
+    // The tests compiled as a program for the host.
     let dir = WorkDir::new();
     dir.write("suite.rs", TESTS);
     let mut compiler = Command::new("rustc");
@@ -682,7 +683,7 @@ fn a_run_prints_what_rusts_own_tests_print() {
     }
 }
 
-/// Builds the tests of a project and returns the module, which is in the directory of all guests.
+/// Builds the tests of a project and returns the module, which is in the shared guest directory.
 fn build(project: &Project) -> PathBuf {
     let built = project
         .cargo(&["test", "--lib", "--no-run"])
@@ -788,7 +789,7 @@ thread 'main' "#;
             .contains("test plain::passes ... ok\n\ntest result: ok. 1 passed;"),
         "{ended:#?}"
     );
-    // In one process the first failure ends the program.
+    // In a single process, the first failure ends the program.
     assert_eq!(project.dir.run(&[module]).status, Some(134));
 }
 

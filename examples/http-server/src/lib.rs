@@ -14,7 +14,7 @@ use wasi::http::types::{
 };
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 
-/// How many bytes are read at once.
+/// The maximum number of bytes per read.
 const PIECE: u64 = 1 << 16;
 
 struct Server;
@@ -55,8 +55,8 @@ fn text() -> [(String, Vec<u8>); 1] {
     [("content-type".to_string(), b"text/plain".to_vec())]
 }
 
-/// Answers with a status and header fields, which are sent at once, and then with a body. If the
-/// body cannot be written to its end, the client gets an error.
+/// Answers with a status and header fields, which are sent immediately, followed by a body. If the
+/// body cannot be written completely, the client gets an error.
 fn answer(
     out: ResponseOutparam,
     status: u16,
@@ -79,7 +79,7 @@ fn answer(
     }
 }
 
-/// Writes as many bytes at a time as the client takes.
+/// Writes as many bytes at a time as the client accepts.
 fn write(body: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     let ready = body.subscribe();
     while !bytes.is_empty() {
@@ -102,7 +102,7 @@ fn copy(request: IncomingRequest, to: &OutputStream) -> Result<(), StreamError> 
     read(&body, |piece| write(to, piece))
 }
 
-/// Reads a body to its end, piece by piece.
+/// Reads a body to the end, piece by piece.
 fn read(
     body: &IncomingBody,
     mut each: impl FnMut(&[u8]) -> Result<(), StreamError>,

@@ -12,7 +12,7 @@ use proc_macro2::TokenStream as Tokens;
 use quote::quote;
 use syn::Error;
 
-/// Returns the expansion, or its error beside what stands in for the refused item.
+/// Returns the expansion, or its error along with a stand-in for the refused item.
 fn expand_or(
     expand: fn(Tokens, Tokens) -> Result<Tokens, Error>,
     stand_in: fn(Tokens) -> Tokens,
@@ -30,32 +30,32 @@ fn expand_or(
     }
 }
 
-/// Makes `main` the program's first process. The crate `lunatic` documents it where it exports it.
+/// Makes `main` the program's first process. Documented where the crate `lunatic` exports it.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(program::expand, program::stand_in, arguments, item)
 }
 
-/// Turns an `impl` block into a server. The crate `lunatic` documents it where it exports it.
+/// Turns an `impl` block into a server. Documented where the crate `lunatic` exports it.
 #[proc_macro_attribute]
 pub fn server(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(server::expand, server::stand_in, arguments, item)
 }
 
-/// Turns a function into one that reads and writes bytes. The crate `lunatic` documents it where it
+/// Turns a function into one that reads and writes bytes. Documented where the crate `lunatic`
 /// exports it.
 #[proc_macro_attribute]
 pub fn spark(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(spark::expand, |item| item, arguments, item)
 }
 
-/// Turns a function into a test. The crate `lunatic` documents it where it exports it.
+/// Turns a function into a test. Documented where the crate `lunatic` exports it.
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(test::expand, |_| Tokens::new(), arguments, item)
 }
 
-/// Turns a function into one that host programs can call. The crate `lunatic` documents it where it
+/// Turns a function into one that host programs can call. Documented where the crate `lunatic`
 /// exports it.
 #[proc_macro_attribute]
 pub fn export(arguments: TokenStream, item: TokenStream) -> TokenStream {

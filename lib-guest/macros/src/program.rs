@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn, ReturnType};
 
-/// Returns what stands in for a refused item, so that the compiler reports no other error.
+/// Returns a stand-in for a refused item, so that the compiler reports no other error.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     match syn::parse2::<ItemFn>(item.clone()) {
         Ok(function) if function.sig.ident == "main" => {

@@ -40,7 +40,7 @@ impl Mark {
     }
 }
 
-/// The functions that every handle has. A call or cast of the same name could not be reached.
+/// The functions that every handle has. A call or cast of the same name would be unreachable.
 const TAKEN: [&str; 5] = ["clone", "process", "register", "stop", "within"];
 
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
@@ -169,7 +169,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     })
 }
 
-/// Returns what stands in for a refused block, so that the compiler reports no other error.
+/// Returns a stand-in for a refused block, so that the compiler reports no other error.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else {
         return item;
@@ -236,7 +236,7 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
     Ok(marked)
 }
 
-/// Refuses what a function of a server cannot be.
+/// Refuses functions that cannot be part of a server.
 fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     let signature = &function.sig;
     if let Some(asyncness) = &signature.asyncness {
@@ -415,7 +415,7 @@ impl<'a> Handler<'a> {
         })
     }
 
-    /// Returns the attributes that also apply to what is generated.
+    /// Returns the attributes that also apply to the generated code.
     fn attributes(&self, kept: &[&str]) -> impl Iterator<Item = &Attribute> {
         let is_kept =
             move |attribute: &&Attribute| kept.iter().any(|name| attribute.path().is_ident(name));
@@ -503,7 +503,7 @@ fn check_type(kind: &Type) -> Result<(), Error> {
     }
 }
 
-/// Returns true if the last segment of a type's path is this.
+/// Returns true if the last segment of a type's path is this name.
 fn is_named(kind: &Type, name: &str) -> bool {
     let Type::Path(path) = kind else { return false };
     path.path
@@ -527,7 +527,8 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     ))
 }
 
-/// Replaces `Self` by the name of the server, because the tokens go where `Self` is another type.
+/// Replaces `Self` with the name of the server, because the tokens are placed where `Self` is
+/// another type.
 fn name_self(tokens: Tokens, server: &Type) -> Tokens {
     let mut named = Tokens::new();
     for token in tokens {

@@ -25,8 +25,8 @@ pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
 /// What the first function of a program or a test takes.
 pub(crate) const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`";
 
-/// Refuses a function that cannot be the first one of a program, a test or a spark. `what` is what
-/// the error calls it, and `takes` what it says about the parameters.
+/// Refuses a function that cannot be the first function of a program, a test or a spark. `what` is
+/// the error's name for the function, and `takes` is what the error says about its parameters.
 pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
     let refuse =

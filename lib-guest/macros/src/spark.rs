@@ -1,4 +1,4 @@
-//! `#[lunatic::spark]`: a function becomes the first one of a program, and gets its comm.
+//! `#[lunatic::spark]`: a function becomes the first function of a program, and gets its comm.
 
 use crate::signature::{check, lunatic, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;

@@ -18,7 +18,7 @@ use syn::{
 struct Options {
     is_ignored: bool,
     why_ignored: Option<String>,
-    /// What the message of its panic has to contain, if it has to panic.
+    /// What the panic message has to contain, if the test has to panic.
     panic: Option<String>,
     milliseconds: Option<u64>,
     bytes: Option<u64>,
@@ -139,7 +139,7 @@ impl Options {
         Ok(())
     }
 
-    /// Returns the start of the exported name, which the path follows.
+    /// Returns the beginning of the exported name, which is followed by the path.
     fn name(&self) -> String {
         let escaped = |text: &str| text.replace('#', "\\#");
         let mut name = "#lunatic_test_".to_string();

@@ -2,20 +2,20 @@
 //!
 //! Deserialization recurses into nested values, and their depth is the sender's choice. `rmp-serde`
 //! counts arrays and maps, but not enums, so a short message could overflow the receiver's stack.
-//! The check here comes before anything is deserialized.
+//! The check here runs before anything is deserialized.
 
-/// How deep values may be nested in a message.
+/// The maximum nesting depth of the values in a message.
 pub(super) const DEPTH: usize = 128;
 
-/// Returns true if values are nested deeper than [`DEPTH`] in a MessagePack value.
+/// Returns true if values are nested more deeply than [`DEPTH`] in a MessagePack value.
 ///
-/// Bytes that are not MessagePack are not too deep: deserializing them fails anyway.
+/// Bytes that are not MessagePack do not count as too deep: deserializing them fails anyway.
 pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
-    // Each level takes a byte, so most messages need no look.
+    // Each level takes a byte, so most messages need not be examined.
     if bytes.len() <= DEPTH {
         return false;
     }
-    // For each array or map that is open, how many values are still to come.
+    // For each open array or map, the number of values still to come.
     let mut missing = [0u64; DEPTH];
     let mut depth = 0;
     let mut rest = bytes;
@@ -46,21 +46,22 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
 
 /// The head of a value.
 struct Value {
-    /// Its length in bytes, without the values inside.
+    /// The value's length in bytes, not counting the values inside.
     length: usize,
     /// The number of values inside.
     values: u64,
 }
 
 impl Value {
-    /// Reads the head of the first value. Returns `None` at the end, or if its length is cut off.
+    /// Reads the head of the first value. Returns `None` at the end of the bytes, or if the value's
+    /// length is cut off.
     fn read(bytes: &[u8]) -> Option<Self> {
         let first = *bytes.first()?;
         let number = |size: usize| -> Option<usize> {
             let digits = bytes.get(1..=size)?.iter();
             Some(digits.fold(0, |number, &digit| number << 8 | usize::from(digit)))
         };
-        // The length of a value whose size is a number of `size` bytes, with `kind` more bytes for
+        // The length of a value whose size is stored in `size` bytes, with `kind` more bytes for
         // its type.
         let sized = |size: usize, kind: usize| Some(1 + size + kind + number(size)?);
         let (length, values) = match first {

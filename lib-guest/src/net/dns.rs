@@ -1,4 +1,4 @@
-//! Looking up names, and everything that can stand for an address.
+//! Looking up names, and the types that can stand for an address.
 
 use crate::error::LunaticError;
 use crate::host;
@@ -24,7 +24,7 @@ impl Iterator for SocketAddrIterator {
 
     fn next(&mut self) -> Option<SocketAddr> {
         let mut address = RawAddress::default();
-        // SAFETY: the addresses are those of the variables that the machine writes.
+        // SAFETY: the pointers refer to the variables that the machine writes.
         let result = unsafe {
             host::dns::resolve_next(
                 self.id,
@@ -41,12 +41,12 @@ impl Iterator for SocketAddrIterator {
 
 impl Drop for SocketAddrIterator {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nobody else has it.
+        // SAFETY: the machine returned the id, and nothing else holds it.
         unsafe { host::dns::drop_dns_iterator(self.id) };
     }
 }
 
-/// An address as it is passed to the machine.
+/// An address in the form in which it is passed to the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawAddress {
     /// 4 or 6.
@@ -110,16 +110,16 @@ pub fn resolve(name: &str) -> Result<SocketAddrIterator, LunaticError> {
     look_up(name, lunatic_abi::FOREVER)
 }
 
-/// Looks up `host:port` like [`resolve`], waiting at most `timeout`, which is rounded up to
-/// milliseconds.
+/// Looks up `host:port` like [`resolve`], waiting for at most `timeout`, which is rounded up to
+/// whole milliseconds.
 pub fn resolve_timeout(name: &str, timeout: Duration) -> Result<SocketAddrIterator, LunaticError> {
     look_up(name, host::milliseconds(timeout))
 }
 
 fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError> {
     let mut id = 0;
-    // SAFETY: the address comes with the length of its text, and the last one is that of a
-    // variable.
+    // SAFETY: the first pointer is passed with the length of its text, and the last one refers to a
+    // local variable.
     let result = unsafe { host::dns::resolve(name.as_ptr(), name.len(), timeout, &mut id) };
     LunaticError::check(result, id).map(SocketAddrIterator::from_id)
 }

@@ -1,7 +1,7 @@
 //! What all kinds of sockets have in common.
 
-/// Turns a type that holds the id of a socket into a handle to it. `Clone` makes another handle,
-/// and so does sending it in a message; dropping the last one closes the socket.
+/// Turns a type that holds the id of a socket into a handle to it. `Clone` creates another handle,
+/// as does sending it in a message; dropping the last handle closes the socket.
 macro_rules! handle {
     ($socket:ident, $kind:expr, $clone:path, $drop:path) => {
         impl Clone for $socket {
@@ -14,7 +14,7 @@ macro_rules! handle {
 
         impl Drop for $socket {
             fn drop(&mut self) {
-                // SAFETY: the machine returned the id, and nobody else has it.
+                // SAFETY: the machine returned the id, and nothing else holds it.
                 unsafe { $drop(self.id) };
             }
         }
@@ -39,8 +39,8 @@ macro_rules! read_and_write {
         impl Read for &$stream {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 let (address, mut length) = (buffer.as_mut_ptr(), 0);
-                // SAFETY: the address comes with the length of its buffer, and the last one is that
-                // of a variable.
+                // SAFETY: the first pointer is passed with the length of its buffer, and the last
+                // one refers to a local variable.
                 let result = unsafe { $read(self.id, address, buffer.len(), &mut length) };
                 Ok(LunaticError::check(result, length)? as usize)
             }
@@ -55,14 +55,14 @@ macro_rules! read_and_write {
                 let (vectors, count) = Vector::gather(slices);
                 let mut written = 0;
                 // SAFETY: there are `count` vectors, each with the address and length of a slice,
-                // and the last address is that of a variable.
+                // and the last pointer refers to a local variable.
                 let result = unsafe { $write(self.id, vectors.as_ptr(), count, &mut written) };
                 Ok(LunaticError::check(result, written)? as usize)
             }
 
             fn flush(&mut self) -> io::Result<()> {
                 let mut error = 0;
-                // SAFETY: the address is that of a variable.
+                // SAFETY: the pointer refers to a local variable.
                 let result = unsafe { $flush(self.id, &mut error) };
                 LunaticError::check(result, error)?;
                 Ok(())

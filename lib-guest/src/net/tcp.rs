@@ -35,17 +35,17 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first of the addresses that works. Port 0 stands for any free port.
+    /// Listens on the first address that works. Port 0 means any free port.
     ///
     /// # Errors
     ///
-    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
-    /// address.
+    /// Returns the error for the last address, or [`io::ErrorKind::InvalidInput`] if there are no
+    /// addresses.
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the first address is that of as many bytes as the family has, and the last
-            // one is that of a variable.
+            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
+            // to a local variable.
             let result = unsafe {
                 host::tcp::tcp_bind(
                     address.family,
@@ -63,7 +63,7 @@ impl TcpListener {
     /// Waits for a connection, and returns it with the peer's address.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (mut stream, mut peer) = (0, 0);
-        // SAFETY: the addresses are those of variables.
+        // SAFETY: the pointers refer to local variables.
         let result = unsafe { host::tcp::tcp_accept(self.id, &mut stream, &mut peer) };
         let id = LunaticError::check(result, stream)?;
         let stream = TcpStream { id };
@@ -86,10 +86,10 @@ impl TcpListener {
         Incoming { listener: self }
     }
 
-    /// Returns the address that it listens on, with the actual port.
+    /// Returns the listener's address, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tcp::tcp_local_addr(self.id, &mut address) };
         only_address(LunaticError::check(result, address)?)
     }
@@ -97,7 +97,7 @@ impl TcpListener {
 
 impl Drop for TcpListener {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nobody else has it.
+        // SAFETY: the machine returned the id, and nothing else holds it.
         unsafe { host::tcp::drop_tcp_listener(self.id) };
     }
 }
@@ -116,24 +116,25 @@ impl Iterator for Incoming<'_> {
     }
 }
 
-/// A handle to a TCP connection, which is closed when its last handle is dropped, in whichever
-/// process.
+/// A handle to a TCP connection. The connection is closed when its last handle is dropped, in
+/// whichever process that happens.
 ///
-/// [`Clone`] makes another handle to the same connection. So does sending it in a message: the
-/// receiver gets its own handle, and the sender keeps its handle. Serializing it works only while a
-/// message is sent, and deserializing it only while one is received; anywhere else, both fail.
+/// [`Clone`] creates another handle to the same connection, as does sending it in a message: the
+/// receiver gets its own handle, and the sender keeps its handle. A handle can be serialized only
+/// while a message is being sent, and deserialized only while one is being received; anywhere else,
+/// both fail.
 #[derive(Debug)]
 pub struct TcpStream {
     id: u64,
 }
 
 impl TcpStream {
-    /// Connects to the first of the addresses that answers.
+    /// Connects to the first address that answers.
     ///
     /// # Errors
     ///
-    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
-    /// address.
+    /// Returns the error for the last address, or [`io::ErrorKind::InvalidInput`] if there are no
+    /// addresses.
     ///
     /// # Example
     ///
@@ -152,7 +153,7 @@ impl TcpStream {
     }
 
     /// Connects like [`connect`](Self::connect), trying each address for at most `timeout`, which
-    /// is rounded up to milliseconds.
+    /// is rounded up to whole milliseconds.
     ///
     /// # Errors
     ///
@@ -164,8 +165,8 @@ impl TcpStream {
     fn connect_within<A: ToSocketAddrs>(addresses: A, timeout: u64) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the first address is that of as many bytes as the family has, and the last
-            // one is that of a variable.
+            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
+            // to a local variable.
             let result = unsafe {
                 host::tcp::tcp_connect(
                     address.family,
@@ -184,7 +185,7 @@ impl TcpStream {
     /// Returns the peer's address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tcp::tcp_peer_addr(self.id, &mut address) };
         only_address(LunaticError::check(result, address)?)
     }
@@ -192,17 +193,17 @@ impl TcpStream {
     /// Returns the connection's own address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tcp::tcp_stream_local_addr(self.id, &mut address) };
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Reads what has arrived without consuming it. Waits until something arrives, at most for the
+    /// Reads what has arrived without consuming it. Waits until something arrives, for at most the
     /// [peek timeout](Self::set_peek_timeout).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
-        // SAFETY: the address comes with the length of its buffer, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of its buffer, and the last one
+        // refers to a local variable.
         let result =
             unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
         Ok(LunaticError::check(result, length)? as usize)
@@ -216,7 +217,7 @@ impl TcpStream {
             Shutdown::Both => 2,
         };
         let mut error = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tcp::tcp_shutdown(self.id, how, &mut error) };
         LunaticError::check(result, error)?;
         Ok(())
@@ -225,15 +226,16 @@ impl TcpStream {
     /// Sets whether small writes are sent at once instead of being gathered. The default is false.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         let mut error = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tcp::tcp_set_nodelay(self.id, i32::from(nodelay), &mut error) };
         LunaticError::check(result, error)?;
         Ok(())
     }
 
-    /// Sets how long a read may wait. `None`, the default, waits for as long as it takes. A read
-    /// that times out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is
-    /// rounded up to milliseconds; zero does not wait. All handles to a connection share it.
+    /// Sets how long a read may wait. `None`, the default, waits indefinitely. A read that times
+    /// out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is rounded up
+    /// to whole milliseconds; a timeout of zero does not wait. All handles to a connection share
+    /// the timeout.
     ///
     /// # Example
     ///

@@ -37,15 +37,15 @@ pub struct TlsListener {
 }
 
 impl TlsListener {
-    /// Listens on the first of the addresses that works. Port 0 stands for any free port.
+    /// Listens on the first address that works. Port 0 means any free port.
     ///
-    /// Certificates and key are PEM texts: the server's own certificate comes first, then those of
-    /// its issuers; the key is PKCS #8, PKCS #1 or SEC 1.
+    /// The certificates and the key are in PEM format: the server's own certificate comes first,
+    /// then those of its issuers; the key is PKCS #8, PKCS #1 or SEC 1.
     ///
     /// # Errors
     ///
-    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
-    /// address or if the certificates or the key cannot be used.
+    /// Returns the error for the last address, or [`io::ErrorKind::InvalidInput`] if there are no
+    /// addresses or if the certificates or the key cannot be used.
     pub fn bind<A: ToSocketAddrs>(
         addresses: A,
         certificates: &[u8],
@@ -53,8 +53,8 @@ impl TlsListener {
     ) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of as many bytes as the family has, of a variable,
-            // and of texts with their lengths.
+            // SAFETY: the pointers refer to as many bytes as the family has, to a local variable,
+            // and to texts that are passed with their lengths.
             let result = unsafe {
                 host::tls::tls_bind(
                     address.family,
@@ -74,10 +74,10 @@ impl TlsListener {
     }
 
     /// Waits for a connection, completes its handshake, and returns it with the peer's address.
-    /// Clients whose handshake fails or stalls are not reported, and delay no others.
+    /// Clients whose handshake fails or stalls are not reported, and do not delay others.
     pub fn accept(&self) -> io::Result<(TlsStream, SocketAddr)> {
         let (mut stream, mut peer) = (0, 0);
-        // SAFETY: the addresses are those of variables.
+        // SAFETY: the pointers refer to local variables.
         let result = unsafe { host::tls::tls_accept(self.id, &mut stream, &mut peer) };
         let id = LunaticError::check(result, stream)?;
         let stream = TlsStream { id };
@@ -89,10 +89,10 @@ impl TlsListener {
         TlsIncoming { listener: self }
     }
 
-    /// Returns the address that it listens on, with the actual port.
+    /// Returns the listener's address, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tls::tls_local_addr(self.id, &mut address) };
         only_address(LunaticError::check(result, address)?)
     }
@@ -100,7 +100,7 @@ impl TlsListener {
 
 impl Drop for TlsListener {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nobody else has it.
+        // SAFETY: the machine returned the id, and nothing else holds it.
         unsafe { host::tls::drop_tls_listener(self.id) };
     }
 }
@@ -119,13 +119,14 @@ impl Iterator for TlsIncoming<'_> {
     }
 }
 
-/// A handle to a TLS connection. When its last handle is dropped, in whichever process, the end is
-/// announced to the peer and the connection is closed.
+/// A handle to a TLS connection. When its last handle is dropped, in whichever process that
+/// happens, the end is announced to the peer and the connection is closed.
 ///
-/// A read returns 0 only for an end that the peer has announced. If the connection ends otherwise,
-/// somebody else may have cut it, and the read fails with [`io::ErrorKind::ConnectionAborted`].
+/// A read returns 0 only at an end that the peer has announced. If the connection ends in any other
+/// way, a third party may have cut it, and the read fails with
+/// [`io::ErrorKind::ConnectionAborted`].
 ///
-/// [`Clone`] makes another handle to the same connection, and so does sending it in a message, as
+/// [`Clone`] creates another handle to the same connection, as does sending it in a message, as
 /// with a [`TcpStream`](crate::net::TcpStream). One process may wait to read while another writes.
 #[derive(Debug)]
 pub struct TlsStream {
@@ -133,12 +134,12 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    /// Connects to a host, by name or address, whose certificate is issued by an authority that the
-    /// web trusts.
+    /// Connects to a host, by name or address, whose certificate is issued by a publicly trusted
+    /// authority.
     ///
     /// # Errors
     ///
-    /// Returns the error of the look-up or of the host's last address,
+    /// Returns the error of the look-up or for the host's last address,
     /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or an address, and
     /// [`io::ErrorKind::InvalidData`] if the host's certificate or anything else about its
     /// handshake is not acceptable.
@@ -159,7 +160,7 @@ impl TlsStream {
     }
 
     /// Connects like [`connect`](Self::connect). The look-up, the connection and the handshake
-    /// together take at most `timeout`, which is rounded up to milliseconds.
+    /// together take at most `timeout`, which is rounded up to whole milliseconds.
     ///
     /// # Errors
     ///
@@ -169,8 +170,8 @@ impl TlsStream {
     }
 
     /// Connects like [`connect`](Self::connect), but trusts only these authorities. Each is a PEM
-    /// text of at least one certificate; the host's own may stand for its authority. The `timeout`
-    /// covers the look-up, the connection and the handshake.
+    /// text with at least one certificate; the host's own certificate may take the place of its
+    /// authority's. The `timeout` covers the look-up, the connection and the handshake.
     ///
     /// # Errors
     ///
@@ -183,7 +184,7 @@ impl TlsStream {
         authorities: &[&[u8]],
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
-        // To the machine, an empty list would mean the authorities that the web trusts.
+        // To the machine, an empty list would mean the publicly trusted authorities.
         let none: &[&[u8]] = &[&[]];
         let authorities = if authorities.is_empty() {
             none
@@ -212,7 +213,7 @@ impl TlsStream {
             })
             .collect();
         let mut id = 0;
-        // SAFETY: each address comes with the length of what it points to, or is that of a
+        // SAFETY: each pointer is passed with the length of what it points to, or refers to a local
         // variable.
         let result = unsafe {
             host::tls::tls_connect(
@@ -233,24 +234,25 @@ impl TlsStream {
     /// Returns the peer's address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tls::tls_peer_addr(self.id, &mut address) };
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Closes the writing direction, for all handles: after everything that was written, the peer
-    /// reads the end. Reading is still possible.
+    /// Closes the writing direction, for all handles: the peer reads the end after everything that
+    /// was written. Reading is still possible.
     pub fn shutdown(&self) -> io::Result<()> {
         let mut error = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::tls::tls_shutdown(self.id, &mut error) };
         LunaticError::check(result, error)?;
         Ok(())
     }
 
-    /// Sets how long a read may wait. `None`, the default, waits for as long as it takes. A read
-    /// that times out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is
-    /// rounded up to milliseconds; zero does not wait. All handles to a connection share it.
+    /// Sets how long a read may wait. `None`, the default, waits indefinitely. A read that times
+    /// out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is rounded up
+    /// to whole milliseconds; a timeout of zero does not wait. All handles to a connection share
+    /// the timeout.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe { host::tls::set_tls_read_timeout(self.id, host::milliseconds_or_forever(timeout)) };
@@ -264,8 +266,8 @@ impl TlsStream {
 
     /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
     /// read. Data counts as written once it is encrypted, even if the timeout expires before the
-    /// peer takes it: the next write waits for it first, and dropping the last handle before that
-    /// loses it.
+    /// peer accepts it: the next write waits for that data first, and dropping the last handle
+    /// before then loses it.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe {

@@ -9,14 +9,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A handle to a UDP socket. When its last handle is dropped, in whichever process, the socket is
-/// closed and its port is free.
+/// A handle to a UDP socket. When its last handle is dropped, in whichever process that happens,
+/// the socket is closed and its port becomes free.
 ///
 /// Datagrams may be lost, duplicated or reordered, and the operating system drops those that it has
 /// no room for. When waiting for an answer, set a [timeout](Self::set_read_timeout).
 ///
-/// [`Clone`] makes another handle to the same socket, and so does sending it in a message, as with
-/// a [`TcpStream`](crate::net::TcpStream).
+/// [`Clone`] creates another handle to the same socket, as does sending it in a message, as with a
+/// [`TcpStream`](crate::net::TcpStream).
 ///
 /// # Example
 ///
@@ -39,17 +39,17 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds to the first of the addresses that works. Port 0 stands for any free port.
+    /// Binds to the first address that works. Port 0 means any free port.
     ///
     /// # Errors
     ///
-    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
-    /// address.
+    /// Returns the error for the last address, or [`io::ErrorKind::InvalidInput`] if there are no
+    /// addresses.
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the first address is that of as many bytes as the family has, and the last
-            // one is that of a variable.
+            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
+            // to a local variable.
             let result = unsafe {
                 host::udp::udp_bind(
                     address.family,
@@ -64,13 +64,14 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer that [`send`](Self::send) sends to and the only one that is received from.
-    /// Another call sets another. This sends nothing: the peer need not exist.
+    /// Sets the peer that [`send`](Self::send) sends to, which is also the only one that is
+    /// received from. Calling this again replaces the peer. Nothing is sent, so the peer need not
+    /// exist.
     pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
         first(addresses, |address| {
             let mut error = 0;
-            // SAFETY: the first address is that of as many bytes as the family has, and the last
-            // one is that of a variable.
+            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
+            // to a local variable.
             let result = unsafe {
                 host::udp::udp_connect(
                     self.id,
@@ -91,26 +92,26 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Returns [`io::ErrorKind::NotConnected`] without a peer, [`io::ErrorKind::InvalidInput`] for
-    /// more than a datagram holds (65,507 bytes with IPv4), and
-    /// [`io::ErrorKind::ConnectionRefused`] if nobody received an earlier datagram and that has
-    /// become known.
+    /// Returns [`io::ErrorKind::NotConnected`] if no peer is set, [`io::ErrorKind::InvalidInput`]
+    /// for more than a datagram holds (65,507 bytes with IPv4), and
+    /// [`io::ErrorKind::ConnectionRefused`] if it has become known that an earlier datagram was not
+    /// received.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
-        // SAFETY: the address comes with the length of the slice, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of its slice, and the last one refers
+        // to a local variable.
         let result =
             unsafe { host::udp::udp_send(self.id, datagram.as_ptr(), datagram.len(), &mut sent) };
         Ok(LunaticError::check(result, sent)? as usize)
     }
 
-    /// Sends a datagram to the first of the addresses that works, and returns its length. It fails
+    /// Sends a datagram to the first address that works, and returns the datagram's length. Fails
     /// like [`send`](Self::send).
     pub fn send_to<A: ToSocketAddrs>(&self, datagram: &[u8], addresses: A) -> io::Result<usize> {
         first(addresses, |address| {
             let mut sent = 0;
-            // SAFETY: each address comes with the length of its bytes, and the last one is that of
-            // a variable.
+            // SAFETY: each pointer is passed with the length of its bytes, and the last one refers
+            // to a local variable.
             let result = unsafe {
                 host::udp::udp_send_to(
                     self.id,
@@ -133,12 +134,12 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Returns [`io::ErrorKind::TimedOut`] if a timeout is set, and
+    /// Returns [`io::ErrorKind::TimedOut`] if a timeout is set and expires, and
     /// [`io::ErrorKind::ConnectionRefused`] like [`send`](Self::send).
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
-        // SAFETY: the address comes with the length of its buffer, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of its buffer, and the last one
+        // refers to a local variable.
         let result = unsafe {
             host::udp::udp_receive(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length)
         };
@@ -148,8 +149,8 @@ impl UdpSocket {
     /// Waits for a datagram like [`recv`](Self::recv), and also returns its sender.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (mut length, mut sender) = (0, 0);
-        // SAFETY: the address comes with the length of its buffer, and the last two are those of
-        // variables.
+        // SAFETY: the first pointer is passed with the length of its buffer, and the last two refer
+        // to local variables.
         let result = unsafe {
             host::udp::udp_receive_from(
                 self.id,
@@ -163,10 +164,10 @@ impl UdpSocket {
         Ok((length, only_address(sender)?))
     }
 
-    /// Returns the address that it is bound to, with the actual port.
+    /// Returns the address that the socket is bound to, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::udp::udp_local_addr(self.id, &mut address) };
         only_address(LunaticError::check(result, address)?)
     }
@@ -175,16 +176,17 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Returns [`io::ErrorKind::NotConnected`] if none is set.
+    /// Returns [`io::ErrorKind::NotConnected`] if no peer is set.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
-        // SAFETY: the address is that of a variable.
+        // SAFETY: the pointer refers to a local variable.
         let result = unsafe { host::udp::udp_peer_addr(self.id, &mut address) };
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Sets how long a receive may wait. `None`, the default, waits for as long as it takes. The
-    /// timeout is rounded up to milliseconds; zero does not wait. All handles to a socket share it.
+    /// Sets how long a receive may wait. `None`, the default, waits indefinitely. The timeout is
+    /// rounded up to whole milliseconds; a timeout of zero does not wait. All handles to a socket
+    /// share the timeout.
     ///
     /// # Example
     ///
@@ -230,7 +232,7 @@ impl UdpSocket {
         unsafe { host::udp::get_udp_socket_broadcast(self.id) != 0 }
     }
 
-    /// Sets the time to live of datagrams: how many routers they may pass.
+    /// Sets the time to live of datagrams: the maximum number of routers they may pass through.
     ///
     /// # Errors
     ///
@@ -245,7 +247,7 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// Returns how many routers a datagram may pass.
+    /// Returns the maximum number of routers that a datagram may pass through.
     pub fn ttl(&self) -> u32 {
         // SAFETY: the call takes a number and returns one.
         unsafe { host::udp::get_udp_socket_ttl(self.id) }

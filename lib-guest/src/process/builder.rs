@@ -1,4 +1,4 @@
-//! The one way in which this library spawns processes.
+//! The only code in this library that spawns processes.
 
 use super::failure::SendFailure;
 use super::handle::Process;
@@ -15,11 +15,11 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Spawns processes with more choices than [`spawn`](super::spawn): in which environment, and
-/// linked with which tag.
+/// Spawns processes with more choices than [`spawn`](super::spawn): the environment, and the tag of
+/// the link.
 ///
-/// Without any choice made, a process gets the rights of the spawning one and is not linked with
-/// it. A builder can be copied and used any number of times.
+/// By default, a process gets the rights of the spawning process and is not linked with it. A
+/// builder can be copied and used any number of times.
 ///
 /// # Example
 ///
@@ -67,26 +67,27 @@ impl<'a> Builder<'a> {
 
     /// Sets the environment that the process runs in. The default is that of the spawning process.
     ///
-    /// A process spawned with a value receives it, so this environment has to allow
-    /// `lunatic::message::`. One spawned without a value calls nothing in the machine before its
-    /// function runs.
+    /// A process spawned with a value receives the value as a message, so this environment has to
+    /// allow `lunatic::message::`. A process spawned without a value calls no functions of the
+    /// machine before its own function runs.
     pub fn environment(mut self, environment: &'a Environment) -> Self {
         self.environment = environment.id();
         self
     }
 
-    /// Links the process with the spawning one before it runs. The default, also set by
+    /// Links the process with the spawning process before it runs. The default, also set by
     /// [`Tag::NONE`], is no link.
     ///
-    /// What its failure does depends on the spawning process's mailbox at that time: with a
-    /// [`Mailbox`] this process dies too, with a [`LinkMailbox`](crate::LinkMailbox) it receives a
-    /// signal with the tag.
+    /// The effect of its failure depends on the spawning process's mailbox at that time: with a
+    /// [`Mailbox`], the spawning process dies too; with a [`LinkMailbox`](crate::LinkMailbox), it
+    /// receives a signal with the tag.
     pub fn link(mut self, tag: Tag) -> Self {
         self.link = tag;
         self
     }
 
-    /// Sets the module, as the machine knows it. The default is the one that this process runs.
+    /// Sets the module, by the machine's id for it. The default is the module that this process
+    /// runs.
     pub(crate) fn module(mut self, module: u64) -> Self {
         self.module = module;
         self
@@ -140,11 +141,11 @@ impl<'a> Builder<'a> {
         if (self.environment, self.module) != (OWN, OWN) {
             return self.spawn_with_message(function, parameters, Tag::NONE, &[], &[]);
         }
-        // An environment that grants `lunatic::process::` and no more grants this, and not what is
-        // called below.
+        // An environment that grants only `lunatic::process::` grants this call, but not the one
+        // made below.
         let mut process = 0;
-        // SAFETY: each address comes with the length of its slice, and the last one is that of a
-        // variable.
+        // SAFETY: each pointer is passed with the length of its slice, and the last one refers to a
+        // local variable.
         let result = unsafe {
             host::process::spawn(
                 self.link.id(),
@@ -171,8 +172,8 @@ impl<'a> Builder<'a> {
         sockets: &[u64],
     ) -> Result<Process<T>, LunaticError> {
         let mut process = 0;
-        // SAFETY: each address comes with the length of its slice, and the last one is that of a
-        // variable.
+        // SAFETY: each pointer is passed with the length of its slice, and the last one refers to a
+        // local variable.
         let result = unsafe {
             host::environment::spawn(
                 self.environment,
@@ -193,8 +194,8 @@ impl<'a> Builder<'a> {
         LunaticError::check(result, process).map(Process::from_id)
     }
 
-    /// Spawns a process linked with a new tag. `mailbox` decides what its failure does, and is
-    /// passed through: it has to be what it should be before there is a link.
+    /// Spawns a process linked with a new tag. `mailbox` determines the effect of its failure, and
+    /// is passed through: it must already be of the right kind before the link exists.
     pub(crate) fn linked<T, M>(
         self,
         mailbox: M,
@@ -213,10 +214,11 @@ impl Default for Builder<'_> {
     }
 }
 
-/// What spawning a linked process returns: the process, and the mailbox of the one that spawned it.
+/// The result of spawning a linked process: the process, and the mailbox of the process that
+/// spawned it.
 pub type Linked<T, M> = Result<(Process<T>, M), SpawnError<M>>;
 
-/// Why a linked process was not spawned, and the mailbox of the one that tried to.
+/// Why a linked process was not spawned, and the mailbox of the process that tried to spawn it.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct SpawnError<M> {

@@ -9,8 +9,8 @@ use std::fmt;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendFailure {
-    /// The receiver's mailbox was full, and still is after the sender has waited for one slice of
-    /// its time.
+    /// The receiver's mailbox was full, and was still full after the sender had waited for one time
+    /// slice.
     #[error("the receiver's mailbox is full")]
     MailboxFull,
     /// The message is larger than the receiver's environment accepts.

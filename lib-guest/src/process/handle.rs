@@ -9,11 +9,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-/// A handle to a process that receives messages of type `T`. It stays valid when the process is
-/// dead.
+/// A handle to a process that receives messages of type `T`. It stays valid after the process has
+/// died.
 ///
-/// A handle is a number; it can be copied, compared and sent to other processes. Whoever has it may
-/// send messages to the process, watch it and kill it.
+/// A handle is a number; it can be copied, compared and sent to other processes. Any holder of a
+/// handle may send messages to the process, watch it and kill it.
 pub struct Process<T> {
     id: u64,
     // The process takes values of type `T`; its handle owns none.
@@ -28,7 +28,7 @@ impl<T> Process<T> {
         }
     }
 
-    /// Returns the running process, as one that receives whatever the caller claims.
+    /// Returns the running process, with the message type that the caller claims.
     pub(crate) fn this() -> Self {
         // SAFETY: the call takes nothing and returns a number.
         Self::from_id(unsafe { host::process::process_id() })
@@ -75,7 +75,7 @@ impl<T> Process<T> {
         unsafe { host::process::unlink(self.id) };
     }
 
-    /// Requests a signal for when the process ends, for whatever reason. If it is already dead, the
+    /// Requests a signal when the process ends, for whatever reason. If it is already dead, the
     /// signal arrives at once, with the reason [`NoProcess`](crate::ExitReason::NoProcess).
     ///
     /// The signal is received as [`Message::Signal`](crate::Message::Signal) from a
@@ -127,13 +127,13 @@ impl<T: Serialize> Process<T> {
     /// Sends a message. Messages from one process to another arrive in the order in which they were
     /// sent. A message to a dead process is dropped.
     ///
-    /// If the receiver's mailbox is full, the sender waits for at most one slice of its time.
+    /// If the receiver's mailbox is full, the sender waits for at most one time slice.
     ///
     /// # Panics
     ///
-    /// Panics if the message cannot be delivered to a living process, with a [`SendFailure`]: a
-    /// lost message would show much later, and elsewhere. [`try_send`](Self::try_send) returns the
-    /// failure instead.
+    /// Panics with a [`SendFailure`] if the message cannot be delivered to a living process: the
+    /// effects of a lost message would show up much later, and elsewhere.
+    /// [`try_send`](Self::try_send) returns the failure instead.
     pub fn send(&self, message: T) {
         self.tag_send(Tag::NONE, message);
     }
@@ -194,7 +194,7 @@ impl<T> Process<T> {
     }
 }
 
-// Not derived, since a handle is a number whatever the type of the messages is.
+// Not derived, since a handle is a number whatever the message type.
 
 impl<T> Clone for Process<T> {
     fn clone(&self) -> Self {

@@ -8,12 +8,13 @@ use crate::tag::{SHUTDOWN, Tag};
 use std::time::Duration;
 
 impl<T> Process<T> {
-    /// Asks the process to end, waits until it has, and returns why it ended. If `timeout` expires
-    /// first, the process is killed; `None` waits for as long as it takes.
+    /// Asks the process to end, waits until it has ended, and returns why. If `timeout` expires
+    /// first, the process is killed; `None` waits indefinitely.
     ///
-    /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so one that
-    /// returns when a receive fails ends normally. One that never receives without tags does not
-    /// notice. If the process is already dead, this returns [`ExitReason::NoProcess`] at once.
+    /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so a process
+    /// that returns when a receive fails ends normally. A process that never receives without tags
+    /// does not notice. If the process is already dead, this returns [`ExitReason::NoProcess`] at
+    /// once.
     ///
     /// # Example
     ///
@@ -36,7 +37,7 @@ impl<T> Process<T> {
     /// ```
     pub fn shutdown(&self, timeout: Option<Duration>) -> ExitReason {
         let end = PendingReply::from(Tag::new_reply(), self.id());
-        // A process whose mailbox is full will not hear of it in time either.
+        // A process whose mailbox is full would not see the request in time anyway.
         if self.post(SHUTDOWN, &()).is_err() {
             self.kill();
         }

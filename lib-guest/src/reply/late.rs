@@ -1,4 +1,4 @@
-//! Replies that may still come although nobody waits for them any more.
+//! Replies that may still arrive although nothing waits for them any longer.
 
 use crate::tag::Tag;
 use std::cell::RefCell;
@@ -7,32 +7,33 @@ thread_local! {
     static LATE: RefCell<LateReplies> = const { RefCell::new(LateReplies { expected: 0, tags: Vec::new() }) };
 }
 
-/// Notes that nobody waits for this reply any more.
+/// Notes that nothing waits for this reply any longer.
 pub(super) fn give_up(tag: Tag) {
     LATE.with_borrow_mut(|late| late.give_up(tag));
 }
 
-/// Returns true if a message with this tag has to be dropped: a reply that nobody waits for any
-/// more.
+/// Returns true if a message with this tag has to be dropped, because it is a reply that nothing
+/// waits for any longer.
 pub(crate) fn discards(tag: Tag) -> bool {
     LATE.with_borrow_mut(|late| late.takes(tag))
 }
 
-/// Returns the tags of the late replies that are remembered.
+/// Returns the remembered tags of late replies.
 pub(super) fn tags() -> Vec<Tag> {
     LATE.with_borrow(|late| late.tags.clone())
 }
 
 struct LateReplies {
-    /// How many may still come. Bounds how often a receive starts again, whatever others send.
+    /// The number of replies that may still arrive. Bounds how often a receive starts over,
+    /// whatever other processes send.
     expected: u64,
-    /// The tags of the replies that were given up last. A request looks for them, so that they do
-    /// not fill the mailbox of a process that only ever sends requests.
+    /// The tags of the most recently abandoned replies. A request looks for these replies, so that
+    /// they do not fill the mailbox of a process that only ever sends requests.
     tags: Vec<Tag>,
 }
 
-/// How many tags are remembered. A receive drops the replies to older requests when it comes across
-/// them.
+/// The maximum number of tags remembered. A receive drops the replies to older requests when it
+/// comes across them.
 const REMEMBERED: usize = 64;
 
 impl LateReplies {
@@ -44,7 +45,7 @@ impl LateReplies {
         self.tags.push(tag);
     }
 
-    /// Returns true if a message with this tag is a late reply, and counts it as having come.
+    /// Returns true if a message with this tag is a late reply, and counts it as arrived.
     fn takes(&mut self, tag: Tag) -> bool {
         if !tag.is_reply() || self.expected == 0 {
             return false;

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Answers a call later than at the end of its handler: the last parameter of a `#[call]` that
-/// returns nothing.
+/// Answers a call at any later time, rather than at the end of its handler: the last parameter of a
+/// `#[call]` that returns nothing.
 ///
-/// It can be kept in the server's state, or sent to another process, which then answers. If a
-/// `Reply` is dropped, the caller waits until its time limit expires or the server ends.
+/// It can be kept in the server's state, or sent to another process, which then sends the answer.
+/// If a `Reply` is dropped, the caller waits until its time limit expires or the server ends.
 ///
 /// # Example
 ///

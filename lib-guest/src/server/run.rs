@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::Cell;
 
-/// What a server does with what it receives. [`#[lunatic::server]`](macro@crate::server) implements
+/// How a server handles what it receives. [`#[lunatic::server]`](macro@crate::server) implements
 /// this.
 pub trait Behaviour: Sized + 'static {
     /// What `#[init]` takes: its parameter, a tuple of several, or `()`.
@@ -42,11 +42,11 @@ pub trait Behaviour: Sized + 'static {
 }
 
 thread_local! {
-    /// The status that the server ends with, once a handler has called [`stop`].
+    /// The status with which the server ends, once a handler has called [`stop`].
     static STATUS: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
-/// Ends the server that calls it, after the current handler: its answer is still sent, and
+/// Ends the calling server after the current handler: the handler's answer is still sent, and
 /// `#[terminate]` is called.
 ///
 /// With status 0 it ends normally. Any other status is a failure, reported to the server's links
@@ -82,7 +82,7 @@ pub fn stop(status: i32) {
 
 /// Why a server ends.
 enum StopReason {
-    /// It was asked to, or nobody is left who could send it anything.
+    /// It was asked to, or no process is left that could send it anything.
     Asked,
     /// A handler called [`stop`].
     Stopped(i32),
@@ -90,7 +90,7 @@ enum StopReason {
     LinkDied(u64),
 }
 
-/// Returns where a server's process begins, which is spawned with its argument.
+/// Returns the entry point of a server's process, which is spawned with the server's argument.
 pub(crate) fn entry<S: Behaviour>() -> EntryPoint {
     let serve: fn(_, _) = serve::<S>;
     EntryPoint::new(serve)
@@ -133,7 +133,7 @@ fn receive<T: DeserializeOwned>(mailbox: &Mailbox<T>) -> Message<T> {
     }
 }
 
-/// Handles what comes until the server has to end.
+/// Handles whatever arrives until the server has to end.
 fn answer<S: Behaviour>(
     state: &mut S,
     receive: impl Fn() -> Message<Request<S::Message, ()>>,
@@ -151,7 +151,8 @@ fn answer<S: Behaviour>(
             Message::Normal(Err(ReceiveError::Shutdown | ReceiveError::NobodyLeft)) => {
                 return StopReason::Asked;
             }
-            // Any process can send anything. What is not a message for this server is ignored.
+            // Any process can send anything. Anything that is not a message for this server is
+            // ignored.
             Message::Normal(Err(_)) => {}
             Message::Signal(signal) => {
                 let is_parent = start::parent() == Some(signal.pid);

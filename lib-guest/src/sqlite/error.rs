@@ -1,9 +1,9 @@
-//! Errors of SQLite.
+//! SQLite errors.
 
 use crate::error::LunaticError;
 use std::fmt;
 
-// Primary result codes of SQLite that this library uses itself.
+// The primary SQLite result codes that this library itself uses.
 pub(super) const CANTOPEN: u32 = 14;
 pub(super) const MISMATCH: u32 = 20;
 pub(super) const RANGE: u32 = 25;
@@ -33,8 +33,8 @@ impl Error {
         }
     }
 
-    /// Interprets the result of a call: 0 with a value, or a code of SQLite with an error id
-    /// instead.
+    /// Interprets the result of a call: 0 with a value, or an SQLite code with an error id in its
+    /// place.
     pub(super) fn check(code: u32, value: u64) -> Result<u64, Self> {
         match code {
             0 => Ok(value),

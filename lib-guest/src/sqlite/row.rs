@@ -22,11 +22,11 @@ impl Row {
         }
     }
 
-    /// Returns the value of a column, given by its index, counted from 0, or by its name.
+    /// Returns the value of a column, identified by its zero-based index or by its name.
     ///
     /// # Errors
     ///
-    /// Fails if there is no such column, or if its value is of another type. A column that can be
+    /// Fails if the column does not exist, or if its value is of another type. A column that can be
     /// `NULL` is an `Option`.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, Error> {
         let index = column
@@ -58,8 +58,8 @@ impl Row {
     }
 }
 
-/// What identifies a column: its index, counted from 0, or its name. Of two columns with the same
-/// name, it is the first.
+/// What identifies a column: its zero-based index or its name. If two columns have the same name,
+/// the name identifies the first one.
 pub trait Column: sealed::Column {}
 
 impl Column for usize {}

@@ -12,7 +12,7 @@ use std::rc::Rc;
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// How many bytes of a row are passed with a step. A larger row takes a second call.
+/// The number of bytes of a row passed with a step. A larger row takes a second call.
 const ROW_BUFFER: usize = 4096;
 
 /// A prepared statement, which can be executed many times.
@@ -31,9 +31,9 @@ const ROW_BUFFER: usize = 4096;
 pub struct Statement<'a> {
     id: u64,
     connection: u64,
-    /// The names of the columns, once they were needed.
+    /// The column names, fetched on first use.
     columns: Option<Rc<[String]>>,
-    /// The buffer for serialized values of parameters, kept for the next time.
+    /// The buffer for serialized parameter values, kept for reuse.
     values: Vec<u8>,
     borrowed: PhantomData<&'a ()>,
 }
@@ -49,7 +49,7 @@ impl Statement<'_> {
         }
     }
 
-    /// Executes the statement to its end, like [`Connection::execute`](super::Connection::execute).
+    /// Runs the statement to completion, like [`Connection::execute`](super::Connection::execute).
     ///
     /// # Errors
     ///
@@ -58,8 +58,8 @@ impl Statement<'_> {
         self.bind(values)?;
         loop {
             let mut error = 0;
-            // SAFETY: nothing is copied to a buffer of length 0, and the last address is that of a
-            // variable.
+            // SAFETY: nothing is copied to a buffer of length 0, and the last pointer refers to a
+            // local variable.
             let code =
                 unsafe { host::sqlite::step_row(self.id, std::ptr::dangling_mut(), 0, &mut error) };
             match code {
@@ -74,12 +74,12 @@ impl Statement<'_> {
         }
     }
 
-    /// Starts to execute the statement, and returns an iterator over its rows. Each row is computed
-    /// when it is asked for.
+    /// Starts executing the statement, and returns an iterator over its rows. Each row is computed
+    /// when it is requested.
     ///
     /// # Errors
     ///
-    /// Fails if there is a value for a parameter that the statement does not have. Later errors are
+    /// Fails if a value is given for a parameter that the statement does not have. Later errors are
     /// yielded by the iterator.
     pub fn query(&mut self, values: impl Parameters) -> Result<Rows<'_>, Error> {
         self.bind(values)?;
@@ -96,7 +96,7 @@ impl Statement<'_> {
         })
     }
 
-    /// Returns the names of the columns of its rows.
+    /// Returns the names of the columns in the statement's rows.
     pub fn column_names(&mut self) -> &[String] {
         self.columns.get_or_insert_with(|| column_names(self.id))
     }
@@ -106,8 +106,8 @@ impl Statement<'_> {
         write_length(&mut self.values, values.count());
         values.write(&mut self.values);
         let mut error = 0;
-        // SAFETY: the address comes with the length of the list, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of the list, and the last one refers
+        // to a local variable.
         let code = unsafe {
             host::sqlite::bind(self.id, self.values.as_ptr(), self.values.len(), &mut error)
         };
@@ -117,13 +117,12 @@ impl Statement<'_> {
 
 impl Drop for Statement<'_> {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nobody else has it.
+        // SAFETY: the machine returned the id, and nothing else holds it.
         unsafe { host::sqlite::sqlite3_finalize(self.id) };
     }
 }
 
-/// An iterator over the rows of a query. Dropping it before its end releases the locks of the
-/// query.
+/// An iterator over the rows of a query. Dropping it before it ends releases the query's locks.
 #[derive(Debug)]
 pub struct Rows<'a> {
     id: u64,
@@ -141,8 +140,8 @@ impl Iterator for Rows<'_> {
             return None;
         }
         let mut size = 0;
-        // SAFETY: the address comes with the length of the buffer, and the last one is that of a
-        // variable.
+        // SAFETY: the first pointer is passed with the length of the buffer, and the last one
+        // refers to a local variable.
         let code = unsafe {
             host::sqlite::step_row(
                 self.id,
@@ -159,7 +158,7 @@ impl Iterator for Rows<'_> {
         let size = size as usize;
         if size > self.buffer.len() {
             self.buffer.resize(size, 0);
-            // SAFETY: the address comes with the length of the buffer.
+            // SAFETY: the pointer is passed with the length of the buffer.
             unsafe { host::sqlite::copy_row(self.id, self.buffer.as_mut_ptr(), self.buffer.len()) };
         }
         Some(Ok(Row::read(&self.buffer[..size], &self.columns)))

@@ -1,8 +1,8 @@
-//! Values for the parameters of statements, and values of rows.
+//! Values of statement parameters and of rows.
 
 use lunatic_abi::sqlite::{Key, Value as ValueRef, write_binding};
 
-/// A value of a database.
+/// A database value.
 ///
 /// ```
 /// use lunatic::sqlite::{FromValue, Value};
@@ -17,18 +17,18 @@ pub enum Value {
     /// No value.
     #[default]
     Null,
-    /// An integer; SQLite has no other width.
+    /// An integer; SQLite has only this width.
     Integer(i64),
     /// A floating point number.
     Real(f64),
-    /// A text.
+    /// Text.
     Text(String),
     /// Bytes.
     Blob(Vec<u8>),
 }
 
 impl Value {
-    /// Returns what it is, for error messages.
+    /// Returns the kind of the value, for error messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "NULL",
@@ -52,7 +52,7 @@ impl From<ValueRef<'_>> for Value {
     }
 }
 
-/// Types that can be values of parameters: integers that fit into an `i64`, floating point numbers,
+/// Types that can be parameter values: integers that fit into an `i64`, floating point numbers,
 /// `bool` as 0 or 1, text, bytes, and an `Option` of each, whose `None` is `NULL`.
 pub trait ToValue {
     /// Returns the value, which may borrow from `self`.
@@ -136,7 +136,7 @@ impl FromValue for f64 {
     fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::Real(number) => Some(*number),
-            // A column of numbers stores whole ones as integers. The largest are rounded here.
+            // A column of numbers stores whole numbers as integers. The largest are rounded here.
             Value::Integer(number) => Some(*number as f64),
             _ => None,
         }
@@ -240,15 +240,15 @@ impl<T: FromValue> FromValue for Option<T> {
 
 /// Values for the parameters of a statement.
 ///
-/// They are given in order, as a tuple of up to eight or as a list of one type: `()` for none,
-/// `(1, "one")`, `[1, 2]`. Or they are given by name, as a list of pairs: `[(":name", "Ada")]`; the
-/// sign before the name is optional. A parameter without a value is `NULL`.
+/// Values are given either in order, as a tuple of up to eight or as a list of one type: `()` for
+/// none, `(1, "one")`, `[1, 2]`; or by name, as a list of pairs: `[(":name", "Ada")]`. The sign
+/// before the name is optional. A parameter without a value is `NULL`.
 pub trait Parameters {
     /// Returns the number of values.
     #[doc(hidden)]
     fn count(&self) -> usize;
 
-    /// Serializes the values as the machine reads them.
+    /// Serializes the values in the form that the machine reads.
     #[doc(hidden)]
     fn write(&self, out: &mut Vec<u8>);
 }

@@ -19,19 +19,20 @@ use std::time::Duration;
 /// How a supervisor ends a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Kills it.
+    /// Kills the child.
     Kill,
-    /// Asks it to end, like [`Process::shutdown`], and kills it if it takes longer than this.
+    /// Asks the child to end, like [`Process::shutdown`], and kills it if it takes longer than
+    /// this.
     Within(Duration),
-    /// Asks it to end, and waits for as long as it takes.
+    /// Asks the child to end, and waits indefinitely.
     Unlimited,
 }
 
-/// Starts a process, or stops waiting for it when a message with one of the tags comes.
+/// Starts a process, or stops waiting for it when a message with one of the tags arrives.
 type Start = Box<dyn Fn(&[Tag]) -> Result<Started, StartError>>;
 
-/// A child of a supervisor: how it is started, restarted and ended. `H` is the handle to it, such
-/// as a [`Process`].
+/// A child of a supervisor: how it is started, restarted and ended. `H` is the type of its handle,
+/// such as a [`Process`].
 pub struct Child<H = ()> {
     pub(super) id: String,
     start: Start,
@@ -46,7 +47,7 @@ impl Child {
     /// [`process::spawn`](crate::process::spawn()). It counts as started once it is spawned, and is
     /// [killed](Shutdown::Kill) when it has to end.
     ///
-    /// `id` names it in what the supervisor reports.
+    /// `id` identifies the child in what the supervisor reports.
     pub fn process<T: 'static>(
         id: impl Into<String>,
         function: fn(Mailbox<T>),
@@ -108,23 +109,24 @@ impl<H> Child<H> {
         }
     }
 
-    /// Sets after which ends it is restarted. The default is [`Restart::Permanent`].
+    /// Sets the kinds of end after which the child is restarted. The default is
+    /// [`Restart::Permanent`].
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
     }
 
-    /// Sets how it is ended.
+    /// Sets how the child is ended.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
         self
     }
 
-    /// Registers it under a name and a semantic version each time it has started. Clients use the
-    /// name, since a restarted child is another process. If the name is taken, the start has
-    /// failed.
+    /// Registers the child under a name and a semantic version each time it has started. Clients
+    /// use the name, since a restarted child is another process. If the name is taken, the start
+    /// counts as failed.
     #[must_use]
     pub fn register(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
         self.registration = Some((name.into(), version.into()));
@@ -151,7 +153,7 @@ impl<H> Child<H> {
         }
     }
 
-    /// Starts it and registers it.
+    /// Starts the child and registers it.
     pub(super) fn begin(&self, interrupts: &[Tag]) -> Result<u64, NotStarted> {
         let process = match (self.start)(interrupts)? {
             Started::Running(process) => process,
@@ -172,7 +174,7 @@ impl<H> Child<H> {
         }
     }
 
-    /// Ends its process, and waits until it has ended.
+    /// Ends the child's process, and waits until it has ended.
     pub(super) fn end(&self, process: u64) {
         let process = Process::<()>::from_id(process);
         let timeout = match self.shutdown {

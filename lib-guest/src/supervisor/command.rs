@@ -1,10 +1,10 @@
-//! What a running supervisor can be asked, and how it answers.
+//! The requests that a running supervisor accepts, and how it answers.
 
 use super::rules::Restart;
 use crate::process::handle::Process;
 use serde::{Deserialize, Serialize};
 
-/// A request to a supervisor. With it comes an argument, which matters only for a start.
+/// A request to a supervisor. It comes with an argument, which matters only when starting a child.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Command {
     Start { template: String },
@@ -17,20 +17,20 @@ pub(super) enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChildInfo {
-    /// Its id in the plan.
+    /// The child's id in the plan.
     pub id: String,
-    /// Its process; `None` while it is not running.
+    /// The child's process; `None` while it is not running.
     pub process: Option<Process<()>>,
-    /// After which ends it is restarted.
+    /// The kinds of end after which the child is restarted.
     pub restart: Restart,
 }
 
-/// How many children there are, as returned by [`Supervisor::count`](super::Supervisor::count).
+/// The number of children, as returned by [`Supervisor::count`](super::Supervisor::count).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Count {
     /// All children, running or not.
     pub children: usize,
-    /// The running ones.
+    /// The running children.
     pub active: usize,
 }

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// Creates children while a supervisor runs, each from an argument given to
 /// [`Supervisor::start_child`](super::Supervisor::start_child).
 ///
-/// A template is a constant of the program, used both in the plan and by those who start children.
+/// A template is a constant of the program, used both in the plan and by the code that starts
+/// children.
 ///
 /// # Example
 ///
@@ -50,7 +51,7 @@ pub struct Template<A, H> {
 
 impl<A, H> Template<A, H> {
     /// Creates a template from a function that turns an argument into a child. No two templates of
-    /// a supervisor have the same name.
+    /// a supervisor may have the same name.
     pub const fn new(name: &'static str, child: fn(A) -> Child<H>) -> Self {
         Self { name, child }
     }
@@ -73,8 +74,8 @@ impl<A, H> fmt::Debug for Template<A, H> {
 /// Reads the argument of a template from a message, and creates the child.
 pub(super) type CreateChild = Box<dyn Fn(&Arrival<'_>) -> Result<Child, decode::Error>>;
 
-/// What a supervisor supervises and by which rules. A supervisor begins by running the function
-/// that fills it in.
+/// What a supervisor supervises, and by which rules. A supervisor begins by running the function
+/// that fills in its plan.
 #[derive(Default)]
 pub struct Plan {
     pub(super) policy: Policy,
@@ -83,16 +84,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Sets what is restarted together with a child. The default is [`Strategy::OneForOne`].
+    /// Sets what else is restarted when a child is. The default is [`Strategy::OneForOne`].
     pub fn strategy(&mut self, strategy: Strategy) -> &mut Self {
         self.policy.strategy = strategy;
         self
     }
 
-    /// Sets how many restarts of all children together are allowed within a period. With one more,
-    /// the supervisor gives up. The default is 3 in 5 seconds.
+    /// Sets the total number of restarts of all children that are allowed within a period. One more
+    /// makes the supervisor give up. The default is 3 in 5 seconds.
     ///
-    /// The restart of a group counts once.
+    /// Restarting a group counts once.
     pub fn intensity(&mut self, restarts: u32, period: Duration) -> &mut Self {
         self.policy.intensity = Intensity {
             restarts: restarts as usize,

@@ -1,4 +1,4 @@
-//! What a supervisor decides: plain data, which spawns nothing, waits for nothing and has no clock.
+//! A supervisor's decisions: plain data, which spawns nothing, waits for nothing and has no clock.
 //!
 //! Times are measured from when the supervisor began. The rules are those of Erlang's supervisor;
 //! delays are an addition.
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What is restarted together with a child.
+/// What else is restarted when a child is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// Nothing else. This is the default.
@@ -20,7 +20,7 @@ pub enum Strategy {
     RestForOne,
 }
 
-/// After which ends a child is restarted.
+/// The kinds of end after which a child is restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restart {
     /// Every end. This is the default.
@@ -28,12 +28,12 @@ pub enum Restart {
     Permanent,
     /// Failures: every end but [`ExitReason::Normal`](crate::ExitReason::Normal).
     Transient,
-    /// None. It is not restarted either if the failure of another child ends it.
+    /// None. The child is also not restarted if the failure of another child ends it.
     Temporary,
 }
 
-/// Identifies a child. Children are numbered in the order in which they were added, which is that
-/// of their start.
+/// Identifies a child. Children are numbered in the order in which they were added, which is also
+/// the order in which they are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(u64);
 
@@ -71,7 +71,8 @@ pub(super) enum Exit {
 pub(super) enum Verdict {
     /// Nothing: it is not restarted.
     Leave,
-    /// It becomes due, and so do others. Those that run have to be ended first, in this order.
+    /// The child becomes due, as do others. Those that are running have to be ended first, in this
+    /// order.
     Restart { end: Vec<Key> },
     /// There were too many restarts: the supervisor ends too.
     GiveUp,
@@ -80,10 +81,11 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 struct Member {
     restart: Restart,
-    /// True if it was created from a template. It is then forgotten once it is not restarted.
+    /// True if the child was created from a template. It is then forgotten once it is not
+    /// restarted.
     is_dynamic: bool,
     state: State,
-    /// Its failures in a row, each before it had run for a period.
+    /// The child's consecutive failures, each before it had run for a period.
     streak: Streak,
 }
 
@@ -94,7 +96,7 @@ enum State {
     Due { at: Duration },
 }
 
-/// What a supervisor knows of its children, and how it decides.
+/// What a supervisor knows about its children, and how it decides.
 #[derive(Debug)]
 pub(super) struct Rules {
     policy: Policy,
@@ -111,7 +113,7 @@ impl Rules {
             policy,
             members: BTreeMap::new(),
             due: BTreeSet::new(),
-            // Delays depend on the streak of a child, not on the restarts of all.
+            // Delays depend on a child's own streak, not on the restarts of all children.
             restarts: Restarts::new(policy.intensity, Backoff::default()),
             last: 0,
         }
@@ -143,7 +145,7 @@ impl Rules {
         self.members.remove(&key);
     }
 
-    /// Notes that a child runs.
+    /// Notes that a child is running.
     pub(super) fn started(&mut self, key: Key, now: Duration) {
         self.put(key, State::Up { since: now });
     }
@@ -201,8 +203,8 @@ impl Rules {
         Verdict::Restart { end: ended }
     }
 
-    /// Returns the child to start now. Of several, it is the one that has been due for longest,
-    /// then the first in order.
+    /// Returns the child to start now. If several are due, it is the one that has been due the
+    /// longest, with ties broken by order.
     pub(super) fn due(&self, now: Duration) -> Option<Key> {
         self.due
             .first()
@@ -215,8 +217,7 @@ impl Rules {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Returns the children that run, the last one first: the order in which a supervisor ends
-    /// them.
+    /// Returns the running children, last one first: the order in which a supervisor ends them.
     pub(super) fn in_order_of_end(&self) -> Vec<Key> {
         let up = self
             .members
@@ -239,8 +240,8 @@ impl Rules {
         member.state = state;
     }
 
-    /// Forgets a child that will not be started again, unless the plan contains it for the next
-    /// group restart.
+    /// Forgets a child that will not be started again, unless the plan keeps it for the next group
+    /// restart.
     fn forget_if_over(&mut self, key: Key) {
         let is_over = |member: &Member| member.is_dynamic || member.restart == Restart::Temporary;
         if self.members.get(&key).is_some_and(is_over) {
@@ -272,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Creates rules with children that run from the beginning.
+    /// Creates rules with children that are running from the beginning.
     fn rules<const N: usize>(strategy: Strategy, restarts: [Restart; N]) -> (Rules, [Key; N]) {
         let mut rules = Rules::new(Policy {
             strategy,
@@ -395,7 +396,7 @@ mod tests {
     fn restarts_older_than_the_period_do_not_count() {
         let (mut rules, [a, b]) = rules(Strategy::OneForOne, [Restart::Permanent; 2]);
         for now in 0..100 {
-            // Two in five seconds, of whichever child.
+            // Two in five seconds, whichever child is restarted.
             let key = if now % 2 == 0 { a } else { b };
             assert_eq!(
                 rules.ended(key, Exit::Failed, seconds(3 * now)),
@@ -455,7 +456,7 @@ mod tests {
         let short = Duration::from_millis(1);
         let delays: Vec<u128> = (0..5).map(|_| delay(&mut rules, short)).collect();
         assert_eq!(delays, [100, 200, 400, 500, 500]);
-        // The doubling overflows nothing.
+        // The doubling does not overflow.
         assert!((0..100).all(|_| delay(&mut rules, short) == 500));
         assert_eq!(delay(&mut rules, seconds(5)), 100);
     }

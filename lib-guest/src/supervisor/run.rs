@@ -34,7 +34,7 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
     if let Err(why) = plan.check() {
         return handshake.refused(why);
     }
-    // From here on, the failures of children arrive as signals, and so does that of the parent.
+    // From here on, the failures of children arrive as signals, as does the failure of the parent.
     // SAFETY: the call takes a number.
     unsafe { host::process::die_when_link_dies(0) };
     let mut interrupts = vec![SHUTDOWN];
@@ -83,7 +83,7 @@ enum StopReason {
     Asked,
     /// Its parent failed.
     ParentFailed(u64),
-    /// There were too many restarts, of this.
+    /// There were too many restarts, for this reason.
     GaveUp(String),
 }
 
@@ -115,7 +115,7 @@ struct Running {
     rules: Rules,
     intensity: Intensity,
     children: BTreeMap<Key, Supervised>,
-    /// The children that run, by their processes.
+    /// The running children, by process.
     keys: HashMap<u64, Key>,
     templates: HashMap<&'static str, CreateChild>,
     /// The tags of messages that end the wait for a child's start.
@@ -187,7 +187,7 @@ impl Running {
                     Ok(Err(NotStarted::Interrupted)) => return Err(self.interrupted()),
                     Err(why) => Err(why),
                 };
-                // If the caller cannot take the answer, that is its own problem.
+                // If the caller's mailbox cannot take the answer, that is the caller's problem.
                 let _ = caller.try_tag_send(tag, started);
             }
             Event::Terminate {
@@ -224,12 +224,13 @@ impl Running {
         Ok(())
     }
 
-    /// Waits for the next event, at most for `timeout` milliseconds.
+    /// Waits for the next event, for at most `timeout` milliseconds.
     fn receive(&self, timeout: u64) -> Event {
         envelope::receive(&[], timeout, |delivery| {
             let arrival = match delivery {
                 Delivery::Arrived(arrival) => arrival,
-                // Nobody is left who could ask for anything, and there is no child that could end.
+                // No process is left that could send a request, and there is no child that could
+                // end.
                 Delivery::NobodyLeft => return Event::Shutdown,
                 Delivery::TimedOut => return Event::Nothing,
             };
@@ -243,7 +244,7 @@ impl Running {
                     reason: signal.reason,
                 };
             }
-            // Any process can send anything. What is not a command is ignored.
+            // Any process can send anything. Anything that is not a command is ignored.
             let Ok(request) = arrival.open::<Request<(Command, IgnoredAny), ()>>() else {
                 return Event::Nothing;
             };
@@ -324,8 +325,8 @@ impl Running {
                 StopReason::Asked
             });
         }
-        // The failure of a child arrives twice, from its link and its monitor; and strangers may be
-        // linked with this process.
+        // The failure of a child arrives twice, from its link and its monitor; and unrelated
+        // processes may be linked with this one.
         let Some(key) = self.keys.remove(&process) else {
             return Ok(());
         };
@@ -340,7 +341,7 @@ impl Running {
         self.decide(key, exit, &reason.to_string())
     }
 
-    /// Does what follows from the end of a child. `why` says what it did.
+    /// Does what follows from the end of a child. `why` says how the child ended.
     fn decide(&mut self, key: Key, exit: Exit, why: &str) -> Result<(), StopReason> {
         match self.rules.ended(key, exit, self.now()) {
             Verdict::Leave => self.forget(key),

@@ -1,13 +1,13 @@
 //! Tests of what the library promises, run in the machine.
 //!
-//! This is a program for the machine. Each claim is a process of its own, and holds if the process
+//! This is a program for the machine. Each claim runs in its own process, and holds if the process
 //! ends without a failure.
 //!
 //! ```text
 //! CARGO_TARGET_WASM32_WASIP1_RUNNER=lunatic cargo test -p lunatic --test machine --target wasm32-wasip1
 //! ```
 //!
-//! With arguments, only claims whose names contain one of them are tested.
+//! With arguments, only claims whose names contain one of the arguments are tested.
 
 #![allow(clippy::unwrap_used, reason = "a claim fails by a panic")]
 
@@ -32,7 +32,8 @@ const SHORT: Duration = Duration::from_millis(5);
 
 struct Claim {
     name: &'static str,
-    /// Spawns the claim, linked with this process, to which it sends a message when it is done.
+    /// Spawns the claim, linked to this process, to which the claim sends a message when it is
+    /// done.
     spawn: fn(LinkMailbox<()>) -> LinkMailbox<()>,
 }
 
@@ -55,7 +56,7 @@ macro_rules! claims {
     };
 }
 
-// After the macro, which they use.
+// Declared after the macro, which these modules use.
 mod net;
 mod server;
 mod sqlite;
@@ -63,7 +64,7 @@ mod supervisor;
 mod task;
 mod trap;
 
-/// The claims in this file, and those of the subjects with their own files.
+/// The claims in this file, and those on the subjects that have their own files.
 const SUBJECTS: &[&[Claim]] = &[
     CLAIMS,
     net::CLAIMS,
@@ -85,7 +86,7 @@ fn process_named<T>(id: u64) -> Process<T> {
     Process::deserialize(number).expect("a handle is a number")
 }
 
-/// Functions that the library does not call, but programs in other languages do.
+/// Functions that are called by programs in other languages but not by the library.
 mod machine {
     #[cfg_attr(target_family = "wasm", link(wasm_import_module = "lunatic::message"))]
     unsafe extern "C" {
@@ -106,7 +107,7 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    // This needs a program without any other process.
+    // This check needs a program without any other process.
     assert!(matches!(mailbox.receive(), Err(ReceiveError::NobodyLeft)));
 
     let chosen: Vec<String> = std::env::args().skip(1).collect();
@@ -173,7 +174,7 @@ fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
     }
 }
 
-/// Runs a function that fails in a new environment, and returns the signal of its end.
+/// Runs a function that fails in a new environment, and returns the signal that reports its end.
 fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Signal {
     let mut environment =
         Environment::new(config).expect("this process has what the configuration grants");
@@ -299,8 +300,8 @@ claims! {
             assert_eq!((signal.kind, signal.pid, signal.tag), (SignalKind::ProcessDied, process.id(), Tag::NONE));
             assert_eq!(signal.reason, reason, "{signal}");
             assert!(!process.is_alive());
-            // A message to a dead process is not a failure, and monitoring it reports that it is
-            // dead.
+            // Sending a message to a dead process is not a failure, and monitoring the process
+            // reports that it is dead.
             process.send(());
             process.monitor();
             assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
@@ -315,7 +316,7 @@ claims! {
         let process = process::spawn(wait).unwrap();
         process.monitor();
         process.stop_monitoring();
-        // Another process that still monitors it knows when the signal would have come.
+        // Another process that still monitors it can tell when the signal would have arrived.
         let this = process::this(&mailbox);
         process::spawn_with((this, process), |(parent, process), mailbox: Mailbox<()>| {
             process.monitor();
@@ -490,7 +491,7 @@ claims! {
         here.unregister("names", "1.2.0").unwrap();
         assert_eq!(here.unregister("names", "1.2.0"), Err(RegistryError::NotFound));
 
-        // A name is free when the end of its process is reported.
+        // A name is free by the time the end of its process is reported.
         other.monitor();
         other.kill();
         assert!(matches!(mailbox.receive(), Err(ReceiveError::Signal(_))));
@@ -506,7 +507,7 @@ claims! {
     }
 
     fn a_line_that_was_begun_is_written_at_the_end(mailbox: Mailbox<()>) {
-        // The environment does not allow writing, so the attempt is a trap; nothing else shows it.
+        // The environment does not allow writing, so the attempt traps; nothing else reveals it.
         let signal = end_in(Config::new(2_000_000, None), mailbox, |_| print!("no line"));
         assert_eq!(signal.reason, ExitReason::Trapped);
         assert!(signal.to_string().contains("fd_write"), "{signal}");
@@ -560,7 +561,7 @@ claims! {
             .environment_variable("COLOUR", "blue");
         let mut environment = Environment::new(config).unwrap();
         let module = environment.add_this_module().unwrap();
-        // The module alone is enough to spawn in its environment.
+        // The module alone is enough to spawn a process in its environment.
         drop(environment);
         let this = process::this(&mailbox);
         module

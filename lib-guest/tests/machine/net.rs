@@ -101,7 +101,7 @@ claims! {
         assert_eq!(text, "one two");
         assert_eq!(near.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 
-        // The other direction is still open, and ends with its last handle.
+        // The other direction is still open, and closes with its last handle.
         let large = vec![7; 100_000];
         let other = far.clone();
         process::spawn_with((far, large.clone()), |(mut far, large): (TlsStream, Vec<u8>), _: Mailbox<()>| {

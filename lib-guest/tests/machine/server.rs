@@ -25,7 +25,7 @@ impl Counter {
         }
     }
 
-    /// Adds to the count, and returns it.
+    /// Adds to the count and returns the new count.
     #[call]
     pub(crate) fn increment(&mut self, by: u32) -> u32 {
         self.count += by;
@@ -177,7 +177,7 @@ claims! {
         })
         .unwrap();
         assert_eq!(mailbox.receive().unwrap(), 0);
-        // The call may not have arrived yet; then it is answered by a later change.
+        // The call may not have arrived yet, in which case a later change answers it.
         let answer = (1..).find_map(|count| {
             counter.set(count).unwrap();
             mailbox.receive_timeout(SHORT).ok()
@@ -271,7 +271,8 @@ claims! {
         assert_eq!((signal.kind, signal.reason), (SignalKind::ProcessDied, ExitReason::LinkDied));
     }
 
-    /// T058: it does not wait for its `#[init]`, although it has a `#[signal]`.
+    /// T058: the end does not wait for the server's `#[init]`, although the server has a
+    /// `#[signal]`.
     fn t058_a_server_that_is_being_started_ends_with_its_parent(mailbox: Mailbox<Process<()>>) {
         let this = process::this(&mailbox);
         let start: fn(Process<Process<()>>, Mailbox<()>) = |parent, _| {

@@ -4,7 +4,7 @@ use crate::LONG;
 use lunatic::sqlite::{Connection, Error, Row, Value};
 use lunatic::{Config, Environment, ExitReason, Mailbox, process};
 
-/// The result codes of SQLite that the claims expect.
+/// The SQLite result codes that the claims expect.
 const ERROR: u32 = 1;
 const TOOBIG: u32 = 18;
 const MISMATCH: u32 = 20;
@@ -90,7 +90,7 @@ claims! {
         assert!(insert.execute([("n", 100)]).unwrap_err().is_constraint());
         let mut select = connection.prepare("SELECT n, s FROM t WHERE n >= ? ORDER BY n").unwrap();
         assert_eq!(select.column_names(), ["n", "s"]);
-        // A query that is dropped before its end starts again.
+        // A query that is dropped before its end starts over.
         let first = |row: Result<Row, Error>| row.unwrap().get::<i64>(0).unwrap();
         assert_eq!(select.query([40]).unwrap().next().map(first), Some(40));
         assert_eq!(select.query([99]).unwrap().map(first).collect::<Vec<_>>(), [99, 100]);
@@ -112,7 +112,7 @@ claims! {
         assert_eq!(insert(&[1, 2]), Ok(2));
         assert!(insert(&[3, 1]).unwrap_err().is_constraint());
         assert_eq!(count(&connection), 2);
-        // Even if SQLite itself has rolled it back.
+        // Even if SQLite itself has rolled the transaction back.
         let failed = connection.transaction(|connection| connection.execute_batch("INSERT OR ROLLBACK INTO t (n) VALUES (1)"));
         assert!(failed.unwrap_err().is_constraint());
         assert_eq!(insert(&[3]), Ok(1));

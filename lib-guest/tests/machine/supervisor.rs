@@ -1,7 +1,7 @@
 //! Supervisors: which children are restarted, in which order and how often, and that no process is
 //! left behind.
 //!
-//! The decisions are tested with the rules; the claims here are about following them.
+//! The decisions are tested along with the rules; the claims here are about carrying them out.
 
 use crate::{LONG, SHORT, lookup, signal};
 use lunatic::server::{self, Handle};
@@ -12,8 +12,8 @@ use lunatic::{
 };
 use std::time::Duration;
 
-/// The children of a claim report to the process that is registered under this name. Claims run one
-/// after another.
+/// The children of a claim report to the process registered under this name. Claims run one after
+/// another.
 const LOG: &str = "log of a supervisor claim";
 
 /// While a process has this name, no server starts.
@@ -40,7 +40,7 @@ fn lines<const N: usize>(mailbox: &Mailbox<String>) -> [String; N] {
     })
 }
 
-/// A server that reports when it begins and ends, and fails on request.
+/// A server that reports its start and end, and fails on request.
 struct Talker;
 
 #[lunatic::server]
@@ -82,7 +82,7 @@ fn child(name: &str) -> Child<Handle<Talker>> {
     Child::server::<Talker>(name, name.to_string()).register(format!("child {name}"), "1.0.0")
 }
 
-/// Waits until a child that has started has its name.
+/// Waits until a started child has its name.
 fn find(name: &str) -> Handle<Talker> {
     let look = || Handle::lookup(&format!("child {name}"), "*").expect("the query is well-formed");
     std::iter::repeat_with(look)
@@ -198,7 +198,8 @@ claims! {
         assert_eq!(error, StartError::Died(ExitReason::Trapped));
     }
 
-    /// T057: the supervisor gives up on children that die at once, and its links receive a signal.
+    /// T057: the supervisor gives up on children that die immediately, and its links receive a
+    /// signal.
     fn t057_a_storm_of_restarts_ends_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let mailbox = mailbox.catch_link_panic();
@@ -257,9 +258,9 @@ claims! {
         .unwrap();
         let begin = std::time::Instant::now();
         let _: [String; 5] = lines(&mailbox);
-        // A busy machine makes it longer, but nothing makes it shorter.
+        // A busy machine makes the wait longer, but nothing makes it shorter.
         assert!(begin.elapsed() >= Duration::from_millis(10 + 20 + 40 + 40), "{:?}", begin.elapsed());
-        // It answers while it waits.
+        // The supervisor answers while it waits.
         assert_eq!(supervisor.count().unwrap().children, 1);
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
@@ -274,7 +275,7 @@ claims! {
         })
         .unwrap();
         assert_eq!(lines(&mailbox), ["a begins", "b begins", "c begins"]);
-        // The inner one gives up at once, and the outer one restarts it.
+        // The inner supervisor gives up immediately, and the outer one restarts it.
         find("b").end(1).unwrap();
         assert_eq!(lines(&mailbox), ["b ends", "c ends", "b begins", "c begins"]);
         assert_eq!(supervisor.stop(), ExitReason::Normal);
@@ -337,7 +338,7 @@ claims! {
         let supervisor = Supervisor::start(|plan| { plan.child(child("a")); }).unwrap();
         supervisor.process().send(());
         crate::retype::<_, Vec<u64>>(supervisor.process()).send(vec![1; 1_000]);
-        // The failure of a stranger that is linked with it.
+        // The failure of an unrelated process that is linked to it.
         let stranger = process::spawn_with(supervisor.process(), |supervisor, _: Mailbox<()>| {
             supervisor.link();
             std::process::exit(1);
@@ -348,7 +349,8 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    /// T058: neither the child that is being started nor the supervisors between are left behind.
+    /// T058: neither the child that is being started nor the supervisors in between are left
+    /// behind.
     fn t058_a_child_that_is_being_started_ends_with_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let starter = process::spawn(|_: Mailbox<()>| {

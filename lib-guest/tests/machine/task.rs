@@ -63,7 +63,7 @@ claims! {
         .unwrap();
         let all = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
         assert_eq!(all.iter().sum::<u8>(), 3);
-        // Both have ended by now, or end while this waits.
+        // Both tasks have ended by now, or end during this wait.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         let mailbox = mailbox.catch_link_panic();
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
@@ -75,7 +75,7 @@ claims! {
 
     fn the_failure_of_a_task_is_an_error_with_its_reason(mailbox: Mailbox<()>) {
         let check = |function: fn(i32) -> u32, reason: ExitReason| {
-            // However soon it ends, the reason is known.
+            // No matter how soon the task ends, the reason is known.
             for _ in 0..20 {
                 let error = Task::spawn(3, function).unwrap().result().unwrap_err();
                 assert!(matches!(error, TaskError::Failed(told) if told == reason), "{error}");
@@ -109,7 +109,7 @@ claims! {
         };
         Task::spawn(this, function).unwrap().detach();
         assert_eq!(mailbox.receive().unwrap(), "it goes on");
-        // If its result came, it would not be a text.
+        // If the task's result arrived, it would not be a text.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 

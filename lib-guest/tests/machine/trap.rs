@@ -42,7 +42,7 @@ claims! {
     }
 
     fn catches_lie_in_each_other_only_so_deep(_mailbox: Mailbox<()>) {
-        // The function in the last of the 16 catches is the one that traps.
+        // The function in the last of the 16 nested catches is the one that traps.
         assert_eq!((nest(0), nest(0)), (15, 15));
     }
 
@@ -84,7 +84,7 @@ claims! {
         gauge.add(f64::INFINITY);
         gauge.subtract(f64::NAN);
         Histogram::new("claims_seconds").record(-1.0);
-        // Used as another kind, it is dropped, without a failure.
+        // An update that uses the name for another kind of metric is dropped, without a failure.
         Histogram::new("claims_total").record(1.0);
         assert!(catch_trap(|| Counter::new("").increment()).is_err());
     }

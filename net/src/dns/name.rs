@@ -1,12 +1,12 @@
-//! Parses and checks the name that a caller asks for: `host:port`. It looks nothing up.
+//! Parses and validates the name to resolve: `host:port`. This module looks nothing up.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// The greatest length of a host name, with a final dot.
+/// The maximum length of a host name, including a final dot.
 const MAX_HOST_LENGTH: usize = 254;
 
-/// The greatest length of a part of a host name between two dots.
+/// The maximum length of one label of a host name.
 const MAX_LABEL_LENGTH: usize = 63;
 
 /// A well-formed name.

@@ -1,4 +1,4 @@
-//! Which lookups run and which ones wait. It starts no threads and looks nothing up.
+//! Decides which lookups run and which wait. This module starts no threads and looks nothing up.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 /// The result of a lookup.
 pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
-/// One lookup, shared by the task that waits for it and the thread that does it.
+/// One lookup, shared by the task that waits for it and the thread that runs it.
 pub(super) struct Question {
     pub(super) host: String,
     pub(super) port: u16,
@@ -33,7 +33,7 @@ impl Question {
         })
     }
 
-    /// Stores the answer and wakes the task, if it still waits.
+    /// Stores the answer and wakes the task if it is still waiting.
     pub(super) fn answer(&self, answer: Answer) {
         let mut reply = self.reply();
         reply.answer = Some(answer);
@@ -97,7 +97,7 @@ impl Queue {
         Ok(false)
     }
 
-    /// Returns the next question for a thread that is done, or counts the thread as free.
+    /// Returns the next question for a thread that has finished one, or counts the thread as free.
     pub(super) fn next(&mut self) -> Option<Arc<Question>> {
         let next = self.waiting.pop_front();
         if next.is_none() {
@@ -106,7 +106,7 @@ impl Queue {
         next
     }
 
-    /// Removes a question from the queue, if it is there.
+    /// Removes a question from the queue if it is still queued.
     pub(super) fn remove(&mut self, question: &Arc<Question>) {
         self.waiting
             .retain(|waiting| !Arc::ptr_eq(waiting, question));

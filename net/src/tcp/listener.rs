@@ -8,7 +8,7 @@ use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many connections the kernel queues between two accepts. It may lower the number.
+/// How many connections the kernel queues between two accepts. The kernel may lower the number.
 const BACKLOG: i32 = 4096;
 
 /// How long an accept that failed for lack of descriptors or memory waits before it tries again.
@@ -33,8 +33,8 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// Those of the system, naming the address: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`
-    /// and others.
+    /// The system's errors, with the address in the message: `AddrInUse`, `AddrNotAvailable`,
+    /// `PermissionDenied` and others.
     ///
     /// ```
     /// use lunatic_net::tcp::TcpListener;
@@ -54,8 +54,8 @@ impl TcpListener {
 
     /// Waits for a connection, and returns it with the address of its peer.
     ///
-    /// Dropping the future loses no connection. A connection that its peer closed in the meantime
-    /// is skipped.
+    /// Dropping the future loses no connection. Connections that the peer has closed in the
+    /// meantime are skipped.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl TcpListener {
         }
     }
 
-    /// Turns a connection of the kernel's queue into a stream, without an await at which it could
+    /// Turns a connection from the kernel's queue into a stream, without an await at which it could
     /// be lost.
     fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, peer) = self.socket.get_ref().accept()?;
@@ -110,7 +110,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Returns whether an error of `accept` concerns only the connection that it was about to return.
-/// Rarer errors of this sort, which have no kind of their own, are covered by the second try.
+/// Rarer errors of this kind, which have no `ErrorKind` of their own, are covered by the second
+/// try.
 fn concerns_one_connection(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -11,7 +11,7 @@ use std::net::{self, Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// The most buffers that one system call accepts (`IOV_MAX` on Linux and the BSDs).
+/// The maximum number of buffers per system call (`IOV_MAX` on Linux and the BSDs).
 const MAX_BUFFERS: usize = 1024;
 
 /// A write to a closed connection must fail rather than raise a signal that ends the machine.
@@ -21,7 +21,7 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const SEND_FLAGS: i32 = 0;
 
-/// What can be waited for on a stream. Each has a timeout of its own.
+/// What can be waited for on a stream. Each operation has its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Taking bytes out of the stream.
@@ -38,7 +38,8 @@ pub enum Operation {
 /// the last handle is dropped. The two directions are independent: one handle may wait to read
 /// while another writes. Any number of tasks may wait for the same direction: all of them wake when
 /// it is ready, and each byte goes to exactly one reader. The bytes that one `try_write_vectored`
-/// accepts are contiguous in the stream; those of two calls may have another writer's between them.
+/// accepts are contiguous in the stream; between those of two calls, another writer's bytes may
+/// appear.
 ///
 /// A peer that vanishes silently is noticed only by a timeout or by writing to it.
 #[derive(Clone)]
@@ -46,7 +47,7 @@ pub struct TcpStream {
     shared: Arc<Shared>,
 }
 
-/// What all handles of a connection share.
+/// The state shared by all handles to a connection.
 struct Shared {
     socket: Async<net::TcpStream>,
     timeouts: Mutex<Timeouts>,
@@ -72,14 +73,14 @@ impl Timeouts {
 }
 
 impl TcpStream {
-    /// Connects to `addr` within `timeout`, or without one for as long as the system tries (about
-    /// two minutes on Linux). Dropping the future aborts the connection.
+    /// Connects to `addr` within `timeout`, or, without a timeout, for as long as the system keeps
+    /// trying (about two minutes on Linux). Dropping the future aborts the connection.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the timeout is over, otherwise those of the system (`ConnectionRefused` and
-    /// others). Each names the address. A socket that would connect to itself, which can happen on
-    /// a free local port, is refused.
+    /// `TimedOut` when the timeout expires, otherwise the system's errors (`ConnectionRefused` and
+    /// others). Each names the address. A connection of a socket to itself, which can happen on a
+    /// free local port, is refused.
     ///
     /// ```
     /// use lunatic_net::tcp::{TcpListener, TcpStream};
@@ -133,13 +134,13 @@ impl TcpStream {
         })
     }
 
-    /// Reads what is available into `buffer`, and returns how many bytes that are; 0 means the end
+    /// Reads what is available into `buffer`, and returns the number of bytes read; 0 means the end
     /// of the stream, or an empty buffer. Never waits.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if nothing is available yet. A connection that the peer reset reports this once
-    /// (`ConnectionReset`) and from then on reads as ended.
+    /// (`ConnectionReset`) and reads as ended from then on.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         // The kernel would make an empty read wait for a first byte.
         if buffer.is_empty() {
@@ -169,13 +170,13 @@ impl TcpStream {
     }
 
     /// Writes as much of `buffers`, one after the other, as the kernel has room for, and returns
-    /// how many bytes that are; 0 means that there was nothing to write. At most 1024 buffers are
-    /// used, from the first one that is not empty. Never waits, and raises no `SIGPIPE`.
+    /// the number of bytes written; 0 means that there was nothing to write. At most 1024 buffers
+    /// are used, from the first one that is not empty. Never waits, and raises no `SIGPIPE`.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is no room; `BrokenPipe` or `ConnectionReset` if nobody reads any
-    /// more.
+    /// `WouldBlock` if there is no room; `BrokenPipe` or `ConnectionReset` if the peer no longer
+    /// reads.
     pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else {
             return Ok(0);
@@ -186,7 +187,7 @@ impl TcpStream {
     }
 
     /// Prepares to wait for `operation`. Costs nothing yet: the operation's timeout starts with the
-    /// first [`Wait::ready`] and covers all that follow.
+    /// first [`Wait::ready`] and covers all later ones.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
         Wait {
             stream: self,
@@ -223,23 +224,22 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Closes one direction or both, for all handles, and wakes whoever waits for it. When the
+    /// Closes one direction or both, for all handles, and wakes all tasks waiting on it. When the
     /// writing direction is closed, the peer reads what was written and then the end.
     ///
     /// # Errors
     ///
-    /// Those of the system; `NotConnected` if the peer has already reset the connection.
+    /// The system's errors; `NotConnected` if the peer has already reset the connection.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.socket().shutdown(how)
     }
 
-    /// Returns the address of this end.
+    /// Returns the local address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket().local_addr()
     }
 
-    /// Returns the address of the other end. Fails with `NotConnected` once the connection was
-    /// reset.
+    /// Returns the peer's address. Fails with `NotConnected` once the connection has been reset.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket().peer_addr()
     }
@@ -285,8 +285,8 @@ impl fmt::Debug for TcpStream {
     }
 }
 
-/// The waiting of one operation. However often it wakes in vain because another task was faster, it
-/// ends when the stream's timeout for the operation is over.
+/// Waiting on behalf of one operation. However many spurious wakeups there are because another task
+/// was faster, the wait ends when the stream's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a> {
@@ -300,9 +300,9 @@ pub struct Wait<'a> {
 /// How long a wait may last.
 #[derive(Clone, Copy, Debug)]
 enum Timeout {
-    /// As set for the stream when the wait begins.
+    /// The timeout set for the stream when the wait begins.
     Inherited,
-    /// As set for this wait. `None` means forever.
+    /// A timeout set for this wait. `None` means forever.
     Explicit(Option<Duration>),
 }
 
@@ -315,7 +315,7 @@ impl Wait<'_> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the operation's timeout is over; nothing is lost, and the stream remains
+    /// `TimedOut` when the operation's timeout expires; nothing is lost, and the stream remains
     /// usable.
     pub async fn ready(&mut self) -> io::Result<()> {
         let timeout = || match self.timeout {
@@ -360,7 +360,7 @@ async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
                 return Err(ErrorKind::ConnectionRefused.into());
             }
             Ok(_) => return Ok(stream),
-            // Woken in vain: neither connected nor failed yet.
+            // A spurious wakeup: neither connected nor failed yet.
             Err(error) if error.kind() == ErrorKind::NotConnected => {}
             Err(error) => return Err(error),
         }
@@ -375,10 +375,10 @@ fn is_in_progress(error: &io::Error) -> bool {
     return error.kind() == ErrorKind::WouldBlock;
 }
 
-/// Returns whether the socket is connected to itself. TCP allows both ends to connect to each other
-/// at once, so a connect to a free local port succeeds if the system happens to pick the same port
-/// for this end. The caller would then talk to itself, and occupy a port that some server is about
-/// to bind.
+/// Returns whether the socket is connected to itself. TCP allows a simultaneous open from both
+/// ends, so a connect to a free local port succeeds if the system happens to pick the same port for
+/// this end. The caller would then talk to itself, and occupy a port that some server is about to
+/// bind.
 fn is_connected_to_itself(socket: &Socket) -> bool {
     match (socket.local_addr(), socket.peer_addr()) {
         (Ok(local), Ok(peer)) => local.as_socket() == peer.as_socket(),
@@ -386,7 +386,7 @@ fn is_connected_to_itself(socket: &Socket) -> bool {
     }
 }
 
-/// Tries again if a signal interrupted the call.
+/// Retries the call if a signal interrupted it.
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

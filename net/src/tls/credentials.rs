@@ -9,11 +9,10 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, LazyLock};
 
-/// The largest PEM text that is read, in bytes. Certificate chains that peers accept are much
-/// smaller.
+/// The maximum size of a PEM text, in bytes. Certificate chains that peers accept are much smaller.
 pub const MAX_PEM_SIZE: usize = 256 * 1024;
 
-/// The certificates of a server, and its key.
+/// A server's certificates and key.
 #[derive(Clone)]
 pub struct Identity {
     pub(super) config: Arc<ServerConfig>,
@@ -21,14 +20,15 @@ pub struct Identity {
 
 impl Identity {
     /// Reads a server's certificate chain, its own certificate first, and its key in PKCS #8, PKCS
-    /// #1 or SEC 1. If there are several keys, the first one is used; anything else in the texts is
-    /// ignored.
+    /// #1 or SEC 1. If there are several keys, the first one is used; anything else in the PEM
+    /// texts is ignored.
     ///
     /// Checks that the key belongs to the certificate, which takes up to a millisecond.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, saying what is missing, malformed or too large, or does not belong together.
+    /// `InvalidInput`, with a message that says what is missing, malformed, too large or
+    /// mismatched.
     ///
     /// ```
     /// use lunatic_net::tls::Identity;
@@ -63,7 +63,7 @@ impl Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// Shows nothing, since it contains a key.
+    /// Shows nothing, since an identity contains a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
@@ -76,7 +76,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Trusts the authorities that the web trusts: Mozilla's list, as of the version of
+    /// Trusts the certificate authorities of the web: Mozilla's list, as of the version of
     /// `webpki-roots`.
     pub fn web() -> Trust {
         static WEB: LazyLock<Trust> =
@@ -84,12 +84,12 @@ impl Trust {
         WEB.clone()
     }
 
-    /// Trusts only the authorities whose certificates are in some PEM texts. Each text must contain
-    /// at least one. A server's own certificate may serve as its authority.
+    /// Trusts only the authorities whose certificates are in the given PEM texts. Each text must
+    /// contain at least one. A server's own certificate may serve as its authority.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, saying what is missing, malformed or too large.
+    /// `InvalidInput`, with a message that says what is missing, malformed or too large.
     pub fn only<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> io::Result<Trust> {
         let mut roots = RootCertStore::empty();
         for text in texts {
@@ -125,8 +125,8 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Returns the provider, which is not taken from the process, since another library might have set
-/// a different one.
+/// Returns the crypto provider. The process-wide default is not used, since another library might
+/// have installed a different one.
 fn provider() -> Arc<CryptoProvider> {
     static RING: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(ring::default_provider()));

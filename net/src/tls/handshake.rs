@@ -7,12 +7,12 @@ use rustls::Connection;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Roughly how many bytes that the kernel has not accepted yet a connection may hold.
+/// Roughly how many bytes a connection may hold that the kernel has not accepted yet.
 const SEND_BUFFER_LIMIT: usize = 32 * 1024;
 
 /// Performs the handshake. The peer has `flight_timeout` for each of its flights, of which there
-/// are two or three. A time for all of them would also count the time in which nobody polls the
-/// future, and fail peers that answered long ago.
+/// are two or three. A single timeout for the whole handshake would also count time during which
+/// the future is not polled, and fail peers that answered long ago.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub(super) async fn shake_hands(
         })
         .await;
         if let Err(error) = processed {
-            // The peer is told why, if that is possible without waiting.
+            // Tell the peer why, if that is possible without waiting.
             let _ = send(&mut connection, socket);
             return Err(io::Error::new(ErrorKind::InvalidData, error));
         }

@@ -15,10 +15,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bounds for what a listener does for clients that have not completed a handshake.
+/// Limits on what a listener does for clients that have not completed a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandshakeLimits {
-    /// How many handshakes are in progress at once, including completed ones that wait to be
+    /// The maximum number of concurrent handshakes, including completed ones that wait to be
     /// accepted. Further connections stay in the kernel's queue.
     pub concurrent: usize,
     /// How long a client may take for each of its flights, of which a handshake has two or three.
@@ -38,12 +38,12 @@ impl Default for HandshakeLimits {
 /// A listening TCP socket that speaks TLS.
 ///
 /// Handshakes proceed concurrently, and only connections whose handshake succeeded are accepted: a
-/// client that stalls, sends nonsense or leaves holds up nobody and is not reported. Handshakes
-/// proceed while any task waits in [`accept`](TlsListener::accept), through any handle, and stand
-/// still otherwise.
+/// client that stalls, sends nonsense or leaves delays no other client and is not reported.
+/// Handshakes proceed while any task waits in [`accept`](TlsListener::accept), through any handle,
+/// and make no progress otherwise.
 ///
-/// `P` is what each connection holds from the moment it is taken off the kernel's queue, for
-/// example a permit of a quota.
+/// `P` is the value that each connection holds from the moment it is taken off the kernel's queue,
+/// for example a quota permit.
 ///
 /// A clone is another handle to the same socket. As soon as the last handle is dropped, the port is
 /// free and connections whose handshake is not complete are closed.
@@ -55,7 +55,7 @@ struct Shared<P> {
     socket: TcpListener,
     identity: Identity,
     limits: HandshakeLimits,
-    /// Runs the handshakes, on whichever task accepts.
+    /// Runs the handshakes on whichever task is accepting.
     handshakes: Executor<'static>,
     /// A permit is held from before a connection is accepted until it is returned to the caller.
     permits: Arc<Semaphore>,
@@ -132,8 +132,8 @@ impl<P: Send + 'static> TlsListener<P> {
     }
 
     /// Waits for a connection whose handshake succeeds, and returns it with the address of its peer
-    /// and what it holds. A connection is taken off the kernel's queue only after `admit` has
-    /// returned what it will hold.
+    /// and the value it holds. A connection is taken off the kernel's queue only after `admit` has
+    /// returned that value.
     ///
     /// Dropping the future loses no connection.
     ///
@@ -175,7 +175,7 @@ impl<P: Send + 'static> Shared<P> {
             return;
         };
         let flight_timeout = self.limits.flight_timeout;
-        // Only the sender, since the listener would keep itself alive.
+        // Clones only the sender, since the listener would keep itself alive.
         let sender = self.sender.clone();
         let handshake = async move {
             if let Ok(connection) =

@@ -16,8 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// How often one try takes bytes off the socket that contain nothing to read yet. After that it
-/// lets others run, so that a peer that sends only nonsense does not cause an endless loop.
+/// How many times one try takes bytes off the socket that yield nothing to read yet. After that the
+/// try yields, so that a peer that sends only nonsense does not cause an endless loop.
 const MAX_RECORDS_PER_READ: usize = 64;
 
 /// A TLS connection.
@@ -34,12 +34,12 @@ pub struct TlsStream {
     shared: Arc<Shared>,
 }
 
-/// What all handles of a connection share.
+/// The state shared by all handles to a connection.
 struct Shared {
     socket: TcpStream,
     state: Mutex<State>,
-    /// Notified when bytes were taken off the socket: whoever waits for the socket will not see
-    /// them there, but their contents may be meant for it.
+    /// Notified when bytes were taken off the socket: a task waiting on the socket will not see
+    /// them there, but their contents may be meant for that task.
     received: Event,
 }
 
@@ -70,9 +70,9 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// As for [`Resolver::resolve`] and [`TcpStream::connect`]; `InvalidInput` for what does not
-    /// name a host; `InvalidData` if the server's certificate or anything else about its handshake
-    /// is not acceptable, saying what.
+    /// As for [`Resolver::resolve`] and [`TcpStream::connect`]; `InvalidInput` for a string that is
+    /// not a host name or address; `InvalidData` if the server's certificate or anything else about
+    /// its handshake is not acceptable, with a message that says what.
     pub async fn connect(
         resolver: &Resolver,
         host: &str,
@@ -107,15 +107,15 @@ impl TlsStream {
         })
     }
 
-    /// Reads what is available into `buffer`, and returns how many bytes that are; 0 means the end
+    /// Reads what is available into `buffer`, and returns the number of bytes read; 0 means the end
     /// of the stream as announced by the peer, or an empty buffer. Never waits.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if nothing is available yet; `UnexpectedEof` if the connection ended although
-    /// the peer did not announce it (`close_notify`), so somebody else may have cut it;
-    /// `InvalidData` for bytes that the peer did not encrypt, which ends the connection. What came
-    /// before either is read first.
+    /// the peer did not announce it (`close_notify`), so a third party may have cut it;
+    /// `InvalidData` for bytes that the peer did not encrypt, which ends the connection. Data
+    /// received before either error is read first.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -153,13 +153,13 @@ impl TlsStream {
 
     /// Encrypts as much of `buffers`, one after the other, as there is room for, hands it to the
     /// kernel, and returns how many bytes it accepted. What the kernel does not take at once is
-    /// kept here, and nothing more is accepted until it is gone;
-    /// [`try_flush`](TlsStream::try_flush) moves it on. Never waits.
+    /// kept here, and nothing more is accepted until it has been sent;
+    /// [`try_flush`](TlsStream::try_flush) sends more of it. Never waits.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if what was accepted earlier is still here; `BrokenPipe` or `ConnectionReset`
-    /// if nobody reads any more; `BrokenPipe` also after [`shutdown`](TlsStream::shutdown).
+    /// if the peer no longer reads; `BrokenPipe` also after [`shutdown`](TlsStream::shutdown).
     pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
             return Ok(0);
@@ -190,8 +190,8 @@ impl TlsStream {
     }
 
     /// Closes the writing direction, for all handles: the peer is told that this is the end
-    /// (`close_notify`) once what was accepted is gone; [`try_flush`](TlsStream::try_flush) moves
-    /// it on. Reading continues.
+    /// (`close_notify`) once everything accepted has been sent; [`try_flush`](TlsStream::try_flush)
+    /// sends more of it. Reading continues.
     pub fn shutdown(&self) {
         let mut state = self.lock();
         state.is_shut = true;
@@ -199,7 +199,7 @@ impl TlsStream {
     }
 
     /// Prepares to wait for reading or writing; a TLS stream cannot be peeked. Costs nothing yet:
-    /// the operation's timeout starts with the first [`Wait::ready`] and covers all that follow.
+    /// the operation's timeout starts with the first [`Wait::ready`] and covers all later ones.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
         Wait {
             stream: self,
@@ -219,8 +219,7 @@ impl TlsStream {
         self.wait(Operation::Write).ready().await
     }
 
-    /// Returns the address of the other end. Fails with `NotConnected` once the connection was
-    /// reset.
+    /// Returns the peer's address. Fails with `NotConnected` once the connection has been reset.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.shared.socket.peer_addr()
     }
@@ -236,7 +235,7 @@ impl TlsStream {
         self.shared.socket.set_timeout(operation, timeout);
     }
 
-    /// Returns whether a read would succeed or fail without the socket.
+    /// Returns whether a read would complete, successfully or not, without touching the socket.
     fn is_readable(&self) -> bool {
         let connection = &mut self.lock().connection;
         let processed = process(connection);
@@ -269,8 +268,8 @@ impl Drop for Shared {
     }
 }
 
-/// The waiting of one operation. However often it wakes in vain, it ends when the stream's timeout
-/// for the operation is over.
+/// Waiting on behalf of one operation. However many spurious wakeups there are, the wait ends when
+/// the stream's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a> {
@@ -281,11 +280,11 @@ pub struct Wait<'a> {
 
 impl Wait<'_> {
     /// Waits until the operation is worth another try. Call it after a try returned `WouldBlock`;
-    /// the next one may still do so.
+    /// the next try may return it again.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the operation's timeout is over; nothing is lost, and the stream remains
+    /// `TimedOut` when the operation's timeout expires; nothing is lost, and the stream remains
     /// usable.
     pub async fn ready(&mut self) -> io::Result<()> {
         if self.operation == Operation::Write {
@@ -305,10 +304,10 @@ impl Wait<'_> {
     }
 }
 
-/// How much of an invalid host name an error repeats, in characters.
+/// How many characters of an invalid host name an error message repeats.
 const MAX_SHOWN: usize = 100;
 
-/// Decrypts what was taken off the socket. An error of an earlier call is returned again.
+/// Decrypts what was taken off the socket. An error from an earlier call is returned again.
 fn process(connection: &mut Connection) -> io::Result<()> {
     connection
         .process_new_packets()

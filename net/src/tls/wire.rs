@@ -26,7 +26,7 @@ impl Write for Wire<'_> {
     }
 }
 
-/// Hands what the connection has to send to the kernel; `WouldBlock` if not all of it fits.
+/// Hands the connection's pending output to the kernel; `WouldBlock` if not all of it fits.
 pub(super) fn send(connection: &mut Connection, socket: &TcpStream) -> io::Result<()> {
     while connection.wants_write() {
         connection.write_tls(&mut Wire(socket))?;

@@ -124,7 +124,7 @@ fn ten_thousand_addresses_are_cut_to_the_limit() {
 #[test]
 fn a_silent_name_server_is_given_up() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));
-    let error = block_on(resolver.resolve("slow:80", SHORT)).expect_err("nobody answers");
+    let error = block_on(resolver.resolve("slow:80", SHORT)).expect_err("nothing answers");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(error.to_string(), "no addresses of `slow` within 5ms");
     assert_eq!(begun.recv().expect("the lookup has begun"), "slow");

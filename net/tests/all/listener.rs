@@ -39,7 +39,7 @@ fn a_port_in_use_is_refused_and_named() {
 
 #[test]
 fn an_address_of_another_machine_is_refused() {
-    // TEST-NET-1 belongs to nobody.
+    // TEST-NET-1 is assigned to no host.
     let error = TcpListener::bind(([192, 0, 2, 1], 0).into());
     assert_eq!(kind(error), ErrorKind::AddrNotAvailable);
 }
@@ -175,7 +175,7 @@ fn the_port_is_free_when_the_listener_is_dropped() {
         address = listener
             .local_addr()
             .expect("a bound socket has an address");
-        // A task waits in it, and is dropped with it.
+        // A task waits in `accept`, and is dropped with the listener.
         let mut accept = Box::pin(listener.accept());
         assert!(block_on(poll_once(&mut accept)).is_none());
     }
@@ -198,7 +198,8 @@ fn the_port_is_free_while_its_connections_live_and_linger() {
                 lives,
                 listener.accept().await.expect("a client has connected"),
             ));
-            // Closed first by the server, which has to remember it for a minute.
+            // The server closes the connection first, so its system has to remember the connection
+            // for a minute.
             let lingers = TcpStream::connect(address, None)
                 .await
                 .expect("the listener exists");
@@ -270,7 +271,7 @@ fn nobody_listens_at_a_port_that_was_freed() {
         .local_addr()
         .expect("a bound socket has an address");
     drop(listener);
-    let error = block_on(TcpStream::connect(address, None)).expect_err("nobody listens");
+    let error = block_on(TcpStream::connect(address, None)).expect_err("nothing listens");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(
         error
@@ -284,7 +285,7 @@ fn nobody_listens_at_a_port_that_was_freed() {
 #[test]
 fn a_connect_that_nobody_answers_times_out() {
     use socket2::{Domain, Socket, Type};
-    // Room for one connection, and nobody accepts: the kernel ignores further ones.
+    // Room for one connection, and no task accepts: the kernel ignores further ones.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be created");
     socket
         .bind(&LOOPBACK.into())

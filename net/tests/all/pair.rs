@@ -32,7 +32,7 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// One end of ours and one of the standard library, for what only a raw socket can do.
+/// One of our streams and one of the standard library's, for what only a raw socket can do.
 pub(crate) async fn raw_pair() -> (TcpStream, std::net::TcpStream) {
     let (listener, address) = listen();
     let raw = std::net::TcpStream::connect(address).expect("the listener exists");
@@ -56,7 +56,7 @@ pub(crate) async fn read_all(stream: &TcpStream) -> Vec<u8> {
     loop {
         match read(stream, &mut buffer)
             .await
-            .expect("the stream ends in order")
+            .expect("the stream ends cleanly")
         {
             0 => return all,
             length => all.extend_from_slice(&buffer[..length]),

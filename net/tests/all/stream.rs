@@ -195,7 +195,7 @@ fn every_operation_has_its_own_timeout_and_clones_share_it() {
             .wait(Operation::Peek)
             .ready()
             .await
-            .expect_err("nobody writes");
+            .expect_err("nothing writes");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "nothing to read within 5ms");
     });
@@ -228,7 +228,7 @@ fn a_wait_can_have_a_timeout_of_its_own() {
             .wait_within(Operation::Read, SHORT)
             .ready()
             .await
-            .expect_err("nobody writes");
+            .expect_err("nothing writes");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(
             client.timeout(Operation::Read),
@@ -281,13 +281,13 @@ fn a_timeout_beyond_the_clock_is_none() {
             write_all(&server, b"late").await;
             assert_eq!(reading.await.expect("bytes are available"), 4);
             let address = server.local_addr().expect("a bound socket has an address");
-            // Refused rather than a panic: nobody listens there any more.
+            // Refused rather than a panic: the listener is gone.
             assert!(TcpStream::connect(address, Some(endless)).await.is_err());
         }
     });
 }
 
-/// Otherwise a reader whose bytes are always taken by another one would wait forever.
+/// Otherwise a reader whose bytes are always taken by another reader would wait forever.
 #[test]
 fn a_reader_that_wakes_in_vain_still_times_out() {
     block_on(async {
@@ -316,7 +316,7 @@ fn a_slow_reader_holds_its_writer_back() {
         );
 
         client.set_timeout(Operation::Write, SHORT);
-        let error = client.writable().await.expect_err("nobody reads");
+        let error = client.writable().await.expect_err("nothing reads");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "no room to write within 5ms");
 

@@ -97,7 +97,7 @@ async fn read_all(stream: &TlsStream) -> Vec<u8> {
     loop {
         match read(stream, &mut buffer)
             .await
-            .expect("the stream ends in order")
+            .expect("the stream ends cleanly")
         {
             0 => return all,
             length => all.extend_from_slice(&buffer[..length]),
@@ -125,7 +125,7 @@ async fn write_all(stream: &TlsStream, mut bytes: &[u8]) {
     flush(stream).await;
 }
 
-/// Rustls on sockets of the standard library, for peers that are not ours.
+/// Rustls on the standard library's sockets, for peers that do not use this crate.
 mod raw {
     use super::*;
 
@@ -235,7 +235,7 @@ fn foreign_clients_and_servers_are_understood() {
             let mut answer = String::new();
             client
                 .read_to_string(&mut answer)
-                .expect("the server ends the stream in order");
+                .expect("the server ends the stream cleanly");
             answer
         }
     });
@@ -308,19 +308,19 @@ fn a_client_that_stalls_is_given_up_and_makes_room() {
         let persists = async { while connect(address, &trust).await.is_err() {} };
         let accepts = async { drop(accept(&listener).await) };
         zip(persists, accepts).await;
-        // At least those that had to make room.
+        // At least those that had to be given up to make room.
         for mut client in &stalled[..4] {
             assert_eq!(
                 client
                     .read(&mut [0; 8])
-                    .expect("the peer closes the stream in order"),
+                    .expect("the peer closes the stream cleanly"),
                 0
             );
         }
     });
 }
 
-/// T118: a client that trickles bytes has no more time than a silent one.
+/// T118: a client that trickles bytes gets no more time than a silent one.
 #[test]
 fn a_client_that_trickles_is_given_up() {
     let pem = pem("127.0.0.1");
@@ -376,14 +376,14 @@ fn a_failed_handshake_is_not_an_error_of_the_accept() {
             send(&[0; 1000]),
             send(b"\x15\x03\x01\0\x02\x02\x28"),
         ];
-        // These leave at once, in order or with a reset.
+        // These clients disconnect at once, cleanly or with a reset.
         drop(RawStream::connect(address).expect("the kernel queues the connection"));
         let reset = RawStream::connect(address).expect("the kernel queues the connection");
         socket2::SockRef::from(&reset)
             .set_linger(Some(Duration::ZERO))
             .expect("the system supports the option");
         drop(reset);
-        // This one does not trust the server.
+        // This client does not trust the server.
         let web = Trust::web();
         let doubtful = connect(address, &web);
         let (error, (client, _server)) = zip(
@@ -460,12 +460,12 @@ fn a_port_is_free_and_handshakes_end_when_the_last_handle_is_dropped() {
         let mut rest = Vec::new();
         stalled
             .read_to_end(&mut rest)
-            .expect("the peer closes the stream in order");
+            .expect("the peer closes the stream cleanly");
         assert!(rest.is_empty());
     });
 }
 
-/// What a client thinks of a server with these certificates.
+/// The result of a client's connection to a server with these certificates.
 fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
     let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes())
         .expect("the key belongs to the certificate");
@@ -547,7 +547,7 @@ fn a_certificate_is_trusted_only_if_it_is_valid() {
         verdict(&format!("{alone}{}", middle.pem()), &key, &Trust::web()).contains("UnknownIssuer")
     );
 
-    // More than any peer reads: the certificates of a handshake may have 64 KiB.
+    // More than any peer reads: the certificates in a handshake may total 64 KiB.
     let (leaf, key) = leaf("127.0.0.1", |_| {});
     let refused = verdict(&format!("{leaf}{}", middle.pem().repeat(250)), &key, &trust);
     assert!(
@@ -651,9 +651,9 @@ fn a_connect_ends_in_time_whatever_it_waits_for() {
             Some(SHORT),
         ))
     };
-    // The kernel accepts the connection, and nobody responds.
+    // The kernel accepts the connection, and nothing responds.
     for host in ["127.0.0.1", "silent.test"] {
-        let error = connect(host, port).expect_err("nobody shakes hands");
+        let error = connect(host, port).expect_err("nothing responds");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains(host), "{error}");
     }
@@ -809,8 +809,8 @@ fn either_end_can_close_its_direction_and_go_on_reading() {
     });
 }
 
-/// T112: a peer that does not read holds back its writer, and few of the writer's bytes are kept
-/// here.
+/// T112: a peer that does not read holds back its writer, and only a few of the writer's bytes are
+/// buffered here.
 #[test]
 fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
     block_on(async {
@@ -832,7 +832,7 @@ fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
         }
         assert_eq!(kind(client.try_flush()), ErrorKind::WouldBlock);
         client.set_timeout(Operation::Write, Some(SHORT));
-        let error = client.writable().await.expect_err("nobody reads");
+        let error = client.writable().await.expect_err("nothing reads");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
 
         client.set_timeout(Operation::Write, None);
@@ -900,7 +900,7 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
     });
 }
 
-/// T115: one record contains what two readers wait for, and only one of them sees it on the socket.
+/// T115: one record contains the data for two readers, and only one of them sees it on the socket.
 #[test]
 fn what_one_reader_leaves_wakes_another() {
     block_on(async {

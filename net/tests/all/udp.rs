@@ -133,7 +133,7 @@ fn what_does_not_fit_a_datagram_is_refused_and_what_does_not_fit_a_buffer_is_cut
         let ((one, _), (other, to)) = (bound(), bound());
         let large = vec![7; 65_507];
         one.try_send_to(&large, to)
-            .expect("the datagram has the greatest length");
+            .expect("the datagram has the maximum length");
         let mut buffer = vec![0; 70_000];
         assert_eq!(
             receive_from(&other, &mut buffer)
@@ -196,7 +196,7 @@ fn a_fragmented_datagram_arrives_whole() {
             &large,
             other.local_addr().expect("a bound socket has an address"),
         )
-        .expect("the datagram has the greatest length");
+        .expect("the datagram has the maximum length");
         let mut buffer = vec![0; 70_000];
         let (length, _) = receive_from(&other, &mut buffer)
             .await
@@ -214,7 +214,7 @@ fn a_receive_times_out_and_loses_nothing() {
         assert_eq!(other.clone().timeout(), Some(Duration::from_millis(5)));
         let error = receive_from(&other, &mut [0; 8])
             .await
-            .expect_err("nobody sends");
+            .expect_err("nothing is sent");
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
             (ErrorKind::TimedOut, "no datagram within 5ms")
@@ -238,7 +238,7 @@ fn a_receive_times_out_and_loses_nothing() {
     });
 }
 
-/// T115, with a socket as a stream of datagrams.
+/// T115, for datagram sockets.
 #[test]
 fn two_receivers_wait_and_each_gets_a_datagram() {
     block_on(async {

@@ -1,13 +1,13 @@
-//! What a recipe produced: a file of wasm.
+//! The output of a recipe: a wasm file.
 
 use super::error::BuildError;
 use crate::bounded_file;
 use std::path::{Path, PathBuf};
 
-/// The largest wasm that is read, in bytes.
+/// The maximum size of a wasm file to read, in bytes.
 const MAX_WASM: u64 = 256 << 20;
 
-/// A file of wasm that was built.
+/// A wasm file that was built.
 pub(super) struct Artifact {
     pub(super) path: PathBuf,
     /// Sources outside the function's own directory.
@@ -15,7 +15,7 @@ pub(super) struct Artifact {
 }
 
 impl Artifact {
-    /// Makes an artifact without external sources.
+    /// Creates an artifact without external sources.
     pub(super) fn new(path: &Path) -> Artifact {
         Artifact {
             path: path.to_path_buf(),
@@ -24,7 +24,7 @@ impl Artifact {
     }
 }
 
-/// Reads a file of wasm.
+/// Reads a wasm file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
     bounded_file::read(path, MAX_WASM).map_err(|error| BuildError::Read {
         path: path.to_path_buf(),

@@ -1,4 +1,4 @@
-//! Functions that cargo builds.
+//! Functions built by cargo.
 
 use super::artifact::Artifact;
 use super::error::BuildError;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The parts of a message of cargo's that matter here.
+/// The relevant parts of a cargo message.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -24,7 +24,7 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds a package. Only cargo knows what is up to date and where it puts what it builds.
+/// Builds a package. Only cargo knows what is up to date and where it puts its output.
 pub(super) fn build(
     directory: &Path,
     target: &'static str,
@@ -51,7 +51,7 @@ pub(super) fn build(
     })?;
     let mut built: Vec<(String, PathBuf)> = Vec::new();
     let mut read = |line: &str| {
-        // Anything but a message comes from a build script.
+        // Any line that is not a message comes from a build script.
         let Ok(message) = serde_json::from_str::<Message>(line) else {
             return;
         };
@@ -96,7 +96,7 @@ pub(super) fn build(
     }
 }
 
-/// Returns the sources outside the package, from the list that cargo writes beside the wasm. They
+/// Returns the sources outside the package, from the list that cargo writes next to the wasm. They
 /// are only watched for changes, so a missing list does no other harm.
 fn external_sources(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
     let list = std::fs::read_to_string(wasm.with_extension("d")).unwrap_or_default();

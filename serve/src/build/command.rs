@@ -1,4 +1,4 @@
-//! Functions that a command builds.
+//! Functions built by a command.
 
 use super::artifact::{self, Artifact};
 use super::error::BuildError;
@@ -9,8 +9,8 @@ use crate::Name;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a command, unless its sources have the same content as the last time and its output is
-/// still stored.
+/// Runs a command, unless its sources are unchanged since the last run and its output is still
+/// stored.
 pub(super) fn build(
     store: &Store,
     name: &Name,
@@ -40,8 +40,8 @@ pub(super) fn build(
         return Ok(Artifact::new(&path));
     }
     let program = Path::new(&command[0]);
-    // A path is relative to the directory in which the command runs; a plain name is searched for
-    // in the PATH.
+    // A path is relative to the directory in which the command runs; a plain name is looked up in
+    // the PATH.
     let is_name = program.components().count() == 1 && !command[0].contains('/');
     let program = if is_name {
         program.to_path_buf()
@@ -59,7 +59,8 @@ pub(super) fn build(
         });
     }
     let bytes = artifact::read(output)?;
-    // Hashed again, so that a command that writes among its sources does not run every time.
+    // Hashed again, so that a command that writes into its source directories does not run every
+    // time.
     store.remember(name, &hash_inputs(), &bytes)?;
     Ok(Artifact::new(output))
 }

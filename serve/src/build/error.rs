@@ -9,30 +9,30 @@ use std::process::ExitStatus;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The program that builds it cannot be started.
+    /// The build program cannot be started.
     #[error("`{program}` cannot be started in `{}`: {error}", directory.display())]
     Start {
         /// The program.
         program: String,
-        /// The directory in which it was to run.
+        /// The directory in which it should have run.
         directory: PathBuf,
-        /// Why it cannot.
+        /// The underlying error.
         error: io::Error,
     },
     /// The compiler has no standard library for the target.
     #[error("there is no standard library for `{0}`")]
     Target(&'static str),
-    /// The program that builds it failed.
+    /// The build program failed.
     #[error("`{program}` failed ({status})")]
     Failed {
         /// The program.
         program: String,
-        /// How it ended.
+        /// The program's exit status.
         status: ExitStatus,
-        /// The end of its output.
+        /// The tail of its output.
         output: String,
     },
-    /// Cargo built nothing that can be run.
+    /// Cargo did not build anything that can be run.
     #[error("the package in `{}` builds no wasm", .0.display())]
     NoBinary(PathBuf),
     /// Cargo built several binaries.
@@ -43,23 +43,23 @@ pub enum BuildError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why it cannot.
+        /// The underlying error.
         error: io::Error,
     },
-    /// What was built is not a function.
+    /// The build output is not a function.
     #[error("`{}` is not a function: {error}", path.display())]
     Code {
         /// The file.
         path: PathBuf,
-        /// Why it is not.
+        /// The reason.
         error: CodeError,
     },
-    /// What was built cannot be stored.
+    /// The build output cannot be stored.
     #[error("`{}` cannot be written: {error}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why it cannot.
+        /// The underlying error.
         error: io::Error,
     },
 }
@@ -73,7 +73,7 @@ impl BuildError {
         }
     }
 
-    /// Returns the remedy, if there is a known one.
+    /// Returns the remedy, if one is known.
     pub fn help(&self) -> Option<String> {
         match self {
             BuildError::Target(target) => Some(format!("`rustup target add {target}` installs it")),

@@ -1,24 +1,24 @@
-//! Runs a program that builds, passes its output on by lines, and keeps the end of it.
+//! Runs a build program, forwards its output line by line, and keeps the end of the output.
 
 use super::error::BuildError;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-/// The most output that is kept, in bytes. What is kept is its end.
+/// The maximum amount of output to keep, in bytes, taken from the end.
 const MAX_OUTPUT: usize = 256 << 10;
 
-/// The longest line that is passed on whole, in bytes.
+/// The maximum length of a line that is forwarded whole, in bytes.
 const MAX_LINE: u64 = 4096;
 
-/// The end of an output.
+/// The tail of an output.
 #[derive(Debug, Default)]
 struct Tail(Vec<u8>);
 
 impl Tail {
     fn add(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
-        // In large steps, so that the bytes are rarely moved.
+        // Trimmed in large steps, so that the bytes are rarely moved.
         if self.0.len() > 2 * MAX_OUTPUT {
             self.0.drain(..self.0.len() - MAX_OUTPUT);
         }
@@ -31,8 +31,8 @@ impl Tail {
     }
 }
 
-/// Runs a program to its end. Standard error goes to `line`, and so does standard output unless
-/// `read` takes it. Returns how the program ended and the end of what went to `line`.
+/// Runs a program to completion. Standard error goes to `line`, and so does standard output unless
+/// `read` takes it. Returns the program's exit status and the tail of the output sent to `line`.
 pub(super) fn run(
     mut command: Command,
     directory: &Path,
@@ -50,14 +50,14 @@ pub(super) fn run(
     command.stderr(writer.try_clone().map_err(not_started)?);
     match read {
         Some(_) => {
-            // As long as this end is open, the reader sees no end of the output.
+            // While this end is open, the reader does not reach the end of the output.
             drop(writer);
             command.stdout(Stdio::piped())
         }
         None => command.stdout(writer),
     };
     let mut child = command.spawn().map_err(not_started)?;
-    // It holds writing ends of the pipe too.
+    // The command also holds write ends of the pipe.
     drop(command);
     let stdout = child.stdout.take();
     let tail = std::thread::scope(|scope| {
@@ -74,7 +74,7 @@ pub(super) fn run(
     Ok((status, tail.into_text()))
 }
 
-/// Passes each line on, to the end of the output.
+/// Forwards each line until the end of the output.
 fn collect(output: impl Read, line: &dyn Fn(&str)) -> Tail {
     let mut tail = Tail::default();
     let mut output = BufReader::new(output);

@@ -1,4 +1,4 @@
-//! The files that a function is built from, and a hash of the content of each.
+//! The files that a function is built from, and a hash of each file's content.
 
 use crate::{ProjectFunction, Recipe};
 use blake3::Hash;
@@ -7,23 +7,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 
-/// Directories that hold what was built or installed, not sources.
+/// Directories that contain build output or installed packages rather than sources.
 const GENERATED: [&str; 2] = ["target", "node_modules"];
 
-/// The most files and directories that are visited. A directory that holds more is not one of a
-/// single function.
+/// The maximum number of files and directories to visit. A directory that contains more does not
+/// belong to a single function.
 const MAX_FILES: usize = 20_000;
 
-/// What a function is built from.
+/// The sources of a function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
-    /// Files, and directories with everything below them that is neither hidden nor generated.
+    /// Files, and directories including everything below them that is neither hidden nor generated.
     roots: BTreeSet<PathBuf>,
     /// The file that the build writes.
     output: Option<PathBuf>,
 }
 
-/// A cache of hashes: a file is read again only when its fingerprint has changed.
+/// A cache of hashes: a file is reread only when its fingerprint has changed.
 #[derive(Debug, Default)]
 pub(crate) struct FileHashes {
     known: HashMap<PathBuf, (Fingerprint, Hash)>,
@@ -33,7 +33,7 @@ pub(crate) struct FileHashes {
 pub(crate) type Contents = BTreeMap<PathBuf, Hash>;
 
 impl Sources {
-    /// Returns the sources of a function, with the external ones that a build of it reported.
+    /// Returns the sources of a function, including the external ones reported by a build.
     pub(crate) fn new(function: &ProjectFunction, external: &[PathBuf]) -> Sources {
         let (root, output) = match function.recipe() {
             Recipe::Cargo { directory, .. } => (directory, None),
@@ -59,7 +59,8 @@ impl Sources {
         }
     }
 
-    /// Returns the contents of the files that exist. One that cannot be read counts as missing.
+    /// Returns the content hashes of the files that exist. A file that cannot be read counts as
+    /// missing.
     pub(crate) fn contents(&self, hashes: &mut FileHashes) -> Contents {
         let mut contents = Contents::new();
         self.walk(&mut |path, metadata| {
@@ -70,7 +71,7 @@ impl Sources {
         contents
     }
 
-    /// Returns the directories to watch for changes of the files.
+    /// Returns the directories to watch for changes to the files.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = BTreeSet::new();
         let mut add_parent = |path: &Path| {
@@ -82,7 +83,7 @@ impl Sources {
         };
         for root in &self.roots {
             add_parent(root);
-            // A change of a link's target is reported in the target's directory.
+            // A change to a link's target is reported in the target's directory.
             if let Ok(target) = root.canonicalize() {
                 add_parent(&target);
             }
@@ -91,7 +92,7 @@ impl Sources {
         directories
     }
 
-    /// Visits all files and returns the directories below which they lie.
+    /// Visits all files and returns the directories that contain them.
     fn walk(&self, visit: &mut dyn FnMut(&Path, &Metadata)) -> Vec<PathBuf> {
         let mut remaining = MAX_FILES;
         let mut visited = Vec::new();

@@ -1,4 +1,4 @@
-//! Stores artifacts in a directory beside the project file.
+//! Stores artifacts in a directory next to the project file.
 
 use super::error::BuildError;
 use crate::Name;
@@ -7,13 +7,13 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The directory of artifacts, with a note of what each command built its own from.
+/// The artifact directory, with a record of the inputs from which each command built its artifact.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     directory: PathBuf,
 }
 
-/// How many digits of its hash an artifact's name has.
+/// The number of hash digits in an artifact's name.
 const DIGITS: usize = 16;
 
 impl Store {
@@ -24,7 +24,7 @@ impl Store {
         }
     }
 
-    /// Stores a function's artifact in place of the one before, and returns its path.
+    /// Stores a function's artifact, replacing the previous one, and returns its path.
     pub(super) fn keep(
         &self,
         name: &Name,
@@ -47,7 +47,7 @@ impl Store {
         Ok(path)
     }
 
-    /// Returns the artifact that a command built last, if it built it from these inputs.
+    /// Returns the artifact from a command's last run, if it was built from these inputs.
     pub(super) fn built_from(&self, name: &Name, inputs: &Hash) -> Option<PathBuf> {
         let note = fs::read_to_string(self.note(name)).ok()?;
         let (known, output) = note.split_once(' ')?;
@@ -61,7 +61,7 @@ impl Store {
         is_same.then_some(kept)
     }
 
-    /// Notes from which inputs a command built an artifact.
+    /// Records the inputs from which a command built an artifact.
     pub(super) fn remember(
         &self,
         name: &Name,
@@ -82,7 +82,7 @@ impl Store {
             .parent()
             .expect("every file lies in the store's directory");
         let written = fs::create_dir_all(directory).and_then(|()| {
-            // Keeps artifacts out of repositories.
+            // Keeps artifacts out of version control.
             let ignored = self.directory.join(".gitignore");
             if !ignored.exists() {
                 fs::write(ignored, "*\n")?;
@@ -98,7 +98,8 @@ impl Store {
         })
     }
 
-    /// Removes a function's older artifacts. One that cannot be removed only takes up space.
+    /// Removes a function's older artifacts. An artifact that cannot be removed only takes up
+    /// space.
     fn remove_others(&self, name: &Name, kept: &Path) {
         let own = format!("{}-", name.as_str().rsplit('/').next().unwrap_or_default());
         let is_old = |path: &Path| {

@@ -1,4 +1,4 @@
-//! How a component answers a request, by the policy of its function.
+//! How a component answers a request, according to its function's policy.
 
 use super::grants::Grants;
 use super::instance::Instance;

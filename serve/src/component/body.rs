@@ -11,11 +11,11 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-/// A body that an instance writes. It breaks off if the instance was killed; if the instance ended
-/// in any other way, the body knows that itself.
+/// A body that an instance writes. It is cut short if the instance was killed; if the instance
+/// ended in any other way, the body itself detects that.
 pub(super) struct InstanceBody {
     pub(super) body: HyperOutgoingBody,
-    /// How far the instance is with its request, if it is serving one.
+    /// The instance's progress with its request, if it is serving one.
     pub(super) progress: Option<watch::Receiver<Progress>>,
 }
 
@@ -37,7 +37,7 @@ impl InstanceBody {
         let Some(progress) = &self.progress else {
             return false;
         };
-        // In this order: once the sender is gone, its last value is there.
+        // The order matters: once the sender is gone, its last value is available.
         progress.has_changed().is_err() && matches!(*progress.borrow(), Progress::UnderWay)
     }
 }

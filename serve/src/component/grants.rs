@@ -4,8 +4,8 @@ use crate::metrics::FunctionMetrics;
 use crate::{Name, Outbound, Version};
 use std::sync::Arc;
 
-/// What an instance may use besides what its environment grants. It does not keep the version
-/// alive.
+/// What an instance may use in addition to what its environment grants. This does not keep the
+/// version alive.
 #[derive(Clone)]
 pub(super) struct Grants {
     pub(super) function: Name,

@@ -64,7 +64,7 @@ impl<'a> Instance<'a> {
             .begin(progress.subscribe());
         let is_given_up = async {
             if gone.await.is_ok() {
-                // The response is complete, so that nobody waits any longer.
+                // The response is complete, so nothing waits for it any longer.
                 std::future::pending::<()>().await;
             }
         };
@@ -76,7 +76,7 @@ impl<'a> Instance<'a> {
         };
         let outcome = match &handled {
             Ok(()) => Progress::Done,
-            // It exited normally in the middle of the request: only a body that is not finished
+            // The instance exited normally in the middle of the request: only an unfinished body
             // fails.
             Err(Exit::Normal) => Progress::Done,
             Err(exit) => Progress::Failed(failure_of(exit.clone(), deadline)),
@@ -88,7 +88,7 @@ impl<'a> Instance<'a> {
             usize::try_from(self.live.store().data().memory_used()).unwrap_or(usize::MAX),
         );
         match handled {
-            // Bodies that it did not finish are dropped with it.
+            // Bodies that the instance did not finish are dropped with it.
             Ok(()) if left_something => Err(Exit::Normal),
             handled => handled,
         }
@@ -128,7 +128,7 @@ impl<'a> Instance<'a> {
         handled.map_err(|error| self.live.exit(&error))
     }
 
-    /// Breaks off the bodies that the component did not finish; returns whether there were any.
+    /// Aborts the bodies that the component did not finish; returns whether there were any.
     fn abort_bodies(&mut self) -> bool {
         let table = self.live.store().data_mut().ctx().table;
         let mut found = false;
@@ -143,7 +143,7 @@ impl<'a> Instance<'a> {
     }
 }
 
-/// Turns a request into one that a component can be given.
+/// Converts a request to one that can be passed to a component.
 fn incoming(
     mut request: Request<Body>,
 ) -> Request<impl http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static> {
@@ -160,7 +160,7 @@ fn incoming(
     request.map(|body| body.map_err(|error| error_of(&error)))
 }
 
-/// Returns the error that a component gets when its request breaks off.
+/// Returns the error that a component gets when its request is cut short.
 fn error_of(error: &BodyError) -> Error {
     match error.downcast_ref::<Failure>() {
         Some(Failure::TooLarge(_)) => Error::HttpRequestBodySize(None),

@@ -10,34 +10,34 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// How many instances [`Policy::Single`](crate::Policy::Single) means.
+/// The number of instances under [`Policy::Single`](crate::Policy::Single).
 pub(super) const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
 /// The instances of a version that outlive a request, if its policy has any.
 #[derive(Default)]
 pub(crate) struct Instances {
     pool: OnceLock<Pool>,
-    /// Set when the code that its processes run has been compiled.
+    /// Set once the code that the version's processes run has been compiled.
     is_compiled: AtomicBool,
 }
 
 /// The instances of a version and their queue.
 pub(super) struct Pool {
-    /// The only sender: when it is dropped, the instances have nothing to wait for.
+    /// The only sender: when it is dropped, the instances have nothing left to wait for.
     jobs: Sender<Job>,
     pub(super) shared: Arc<Shared>,
 }
 
-/// What the instances of a pool share. It does not keep the pool open.
+/// State shared by the instances of a pool. It does not keep the pool open.
 pub(super) struct Shared {
     pub(super) queue: Receiver<Job>,
-    /// Instances that wait for a request, or are about to.
+    /// The number of instances that are waiting for a request, or are about to.
     pub(super) idle: Arc<AtomicUsize>,
-    /// Instances that are alive.
+    /// The number of live instances.
     alive: Mutex<usize>,
-    /// How many may be.
+    /// The maximum number of live instances.
     limit: usize,
-    /// How long an instance may take to begin before it is killed.
+    /// How long an instance may take to start before it is killed.
     pub(super) start_time: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Instances {
         self.is_compiled.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the pool, which is made by the first call, with at most `limit` instances and
+    /// Returns the pool, which is created on the first call, with at most `limit` instances and
     /// `waiting` requests.
     pub(super) fn pool(
         &self,
@@ -77,7 +77,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// If too many are waiting already.
+    /// Fails if too many requests are already waiting.
     pub(super) fn queue(&self, job: Job) -> Result<(), Failure> {
         self.jobs.try_send(job).map_err(|_| {
             let waiting = self.shared.queue.len();
@@ -87,8 +87,8 @@ impl Pool {
 }
 
 impl Shared {
-    /// Counts one more instance, if more requests than instances wait and there may be more
-    /// instances.
+    /// Counts one more instance, if more requests than instances are waiting and the limit allows
+    /// another.
     pub(super) fn admit(&self) -> bool {
         let mut alive = self.alive();
         if self.queue.len() <= self.idle.load(Ordering::SeqCst) || *alive >= self.limit {
@@ -99,7 +99,7 @@ impl Shared {
         true
     }
 
-    /// Counts an instance that is gone. If it never began and there is no other, the waiting
+    /// Records that an instance is gone. If it never started and there is no other, the waiting
     /// requests fail for the same reason.
     pub(super) fn left(&self, never_began: Option<Failure>) {
         let is_last = {

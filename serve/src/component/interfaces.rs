@@ -20,12 +20,12 @@ use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
 };
 
-/// The largest head that a component can make, in bytes. Its table of resources bounds how many it
-/// can make, so that all of them together take no more than its memory may.
+/// The maximum size of a head that a component can create, in bytes. The component's resource table
+/// limits the number of heads, so that in total they take no more than its memory may.
 const MAX_HEAD: usize = 32 << 10;
 
-/// The largest piece of a body that a component can write at once, in bytes; two are buffered until
-/// they are read.
+/// The maximum size of a piece of a body that a component can write at once, in bytes; two are
+/// buffered until they are read.
 const MAX_PIECE: usize = 64 << 10;
 
 /// The state of one component's interfaces.
@@ -40,7 +40,7 @@ pub(super) struct Interfaces {
 struct Calls {
     function: Option<Name>,
     outbound: Option<Arc<Outbound>>,
-    /// How far it is with its current request.
+    /// The component's progress with its current request.
     progress: Option<watch::Receiver<Progress>>,
 }
 
@@ -93,8 +93,8 @@ pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     }
 }
 
-/// A response, and a future that must be driven for its body to arrive, which here has nothing to
-/// do.
+/// A response, and a future that must be driven for the response's body to arrive. Here it has
+/// nothing to do.
 type Sent = (
     http::Response<WasiBody>,
     Box<dyn Future<Output = Result<(), Error>> + Send>,

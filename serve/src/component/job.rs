@@ -17,15 +17,15 @@ pub(super) struct Job {
     pub(super) request: Request<Body>,
     pub(super) info: Arc<RequestInfo>,
     pub(super) reply: oneshot::Sender<Reply>,
-    /// Fails when nobody waits for the response any more.
+    /// Fails once nothing waits for the response any more.
     pub(super) gone: oneshot::Receiver<()>,
     pub(super) progress: watch::Sender<Progress>,
-    /// When it must be done.
+    /// When the request must be done.
     pub(super) end: Instant,
     pub(super) deadline: Duration,
 }
 
-/// What is said about a request, once.
+/// The one reply to a request.
 pub(super) enum Reply {
     /// The component set its response, or an error in its place.
     Set(Result<Response<HyperOutgoingBody>, ErrorCode>),
@@ -33,8 +33,8 @@ pub(super) enum Reply {
     Failed(Failure),
 }
 
-/// How far an instance is with a request. If the sender is dropped while it is under way, the
-/// instance was killed.
+/// An instance's progress with a request. If the sender is dropped while the request is under way,
+/// the instance was killed.
 #[derive(Clone, Debug)]
 pub(super) enum Progress {
     UnderWay,
@@ -43,7 +43,7 @@ pub(super) enum Progress {
 }
 
 impl Job {
-    /// Whether anybody waits for the response.
+    /// Whether anything still waits for the response.
     pub(super) fn is_wanted(&mut self) -> bool {
         matches!(
             self.gone.try_recv(),
@@ -62,7 +62,7 @@ pub(super) fn late(deadline: Duration) -> Exit {
     })
 }
 
-/// Returns what an instance's exit means for the request that it was serving.
+/// Returns the failure of the request that an instance was serving when it exited.
 pub(super) fn failure_of(exit: Exit, deadline: Duration) -> Failure {
     match &exit {
         Exit::Limit(LimitReached {

@@ -1,7 +1,7 @@
-//! A response that an instance is to give.
+//! A response that an instance has yet to give.
 //!
-//! Both sides know of each other: if nobody waits for the response any longer, or reads it, the
-//! instance is ended; and if the instance ends too early, the response breaks off.
+//! The two sides are linked: if nothing waits for the response or reads it any longer, the instance
+//! is ended; and if the instance ends too early, the response is cut short.
 
 use super::body::InstanceBody;
 use super::job::{Job, Progress, Reply, failure_of};
@@ -37,7 +37,7 @@ pub(super) struct PendingResponse {
     process: Option<KillOnDrop>,
 }
 
-/// Makes a job and what waits for its response.
+/// Creates a job and what waits for its response.
 pub(super) fn begin(
     request: Request<Body>,
     info: &Arc<RequestInfo>,
@@ -70,7 +70,8 @@ pub(super) fn begin(
 }
 
 impl PendingResponse {
-    /// Ties a process to the request: it serves no other, and is killed with it.
+    /// Ties a process to the request: the process serves no other request, and is killed with this
+    /// one.
     pub(super) fn owning(mut self, process: Process) -> PendingResponse {
         self.process = Some(KillOnDrop::new(process));
         self
@@ -102,7 +103,7 @@ impl PendingResponse {
         match progress.map(|progress| progress.clone()) {
             Ok(Progress::Failed(failure)) => failure,
             Ok(_) => Failure::NoAnswer,
-            // It ended before it began with this request, or in the middle of it.
+            // The instance ended before it started on this request, or in the middle of it.
             Err(_) => match self
                 .process
                 .as_ref()
@@ -115,9 +116,9 @@ impl PendingResponse {
         }
     }
 
-    /// Lets the instance go on, whatever becomes of the response.
+    /// Lets the instance continue, whatever happens to the response.
     fn release(self) {
-        // It may have ended already.
+        // The instance may have ended already.
         let _ = self.gone.send(());
         if let Some(process) = self.process {
             process.release();
@@ -134,7 +135,7 @@ impl PendingResponse {
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             )
         {
-            // The component writes the body all the same, but nobody gets it.
+            // The component still writes the body, but it is not sent to anyone.
             self.release();
             tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
             return Response::from_parts(head, empty());
@@ -156,7 +157,7 @@ impl PendingResponse {
     }
 }
 
-/// Returns the response for a client if a component sets an error instead of one.
+/// Returns the response for a client if a component sets an error in place of its response.
 fn declared(error: &ErrorCode) -> Result<Response<Body>, Failure> {
     let status = match error {
         ErrorCode::HttpRequestDenied => StatusCode::FORBIDDEN,
@@ -184,7 +185,7 @@ fn declared(error: &ErrorCode) -> Result<Response<Body>, Failure> {
 /// The body of a response. If it is dropped before its end, the instance is ended.
 struct ResponseBody {
     body: InstanceBody,
-    /// Bytes still to come, if the head says how many there are. After the last of them this may be
+    /// The number of bytes still to come, if the head states it. After the last byte this may be
     /// dropped.
     left: Option<u64>,
     pending: Option<PendingResponse>,

@@ -1,9 +1,9 @@
-//! Instances that serve one request after the other.
+//! Instances that serve one request after another.
 //!
-//! They take requests from a queue that they share. A new one is made when requests wait and there
-//! may be more instances; one that traps, meets a limit or is given up in the middle of a request
-//! is gone, and is replaced if requests wait. They end when their version is gone and the queue is
-//! empty.
+//! They take requests from a shared queue. A new instance is created when requests are waiting and
+//! the limit allows another; one that traps, reaches a limit or is abandoned in the middle of a
+//! request is gone, and is replaced if requests are waiting. Instances end when their version is
+//! gone and the queue is empty.
 
 use super::grants::Grants;
 use super::instance::Instance;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::timeout;
 
-/// Makes instances while they are needed and allowed. They do not depend on the request that needs
-/// them: its client may give up.
+/// Creates instances while they are needed and allowed. They do not depend on the request that
+/// needs them: its client may give up.
 pub(super) fn recruit(version: &Arc<Version>, component: &Component, shared: &Arc<Shared>) {
     while shared.admit() {
         match runtime::handle() {
@@ -38,9 +38,9 @@ pub(super) fn recruit(version: &Arc<Version>, component: &Component, shared: &Ar
     }
 }
 
-/// Makes an instance, waits for its end, and makes another if requests wait then.
+/// Creates an instance, waits for it to end, and creates another if requests are waiting by then.
 ///
-/// An instance that does not begin in time is killed: it would keep a core busy and requests
+/// An instance that does not start in time is killed: it would keep a core busy and requests
 /// waiting.
 fn supervise(
     version: Arc<Version>,
@@ -87,7 +87,7 @@ fn supervise(
     })
 }
 
-/// What one instance does from its beginning to its end.
+/// What one instance does over its lifetime.
 struct Worker {
     grants: Grants,
     queue: Receiver<Job>,
@@ -118,7 +118,7 @@ impl Worker {
             Err(exit) => return exit,
         };
         self.has_begun.store(true, Ordering::SeqCst);
-        // `admit` has counted it as idle already.
+        // `admit` has already counted it as idle.
         let mut idle = Idle(self.idle.clone());
         loop {
             let received = self.queue.recv().await;

@@ -6,13 +6,13 @@ use lunatic_vm::{Component, Exit, LiveComponent, Process};
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// What an instance does from its beginning to its end.
+/// What an instance does over its lifetime.
 type Driven<'a> = Pin<Box<dyn Future<Output = Exit> + Send + 'a>>;
 
 /// Spawns an instance.
 ///
-/// Before the first one of a version, its code may have to be compiled, which is done where nothing
-/// else waits for it.
+/// Before a version's first instance, its code may have to be compiled, which happens where it
+/// delays nothing else.
 pub(super) async fn spawn<F>(
     version: &Arc<Version>,
     component: &Component,

@@ -1,9 +1,10 @@
-//! The HTTP gateway: HTTP/1.1 and HTTP/2, in clear or over TLS, and from each request to what
-//! answers it.
+//! The HTTP gateway: speaks HTTP/1.1 and HTTP/2, in plaintext or over TLS, and routes each request
+//! to what answers it.
 //!
-//! It speaks HTTP and knows no guest: a request goes to [`answer`](crate::answer::answer) and comes
-//! back as a response or as a [`Failure`](crate::Failure), which has a status. What clients may do
-//! is bounded here; what functions may do, by their environment.
+//! It speaks HTTP and knows nothing about guests: a request goes to
+//! [`answer`](crate::answer::answer) and comes back as a response or as a
+//! [`Failure`](crate::Failure), which has a status. Clients are limited here; functions are limited
+//! by their environment.
 
 mod body;
 mod check;

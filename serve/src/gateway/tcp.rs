@@ -1,8 +1,8 @@
-//! The TCP gateway: from each connection to a process of its own, or to a program that is given all
-//! connections.
+//! The TCP gateway: serves each connection with a process of its own, or hands all connections to
+//! one program.
 //!
-//! The server listens, counts connections, and ends them when it stops. This is what a connection
-//! means to a function.
+//! The server listens, counts connections, and ends them when it stops. This module defines what a
+//! connection means to a function.
 
 mod conversation;
 pub(super) mod hand_over;
@@ -17,19 +17,19 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// How long, and how many bytes, a client may go on writing after the function has exited normally.
-/// A connection that is closed with unread bytes is reset, and the bytes sent last are lost.
+/// For how long, and how many bytes, a client may keep writing after the function has exited
+/// normally. Closing a connection with unread bytes resets it, and the last bytes sent are lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: u64 = 1 << 20;
 
-/// Begins a function, if it is a program, which runs before anybody connects.
+/// Starts a function if it is a program: programs run before any client connects.
 pub(crate) fn begin(functions: &Functions, function: &Name) {
     if let Some(function) = functions.get(function.as_str()) {
         hand_over::begin(&function.version());
     }
 }
 
-/// Returns why a function takes no connections, if it does not.
+/// Returns why a function cannot be given connections, if it cannot.
 pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     match code {
         Code::Spark(_) | Code::Program(_) => None,
@@ -39,8 +39,8 @@ pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     }
 }
 
-/// Serves a connection until its end. Dropping the future ends both the connection and what serves
-/// it.
+/// Serves a connection until it ends. Dropping the future ends both the connection and whatever
+/// serves it.
 pub(crate) async fn serve(
     functions: &Functions,
     gateway: &TcpGateway,
@@ -93,7 +93,8 @@ async fn converse(
             drain(&mut stream).await;
         }
         Err(failure) => {
-            // Reset, so that the client does not take the end for a complete response.
+            // The connection is reset, so that the client does not take its end for a complete
+            // response.
             let _ = stream.set_zero_linger();
             match failure {
                 Failure::Gone => drop(in_flight),
@@ -103,7 +104,7 @@ async fn converse(
     }
 }
 
-/// Reads and drops what a client still writes, for a while.
+/// Reads and discards what a client still writes, for a limited time.
 async fn drain(stream: &mut TcpStream) {
     let mut rest = stream.take(DRAIN_BYTES);
     let _ = tokio::time::timeout(

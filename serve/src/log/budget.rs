@@ -1,18 +1,18 @@
-//! A rate limit. What is not used is saved up for one second.
+//! A rate limit. Unused budget accumulates for up to one second.
 
 use std::time::Instant;
 
-/// A rate and what is left of it. It has no clock of its own.
+/// A rate and the remaining amount. It has no clock of its own.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Per second.
+    /// The amount per second.
     rate: u64,
     left: u64,
     since: Instant,
 }
 
 impl Budget {
-    /// Makes a full budget.
+    /// Creates a full budget.
     pub(super) fn new(rate: u64, now: Instant) -> Budget {
         Budget {
             rate,
@@ -21,7 +21,7 @@ impl Budget {
         }
     }
 
-    /// Takes an amount. Returns false, and takes nothing, if less is left.
+    /// Takes an amount. Returns false and takes nothing if less remains.
     pub(super) fn takes(&mut self, amount: u64, now: Instant) -> bool {
         self.refill(now);
         let Some(left) = self.left.checked_sub(amount) else {
@@ -38,7 +38,7 @@ impl Budget {
             .min(1_000_000);
         let gained =
             self.rate * u64::try_from(passed).expect("at most a million was kept") / 1_000_000;
-        // Time too short to gain anything counts toward the next refill.
+        // Time that is too short to gain anything counts toward the next refill.
         if gained > 0 {
             self.left = self.rate.min(self.left + gained);
             self.since = now;

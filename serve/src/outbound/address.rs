@@ -1,23 +1,24 @@
 //! Which addresses may be connected to.
 //!
-//! A name that may be called can lead anywhere: its owner decides. So only the address counts that
-//! it has at the moment. An IPv4 address embedded in an IPv6 address counts as the IPv4 address.
+//! A name that may be called can resolve to any address, as its owner decides. Only the address it
+//! currently has therefore matters. An IPv4 address embedded in an IPv6 address is treated as the
+//! IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where an address leads.
+/// What kind of destination an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// To the internet.
+    /// The internet.
     Public,
-    /// To a private network, or to this computer.
+    /// A private network or this computer.
     Private,
-    /// To nothing that a function may call: multicast and reserved addresses, examples in
-    /// documentation, and services of a cloud that hand out credentials.
+    /// A destination that functions may never call: multicast, reserved and documentation
+    /// addresses, and cloud services that hand out credentials.
     Nowhere,
 }
 
-/// Metadata services of clouds at otherwise ordinary addresses.
+/// Cloud metadata services at otherwise ordinary addresses.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
@@ -38,9 +39,9 @@ impl Reach {
     fn of_v4(address: Ipv4Addr) -> Reach {
         match address.octets() {
             [127, ..] | [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Reach::Private,
-            // Shared by the customers of a provider (carrier-grade NAT).
+            // Shared among a provider's customers (carrier-grade NAT).
             [100, 64..=127, ..] => Reach::Private,
-            // This network; link-local, where clouds have their metadata services; multicast and
+            // This network; link-local, which includes cloud metadata services; multicast and
             // reserved.
             [0, ..] | [169, 254, ..] | [224..=255, ..] => Reach::Nowhere,
             // Protocol assignments, relays, benchmarks and documentation.
@@ -67,7 +68,7 @@ impl Reach {
             [0x2002, high, low, ..] => inside(high, low),
             [0, 0, 0, 0, 0, 0, 0] if h == 1 => Reach::Private,
             [0xfc00..=0xfdff, ..] => Reach::Private,
-            // Protocol assignments, Teredo among them, and documentation.
+            // Protocol assignments, including Teredo, and documentation.
             [0x2001, ..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, ..=0xfff, ..] => Reach::Nowhere,
             [0x2000..=0x3fff, ..] => Reach::Public,
             _ => Reach::Nowhere,

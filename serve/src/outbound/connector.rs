@@ -1,7 +1,7 @@
 //! Connections to the hosts that functions call.
 //!
-//! A name is looked up for each connection, and the connection goes to an address that was checked:
-//! what the name means a moment later does not count.
+//! A name is looked up for each connection, and the connection goes to the address that was
+//! checked: what the name resolves to a moment later does not matter.
 
 use super::address::Reach;
 use super::error::OutboundError;
@@ -25,23 +25,23 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// How long connecting may take, including the look-up of the host and the TLS handshake.
+/// How long connecting may take, including the host look-up and the TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of that the look-up may take.
+/// How much of that time the look-up may take.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one of several addresses is tried, at the least, before the next.
+/// The minimum time to try one of several addresses before moving on to the next.
 const MIN_ATTEMPT: Duration = Duration::from_secs(3);
 
-/// How many addresses of one host are considered.
+/// The maximum number of addresses considered per host.
 const MAX_ADDRESSES: usize = 64;
 
-/// How many connections a function may have.
+/// The maximum number of connections per function.
 pub(super) const CONNECTIONS: usize = 256;
 
-/// Bounds the connections of all functions together to a part of the files that this process may
-/// have open: its gateways and its store need the others.
+/// Limits the total connections of all functions to a fraction of the files that this process may
+/// open: the gateways and the store need the rest.
 static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
@@ -53,7 +53,8 @@ static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     ))
 });
 
-/// Bounds the look-ups of all functions together, since each blocks a thread; others wait.
+/// Limits the total concurrent look-ups of all functions, since each blocks a thread; excess
+/// look-ups wait.
 static LOOK_UPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(16)));
 
 /// Finds the addresses of a host.
@@ -66,7 +67,7 @@ pub(super) struct LookUp {
 type Resolve =
     dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync;
 
-/// Makes connections. All clones are the same connector.
+/// Establishes connections. All clones are the same connector.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Inner>);
 
@@ -74,11 +75,11 @@ struct Inner {
     private_addresses: bool,
     look_up: LookUp,
     connections: Arc<Semaphore>,
-    /// The authorities that TLS trusts, if not those of the web.
+    /// The authorities that TLS trusts, if they are not the public web authorities.
     trust: Option<Arc<ClientConfig>>,
 }
 
-/// Bytes both ways, encrypted or not.
+/// A bidirectional byte stream, encrypted or not.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -91,8 +92,8 @@ pub(super) struct Outgoing {
 }
 
 impl LookUp {
-    /// Asks the system, which blocks a thread until it answers, even if nobody waits for that any
-    /// more.
+    /// Uses the system resolver, which blocks a thread until it answers, even if the caller has
+    /// stopped waiting.
     pub(super) fn of_system() -> LookUp {
         LookUp::within(LOOK_UP_TIMEOUT, |host| {
             Box::pin(async move {
@@ -188,7 +189,7 @@ impl Inner {
         let of_all = permit(&ALL_CONNECTIONS).await;
         let addresses = self.addresses(destination).await?;
         let stream = connect(&addresses, destination).await?;
-        // Every write is a whole message, or as much of one as there is.
+        // Every write is a whole message, or as much of it as is available.
         let _ = stream.set_nodelay(true);
         let (stream, speaks_http2): (Box<dyn Stream>, bool) = if destination.is_secure {
             let stream = self.encrypt(stream, destination).await?;
@@ -204,7 +205,7 @@ impl Inner {
         })
     }
 
-    /// Returns the addresses of a host that may be connected to, in the order to try them.
+    /// Returns the addresses of a host to which connections are allowed, in the order to try them.
     async fn addresses(&self, destination: &Destination) -> Result<Vec<IpAddr>, OutboundError> {
         let found = match &destination.host {
             Host::Address(address) => vec![*address],
@@ -283,8 +284,8 @@ async fn connect(
     Err(OutboundError::Connect(format!("{destination}: {flaw}")))
 }
 
-/// Trusts the authorities of the web, as of this library's version, and those in the file that
-/// `SSL_CERT_FILE` names.
+/// Trusts the public web authorities, as of this library's version, and those in the file named by
+/// `SSL_CERT_FILE`.
 async fn web_config() -> Arc<ClientConfig> {
     static WEB: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
     let make = async || {
@@ -309,9 +310,9 @@ async fn web_config() -> Arc<ClientConfig> {
     WEB.get_or_init(make).await.clone()
 }
 
-/// Returns a configuration of TLS that trusts these authorities.
+/// Returns a TLS configuration that trusts these authorities.
 pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
-    // Passed explicitly, since another library could have set another provider for the whole
+    // Passed explicitly, since another library could have set a different provider for the whole
     // process.
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
@@ -319,7 +320,7 @@ pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
         .with_safe_default_protocol_versions()
         .expect("the provider knows the versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    // The configuration is shared by functions that must not learn of each other.
+    // The configuration is shared by functions that must not learn about each other.
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)

@@ -1,23 +1,23 @@
-//! Why a call was not answered.
+//! Why an outbound call failed.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Calls of a function that can be under way, until their responses have been read. Further calls
-/// wait for as long as a connection may take.
+/// The maximum number of calls that a function can have in progress; a call is in progress until
+/// its response has been read. Further calls wait for as long as connecting may take.
 pub(super) const CALLS: usize = 64;
 
-/// Why a call was not answered.
+/// Why an outbound call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutboundError {
-    /// No rule allows it.
+    /// No rule allows the call.
     #[error("`{0}` may not be called: the function's outbound rules do not allow it")]
     NotAllowed(String),
-    /// Its address cannot be called.
+    /// The address cannot be called.
     #[error("this is not an address that can be called: {0}")]
     Address(String),
-    /// The host has an address that may not be connected to.
+    /// The host resolves to an address to which connections are not allowed.
     #[error("`{host}` may not be called at {address}, {}", if *.is_private {
         "which is in a private network: the function may call there only if private addresses are allowed"
     } else {
@@ -26,9 +26,9 @@ pub enum OutboundError {
     Prohibited {
         /// The host that was called.
         host: String,
-        /// Its address.
+        /// The address it resolves to.
         address: IpAddr,
-        /// Whether it would be allowed if private addresses were.
+        /// Whether the address would be allowed if private addresses were.
         is_private: bool,
     },
     /// The host was not found.
@@ -40,19 +40,19 @@ pub enum OutboundError {
     /// No connection could be made.
     #[error("cannot connect to {0}")]
     Connect(String),
-    /// The other side is not the one that it should be, or does not speak TLS.
+    /// The peer is not who it should be, or does not speak TLS.
     #[error("no TLS with {0}")]
     Tls(String),
-    /// There was no connection in time.
+    /// No connection was made in time.
     #[error("there was no connection within {0:?}")]
     ConnectTime(Duration),
-    /// The response did not begin, or did not go on, in time.
+    /// The response did not begin, or did not continue, in time.
     #[error("{0} within {1:?}")]
     Time(&'static str, Duration),
-    /// There are as many calls as are allowed.
+    /// The maximum number of calls is already in progress.
     #[error("{CALLS} calls of this function are under way, and none ended within {0:?}")]
     Busy(Duration),
-    /// The other side does not speak HTTP, or broke off.
+    /// The peer does not speak HTTP, or disconnected.
     #[error("the call failed: {0}")]
     Protocol(String),
 }

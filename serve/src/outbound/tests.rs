@@ -1,4 +1,4 @@
-//! Calls to servers on this computer, whose names have the addresses that the tests say.
+//! Calls to servers on this computer, whose names resolve to addresses chosen by the tests.
 
 use super::*;
 use crate::body::empty;
@@ -22,10 +22,10 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn get(uri: impl AsRef<str>) -> Request<Body> {
     Request::get(uri.as_ref())
         .body(empty())
-        .expect("it is a request")
+        .expect("the request is valid")
 }
 
-/// Makes names have these addresses, one answer after the other; the last one is repeated.
+/// Makes names resolve to these addresses, one answer after the other; the last answer is repeated.
 fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
     let answers: Vec<Vec<IpAddr>> = answers
         .iter()
@@ -63,7 +63,7 @@ fn outbound(allowed: &[&str], private_addresses: bool, answers: &[&[&str]]) -> O
     )
 }
 
-/// Starts a server that treats every request the same, and counts its connections.
+/// Starts a server that answers every request in the same way and counts its connections.
 async fn server<F, A>(answer: F) -> (SocketAddr, Arc<AtomicUsize>)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
@@ -85,7 +85,7 @@ where
             });
             tokio::spawn(async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
-                // A client that breaks off is an error here, which some tests provoke.
+                // A client that disconnects causes an error here, which some tests provoke.
                 let _ = builder
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -108,9 +108,9 @@ async fn read(answer: Response<Body>) -> String {
         .into_body()
         .collect()
         .await
-        .expect("it is whole")
+        .expect("it is complete")
         .to_bytes();
-    String::from_utf8(bytes.to_vec()).expect("it is a text")
+    String::from_utf8(bytes.to_vec()).expect("it is UTF-8")
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn t116_a_name_that_leads_into_a_private_network_is_refused() {
         };
         assert_eq!(told, is_private, "{address}");
     }
-    // The same goes for an address in place of a name.
+    // The same applies to an address instead of a name.
     let error = run(Outbound::new(&rules(&["*"]), false).send(get("http://[::ffff:127.0.0.1]/")));
     assert!(
         matches!(
@@ -186,7 +186,7 @@ fn t116_metadata_is_refused_where_private_addresses_are_allowed() {
 fn t116_a_connection_goes_to_the_address_that_was_checked() {
     run(async {
         let (server, connections) = server(|_| async { text("inside") }).await;
-        // The owner of a name could answer so after the first answer has passed the check.
+        // The owner of a name could return such an answer after the first one has passed the check.
         let outbound = outbound(&["*"], false, &[&["192.0.2.1"], &["127.0.0.1"]]);
         for _ in 0..2 {
             let error = outbound
@@ -209,7 +209,7 @@ fn t116_of_several_addresses_only_the_allowed_ones_are_tried() {
         let answer = outbound
             .send(get(format!("http://example.com:{}/", server.port())))
             .await
-            .expect("one answers");
+            .expect("one of them answers");
         assert_eq!(read(answer).await, "here");
     });
 }
@@ -222,7 +222,7 @@ fn t116_a_redirect_is_an_answer_and_no_further_call() {
             *answer.status_mut() = StatusCode::FOUND;
             answer.headers_mut().insert(
                 header::LOCATION,
-                "http://10.0.0.1/".parse().expect("it is a value"),
+                "http://10.0.0.1/".parse().expect("it is valid"),
             );
             answer
         })
@@ -263,11 +263,11 @@ fn t119_of_very_many_addresses_only_a_few_are_considered() {
             })
         });
         let destination =
-            Destination::of(&Uri::from_static("http://example.com/")).expect("it goes somewhere");
+            Destination::of(&Uri::from_static("http://example.com/")).expect("it is valid");
         let addresses = Connector::new(true, many, None)
             .addresses(&destination)
             .await
-            .expect("they may be called");
+            .expect("the addresses may be called");
         assert_eq!(addresses.len(), 64);
     });
 }
@@ -297,7 +297,7 @@ fn t141_a_thousand_calls_to_one_host_take_few_connections() {
                 .await;
             assert_eq!(read(answer.expect("it answers")).await, "again");
         }
-        // One, or as many as were back in the pool a moment too late.
+        // One, plus any that were returned to the pool a moment too late.
         let connections = connections.load(Ordering::SeqCst);
         assert!(connections < 20, "{connections} connections");
     });
@@ -406,11 +406,11 @@ fn bodies_are_streamed_both_ways_at_once_with_back_pressure() {
         });
         let request = Request::post(format!("http://example.com:{}/", server.port()))
             .body(StreamBody::new(body).boxed_unsync())
-            .expect("it is a request");
+            .expect("the request is valid");
         let answer = outbound
             .send(request)
             .await
-            .expect("it answers before the request is whole");
+            .expect("it answers before the request is complete");
         let mut body = answer.into_body();
         pieces
             .send(Bytes::from_static(b"ping"))
@@ -419,11 +419,11 @@ fn bodies_are_streamed_both_ways_at_once_with_back_pressure() {
         let frame = body
             .frame()
             .await
-            .expect("it goes on")
-            .expect("it is whole");
+            .expect("it continues")
+            .expect("it is complete");
         assert_eq!(frame.into_data().expect("it is data"), "ping");
 
-        // Nobody reads on: the writer fills the buffers in between, and then waits.
+        // Nothing reads any further: the writer fills the buffers in between, and then waits.
         let piece = Bytes::from(vec![7; 1 << 16]);
         let total = 1 << 12;
         let writer = tokio::spawn(async move {
@@ -438,16 +438,16 @@ fn bodies_are_streamed_both_ways_at_once_with_back_pressure() {
             still = if now == before { still + 1 } else { 0 };
             before = now;
         }
-        assert!(before < total << 16, "{before} bytes were sent to nobody");
+        assert!(before < total << 16, "{before} bytes were sent unread");
         let mut received = 0;
         while let Some(frame) = body.frame().await {
             received += frame
-                .expect("it is whole")
+                .expect("it is complete")
                 .into_data()
                 .expect("it is data")
                 .len();
         }
-        writer.await.expect("it wrote all");
+        writer.await.expect("it wrote everything");
         assert_eq!(received, total << 16);
     });
 }
@@ -459,10 +459,10 @@ fn hop_by_hop_fields_and_a_forged_host_are_removed() {
             let mut answer = text(format!("{:?}", request.headers()));
             answer
                 .headers_mut()
-                .insert("keep-alive", "timeout=1".parse().expect("it is a value"));
+                .insert("keep-alive", "timeout=1".parse().expect("it is valid"));
             answer
                 .headers_mut()
-                .insert("x-kept", "1".parse().expect("it is a value"));
+                .insert("x-kept", "1".parse().expect("it is valid"));
             answer
         })
         .await;
@@ -474,7 +474,7 @@ fn hop_by_hop_fields_and_a_forged_host_are_removed() {
             .header("proxy-authorization", "secret")
             .header("x-kept", "1")
             .body(empty())
-            .expect("it is a request");
+            .expect("the request is valid");
         let answer = outbound.send(request).await.expect("it answers");
         assert!(
             !answer.headers().contains_key("keep-alive") && answer.headers().contains_key("x-kept")
@@ -506,13 +506,13 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_answer() {
         })
         .await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
-        // A body whose length only the field tells.
+        // A body whose length is known only from the field.
         let pieces = futures_lite::stream::once(Ok(Frame::data(Bytes::from_static(b"hello"))));
         let request = Request::post(format!("http://example.com:{}/", server.port()))
             .header(header::CONNECTION, connection)
             .header(header::CONTENT_LENGTH, 5)
             .body(StreamBody::new(pieces).boxed_unsync())
-            .expect("it is a request");
+            .expect("the request is valid");
         let answer = outbound.send(request).await.expect("it answers");
         let length = answer.headers().get(header::CONTENT_LENGTH).cloned();
         let seen = read(answer).await;
@@ -540,7 +540,7 @@ fn t118_a_certificate_that_no_authority_vouches_for_ends_the_call() {
             .expect("it knows the versions")
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
-            .expect("they belong together");
+            .expect("the key matches the certificate");
         config.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -604,10 +604,10 @@ fn giving_up_on_a_call_ends_it() {
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
         let calling = outbound.send(get(format!("http://example.com:{}/", server.port())));
         tokio::select! {
-            answered = calling => panic!("nobody answers: {answered:?}"),
+            answered = calling => panic!("unexpected answer: {answered:?}"),
             _ = is_gone.recv() => {}
         }
-        // The server's side is dropped with the connection, and the permit comes back at once.
+        // The server side is dropped along with the connection, and the permit is returned at once.
         while outbound.calls.available_permits() < CALLS {
             tokio::task::yield_now().await;
         }

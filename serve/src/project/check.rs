@@ -1,5 +1,5 @@
-//! Turns project files into a project: resolves names, and checks that ports are used once and that
-//! every function has what it needs.
+//! Turns project files into a project: resolves names, and checks that no port is used twice and
+//! that every function has what it needs.
 
 use super::decode::{Report, Spanned};
 use super::embly::EmblyFile;
@@ -28,13 +28,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The largest project file, in bytes.
+/// The maximum size of a project file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// A project without problems.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// The files of all projects that belong to it, its own first.
+    /// The files of this project and all its dependencies, its own first.
     pub(super) files: Vec<PathBuf>,
     pub(super) functions: Vec<ProjectFunction>,
     pub(super) gateways: Vec<Gateway>,
@@ -54,19 +54,19 @@ pub(super) fn read(file: &Path) -> Result<Checked, ProjectError> {
     })
 }
 
-/// What has been read so far.
+/// Everything read so far.
 #[derive(Default)]
 struct Projects {
     files: Vec<PathBuf>,
     functions: Vec<ProjectFunction>,
     problems: Vec<Problem>,
-    /// The projects that depend on the one that is being read: the name and the directory of each.
+    /// The name and directory of each project that depends on the one being read.
     ancestors: Vec<(String, PathBuf)>,
     /// The directory of the project that owns the functions `name/…`, by name.
     owners: BTreeMap<String, PathBuf>,
 }
 
-/// The sections of a project file of either kind.
+/// The sections of a project file in either format.
 struct Sections {
     functions: Vec<(Spanned<String>, FunctionEntry)>,
     environments: Vec<(Spanned<String>, EnvironmentEntry)>,
@@ -76,7 +76,7 @@ struct Sections {
 }
 
 impl Projects {
-    /// Reads a project, and before it those that it depends on. Problems are collected; only a file
+    /// Reads a project, after the projects that it depends on. Problems are collected; only a file
     /// that cannot be read is an error.
     fn read(
         &mut self,
@@ -114,7 +114,7 @@ impl Projects {
         }
         self.ancestors.pop();
         self.functions.extend(file.functions());
-        // The gateways of a dependency do not run.
+        // Gateways of dependencies are not run.
         let ways_in = match owner {
             None => (file.gateways(&self.functions), file.service()),
             Some(_) => (Vec::new(), None),
@@ -180,7 +180,8 @@ impl Projects {
     }
 }
 
-/// Returns the canonical path of a directory, by which two paths to it are recognised as the same.
+/// Returns the canonical path of a directory, so that different paths to the same directory compare
+/// equal.
 fn canonical(directory: &Path) -> PathBuf {
     directory
         .canonicalize()
@@ -223,7 +224,7 @@ fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
     })
 }
 
-/// A file that is being checked.
+/// A file being checked.
 struct FileCheck<'f> {
     directory: &'f Path,
     /// The name of the project, if another depends on it.
@@ -301,7 +302,7 @@ impl FileCheck<'_> {
         })
     }
 
-    /// Resolves a choice of an environment.
+    /// Resolves a reference to an environment.
     fn environment(
         &self,
         choice: Option<&Spanned<NameOr<EnvironmentEntry>>>,
@@ -793,7 +794,8 @@ impl FileCheck<'_> {
         })
     }
 
-    /// Resolves the name of a function. One that has a problem of its own is not reported again.
+    /// Resolves the name of a function. A function that already has a problem is not reported
+    /// again.
     fn resolve(&self, written: &Spanned<String>, functions: &[ProjectFunction]) -> Option<Name> {
         if let Some(function) = functions
             .iter()
@@ -823,7 +825,7 @@ impl FileCheck<'_> {
     }
 }
 
-/// Returns whether two addresses cannot be listened on at the same time.
+/// Returns whether two addresses cannot both be listened on.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = |address: SocketAddr| address.ip().is_unspecified();
     let same_ip = one.ip() == other.ip() || everywhere(one) || everywhere(other);

@@ -1,5 +1,5 @@
-//! A serde deserializer for the tree of a file. Unlike a format's own deserializer it can continue
-//! after an error, so that all problems are reported at once.
+//! A serde deserializer for a file's tree. Unlike the deserializers of the file formats, it can
+//! continue after an error, so that all problems are reported at once.
 
 use super::problem::{Problem, Source, Span, list, suggestion};
 use super::tree::{Member, Node, Value};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(super) struct Report {
     pub(super) source: Arc<Source>,
     problems: RefCell<Vec<Problem>>,
-    /// The nodes of the sections, which are read later.
+    /// The nodes of the sections, to be read later.
     sections: RefCell<Vec<Node>>,
 }
 
@@ -29,11 +29,11 @@ pub(super) struct Spanned<T> {
     pub(super) span: Span,
 }
 
-/// A table or list whose items are read one by one, so that a problem of one does not hide those of
-/// others.
+/// A table or list whose items are read one by one, so that a problem in one does not hide problems
+/// in the others.
 #[derive(Debug)]
 pub(super) struct Section<T> {
-    /// Its index in the report; `None` if the file has no such section.
+    /// The section's index in the report; `None` if the file does not have this section.
     index: Option<usize>,
     kind: PhantomData<fn() -> T>,
 }
@@ -147,7 +147,7 @@ impl<T> Default for Section<T> {
 }
 
 impl Fault {
-    /// Sets the place, unless a more exact one is known.
+    /// Sets the place, unless a more precise one is already known.
     fn at(mut self, span: Span) -> Fault {
         self.span.get_or_insert(span);
         self
@@ -163,7 +163,7 @@ impl Fault {
 }
 
 impl de::Error for Fault {
-    /// A second line of the message is the remedy.
+    /// The second line of the message, if any, is the remedy.
     fn custom<T: fmt::Display>(message: T) -> Fault {
         let message = message.to_string();
         match message.split_once('\n') {
@@ -210,7 +210,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Describes what was found, in the words of the file's author.
+/// Describes the value that was found, in terms familiar to the author of the file.
 fn described(found: de::Unexpected<'_>) -> String {
     match found {
         de::Unexpected::Str(text) => format!("`{text}`"),
@@ -246,7 +246,7 @@ struct Decoder<'t> {
     report: &'t Report,
 }
 
-/// The struct names by which [`Spanned`] and [`Section`] ask for more than a value.
+/// The struct names by which [`Spanned`] and [`Section`] request more than a plain value.
 const SPANNED: &str = "$lunatic::Spanned";
 const SECTION: &str = "$lunatic::Section";
 
@@ -313,8 +313,8 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 visitor.visit_u64(sections.len() as u64 - 1)
             }
             Value::Table(entries) => {
-                // A missing field gets the place of the table's name, so its error must not get
-                // that of the whole table.
+                // A missing field is reported at the table's name, so its error must not be
+                // assigned the place of the whole table.
                 visitor.visit_map(Members {
                     entries: entries.iter(),
                     value: None,
@@ -390,7 +390,7 @@ struct Members<'t> {
     entries: std::slice::Iter<'t, Member>,
     /// The value of the key that was read last.
     value: Option<&'t Node>,
-    /// The keys that may occur. Others are reported and skipped.
+    /// The allowed keys. Others are reported and skipped.
     fields: Option<&'static [&'static str]>,
     report: &'t Report,
 }
@@ -433,7 +433,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
     }
 }
 
-/// A variant of an enum: its name, and its content if it has any.
+/// An enum variant: its name, and its content if any.
 struct Variant<'t> {
     name: &'t str,
     span: Span,

@@ -1,11 +1,11 @@
-//! `embly-project.yml`, as Embly reads it: functions and gateways only.
+//! Embly's `embly-project.yml`: functions and gateways only.
 
 use super::decode::{Report, Section, Spanned};
 use super::file::{FunctionEntry, GatewayEntry, GatewayType, Language, LimitsEntry, PolicyEntry};
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// The file.
+/// The contents of the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EmblyFile {
@@ -22,10 +22,10 @@ pub(super) struct EmblyFile {
 )]
 struct EmblyFunction {
     name: Spanned<String>,
-    /// Relative to the context.
+    /// The function's path, relative to the context.
     path: Spanned<PathBuf>,
     language: Spanned<Language>,
-    /// The directory of all its sources.
+    /// The directory that contains all of the function's sources.
     context: Option<Spanned<PathBuf>>,
 }
 

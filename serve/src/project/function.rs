@@ -15,7 +15,7 @@ pub struct ProjectFunction {
     pub(super) secrets: Vec<SecretUse>,
 }
 
-/// How a function's wasm is made.
+/// How a function's wasm is produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recipe {
@@ -23,9 +23,9 @@ pub enum Recipe {
     Cargo {
         /// The directory of the package.
         directory: PathBuf,
-        /// The target that it is built for.
+        /// The compilation target.
         target: &'static str,
-        /// The profile that it is built with.
+        /// The cargo profile.
         profile: String,
         /// The binary, if the project file names one.
         binary: Option<String>,
@@ -39,11 +39,11 @@ pub enum Recipe {
         /// The file that the command writes.
         output: PathBuf,
     },
-    /// It exists already.
+    /// The wasm already exists.
     Wasm(PathBuf),
 }
 
-/// What a secret is for.
+/// Where a secret is used.
 #[derive(Clone, Debug)]
 pub(super) struct SecretUse {
     /// The function's environment variable; `None` for the client's secret.
@@ -57,12 +57,13 @@ impl ProjectFunction {
         &self.name
     }
 
-    /// Returns how its wasm is made.
+    /// Returns how the function's wasm is produced.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
-    /// Returns the files and directories that it is built from, in addition to those of its recipe.
+    /// Returns the files and directories that the function is built from, in addition to those of
+    /// its recipe.
     pub fn sources(&self) -> &[PathBuf] {
         &self.sources
     }
@@ -71,7 +72,7 @@ impl ProjectFunction {
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] with the secrets that cannot be read.
+    /// [`ProjectError`] listing the secrets that cannot be read.
     pub fn settings(&self) -> Result<Settings, ProjectError> {
         let mut problems = Vec::new();
         let settings = with_secrets(&self.settings, &self.secrets, &mut problems);
@@ -80,7 +81,7 @@ impl ProjectFunction {
     }
 }
 
-/// Returns settings with the secrets that can be read.
+/// Returns settings that include the secrets that can be read.
 pub(super) fn with_secrets(
     settings: &Settings,
     secrets: &[SecretUse],

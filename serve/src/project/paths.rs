@@ -1,8 +1,8 @@
-//! Where project files are.
+//! Locating project files.
 
 use std::path::{Path, PathBuf};
 
-/// The names of project files. The first that exists is used.
+/// The names of project files. The first one that exists is used.
 pub(super) const FILE_NAMES: [&str; 2] = ["lunatic.toml", "embly-project.yml"];
 
 /// Returns the project file in a directory.
@@ -13,7 +13,7 @@ pub(super) fn file_in(directory: &Path) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Returns the project file in a directory, or in the nearest one above it.
+/// Returns the project file in a directory or in its nearest ancestor.
 pub(super) fn find(directory: &Path) -> Option<PathBuf> {
     let is_here = directory == Path::new("");
     let absolute = std::path::absolute(if is_here { Path::new(".") } else { directory }).ok()?;
@@ -27,7 +27,7 @@ pub(super) fn find(directory: &Path) -> Option<PathBuf> {
     None
 }
 
-/// Returns the directory of a file.
+/// Returns the directory that contains a file.
 pub(super) fn directory_of(file: &Path) -> &Path {
     match file.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -1,49 +1,49 @@
-//! The problems of project files, with their places.
+//! Problems in project files, with their places.
 
 use lunatic_vm::printable;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file that was read. Problems quote it.
+/// A file that was read, from which problems quote.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) text: String,
 }
 
-/// A range of a file, in bytes.
+/// A byte range in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span {
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
-/// A problem of a project file.
+/// A problem in a project file.
 #[derive(Clone, Debug)]
 pub struct Problem {
     source: Arc<Source>,
-    /// Its place; `None` if it concerns the whole file.
+    /// The place of the problem; `None` if it concerns the whole file.
     span: Option<Span>,
     message: String,
     help: Option<String>,
 }
 
-/// A project file cannot be used. Its text has several lines: each problem with file, line, column,
-/// the line itself and the remedy.
+/// A project file cannot be used. The message has several lines: each problem with its file, line,
+/// column, the quoted line and the remedy.
 #[derive(Clone, Debug)]
 pub struct ProjectError {
     problems: Vec<Problem>,
 }
 
-/// The most problems that are shown.
+/// The maximum number of problems to show.
 const MAX_SHOWN: usize = 20;
 
-/// The most of a line that is shown, in characters.
+/// The maximum part of a line to show, in characters.
 const MAX_WIDTH: usize = 160;
 
 impl Problem {
-    /// Makes a problem at a place.
+    /// Creates a problem at a place.
     pub(super) fn new(
         source: &Arc<Source>,
         span: Option<Span>,
@@ -63,8 +63,8 @@ impl Problem {
         &self.source.path
     }
 
-    /// Returns the line and the column at which it begins, both counted from 1, columns in
-    /// characters; `None` if it concerns the whole file.
+    /// Returns the line and column where the problem begins, both counted from 1, with columns in
+    /// characters; `None` if the problem concerns the whole file.
     pub fn place(&self) -> Option<(usize, usize)> {
         let start = self.start()?;
         let before = &self.source.text[..start];
@@ -86,7 +86,7 @@ impl Problem {
         self.help.as_deref()
     }
 
-    /// Returns the byte at which it begins, moved back to the start of a character.
+    /// Returns the byte offset where the problem begins, moved back to the start of a character.
     fn start(&self) -> Option<usize> {
         let text = &self.source.text;
         let start = self.span?.start.min(text.len());
@@ -105,7 +105,8 @@ impl fmt::Display for Problem {
             (Some((line, column)), Some(start), Some(span)) => {
                 let text = &self.source.text;
                 let whole = text.lines().nth(line - 1).unwrap_or_default();
-                // Terminals differ in the width of a tab; as a space it keeps the marks aligned.
+                // Terminals differ in tab width; replacing each tab with a space keeps the marks
+                // aligned.
                 let shown: String = whole
                     .chars()
                     .take(MAX_WIDTH)
@@ -134,7 +135,7 @@ impl fmt::Display for Problem {
 }
 
 impl ProjectError {
-    /// Fails if there are problems. They are sorted by file and place.
+    /// Fails if there are any problems, sorting them by file and place.
     pub(super) fn of(mut problems: Vec<Problem>) -> Result<(), ProjectError> {
         if problems.is_empty() {
             return Ok(());
@@ -151,7 +152,7 @@ impl ProjectError {
         Err(ProjectError { problems })
     }
 
-    /// Makes an error of a problem that concerns a whole file.
+    /// Creates an error for a problem that concerns a whole file.
     pub(super) fn of_file(path: &Path, message: String) -> ProjectError {
         let source = Arc::new(Source {
             path: path.to_path_buf(),
@@ -189,11 +190,11 @@ impl fmt::Display for ProjectError {
 
 impl std::error::Error for ProjectError {}
 
-/// How similar to the written word another must be to be suggested, from 0 to 1.
+/// The minimum similarity, from 0 to 1, between the written word and a suggested one.
 const MIN_SIMILARITY: f64 = 0.7;
 
-/// Suggests the word that was probably meant, or else lists all words. `kind` names them in the
-/// plural.
+/// Suggests the word that was probably meant, or else lists all words. `kind` is what the words are
+/// called, in the plural.
 pub(super) fn suggestion<'a>(
     written: &str,
     kind: &str,
@@ -213,7 +214,7 @@ pub(super) fn suggestion<'a>(
     }
 }
 
-/// Lists words as in a sentence.
+/// Joins words into a list for use in a sentence.
 pub(super) fn list(words: &[impl AsRef<str>]) -> String {
     let quoted: Vec<String> = words
         .iter()

@@ -1,5 +1,5 @@
-//! The JSON schema of `lunatic.toml`, by which editors complete and check it. It is generated from
-//! the types of [`file`](super::file).
+//! The JSON schema of `lunatic.toml`, which editors use for completion and validation. It is
+//! generated from the types of [`file`](super::file).
 
 use super::decode::{Section, Spanned};
 use super::file::{File, NameOr, Size, Time};
@@ -66,7 +66,7 @@ impl<T: JsonSchema> JsonSchema for Spanned<T> {
     }
 }
 
-/// In `lunatic.toml`, sections are tables of named things.
+/// In `lunatic.toml`, sections are tables of named items.
 impl<T: JsonSchema> JsonSchema for Section<T> {
     fn schema_name() -> Cow<'static, str> {
         BTreeMap::<String, T>::schema_name()

@@ -1,4 +1,4 @@
-//! Values that a project file only refers to. They are read when a function begins to serve, and
+//! Values that a project file only refers to. They are read when a function starts serving, and are
 //! never displayed.
 
 use super::problem::{Problem, Source, Span};
@@ -6,14 +6,14 @@ use crate::bounded_file;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The largest secret, in bytes.
+/// The maximum size of a secret, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
 
 /// A reference to a value.
 #[derive(Clone, Debug)]
 pub(super) struct Secret {
     pub(super) origin: Origin,
-    /// The file with the reference.
+    /// The file that contains the reference.
     pub(super) source: Arc<Source>,
     pub(super) span: Span,
 }
@@ -32,7 +32,7 @@ impl Secret {
             .map_err(|(message, help)| self.problem(message, Some(help)))
     }
 
-    /// Makes a problem at the place of the reference.
+    /// Creates a problem at the place of the reference.
     pub(super) fn problem(&self, message: String, help: Option<String>) -> Problem {
         Problem::new(&self.source, Some(self.span), message, help)
     }

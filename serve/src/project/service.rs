@@ -1,4 +1,4 @@
-//! The service that a project file describes.
+//! The service described by a project file.
 
 use super::function::{SecretUse, with_secrets};
 use super::problem::ProjectError;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The section `service` of a project file.
+/// The `service` section of a project file.
 #[derive(Debug)]
 pub(super) struct ProjectService {
     pub(super) deploy: Option<SocketAddr>,
@@ -27,7 +27,7 @@ pub(super) enum ProjectStorage {
     S3(BTreeMap<String, StorageOption>),
 }
 
-/// An option of a storage.
+/// A storage option.
 #[derive(Debug)]
 pub(super) enum StorageOption {
     Text(String),
@@ -57,7 +57,7 @@ impl ProjectService {
         };
         let token = self.token.as_ref().and_then(|secret| {
             let token = match &secret.origin {
-                // The file is read again at each deploy.
+                // The file is reread for each deploy.
                 Origin::File(path) => {
                     Token::in_file(path).map_err(|error| secret.problem(error.to_string(), None))
                 }

@@ -1,11 +1,11 @@
-//! What project files mean, and how their problems are reported.
+//! The meaning of project files, and how problems in them are reported.
 
 use super::*;
 use crate::{HttpGateway, Name, Policy, Protocol, Route, Target};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Makes a directory with a cargo package `hello` and these files.
+/// Creates a directory with a cargo package `hello` and the given files.
 fn place(files: &[(&str, &str)]) -> TempDir {
     let place = TempDir::new().expect("there is room for temporary files");
     for (name, text) in files.iter().chain(&[("hello/Cargo.toml", "")]) {
@@ -31,7 +31,7 @@ fn http(project: &Project) -> &HttpGateway {
     }
 }
 
-/// The example of Embly's documentation.
+/// The example from Embly's documentation.
 const EMBLY: &str = "\
 functions:
   - name: listener
@@ -276,7 +276,7 @@ error: unknown field `polcy`
     );
 }
 
-/// Checks the problems of a file, each as one line with its place and its remedy.
+/// Checks the problems of a file, each on one line with its place and remedy.
 #[track_caller]
 fn check(toml: &str, expected: &[&str]) {
     check_files(&[("lunatic.toml", toml)], expected);

@@ -1,4 +1,4 @@
-//! The tree of a file: values with their places. TOML and YAML lead to the same tree.
+//! The tree of a file: values with their places. TOML and YAML are read into the same kind of tree.
 
 use super::problem::{Problem, Source, Span};
 use serde::de::{self, Deserialize, MapAccess, SeqAccess, Visitor};
@@ -23,11 +23,11 @@ pub(super) enum Value {
     Float(f64),
     Bool(bool),
     List(Vec<Node>),
-    /// In the order of the file.
+    /// The members, in file order.
     Table(Vec<Member>),
 }
 
-/// A key of a table and its value.
+/// A table key and its value.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) key: String,
@@ -36,11 +36,11 @@ pub(super) struct Member {
     pub(super) node: Node,
 }
 
-/// The deepest nesting of YAML; a project file needs three.
+/// The maximum nesting depth of YAML; a project file needs three levels.
 const MAX_DEPTH: usize = 32;
 
-/// The most values in a YAML file, where each use of an alias counts; a project file has some
-/// hundreds.
+/// The maximum number of values in a YAML file, counting each use of an alias; a project file has a
+/// few hundred.
 const MAX_NODES: usize = 20_000;
 
 impl Node {
@@ -48,7 +48,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Everything that is not TOML.
+    /// All syntax errors in the TOML.
     pub(super) fn of_toml(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
         if errors.is_empty() {
@@ -65,11 +65,11 @@ impl Node {
         Err(errors.into_iter().map(problem).collect())
     }
 
-    /// Reads YAML. The size of the tree is bounded, however the file nests or repeats itself.
+    /// Reads YAML. The size of the tree is bounded, no matter how the file nests or repeats itself.
     ///
     /// # Errors
     ///
-    /// The first thing that is not YAML or exceeds the bounds.
+    /// The first syntax error in the YAML, or the first value that exceeds the bounds.
     pub(super) fn of_yaml(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_documents: 1 },
@@ -114,7 +114,7 @@ fn of_toml(span: Span, value: DeValue<'_>) -> Node {
         DeValue::Integer(integer) => {
             match i128::from_str_radix(integer.as_str(), integer.radix()) {
                 Ok(integer) => Value::Integer(integer),
-                // It has more digits than any field accepts.
+                // The integer has more digits than any field accepts.
                 Err(_) => Value::Text(integer.to_string()),
             }
         }
@@ -151,7 +151,7 @@ fn of_toml(span: Span, value: DeValue<'_>) -> Node {
     Node { span, value }
 }
 
-/// A value of YAML.
+/// A YAML value.
 struct Yaml(Value);
 
 impl From<Spanned<Yaml>> for Node {
@@ -163,7 +163,7 @@ impl From<Spanned<Yaml>> for Node {
     }
 }
 
-/// Returns the bytes of a location, which are known because the file is read from a text.
+/// Returns the byte range of a location, which is known because the file is parsed from a string.
 fn of_location(location: &Location) -> Option<Span> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;

@@ -30,10 +30,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-/// Lines of a log that are sent by default.
+/// The default number of log lines to send.
 const LINES: usize = 100;
 
-/// Returns what answers a service's requests.
+/// Returns the responder for a service's requests.
 pub(super) fn responder(shared: &Arc<Shared>) -> Responder {
     let shared = shared.clone();
     Arc::new(move |request| {
@@ -45,7 +45,7 @@ pub(super) fn responder(shared: &Arc<Shared>) -> Responder {
 async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_string();
-    // Needs no token, and reveals nothing else.
+    // Requires no token, and reveals nothing else.
     if path == "/healthz" {
         return allowed(&head.method, &[Method::GET, Method::HEAD])
             .map(|()| text(StatusCode::OK, "ok\n".into()));
@@ -157,8 +157,8 @@ fn named(version: &Version) -> Value {
     json!({ "name": version.name().as_str(), "version": version.number(), "hash": version.hash().to_hex().as_str() })
 }
 
-/// Returns all functions: those that serve, wherever they come from, and those that are stored but
-/// do not serve.
+/// Returns all functions: those that serve, regardless of their origin, and those that are stored
+/// but do not serve.
 fn list(shared: &Shared) -> Vec<Value> {
     let mut names: Vec<String> = shared.known().keys().cloned().collect();
     names.extend(
@@ -186,7 +186,7 @@ fn summary(shared: &Shared, name: &str) -> Option<Value> {
         let version = manifest.map(|manifest| manifest.current);
         return Some(json!({ "name": name, "state": "broken", "version": version, "error": why }));
     }
-    // It may have been removed meanwhile.
+    // The function may have been removed in the meantime.
     let version = shared.functions.get(name)?.version();
     let mut summary = named(&version);
     summary["state"] = "serving".into();
@@ -235,7 +235,7 @@ fn describe(shared: &Shared, name: &Name) -> Result<Value, Refusal> {
     Ok(described)
 }
 
-/// Returns a function's settings, without the values of those that may be secret.
+/// Returns a function's settings, omitting values that may be secret.
 fn settings(settings: &Settings) -> Value {
     let variables: Vec<_> = settings.variables.iter().map(|(name, _)| name).collect();
     let outbound: Vec<_> = settings
@@ -294,7 +294,7 @@ fn logs(
         let permit =
             permit.map_err(|_| Refusal::busy("too many clients follow logs; try again"))?;
         let (kept, follower) = function.log().follow();
-        // Not held, so that the log ends when the function is deleted.
+        // Dropped so that the log ends when the function is deleted.
         drop(function);
         let first = format.lines(newest(&kept, lines));
         follow(
@@ -319,7 +319,7 @@ fn logs(
     Ok(response)
 }
 
-/// The format in which lines of a log are sent.
+/// The format in which log lines are sent.
 #[derive(Clone, Copy)]
 enum Format {
     Text,
@@ -347,7 +347,7 @@ impl Format {
     }
 }
 
-/// What an answer that follows a log needs.
+/// The state of a response that follows a log.
 struct LogStream {
     follower: Follower,
     is_ending: watch::Receiver<bool>,

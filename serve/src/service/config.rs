@@ -1,4 +1,4 @@
-//! What a service does and allows.
+//! The configuration of a service.
 
 use super::options::DeployLimits;
 use super::storage::StorageSettings;
@@ -9,41 +9,42 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a [`Service`](crate::Service) does and allows: plain data.
+/// The configuration of a [`Service`](crate::Service): plain data.
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
     /// The address for invoking functions. 127.0.0.1:8000 by default.
     pub invoke: SocketAddr,
-    /// The address for deploying functions. 127.0.0.1:8002 by default. One that other computers can
-    /// reach needs a token.
+    /// The address for deploying functions. 127.0.0.1:8002 by default. An address that other
+    /// computers can reach requires a token.
     pub deploy: SocketAddr,
-    /// Makes both addresses speak TLS only.
+    /// If set, both addresses accept only TLS.
     pub tls: Option<TlsFiles>,
-    /// What clients that invoke functions may do.
+    /// The limits for clients that invoke functions.
     pub limits: HttpLimits,
-    /// Where functions are stored. `./module-store` by default.
+    /// The storage for functions. `./module-store` by default.
     pub storage: StorageSettings,
-    /// The token that deploying needs. Without one, everybody who can reach the address may deploy.
+    /// The token required to deploy. Without one, anyone who can reach the address may deploy.
     pub token: Option<Token>,
-    /// The settings of functions, except for those that a deploy asks for.
+    /// The default settings of functions, for everything that a deploy does not request.
     pub defaults: Settings,
-    /// The most that a deploy can ask for.
+    /// The maximum settings that a deploy can request.
     pub deploy_limits: DeployLimits,
-    /// The largest wasm of a function, in bytes. 64 MiB by default.
+    /// The maximum size of a function's wasm, in bytes. 64 MiB by default.
     pub size: u64,
-    /// Deploys at the same time, each with its wasm in memory. 8 by default.
+    /// The maximum number of concurrent deploys, each with its wasm in memory. 8 by default.
     pub deploys: NonZeroUsize,
-    /// Deploys that wait for these, without being read. Others are refused. 64 by default.
+    /// The maximum number of further deploys that wait, without being read. Any more are refused.
+    /// 64 by default.
     pub waiting: usize,
-    /// Deploys that compile at the same time. By default half as many as there are cores.
+    /// The maximum number of concurrent compilations. By default half the number of cores.
     pub compiles: NonZeroUsize,
     /// How long compiling may take. Two minutes by default.
     pub compile_time: Duration,
     /// How long a client may take to send its wasm. Five minutes by default.
     pub upload_time: Duration,
-    /// Versions that are kept of a function. 10 by default.
+    /// The number of versions to keep per function. 10 by default.
     pub versions: NonZeroUsize,
-    /// Functions that can be deployed. 10,000 by default.
+    /// The maximum number of deployed functions. 10,000 by default.
     pub functions: NonZeroUsize,
 }
 

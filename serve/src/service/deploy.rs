@@ -1,7 +1,7 @@
 //! Deploying a function, rolling it back, and removing it.
 //!
 //! Nothing is stored and nothing changes until a version has been compiled and started once. From
-//! then on a deploy runs to its end, whether or not its client still waits.
+//! then on a deploy runs to completion, even if its client stops waiting.
 
 use super::manifest::{Manifest, StoredVersion};
 use super::options::DeployOptions;
@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 
-/// Functions that are read during the start while others compile.
+/// The number of functions read ahead at startup while others compile.
 const READ_AHEAD: usize = 4;
 
 /// How long a version may take to become ready for its first request.
@@ -33,7 +33,7 @@ const MAGIC: &[u8] = b"\0asm";
 pub(super) enum Deployed {
     /// A new version serves.
     New,
-    /// The version was serving already.
+    /// The version was already serving.
     Unchanged,
 }
 
@@ -42,12 +42,13 @@ pub(super) struct DeployRequest {
     pub(super) name: Name,
     pub(super) bytes: Bytes,
     pub(super) options: DeployOptions,
-    /// The hash that the serving version must have, or `*` for any, if the client requires one.
+    /// The hash that the currently serving version must have, or `*` for any version, if the client
+    /// specifies a precondition.
     pub(super) expected: Option<String>,
 }
 
 impl Shared {
-    /// Lets the stored functions serve, and returns those that cannot.
+    /// Makes the stored functions serve, and returns those that cannot.
     pub(super) async fn load(self: &Arc<Shared>) -> Result<Vec<Skipped>, StorageError> {
         let mut loading = JoinSet::new();
         let mut skipped = Vec::new();
@@ -77,7 +78,7 @@ impl Shared {
             .known()
             .values()
             .all(|record| record.manifest.is_some());
-        // A manifest that cannot be read may be repaired and then need its wasm.
+        // An unreadable manifest may be repaired later, and would then need its wasm.
         if are_all_known && let Err(error) = self.storage.keep_blobs(&self.needed()).await {
             log::warn!("stored wasm that is no longer needed was not deleted: {error}");
         }
@@ -95,7 +96,7 @@ impl Shared {
         };
         let version = self.restore(&name, &manifest).await;
         let served = version.and_then(|version| {
-            // The names of a project that is served as well take precedence.
+            // If a project is also being served, its names take precedence.
             if self.functions.get(stored).is_some() {
                 return Err("a function of the project has its name".to_string());
             }
@@ -105,13 +106,13 @@ impl Shared {
         (Some(manifest), served)
     }
 
-    /// Prepares the version that serves according to a manifest.
+    /// Prepares the version that a manifest names as the serving one.
     async fn restore(&self, name: &Name, manifest: &Manifest) -> Result<Arc<Version>, String> {
         let stored = manifest.current();
         let settings = self
             .settings(&stored.options)
             .map_err(|refusal| refusal.sentence)?;
-        // Acquired before the wasm is read, to bound what is in memory.
+        // Acquired before the wasm is read, to bound memory use.
         let permit = self.compile_permit().await;
         let read = self.storage.blob(stored.hash, stored.size).await;
         let bytes =
@@ -126,7 +127,7 @@ impl Shared {
         prepared.map_err(|error| error.to_string())
     }
 
-    /// Deploys a version, unless it is serving already.
+    /// Deploys a version, unless it is already serving.
     pub(super) async fn deploy(
         self: &Arc<Shared>,
         order: DeployRequest,
@@ -184,7 +185,7 @@ impl Shared {
         Ok((version, Deployed::New))
     }
 
-    /// Lets an older version serve again; by default the one before.
+    /// Makes an older version serve again, by default the previous one.
     pub(super) async fn roll_back(
         self: &Arc<Shared>,
         name: &Name,
@@ -220,7 +221,7 @@ impl Shared {
         Ok(version)
     }
 
-    /// Removes a function. Requests that it is serving are finished.
+    /// Removes a function. Requests in progress are allowed to finish.
     pub(super) async fn remove(self: &Arc<Shared>, name: &Name) -> Result<(), Refusal> {
         let lock = self.lock_function(name).await;
         if !self.known().contains_key(name.as_str()) {
@@ -232,7 +233,7 @@ impl Shared {
             let _storage_lock = shared.storage_lock.acquire().await;
             shared.storage.delete_manifest(name.as_str()).await?;
             let record = shared.known().remove(name.as_str());
-            // If it does not serve, a function of the project has its name.
+            // If it does not serve, its name is taken by a function of the project.
             if record
                 .as_ref()
                 .is_some_and(|record| record.broken.is_none())
@@ -247,7 +248,7 @@ impl Shared {
         removed.await.map_err(stopping)?.map_err(not_stored)
     }
 
-    /// Stores a version and lets it serve, whether or not its client still waits.
+    /// Stores a version and makes it serve, even if its client stops waiting.
     async fn finish(
         self: &Arc<Shared>,
         lock: FunctionLock,
@@ -261,8 +262,8 @@ impl Shared {
             let _storage_lock = shared.storage_lock.acquire().await;
             let manifest = Arc::new(manifest);
             if let Err(error) = shared.store(bytes, &manifest, &version).await {
-                // The manifest may be stored nevertheless, only perhaps not durably. Then its wasm
-                // is needed.
+                // The manifest may have been stored anyway, though perhaps not durably. In that
+                // case its wasm is still needed.
                 let stored = shared.storage.manifest(version.name().as_str()).await;
                 if !stored.is_ok_and(|stored| stored == *manifest) {
                     shared.clean_up(Some(manifest)).await;
@@ -295,7 +296,7 @@ impl Shared {
         self.storage.put_manifest(version.name(), manifest).await
     }
 
-    /// Deletes the wasm of a manifest that no function needs any more.
+    /// Deletes a manifest's wasm if no function needs it any more.
     async fn clean_up(&self, manifest: Option<Arc<Manifest>>) {
         let Some(manifest) = manifest else { return };
         let needed = self.needed();
@@ -315,7 +316,7 @@ impl Shared {
         options.settings(&self.config.defaults, &self.config.deploy_limits)
     }
 
-    /// Checks that a function of this name may be deployed.
+    /// Checks that a function with this name may be deployed.
     fn check_name(&self, name: &Name) -> Result<(), Refusal> {
         if name.as_str() == RESERVED {
             return Err(Refusal::bad_request(format!(
@@ -347,8 +348,8 @@ impl Shared {
             .expect("the semaphore is never closed")
     }
 
-    /// Compiles a function on a thread of its own. If that takes too long it is no longer waited
-    /// for, but holds its permit until it ends.
+    /// Compiles a function on a dedicated thread. If compilation takes too long, the caller stops
+    /// waiting, but the thread holds its permit until it finishes.
     async fn compile(
         &self,
         permit: OwnedSemaphorePermit,
@@ -397,7 +398,7 @@ impl Shared {
     }
 }
 
-/// Compiles a function, unless its wasm exceeds the limits of compiling.
+/// Compiles a function, unless its wasm exceeds the compilation limits.
 fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
     if bytes.starts_with(MAGIC) {
         CompileLimits::default().check(bytes)?;
@@ -405,7 +406,7 @@ fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
     Code::new(vm, name, bytes)
 }
 
-/// Starts a version once, up to its first request.
+/// Starts a version once, up to the point where it is ready for its first request.
 async fn try_out(version: &Version) -> Result<(), Refusal> {
     let environment = version.environment();
     let started = match version.code() {

@@ -1,8 +1,8 @@
 //! Decides which requests the service accepts at all.
 //!
-//! Without a token everybody on this computer may deploy, and a browser runs on this computer: a
-//! page from anywhere could make it send requests. So requests from pages are refused, and so are
-//! those to host names, which anybody can make resolve to this computer.
+//! Without a token, any program on this computer may deploy, including a browser, and a page from
+//! anywhere could make the browser send requests. Requests from pages are therefore refused, as are
+//! requests to host names, since anyone can make a name resolve to this computer.
 
 use super::refusal::Refusal;
 use super::token::Token;
@@ -74,7 +74,7 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Returns whether a host is an address or `localhost`, which nobody else can redirect.
+/// Returns whether a host is an address or `localhost`, which cannot be redirected by others.
 fn is_this_computer(host: &str) -> bool {
     let inside = host
         .strip_prefix('[')

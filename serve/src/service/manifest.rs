@@ -1,10 +1,11 @@
-//! The manifest of a stored function: its versions, and which of them serves. Plain data, stored as
+//! The manifest of a stored function: its versions, and which one serves. Plain data, stored as
 //! JSON.
 
 use super::options::DeployOptions;
 use serde::{Deserialize, Serialize};
 
-/// The format of manifests. One of another format was written by a later version and is not read.
+/// The manifest format. A manifest in another format was written by a later version and is not
+/// read.
 const FORMAT: u32 = 1;
 
 /// A stored function.
@@ -15,7 +16,7 @@ pub(super) struct Manifest {
     format: u32,
     /// The version that serves.
     pub(super) current: u64,
-    /// The versions that are kept, the oldest first.
+    /// The retained versions, oldest first.
     pub(super) versions: Vec<StoredVersion>,
 }
 
@@ -29,9 +30,10 @@ pub(super) struct StoredVersion {
     pub(super) hash: blake3::Hash,
     /// The size of its wasm, in bytes.
     pub(super) size: u64,
-    /// When it was deployed, as text.
+    /// When the version was deployed, as text.
     pub(super) deployed: String,
-    /// What its deploy asked for. The service's defaults say the rest whenever it is loaded.
+    /// The options that its deploy requested. The service's defaults supply the rest each time the
+    /// version is loaded.
     #[serde(default, rename = "asked")]
     pub(super) options: DeployOptions,
 }
@@ -63,13 +65,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Returns the manifest as it is stored.
+    /// Returns the manifest in its stored form.
     pub(super) fn text(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a manifest is JSON")
     }
 
-    /// Returns the manifest with one more version, which serves, and with the newest `kept`
-    /// versions.
+    /// Returns the manifest with a new version added as the serving one, keeping only the newest
+    /// `kept` versions.
     pub(super) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
         let current = version.number;
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
@@ -82,7 +84,7 @@ impl Manifest {
         }
     }
 
-    /// Returns the manifest with another of its versions serving; `None` if there is no such
+    /// Returns the manifest with another of its versions serving; `None` if it does not have that
     /// version.
     pub(super) fn serving(&self, number: u64) -> Option<Manifest> {
         self.version(number).map(|_| Manifest {
@@ -109,7 +111,7 @@ impl Manifest {
             .expect("a manifest is checked when it is read or made")
     }
 
-    /// Returns the version before the one that serves, to which a rollback goes by default.
+    /// Returns the version before the serving one, which is the default target of a rollback.
     pub(super) fn previous(&self) -> Option<u64> {
         self.versions
             .iter()
@@ -119,7 +121,7 @@ impl Manifest {
     }
 }
 
-/// A hash as 64 digits.
+/// Serializes a hash as 64 hexadecimal digits.
 mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -173,7 +175,7 @@ mod tests {
             (vec![3, 4, 5], 5, Some(4))
         );
         assert!(manifest.serving(2).is_none());
-        let back = manifest.serving(3).expect("it is kept");
+        let back = manifest.serving(3).expect("version 3 is kept");
         assert_eq!((back.current, back.next(), back.previous()), (3, 6, None));
     }
 
@@ -197,7 +199,7 @@ mod tests {
         ] {
             let error = Manifest::parse(bad.as_bytes())
                 .err()
-                .expect("it cannot be read")
+                .expect("the manifest is invalid")
                 .to_string();
             assert!(error.contains(why), "{error}");
         }

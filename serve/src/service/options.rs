@@ -1,7 +1,7 @@
-//! The settings that a deploy asks for.
+//! The settings requested by a deploy.
 //!
 //! The service limits them. Rights that reach into the computer or its network (directories,
-//! private addresses, namespaces) cannot be asked for: the service's defaults grant them, to all
+//! private addresses, namespaces) cannot be requested: the service's defaults grant them to all
 //! functions or to none.
 
 use super::refusal::Refusal;
@@ -13,43 +13,43 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// The most that a deploy can ask for.
+/// The maximum settings that a deploy can request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeployLimits {
-    /// Memory of each process, in bytes. 4 GiB by default, the most that wasm can have.
+    /// Memory per process, in bytes. 4 GiB by default, the maximum for wasm.
     pub memory: u64,
     /// How long a request may take. An hour by default.
     pub deadline: Duration,
-    /// The largest body of a request, in bytes. 1 GiB by default.
+    /// The maximum size of a request's body, in bytes. 1 GiB by default.
     pub body: u64,
-    /// Requests at the same time. 10,000 by default.
+    /// Concurrent requests. 10,000 by default.
     pub requests: NonZeroUsize,
-    /// Processes alive at the same time. 100,000 by default.
+    /// Live processes. 100,000 by default.
     pub processes: u64,
-    /// Instances of a pool. 64 by default.
+    /// Instances in a pool. 64 by default.
     pub pool: NonZeroUsize,
-    /// Whether a deploy can ask for hosts to call over HTTP. It can by default; private addresses
-    /// are refused in any case.
+    /// Whether a deploy can request hosts to call over HTTP. Allowed by default; private addresses
+    /// are always refused.
     pub outbound: bool,
 }
 
-/// The header fields for variables and the secret, which do not belong in an address: addresses are
+/// The header fields for variables and the secret, which do not belong in a URL because URLs are
 /// logged.
 pub(super) const VARIABLE: &str = "x-variable";
 pub(super) const CLIENT_SECRET: &str = "x-client-secret";
 
-/// The keys of a deploy's query.
+/// The query keys of a deploy.
 const QUERY: &str = "policy, memory, compute, deadline, body, requests, processes and outbound";
 
-/// The most variables of a function, and the most bytes of all of them.
+/// The maximum total size of a function's variables, in bytes, and their maximum number.
 const VARIABLES_SIZE: usize = 64 << 10;
 const VARIABLES: usize = 100;
 
-/// The most hosts that can be asked for.
+/// The maximum number of hosts that can be requested.
 const HOSTS: usize = 100;
 
-/// What a deploy asks for; the defaults say the rest. It holds secrets, so it must not be
-/// displayed.
+/// The options requested by a deploy; the defaults supply the rest. They contain secrets, so they
+/// must not be displayed.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct DeployOptions {
@@ -205,7 +205,7 @@ impl DeployOptions {
                 .map(|host| host.parse::<OutboundRule>())
                 .collect();
             settings.outbound = rules.map_err(Refusal::bad_request)?;
-            // The defaults grant private addresses to their own hosts only.
+            // The defaults grant private addresses only to their own hosts.
             settings.private_addresses = false;
         }
         for (name, value) in &self.variables {
@@ -237,7 +237,7 @@ fn policy(text: &str) -> Result<Policy, String> {
     }
 }
 
-/// Reads a number greater than zero.
+/// Parses a number greater than zero.
 fn count(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "a whole number, at least 1, is needed".to_string())

@@ -1,4 +1,4 @@
-//! Why the service refuses a request, and with which status.
+//! The reasons why the service refuses requests, and the corresponding statuses.
 
 use http::{HeaderValue, Method, StatusCode};
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use std::fmt::Display;
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    /// What is wrong, with what, and the remedy.
+    /// A message that says what is wrong, with what, and how to fix it.
     pub(super) sentence: String,
     /// The methods that are allowed, if another was used.
     pub(super) allow: Option<HeaderValue>,
@@ -41,7 +41,7 @@ impl Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, sentence)
     }
 
-    /// Refuses wasm that is no function.
+    /// Refuses wasm that is not a function.
     pub(super) fn unfit(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
     }

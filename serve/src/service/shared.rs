@@ -1,4 +1,4 @@
-//! What all requests to a service share.
+//! The state shared by all requests to a service.
 
 use super::config::ServiceConfig;
 use super::manifest::Manifest;
@@ -10,37 +10,36 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
-/// A name that no deployed function can have: a client that posts to it meant the other address.
+/// A name that deployed functions cannot have: a client that posts to it meant the other address.
 pub(super) const RESERVED: &str = "deploy";
 
-/// The most clients that follow logs at the same time.
+/// The maximum number of clients that follow logs concurrently.
 const FOLLOWERS: usize = 64;
 
-/// What all requests to a service share.
+/// The state shared by all requests to a service.
 pub(super) struct Shared {
     pub(super) functions: Functions,
     pub(super) storage: Storage,
     pub(super) config: ServiceConfig,
-    /// What is stored, by name.
+    /// The stored functions, by name.
     known: Mutex<BTreeMap<String, Record>>,
-    /// Of the functions that are being changed, or are about to be.
+    /// The locks of functions that are being changed or are about to be.
     function_locks: Mutex<HashMap<Name, Arc<Semaphore>>>,
-    /// Held while the storage changes, so that wasm which has just been stored is not deleted as
-    /// unneeded.
+    /// Held while the storage changes, so that newly stored wasm is not deleted as unneeded.
     pub(super) storage_lock: Semaphore,
     pub(super) deploys: Semaphore,
-    /// Counts the deploys that wait, too.
+    /// Includes the deploys that are waiting.
     pub(super) accepted: Semaphore,
     pub(super) compiles: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
-    /// Set when those that follow logs are to end.
+    /// Set when responses that follow logs must end.
     pub(super) is_ending: watch::Sender<bool>,
     handle: &'static Handle,
-    /// The tasks that go on without their clients.
+    /// The tasks that continue without their clients.
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// What is known of a stored function.
+/// The known state of a stored function.
 #[derive(Clone)]
 pub(super) struct Record {
     /// `None` if it cannot be read.
@@ -52,9 +51,9 @@ pub(super) struct Record {
 /// A stored function that does not serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Its name, or the text that is stored in place of one.
+    /// The function's name, or the text stored in its place.
     pub name: String,
-    /// Why it does not serve.
+    /// Why the function does not serve.
     pub why: String,
 }
 
@@ -96,7 +95,7 @@ impl Shared {
             .and_then(|record| record.manifest.clone())
     }
 
-    /// Returns the hashes of all wasm that is needed.
+    /// Returns the hashes of all wasm still needed.
     pub(super) fn needed(&self) -> HashSet<blake3::Hash> {
         let known = self.known();
         let manifests = known.values().filter_map(|record| record.manifest.as_ref());
@@ -105,7 +104,7 @@ impl Shared {
             .collect()
     }
 
-    /// Runs a task to its end, unless the service is dropped before.
+    /// Runs a task to completion, unless the service is dropped first.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -122,14 +121,14 @@ impl Shared {
         tasks.iter().for_each(AbortHandle::abort);
     }
 
-    /// Waits until nothing else changes a function.
+    /// Waits until nothing else is changing a function.
     pub(super) async fn lock_function(&self, name: &Name) -> FunctionLock {
         let lock = {
             let mut locks = self
                 .function_locks
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            // A lock that only this map holds is unused.
+            // A lock held only by this map is unused.
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             locks
                 .entry(name.clone())

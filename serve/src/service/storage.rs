@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A deploy first stores the wasm, then the manifest, and then deletes wasm that no manifest names.
-//! So a function has its old version or its new one wherever a deploy is interrupted, and the next
-//! start deletes what is left over.
+//! A function therefore has either its old version or its new one, no matter where a deploy is
+//! interrupted, and the next start deletes any leftovers.
 
 #[cfg(feature = "s3")]
 mod bucket;
@@ -32,7 +32,7 @@ pub use settings::StorageSettings;
 const BLOBS: &str = "blobs/";
 const FUNCTIONS: &str = "functions/";
 
-/// The largest manifest that is read, in bytes.
+/// The maximum size of a manifest to read, in bytes.
 const MANIFEST_SIZE: u64 = 4 << 20;
 
 /// Stored functions.
@@ -61,7 +61,7 @@ impl Storage {
                 ));
             }
         };
-        // A storage that cannot be read is an error now, not at the first deploy.
+        // Reports unreadable storage now rather than at the first deploy.
         match storage.list(FUNCTIONS).await {
             Ok(_) => Ok(storage),
             Err(StorageError::Failed(why)) => Err(StorageError::open(settings, why)),
@@ -76,7 +76,8 @@ impl Storage {
         }
     }
 
-    /// Returns the names under which manifests are stored. Not each need be valid for a function.
+    /// Returns the names under which manifests are stored. They are not necessarily valid function
+    /// names.
     pub(super) async fn names(&self) -> Result<Vec<String>, StorageError> {
         self.names_in(FUNCTIONS, ".json").await
     }
@@ -112,7 +113,7 @@ impl Storage {
         Ok(bytes)
     }
 
-    /// Stores wasm under its hash. It replaces what is stored already, which may be damaged.
+    /// Stores wasm under its hash, replacing any existing file, which may be damaged.
     pub(super) async fn put_blob(
         &self,
         hash: blake3::Hash,
@@ -121,7 +122,7 @@ impl Storage {
         self.write(format!("{BLOBS}{hash}.wasm"), bytes).await
     }
 
-    /// Deletes all wasm but that with these hashes.
+    /// Deletes all wasm except that with these hashes.
     pub(super) async fn keep_blobs(
         &self,
         hashes: &HashSet<blake3::Hash>,
@@ -158,7 +159,7 @@ impl Storage {
         }
     }
 
-    /// Reads a file of at most `most` bytes. A larger one is not what was stored.
+    /// Reads a file of at most `most` bytes. A larger file cannot be the one that was stored.
     async fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, StoredError> {
         match self {
             Storage::Directory(files) => files.read(path, most).await,

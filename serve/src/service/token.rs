@@ -1,15 +1,15 @@
-//! The token that deploying needs.
+//! The token required to deploy.
 
 use crate::bounded_file;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The shortest token and the largest file of tokens, in bytes.
+/// The minimum length of a token and the maximum size of a token file, in bytes.
 const SHORTEST: usize = 16;
 const FILE_SIZE: u64 = 64 << 10;
 
-/// The token that deploying needs. It is never displayed, and held as its hash.
+/// The token required to deploy. It is never displayed, and only its hash is kept in memory.
 #[derive(Clone)]
 pub struct Token(Source);
 
@@ -19,11 +19,11 @@ enum Source {
     File(PathBuf),
 }
 
-/// A text or a file is no token.
+/// The text or file does not provide a valid token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// The token could be guessed, or could not be sent.
+    /// The token is too easy to guess, or cannot be sent.
     #[error(
         "a token has at least {SHORTEST} characters, visible ones of ASCII; for example what `openssl rand -hex 32` prints"
     )]
@@ -39,7 +39,7 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// Makes a token of a text.
+    /// Creates a token from a text.
     ///
     /// # Errors
     ///
@@ -48,19 +48,19 @@ impl Token {
         Ok(Token(Source::Text(hash(text.trim())?)))
     }
 
-    /// Uses a file with one token per line, any of which will do. It is read again at each request,
-    /// so removing a line revokes its token.
+    /// Uses a file with one token per line, any of which is accepted. The file is reread for each
+    /// request, so removing a line revokes its token.
     ///
     /// # Errors
     ///
-    /// [`TokenError`] if the file cannot be read or has no token.
+    /// [`TokenError`] if the file cannot be read or contains no token.
     pub fn in_file(path: &Path) -> Result<Token, TokenError> {
         tokens(path)?;
         Ok(Token(Source::File(path.to_path_buf())))
     }
 
-    /// Returns whether a text is the token, in a time that does not depend on it. May block to read
-    /// a small file.
+    /// Returns whether a text is the token, in time independent of the text. May block to read a
+    /// small file.
     pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
         let asked = blake3::hash(text.as_bytes());
         let is_known = match &self.0 {
@@ -140,13 +140,13 @@ mod tests {
     fn t150_a_token_that_is_taken_out_of_the_file_has_expired() {
         let mut file = tempfile::NamedTempFile::new().expect("there is room");
         writeln!(file, "{ONE}\n\n{OTHER}").expect("there is room");
-        let token = Token::in_file(file.path()).expect("there are two");
+        let token = Token::in_file(file.path()).expect("the file has two tokens");
         assert!(token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable"));
         std::fs::write(file.path(), OTHER).expect("there is room");
         assert!(
             !token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable")
         );
-        std::fs::remove_file(file.path()).expect("it is there");
+        std::fs::remove_file(file.path()).expect("the file exists");
         assert!(token.is(OTHER).is_err());
     }
 }

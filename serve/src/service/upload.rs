@@ -1,4 +1,4 @@
-//! Reads the body of a deploy, within bounds.
+//! Reads the body of a deploy, with limits on size and time.
 
 use super::refusal::Refusal;
 use crate::Failure;
@@ -9,10 +9,10 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::time::Duration;
 
-/// The longest time between two pieces of a body.
+/// The maximum time between two chunks of a body.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads a body of at most `most` bytes within a time.
+/// Reads a body of at most `most` bytes within a time limit.
 pub(super) async fn read(mut body: Body, most: u64, within: Duration) -> Result<Bytes, Refusal> {
     let too_large = || {
         let sentence = format!("a function has at most {most} bytes of wasm here");

@@ -1,8 +1,8 @@
 //! How a spark answers a request.
 //!
-//! The spark reads the request as one message, and writes its response in any number of them. Both
-//! are streamed: a client can send no faster than the spark reads, and a spark can write no faster
-//! than the client reads.
+//! The spark reads the request as one message, and writes its response in any number of messages.
+//! Both are streamed: a client can send no faster than the spark reads, and a spark can write no
+//! faster than the client reads.
 
 use super::comm::comm_pair;
 use super::connection::read_bytes;
@@ -24,17 +24,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Bytes that are read at once.
+/// The maximum number of bytes per read.
 const PIECE: usize = 8 << 10;
 
-/// How long a spark may go on after its response is complete. Nobody waits for it.
+/// How long a spark may continue after its response is complete. Nothing waits for it.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// Has a spark answer a request, in a process of its own: a spark ends with its response, so there
 /// is nothing to pool.
 ///
 /// Dropping the future or the response's body kills the process and what it runs, unless the
-/// response is complete: then the process may go on for a second.
+/// response is complete: then the process may continue for a second.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,
@@ -45,7 +45,7 @@ pub(crate) async fn answer(
     let ((reader, writer), pipes) = comm_pair();
     let has_body = request.method() != Method::HEAD;
     let mut feed: Feed = Box::pin(write_request(writer, request, info.id.to_string()));
-    // Most requests fit into the comm before the spark begins.
+    // Most requests fit into the comm before the spark starts.
     let feed = match future::poll_once(&mut feed).await {
         Some(fed) => fed.map(|()| None)?,
         None => Some(feed),
@@ -71,7 +71,7 @@ pub(crate) async fn answer(
     let decoder = Decoder::new(head.framing);
     if decoder.is_done() {
         // What follows the head of a response without a body, such as the whole page after a HEAD,
-        // is not a mistake.
+        // is not an error.
         incoming.complete(has_body && head.framing == Framing::Length(0));
         return Ok(response.map(|()| empty()));
     }
@@ -80,8 +80,8 @@ pub(crate) async fn answer(
         match incoming.piece(&mut decoder).await {
             Ok(None) => None,
             Ok(Some(piece)) if decoder.is_done() => {
-                // This comes before the piece is returned: a reader that knows the length asks for
-                // nothing after it.
+                // This happens before the piece is returned: a reader that knows the length
+                // requests nothing after it.
                 incoming.complete(true);
                 Some((Ok(Frame::data(piece)), None))
             }
@@ -114,7 +114,7 @@ async fn write_request(
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast::<Failure>() {
             Ok(failure) => *failure,
-            // The client broke off.
+            // The client did not send its whole request.
             Err(_) => Failure::Gone,
         })?;
         let Ok(data) = frame.into_data() else {
@@ -151,14 +151,14 @@ async fn write_request(
 /// Where a response comes from.
 struct Source {
     reader: MessageReader,
-    /// Set until the request has been written. It is driven while the response is waited for.
+    /// Set until the request has been written. It is driven while waiting for the response.
     feed: Option<Feed>,
     process: KillOnDrop,
     info: Arc<RequestInfo>,
 }
 
 impl Source {
-    /// Reads bytes, as [`read_bytes`] does; zero is the end.
+    /// Reads bytes, as [`read_bytes`] does; zero means the end.
     async fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         let Source {
             reader,
@@ -180,15 +180,15 @@ impl Source {
     }
 }
 
-/// A response while it comes in.
+/// A response as it arrives.
 struct Incoming {
     source: Source,
-    /// Bytes that were read and not parsed yet.
+    /// Bytes that were read but not yet parsed.
     buffer: BytesMut,
 }
 
 impl Incoming {
-    /// Reads more into the buffer; false at the end.
+    /// Reads more into the buffer. Returns false at the end.
     async fn more(&mut self) -> Result<bool, Failure> {
         let filled = self.buffer.len();
         self.buffer.resize(filled + PIECE, 0);
@@ -252,8 +252,8 @@ impl Incoming {
         }
     }
 
-    /// Gives the spark a little time to end: the response is complete, and nobody waits for what
-    /// comes after it. If that is more output or a failure, it is logged.
+    /// Gives the spark a little time to end: the response is complete, and nothing waits for what
+    /// follows. If that is more output or a failure, it is logged.
     fn complete(self, is_logged: bool) {
         let Incoming { source, buffer } = self;
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! The functions by which sparks read and write: `lunatic::spark`. They are documented in
+//! The functions with which sparks read and write: `lunatic::spark`. They are documented in
 //! `lunatic-abi`.
 
 use super::comm::Comm;
@@ -11,11 +11,11 @@ use std::time::Duration;
 
 pub(super) const NAMESPACE: &str = "lunatic::spark";
 
-/// The longest text that a guest can give as the reason for its failure, in bytes. The rest is cut
-/// off.
+/// The maximum length of the text that a guest can give as the reason for its failure, in bytes.
+/// The rest is cut off.
 const MAX_REASON: u32 = 4 << 10;
 
-/// The number of comms that a guest can wait for at once.
+/// The maximum number of comms that a guest can wait for at once.
 const MAX_WAITED_FOR: u32 = 1024;
 
 /// The timeout that never expires.
@@ -111,7 +111,7 @@ pub(super) fn add_to_host(host: &mut Host) {
     );
 }
 
-/// Returns the number that tells the guest of a failure, and keeps its text.
+/// Returns the number that reports a failure to the guest, and keeps the failure's text.
 fn failed(call: &mut Call<'_>, errno: Errno, why: impl Into<String>) -> i64 {
     SparkState::of(call).why = why.into();
     -i64::from(errno as u32)
@@ -164,8 +164,8 @@ async fn write(mut call: Call<'_>, comm: u64, data: u32, length: u32) -> wasmtim
     })
 }
 
-/// Writes bytes of the guest's memory, which is not borrowed while this waits. Returns false if
-/// nobody reads them.
+/// Writes bytes from the guest's memory, which is not borrowed while this waits. Returns false if
+/// nothing reads them.
 pub(super) async fn write_all(
     call: &mut Call<'_>,
     comm: &Comm,
@@ -204,8 +204,8 @@ async fn run(mut call: Call<'_>, name: (u32, u32), message: (u32, u32)) -> wasmt
     })
 }
 
-/// Runs a function and sends it its first message, unless that is empty. Returns the number of the
-/// comm to it.
+/// Runs a function and sends it its first message, unless the message is empty. Returns the number
+/// of the function's comm.
 pub(super) async fn run_with(
     call: &mut Call<'_>,
     name: &str,
@@ -266,8 +266,8 @@ async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmt
     })
 }
 
-/// Waits until one of several comms can be read from, and returns its index. If several can, it is
-/// the first from `offset` on.
+/// Waits until one of several comms can be read from, and returns its index. If several can be, the
+/// first one from `offset` onward is chosen.
 pub(super) async fn first_readable(comms: &[Arc<Comm>], offset: usize) -> usize {
     let order = (0..comms.len()).map(|index| (offset.wrapping_add(index)) % comms.len());
     let mut waits: Vec<_> = order

@@ -1,19 +1,19 @@
-//! A comm: what a spark and its runner write to each other, and what ends with it.
+//! A comm: carries what a spark and its runner write to each other, and owns what ends with it.
 
 use crate::kill_on_drop::KillOnDrop;
 use lunatic_vm::{MessagePipe, MessageReader, MessageWriter, PipeEnd, Process};
 use tokio::task::JoinSet;
 
-/// How many bytes, and how many ends of messages, one side may be ahead of the other. This is the
-/// host's memory, and a spark can take up as much for each function that it runs, in each
+/// How many bytes, and how many ends of messages, one side may be ahead of the other. This occupies
+/// the host's memory, and a spark can use as much for each function that it runs, in each
 /// direction.
 const BYTES: usize = 64 << 10;
 const MESSAGES: usize = 1024;
 
-/// The ends of the two pipes that one side of a comm has.
+/// The pipe ends that one side of a comm holds.
 pub(super) type CommPipes = (MessageReader, MessageWriter);
 
-/// Makes the pipes of a comm, for one side and for the other.
+/// Creates the pipes of a comm, for each of its two sides.
 pub(super) fn comm_pair() -> (CommPipes, CommPipes) {
     let (to_one, one_reads) = MessagePipe::bounded(BYTES, MESSAGES);
     let (to_other, other_reads) = MessagePipe::bounded(BYTES, MESSAGES);
@@ -31,11 +31,11 @@ pub(super) struct Comm {
 enum Peer {
     /// Whatever runs this spark.
     Runner,
-    /// A function that this spark runs, by its name.
+    /// A function that this spark runs: its name and its process.
     Function(String, KillOnDrop),
     /// A task of the host that this spark runs.
     Host(#[expect(dead_code, reason = "the task is aborted when this is dropped")] JoinSet<()>),
-    /// Nothing: the function could not be run. Modules built for Embly learn of it only when they
+    /// Nothing: the function could not be run. Modules built for Embly learn of this only when they
     /// read.
     Nothing(String),
 }
@@ -49,12 +49,12 @@ impl Comm {
         }
     }
 
-    /// Makes a spark's comm to its runner.
+    /// Creates a spark's comm to its runner.
     pub(super) fn to_runner(pipes: CommPipes) -> Comm {
         Comm::new(pipes, Peer::Runner)
     }
 
-    /// Makes a runner's comm to a function. The process is killed with it.
+    /// Creates a runner's comm to a function. Dropping the comm kills the process.
     pub(super) fn to_function(pipes: CommPipes, name: &str, process: Process) -> Comm {
         Comm::new(
             pipes,
@@ -62,18 +62,19 @@ impl Comm {
         )
     }
 
-    /// Makes a runner's comm to a task of the host. The task is aborted with it.
+    /// Creates a runner's comm to a task of the host. Dropping the comm aborts the task.
     pub(super) fn to_host(pipes: CommPipes, task: JoinSet<()>) -> Comm {
         Comm::new(pipes, Peer::Host(task))
     }
 
-    /// Makes a runner's comm to a function that could not be run.
+    /// Creates a runner's comm to a function that could not be run.
     pub(super) fn to_nothing(why: String) -> Comm {
         let (pipes, _) = comm_pair();
         Comm::new(pipes, Peer::Nothing(why))
     }
 
-    /// Returns what the end of the other side's output means: nothing, or why it failed.
+    /// Returns whether the end of the other side's output is a normal one, and otherwise why the
+    /// other side failed.
     pub(super) async fn ended(&self, end: PipeEnd) -> Result<(), String> {
         match (end, &self.peer) {
             (PipeEnd::Failed(why), Peer::Function(name, _)) => {

@@ -1,4 +1,4 @@
-//! Programs that know nothing of comms: they read their standard input and write their standard
+//! Programs that know nothing about comms: they read their standard input and write their standard
 //! output.
 //!
 //! The input is the first message, and ends with it. Everything that the program writes is one
@@ -9,10 +9,10 @@ use crate::code::EntryPoint;
 use futures_lite::FutureExt;
 use lunatic_vm::{Exit, Live, MessageReader, MessageWriter, Part, Pipe, PipeReader, PipeWriter};
 
-/// Bytes that are buffered between the comm and the program's streams, in each direction.
+/// The number of bytes buffered between the comm and the program's streams, in each direction.
 const BYTES: usize = 16 << 10;
 
-/// Runs such a program to its end. By then, everything it wrote is in the comm.
+/// Runs such a program to completion. By then, everything it wrote is in the comm.
 pub(super) async fn run(
     live: &mut Live,
     entry_point: EntryPoint,
@@ -26,7 +26,7 @@ pub(super) async fn run(
         std::future::pending().await
     };
     let exit = entry_point.run(live).or(streams).await;
-    // What it wrote last may still be in the pipe.
+    // The program's last output may still be in the pipe.
     stdout.close();
     drain(&output, &writer).await;
     exit
@@ -49,7 +49,7 @@ async fn drain(output: &PipeReader, writer: &MessageWriter) {
     loop {
         match output.read(&mut piece).await {
             0 => return,
-            // If nobody reads it any more, nothing is lost.
+            // If nothing reads the output any more, nothing is lost.
             count => drop(writer.write_all(&piece[..count]).await),
         }
     }

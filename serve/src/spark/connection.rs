@@ -22,7 +22,7 @@ pub(crate) struct Connection {
 ///
 /// # Errors
 ///
-/// If there is no room for a process, or it cannot be made.
+/// Fails if there is no room for a process, or if it cannot be created.
 pub(crate) fn connect(
     functions: &Functions,
     version: &Arc<Version>,
@@ -42,35 +42,35 @@ pub(crate) fn connect(
 }
 
 impl Connection {
-    /// Returns the process that serves it.
+    /// Returns the process that serves the connection.
     pub(crate) fn process(&self) -> &Process {
         self.process.process()
     }
 
-    /// Reads what the spark writes: as much as there is, at least one byte. Returns zero at the
-    /// end, when the spark has exited normally or has said that it has finished. The ends of its
-    /// messages are skipped.
+    /// Reads what the spark writes: as much as is available, at least one byte. Returns zero at the
+    /// end, when the spark has exited normally or has signalled that it has finished. Message
+    /// boundaries are skipped.
     ///
-    /// Waits until there is something. A future that is dropped early has taken nothing.
+    /// Waits until there is something to read. A future that is dropped early has consumed nothing.
     ///
     /// # Errors
     ///
-    /// How the spark ended, unless it exited normally.
+    /// Returns how the spark ended, unless it exited normally.
     pub(crate) async fn read(&self, into: &mut [u8]) -> Result<usize, Failure> {
         read_bytes(&self.reader, self.process(), into).await
     }
 
-    /// Writes bytes for the spark to read. Waits while it is behind. A future that is dropped early
-    /// has written some bytes from the front.
+    /// Writes bytes for the spark to read. Waits while the spark is behind. A future that is
+    /// dropped early has written some prefix of the bytes.
     ///
     /// # Errors
     ///
-    /// If the spark reads no more, because it has ended or closed its comm.
+    /// Fails if the spark no longer reads, because it has ended or closed its comm.
     pub(crate) async fn write_all(&self, bytes: &[u8]) -> Result<(), PipeClosed> {
         self.writer.write_all(bytes).await
     }
 
-    /// Tells the spark that nothing more will come. It can go on writing.
+    /// Tells the spark that nothing more will come. It can continue writing.
     pub(crate) fn finish(&self) {
         self.writer.finish();
     }

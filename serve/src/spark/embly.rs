@@ -1,8 +1,8 @@
 //! The functions of Embly, for modules that were built for it: the import modules `embly`, and
-//! `env` of its first months.
+//! `env`, from Embly's first months.
 //!
-//! They do what Embly's did, oddities included, since its guest libraries count on them: reads
-//! never wait, nothing shows where one message ends and the next begins, a write to nobody
+//! They do what Embly's did, oddities included, since its guest libraries rely on them: reads never
+//! wait, nothing shows where one message ends and the next begins, a write that nothing reads
 //! succeeds, and a list of events is padded with zeros. The runner has the number 1; the functions
 //! that are run have 2, 3 and so on.
 
@@ -25,10 +25,10 @@ const RUNNER: u64 = 1;
 /// The `flag` of `_events` that waits without a timeout.
 const FOREVER: i32 = 1;
 
-/// The state that only Embly's functions use.
+/// State used only by Embly's functions.
 #[derive(Default)]
 struct EmblyState {
-    /// Comms that an event was reported for, and that were not read from since.
+    /// Comms for which an event was reported and that have not been read from since.
     reported: BTreeSet<u64>,
     /// Comms whose end was reported and read.
     ended: BTreeSet<u64>,
@@ -89,13 +89,13 @@ pub(super) fn add_to_host(host: &mut Host) {
     );
 }
 
-/// Finds a comm by Embly's number.
+/// Finds a comm by its number in Embly.
 fn find(call: &mut Call<'_>, id: i32) -> Option<(u64, Arc<Comm>)> {
     let number = u64::try_from(id).ok()?.checked_sub(RUNNER)?;
     Some((number, SparkState::of(call).find(number)?.clone()))
 }
 
-/// Writes a number to an address of the guest.
+/// Writes a number to an address in the guest's memory.
 fn put(call: &mut Call<'_>, out: u32, number: usize) -> Result<(), Failure> {
     // All numbers here count bytes or comms of a 32-bit memory, so they fit.
     call.write(out, &(number as u32).to_le_bytes())
@@ -162,7 +162,7 @@ async fn write(
     Ok(SUCCESS)
 }
 
-/// Runs a function. If that fails, reads from it do.
+/// Runs a function. If that fails, reads from the function fail.
 async fn spawn(
     mut call: Call<'_>,
     name: (u32, u32),
@@ -186,7 +186,7 @@ async fn spawn(
     Ok(SUCCESS)
 }
 
-/// Waits until there is something to read, and lists the comms that have it.
+/// Waits until there is something to read, and lists the comms with data.
 async fn events(
     mut call: Call<'_>,
     time: Option<Duration>,
@@ -207,7 +207,7 @@ async fn events(
         let something = first_readable(&comms, 0);
         match time {
             None => drop(something.await),
-            // If nothing comes in time, the list is empty.
+            // If nothing arrives in time, the list is empty.
             Some(time) => drop(tokio::time::timeout(time, something).await),
         }
         found = unreported(&mut call, |comm| comm.reader.is_readable());
@@ -226,7 +226,7 @@ async fn events(
     Ok(SUCCESS)
 }
 
-/// Returns the comms that an event may be reported for and that satisfy a condition.
+/// Returns the comms for which an event may be reported and that satisfy a condition.
 fn unreported(call: &mut Call<'_>, is_wanted: impl Fn(&Comm) -> bool) -> Vec<(u64, Arc<Comm>)> {
     let state = call.guest().extension::<EmblyState>();
     let quiet: BTreeSet<u64> = state.reported.union(&state.ended).copied().collect();

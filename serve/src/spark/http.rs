@@ -2,7 +2,7 @@
 //! with components of the project, which answer requests.
 //!
 //! The first message is the request, as it would be sent: with a whole address, or with a path and
-//! a field `host`. What follows the head until the message ends is the body. The response comes
+//! a `host` field. What follows the head until the message ends is the body. The response comes
 //! back in the same way, as one message.
 
 use super::comm::CommPipes;
@@ -22,13 +22,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Bytes that are read at once.
+/// The maximum number of bytes per read.
 const PIECE: usize = 16 << 10;
 
-/// Tells whether a call is made, as soon as that is known, which is before there is a response.
+/// Reports whether a call is made, as soon as that is known, which is before there is a response.
 pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
 
-/// Makes the call that the first message of a comm asks for, if the rules allow it.
+/// Makes the call requested by the first message of a comm, if the rules allow it.
 pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (JoinSet<()>, Verdict) {
     let (sender, verdict) = oneshot::channel();
     let send = move |request| -> Boxed<Result<Response<Body>, String>> {
@@ -66,14 +66,14 @@ async fn serve(
 ) {
     let mut decide = |decision| {
         if let Some(verdict) = verdict.take() {
-            // If nobody waits for it, the end of the comm still tells.
+            // If nothing waits for the verdict, the end of the comm still reports it.
             let _ = verdict.send(decision);
         }
     };
     let answered = async {
         let request = read_request(reader).await?;
         let mut answer = answer(request);
-        // A call that is refused is refused before anything is waited for.
+        // If a call is refused, that happens before waiting for anything.
         let response = match future::poll_once(&mut answer).await {
             Some(answered) => answered?,
             None => {
@@ -154,7 +154,7 @@ struct Message {
 }
 
 impl Message {
-    /// Reads more of it; false at its end.
+    /// Reads more of the message. Returns false at its end.
     async fn more(&mut self) -> bool {
         if self.has_ended {
             return false;
@@ -167,7 +167,7 @@ impl Message {
         !self.has_ended
     }
 
-    /// Whether it is known already that nothing more will come.
+    /// Whether it is already known that nothing more will come.
     fn is_over(&mut self) -> bool {
         if self.buffer.is_empty() && !self.has_ended {
             let mut piece = [0; PIECE];
@@ -183,7 +183,7 @@ impl Message {
 
 async fn write_response(writer: &MessageWriter, response: Response<Body>) -> Result<(), String> {
     let (parts, mut body) = response.into_parts();
-    // A spark that reads no more needs no reason.
+    // A spark that no longer reads needs no reason.
     if writer
         .write_all(&wire::write_response(&parts))
         .await

@@ -9,7 +9,7 @@ use lunatic_vm::{Process, SpawnError};
 use std::sync::Arc;
 
 /// Starts a process of a version. `pipes` is its side of the comm to whatever runs it, and
-/// `functions` are those that it can run itself.
+/// `functions` are those that the spark itself can run.
 pub(super) fn start(
     version: &Arc<Version>,
     spark: &Spark,

@@ -9,14 +9,14 @@ use crate::{Code, Function, Version};
 use lunatic_vm::{Call, Errno, Failure, SpawnError, printable};
 use std::sync::Arc;
 
-/// How deep functions can run each other. One that runs itself ends here rather than when the
-/// machine is full.
+/// The maximum depth to which functions can run each other. A function that runs itself is stopped
+/// here rather than when the machine is full.
 const MAX_DEPTH: u32 = 16;
 
-/// The longest name that is looked up, in bytes. No function has a longer one.
+/// The maximum length of a name to look up, in bytes. No function has a longer name.
 const MAX_NAME: u32 = 256;
 
-/// The built-in function that makes HTTP calls, unless the project has one of that name.
+/// The built-in function that makes HTTP calls, unless the project has a function of that name.
 const HTTP: &str = "http";
 
 /// Why a function was not run.
@@ -39,11 +39,11 @@ pub(super) fn name(call: &mut Call<'_>, address: u32, length: u32) -> Result<Str
     call.text(address, length.min(MAX_NAME))
 }
 
-/// A function that runs.
+/// A running function.
 pub(super) struct Running {
-    /// The number of the comm to it.
+    /// The number of the function's comm.
     pub(super) comm: u64,
-    /// Whether it accepts its first message, if it decides on that before anything else.
+    /// Whether the function accepts its first message, if it decides on that before anything else.
     pub(super) verdict: Option<Verdict>,
 }
 
@@ -90,8 +90,8 @@ pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunErro
     })
 }
 
-/// Finds a function by the name that a version has for it; `None` is the built-in one that makes
-/// HTTP calls.
+/// Finds a function by the name under which a version knows it; `None` is the built-in function
+/// that makes HTTP calls.
 fn find(
     functions: &WeakFunctions,
     version: &Version,

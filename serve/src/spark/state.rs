@@ -8,15 +8,15 @@ use lunatic_vm::{Call, Failure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The number of functions that a spark can run at the same time.
+/// The maximum number of functions that a spark can run concurrently.
 pub(super) const MAX_FUNCTIONS: usize = 64;
 
-/// What a spark's process is started with, besides its comm.
+/// What a spark's process is started with, in addition to its comm.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SpawnOptions {
-    /// The request that it serves, directly or not.
+    /// The request that the process serves, directly or indirectly.
     pub(super) request: Option<RequestId>,
-    /// How many functions ran each other until this one was run.
+    /// The length of the chain of functions that led to running this one.
     pub(super) depth: u32,
 }
 
@@ -32,9 +32,9 @@ impl SpawnOptions {
 /// The state that the host functions of a spark use.
 #[derive(Default)]
 pub(super) struct SparkState {
-    /// The version that it is a process of; `None` in a process that belongs to no function.
+    /// The version that the process belongs to; `None` in a process that belongs to no function.
     pub(super) version: Option<Arc<Version>>,
-    /// The functions that it can run.
+    /// The functions that the spark can run.
     pub(super) functions: WeakFunctions,
     pub(super) options: SpawnOptions,
     /// The comm to the runner has the number 0.
@@ -42,7 +42,7 @@ pub(super) struct SparkState {
     next: u64,
     /// The text of the last failure.
     pub(super) why: String,
-    /// Where a wait for several comms starts to look, so that each gets its turn.
+    /// Where a wait for several comms starts looking, so that each gets its turn.
     pub(super) offset: usize,
 }
 
@@ -72,7 +72,7 @@ impl SparkState {
     ///
     /// # Errors
     ///
-    /// Traps if there is none with that number.
+    /// Traps if there is no comm with that number.
     pub(super) fn comm(&self, number: u64) -> Result<Arc<Comm>, Failure> {
         let comm = self.comms.get(&number).cloned();
         comm.ok_or_else(|| {
@@ -92,7 +92,7 @@ impl SparkState {
         self.comms.iter().map(|(number, comm)| (*number, comm))
     }
 
-    /// Adds a comm and returns its number, which the process never uses for another.
+    /// Adds a comm and returns its number, which the process never reuses for another comm.
     pub(super) fn add(&mut self, comm: Comm) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -100,7 +100,7 @@ impl SparkState {
         number
     }
 
-    /// Whether one more function can be run.
+    /// Whether another function can be run.
     pub(super) fn has_room(&self) -> bool {
         self.comms.keys().filter(|number| **number != 0).count() < MAX_FUNCTIONS
     }

@@ -22,8 +22,8 @@ struct TestFunctions {
     functions: Functions,
 }
 
-/// What the guests of the tests import and define: `$say` writes the bytes at an address, `$hear`
-/// reads what comes next into the page at 4096.
+/// What the test guests import and define: `$say` writes the bytes at an address, `$hear` reads
+/// what comes next into the page at 4096.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
     (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -189,7 +189,7 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
         .ask(&echo, request("POST", "hello"))
         .await
         .expect("it answers");
-    let (_, body) = read(answer).await.expect("it is whole");
+    let (_, body) = read(answer).await.expect("it is complete");
     assert!(
         body.ends_with("content-length: 5\r\nconnection: close\r\n\r\nhello"),
         "{body}"
@@ -199,7 +199,7 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
         .ask(&echo, stream(&["hello", "", "!"]))
         .await
         .expect("it answers");
-    let (_, body) = read(answer).await.expect("it is whole");
+    let (_, body) = read(answer).await.expect("it is complete");
     assert!(
         body.ends_with("transfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"),
         "{body}"
@@ -361,7 +361,7 @@ async fn t137_giving_up_on_an_answer_kills_the_spark_and_what_it_runs() {
     let answer = lab
         .ask(&parent, request("GET", ""))
         .await
-        .expect("its head is there");
+        .expect("its head has arrived");
     assert_eq!(lab.functions.vm().processes().len(), 2);
     drop(answer);
     lab.all_gone().await;
@@ -419,7 +419,7 @@ async fn a_large_body_passes_through_a_spark_as_fast_as_its_reader_reads() {
     let (mut size, mut largest) = (0, 0);
     while let Some(frame) = body.frame().await {
         let piece = frame
-            .expect("it is whole")
+            .expect("it is complete")
             .into_data()
             .expect("there are no trailers");
         size += piece.len();
@@ -439,7 +439,7 @@ async fn a_head_has_no_body_and_interim_answers_have_no_end() {
         .await
         .expect("it answers");
     assert_eq!(answer.headers()["content-length"], "4");
-    assert_eq!(read(answer).await.expect("it is whole").1, "");
+    assert_eq!(read(answer).await.expect("it is complete").1, "");
 
     let text = r#"(data (i32.const 0) "HTTP/1.1 100 C\0d\0a\0d\0a")
         (func (export "_start") (loop (call $say (i32.const 0) (i32.const 18)) (br 0)))"#;
@@ -703,7 +703,7 @@ async fn a_bad_pointer_or_number_ends_the_spark_and_nothing_else() {
 #[tokio::test]
 async fn a_program_with_standard_streams_is_a_spark_too() {
     let lab = TestFunctions::new();
-    // It copies its input to its output.
+    // The program copies its input to its output.
     let cat = r#"(module
         (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -733,7 +733,7 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
                 .expect("it answers"),
         )
         .await
-        .expect("it is whole");
+        .expect("it is complete");
         let (head, rest) = body.split_once("\r\n\r\n").expect("it echoes the head");
         assert!(
             head.starts_with("POST /a?b HTTP/1.1\r\n") && rest == text,
@@ -824,8 +824,8 @@ async fn modules_built_for_embly_run_with_its_oddities() {
         .unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!((head.status().as_u16(), &*body), (200, ""));
 
-    // The first version of Embly: the first message comes with the name, and waiting means asking
-    // again.
+    // The first version of Embly: the first message is passed with the name, and waiting means
+    // polling.
     let text = r#"
         (data (i32.const 16) "parrot") (data (i32.const 48) "hello")
         (func (export "main") (param i32 i32) (result i32)
@@ -864,14 +864,14 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
     let mut buffer = [0; 64];
     let parrot = connect("parrot", PARROT);
     parrot.write_all(b"hello").await.expect("it reads");
-    assert_eq!(parrot.read(&mut buffer).await.expect("it is there"), 5);
+    assert_eq!(parrot.read(&mut buffer).await.expect("it has arrived"), 5);
     parrot.finish();
     assert_eq!(
         parrot.read(&mut buffer).await.expect("it exits normally"),
         0
     );
 
-    // It has finished writing, and still reads.
+    // The spark has finished writing, and still reads.
     let text = r#"(func (export "_start") (call $finish (i64.const 0)) (drop (call $hear (i64.const 0))) unreachable)"#;
     let finished = connect("finished", text);
     assert_eq!(
@@ -886,7 +886,7 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
         "traps",
         r#"(func (export "_start") (call $say (i32.const 0) (i32.const 1)) unreachable)"#,
     );
-    assert_eq!(traps.read(&mut buffer).await.expect("it is there"), 1);
+    assert_eq!(traps.read(&mut buffer).await.expect("it has arrived"), 1);
     assert!(matches!(
         traps.read(&mut buffer).await,
         Err(Failure::Ended(_))

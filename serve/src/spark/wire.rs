@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes: heads are written and parsed, and bodies are decoded.
 //!
-//! It is plain data: nothing here waits. What sparks write is parsed as strictly as what strangers
-//! write.
+//! This is pure computation: nothing here waits. Sparks' output is parsed as strictly as that of
+//! strangers.
 
 use crate::fields;
 use crate::request_id::REQUEST_ID;
@@ -10,11 +10,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, request, response};
 use lunatic_vm::printable;
 
-/// The size of the largest head in bytes, and the number of fields in it.
+/// The maximum size of a head in bytes, and the maximum number of fields in it.
 pub(super) const MAX_HEAD: usize = 64 << 10;
 const MAX_FIELDS: usize = 100;
 
-/// The length of a line between the chunks of a body, and of everything after the last chunk.
+/// The maximum length of a line between the chunks of a body, and of everything after the last
+/// chunk.
 const MAX_LINE: usize = 256;
 const MAX_TRAILERS: usize = 8 << 10;
 
@@ -24,9 +25,9 @@ const VERSION: &[u8] = b"HTTP/1.";
 /// How long a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// As many bytes.
+    /// This many bytes.
     Length(u64),
-    /// It comes in chunks, each preceded by its length.
+    /// The body comes in chunks, each preceded by its length.
     Chunked,
     /// Everything that follows.
     UntilEnd,
@@ -59,7 +60,7 @@ pub(super) fn begins_response(bytes: &[u8]) -> bool {
     bytes[..count] == VERSION[..count]
 }
 
-/// Parses the head of a response, which is the whole of `bytes`. The body of a response that has
+/// Parses the head of a response, which takes up all of `bytes`. The body of a response that has
 /// none, because of `has_body` or its status, has the length zero; a `content-length` that says how
 /// long it would be is kept.
 pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead, String> {
@@ -105,8 +106,8 @@ pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead
     })
 }
 
-/// Parses the head of a request, which is the whole of `bytes`. Also returns how long the body is,
-/// if the head says so.
+/// Parses the head of a request, which takes up all of `bytes`. Also returns how long the body is,
+/// if the head states it.
 pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Framing>), String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -139,7 +140,7 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     Ok((parts, framing))
 }
 
-/// Parses the fields of a head, without the hop-by-hop ones, and what they say of the body's
+/// Parses the fields of a head, without the hop-by-hop ones, and what they say about the body's
 /// length.
 fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
     let mut read = HeaderMap::with_capacity(fields.len());
@@ -159,8 +160,7 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
     Ok((read, framing))
 }
 
-/// Returns what the fields say of the body's length. Whatever can be understood in two ways is
-/// refused.
+/// Returns what the fields say about the body's length. Anything ambiguous is refused.
 fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = match (codings.next(), codings.next()) {
@@ -184,9 +184,9 @@ fn remove_hop_by_hop(fields: &mut HeaderMap) {
     fields.remove(header::TRAILER);
 }
 
-/// Writes the head of a request as a spark gets it: with one `host`, with the length of the body or
-/// chunked, and with the note that nothing follows it. `length` is that of the body, if it is
-/// known.
+/// Writes the head of a request as a spark receives it: with one `host`, with the length of the
+/// body or chunked, and stating that nothing follows it. `length` is the length of the body, if it
+/// is known.
 pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64>) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     let host = match parts.uri.authority() {
@@ -251,23 +251,23 @@ enum State {
     UntilEnd,
     /// The line before a chunk.
     Size,
-    /// Bytes left of a chunk.
+    /// The remaining bytes of a chunk.
     Chunk(u64),
     /// The end of the line after a chunk.
     AfterChunk,
-    /// What follows the last chunk; as many bytes of it were skipped.
+    /// What follows the last chunk; this many bytes of it have been skipped.
     Trailers(usize),
     Done,
 }
 
-/// What a decoder got out of the bytes that there are.
+/// What a decoder extracted from the bytes available so far.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Bytes of the body, at least one.
     Piece(Bytes),
     /// Nothing: more bytes are needed.
     More,
-    /// The body has ended. What is left is not part of it.
+    /// The body has ended. The remaining bytes are not part of it.
     Done,
 }
 
@@ -285,7 +285,7 @@ impl Decoder {
         matches!(self.0, State::Length(0) | State::Done)
     }
 
-    /// Takes the next piece out of the bytes.
+    /// Extracts the next piece from the bytes.
     pub(super) fn step(&mut self, bytes: &mut BytesMut) -> Result<Step, String> {
         loop {
             match &mut self.0 {
@@ -348,7 +348,7 @@ impl Decoder {
         }
     }
 
-    /// Checks that the body may end if nothing more comes.
+    /// Checks that the body may end if no more bytes come.
     pub(super) fn end(&self) -> Result<(), String> {
         match &self.0 {
             State::Length(0) | State::Done | State::UntilEnd => Ok(()),
@@ -381,7 +381,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes a body that comes in pieces of some size; what is left is not part of it.
+    /// Decodes a body that comes in pieces of this size. Also returns the bytes after it.
     fn decode(framing: Framing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>), String> {
         let (mut decoder, mut buffer, mut body) =
             (Decoder::new(framing), BytesMut::new(), Vec::new());

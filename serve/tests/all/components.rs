@@ -58,7 +58,7 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
     }
 });
 
-/// An answer. It is not whole if its body broke off.
+/// An answer. It is incomplete if its body was cut short.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -152,8 +152,8 @@ fn answer(stream: TcpStream, is_head: bool) -> Answer {
     answer
 }
 
-/// Reads an answer piece by piece. Returns its status, or 0 if there is none, and whether it is
-/// whole.
+/// Reads an answer piece by piece. Returns its status, or 0 if there is none, and whether the
+/// answer is complete.
 fn read(
     stream: &mut BufReader<TcpStream>,
     is_head: bool,
@@ -463,7 +463,7 @@ fn t135_an_answer_breaks_off_where_its_component_does() {
         put(name, settings(policy));
         for path in ["/trap-later", "/unfinished", "/kept", "/short"] {
             let answer = get(&format!("/{name}{path}"));
-            // An answer that breaks off at once does so before its head is sent.
+            // An answer that is cut short at once fails before its head is sent.
             assert!(
                 matches!(answer.status, 0 | 200) && !answer.is_whole,
                 "{path}: {answer:?} {}",
@@ -559,7 +559,7 @@ fn limits_count_for_each_request() {
         };
         check(name, limited.clone(), "/spin", 503, "compute");
         check(name, limited, "/grow", 503, "memory");
-        // Each uses far more than half of what one request may.
+        // Each request uses far more than half of what one request may use.
         for _ in 0..4 {
             assert_eq!(get(&format!("/{name}/work")).status, 200, "{}", log(name));
         }
@@ -586,8 +586,8 @@ fn t137_a_client_that_goes_away_takes_its_instance_along() {
             }
             drop(stream);
             if path == "/spin" && policy == Policy::Single {
-                // If it has not taken the request yet, it lives on and serves; otherwise another
-                // instance does.
+                // If the instance has not taken the request yet, it survives and serves this one;
+                // otherwise another instance does.
                 assert_eq!(get(&format!("/{name}/count")).status, 200);
             } else {
                 wait_until_gone(name);

@@ -1,5 +1,5 @@
-//! Builds guests, with the cargo that runs the tests and with Python. The repository holds nothing
-//! that is compiled.
+//! Builds guests, with the cargo that runs the tests and with Python. The repository contains
+//! nothing compiled.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -71,8 +71,8 @@ fn compile(target: &str, package: &str) -> PathBuf {
 /// The package that builds components from Python.
 const COMPONENTIZE: &str = "componentize-py==0.25.1";
 
-/// Returns the bytes of the example in Python, which is built again only if it has changed. Returns
-/// `None`, and says so, if there is no suitable Python, or the package that builds it cannot be
+/// Returns the bytes of the example in Python, which is rebuilt only if it has changed. Returns
+/// `None`, with a message, if there is no suitable Python, or the package that builds it cannot be
 /// installed.
 pub(crate) fn python() -> Option<Arc<[u8]>> {
     static BUILT: OnceLock<Option<Arc<[u8]>>> = OnceLock::new();
@@ -111,11 +111,11 @@ fn componentize() -> Result<PathBuf, String> {
         .args(["-m", "venv"])
         .arg(&environment))?;
     run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE]))?;
-    // Built from a copy, so that what it leaves beside the source stays out of the repository.
+    // Built from a copy, so that files left beside the source stay out of the repository.
     let copy = directory.join("source");
-    std::fs::create_dir_all(&copy).expect("there is room");
+    std::fs::create_dir_all(&copy).expect("there is disk space");
     std::fs::copy(source.join("http_server.py"), copy.join("http_server.py"))
-        .expect("there is room");
+        .expect("there is disk space");
     let unfinished = directory.join("unfinished.wasm");
     let mut componentize = Command::new(environment.join("bin/componentize-py"));
     componentize.arg("-d").arg(&wit).args([

@@ -128,7 +128,7 @@ impl House {
     /// Sends bytes and returns everything that comes until the connection is closed.
     fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
-        // The server may close it before everything is sent.
+        // The server may close the connection before everything is sent.
         let _ = stream.write_all(bytes);
         rest(&mut stream)
     }
@@ -173,7 +173,7 @@ fn status(answer: &str) -> u16 {
         .unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
-/// What a guest of these tests imports and has: `$say` writes the bytes at an address, `$hear`
+/// What a guest in these tests imports and defines: `$say` writes the bytes at an address, `$hear`
 /// reads what comes next.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
@@ -183,7 +183,7 @@ const COMMS: &str = r#"
         (drop (call $write (i64.const 0) (local.get $address) (local.get $length))))
     (func $hear (result i64) (call $read (i64.const 0) (i32.const 65536) (i32.const 65536)))"#;
 
-/// A spark that answers with these bytes, and then runs this.
+/// A spark that answers with these bytes, and then runs `then`.
 fn says(answer: &str, then: &str) -> String {
     let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let length = answer.len();
@@ -347,13 +347,14 @@ fn functions_are_found_by_their_names_which_are_removed_from_the_path() {
         400,
         "it is unclear which of the two is meant"
     );
-    // Functions are deployed on another address. Only the gateway of a service says so.
+    // Functions are deployed at another address. Only the gateway of a service says so.
     assert_eq!(status(&house.get("/deploy/echo")), 404);
 }
 
 #[test]
 fn t135_a_trap_before_the_head_is_500_and_after_it_breaks_the_answer_off_and_the_next_is_served() {
-    // It traps at the end of the request, which comes only after the head of the answer was read.
+    // The function traps at the end of the request, which comes only after the head of the answer
+    // was read.
     let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more))) unreachable";
     let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", read);
     let house = Plan::new()
@@ -441,7 +442,7 @@ fn t134_a_body_that_is_too_large_is_refused_when_that_is_known() {
         ..Settings::default()
     };
     let house = Plan::new().function("late", &late(), settings).start();
-    // The body is not sent, and not waited for.
+    // The body is neither sent nor waited for.
     let answer = house.raw(
         b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n",
     );
@@ -947,7 +948,7 @@ fn a_stream_through_a_function_is_never_held_as_a_whole() {
     }
     writing.join().expect("all was written");
     assert!(count >= SIZE, "{count}");
-    // Other tests run in this process at the same time.
+    // Other tests run in this process concurrently.
     assert!(
         most < before + (SIZE as u64) / 2,
         "{before} bytes became {most}"
@@ -1082,7 +1083,7 @@ fn t133_more_streams_than_there_may_be_are_refused_one_by_one() {
         .start();
     let opened = (0..1000u32)
         .map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &fields(0x83, "/late")));
-    // Those that were accepted time out, and then the connection is idle.
+    // The accepted streams time out, and then the connection is idle.
     let kinds = flood(&house, opened);
     let resets = kinds.iter().filter(|&&kind| kind == RST_STREAM).count();
     assert!(resets > 0 || kinds.contains(&GOAWAY), "{kinds:?}");
@@ -1124,7 +1125,7 @@ fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
     (files, made.cert.der().clone())
 }
 
-/// Shakes hands with a server, for one protocol, trusting only one certificate.
+/// Performs a TLS handshake with a server, for one protocol, trusting only one certificate.
 fn secure(
     house: &House,
     protocol: &[u8],
@@ -1208,7 +1209,7 @@ fn t118_a_handshake_that_is_invalid_or_never_ends_is_given_up() {
     let mut stalled = house.connect();
     stalled.write_all(&[0x16, 3, 1]).expect("it is open");
     assert_eq!(rest(&mut stalled), "");
-    // An alert comes instead, which is not HTTP.
+    // The client gets a TLS alert instead, which is not HTTP.
     assert!(!house.raw(GET).contains("HTTP"));
     secure(&house, b"http/1.1", &trusted).expect("others are served");
 }

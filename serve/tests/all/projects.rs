@@ -41,8 +41,8 @@ impl TestProject {
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("files lie below the directory"))
-            .expect("there is room");
-        std::fs::write(path, text).expect("there is room");
+            .expect("there is disk space");
+        std::fs::write(path, text).expect("there is disk space");
     }
 
     fn project(&self) -> Project {
@@ -100,7 +100,7 @@ fn one_function_that_does_not_build_does_not_keep_the_others_from_it() {
             _ => return,
         };
         told.lock()
-            .expect("no thread panics with the lock")
+            .expect("no panic with the lock held")
             .push(format!("{name} {what}"));
     });
     let [Ok(a), Err(b), Err(c), Ok(d)] = &results[..] else {
@@ -120,7 +120,7 @@ fn one_function_that_does_not_build_does_not_keep_the_others_from_it() {
         std::fs::read_to_string(d.file()).expect("it is kept"),
         answering("d")
     );
-    let mut told = told.into_inner().expect("no thread panics with the lock");
+    let mut told = told.into_inner().expect("no panic with the lock held");
     told.sort();
     assert_eq!(
         told,
@@ -228,7 +228,7 @@ fn a_command_runs_again_only_when_its_sources_change() {
         let tell = |_: &Name, event: BuildEvent<'_>| {
             if let BuildEvent::Line(line) = event {
                 said.lock()
-                    .expect("no thread panics with the lock")
+                    .expect("no panic with the lock held")
                     .push(line.to_string());
             }
         };
@@ -246,7 +246,7 @@ fn a_command_runs_again_only_when_its_sources_change() {
     let second = build().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((runs(), first.hash()), (1, second.hash()));
     assert_eq!(
-        *said.lock().expect("no thread panics with the lock"),
+        *said.lock().expect("no panic with the lock held"),
         ["saying a b"],
         "no shell splits an argument"
     );
@@ -399,7 +399,7 @@ fn t162_good_changes_serve_bad_ones_do_not_and_no_request_fails() {
         std::fs::remove_file(work.place.path("a.wat")).expect("the file exists");
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // As deployments do it: a file is replaced by another.
+        // As deployments do: one file replaces another.
         work.place.write("new.wat", &answering("third"));
         std::fs::rename(work.place.path("new.wat"), work.place.path("a.wat"))
             .expect("the file exists");
@@ -562,7 +562,7 @@ fn t162_the_target_of_a_link_is_watched() {
     let link = |root: &Path, version: &str| {
         let draft = root.join("draft");
         std::os::unix::fs::symlink(root.join("versions").join(version), &draft)
-            .expect("there is room");
+            .expect("there is disk space");
         std::fs::rename(draft, root.join("a.wat")).expect("the file exists");
     };
     let place = TestProject::new(&files);

@@ -1,4 +1,4 @@
-//! Deploy and invoke over real sockets, as curl does it and as an attacker does.
+//! Deploy and invoke over real sockets, as curl would and as an attacker would.
 
 #[cfg(feature = "s3")]
 mod s3;
@@ -40,7 +40,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// Checks that this is a refusal, and returns its sentence.
+    /// Checks that this is a refusal, and returns its message.
     fn refusal(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
         self.json()["error"]
@@ -171,7 +171,7 @@ fn answer(stream: TcpStream) -> Answer {
             body.extend(piece);
         }
     } else {
-        // A connection that is reset has no more to say.
+        // Nothing more arrives on a connection that is reset.
         let _ = reader.read_to_end(&mut body);
     }
     let status = head
@@ -495,7 +495,7 @@ fn t183_a_page_cannot_deploy() {
 
 #[test]
 fn t151_invalid_names_are_refused_and_nothing_is_stored() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let store = directory.path().join("store");
     let house = House::new(stored_in(&store));
     let long = "a".repeat(300);
@@ -597,7 +597,7 @@ fn t152_a_slow_upload_is_refused() {
 
 #[test]
 fn t153_anything_but_a_function_is_refused_with_the_reason() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let house = House::new(stored_in(directory.path()));
     let wasm = spark("x");
     let wat = |text: &str| wat::parse_str(text).expect("the text is valid wat");
@@ -677,7 +677,7 @@ fn t157_every_request_is_served_by_one_version_and_none_fails() {
                         let mut body = vec![0; length];
                         reader.read_exact(&mut body).expect("all of it comes");
                         let text = String::from_utf8(body).expect("the body is text");
-                        assert_eq!(text, text[..10].repeat(500), "an answer is of one version");
+                        assert_eq!(text, text[..10].repeat(500), "all from the same version");
                     }
                 })
             })
@@ -739,7 +739,7 @@ fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_goes_on() {
 
 #[test]
 fn t159_deployed_functions_survive_a_restart() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let vm = vm();
     let house = House::on(&vm, stored_in(directory.path()));
     assert_eq!(house.deploy("f", &spark("one")).deployed(), 1);
@@ -763,8 +763,8 @@ fn t159_deployed_functions_survive_a_restart() {
 fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
     let vm = vm();
     let (old, new) = (
-        tempfile::tempdir().expect("there is room"),
-        tempfile::tempdir().expect("there is room"),
+        tempfile::tempdir().expect("there is disk space"),
+        tempfile::tempdir().expect("there is disk space"),
     );
     for (directory, deploys) in [(&old, 1), (&new, 2)] {
         let house = House::on(
@@ -825,18 +825,18 @@ fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
         ("the old wasm is deleted", blob("old"), None),
     ];
     for (count, (step, ..)) in steps.iter().enumerate() {
-        let crashed = tempfile::tempdir().expect("there is room");
+        let crashed = tempfile::tempdir().expect("there is disk space");
         for part in ["blobs", "functions", "unfinished"] {
-            std::fs::create_dir(crashed.path().join(part)).expect("there is room");
+            std::fs::create_dir(crashed.path().join(part)).expect("there is disk space");
         }
         for file in [blob("old"), manifest.clone()] {
             std::fs::copy(old.path().join(&file), crashed.path().join(&file))
-                .expect("there is room");
+                .expect("there is disk space");
         }
         for (_, file, bytes) in &steps[..=count] {
             match bytes {
                 Some(bytes) => {
-                    std::fs::write(crashed.path().join(file), bytes).expect("there is room")
+                    std::fs::write(crashed.path().join(file), bytes).expect("there is disk space")
                 }
                 None => {
                     std::fs::remove_file(crashed.path().join(file)).expect("it was just written")
@@ -847,7 +847,7 @@ fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
         let expected = if count < 5 { "old" } else { "new" };
         assert_eq!(house.invoke("/f").body, expected, "when {step}");
         assert!(house.service.skipped().is_empty(), "when {step}");
-        // The start deletes what was left over.
+        // Startup deletes what was left over.
         assert_eq!(
             files(&crashed.path().join("blobs")),
             [crashed.path().join(blob(expected))],
@@ -862,7 +862,7 @@ fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
 
 #[test]
 fn damaged_functions_are_skipped_and_reported() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let vm = vm();
     let house = House::on(&vm, stored_in(directory.path()));
     for name in ["good", "flipped", "gone", "torn"] {
@@ -878,10 +878,10 @@ fn damaged_functions_are_skipped_and_reported() {
     };
     let mut flipped = std::fs::read(blob("flipped")).expect("it was deployed");
     flipped[20] ^= 1;
-    std::fs::write(blob("flipped"), flipped).expect("there is room");
+    std::fs::write(blob("flipped"), flipped).expect("there is disk space");
     std::fs::remove_file(blob("gone")).expect("it was deployed");
-    std::fs::write(path("functions/torn.json"), "{\"form\": 1, \"curr").expect("there is room");
-    std::fs::write(path("functions/No Name.json"), "{}").expect("there is room");
+    std::fs::write(path("functions/torn.json"), "{\"form\": 1, \"curr").expect("there is space");
+    std::fs::write(path("functions/No Name.json"), "{}").expect("there is disk space");
 
     let house = House::on(&vm, stored_in(directory.path()));
     assert_eq!(house.invoke("/good").body, "good");
@@ -941,9 +941,9 @@ fn a_build_without_s3_says_how_to_get_it() {
 
 #[test]
 fn an_unusable_storage_is_an_error_at_the_start() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let file = directory.path().join("file");
-    std::fs::write(&file, "").expect("there is room");
+    std::fs::write(&file, "").expect("there is disk space");
     let vm = vm();
     let open = |path: &Path| {
         Service::open(&Functions::new(&vm), stored_in(path)).expect_err("the storage is unusable")
@@ -965,7 +965,7 @@ fn an_unusable_storage_is_an_error_at_the_start() {
 #[test]
 fn only_the_owner_can_read_what_is_stored() {
     use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let store = directory.path().join("store");
     House::new(stored_in(&store));
     let mode = std::fs::metadata(&store)
@@ -977,7 +977,7 @@ fn only_the_owner_can_read_what_is_stored() {
 
 #[test]
 fn a_function_is_rolled_back_to_an_older_version() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let vm = vm();
     let config = ServiceConfig {
         versions: NonZeroUsize::new(3).expect("3 is not zero"),
@@ -1032,7 +1032,7 @@ fn a_function_is_rolled_back_to_an_older_version() {
 
 #[test]
 fn t161_requests_are_finished_when_their_function_is_deleted() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is disk space");
     let house = House::new(stored_in(directory.path()));
     assert_eq!(house.deploy("f", &reader("to the end")).deployed(), 1);
     let version = house.functions.get("f").expect("`f` is deployed").version();
@@ -1053,7 +1053,7 @@ fn t161_requests_are_finished_when_their_function_is_deleted() {
     assert_eq!(house.invoke("/f").status, 404);
     assert!(files(&directory.path().join("blobs")).is_empty());
     assert!(files(&directory.path().join("functions")).is_empty());
-    // A new function of the same name has nothing of the old one.
+    // A new function of the same name inherits nothing from the old one.
     assert_eq!(house.deploy("f", &spark("other")).deployed(), 1);
     client.write_all(b"lf").expect("the server reads");
     assert_eq!(answer(client).body, "to the end");
@@ -1347,7 +1347,7 @@ fn a_log_is_followed_until_the_service_ends() {
     assert!(text(piece(&mut reader)).ends_with("output: once\n"));
     house.service.drain();
     assert_eq!(piece(&mut reader), None);
-    assert!(house.server.stop(NEVER), "nobody has to be cut off");
+    assert!(house.server.stop(NEVER), "nothing has to be cut off");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Longer than any test waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Returns a spark that has a buffer and the functions of its comm, and runs this.
+/// Returns a spark that has a buffer and the functions for its comm, and runs `body`.
 fn spark(body: &str) -> String {
     format!(
         r#"(module
@@ -161,7 +161,7 @@ fn rest(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     (rest, error)
 }
 
-/// Resets a connection, so that the other side learns at once that it is gone.
+/// Resets a connection, so that the other side learns at once that the client is gone.
 fn reset(stream: TcpStream) {
     let socket = socket2::Socket::from(stream);
     socket
@@ -183,7 +183,7 @@ fn t113_each_direction_ends_alone() {
 
 #[test]
 fn t113_a_function_that_has_said_all_still_reads() {
-    // It prints how it goes on, since it has no other way left to say so.
+    // The function prints what happens next, since it has no other way left to report it.
     let body = r#"
         (i32.store (i32.const 1024) (i32.const 0x216968))
         (call $write (i32.const 3))
@@ -210,7 +210,7 @@ fn t112_a_client_that_does_not_read_is_waited_for_no_longer_than_the_connection_
     let client = house.connect();
     house.wait_for_line("nothing came or went on the connection for 200ms");
     house.wait_for_the_end();
-    // What fitted into the system's buffers came, followed by a reset instead of an end.
+    // What fit into the system's buffers arrives, followed by a reset instead of an end.
     assert_eq!(rest(&client).1, Some(ErrorKind::ConnectionReset));
 }
 
@@ -288,8 +288,8 @@ fn t114_connections_that_come_and_go_leave_nothing() {
     drop(first);
     let before = files();
     for _ in 0..200 {
-        // There is room again once the process of the previous one has ended, which its client has
-        // seen by then.
+        // There is room again once the process of the previous connection has ended, which its
+        // client has seen by then.
         wait_until("a connection is served", || {
             let client = house.connect();
             let is_served =
@@ -393,7 +393,7 @@ fn a_program_is_given_all_connections() {
     for answer in [b"a", b"b", b"c"] {
         assert_eq!(ask(&house, b"?"), answer);
     }
-    // It traps, and its connections are closed; the next one gets a new process.
+    // The program traps, and its connections are closed; the next one gets a new process.
     assert_eq!(ask(&house, b"!"), b"");
     wait_until("it is begun again", || ask(&house, b"?") == b"a");
     house.wait_for_line("unreachable");

@@ -1,4 +1,4 @@
-//! The table as a header for guests in C: a projection like the others.
+//! The table as a header for C guests: a projection like the others.
 
 use crate::{
     Errno, ExitKind, HOST_FUNCTIONS, HostFunction, Kind, Limit, MessageHeader, MessageKind,
@@ -180,8 +180,8 @@ fn write_parameter(out: &mut impl Write, parameter: &Parameter) -> fmt::Result {
     }
 }
 
-/// Returns the C type of a kind, followed by whatever separates it from a name. Of a slice, it is
-/// that of the address.
+/// Returns the C type of a kind, followed by the separator between it and a name. For a slice, the
+/// type is that of the address.
 const fn c_type(kind: Kind) -> &'static str {
     match kind {
         Kind::I32 => "int32_t ",

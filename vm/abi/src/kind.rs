@@ -14,9 +14,9 @@ pub enum ValueType {
 /// A parameter of a host function.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {
-    /// Its name.
+    /// The parameter's name.
     pub name: &'static str,
-    /// What it means.
+    /// The parameter's meaning.
     pub kind: Kind,
 }
 
@@ -27,7 +27,7 @@ macro_rules! kinds {
         pub enum Kind { $($(#[$doc])* $kind,)* }
 
         impl Kind {
-            /// Returns the types of the wasm parameters by which one of this kind is passed.
+            /// Returns the types of the wasm parameters that pass a parameter of this kind.
             pub const fn value_types(self) -> &'static [ValueType] {
                 match self { $(Self::$kind => &[$(ValueType::$wasm),+],)* }
             }
@@ -46,21 +46,21 @@ kinds! {
     U64: I64,
     /// A plain number.
     F64: F64,
-    /// Bytes that are read: their address and length.
+    /// Bytes to read: their address and length.
     Bytes: I32 I32,
-    /// UTF-8 text that is read: its address and length in bytes.
+    /// UTF-8 text to read: its address and length in bytes.
     Text: I32 I32,
-    /// Bytes that are written: their address and length.
+    /// Bytes to write: their address and length.
     Buffer: I32 I32,
-    /// 64-bit integers that are read: their address and how many there are.
+    /// 64-bit integers to read: their address and how many there are.
     Words: I32 I32,
-    /// 64-bit integers that are written: their address and how many fit.
+    /// 64-bit integers to write: their address and how many fit.
     OutWords: I32 I32,
-    /// Pairs of an address and a length, 32 bits each, of bytes that are read: the address of the
-    /// first pair and how many pairs there are.
+    /// Bytes to read, as pairs of an address and a length, 32 bits each: the address of the first
+    /// pair and the number of pairs.
     Vectors: I32 I32,
-    /// The address of a socket: the family, which is 4 or 6; where the 4 or 16 bytes of the IP
-    /// address lie; the port; and flow and scope, which only IPv6 has.
+    /// The address of a socket: the family, which is 4 or 6; the location of the 4 or 16 bytes of
+    /// the IP address; the port; and flow and scope, which only IPv6 has.
     SocketAddr: I32 I32 I32 I32 I32,
     /// Where a result of two bytes is written.
     OutU16: I32,
@@ -72,7 +72,7 @@ kinds! {
     OutIpBytes: I32,
     /// Where a [`MessageHeader`](crate::MessageHeader) is written.
     OutHeader: I32,
-    /// Where the text of an error is written, as many bytes as `string_size` returns.
+    /// Where the text of an error is written, which has as many bytes as `string_size` returns.
     OutText: I32,
     /// A process.
     Pid: I64,
@@ -106,7 +106,7 @@ kinds! {
     ConnectionId: I64,
     /// The id of a prepared statement.
     StatementId: I64,
-    /// An older guest's handle of a process: an id in the caller's own table, which means nothing
+    /// An older guest's handle to a process: an id in the caller's own table, meaningless
     /// elsewhere.
     ProcessId: I64,
     /// An older guest's id of a module in an environment.
@@ -120,7 +120,7 @@ kinds! {
 /// Calls `$project!` with the parameters of a row as wasm passes them.
 ///
 /// Each kind comes with its wasm parameters: a slice has two, the address of a socket five, any
-/// other kind one. `$row` is passed on as it is, before them.
+/// other kind one. `$row` is passed on unchanged, before them.
 ///
 /// ```
 /// macro_rules! sizes {
@@ -168,7 +168,7 @@ macro_rules! as_wasm_parameters {
             @next $project $row [$($done)* ($kind: $name: $kind)] $($rest)*
         }
     };
-    // A step of its own makes its `length` another name than that of any other slice.
+    // A separate step gives this slice's `length` a name distinct from that of any other slice.
     (@slice $project:ident $row:tt [$($done:tt)*] $name:ident $kind:ident $($rest:ident)*) => {
         $crate::as_wasm_parameters! {
             @next $project $row [$($done)* ($kind: $name: $kind, length: Length)] $($rest)*

@@ -3,9 +3,9 @@
 //! At its heart is [`for_each_host_function!`]: one row for each function that a guest can import.
 //! Everything else that has to know the functions is a projection of these rows: the machine's
 //! linker glue, the guest library's `extern` blocks, the generated C header, and the tests that
-//! import and attack every row. Beside it stand the numbers that cross the boundary ([`Errno`],
-//! [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of [`MessageHeader`]. The rule of
-//! restarts ([`restart`]) is here because guests, gateways and bridges all apply it.
+//! import and attack every row. The crate also defines the numbers that cross the boundary
+//! ([`Errno`], [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of [`MessageHeader`]. The
+//! restart rule ([`restart`]) is here because guests, gateways and bridges all apply it.
 //!
 //! Guests of an older [`Generation`] import from a second, small table,
 //! [`for_each_older_host_function!`].
@@ -18,15 +18,15 @@
 //!   0.13, with its names and types.
 //! * Addresses and lengths are offsets into the guest's exported memory `memory`. An address that
 //!   is not readable or writable for its whole length ends the process with a trap. Nothing is
-//!   written before all arguments are checked.
+//!   written until all arguments have been checked.
 //! * Integers in guest memory are little-endian.
 //! * A result of type `I32` is `0` for success. `1` means failure, and an error id was written to
-//!   the out pointer that would have received the value; [`TIMED_OUT`] means that the time ran out.
-//!   Rows that differ say so.
+//!   the out pointer that would have received the value; [`TIMED_OUT`] means that the call timed
+//!   out. Rows that differ say so.
 //! * Times are in milliseconds. [`FOREVER`] waits without end; `0` polls once.
 //! * A tag of `0` means no tag.
 //! * Ids (of configurations, modules, sockets, timers, databases, errors) belong to the process
-//!   that received them. An id that was never given out, or has been released, ends the process
+//!   that received them. Using an id that was never issued, or has been released, ends the process
 //!   with a trap.
 
 #![forbid(unsafe_code)]
@@ -45,24 +45,24 @@ mod table;
 pub use c_header::write_c_header;
 pub use kind::{Kind, Parameter, ValueType};
 
-/// The result of a call whose time ran out.
+/// The result of a call that timed out.
 pub const TIMED_OUT: i32 = 9027;
 
 /// The result of a receive that nothing can ever answer: the program has no other process and no
 /// timer.
 pub const NOBODY_LEFT: i32 = 9028;
 
-/// The time that never runs out.
+/// The timeout that never expires.
 pub const FOREVER: u64 = u64::MAX;
 
 /// The id that means "the caller's own" in rows that take a configuration, a module or an
 /// environment.
 pub const OWN: u64 = u64::MAX;
 
-/// The node that a machine without others is.
+/// The node id of a machine that is not part of a cluster.
 pub const THIS_NODE: u64 = 0;
 
-/// How many units of wasmtime's fuel make up one unit of compute.
+/// The number of units of wasmtime's fuel in one unit of compute.
 pub const FUEL_PER_UNIT: u64 = 100_000;
 
 /// The first byte of a spawn parameter: its wasm type, as in the binary format.
@@ -113,9 +113,9 @@ numbered! {
     Errno {
         /// The call succeeded.
         Success = 0,
-        /// A failure without a number of its own; its text says more.
+        /// A failure without a number of its own; its text has the details.
         Other = 1,
-        /// The receiver's mailbox was still full when the sender's slice was over.
+        /// The receiver's mailbox was still full when the sender's slice ended.
         MailboxFull = 2,
         /// The message is larger than the receiver's environment accepts.
         MessageTooLarge = 3,
@@ -125,7 +125,7 @@ numbered! {
         LimitReached = 5,
         /// The process does not exist, or no longer does.
         NoProcess = 6,
-        /// A living process has the name.
+        /// A living process already has the name.
         NameTaken = 7,
         /// No process is registered under this name, or no version satisfies the query.
         NameNotFound = 8,
@@ -139,7 +139,7 @@ numbered! {
         BadParameters = 12,
         /// A name or text is malformed.
         InvalidInput = 13,
-        /// Time ran out.
+        /// The call timed out.
         TimedOut = 14,
         /// The peer refused the connection.
         ConnectionRefused = 15,
@@ -186,9 +186,9 @@ numbered! {
         Limit = 4,
         /// A process that it was linked with failed.
         LinkDied = 5,
-        /// It never existed, or was dead before anybody asked.
+        /// It never existed, or was dead before it was asked about.
         NoProcess = 6,
-        /// The machine failed it: a defect of the runtime, not of the guest.
+        /// The machine failed it: a bug in the runtime, not in the guest.
         Fault = 7,
     }
 }
@@ -197,11 +197,11 @@ numbered! {
     /// What an environment limits. A configuration can set each limit
     /// (`lunatic::environment::config_set_limit`).
     Limit {
-        /// Bytes of linear memory of one process, over all its memories.
+        /// Bytes of linear memory of one process, summed over all its memories.
         Memory = 0,
         /// Units of compute of one process, each of [`FUEL_PER_UNIT`].
         Compute = 1,
-        /// Elements of all tables of one process together.
+        /// Elements of one process's tables in total.
         TableElements = 2,
         /// Living processes of the environment.
         Processes = 3,
@@ -224,19 +224,19 @@ numbered! {
         /// Errors, modules, configurations, environments and look-up results that one process
         /// holds.
         Handles = 12,
-        /// Bytes of linear memory of all processes of the environment together.
+        /// Bytes of linear memory of all the environment's processes in total.
         TotalMemory = 13,
-        /// Units of compute of all processes of the environment together, checked once per slice.
+        /// Units of compute of all the environment's processes in total, checked once per slice.
         TotalCompute = 14,
         /// Milliseconds that one process may live, including the time it waits.
         Time = 15,
-        /// Metrics that the environment's processes have named, until the program ends.
+        /// Metrics that the environment's processes have named; they count until the program ends.
         Metrics = 16,
     }
 }
 
 impl Limit {
-    /// Returns what is limited and in which unit, as words of a sentence.
+    /// Returns what is limited and in which unit, worded for use in a message.
     pub const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Memory => ("memory of a process", "bytes"),
@@ -261,7 +261,7 @@ impl Limit {
 }
 
 numbered! {
-    /// What a received message is: the result of a receive that got one.
+    /// The kind of a received message: the result of a receive that got one.
     MessageKind {
         /// A message that a process, a timer or the host sent.
         Data = 0,
@@ -273,15 +273,15 @@ numbered! {
 }
 
 numbered! {
-    /// What a resource of a message is: the result of `lunatic::message::resource_kind`.
+    /// The kind of a message's resource: the result of `lunatic::message::resource_kind`.
     ResourceKind {
-        /// There is none, or it has been taken.
+        /// There is no resource, or it has been taken out.
         None = 0,
         /// A module.
         Module = 1,
         /// A TCP stream.
         TcpStream = 2,
-        /// One of the host program's own.
+        /// A resource kind defined by the host program.
         Foreign = 3,
         /// A TLS stream.
         TlsStream = 4,
@@ -297,7 +297,7 @@ impl ResourceKind {
         (self as u64) << 56 | id
     }
 
-    /// Splits such a word into kind and id. The kind is `None` if its number means nothing.
+    /// Splits such a word into kind and id. The kind is `None` if its number is unknown.
     pub const fn of_word(word: u64) -> (Option<Self>, u64) {
         (
             Self::from_number((word >> 56) as u32),
@@ -306,16 +306,16 @@ impl ResourceKind {
     }
 }
 
-/// What `lunatic::message::receive_bytes` writes about the message that it received.
+/// The description of a received message that `lunatic::message::receive_bytes` writes.
 ///
-/// For a death ([`MessageKind::LinkDied`], [`MessageKind::ProcessDied`]) the data is the reason as
+/// For a death ([`MessageKind::LinkDied`], [`MessageKind::ProcessDied`]), the data is the reason as
 /// a sentence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct MessageHeader {
     /// The [`MessageKind`], as its number.
     pub kind: u32,
-    /// The length of the whole data in bytes, even if it did not fit the buffer.
+    /// The full length of the data in bytes, even if it did not fit the buffer.
     pub length: u32,
     /// How many resources the message carries.
     pub resources: u32,
@@ -417,14 +417,14 @@ const OLDER_HOST_FUNCTIONS: &[HostFunction] = {
     ROWS
 };
 
-/// Those that guests of 0.6 import with a different type.
+/// The host functions that guests of 0.6 import with a different type.
 const HOST_FUNCTIONS_OF_0_6: &[HostFunction] = {
     for_each_host_function_of_0_6!(rows);
     ROWS
 };
 
-/// A generation of the interface. Each module belongs to one, which the names and types of its
-/// imports decide.
+/// A generation of the interface. Each module belongs to one, as determined by the names and types
+/// of its imports.
 ///
 /// ```
 /// use lunatic_abi::Generation;

@@ -1,15 +1,15 @@
-//! When something that failed is started again: plain data, without a clock.
+//! When something that failed is restarted: plain data, without a clock.
 //!
 //! The limit is Erlang's, from the chapter "Maximum Restart Intensity" of OTP's *Supervisor
 //! Behaviour*: if more than `restarts` restarts occur `within` a period, the supervisor gives up.
 //! Delays between restarts are an addition.
 //!
-//! Whoever applies the rule passes the time in, as the time since some origin of its own.
+//! The caller passes in the time, measured from an origin of its choice.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-/// How many restarts are allowed, and in how long. One more gives up.
+/// How many restarts are allowed within what period. One more, and the supervisor gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intensity {
     /// Erlang's `intensity` (`MaxR`).
@@ -18,7 +18,7 @@ pub struct Intensity {
     pub within: Duration,
 }
 
-/// How long each restart is delayed. The default is never to wait.
+/// How long each restart is delayed. By default, restarts are not delayed.
 ///
 /// ```
 /// use core::time::Duration;
@@ -33,9 +33,9 @@ pub struct Intensity {
 pub struct Backoff {
     /// How many restarts in a row are not delayed at all.
     pub immediate: u32,
-    /// The first delay. Each further one is twice as long.
+    /// The first delay. Each further delay is twice as long.
     pub first: Duration,
-    /// The longest delay.
+    /// The maximum delay.
     pub most: Duration,
 }
 
@@ -53,12 +53,12 @@ impl Backoff {
 /// What follows a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Start it again, after a delay.
+    /// Restart after a delay.
     Restart {
         /// The delay.
         after: Duration,
     },
-    /// Leave it: it failed too often.
+    /// Give up: it failed too often.
     GiveUp,
 }
 
@@ -99,14 +99,14 @@ impl Restarts {
     }
 }
 
-/// How many times in a row something failed before it ran for long. It delays restarts and never
-/// gives up.
+/// How many times in a row something failed without running for long. A streak delays restarts and
+/// never gives up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak(u32);
 
 impl Streak {
-    /// Counts a failure and returns the delay before the restart. If what failed had run for long,
-    /// the streak starts anew.
+    /// Counts a failure and returns the delay before the restart. If it had run for long before it
+    /// failed, the streak starts over.
     pub fn on_failure(&mut self, had_run_for_long: bool, backoff: &Backoff) -> Duration {
         let failures = if had_run_for_long { 0 } else { self.0 };
         self.0 = failures.saturating_add(1);

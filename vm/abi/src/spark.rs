@@ -1,7 +1,7 @@
-//! The functions by which a spark reads and writes: rows of the host that serves functions, not of
-//! the machine.
+//! The functions with which a spark reads and writes: rows of the host that serves functions rather
+//! than of the machine.
 //!
-//! A *comm* is a number: 0 is the comm to whoever runs this spark, and `run` returns the others.
+//! A *comm* is a number: 0 is the comm to the caller of this spark, and `run` returns the others.
 //! Messages of bytes go through it in both directions; each side waits while the other falls
 //! behind.
 //!
@@ -39,7 +39,7 @@ macro_rules! for_each_spark_function {
                 wait wait(comms: Words, timeout: Millis) -> I64;
                 /// Closes a comm. The function on its other side is killed unless it has ended.
                 now close(comm: U64);
-                /// Declares that this spark fails, and why. Whoever runs it is told once everything
+                /// Declares that this spark fails, and why. Its caller is told once everything
                 /// written has been read. Ends nothing by itself.
                 now fail(text: Bytes);
                 /// Copies the sentence of the last failure, as much as fits, and returns its

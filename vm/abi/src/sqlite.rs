@@ -1,9 +1,9 @@
-//! Values of SQLite as they cross the boundary.
+//! SQLite values as they cross the boundary.
 //!
 //! The layout is that of the published guest crate, which writes with bincode 1: integers are
 //! little-endian and of fixed width, a length has 64 bits, and a variant is its 32-bit number. This
-//! is all of it that is needed, read without copying and without trust: bytes that are not a list
-//! of values are [`Malformed`], whatever they are.
+//! module implements as much of the format as is needed, and reads it without copying and without
+//! trust: any bytes that are not a list of values are [`Malformed`].
 
 use alloc::vec::Vec;
 
@@ -25,20 +25,20 @@ pub enum Value<'a> {
 /// The parameter of a statement that a value is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// The one whose number, counted from 1, is the value's position in the list.
+    /// The parameter whose number, counted from 1, is the value's position in the list.
     Position,
-    /// The one with this number, counted from 1.
+    /// The parameter with this number, counted from 1.
     Number(u64),
-    /// The one with this name, with or without its leading sign.
+    /// The parameter with this name, with or without its leading sign.
     Name(&'a str),
 }
 
-/// The bytes are not what they should be.
+/// The bytes do not have the expected layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The numbers of variants. Those of an integer differ: bound values have one for 32 bits and one
-/// for 64, values of a row have 64 bits under either number.
+/// The variants' numbers. Integers have two: bound values use one for 32 bits and one for 64, while
+/// row values have 64 bits under either number.
 mod variant {
     pub(super) const NULL: u32 = 0;
     pub(super) const BLOB: u32 = 1;
@@ -125,7 +125,7 @@ fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// A list being read: of values for parameters, of the values of a row, or of names.
+/// A list being read: values for parameters, values of a row, or names.
 #[derive(Clone, Debug)]
 pub struct List<'a> {
     bytes: &'a [u8],
@@ -140,7 +140,8 @@ impl<'a> List<'a> {
         Ok(list)
     }
 
-    /// Returns how many entries are left, if the list can be believed: do not allocate by it.
+    /// Returns the number of remaining entries that the list claims to have: do not size
+    /// allocations by it.
     pub fn left(&self) -> u64 {
         self.left
     }
@@ -178,7 +179,7 @@ impl<'a> List<'a> {
         self.entry(Self::str)
     }
 
-    /// Reads an entry. Bytes after the last one make the list malformed.
+    /// Reads an entry. Bytes after the last entry make the list malformed.
     fn entry<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_bincode_1() {
-        // What bincode 1's `serialize` makes of the published types, written down by hand.
+        // The output of bincode 1's `serialize` for the published types, written by hand.
         let mut error = Vec::new();
         write_error(&mut error, 19, "no");
         assert_eq!(
@@ -286,7 +287,7 @@ mod tests {
             1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255,
             255,
         ];
-        let mut list = List::new(&int).expect("it is as long as a length");
+        let mut list = List::new(&int).expect("the bytes are as long as a length");
         assert_eq!(
             list.binding(),
             Ok(Some((Key::Number(3), Value::Integer(-1))))
@@ -314,7 +315,7 @@ mod tests {
             for byte in [0, 1, 7, 127, 255] {
                 let mut bad = good.clone();
                 bad[place] = byte;
-                // Not every change makes it bad, but reading always ends.
+                // Not every change makes the list malformed, but reading always ends.
                 let _ = read(&bad);
             }
         }

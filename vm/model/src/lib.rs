@@ -2,8 +2,8 @@
 //! for a few small cases.
 //!
 //! These are the machine's own files, run by [loom](https://docs.rs/loom) over and over: each time
-//! with another order of the threads and another choice among the values that the memory model
-//! allows. A case fails if one of these runs breaks a promise, or if all threads sleep although
+//! with a different order of threads and a different choice among the values that the memory model
+//! allows. A case fails if any of these runs breaks a guarantee, or if all threads sleep although
 //! work is left. Tasks are numbers here; `async-task` and the running of tasks are not covered.
 
 #![allow(dead_code, reason = "the cases do not use all of the files")]
@@ -31,16 +31,16 @@ use group_queue::Level;
 use pool::{LocalWorker, WorkerPool};
 use sync::{Arc, AtomicUsize, Ordering, Parker};
 
-/// A pool of workers, with what else the threads of a case share.
+/// A pool of workers, and the other state shared by the threads of a case.
 struct Case {
     pool: WorkerPool<usize>,
     group: Group,
-    /// How many tasks have run.
+    /// The number of tasks that have run.
     ran: AtomicUsize,
 }
 
 impl Case {
-    /// Makes a pool of workers, and what these and the ticker sleep on.
+    /// Makes a pool of workers, and the parkers that the workers and the ticker sleep on.
     fn new(workers: usize) -> (Arc<Case>, Vec<Parker>, Parker) {
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
         let ticker_parker = Parker::new();
@@ -55,7 +55,7 @@ impl Case {
         (Arc::new(case), parkers, ticker_parker)
     }
 
-    /// Makes a task ready, on a worker's own thread or on another one, and returns it if it is
+    /// Makes a task ready, on a worker's own thread or another one, and returns the task if it is
     /// refused.
     fn push(&self, worker: Option<usize>, task: usize) -> Option<usize> {
         let queue = worker.map_or(&*self.pool.injected, |worker| {
@@ -118,8 +118,8 @@ fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
     ran
 }
 
-/// Tasks come from another thread while two workers fall asleep: each task runs once, and no worker
-/// sleeps while one waits.
+/// Tasks arrive from another thread while two workers fall asleep: each task runs once, and no
+/// worker sleeps while a task waits.
 pub fn tasks_from_outside_find_a_worker() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -131,7 +131,7 @@ pub fn tasks_from_outside_find_a_worker() {
     });
 }
 
-/// A task makes more tasks ready on its worker than that one needs: the other worker is woken or
+/// A task makes more tasks ready on its worker than that worker needs: the other worker is woken or
 /// finds them in time, and each runs once.
 pub fn tasks_of_a_worker_are_shared_and_run_once() {
     check(2, || {
@@ -149,8 +149,8 @@ pub fn tasks_of_a_worker_are_shared_and_run_once() {
     });
 }
 
-/// A worker blocks in a task with another one behind it: the next beat makes the other worker take
-/// that one.
+/// A worker blocks in a task while another task waits behind it: the next beat makes the other
+/// worker take the waiting task.
 pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -169,7 +169,7 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
                         has_pushed.unpark();
                         let freed = blocked
                             .lock()
-                            .expect("nothing panics with this lock")
+                            .expect("nothing panics under this lock")
                             .take();
                         freed.expect("task 0 runs once").park();
                     } else {
@@ -216,7 +216,7 @@ pub fn the_clock_is_awake_while_a_worker_is() {
     });
 }
 
-/// The pool is stopped while tasks arrive: the workers leave, and each task runs, is left or is
+/// The pool is stopped while tasks arrive: the workers exit, and each task runs, remains or is
 /// refused.
 pub fn a_pool_that_stops_loses_no_task() {
     check(3, || {

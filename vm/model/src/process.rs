@@ -1,5 +1,5 @@
 //! The rules of processes: a process sleeps in a receive while others send to it, are linked with
-//! it or monitored by it, and die.
+//! it or monitored by it, or die.
 
 #[path = "../../process/src/cell.rs"]
 mod cell;
@@ -58,10 +58,10 @@ fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
 }
 
 /// Receives mail, sleeping in between, until there are `most` pieces or the process ends. Also
-/// returns why it ends.
+/// returns the reason for the end.
 fn receive(process: &ProcessCell, most: usize) -> (Vec<Mail>, Option<Exit>) {
     let mut received = Vec::new();
-    // A single task, as a process is, since its waker is registered only once.
+    // A single task, like a process, since its waker is registered only once.
     let ended = block_on(poll_fn(|context| {
         process.begin_turn(context);
         if let Some(exit) = process.ending() {
@@ -110,8 +110,8 @@ pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
     });
 }
 
-/// A process links with one that is dying: it is told exactly once, in either order, and whoever
-/// waits for the exit gets it.
+/// A process links with one that is dying: it is notified exactly once, in either order, and any
+/// waiter for the exit gets it.
 pub fn a_link_with_a_dying_process_is_told_once() {
     check(3, || {
         let (table, [process, dying]) = machine();
@@ -132,8 +132,8 @@ pub fn a_link_with_a_dying_process_is_told_once() {
     });
 }
 
-/// A process monitors one that is dying, and removes the monitor: either it is told, or it removed
-/// the monitor in time.
+/// A process monitors one that is dying, and removes the monitor: either it is notified, or it
+/// removed the monitor in time.
 pub fn a_monitor_of_a_dying_process_is_told_or_stopped() {
     check(3, || {
         let (table, [process, dying]) = machine();
@@ -148,7 +148,7 @@ pub fn a_monitor_of_a_dying_process_is_told_or_stopped() {
     });
 }
 
-/// Two processes that are linked die at the same time: both end, and neither waits for the other.
+/// Two linked processes die simultaneously: both end, and neither waits for the other.
 pub fn linked_processes_can_die_together() {
     check(3, || {
         let (table, [one, other]) = machine();

@@ -6,7 +6,7 @@ pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 
 use loom::sync::Condvar;
 
-/// Lets a thread sleep until it is unparked; an earlier `unpark` counts.
+/// Lets a thread sleep until it is unparked; an earlier `unpark` takes effect too.
 pub(super) struct Parker(Unparker);
 
 /// Wakes a sleeping thread.
@@ -28,7 +28,7 @@ impl Parker {
         while !*is_unparked {
             is_unparked = unparked
                 .wait(is_unparked)
-                .expect("nothing panics with this lock");
+                .expect("nothing panics under this lock");
         }
         *is_unparked = false;
     }
@@ -43,7 +43,7 @@ impl Unparker {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics with this lock")
+    mutex.lock().expect("nothing panics under this lock")
 }
 
 pub(super) fn count(counter: &AtomicU64) {

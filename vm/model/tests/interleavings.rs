@@ -1,5 +1,5 @@
-//! The cases, each as a test. They are not unit tests, since those of the scheduler's files would
-//! run too.
+//! The cases, each as a test. They are not unit tests, since the unit tests in the scheduler's
+//! files would run too.
 
 #[test]
 fn tasks_from_outside_find_a_worker() {

@@ -1,7 +1,7 @@
-//! One process, as others reach it.
+//! The part of a process that others reach.
 //!
 //! A [`ProcessCell`] is the state that signals act on, the lock around it and the means to wake the
-//! process. What the process runs is somewhere else and belongs to nobody else.
+//! process. What the process runs is kept elsewhere and belongs to the process alone.
 
 use super::exit::{Exit, LimitReached};
 use super::links::ExitNotices;
@@ -18,7 +18,8 @@ pub struct ProcessCell {
     pid: Pid,
     limits: MailboxLimits,
     shared: Mutex<Shared>,
-    /// Set, under the lock, once the process is about to end; read without it before every turn.
+    /// Set under the lock once the process is about to end; read without the lock before every
+    /// turn.
     is_ending: AtomicBool,
     /// How many turns the process has had.
     turns: AtomicU64,
@@ -28,24 +29,24 @@ struct Shared {
     state: State,
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
-    /// How the process ended. Set once all that it had is released and others were told, which is
-    /// later than its death.
+    /// How the process ended. Set once everything that it had is released and others have been
+    /// told, which is later than its death.
     ended: Option<Exit>,
-    /// Whoever waits for that.
+    /// The tasks that wait for `ended`.
     waiting: Vec<Waker>,
 }
 
 /// Why a message was given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is larger than the receiver's environment accepts.
+    /// The message is larger than the receiver's environment accepts.
     TooLarge(LimitReached),
     /// The mailbox has no room.
     Full(LimitReached),
 }
 
-/// How many ends a process can be told of at least, however few messages its mailbox may hold:
-/// whoever keeps senders short does not lose sight of its children.
+/// The minimum number of ends that a process can be told of, however few messages its mailbox may
+/// hold: a process that restricts its senders does not lose sight of its children.
 const MIN_ENDS: u64 = 1_000;
 
 impl AsRef<ProcessCell> for ProcessCell {
@@ -55,7 +56,7 @@ impl AsRef<ProcessCell> for ProcessCell {
 }
 
 impl ProcessCell {
-    /// Makes the cell of a new process.
+    /// Creates the cell of a new process.
     pub fn new(pid: Pid, limits: MailboxLimits) -> ProcessCell {
         ProcessCell {
             pid,
@@ -71,22 +72,23 @@ impl ProcessCell {
         }
     }
 
-    /// Returns its pid.
+    /// Returns the process's pid.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Whether it is alive.
+    /// Whether the process is alive.
     pub fn is_alive(&self) -> bool {
         !self.lock().state.is_dead()
     }
 
-    /// Returns how many pieces of mail wait in its mailbox, and their bytes.
+    /// Returns how many pieces of mail wait in the mailbox, and their total size in bytes.
     pub fn mailbox_size(&self) -> (usize, u64) {
         self.lock().state.mailbox_size()
     }
 
-    /// Waits until it has ended and returns how. By then everything that it had is released.
+    /// Waits until the process has ended and returns how it ended. By then everything that it had
+    /// is released.
     pub async fn exited(&self) -> Exit {
         std::future::poll_fn(|context| {
             let mut shared = self.lock();
@@ -105,17 +107,18 @@ impl ProcessCell {
         .await
     }
 
-    /// Returns how it has ended, once everything that it had is released.
+    /// Returns how the process ended, once everything that it had is released.
     pub fn exit(&self) -> Option<Exit> {
         self.lock().ended.clone()
     }
 
-    /// Applies a signal and returns whether the process was alive to take it.
+    /// Applies a signal and returns whether the process was alive to receive it.
     pub fn signal(&self, signal: Signal) -> bool {
         let mut shared = self.lock();
         let outcome = shared.state.signal(signal);
         if shared.state.ending().is_some() {
-            // Release pairs with the Acquire in `ending`; the lock orders it for everybody else.
+            // Release pairs with the Acquire in `is_ending`; the lock orders it for all other
+            // readers.
             self.is_ending.store(true, Ordering::Release);
         }
         self.wake(shared, outcome);
@@ -135,8 +138,8 @@ impl ProcessCell {
         }))
     }
 
-    /// Puts a message into the mailbox, or gives it back and says why not. A message to the dead is
-    /// dropped.
+    /// Puts a message into the mailbox, or gives it back with the reason. A message to a dead
+    /// process is dropped.
     pub fn deliver(&self, message: Message) -> Result<(), (Message, Refusal)> {
         if let Err(refusal) = self.check_size(&message) {
             return Err((message, refusal));
@@ -147,7 +150,7 @@ impl ProcessCell {
                 self.wake(shared, outcome);
                 Ok(())
             }
-            // Dropped after the lock, since what is attached may take time to close.
+            // Dropped after the lock, since attachments may take time to close.
             Err(Undelivered::Dead(message)) => {
                 drop(shared);
                 drop(message);
@@ -162,12 +165,12 @@ impl ProcessCell {
         self.lock().state.expect(wanted, since, forever);
     }
 
-    /// Takes what a receive asks for, or remembers that the process waits for it.
+    /// Takes the mail that a receive wants, or remembers that the process waits for it.
     pub fn receive(&self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         self.lock().state.receive(wanted, since, forever)
     }
 
-    /// Takes what the process waits for, if it has come.
+    /// Takes the mail that the process waits for, if it has arrived.
     pub fn receive_awaited(&self) -> Option<Mail> {
         self.lock().state.receive_awaited()
     }
@@ -177,7 +180,8 @@ impl ProcessCell {
         self.lock().state.stop_waiting();
     }
 
-    /// Returns the sequence number of the next piece of mail, which is how many it got so far.
+    /// Returns the sequence number of the next piece of mail, which equals the number received so
+    /// far.
     pub fn next_sequence(&self) -> u64 {
         self.lock().state.next_sequence()
     }
@@ -189,13 +193,13 @@ impl ProcessCell {
         self.wake(shared, outcome);
     }
 
-    /// Sets whether the process is notified of failures of links or killed by them, as it is at
-    /// first.
+    /// Sets whether the process is notified of failures of linked processes or, as initially,
+    /// killed by them.
     pub fn set_notified(&self, is_notified: bool) {
         self.lock().state.links().set_notified(is_notified);
     }
 
-    /// Checks that the process, whose turn it is, may be told of one more end.
+    /// Checks that the process, whose turn it is, may be told of another end.
     pub fn room_for_end(&self) -> Result<(), LimitReached> {
         self.lock()
             .state
@@ -214,8 +218,8 @@ impl ProcessCell {
         self.lock().state.links().watch(pid, tag)
     }
 
-    /// Forgets a monitor; returns whether there was one, and whether there are others of the same
-    /// process.
+    /// Forgets a monitor; returns whether it existed, and whether there are other monitors of the
+    /// same process.
     pub(crate) fn forget_monitor(&self, pid: Pid, tag: i64) -> (bool, bool) {
         let mut shared = self.lock();
         let links = shared.state.links();
@@ -242,7 +246,7 @@ impl ProcessCell {
 
     /// Begins a turn. On the first one, remembers how to wake the process.
     pub fn begin_turn(&self, context: &Context<'_>) {
-        // Relaxed, and in two steps: only the process itself changes it and relies on it.
+        // Relaxed, and in two steps: only the process itself changes the count and relies on it.
         let turns = self.turns.load(Ordering::Relaxed);
         self.turns.store(turns + 1, Ordering::Relaxed);
         if turns == 0 {
@@ -260,15 +264,15 @@ impl ProcessCell {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Ends the process: from now on every signal finds it dead. Returns who is told, and the mail
-    /// that nobody will read.
+    /// Ends the process: from now on every signal finds it dead. Returns which processes to tell,
+    /// and the mail that will never be read.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
         shared.waker = None;
         shared.state.die(exit)
     }
 
-    /// Tells whoever waits for its end, once everything that the process had is released.
+    /// Tells all tasks that wait for the process's end, once everything that it had is released.
     pub(crate) fn settle(&self, exit: Exit) {
         let waiting = {
             let mut shared = self.lock();
@@ -286,8 +290,8 @@ impl ProcessCell {
             .expect("nothing panics while it holds a process's lock")
     }
 
-    /// Wakes the process if it has to, without its lock: a waker may run anything, even this
-    /// process's end.
+    /// Wakes the process if the outcome requires it, without holding its lock: a waker may run
+    /// anything, even this process's end.
     fn wake(&self, shared: MutexGuard<'_, Shared>, outcome: Outcome) {
         if outcome != Outcome::Wake {
             return;

@@ -1,7 +1,7 @@
 //! Why a process ended.
 //!
-//! There is one answer to "why", and everybody gets the same: links and monitors, the host program
-//! that waits, the exit status of the command, the log.
+//! There is one answer to "why", and everything uses it: links and monitors, the host program that
+//! waits, the exit status of the command, the log.
 
 use super::pid::Pid;
 use lunatic_abi::{ExitKind, Limit};
@@ -31,11 +31,11 @@ pub enum Exit {
     },
     /// It was already dead, or never existed.
     NoProcess,
-    /// The machine failed: a defect of the runtime or of a host function, not of the guest.
+    /// The machine failed: a bug in the runtime or a host function, not in the guest.
     Fault(Arc<str>),
 }
 
-/// A limit that was reached, and by what.
+/// A limit that was reached, and the amount that reached it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitReached {
     /// Which limit.
@@ -53,8 +53,8 @@ pub struct Trap {
     pub reason: String,
     /// The wasm functions that were running, innermost first.
     pub frames: Vec<Frame>,
-    /// The binary module that all frames are in; `None` for a component. Debug information is read
-    /// from it, if at all, when somebody looks at the trap.
+    /// The binary module that contains all frames; `None` for a component. Debug information is
+    /// read from it only when the trap is inspected.
     pub wasm: Option<Arc<[u8]>>,
 }
 
@@ -68,12 +68,12 @@ pub struct Frame {
 }
 
 impl Exit {
-    /// Whether this is the planned end, which links are not told of.
+    /// Whether this is a normal end, which is not reported to links.
     pub fn is_normal(&self) -> bool {
         matches!(self, Exit::Normal)
     }
 
-    /// Returns the kind, as guests see it.
+    /// Returns the kind of the exit, as guests see it.
     pub fn kind(&self) -> ExitKind {
         match self {
             Exit::Normal => ExitKind::Normal,
@@ -87,7 +87,7 @@ impl Exit {
         }
     }
 
-    /// Returns the number that goes with the kind: the status or the limit.
+    /// Returns the number that belongs to the kind: the status or the limit.
     pub fn detail(&self) -> u64 {
         match self {
             Exit::Status(status) => u64::from(status.cast_unsigned()),
@@ -96,7 +96,8 @@ impl Exit {
         }
     }
 
-    /// Returns why a process dies that was linked with `pid`, which ended with this.
+    /// Returns the exit of a process that dies because it was linked with `pid`, which ended with
+    /// this exit.
     pub fn passed_on(&self, pid: Pid) -> Exit {
         match self {
             Exit::LinkDied { .. } => self.clone(),
@@ -107,7 +108,7 @@ impl Exit {
         }
     }
 
-    /// Returns the trap at the root of this end, if any.
+    /// Returns the trap at the root of this exit, if any.
     pub fn trap(&self) -> Option<&Trap> {
         match self {
             Exit::Trapped(trap) => Some(trap),

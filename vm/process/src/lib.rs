@@ -4,7 +4,7 @@
 //! `mailbox`, `links`, `state` and `exit` are plain data: they decide, and never wait, lock or look
 //! at a clock. [`ProcessCell`] puts one process's state behind a lock and wakes it; [`Table`] finds
 //! processes by pid and carries links, monitors and ends from one to another. `vm/model` runs these
-//! two in all orders in which threads can meet.
+//! two in every possible interleaving of threads.
 
 #![forbid(unsafe_code)]
 

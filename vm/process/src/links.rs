@@ -1,4 +1,4 @@
-//! Who is told when a process ends, and what a process does when it is told.
+//! Which processes are told when a process ends, and what a process does when it is told.
 //!
 //! The rules are Erlang's (reference manual, "Processes"), with one difference that programs built
 //! for Lunatic rely on: the normal end of a process is not reported to its links.
@@ -8,34 +8,35 @@ use super::mailbox::Mail;
 use super::pid::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which processes are interested in this one, and in which it is interested.
+/// Which processes are interested in this one, and which ones it is interested in.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// The processes it is linked with, each with the tag under which it is told of a failure.
+    /// The processes linked with this one, each with the tag under which this one is told of a
+    /// failure.
     linked: BTreeMap<Pid, i64>,
     /// The processes that monitor it.
     watchers: BTreeSet<Pid>,
     /// The processes that it monitors, with the tag of each monitor.
     watched: BTreeSet<(Pid, i64)>,
-    /// Set if this process is notified of the failure of a link, rather than killed.
+    /// Set if this process is notified of the failure of a linked process, rather than killed.
     is_notified: bool,
 }
 
-/// Who is told that a process ended.
+/// The processes that are told of a process's end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ExitNotices {
-    /// The processes that were linked with it, which are told of its failure; empty after a normal
+    /// The processes that were linked with it and are told of its failure; empty after a normal
     /// end.
     pub(crate) links: Vec<Pid>,
-    /// The processes that monitored it, which are told of its end, whatever it was.
+    /// The processes that monitored it and are told of its end, whatever the reason.
     pub(crate) watchers: Vec<Pid>,
-    /// The processes that it monitored, which forget it.
+    /// The processes that it monitored and that forget it.
     pub(crate) watched: Vec<Pid>,
-    /// The processes that were linked with it when it ended normally, which forget it.
+    /// The processes that were linked with it when it ended normally and that forget it.
     pub(crate) unlinked: Vec<Pid>,
 }
 
-/// What a failed link does to a process.
+/// What the failure of a linked process does to a process.
 #[derive(Debug)]
 pub(crate) enum Reaction {
     /// It was no longer linked.
@@ -53,7 +54,7 @@ impl Links {
         self.linked.insert(pid, tag).is_none()
     }
 
-    /// Ends a link and returns whether there was one.
+    /// Ends a link and returns whether it existed.
     pub(crate) fn unlink(&mut self, pid: Pid) -> bool {
         self.linked.remove(&pid).is_some()
     }
@@ -68,17 +69,17 @@ impl Links {
     }
 
     /// Remembers that this process monitors another and returns whether the monitor is new. Each
-    /// tag is a monitor of its own.
+    /// tag is a separate monitor.
     pub(crate) fn watch(&mut self, pid: Pid, tag: i64) -> bool {
         self.watched.insert((pid, tag))
     }
 
-    /// Forgets a monitor and returns whether there was one.
+    /// Forgets a monitor and returns whether it existed.
     pub(crate) fn unwatch(&mut self, pid: Pid, tag: i64) -> bool {
         self.watched.remove(&(pid, tag))
     }
 
-    /// Whether this process monitors another, with any tag.
+    /// Whether this process monitors another under any tag.
     pub(crate) fn watches(&self, pid: Pid) -> bool {
         self.monitors(pid).next().is_some()
     }
@@ -89,8 +90,8 @@ impl Links {
             .copied()
     }
 
-    /// Sets whether this process is notified of failures of links or killed by them, as it is at
-    /// first.
+    /// Sets whether this process is notified of failures of linked processes or, as initially,
+    /// killed by them.
     pub(crate) fn set_notified(&mut self, is_notified: bool) {
         self.is_notified = is_notified;
     }
@@ -111,8 +112,7 @@ impl Links {
         }
     }
 
-    /// Handles the end of a monitored process: returns a piece of mail for each monitor that is
-    /// left.
+    /// Handles the end of a monitored process: returns a piece of mail for each remaining monitor.
     pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
         let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
         for monitor in &monitors {
@@ -129,7 +129,7 @@ impl Links {
     }
 
     /// Handles a monitor of a process that does not exist. Older monitors of the same process stay:
-    /// their answer, which knows the reason, is on its way.
+    /// their notice, which knows the reason, is on its way.
     pub(crate) fn on_no_process(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
         let was_watched = self.watched.remove(&(pid, tag));
         was_watched.then_some(Mail::ProcessDied {
@@ -144,7 +144,7 @@ impl Links {
         self.linked.len() + self.watched.len()
     }
 
-    /// Ends all links and monitors of this process, and returns who is told.
+    /// Ends all links and monitors of this process, and returns which processes to tell.
     pub(crate) fn on_exit(&mut self, exit: &Exit) -> ExitNotices {
         let linked = std::mem::take(&mut self.linked).into_keys().collect();
         let (links, unlinked) = if exit.is_normal() {
@@ -172,8 +172,8 @@ impl Links {
 mod tests {
     use super::*;
 
-    /// T052: what becomes of a process when a linked one ends, in each of Erlang's cases that exist
-    /// here.
+    /// T052: what happens to a process when a linked process ends, in each of Erlang's cases that
+    /// exist here.
     #[test]
     fn t052_a_link_reacts_as_erlang_says() {
         let limit = Exit::Limit(crate::LimitReached {

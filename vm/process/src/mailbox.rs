@@ -1,8 +1,8 @@
 //! A mailbox is a plain queue with bounds: it never waits and never wakes.
 //!
-//! Messages keep the order in which they arrived. A selective take looks for tags. Once one has had
-//! to look far, an index of tags is kept until the mailbox is empty, so that many of them do not
-//! take quadratic time.
+//! Messages keep the order in which they arrived. A selective take looks for tags. Once a take has
+//! had to search far, an index of tags is kept until the mailbox is empty, so that many such takes
+//! do not take quadratic time.
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;
@@ -10,33 +10,33 @@ use lunatic_abi::{Limit, MessageKind};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 
-/// Something that travels in a message. The rules carry it and never look at it.
+/// Something that travels in a message. The rules carry it without looking at it.
 pub type Attachment = Box<dyn Any + Send>;
 
-/// A message: data and what is attached to it.
+/// A message: data and its attachments.
 #[derive(Debug, Default)]
 pub struct Message {
-    /// What a selective receive looks for; 0 is no tag.
+    /// The tag that a selective receive looks for; 0 means no tag.
     pub tag: i64,
-    /// The bytes.
+    /// The data.
     pub data: Vec<u8>,
-    /// What travels with them. An element is `None` once it was taken out, so that the others keep
+    /// The attachments. An element becomes `None` once it is taken out, so that the others keep
     /// their index.
     pub attachments: Vec<Option<Attachment>>,
 }
 
-/// How many bytes of its message an attachment counts as, so that messages of attachments alone are
-/// bounded too.
+/// How many bytes an attachment adds to its message's size, so that messages consisting only of
+/// attachments are also bounded.
 const ATTACHMENT_BYTES: usize = 64;
 
 impl Message {
-    /// Returns how many bytes the message counts as in a mailbox.
+    /// Returns the size of the message in bytes, as counted in a mailbox.
     pub fn size(&self) -> usize {
         self.data.len() + self.attachments.len() * ATTACHMENT_BYTES
     }
 }
 
-/// What waits in a mailbox.
+/// A piece of mail in a mailbox.
 #[derive(Debug)]
 pub enum Mail {
     /// A message.
@@ -50,7 +50,7 @@ pub enum Mail {
         /// Why it ended.
         exit: Exit,
     },
-    /// A monitored process ended. Without a tag (0) only a take of anything finds it.
+    /// A monitored process ended. Without a tag (0), only an unselective take finds it.
     ProcessDied {
         /// The monitor's tag.
         tag: i64,
@@ -62,7 +62,8 @@ pub enum Mail {
 }
 
 impl Mail {
-    /// Returns the tag that a selective take compares; `None` if only a take of anything finds it.
+    /// Returns the tag that a selective take compares; `None` if only an unselective take finds
+    /// this mail.
     fn tag(&self) -> Option<i64> {
         match self {
             Mail::Data(message) => Some(message.tag),
@@ -81,29 +82,29 @@ impl Mail {
     }
 }
 
-/// What a receive asks for.
+/// What a receive wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The first piece of mail.
     Any,
-    /// The first with this tag.
+    /// The first piece with this tag.
     Tag(i64),
-    /// The first with one of these tags.
+    /// The first piece with one of these tags.
     Tags(Box<[i64]>),
 }
 
 impl Wanted {
-    /// Returns what a receive of these tags asks for: none means any.
+    /// Returns what a receive with these tags wants: no tags means any mail.
     pub fn from_tags(tags: &[i64]) -> Wanted {
         tags.iter().copied().collect()
     }
 
-    /// Whether a piece of mail is asked for.
+    /// Whether a piece of mail is wanted.
     pub(crate) fn accepts(&self, mail: &Mail) -> bool {
         matches!(self, Wanted::Any) || mail.tag().is_some_and(|tag| self.tags().contains(&tag))
     }
 
-    /// Whether a message with this tag is asked for.
+    /// Whether a message with this tag is wanted.
     pub fn accepts_data(&self, tag: i64) -> bool {
         matches!(self, Wanted::Any) || self.tags().contains(&tag)
     }
@@ -117,7 +118,7 @@ impl Wanted {
     }
 }
 
-/// As [`Wanted::from_tags`]. One tag, which is the usual number, is not allocated.
+/// As [`Wanted::from_tags`]. A single tag, the usual case, needs no allocation.
 impl FromIterator<i64> for Wanted {
     fn from_iter<I: IntoIterator<Item = i64>>(tags: I) -> Wanted {
         let mut tags = tags.into_iter();
@@ -131,44 +132,46 @@ impl FromIterator<i64> for Wanted {
     }
 }
 
-/// How much a mailbox takes.
+/// How much a mailbox holds.
 #[derive(Clone, Copy, Debug)]
 pub struct MailboxLimits {
-    /// Bytes of one message.
+    /// The maximum size of a message, in bytes.
     pub message_bytes: u64,
-    /// Messages that wait.
+    /// The maximum number of waiting messages.
     pub messages: u64,
-    /// Bytes of all messages that wait.
+    /// The maximum total size of waiting messages, in bytes.
     pub bytes: u64,
 }
 
 /// The queue of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    /// What waits, in order. An element is `None` if a selective take removed it from the middle.
+    /// The waiting mail, in order. An element is `None` if a selective take removed it from the
+    /// middle.
     queue: VecDeque<Option<Mail>>,
     /// The sequence number of the first element of `queue`.
     first: u64,
     /// How many elements of `queue` are `None`.
     holes: usize,
-    /// Messages that wait, and their bytes. Deaths are not counted: links and monitors bound them.
+    /// The number of waiting messages, and their total size in bytes. Deaths are not counted: links
+    /// and monitors bound them.
     messages: u64,
     bytes: u64,
-    /// For each tag the sequence numbers of the mail that has it, ascending; kept from the first
+    /// For each tag, the sequence numbers of the mail that has it, ascending; kept from the first
     /// long search until the mailbox is empty.
     index: Option<HashMap<i64, VecDeque<u64>>>,
-    /// How many elements were visited to find mail, to make the index or to close up.
+    /// How many elements were visited to find mail, to build the index or to compact the queue.
     #[cfg(test)]
     looked_at: usize,
 }
 
-/// How many elements a selective take passes over before it makes the index.
+/// How many elements a selective take skips before it builds the index.
 const LONG_SEARCH: usize = 32;
 
 impl Mailbox {
-    /// Puts a message at the end, or gives it back if there is no room. One that the owner waits
-    /// for finds room unless the mailbox is beyond its limits already, so that an answer reaches a
-    /// full mailbox.
+    /// Puts a message at the end, or gives it back if there is no room. A message that the owner
+    /// waits for finds room unless the mailbox is already beyond its limits, so that an answer
+    /// reaches a full mailbox.
     pub(crate) fn push(
         &mut self,
         message: Message,
@@ -203,7 +206,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Puts a death at the end. There is always room for one.
+    /// Puts a death at the end. There is always room for a death.
     pub(crate) fn push_death(&mut self, mail: Mail) {
         debug_assert!(
             !matches!(mail, Mail::Data(_)),
@@ -225,8 +228,8 @@ impl Mailbox {
         self.first + self.queue.len() as u64
     }
 
-    /// Takes the first piece of mail that is asked for, from this sequence number on, and leaves
-    /// the others as they are.
+    /// Takes the first piece of mail that is wanted, starting at this sequence number, and leaves
+    /// the others in place.
     pub(crate) fn take(&mut self, wanted: &Wanted, since: u64) -> Option<Mail> {
         let start = since.saturating_sub(self.first) as usize;
         let position = match wanted {
@@ -275,7 +278,7 @@ impl Mailbox {
         earliest.map(|sequence| (sequence - self.first) as usize)
     }
 
-    /// Removes an element that was emptied from the index.
+    /// Removes an emptied element from the index.
     fn forget(&mut self, tag: i64, sequence: u64) {
         let Some(index) = &mut self.index else { return };
         let sequences = index
@@ -284,7 +287,7 @@ impl Mailbox {
         let position = sequences
             .binary_search(&sequence)
             .expect("all mail with a tag is in the index");
-        // Most takes are of the first mail of their tag, and the others of one of the last.
+        // Most takes remove the first mail with their tag, and the others remove one of the last.
         sequences.remove(position);
         if sequences.is_empty() {
             index.remove(&tag);
@@ -308,8 +311,8 @@ impl Mailbox {
         self.index = Some(index);
     }
 
-    /// Drops empty elements in front, and all of them once they are most of the queue, so that a
-    /// message that nobody takes does not keep the elements behind it.
+    /// Drops empty elements at the front, and all empty elements once they make up most of the
+    /// queue, so that a message that is never taken does not keep the elements behind it.
     fn compact(&mut self) {
         while let Some(None) = self.queue.front() {
             self.queue.pop_front();
@@ -318,14 +321,14 @@ impl Mailbox {
         }
         if self.queue.is_empty() {
             self.index = None;
-            // A burst does not keep its memory, and a handful of messages does not reallocate.
+            // Memory is not kept after a burst, and a handful of messages causes no reallocation.
             if self.queue.capacity() > LONG_SEARCH {
                 self.queue = VecDeque::new();
             }
             return;
         }
         if self.holes > LONG_SEARCH && self.holes > self.queue.len() / 2 {
-            // Sequence numbers are assigned again from the end backwards, so that what a caller
+            // Sequence numbers are reassigned from the end backwards, so that the position a caller
             // remembered as "from now on" is still behind everything that was there then.
             let end = self.next_sequence();
             #[cfg(test)]
@@ -351,7 +354,7 @@ impl Mailbox {
         self.len() - self.messages as usize
     }
 
-    /// Returns how many bytes of messages wait.
+    /// Returns the total size of waiting messages, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -442,7 +445,7 @@ mod tests {
                 .push(message(number % 1_000, ""), false, WIDE)
                 .expect("the limits are wide");
         }
-        // An answer that is looked for from the request on: nobody looks at what was there before.
+        // A search for an answer starts at the request: earlier mail is not looked at.
         let now = mailbox.next_sequence();
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_none());
         mailbox
@@ -450,9 +453,9 @@ mod tests {
             .expect("the limits are wide");
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_some());
         assert_eq!(mailbox.looked_at, 1);
-        // Any other receive looks at all of them once, and makes the index; then each is found, and
-        // so is that there is none. What was taken is closed up after as many takes as there are
-        // messages, which looks at all of it twice.
+        // Any other receive looks at all messages once, and builds the index; after that, a search
+        // finds its message, or finds that there is none, without looking again. Gaps are closed
+        // after as many takes as there are messages, which looks at all of them twice.
         const TAKES: usize = 1_000_000;
         for _ in 0..TAKES {
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_none());
@@ -499,7 +502,7 @@ mod tests {
             }
             let now = mailbox.next_sequence();
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
-            // Takes from the middle renumber the mail; what came before stays before.
+            // Takes from the middle renumber the mail; earlier mail stays earlier.
             for _ in 0..length - 1 {
                 assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
             }

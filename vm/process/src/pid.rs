@@ -1,14 +1,15 @@
-//! Names of processes.
+//! Process identifiers.
 //!
 //! A pid is never reused in the life of a machine and cannot be guessed: processes are numbered
-//! from 1, and the number is passed through a keyed permutation. So knowing a pid is the right to
-//! address it, and a process that is granted `kill` or `send` cannot try its neighbours one by one.
+//! from 1, and the number is passed through a keyed permutation. So knowing a pid confers the right
+//! to address that process, and a process that is granted `kill` or `send` cannot try its
+//! neighbours one by one.
 
 use super::sync::{AtomicU64, Ordering};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-/// Names a process, even after its death. `0` is nobody.
+/// Identifies a process, even after its death. `0` is no process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub(crate) u64);
 
@@ -18,7 +19,7 @@ impl Pid {
         self.0
     }
 
-    /// Returns the pid with this number, which need not name a process.
+    /// Returns the pid with this number, which need not belong to a process.
     pub const fn from_number(number: u64) -> Pid {
         Pid(number)
     }
@@ -46,7 +47,7 @@ const HALF: u32 = 31;
 const HALF_MASK: u64 = (1 << HALF) - 1;
 
 impl PidSource {
-    /// Makes a source with a key of its own.
+    /// Creates a source with a key of its own.
     #[allow(clippy::new_without_default, reason = "two sources are never alike")]
     pub fn new() -> PidSource {
         PidSource {
@@ -55,19 +56,20 @@ impl PidSource {
         }
     }
 
-    /// Returns a pid that was never returned before.
+    /// Returns a pid that has never been returned before.
     pub fn next(&self) -> Pid {
         // Relaxed: the number only has to be unique.
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         match self.permute(number) {
-            // 0 is nobody. The permutation maps exactly one number to it, which is skipped.
+            // 0 is no process. The permutation maps exactly one number to it, which is skipped.
             0 => self.next(),
             sealed => Pid(sealed),
         }
     }
 
-    /// Returns what identifies a process without revealing its pid: a UUID of the random form,
-    /// always the same for one pid. It is a keyed hash of the pid and addresses nobody.
+    /// Returns an identifier of a process that does not reveal its pid: a UUID of the random form,
+    /// always the same for one pid. It is a keyed hash of the pid and cannot be used to address the
+    /// process.
     pub fn uuid(&self, pid: Pid) -> u128 {
         let half = |half: u64| u128::from(self.key.hash_one(("uuid", half, pid.0)));
         let bits = half(0) << 64 | half(1);
@@ -75,7 +77,7 @@ impl PidSource {
         bits & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
     }
 
-    /// Permutes the numbers of 62 bits: a Feistel network of four rounds over a keyed pseudo-random
+    /// Permutes 62-bit numbers: a Feistel network of four rounds over a keyed pseudo-random
     /// function, which Luby and Rackoff ("How to construct pseudorandom permutations", 1988) showed
     /// to be a pseudo-random permutation.
     fn permute(&self, number: u64) -> u64 {

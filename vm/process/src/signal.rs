@@ -3,8 +3,8 @@
 use super::exit::Exit;
 use super::pid::Pid;
 
-/// A signal. Those that one process sends to another are applied in the order in which it sends
-/// them, in line with its messages, and are never dropped while the receiver lives.
+/// A signal. Signals from one process to another are applied in the order in which they are sent,
+/// in sequence with its messages, and are never dropped while the receiver lives.
 #[derive(Clone, Debug)]
 pub enum Signal {
     /// End now.

@@ -1,9 +1,9 @@
 //! The state of one process that others act on: a plain state machine.
 //!
 //! There is no queue of signals: a sender applies its signal to this state under the receiver's
-//! lock. So signals take effect in the order in which they were sent, a link exists or not when
-//! somebody dies, a sender learns at once that a mailbox is full, and a process is woken only by
-//! what it waits for.
+//! lock. So signals take effect in the order in which they were sent, a link either exists or not
+//! when a process dies, a sender learns at once that a mailbox is full, and a process is woken only
+//! by what it waits for.
 
 use super::exit::{Exit, LimitReached};
 use super::links::{ExitNotices, Links, Reaction};
@@ -23,7 +23,7 @@ pub(crate) enum Outcome {
     Dead,
 }
 
-/// Why a message was not put into a mailbox, with the message.
+/// Why a message was not put into a mailbox, along with the message.
 #[derive(Debug)]
 pub(crate) enum Undelivered {
     /// The receiver is dead or about to be. Messages to the dead are dropped, as in Erlang.
@@ -35,9 +35,9 @@ pub(crate) enum Undelivered {
 #[derive(Debug)]
 enum Life {
     Alive,
-    /// It ends with this on its next turn.
+    /// It ends with this exit on its next turn.
     Ending(Exit),
-    /// It ended, and others have been told or are being told.
+    /// It has ended, and others have been told or are being told.
     Dead,
 }
 
@@ -46,7 +46,7 @@ enum Life {
 struct Wait {
     wanted: Wanted,
     since: u64,
-    /// Set if it waits without a timeout, so that it waits in vain once it is alone.
+    /// Set if the process waits without a timeout, so that it waits in vain once it is alone.
     forever: bool,
 }
 
@@ -117,8 +117,8 @@ impl State {
         }
     }
 
-    /// Checks that the process may be told of one more end. Notices of ends are never dropped, so
-    /// what is bounded is how many can come: those in the mailbox, and one for each link and
+    /// Checks that the process may be told of another end. Notices of ends are never dropped, so
+    /// the number that can exist is bounded: those in the mailbox, and one for each link and
     /// monitor.
     pub(crate) fn room_for_end(&self, allowed: u64) -> Result<(), LimitReached> {
         let wanted = (self.mailbox.deaths() + self.links.expected()) as u64 + 1;
@@ -160,7 +160,7 @@ impl State {
         if wakes { Outcome::Wake } else { Outcome::Done }
     }
 
-    /// Makes the process end with this on its next turn. The first reason stays.
+    /// Makes the process end with this exit on its next turn. The first reason stays.
     fn end(&mut self, exit: Exit) -> Outcome {
         if matches!(self.life, Life::Alive) {
             self.life = Life::Ending(exit);
@@ -189,21 +189,21 @@ impl State {
         });
     }
 
-    /// Takes what a receive asks for, or remembers that the process waits for it.
+    /// Takes the mail that a receive wants, or remembers that the process waits for it.
     pub(crate) fn receive(&mut self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         if let Some(mail) = self.mailbox.take(wanted, since) {
             self.stop_waiting();
             return Some(mail);
         }
         match &self.wait {
-            // The process was woken for another reason and waits for the same as before.
+            // The process was woken for another reason and waits for the same mail as before.
             Some(wait) if wait.wanted == *wanted && wait.since == since => {}
             _ => self.expect(wanted, since, forever),
         }
         None
     }
 
-    /// Takes what the process waits for, if it has come; then the wait is over.
+    /// Takes the mail that the process waits for, if it has arrived, and ends the wait.
     pub(crate) fn receive_awaited(&mut self) -> Option<Mail> {
         let wait = self.wait.as_ref()?;
         let mail = self.mailbox.take(&wait.wanted, wait.since)?;
@@ -216,8 +216,8 @@ impl State {
         self.wait = None;
     }
 
-    /// Handles the notice that no other process is left, which may be out of date. It wakes a
-    /// process that waits without a timeout and decides nothing: the process checks for itself.
+    /// Handles the notice that no other process is left, which may be out of date. It only wakes a
+    /// process that waits without a timeout, and decides nothing: the process checks for itself.
     pub(crate) fn on_alone(&self) -> Outcome {
         if self.wait.as_ref().is_some_and(|wait| wait.forever) {
             Outcome::Wake
@@ -231,7 +231,7 @@ impl State {
         self.mailbox.next_sequence()
     }
 
-    /// Returns how many pieces of mail wait, and their bytes.
+    /// Returns how many pieces of mail wait, and their total size in bytes.
     pub(crate) fn mailbox_size(&self) -> (usize, u64) {
         (self.mailbox.len(), self.mailbox.bytes())
     }
@@ -240,8 +240,8 @@ impl State {
         &mut self.links
     }
 
-    /// Ends the process: from now on every signal finds it dead. Returns who is told, and the mail
-    /// that nobody will read.
+    /// Ends the process: from now on every signal finds it dead. Returns which processes to tell,
+    /// and the mail that will never be read.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
         debug_assert!(!self.is_dead(), "a process ends once");
         self.wait = None;
@@ -319,7 +319,7 @@ mod tests {
     fn t043_ends_that_nobody_reads_are_bounded() {
         let mut state = State::new();
         for pid in 1..=3 {
-            state.room_for_end(3).expect("it is one of three");
+            state.room_for_end(3).expect("this is one of three");
             state.links().watch(Pid(pid), 0);
         }
         let reached = state.room_for_end(3).expect_err("three can come");

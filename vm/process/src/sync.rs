@@ -1,4 +1,4 @@
-//! What the threads of a machine meet through. `vm/model` puts a model checker's in its place.
+//! The synchronization primitives of a machine. `vm/model` replaces them with a model checker's.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard};

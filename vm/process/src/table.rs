@@ -1,5 +1,5 @@
-//! All living processes of a machine, by pid, and what goes from one to another: links, monitors
-//! and ends.
+//! All living processes of a machine, by pid, and what passes between them: links, monitors and
+//! ends.
 
 use super::cell::ProcessCell;
 use super::exit::Exit;
@@ -9,14 +9,15 @@ use super::sync::{Arc, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// How many parts the table has, each with a lock of its own, to keep the cores out of each other's
-/// way.
+/// The number of parts of the table, each with a lock of its own, to reduce contention between
+/// cores.
 const SHARDS: usize = 64;
 
 /// The part of the table that is behind one lock.
 type Shard<T> = HashMap<Pid, Arc<T>, BuildHasherDefault<PidHasher>>;
 
-/// The living processes. `T` is what a machine keeps for each, [`ProcessCell`] included.
+/// The living processes. `T` is what a machine keeps for each process, including the
+/// [`ProcessCell`].
 pub struct Table<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
 }
@@ -36,7 +37,7 @@ impl Hasher for PidHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The lowest bits chose the shard and are the same for all in it.
+        // The lowest bits selected the shard and are the same for every pid in it.
         self.0.rotate_right(SHARDS.trailing_zeros())
     }
 }
@@ -75,14 +76,14 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         lock(&self.shards[pid.number() as usize % SHARDS])
     }
 
-    /// Sends a signal and returns whether there was a living process to take it.
+    /// Sends a signal and returns whether a living process received it.
     pub fn signal(&self, pid: Pid, signal: Signal) -> bool {
         self.get(pid)
             .is_some_and(|process| (*process).as_ref().signal(signal))
     }
 
-    /// Links a process, whose turn it is, with another. One that does not exist counts as one that
-    /// just died.
+    /// Links a process, whose turn it is, with another. A process that does not exist counts as
+    /// having just died.
     pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.signal(Signal::LinkDied {
@@ -92,18 +93,18 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Links a process, whose turn it is, with another if that is alive.
+    /// Links a process, whose turn it is, with another if the other is alive.
     pub fn link_with_living(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.forget_link(pid);
         }
     }
 
-    /// Links two processes; returns whether the other does not exist, so that one side of a link is
-    /// left.
+    /// Links two processes; returns true if the other does not exist, so that only one side of the
+    /// link remains.
     ///
-    /// The own side comes first: were the other to die in between, its failure would find this
-    /// process not yet linked.
+    /// This process's side comes first: otherwise, if the other died in between, its failure would
+    /// find this process not yet linked.
     fn links_with_nobody(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         if pid == process.pid() {
             return false;
@@ -116,7 +117,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
                 tag,
             },
         );
-        // If the dead one was linked before, its own notice is on its way and knows why it died.
+        // If the dead process was linked before, its own notice is on its way and knows why it
+        // died.
         !is_there && is_new
     }
 
@@ -126,7 +128,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         self.signal(pid, Signal::Unlink { pid: process.pid() });
     }
 
-    /// Has a process told of another's end, with a tag or without (0).
+    /// Makes a process be told of another's end, with a tag or without (0).
     pub fn monitor(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if process.remember_monitor(pid, tag)
             && !self.signal(pid, Signal::Monitor { pid: process.pid() })
@@ -135,7 +137,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Ends a monitor, and returns whether the process was not yet told, so that it will not be.
+    /// Ends a monitor, and returns true if the process had not been told yet and now will not be.
     pub fn stop_monitoring(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         let (was_there, is_watching) = process.forget_monitor(pid, tag);
         if was_there && !is_watching {
@@ -144,9 +146,9 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         was_there
     }
 
-    /// Ends a process: it dies and leaves the table, `release` gives up what else it had, and only
-    /// then others are told. `release` gets the reason, and how much mail the process got in its
-    /// life.
+    /// Ends a process: it dies and leaves the table, `release` gives up everything else it had, and
+    /// only then are others told. `release` gets the reason, and how much mail the process got
+    /// during its life.
     pub fn finish(&self, process: &ProcessCell, exit: Exit, release: impl FnOnce(&Exit, u64)) {
         let pid = process.pid();
         let (notices, mailbox) = process.die(&exit);

@@ -1,8 +1,8 @@
-//! The rules against a model of them that fits on a page.
+//! Checks the rules against a model that fits on a page.
 //!
-//! A few processes do what a random list of steps says; after each step those that are ending end,
-//! one after the other. Then who is alive and what each finds in its mailbox is what the model
-//! says.
+//! A few processes follow a random list of steps; after each step those that are ending end, one
+//! after the other. Then the model must agree on which processes are alive and what each finds in
+//! its mailbox.
 
 use lunatic_process::{
     Exit, Mail, MailboxLimits, Message, Pid, ProcessCell, Signal, Table, Wanted,
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A piece of mail, as far as the model tells one from another.
+/// A piece of mail, as far as the model distinguishes them.
 #[derive(Clone, Debug, PartialEq)]
 enum Letter {
     Data(i64),
@@ -73,10 +73,10 @@ impl Letter {
 #[derive(Default)]
 struct Model {
     dead: BTreeSet<usize>,
-    /// Why processes end, and which comes first is what counts.
+    /// Why processes end; the first reason counts.
     ending: BTreeMap<usize, Exit>,
     told: BTreeSet<usize>,
-    /// For both sides of each link the tag.
+    /// The tag of each link, for both sides.
     links: BTreeMap<(usize, usize), i64>,
     monitors: BTreeSet<(usize, usize, i64)>,
     mail: [Vec<Letter>; PROCESSES],
@@ -172,7 +172,7 @@ fn check(steps: Vec<Step>) {
             .iter()
             .position(|process| process.ending().is_some())
         {
-            let exit = processes[ended].ending().expect("it was just seen");
+            let exit = processes[ended].ending().expect("the process is ending");
             let expected = model.ending.get(&ended).map(ToString::to_string);
             assert_eq!(expected, Some(exit.to_string()), "after {step:?}");
             table.finish(&processes[ended], exit.clone(), |_, _| ());

@@ -1,8 +1,8 @@
-//! Address space for many things of one size.
+//! Address space for many objects of the same size.
 //!
-//! An arena hands out slots: ranges of address space of one length, adjacent in large regions that
-//! are reserved on demand. So the kernel keeps few mappings for many slots, and neighbours share
-//! page tables. What a slot contains is up to whoever took it; the arena only knows whether it is
+//! An arena hands out slots: equally long ranges of address space, adjacent in large regions that
+//! are reserved on demand. So the kernel needs few mappings for many slots, and neighbours share
+//! page tables. The contents of a slot are up to its owner; the arena only knows whether it is
 //! taken.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
@@ -13,24 +13,24 @@ use std::io;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Slots of one length.
+/// Slots of equal length.
 #[derive(Debug)]
 pub(super) struct Arena {
-    /// How long a slot is, in bytes; a multiple of the page size.
+    /// The length of a slot in bytes, a multiple of the page size.
     length: usize,
-    /// How many slots a region has.
+    /// The number of slots per region.
     slots: usize,
-    /// How a slot can be accessed that was never taken.
+    /// The access permitted to slots that were never taken.
     access: Access,
     state: Mutex<State>,
 }
 
-/// How the bytes of a new slot can be accessed.
+/// The access permitted to the bytes of a new slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Not at all: a touch is a fault.
+    /// None: any access faults.
     None,
-    /// They are zeros and can be written.
+    /// Readable, writable and zeroed.
     ReadWrite,
 }
 
@@ -45,11 +45,11 @@ impl Access {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where the regions begin. They are unmapped when the arena is dropped.
+    /// The start of each region. All are unmapped when the arena is dropped.
     regions: Vec<usize>,
-    /// How many slots of the last region have been handed out.
+    /// The number of slots handed out from the last region.
     used: usize,
-    /// Released slots, the last one on top: its pages are the likeliest to be in a cache.
+    /// Released slots, the most recent on top: its pages are the most likely to be cached.
     free: Vec<usize>,
 }
 
@@ -64,12 +64,12 @@ impl Arena {
         }
     }
 
-    /// Returns how long a slot is, in bytes.
+    /// Returns the length of a slot in bytes.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// Takes a slot that was released, as its last owner left it.
+    /// Takes a released slot, in the state its last owner left it in.
     pub(super) fn take_used(&self) -> Option<usize> {
         self.state().free.pop()
     }
@@ -106,7 +106,7 @@ impl Drop for Arena {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for &region in &state.regions {
-            // SAFETY: the region was mapped by `reserve`, and whoever owned one of its slots held
+            // SAFETY: the region was mapped by `reserve`, and every owner of one of its slots held
             // this arena.
             let unmapped = unsafe { mm::munmap(pointer(region), self.length * self.slots) };
             debug_assert!(
@@ -117,20 +117,20 @@ impl Drop for Arena {
     }
 }
 
-/// Reserves address space and returns where it begins.
+/// Reserves address space and returns its start.
 fn reserve(length: usize, access: Access) -> io::Result<usize> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice affects no existing one.
     let region =
         unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access.protection(), flags)? };
-    // With a huge page, a process of a few kilobytes would take two megabytes. Kernels without huge
-    // pages refuse the advice.
-    // SAFETY: the advice is about a mapping of our own and changes no contents.
+    // With huge pages, a process of a few kilobytes would take two megabytes. Kernels without huge
+    // pages reject the advice.
+    // SAFETY: the advice concerns our own mapping and changes no contents.
     let _ = unsafe { mm::madvise(region, length, Advice::LinuxNoHugepage) };
     Ok(region as usize)
 }
 
-/// Makes a range accessible or inaccessible. Its contents stay.
+/// Makes a range accessible or inaccessible, preserving its contents.
 ///
 /// # Safety
 ///
@@ -145,8 +145,8 @@ pub(super) unsafe fn protect(start: usize, length: usize, access: Access) -> io:
     Ok(())
 }
 
-/// Returns the pages of a range to the kernel. Where a file is mapped, its contents are visible
-/// again; elsewhere the range reads as zeros.
+/// Returns the pages of a range to the kernel. If a file is mapped there, its contents become
+/// visible again; otherwise the range reads as zeros.
 ///
 /// # Safety
 ///
@@ -271,7 +271,7 @@ mod tests {
         let arena = Arena::new(1 << 40, 1 << 10, Access::None);
         let error = arena
             .take_new()
-            .expect_err("no machine has a petabyte of addresses");
+            .expect_err("no machine has a petabyte of address space");
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     }
 }

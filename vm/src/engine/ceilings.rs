@@ -1,4 +1,4 @@
-//! What limits how many processes a machine can hold.
+//! The limits on the number of processes in a machine.
 //!
 //! A process that would not fit is refused with an error that names the limit and how to raise it;
 //! the refusal costs other processes nothing. Mappings are counted for the whole operating system
@@ -11,25 +11,26 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// How many processes use the profile `fast` before others use `dense`, if no profile was chosen.
-/// Each takes two mappings, so that 60,000 processes fit into the 65,530 mappings that the kernel
-/// allows by default.
+/// The number of processes that use the profile `fast` before further ones use `dense`, if no
+/// profile was chosen. Each takes two mappings, so that 60,000 processes fit into the 65,530
+/// mappings that the kernel allows by default.
 const FAST_BY_DEFAULT: u32 = 3_072;
 
-/// How many processes of the profile `fast` there is address space for.
+/// The number of processes of the profile `fast` that fit into the address space.
 const MAX_FAST: u32 = 28_000;
 
-/// How many components can be alive at the same time, for each kind of code.
+/// The maximum number of components alive at once, for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 
-/// How much of the computer's memory new processes must leave available, in bytes.
+/// The amount of the computer's memory that new processes must leave available, in bytes.
 const RESERVED_MEMORY: u64 = 256 << 20;
 
-/// How many processes are spawned between two checks of the available memory. Each takes less than
-/// 64 KiB at first, so that at least three quarters of the reserve are left at the next check.
+/// The number of processes spawned between two checks of the available memory. Each takes less than
+/// 64 KiB at first, so at least three quarters of the reserve are left at the next check.
 const MEMORY_CHECK_INTERVAL: u32 = 1_024;
 
-/// Whether there is address space for the profile `fast` at all. A limit (`ulimit -v`) leaves none.
+/// Whether there is address space for the profile `fast` at all. There is none under a limit
+/// (`ulimit -v`).
 static HAS_ADDRESS_SPACE: LazyLock<bool> = LazyLock::new(memory::has_address_space);
 
 /// Why no further process can be spawned.
@@ -59,14 +60,14 @@ pub enum Ceiling {
     Memory(u64),
 }
 
-/// The limits of a machine, and what is taken of them.
+/// The limits of a machine, and current usage.
 #[derive(Debug)]
 pub(crate) struct Ceilings {
     profile: Option<Profile>,
     counts: Arc<Counts>,
-    /// How many processes of all kinds there can be.
+    /// The maximum number of processes of all kinds.
     slots: u32,
-    /// How many processes were requested since the machine started, including those that were
+    /// The number of processes requested since the machine started, including those that were
     /// refused.
     requested: AtomicU32,
     /// The available memory at the last check, in bytes.
@@ -81,8 +82,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// For a kind with a limit of its own, returns its count, the limit, and the error when it is
-    /// reached.
+    /// For a kind with its own limit, returns its count, the limit, and the error for reaching it.
     fn of(&self, kind: EngineKind) -> Option<(&AtomicU32, u32, Ceiling)> {
         match kind {
             EngineKind::Module(_, Profile::Fast) => {
@@ -98,7 +98,7 @@ impl Counts {
     }
 }
 
-/// What a process has reserved of the limited resources, until it is dropped.
+/// A process's reservation of limited resources, released on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     counts: Arc<Counts>,
@@ -115,7 +115,7 @@ impl Drop for Reservation {
     }
 }
 
-/// How many processes a machine has room for, and what limits them.
+/// The number of processes a machine has room for, and what limits it.
 ///
 /// ```
 /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -128,7 +128,7 @@ impl Drop for Reservation {
 pub struct Capacity {
     fast: u32,
     dense: u32,
-    /// How many mappings processes can have.
+    /// The number of mappings available to processes.
     mappings: u32,
     has_light_guards: bool,
     tells_written_pages: bool,
@@ -136,9 +136,9 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Returns how many processes of modules with one memory can be alive at the same time, as far
-    /// as the kernel's mappings and the address space allow. The memory that they use may limit
-    /// them further.
+    /// Returns how many processes of modules with one memory can be alive at once, as far as the
+    /// kernel's mappings and the address space allow. The memory that they use may limit them
+    /// further.
     pub fn processes(&self) -> u32 {
         self.fast + self.dense
     }
@@ -204,8 +204,8 @@ impl Ceilings {
         }
     }
 
-    /// Sets the limits of a machine. Without `profile`, the profile of each process is chosen here;
-    /// without `slots`, the number of processes is limited only by the computer.
+    /// Sets the limits of a machine. If `profile` is `None`, the profile of each process is chosen
+    /// here; if `slots` is `None`, only the computer limits the number of processes.
     pub(crate) fn new(profile: Option<Profile>, slots: Option<u32>) -> Ceilings {
         Ceilings {
             profile,
@@ -262,7 +262,7 @@ impl Ceilings {
         })
     }
 
-    /// Checks, every now and then, how much memory is left.
+    /// Periodically checks how much memory is left.
     fn check_memory(&self) -> Result<(), Ceiling> {
         let is_due = self
             .requested
@@ -287,7 +287,7 @@ fn available_memory() -> u64 {
             .parse::<u64>()
             .ok()
     };
-    // In a container the limit may be lower than what the computer has.
+    // In a container the limit may be lower than the computer's memory.
     let of_group = number("/sys/fs/cgroup/memory.max")
         .and_then(|most| Some(most.saturating_sub(number("/sys/fs/cgroup/memory.current")?)));
     let of_computer = std::fs::read_to_string("/proc/meminfo")
@@ -350,7 +350,7 @@ mod tests {
             all.push(
                 ceilings
                     .take(FAST, 0)
-                    .expect("without memories they cost no mappings"),
+                    .expect("without memories they need no mappings"),
             );
         }
         assert_eq!(all.len(), FAST_BY_DEFAULT as usize);

@@ -1,9 +1,9 @@
 //! The initial contents of a memory.
 //!
-//! An image is an in-memory file with the data of a module where the module wants them, and holes
-//! elsewhere. The memories of all processes of the module are private mappings of it: pages that
-//! they only read are shared, and a page that one of them writes is copied for it. A memory is
-//! reset from the same bytes.
+//! An image is an in-memory file that has a module's data at the offsets the module specifies, and
+//! holes elsewhere. The memories of all processes of the module are private mappings of it: pages
+//! that they only read are shared, and a page that a process writes is copied for that process. A
+//! memory is reset from the same bytes.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -19,44 +19,44 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// How many bytes of holes follow the data of an image. They become the first pages of a heap,
-/// which then needs no mapping of its own. A page that is only read there takes memory of the file,
-/// which no process is charged for, so there are not many.
+/// The number of bytes of holes that follow an image's data. They become the first pages of a heap,
+/// which then needs no separate mapping. A hole page that is only read takes memory in the file,
+/// which is charged to no process, so the number is small.
 const TRAILING_HOLE: usize = 4 << 20;
 
-/// The initial contents of the memory of a module.
+/// The initial contents of a module's memory.
 pub(crate) struct Image {
     file: File,
     /// The data, padded with zeros to whole pages.
     data: Box<[u8]>,
-    /// The offset of `data` in a memory.
+    /// The offset of `data` within a memory.
     start: usize,
-    /// How long the file is.
+    /// The length of the file.
     length: usize,
     pattern: WritePattern,
-    /// Set when no new memory will use the image.
+    /// Set once no new memory will use the image.
     is_retired: AtomicBool,
 }
 
-/// Which pages the processes of a module are likely to write to.
+/// The pages that a module's processes are likely to write.
 #[derive(Default)]
 struct WritePattern {
-    /// How many memories were created.
+    /// The number of memories created.
     made: AtomicUsize,
     /// The address of the sampled memory.
     sample: AtomicUsize,
     pages: OnceLock<Vec<Range<usize>>>,
 }
 
-/// Which of a module's memories is sampled for the pages that its process writes. Not the very
-/// first, whose process is rarely typical.
+/// The ordinal of the module's memory in which written pages are sampled. Not the very first, since
+/// its process is rarely typical.
 const SAMPLED: usize = 8;
 
-/// How many memories are created before the sample is taken, so that its process has had time to
+/// The number of memories created before the sample is taken, to give the sampled process time to
 /// write.
 const SAMPLED_AT: usize = 64;
 
-/// The most pages that are prefaulted.
+/// The maximum number of prefaulted pages.
 const MAX_PREFAULTED: usize = 16;
 
 impl Image {
@@ -76,7 +76,8 @@ impl Image {
         let length = end + TRAILING_HOLE;
         file.set_len(length as u64)?;
         file.write_all_at(&data, start as u64)?;
-        // Sealed against changes, also of its length, so that no page of a mapping can disappear.
+        // Sealed against changes, including changes of length, so that no page of a mapping can
+        // disappear.
         rustix::fs::fcntl_add_seals(
             &file,
             SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
@@ -91,7 +92,7 @@ impl Image {
         })
     }
 
-    /// Notes that no new memory will use the image.
+    /// Records that no new memory will use the image.
     pub(super) fn retire(&self) {
         self.is_retired.store(true, Ordering::SeqCst);
     }
@@ -114,7 +115,8 @@ impl Image {
     pub(super) unsafe fn map(&self, base: usize, range: Range<usize>) -> io::Result<()> {
         debug_assert!(range.end <= self.length);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // Writes do not go to the file, so the kernel need not reserve memory for all of it.
+        // Writes do not go to the file, so the kernel need not reserve memory for the whole
+        // mapping.
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let (start, offset) = (pointer(base + range.start), range.start as u64);
         // SAFETY: the caller vouches for the range.
@@ -122,21 +124,22 @@ impl Image {
         Ok(())
     }
 
-    /// Faults in the pages of a new memory that its process is likely to write to.
+    /// Faults in the pages of a new memory that its process is likely to write.
     ///
-    /// A first touch that reads maps the file's page and its neighbours; a later write to one of
-    /// these changes the mapping, and all cores have to be told. Prefaulting costs a third of that.
+    /// A first read of a page maps it and its neighbours from the file; a later write to one of
+    /// these changes the mapping, and all cores have to be notified. Prefaulting costs a third of
+    /// that.
     ///
     /// # Safety
     ///
     /// The memory of `size` bytes at `base` belongs to the caller, and this image is mapped into it
-    /// as far as it reaches.
+    /// as far as the image extends.
     pub(super) unsafe fn prefault(&self, base: usize, size: usize) {
         match self.pattern.made.fetch_add(1, Ordering::Relaxed) {
             SAMPLED => self.pattern.sample.store(base, Ordering::Relaxed),
             SAMPLED_AT => {
-                // Whatever is there by now is only inspected, and at worst a few pages are
-                // prefaulted for nothing.
+                // The current contents of the sampled memory are only inspected; at worst, a few
+                // pages are prefaulted in vain.
                 let sample = self.pattern.sample.load(Ordering::Relaxed);
                 let written =
                     pages::written(sample..sample + size.min(self.length), MAX_PREFAULTED);
@@ -155,7 +158,7 @@ impl Image {
             .flatten()
             .filter(|range| range.end <= size)
         {
-            // If this fails, the pages are faulted in when they are touched.
+            // If this fails, the pages are faulted in on first access.
             // SAFETY: the range lies in the memory.
             let _ = unsafe {
                 mm::madvise(

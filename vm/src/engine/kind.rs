@@ -1,9 +1,9 @@
-//! What tells engines apart.
+//! What distinguishes engines.
 
 /// Whether code counts the instructions that it executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Code {
-    /// It does not, and cannot be limited exactly.
+    /// It does not count, so it cannot be limited exactly.
     Plain,
     /// Every instruction costs fuel.
     Metered,
@@ -11,15 +11,15 @@ pub(crate) enum Code {
 
 /// How the memories and stacks of processes are laid out in the address space.
 ///
-/// Programs behave the same in both, except for how deep they can recurse.
+/// Programs behave the same in both, except for their maximum recursion depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
-    /// For speed. Every memory has all of the 4 GiB that it can address to itself, so that no
-    /// access needs a check. There is address space for some 28,000 memories, and the kernel's
-    /// default limit on mappings allows as many. Code has 1 MiB of stack.
+    /// For speed. Every memory has the full 4 GiB that it can address to itself, so no access needs
+    /// a check. There is address space for about 28,000 memories, and the kernel's default limit on
+    /// mappings allows as many. Code has 1 MiB of stack.
     Fast,
     /// For many processes. A memory has little more room than it uses and moves when it outgrows
-    /// that; each access is checked. Code has 384 KiB of stack.
+    /// that room; each access is checked. Code has 384 KiB of stack.
     Dense,
 }
 
@@ -42,7 +42,7 @@ impl EngineKind {
         EngineKind::Component(Code::Metered),
     ];
 
-    /// How many kinds there are.
+    /// The number of kinds.
     pub(crate) const COUNT: usize = EngineKind::ALL.len();
 
     /// Returns the index of this kind, which is less than [`EngineKind::COUNT`].

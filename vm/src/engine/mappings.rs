@@ -1,14 +1,14 @@
-//! The kernel's mappings, of which it allows a process of the operating system a limited number.
+//! Kernel mappings, which are limited in number per operating system process.
 
 use super::arena;
 use super::kind::{EngineKind, Profile};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How many instances can be pooled for the next process, of all modules together.
+/// The maximum number of instances pooled for reuse, over all modules.
 pub(crate) const MAX_POOLED: u32 = 512;
 
-/// How many mappings are reserved for everything but processes: libraries, threads, the allocator,
+/// The number of mappings reserved for everything but processes: libraries, threads, the allocator,
 /// and pooled instances.
 const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_POOLED;
 
@@ -21,14 +21,14 @@ pub(super) fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
         .map(drop)
 }
 
-/// Reserved mappings of the kernel, until this is dropped.
+/// A reservation of kernel mappings, released on drop.
 #[derive(Debug)]
 pub(super) struct Mappings(u32);
 
-/// How many mappings all machines of this operating system process have reserved.
+/// The total number of mappings reserved by all machines in this operating system process.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
-/// How many mappings there are for all of them.
+/// The total number of mappings available to all machines in this operating system process.
 static ALL: LazyLock<u32> = LazyLock::new(|| {
     // A system without this file has no such limit.
     let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
@@ -40,12 +40,12 @@ static ALL: LazyLock<u32> = LazyLock::new(|| {
         .saturating_sub(RESERVED_MAPPINGS)
 });
 
-/// Returns how many mappings there are for all machines of this operating system process.
+/// Returns the total number of mappings available to all machines in this operating system process.
 pub(super) fn all() -> u32 {
     *ALL
 }
 
-/// Returns how many of them are reserved.
+/// Returns how many mappings are reserved.
 pub(super) fn taken() -> u32 {
     TAKEN.load(Ordering::Relaxed)
 }
@@ -69,25 +69,26 @@ impl Drop for Mappings {
     }
 }
 
-/// Returns how many mappings a process has.
+/// Returns the number of mappings that a process needs.
 pub(super) fn of_process(kind: EngineKind, memories: u32) -> u32 {
-    /// A stack in an arena needs none of its own, unless its guard splits the arena's.
+    /// A stack in an arena needs no mapping of its own unless its guard page splits the arena's
+    /// mapping.
     static OF_STACK: LazyLock<u32> =
         LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
     match kind {
         EngineKind::Module(_, profile) => memories * of_memory(profile) + *OF_STACK,
-        // The image, what follows it and what is inaccessible, the stack with its guard, and
+        // The image, the range after it, the inaccessible range, the stack with its guard, and
         // tables.
         EngineKind::Component(_) => 8,
     }
 }
 
-/// Returns how many mappings a memory has.
+/// Returns the number of mappings that a memory needs.
 pub(super) fn of_memory(profile: Profile) -> u32 {
     match profile {
-        // The image and what is inaccessible. A memory that grew beyond its image needs a third,
-        // which comes out of the reserve: that is rare, and programs with large memories have few
-        // processes.
+        // The image and the inaccessible range. A memory that grew beyond its image needs a third
+        // mapping, which comes out of the reserve: this is rare, and programs with large memories
+        // have few processes.
         Profile::Fast => 2,
         Profile::Dense => 1,
     }

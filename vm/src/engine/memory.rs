@@ -1,10 +1,9 @@
-//! Linear memories, allocated in arenas of our own.
+//! Linear memories, allocated in our own arenas.
 //!
-//! Each memory occupies a slot of an arena; how long the slot is depends on the profile. In `fast`
-//! no 32-bit address leads out of the slot: everything behind the end of the memory is
-//! inaccessible, and code needs no checks. In `dense` the slot is only a little longer than the
-//! memory is at first, code checks every access, and a memory that outgrows its slot moves to a
-//! longer one.
+//! Each memory occupies a slot of an arena, whose length depends on the profile. In `fast`, no
+//! 32-bit address leads out of the slot: everything beyond the end of the memory is inaccessible,
+//! and code needs no checks. In `dense`, the slot is initially only a little longer than the
+//! memory, code checks every access, and a memory that outgrows its slot moves to a longer one.
 //!
 //! A memory that is dropped is restored to its initial contents before its slot is reused: pages
 //! that were written are overwritten, or returned to the kernel if there are many.
@@ -24,23 +23,23 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// How far behind the 4 GiB code of the profile `fast` can reach by a constant offset without a
-/// check. This range at the end of every slot is never accessible.
+/// How far beyond the 4 GiB code in the profile `fast` can reach with a constant offset, unchecked.
+/// This range at the end of every slot is never accessible.
 pub(super) const GUARD: usize = 32 << 20;
 
-/// What 32 bits can address: the largest memory that a module can have, in bytes.
+/// The range of a 32-bit address: the largest memory that a module can have, in bytes.
 pub(super) const ADDRESSABLE: usize = 1 << 32;
 
-/// The most pages that are overwritten when a memory is dropped. If more were written, all of them
-/// are returned to the kernel.
+/// The maximum number of pages that are overwritten when a memory is dropped. If more were written,
+/// all pages are returned to the kernel.
 const MAX_RESTORED_PAGES: usize = 64;
 
-/// How many slots are reserved at once.
+/// The number of slots reserved at once.
 const FAST_SLOTS: usize = 16;
 const DENSE_SLOTS: usize = 256;
 
-/// The most pages that memories kept ready for reuse may hold resident, 128 MiB. They save their
-/// next owner page faults.
+/// The maximum number of resident pages in memories pooled for reuse, 128 MiB. They save their next
+/// owner page faults.
 const MAX_READY_PAGES: usize = (128 << 20) / 4_096;
 
 /// Whether there is address space for the profile `fast`.
@@ -55,8 +54,8 @@ thread_local! {
     static IMAGE: RefCell<Option<Arc<Image>>> = const { RefCell::new(None) };
 }
 
-/// Calls `act`; memories that wasmtime creates meanwhile on this thread are initialized from the
-/// image.
+/// Calls `act`; memories that wasmtime creates on this thread during the call are initialized from
+/// the image.
 pub(crate) fn with_image<Output>(
     image: Option<&Arc<Image>>,
     act: impl FnOnce() -> Output,
@@ -72,11 +71,11 @@ pub(crate) fn with_image<Output>(
     act()
 }
 
-/// Allocates the memories of an engine.
+/// Allocates an engine's memories.
 #[derive(Debug)]
 pub(crate) struct Memories {
     profile: Profile,
-    /// The arenas by the length of their slots. In `fast` there is only one.
+    /// The arenas by slot length. In `fast` there is only one.
     arenas: Mutex<BTreeMap<usize, Arc<Arena>>>,
     /// Memories that were dropped and restored to their initial contents.
     ready: Mutex<Ready>,
@@ -87,19 +86,19 @@ pub(crate) struct Memories {
 struct Ready {
     /// By image and size.
     by_image: HashMap<(*const Image, usize), ReadyMemories>,
-    /// How many pages all of them hold resident.
+    /// The total number of resident pages in these memories.
     pages: usize,
 }
 
-// SAFETY: the pointers are compared and never followed.
+// SAFETY: the pointers are only compared, never dereferenced.
 unsafe impl Send for Ready {}
 
 /// Ready memories initialized from one image.
 #[derive(Debug)]
 struct ReadyMemories {
-    /// Keeps the address, which is the key, from being reused.
+    /// Keeps the image's address, which is the key, from being reused.
     _image: Arc<Image>,
-    /// The one dropped last is on top.
+    /// The most recently dropped memory is on top.
     memories: Vec<ReadyMemory>,
 }
 
@@ -108,7 +107,7 @@ struct ReadyMemories {
 struct ReadyMemory {
     arena: Arc<Arena>,
     base: usize,
-    /// How many resident pages it has.
+    /// The number of its resident pages.
     pages: usize,
     _mappings: Mappings,
 }
@@ -149,7 +148,7 @@ impl Memories {
             initial_size: size,
             image,
         };
-        // An unused slot is blank. If a step below fails, dropping `memory` blanks it again.
+        // An unused slot is blank. If a step below fails, dropping `memory` blanks the slot again.
         let accessible = match self.profile {
             Profile::Fast => size,
             Profile::Dense => memory.arena.length(),
@@ -164,7 +163,7 @@ impl Memories {
         Ok(memory)
     }
 
-    /// Returns how long the slot for a memory of `size` bytes is.
+    /// Returns the slot length for a memory of `size` bytes.
     fn slot_length(&self, size: usize) -> usize {
         match self.profile {
             Profile::Fast => ADDRESSABLE + GUARD,
@@ -185,7 +184,7 @@ impl Memories {
             .clone()
     }
 
-    /// Returns how an unused slot can be accessed.
+    /// Returns the access permitted to an unused slot.
     fn access(&self) -> Access {
         match self.profile {
             Profile::Fast => Access::None,
@@ -204,7 +203,7 @@ impl Memories {
         Some(memory)
     }
 
-    /// Keeps a restored memory of an image for reuse. Returns false if enough are kept already.
+    /// Keeps a restored memory of an image for reuse. Returns false if the pool is already full.
     fn keep_ready(
         &self,
         image: &Arc<Image>,
@@ -241,13 +240,14 @@ impl Memories {
         true
     }
 
-    /// Releases the memories kept for an image and keeps no more of them: nobody will need them.
+    /// Releases the memories kept for an image and keeps no further ones, since nothing will need
+    /// them.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
         image.retire();
         self.release_ready(|other| other == Arc::as_ptr(image));
     }
 
-    /// Releases all memories that are kept.
+    /// Releases all pooled memories.
     pub(super) fn trim(&self) {
         self.release_ready(|_| true);
     }
@@ -269,24 +269,24 @@ impl Memories {
     }
 
     fn ready(&self) -> MutexGuard<'_, Ready> {
-        // The contents are consistent wherever something can panic.
+        // The contents are consistent at every point that can panic.
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Restores a memory to its initial contents and returns how many resident pages it has.
-    /// Returns `None` without restoring it if that would cost more than a new memory, or if the
-    /// kernel cannot tell what was written.
+    /// Returns `None` without restoring it if restoring would cost more than a new memory, or if
+    /// the kernel cannot tell which pages were written.
     ///
     /// # Safety
     ///
-    /// `bytes` is the whole of a memory allocated by [`Memories`] that was initialized from this
-    /// image, or with zeros if it is `None`; nothing refers to its contents.
+    /// `bytes` is an entire memory allocated by [`Memories`] that was initialized from this image,
+    /// or with zeros if the image is `None`; nothing refers to its contents.
     pub(crate) unsafe fn reset(bytes: NonNull<[u8]>, image: Option<&Image>) -> Option<usize> {
         let base = bytes.cast::<u8>().as_ptr().expose_provenance();
         let written = pages::written(base..base + bytes.len(), MAX_RESTORED_PAGES)?;
         for range in written.ranges() {
             let range = range.start - base..range.end - base;
-            // SAFETY: the range lies in `bytes`, which the caller vouches for.
+            // SAFETY: the range lies within `bytes`, which the caller vouches for.
             unsafe {
                 match image {
                     Some(image) => image.restore(base, range),
@@ -307,15 +307,16 @@ impl Memories {
         // SAFETY: the caller gives up the whole slot.
         match unsafe { arena::blank(base, arena.length(), self.access()) } {
             Ok(()) => arena.release(base),
-            // A slot that could not be blanked is never reused; it is lost until the machine ends.
+            // A slot that could not be blanked is never reused; it is leaked until the machine
+            // ends.
             Err(error) => log::warn!("the memory at {base:#x} could not be released: {error}"),
         }
     }
 }
 
 /// Returns the length of the slot for a memory of `size` bytes in the profile `dense`: at least an
-/// eighth longer, so that a heap can grow a little, and one of four lengths between two powers of
-/// two, so that slots can be reused.
+/// eighth longer than the memory, so that a heap can grow a little, and rounded to one of four
+/// lengths per power of two, so that slots can be reused.
 fn size_class(size: usize) -> usize {
     let wanted = (size + size / 8 + (64 << 10)).max(128 << 10);
     let step = (1 << wanted.ilog2()) / 4;
@@ -335,8 +336,8 @@ struct Memory {
 }
 
 impl Memory {
-    /// Makes a range of a blank slot accessible, with the contents of the image where it has any
-    /// and zeros elsewhere.
+    /// Makes a range of a blank slot accessible, containing the image where it extends and zeros
+    /// elsewhere.
     ///
     /// # Safety
     ///
@@ -350,7 +351,7 @@ impl Memory {
         if let Some(image) = &self.image
             && of_image > range.start
         {
-            // SAFETY: the slot is this memory's.
+            // SAFETY: the slot belongs to this memory.
             unsafe { image.map(self.base, range.start..of_image)? };
         }
         if self.memories.profile == Profile::Fast && of_image < range.end {
@@ -392,7 +393,7 @@ impl Memory {
             };
         };
         match whole {
-            // The rest is in the new memory already.
+            // The rest is already in the new memory.
             Some(written) => written.ranges().for_each(copy),
             None => copy(everything),
         }
@@ -402,10 +403,10 @@ impl Memory {
     }
 }
 
-// SAFETY: the memory is `size` readable and writable bytes from `base` on that nothing else uses;
-// they move only when `grow_to` exceeds the capacity. In the profile `fast` the rest of the 4 GiB
-// and the guard behind them are inaccessible; in `dense` compiled code relies on neither, as the
-// engine has no reservation and no guard.
+// SAFETY: the memory consists of `size` readable and writable bytes starting at `base` that nothing
+// else uses; they move only when `grow_to` exceeds the capacity. In the profile `fast`, the rest of
+// the 4 GiB and the guard after it are inaccessible; in `dense`, compiled code relies on neither,
+// as the engine has no reservation and no guard.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.size
@@ -422,7 +423,7 @@ unsafe impl LinearMemory for Memory {
         let grown = if size > self.byte_capacity() {
             self.move_to(size)
         } else if self.memories.profile == Profile::Fast {
-            // SAFETY: what follows the memory, up to its new size, lies in its slot.
+            // SAFETY: the range after the memory, up to its new size, lies within its slot.
             unsafe { self.open(self.size..size) }
         } else {
             Ok(())
@@ -443,7 +444,7 @@ unsafe impl LinearMemory for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // A memory that has grown cannot be reused as a new one.
+        // A memory that has grown cannot be reused for a new process.
         if let Some(image) = &self.image
             && self.size == self.initial_size
             // SAFETY: this memory is being dropped, so nothing refers to it.
@@ -485,7 +486,7 @@ mod tests {
     use super::*;
 
     fn write(memory: &Memory, offset: usize) {
-        // SAFETY: the tests write only inside memories that they allocated.
+        // SAFETY: the tests write only within memories that they allocated.
         unsafe {
             arena::pointer(memory.base + offset)
                 .cast::<u8>()
@@ -511,7 +512,7 @@ mod tests {
     #[test]
     fn t034_a_place_is_taken_again_as_new() {
         for memories in both() {
-            let image = Arc::new(Image::new(PAGE + 5, b"data").expect("there is memory"));
+            let image = Arc::new(Image::new(PAGE + 5, b"data").expect("memory is available"));
             let mut bases = Vec::new();
             for _ in 0..10 {
                 let memory = memories
@@ -534,7 +535,7 @@ mod tests {
     #[test]
     fn a_memory_that_moves_has_what_it_had_and_nothing_else() {
         let memories = Arc::new(Memories::new(Profile::Dense));
-        let image = Arc::new(Image::new(5, b"data").expect("there is memory"));
+        let image = Arc::new(Image::new(5, b"data").expect("memory is available"));
         let mut memory = memories
             .make(PAGE, Some(image))
             .expect("there is address space");
@@ -550,11 +551,11 @@ mod tests {
     #[test]
     fn nothing_is_kept_for_an_image_that_was_given_up() {
         for memories in both() {
-            let image = Arc::new(Image::new(0, b"data").expect("there is memory"));
+            let image = Arc::new(Image::new(0, b"data").expect("memory is available"));
             let [early, late] = [(); 2].map(|()| {
                 memories
                     .make(PAGE, Some(image.clone()))
-                    .expect("there is memory")
+                    .expect("memory is available")
             });
             drop(early);
             memories.forget(&image);

@@ -1,8 +1,8 @@
-//! Which pages of a range were written.
+//! Finds out which pages of a range were written.
 //!
-//! Linux can report this since 6.7 (`PAGEMAP_SCAN`, see its `admin-guide/mm/pagemap`). So a memory
-//! is reset by overwriting a few pages, which costs less than returning all of them and having the
-//! next owner fault in new ones. On other kernels the answer is "unknown".
+//! Linux has been able to report this since 6.7 (`PAGEMAP_SCAN`, see its `admin-guide/mm/pagemap`).
+//! So a memory is reset by overwriting a few pages, which costs less than returning all of them and
+//! having the next owner fault in new ones. On other kernels the answer is "unknown".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
-/// The most ranges that are reported. A process that wrote to more is treated as if it had written
-/// everywhere.
+/// The maximum number of ranges reported. A process that wrote to more is treated as if it had
+/// written everywhere.
 const MAX_RANGES: usize = 32;
 
 /// The written pages of a range, as ranges.
@@ -22,7 +22,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Returns the written ranges, from low to high, as addresses of whole pages.
+    /// Returns the written ranges in ascending order, as addresses of whole pages.
     pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         self.regions[..self.count]
             .iter()
@@ -31,7 +31,8 @@ impl Written {
 }
 
 /// Returns which pages of a private mapping have been written since it was mapped, or `None` if
-/// they are more than `most`, lie in more than [`MAX_RANGES`] ranges, or are unknown.
+/// there are more than `most`, they lie in more than [`MAX_RANGES`] ranges, or the kernel cannot
+/// report them.
 pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     let file = PAGEMAP.as_ref()?;
     let mut written = Written {
@@ -45,7 +46,8 @@ pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
         vec: written.regions.as_mut_ptr() as u64,
         vec_len: MAX_RANGES as u64,
         max_pages: most as u64,
-        // A written page is the process's own: neither the file's nor the kernel's page of zeros.
+        // A written page is private to the process: neither a page of the file nor the kernel's
+        // zero page.
         category_inverted: FILE | ZERO,
         category_mask: FILE | ZERO,
         // It may have been swapped out since.
@@ -55,7 +57,7 @@ pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     // SAFETY: the kernel writes to `scan` and to at most `vec_len` regions; both outlive the call.
     let count = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
     written.count = usize::try_from(count).ok()?;
-    // The kernel stops early if there is more than it may report.
+    // The kernel stops early if there are more pages than it may report.
     (scan.walk_end == range.end as u64).then_some(written)
 }
 

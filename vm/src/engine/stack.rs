@@ -1,8 +1,8 @@
-//! The stacks that processes run on, in an arena of our own.
+//! The stacks that processes run on, in our own arena.
 //!
-//! Below every stack is a guard page: compiled code checks how much stack is left, host functions
+//! Below every stack is a guard page: compiled code checks how much stack is left; host functions
 //! run into the guard. Stacks are not zeroed for their next owner. No guest can see the difference,
-//! since compiled code reads from its stack only what it wrote there.
+//! since compiled code reads only what it previously wrote to its stack.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -12,13 +12,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use wasmtime::{StackCreator, StackMemory};
 
-/// How many slots are reserved at once.
+/// The number of slots reserved at once.
 const SLOTS_PER_REGION: usize = 256;
 
-/// How many bytes of a stack stay resident when it is dropped; most processes need no more.
+/// The number of bytes of a stack that stay resident when it is dropped; most processes need no
+/// more.
 const RESIDENT: usize = 32 << 10;
 
-/// Allocates the stacks of an engine.
+/// Allocates an engine's stacks.
 #[derive(Debug)]
 pub(super) struct Stacks {
     arena: Arc<Arena>,
@@ -56,7 +57,7 @@ impl Stacks {
 /// A stack.
 struct Stack {
     arena: Arc<Arena>,
-    /// Where its slot begins, with the guard page.
+    /// The start of its slot, which is the guard page.
     base: usize,
 }
 
@@ -80,7 +81,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let range = self.range();
         let deep = range.len().saturating_sub(RESIDENT);
-        // SAFETY: the stack is being dropped. Its guard stays.
+        // SAFETY: the stack is being dropped. Its guard page is untouched.
         if let Err(error) = unsafe { arena::discard(range.start, deep) } {
             log::warn!(
                 "the pages of the stack at {:#x} could not be returned to the kernel: {error}",

@@ -9,8 +9,8 @@ use crate::scheduler::Weight;
 use lunatic_abi::Limit;
 use std::path::Path;
 
-/// A description of an environment. A new one grants no function, no file and no variable, and has
-/// the limits of [`Limits::default`].
+/// A description of an environment. A new configuration grants no function, no file and no
+/// variable, and has the limits of [`Limits::default`].
 ///
 /// ```
 /// use lunatic_vm::{Limit, Vm};
@@ -39,8 +39,8 @@ pub struct Config {
     pub(crate) weight: Weight,
 }
 
-/// Rights that the published interface has switches for. Where a host grants the functions, the
-/// rights come with them; a process that makes a configuration sets them one by one.
+/// Rights that the published interface has switches for. If a host grants the functions, the rights
+/// come with them; a process that creates a configuration sets each right separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Permissions {
     pub(crate) compile_modules: bool,
@@ -80,58 +80,59 @@ impl Config {
         }
     }
 
-    /// Grants the functions whose `namespace::name` begins with this; the empty prefix grants all.
+    /// Grants the functions whose `namespace::name` begins with this prefix; the empty prefix
+    /// grants all.
     pub fn allow(&mut self, prefix: &str) -> &mut Config {
         self.grants.allow(prefix);
         self
     }
 
-    /// Removes the functions whose `namespace::name` begins with this.
+    /// Removes the functions whose `namespace::name` begins with this prefix.
     pub fn deny(&mut self, prefix: &str) -> &mut Config {
         self.grants.deny(prefix);
         self
     }
 
-    /// Whether any function of the machine has a name that begins with this, to tell a typing error
-    /// from a grant.
+    /// Whether the name of any function of the machine begins with this prefix, to tell a typo from
+    /// a grant.
     pub fn knows(&self, prefix: &str) -> bool {
         self.grants.clone().allow(prefix) > 0
     }
 
-    /// Returns the names of all functions of the machine, granted or not, as `namespace::name` and
+    /// Returns the names of all functions of the machine, granted or not, as `namespace::name`,
     /// sorted.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         self.grants.known()
     }
 
-    /// Sets a limit; [`u64::MAX`] is none.
+    /// Sets a limit; [`u64::MAX`] means no limit.
     pub fn limit(&mut self, limit: Limit, value: u64) -> &mut Config {
         self.limits.set(limit, value);
         self
     }
 
-    /// Adds an argument. By custom the first is the program's name.
+    /// Adds an argument. By convention the first is the program's name.
     pub fn argument(&mut self, argument: &str) -> &mut Config {
         self.arguments.push(argument.to_string());
         self
     }
 
-    /// Adds an environment variable; one of the same name is replaced.
+    /// Adds an environment variable, replacing any variable of the same name.
     pub fn variable(&mut self, name: &str, value: &str) -> &mut Config {
         self.variables.retain(|(other, _)| other != name);
         self.variables.push((name.to_string(), value.to_string()));
         self
     }
 
-    /// Grants a directory of the host under a path of the guest's; one under the same path is
-    /// replaced.
+    /// Grants a directory of the host under a guest path, replacing any directory granted under the
+    /// same path.
     ///
-    /// It is opened here, once for all processes, and remains what is granted even if its path
-    /// leads elsewhere later. It is closed with the last configuration and environment that has it.
+    /// The directory is opened here, once for all processes, and stays granted even if its path
+    /// leads elsewhere later. It is closed with the last configuration or environment that has it.
     ///
     /// # Errors
     ///
-    /// If it is not a directory or cannot be opened, or if the guest's path has a `..`.
+    /// If it is not a directory or cannot be opened, or if the guest path contains a `..`.
     pub fn preopen(
         &mut self,
         host: &Path,
@@ -162,39 +163,39 @@ impl Config {
         self
     }
 
-    /// Keeps a journal of what the processes write and how those that fail end, including those in
-    /// environments that they make. Output still goes to its stream; a host that wants it in the
-    /// journal only sets [`Stdio::Null`].
+    /// Keeps a journal of what the processes write and how those that fail end, including processes
+    /// in environments that they create. Output still goes to its stream; a host that wants it only
+    /// in the journal sets [`Stdio::Null`].
     pub fn journal(&mut self, journal: &Journal) -> &mut Config {
         self.journal = Some(journal.clone());
         self
     }
 
-    /// Promises that nobody outside sends to the program's processes. A receive of the last of them
-    /// that can never be answered then fails instead of waiting.
+    /// Promises that nothing outside the program sends to its processes. A receive by the last
+    /// process that can never be answered then fails instead of waiting.
     pub fn closed(&mut self) -> &mut Config {
         self.is_closed = true;
         self
     }
 
     /// Keeps the processes that the program's main process
-    /// ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves behind, until the host
-    /// has looked at them and ends the program.
+    /// ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves behind until the host
+    /// has inspected them and ends the program.
     pub fn lingering(&mut self) -> &mut Config {
         self.lingers = true;
         self
     }
 
-    /// Sets the program's share of the cores' time when programs compete for it; 100 by default.
+    /// Sets the program's share of CPU time when programs compete for it; 100 by default.
     ///
-    /// Programs share time by their weights, however many processes each has. Environments that
-    /// processes make share what their program has. A program may use whatever the others leave.
+    /// Programs share time by weight, however many processes each has. Environments that processes
+    /// create share their program's time. A program may use whatever the others leave.
     pub fn weight(&mut self, weight: Weight) -> &mut Config {
         self.weight = weight;
         self
     }
 
-    /// Keeps only the rights that another configuration has too, and takes over its standard
+    /// Keeps only the rights that another configuration also has, and takes over its standard
     /// streams and journal. Directories are checked when they are added.
     pub(crate) fn restrict_to(&mut self, outer: &Config) {
         self.stdin = outer.stdin.clone();

@@ -20,7 +20,7 @@ impl Catalogue {
         Arc::new(Catalogue { names })
     }
 
-    /// Returns the grant of nothing.
+    /// Returns the empty set of grants.
     pub(crate) fn nothing(self: &Arc<Catalogue>) -> Grants {
         Grants {
             catalogue: self.clone(),
@@ -55,7 +55,7 @@ impl Grants {
     }
 
     fn change(&mut self, prefix: &str, change: impl Fn(&mut u64, u64)) -> usize {
-        // The names are sorted, so those with a prefix stand together.
+        // The names are sorted, so those with a common prefix are adjacent.
         let start = self
             .catalogue
             .names
@@ -70,7 +70,7 @@ impl Grants {
         names
     }
 
-    /// Keeps only what another set has too.
+    /// Keeps only the grants that are also in another set.
     pub(crate) fn restrict_to(&mut self, other: &Grants) {
         for (word, limit) in self.bits.iter_mut().zip(&other.bits) {
             *word &= limit;
@@ -89,8 +89,8 @@ impl Grants {
             .is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
     }
 
-    /// Whether a component's import is granted: whether a granted name is the import or a prefix of
-    /// it that ends before a `/` or `@`.
+    /// Whether a component's import is granted: whether a granted name equals the import or is a
+    /// prefix of it that ends before a `/` or `@`.
     pub(crate) fn allows_interface(&self, import: &str) -> bool {
         let ends = import
             .match_indices(['/', '@'])

@@ -1,8 +1,8 @@
 //! The journal of a program: what each of its processes wrote, and how those that failed ended.
 //!
-//! It is for reports on a program afterwards, such as a test runner's. It is not a log: nothing is
-//! formatted, nobody waits for it, and when it is full the oldest entries go first, since the
-//! reason of a failure is at the end.
+//! It serves reports on a program after the fact, such as a test runner's. It is not a log: nothing
+//! is formatted, no process waits for it, and when it is full the oldest entries go first, since
+//! the reason for a failure is at the end.
 
 use crate::console::Stream;
 use crate::pipe::lock;
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 /// A bounded record of what happens in a program, kept if
-/// [`Config::journal`](crate::Config::journal) says so. Cheap to clone: all clones are the same
+/// [`Config::journal`](crate::Config::journal) requests it. Cheap to clone: all clones are the same
 /// journal.
 ///
 /// ```
@@ -36,14 +36,14 @@ pub struct Journal(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     book: Mutex<Book>,
-    /// Notified of every entry.
+    /// Notified when an entry is added.
     filled: Signal,
 }
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub struct JournalEntry {
-    /// The process that it happened to.
+    /// The process to which it happened.
     pub pid: Pid,
     /// What that process runs; see [`Process::name`](crate::Process::name).
     pub process: Arc<str>,
@@ -62,17 +62,17 @@ pub enum Event {
     Failed(Exit),
 }
 
-/// What an entry counts besides the bytes that were written, so that the bound on bytes bounds
-/// entries too.
+/// What an entry counts in addition to the bytes written, so that the bound on bytes also bounds
+/// the number of entries.
 const OVERHEAD: usize = 256;
 
-/// The entries and their size: plain data.
+/// The entries and their total size: plain data.
 #[derive(Debug)]
 struct Book {
     entries: VecDeque<JournalEntry>,
     size: usize,
     capacity: usize,
-    /// Bytes of output that were pushed out.
+    /// Bytes of output that were dropped to make room.
     lost: u64,
 }
 
@@ -93,7 +93,7 @@ impl Event {
 }
 
 impl Book {
-    /// Adds what a process wrote, to its last entry if that is the newest.
+    /// Records what a process wrote, appending to its last entry if that is the newest.
     fn write(&mut self, pid: Pid, process: &str, stream: Stream, bytes: &[u8]) {
         let last = self.entries.back_mut().filter(|last| last.pid == pid);
         match (last.map(|last| &mut last.event), stream) {
@@ -130,11 +130,12 @@ impl Book {
     }
 }
 
-/// How many bytes of one process's writes are joined at most, so that not too much is lost at once.
+/// The maximum number of bytes that a process's writes are joined into, so that not too much is
+/// lost at once.
 const MAX_JOINED: usize = 16 << 10;
 
 impl Journal {
-    /// Makes an empty journal that takes at most about `capacity` bytes.
+    /// Creates an empty journal that takes at most about `capacity` bytes.
     pub fn bounded(capacity: usize) -> Journal {
         let book = Book {
             entries: VecDeque::new(),
@@ -148,7 +149,7 @@ impl Journal {
         }))
     }
 
-    /// Takes all entries, in the order in which things happened.
+    /// Takes all entries, in the order of events.
     pub fn take(&self) -> Vec<JournalEntry> {
         let mut book = lock(&self.0.book);
         book.size = 0;
@@ -172,7 +173,7 @@ impl Journal {
     /// ```
     pub async fn filled(&self) {
         loop {
-            // Before the check, so that what comes after it wakes this one.
+            // Before the check, so that an entry added after it wakes this task.
             listener!(self.0.filled => filled);
             if !lock(&self.0.book).entries.is_empty() {
                 return;

@@ -3,14 +3,14 @@
 use lunatic_abi::Limit;
 
 /// The limits of an environment. [`Limit`] says what is counted per process and what per
-/// environment, and in which unit. [`u64::MAX`] is no limit.
+/// environment, and in which unit. [`u64::MAX`] means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits([u64; Limit::ALL.len()]);
 
 const MIB: u64 = 1 << 20;
 
 impl Default for Limits {
-    /// Limits that an ordinary program does not reach and that keep a hostile one from hurting
+    /// Limits that an ordinary program does not reach and that keep a hostile program from harming
     /// others.
     fn default() -> Limits {
         let mut limits = Limits([u64::MAX; Limit::ALL.len()]);
@@ -45,7 +45,7 @@ impl Limits {
         self.0[limit as usize] = value;
     }
 
-    /// Returns the tighter of each two limits: a child's are at most its creator's.
+    /// Returns the tighter limit of each pair: a child's limits are at most its creator's.
     pub(crate) fn within(&self, outer: &Limits) -> Limits {
         Limits(std::array::from_fn(|index| {
             self.0[index].min(outer.0[index])

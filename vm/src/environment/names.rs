@@ -1,4 +1,4 @@
-//! The names of an environment, as its processes share them.
+//! The names of an environment, shared by its processes.
 
 use super::quota::{Permit, Quota};
 use super::registry::{Name, Registry, RegistryError};
@@ -6,22 +6,22 @@ use lunatic_abi::Limit;
 use lunatic_process::Pid;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// A table of names. Environments that are made without names of their own share their creator's.
+/// A table of names. Environments created without names of their own share their creator's.
 #[derive(Debug, Default)]
 pub(crate) struct Names(Mutex<Registry>);
 
-/// A name that a process has, until this is dropped.
+/// A process's registration under a name, which lasts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Registration {
     names: Arc<Names>,
     name: Name,
     pid: Pid,
-    /// Its share of the quota of the environment that registered it.
+    /// Its share of the quota of the environment that registered the name.
     _permit: Permit,
 }
 
 impl Names {
-    /// Registers a process, which counts in a quota; `None` if it has the name already.
+    /// Registers a process, charged to a quota; `None` if the process already has the name.
     pub(crate) fn register(
         self: &Arc<Names>,
         name: &Name,
@@ -37,8 +37,8 @@ impl Names {
             .map(Some)
     }
 
-    /// Registers a new process if nobody is found under the name, and has it appear before anybody
-    /// finds it.
+    /// Registers a new process if no process is found under the name, and calls `appear` before the
+    /// name can be found.
     pub(crate) fn register_new(
         self: &Arc<Names>,
         name: &Name,
@@ -52,7 +52,8 @@ impl Names {
             return Err(RegistryError::Taken(name.text().to_string(), holder));
         }
         let registration = self.enter(&mut registry, name, pid, registrar, quota)?;
-        // Still locked: whoever finds the name finds the process too, and what it sends arrives.
+        // Still locked: any process that finds the name also finds the new process, and what it
+        // sends arrives.
         appear();
         Ok(Some(registration))
     }
@@ -77,7 +78,7 @@ impl Names {
         })
     }
 
-    /// Returns the process that has a name, which `caller` may take back.
+    /// Returns the process that has a name, if `caller` may revoke it.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         self.lock().holder(name, caller)
     }
@@ -105,7 +106,7 @@ impl Registration {
         &self.name
     }
 
-    /// Whether this is a name of a table.
+    /// Whether this is the given name in the given table.
     pub(crate) fn is(&self, names: &Arc<Names>, name: &Name) -> bool {
         Arc::ptr_eq(&self.names, names) && self.name == *name
     }

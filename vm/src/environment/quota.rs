@@ -1,7 +1,7 @@
-//! What the processes of an environment use together, and its limits.
+//! What the processes of an environment use in total, and its limits.
 //!
-//! What is used in an environment that a process made counts in its creator's environment too, so
-//! that making environments gains nobody anything.
+//! Usage in an environment that a process created also counts in its creator's environment, so that
+//! creating environments gains nothing.
 
 use super::limits::Limits;
 use event_listener::{Event, EventListener};
@@ -15,14 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Quota {
     limits: Limits,
     used: [AtomicU64; Limit::ALL.len()],
-    /// Fuel that was burned. Amounts of less than a unit add up here.
+    /// The fuel burned. Amounts of less than a unit accumulate here.
     fuel: AtomicU64,
-    /// Notified when a socket is released, here or in any environment that counts in the same
-    /// outermost one.
+    /// Notified when a socket is released, here or in any environment with the same outermost
+    /// environment.
     socket_freed: Arc<Event>,
-    /// How many environments are around this one.
+    /// How many environments enclose this one.
     depth: u32,
-    /// The counters of the environment around this one.
+    /// The counters of the environment that encloses this one.
     outer: Option<Arc<Quota>>,
 }
 
@@ -43,13 +43,13 @@ impl Quota {
         }
     }
 
-    /// Returns how many environments are around this one.
+    /// Returns how many environments enclose this one.
     pub(crate) fn depth(&self) -> u32 {
         self.depth
     }
 
-    /// Counts what was computed, here and in all environments around, even beyond a limit, since it
-    /// cannot be undone.
+    /// Counts the fuel burned, here and in all enclosing environments, even beyond a limit, since
+    /// it cannot be undone.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Quota {
         outside
     }
 
-    /// Checks that more may be computed, here and in all environments around.
+    /// Checks that more may be computed, here and in all enclosing environments.
     pub(crate) fn check_compute(&self) -> Result<(), LimitReached> {
         let allowed = self.limits.get(Limit::TotalCompute);
         if self.fuel.load(Ordering::Relaxed) >= allowed.saturating_mul(FUEL_PER_UNIT) {
@@ -87,7 +87,7 @@ impl Quota {
             .map_or(Ok(()), |outer| outer.check_compute())
     }
 
-    /// Returns how much more fuel may be burned, here and in all environments around.
+    /// Returns how much more fuel may be burned, here and in all enclosing environments.
     pub(crate) fn compute_left(&self) -> u64 {
         let left = |quota: &Quota| {
             let allowed = quota
@@ -102,7 +102,7 @@ impl Quota {
             .expect("this quota itself is one of them")
     }
 
-    /// Counts an amount in this environment and in all around it, or in none.
+    /// Counts an amount in this environment and all enclosing ones, or in none of them.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         for (charged, quota) in self.outwards().enumerate() {
             if let Err(reached) = quota.charge_here(limit, amount) {
@@ -115,14 +115,14 @@ impl Quota {
         Ok(())
     }
 
-    /// Returns this quota and those around it.
+    /// Returns this quota and the enclosing ones.
     fn outwards(&self) -> impl Iterator<Item = &Quota> {
         std::iter::successors(Some(self), |quota| quota.outer.as_deref())
     }
 
     fn charge_here(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         let allowed = self.limits.get(limit);
-        // Relaxed, here and below: each counter only has to be right by itself.
+        // Relaxed, here and below: each counter only has to be correct by itself.
         let counted =
             self.used[limit as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(amount).filter(|&sum| sum <= allowed)
@@ -149,12 +149,12 @@ impl Quota {
             quota.release_here(limit, amount);
         }
         if limit == Limit::Sockets {
-            // All listeners, since it is not known here which of them waits for which environment.
+            // All listeners, since it is not known here which environment each of them waits for.
             self.socket_freed.notify(usize::MAX);
         }
     }
 
-    /// Returns a listener for the next socket that is released.
+    /// Returns a listener for the next release of a socket.
     pub(crate) fn socket_freed(&self) -> EventListener {
         self.socket_freed.listen()
     }
@@ -182,7 +182,7 @@ impl Quota {
     }
 }
 
-/// An amount that is in use until this is dropped.
+/// An amount that counts as in use until the permit is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     quota: Arc<Quota>,
@@ -191,12 +191,12 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Whether it counts in this quota.
+    /// Whether the permit counts in this quota.
     pub(crate) fn is_of(&self, quota: &Arc<Quota>) -> bool {
         Arc::ptr_eq(&self.quota, quota)
     }
 
-    /// Counts more of the same.
+    /// Increases the amount.
     pub(crate) fn grow(&mut self, amount: u64) -> Result<(), LimitReached> {
         self.quota.charge(self.limit, amount)?;
         self.amount += amount;

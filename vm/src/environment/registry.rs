@@ -1,7 +1,7 @@
-//! Names for processes: a plain table, one for each environment that has names of its own.
+//! Process names: a plain table for each environment that has names of its own.
 //!
-//! A name belongs to a living process and goes with it. A name that a living process holds is not
-//! given to another, and only the process that holds or made a registration can take it back, so
+//! A name belongs to a living process and disappears with it. A name that a living process holds is
+//! not given to another, and only the process that holds or made a registration can revoke it, so
 //! that no process can pass itself off as another.
 
 use lunatic_abi::Errno;
@@ -16,10 +16,10 @@ pub(crate) struct Name {
     version: Version,
 }
 
-/// The longest name, in bytes.
+/// The maximum length of a name, in bytes.
 pub(crate) const MAX_NAME_LENGTH: usize = 1024;
 
-/// Why a name cannot be registered, found or taken back.
+/// Why a name cannot be registered, found or revoked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// The name is empty, too long, or holds control characters.
@@ -34,16 +34,16 @@ pub enum RegistryError {
     /// A living process holds the name.
     #[error("the name `{0}` is held by process {1}")]
     Taken(String, Pid),
-    /// Nobody holds it.
+    /// No process holds the name.
     #[error("no process is registered as `{0}`")]
     NotFound(String),
-    /// The caller neither holds nor made the registration.
+    /// The caller neither holds the name nor registered it.
     #[error("the name `{0}` belongs to process {1}, which alone can give it back")]
     NotOwner(String, Pid),
     /// The process is dead.
     #[error("process {0} does not exist")]
     NoProcess(Pid),
-    /// The environment's bound is reached.
+    /// The environment's limit is reached.
     #[error("{0}")]
     Limit(LimitReached),
 }
@@ -64,7 +64,7 @@ impl RegistryError {
 }
 
 impl Name {
-    /// Makes a name with a version.
+    /// Creates a name with a version.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Name {
         })
     }
 
-    /// Makes a name without a version, as in the published interface: its version is 0.0.0.
+    /// Creates a name without a version, as in the published interface: its version is 0.0.0.
     ///
     /// # Errors
     ///
@@ -120,12 +120,12 @@ struct Holder {
 /// The names of one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    /// For each text the versions, in the order in which they were registered.
+    /// The versions of each text, in the order of their registration.
     names: HashMap<Box<str>, Vec<(Version, Holder)>>,
 }
 
 impl Registry {
-    /// Gives a name to a process.
+    /// Registers a process under a name.
     pub(crate) fn register(
         &mut self,
         name: &Name,
@@ -147,8 +147,8 @@ impl Registry {
         self.holder_of(name).is_some_and(|holder| holder.pid == pid)
     }
 
-    /// Returns the process that has a name, if `caller` may take it back: that process may, and the
-    /// one that registered it.
+    /// Returns the process that has a name, if `caller` may revoke it: only that process and the
+    /// one that registered it may.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         let holder = self
             .holder_of(name)
@@ -159,7 +159,7 @@ impl Registry {
         Ok(holder.pid)
     }
 
-    /// Removes a name of a process, and returns whether it had it.
+    /// Removes a name of a process and returns whether the process had it.
     pub(crate) fn remove(&mut self, name: &Name, pid: Pid) -> bool {
         let Some(versions) = self.names.get_mut(&name.text) else {
             return false;
@@ -184,7 +184,7 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Finds what was registered last under a name with a version that satisfies a requirement.
+    /// Finds the process registered last under a name with a version that satisfies a requirement.
     pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         self.satisfying(text, query)?
             .last()
@@ -192,8 +192,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Returns what is registered under a name with a version that satisfies a requirement, oldest
-    /// first.
+    /// Returns the processes registered under a name with a version that satisfies a requirement,
+    /// oldest first.
     fn satisfying(
         &self,
         text: &str,
@@ -225,7 +225,7 @@ mod tests {
     const OTHER: Pid = Pid::from_number(2);
 
     fn name(version: &str) -> Name {
-        Name::new("db", version).expect("the tests use good versions")
+        Name::new("db", version).expect("the tests use valid versions")
     }
 
     #[test]

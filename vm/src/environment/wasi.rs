@@ -1,14 +1,13 @@
 //! WASI preview 1 for the processes of an environment.
 //!
 //! The environment has one template: arguments, variables, open directories, standard streams. A
-//! process gets a context made from it on its first WASI call; one that never makes such a call
-//! pays nothing, and no process costs a descriptor.
+//! process gets a context made from the template on its first WASI call; a process that never makes
+//! such a call pays nothing, and no process costs a descriptor.
 //!
 //! A process has at most [`Limit::Files`] files open, an environment writes at most
-//! [`Limit::Output`] bytes to its standard streams, and one call makes the host allocate no more
-//! than the guest has itself. Space on a disk is not counted: a process that may write to a
-//! directory may fill the file system that it is on, up to the host's own quotas, and gets the
-//! host's errors.
+//! [`Limit::Output`] bytes to its standard streams, and no call makes the host allocate more memory
+//! than the guest has itself. Disk space is not counted: a process that may write to a directory
+//! may fill its file system, up to the host's own quotas, and gets the host's errors.
 
 mod directory;
 mod stdio;
@@ -42,16 +41,16 @@ pub(crate) struct WasiTemplate {
     stderr: Stdio<PipeWriter>,
     journal: Option<Journal>,
     open_files: usize,
-    /// The environment that output is counted for.
+    /// The environment that output is charged to.
     environment: u64,
     quota: Arc<Quota>,
-    /// Set once it was logged that no more output is taken.
+    /// Set once it has been logged that no more output is accepted.
     is_logged: Arc<AtomicBool>,
 }
 
-/// What of its environment a context grants. A module's functions are granted one by one when it is
-/// linked; a component has all functions of WASI, and what they find in the context decides what
-/// they can do.
+/// The part of the environment that a context grants. A module's functions are granted individually
+/// when it is linked; a component has all WASI functions, and the contents of the context decide
+/// what they can do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WasiGrants {
     command_line: bool,
@@ -60,14 +59,14 @@ pub(crate) struct WasiGrants {
 }
 
 impl WasiGrants {
-    /// What a module's context grants. A module has the machine's own sockets.
+    /// What a module's context grants. Modules use the machine's own sockets.
     pub(crate) const MODULE: WasiGrants = WasiGrants {
         command_line: true,
         files: true,
         sockets: false,
     };
 
-    /// What a component's context grants in an environment with these grants.
+    /// What a component's context grants in an environment with the given grants.
     pub(crate) fn component(grants: &Grants) -> WasiGrants {
         WasiGrants {
             command_line: grants.allows("wasi:cli"),
@@ -77,10 +76,11 @@ impl WasiGrants {
     }
 }
 
-/// How many random bytes are made at once at most. Making more would take longer than a slice.
+/// The maximum number of random bytes generated at once. Generating more would take longer than a
+/// slice.
 pub(crate) const MAX_RANDOM: usize = 1 << 20;
 
-/// How many elements of a context's table are not files: the streams, and what one `poll_oneoff`
+/// How many entries of a context's table are not files: the streams, and what one `poll_oneoff`
 /// waits for.
 const OTHER_ENTRIES: usize = 4096;
 
@@ -109,7 +109,7 @@ impl WasiTemplate {
         }
     }
 
-    /// Makes a context for a process, with its own input and output if it is redirected.
+    /// Creates a context for a process, with its own input and output if it is redirected.
     pub(crate) fn context(
         &self,
         (pid, process): (Pid, &str),
@@ -167,7 +167,7 @@ impl WasiTemplate {
 }
 
 impl Wasi {
-    /// Returns the context for a call that begins.
+    /// Returns the context for a new call.
     pub(crate) fn begin_call(&mut self) -> &mut WasiP1Ctx {
         *lock(&self.refused) = None;
         &mut self.context
@@ -178,7 +178,7 @@ impl Wasi {
         *lock(&self.refused)
     }
 
-    /// Whether one more file can be opened.
+    /// Whether another file can be opened.
     pub(crate) fn has_room_for_a_file(&mut self) -> bool {
         if self.open_files == usize::MAX {
             return true;

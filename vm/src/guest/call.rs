@@ -1,9 +1,9 @@
 //! One call of a host function.
 //!
-//! [`Call`] is the only way to a guest's memory. An address that a guest passes is an allegation:
-//! it becomes a slice only here, after the whole range was checked, and no slice lives across an
+//! [`Call`] is the only way to a guest's memory. An address that a guest passes is only a claim: it
+//! becomes a slice only here, after the whole range has been checked, and no slice lives across an
 //! await. A guest's memory never shrinks, so a range that was checked at the beginning of a call is
-//! still good at its end.
+//! still valid at its end.
 
 #![expect(
     clippy::disallowed_methods,
@@ -19,11 +19,11 @@ use lunatic_abi::Errno;
 use std::io::IoSlice;
 use wasmtime::{Caller, Extern, Memory};
 
-/// The export that gives the host room in the guest's memory, for functions whose answer is of any
+/// The export that allocates room in the guest's memory, for functions whose answer has no fixed
 /// length.
 const ALLOCATE: &str = "lunatic_alloc";
 
-/// The longest prefix, name, version or query that is read, in bytes. A longer one cannot be valid.
+/// The maximum length of a prefix, name, version or query, in bytes. A longer one cannot be valid.
 pub(crate) const MAX_TEXT: usize = 4096;
 
 /// A call of a host function by a guest.
@@ -31,9 +31,9 @@ pub struct Call<'a> {
     caller: Caller<'a, Guest>,
 }
 
-/// A type that host functions return, in which some can return a code.
+/// A type that host functions return. Some of these types can represent a code.
 pub(crate) trait FromErrno: Sized {
-    /// Returns the result that is this code, if the type has one.
+    /// Returns the code as a result, if the type can represent it.
     fn from_errno(errno: Errno) -> Option<Self>;
 }
 
@@ -61,7 +61,7 @@ macro_rules! without_errno {
 
 without_errno!(u64, i64, (),);
 
-/// What a host function answers that usually need not wait.
+/// The answer of a host function that usually need not wait.
 pub(crate) enum Answer<R: Rest> {
     /// The result.
     Now(R::Result),
@@ -69,12 +69,12 @@ pub(crate) enum Answer<R: Rest> {
     Later(R),
 }
 
-/// The rest of a call that has to wait: what the call has so far, and how it goes on.
+/// The rest of a call that has to wait: its state so far and its continuation.
 pub(crate) trait Rest: Send + Sized {
     /// The result of the whole call.
     type Result: Send;
 
-    /// Goes on with the call to its end.
+    /// Runs the call to completion.
     fn finish(
         self,
         call: &mut Call<'_>,
@@ -82,7 +82,7 @@ pub(crate) trait Rest: Send + Sized {
 }
 
 impl<R: Rest> Answer<R> {
-    /// Waits for the result, if there is none yet.
+    /// Returns the result, waiting for it if necessary.
     pub(crate) async fn result(self, call: &mut Call<'_>) -> Result<R::Result, Failure> {
         match self {
             Answer::Now(result) => Ok(result),
@@ -104,7 +104,7 @@ pub(crate) struct Range {
 
 impl Range {
     fn checked(slice: Slice, size: usize) -> Result<Range, Failure> {
-        // In 64 bits, nothing that is made of 32-bit numbers here overflows.
+        // Nothing computed from 32-bit numbers here overflows 64 bits.
         let length = u64::from(slice.count) * u64::from(slice.item_size);
         if u64::from(slice.address) + length <= size as u64 {
             return Ok(Range {
@@ -118,7 +118,7 @@ impl Range {
         )))
     }
 
-    /// Returns how many bytes they are.
+    /// Returns the length in bytes.
     pub(crate) fn len(self) -> usize {
         self.length
     }
@@ -128,8 +128,8 @@ impl Range {
     }
 }
 
-/// A guest's memory while nothing of the guest runs. Addresses are checked as in [`Call`]; a
-/// function that has several looks the memory up only once.
+/// A guest's memory while the guest does not run. Addresses are checked as in [`Call`]; a function
+/// that takes several looks up the memory only once.
 pub(crate) struct View<'a>(&'a mut [u8]);
 
 impl View<'_> {
@@ -157,7 +157,7 @@ impl View<'_> {
         self.bytes(out.0).copy_from_slice(&value);
     }
 
-    /// Reads 64-bit integers, at most `most` of them.
+    /// Reads at most `most` 64-bit integers.
     pub(crate) fn words(
         &mut self,
         words: Words,
@@ -170,7 +170,7 @@ impl View<'_> {
     }
 }
 
-/// Traps if a guest passes more of something than is ever sensible.
+/// Traps if a guest passes more items than is ever sensible.
 pub(crate) fn at_most(most: usize, count: usize, what: &str) -> Result<(), Failure> {
     if count <= most {
         return Ok(());
@@ -236,14 +236,15 @@ impl<'a> Call<'a> {
         self.text_of(range)
     }
 
-    /// Ends the call: turns the function's answer into what wasm gets.
+    /// Ends the call: turns the function's answer into the wasm result.
     pub(crate) fn finish<T: FromErrno>(
         &self,
         answer: Result<T, Failure>,
         function: &str,
     ) -> wasmtime::Result<T> {
         if self.caller.data().process().cell().is_ending() {
-            // Killed meanwhile, perhaps by this very call: the guest does not go on.
+            // The process was killed meanwhile, perhaps by this very call: the guest does not
+            // continue.
             return Err(wasmtime::Error::msg("the process is ending"));
         }
         let failure = match answer {
@@ -265,7 +266,7 @@ impl<'a> Call<'a> {
         Ok((View(bytes), guest))
     }
 
-    /// Returns the guest's memory, in which something was checked before.
+    /// Returns the guest's memory, which a range was checked against before.
     fn view(&mut self) -> View<'_> {
         let (view, _) = self
             .parts()
@@ -302,12 +303,12 @@ impl<'a> Call<'a> {
         self.bytes_mut(range)
     }
 
-    /// Returns bytes that were checked, to be written.
+    /// Returns bytes that were checked, for writing.
     pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
         range.of(self.view().0)
     }
 
-    /// Returns ranges of bytes that were checked, to be written somewhere together.
+    /// Returns ranges of bytes that were checked, for a vectored write.
     pub(crate) fn slices(&mut self, ranges: &[Range]) -> Vec<IoSlice<'_>> {
         let memory: &[u8] = self.view().0;
         ranges
@@ -350,7 +351,7 @@ impl<'a> Call<'a> {
         Ok(code)
     }
 
-    /// The same for calls that can time out, which return 9027 and write nothing.
+    /// Does the same for calls that can time out: on a timeout, returns 9027 and writes nothing.
     pub(crate) fn timed_answer(
         &mut self,
         out: Out<8>,
@@ -365,14 +366,14 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Returns how much more the guest may compute, in fuel, if that is counted.
+    /// Returns how much more the guest may compute, in fuel, if compute is counted.
     pub(crate) fn compute_left(&mut self) -> Option<u64> {
         let fuel = self.caller.get_fuel().ok()?;
         Some(fuel.min(self.guest().domain().quota().compute_left()))
     }
 
-    /// Counts what was computed for the guest as if its own code had computed it; the guest ends if
-    /// that is too much.
+    /// Charges the guest for work done on its behalf as if its own code had done it; the guest ends
+    /// if that exceeds its limit.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), Failure> {
         let left = self
             .caller
@@ -391,10 +392,10 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Has the guest's `lunatic_alloc` allocate room for bytes, copies them there, and writes their
-    /// length to `length`; returns their address.
+    /// Calls the guest's `lunatic_alloc` to allocate room for bytes, copies them there, and writes
+    /// their length to `length`; returns their address.
     ///
-    /// The guest runs meanwhile and can call what it likes.
+    /// The guest runs meanwhile and can call any host function.
     pub(crate) async fn give(&mut self, bytes: &[u8], length: Out<4>) -> Result<u32, Failure> {
         let size = i32::try_from(bytes.len())
             .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;

@@ -1,9 +1,9 @@
-//! Calls of what a guest exports, from inside a host function that the guest called.
+//! Callbacks: calls of a guest's exports from inside a host function that the guest called.
 //!
-//! Each runs on a stack of its own, so that neither the guest's stack nor the host's grows with it,
-//! and can do all that the guest can do: wait, call the host, call back again. Whatever ends a
-//! process ends it in there too. A host function that calls back borrows nothing of the guest
-//! meanwhile, and relies on nothing afterwards that it saw before.
+//! Each callback runs on a stack of its own, so that neither the guest's stack nor the host's grows
+//! with it, and can do everything that the guest can do: wait, call the host, call back again.
+//! Whatever ends a process also ends it inside a callback. A host function that calls back borrows
+//! nothing of the guest meanwhile, and afterwards relies on nothing that it saw before.
 
 #![expect(clippy::disallowed_methods, reason = "this is `Call::call_back`")]
 
@@ -13,15 +13,16 @@ use super::meter;
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use wasmtime::{AsContextMut, Trap, WasmParams, WasmResults};
 
-/// How deep calls back can be nested.
+/// The maximum nesting depth of callbacks.
 const MAX_DEPTH: usize = 16;
 
 impl Call<'_> {
-    /// Calls an exported function, and returns what it returned or how it stopped.
+    /// Calls an exported function and returns its result or how it stopped.
     ///
     /// # Errors
     ///
-    /// If it is not called: it does not exist, takes other parameters, or there is no stack for it.
+    /// If the function is not called: it does not exist, takes other parameters, or there is no
+    /// stack for it.
     pub(crate) async fn call_back<Parameters, Results>(
         &mut self,
         export: &str,
@@ -94,18 +95,19 @@ impl Call<'_> {
         }
     }
 
-    /// Sets in which portions fuel is given from now on, if the guest's code counts it.
+    /// Sets the size of the portions in which fuel is given from now on, if the guest's code counts
+    /// it.
     fn portion(&mut self, fuel: Option<u64>) {
-        // An error means that nothing is counted.
+        // An error means that fuel is not counted.
         let _ = self
             .caller()
             .as_context_mut()
             .fuel_async_yield_interval(fuel);
     }
 
-    /// Counts the fuel that a trap lost, which is at most what was left of a portion and what a
-    /// function can spend beyond it before it checks. All of it counts, so that no guest computes
-    /// for nothing by trapping.
+    /// Charges for the fuel that a trap lost: at most the rest of a portion plus what a function
+    /// can spend beyond it before it checks. All of that is charged, so that no guest computes for
+    /// free by trapping.
     fn charge_what_was_lost(&mut self) {
         let longest = self
             .guest()
@@ -121,9 +123,9 @@ impl Call<'_> {
     }
 }
 
-/// Whether code that stopped with this error may not have saved what it had computed. It does so
-/// before it calls, which is how host functions fail, and at `unreachable`, which is how panics
-/// end, but not before other traps.
+/// Whether code that stopped with this error may have failed to save its fuel count. Code saves the
+/// count before calls, where host functions fail, and at `unreachable`, where panics end, but not
+/// before other traps.
 fn loses_fuel(error: &wasmtime::Error) -> bool {
     error
         .downcast_ref::<Trap>()

@@ -8,9 +8,9 @@ use std::fmt;
 pub enum Failure {
     /// The guest gets a code and goes on.
     Errno(Errno),
-    /// The guest broke a rule of the interface; its process ends with this sentence.
+    /// The guest violated a rule of the interface; its process ends with this sentence.
     Trap(String),
-    /// The guest ended, or reached a limit, in code that the function had it run.
+    /// The guest ended, or reached a limit, in code that it ran on behalf of the function.
     Guest(wasmtime::Error),
 }
 
@@ -39,14 +39,15 @@ impl From<Errno> for Failure {
     }
 }
 
-/// A failure that the guest gets an id of, to ask for the text.
+/// A failure whose id the guest gets, to request the text with.
 #[derive(Debug, Clone)]
 pub(crate) struct HostError {
     pub(crate) errno: Errno,
     pub(crate) text: String,
 }
 
-/// The longest text of an error, in bytes. A guest can make the text quote names of its own.
+/// The maximum length of an error text, in bytes. A guest can make the text quote names that it
+/// chose.
 const MAX_ERROR_TEXT: usize = 2048;
 
 impl HostError {

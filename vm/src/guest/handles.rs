@@ -1,8 +1,8 @@
-//! What a process holds by number.
+//! The resources that a process holds by number.
 //!
-//! A guest names a socket, a module or a timer by an id: a number that means something only in its
-//! own process. Ids count from 0 for each kind and are never reused, so that a stale one does not
-//! name something else.
+//! A guest names a socket, a module or a timer by an id: a number that is valid only in its own
+//! process. Ids count from 0 for each kind and are never reused, so that a stale id does not name
+//! something else.
 
 use super::failure::HostError;
 use crate::environment::{Config, Permit};
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The things of one kind that a process holds.
+/// The resources of one kind that a process holds.
 #[derive(Debug)]
 pub(crate) struct HandleTable<T> {
     next: u64,
@@ -36,7 +36,7 @@ impl<T> Default for HandleTable<T> {
 }
 
 impl<T> HandleTable<T> {
-    /// Keeps a thing and returns its id.
+    /// Stores an entry and returns its id.
     pub(crate) fn insert(&mut self, thing: T) -> u64 {
         let id = self.next;
         self.next += 1;
@@ -65,8 +65,8 @@ impl<T> HandleTable<T> {
     }
 }
 
-/// A socket, and its share of the environment's quota, which all handles to one socket in one
-/// process have in common.
+/// A socket and its share of the environment's quota, common to all handles to that socket in one
+/// process.
 #[derive(Clone, Debug)]
 pub(crate) struct CountedSocket<T> {
     pub(crate) socket: T,

@@ -1,13 +1,13 @@
 //! The kinds of parameters of the table, as the machine sees them.
 //!
-//! An address that a guest passes is an allegation. Its kind says what should lie there, and keeps
-//! it together with the length that belongs to it; [`Call`](super::Call) makes memory of it once
-//! the whole range is checked.
+//! An address that a guest passes is only a claim. Its kind says what should lie there, and keeps
+//! it together with its length; [`Call`](super::Call) turns it into memory once the whole range is
+//! checked.
 
 use lunatic_abi::{FOREVER, MessageHeader};
 use std::time::Duration;
 
-/// What a parameter means, around the numbers by which wasm passes it.
+/// The meaning of a parameter, wrapped around the numbers that wasm passes for it.
 pub(crate) trait Kind {
     /// The type of each of its wasm parameters.
     type Raw;
@@ -16,7 +16,7 @@ pub(crate) trait Kind {
     fn new(wire: Self::Wire) -> Self;
 }
 
-/// Items of one size that should lie one after the other in the guest's memory.
+/// Items of one size that should lie consecutively in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
     pub(super) address: u32,
@@ -161,14 +161,14 @@ impl Kind for Pid {
 }
 
 impl Millis {
-    /// Returns the time, or `None` if it is forever.
+    /// Returns the time; `None` means forever.
     pub(crate) fn duration(self) -> Option<Duration> {
         (self.0 != FOREVER).then(|| Duration::from_millis(self.0))
     }
 }
 
 impl ShortMillis {
-    /// Returns the time as the newer generation writes it.
+    /// Returns the time in the newer generation's representation.
     pub(crate) fn millis(self) -> Millis {
         Millis(match self.0 {
             0 => FOREVER,

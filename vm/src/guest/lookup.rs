@@ -1,4 +1,4 @@
-//! What a guest names by an id.
+//! Looks up what a guest names by an id.
 
 use super::call::Call;
 use super::failure::Failure;

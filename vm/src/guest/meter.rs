@@ -7,17 +7,18 @@ use std::fmt;
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
-/// The most compute, in units, that a process is given at once if its environment counts it:
-/// several slices, so that the scheduler can still tell a process that computes without a pause.
+/// The maximum compute, in units, that a process is given at once if its environment counts
+/// compute: several slices, so that the scheduler can still recognize a process that computes
+/// without a pause.
 const MAX_PORTION: u64 = 100;
 
-/// Returns in which portions a guest is given fuel, if its environment's processes may compute
-/// `total` units together.
+/// Returns the size of the portions in which a guest is given fuel, if its environment's processes
+/// may compute `total` units in total; `None` if that is unlimited.
 pub(crate) fn portion(total: u64) -> Option<u64> {
     (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
 }
 
-/// A limit that ended a guest, as the error that stops its code.
+/// The limit that ended a guest, as the error that stops its code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rejected(pub(crate) LimitReached);
 
@@ -36,11 +37,11 @@ pub(crate) struct Meter {
     most_memory: u64,
     most_table_elements: u64,
     quota: Arc<Quota>,
-    /// Bytes of all memories, and elements of all tables.
+    /// The bytes of all memories and the elements of all tables.
     memory: u64,
     table_elements: u64,
-    /// The bytes of memory that the environment counts, those that the module declares since the
-    /// spawn.
+    /// The bytes of memory that the environment counts; those that the module declares are counted
+    /// from the spawn on.
     permit: Permit,
     permitted: u64,
     /// The last growth that was refused since the guest last waited.
@@ -69,8 +70,8 @@ impl Meter {
         }
     }
 
-    /// Counts what a guest has from the beginning if no instance is made for it. Its spawn has
-    /// checked the limits.
+    /// Counts a guest's initial memory and tables if no new instance is created for it. The spawn
+    /// has checked the limits.
     pub(crate) fn begin_with(&mut self, memory: u64, table_elements: u64) {
         self.memory = memory;
         self.table_elements = table_elements;
@@ -94,18 +95,18 @@ impl Meter {
         self.memory
     }
 
-    /// Counts from this amount of fuel, which the guest was given.
+    /// Starts counting from the amount of fuel that the guest was given.
     pub(crate) fn fuel_given(&mut self, fuel: u64) {
         self.given = fuel;
         self.fuel = fuel;
     }
 
-    /// Returns how much fuel the guest has used of what it was last given, if this much is left.
+    /// Returns how much of the fuel last given the guest has used, if `left` remains.
     pub(crate) fn fuel_used(&self, left: u64) -> u64 {
         self.given.saturating_sub(left)
     }
 
-    /// Counts what was computed since the last call in the environment.
+    /// Charges the environment for the compute used since the last call.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), LimitReached> {
         let burned = self.fuel.saturating_sub(fuel);
         self.fuel = fuel;
@@ -158,7 +159,7 @@ impl ResourceLimiter for Meter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // This is the module's own bound and not a limit of the environment.
+            // This is the module's own bound rather than a limit of the environment.
             return Ok(false);
         }
         let grown = self.grow_memory((desired - current) as u64);

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use wasmtime::Memory;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-/// Everything that the host keeps for one running guest: what its host functions work on.
+/// Everything that the host keeps for one running guest; its host functions work on this.
 pub struct Guest {
-    /// Set while a process runs. A pooled instance has nothing of its last process.
+    /// Set while a process runs. A pooled instance keeps nothing of its last process.
     life: Option<Life>,
     /// The instance's memory, looked up on first use.
     memory: Option<Memory>,
@@ -38,35 +38,35 @@ struct Life {
     origin: Origin,
     /// The message that is being composed or was received last.
     slot: Option<MailCursor>,
-    /// The empty buffer of a small message that was received, for the next one that is composed.
+    /// The empty buffer of a small message that was received, kept for the next message composed.
     spare: Vec<u8>,
-    /// Made when it first holds something, which most processes never do.
+    /// Created when the process first holds something, which most processes never do.
     handles: Option<Box<Handles>>,
     meter: Meter,
     /// The turn in which the slice was last checked.
     turn: u64,
-    /// How many ticks there were in that turn.
+    /// The number of ticks in that turn.
     ticks: u64,
     calls_back: CallsBack,
-    /// Made on the first WASI call.
+    /// Created on the first WASI call.
     wasi: Option<Box<Wasi>>,
-    /// The process's own input and output, if any, which that is made with.
+    /// The process's own input and output, if any, which the WASI context is created with.
     redirected: Option<Box<(PipeReader, PipeWriter)>>,
-    /// Made when it first opens a database.
+    /// Created when the process first opens a database.
     databases: Option<Account>,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
-/// The calls back that a guest is in.
+/// A guest's active callbacks.
 #[derive(Debug, Default)]
 pub(super) struct CallsBack {
     pub(super) depth: usize,
-    /// A slot for each of their stacks, as the pool has one stack for each slot. The first is kept
-    /// to the end: of the stacks that are no longer used, wasmtime keeps one for the next call.
+    /// A slot for each callback's stack, as the pool has one stack for each slot. The first slot is
+    /// kept to the end: wasmtime keeps one unused stack for the next call.
     pub(super) stacks: Vec<engine::Reservation>,
 }
 
-/// What a guest is an instance of.
+/// The module or component that a guest is an instance of.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
     Module(Module),
@@ -88,7 +88,7 @@ impl Origin {
         }
     }
 
-    /// Returns how many memories count for the machine.
+    /// Returns how many memories the machine counts for an instance.
     pub(crate) fn memories(&self) -> u32 {
         match self {
             Origin::Module(module) => module.requirements().memories,
@@ -97,14 +97,15 @@ impl Origin {
     }
 }
 
-/// How many resources a message carries at most.
+/// The maximum number of resources that a message carries.
 pub(crate) const MAX_ATTACHMENTS: usize = 256;
 
-/// The largest buffer that is kept for the next message, in bytes: a mailbox counts the bytes of
-/// messages and not their spare capacity, which must not be more than a message takes anyway.
+/// The size of the largest buffer that is kept for the next message, in bytes: a mailbox counts the
+/// bytes of messages but not their spare capacity, which must not exceed what a message takes
+/// anyway.
 const SPARE: usize = 128;
 
-/// A message, and the position where it is read next.
+/// A message and the position of the next read.
 #[derive(Debug)]
 pub(crate) struct MailCursor {
     pub(crate) mail: Mail,
@@ -112,8 +113,8 @@ pub(crate) struct MailCursor {
 }
 
 impl MailCursor {
-    /// Copies as much as fits from the read head on, moves the head and returns the number of
-    /// bytes. A death reads as a sentence.
+    /// Copies as much as fits, starting at the read head, moves the head and returns the number of
+    /// bytes copied. A death reads as a sentence.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
         let text;
         let data = match &self.mail {
@@ -189,7 +190,7 @@ impl Guest {
         self.life = None;
     }
 
-    /// Whether it serves a process and is not pooled.
+    /// Whether the guest serves a process and is not pooled.
     pub(crate) fn has_process(&self) -> bool {
         self.life.is_some()
     }
@@ -202,32 +203,32 @@ impl Guest {
         self.life.as_mut().expect("a pooled instance runs no code")
     }
 
-    /// Returns its process.
+    /// Returns the guest's process.
     pub fn process(&self) -> &Process {
         &self.life().process
     }
 
-    /// Returns the environment that it runs in.
+    /// Returns the environment that the guest runs in.
     pub fn environment(&self) -> &Environment {
         &self.life().environment
     }
 
-    /// Returns the machine that it runs on.
+    /// Returns the machine that the guest runs on.
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         self.life().environment.machine()
     }
 
-    /// Returns the state of its process that others act on.
+    /// Returns the state of the guest's process that others act on.
     pub(crate) fn cell(&self) -> &ProcessCell {
         self.life().process.cell()
     }
 
-    /// Returns the domain that it runs in.
+    /// Returns the domain that the guest runs in.
     pub(crate) fn domain(&self) -> &Domain {
         self.life().environment.domain()
     }
 
-    /// Returns the module that it runs, if it is not a component.
+    /// Returns the module that the guest runs, unless it is a component.
     pub fn module(&self) -> Option<&Module> {
         match &self.life().origin {
             Origin::Module(module) => Some(module),
@@ -235,8 +236,8 @@ impl Guest {
         }
     }
 
-    /// Returns the embedder's value of a type for this process, which is made on first use and
-    /// dropped with the process.
+    /// Returns the embedder's value of a type for this process, created on first use and dropped
+    /// with the process.
     pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
         let value = self
             .life_mut()
@@ -258,7 +259,7 @@ impl Guest {
         self.life().handles.as_ref()?.foreign.get(id)
     }
 
-    /// Takes a resource of the embedder away from the process.
+    /// Removes a resource of the embedder from the process.
     pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
         self.handles().foreign.remove(id)
     }
@@ -268,7 +269,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Traps if the guest composes no message.
+    /// Traps if the guest is not composing a message.
     pub fn attach(&mut self, resource: Foreign) -> Result<u64, Failure> {
         self.push_attachment(Attachment::uncounted(Resource::Foreign(resource)))
     }
@@ -282,7 +283,7 @@ impl Guest {
         Attachment::take(attachment, Attachment::foreign)
     }
 
-    /// Puts a resource into the message at hand and returns its index there.
+    /// Puts a resource into the current message and returns its index there.
     pub(crate) fn push_attachment(&mut self, attachment: Attachment) -> Result<u64, Failure> {
         let (message, _) = self.message()?;
         if message.attachments.len() >= MAX_ATTACHMENTS {
@@ -294,8 +295,8 @@ impl Guest {
         Ok(message.attachments.len() as u64 - 1)
     }
 
-    /// Returns how many bytes of memory it has, over all its memories. Memories do not shrink, so
-    /// it never had more.
+    /// Returns the total size of the guest's memories, in bytes. Memories do not shrink, so it was
+    /// never larger.
     pub fn memory_used(&self) -> u64 {
         self.life().meter.memory()
     }
@@ -308,7 +309,7 @@ impl Guest {
         &mut self.life_mut().meter
     }
 
-    /// Returns the limit that the guest reached last: by growing, since it last waited, or in its
+    /// Returns the limit that the guest reached last: by growing since it last waited, or in its
     /// last WASI call.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
         self.life()
@@ -317,8 +318,8 @@ impl Guest {
             .or_else(|| self.life().wasi.as_ref()?.refused())
     }
 
-    /// Takes the limit that the guest reached last, so that [`Guest::refused`] returns only what
-    /// comes later.
+    /// Takes the limit that the guest reached last, so that [`Guest::refused`] returns only limits
+    /// reached later.
     pub(crate) fn take_refused(&mut self) -> Option<LimitReached> {
         let refused = self.refused();
         self.life_mut().meter.forget_refusal();
@@ -328,7 +329,7 @@ impl Guest {
         refused
     }
 
-    /// Puts back what was taken, unless the guest reached another limit since.
+    /// Puts back a limit that was taken, unless the guest has reached another one since.
     pub(crate) fn remember_refused(&mut self, refused: Option<LimitReached>) {
         if self.refused().is_none() {
             self.life_mut().meter.remember_refusal(refused);
@@ -351,7 +352,7 @@ impl Guest {
         &mut self.life_mut().slot
     }
 
-    /// Puts a message into the slot; what was there is dropped.
+    /// Puts a message into the slot, dropping the previous contents.
     pub(crate) fn fill_slot(&mut self, mail: Mail) -> &mut MailCursor {
         let life = self.life_mut();
         if let Some(MailCursor {
@@ -366,13 +367,13 @@ impl Guest {
         life.slot.insert(MailCursor { mail, head: 0 })
     }
 
-    /// Takes an empty buffer for a message, which has capacity if a small message was received
-    /// since the last call.
+    /// Takes an empty buffer for a message. It has capacity if a small message was received since
+    /// the last call.
     pub(crate) fn take_spare(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.life_mut().spare)
     }
 
-    /// Makes the data of a message.
+    /// Copies bytes into the data of a message.
     pub(crate) fn data_of(&mut self, bytes: &[u8]) -> Vec<u8> {
         if bytes.len() > self.life_mut().spare.capacity() {
             return bytes.to_vec();
@@ -382,7 +383,7 @@ impl Guest {
         data
     }
 
-    /// Returns the message of data in the slot.
+    /// Returns the data message in the slot.
     pub(crate) fn message(&mut self) -> Result<(&mut Message, &mut usize), Failure> {
         match &mut self.life_mut().slot {
             Some(MailCursor {
@@ -398,21 +399,21 @@ impl Guest {
         }
     }
 
-    /// Gives an error an id.
+    /// Assigns an id to an error.
     pub(crate) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
         let errors = self.handles().errors.len();
         self.room_for(errors, "errors")?;
         Ok(self.handles().errors.insert(error))
     }
 
-    /// Traps if no more handles of a kind may be held, for functions that have no other way to
-    /// fail.
+    /// Traps if the process may hold no more handles of a kind, for functions that have no other
+    /// way to fail.
     pub(crate) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
         self.check_room(held, what)
             .map_err(|error| Failure::trap(error.text))
     }
 
-    /// Checks that one more handle of a kind may be held.
+    /// Checks that the process may hold another handle of a kind.
     pub(crate) fn check_room(&self, held: usize, what: &str) -> Result<(), HostError> {
         let allowed = self.environment().limits().get(Limit::Handles);
         if (held as u64) < allowed {
@@ -435,22 +436,22 @@ impl Guest {
         is_new
     }
 
-    /// Counts a tick of the present turn, and returns whether its slice is over.
+    /// Counts a tick of the current turn and returns whether its slice is over.
     pub(crate) fn is_slice_over(&mut self) -> bool {
         let life = self.life_mut();
         life.ticks += 1;
         life.ticks >= life.environment.machine().slice
     }
 
-    /// Prepares for the next turn, which is known and begins with a whole slice, since the process
-    /// is put behind the others.
+    /// Prepares for the next turn. It begins with a whole slice, since the process is queued behind
+    /// the others.
     pub(crate) fn expect_turn(&mut self) {
         let life = self.life_mut();
         life.turn += 1;
         life.ticks = 0;
     }
 
-    /// Returns what its databases have in common.
+    /// Returns the account that the process's databases share.
     pub(crate) fn databases(&mut self) -> Result<Account, LimitReached> {
         let life = self.life_mut();
         if let Some(account) = &life.databases {
@@ -466,9 +467,9 @@ impl Guest {
         Ok(life.databases.insert(account).clone())
     }
 
-    /// Has this process read its standard input from one pipe and write its standard output to
-    /// another, whatever its environment says. What goes through them is neither in the
-    /// environment's journal nor counted as its output.
+    /// Makes this process read its standard input from one pipe and write its standard output to
+    /// another, whatever its environment says. Data that passes through the pipes is neither
+    /// recorded in the environment's journal nor counted as its output.
     ///
     /// This has no effect after the process's first WASI call.
     pub fn redirect(&mut self, input: PipeReader, output: PipeWriter) {
@@ -497,7 +498,7 @@ impl Guest {
         })
     }
 
-    /// Whether it has a WASI context, which its first WASI call makes.
+    /// Whether the guest has a WASI context, which its first WASI call creates.
     pub fn has_wasi(&self) -> bool {
         self.life().wasi.is_some()
     }

@@ -1,6 +1,7 @@
-//! `lunatic::distributed`: other machines, of which there are none.
+//! `lunatic::distributed`: other machines; there are none.
 //!
-//! Guests ask for the node of a process before they send to it, so all functions answer as node 0.
+//! Guests ask for the node of a process before they send to it, so every function answers as node
+//! 0.
 
 use super::mail::{deliver_soon, request, take_message};
 use super::spawning::{SpawnRequest, check_permission, environment_for};
@@ -10,10 +11,10 @@ use crate::machine::THIS_NODE;
 use lunatic_abi::Errno;
 use lunatic_process::Pid;
 
-/// What a send returns if there is no such node.
+/// The result of a send if the node does not exist.
 const NO_SUCH_NODE: i32 = 2;
 
-/// The longest query that is read, in bytes.
+/// The maximum length of a query, in bytes.
 const MAX_QUERY: usize = 64 << 10;
 
 fn no_such_node(node: u64) -> HostError {

@@ -1,4 +1,4 @@
-//! `lunatic::networking`: names of hosts.
+//! `lunatic::networking`: host names.
 
 use super::socket::failure;
 use crate::guest::HostError;
@@ -6,7 +6,7 @@ use crate::guest::kinds::{DnsId, Millis, OutIpBytes, OutU16, OutU32, OutU64, Tex
 use crate::guest::{Call, Failure};
 use std::net::SocketAddr;
 
-/// The longest `host:port` that is looked up, in bytes: a host name has at most 253.
+/// The maximum length of a `host:port` to look up, in bytes: a host name has at most 253.
 const MAX_NAME: usize = 300;
 
 pub(super) async fn resolve(
@@ -20,7 +20,7 @@ pub(super) async fn resolve(
     call.timed_answer(out, result)
 }
 
-/// Looks a name up, and keeps what is found.
+/// Looks up a name and keeps the addresses found.
 pub(super) async fn look_up(
     call: &mut Call<'_>,
     name: Text,

@@ -1,4 +1,4 @@
-//! `lunatic::error`: texts and kinds of failures.
+//! `lunatic::error`: the texts and kinds of failures.
 
 use crate::guest::HostError;
 use crate::guest::kinds::{ErrorId, OutText};

@@ -1,4 +1,4 @@
-//! What functions that send or receive have in common: the message at hand, and waiting for mail.
+//! What functions that send or receive have in common: the current message, and waiting for mail.
 
 use super::socket::{STREAMS, TLS_STREAMS, UDP_SOCKETS};
 use crate::guest::call::{Answer, Rest, View};
@@ -15,10 +15,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How many tags a receive names at most. Each is looked for, so more are a mistake or an attack.
+/// The maximum number of tags in a receive. Each is searched for, so more are a mistake or an
+/// attack.
 const MAX_TAGS: usize = 1024;
 
-/// The text of an error about a message that is larger than its sender's environment allows.
+/// The error text for a message that is larger than its sender's environment allows.
 pub(super) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
 
 pub(super) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
@@ -34,7 +35,7 @@ pub(super) fn nothing_at_hand() -> Failure {
     Failure::trap("there is no message at hand: create or receive one first")
 }
 
-/// Takes a resource of a kind, which `open` looks for, out of a message.
+/// Takes a resource of the kind that `open` recognizes out of a message.
 pub(super) fn take<T>(
     message: &mut Message,
     index: u64,
@@ -53,7 +54,7 @@ pub(super) fn take<T>(
     })
 }
 
-/// Takes the message out of the slot to send it.
+/// Takes the message out of the slot, to be sent.
 pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     call.guest().message()?;
     match call.guest().slot().take() {
@@ -65,7 +66,7 @@ pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     }
 }
 
-/// Delivers a message, or returns it with the reason.
+/// Delivers a message, or returns it with the reason for the failure.
 pub(super) fn deliver(
     guest: &Guest,
     to: Pid,
@@ -77,7 +78,7 @@ pub(super) fn deliver(
     }
 }
 
-/// Delivers a message; the answer has to wait if the mailbox is full.
+/// Delivers a message; if the mailbox is full, the answer has to wait.
 pub(super) fn deliver_soon(
     guest: &Guest,
     to: Pid,
@@ -115,7 +116,7 @@ impl Rest for Undelivered {
     }
 }
 
-/// Sends the message at hand and waits for its answer.
+/// Sends the current message and waits for its answer.
 pub(super) async fn request(
     call: &mut Call<'_>,
     process: Pid,
@@ -125,8 +126,8 @@ pub(super) async fn request(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // Before the message is sent: its answer may be here before this process waits, and has to find
-    // room.
+    // Begins before the message is sent: its answer may arrive before this process waits, and has
+    // to find room.
     let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => {
@@ -135,7 +136,7 @@ pub(super) async fn request(
         }
         done => done.map_err(|(_, error)| error),
     };
-    // There is no code for a request that was not sent, and its sender must not get 0.
+    // There is no code for a request that was not sent, and the sender must not get 0.
     sent.map_err(Failure::trap)?;
     Ok(match wait(call, arrival).await {
         Ok(()) => 0,
@@ -143,7 +144,7 @@ pub(super) async fn request(
     })
 }
 
-/// Makes a message of bytes and copies of sockets, each of which a word names.
+/// Makes a message from bytes and copies of sockets, each named by a word.
 pub(super) fn compose(
     call: &mut Call<'_>,
     tag: i64,
@@ -172,7 +173,7 @@ pub(super) fn compose(
 fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     let (kind, id) = ResourceKind::of_word(word);
     match kind {
-        // A bare id is one of a stream.
+        // A bare id is that of a stream.
         Some(ResourceKind::None | ResourceKind::TcpStream) => {
             STREAMS.attach(guest, id, Resource::TcpStream)
         }
@@ -191,7 +192,7 @@ pub(super) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failu
         .collect())
 }
 
-/// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
+/// Waits until matching mail is in the slot. `Err` is the code of a receive that got nothing.
 pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i32> {
     let found = match arrival.timeout {
         None => arrival.await,
@@ -209,21 +210,21 @@ pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i3
     Ok(())
 }
 
-/// Ready when what is wanted has arrived; the sender wakes the process. However the wait ends, even
-/// if it is dropped, the process stops waiting.
+/// Ready when matching mail has arrived; the sender wakes the process. However the wait ends, even
+/// by being dropped, the process stops waiting.
 pub(super) struct Arrival {
     process: Process,
-    /// How long the process waits; `None` is forever.
+    /// How long the process waits; `None` means forever.
     timeout: Option<Duration>,
-    /// Set until the first poll if the mailbox was checked when the wait began: whatever has come
-    /// since wakes the process again, so there is no need to check before.
+    /// Set until the first poll if the mailbox was checked when the wait began: any mail that has
+    /// arrived since wakes the process again, so that poll need not check.
     was_looked: bool,
     /// Set once the mail is taken: the process is not marked as waiting then.
     is_over: bool,
 }
 
 impl Arrival {
-    /// Begins to wait for what has at least this sequence number.
+    /// Begins to wait for matching mail with at least this sequence number.
     pub(super) fn expect(
         process: Process,
         wanted: &Wanted,
@@ -240,7 +241,7 @@ impl Arrival {
         }
     }
 
-    /// Takes what is wanted, or begins to wait for it.
+    /// Takes matching mail, or begins to wait for it.
     pub(super) fn take_or_expect(
         process: &Process,
         wanted: &Wanted,
@@ -277,9 +278,9 @@ impl Future for Arrival {
         if self.timeout.is_some() || !self.process.domain().program().is_alone() {
             return Poll::Pending;
         }
-        // The last process to leave wakes this one, but it may have left before this one waited, and
-        // this one may have spawned others since, so only this check decides. What the others sent
-        // before they left is here by now.
+        // The last process to leave wakes this one, but it may have left before this one waited,
+        // and this one may have spawned others since, so only this check decides. Anything the
+        // others sent before they left has arrived by now.
         match self.look() {
             Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),
             found => found,

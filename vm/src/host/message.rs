@@ -89,7 +89,7 @@ pub(super) fn push_udp_socket(call: &mut Call<'_>, socket: UdpSocketId) -> Resul
     push_socket(call, &UDP_SOCKETS, socket.0, Resource::UdpSocket)
 }
 
-/// Moves a socket into the message at hand and returns its index there.
+/// Moves a socket into the current message and returns its index there.
 fn push_socket<T: Clone>(
     call: &mut Call<'_>,
     kept: &SocketTable<T>,
@@ -138,8 +138,8 @@ pub(super) fn take_udp_socket(call: &mut Call<'_>, index: u64) -> Result<u64, Fa
     })
 }
 
-/// Moves a socket out of the message at hand and returns its id. `open` finds out whether a
-/// resource is of this kind.
+/// Moves a socket out of the current message and returns its id. `open` returns the socket if the
+/// resource is of the requested kind.
 fn take_socket<T: Clone>(
     call: &mut Call<'_>,
     kept: &SocketTable<T>,
@@ -234,7 +234,7 @@ pub(super) fn receive(
     })
 }
 
-/// Receives what is wanted into the slot, or begins to wait for it.
+/// Receives matching mail into the slot, or begins to wait for it.
 fn receive_or_wait<'a>(
     guest: &'a mut Guest,
     wanted: &Wanted,
@@ -245,7 +245,7 @@ fn receive_or_wait<'a>(
     Ok(guest.fill_slot(mail))
 }
 
-/// A receive that found nothing yet, and where it writes what comes.
+/// A receive that found nothing yet, and where it writes the message that arrives.
 pub(super) struct ReceiveBytes(Arrival, Target);
 
 impl Rest for ReceiveBytes {
@@ -282,15 +282,15 @@ pub(super) fn receive_bytes(
     }
 }
 
-/// Where a message is written.
+/// Where a received message is written.
 struct Target {
     buffer: Range,
     header: Out<{ MessageHeader::SIZE }>,
 }
 
 impl Target {
-    /// Writes the header of the message in the slot, and as much of the data as fits; returns its
-    /// kind.
+    /// Writes the header of the message in the slot and as much of its data as fits; returns the
+    /// message's kind.
     fn write(&self, memory: &mut View<'_>, slot: &mut MailCursor) -> Result<i32, Failure> {
         let kind = slot.mail.kind();
         let mut header = MessageHeader {

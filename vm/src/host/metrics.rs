@@ -1,10 +1,10 @@
-//! `lunatic::metrics`: what a program counts.
+//! `lunatic::metrics`: a program's own metrics.
 
 use crate::guest::kinds::Text;
 use crate::guest::{Call, Failure};
 use crate::metrics::Update;
 
-/// The longest name of a metric, in bytes.
+/// The maximum length of a metric's name, in bytes.
 const MAX_NAME: usize = 256;
 
 pub(super) fn counter(call: &mut Call<'_>, name: Text, value: u64) -> Result<(), Failure> {

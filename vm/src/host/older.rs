@@ -1,5 +1,6 @@
-//! The older generation, which guests of the published crate `lunatic` 0.6 and 0.7 import. What
-//! means the same in both generations is the newer one's; here is the rest.
+//! The older generation, which guests of the published crate `lunatic` 0.6 and 0.7 import.
+//! Functions with the same meaning in both generations use the newer implementation; the rest is
+//! here.
 
 mod environments;
 mod handles;
@@ -21,7 +22,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     add_rows(linker)
 }
 
-/// Adds them as guests of 0.6 import them.
+/// Adds the rows of the older table, as guests of 0.6 import them.
 pub(super) fn link_0_6(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function_of_0_6!(link_rows);
     link(linker)?;

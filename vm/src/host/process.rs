@@ -155,7 +155,7 @@ pub(super) async fn spawn(
     call.answer(out, spawned.map(Pid::number))
 }
 
-/// What `get_or_spawn` returns if a process has the name.
+/// The result of `get_or_spawn` if a process already has the name.
 const FOUND: i32 = 2;
 
 #[expect(clippy::too_many_arguments, reason = "the table says so")]
@@ -175,8 +175,8 @@ pub(super) async fn get_or_spawn(
     let module = call.module(module_id)?;
     let request = SpawnRequest::read(call, module, function, parameters)?;
     if config_id.0 != OWN {
-        // Even if it is not needed, so that whether a call is wrong does not depend on who comes
-        // first.
+        // Checked even if it is not needed, so that whether a call is valid does not depend on
+        // which caller comes first.
         call.config(config_id)?;
     }
     let own = call.guest().environment().clone();

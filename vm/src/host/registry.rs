@@ -1,4 +1,4 @@
-//! `lunatic::registry`: names without versions.
+//! `lunatic::registry`: unversioned names.
 
 use crate::environment::{Name, RegistryError};
 use crate::guest::call::MAX_TEXT;
@@ -21,7 +21,7 @@ pub(super) fn put(
         .environment()
         .register(&name, process, registrar)
     {
-        // The process died first. Whoever looks the name up finds nobody, which is the truth.
+        // The process died first. A look-up of the name finds no process, which is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(()),
         Err(error) => Err(Failure::trap(error)),
     }

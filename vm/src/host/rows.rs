@@ -1,7 +1,7 @@
-//! Makes linkers of the tables of rows.
+//! Builds linkers from the tables of rows.
 //!
-//! These macros expand where they are used, which has to import `Call`, `Guest`, `Kind`, `kinds`
-//! and the files that the rows name.
+//! These macros expand at the place of use, which has to import `Call`, `Guest`, `Kind`, `kinds`
+//! and the modules that the rows name.
 
 macro_rules! link_rows {
     ($($(#[$about:meta])* $namespace:literal as $module:ident {
@@ -74,7 +74,7 @@ macro_rules! link_row {
     };
 }
 
-/// The type of one of the wasm parameters of a kind.
+/// The type of each wasm parameter of a kind.
 macro_rules! raw {
     ($kind:ident $wire:ident) => {
         <kinds::$kind as Kind>::Raw

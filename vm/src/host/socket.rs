@@ -1,5 +1,5 @@
-//! What sockets of all kinds have in common: how addresses of guests are read, how sockets are kept
-//! by number and counted, and how errors of the operating system are reported.
+//! What all kinds of sockets have in common: how guests' addresses are read, how sockets are stored
+//! by number and counted, and how operating system errors are reported.
 
 use crate::environment::{Permit, Quota};
 use crate::guest::call::{Out, Range, at_most};
@@ -16,14 +16,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many pieces a write has at most. More are a mistake or an attack, and more than the operating
-/// system takes at once.
+/// The maximum number of pieces in a write. More are a mistake or an attack, and more than the
+/// operating system takes at once.
 const MAX_VECTORS: usize = 1024;
 
-/// Where a process keeps its sockets of one kind.
+/// The table that holds a process's sockets of one kind.
 pub(super) struct SocketTable<T> {
     pub(super) table: fn(&mut Handles) -> &mut HandleTable<CountedSocket<T>>,
-    /// What one of them is called.
+    /// What a socket of this kind is called.
     pub(super) name: &'static str,
 }
 
@@ -63,14 +63,14 @@ impl<T: Clone> SocketTable<T> {
             .ok_or_else(|| self.unknown(id))
     }
 
-    /// Takes a socket away from the process.
+    /// Removes a socket from the process.
     pub(super) fn remove(&self, call: &mut Call<'_>, id: u64) -> Result<CountedSocket<T>, Failure> {
         (self.table)(call.guest().handles())
             .remove(id)
             .ok_or_else(|| self.unknown(id))
     }
 
-    /// Makes another handle to a socket and returns its id.
+    /// Creates another handle to a socket and returns its id.
     pub(super) fn duplicate(&self, call: &mut Call<'_>, id: u64) -> Result<u64, Failure> {
         let handles = (self.table)(call.guest().handles()).len();
         call.guest()
@@ -79,7 +79,7 @@ impl<T: Clone> SocketTable<T> {
         Ok(self.insert(call, held))
     }
 
-    /// Makes a copy of a socket that can travel.
+    /// Makes a copy of a socket that can travel in a message.
     pub(super) fn attach(
         &self,
         guest: &mut Guest,
@@ -93,7 +93,8 @@ impl<T: Clone> SocketTable<T> {
         })
     }
 
-    /// Opens a socket if the environment may have one more, and answers with its id or an error id.
+    /// Opens a socket if the environment may have another one, and answers with its id or an error
+    /// id.
     pub(super) fn open(
         &self,
         call: &mut Call<'_>,
@@ -109,7 +110,7 @@ impl<T: Clone> SocketTable<T> {
         self.answer(call, out, opened)
     }
 
-    /// Keeps a socket that was opened, and answers with its id or an error id.
+    /// Keeps an opened socket, and answers with its id or an error id.
     pub(super) fn answer(
         &self,
         call: &mut Call<'_>,
@@ -125,7 +126,7 @@ impl<T: Clone> SocketTable<T> {
     }
 }
 
-/// Counts one more socket of the environment.
+/// Counts another socket of the environment.
 pub(super) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
     let counted = call.guest().domain().quota().permit(Limit::Sockets, 1);
     counted
@@ -133,14 +134,14 @@ pub(super) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
-/// Counts one more socket of the environment, and waits for as long as it may not have one more.
+/// Counts another socket of the environment, waiting until the environment may have one.
 pub(super) async fn permit_in_time(quota: &Arc<Quota>) -> Arc<Permit> {
     loop {
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
         let freed = quota.socket_freed();
-        // One may have been released before the listener was made.
+        // A socket may have been released before the listener was created.
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
@@ -175,7 +176,7 @@ pub(super) fn port(port: u32) -> Result<u16, Failure> {
     u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is no port")))
 }
 
-/// Writes the id of a result that holds one address.
+/// Answers with the id of a look-up result that holds one address.
 pub(super) fn answer_address(
     call: &mut Call<'_>,
     out: Out<8>,
@@ -188,8 +189,8 @@ pub(super) fn answer_address(
     call.answer(out, result)
 }
 
-/// Keeps a connection that was accepted, and writes its id and the id of a result that holds its
-/// peer's address; on an error, the error's id and 0.
+/// Keeps an accepted connection, and writes its id and the id of a result that holds its peer's
+/// address; on an error, the error's id and 0.
 pub(super) fn answer_accepted<T: Clone>(
     call: &mut Call<'_>,
     kept: &SocketTable<T>,
@@ -208,7 +209,7 @@ pub(super) fn answer_accepted<T: Clone>(
     call.answer(out, result)
 }
 
-/// Waits until an operation on a socket is worth another try.
+/// Waits until an operation on a socket is worth retrying.
 pub(super) trait Ready {
     fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
@@ -231,7 +232,7 @@ impl Ready for udp::Wait<'_> {
     }
 }
 
-/// Tries an operation on a socket until it would no longer block, and waits in between.
+/// Retries an operation on a socket until it no longer blocks, waiting in between.
 pub(super) async fn persist<T>(
     call: &mut Call<'_>,
     mut wait: impl Ready,
@@ -266,8 +267,7 @@ pub(super) fn pieces(call: &mut Call<'_>, vectors: Vectors) -> Result<Vec<Range>
         .collect()
 }
 
-/// Reads pairs of an address and a length, at most `most` of them. What they point to is not
-/// checked.
+/// Reads at most `most` pairs of an address and a length. The memory they point to is not checked.
 pub(super) fn records(
     call: &mut Call<'_>,
     vectors: Vectors,
@@ -283,14 +283,14 @@ pub(super) fn records(
         .collect())
 }
 
-/// Returns a timeout as guests know it.
+/// Returns a timeout in the guests' representation.
 pub(super) fn milliseconds(timeout: Option<Duration>) -> u64 {
     timeout.map_or(FOREVER, |time| {
         u64::try_from(time.as_millis()).unwrap_or(FOREVER)
     })
 }
 
-/// Returns what a guest gets for an error of the operating system.
+/// Returns the guest's error for an operating system error.
 pub(super) fn failure(error: &io::Error) -> HostError {
     use io::ErrorKind;
     let errno = match error.kind() {
@@ -312,7 +312,7 @@ pub(super) fn failure(error: &io::Error) -> HostError {
         ErrorKind::UnexpectedEof => Errno::ConnectionAborted,
         ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
         _ => match error.raw_os_error() {
-            // EMFILE and ENFILE have no kind of their own.
+            // EMFILE and ENFILE have no `ErrorKind` of their own.
             Some(23 | 24) if cfg!(unix) => Errno::Exhausted,
             _ => Errno::Other,
         },

@@ -1,4 +1,4 @@
-//! What functions that spawn have in common: what is spawned, and where.
+//! What spawning functions have in common: what is spawned, and where.
 
 use crate::environment::{Name, RegistryError};
 use crate::guest::call::{Range, at_most};
@@ -12,13 +12,13 @@ use lunatic_abi::{Errno, OWN, parameter};
 use lunatic_process::{LimitReached, Message, Pid};
 use wasmtime::{V128, Val};
 
-/// The longest name of a function that is looked up, in bytes.
+/// The maximum length of a function name to look up, in bytes.
 const MAX_FUNCTION_NAME: usize = 64 << 10;
 
-/// How many parameters a function is passed at most.
+/// The maximum number of parameters passed to a function.
 const MAX_PARAMETERS: usize = 64;
 
-/// Compiles a guest's module, off the workers.
+/// Compiles a guest's module without occupying a worker.
 pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
     let bad = |error: ModuleError| HostError::new(Errno::BadModule, error);
     if range.len() > MAX_MODULE_SIZE {
@@ -26,7 +26,7 @@ pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     }
     let bytes = call.bytes(range).to_vec();
     if !bytes.starts_with(b"\0asm") {
-        // Text is for people: for guests, it would only be a second parser to attack.
+        // The text format is for people; for guests, it would only be a second parser to attack.
         return Err(HostError::new(
             Errno::BadModule,
             "not a wasm module in the binary format",
@@ -42,8 +42,8 @@ pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
         .map_err(bad)
 }
 
-/// Returns an environment for processes that are spawned with a configuration, or the caller's own;
-/// or why there is none.
+/// Returns the environment for processes spawned with a configuration, or the caller's own if none
+/// is given; an error says why there is none.
 pub(super) fn environment_for(
     call: &mut Call<'_>,
     id: ConfigId,
@@ -66,17 +66,17 @@ pub(super) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
     ))
 }
 
-/// What is to be spawned, read from the guest's memory.
+/// What to spawn, as read from the guest's memory.
 pub(super) struct SpawnRequest {
     module: Module,
     function: String,
     parameters: Vec<Val>,
 }
 
-/// The process that a name is of after a spawn.
+/// The process that holds a name after a spawn.
 pub(super) struct Spawned {
     pub(super) pid: Pid,
-    /// Set unless another process has the name already.
+    /// Set unless another process already has the name.
     pub(super) is_new: bool,
 }
 
@@ -97,7 +97,7 @@ impl SpawnRequest {
         })
     }
 
-    /// Spawns. The message, if any, is the first in the process's mailbox.
+    /// Spawns the process. The message, if any, is the first in its mailbox.
     pub(super) async fn spawn(
         self,
         call: &mut Call<'_>,
@@ -110,7 +110,7 @@ impl SpawnRequest {
             .map(|spawned| spawned.pid)
     }
 
-    /// Spawns a process under a name of the caller's environment, if nobody has the name.
+    /// Spawns a process under a name in the caller's environment, unless the name is taken.
     pub(super) async fn spawn_named(
         self,
         call: &mut Call<'_>,
@@ -121,9 +121,9 @@ impl SpawnRequest {
     ) -> Result<Spawned, HostError> {
         let kind = environment.kind_of_next();
         if !self.module.is_compiled(kind) {
-            // Compiling takes long, so it is not done on a worker.
+            // Compiling takes a long time, so it is not done on a worker.
             let module = self.module.clone();
-            // What goes wrong here goes wrong again below, where it is reported.
+            // A failure here occurs again below, where it is reported.
             let _ = environment
                 .machine()
                 .compiler
@@ -161,7 +161,7 @@ impl SpawnRequest {
     }
 }
 
-/// Reads the parameters of a function.
+/// Parses the parameters of a function.
 fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
     let (records, rest) = bytes.as_chunks::<{ parameter::SIZE }>();
     if !rest.is_empty() {
@@ -194,7 +194,7 @@ fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
     records.iter().map(value).collect()
 }
 
-/// Returns the text of an error for a process that would be told of more ends than it may.
+/// Returns the error text for a process that would be told of more ends than it may.
 pub(super) fn too_many_ends(reached: LimitReached) -> String {
     format!("links, monitors and ends that wait to be received count as messages: {reached}")
 }
@@ -216,7 +216,7 @@ mod tests {
             bytes.push(kind);
             bytes.extend(bits.to_le_bytes());
         }
-        let values = parse_parameters(&bytes).expect("all records are good");
+        let values = parse_parameters(&bytes).expect("all records are valid");
         assert_eq!(values[0].i32(), Some(-1));
         assert_eq!(values[1].i64(), Some(7));
         assert_eq!(values[2].f32(), Some(1.5));
@@ -228,6 +228,6 @@ mod tests {
     fn half_a_parameter_and_an_unknown_type_are_refused() {
         assert!(parse_parameters(&[parameter::I32; parameter::SIZE - 1]).is_err());
         assert!(parse_parameters(&[0x11; parameter::SIZE]).is_err());
-        assert!(parse_parameters(&[]).expect("none is fine").is_empty());
+        assert!(parse_parameters(&[]).expect("zero is fine").is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! `lunatic::sqlite`: databases.
 //!
-//! A statement belongs to a connection and goes with it. What SQLite computes counts as compute of the process, where that
-//! is counted.
+//! A statement belongs to a connection and is dropped with it. SQLite's work counts toward the
+//! process's compute, if compute is counted.
 
 use crate::environment::Access;
 use crate::guest::HostError;
@@ -12,14 +12,14 @@ use crate::sqlite::{Account, Connection, Location, MAX_SQL, SqlError, Step};
 use lunatic_abi::sqlite::write_error;
 use lunatic_abi::{Errno, Limit};
 
-/// The longest path of a database, in bytes.
+/// The maximum length of a database path, in bytes.
 const MAX_PATH: usize = 4096;
 
-/// The codes of a step that SQLite has in `sqlite3.h`.
+/// The result codes of a step, as in `sqlite3.h`.
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// What one of SQLite's own instructions counts as, in fuel. They are larger than those of wasm.
+/// The fuel charged for one instruction of SQLite's own. These do more than a wasm instruction.
 const FUEL_PER_INSTRUCTION: u64 = 20;
 
 fn unknown_connection(id: ConnectionId) -> Failure {
@@ -51,11 +51,11 @@ fn of_statement<'a>(
     connection(call, connection_id)
 }
 
-/// What SQLite may compute in one call.
+/// How much SQLite may compute in one call.
 struct Allowance(u64);
 
 impl Allowance {
-    /// Lets a connection compute what the guest may.
+    /// Lets a connection compute as much as the guest still may.
     fn give(call: &mut Call<'_>, id: ConnectionId) -> Result<Allowance, Failure> {
         let instructions = call
             .compute_left()
@@ -64,18 +64,20 @@ impl Allowance {
         Ok(Allowance(instructions))
     }
 
-    /// Counts what it computed as the guest's. Where that is more than the guest may, it ends.
+    /// Charges the guest for what the connection computed. The guest ends if that exceeds its
+    /// limit.
     fn settle(self, call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
         match (self.0, connection(call, id)?.allowed()) {
             (u64::MAX, _) => Ok(()),
-            // All of it, also what is less than an instruction.
+            // All of it, including a remainder of less than one instruction.
             (_, 0) => call.charge_compute(u64::MAX),
             (given, left) => call.charge_compute((given - left) * FUEL_PER_INSTRUCTION),
         }
     }
 }
 
-/// Reads SQL. A longer one than SQLite takes is told as SQLite would, without being copied.
+/// Reads SQL. Text longer than SQLite accepts gets the error that SQLite would report, without
+/// being copied.
 fn sql(call: &mut Call<'_>, text: Text) -> Result<Result<String, SqlError>, Failure> {
     let range = call.range(text)?;
     if range.len() > MAX_SQL {
@@ -84,7 +86,7 @@ fn sql(call: &mut Call<'_>, text: Text) -> Result<Result<String, SqlError>, Fail
     call.text_of(range).map(Ok)
 }
 
-/// Returns SQLite's extended code and writes the error's id.
+/// Returns SQLite's extended code and writes the id of the error.
 fn fail(call: &mut Call<'_>, out: Out<8>, error: SqlError) -> Result<u32, Failure> {
     let code = error.code.cast_unsigned();
     let id = call
@@ -107,7 +109,7 @@ fn errno(error: &SqlError) -> Errno {
     }
 }
 
-/// Says what of SQLite's a trap is about.
+/// Turns an error of SQLite into a trap.
 fn trap(error: &SqlError) -> Failure {
     Failure::trap(format!("{error} (SQLite's code {})", error.code))
 }
@@ -133,7 +135,7 @@ pub(super) async fn open(
         .map(|code| code.unsigned_abs().into())
 }
 
-/// Finds the place of a database, and for whom SQLite's memory counts.
+/// Returns the location of a database and the account that SQLite's memory is charged to.
 fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Location, Account), HostError> {
     let guest = call.guest();
     let (held, allowed) = (
@@ -179,7 +181,7 @@ pub(super) async fn execute(
     id: ConnectionId,
     text: Text,
 ) -> Result<u32, Failure> {
-    // What it failed with is found with `last_error`.
+    // `last_error` tells why it failed.
     Ok(run(call, id, text)
         .await?
         .map_or_else(|error| error.primary(), |()| 0))
@@ -371,7 +373,7 @@ pub(super) fn copy_column_names(
     Ok(copy(call, &names, buffer))
 }
 
-/// Copies as much as fits and returns how much there is.
+/// Copies as much as fits and returns the full length.
 fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Range) -> u64 {
     let buffer = call.bytes_mut(buffer);
     let fitting = bytes.len().min(buffer.len());

@@ -71,7 +71,7 @@ pub(super) async fn tcp_connect(
     call.timed_answer(out, connected)
 }
 
-/// Connects, and keeps the stream.
+/// Connects and keeps the stream.
 pub(super) async fn connect(
     call: &mut Call<'_>,
     address: net::SocketAddr,
@@ -125,7 +125,7 @@ pub(super) async fn tcp_write_vectored(
     call.timed_answer(out, result)
 }
 
-/// Writes as much of the pieces as the stream takes, once it takes anything.
+/// Waits until the stream accepts anything, then writes as much of the pieces as it takes.
 pub(super) async fn write(
     call: &mut Call<'_>,
     stream: &TcpStream,
@@ -179,7 +179,7 @@ pub(super) async fn tcp_peek(
     call.timed_answer(out, result)
 }
 
-/// Receives into the guest's memory, once there is something.
+/// Receives into the guest's memory once data is available.
 pub(super) async fn receive(
     call: &mut Call<'_>,
     range: Range,

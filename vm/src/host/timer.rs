@@ -1,4 +1,4 @@
-//! `lunatic::timer`: messages that are sent later.
+//! `lunatic::timer`: delayed messages.
 
 use super::mail::{TOO_LARGE, compose, take_message};
 use crate::guest::HostError;
@@ -54,7 +54,7 @@ fn start(
             .permit(limit, amount)
             .map_err(|reached| HostError::new(Errno::LimitReached, reached))
     };
-    // Messages of timers wait as mail does, and all of them together have the same limit.
+    // Timer messages wait just as mail does, so their total size has the same limit.
     let permits = [
         permit(Limit::Timers, 1)?,
         permit(Limit::MailboxBytes, message.size() as u64)?,
@@ -67,8 +67,8 @@ fn start(
         Duration::from_millis(delay.0),
     );
     let timers = &mut guest.handles().timers;
-    // Those that fired are of no more use. Removing them now and then keeps the table as small as
-    // the timers are few.
+    // Timers that have fired are no longer needed. Removing them now and then keeps the table in
+    // proportion to the pending timers.
     if timers.len().is_power_of_two() {
         timers.retain(|_, timer| !timer.is_over());
     }

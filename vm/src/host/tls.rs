@@ -16,17 +16,17 @@ use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, Tls
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-/// Each connection counts among the environment's sockets before it is taken off the kernel's
+/// Each connection counts toward the environment's sockets before it is taken off the kernel's
 /// queue.
 const TLS_LISTENERS: SocketTable<TlsListener<Arc<Permit>>> = SocketTable {
     table: |handles| &mut handles.tls_listeners,
     name: "TLS listener",
 };
 
-/// The longest name of a host that is read, in bytes: names have at most 253.
+/// The maximum length of a host name to read, in bytes: names have at most 253.
 const LONGEST_NAME: usize = 300;
 
-/// How many texts of authorities a connect takes at most. Each text may hold many.
+/// The maximum number of authority texts in a connect. Each text may hold many authorities.
 const MAX_ROOTS: usize = 256;
 
 pub(super) async fn tls_bind(
@@ -51,7 +51,8 @@ pub(super) async fn tls_bind(
     })
 }
 
-/// Copies a PEM text out of the guest's memory. One that is too large is not copied, and not a trap.
+/// Copies a PEM text out of the guest's memory. A text that is too large is not copied and causes
+/// an error rather than a trap.
 fn text(call: &mut Call<'_>, text: Bytes) -> Result<io::Result<Vec<u8>>, Failure> {
     let range = call.range(text)?;
     if range.len() > MAX_PEM_SIZE {
@@ -138,8 +139,8 @@ pub(super) async fn tls_connect(
 
 /// Copies the certificates of authorities, if any, out of the guest's memory.
 ///
-/// The interface has pairs of an address and a length. The published guest crate writes the length
-/// first; such a pair is recognized by a length that no certificate has.
+/// The interface specifies pairs of an address and a length. The published guest crate writes the
+/// length first; such a pair is recognized by a length that no certificate has.
 fn roots_of(call: &mut Call<'_>, roots: Vectors) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
     let largest = MAX_PEM_SIZE as u32;
     let mut texts = Vec::new();
@@ -191,8 +192,8 @@ pub(super) async fn tls_write_vectored(
     let stream = TLS_STREAMS.get(call, id.0)?;
     let attempt = |call: &mut Call<'_>| stream.try_write_vectored(&call.slices(&pieces));
     let accepted = persist(call, stream.wait(Operation::Write), attempt).await;
-    // What was accepted is encrypted already and cannot be taken back. On a timeout it counts as
-    // written, and the next write has to wait for it.
+    // Accepted bytes are already encrypted and cannot be taken back. On a timeout they count as
+    // written, and the next write has to wait for them.
     let written = match accepted {
         Ok(count) => match flush(call, &stream).await {
             Err(error) if error.kind() != ErrorKind::TimedOut => Err(error),
@@ -203,7 +204,7 @@ pub(super) async fn tls_write_vectored(
     call.timed_answer(out, written.map_err(|error| failure(&error)))
 }
 
-/// Waits until the operating system has what a stream has accepted.
+/// Waits until the operating system has taken everything that a stream has accepted.
 async fn flush(call: &mut Call<'_>, stream: &TlsStream) -> io::Result<()> {
     persist(call, stream.wait(Operation::Write), |_| stream.try_flush()).await
 }

@@ -3,10 +3,10 @@
 use crate::guest::{Call, Failure};
 use crate::run;
 
-/// The guest's function that is called, with the arguments of the host function.
+/// The guest function that is called, with the arguments of the host function.
 const CATCHING: &str = "_lunatic_catch_trap";
 
-/// The result if it trapped.
+/// The result if the function trapped.
 const TRAPPED: i32 = 0;
 
 pub(super) async fn catch(
@@ -14,14 +14,14 @@ pub(super) async fn catch(
     function: i32,
     pointer: i32,
 ) -> Result<i32, Failure> {
-    // A limit that was refused before has nothing to do with what comes now.
+    // An earlier refusal by a limit has nothing to do with this call.
     let refused = call.guest().take_refused();
     let called = call
         .call_back::<(i32, i32), i32>(CATCHING, (function, pointer))
         .await?;
     let answer = match called {
         Ok(result) => result,
-        // A kill, an exit and a limit end the process and are not caught.
+        // Kills, exits and limits end the process and are not caught.
         Err(error) if run::end_of(call.guest(), &error).is_some() => {
             return Err(Failure::Guest(error));
         }

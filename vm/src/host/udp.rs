@@ -10,7 +10,7 @@ use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
 use std::net;
 
-/// The result of asking for the peer's address if that fails although there is a peer.
+/// The result of a peer address query that fails even though the socket has a peer.
 const FAILED_OTHERWISE: i32 = 2;
 
 pub(super) fn udp_bind(
@@ -96,7 +96,7 @@ pub(super) async fn udp_send_to(
     send(call, id, out, range, Some(to)).await
 }
 
-/// Waits until there is room for a datagram, for as long as that takes.
+/// Waits until there is room for a datagram, without a timeout.
 struct Room<'a>(&'a UdpSocket);
 
 impl Ready for Room<'_> {
@@ -105,7 +105,7 @@ impl Ready for Room<'_> {
     }
 }
 
-/// Sends a datagram to an address, or without one to the peer.
+/// Sends a datagram to an address or, without one, to the peer.
 async fn send(
     call: &mut Call<'_>,
     id: UdpSocketId,

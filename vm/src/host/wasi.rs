@@ -1,8 +1,8 @@
 //! `lunatic::wasi`: arguments, variables and directories of configurations; and WASI itself.
 //!
 //! `wasmtime-wasi` implements WASI: preview 1 and, for modules from before 2020, preview 0. Three
-//! functions replace its own: opening a file has a limit that the guest can handle, random bytes
-//! are made in pieces, and a program may exit with any status.
+//! of its functions are replaced: opening a file has a limit that the guest can handle, random
+//! bytes are generated in pieces, and a program may exit with any status.
 
 #![expect(
     clippy::disallowed_methods,
@@ -37,11 +37,11 @@ impl Preview {
     }
 }
 
-/// WASI's numbers for success and for "too many open files".
+/// WASI's error numbers for success and "too many open files".
 const SUCCESS: i32 = 0;
 const MFILE: i32 = 33;
 
-/// Adds the functions of `wasmtime-wasi`, which work on the contexts that `context` returns.
+/// Adds the functions of `wasmtime-wasi`, which operate on the context that `context` returns.
 pub(super) fn link_all<T: Send + 'static>(
     linker: &mut Linker<T>,
     context: impl Fn(&mut T) -> &mut WasiP1Ctx + Copy + Send + Sync + 'static,
@@ -156,8 +156,8 @@ async fn random_get(
     Ok(SUCCESS)
 }
 
-/// How many bytes the arguments, names and values of a configuration have together at most, and how
-/// many there are of each.
+/// The maximum total size of a configuration's arguments, names and values, in bytes, and the
+/// maximum number of each.
 const MAX_TEXT: usize = 128 << 10;
 const MAX_ENTRIES: usize = 4096;
 
@@ -224,14 +224,14 @@ pub(super) async fn preopen(
     }
     let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = call.config(id)?.preopens.clone();
-    // Looking a path up takes as long as the file system likes.
+    // Looking up a path takes as long as the file system likes.
     let added =
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
     Ok(added.map(|preopens| config.preopens = preopens))
 }
 
-/// Checks that a configuration has room for one more text of this many bytes.
+/// Checks that a configuration has room for another text of this many bytes.
 fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<(), Failure> {
     if held >= MAX_ENTRIES {
         return Err(Failure::trap(format!(

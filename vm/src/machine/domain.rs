@@ -4,8 +4,8 @@ use super::program::Program;
 use crate::environment::{Config, Grants, Journal, Limits, Names, Quota, WasiTemplate};
 use std::sync::Arc;
 
-/// What a process knows of its environment: what it may use and call, what is counted, and whom it
-/// shares that with. It spawns nothing and does not know the machine; an
+/// What a process knows of its environment: what it may use and call, what is counted, and what it
+/// shares these with. A domain spawns nothing and does not know the machine; an
 /// [`Environment`](crate::Environment) does.
 pub(crate) struct Domain {
     number: u64,
@@ -17,14 +17,14 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
-    /// Makes the domain of an environment that the host holds, which is a program of its own.
+    /// Creates the domain of an environment that the host holds, which is a program of its own.
     pub(super) fn outermost(number: u64, config: Config) -> Domain {
         let program = Arc::new(Program::new(number, &config));
         Domain::new(number, config, None, program, Arc::default())
     }
 
-    /// Makes a domain inside this one, with at most its rights, and with names of its own or with
-    /// this one's.
+    /// Creates a domain inside this one, with at most this domain's rights, and with names of its
+    /// own or with this domain's.
     pub(super) fn inner(&self, number: u64, mut config: Config, has_own_names: bool) -> Domain {
         config.restrict_to(&self.config);
         let names = if has_own_names {

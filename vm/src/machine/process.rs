@@ -1,8 +1,8 @@
-//! Processes, as others hold them.
+//! Handles to processes.
 //!
-//! A [`Process`] is what a sender, a link or the host has of a process: its cell, its name and the
-//! domain that it lives in. What runs (instance, stack, memory) is in [`crate::run`] and belongs to
-//! nobody else.
+//! A [`Process`] is the handle that a sender, a link or the host has to a process: its cell, its
+//! name and the domain that it lives in. The running part (instance, stack, memory) is in
+//! [`crate::run`] and belongs to the process alone.
 
 use super::domain::Domain;
 use crate::environment::{Name, Names, Registration, RegistryError};
@@ -37,13 +37,14 @@ pub struct Process(Arc<Inner>);
 /// What the machine keeps for each process.
 pub(crate) struct Inner {
     cell: ProcessCell,
-    /// What it runs, for people: the entry function, or what the host calls it.
+    /// What the process runs, for people to read: the entry function, or the name that the host
+    /// gave it.
     name: Box<str>,
     domain: Arc<Domain>,
-    /// The names that it is registered under; `None` once it has ended.
+    /// The names that the process is registered under; `None` once it has ended.
     names: Mutex<Option<Vec<Registration>>>,
-    /// Closed once what the process left to other threads is released; set only if it can have left
-    /// something.
+    /// Closed once everything that the process left to other threads is released; set only if it
+    /// may have left something.
     released: OnceLock<Receiver<Infallible>>,
 }
 
@@ -105,27 +106,28 @@ impl Process {
         }))
     }
 
-    /// Returns its pid.
+    /// Returns the process's pid.
     pub fn pid(&self) -> Pid {
         self.0.cell.pid()
     }
 
-    /// Returns what it runs: its entry function.
+    /// Returns the name of what the process runs: its entry function.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Whether it is alive.
+    /// Whether the process is alive.
     pub fn is_alive(&self) -> bool {
         self.0.cell.is_alive()
     }
 
-    /// Kills it. It ends within two ticks, wherever it is; its links and monitors are told.
+    /// Kills the process. It ends within two ticks, whatever it is doing; its links and monitors
+    /// are told.
     pub fn kill(&self) {
         self.0.cell.signal(Signal::Kill);
     }
 
-    /// Puts a message into its mailbox. A message to the dead is dropped.
+    /// Puts a message into the process's mailbox. A message to a dead process is dropped.
     ///
     /// # Errors
     ///
@@ -139,18 +141,18 @@ impl Process {
         .map_err(|(_, error)| error)
     }
 
-    /// Puts a message into its mailbox that carries a TCP connection as its first resource, which
-    /// is what a `lunatic::net::TcpStream` is in a message of the guest library.
-    /// [`Process::STREAM`] are the bytes of a message that is a stream and nothing else. The
-    /// connection counts for the receiver's environment from now on; sent to the dead, it is
-    /// closed.
+    /// Puts a message into the process's mailbox that carries a TCP connection as its first
+    /// resource, the form that a `lunatic::net::TcpStream` takes in a message of the guest library.
+    /// [`Process::STREAM`] holds the bytes of a message that is a stream and nothing else. The
+    /// connection counts toward the receiver's environment from now on; if the receiver is dead,
+    /// the connection is closed.
     ///
-    /// `kept` is dropped when the connection is closed, whoever has it by then.
+    /// `kept` is dropped when the connection is closed, whichever process has it by then.
     ///
     /// # Errors
     ///
     /// [`SendError`] if there is no room for the message or the connection, or if the receiver may
-    /// not use one; then it is closed.
+    /// not use connections; then the connection is closed.
     ///
     /// ```no_run
     /// use lunatic_vm::Process;
@@ -183,17 +185,17 @@ impl Process {
         self.deliver(message).map_err(|(_, error)| error)
     }
 
-    /// The bytes of a message to a `Mailbox<TcpStream>`: the number of its first resource, 0, as
-    /// read by all serializers of the guest libraries, ours and the published one, that write
-    /// numbers in binary.
+    /// The bytes of a message to a `Mailbox<TcpStream>`: the number of its first resource, 0, in
+    /// the form read by every serializer of the guest libraries (this project's and the published
+    /// one) that writes numbers in binary.
     pub const STREAM: &[u8] = &[0; 8];
 
-    /// Returns how many pieces of mail wait in its mailbox, and how many bytes they are.
+    /// Returns the number of pieces of mail waiting in the mailbox, and their total size in bytes.
     pub fn mailbox_size(&self) -> (usize, u64) {
         self.0.cell.mailbox_size()
     }
 
-    /// Returns the names that it is registered under, without their versions.
+    /// Returns the names that the process is registered under, without their versions.
     pub fn names(&self) -> Vec<String> {
         let names = self.registrations();
         let names = names.iter().flatten();
@@ -202,22 +204,23 @@ impl Process {
             .collect()
     }
 
-    /// Waits until it has ended, and returns how. By then its names, sockets and memory are gone.
+    /// Waits until the process has ended, and returns how it ended. By then its names, sockets and
+    /// memory are gone.
     pub async fn exited(&self) -> Exit {
         self.0.cell.exited().await
     }
 
-    /// Returns how it has ended, once its names, sockets and memory are gone.
+    /// Returns how the process ended, once its names, sockets and memory are gone.
     pub fn exit(&self) -> Option<Exit> {
         self.0.cell.exit()
     }
 
-    /// Returns how many turns it has had.
+    /// Returns how many turns the process has had.
     pub fn turns(&self) -> u64 {
         self.0.cell.turns()
     }
 
-    /// Puts a message into the mailbox, or gives it back and says why not.
+    /// Puts a message into the mailbox, or gives it back with the reason.
     pub(crate) fn deliver(&self, mut message: Message) -> Result<(), (Message, SendError)> {
         if !message.attachments.is_empty() {
             let checked = self.0.cell.check_size(&message);
@@ -239,8 +242,8 @@ impl Process {
         }
     }
 
-    /// Sending a resource is the grant of it: checks that this process may have it, and counts it
-    /// here.
+    /// Sending a resource grants it: checks that this process may have each resource, and charges
+    /// it to this process's environment.
     fn admit(&self, message: &mut Message) -> Result<(), SendError> {
         let domain = &self.0.domain;
         for attachment in message.attachments.iter_mut().flatten() {
@@ -283,21 +286,20 @@ impl Process {
         Ok(())
     }
 
-    /// Takes a name from the process, and returns whether it had it.
+    /// Removes a name from the process, and returns whether the process had it.
     pub(crate) fn remove_name(&self, table: &Arc<Names>, name: &Name) -> bool {
         let mut names = self.registrations();
         let Some(names) = &mut *names else {
             return false;
         };
         let position = names.iter().position(|held| held.is(table, name));
-        // Dropped while this is locked, so that no process has ended whose names can still be
-        // found.
+        // Dropped while this is locked, so that no name of an ended process can still be found.
         position
             .map(|position| names.swap_remove(position))
             .is_some()
     }
 
-    /// Takes all names from the process, which gets no others.
+    /// Removes all names from the process; it gets no new ones.
     pub(super) fn remove_all_names(&self) {
         let names = self.registrations().take();
         drop(names);
@@ -310,13 +312,14 @@ impl Process {
             .expect("nothing panics while it holds a process's names")
     }
 
-    /// Has its end wait, for a while, until something is released that other threads work with.
+    /// Delays the process's end, for a while, until something that other threads work with is
+    /// released.
     pub(crate) fn ends_after(&self, released: Receiver<Infallible>) {
         // Set once: a guest has one account.
         let _ = self.0.released.set(released);
     }
 
-    /// Returns what its end waits for.
+    /// Returns what the process's end waits for.
     pub(crate) fn released(&self) -> Option<&Receiver<Infallible>> {
         self.0.released.get()
     }
@@ -326,17 +329,17 @@ impl Process {
         &self.0.cell
     }
 
-    /// Returns the domain that it lives in.
+    /// Returns the domain that the process lives in.
     pub(crate) fn domain(&self) -> &Arc<Domain> {
         &self.0.domain
     }
 
-    /// Returns it as the table of processes holds it.
+    /// Returns the process as the table of processes holds it.
     pub(super) fn into_inner(self) -> Arc<Inner> {
         self.0
     }
 
-    /// Returns it as others hold it.
+    /// Returns a handle to a process from the table of processes.
     pub(super) fn from_inner(inner: Arc<Inner>) -> Process {
         Process(inner)
     }

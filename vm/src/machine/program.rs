@@ -1,7 +1,7 @@
-//! A program: the environment that the host made, and all that grew from it.
+//! A program: the environment that the host created, and everything that grew from it.
 //!
-//! It counts its living processes, so that the last one can be told that it is the last, and knows
-//! whether the program is over, so that nothing new begins in it. It is counts and flags;
+//! A program counts its living processes, so that the last one can be told that it is the last, and
+//! knows whether it is over, so that nothing new begins in it. It consists of counts and flags;
 //! [`super::Machine`] acts on them.
 
 use crate::environment::Config;
@@ -13,16 +13,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Poll, Waker};
 
-/// The counts of one program.
+/// The counts and flags of one program.
 #[derive(Debug)]
 pub(crate) struct Program {
     number: u64,
-    /// What its processes and timers, including those of environments inside it, share the cores
-    /// as.
+    /// The scheduling group of its processes and timers, including those of environments inside it.
     group: Group,
-    /// Set if nobody outside the program sends into it, so that its last process can wait in vain.
+    /// Set if nothing outside the program sends into it, so that its last process can wait in vain.
     is_closed: bool,
-    /// Set if the program outlives its main process, so that the host can see what is left.
+    /// Set if the program outlives its main process, so that the host can inspect what is left.
     lingers: bool,
     /// Set once the main process of a program that lingers is dead: no process is then told that it
     /// is alone.
@@ -33,16 +32,15 @@ pub(crate) struct Program {
     main: AtomicU64,
     /// How many processes are alive.
     alive: AtomicU64,
-    /// The exclusive or of the pids of the processes alive: the pid of the only one while there is
-    /// one.
+    /// The exclusive or of the pids of all living processes: with a single process left, its pid.
     pids: AtomicU64,
     /// How many timers have not fired.
     timers: AtomicU64,
-    /// Whoever waits for the last process to end.
+    /// The tasks that wait for the last process to end.
     waiting: Mutex<Vec<Waker>>,
-    /// The turns of its processes to work with databases.
+    /// The turns that its processes take to work with databases.
     database_turns: Turns,
-    /// What its processes count. Made when one counts first.
+    /// The metrics of its processes. Created when a process first counts something.
     metrics: OnceLock<Arc<Named>>,
 }
 
@@ -77,10 +75,10 @@ impl Program {
         &self.database_turns
     }
 
-    /// Counts a new process, before anybody can send to it.
+    /// Counts a new process, before anything can send to it.
     pub(super) fn joined(&self, pid: Pid) {
-        // SeqCst, here and below: the last process's own check in `is_alone` must not miss one that
-        // came before.
+        // SeqCst, here and below: the last process's own check in `is_alone` must not miss a
+        // process that joined earlier.
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         self.alive.fetch_add(1, Ordering::SeqCst);
     }
@@ -90,9 +88,9 @@ impl Program {
         self.main.store(pid.number(), Ordering::SeqCst);
     }
 
-    /// Returns whether the program ends with a process that has just died. This comes before the
-    /// process is counted out, so that no process is told that it is the last when it is about to
-    /// be killed.
+    /// Returns whether the program ends with a process that has just died. This is called before
+    /// the process is counted out, so that no process is told that it is the last when it is about
+    /// to be killed.
     pub(super) fn is_ended_by(&self, pid: Pid) -> bool {
         if self.main.load(Ordering::SeqCst) != pid.number() {
             return false;
@@ -113,7 +111,7 @@ impl Program {
         }
     }
 
-    /// Returns what its processes count.
+    /// Returns the metrics of its processes.
     pub(crate) fn metrics(&self, all: &Metrics) -> &Named {
         self.metrics.get_or_init(|| all.of_program(self.number))
     }
@@ -126,10 +124,10 @@ impl Program {
         self.timers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether the one process that is left can get no more messages.
+    /// Whether only one process is left and it can get no more messages.
     ///
-    /// A process that asks has first made known that it waits; whoever leaves first counts itself
-    /// out and then looks who waits. So one of the two sees the other.
+    /// A process that calls this has first made known that it waits; a process that leaves first
+    /// counts itself out and then checks which process waits. So one of the two sees the other.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_closed
             && !self.is_over()
@@ -138,7 +136,7 @@ impl Program {
             && self.timers.load(Ordering::SeqCst) == 0
     }
 
-    /// Returns the process that is left, if it is alone.
+    /// Returns the remaining process, if it is alone.
     pub(super) fn last(&self) -> Option<Pid> {
         self.is_alone()
             .then(|| Pid::from_number(self.pids.load(Ordering::SeqCst)))

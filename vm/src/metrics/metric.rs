@@ -1,4 +1,4 @@
-//! What a metric counts: plain data.
+//! The values of metrics: plain data.
 
 /// The value of a metric.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(super) const BUCKETS: [f64; 31] = [
 /// The distribution of samples.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
-    /// How many samples lie in each bucket, without those of the buckets below it.
+    /// How many samples lie in each bucket, excluding those in the buckets below it.
     pub(super) counts: [u64; BUCKETS.len()],
     pub(super) count: u64,
     pub(super) sum: f64,
@@ -39,7 +39,7 @@ pub(crate) enum Update {
 }
 
 impl Metric {
-    /// Makes the initial metric for an update.
+    /// Creates the initial metric for an update.
     pub(super) fn of(update: Update) -> Metric {
         match update {
             Update::CounterTo(_) | Update::CounterBy(_) => Metric::Counter(0),
@@ -52,7 +52,7 @@ impl Metric {
         }
     }
 
-    /// Applies an update. Returns false if it is for another kind of metric.
+    /// Applies an update. Returns false if the update is for another kind of metric.
     pub(super) fn update(&mut self, update: Update) -> bool {
         match (self, update) {
             (Metric::Counter(counter), Update::CounterTo(value)) => *counter = value,
@@ -72,7 +72,7 @@ impl Histogram {
     fn add(&mut self, sample: f64) {
         self.count = self.count.saturating_add(1);
         self.sum += sample;
-        // A sample above all bounds lies in none, and so does NaN.
+        // A sample above all bounds lies in no bucket, and neither does NaN.
         if let Some(bucket) = BUCKETS.iter().position(|&end| sample <= end) {
             self.counts[bucket] += 1;
         }

@@ -1,7 +1,7 @@
 //! The page for Prometheus, in its text format, version 0.0.4.
 //!
-//! `prometheus_client` writes OpenMetrics, which differs in one thing only: there the samples of a
-//! counter `x` are named `x_total`. Here every name stays as its program chose it, so a counter is
+//! `prometheus_client` writes OpenMetrics, which differs in one respect only: it names the samples
+//! of a counter `x` `x_total`. Here every name stays as its program chose it, so a counter is
 //! encoded like a gauge, under a type that says counter.
 
 use super::metric::{BUCKETS, Metric};
@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Everything that is counted at one moment.
+/// A snapshot of all metrics.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) own: Vec<OwnMetric>,
@@ -31,7 +31,7 @@ pub(super) struct OwnMetric {
     pub(super) values: Values,
 }
 
-/// A value, or one for each value of a label.
+/// A single value, or one for each value of a label.
 #[derive(Debug)]
 pub(super) enum Values {
     One(u64),
@@ -82,8 +82,8 @@ impl Collector for Page {
     }
 }
 
-/// Returns the type of the metrics of one name. Only one type is allowed, so if programs do not
-/// agree it is the most general one.
+/// Returns the type of the metrics with one name. Only one type is allowed, so if programs disagree
+/// it is the most general one.
 fn kind(metrics: &[(u64, Metric)]) -> MetricType {
     let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
     if is_all(|metric| matches!(metric, Metric::Counter(_))) {

@@ -1,9 +1,9 @@
-//! Components: guests of the component model, as bodies of processes.
+//! Components: component-model guests that run as processes.
 //!
-//! A component gets WASI 0.2 and what the embedder adds. What it may use of WASI depends on its
-//! context: the directories, variables and arguments of its environment if `wasi:filesystem` and
-//! `wasi:cli` are granted, sockets if `wasi:sockets` is. Every component has clocks, random numbers
-//! and streams.
+//! A component gets WASI 0.2 and the interfaces that the embedder adds. The parts of WASI it may
+//! use depend on its context: the directories, variables and arguments of its environment if
+//! `wasi:filesystem` and `wasi:cli` are granted, sockets if `wasi:sockets` is. Every component has
+//! clocks, random numbers and streams.
 
 use super::error::{MAX_MODULE_SIZE, ModuleError};
 use super::extension::Extension;
@@ -32,7 +32,7 @@ struct Inner {
 /// The code for one engine.
 pub(crate) struct CompiledComponent {
     pub(crate) component: component::Component,
-    /// What was linked from it.
+    /// The result of linking it.
     pub(crate) linked: Extension,
 }
 

@@ -1,9 +1,9 @@
-//! What can be wrong with a module.
+//! Errors in modules.
 
-/// Why this machine cannot use some bytes as a module.
+/// Why bytes cannot be used as a module on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// They are neither valid wasm nor valid text of a module.
+    /// They are neither valid wasm nor a valid module in the text format.
     #[error("not a wasm module: {0}")]
     Malformed(String),
     /// They are a component, although a core module is needed.
@@ -11,17 +11,17 @@ pub enum ModuleError {
         "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
     )]
     Component,
-    /// They are larger than a module may be.
+    /// They exceed the maximum size of a module.
     #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
     TooLarge(usize),
     /// It exceeds a bound of [`CompileLimits`](crate::CompileLimits).
     #[error("{found} {what}, and at most {allowed} are compiled (at offset {offset:#x})")]
     Excessive {
-        /// What there is too much of.
+        /// The item that exceeds its bound.
         what: &'static str,
-        /// How much there is, counted up to the offset.
+        /// The amount found, counted up to the offset.
         found: u64,
-        /// How much there may be.
+        /// The maximum amount.
         allowed: u64,
         /// Where the bound is exceeded, in bytes.
         offset: usize,
@@ -37,15 +37,15 @@ pub enum ModuleError {
     /// It imports a function that the machine provides with another type.
     #[error("the module was built for another generation of the interface: {0}")]
     ImportType(String),
-    /// It was built for a generation of the interface that the machine does not support.
+    /// It was built for an interface generation that the machine does not support.
     #[error(
         "the module was built with version {versions} of the guest crate `lunatic`, as its import `{import}` shows; \
          build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
     )]
     Generation {
-        /// The versions of the published guest crate that produce such modules.
+        /// The published versions of the guest crate that produce such modules.
         versions: &'static str,
-        /// The import that shows it, as `namespace::name`.
+        /// The import that reveals this, as `namespace::name`.
         import: String,
     },
     /// Its imports belong to different generations of the interface.
@@ -56,12 +56,12 @@ pub enum ModuleError {
     MixedGenerations {
         /// An import of one generation, as `namespace::name`.
         one: String,
-        /// An import of another.
+        /// An import of another generation.
         other: String,
     },
 }
 
-/// The largest module that is compiled, in bytes.
+/// The maximum size of a module, in bytes.
 pub(crate) const MAX_MODULE_SIZE: usize = 64 << 20;
 
 /// Why a function cannot be the entry point of a process.
@@ -80,7 +80,7 @@ pub enum EntryError {
     BadParameters {
         /// The function.
         function: String,
-        /// The types that it takes.
+        /// The parameter types that it takes.
         expected: String,
         /// The types of the given parameters.
         given: String,

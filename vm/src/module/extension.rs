@@ -1,4 +1,4 @@
-//! Lets the layers above store something with compiled code whose type only they know.
+//! Lets the layers above attach a value to compiled code whose type only those layers know.
 
 use std::any::Any;
 use std::sync::OnceLock;

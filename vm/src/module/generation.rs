@@ -1,13 +1,13 @@
-//! Determines the generation of the interface that a module was built for, from the names and types
-//! of its imports.
+//! Determines which interface generation a module was built for, from the names and types of its
+//! imports.
 
 use super::error::ModuleError;
 use lunatic_abi::{Generation, HostFunction, ValueType};
 use std::collections::BTreeSet;
 use wasmtime::{ExternType, FuncType, ValType};
 
-/// The prefix of the namespaces of all generations. Others belong to WASI or the embedder and say
-/// nothing.
+/// The prefix of the namespaces of all generations. Other namespaces belong to WASI or the embedder
+/// and say nothing about the generation.
 const NAMESPACE: &str = "lunatic::";
 
 /// An import of a function of the interface.
@@ -20,10 +20,10 @@ struct Import {
 
 /// A generation that the machine does not support.
 struct Refused {
-    /// The versions of the published guest crate that produce such modules.
+    /// The published versions of the guest crate that produce such modules.
     versions: &'static str,
     /// What such modules may import: the functions of each namespace with their parameters and
-    /// results, where `i` is an i32 and `l` an i64. A function whose type changed within the
+    /// results, where `i` stands for i32 and `l` for i64. A function whose type changed within the
     /// generation is listed twice.
     functions: &'static [(&'static str, &'static str)],
 }
@@ -135,11 +135,12 @@ const REFUSED: [Refused; 3] = [
 ];
 
 /// Returns the newest generation that has all functions of the interface that a module imports. A
-/// module that imports none belongs to the newest.
+/// module that imports none belongs to the newest generation.
 ///
 /// # Errors
 ///
-/// If no supported generation has all of them, unless they are simply unknown.
+/// If no supported generation has all of these functions, unless the missing ones are unknown in
+/// every generation.
 pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
     let imports: Vec<Import> = module
         .imports()
@@ -163,8 +164,8 @@ pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
             });
         }
     }
-    // The imports that some supported generation has, each once, so no more than the tables have
-    // rows.
+    // The imports that exist in some supported generation, each once, so at most as many as the
+    // tables have rows.
     let known: BTreeSet<&Import> = imports
         .iter()
         .filter(|import| import.generations().next().is_some())
@@ -244,7 +245,7 @@ fn signature(ty: &FuncType) -> String {
             ValType::I32 => 'i',
             ValType::I64 => 'l',
             ValType::F64 => 'f',
-            // No function of the interface uses another type.
+            // No function of the interface uses any other type.
             _ => '?',
         };
         types.map(letter).collect()

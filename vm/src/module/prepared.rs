@@ -1,9 +1,9 @@
-//! Prepares modules for being instantiated often.
+//! Prepares modules for frequent instantiation.
 //!
-//! What is compiled is not quite what was given. The initial contents of the memory are moved into
-//! an image that is mapped, and mutable globals are exported, so that an instance can be reset and
-//! serve the next process. The module behaves the same. If this is not possible, the module is
-//! compiled as it is.
+//! The compiled module differs slightly from the original. The initial memory contents are moved
+//! into an image that is mapped, and mutable globals are exported, so that an instance can be reset
+//! and reused for another process. The module's behaviour does not change. If this is not possible,
+//! the module is compiled unmodified.
 
 use super::unroll::{Unrolled, unroll};
 use crate::engine::Image;
@@ -16,28 +16,28 @@ use wasm_encoder::{
 };
 use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
 
-/// The prefix of the names of added exports, which no compiler generates.
+/// The name prefix of added exports, which no compiler generates.
 const PREFIX: &str = "\u{1}lunatic::";
 
-/// The longest image, in bytes. If the data of a module span more, wasmtime copies them into the
-/// memory.
+/// The maximum length of an image, in bytes. If a module's data span more, wasmtime copies them
+/// into the memory.
 const MAX_IMAGE: usize = 64 << 20;
 
-/// A module as it is compiled.
+/// A module as it will be compiled.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) bytes: Box<[u8]>,
-    /// The initial contents of its memory. `None` if these are zeros or are left to wasmtime.
+    /// The initial contents of its memory. `None` if they are all zeros or left to wasmtime.
     pub(super) image: Option<Arc<Image>>,
-    /// Whether the image (or zeros) is all that a new instance has in its memory, so that wasmtime
-    /// copies nothing into it.
+    /// Whether a new instance's memory contains only the image (or zeros), so that wasmtime copies
+    /// nothing into it.
     pub(super) image_is_complete: bool,
-    /// How many bytes later the code begins than in the original.
+    /// The number of bytes by which the code starts later than in the original.
     pub(super) code_shift: usize,
-    /// The added exports. `None` if they would not suffice to reset an instance.
+    /// The added exports. `None` if they would be insufficient to reset an instance.
     pub(super) exports: Option<Exports>,
-    /// Where unrolling moved instructions. Computed when the module is unrolled, or a first offset
-    /// is requested.
+    /// Where unrolling moved instructions. Computed when the module is unrolled or an offset is
+    /// first requested.
     instructions: OnceLock<Option<InstructionMap>>,
 }
 
@@ -50,7 +50,7 @@ struct InstructionMap {
     unrolled: Unrolled,
 }
 
-/// The names under which the state of an instance is exported.
+/// The names under which an instance's state is exported.
 #[derive(Debug)]
 pub(crate) struct Exports {
     /// Its memory, if it has one.
@@ -60,13 +60,13 @@ pub(crate) struct Exports {
 }
 
 impl Prepared {
-    /// Prepares a module. Invalid bytes are left alone: the compiler will say what is wrong.
+    /// Prepares a module. Invalid bytes are left alone: the compiler will report the error.
     pub(super) fn new(bytes: &[u8]) -> Prepared {
         prepare(bytes).unwrap_or_else(|| Prepared::untouched(bytes))
     }
 
     /// Returns the module with its short loops unrolled, for code that can be interrupted at any
-    /// time. Metered code is compiled without this, so that it counts the same.
+    /// time. Metered code is compiled without unrolling, so that its fuel counts stay the same.
     pub(super) fn unrolled(&self) -> Cow<'_, [u8]> {
         let Some((bytes, map)) = self.unroll() else {
             return Cow::Borrowed(&self.bytes);
@@ -75,8 +75,8 @@ impl Prepared {
         Cow::Owned(bytes)
     }
 
-    /// Returns the offset of an instruction in the module as it was given, from its offset in what
-    /// was compiled.
+    /// Returns the offset of an instruction in the original module, given its offset in the
+    /// compiled one.
     pub(super) fn original(&self, compiled: usize, is_unrolled: bool) -> usize {
         let found = || {
             let map = self.instructions.get_or_init(|| Some(self.unroll()?.1));
@@ -91,7 +91,7 @@ impl Prepared {
         let code = code_of(&self.bytes)?;
         let mut unrolled = unroll(&self.bytes[code.clone()])?;
         // A code section consists of its id, its length and its contents. The encoder writes
-        // lengths in as few bytes as possible.
+        // lengths in the minimum number of bytes.
         let header = |length: usize| {
             let mut header = vec![SectionId::Code.into()];
             length.encode(&mut header);
@@ -118,7 +118,7 @@ impl Prepared {
         Some((bytes, map))
     }
 
-    /// Leaves a module as it is.
+    /// Leaves a module unmodified.
     pub(super) fn untouched(bytes: &[u8]) -> Prepared {
         Prepared {
             bytes: bytes.into(),
@@ -131,7 +131,7 @@ impl Prepared {
     }
 }
 
-/// What has to be known of a module before it can be rewritten.
+/// The facts about a module that are needed to rewrite it.
 #[derive(Default)]
 struct Survey<'a> {
     /// The size of each memory, in bytes.
@@ -148,7 +148,7 @@ struct Survey<'a> {
 
 fn prepare(bytes: &[u8]) -> Option<Prepared> {
     let survey = survey(bytes)?;
-    // With several memories, there would have to be several images.
+    // Several memories would require several images.
     if survey.imports_state || survey.memories.len() > 1 {
         return None;
     }
@@ -191,7 +191,8 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
                 let mut section = DataSection::new();
                 for data in &survey.data {
                     match data.kind {
-                        // An empty segment is dropped at instantiation, as the full one would be.
+                        // An empty segment is dropped at instantiation, as the original segment
+                        // would be.
                         DataKind::Active { memory_index, .. } => {
                             let mode = DataSegmentMode::Active {
                                 memory_index,
@@ -284,7 +285,7 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
 
 /// Returns the initial contents of a memory of `size` bytes and their offset, by applying the data
 /// segments in order. `Some(None)` means that there are none; `None` means that they are known only
-/// at instantiation, or would be an error then.
+/// at instantiation, or would cause an error then.
 fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
     let mut segments = Vec::new();
     for segment in data {
@@ -333,7 +334,7 @@ fn kind(kind: ExternalKind) -> Option<ExportKind> {
     }
 }
 
-/// Returns where the contents of a module's code section are.
+/// Returns the range of the contents of a module's code section.
 fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
     Parser::new(0)
         .parse_all(bytes)
@@ -401,7 +402,7 @@ mod tests {
             laid_out(r#"(module (memory 1) (data "passive"))"#),
             Some(None)
         );
-        // What is an error or is known only later is left alone.
+        // Modules whose data are an error or known only later are left alone.
         assert_eq!(
             laid_out(r#"(module (memory 1) (data (i32.const 65535) "ab"))"#),
             None

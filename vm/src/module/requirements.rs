@@ -1,5 +1,5 @@
-//! What a module or a component needs before its first instruction, read from its bytes so that a
-//! spawn can be refused with exact numbers.
+//! The resources that a module or component needs before its first instruction, read from its bytes
+//! so that a spawn can be refused with exact numbers.
 
 use super::error::ModuleError;
 use wasmparser::{
@@ -7,34 +7,34 @@ use wasmparser::{
     ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
 
-/// What an instance of a module begins with; for a component, what the instances of all modules in
-/// it begin with.
+/// The initial resources of a module instance; for a component, those of the instances of all
+/// modules in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requirements {
     /// Bytes of all linear memories.
     pub(crate) memory: u64,
     /// Elements of all tables.
     pub(crate) table_elements: u64,
-    /// How many memories there are.
+    /// The number of memories.
     pub(crate) memories: u32,
-    /// Bytes of code in the longest function, which has at most as many instructions.
+    /// Bytes of code in the longest function, which is also an upper bound on its instructions.
     pub(crate) longest_function: u64,
-    /// How many instances a component makes, of modules and of components. If it instantiates an
+    /// The number of module and component instances that a component creates. If it instantiates an
     /// imported component, this is [`UNKNOWN`].
     pub(crate) instances: u64,
 }
 
-/// The number of instances if it is not known before instantiation. Larger than any limit.
+/// The number of instances when it is not known before instantiation. Larger than any limit.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The most modules or components in a component that are valid.
+/// The maximum number of modules or components in a valid component.
 const MAX_PARTS: usize = 1_000;
-/// How deep components may be nested to be valid.
+/// The maximum nesting depth of valid components.
 const MAX_DEPTH: usize = 100;
 
 impl Requirements {
-    /// Reads the declarations of memories and tables, and skips the code. Otherwise the bytes need
-    /// not be valid: that is checked when they are compiled.
+    /// Reads the declarations of memories and tables, and skips the code. The bytes need not be
+    /// otherwise valid: that is checked during compilation.
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -49,8 +49,9 @@ impl Requirements {
         Ok(requirements)
     }
 
-    /// Reads what a component instantiates, and what that declares. Modules that are passed between
-    /// its parts are not followed and count as nothing: they are counted at instantiation.
+    /// Reads what a component instantiates, and what the instantiated modules declare. Modules that
+    /// are passed between its parts are not followed and count as nothing here: they are counted at
+    /// instantiation.
     pub(crate) fn of_component(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut scopes: Vec<Scope> = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -88,7 +89,7 @@ impl Requirements {
         Ok(Requirements::default())
     }
 
-    /// Adds what one section of a module declares.
+    /// Adds the declarations in one section of a module.
     fn declare(&mut self, payload: Payload<'_>) -> Result<(), ModuleError> {
         match payload {
             Payload::MemorySection(memories) => {
@@ -115,7 +116,7 @@ impl Requirements {
         Ok(())
     }
 
-    /// Adds what one more instance needs.
+    /// Adds the requirements of one more instance.
     fn instantiate(&mut self, part: &Requirements) {
         self.memory = self.memory.saturating_add(part.memory);
         self.table_elements = self.table_elements.saturating_add(part.table_elements);
@@ -128,17 +129,18 @@ impl Requirements {
     }
 }
 
-/// A component, or a module in it, that is being read.
+/// A component being read, or a module in it.
 #[derive(Default)]
 struct Scope {
     is_component: bool,
     needs: Requirements,
-    /// What an instance of each module or component needs, by index.
+    /// The requirements of an instance of each module or component, by index.
     modules: Vec<Requirements>,
     components: Vec<Requirements>,
 }
 
-/// A component that is imported or taken from an instance: it is known only at instantiation.
+/// A component that is imported or taken from an instance: its requirements are known only at
+/// instantiation.
 const UNKNOWN_COMPONENT: Requirements = Requirements {
     memory: 0,
     table_elements: 0,
@@ -147,7 +149,7 @@ const UNKNOWN_COMPONENT: Requirements = Requirements {
     instances: UNKNOWN,
 };
 
-/// Adds what one section of the innermost component declares.
+/// Adds the declarations in one section of the innermost component.
 fn follow(scopes: &mut [Scope], payload: Payload<'_>) -> Result<(), ModuleError> {
     let unknown =
         |what: &str| ModuleError::Malformed(format!("the index of a {what} is out of bounds"));
@@ -210,7 +212,7 @@ fn follow(scopes: &mut [Scope], payload: Payload<'_>) -> Result<(), ModuleError>
             }
         }
         Payload::ComponentExportSection(exports) => {
-            // Exporting something gives it another index.
+            // Exporting an item gives it an additional index.
             for export in exports {
                 let export = export.map_err(malformed)?;
                 let parts = match export.kind {

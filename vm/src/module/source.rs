@@ -1,8 +1,8 @@
-//! Where in its source an instruction of a module comes from.
+//! Maps an instruction of a module to its source location.
 //!
-//! The module's debug information is read on request, not whenever a process traps: it takes
-//! milliseconds, in which a worker would run nothing else. The information is as untrusted as the
-//! module.
+//! The module's debug information is read on request, not whenever a process traps: this takes
+//! milliseconds, during which a worker would run nothing else. The information is as untrusted as
+//! the module.
 
 use addr2line::gimli::{self, Dwarf, EndianSlice, LittleEndian};
 use addr2line::{Context, Frame};
@@ -17,25 +17,25 @@ pub struct SourceLocation {
     pub function: Option<String>,
     /// The file, as recorded by the compiler.
     pub file: String,
-    /// The line, counted from 1, if it is known.
+    /// The line, counted from 1, if known.
     pub line: Option<u32>,
 }
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// How deep entries of a unit may be nested. They are read recursively, so deeper nesting could
-/// overflow the stack. Compilers stay far below this.
+/// The maximum nesting depth of a unit's entries. They are read recursively, so deeper nesting
+/// could overflow the stack. Compilers stay far below this.
 const MAX_DEPTH: usize = 200;
 
-/// Returns where an instruction of a binary module is in the source: the innermost inlined call
-/// first, then what it was inlined into. `offset` counts in bytes from the start of the module, as
-/// [`Frame::offset`](crate::Frame::offset) does.
+/// Returns the source locations of an instruction in a binary module: the innermost inlined call
+/// first, then the functions it was inlined into. `offset` counts in bytes from the start of the
+/// module, as [`Frame::offset`](crate::Frame::offset) does.
 ///
 /// Empty if the module has no debug information, none that can be read, or none about this
 /// instruction.
 ///
-/// This parses the debug information each time, which takes milliseconds, or more for a large
-/// module, and does not yield. Call it for what is shown to somebody, and not on a thread that
+/// This parses the debug information each time, which takes milliseconds, or longer for a large
+/// module, and does not yield. Call it for output that someone will read, and not on a thread that
 /// others wait for.
 pub fn source_locations(bytes: &[u8], offset: usize) -> Vec<SourceLocation> {
     // The parser is not hardened against attacks, so its panics are caught here.
@@ -49,7 +49,7 @@ pub fn source_locations(bytes: &[u8], offset: usize) -> Vec<SourceLocation> {
     found.ok().flatten().unwrap_or_default()
 }
 
-/// Returns where the code begins, which addresses in the debug information are relative to, and
+/// Returns the start of the code, to which addresses in the debug information are relative, and
 /// that information.
 fn read(bytes: &[u8]) -> Option<(usize, Dwarf<Slice<'_>>)> {
     let mut code = None;
@@ -74,7 +74,7 @@ fn read(bytes: &[u8]) -> Option<(usize, Dwarf<Slice<'_>>)> {
     Some((code?, dwarf))
 }
 
-/// Returns whether no entry is nested too deep.
+/// Returns whether no entry is nested too deeply.
 fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
     let mut units = dwarf.units();
     while let Some(header) = units.next()? {
@@ -104,7 +104,7 @@ fn find(dwarf: Dwarf<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceLocati
     Ok(locations)
 }
 
-/// Returns a function's name as in the source, if it is one of Rust's.
+/// Returns a function's name as in the source, if it is a Rust name.
 pub(crate) fn demangle(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }
@@ -145,7 +145,7 @@ mod tests {
         bytes
     }
 
-    /// Returns where the code of such a module begins.
+    /// Returns where the code of such a module starts.
     fn code(bytes: &[u8]) -> usize {
         read(bytes).expect("the module has code").0
     }
@@ -154,7 +154,7 @@ mod tests {
     /// which `depth` inlined calls of `g` are nested.
     fn sections(depth: usize) -> Vec<(&'static str, Vec<u8>)> {
         let abbreviations = [
-            // A unit: its range and where its lines are.
+            // A unit: its range and the position of its line table.
             &[1, 0x11, 1, 0x11, 0x01, 0x12, 0x06, 0x10, 0x17, 0, 0][..],
             // A function: its name and its range.
             &[2, 0x2e, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0, 0],

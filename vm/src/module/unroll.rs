@@ -1,10 +1,10 @@
 //! Unrolls short loops.
 //!
 //! Code that can be interrupted at any time checks for an interruption in each iteration of a loop.
-//! The check is three instructions; what costs is that a call may follow. Values cannot stay in
-//! registers across a call, so they are read from and written to the stack in each iteration, and a
-//! loop of a few instructions takes twice as long. So the body of a short innermost loop is
-//! repeated several times, and the check is done once for all copies.
+//! The check is three instructions; the expensive part is that a call may follow. Values cannot
+//! stay in registers across a call, so they are read from and written to the stack in each
+//! iteration, and a loop of a few instructions takes twice as long. So the body of a short
+//! innermost loop is repeated several times, and the check is done once for all copies.
 //!
 //! The code behaves the same and traps at the same instructions. Invalid code stays invalid and is
 //! left to the compiler.
@@ -13,28 +13,28 @@ use std::ops::Range;
 use wasm_encoder::Encode;
 use wasmparser::{BinaryReader, BlockType, CodeSectionReader, FunctionBody, Operator};
 
-/// The most operators that a loop has after unrolling.
+/// The maximum number of operators in a loop after unrolling.
 const MAX_OPERATORS: usize = 256;
 
-/// The most copies of a loop's body.
+/// The maximum number of copies of a loop's body.
 const MAX_COPIES: usize = 8;
 
 /// A section grows by at most its length plus this many bytes.
 const MARGIN: usize = 4096;
 
-/// The length of a function, in bytes, beyond which its loops are not unrolled: compile time grows
-/// faster than the length.
+/// The function length, in bytes, above which loops are not unrolled: compile time grows faster
+/// than the length.
 const MAX_FUNCTION: usize = 1 << 20;
 
-/// The contents of a code section whose short loops are unrolled.
+/// The contents of a code section with its short loops unrolled.
 #[derive(Debug)]
 pub(super) struct Unrolled {
     pub(super) code: Vec<u8>,
-    /// In the order of `to`. Each applies up to the next one.
+    /// Ordered by `to`. Each entry applies up to the next one.
     moves: Vec<Move>,
 }
 
-/// From where to where bytes moved, in the contents of the section.
+/// An old and a new position of bytes, relative to the section's contents.
 #[derive(Clone, Copy, Debug)]
 struct Move {
     from: usize,
@@ -46,7 +46,7 @@ impl Unrolled {
     /// contents.
     pub(super) fn original(&self, offset: usize) -> usize {
         let after = self.moves.partition_point(|moved| moved.to <= offset);
-        // Only the number of functions precedes everything that moves.
+        // Only the number of functions precedes the bytes that move.
         let Some(moved) = after.checked_sub(1).map(|last| self.moves[last]) else {
             return offset;
         };
@@ -91,21 +91,21 @@ pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
 
 /// An operator of a function.
 struct Op {
-    /// Where it begins in the section.
+    /// Its start in the section.
     start: usize,
     kind: OperatorKind,
 }
 
-/// What has to be known of an operator.
+/// The relevant properties of an operator.
 enum OperatorKind {
     /// Begins a block, or a loop that is not unrolled.
     Block,
-    /// Begins a short loop without loops or calls in it, which ends `length` operators later.
+    /// Begins a short loop that contains no loops or calls and ends `length` operators later.
     ShortLoop {
         length: usize,
     },
     End,
-    /// Names labels, which follow after `head` bytes.
+    /// Refers to labels, which follow after `head` bytes.
     Branch {
         head: usize,
         labels: Vec<u32>,
@@ -126,7 +126,7 @@ struct OpenBlock {
     /// The index of its operator. `None` for the function itself.
     index: Option<usize>,
     is_loop: bool,
-    /// Whether something branches to its label.
+    /// Whether any operator branches to its label.
     is_target: bool,
     /// Whether it contains something that keeps a loop from being unrolled.
     is_blocked: bool,
@@ -183,9 +183,9 @@ impl Function {
                     labels.push(targets.default());
                     branch(&mut open, labels, 1 + number_length(code, start + 1)?)?
                 }
-                // A called function does its own check, next to which the loop's costs little. The
-                // same goes for operators whose time grows with a memory or table; moreover, there
-                // should be at most one of them between two checks.
+                // A called function does its own check, compared to which the loop's check costs
+                // little. The same applies to operators whose time grows with a memory or table;
+                // moreover, there should be at most one of them between two checks.
                 Operator::Call { .. }
                 | Operator::CallIndirect { .. }
                 | Operator::CallRef { .. }
@@ -210,7 +210,7 @@ impl Function {
             };
             operators.push(Op { start, kind });
         }
-        // A function that does not end where its blocks do is left to the compiler.
+        // A function that does not end with its outermost block is left to the compiler.
         open.is_empty().then(|| Function {
             locals,
             operators,
@@ -218,7 +218,7 @@ impl Function {
         })
     }
 
-    /// Returns where an operator ends.
+    /// Returns the end of an operator.
     fn end_of(&self, index: usize) -> usize {
         self.operators
             .get(index + 1)
@@ -274,9 +274,9 @@ impl Function {
             .saturating_sub(output.bytes.len() - before - was);
     }
 
-    /// Writes the body of a loop that is nested in `more` labels more than before.
+    /// Writes the body of a loop that is nested in `more` additional labels.
     fn write_body(&self, body: Range<usize>, more: u32, output: &mut Output<'_>) {
-        // Labels up to this one are those of the body and the loop itself.
+        // Labels up to this one belong to the body and the loop itself.
         let mut inside = 0;
         for index in body {
             let Op { start, kind } = &self.operators[index];
@@ -300,7 +300,7 @@ impl Function {
     }
 }
 
-/// Notes which blocks an operator branches to.
+/// Records which blocks an operator branches to.
 fn branch(open: &mut [OpenBlock], labels: Vec<u32>, head: usize) -> Option<OperatorKind> {
     for &label in &labels {
         let index = open
@@ -319,11 +319,11 @@ const NO_TYPE: u8 = 0x40;
 
 /// A function that is being rewritten.
 struct Output<'a> {
-    /// The section that it was read from.
+    /// The section that the function was read from.
     code: &'a [u8],
     bytes: Vec<u8>,
     moves: Vec<Move>,
-    /// How much the section may still grow.
+    /// The number of bytes by which the section may still grow.
     room: usize,
 }
 
@@ -331,7 +331,7 @@ impl Output<'_> {
     /// Copies bytes of the section.
     fn raw(&mut self, range: Range<usize>) {
         let (from, to) = (range.start, self.bytes.len());
-        // Bytes that continue the last range need no entry of their own.
+        // Bytes that continue the last range need no separate entry.
         let goes_on = self
             .moves
             .last()
@@ -347,7 +347,7 @@ impl Output<'_> {
     }
 }
 
-/// Returns how many bytes an encoded number takes.
+/// Returns the encoded length of a number in bytes.
 fn number_length(code: &[u8], start: usize) -> Option<usize> {
     code.get(start..)?
         .iter()
@@ -361,7 +361,7 @@ mod tests {
     use wasmparser::{Parser, Payload};
     use wasmtime::{Engine, Instance, Module, Store, WasmBacktrace};
 
-    /// Returns where the contents of a module's code section are.
+    /// Returns the range of the contents of a module's code section.
     fn code(module: &[u8]) -> Range<usize> {
         let payloads = Parser::new(0).parse_all(module).filter_map(Result::ok);
         let found = payloads.filter_map(|payload| match payload {
@@ -371,14 +371,14 @@ mod tests {
         found.last().expect("the module has code")
     }
 
-    /// A module whose loops are unrolled, and where its code begins.
+    /// A module whose loops are unrolled, and where its code starts.
     struct New {
         bytes: Vec<u8>,
         unrolled: Unrolled,
         start: usize,
     }
 
-    /// A module, and the same with its loops unrolled.
+    /// A module, and the same module with its loops unrolled.
     fn both(text: &str) -> (Vec<u8>, Option<New>) {
         let module = wat::parse_str(text).expect("it is well-formed");
         let old = code(&module);
@@ -419,8 +419,8 @@ mod tests {
         })
     }
 
-    /// Checks that a function returns the same as before for every argument, or traps at the same
-    /// instruction.
+    /// Checks that a function still returns the same result for every argument, or traps at the
+    /// same instruction.
     fn check(locals: &str, body: &str) {
         let text = format!(
             r#"(module (memory 1) (func (export "f") (param $n i32) (result i32) (local $sum i32) {locals} {body}))"#
@@ -507,8 +507,8 @@ mod tests {
 
     #[test]
     fn labels_that_grow_longer_stay_the_same_labels() {
-        // There are so many blocks around the loop that the label of the outermost takes another
-        // byte in a copy.
+        // There are enough blocks around the loop that the label of the outermost block takes an
+        // extra byte in a copy.
         for depth in 120..130 {
             let body = format!(
                 "{} (loop {ADD} (br_if {depth} (i32.le_s {DOWN} (i32.const 0))) (br 0)) {}",
@@ -585,7 +585,7 @@ mod tests {
         for index in 0..section.len() {
             for byte in 0..=u8::MAX {
                 damaged[index] = byte;
-                // It must not panic; the result is for the compiler to judge.
+                // It must not panic; whether the result is valid is for the compiler to decide.
                 let _ = unroll(&damaged);
             }
             damaged[index] = section[index];

@@ -1,4 +1,4 @@
-//! The bounded pipe of bytes.
+//! The bounded byte pipe.
 
 use super::state::{Condition, KEPT_WHEN_EMPTY, PipeClosed, State};
 use super::wait_queue::{lock, poll_once};
@@ -40,8 +40,8 @@ pub enum Pipe {}
 impl Pipe {
     /// Makes a pipe that holds at most `capacity` bytes, which is at least one.
     ///
-    /// Both ends can be cloned. When the last writer is dropped, readers get what is left and then
-    /// the end; when the last reader is dropped, writes fail.
+    /// Both ends can be cloned. When the last writer is dropped, readers get the remaining bytes
+    /// and then the end; when the last reader is dropped, writes fail.
     pub fn bounded(capacity: usize) -> (PipeWriter, PipeReader) {
         let state = State::new(Buffer {
             bytes: VecDeque::new(),
@@ -61,13 +61,13 @@ struct Buffer {
     capacity: usize,
     writers: usize,
     readers: usize,
-    /// Set when no more bytes will be written, or none will be read.
+    /// Set when no more bytes will be written or read.
     is_closed: bool,
 }
 
 impl Buffer {
-    /// Takes bytes, or returns `None` if there is no room yet. What fits into an empty pipe is
-    /// taken as a whole.
+    /// Accepts bytes, or returns `None` if there is no room yet. Bytes that fit into an empty pipe
+    /// are accepted all at once.
     fn write(&mut self, bytes: &[u8]) -> Option<Result<usize, PipeClosed>> {
         if self.is_closed {
             return Some(Err(PipeClosed));
@@ -99,7 +99,7 @@ impl Buffer {
         self.is_closed || !self.bytes.is_empty()
     }
 
-    /// Closes the pipe; returns that this is a change.
+    /// Closes the pipe; returns true, since this is a change.
     fn close(&mut self) -> bool {
         self.is_closed = true;
         true
@@ -110,25 +110,26 @@ impl Buffer {
 pub struct PipeWriter(Arc<Mutex<State<Buffer>>>);
 
 impl PipeWriter {
-    /// Writes bytes and returns how many: all of them, or the pipe's capacity if they are more.
+    /// Writes bytes and returns how many were written: all of them, or as many as the pipe's
+    /// capacity if there are more.
     ///
-    /// Waits until there is room for all of them at once, so that what fits into the pipe is never
-    /// interleaved with another writer's bytes. Writers get their turn in the order in which they
-    /// asked. A future that is dropped early has written nothing.
+    /// Waits until there is room for all of them at once, so that bytes that fit into the pipe are
+    /// never interleaved with another writer's. Writers are served first come, first served. A
+    /// future that is dropped early has written nothing.
     ///
     /// # Errors
     ///
-    /// [`PipeClosed`], if nobody reads any more.
+    /// [`PipeClosed`] if there is no reader any more.
     pub async fn write(&self, bytes: &[u8]) -> Result<usize, PipeClosed> {
         State::transfer(&self.0, Condition::Room, |buffer| buffer.write(bytes)).await
     }
 
-    /// Writes all bytes, in pieces if they are more than the pipe holds. A future that is dropped
+    /// Writes all bytes, in pieces if there are more than the pipe holds. A future that is dropped
     /// early has written the first few pieces.
     ///
     /// # Errors
     ///
-    /// [`PipeClosed`], if nobody reads any more.
+    /// [`PipeClosed`] if there is no reader any more.
     pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), PipeClosed> {
         while !bytes.is_empty() {
             let written = self.write(bytes).await?;
@@ -137,7 +138,7 @@ impl PipeWriter {
         Ok(())
     }
 
-    /// Ends the stream for all writers: readers get what is in the pipe and then the end.
+    /// Ends the stream for all writers: readers get the contents of the pipe and then the end.
     pub fn close(&self) {
         State::change(&self.0, Buffer::close);
     }
@@ -152,17 +153,17 @@ impl PipeWriter {
 pub struct PipeReader(Arc<Mutex<State<Buffer>>>);
 
 impl PipeReader {
-    /// Reads what there is, as far as it fits into `into`, and returns how many bytes that are.
-    /// Zero means the end of the stream (or that `into` is empty).
+    /// Reads as many available bytes as fit into `into`, and returns their number. Zero means the
+    /// end of the stream (or that `into` is empty).
     ///
-    /// Waits until there is something to read. Readers get their turn in the order in which they
-    /// asked; each byte goes to one of them. A future that is dropped early has taken nothing.
+    /// Waits until there is something to read. Readers are served first come, first served; each
+    /// byte goes to one reader. A future that is dropped early has taken nothing.
     pub async fn read(&self, into: &mut [u8]) -> usize {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
 
-    /// Reads to the end of the stream and returns how many bytes that were. If the future is
-    /// dropped early, what it has read is in `into`.
+    /// Reads to the end of the stream and returns the number of bytes read. If the future is
+    /// dropped early, the bytes read so far are in `into`.
     pub async fn read_to_end(&self, into: &mut Vec<u8>) -> usize {
         let before = into.len();
         let mut piece = [0; 4096];
@@ -354,7 +355,7 @@ mod tests {
                     .is_pending()
             );
             assert_eq!(writer.try_write(&[round]), Some(Ok(1)));
-            // It was woken, and is dropped before it is polled again.
+            // The future was woken, and is dropped before it is polled again.
             drop(read);
             let mut next = [0; 1];
             assert_eq!(reader.try_read(&mut next), Some(1));

@@ -1,6 +1,6 @@
-//! The bounded pipe of messages: bytes in order, and where messages end.
+//! The bounded message pipe: ordered bytes, and where messages end.
 //!
-//! Two sides talk through a pair of these if they send each other messages of any length in pieces.
+//! Two sides that send each other messages of any length in pieces use a pair of these.
 
 use super::state::{Condition, KEPT_WHEN_EMPTY, PipeClosed, State};
 use super::wait_queue::{lock, poll_once};
@@ -33,11 +33,11 @@ use std::sync::{Arc, Mutex};
 pub enum MessagePipe {}
 
 impl MessagePipe {
-    /// Makes a pipe that holds at most `bytes` bytes and the ends of `messages` messages, at least
-    /// one of each.
+    /// Makes a pipe that holds at most `bytes` bytes and the ends of `messages` messages; each
+    /// capacity is at least one.
     ///
-    /// When the writer is dropped, the reader gets what is left and then the end; when the reader
-    /// is dropped, writes fail.
+    /// When the writer is dropped, the reader gets the remaining contents and then the end; when
+    /// the reader is dropped, writes fail.
     pub fn bounded(bytes: usize, messages: usize) -> (MessageWriter, MessageReader) {
         let state = State::new(Buffer {
             bytes: VecDeque::new(),
@@ -53,12 +53,12 @@ impl MessagePipe {
     }
 }
 
-/// What a read from a pipe of messages returns.
+/// The result of reading from a pipe of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// This many bytes of a message.
     Bytes(usize),
-    /// The message has ended; what comes next belongs to another one.
+    /// The message has ended; what follows belongs to another message.
     EndOfMessage,
     /// Nothing more will come.
     End(PipeEnd),
@@ -67,9 +67,9 @@ pub enum Part {
 /// How a pipe of messages ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipeEnd {
-    /// The writer said that it has finished.
+    /// The writer declared that it had finished.
     Finished,
-    /// The writer was dropped without saying so.
+    /// The writer was dropped without declaring that it had finished.
     Gone,
     /// The writer failed, for this reason.
     Failed(Arc<str>),
@@ -97,15 +97,15 @@ impl Buffer {
         self.end.is_some() || !self.is_read
     }
 
-    /// Whether a write of `length` bytes can take enough of them to be worth it.
+    /// Whether enough of a write of `length` bytes fits to be worthwhile.
     fn has_room(&self, length: usize) -> bool {
         // At least a quarter of the pipe, so that a reader of single bytes does not wake the writer
-        // for each.
+        // for each byte.
         let least = length.min((self.capacity / 4).max(1));
         self.capacity - self.bytes.len() >= least
     }
 
-    /// Takes as many bytes as there is room for, or returns `None` if there is too little.
+    /// Accepts as many bytes as there is room for, or returns `None` if there is too little room.
     fn write(&mut self, bytes: &[u8]) -> Option<Result<usize, PipeClosed>> {
         if self.is_closed() {
             return Some(Err(PipeClosed));
@@ -131,7 +131,7 @@ impl Buffer {
         Some(Ok(()))
     }
 
-    /// Returns what comes next, or `None` if there is nothing yet.
+    /// Returns the next part, or `None` if there is none yet.
     fn read(&mut self, into: &mut [u8]) -> Option<Part> {
         if into.is_empty() {
             return Some(Part::Bytes(0));
@@ -173,20 +173,20 @@ impl Buffer {
 pub struct MessageWriter(Arc<Mutex<State<Buffer>>>);
 
 impl MessageWriter {
-    /// Writes bytes of a message and returns how many: as many as there is room for, and at least
-    /// one unless `bytes` is empty.
+    /// Writes bytes of a message and returns how many were written: as many as there is room for,
+    /// and at least one unless `bytes` is empty.
     ///
     /// Waits until there is room. A future that is dropped early has written nothing.
     ///
     /// # Errors
     ///
-    /// [`PipeClosed`], if nobody reads any more or the pipe was ended.
+    /// [`PipeClosed`] if there is no reader any more or the pipe was ended.
     pub async fn write(&self, bytes: &[u8]) -> Result<usize, PipeClosed> {
         State::transfer(&self.0, Condition::Room, |buffer| buffer.write(bytes)).await
     }
 
-    /// Writes all bytes, in pieces if they are more than there is room for. A future that is
-    /// dropped early has written the first few bytes.
+    /// Writes all bytes, in pieces if there is not enough room for all. A future that is dropped
+    /// early has written the first few bytes.
     ///
     /// # Errors
     ///
@@ -201,8 +201,8 @@ impl MessageWriter {
 
     /// Ends the message being written, which is empty if nothing was written since the last end.
     ///
-    /// Waits while the pipe holds as many ends as it may. A future that is dropped early has ended
-    /// nothing.
+    /// Waits while the pipe holds the maximum number of ends. A future that is dropped early has
+    /// ended nothing.
     ///
     /// # Errors
     ///
@@ -227,13 +227,13 @@ impl MessageWriter {
         poll_once(self.end_message())
     }
 
-    /// Ends the pipe: the reader gets what is in it and then [`PipeEnd::Finished`].
+    /// Ends the pipe: the reader gets the remaining contents and then [`PipeEnd::Finished`].
     pub fn finish(&self) {
         self.end(PipeEnd::Finished);
     }
 
-    /// Ends the pipe: the reader gets what is in it and then the reason. Has no effect if the pipe
-    /// was ended before.
+    /// Ends the pipe: the reader gets the remaining contents and then the reason. Has no effect if
+    /// the pipe was ended before.
     pub fn fail(&self, why: &str) {
         self.end(PipeEnd::Failed(why.into()));
     }
@@ -256,10 +256,11 @@ impl Drop for MessageWriter {
 pub struct MessageReader(Arc<Mutex<State<Buffer>>>);
 
 impl MessageReader {
-    /// Reads what comes next: bytes of one message, as far as they fit into `into`, or its end.
+    /// Reads the next part: as many bytes of one message as fit into `into`, or the end of the
+    /// message.
     ///
     /// Waits until there is something to read. A future that is dropped early has taken nothing. If
-    /// `into` is empty, it returns zero bytes at once.
+    /// `into` is empty, it returns zero bytes immediately.
     pub async fn read(&self, into: &mut [u8]) -> Part {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
@@ -296,7 +297,8 @@ impl Drop for MessageReader {
     fn drop(&mut self) {
         State::change(&self.0, |buffer| {
             buffer.is_read = false;
-            // Nobody will read what is left, so its memory need not wait for the writer to go.
+            // Nothing will read the remaining contents, so their memory is freed without waiting
+            // for the writer to be dropped.
             buffer.bytes = VecDeque::new();
             buffer.ends = VecDeque::new();
             true
@@ -325,7 +327,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
-    /// Reads everything there is into messages. The last one may be unfinished.
+    /// Reads all available contents into messages. The last one may be unfinished.
     fn drain(reader: &MessageReader, messages: &mut Vec<Vec<u8>>, step: usize) -> Option<PipeEnd> {
         let mut buffer = vec![0; step];
         loop {
@@ -461,7 +463,7 @@ mod tests {
                 .is_pending()
         );
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
-        // The first was woken, and is dropped before it is polled again.
+        // The first future was woken, and is dropped before it is polled again.
         drop(first);
         assert_eq!(woken.count(), 1);
         assert_eq!(block_on(second), Part::Bytes(1));

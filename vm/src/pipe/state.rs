@@ -1,18 +1,19 @@
-//! What both kinds of pipe share: a buffer, and those who wait for room or for content.
+//! The parts common to both kinds of pipe: a buffer, and queues of waiters for room and for
+//! content.
 
 use super::wait_queue::{WaitQueue, WaitQueues, Waiter, lock};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
-/// The pipe is closed: what is written from now on will not be read.
+/// The pipe is closed: nothing written from now on will be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pipe is closed: nobody reads from it")]
 pub struct PipeClosed;
 
-/// How many bytes of memory an empty pipe keeps at most.
+/// The maximum number of bytes of memory that an empty pipe keeps.
 pub(super) const KEPT_WHEN_EMPTY: usize = 4 << 10;
 
-/// A buffer, which is plain data, and those who wait for it to change.
+/// A buffer, which is plain data, and the waiters for its changes.
 #[derive(Debug)]
 pub(super) struct State<B> {
     pub(super) buffer: B,
@@ -20,12 +21,12 @@ pub(super) struct State<B> {
     content: WaitQueue,
 }
 
-/// What one can wait for.
+/// The conditions that can be waited for.
 #[derive(Clone, Copy)]
 pub(super) enum Condition {
-    /// That something can be written.
+    /// There is room to write.
     Room,
-    /// That something can be read.
+    /// There is something to read.
     Content,
 }
 
@@ -49,7 +50,7 @@ impl<B> State<B> {
         }))
     }
 
-    /// Waits until a transfer through the buffer succeeds, and lets the other side go on.
+    /// Waits until a transfer through the buffer succeeds, and lets the other side continue.
     pub(super) async fn transfer<T>(
         state: &Mutex<State<B>>,
         condition: Condition,
@@ -66,7 +67,7 @@ impl<B> State<B> {
         Waiter::new(state, condition).wait(attempt).await
     }
 
-    /// Waits until the buffer is as `is_met` asks, and changes nothing.
+    /// Waits until the buffer satisfies `is_met`, and changes nothing.
     pub(super) async fn until(
         state: &Mutex<State<B>>,
         condition: Condition,
@@ -77,8 +78,8 @@ impl<B> State<B> {
             .await;
     }
 
-    /// Changes the buffer. If `change` returns true, whoever waits checks the buffer again: the
-    /// first in each queue is woken, and wakes the next once it is through.
+    /// Changes the buffer. If `change` returns true, waiters check the buffer again: the first in
+    /// each queue is woken, and wakes the next once it is done.
     pub(super) fn change(state: &Mutex<State<B>>, change: impl FnOnce(&mut B) -> bool) {
         let mut state = lock(state);
         if !change(&mut state.buffer) {

@@ -1,14 +1,14 @@
-//! Queues of those who wait for the same condition, first come, first served.
+//! Queues of waiters for the same condition, first come, first served.
 //!
-//! A queue is plain data inside the state that is waited for, and guarded by the same lock. Only the
-//! first in a queue is ever woken; once it is through, or gives up, it wakes the next. So a thousand
-//! waiters cost one wake-up per step, and none is overtaken.
+//! A queue is plain data inside the state being waited for, guarded by the same lock. Only the
+//! first waiter in a queue is ever woken; once it is done, or gives up, it wakes the next. So a
+//! thousand waiters cost one wake-up per step, and none is overtaken.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-/// Those who wait, in order.
+/// The waiters, in order.
 #[derive(Debug, Default)]
 pub(crate) struct WaitQueue {
     next: u64,
@@ -56,16 +56,16 @@ impl WaitQueue {
 
 /// State that contains wait queues.
 pub(crate) trait WaitQueues {
-    /// What can be waited for.
+    /// The conditions that can be waited for.
     type Condition: Copy + Send;
     fn queue(&mut self, condition: Self::Condition) -> &mut WaitQueue;
 }
 
-/// One who waits for a condition. Dropping it gives up its place in the queue.
+/// A waiter for a condition. Dropping it gives up its place in the queue.
 pub(crate) struct Waiter<'a, S: WaitQueues> {
     state: &'a Mutex<S>,
     condition: S::Condition,
-    /// Its place in the queue, once it has one.
+    /// Its place in the queue, if it has one yet.
     ticket: Option<u64>,
 }
 
@@ -78,8 +78,8 @@ impl<'a, S: WaitQueues> Waiter<'a, S> {
         }
     }
 
-    /// Makes an attempt if it is this one's turn. A successful attempt also returns a waker of
-    /// somebody else to call.
+    /// Makes an attempt if it is this waiter's turn. A successful attempt also returns another
+    /// waiter's waker to call.
     pub(crate) fn poll<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -108,8 +108,8 @@ impl<'a, S: WaitQueues> Waiter<'a, S> {
         Poll::Ready(value)
     }
 
-    /// Waits for its turn and for an attempt to succeed. If the future is dropped before, no attempt
-    /// has succeeded.
+    /// Waits for its turn and for an attempt to succeed. If the future is dropped before that, no
+    /// attempt has succeeded.
     pub(crate) async fn wait<T>(
         mut self,
         mut attempt: impl FnMut(&mut S) -> Option<(T, Option<Waker>)>,
@@ -129,7 +129,7 @@ impl<S: WaitQueues> Drop for Waiter<'_, S> {
     }
 }
 
-/// Locks state that is never left half changed.
+/// Locks state that is never left half-changed.
 pub(crate) fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
     state
         .lock()

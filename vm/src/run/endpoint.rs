@@ -1,6 +1,6 @@
 //! The host as a process.
 //!
-//! An [`Endpoint`] has a pid and a mailbox and no guest: host code sends and receives through it,
+//! An [`Endpoint`] has a pid and a mailbox but no guest: through it, host code sends, receives,
 //! links and monitors, and is told of ends like any process.
 
 use crate::environment::Permit;
@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// A pid and a mailbox in the hands of the host. Dropping it ends it normally.
+/// A pid and a mailbox controlled by the host. Dropping the endpoint ends it normally.
 ///
 /// ```
 /// use lunatic_vm::{Letter, Vm};
@@ -40,11 +40,11 @@ pub struct Endpoint {
 pub enum Letter {
     /// A message.
     Message {
-        /// Its tag; 0 for none.
+        /// The message's tag; 0 for none.
         tag: i64,
-        /// Its bytes.
+        /// The message's bytes.
         data: Vec<u8>,
-        /// Its resources of the embedder's kinds. Others are closed.
+        /// The message's resources of the embedder's kinds. Others are closed.
         resources: Vec<Foreign>,
     },
     /// A linked process failed.
@@ -67,7 +67,7 @@ pub enum Letter {
 
 impl Endpoint {
     pub(crate) fn new(environment: &Environment, process: Process, permit: Permit) -> Endpoint {
-        // There is nothing of a host to kill.
+        // The host has nothing to kill.
         process.cell().set_notified(true);
         Endpoint {
             machine: environment.machine().clone(),
@@ -76,12 +76,12 @@ impl Endpoint {
         }
     }
 
-    /// Returns its pid.
+    /// Returns the endpoint's pid.
     pub fn pid(&self) -> Pid {
         self.process.pid()
     }
 
-    /// Returns it as others hold it.
+    /// Returns the endpoint as a [`Process`].
     pub fn process(&self) -> &Process {
         &self.process
     }
@@ -115,7 +115,7 @@ impl Endpoint {
             .map_err(|(_, error)| error)
     }
 
-    /// Links with a process: each is told of the other's failure, this one by a
+    /// Links with a process: each is told of the other's failure, the endpoint by a
     /// [`Letter::LinkDied`] with the tag.
     pub fn link(&self, pid: Pid, tag: i64) {
         self.machine.link(&self.process, pid, tag);
@@ -126,7 +126,8 @@ impl Endpoint {
         self.machine.unlink(&self.process, pid);
     }
 
-    /// Asks to be told of a process's end, which is at once if it does not exist.
+    /// Asks to be told of a process's end; if the process does not exist, the endpoint is told at
+    /// once.
     pub fn monitor(&self, pid: Pid) {
         self.machine.monitor(&self.process, pid, 0);
     }
@@ -140,12 +141,13 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// The endpoint's [`Exit`] once it was killed: by then its links and monitors were told.
+    /// The endpoint's [`Exit`] once it has been killed: by then its links and monitors have been
+    /// told.
     pub async fn receive(&mut self) -> Result<Letter, Exit> {
         self.receive_tagged(&[]).await
     }
 
-    /// Waits for the first letter that has one of the tags, or for any if there are none.
+    /// Waits for the first letter that has one of the tags, or for any letter if no tags are given.
     ///
     /// # Errors
     ///

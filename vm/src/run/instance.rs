@@ -1,11 +1,11 @@
-//! Instances, and the pool of those that wait for their next process.
+//! Instances, and the pool of instances that wait for their next process.
 //!
-//! Most processes of a program are of one module, live briefly and end well. What such a process
-//! leaves is an instance whose memory is a few pages away from what a new instance begins with, and
-//! whose globals are known. It is reset to that and serves the next process, which costs a fraction
-//! of making an instance. Nothing tells it from a new one: pages that were written, even those that
-//! were swapped out since, are overwritten, and an instance that may have changed in any other way
-//! (it grew, it trapped, it was killed, its code can change a table) is not used again.
+//! Most processes of a program run the same module, live briefly and end well. Such a process
+//! leaves an instance whose memory differs from a new instance's by a few pages, and whose globals
+//! are known. The instance is reset and serves the next process, at a fraction of the cost of
+//! creating one. Nothing distinguishes it from a new instance: pages that were written, even those
+//! swapped out since, are overwritten, and an instance that may have changed in any other way (it
+//! grew, it trapped, it was killed, its code can change a table) is not used again.
 
 #![expect(
     clippy::disallowed_methods,
@@ -33,29 +33,30 @@ pub(crate) struct Instance {
     store: Store<Guest>,
     instance: wasmtime::Instance,
     kind: EngineKind,
-    /// Functions that were called: each is looked up once. Never more than the module exports.
+    /// The functions called so far: each is looked up once. There are never more than the module
+    /// exports.
     functions: Vec<(Box<str>, Callee)>,
-    /// What it is reset to; `None` if it cannot be reset.
+    /// The state that the instance is reset to; `None` if it cannot be reset.
     beginning: Option<Beginning>,
 }
 
-/// What an instance begins with.
+/// The initial state of an instance.
 struct Beginning {
     memory: Option<(Memory, usize)>,
     globals: Vec<(Global, Val)>,
 }
 
-/// A function of an instance, typed if its type is one that many entry points have.
+/// A function of an instance, typed if its type is common among entry points.
 enum Callee {
     Nothing(TypedFunc<(), ()>),
     Number(TypedFunc<i32, ()>),
     Numbers(TypedFunc<(i32, i32), ()>),
-    /// Any other, with the number of its results.
+    /// Any other function, with the number of its results.
     Other(Func, usize),
 }
 
 impl Instance {
-    /// Makes an instance, which runs the module's start function.
+    /// Creates an instance, which runs the module's start function.
     pub(super) async fn new(
         engine: &wasmtime::Engine,
         kind: EngineKind,
@@ -153,8 +154,8 @@ impl Instance {
         called.map_err(|error| exit_of(self.store.data(), &error))
     }
 
-    /// Returns the position of a function among those that were called. They are few, and most
-    /// calls are of the same one.
+    /// Returns the position of a function among those called so far. They are few, and most calls
+    /// are to the same function.
     fn position_of(&mut self, function: &str) -> usize {
         if let Some(position) = self
             .functions
@@ -172,14 +173,14 @@ impl Instance {
         self.functions.len() - 1
     }
 
-    /// Counts what was computed since this was last called.
+    /// Charges for the compute used since the last call.
     fn charge_compute(&mut self) {
-        // Asking for fuel that is not counted would make an error each time.
+        // Requesting fuel that is not counted would create an error each time.
         if self.kind.code() == Code::Plain {
             return;
         }
         if let Ok(fuel) = self.store.get_fuel() {
-            // A limit that is passed now stops the next process that computes or begins.
+            // If this passes a limit, the next process that computes or begins is stopped.
             let _ = self.store.data_mut().meter().charge_compute(fuel);
         }
     }
@@ -193,8 +194,8 @@ impl Instance {
             if memory.data_size(&self.store) != size {
                 return false;
             }
-            // SAFETY: the memory is this instance's, of which nothing runs, and begins with this
-            // image.
+            // SAFETY: the memory belongs to this instance, in which nothing runs, and its initial
+            // contents are this image.
             if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none()
             {
                 return false;
@@ -210,8 +211,7 @@ impl Instance {
 }
 
 impl Drop for Instance {
-    /// However the guest ends, even if it is killed in the middle of a slice, what it computed
-    /// counts.
+    /// However the guest ends, even if it is killed in the middle of a slice, its compute counts.
     fn drop(&mut self) {
         if self.store.data().has_process() {
             self.charge_compute();
@@ -257,20 +257,20 @@ impl Callee {
     }
 }
 
-/// Instances of a module that wait for their next process, in several parts, so that workers do not
+/// Instances of a module that wait for their next process, in several parts so that workers do not
 /// wait for each other.
 #[derive(Default)]
 pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 
 const PARTS: usize = 8;
 
-/// An instance that waits.
+/// A waiting instance.
 struct Pooled {
     instance: Instance,
     _slot: PoolSlot,
 }
 
-/// One of the slots for pooled instances, until it is dropped.
+/// One of the slots for pooled instances, held until dropped.
 struct PoolSlot;
 
 /// How many slots are taken.
@@ -300,8 +300,8 @@ impl InstancePool {
         Some(pooled.instance)
     }
 
-    /// Puts back an instance whose process has ended well and whose memory begins with this image,
-    /// or drops it if it cannot be used again.
+    /// Puts back an instance whose process has ended well and whose memory's initial contents are
+    /// this image, or drops the instance if it cannot be used again.
     pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
         let module = instance
             .guest()
@@ -314,7 +314,7 @@ impl InstancePool {
             return;
         };
         if instance.reset(image) {
-            // What belongs to the process goes with it.
+            // Everything that belongs to the process is dropped with it.
             instance.store.data_mut().leave();
             self.part(own_part()).push(Pooled {
                 instance,

@@ -10,9 +10,9 @@ use lunatic_abi::Generation;
 use std::sync::{Arc, Mutex};
 use wasmtime::{ExternType, InstancePre, Linker, UnknownImportError, component};
 
-/// All that guests can import, for one engine.
+/// Everything that guests can import, for one engine.
 pub(crate) struct Linkers {
-    /// One for each generation, in their order.
+    /// One linker for each generation, in their order.
     pub(crate) core: Vec<Linker<Guest>>,
     pub(crate) components: component::Linker<Guest>,
 }
@@ -31,17 +31,18 @@ impl Linkers {
 pub(crate) struct Linked {
     grants: Box<[u64]>,
     pub(crate) pre: InstancePre<Guest>,
-    /// What the memory of an instance begins with.
+    /// The initial contents of an instance's memory.
     pub(crate) image: Option<Arc<Image>>,
     /// Instances that wait for their next process.
     pub(crate) pool: InstancePool,
 }
 
-/// What was linked from a module for one engine: one for each set of grants.
+/// A module linked for one engine, once for each set of grants.
 #[derive(Default)]
 struct AllLinked(Mutex<Vec<Arc<Linked>>>);
 
-/// How many are kept. A guest can make more sets of grants than anybody could use.
+/// How many linked modules are kept. A guest can create more sets of grants than any program could
+/// use.
 const MAX_LINKED: usize = 64;
 
 /// Why a module was not linked for a process.
@@ -53,7 +54,7 @@ pub(crate) enum LinkError {
     Link(#[from] wasmtime::Error),
 }
 
-/// Compiles a module, and checks that the machine provides all that it imports, with its type.
+/// Compiles a module, and checks that the machine provides all of its imports, with matching types.
 pub(crate) fn load_module(
     compiler: &Arc<Compiler>,
     name: &str,
@@ -85,8 +86,8 @@ fn missing_import(error: &wasmtime::Error) -> ModuleError {
     }
 }
 
-/// Links a module for an engine and a set of grants: functions that are granted are the machine's,
-/// the others are traps that say so.
+/// Links a module for an engine and a set of grants: granted functions are the machine's, and the
+/// others are traps that say so.
 pub(crate) fn link<'a>(
     module: &'a Module,
     kind: EngineKind,
@@ -133,14 +134,14 @@ pub(crate) fn link<'a>(
     Ok((engine, linked))
 }
 
-/// Returns the error of a call that the environment does not grant.
+/// Returns the error for a call that the environment does not grant.
 fn not_granted(name: &str) -> wasmtime::Error {
     wasmtime::Error::msg(format!(
         "the environment does not grant `{name}`; grant it with `--allow {name}` or `Config::allow_namespace(\"{name}\")`"
     ))
 }
 
-/// Compiles a component, and checks that the machine provides all that it imports.
+/// Compiles a component, and checks that the machine provides all of its imports.
 pub(crate) fn load_component(
     compiler: &Arc<Compiler>,
     name: &str,
@@ -151,7 +152,7 @@ pub(crate) fn load_component(
     Ok(component)
 }
 
-/// Links a component for an engine. What is granted of WASI is decided by a process's context.
+/// Links a component for an engine. A process's context decides which parts of WASI are granted.
 pub(crate) fn link_component(
     component: &Component,
     code: Code,

@@ -1,8 +1,8 @@
 //! An instance that the host drives.
 //!
-//! A [`Live`] is what a host closure gets in [`Environment::drive`](crate::Environment::drive): it
-//! calls exported functions one after the other, and reads and writes the guest's memory in
-//! between. Each call has the full compute and, on request, a time limit of its own.
+//! A host closure in [`Environment::drive`](crate::Environment::drive) gets a [`Live`]: it calls
+//! exported functions one after the other, and reads and writes the guest's memory in between. Each
+//! call has the full compute and, on request, a time limit of its own.
 
 #![expect(
     clippy::disallowed_methods,
@@ -23,13 +23,13 @@ use lunatic_process::{Exit, LimitReached};
 use std::time::Duration;
 use wasmtime::{Extern, Memory, Val};
 
-/// A running instance in the hands of the host.
+/// A running instance controlled by the host.
 pub struct Live {
     instance: Instance,
     /// Set by the call that ended the guest: its memory may be in any state, and it is not called
     /// again.
     ended: Option<Exit>,
-    /// Set once it was looked up.
+    /// Set once the memory has been looked up.
     memory: Option<Memory>,
 }
 
@@ -44,20 +44,20 @@ pub enum CallError {
     Ended(Exit),
 }
 
-/// Bytes outside the guest's memory were asked for.
+/// Bytes outside the guest's memory were requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {length} bytes at {address} are not all inside the guest's memory of {size} bytes")]
 pub struct OutOfBounds {
-    /// Their address.
+    /// The address of the bytes.
     pub address: u32,
-    /// How many were asked for.
+    /// How many bytes were requested.
     pub length: usize,
     /// The size of the memory; 0 if the guest exports none.
     pub size: usize,
 }
 
 impl CallError {
-    /// Returns what the process ends with if the closure gives up here.
+    /// Returns how the process ends if the closure gives up here.
     pub fn into_exit(self) -> Exit {
         match self {
             CallError::Ended(exit) => exit,
@@ -75,7 +75,7 @@ impl Live {
         }
     }
 
-    /// Returns the instance, unless the guest ended.
+    /// Returns the instance, unless the guest has ended.
     pub(super) fn into_instance(self) -> Option<Instance> {
         self.ended.is_none().then_some(self.instance)
     }
@@ -88,8 +88,8 @@ impl Live {
     /// Calls an exported function and returns its results. Each call may compute as much as the
     /// environment allows.
     ///
-    /// Dropping the future ends the guest: a call that was left in the middle leaves nothing that
-    /// could be called again.
+    /// Dropping the future ends the guest: an interrupted call leaves nothing that could be called
+    /// again.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Live {
                 .get(Limit::Compute);
             set_compute(self.instance.store(), units);
         }
-        // Remains set if the future is dropped.
+        // Stays set if the future is dropped.
         self.ended = Some(Exit::Killed);
         match self.instance.call(function, parameters).await {
             Ok(results) => {
@@ -131,7 +131,7 @@ impl Live {
         }
     }
 
-    /// Calls as [`Live::call`] does, and ends the guest if the call takes longer than `time`.
+    /// Does the same as [`Live::call`], and ends the guest if the call takes longer than `time`.
     ///
     /// # Errors
     ///
@@ -162,9 +162,9 @@ impl Live {
         }
     }
 
-    /// Returns how many instructions the last call computed; `None` if the environment does not
-    /// limit compute, since they are not counted then. A unit of [`Limit::Compute`] is 100,000 of
-    /// them.
+    /// Returns how many instructions the last call executed; `None` if the environment does not
+    /// limit compute, since they are not counted then. A unit of [`Limit::Compute`] is 100,000
+    /// instructions.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.instance.kind().code() {
             Code::Plain => None,
@@ -182,7 +182,7 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// If they are not all in it.
+    /// If they do not all lie in the memory.
     pub fn read(&mut self, address: u32, length: usize) -> Result<Vec<u8>, OutOfBounds> {
         let Some(memory) = self.memory() else {
             return Err(OutOfBounds {
@@ -223,7 +223,7 @@ impl Live {
         Ok(())
     }
 
-    /// Grows the guest's memory to at least this many bytes; returns `false` if its environment
+    /// Grows the guest's memory to at least this many bytes; returns `false` if the environment
     /// does not allow that.
     pub async fn grow_memory(&mut self, size: usize) -> bool {
         let Some(memory) = self.memory() else {
@@ -238,7 +238,7 @@ impl Live {
                 .is_ok()
     }
 
-    /// Returns what the process carries for the host; see [`Guest::extension`].
+    /// Returns the value that the process carries for the host; see [`Guest::extension`].
     pub fn guest(&mut self) -> &mut Guest {
         self.instance.store().data_mut()
     }

@@ -11,12 +11,12 @@ use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime_wasi::p2::bindings::Command;
 
-/// A running instance of a component in the hands of the host.
+/// A running instance of a component, controlled by the host.
 ///
-/// Only the host knows its functions, so it calls them itself, with wasmtime's typed interface, on
-/// [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance). After a call that
-/// failed the instance must not be called again: [`exit`](LiveComponent::exit) returns what the
-/// process ends with.
+/// Only the host knows the component's functions, so it calls them itself, with wasmtime's typed
+/// interface, through [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance).
+/// After a failed call the instance must not be called again: [`exit`](LiveComponent::exit) returns
+/// how the process ends.
 pub struct LiveComponent {
     store: Store<Guest>,
     instance: Instance,
@@ -59,12 +59,12 @@ impl LiveComponent {
         self.store.data().process()
     }
 
-    /// Returns the store, to call the component with. Its limits are set already.
+    /// Returns the store, to call the component with. Its limits are already set.
     pub fn store(&mut self) -> &mut Store<Guest> {
         &mut self.store
     }
 
-    /// Returns the instance, to find its functions in.
+    /// Returns the instance, to look up its functions.
     pub fn instance(&self) -> Instance {
         self.instance
     }
@@ -78,9 +78,9 @@ impl LiveComponent {
         }
     }
 
-    /// Returns how many instructions the component has computed since its compute was renewed, or
+    /// Returns how many instructions the component has executed since its compute was renewed, or
     /// since it began; `None` if the environment does not limit compute, since they are not counted
-    /// then. A unit of [`Limit::Compute`] is 100,000 of them.
+    /// then. A unit of [`Limit::Compute`] is 100,000 instructions.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.code {
             Code::Plain => None,
@@ -88,7 +88,7 @@ impl LiveComponent {
         }
     }
 
-    /// Returns what the process ends with after a call that failed with this error.
+    /// Returns how the process ends after a call that failed with this error.
     pub fn exit(&mut self, error: &wasmtime::Error) -> Exit {
         exit_of(self.store.data(), error)
     }

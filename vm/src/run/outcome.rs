@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmtime::WasmBacktrace;
 use wasmtime_wasi::I32Exit;
 
-/// Returns how a guest ended that stopped with this error.
+/// Returns how a guest that stopped with this error ended.
 pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     if let Some(exit) = end_of(guest, error) {
         return exit;
@@ -23,7 +23,7 @@ pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     }))
 }
 
-/// Returns how a guest ended that stopped with this error, unless it simply trapped.
+/// Returns how a guest that stopped with this error ended, unless it simply trapped.
 pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
     // A host call noticed that the process is ending.
     if let Some(exit) = guest.process().cell().ending() {
@@ -47,7 +47,7 @@ pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
             wanted: None,
         }));
     }
-    // A program that is refused memory usually gives up, and how it does is only a consequence.
+    // A program that is refused memory usually gives up; how it gives up is only a consequence.
     guest.refused().map(Exit::Limit)
 }
 

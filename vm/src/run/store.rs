@@ -1,4 +1,4 @@
-//! Stores: what a guest runs in, its slices and its compute.
+//! Stores, which guests run in, with their slices and their compute.
 
 use crate::engine::{Code, EngineKind};
 use crate::guest::{Guest, Rejected, portion};
@@ -6,11 +6,11 @@ use crate::scheduler;
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-/// A guest is interrupted with every tick, however many a slice lasts, so that a kill never waits
-/// longer.
+/// A guest is interrupted on every tick, however many ticks a slice lasts, so that a kill never
+/// waits longer.
 const TICK: u64 = 1;
 
-/// Makes a store for a guest that is about to begin.
+/// Creates a store for a guest that is about to begin.
 pub(super) fn new(engine: &wasmtime::Engine, kind: EngineKind, guest: Guest) -> Store<Guest> {
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| guest.meter());
@@ -22,16 +22,16 @@ pub(super) fn new(engine: &wasmtime::Engine, kind: EngineKind, guest: Guest) -> 
 /// Gives a guest that is about to begin its first slice and its compute.
 pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
     store.set_epoch_deadline(TICK);
-    // With that, this turn's slice has begun.
+    // This begins the turn's slice.
     store.data_mut().is_new_turn();
     if kind.code() == Code::Plain {
         return;
     }
     let limits = *store.data().environment().limits();
     set_compute(store, limits.get(Limit::Compute));
-    // In a loop without calls the remaining fuel is known only once it runs short, so it is given
-    // in portions if the environment counts it. A portion is small compared to the limit; that its
-    // end also ends a turn hardly costs anything.
+    // In a loop without calls the remaining fuel is known only when it runs short, so it is given
+    // in portions if the environment counts it. A portion is small compared to the limit; the end
+    // of a portion also ends a turn, which costs hardly anything.
     let portion = portion(limits.get(Limit::TotalCompute));
     store
         .fuel_async_yield_interval(portion)
@@ -47,7 +47,7 @@ pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     store.data_mut().meter().fuel_given(fuel);
 }
 
-/// Returns how many instructions the guest has computed since it was last given compute; `None` if
+/// Returns how many instructions the guest has executed since it was last given compute; `None` if
 /// they are not counted.
 pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
     let left = store.get_fuel().ok()?;
@@ -67,8 +67,8 @@ fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadlin
             .charge_compute(fuel)
             .map_err(Rejected)?;
     }
-    // The deadline may be older than this turn if the process has waited since; then the slice only
-    // begins.
+    // The deadline may be older than this turn if the process has waited since; then the slice is
+    // just beginning.
     if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
         return Ok(UpdateDeadline::Continue(TICK));
     }

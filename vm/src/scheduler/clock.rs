@@ -1,7 +1,7 @@
 //! The scheduler's clock: it beats while something runs and stands still when nothing does.
 //!
 //! On each beat it calls the embedder, which advances the epoch of its engines so that guests
-//! yield. It keeps no wall time for anybody.
+//! yield. It does not keep wall-clock time.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -13,29 +13,29 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, Parker, Unparker, fence};
 /// The time between two beats, unless configured otherwise.
 pub(super) const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 
-/// How the clock beats, and by what the time that tasks use is measured.
+/// How the clock beats, and how the time used by tasks is measured.
 #[derive(Debug)]
 pub(super) enum Timing {
-    /// A thread beats once a period, and time is measured. So a task that runs for less than a beat
-    /// is charged for what it used, and cannot get away with waiting just before each beat. What is
-    /// measured is the time that passed; CPU time would cost a system call each time.
+    /// A thread beats once per period, and time is measured. So a task that runs for less than a
+    /// beat is charged for what it used, and cannot escape by waiting just before each beat.
+    /// Elapsed time is measured; measuring CPU time would cost a system call each time.
     Measured { start: Instant, period: Duration },
     /// The clock beats only when told to. A beat lasts one period, so that nothing depends on how
     /// fast the machine is.
     Manual,
 }
 
-/// What is called on every beat.
+/// The hook that is called on every beat.
 pub(super) type BeatHook = Box<dyn Fn() + Send + Sync>;
 
-/// The clock, as everybody but the ticker's thread sees it.
+/// The clock as seen by all threads except the ticker's.
 pub(super) struct Clock {
     timing: Timing,
     hook: BeatHook,
     /// Beats since the scheduler was made.
     beats: AtomicU64,
-    /// Set while the ticker's thread sleeps without a timeout, or is about to; written by that
-    /// thread only.
+    /// Set while the ticker's thread sleeps without a timeout, or is about to; written only by that
+    /// thread.
     asleep: AtomicBool,
     /// Set once, when no worker is left.
     stopped: AtomicBool,
@@ -62,7 +62,7 @@ impl Clock {
         })
     }
 
-    /// Returns the time by which groups are charged, in nanoseconds from an arbitrary start.
+    /// Returns the time used to charge groups, in nanoseconds from an arbitrary start.
     pub(super) fn now(&self) -> u64 {
         match self.timing {
             Timing::Measured { start, .. } => nanoseconds(start.elapsed()),
@@ -70,18 +70,19 @@ impl Clock {
         }
     }
 
-    /// Returns how often the clock has beaten.
+    /// Returns the number of beats so far.
     pub(super) fn beats(&self) -> u64 {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Counts a beat and calls the hook; if that panics, the panic is logged and goes no further.
+    /// Counts a beat and calls the hook; if the hook panics, the panic is logged and goes no
+    /// further.
     pub(super) fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
         contain("the beat of a scheduler", AssertUnwindSafe(&self.hook));
     }
 
-    /// Returns whether the clock will not beat by itself until somebody rouses it.
+    /// Returns whether the clock will not beat by itself until it is roused.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.timing, Timing::Manual) || self.is_asleep()
     }
@@ -90,7 +91,8 @@ impl Clock {
         self.asleep.load(Ordering::SeqCst)
     }
 
-    /// Wakes the ticker's thread if it sleeps. Whoever takes a worker from the sleepers calls this.
+    /// Wakes the ticker's thread if it sleeps. Any code that takes a worker from the sleepers calls
+    /// this.
     ///
     /// Costs a fence and a load, once per worker that becomes active, never per task. The load
     /// comes after the store that made the worker active, while the ticker stores `asleep` before

@@ -1,20 +1,19 @@
 //! Groups of tasks, among which the workers' time is divided by weight.
 //!
 //! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) on several workers. Each group has
-//! a tag that moves forward with the time that its tasks use, the slower the greater the group's
+//! a tag that moves forward with the time its tasks use, more slowly the greater the group's
 //! weight; the group with the least tag is furthest behind its fair share and runs next. The
 //! scheduler's virtual time follows the least tag of the groups that wait. A group that was idle
-//! for a while resumes at the virtual time: it has saved nothing up, nor is it punished for what it
-//! used while nobody else needed the time. Tags are shared by all workers, so shares are shares of
-//! the machine. A group does not know its tasks.
+//! for a while resumes at the virtual time: it has accumulated no credit, nor is it penalized for
+//! time it used while no other group needed it. Tags are shared by all workers, so shares are
+//! shares of the machine. A group does not know its tasks.
 
 use std::cmp::Ordering as Order;
 use std::fmt;
 
 use super::sync::{Arc, AtomicU64, Ordering};
 
-/// How much of the workers' time a group gets, relative to others, when there is not enough for
-/// all.
+/// A group's share of the workers' time relative to other groups, when there is not enough for all.
 ///
 /// A group with twice the weight gets twice the time. The range and the default are those of
 /// `cpu.weight` in Linux's cgroups.
@@ -81,7 +80,7 @@ impl std::error::Error for WeightError {}
 
 /// A point in virtual time.
 ///
-/// Tags are compared as neighbours on a ring, so that virtual time may wrap around: the tags of all
+/// Tags are compared modulo their range, so that virtual time may wrap around: the tags of all
 /// groups that want to run are close together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u64);
@@ -131,10 +130,10 @@ impl VirtualTime {
     }
 }
 
-/// Tasks that share the time of one weight, however many they are.
+/// A set of tasks, of any number, that share the time allotted to one weight.
 ///
-/// Cheap to clone. A group is for tasks of one scheduler, since what it has used is compared with
-/// what the other groups there have used.
+/// Cheap to clone. A group is for tasks of one scheduler, since the time it has used is compared
+/// with that of the scheduler's other groups.
 ///
 /// ```
 /// use lunatic_vm::scheduler::{Group, Scheduler, Weight};

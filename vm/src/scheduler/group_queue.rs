@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::group::Group;
 
-/// The most prompt tasks that run in succession before a slow one gets its turn.
+/// The maximum number of prompt tasks that run in succession before a slow one gets its turn.
 ///
 /// This bound is for schedulers whose clock stands still; otherwise the beat, which ends a streak
 /// too, usually comes first. A woken task runs for about a microsecond, so the two bounds are
@@ -19,11 +19,11 @@ pub(super) enum Level {
     /// It has not run yet. New tasks take turns with the woken ones as long as they are quick, and
     /// with the spent ones after one that was not.
     New,
-    /// It used up its slice and wants to go on computing.
+    /// It used up its slice and wants to continue computing.
     Spent,
 }
 
-/// Tasks that ran in succession while others waited beside them.
+/// A run of consecutive tasks while others waited.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Streak {
     length: u32,
@@ -32,8 +32,8 @@ pub(super) struct Streak {
 }
 
 impl Streak {
-    /// Returns whether it has lasted a slice (a number of beats) or reached the greatest length. A
-    /// streak has at least one task, however long that takes.
+    /// Returns whether the streak has lasted a slice (a number of beats) or reached the maximum
+    /// length. A streak has at least one task, however long that task takes.
     pub(super) fn is_over(self, beat: u64, slice: u64) -> bool {
         self.length >= MAX_STREAK || self.length > 0 && beat.saturating_sub(self.began) >= slice
     }
@@ -62,7 +62,8 @@ pub(super) struct GroupQueue<T> {
     /// Whether the next turn belongs to a new task, if one waits.
     is_new_ones_turn: bool,
     /// Whether the last new task to run ended or waited before a beat. So a thousand new tasks that
-    /// compute delay a woken task once, and a thousand that do not are as quick as it is.
+    /// compute delay a woken task only once, and a thousand that do not are as quick as the woken
+    /// task.
     new_ones_are_quick: bool,
 }
 
@@ -108,8 +109,8 @@ impl<T> GroupQueue<T> {
     /// Takes the task that runs next.
     ///
     /// Prompt tasks come first. A streak of them ends, in favour of one slow task, after a slice or
-    /// after [`MAX_STREAK`] tasks; at least one runs between two slow ones, however long these
-    /// take.
+    /// after [`MAX_STREAK`] tasks; at least one prompt task runs between two slow ones, however
+    /// long these take.
     pub(super) fn pop(&mut self, beat: u64, slice: u64) -> Option<(Level, T)> {
         let has_slow = self.has_slow();
         if self.has_prompt() && !(has_slow && self.streak.is_over(beat, slice)) {
@@ -122,7 +123,7 @@ impl<T> GroupQueue<T> {
         self.pop_one_of(Level::Spent, !self.new_ones_are_quick)
     }
 
-    /// Takes from a level, in turn with the new tasks if these belong there.
+    /// Takes from a level, alternating with the new tasks if these belong there.
     fn pop_one_of(&mut self, level: Level, with_new_ones: bool) -> Option<(Level, T)> {
         let is_empty = self.level(level).is_empty();
         let level = if with_new_ones && !self.new.is_empty() && (is_empty || self.is_new_ones_turn)
@@ -135,7 +136,7 @@ impl<T> GroupQueue<T> {
         self.level(level).pop_front().map(|task| (level, task))
     }
 
-    /// Notes whether a new task was quick.
+    /// Records whether a new task was quick.
     pub(super) fn note_new_one(&mut self, was_quick: bool) {
         self.new_ones_are_quick = was_quick;
     }
@@ -156,7 +157,7 @@ impl<T> GroupQueue<T> {
             if count == 0 {
                 return;
             }
-            // Its share, out of the tasks in this level and those after it.
+            // This level's share of the tasks to be taken from it and later levels.
             let here = (tasks.len() * count).div_ceil(length);
             length -= tasks.len();
             count -= here;

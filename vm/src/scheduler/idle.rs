@@ -1,28 +1,29 @@
 //! Which workers sleep, and which one to wake.
 //!
-//! At most one worker at a time is woken to search, and none while another one searches: that one
-//! will find the work, or look once more after it has announced that it gives up. This is a
-//! protocol between three parties, every step of which is sequentially consistent:
+//! At most one worker at a time is woken to search, and none while another is searching: the
+//! searching worker will find the work, or look once more after it has announced that it is giving
+//! up. This is a protocol between three parties, every step of which is sequentially consistent:
 //!
-//! - whoever makes work available first publishes it, then reads who searches and who is parked;
-//! - whoever parks first announces it, then looks for published work;
-//! - whoever stops searching because it found something first says so, then looks whether there is
-//!   more.
+//! - a thread that makes work available first publishes it, then reads which workers are searching
+//!   and which are parked;
+//! - a worker that parks first announces this, then looks for published work;
+//! - a worker that stops searching because it found work first announces this, then checks whether
+//!   there is more.
 //!
-//! Of two such steps, the second always sees the first, so no work is left while everybody sleeps.
+//! Of two such steps, the second always sees the first, so no work is left while all workers sleep.
 
 use super::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
 /// The sleeping workers of one scheduler.
 #[derive(Debug)]
 pub(super) struct Idle {
-    /// Workers that look for work, including those that were woken to do so and have not started
-    /// yet.
+    /// The number of workers looking for work, including workers that were woken for this and have
+    /// not started yet.
     searching: AtomicUsize,
     /// The length of `sleepers`, to be read without the lock.
     parked: AtomicUsize,
-    /// Workers that are parked or about to be and have not been picked. The last one in has the
-    /// warmest caches.
+    /// Workers that are parked, or about to be, and have not been picked. The most recent one has
+    /// the warmest caches.
     sleepers: Mutex<Vec<usize>>,
 }
 
@@ -35,18 +36,18 @@ impl Idle {
         }
     }
 
-    /// Returns how many workers sleep.
+    /// Returns the number of sleeping workers.
     pub(super) fn parked(&self) -> usize {
         self.parked.load(Ordering::SeqCst)
     }
 
-    /// Counts the calling worker among those that search.
+    /// Counts the calling worker as searching.
     pub(super) fn start_search(&self) {
         self.searching.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Ends a successful search. Returns whether the caller was the last to search; it must then
-    /// check whether there is work for one more.
+    /// check whether there is work for another worker.
     pub(super) fn end_search(&self) -> bool {
         let last = self.searching.fetch_sub(1, Ordering::SeqCst) == 1;
         fence(Ordering::SeqCst);
@@ -65,10 +66,10 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes the calling worker back from the sleepers; it searches again.
+    /// Removes the calling worker from the sleepers; it is searching again.
     ///
-    /// Returns false if it was picked in the meantime: then it is counted already, and the wake-up
-    /// is on its way.
+    /// Returns false if it was picked in the meantime: then it is already counted as searching, and
+    /// the wake-up is on its way.
     pub(super) fn cancel_sleep(&self, worker: usize) -> bool {
         let mut sleepers = lock(&self.sleepers);
         let Some(position) = sleepers.iter().position(|&sleeper| sleeper == worker) else {
@@ -79,7 +80,7 @@ impl Idle {
         true
     }
 
-    /// Picks a sleeper to wake for work that was just published, unless a worker already searches.
+    /// Picks a sleeper to wake for newly published work, unless a worker is already searching.
     ///
     /// The picked worker counts as searching from here on; the caller must wake it.
     pub(super) fn pick_sleeper(&self) -> Option<usize> {

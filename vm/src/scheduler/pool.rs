@@ -1,9 +1,10 @@
-//! The pool of workers: who takes which task, who sleeps, and who is woken for what.
+//! The worker pool: which worker takes which task, which workers sleep, and which are woken and
+//! when.
 //!
-//! Workers share one queue per worker, a queue for tasks that come from other threads, and the list
-//! of sleepers. A worker that has tasks touches only its own queue, whose lock is contended only by
-//! workers that have run dry. What a task is and how it runs is not known here, so that a model
-//! checker can explore every interleaving of the threads (`vm/model`).
+//! Workers share one queue per worker, a queue for tasks from other threads, and the list of
+//! sleepers. A worker that has tasks touches only its own queue, whose lock is contended only by
+//! workers that have run dry. This module does not know what a task is or how it runs, so that a
+//! model checker can explore every interleaving of the threads (`vm/model`).
 
 use std::fmt;
 
@@ -18,25 +19,25 @@ use super::sync::{
 };
 
 /// How many slices per worker a group may be ahead of the others while its woken tasks still run
-/// before their spent ones. Each worker may just have run a task of the group that used up its
-/// slice; a woken task should be no less prompt for that.
+/// before their spent ones. Each worker may have just run a task of the group that used up its
+/// slice; this should not make a woken task less prompt.
 const LEAD: u64 = 2;
 
-/// What became of a task that was pushed.
+/// The outcome of pushing a task.
 pub(super) enum Pushed<T> {
-    /// It is stored, and the owner of the queue will get to it.
+    /// It is stored, and the queue's owner will get to it.
     Kept,
-    /// It is stored, and the queue now has tasks for others to take, which it did not before: a
-    /// sleeper may have to be woken.
+    /// It is stored, and the queue, which had no tasks for others to take, now does: a sleeper may
+    /// have to be woken.
     Offered,
     /// The queue is closed.
     Refused(T),
 }
 
-/// A run queue behind a lock, with the number of tasks it offers outside.
+/// A run queue behind a lock, and outside the lock the number of tasks it offers.
 pub(super) struct SharedQueue<T> {
     tasks: Mutex<RunQueue<T>>,
-    /// What [`RunQueue::offered`] returned after the last change; written under the lock.
+    /// The result of [`RunQueue::offered`] after the last change; written under the lock.
     offered: AtomicUsize,
 }
 
@@ -48,17 +49,17 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Changes the queue. Also returns whether it now offers tasks and did not before.
+    /// Changes the queue. Also returns whether it now offers tasks but did not before.
     ///
     /// Only the step from none to some can require a wake-up: no worker goes to sleep while a queue
-    /// offers something, and the one woken for the first task wakes the next if there are more (see
+    /// offers tasks, and the worker woken for the first task wakes the next if there are more (see
     /// `LocalWorker::find_work`).
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut RunQueue<T>) -> R) -> (R, bool) {
         let mut tasks = lock(&self.tasks);
         let result = change(&mut tasks);
         let offered = tasks.offered();
-        // Relaxed: written only under the lock, and whoever wakes or sleeps has a fence in between
-        // (see `Idle`).
+        // Relaxed: written only under the lock, and any thread that wakes others or goes to sleep
+        // has a fence in between (see `Idle`).
         let before = self.offered.load(Ordering::Relaxed);
         if before != offered {
             self.offered.store(offered, Ordering::Relaxed);
@@ -82,7 +83,7 @@ impl<T> SharedQueue<T> {
         self.push_with(|tasks| tasks.push(level, task, group, wrap))
     }
 
-    /// Puts back what stands for the running task, like [`RunQueue::park`].
+    /// Puts back the entry for the running task, like [`RunQueue::park`].
     pub(super) fn park(&self, task: T) -> Pushed<T> {
         self.push_with(|tasks| tasks.park(task))
     }
@@ -95,14 +96,14 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Stops taking tasks and returns those that are left, to be dropped outside the lock.
+    /// Stops accepting tasks and returns the remaining ones, to be dropped outside the lock.
     pub(super) fn close(&self) -> impl Iterator<Item = T> + use<T> {
         let (tasks, _) = self.change(RunQueue::close);
         tasks
     }
 }
 
-/// A worker, as other threads see it.
+/// A worker as seen by other threads.
 pub(super) struct Worker<T> {
     pub(super) queue: SharedQueue<T>,
     unparker: Unparker,
@@ -112,17 +113,17 @@ pub(super) struct Worker<T> {
     parks: AtomicU64,
 }
 
-/// What one worker has done since it started.
+/// The statistics of one worker since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerCounts {
-    /// How often it ran a task, once per slice.
+    /// The number of times it ran a task, counted once per slice.
     pub tasks_run: u64,
     /// Tasks that it took from other workers.
     pub tasks_stolen: u64,
-    /// Slices that ended because they were used up.
+    /// Slices that were used up.
     pub slices_spent: u64,
-    /// How often it went to sleep for want of work.
+    /// The number of times it went to sleep for lack of work.
     pub parks: u64,
 }
 
@@ -138,14 +139,14 @@ impl<T> Worker<T> {
     }
 }
 
-/// The workers of a scheduler, and what they share.
+/// A scheduler's workers and their shared state.
 pub(super) struct WorkerPool<T> {
     pub(super) workers: Box<[CachePadded<Worker<T>>]>,
     /// Tasks made ready by threads that are not workers.
     pub(super) injected: CachePadded<SharedQueue<T>>,
     pub(super) idle: CachePadded<Idle>,
     pub(super) clock: CachePadded<Clock>,
-    /// Set once, when workers must leave after the task that they run.
+    /// Set once, when workers must exit after their current task.
     stopping: AtomicBool,
 }
 
@@ -180,7 +181,7 @@ impl<T> WorkerPool<T> {
         }
     }
 
-    /// Returns whether every worker sleeps.
+    /// Returns whether every worker is asleep.
     pub(super) fn all_asleep(&self) -> bool {
         self.idle.parked() == self.workers.len()
     }
@@ -189,12 +190,12 @@ impl<T> WorkerPool<T> {
         self.all_asleep() && self.injected.offered() == 0 && self.clock.is_at_rest()
     }
 
-    /// Sleeps, on the ticker's thread, as long as every worker sleeps.
+    /// Sleeps, on the ticker's thread, as long as every worker is asleep.
     pub(super) fn sleep_through_idleness(&self, parker: &Parker) {
         self.clock.sleep_while(|| self.all_asleep(), parker);
     }
 
-    /// Lets the clock beat once, and wakes a sleeper to take what waits behind busy workers.
+    /// Makes the clock beat once, and wakes a sleeper to take tasks that wait behind busy workers.
     pub(super) fn beat(&self) {
         self.clock.beat();
         let mut left_waiting = false;
@@ -207,7 +208,7 @@ impl<T> WorkerPool<T> {
         }
     }
 
-    /// Tells all workers to leave after the task that they run.
+    /// Tells all workers to exit after their current task.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         for worker in &self.workers {
@@ -232,7 +233,7 @@ impl<T> WorkerPool<T> {
         }
     }
 
-    /// Wakes a sleeper for work that was just published, if necessary.
+    /// Wakes a sleeper for newly published work, if necessary.
     fn wake_one(&self) {
         let Some(worker) = self.idle.pick_sleeper() else {
             return;
@@ -259,14 +260,15 @@ impl<T> fmt::Debug for WorkerPool<T> {
     }
 }
 
-/// The part of a worker that only its own thread sees.
+/// The part of a worker that only its own thread accesses.
 pub(super) struct LocalWorker<'a, T> {
     pool: &'a WorkerPool<T>,
     index: usize,
     parker: Parker,
     /// The beat that this worker last saw.
     beat: u64,
-    /// Where the next search starts, so that tasks are not always stolen from the same neighbour.
+    /// The starting point of the next search, so that tasks are not always stolen from the same
+    /// neighbour.
     next_victim: usize,
     /// Tasks on their way from one queue to another, so that no two locks are held at once.
     taken: Vec<Taken<T>>,
@@ -284,8 +286,8 @@ impl<'a, T> LocalWorker<'a, T> {
         }
     }
 
-    /// Returns what this worker runs next, and sleeps while there is nothing. Returns `None` when
-    /// the pool is stopping.
+    /// Returns the next task for this worker, sleeping while there is none. Returns `None` when the
+    /// pool is stopping.
     pub(super) fn next(&mut self) -> Option<T> {
         while !self.pool.is_stopping() {
             let beat = self.pool.clock.beats();
@@ -328,7 +330,7 @@ impl<'a, T> LocalWorker<'a, T> {
         }
     }
 
-    /// Looks for tasks once in every other queue.
+    /// Checks every other queue once for tasks.
     fn search(&mut self) -> bool {
         if self.pool.injected.offered() > 0 && self.take_injected() {
             return true;
@@ -358,8 +360,8 @@ impl<'a, T> LocalWorker<'a, T> {
 
     /// Takes half of the surplus of another worker, once a beat.
     ///
-    /// Otherwise two workers that never run dry could keep ten spinning tasks on one core and one
-    /// on the other forever.
+    /// Otherwise two workers that never run dry could keep ten spinning tasks on one core and a
+    /// single one on the other indefinitely.
     fn even_out(&mut self) {
         if self.pool.workers.len() == 1 {
             return;
@@ -382,7 +384,7 @@ impl<'a, T> LocalWorker<'a, T> {
         self.keep_taken()
     }
 
-    /// Moves what was taken into this worker's queue, and returns whether there was anything.
+    /// Moves the taken tasks into this worker's queue, and returns whether there were any.
     fn keep_taken(&mut self) -> bool {
         if self.taken.is_empty() {
             return false;

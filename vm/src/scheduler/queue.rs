@@ -1,8 +1,8 @@
 //! The order in which ready tasks run, as plain data.
 //!
-//! A queue never waits, never wakes anything and knows no threads; the caller tells it the time. It
-//! decides which task runs next, how many tasks another worker may take, and which ones. The tasks
-//! of each group wait in a [`GroupQueue`], which decides the order among them.
+//! A queue never waits, never wakes anything and knows nothing about threads; the caller tells it
+//! the time. It decides which task runs next, how many tasks another worker may take, and which
+//! ones. The tasks of each group wait in a [`GroupQueue`], which decides the order among them.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -17,7 +17,7 @@ pub(super) use super::group_queue::Level;
 /// The settings that all queues of a scheduler share.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// How many beats a slice lasts.
+    /// The length of a slice in beats.
     pub(super) slice: u64,
     /// How far a group may be ahead of the others, in nanoseconds of its own time, while its woken
     /// tasks still run before the spent ones of others.
@@ -33,8 +33,8 @@ pub(super) struct Taken<T> {
     pub(super) task: T,
 }
 
-/// The queue of a group, and the heaps that list it. It may be listed for tasks that are gone; the
-/// entry is removed when that is noticed.
+/// A group's queue, and the heaps that list it. A group may stay listed after its tasks are gone;
+/// the entry is removed when this is noticed.
 #[derive(Debug)]
 struct Candidate<T> {
     queue: GroupQueue<T>,
@@ -48,41 +48,40 @@ struct Candidate<T> {
 #[derive(Debug)]
 pub(super) struct RunQueue<T> {
     rules: Arc<Rules>,
-    /// By the number of the group.
+    /// Indexed by group number.
     groups: BTreeMap<u64, Candidate<T>>,
-    /// How many tasks there are in all groups.
+    /// The total number of tasks in all groups.
     length: usize,
-    /// The groups that have tasks, by their tags: the least is next. Tags only move forward, so an
-    /// outdated one is noticed when it is the least.
+    /// The groups that have tasks, ordered by tag: the least is next. Tags only move forward, so an
+    /// outdated tag is noticed when it becomes the least.
     waiting: BinaryHeap<Reverse<(Tag, u64)>>,
-    /// The groups that have prompt tasks, by their tags less their leads.
+    /// The groups that have prompt tasks, ordered by tag minus lead.
     prompt: BinaryHeap<Reverse<(Tag, u64)>>,
     /// Prompt tasks that ran in succession although a group with a lesser tag waited.
     streak: Streak,
     /// The group of the running task, which was popped last.
     running: Option<Group>,
-    /// Since when `running` has not been charged, in nanoseconds.
+    /// The time up to which `running` has been charged, in nanoseconds.
     since: u64,
     /// The beat at which a group was last charged.
     charged_at: u64,
-    /// The group of the task that was popped last and the beat at which it was, if it was a new
-    /// one.
+    /// The group of the last popped task and the beat at which it was popped, if it was a new task.
     tried: Option<(u64, u64)>,
     /// Whether a worker owns this queue, which will get to its tasks sooner than a thief.
     owned: bool,
-    /// Set by a beat while tasks wait, cleared when one leaves.
+    /// Set by a beat while tasks wait, cleared when a task leaves.
     untouched: bool,
-    /// Set once, when the queue stops taking tasks.
+    /// Set once, when the queue stops accepting tasks.
     closed: bool,
 }
 
 impl<T> RunQueue<T> {
-    /// Makes the queue of a worker.
+    /// Makes a worker's queue.
     pub(super) fn of_worker(rules: &Arc<Rules>) -> Self {
         Self::new(rules, true)
     }
 
-    /// Makes a queue whose tasks wait for any worker.
+    /// Makes a queue of tasks for any worker.
     pub(super) fn without_owner(rules: &Arc<Rules>) -> Self {
         Self::new(rules, false)
     }
@@ -105,15 +104,15 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns how many tasks wait here.
+    /// Returns the number of tasks waiting here.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
     /// Puts a task at the end of its level in its group; a closed queue returns it.
     ///
-    /// `group` finds the group in what is passed, and `wrap` turns that into what is stored. So the
-    /// group need not be cloned: its reference count is contended by all workers.
+    /// `group` finds the group in the value passed, and `wrap` turns that value into the stored
+    /// entry. This avoids cloning the group, whose reference count is contended by all workers.
     pub(super) fn push<K>(
         &mut self,
         level: Level,
@@ -136,8 +135,8 @@ impl<T> RunQueue<T> {
         Ok(())
     }
 
-    /// Puts what stands for the running task among the tasks that used up their slice; a closed
-    /// queue returns it.
+    /// Puts the entry for the running task among the tasks that used up their slice; a closed queue
+    /// returns it.
     pub(super) fn park(&mut self, task: T) -> Result<(), T> {
         let group = self
             .running
@@ -163,7 +162,7 @@ impl<T> RunQueue<T> {
             })
     }
 
-    /// Lists a group in the heaps that it belongs in and is missing from.
+    /// Adds a group to the heaps that it belongs in and is missing from.
     fn enlist(&mut self, number: u64) {
         let Some(candidate) = self.groups.get_mut(&number) else {
             return;
@@ -181,12 +180,12 @@ impl<T> RunQueue<T> {
     }
 
     /// Takes the task that runs next, and charges the one that has run until now. `now` returns the
-    /// time in nanoseconds from an arbitrary start; it is called once a beat, and more often only
+    /// time in nanoseconds from an arbitrary start; it is called once per beat, and more often only
     /// if groups compete.
     ///
-    /// Prompt tasks come first: those of the group that is furthest behind, as long as it is no
-    /// more than its lead ahead of the others. A streak of them ends after a slice; then the group
-    /// with the least tag runs one task of either kind.
+    /// Prompt tasks come first: those of the group that is furthest behind, as long as the group is
+    /// ahead of the others by no more than its lead. A streak of them ends after a slice; then the
+    /// group with the least tag runs one task of either kind.
     pub(super) fn pop(&mut self, beat: u64, now: impl FnOnce() -> u64) -> Option<T> {
         self.untouched = false;
         self.judge_new_one(beat);
@@ -225,7 +224,7 @@ impl<T> RunQueue<T> {
         Some(task)
     }
 
-    /// Returns the only group, if it is the one that runs and has been charged in this beat.
+    /// Returns the only group, if it is running and has been charged in this beat.
     fn next_without_a_choice(&self, beat: u64) -> Option<u64> {
         let running = self.running.as_ref()?.number();
         (self.groups.len() == 1 && self.charged_at == beat && self.groups.contains_key(&running))
@@ -241,7 +240,7 @@ impl<T> RunQueue<T> {
         self.charged_at = beat;
     }
 
-    /// Chooses the group that runs next. There must be one with tasks.
+    /// Chooses the group that runs next. At least one group must have tasks.
     fn choose(&mut self, beat: u64) -> u64 {
         let (least, number) = self.least().expect("a task waits, so its group is listed");
         self.rules.time.advance(least);
@@ -286,8 +285,8 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the least tag, less the lead, of the groups that have prompt tasks here, with the
-    /// group's number.
+    /// Returns the least tag minus lead of the groups that have prompt tasks here, with the group's
+    /// number.
     fn least_prompt(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.prompt.peek_mut()?;
@@ -312,19 +311,19 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Notes whether the task that was popped last was quick, if it was a new one.
+    /// Records whether the last popped task was quick, if it was a new one.
     fn judge_new_one(&mut self, beat: u64) {
         let Some((number, began)) = self.tried.take() else {
             return;
         };
         if let Some(candidate) = self.groups.get_mut(&number) {
             candidate.queue.note_new_one(began == beat);
-            // The waiting new tasks may count as prompt now.
+            // The waiting new tasks may now count as prompt.
             self.enlist(number);
         }
     }
 
-    /// Returns how many tasks another worker may take now.
+    /// Returns the number of tasks that another worker may take now.
     ///
     /// That is half of them, rounded down, so that a single task stays with its owner, which will
     /// run it next and has its data in cache. If the task still waits when the clock beats, the
@@ -339,13 +338,13 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Notes that the clock beat.
+    /// Records a beat of the clock.
     pub(super) fn note_beat(&mut self) {
         self.untouched = self.length > 0;
     }
 
     /// Moves `count` tasks, or all if there are fewer, to the end of `taken`: from each group the
-    /// ones that have waited longest, in proportion to its length.
+    /// tasks that have waited longest, in proportion to the number of its tasks.
     pub(super) fn take(&mut self, count: usize, taken: &mut Vec<Taken<T>>) {
         let (mut count, mut length) = (count.min(self.length), self.length);
         if count == 0 {
@@ -357,7 +356,7 @@ impl<T> RunQueue<T> {
             if count == 0 {
                 return;
             }
-            // Its share, out of the tasks in this group and those after it.
+            // This group's share of the tasks to be taken from it and later groups.
             let here = (queue.len() * count).div_ceil(length);
             length -= queue.len();
             count -= here;
@@ -389,7 +388,7 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Closes the queue for good and returns what is left in it.
+    /// Closes the queue permanently and returns the remaining entries.
     pub(super) fn close(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.closed = true;
         self.length = 0;
@@ -449,7 +448,7 @@ mod tests {
         std::iter::from_fn(|| queue.pop(0, || 0)).collect()
     }
 
-    /// What a task of the simulation does on each turn.
+    /// What a simulated task does on each turn.
     #[derive(Clone, Copy, Debug)]
     enum Behaviour {
         /// Uses up a slice.
@@ -458,12 +457,12 @@ mod tests {
         Chats(u64),
     }
 
-    /// A worker without a thread: one queue, tasks that are the numbers of their groups, and a
-    /// clock that is advanced by their turns.
+    /// A worker without a thread: one queue, tasks represented by the numbers of their groups, and
+    /// a clock that is advanced by their turns.
     struct Simulation {
         queue: RunQueue<usize>,
         groups: Vec<(Group, Behaviour)>,
-        /// How much time each group has used, in nanoseconds.
+        /// The time that each group has used, in nanoseconds.
         usage: Vec<u64>,
         now: u64,
     }
@@ -478,7 +477,7 @@ mod tests {
             }
         }
 
-        /// Adds a group with tasks that all behave alike.
+        /// Adds a group whose tasks all behave alike.
         fn with(mut self, weight: u64, tasks: usize, behaviour: Behaviour) -> Simulation {
             self.add(weight, tasks, behaviour);
             self
@@ -516,7 +515,7 @@ mod tests {
             }
         }
 
-        /// Returns what each group has used, in hundredths of the total.
+        /// Returns each group's usage, as a percentage of the total.
         fn shares(&self) -> Vec<u64> {
             let all: u64 = self.usage.iter().sum();
             self.usage
@@ -551,7 +550,7 @@ mod tests {
             &[60, 20, 20],
         );
         check(&[(10_000, 1, Spins), (1, 50, Spins)], &[100, 0]);
-        // A group whose tasks never use up a slice is neither better off nor worse.
+        // A group whose tasks never use up a slice is neither better nor worse off.
         check(&[(100, 10_000, Chats(1_000)), (100, 1, Spins)], &[50, 50]);
         check(&[(300, 1_000, Chats(2_000)), (100, 1, Spins)], &[75, 25]);
         check(&[(100, 1_000, Chats(999_999)), (100, 1, Spins)], &[50, 50]);
@@ -607,7 +606,7 @@ mod tests {
         }
         simulation.run_until(5_000);
         for number in 0..100 {
-            // Even though its own group computes.
+            // The woken task runs first although its own group computes.
             let group = simulation.groups[number].0.clone();
             push(&mut simulation.queue, &group, Level::Woken, number);
             let woken = simulation
@@ -646,7 +645,7 @@ mod tests {
         ) {
             let mut simulation = Simulation::new();
             groups.iter().for_each(|&(weight, tasks)| simulation.add(weight, tasks, Spins));
-            // Until no task is a new one.
+            // Until no task is new any more.
             let tasks: usize = groups.iter().map(|(_, tasks)| tasks).sum();
             let mut waiting = tasks;
             while waiting > 0 {

@@ -1,5 +1,5 @@
-//! All primitives by which the scheduler's threads synchronize, imported in one place, so that a
-//! model checker can replace them.
+//! All synchronization primitives of the scheduler's threads, imported in one place so that a model
+//! checker can replace them.
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 pub(super) use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,7 +7,7 @@ pub(super) use std::thread;
 
 pub(super) use parking::{Parker, Unparker};
 
-/// Locks a mutex of the scheduler.
+/// Locks one of the scheduler's mutexes.
 ///
 /// Such a lock is held for a few lines that touch plain data. No waker, hook or destructor of a
 /// task runs under it, so it is never poisoned and never taken twice by one thread.

@@ -1,4 +1,4 @@
-//! Futures as the scheduler stores them, and what a running one can tell it.
+//! Futures as stored by the scheduler, and what a running future can tell it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -19,7 +19,7 @@ thread_local! {
     static RUNNING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     /// Set by the running task if it should be parked.
     static PARKED: Cell<bool> = const { Cell::new(false) };
-    /// Tasks that this thread has yet to drop, while it is dropping one.
+    /// The tasks that this thread still has to drop, while it is dropping one.
     static DROPPING: Cell<Option<Vec<Task>>> = const { Cell::new(None) };
 }
 
@@ -29,24 +29,24 @@ pub(super) enum Task {
     /// It is ready.
     Ready(Runnable<Group>),
     /// It used up its slice and continues when its turn comes. If it is woken earlier, it becomes
-    /// ready at once, and this waker wakes it in vain.
+    /// ready immediately, and this waker later wakes it in vain.
     Parked(Waker),
 }
 
 /// Runs a task, and returns its waker if it should be parked.
 pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
     // `async-task` leaks the future of a task that has no waker left at the end of its run. Since
-    // this one is dropped after the run, the task comes back once more to be dropped.
+    // this waker is dropped after the run, the task comes back once more to be dropped.
     RUNNING.set(Some(task.waker()));
     task.run();
     let waker = RUNNING.take();
     waker.filter(|_| PARKED.take())
 }
 
-/// Notes that the running task has used up its slice and wants to go on.
+/// Records that the running task has used up its slice and wants to continue.
 ///
 /// Call it inside a task right before the task wakes itself and returns [`Poll::Pending`]; the task
-/// then waits among those that used up their slice, behind every woken one. The note applies to
+/// then waits among those that used up their slice, behind every woken task. The note applies to
 /// this one return and is forgotten if the task has not been woken by then. Outside a task it does
 /// nothing. Code that can await uses [`spent`] instead.
 ///
@@ -77,16 +77,16 @@ pub fn end_slice() {
     SPENT.set(true);
 }
 
-/// Takes the note that [`end_slice`] left. A worker calls this for the task that it just ran.
+/// Takes the note that [`end_slice`] left. A worker calls this for the task it just ran.
 pub(super) fn take_spent() -> bool {
     SPENT.take()
 }
 
-/// Ends the slice of the task that awaits this, and returns in its next one.
+/// Ends the slice of the task that awaits this, and returns in the task's next slice.
 ///
-/// The task continues behind every woken task (see [`Scheduler`](super::Scheduler)), or as one of
-/// them if it is woken earlier: a process that is killed does not wait for its turn among those
-/// that compute. On any other executor this is an ordinary yield.
+/// The task continues behind every woken task (see [`Scheduler`](super::Scheduler)), or as a woken
+/// task if it is woken earlier: a killed process does not wait for its turn among computing ones.
+/// On any other executor this is an ordinary yield.
 ///
 /// # Examples
 ///
@@ -138,11 +138,11 @@ impl Future for Spent {
     }
 }
 
-/// A future whose panics, including those of its destructor, end nothing but itself.
+/// A future whose panics, including panics in its destructor, end nothing but itself.
 ///
 /// `async-task` passes a panic in `poll` on to the worker and aborts the program if a future panics
 /// while it is dropped. The box lets us catch the latter without unsafe code, and keeps all tasks
-/// the same few words in size.
+/// at the same size of a few words.
 pub(super) struct Contained {
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -190,12 +190,12 @@ impl fmt::Debug for Contained {
 /// Drops tasks that will never run again.
 ///
 /// A destructor may wake or release further tasks, which then come back here on the same thread;
-/// they wait for their turn instead of nesting, since a chain of a hundred thousand would overflow
-/// the stack.
+/// they wait for their turn instead of nesting, since a chain of a hundred thousand tasks would
+/// overflow the stack.
 pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     let tasks = tasks.into_iter();
     let Ok(outer) = DROPPING.try_with(Cell::take) else {
-        // The thread is exiting, and its variables are gone.
+        // The thread is exiting, and its thread-local variables are gone.
         return tasks.for_each(release);
     };
     if let Some(mut waiting) = outer {
@@ -211,8 +211,8 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     }
 }
 
-/// Drops a task. A parked one becomes ready in a scheduler that has stopped taking tasks, and is
-/// dropped there.
+/// Drops a task. A parked task becomes ready in a scheduler that has stopped accepting tasks, and
+/// is dropped there.
 fn release(task: Task) {
     match task {
         Task::Ready(task) => drop(task),

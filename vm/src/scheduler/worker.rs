@@ -1,6 +1,6 @@
-//! The workers' threads: how tasks get to them, and how they run one after the other.
+//! The worker threads: how tasks reach them, and how tasks run one after another.
 //!
-//! Which task a thread runs, and when it sleeps, is decided by the pool.
+//! The pool decides which task a thread runs and when it sleeps.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
@@ -17,18 +17,18 @@ use super::pool::{LocalWorker, Pushed, WorkerCounts, WorkerPool};
 use super::sync::{Arc, AtomicUsize, Ordering, Parker, count};
 use super::task::{self, Contained, Task, discard, take_spent};
 
-/// What is called on every worker's thread before its first task.
+/// The hook that is called on every worker's thread before its first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
 
 /// How a task, a worker or a handle keeps a scheduler alive.
 ///
-/// Every worker has an anchor of its own, which the tasks that it spawns share. So spawning and
-/// finishing a task touch a reference count on the worker's cache line rather than one that all
-/// workers contend for.
+/// Every worker has its own anchor, shared by the tasks that it spawns. So spawning and finishing a
+/// task touch a reference count on the worker's own cache line rather than one that all workers
+/// contend for.
 pub(super) type Anchor = Arc<Arc<Shared>>;
 
 thread_local! {
-    /// Which thread of which scheduler this is.
+    /// The scheduler that this thread belongs to, and its role there.
     static CURRENT: Cell<Option<CurrentThread>> = const { Cell::new(None) };
     /// The anchor of this thread, if it is a worker.
     static ANCHOR: OnceCell<Anchor> = const { OnceCell::new() };
@@ -46,7 +46,7 @@ fn resume(waker: Waker) -> Option<Runnable<Group>> {
     }
 }
 
-/// Hands a task that became ready to `resume`, if that is waiting for it on this thread, and
+/// Hands a task that became ready to `resume`, if `resume` is waiting for it on this thread, and
 /// returns it otherwise.
 fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
     let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nobody)) else {
@@ -74,7 +74,7 @@ enum Resumed {
     Here(Runnable<Group>),
 }
 
-/// A thread of one of perhaps many schedulers in this program.
+/// A thread of a scheduler; there may be several schedulers in this program.
 #[derive(Clone, Copy, Debug)]
 struct CurrentThread {
     /// The address of the scheduler, which is unique as long as the thread keeps it alive.
@@ -83,10 +83,10 @@ struct CurrentThread {
     worker: Option<usize>,
 }
 
-/// What all threads of a scheduler share.
+/// State shared by all threads of a scheduler.
 pub(super) struct Shared {
     pool: WorkerPool<Task>,
-    /// Workers whose threads have not left yet.
+    /// The number of workers whose threads have not exited yet.
     present: AtomicUsize,
 }
 
@@ -112,8 +112,8 @@ impl Shared {
         self.present.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts a worker out; with the last one, the scheduler stops taking tasks and the clock
-    /// stops.
+    /// Removes a worker from the count; with the last one, the scheduler stops accepting tasks and
+    /// the clock stops.
     pub(super) fn lose_worker(&self) {
         if self.present.fetch_sub(1, Ordering::SeqCst) == 1 {
             discard(self.pool.injected.close());
@@ -128,7 +128,7 @@ impl Shared {
             .is_some_and(|current| current.scheduler == self.address())
     }
 
-    /// Marks the calling thread as one of this scheduler's.
+    /// Marks the calling thread as belonging to this scheduler.
     pub(super) fn own_this_thread(&self, worker: Option<usize>) {
         CURRENT.set(Some(CurrentThread {
             scheduler: self.address(),
@@ -136,7 +136,7 @@ impl Shared {
         }));
     }
 
-    /// Returns which worker of this scheduler the calling thread is.
+    /// Returns the index of the calling thread among this scheduler's workers.
     fn here(&self) -> Option<usize> {
         let current = CURRENT.get()?;
         if current.scheduler != self.address() {
@@ -149,7 +149,7 @@ impl Shared {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Puts a ready task where it will be found.
+    /// Puts a ready task into a queue where it will be found.
     ///
     /// On a worker's thread that is the worker's own queue: a process that receives a message runs
     /// next on the core where the message was written. If a task becomes ready while it runs,
@@ -206,7 +206,7 @@ pub(super) fn spawn(
     future: impl Future<Output = ()> + Send + 'static,
 ) {
     let nearest = match anchor.here() {
-        // The variable may be gone if another one's destructor calls this.
+        // The thread-local variable may be gone if another one's destructor calls this.
         Some(_) => ANCHOR.try_with(|own| own.get().cloned()).ok().flatten(),
         None => None,
     };

@@ -1,7 +1,7 @@
 //! One open database with its statements: SQLite itself, set up for untrusted SQL.
 //!
-//! Everything here may take as long as a disk and is called on threads for blocking work, except
-//! for what only looks at memory: names, counts and the current row.
+//! Everything here may take as long as a disk access and is called on threads for blocking work,
+//! except for what only reads memory: names, counts and the current row.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -19,14 +19,14 @@ use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The longest SQL text, in bytes.
+/// The maximum length of an SQL text, in bytes.
 pub(crate) const MAX_SQL: usize = 1 << 20;
 
-/// The largest text, blob and row of a table, in bytes. As SQL functions cannot be interrupted,
-/// this also limits how long one of them can take.
+/// The maximum size of a text, a blob or a table row, in bytes. As SQL functions cannot be
+/// interrupted, this also limits how long a function can take.
 pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
-/// SQLite's own limits, for statements written to do harm.
+/// SQLite's own limits, set against statements written to do harm.
 const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL as i32),
@@ -44,22 +44,21 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_PARSER_DEPTH, 200),
 ];
 
-/// How many of SQLite's own instructions run between two checks whether to go on: less than a tenth
-/// of a millisecond.
+/// How many of SQLite's own instructions run between two checks whether to continue: less than a
+/// tenth of a millisecond.
 pub(super) const CHECK_INTERVAL: u64 = 1_000;
 
-/// Where a database is.
+/// The location of a database.
 #[derive(Debug)]
 pub(crate) enum Location {
-    /// In memory, for this connection alone.
+    /// In memory, private to this connection.
     Memory,
     /// A file in a directory.
     File {
-        /// The directory, kept open as long as the database: all files of the database are found
+        /// The directory, kept open as long as the database: all of the database's files are found
         /// through it.
         directory: File,
-        /// The path of the file, which leads through the open directory if the system supports
-        /// that.
+        /// The path to the file, leading through the open directory if the system supports that.
         path: PathBuf,
         /// Whether the directory may be changed.
         is_writable: bool,
@@ -94,7 +93,7 @@ unsafe impl Send for Statement {}
 impl Drop for Statement {
     fn drop(&mut self) {
         // SAFETY: the statement is finalized once, here, and its connection is still open: it comes
-        // after the statements in `Inner`. The error of the last step is returned once more; it has
+        // after the statements in `Inner`. The last step's error is returned again; it has already
         // been reported.
         unsafe { ffi::sqlite3_finalize(self.raw.as_ptr()) };
     }
@@ -107,12 +106,12 @@ impl Drop for Database {
     }
 }
 
-/// What a step led to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// There is a row.
     Row,
-    /// The statement has ended.
+    /// The statement has completed.
     Done,
 }
 
@@ -163,7 +162,7 @@ impl Database {
         })
     }
 
-    /// Disables what untrusted SQL must not have.
+    /// Disables features that untrusted SQL must not have.
     fn secure(&mut self) -> Result<(), SqlError> {
         let control = self.control.clone();
         let connection = &mut self.inner_mut().connection;
@@ -185,13 +184,13 @@ impl Database {
         Ok(())
     }
 
-    /// Does work in which SQLite allocates for the process that has the database.
+    /// Does work in which SQLite allocates on behalf of the process that owns the database.
     pub(super) fn enter<T>(&mut self, work: impl FnOnce(&mut Database) -> T) -> T {
         let heap = self.heap.clone();
         heap.enter(|| work(self))
     }
 
-    /// Executes statements until one fails, and returns how many bytes of the text are done.
+    /// Executes statements until one fails, and returns how many bytes of the text were processed.
     pub(super) fn execute(&mut self, sql: &str) -> (usize, Result<(), SqlError>) {
         let mut done = 0;
         while done < sql.len() {
@@ -216,8 +215,8 @@ impl Database {
         (sql.len(), Ok(()))
     }
 
-    /// Prepares the first statement of a text under an id. If it has to be the only one, a second
-    /// one is a failure.
+    /// Prepares the first statement of a text under an id. If it must be the only one, a second
+    /// statement is an error.
     pub(super) fn prepare(&mut self, id: u64, sql: &str, is_alone: bool) -> Result<(), SqlError> {
         let mut done = 0;
         let mut found = None;
@@ -242,7 +241,7 @@ impl Database {
     }
 
     /// Parses the first statement of a text and returns its length. A text of only blanks and
-    /// comments has none.
+    /// comments has no statement.
     fn parse(&mut self, sql: &str) -> Result<(Option<Statement>, usize), SqlError> {
         if sql.contains('\0') {
             return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
@@ -250,7 +249,7 @@ impl Database {
         let length = c_int::try_from(sql.len()).map_err(|_| {
             SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite accepts")
         })?;
-        // A refusal must be of this statement.
+        // A refusal must belong to this statement.
         self.control.take_refusal();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
         // SAFETY: the connection is open, and the text has the length that is passed. SQLite sets
@@ -269,7 +268,7 @@ impl Database {
             return Err(self.error(code));
         }
         let parsed = (tail as usize).saturating_sub(sql.as_ptr() as usize);
-        // A statement ends with a whole character: a semicolon, or the last of the text.
+        // A statement ends at a character boundary: after a semicolon, or at the end of the text.
         Ok((statement, sql.ceil_char_boundary(parsed)))
     }
 
@@ -285,7 +284,7 @@ impl Database {
         step
     }
 
-    /// Whether a statement has yielded a row and not ended.
+    /// Whether a statement has yielded a row and has not completed.
     pub(super) fn has_row(&self, id: u64) -> bool {
         self.inner()
             .statements
@@ -302,7 +301,7 @@ impl Database {
             ffi::SQLITE_DONE => Ok(Step::Done),
             code => {
                 let error = self.error(code);
-                // SAFETY: as above. It returns the step's error once more and releases what the
+                // SAFETY: as above. It returns the step's error again and releases what the
                 // statement holds.
                 unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
                 Err(error)
@@ -314,8 +313,8 @@ impl Database {
     pub(super) fn reset(&mut self, id: u64) {
         if let Some(statement) = self.inner_mut().statements.get_mut(&id) {
             statement.has_row = false;
-            // SAFETY: the statement is prepared and not finalized. The result is the error of the
-            // last step.
+            // SAFETY: the statement is prepared and not finalized. The result is the last step's
+            // error.
             unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
         }
     }
@@ -333,7 +332,7 @@ impl Database {
         self.inner_mut().statements.remove(&id);
     }
 
-    /// Binds a list of values, as guests write it.
+    /// Binds a list of values in the guests' format.
     pub(super) fn bind(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
         let malformed = |_| SqlError::new(ffi::SQLITE_MISUSE, "the bytes are not a list of values");
         // The whole list is checked before anything is bound.
@@ -432,7 +431,7 @@ impl Database {
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
     }
 
-    /// Returns the list of the columns' names, as guests read it.
+    /// Returns the list of column names in the guests' format.
     pub(super) fn column_names(&self, id: u64) -> Vec<u8> {
         let mut names = Vec::new();
         let count = self.column_count(id);
@@ -446,14 +445,14 @@ impl Database {
         names
     }
 
-    /// Returns a value of the current row, as guests read it; `NULL` if there is no row.
+    /// Returns a value of the current row in the guests' format; `NULL` if there is no row.
     pub(super) fn column(&self, id: u64, column: u32) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         (column < self.column_count(id)).then(|| self.write_column(id, column, &mut value))?;
         Some(value)
     }
 
-    /// Returns the list of the current row's values, as guests read it.
+    /// Returns the list of the current row's values in the guests' format.
     pub(super) fn row(&self, id: u64) -> Vec<u8> {
         let mut row = Vec::new();
         let count = self.column_count(id);
@@ -475,7 +474,7 @@ impl Database {
         };
         let column = column as c_int;
         // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers
-        // count the columns. The address of a text or blob is asked for before its length, as
+        // count the columns. The address of a text or blob is requested before its length, as
         // SQLite requires, is valid for that length unless it is NULL, and is not used after the
         // next call.
         unsafe {
@@ -495,7 +494,7 @@ impl Database {
                     write_value(out, Value::Real(ffi::sqlite3_column_double(raw, column)))
                 }
                 ffi::SQLITE_TEXT => {
-                    // In SQL, any bytes can be text.
+                    // In SQL, text can be arbitrary bytes.
                     let text =
                         String::from_utf8_lossy(bytes(ffi::sqlite3_column_text(raw, column)));
                     write_value(out, Value::Text(&text));
@@ -546,7 +545,7 @@ impl Database {
     }
 }
 
-/// Returns the number of the parameter with a name, which may lack its leading sign.
+/// Returns the number of the parameter with a name, which may omit its leading sign.
 fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
     let find = |name: String| {
         let name = CString::new(name).ok()?;
@@ -564,7 +563,7 @@ fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
 ///
 /// # Safety
 ///
-/// The address is NULL, or that of bytes that end with a zero byte.
+/// The address is NULL or points to bytes that end with a zero byte.
 unsafe fn text_of(text: *const c_char) -> Option<String> {
     (!text.is_null()).then(|| {
         // SAFETY: it is not NULL, and otherwise the caller vouches for it.

@@ -1,8 +1,8 @@
-//! SQL functions that replace SQLite's own, whose time grows with the square of their input.
+//! SQL functions that replace SQLite's own, which take time quadratic in their input.
 //!
 //! A function cannot be interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to
-//! hours for the longest texts that a statement may have, and would occupy a thread and a core
-//! meanwhile. These take milliseconds and return the same.
+//! hours for the longest texts that a statement may contain, and would occupy a thread and a core
+//! meanwhile. These take milliseconds and return the same results.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -26,12 +26,12 @@ const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
     (c"rtrim", 2, trim::<false, true>),
 ];
 
-/// Replaces SQLite's own functions by these. Fails with SQLite's code if it refuses.
+/// Replaces SQLite's own functions with these. Fails with SQLite's code if SQLite refuses.
 pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(), c_int> {
     let kind = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_INNOCUOUS;
     for (name, count, function) in FUNCTIONS {
         // SAFETY: the connection is open, the name ends with a zero byte, and the function does
-        // what SQLite expects of one.
+        // what SQLite expects of such a function.
         let code = unsafe {
             let (none, function) = (std::ptr::null_mut(), Some(function));
             let (handle, name) = (connection.handle(), name.as_ptr());
@@ -52,7 +52,8 @@ struct Arguments<'a>(&'a [*mut ffi::sqlite3_value]);
 impl<'a> Arguments<'a> {
     /// # Safety
     ///
-    /// They are what SQLite calls a function with, and are not used after it returns.
+    /// The arguments are those that SQLite calls a function with, and are not used after the
+    /// function returns.
     unsafe fn new(count: c_int, values: *mut *mut ffi::sqlite3_value) -> Arguments<'a> {
         // SAFETY: there are as many as SQLite says, and the caller promises for how long they are
         // used.
@@ -72,8 +73,8 @@ impl<'a> Arguments<'a> {
         if self.kind(index) == ffi::SQLITE_NULL {
             return None;
         }
-        // SAFETY: as above. The address is asked for before the number of bytes, as SQLite
-        // requires, and stays valid: no argument is asked for in two ways.
+        // SAFETY: as above. The address is requested before the number of bytes, as SQLite
+        // requires, and stays valid: no argument is requested in two forms.
         unsafe {
             let value = self.0[index];
             let start = match as_text {
@@ -82,7 +83,7 @@ impl<'a> Arguments<'a> {
             };
             let length = usize::try_from(ffi::sqlite3_value_bytes(value)).unwrap_or(0);
             match (start.is_null(), length) {
-                // No bytes have no address.
+                // An empty value has no address.
                 (_, 0) => Some(&[]),
                 (true, _) => None,
                 (false, length) => Some(std::slice::from_raw_parts(start, length)),
@@ -124,7 +125,7 @@ unsafe extern "C" fn instr(
     };
     let position = match memmem::find(hay, needle) {
         None => 0,
-        // Characters are counted by their first bytes.
+        // Each character is counted by its first byte.
         Some(start) if as_text => {
             1 + hay[..start]
                 .iter()
@@ -154,7 +155,8 @@ unsafe extern "C" fn replace(
         return unsafe { ffi::sqlite3_result_value(context, arguments.0[0]) };
     }
     let found = memmem::find_iter(text, old).count();
-    // Counted before anything is written: the result could be far longer than the arguments.
+    // The length is computed before anything is written: the result could be far longer than the
+    // arguments.
     let length = text.len() - found * old.len() + found.saturating_mul(new.len());
     if length > MAX_LENGTH as usize {
         // SAFETY: the call has not returned.

@@ -1,9 +1,9 @@
-//! The memory that SQLite takes for a process, counted and limited.
+//! The memory that SQLite allocates for a process, counted and limited.
 //!
 //! SQLite has one allocator for all databases, and a limit on it would let one process take what
-//! others need. So each call to SQLite is made for a process ([`Heap::enter`]), and what is
-//! allocated on the thread meanwhile counts for it. What does not fit is refused, and SQLite fails
-//! the statement with "out of memory".
+//! others need. So each call to SQLite is made on behalf of a process ([`Heap::enter`]), and memory
+//! allocated on the thread meanwhile is charged to that process. An allocation that does not fit is
+//! refused, and SQLite fails the statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -16,18 +16,19 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// How many bytes SQLite may take for one process, unless its memory is limited to less.
+/// How many bytes SQLite may allocate for one process, unless the process's memory is limited to
+/// less.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// How many bytes are counted for the environment at a time.
+/// How many bytes are charged to the environment at a time.
 const PORTION: u64 = 1 << 18;
 
-/// The memory that SQLite has taken for one process.
+/// The memory that SQLite has allocated for one process.
 #[derive(Debug)]
 pub(super) struct Heap {
     limit: u64,
     used: AtomicU64,
-    /// What the environment counts for it: at least what is used, and released at the end.
+    /// The amount charged to the environment: at least what is used, and released at the end.
     permit: Mutex<(Permit, u64)>,
 }
 
@@ -41,7 +42,7 @@ impl Heap {
         }))
     }
 
-    /// Does work in which SQLite allocates for this process.
+    /// Does work in which SQLite allocates on behalf of this process.
     pub(super) fn enter<T>(self: &Arc<Heap>, work: impl FnOnce() -> T) -> T {
         /// Restores the process that the thread worked for before, even if the work panics.
         struct Restore(Option<Arc<Heap>>);
@@ -56,7 +57,7 @@ impl Heap {
     }
 
     fn take(&self, size: u64) -> bool {
-        // Relaxed, here and below: the count orders nothing and only has to be right by itself.
+        // Relaxed, here and below: the count orders nothing and only has to be correct by itself.
         let counted = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -79,7 +80,7 @@ impl Heap {
 
     fn release(&self, size: u64) {
         // A few bytes are shared by databases of several processes, and need not be released by the
-        // one that took them.
+        // process that allocated them.
         let _ = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -119,13 +120,14 @@ struct Allocator {
 /// already.
 static OWN: OnceLock<Option<Allocator>> = OnceLock::new();
 
-/// Puts the counting in front of SQLite's allocator, once and before anything is allocated.
+/// Installs the counting in front of SQLite's allocator, once and before anything is allocated.
 fn install() {
     OWN.get_or_init(|| {
-        // SAFETY: a structure of optional addresses may be all zero, which means none.
-        // `sqlite3_config` takes the address of a structure, which it fills or copies as its first
-        // argument says. Once SQLite is in use it refuses with a code, which is checked; until then
-        // nothing else uses it, since all of the machine's calls come through here first.
+        // SAFETY: a structure of optional addresses may be all zero, which means that there are
+        // none. `sqlite3_config` takes the address of a structure, which it fills or copies as its
+        // first argument says. Once SQLite is in use it refuses with a code, which is checked;
+        // until then nothing else uses it, since all of the machine's calls come through here
+        // first.
         unsafe {
             let mut own = std::mem::zeroed::<ffi::sqlite3_mem_methods>();
             if ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut own) != ffi::SQLITE_OK {

@@ -1,13 +1,13 @@
-//! What a guest's SQL may do, which is decided when a statement is prepared.
+//! What a guest's SQL may do, as decided when a statement is prepared.
 //!
-//! A statement works on the one database that was opened, and on memory. Whatever would reach
+//! A statement works on the one database that was opened, and on memory. Anything that would reach
 //! another file, load code, affect the whole machine or remove the database's own protection is
-//! refused with a sentence.
+//! refused with an explanation.
 
 use super::Control;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-/// Pragmas that report something, or change only how this connection works with its own database.
+/// Pragmas that report something, or only change how this connection works with its own database.
 const ALLOWED: &[&str] = &[
     "analysis_limit",
     "application_id",
@@ -68,8 +68,8 @@ const ALLOWED: &[&str] = &[
     "wal_checkpoint",
 ];
 
-/// Pragmas that programs set to be faster and that have no effect here: files are not mapped,
-/// temporary data is in memory, and there is one thread.
+/// Pragmas that programs set for speed and that have no effect here: files are not mapped,
+/// temporary data is kept in memory, and there is one thread.
 const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
 
 /// Pragmas that may be read but not set.
@@ -78,7 +78,7 @@ const READ_ONLY: &[&str] = &["schema_version", "trusted_schema", "writable_schem
 /// Functions that reach beyond the database.
 const FORBIDDEN_FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer"];
 
-/// Decides about one action of a statement.
+/// Decides on one action of a statement.
 pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authorization {
     let is_in =
         |names: &[&str], name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
@@ -87,7 +87,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         Authorization::Deny
     };
     match context.action {
-        // `VACUUM` attaches a database without a name, which is in memory.
+        // `VACUUM` attaches a database without a name, which is kept in memory.
         AuthAction::Attach { filename: "" } => Authorization::Allow,
         AuthAction::Attach { .. } => refuse(
             "a connection has one database; open another one with a connection of its own".into(),
@@ -97,7 +97,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
                 "the function `{function_name}` is not available to guests"
             ))
         }
-        // SQLite would wait on a thread; the machine waits without one.
+        // SQLite would block a thread while waiting; the machine waits without one.
         AuthAction::Pragma {
             pragma_name,
             pragma_value,
@@ -121,7 +121,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             "`PRAGMA {}` is not available to guests",
             crate::printable::printable(pragma_name)
         )),
-        // Actions of a newer SQLite, and names that are computed when the statement runs.
+        // Actions of newer SQLite versions, and names that are computed when the statement runs.
         AuthAction::Unknown { .. } => {
             refuse("this statement does something that is not known when it is prepared".into())
         }

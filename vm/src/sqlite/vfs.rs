@@ -1,13 +1,13 @@
-//! How SQLite reaches files: only beside a database that was opened for it, and never through
+//! How SQLite reaches files: only next to a database that was opened for it, and never through
 //! memory that is shared with a file.
 //!
-//! SQLite's own VFS is used, with four changes. A name is taken as it is, not resolved, so that
-//! every file of a database is found through the open directory by which [`super::Database`] names
-//! it. A file without a name is refused: what does not fit in memory is not written elsewhere. If
-//! the directory may only be read, nothing is opened for writing or removed. And database files
-//! have no shared memory: the write-ahead log and `mmap_size` map files into this process, and a
-//! guest that truncates such a file would end the machine. So databases use a rollback journal, and
-//! one with a write-ahead log cannot be opened.
+//! SQLite's own VFS is used, with four changes. A name is used verbatim, without being resolved, so
+//! that every file of a database is found through the open directory by which [`super::Database`]
+//! names it. A file without a name is refused: data that does not fit in memory is not written
+//! elsewhere. If the directory is read-only, nothing is opened for writing or removed. And database
+//! files have no shared memory: the write-ahead log and `mmap_size` map files into this process,
+//! and a guest that truncates such a file would end the machine. So databases use a rollback
+//! journal, and one with a write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -15,7 +15,7 @@ use rusqlite::ffi;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
-/// The names of the two VFSs: one that changes files, and one that only reads them.
+/// The names of the two VFSs: one may change files, the other only reads them.
 const WRITING: &CStr = c"lunatic";
 const READING: &CStr = c"lunatic-reading";
 
@@ -125,7 +125,7 @@ unsafe extern "C" fn open_to_read(
 }
 
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
-    // SAFETY: SQLite's own function gets the arguments as they came.
+    // SAFETY: SQLite's own function gets the arguments unchanged.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
         let Some(own_delete) = own.as_ref().and_then(|own| own.xDelete) else {

@@ -1,6 +1,7 @@
-//! The boundary between guests and the machine: every row of each generation's table, called rightly and wrongly.
+//! The boundary between guests and the machine: every row of each generation's table, called
+//! correctly and incorrectly.
 //!
-//! The guests are generated from the tables, so a new row is attacked without anybody thinking of it.
+//! The guests are generated from the tables, so a new row is attacked without any change here.
 
 mod attack;
 mod c;
@@ -14,12 +15,12 @@ use lunatic_vm::{CallError, Environment, Exit, Limit, Module, ModuleError, Vm};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Writes the import of every row, as `$row` and its place in the table.
+/// Writes the import of every row, as `$row` followed by its index in the table.
 fn imports() -> String {
     imports_of(Generation::V0_13)
 }
 
-/// The same for a generation.
+/// The same for a given generation.
 fn imports_of(generation: Generation) -> String {
     let mut text = String::new();
     for (number, row) in generation.host_functions().enumerate() {
@@ -34,12 +35,12 @@ fn imports_of(generation: Generation) -> String {
     text
 }
 
-/// Writes a call of a row, by its whole name, with arguments as WAT; a result is dropped.
+/// Writes a call of a row, given by its full name, with arguments as WAT; any result is dropped.
 fn call(whole: &str, arguments: &str) -> String {
     call_of(Generation::V0_13, whole, arguments)
 }
 
-/// The same for a row of a generation.
+/// The same for a row of a given generation.
 fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     let (number, row) = row_of(generation, whole);
     let call = format!("(call $row{number} {arguments})");
@@ -50,7 +51,7 @@ fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     }
 }
 
-/// Writes a call as [`call`] does, whose result is not dropped.
+/// Writes a call as [`call`] does, but keeps the result.
 fn call_with_result(whole: &str, arguments: &str) -> String {
     let (number, _) = row_of(Generation::V0_13, whole);
     format!("(call $row{number} {arguments})")
@@ -88,7 +89,7 @@ fn older_rows_are_the_published_ones() {
     }
 }
 
-/// Writes a row's type as the list of published functions does.
+/// Writes a row's type in the notation of the list of published functions.
 fn type_of(row: &HostFunction) -> String {
     let letter = |ty| match wasm(ty) {
         "i32" => 'i',
@@ -177,7 +178,8 @@ fn extreme_numbers_and_times_hurt_nobody() {
     check("numbers", |attack| attack.is_number());
 }
 
-/// Makes every attack of a kind, each by a process of its own that holds one of everything, in each generation.
+/// Makes every attack of a kind in each generation, each from its own process, which holds one of
+/// everything.
 fn check(what: &str, is_meant: impl Fn(&Attack) -> bool) {
     for generation in Generation::ALL {
         check_generation(generation, what, &is_meant);
@@ -194,7 +196,7 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
     let lab = Lab::new();
     let module = lab.module(&prepared_guest(generation, &attacks));
     for (number, attack) in attacks.iter().enumerate() {
-        // Where a time is the weapon, the call may wait for ever: the environment ends it.
+        // If the weapon is a time, the call may wait forever: the environment ends it.
         let environment = lab.environment_with(|config| {
             if attack.may_wait() {
                 config.limit(Limit::Time, 50);
@@ -216,7 +218,7 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
 /// What an attack led to.
 struct Outcome {
     exit: Option<Exit>,
-    /// What the environment counted before the call and after it.
+    /// The environment's counters before the call and after it.
     before: Vec<(Limit, u64)>,
     after: Vec<(Limit, u64)>,
 }
@@ -256,7 +258,8 @@ fn make(
                     Err(CallError::Ended(exit)) => Some(exit),
                     Err(error) => panic!("{error}"),
                 };
-                // The instance is still there, so what a failed call got would still be counted.
+                // The instance still exists, so anything that a failed call acquired would still be
+                // counted.
                 let after = used(&inner);
                 let _ = tell
                     .send(Outcome {
@@ -268,7 +271,7 @@ fn make(
                 Exit::Normal
             })
         })
-        .expect("nothing limits it");
+        .expect("no limit applies");
     match lab.wait_for("an attack's outcome", told.recv()) {
         Ok(outcome) => outcome,
         // The attacker was ended from outside, by its time limit.
@@ -306,14 +309,14 @@ fn check_ids_of_another_process(generation: Generation) {
                 Exit::Normal
             })
         })
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.wait_for("the holder", held.recv())
         .expect("the holder is prepared");
     for (number, attack) in forged.iter().enumerate() {
-        // This process holds nothing; 0 is what the other one calls its own.
+        // This process holds nothing; 0 is an id that the other process holds.
         let thief = environment
             .spawn(&module, &format!("attack{number}"), &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         attack.expect_trap(&lab.exit(&thief));
     }
     drop(leave);
@@ -358,7 +361,7 @@ fn check_drops(generation: Generation, count: usize) {
         let process = lab
             .environment()
             .spawn(&module, &format!("twice{number}"), &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         let exit = lab.exit(&process);
         assert!(
             exit.trap()
@@ -406,7 +409,7 @@ fn t084_a_zero_byte_in_what_c_will_read_is_refused() {
     }
 }
 
-/// A module that asks for its own error's text, which needs a memory.
+/// A module that requests the text of its own error, which needs a memory.
 fn with_memory(memory: &str) -> String {
     format!(
         "(module {} {memory} (func (export \"main\") {}))",
@@ -444,7 +447,7 @@ fn t085_a_guest_without_a_usable_memory_is_told_so() {
     let error = lab
         .vm
         .module("test", b"(module (import \"env\" \"memory\" (memory 1)))")
-        .expect_err("nothing has it");
+        .expect_err("nothing provides it");
     assert!(error.to_string().contains("`env::memory`"), "{error}");
 }
 
@@ -470,7 +473,7 @@ fn t085_the_exported_memory_is_the_one_that_counts() {
 #[test]
 fn t086_host_functions_can_be_called_before_the_guest_is_complete() {
     let lab = Lab::new();
-    // A start function runs inside the instantiation. It may use its memory, spawn, and receive.
+    // A start function runs during instantiation. It may use its memory, spawn, and receive.
     let exit = lab.run(&format!(
         "(module {}
             (import \"test\" \"say\" (func $say (param i64)))
@@ -494,7 +497,7 @@ fn t086_host_functions_can_be_called_before_the_guest_is_complete() {
 #[test]
 fn t086_the_host_calls_no_export_that_was_not_asked_for() {
     let lab = Lab::new();
-    // Names by which other hosts call back: allocators, catchers, constructors.
+    // Names that other hosts call back: allocators, catchers, constructors.
     let names = [
         "lunatic_alloc",
         "lunatic_free",
@@ -607,7 +610,7 @@ fn check_denied(vm: &Vm, generation: Generation) {
 
 #[test]
 fn own_means_the_callers_own() {
-    // What `u64::MAX` names where an id is asked is not forged: it is the convention.
+    // `u64::MAX` in place of an id is not forged: it is a convention.
     assert_eq!(OWN, u64::MAX);
     let lab = Lab::new();
     let exit = lab.run(&format!(
@@ -623,7 +626,7 @@ fn own_means_the_callers_own() {
 }
 
 impl Attack {
-    /// Compares what happened with what must.
+    /// Compares what happened with what must happen.
     fn judge(&self, outcome: &Outcome) {
         let exit = outcome.exit.as_ref();
         match self.expected {
@@ -660,7 +663,7 @@ impl Attack {
         }
     }
 
-    /// Fails unless a process trapped with a sentence that names the function.
+    /// Fails unless a process trapped with a message that names the function.
     fn expect_trap(&self, exit: &Exit) {
         let Exit::Trapped(trap) = exit else {
             panic!("{self}: {exit}")

@@ -1,4 +1,4 @@
-//! Components as processes: what they consist of, write, need and use.
+//! Components as processes: their parts, output, requirements and resource use.
 
 use crate::support::Lab;
 use lunatic_vm::{
@@ -53,7 +53,7 @@ const WRITER: &str = r#"(component
     (instance $command (export "run" (func $run)))
     (export "wasi:cli/run@0.2.0" (instance $command)))"#;
 
-/// A component of several modules, which begin with the given numbers of memory pages.
+/// A component of several modules, whose memories start with the given numbers of pages.
 fn with_memories(pages: &[u32]) -> String {
     let module = |(number, pages): (usize, &u32)| {
         format!(

@@ -4,7 +4,7 @@ use crate::support::{Lab, guest};
 use lunatic_vm::{CallError, Exit, Limit, LimitReached, Process, Val, Vm};
 use std::time::{Duration, Instant};
 
-/// A guest that says that it runs and then spins.
+/// A guest that reports that it is running and then spins.
 const SPINNER: &str = r#"(func (export "main") (call $say (i64.const -1)) (loop br 0))"#;
 
 fn is_limit(exit: &Exit, limit: Limit) -> bool {
@@ -81,7 +81,7 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
     assert_eq!(lab.hear(), 42);
     spinners[0].kill();
     assert!(matches!(lab.exit(&spinners[0]), Exit::Killed));
-    // Time is measured in turns of the spinners: none of them had many until everything was
+    // Time is measured in turns of the spinners: none of them had many turns before everything was
     // answered.
     let after = turns(&spinners[1..]);
     assert!(
@@ -180,7 +180,7 @@ fn total_compute_is_used_up_by_many_as_by_one() {
         .expect("nothing has been used yet");
     let exit = lab.exit(&first);
     assert!(is_limit(&exit, Limit::TotalCompute), "{exit}");
-    // What was used stays used: starting again does not give more compute.
+    // What was used stays used: restarting does not grant more compute.
     let error = environment
         .spawn(&module, "main", &[])
         .expect_err("the total is used up");
@@ -198,7 +198,7 @@ const LONGEST_INSTRUCTION: Duration = Duration::from_secs(4);
 #[test]
 fn t005_the_longest_instruction_of_the_default_memory_is_bounded() {
     let lab = Lab::new();
-    // The module begins with one page and can grow by the rest of the 256 MiB.
+    // The module starts with one page and can grow by the rest of the 256 MiB.
     let module = lab.module(
         r#"(module (memory (export "memory") 1) (table $table 1 funcref)
             (func (export "memory.grow") (if (i32.eq (memory.grow (i32.const 4095)) (i32.const -1)) (then unreachable)))
@@ -352,7 +352,7 @@ fn t007_deep_recursion_is_a_trap_of_its_process_only() {
 fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     let lab = Lab::new();
     // As deep as possible: the last level that fits compiles a module, which is the deepest host
-    // function, and formats an error. Each try goes eight frames less deep than the one that
+    // function, and formats an error. Each attempt goes eight frames less deep than the one that
     // trapped.
     let text = guest(
         &[
@@ -521,7 +521,7 @@ fn t010_every_call_of_a_live_instance_has_its_own_compute() {
                 let Err(CallError::Ended(exit)) = live.call("spin", &[]).await else {
                     return Exit::Normal;
                 };
-                // And it stays dead.
+                // The process stays dead.
                 assert!(matches!(
                     live.call("work", &[Val::I32(1)]).await,
                     Err(CallError::Ended(_))
@@ -587,7 +587,7 @@ fn t011_a_clock_that_stood_still_and_jumps_kills_nobody() {
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
         .expect("no limit applies");
-    // No tick came while it started; now they all come at once.
+    // No tick came while the process started; now they all come at once.
     assert_eq!(lab.hear(), 1);
     for _ in 0..10_000 {
         lab.vm.beat();

@@ -23,8 +23,8 @@ fn a_machine_by_itself_is_node_0_and_knows_no_others() {
     assert_eq!(lab.hear_all(), [0, 0, 0, 0]);
 }
 
-/// A guest that spawns `child` on a node and says the result, then sends it a message there, and
-/// asks it for an answer.
+/// A guest that spawns `child` on a node and says the result, then sends it a message there and
+/// requests an answer.
 fn across(node: u64) -> String {
     guest(
         &[
@@ -125,7 +125,7 @@ fn no_guest_gets_a_key() {
     ] {
         let whole = format!("lunatic::distributed::{row}");
         let main = format!(r#"(func (export "main") (drop (call ${row} {arguments})))"#);
-        // Nothing is called back, and nothing is written.
+        // There is no callback, and nothing is written.
         let alloc = r#"(func (export "lunatic_alloc") (param i32) (result i32) (call $say (i64.const 1)) (i32.const 0))"#;
         let exit = lab.run(&guest(&[&whole], &format!("{alloc} {main}")));
         let reason = exit

@@ -445,7 +445,7 @@ fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
 fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaves_nothing() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
     // The bound is far below the total number of spawns: a process that reaches it tries again, and
-    // those that have ended make room.
+    // processes that have ended make room.
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Processes, 500);
     });

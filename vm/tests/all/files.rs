@@ -1,4 +1,4 @@
-//! Files: which of the host's files a program can reach.
+//! Files: which host files a program can reach.
 
 use crate::support::Lab;
 use crate::wasi::{errno, program, run};
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
-/// The flags of an opening: a new file, a truncated one, a directory.
+/// The open flags: a new file, a truncated file, a directory.
 const CREATE: u32 = 1;
 const DIRECTORY: u32 = 2;
 const TRUNCATE: u32 = 8;
@@ -18,7 +18,7 @@ const TRUNCATE: u32 = 8;
 const READ: u64 = 1 << 1;
 const WRITE: u64 = 1 << 6;
 
-/// A program that makes calls on the directory 3, one after the other, and says the error of each.
+/// A program that makes calls on directory 3, one after the other, and says the error of each.
 #[derive(Default)]
 struct Script {
     data: String,
@@ -28,7 +28,7 @@ struct Script {
 }
 
 impl Script {
-    /// Returns a text as two arguments of a call.
+    /// Returns a text as two call arguments.
     fn text(&mut self, text: &str) -> String {
         let at = 4096 + self.length;
         let _ = writeln!(self.data, "(data (i32.const {at}) \"{text}\")");
@@ -259,7 +259,7 @@ fn named_pipe(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("the directory is ours");
 }
 
-/// Opens a named pipe for reading and writing, so that nobody has to wait for the other end any
+/// Opens a named pipe for reading and writing, so that neither end has to wait for the other any
 /// more.
 #[cfg(target_os = "linux")]
 fn release(path: &Path) -> fs::File {
@@ -342,12 +342,12 @@ fn t092_a_read_only_directory_cannot_be_changed() {
         "(call $path_filestat_set_times (i32.const 3) (i32.const 1) {file} (i64.const 1) (i64.const 1) (i32.const 5))"
     ));
     let refused = script.calls;
-    // Reading works, and what is open for reading cannot be written.
+    // Reading works, and a file open for reading cannot be written.
     script.open("file", 0, READ);
     script.call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 1))");
     script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const 0))");
     script.call("(call $fd_filestat_set_times (i32.load (i32.const 16)) (i64.const 1) (i64.const 1) (i32.const 5))");
-    // A directory inside does not grant more.
+    // A subdirectory does not grant more.
     script.open("inner", DIRECTORY, READ | WRITE);
     let errors = script.run(&lab, |config| {
         grant(config, &granted, Access::Read);
@@ -475,8 +475,8 @@ fn t029_a_large_directory_is_listed_in_small_pieces() {
     for number in 0..300 {
         fs::write(granted.join(format!("file-{number:04}")), "").expect("the directory is ours");
     }
-    // Lists through a buffer of 4096 bytes, and says how many entries it got. The last one of a
-    // full buffer may be cut off: the next piece begins with it.
+    // Lists through a buffer of 4096 bytes, and says the number of entries it got. The last one of
+    // a full buffer may be cut off: the next piece begins with it.
     let text = program(
         r#"(func (export "main") (local $used i32) (local $at i32) (local $cookie i64) (local $count i64)
             (loop $piece
@@ -510,7 +510,7 @@ fn a_directory_costs_no_descriptor_per_process() {
         .join("granted")
         .canonicalize()
         .expect("the entry exists");
-    // Other tests open files at the same time, so only descriptors of this directory are counted.
+    // Other tests open files concurrently, so only descriptors of this directory are counted.
     let descriptors = || {
         let links = fs::read_dir("/proc/self/fd")
             .expect("Linux lists open descriptors")

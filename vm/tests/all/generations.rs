@@ -1,4 +1,5 @@
-//! Guests of the older generation: how they are recognised, and what each of its functions does.
+//! Guests of the older generation: how they are recognised, and what each function of that
+//! generation does.
 
 use crate::support::{Lab, binary, guest, signature};
 use lunatic_abi::Generation;
@@ -6,7 +7,7 @@ use lunatic_vm::{Exit, Limit, ModuleError};
 use std::fmt::Write;
 
 /// Writes a module that imports all functions of a generation, each as `$name`, and `$say` and
-/// `$proc_exit`, with the given fields and these:
+/// `$proc_exit`, with the given fields and the following:
 ///
 /// * `$out` returns what was written to the address for results, 8192.
 /// * `$say_error` says the text of the error whose id is there, which [`hear_text`] hears, and
@@ -65,7 +66,7 @@ fn older(fields: &str) -> String {
     guest_of(Generation::V0_7, &format!("{next}{fields}"))
 }
 
-/// Hears a text that a guest says.
+/// Receives a text that a guest says.
 fn hear_text(lab: &Lab) -> String {
     let length = lab.hear();
     (0..length).map(|_| lab.hear() as u8 as char).collect()
@@ -130,7 +131,7 @@ fn a_module_belongs_to_the_generation_that_has_all_its_imports() {
             "(import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))",
             13,
         ),
-        // Imports that both have do not decide.
+        // Imports that both generations have do not decide.
         (
             "(import \"lunatic::error\" \"drop\" (func (param i64)))",
             13,
@@ -222,7 +223,7 @@ fn guests_of_other_generations_are_refused_by_their_versions() {
     ] {
         let error = refusal(imports);
         match versions {
-            // No generation ever had this, so only the linker can say what is wrong.
+            // No generation ever had this function, so only the linker can say what is wrong.
             "" => assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}"),
             _ => assert!(matches!(error, ModuleError::Generation { .. }), "{error:?}"),
         }
@@ -778,7 +779,7 @@ fn a_spawned_function_gets_its_parameters() {
     );
 }
 
-/// A `main` of 0.7 that makes an environment with limits of memory and compute, grants it the
+/// A `main` of 0.7 that makes an environment with memory and compute limits, grants it the
 /// functions with the prefixes `names` (stored from 64 on), adds its own module and does `body`
 /// with `$module`.
 fn in_environment(memory: u64, compute: u64, names: &[&str], fields: &str, body: &str) -> String {
@@ -839,7 +840,7 @@ fn an_environment_limits_memory_and_compute_and_functions() {
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear_all(), [5, 6, 7, 0]);
 
-    // It does not even fit at first.
+    // It does not fit even at the start.
     let spawn = "(call $say (i64.extend_i32_u
             (call $try_spawn (local.get $module) (i64.const 0) (i32.const 15) (i32.const 4)))) (call $say_error)";
     let exit = lab.run(&in_environment(65_535, 0, &[], fields, spawn));

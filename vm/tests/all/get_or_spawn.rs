@@ -8,8 +8,8 @@ const FAILED: i64 = 1;
 const FOUND: i64 = 2;
 
 /// A module whose `$ask` calls `get_or_spawn` for the name `db` and says the result; `$answer`
-/// returns what was written as the pid or the error. Its `serve` takes mail and says how much it
-/// got, as negative numbers from -1 on.
+/// returns what was written as the pid or the error. Its `serve` receives messages and says how
+/// many it has received, as negative numbers starting at -1.
 fn asking(fields: &str) -> String {
     guest(
         &[

@@ -1,4 +1,4 @@
-//! The journal of a program: which process wrote what, and which one failed how.
+//! A program's journal: which process wrote what, and which process failed and how.
 
 use crate::support::{Lab, guest};
 use crate::wasi;
@@ -47,7 +47,7 @@ fn it_tells_the_processes_of_a_program_apart() {
             (entry.pid, &*entry.process, what)
         })
         .collect();
-    // A process that ends normally has not failed, and consecutive writes of a process are one
+    // A process that ends normally has not failed, and consecutive writes by a process are one
     // entry.
     let expected = [
         (one.pid(), "one", "out one".to_string()),
@@ -162,7 +162,7 @@ fn everyone_who_waits_for_an_entry_is_told_of_the_first() {
                     .await
                     .is_none()
             );
-            // One that is dropped takes nothing away from the others.
+            // Dropping one waiter takes nothing away from the others.
             drop(Box::pin(journal.filled()));
         });
         let process = environment

@@ -1,4 +1,4 @@
-//! Links and monitors: which processes are told of an exit, and which die of it.
+//! Links and monitors: which processes are notified of an exit, and which die because of it.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, binary, guest, import};
@@ -67,7 +67,7 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
         witness.link(1, other.pid());
         linker.monitor(2, other.pid());
         other.process.kill();
-        // Somewhere between the kill and long after it.
+        // Any time from the kill to long after it.
         linker.link(1, other.pid());
         linker.monitor(3, other.pid());
         witness.link(4, other.pid());
@@ -225,7 +225,8 @@ fn a_monitor_that_is_removed_stays_silent_and_the_others_stay() {
     assert_eq!(watcher.take(&[]), Mail::TimedOut);
 }
 
-/// Makes a chain of processes, each linked with the one before, which die of each other.
+/// Makes a chain of processes, each linked with the previous one, so that a failure spreads from
+/// one to the next.
 fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -> Vec<Process> {
     let mut processes: Vec<Process> = Vec::new();
     for _ in 0..count {
@@ -242,7 +243,7 @@ fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -
 }
 
 /// A process that links with another one, says so and sleeps. It has no memory, so that the kernel
-/// has room for thousands.
+/// has room for thousands of them.
 fn sleeping(lab: &Lab) -> Module {
     lab.module(&format!(
         r#"(module {} {} (import "test" "say" (func $say (param i64)))

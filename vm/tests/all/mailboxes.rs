@@ -1,4 +1,4 @@
-//! Mailboxes: order, bounds, selective and timed receives, and the report that nobody is left.
+//! Mailboxes: order, bounds, selective and timed receives, and the report that no sender is left.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
@@ -12,8 +12,8 @@ const NOBODY_LEFT: i64 = 9028;
 fn messages_of_one_sender_keep_their_order() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
-    // Four senders number their messages; the receiver says by how much each differs from the
-    // expected one.
+    // Four senders number their messages; the receiver says by how much each number differs from
+    // the expected one.
     let module = lab.module(&guest(
         &["lunatic::message::send_bytes", "lunatic::message::receive_bytes"],
         r#"(func (export "send") (param $to i64) (param $tag i64) (local $number i64)
@@ -130,7 +130,7 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
             (call $say (local.get $full)))"#,
     ));
-    // The victim waits for something else meanwhile.
+    // Meanwhile the victim waits for something else.
     let victim = lab.module(&guest(
         &["lunatic::message::receive"],
         r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
@@ -171,7 +171,7 @@ fn a_sender_waits_one_slice_for_room_and_is_then_told() {
     let sender = Actor::spawn(&lab, &lab.environment(), &module);
     assert_eq!(sender.send(receiver.pid(), 1, 10), 0);
     assert_eq!(sender.send(receiver.pid(), 1, 11), 0);
-    // The receiver does not run in between: its command would be one message too many.
+    // The receiver is not run in between: the command to it would be one message too many.
     assert_eq!(sender.send(receiver.pid(), 1, 12), FULL);
     assert_eq!(receiver.process.mailbox_size(), (2, 16));
 }
@@ -366,7 +366,7 @@ fn a_signal_with_a_tag_is_found_by_it_and_keeps_its_place() {
     assert_eq!(watcher.take(&[]), Mail::ProcessDied(0, one.pid(), 0));
 }
 
-/// Runs a guest's `main` in an environment that nobody outside sends to.
+/// Runs a guest's `main` in an environment that receives no messages from outside.
 fn run_closed(lab: &Lab, text: &str) -> Exit {
     let environment = lab.environment_with(|config| {
         config.closed();

@@ -1,5 +1,5 @@
-//! The tests of the machine, one module per subject. Those whose names begin with an id such as
-//! `t046` are cases of `CATALOGUE.md`.
+//! The tests of the machine, one module per subject. Tests whose names begin with an id such as
+//! `t046` are cases from `CATALOGUE.md`.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Memory: no process takes more than its share, leaves anything behind, or sees what another one
-//! left.
+//! Memory: no process takes more than its share, leaves anything behind, or sees what another
+//! process left.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Caller, Config, Exit, Guest, Host, Limit, LimitReached, Profile, SpawnError, Vm};
@@ -14,11 +14,11 @@ fn limited(lab: &Lab, limit: Limit, bound: u64) -> lunatic_vm::Environment {
     })
 }
 
-/// Set when a test runs in a process of its own.
+/// Set when a test runs in its own operating system process.
 const ALONE: &str = "LUNATIC_TEST_ALONE";
 
-/// Runs a test in a process of its own, where nothing else changes what it measures; returns true
-/// in that process.
+/// Runs a test in its own operating system process, where nothing else affects what it measures;
+/// returns true in that process.
 fn is_alone(test: &str, through: &[&str]) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
@@ -67,7 +67,7 @@ fn t020_a_memory_grows_to_its_limit_and_not_beyond() {
         .expect("one page fits");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 10);
-    // A process that traps after that ends with the limit, and with what it would have needed.
+    // A process that traps after that ends with the limit and the amount it would have needed.
     let process = environment
         .spawn(&module, "give_up", &[])
         .expect("one page fits");
@@ -149,7 +149,7 @@ fn t021_a_process_of_many_memories_counts_as_many() {
         );
     };
     assert!(matches!(error, SpawnError::Ceiling(_)), "{error}");
-    // This harms neither the processes that wait nor one that comes after some have ended.
+    // This harms neither the waiting processes nor one that is spawned after some have ended.
     for process in lab.vm.processes().into_iter().take(10) {
         process.kill();
         assert!(matches!(lab.exit(&process), Exit::Killed));
@@ -234,7 +234,7 @@ fn t024_a_module_that_declares_too_much_is_not_spawned() {
     let module = lab.module(&format!("(module {many} (func (export \"main\")))"));
     environment
         .spawn(&module, "main", &[])
-        .expect_err("together they do not fit either");
+        .expect_err("their total does not fit either");
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn t030_a_handle_too_many_is_an_error_where_there_is_room_for_one() {
 #[test]
 fn t030_the_text_of_an_error_is_short_whatever_it_is_about() {
     let lab = Lab::new();
-    // A function name of 60,000 bytes, each of which is shown as five.
+    // A function name of 60,000 bytes, each of which is displayed as five.
     let exit = lab.run(&guest(
         &["lunatic::process::spawn", "lunatic::error::string_size"],
         r#"(func (export "main")
@@ -461,7 +461,7 @@ fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
 
 #[test]
 fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot() {
-    // The address space of a process can be limited only if there is a shell that can do it.
+    // The address space of a process can be limited only with a shell that supports it.
     if !cfg!(target_os = "linux") {
         println!("not tested here: no `ulimit -v`");
         return;
@@ -489,7 +489,7 @@ fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot()
     let error = vm
         .environment(vm.config())
         .spawn(&module, "main", &[])
-        .expect_err("4 GiB are too much");
+        .expect_err("4 GiB is too much");
     assert!(error.to_string().contains("`dense`"), "{error}");
 }
 
@@ -548,7 +548,7 @@ fn t032_all_processes_of_an_environment_have_one_total() {
     }
 }
 
-/// Writes to everything that a process has.
+/// Writes to everything that a process owns.
 const TENANT: &str = r#"(module
     (import "test" "say" (func $say (param i64)))
     (memory (export "memory") 2) (data (i32.const 100) "own")
@@ -588,8 +588,8 @@ const TENANT: &str = r#"(module
 #[test]
 fn t034_nothing_of_a_process_is_left_for_the_next() {
     let lab = Lab::with(Vm::builder().workers(1));
-    // Both kinds of code have slots of their own. The sizes are below and above what stays resident
-    // in a slot.
+    // Each kind of code has its own slots. The sizes are below and above what stays resident in a
+    // slot.
     for limit in [u64::MAX, 1_000_000] {
         let environment = limited(&lab, Limit::Compute, limit);
         let module = lab.module(TENANT);
@@ -678,7 +678,7 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
             }
         }
     };
-    // The slots, the allocator's pools and the tables reach their size first.
+    // Let the slots, the allocator's pools and the tables reach their full size first.
     cycle(20_000);
     let before = footprint();
     cycle(80_000);
@@ -700,7 +700,7 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
     assert!(lab.vm.processes().is_empty());
 }
 
-/// Returns how many kilobytes of this process are resident, and how many mappings it has.
+/// Returns this process's resident size in kilobytes and its number of mappings.
 fn footprint() -> (u64, usize) {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has this file");
     let line = status
@@ -725,7 +725,7 @@ fn a_machine_is_gone_when_it_is_dropped_even_with_timers_running() {
         let _ = &held;
     });
     let lab = Lab::with_host(Vm::builder(), host);
-    // Timers that will never fire, one of whose messages holds a module.
+    // Timers that will never fire; the message of one of them holds a module.
     let process = lab.spawn(&guest(
         &[
             "lunatic::timer::send_after",

@@ -27,7 +27,7 @@ fn main(body: &str) -> String {
 
 const HITS: &str = "(i32.const 0) (i32.const 4)";
 
-/// Returns the value of the first line that begins with a name, and with its labels if there are
+/// Returns the value on the first line that begins with a name, followed by its labels if there are
 /// any.
 fn value(vm: &Vm, name: &str) -> Option<String> {
     let text = vm.metrics();
@@ -144,7 +144,7 @@ fn machines_and_programs_have_metrics_of_their_own() {
     );
 }
 
-/// Counts under as many names as its parameter says: `hits`, followed by letters.
+/// Counts under the number of names given by its parameter: `hits`, followed by letters.
 fn many() -> String {
     counting(
         r#"(func (export "main") (param $left i32)

@@ -1,4 +1,4 @@
-//! Mailboxes, links, monitors and names, compared with a model of them that fits on a page.
+//! Mailboxes, links, monitors and names, compared with a one-page model.
 //!
 //! Actors perform a random list of steps, one at a time, and their answers are compared with those
 //! of the model. The test waits for every death, so that each step starts from the state that the
@@ -12,8 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many actors take part. The dead ones stay, to be linked with, monitored, sent to and
-/// registered.
+/// The number of actors. Dead actors stay, to be linked with, monitored, sent to and registered.
 const ACTORS: usize = 5;
 const NAMES: [&str; 2] = ["one", "other"];
 
@@ -78,10 +77,10 @@ impl Letter {
 struct ModelActor {
     is_alive: bool,
     dies: bool,
-    /// What waits, and in which step it came. What comes from several deaths in one step has no
-    /// order.
+    /// The waiting mail, with the step in which it arrived. Mail caused by several deaths in one
+    /// step has no order.
     mailbox: Vec<(usize, Letter)>,
-    /// With whom it is linked, and under which tag.
+    /// The actors it is linked with, and the tag of each link.
     links: BTreeMap<usize, i64>,
     monitors: BTreeSet<(usize, i64)>,
 }
@@ -89,7 +88,7 @@ struct ModelActor {
 /// Everything that matters. Only mail is ordered.
 struct Model {
     actors: Vec<ModelActor>,
-    /// For each name, its process and the one that registered it.
+    /// For each name, its process and the process that registered it.
     names: BTreeMap<usize, (usize, usize)>,
     step: usize,
 }
@@ -114,7 +113,7 @@ impl Model {
         self.actors[to].mailbox.push((self.step, letter));
     }
 
-    /// Ends an actor, and those that die of it.
+    /// Ends an actor, and those that die because of it.
     fn end(&mut self, who: usize, kind: ExitKind) {
         if !self.actors[who].is_alive {
             return;
@@ -177,7 +176,7 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
     match *step {
         Step::Link(one, other, tag) => {
             if one != other && !model.actors[other].is_alive {
-                // An actor that dies of its own link says nothing.
+                // An actor that dies because of its own link says nothing.
                 real.command("link", [tag, pid(other).number().cast_signed(), 0], b"");
                 model.link_died(one, tag, other, ExitKind::NoProcess);
                 if model.actors[one].is_alive {

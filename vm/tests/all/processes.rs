@@ -1,4 +1,4 @@
-//! Processes: spawned, ended, and killed wherever they are.
+//! Processes: spawned, ended, and killed at any point.
 
 use crate::support::actor::{self, Actor};
 use crate::support::{Lab, binary, guest};
@@ -56,7 +56,7 @@ fn a_process_is_killed_before_its_first_turn() {
         r#"(func (export "main") (call $say (i64.const 1)) (loop br 0))"#,
     ));
     lab.hear();
-    // The only worker is busy, so this one has not begun.
+    // The only worker is busy, so this process has not started.
     let process = lab.spawn(&guest(
         &[],
         r#"(func (export "main") (call $say (i64.const 2)))"#,
@@ -151,7 +151,7 @@ fn t070_a_process_is_killed_wherever_it_waits() {
     assert_eq!(
         connection
             .read(&mut [0; 8])
-            .expect("the connection was closed in order"),
+            .expect("the connection was closed cleanly"),
         0
     );
 }
@@ -228,7 +228,7 @@ fn a_sender_that_waits_for_room_is_killed() {
 fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
     let lab = Lab::new();
     let environment = lab.environment();
-    // A thousand functions take a while to compile, and four processes ask for them at once.
+    // A thousand functions take a while to compile, and four processes request them concurrently.
     let function = "(func (param i32) (result i32) local.get 0)";
     let (bytes, length) = binary(&format!("(module {})", function.repeat(1000)));
     let module = lab.module(&guest(
@@ -365,8 +365,8 @@ fn t074_after_a_panic_of_the_host_names_and_mailboxes_go_on() {
 fn t051_when_an_exit_is_reported_the_name_and_the_port_of_the_dead_process_are_free() {
     let lab = Lab::with(Vm::builder().workers(2));
     let environment = lab.environment();
-    // The parent watches a child that binds to the port and takes the name, kills it, and at once
-    // does the same itself.
+    // The parent watches a child that binds to the port and takes the name, kills it, and then
+    // immediately does the same itself.
     let module = lab.module(&guest(
         &[
             "lunatic::process::spawn",
@@ -410,7 +410,7 @@ fn t051_when_an_exit_is_reported_the_name_and_the_port_of_the_dead_process_are_f
                 (call $drop_tcp_listener (i64.load (i32.const 104)))
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
     ));
-    // A port that is free now: the operating system will not give it to anybody else at once.
+    // A port that is free now: the operating system will not reassign it immediately.
     let port = {
         let probe = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
         i64::from(
@@ -494,7 +494,7 @@ fn t061_a_stream_in_a_message_outlives_its_sender_and_is_closed_with_the_mailbox
     assert_eq!(
         connection
             .read(&mut [0; 1])
-            .expect("the connection was closed in order"),
+            .expect("the connection was closed cleanly"),
         0
     );
     assert_eq!(environment.used(Limit::Sockets), 0);
@@ -604,8 +604,8 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
     }
 }
 
-/// T004 among many: how many turns of others pass before a killed process is dead does not grow
-/// with their number.
+/// T004 among many: the number of turns that other processes have before a killed process is dead
+/// does not grow with the number of processes.
 #[test]
 fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
     let lab = Lab::manual(1);
@@ -617,7 +617,7 @@ fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
             .expect("no limit applies")
     };
     let spinning: Vec<Process> = (0..200).map(spawn).collect();
-    // Each has used up a slice and waits for the next.
+    // Each process has used up a slice and waits for the next.
     while spinning.iter().any(|process| process.turns() < 2) {
         lab.vm.beat();
         thread::yield_now();

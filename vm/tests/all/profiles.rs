@@ -4,7 +4,7 @@ use crate::support::{DENSE, Lab, guest};
 use lunatic_vm::{Exit, Limit, Profile, Vm};
 use std::process::Command;
 
-/// Tests that are left out: those of this file, and slow ones that do not depend on memories.
+/// Tests to skip: those in this file, and slow tests that do not depend on memories.
 const SKIPPED: [&str; 3] = ["profiles::", "soak::", "model::"];
 
 #[test]
@@ -36,8 +36,9 @@ fn labs() -> [(&'static str, Lab); 2] {
 
 #[test]
 fn t034_a_reused_instance_is_as_new() {
-    // Says what it finds of its predecessor, and leaves something everywhere it can: in its data,
-    // behind them, far from them, in pages that are empty at first, and in globals of each type.
+    // Says what it finds left by its predecessor, and leaves something everywhere it can: in its
+    // data, behind them, far from them, in pages that are empty at first, and in globals of each
+    // type.
     let text = guest(
         &[],
         r#"(data (i32.const 4096) "beginning")
@@ -161,7 +162,7 @@ fn a_memory_moves_when_it_outgrows_its_slot_and_keeps_its_contents() {
 #[test]
 fn t007_nothing_behind_the_end_of_a_memory_can_be_touched() {
     // Just behind the end, with the largest constant offset, at the last 32-bit address, and where
-    // the next memory is. Each as an offset and an address.
+    // the next memory is; each as an offset and as an address.
     let touches: [(u32, i32); 7] = [
         (0, 65_533),
         (u32::MAX, 0),

@@ -1,4 +1,4 @@
-//! Names of processes.
+//! Process names.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};

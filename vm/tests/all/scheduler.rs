@@ -1,5 +1,5 @@
-//! Which process runs when, and how the cores are divided among programs. The test drives the clock
-//! and counts turns, so that nothing depends on how fast the machine is.
+//! Which process runs when, and how cores are shared among programs. The test drives the clock and
+//! counts turns, so that nothing depends on how fast the machine is.
 
 use crate::support::{Lab, import};
 use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, VmBuilder, Weight};
@@ -16,11 +16,11 @@ struct Share {
 /// What the programs have reported.
 #[derive(Default)]
 struct Seen {
-    /// The process that reported last, by its pid, and which of its turns that was.
+    /// The pid of the process that reported last, and the turn in which it reported.
     last: (u64, u64),
-    /// In how many turns each program has reported.
+    /// The number of turns in which each program has reported.
     turns: [u64; 3],
-    /// How often the programs have reported.
+    /// The total number of reports from the programs.
     steps: u64,
 }
 
@@ -98,7 +98,7 @@ impl Share {
             .turns
     }
 
-    /// Waits until the programs have reported this many times more.
+    /// Waits for the given number of further reports from the programs.
     fn steps(&self, count: u64) {
         let steps = || {
             self.seen
@@ -119,14 +119,14 @@ impl Share {
         });
     }
 
-    /// Ends this many slices, and returns how many turns each program had meanwhile.
+    /// Ends the given number of slices, and returns how many turns each program had meanwhile.
     fn slices(&self, count: u32) -> [u64; 3] {
         let start = self.turns();
         for _ in 0..count {
             let before: u64 = self.turns().iter().sum();
             self.lab.vm.beat();
-            // Waits until a process runs, so that the next tick ends its slice and not the one
-            // before.
+            // Waits until a process runs, so that the next tick ends its slice and not the previous
+            // one.
             self.wait_until("a turn", || self.turns().iter().sum::<u64>() > before);
         }
         let end = self.turns();
@@ -148,7 +148,7 @@ fn a_program_of_thousands_that_spin_takes_no_more_than_its_share() {
     let share = Share::new();
     let _crowd = share.spinning(0, 100, 2_500);
     let _one = share.spinning(1, 100, 1);
-    // Even while most of the crowd are new.
+    // This holds even while most of the crowd is new.
     check(share.slices(200), [100, 100, 0]);
     check(share.slices(200), [100, 100, 0]);
 }
@@ -172,7 +172,7 @@ fn a_program_that_ends_leaves_its_share_to_the_others() {
     let other = share.spinning(1, 900, 5);
     check(share.slices(100), [10, 90, 0]);
     other.end();
-    // Those that die get a turn for it, in which they report nothing.
+    // Dying processes get a turn for it, in which they report nothing.
     share.slices(10);
     check(share.slices(50), [50, 0, 0]);
     // Neither has saved anything up.
@@ -222,7 +222,7 @@ fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
     let _one = share.spinning(1, 100, 1);
     share.slices(10);
     // Two hundred processes that wake each other and never use up a slice; each is woken before the
-    // one before it waits.
+    // previous one waits.
     let (flood, module) = share.program(
         2,
         100,
@@ -316,7 +316,7 @@ fn a_process_is_killed_within_two_ticks_whatever_other_programs_do() {
     let share = Share::new();
     let _crowds = [0, 1, 2].map(|number| share.spinning(number, 10_000, 100));
     share.slices(400);
-    // Even with the least weight, whose next slice is far away.
+    // Even with the minimum weight, whose next slice is far away.
     for weight in [100, 1] {
         let (victims, module) = share.program(
             0,

@@ -1,5 +1,5 @@
-//! A mix of everything for a while, after which nothing is left. `LUNATIC_SOAK_SECONDS` sets how
-//! long; by default it is two seconds.
+//! A mix of everything for a while, after which nothing may be left. `LUNATIC_SOAK_SECONDS` sets
+//! the duration; the default is two seconds.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Limit, Process, Vm};
@@ -67,7 +67,7 @@ fn mix() -> String {
     )
 }
 
-/// What this program holds of the operating system's resources.
+/// The operating system resources held by this program.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     resident: u64,
@@ -185,7 +185,7 @@ fn soak_alone() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(2.0);
-    // The first soak creates what stays: thread pools and arenas of the allocator.
+    // The first soak creates what is kept: thread pools and allocator arenas.
     soak(Duration::from_millis(200));
     let before = held();
     let rounds = soak(Duration::from_secs_f64(seconds));

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The result codes of SQLite that the tests use.
+/// The SQLite result codes that the tests use.
 mod code {
     pub(super) const OK: u32 = 0;
     pub(super) const ERROR: u32 = 1;
@@ -68,7 +68,7 @@ fn passing_on(allocate: &str) -> String {
 const ALLOCATE: &str =
     "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 262144))";
 
-/// What a test makes a process do.
+/// The operations that a test has a process perform.
 enum Order {
     Call(&'static str, Vec<Val>),
     Write(u32, Vec<u8>),
@@ -90,7 +90,7 @@ struct Client<'a> {
     answers: async_channel::Receiver<Answer>,
 }
 
-/// How one of our own calls failed: SQLite's extended code and a sentence.
+/// How one of our own calls failed: SQLite's extended code and a message.
 type Failed = (u32, String);
 
 /// An owned value.
@@ -213,7 +213,7 @@ impl<'a> Client<'a> {
             }),
             Ok(Answer::Ended(exit)) => Err(exit),
             Ok(Answer::Bytes(_)) => panic!("bytes came instead of a result"),
-            // It was ended from outside.
+            // The process was ended from outside.
             Err(_) => Err(self.lab.exit(&self.process)),
         }
     }
@@ -352,7 +352,7 @@ impl<'a> Client<'a> {
         rows
     }
 
-    /// Returns the one value of a query.
+    /// Returns the single value that a query yields.
     #[track_caller]
     fn value(&self, connection: i64, sql: &str) -> Kept {
         match self.query(connection, sql).as_deref() {
@@ -395,7 +395,7 @@ const ENDLESS: &str =
 fn the_published_functions_do_what_the_published_guest_expects() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
-    // It opens with the address 0 for the result, and assumes that the first connection is 0.
+    // It opens with 0 as the address for the result, and assumes that the first connection is 0.
     let [at, length] = client.write(b":memory:");
     assert_eq!(client.do_call("open", vec![at, length, Val::I32(0)]), 0);
     assert_eq!(client.read_u64(0), 0);
@@ -831,7 +831,8 @@ fn t090_links_beside_a_database_are_not_followed() {
     client
         .execute_all(connection, "CREATE TABLE t (n)")
         .expect("the SQL is valid");
-    // Put there after the database was opened, as a guest that may write to the directory can.
+    // Placed there after the database was opened, as a guest that may write to the directory could
+    // do.
     std::os::unix::fs::symlink("../outside", granted.join("app.db-journal"))
         .expect("the directory is ours");
     let failed = client
@@ -929,8 +930,8 @@ fn no_file_becomes_shared_memory_of_the_machine() {
         .execute_all(connection, "PRAGMA mmap_size = 1000000; CREATE TABLE t (n)")
         .expect("the setting is ignored");
     client.do_call("drop_connection", vec![Val::I64(connection)]);
-    // The header of a database says which journal it uses. Whoever may write to the file can change
-    // that.
+    // The header of a database says which journal it uses. Any program that may write to the file
+    // can change that.
     let mut bytes = fs::read(&path).expect("the file exists");
     bytes[18..20].copy_from_slice(&[2, 2]);
     fs::write(&path, bytes).expect("the directory is ours");
@@ -1197,7 +1198,7 @@ fn t171_memory_that_sqlite_takes_for_a_process_is_bounded_and_returned() {
     assert_eq!(
         client
             .execute_all(connection, &all)
-            .expect_err("3 MiB are too little")
+            .expect_err("3 MiB is too little")
             .0,
         code::NOMEM
     );
@@ -1230,7 +1231,7 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     });
     client.process.kill();
     assert!(matches!(lab.exit(&client.process), Exit::Killed));
-    // Whoever learns of the exit finds the database unlocked, without uncommitted changes.
+    // Any process that learns of the exit finds the database unlocked, without uncommitted changes.
     let other = Client::new(&lab, &environment);
     let connection = other.opened("app.db");
     assert_eq!(
@@ -1290,7 +1291,7 @@ fn t172_a_full_database_and_a_corrupt_one_are_errors() {
     assert_eq!(failed, code::FULL);
     client
         .execute_all(connection, "INSERT INTO t VALUES (1)")
-        .expect("the database goes on");
+        .expect("the database still works");
 
     fs::write(
         directory.path().join("text.db"),
@@ -1336,8 +1337,8 @@ fn waiting_for_a_locked_database_takes_no_thread() {
             "CREATE TABLE t (n); BEGIN IMMEDIATE; INSERT INTO t VALUES (0)",
         )
         .expect("the database is empty");
-    // More than may use databases at the same time: they wait for the lock, and the holder still
-    // gets its turn.
+    // More processes than may use databases concurrently: they wait for the lock, and the holder
+    // still gets its turn.
     let waiting: Vec<Client<'_>> = (0..40).map(|_| Client::new(&lab, &environment)).collect();
     for (number, client) in waiting.iter().enumerate() {
         let connection = client.opened("app.db");
@@ -1358,7 +1359,7 @@ fn waiting_for_a_locked_database_takes_no_thread() {
     );
     holder
         .execute_all(connection, "COMMIT")
-        .expect("nobody else writes");
+        .expect("nothing else writes");
     for client in &waiting {
         assert_eq!(client.result().expect("the call returns") as u32, code::OK);
     }
@@ -1513,7 +1514,7 @@ fn t073_a_kill_in_the_allocator_ends_the_process() {
 #[test]
 fn t086_the_allocator_may_call_the_machine_and_be_called_recursively_up_to_a_bound() {
     let lab = Lab::new();
-    // It finalizes the very statement that is being read.
+    // This finalizes the statement that is currently being read.
     let finalizes = "(func (export \"lunatic_alloc\") (param i32) (result i32)
         (call $sqlite3_finalize (i64.const 0)) (i32.const 262144))";
     assert!(ask_for_room(&lab, finalizes).is_normal());

@@ -25,7 +25,7 @@ pub(crate) struct Lab {
 /// Set when the tests run in the profile `dense`; see `profiles.rs`.
 pub(crate) const DENSE: &str = "LUNATIC_TEST_DENSE";
 
-/// How many processes can be alive in a test's machine, unless the test configures it.
+/// The maximum number of live processes in a test's machine, unless the test configures it.
 const SLOTS: u32 = 3_000;
 
 /// How long a test waits for anything, so that a machine that hangs fails one test rather than the
@@ -33,13 +33,13 @@ const SLOTS: u32 = 3_000;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Lab {
-    /// A machine for as many processes as most tests need. Several tests run at the same time, and
+    /// A machine for as many processes as most tests need. Several tests run concurrently, and
     /// their machines share one address space.
     pub(crate) fn new() -> Lab {
         Lab::with(Vm::builder())
     }
 
-    /// A machine with the default number of slots. Tests that need it run one after the other.
+    /// A machine with the default number of slots. Tests that need one run one after the other.
     pub(crate) fn roomy() -> Lab {
         static ROOM: Mutex<()> = Mutex::new(());
         let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ impl Lab {
         Lab::with_host(builder, Host::default())
     }
 
-    /// The same, with further host functions.
+    /// The same, with additional host functions.
     pub(crate) fn with_host(builder: VmBuilder, host: Host) -> Lab {
         Lab::build(builder.slots(SLOTS), host)
     }
@@ -71,7 +71,7 @@ impl Lab {
         }
         let (say, said): (Sender<i64>, _) = async_channel::unbounded();
         host.function("test", "say", move |_: Caller<'_, Guest>, number: i64| {
-            // The test may have heard enough and be gone.
+            // The test may have heard enough and finished.
             let _ = say.try_send(number);
         });
         Lab {
@@ -142,12 +142,12 @@ impl Lab {
         std::array::from_fn(|_| self.hear())
     }
 
-    /// Returns whether nothing was said that has not been heard.
+    /// Returns whether everything said has been heard.
     pub(crate) fn heard_nothing_more(&self) -> bool {
         self.said.is_empty()
     }
 
-    /// Waits until all processes only wait.
+    /// Waits until all processes are waiting.
     pub(crate) fn wait_until_idle(&self) {
         self.wait_for("the processes to wait", async {
             while !self.vm.is_idle() {

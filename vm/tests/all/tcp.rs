@@ -143,7 +143,7 @@ fn expect_end(mut stream: &TcpStream) {
     assert_eq!(rest, b"");
 }
 
-/// Spawns `main` in an environment of the test's.
+/// Spawns `main` in an environment that the test has created.
 fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
     environment
         .spawn(&lab.module(text), "main", &[])
@@ -336,7 +336,7 @@ fn t112_a_write_to_a_peer_that_does_not_read_times_out_and_loses_nothing() {
     assert_eq!(lab.hear(), i64::from(TIMED_OUT));
     let written = lab.hear();
     assert!(lab.exit(&server).is_normal());
-    // The peer has everything that was reported as written, although the guest is gone.
+    // The peer has received everything that was reported as written, although the guest is gone.
     let read = io::copy(&mut client, &mut io::sink()).expect("the guest closed the connection");
     assert_eq!(read, u64::try_from(written).expect("the length fits"));
     assert!(read > 0);
@@ -781,7 +781,7 @@ fn t076_a_write_during_which_its_process_is_killed_has_sent_a_part() {
     let mut received = Vec::new();
     client
         .read_to_end(&mut received)
-        .expect("the connection is closed in order");
+        .expect("the connection is closed cleanly");
     assert!(
         !received.is_empty() && received.iter().all(|byte| *byte == b'x'),
         "{} bytes",
@@ -811,7 +811,7 @@ fn guests_connect_to_each_other() {
     assert!(client.is_normal(), "{client}");
     assert_eq!(lab.hear(), 14);
     assert!(lab.exit(&server).is_normal());
-    // Nobody listens there any more.
+    // The listener is gone.
     let refused = lab.run(&program(&format!(
         r#"(func (export "main")
             (if (i32.ne (i32.const 1) (call $tcp_connect (i32.const 4) (i32.const 0) (i32.const {port}) (i32.const 0)
@@ -838,8 +838,8 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
             .expect("there are enough slots")
     };
     let spinning: Vec<Process> = (0..SPINNING).map(spawn).collect();
-    // New processes have their first turn before any other, so the test waits until they have had
-    // it.
+    // New processes have their first turn before any others do, so the test waits until they have
+    // had it.
     while spinning.iter().any(|process| process.turns() == 0) {
         lab.vm.beat();
         thread::yield_now();
@@ -857,7 +857,7 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
     client
         .set_nodelay(true)
         .expect("the system supports the option");
-    // The test drives the clock. Between two ticks there is time enough for the bytes to arrive, so
+    // The test drives the clock. Between two ticks there is enough time for the bytes to arrive, so
     // that the count does not depend on how fast this machine is.
     client
         .set_read_timeout(Some(Duration::from_millis(20)))
@@ -912,7 +912,7 @@ fn a_process_gets_a_connection_of_the_host_as_a_message() {
         .expect("the mailbox has room");
     send(&client, b"echo");
     expect(&client, b"echo");
-    // It counts in the process that has it.
+    // It counts toward the process that has it.
     assert_eq!(environment.used(Limit::Sockets), 1);
     assert!(!is_closed.is_closed());
     client

@@ -41,7 +41,7 @@ fn t060_a_timer_of_any_length_is_cancelled_once() {
     for delay in [-1, i64::MAX, -2, 1 << 40] {
         let timer = actor
             .send_after(actor.pid(), 1, delay)
-            .expect("the bound on timers is far away");
+            .expect("the bound on timers is not reached");
         assert!(actor.cancel(timer), "{delay}");
         assert!(!actor.cancel(timer), "{delay}");
     }
@@ -56,18 +56,18 @@ fn t060_a_timer_without_delay_fires_and_one_to_a_dead_process_does_nothing() {
     let [actor, dead] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
     let timer = actor
         .send_after(actor.pid(), 6, 0)
-        .expect("the bound on timers is far away");
+        .expect("the bound on timers is not reached");
     assert_eq!(actor.receive(&[6], -1), Mail::Data(6, 0));
     assert!(!actor.cancel(timer), "the timer has fired");
     dead.finish();
     for pid in [dead.pid(), Pid::from_number(1)] {
         actor
             .send_after(pid, 6, 0)
-            .expect("the bound on timers is far away");
+            .expect("the bound on timers is not reached");
     }
     actor
         .send_after(actor.pid(), 7, 1)
-        .expect("the bound on timers is far away");
+        .expect("the bound on timers is not reached");
     assert_eq!(actor.receive(&[7], -1), Mail::Data(7, 0));
     assert_eq!(actor.take(&[]), Mail::TimedOut);
 }
@@ -79,7 +79,7 @@ fn a_timer_fires_after_its_author_has_ended() {
     let [author, receiver] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
     author
         .send_after(receiver.pid(), 3, 20)
-        .expect("the bound on timers is far away");
+        .expect("the bound on timers is not reached");
     author.finish();
     assert_eq!(receiver.receive(&[3], -1), Mail::Data(3, 0));
 }
@@ -92,7 +92,7 @@ fn timers_fire_in_the_order_of_their_times() {
     for delay in [90, 50, 10] {
         actor
             .send_after(actor.pid(), delay, delay)
-            .expect("the bound on timers is far away");
+            .expect("the bound on timers is not reached");
     }
     for delay in [10, 50, 90] {
         assert_eq!(actor.receive(&[], -1), Mail::Data(delay, 0));
@@ -126,7 +126,7 @@ fn a_machine_is_dropped_while_timers_run() {
     for delay in [-1, 1, 5, 100_000] {
         actor
             .send_after(actor.pid(), 0, delay)
-            .expect("the bound on timers is far away");
+            .expect("the bound on timers is not reached");
     }
     drop(actor);
     drop(lab);

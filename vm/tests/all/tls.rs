@@ -1,5 +1,5 @@
 //! TLS: streams and listeners in processes, on the loopback interface. The other side is rustls on
-//! sockets of the standard library.
+//! the standard library's sockets.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, FOREVER, ResourceKind, TIMED_OUT};
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How long a test waits for a guest's bytes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A self-signed certificate of a server, and its key.
+/// A server's self-signed certificate and its key.
 struct Pem {
     certificate: String,
     key: String,
@@ -82,7 +82,7 @@ fn socket(port: u16) -> TcpStream {
     socket
 }
 
-/// Serves one client on a thread of its own; returns the port.
+/// Serves one client on a separate thread; returns the port.
 fn serve(
     pem: &Pem,
     serve: impl FnOnce(&mut StreamOwned<ServerConnection, TcpStream>) + Send + 'static,
@@ -125,7 +125,7 @@ fn expect(client: &mut Client, bytes: &[u8]) {
     assert_eq!(found, bytes);
 }
 
-/// Ends the client's direction.
+/// Closes the client's direction.
 fn end(client: &mut Client) {
     client.conn.send_close_notify();
     client.flush().expect("the guest reads");
@@ -185,8 +185,8 @@ fn program(pem: &Pem, fields: &str) -> String {
     guest(IMPORTS, &format!("{lengths}{pem}{SOCKETS}{fields}"))
 }
 
-/// Functions that store what the machine writes in the first kilobyte, and bytes in transit from
-/// 1024 on.
+/// Functions that store what the machine writes in the first kilobyte, and bytes in transit
+/// starting at 1024.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     (data (i32.const 600) "127.0.0.1")
@@ -370,10 +370,10 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
         rude.write_all(b"GET / HTTP/1.1\r\n\r\n")
             .expect("the kernel has room");
         drop(socket(port));
-        // This one does not trust the server.
+        // This client does not trust the server.
         let refused = client_at(port, &Pem::new())
             .write_all(b"x")
-            .expect_err("it is somebody else's certificate");
+            .expect_err("the certificate belongs to another server");
         assert_eq!(refused.kind(), ErrorKind::InvalidData, "{refused}");
         let mut client = client_at(port, &pem);
         send(&mut client, b"served");
@@ -389,7 +389,7 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
         assert_eq!(
             client
                 .read(&mut [0])
-                .expect("the connection is closed in order"),
+                .expect("the connection is closed cleanly"),
             0
         );
     }
@@ -418,7 +418,7 @@ fn t118_handshakes_count_as_sockets_and_further_ones_wait() {
     });
     lab.wait_until_idle();
     assert_eq!(environment.used(Limit::Sockets), 3);
-    // When those leave, there is room.
+    // Once those clients leave, there is room.
     drop(stalled);
     let mut client = client_at(port, &pem);
     send(&mut client, b"served");
@@ -579,7 +579,7 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
         1,
         Some(Errno::InvalidInput),
     );
-    // First nobody responds, and then nobody listens.
+    // First there is no response, and then no listener.
     let silent =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     let port = silent
@@ -668,7 +668,7 @@ fn t115_one_process_reads_while_another_writes() {
             (call $say (local.get $count)))"#,
     ));
     let mut client = client(&lab, &pem);
-    // The guest waits to read, and what it writes arrives anyway.
+    // The guest waits to read, but what it writes still arrives.
     let mut found = vec![0; BYTES];
     client.read_exact(&mut found).expect("the guest writes");
     assert_eq!(lab.hear(), ResourceKind::None as i64);

@@ -1,12 +1,13 @@
-//! Traps that a guest can catch, and what it cannot catch.
+//! Traps that a guest can catch, and ends that it cannot catch.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Host, Limit, Vm};
 
-/// How many callbacks may be nested.
+/// The maximum nesting of callbacks.
 const DEEPEST: i64 = 16;
 
-/// A module that catches the traps of its function `$try`, which gets the number of what to do.
+/// A module that catches the traps of its function `$try`, which receives the number of the action
+/// to perform.
 fn catching(body: &str, fields: &str) -> String {
     guest(
         &[
@@ -30,7 +31,7 @@ fn catching(body: &str, fields: &str) -> String {
     )
 }
 
-/// A body for the ordinary ways to trap, numbered from 1 on.
+/// A body for the ordinary ways to trap, numbered from 1.
 const TRAPS: &str = r#"
     (i32.store (local.get $pointer) (local.get $what))
     (if (i32.eq (local.get $what) (i32.const 1)) (then unreachable))
@@ -140,7 +141,7 @@ fn each_stack_takes_a_slot_of_the_machine() {
 fn t073_a_kill_inside_a_callback_is_not_caught() {
     let lab = Lab::new();
     let environment = lab.environment();
-    // Three nested callbacks, the innermost of which does the given thing.
+    // Three nested callbacks, the innermost of which performs the given action.
     let nested = |body: &str| {
         catching(
             &format!(

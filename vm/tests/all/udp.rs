@@ -45,7 +45,8 @@ fn program(fields: &str) -> String {
     guest(IMPORTS, &format!("{SOCKETS}{fields}"))
 }
 
-/// Functions that store what the machine writes in the first kilobyte, and a datagram from 1024 on.
+/// Functions that store what the machine writes in the first kilobyte, and a datagram starting at
+/// 1024.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     ;; Binds, and stores the socket or the error at 8.
@@ -91,7 +92,7 @@ const SOCKETS: &str = r#"
     (func $wait (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))
 "#;
 
-/// A socket of the test's, connected to the guest that says its port next.
+/// One of the test's sockets, connected to the guest that says its port next.
 fn peer(lab: &Lab) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     socket
@@ -437,7 +438,7 @@ fn t082_a_socket_is_not_taken_as_something_else() {
     let exit = lab.run(&text);
     assert!(exit.to_string().contains("is no stream"), "{exit}");
     lab.hear();
-    // A bare id is that of a stream, and the highest byte must be the kind of a socket.
+    // A bare id refers to a stream, and the highest byte must be a socket kind.
     for word in [
         0,
         ResourceKind::Module.word(0),

@@ -86,7 +86,7 @@ fn assert_normal(exit: &Exit) {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// A machine with one worker, so that the test notices whatever blocks it.
+/// A machine with one worker, so that the test notices anything that blocks it.
 fn narrow() -> Lab {
     Lab::with(Vm::builder().workers(1))
 }
@@ -112,7 +112,7 @@ fn t094_a_guest_sees_only_the_variables_that_it_is_granted() {
             (call $said (i32.load (i32.const 20)))
             (call $say (i64.load (i32.const 256))))"#,
     );
-    // The test has many variables of its own; a guest gets none of them.
+    // The test has many environment variables; a guest gets none of them.
     assert!(std::env::vars_os().next().is_some());
     assert_normal(&run(&lab, &text, |_| {}));
     assert_eq!(lab.hear_all(), [0, 0, 0, 0, 0]);
@@ -185,7 +185,8 @@ fn a_program_exits_with_any_status() {
 fn t097_output_waits_for_its_reader_and_comes_out_as_it_went_in() {
     let lab = narrow();
     let (writer, reader) = captured();
-    // Escape sequences, no newline and bytes that are not text, more than fits anywhere on the way.
+    // Escape sequences, no newline and bytes that are not text, more than fits into any buffer on
+    // the way.
     let text = program(
         r#"(data (i32.const 1024) "\1b[31m\ff\00")
         (func (export "main") (local $left i32)
@@ -201,7 +202,7 @@ fn t097_output_waits_for_its_reader_and_comes_out_as_it_went_in() {
     let flood = environment
         .spawn(&lab.module(&text), "main", &[])
         .expect("no limit applies");
-    // While it waits for room, the only worker is free.
+    // While the program waits for room, the only worker is free.
     let other = lab.spawn(&program(
         r#"(func (export "main") (call $say (i64.const 7)))"#,
     ));
@@ -537,7 +538,7 @@ fn preview_0_is_granted_by_its_own_name() {
 #[test]
 fn a_program_of_an_older_generation_may_be_of_preview_0() {
     let lab = narrow();
-    // The function is one that the generation of 0.6 and 0.7 has with this type.
+    // The 0.6 and 0.7 generation has a function with this name and type.
     let text = of_preview_0(
         r#"(func (export "main") (drop (call $clone_process (call $this))) (call $proc_exit (i32.const 0)))"#,
     );

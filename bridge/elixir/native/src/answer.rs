@@ -1,13 +1,13 @@
 //! Converts results for Elixir: JSON becomes a term, bytes a binary.
 //!
-//! JSON is converted in two steps. It is parsed on our threads, which have the stack for it, into a
-//! list of tokens; from these the term is built on a dirty scheduler, without recursion. Large maps
-//! cannot be built on threads that are not the node's: OTP 25 reads scheduler-specific data there
-//! and crashes.
+//! JSON is converted in two steps. It is parsed on our threads, which have enough stack, into a
+//! list of tokens; the term is built from these on a dirty scheduler, without recursion. Large maps
+//! cannot be built on threads that do not belong to the node: OTP 25 reads scheduler-specific data
+//! there and crashes.
 //!
 //! Objects become maps with binaries as keys, so that guests cannot create atoms. The length of
-//! answers is bounded, since their terms take up to about ten times as much, and serde_json bounds
-//! their depth.
+//! answers is bounded, since their terms take up to about ten times as much space, and serde_json
+//! bounds their depth.
 
 use crate::failure::{Failure, Kind};
 use crate::tasks;
@@ -59,7 +59,7 @@ pub(crate) fn read(json: &[u8], most: usize) -> Result<Value, Failure> {
     Ok(value)
 }
 
-/// Makes a binary with these bytes.
+/// Creates a binary with these bytes.
 pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     let mut binary = NewBinary::new(env, bytes.len());
     binary.as_mut_slice().copy_from_slice(bytes);
@@ -97,14 +97,14 @@ impl Value {
     }
 }
 
-/// Makes a map of alternating keys and values.
+/// Creates a map from alternating keys and values.
 fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
     let (keys, values): (Vec<Term>, Vec<Term>) =
         pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
     if let Ok(map) = Term::map_from_term_arrays(env, &keys, &values) {
         return map;
     }
-    // A key occurs twice: the last one counts, as is usual.
+    // A key occurs twice: the last one wins, as usual.
     let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are strings").as_slice();
     let last: HashMap<&[u8], (Term, Term)> = keys
         .into_iter()
@@ -123,7 +123,7 @@ impl Waiting {
         Waiting(Mutex::new(Some(value)))
     }
 
-    /// Builds the term, once.
+    /// Builds the term. Works only once.
     pub(crate) fn build<'a>(&self, env: Env<'a>) -> Option<Term<'a>> {
         self.take().map(|value| value.build(env))
     }
@@ -135,7 +135,8 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // It was never built. This runs during garbage collection, and the value may be large.
+        // The term was never built. This runs during garbage collection, and the value may be
+        // large.
         if let Some(value) = self.take() {
             tasks::unblock(move || drop(value));
         }

@@ -1,7 +1,7 @@
 //! Converts arguments from Elixir: a term becomes JSON.
 //!
 //! The term is walked without recursion, since a scheduler's stack is small, and the length of the
-//! JSON is bounded: a small term that shares its parts can expand to more than any memory holds.
+//! JSON is bounded: a small term with shared parts can expand to more than fits in memory.
 
 use crate::failure::{Failure, Kind};
 use rustler::types::atom;
@@ -11,7 +11,7 @@ use rustler::{Binary, Term, TermType};
 use std::collections::HashSet;
 use std::fmt::Write;
 
-/// How deeply values may be nested, which is also the deepest that serde_json parses.
+/// The maximum nesting depth of values, which is also the maximum that serde_json parses.
 const DEEPEST: usize = 127;
 
 /// Writes a term as JSON of at most `most` bytes.
@@ -53,7 +53,7 @@ fn too_large(most: usize) -> Failure {
 /// Why a term cannot be written.
 enum Wrong {
     TooLong,
-    /// What JSON cannot express.
+    /// A value that JSON cannot express.
     Value(String),
 }
 
@@ -61,7 +61,7 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Wrong> {
     Err(Wrong::Value(what.into()))
 }
 
-/// A list or a map that is being written, with the position of the current value.
+/// A list or a map being written, with the position of the current value.
 enum Within<'a> {
     List {
         rest: Term<'a>,
@@ -284,7 +284,7 @@ impl<'a> Writer<'a> {
             };
             written.expect("writing to a string cannot fail");
         }
-        // The end of a long path says enough.
+        // The end of a long path is informative enough.
         let skipped = path.char_indices().rev().nth(200).map_or(0, |(at, _)| at);
         match (&path[skipped..], skipped) {
             ("", _) => String::new(),

@@ -12,10 +12,10 @@ use rustler::{Encoder, Env, LocalPid, OwnedEnv, ResourceArc, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How many calls are in progress.
+/// The number of calls in progress.
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns how many calls are in progress.
+/// Returns the number of calls in progress.
 pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
@@ -23,7 +23,7 @@ pub(crate) fn alive() -> usize {
 /// Cancels a call. The node does so when the calling process ends.
 pub(crate) struct Call(Mutex<Option<oneshot::Sender<()>>>);
 
-/// What the call itself holds, to notice that it was cancelled.
+/// Held by the call itself, to notice that it was cancelled.
 pub(crate) struct Cancelled(oneshot::Receiver<()>);
 
 impl Call {
@@ -88,8 +88,8 @@ impl Reply {
         });
     }
 
-    /// Sends the answer of a function: bytes as they are, JSON of at most `most` bytes as a value
-    /// to build.
+    /// Sends the answer of a function: bytes unchanged, JSON of at most `most` bytes as a value to
+    /// build.
     pub(crate) fn send_answer(self, answer: Result<Answer, Failure>, most: usize) {
         match answer {
             Ok(Answer::Json(json)) => self.send(answer::read(&json, most).map(Waiting::new)),

@@ -1,4 +1,4 @@
-//! Why something failed, as Elixir sees it: a kind for programs, and a sentence for people.
+//! Why something failed, as Elixir sees it: a kind for programs, and a message for people.
 
 use lunatic_bridge::{CallError, LoadError, WorkerError};
 use rustler::{Atom, Encoder, Env, Term};

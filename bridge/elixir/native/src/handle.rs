@@ -1,4 +1,4 @@
-//! What Elixir holds of a bridge or a worker: what can be called, and its limits.
+//! Elixir's handle to a bridge or a worker: what can be called, and its limits.
 
 use crate::failure::Failure;
 use crate::options::Options;
@@ -7,10 +7,10 @@ use lunatic_bridge::{Answer, Argument, Bridge, Worker};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How many handles there are.
+/// The number of live handles.
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns how many handles there are.
+/// Returns the number of live handles.
 pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
@@ -55,12 +55,12 @@ impl Handle {
         self.callee.as_ref().expect("only `drop` takes it")
     }
 
-    /// Returns the longest argument, in bytes of JSON.
+    /// Returns the maximum length of an argument, in bytes of JSON.
     pub(crate) fn most_argument(&self) -> usize {
         self.most_argument
     }
 
-    /// Returns the longest answer, in bytes of JSON.
+    /// Returns the maximum length of an answer, in bytes of JSON.
     pub(crate) fn most_answer(&self) -> usize {
         self.most_answer
     }
@@ -96,7 +96,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // This runs during garbage collection, which should not wait for instances, watchers and
-        // compiled code to go.
+        // compiled code to be freed.
         let callee = self.callee.take();
         tasks::unblock(move || {
             drop(callee);

@@ -1,9 +1,9 @@
 //! The native functions of the Elixir package `wasmtube`: the bridge, inside a BEAM node.
 //!
-//! A native function that takes long would block a scheduler of the node. So none of these waits:
+//! A long-running native function would block one of the node's schedulers. So none of these waits:
 //! each starts something on our threads, and the calling process is sent exactly one message,
-//! `{reference, result}`, when that is done. Only values are taken apart and built while the
-//! process waits, on a dirty scheduler.
+//! `{reference, result}`, when that is done. The process waits only while values are taken apart
+//! and built, on a dirty scheduler.
 
 mod answer;
 mod argument;
@@ -50,7 +50,7 @@ fn load(_env: Env, _information: Term) -> bool {
     tasks::start()
 }
 
-/// Makes a bridge of a module. The message holds its handle or an error.
+/// Creates a bridge from a module. The message holds its handle or an error.
 #[rustler::nif(schedule = "DirtyIo")]
 fn load_bridge<'a>(
     env: Env<'a>,
@@ -185,20 +185,20 @@ fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>
     Err(Error::BadArg)
 }
 
-/// Builds the value that a function returned. Works once.
+/// Builds the value that a function returned. Works only once.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn build<'a>(env: Env<'a>, value: ResourceArc<Waiting>) -> NifResult<Term<'a>> {
     value.build(env).ok_or(Error::BadArg)
 }
 
-/// Cancels a call. Its message still comes, and soon.
+/// Cancels a call. Its message still arrives, and soon.
 #[rustler::nif]
 fn cancel<'a>(env: Env<'a>, call: ResourceArc<Call>) -> Term<'a> {
     call.cancel();
     ok().to_term(env)
 }
 
-/// Asks for the version of a worker, which the message holds.
+/// Requests the version of a worker, which the message holds.
 #[rustler::nif]
 fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -> Term<'a> {
     let reply = Reply::new(env.pid(), reference);
@@ -215,7 +215,7 @@ fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -
     ok().to_term(env)
 }
 
-/// Returns how many handles and calls there are.
+/// Returns the number of handles and the number of calls.
 #[rustler::nif]
 fn counts() -> (usize, usize) {
     (handle::alive(), call::alive())

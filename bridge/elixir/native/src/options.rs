@@ -1,4 +1,4 @@
-//! The options of a bridge or a worker, as Elixir passes them: a map that has been checked and
+//! The options of a bridge or a worker, as Elixir passes them: a map that has been validated and
 //! completed.
 
 use lunatic_bridge::{Backoff, Bridge, Builder, Intensity, Worker, WorkerBuilder};
@@ -19,7 +19,7 @@ pub(crate) struct Options {
     intensity: Option<Crashes>,
 }
 
-/// How often instances may crash; times in milliseconds.
+/// How often instances may crash; times are in milliseconds.
 #[derive(NifMap)]
 struct Crashes {
     most: usize,
@@ -29,12 +29,13 @@ struct Crashes {
 }
 
 impl Options {
-    /// Returns the longest argument, in bytes of JSON: a longer one would not fit the memory.
+    /// Returns the maximum length of an argument, in bytes of JSON: a longer one would not fit into
+    /// memory.
     pub(crate) fn most_argument(&self) -> usize {
         usize::try_from(self.memory).unwrap_or(usize::MAX)
     }
 
-    /// Returns the longest answer, in bytes of JSON.
+    /// Returns the maximum length of an answer, in bytes of JSON.
     pub(crate) fn most_answer(&self) -> usize {
         self.answer
     }

@@ -1,4 +1,4 @@
-//! The threads on which everything runs that takes time.
+//! The threads that run everything that takes time.
 
 use async_executor::Executor;
 use futures_lite::FutureExt;
@@ -22,7 +22,7 @@ pub(crate) fn start() -> bool {
     })
 }
 
-/// Runs a future. A panic ends it and nothing else.
+/// Runs a future. A panic ends the future and nothing else.
 pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     let contained = async {
         // Dropping its `Reply` reports the panic.
@@ -31,7 +31,7 @@ pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     EXECUTOR.spawn(contained).detach();
 }
 
-/// Runs something that blocks its thread.
+/// Runs work that blocks its thread.
 pub(crate) fn unblock(work: impl FnOnce() + Send + 'static) {
     spawn(blocking::unblock(work));
 }

@@ -1,4 +1,4 @@
-//! The bodies of a gateway's requests and responses, which are counted and watched as they pass.
+//! Request and response bodies, counted and monitored as they pass through the gateway.
 
 use super::exchange::Exchange;
 use super::guard::ExchangeGuard;
@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// A request's body on its way to a function. If it breaks off or is too large, the exchange fails.
+/// A request body on its way to a function. If it is cut short or too large, the exchange fails.
 pub(super) struct RequestBody {
     incoming: Incoming,
     exchange: Arc<Exchange>,
@@ -81,13 +81,13 @@ impl http_body::Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        // Nobody waits for a body that nobody reads.
+        // A body that is no longer read is not waited for.
         self.exchange.body_came(false);
     }
 }
 
-/// A response's body on its way to a client. The exchange owns the bytes, and drops them when its
-/// time is over.
+/// A response body on its way to a client. The exchange owns the bytes, and drops them when it runs
+/// out of time.
 pub(super) struct ResponseBody(ExchangeGuard);
 
 impl ResponseBody {

@@ -1,4 +1,4 @@
-//! What the gateway checks and changes in the heads of requests and responses.
+//! Checks and rewrites the heads of requests and responses.
 
 use crate::Failure;
 use crate::body::{Body, empty};
@@ -7,17 +7,17 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, UPG
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 
-/// A request is refused because of its fields.
+/// Why the fields of a request cause it to be refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// It names no host, or several.
+    /// The request names no host, or several.
     Host,
-    /// It asks for a protocol that is not spoken here.
+    /// The request asks to switch to a protocol that the gateway does not speak.
     Upgrade,
 }
 
-/// Turns the fields of a request into those that a function gets: without hop-by-hop fields, and
-/// with one host.
+/// Converts the fields of a request to those passed to a function: without hop-by-hop fields, and
+/// with exactly one host.
 pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     // The host in the request line overrides the field.
     let host = match request.uri().authority() {
@@ -44,11 +44,11 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Turns a function's response into one that a client may get: with a valid status, without
-/// hop-by-hop fields, and with a length that is true.
+/// Converts a function's response to one that may be sent to a client: with a valid status, without
+/// hop-by-hop fields, and with a correct length.
 pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     let status = response.status();
-    // 1xx would be taken for something that comes before the response.
+    // A 1xx status would be taken for an interim response.
     if !(200..600).contains(&status.as_u16()) {
         return Err(Failure::NotHttp(format!("its status is {status}")));
     }
@@ -73,7 +73,7 @@ pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     }
 }
 
-/// Removes the body, which the response to HEAD does not have. Its length is still stated.
+/// Removes the body, since a response to HEAD has none. Its length is still stated.
 pub(super) fn remove_body(response: &mut Response<Body>) {
     let exact = response
         .body()
@@ -118,7 +118,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         check::request(&mut request).expect("it has one host");
-        // A removal moves other fields, whose order means nothing.
+        // Removing a field moves others; their order does not matter.
         let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "content-length", "host"]);

@@ -1,4 +1,4 @@
-//! What the parts of a connection know of each other: its requests, and when it must be checked.
+//! State shared by the parts of a connection: its requests, and when it must be checked.
 
 use super::exchange::{Exchange, NextCheck};
 use crate::HttpLimits;
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Requests that a client may abandon before they are answered, beyond the number that it waited
-/// for.
+/// The number of requests that a client may abandon before they are answered, in excess of those
+/// that it waited for.
 const ABANDONED: u64 = 256;
 
-/// What the parts of a connection know of each other.
+/// State shared by the parts of a connection.
 pub(super) struct Connection {
     pub(super) client: SocketAddr,
     pub(super) is_secure: bool,
     pub(super) opened: Instant,
-    /// When to check it next, in milliseconds since it was opened; never later than the earliest
-    /// deadline.
+    /// When to check the connection next, in milliseconds since it was opened; never later than the
+    /// earliest deadline.
     pub(super) due: AtomicU64,
     /// Set when a request's head did not arrive in time.
     pub(super) is_late: AtomicBool,
@@ -28,11 +28,11 @@ struct State {
     exchanges: Vec<Arc<Exchange>>,
     /// When the last request ended.
     quiet_since: Instant,
-    /// When the head began that is still incomplete.
+    /// When the head that is still incomplete began.
     head_since: Option<Instant>,
     /// Set when a request was answered before its body was read.
     is_unread: bool,
-    /// Requests that were answered, and those that their client abandoned.
+    /// The number of requests that were answered, and of those that the client abandoned.
     answered: u64,
     abandoned: u64,
 }
@@ -75,13 +75,13 @@ impl Connection {
         }
     }
 
-    /// Notes that a request began.
+    /// Records that a request began.
     pub(super) fn began(&self, exchange: &Arc<Exchange>, first_check: Instant) {
         self.state().exchanges.push(exchange.clone());
         self.check_by(first_check);
     }
 
-    /// Notes that a request ended.
+    /// Records that a request ended.
     pub(super) fn ended(&self, exchange: &Arc<Exchange>, now: Instant, is_answered: bool) {
         let mut state = self.state();
         if let Some(index) = state
@@ -103,21 +103,21 @@ impl Connection {
         }
     }
 
-    /// Notes whether there is the beginning of a head.
+    /// Records whether a head has begun and is still incomplete.
     pub(super) fn reads_head(&self, is_in_head: bool) {
         let mut state = self.state();
         match (state.head_since, is_in_head) {
             (Some(_), false) => state.head_since = None,
             (None, true) => {
                 state.head_since = Some(Instant::now());
-                // `check` knows how long it may take.
+                // `check` knows how long the head may take.
                 self.check_now();
             }
             _ => {}
         }
     }
 
-    /// Whether the head of a request took too long.
+    /// Whether a request's head took too long to arrive.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::SeqCst)
     }
@@ -132,7 +132,7 @@ impl Connection {
         self.state().is_unread
     }
 
-    /// Has it checked at a time, or earlier.
+    /// Schedules the next check of the connection for this time or earlier.
     pub(super) fn check_by(&self, at: Instant) {
         self.due.fetch_min(self.millis(at), Ordering::SeqCst);
     }
@@ -147,7 +147,7 @@ impl Connection {
         u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
-    /// Finds out what to do with the connection, and fails the requests whose time is over.
+    /// Decides what to do with the connection, and fails the requests that have run out of time.
     pub(super) fn check(&self, now: Instant, limits: &HttpLimits, version: Version) -> Action {
         let state = self.state();
         if state.is_abusive() {

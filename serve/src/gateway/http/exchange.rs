@@ -1,4 +1,4 @@
-//! A request and its response while they are under way: how long they may take, and how they fail.
+//! A request and its response in progress: how long they may take, and how they fail.
 
 use crate::Failure;
 use crate::body::{Body, BodyError};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How long the response to a failure may take to be sent.
+/// How long sending the response to a failure may take.
 pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// A request that is being answered.
@@ -23,13 +23,13 @@ pub(super) struct Exchange {
 }
 
 struct State {
-    /// When its time is over.
+    /// When the exchange runs out of time.
     end: Instant,
-    /// Why it failed. The first failure stays.
+    /// Why the exchange failed. The first failure is kept.
     failure: Option<Failure>,
-    /// The rest of the response, once there is one.
+    /// The rest of the response, once it has begun.
     response: Option<Body>,
-    /// Whether some of the request's body was not read.
+    /// Whether part of the request's body was left unread.
     is_unread: bool,
     /// Since when the function has been waiting for the request's body.
     waits_since: Option<Instant>,
@@ -40,7 +40,7 @@ struct State {
 /// When to check an exchange again.
 pub(super) enum NextCheck {
     At(Instant),
-    /// It failed some time ago, and its client has not taken the response.
+    /// The exchange failed some time ago, and the client has not read the response.
     Stuck,
 }
 
@@ -68,8 +68,8 @@ impl Exchange {
         }
     }
 
-    /// Fails it, unless it has failed already: the function's future or the response's body is
-    /// dropped.
+    /// Fails the exchange, unless it has already failed: the function's future or the response's
+    /// body is dropped.
     pub(super) fn fail(&self, failure: Failure) {
         let mut state = self.state();
         if state.failure.is_some() {
@@ -84,13 +84,13 @@ impl Exchange {
         }
     }
 
-    /// Returns why it failed, if it did.
+    /// Returns why the exchange failed, if it did.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.state().failure.clone()
     }
 
-    /// Fails it if its deadline has passed or the client has been silent for `body_time`, and
-    /// returns when to check again.
+    /// Fails the exchange if its deadline has passed or the client has been silent for `body_time`,
+    /// and returns when to check again.
     pub(super) fn check(&self, now: Instant, body_time: Duration) -> NextCheck {
         let state = self.state();
         if state.failure.is_some() {
@@ -108,12 +108,12 @@ impl Exchange {
         NextCheck::At(now + GRACE_PERIOD)
     }
 
-    /// Returns when to check it for the first time.
+    /// Returns when to check the exchange for the first time.
     pub(super) fn first_check(&self, body_time: Duration) -> Instant {
         self.next_check(self.began, self.began + self.deadline, body_time)
     }
 
-    /// A body that does not come is noticed at most a quarter of `body_time` late.
+    /// A body that does not arrive is noticed at most a quarter of `body_time` late.
     fn next_check(&self, now: Instant, end: Instant, body_time: Duration) -> Instant {
         if self.has_body {
             end.min(now + body_time / 4)
@@ -132,7 +132,7 @@ impl Exchange {
         state.is_unread &= !is_whole;
     }
 
-    /// Whether some of the request's body was not read.
+    /// Whether part of the request's body was left unread.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread
     }
@@ -146,24 +146,24 @@ impl Exchange {
         Poll::Pending
     }
 
-    /// Sends a response. What is left of it when the time is over is dropped.
+    /// Sends a response. Whatever is unsent when time runs out is dropped.
     pub(super) fn send(&self, body: Body) {
         let mut state = self.state();
-        // The response to a failure is sent all the same, and gets a little time.
+        // The response to a failure is still sent, and gets a short grace period.
         if state.failure.take().is_some() {
             state.end = Instant::now() + GRACE_PERIOD;
         }
         state.response = Some(body);
     }
 
-    /// Reads on in the response.
+    /// Reads more of the response.
     pub(super) fn poll_response(
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.state();
-        // It is read without the lock: it may read the request's body, which may fail this
-        // exchange.
+        // The response is read without holding the lock: it may read the request's body, which may
+        // fail this exchange.
         let Some(mut response) = state.response.take() else {
             return Poll::Ready(state.failure.clone().map(|failure| Err(failure.into())));
         };

@@ -1,9 +1,9 @@
-//! Files below a directory, served by `tower-http`, which takes care of ranges, conditions, types
-//! and `index.html`.
+//! Files below a directory, served by `tower-http`, which handles ranges, conditional requests,
+//! content types and `index.html`.
 //!
-//! Directories are not listed, and nothing above the directory can be named. Names that begin with
-//! a dot are not served, except `.well-known`. Symbolic links are followed wherever they lead:
-//! whoever may write the directory decides.
+//! Directories are not listed, and no path can refer to anything above the directory. Names that
+//! begin with a dot are not served, except `.well-known`. Symbolic links are followed wherever they
+//! lead: that is up to those with write access to the directory.
 
 use super::reply::short_response;
 use crate::body::Body;
@@ -15,7 +15,7 @@ use std::path::Path;
 use tower_http::services::ServeDir;
 use tower_service::Service;
 
-/// What is percent-encoded in a path: everything but letters, digits and these.
+/// The characters that are percent-encoded in a path: all except letters, digits and these.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -23,8 +23,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Responds with a file. The path is decoded and normal; the prefix is what was removed in front of
-/// it.
+/// Responds with a file. The path is decoded and normalized; the prefix is what was removed from
+/// its front.
 pub(super) async fn serve(
     directory: &Path,
     prefix: &str,
@@ -45,7 +45,7 @@ pub(super) async fn serve(
     let (mut head, _) = request.into_parts();
     let query = head.uri.query().map(str::to_string);
     head.uri = uri;
-    // It is always ready.
+    // The service is always ready.
     let served = ServeDir::new(directory)
         .call(Request::from_parts(head, ()))
         .await;

@@ -1,56 +1,57 @@
-//! Where HTTP/1 requests begin and end in the bytes of a connection, in the strictest reading.
+//! Finds where HTTP/1 requests begin and end in the bytes of a connection, under the strictest
+//! reading of the standard.
 //!
 //! hyper parses the requests, and is lenient where the standard allows it. A proxy between us and a
-//! client may be lenient in other ways, and then one sees two requests where the other sees one. So
-//! whatever could be understood in two ways is refused before hyper gets it: lines that end without
-//! CR, folded fields, a length together with chunks, several lengths, codings other than `chunked`.
-//! This is plain data; it reads no socket and changes no byte.
+//! client may be lenient in other ways, and then one side sees two requests where the other sees
+//! one. So anything ambiguous is refused before hyper sees it: lines that end without CR, folded
+//! fields, a length combined with chunks, several lengths, codings other than `chunked`. This is
+//! pure computation: it reads no socket and changes no bytes.
 
 use crate::fields::parse_length;
 use http::StatusCode;
 
-/// The longest line that holds the size of a chunk, with its extensions.
+/// The maximum length of a line with the size of a chunk and its extensions.
 const MAX_CHUNK_LINE: usize = 256;
 
-/// Follows the bytes of a connection as they come.
+/// Tracks the bytes of a connection as they arrive.
 #[derive(Debug)]
 pub(super) struct Framing {
     head_size: usize,
     fields: usize,
     state: State,
-    /// The beginning of a line that is not complete yet.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum State {
     Head(Head),
-    /// Bytes left of a body whose length was stated.
+    /// The remaining bytes of a body with a stated length.
     Sized(u64),
     ChunkLine,
-    /// Bytes left of a chunk.
+    /// The remaining bytes of a chunk.
     Chunk(u64),
     ChunkEnd,
     Trailer(Head),
 }
 
-/// What was seen of a head, or of the trailers.
+/// What has been seen of a head, or of the trailers.
 #[derive(Debug, Default)]
 struct Head {
     size: usize,
-    /// Lines that are not empty.
+    /// The number of non-empty lines.
     lines: usize,
     is_one_zero: bool,
     length: Option<u64>,
     is_chunked: bool,
 }
 
-/// Bytes cannot be passed on.
+/// Why bytes cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FramingError {
     pub(super) status: StatusCode,
     pub(super) why: &'static str,
-    /// Whether they belong to a body, so that the request has been passed on already.
+    /// Whether the bytes belong to a body, so that the request has already been passed on.
     pub(super) is_in_body: bool,
 }
 
@@ -62,7 +63,7 @@ fn bad<T>(why: &'static str) -> Checked<T> {
 }
 
 impl Framing {
-    /// Begins with a head. Each head may have at most these numbers of bytes and fields.
+    /// Starts at a head. Each head may have at most this many bytes and fields.
     pub(super) fn new(head_size: usize, fields: usize) -> Framing {
         Framing {
             head_size,
@@ -81,8 +82,8 @@ impl Framing {
     ///
     /// # Errors
     ///
-    /// Returns why they cannot be passed on, and how many of them can: those in front of a bad
-    /// head, or none of a bad body. Nothing may be read after that.
+    /// Returns why the bytes cannot be passed on, and how many of them can: those before a bad
+    /// head, or none of a bad body. Nothing may be read after an error.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FramingError)> {
         let mut at = 0;
         let mut passable = 0;
@@ -192,7 +193,7 @@ impl Head {
     /// Reads a line. Returns the next state if it was the last one.
     fn line(&mut self, text: &[u8], fields: usize) -> Checked<Option<State>> {
         if text.is_empty() {
-            // Empty lines may come before the first one.
+            // Empty lines may precede the first non-empty one.
             return if self.lines == 0 {
                 Ok(None)
             } else {
@@ -214,7 +215,7 @@ impl Head {
             return bad("a field has no colon");
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
-        // This refuses a space before the colon, and one at the beginning, which would continue the
+        // This refuses a space before the colon, and a leading one, which would continue the
         // previous line.
         if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
             return bad("a field has an invalid name");

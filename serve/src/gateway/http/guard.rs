@@ -1,4 +1,4 @@
-//! Accounts for an exchange, to the connection, the function's metrics and the access log.
+//! Accounts for an exchange in the connection, the function's metrics and the access log.
 
 use super::connection::Connection;
 use super::exchange::Exchange;
@@ -25,11 +25,11 @@ pub(super) struct ExchangeGuard {
     line: Option<String>,
     /// `None` until there is a response.
     status: Option<StatusCode>,
-    /// Bytes of the response's body that were sent.
+    /// The number of bytes of the response's body sent so far.
     bytes: u64,
-    /// The length of the response's body, if its head says so.
+    /// The length of the response's body, if its head states it.
     length: Option<u64>,
-    /// For the function, if one answers, and for the gateway.
+    /// The permits of the function, if one answers, and of the gateway.
     pub(super) permits: Option<(Option<Permit>, Permit)>,
 }
 
@@ -53,7 +53,7 @@ impl ExchangeGuard {
         }
     }
 
-    /// Notes why the backend gave no response.
+    /// Records why the backend gave no response.
     pub(super) fn failed(&mut self, failure: &Failure) {
         match self.in_flight.take() {
             Some(in_flight) => in_flight.failed(failure),
@@ -61,7 +61,7 @@ impl ExchangeGuard {
         }
     }
 
-    /// Notes that a response is sent from now on.
+    /// Records that a response is being sent from now on.
     pub(super) fn sends(&mut self, head: &Parts) {
         self.status = Some(head.status);
         self.length = fields::length(&head.headers).ok().flatten();
@@ -70,14 +70,14 @@ impl ExchangeGuard {
         }
     }
 
-    /// Notes what was sent of the response's body.
+    /// Records what was sent of the response's body.
     pub(super) fn sent(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         match frame {
             Some(Ok(frame)) => self.bytes += frame.data_ref().map_or(0, |piece| piece.len() as u64),
             Some(Err(error)) => return self.ended(Some(error)),
             None => return self.ended(None),
         }
-        // An end that is known is not polled for.
+        // If the length is known, the end of the body is not polled for.
         if self.length.is_some_and(|length| self.bytes >= length)
             || self.exchange.is_response_over()
         {

@@ -1,4 +1,4 @@
-//! What the connections of an HTTP listener share.
+//! State shared by the connections of an HTTP listener.
 
 use super::setup::Setup;
 use crate::gateway::tcp;
@@ -12,7 +12,7 @@ pub(crate) struct HttpListener {
     name: String,
     pub(super) functions: Functions,
     pub(super) is_logged: bool,
-    /// Requests of all functions.
+    /// Admits the requests of all functions.
     pub(super) requests: Turnstile,
     setup: RwLock<Arc<Setup>>,
 }
@@ -33,12 +33,12 @@ impl HttpListener {
         }
     }
 
-    /// Changes what is done with the next requests.
+    /// Replaces the setup for subsequent requests.
     pub(crate) fn set_up(&self, setup: Setup) {
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 
-    /// Returns how many connections there may be.
+    /// Returns the maximum number of connections.
     pub(crate) fn connections(&self) -> usize {
         self.setup().limits.connections
     }
@@ -50,21 +50,21 @@ impl HttpListener {
             "gateway `{}` has as many connections as it may have",
             self.name
         );
-        // A client that speaks TLS does not understand this, but learns as quickly.
+        // A client that speaks TLS does not understand this, but notices just as quickly.
         let response =
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let _ = stream.try_write(response);
     }
 
-    /// Begins the program that all connections are given to, if there is one.
+    /// Starts the program that is given all connections, if there is one.
     pub(crate) fn begin(&self) {
         if let Some(function) = self.setup().only_function() {
             tcp::begin(&self.functions, function);
         }
     }
 
-    /// Returns what serves all requests, if it is a single function and the gateway does not speak
-    /// TLS.
+    /// Returns the version that serves all requests, if there is a single function and the gateway
+    /// does not speak TLS.
     pub(super) fn only_version(&self) -> Option<Arc<Version>> {
         let setup = self.setup();
         let function = setup.only_function().filter(|_| setup.tls.is_none())?;

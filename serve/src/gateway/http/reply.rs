@@ -1,4 +1,4 @@
-//! Short responses of the gateway's own.
+//! Short responses from the gateway itself.
 
 use crate::Failure;
 use crate::body::{Body, full};
@@ -6,7 +6,7 @@ use crate::request_id::RequestId;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-/// Returns what a client is told of a failure: no more than helps it.
+/// Returns what a client is told about a failure: only what is useful to it.
 pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Response<Body> {
     let text = match failure {
         Failure::Ended(_) | Failure::Failed(_) => "the function failed",
@@ -38,7 +38,7 @@ pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Respons
     response
 }
 
-/// Returns a response of one line.
+/// Returns a one-line response.
 pub(super) fn short_response(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(full(format!("{text}\n")));
     *response.status_mut() = status;

@@ -1,4 +1,4 @@
-//! From a request to its response: what answers it, and for how long.
+//! How a request gets its response: what answers it, and how long that may take.
 
 use super::body::{RequestBody, ResponseBody};
 use super::check::{self, Rejection};
@@ -29,10 +29,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long sending a file may take. No process waits for it, only an open file.
+/// How long sending a file may take. It ties up no process, only an open file.
 const FILE_TIME: Duration = Duration::from_secs(15 * 60);
 
-/// What answers a request, decided before anything is waited for.
+/// What answers a request, decided before waiting for anything.
 enum Backend {
     Function {
         function: Arc<Function>,
@@ -48,7 +48,7 @@ enum Backend {
 }
 
 impl Backend {
-    /// Returns how large a request's body may be, in bytes.
+    /// Returns the maximum size of a request's body, in bytes.
     fn body(&self) -> u64 {
         match self {
             Backend::Function { version, .. } => version.settings().body,
@@ -66,7 +66,7 @@ impl Backend {
     }
 }
 
-/// A request that is not passed on to a backend, with a short response.
+/// The short response to a request that is not passed on to a backend.
 type Refusal = (StatusCode, &'static str);
 
 /// Answers a request.
@@ -105,7 +105,8 @@ pub(super) fn serve(
         };
         let answered =
             answered.and_then(|mut response| check::response(&mut response).map(|()| response));
-        // If the request's body broke off, that is the reason, whatever the function made of it.
+        // If the request's body was cut short, that is the reason, whatever the function did with
+        // it.
         let mut response = match exchange.failure().map_or(answered, Err) {
             Ok(response) => response,
             Err(failure) => {
@@ -137,7 +138,7 @@ fn line(request: &Request<Incoming>) -> String {
     format!("{} {path} {:?}", request.method(), request.version())
 }
 
-/// Decides what answers, and turns the request into what that is given.
+/// Chooses the backend, and converts the request to what the backend is given.
 fn backend(
     listener: &HttpListener,
     setup: &Setup,
@@ -201,7 +202,7 @@ fn path_and_query(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
     }
 }
 
-/// Has a request answered, once there is room for it.
+/// Gets a request answered once there is capacity for it.
 async fn answer(
     listener: &HttpListener,
     setup: &Setup,
@@ -210,7 +211,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
     let limit = backend.body();
-    // A body that is announced as too large is not waited for.
+    // A body announced as too large is refused without waiting for it.
     let is_read = !matches!(backend, Backend::Files { .. } | Backend::Notice(_));
     if request.body().size_hint().lower() > limit && is_read {
         return Err(Failure::TooLarge(limit));
@@ -237,8 +238,8 @@ async fn answer(
     }
 }
 
-/// Waits for room: first at the function, whose queue delays no other function, then at the
-/// gateway, of which one function can take up at most three quarters.
+/// Waits for capacity: first the function's, whose queue delays no other function, then the
+/// gateway's, of which one function can occupy at most three quarters.
 async fn enter(
     listener: &HttpListener,
     setup: &Setup,

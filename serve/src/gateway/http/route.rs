@@ -1,20 +1,21 @@
-//! From the path of a request to what answers it.
+//! Maps the path of a request to what answers it.
 //!
-//! A path is matched as its reader may understand it: decoded once, without `.`, `..` and empty
-//! parts. The function sees the path as it was requested. Nothing here touches files or functions.
+//! A path is matched the way its reader may interpret it: decoded once, with `.`, `..` and empty
+//! segments resolved. The function sees the path as it was requested. Nothing here touches files or
+//! functions.
 
 use crate::{Name, Route, Target};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// The routes of a gateway, the longest first.
+/// The routes of a gateway, longest first.
 #[derive(Debug)]
 pub(super) struct Routes(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    /// The path without the last slash: "" for `/`.
+    /// The path without its trailing slash: "" for `/`.
     prefix: String,
     target: Target,
 }
@@ -22,30 +23,30 @@ struct Entry {
 /// What answers a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RouteMatch<'a> {
-    /// A function, which sees the path as it is.
+    /// A function, which sees the path unmodified.
     Function(&'a Name),
-    /// A function by its name, which sees the rest of the path: empty, or beginning with a slash.
+    /// A function chosen by name, which sees the rest of the path: empty, or beginning with a
+    /// slash.
     Named { name: Cow<'a, str>, rest: &'a str },
-    /// A file below a directory. The path is decoded and normal, and begins with a slash.
+    /// A file below a directory. The path is decoded and normalized, and begins with a slash.
     File {
         directory: &'a PathBuf,
         prefix: &'a str,
         path: Cow<'a, str>,
     },
-    /// Nothing, and this is said instead.
+    /// Nothing; this text is the response instead.
     Notice(&'a str),
 }
 
-/// Nothing answers.
+/// Why nothing answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     NotFound,
-    /// The path leads above `/`, contains NUL, or can be understood in two ways with different
-    /// targets.
+    /// The path leads above `/`, contains NUL, or can be read in two ways with different targets.
     Ambiguous,
 }
 
-/// Routes cannot be used.
+/// Why routes cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {
     #[error("the path `{}` of a route is invalid: a path begins with `/`, does not end with one, and has no empty part, `.`, `..`, `?` or `#`", lunatic_vm::printable(.0))]
@@ -109,8 +110,8 @@ impl Routes {
     }
 }
 
-/// Splits off the name. In the path as it was requested it must also follow the route's prefix,
-/// since the rest is passed on as it is.
+/// Splits off the name. It must also follow the route's prefix in the path as requested, since the
+/// rest is passed on unmodified.
 fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<RouteMatch<'a>, NoRoute> {
     let wanted = &normal[prefix.len()..];
     let wanted = wanted
@@ -155,12 +156,12 @@ fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, NoRout
     })
 }
 
-/// Whether a path begins with a slash and has nothing to decode or to leave out.
+/// Whether a path begins with a slash and has nothing to decode or resolve.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && !path.contains('%') && !path.contains("//") && !path.contains("/.")
 }
 
-/// Decodes a path and resolves `.`, `..` and empty parts. A last slash stays.
+/// Decodes a path and resolves `.`, `..` and empty segments. A trailing slash is kept.
 fn normal(path: &str) -> Result<Cow<'_, [u8]>, NoRoute> {
     if is_plain(path) {
         return Ok(Cow::Borrowed(path.as_bytes()));

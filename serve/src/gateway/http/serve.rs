@@ -1,7 +1,7 @@
-//! A connection of a client: which version of HTTP it speaks, and how long it may do so.
+//! A client's connection: which version of HTTP it speaks, and how long it may last.
 //!
-//! Each has one timer for everything that takes time. It is reset only when it fires, or when
-//! something is due before it: a request that ends in time costs no timer.
+//! Each connection has a single timer for everything that takes time. It is reset only when it
+//! fires, or when something is due earlier: a request that ends in time costs no timer.
 
 use super::connection::{Action, Connection, Version};
 use super::exchange::GRACE_PERIOD;
@@ -28,24 +28,25 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, timeout};
 
-/// Concurrent requests of one connection, in HTTP/2.
+/// The maximum number of concurrent requests on an HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// Streams that a client may reset before they are accepted.
+/// The number of streams that a client may reset before they are accepted.
 const PENDING_RESETS: usize = 32;
-/// Streams that we may reset because of a client's errors before the connection ends.
+/// The number of streams that we may reset because of a client's errors before the connection ends.
 const ERROR_RESETS: usize = 128;
-/// Bytes on their way to a function before it reads them: of one stream, and of a whole connection.
+/// The maximum number of bytes in flight to a function before it reads them: per stream, and per
+/// connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of a response that wait for the client.
+/// The maximum number of bytes of a response that wait for the client.
 const SEND_BUFFER: usize = 128 << 10;
-/// The smallest buffer that hyper accepts.
+/// The size of the smallest buffer that hyper accepts.
 const MIN_BUFFER: usize = 8192;
-/// What a client of HTTP/2 begins with.
+/// The first bytes that an HTTP/2 client sends.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves a connection until its end. If all requests go to one function and that is a program, it
-/// is given the connection and speaks HTTP itself.
+/// Serves a connection until it ends. If all requests go to a single function that is a program,
+/// the program is given the connection and speaks HTTP itself.
 pub(crate) async fn serve(
     listener: Arc<HttpListener>,
     stream: TcpStream,
@@ -119,8 +120,8 @@ async fn serve_http(
     }
 }
 
-/// Finds out what is spoken, and returns what was read to do so. `None` if the client said nothing
-/// that can be answered.
+/// Detects the protocol, and returns the bytes that were read to detect it. Returns `None` if the
+/// client sent nothing that can be answered.
 async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version, Vec<u8>)> {
     let limits = &setup.limits;
     if let Some(tls) = &setup.tls {
@@ -145,7 +146,7 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
     }
     let mut ahead = [0; PREFACE.len()];
     let mut count = 0;
-    // A connection may be as idle before its first request as between two.
+    // A connection may be idle for as long before its first request as between two requests.
     let mut time = limits.idle;
     while count < ahead.len() && ahead[..count] == PREFACE[..count] {
         match timeout(time, stream.read(&mut ahead[count..])).await {
@@ -166,7 +167,7 @@ fn http1_builder(limits: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // The connection's own timer covers it.
+        // The connection's own timer covers this.
         .header_read_timeout(None)
         .max_headers(limits.fields)
         .max_header_size(limits.head_size)
@@ -188,7 +189,7 @@ fn http2_builder(limits: &HttpLimits, stop: Stop) -> http2::Builder<Streams> {
     builder
 }
 
-/// Runs the requests of an HTTP/2 connection, each as a task of its own.
+/// Runs the requests of an HTTP/2 connection, each in its own task.
 #[derive(Clone)]
 struct Streams(Stop);
 
@@ -238,7 +239,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             return Poll::Ready(());
         }
-        // The timer wakes this task, which never changes, so it is polled only after it was reset.
+        // The timer wakes this task, which never changes, so the timer is polled only after it was
+        // reset.
         while timer.is_elapsed() || connection.due.load(Ordering::SeqCst) < armed {
             let now = Instant::now();
             connection.due.store(u64::MAX, Ordering::SeqCst);

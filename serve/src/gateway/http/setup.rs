@@ -9,19 +9,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Answers requests in place of a function. Dropping the future, or the response's body, ends its
+/// Answers requests in place of a function. Dropping the future or the response's body ends the
 /// work.
 pub(crate) type Responder = Arc<dyn Fn(Request<Body>) -> BoxFuture<Response<Body>> + Send + Sync>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What answers the requests of a listener that leads to no function.
+/// Answers the requests to a listener that leads to no function.
 #[derive(Clone)]
 pub(crate) struct Handler {
     pub(crate) responder: Responder,
-    /// Bytes of a request's body.
+    /// The maximum size of a request's body, in bytes.
     pub(crate) body: u64,
-    /// How long a request may take, until its response has been sent.
+    /// How long a request may take, including sending its response.
     pub(crate) deadline: Duration,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Dispatch {
     Handler(Handler),
 }
 
-/// A listener cannot do what its description says.
+/// Why a listener cannot do what its description says.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
     #[error(transparent)]

@@ -14,11 +14,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The largest file of certificates or of a key, in bytes. A chain that clients accept is much
+/// The maximum size of a certificate or key file, in bytes. Any chain that clients accept is much
 /// smaller.
 const MAX_FILE_SIZE: u64 = 256 << 10;
 
-/// A server's certificates and key, as its files hold them.
+/// A server's certificates and key, as read from their files.
 pub(super) struct Tls(Arc<Inner>);
 
 struct Inner {
@@ -27,12 +27,12 @@ struct Inner {
 }
 
 struct Current {
-    /// The state of the files that was read last, whether or not it can be used.
+    /// The state of the files when last read, whether or not they can be used.
     stamps: [Option<Stamp>; 2],
     config: Arc<ServerConfig>,
 }
 
-/// Tells whether a file has changed.
+/// The state of a file, for noticing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -42,11 +42,11 @@ struct Stamp {
 }
 
 impl Tls {
-    /// Reads the files. Blocks for as long as that takes.
+    /// Reads the files. Blocks until they have been read.
     ///
     /// # Errors
     ///
-    /// Says which file is missing or malformed, or that the two do not belong together.
+    /// Reports which file is missing or malformed, or that the two do not match.
     pub(super) fn new(files: &TlsFiles) -> io::Result<Tls> {
         let stamps = stamps(files);
         let config = read(files)?;
@@ -56,8 +56,8 @@ impl Tls {
         })))
     }
 
-    /// Shakes hands with a client, with the certificates as they are now. If the files have changed
-    /// and cannot be used, that is logged, and the previous certificates stay in use.
+    /// Performs the handshake with a client, using the current certificates. If the files have
+    /// changed and cannot be used, that is logged, and the previous certificates stay in use.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let inner = self.0.clone();
         let config = tokio::task::spawn_blocking(move || inner.config())

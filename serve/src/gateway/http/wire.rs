@@ -1,4 +1,4 @@
-//! The bytes of a connection, in clear or under TLS, on their way to hyper and back.
+//! The bytes of a connection, in plaintext or over TLS, on their way to hyper and back.
 
 use super::connection::Connection;
 use super::framing::{Framing, FramingError};
@@ -11,16 +11,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-/// Bytes that a client may still send while it reads the last response. They are read and dropped.
+/// The number of bytes that a client may still send while it reads the last response. They are read
+/// and discarded.
 const MAX_UNREAD: usize = 256 << 10;
 
-/// A client's stream, in clear or under TLS.
+/// A client's stream, in plaintext or over TLS.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// A stream whose bytes are checked before hyper gets them.
+/// A stream whose bytes are checked before hyper sees them.
 pub(super) struct Wire {
     stream: Stream,
-    /// What was read already, to find out what is spoken.
+    /// Bytes that were already read to detect the protocol.
     ahead: Vec<u8>,
     connection: Arc<Connection>,
     /// Set for HTTP/1.
@@ -50,8 +51,8 @@ impl Wire {
     }
 
     /// Sends the last bytes and closes. If the client may have sent bytes that were not read, it
-    /// gets a little time to read the last ones: a connection that is closed with unread bytes is
-    /// reset, and its last bytes are lost.
+    /// gets a little time to read the last ones: closing a connection with unread bytes resets it,
+    /// and the last bytes sent are lost.
     pub(super) async fn close(mut self, last: &[u8], is_unread: bool) {
         if self.stream.write_all(last).await.is_err()
             || self.stream.shutdown().await.is_err()
@@ -78,14 +79,14 @@ impl Wire {
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // hyper would take an end for a client that is gone. It reads again when it has
-            // answered.
+            // hyper would take the end of the stream to mean that the client is gone. It reads
+            // again once it has answered.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
 
-    /// Checks what was read, and takes back what must not be passed on.
+    /// Checks what was read, and removes what must not be passed on.
     fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
         let Some(framing) = &mut self.framing else {
             return Poll::Ready(Ok(()));

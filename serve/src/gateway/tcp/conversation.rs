@@ -1,9 +1,9 @@
 //! Bytes between a client and the process that serves its connection.
 //!
-//! Each direction ends by itself. A client that has closed its half still gets what the function
-//! writes; a function that has finished can still read. If one side is slow, the other waits, apart
-//! from what a comm and the system's buffers hold. An idle connection is ended, and so is the
-//! process of a client that is gone.
+//! Each direction ends independently. A client that has closed its half still receives what the
+//! function writes; a function that has finished can still read. If one side is slow, the other
+//! waits once the comm and the system's buffers are full. An idle connection is ended, and so is
+//! the process of a client that is gone.
 
 use super::hand_over::lifetime;
 use crate::Failure;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
-/// Bytes that are read at once, in each direction.
+/// The maximum number of bytes per read, in each direction.
 const PIECE: usize = 8 << 10;
 
 /// Passes bytes in both directions until the process has exited normally and everything that it
@@ -63,7 +63,7 @@ async fn receive(
         };
         match written.or(is_reset).await {
             Some(Ok(())) => {}
-            // The process reads no more, so nothing more is read from the client.
+            // The process no longer reads, so nothing more is read from the client.
             Some(Err(_)) => break,
             None => return Failure::Gone,
         }
@@ -109,7 +109,7 @@ async fn send(
     }
 }
 
-/// When a byte passed last.
+/// When a byte last passed.
 struct LastActivity(Mutex<Instant>);
 
 impl LastActivity {
@@ -126,7 +126,7 @@ impl LastActivity {
     }
 }
 
-/// Waits until the connection has been idle, or open, for as long as it may be.
+/// Waits until the connection reaches its maximum idle time or lifetime.
 async fn expired(last: &LastActivity, idle: Duration, life: Option<Duration>) -> Failure {
     let is_idle = async {
         // A time that the clock cannot represent never comes.

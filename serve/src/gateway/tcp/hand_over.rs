@@ -1,4 +1,4 @@
-//! Connections that a program of the machine is given as messages.
+//! Hands connections to a program on the machine as messages.
 
 use crate::in_flight::InFlight;
 use crate::request_info::RequestInfo;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-/// Begins a version's process before anybody connects, if it is a program.
+/// Starts a version's process before any client connects, if the version is a program.
 pub(crate) fn begin(version: &Version) {
     let Code::Program(module) = version.code() else {
         return;
@@ -21,7 +21,8 @@ pub(crate) fn begin(version: &Version) {
     }
 }
 
-/// Gives a connection to a program, and waits until it is closed. Dropping the future closes it.
+/// Gives a connection to a program, and waits until the connection is closed. Dropping the future
+/// closes it.
 pub(crate) async fn hand_over(
     version: &Arc<Version>,
     module: &Module,
@@ -72,12 +73,12 @@ struct ShutDownOnDrop(std::net::TcpStream);
 
 impl Drop for ShutDownOnDrop {
     fn drop(&mut self) {
-        // It may be closed already.
+        // It may already be closed.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
-/// Returns what it means that a program could not be given a connection.
+/// Returns the failure for a connection that could not be given to a program.
 fn refused(error: SendError) -> Failure {
     match error {
         SendError::NotGranted(..) => Failure::Unusable(format!(
@@ -90,7 +91,7 @@ fn refused(error: SendError) -> Failure {
     }
 }
 
-/// Waits until a connection has been open for as long as it may be.
+/// Waits until a connection reaches its maximum lifetime.
 pub(super) async fn lifetime(life: Option<Duration>) -> Failure {
     match life {
         Some(life) => {

@@ -1,4 +1,4 @@
-//! Functions stored in a bucket of S3, or of a service with the same interface.
+//! Functions stored in a bucket on S3 or an S3-compatible service.
 
 use super::error::{StorageError, StoredError};
 use bytes::Bytes;
@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-/// How long one request may take, and how often it is tried.
+/// The timeout for one request, and the maximum number of attempts.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const TRIES: usize = 4;
 
 pub(in crate::service) struct Bucket(Operator);
 
 impl Bucket {
-    /// Makes a client for the bucket; nothing is sent yet.
+    /// Creates a client for the bucket; nothing is sent yet.
     pub(super) fn open(options: &BTreeMap<String, String>) -> Result<Bucket, StorageError> {
-        // The client uses the default provider of cryptography; the host program may have installed
-        // another one already.
+        // The client uses the default cryptography provider; the host program may already have
+        // installed another one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         HttpTransporter::install_default(ReqwestTransport::default());
         let options = options
@@ -63,8 +63,8 @@ impl Bucket {
     }
 }
 
-/// Keeps the innermost cause, which is what a user can act on; OpenDAL's own words around it are
-/// about itself.
+/// Keeps the innermost cause, which is what a user can act on; the text that OpenDAL wraps around
+/// it describes OpenDAL itself.
 fn failed(error: opendal::Error) -> StorageError {
     let mut cause: &dyn Error = &error;
     while let Some(source) = cause.source() {

@@ -1,7 +1,7 @@
 //! Functions stored in a directory, each file replaced as a whole and durably.
 //!
-//! A file is written under a temporary name, synchronized and renamed, and the directory that lists
-//! it is synchronized too: a crash leaves the old file or the new one.
+//! A file is written under a temporary name, synced and renamed, and its directory is synced too: a
+//! crash leaves either the old file or the new one.
 
 use super::error::{StorageError, StoredError};
 use super::settings::StorageSettings;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tempfile::NamedTempFile;
 
-/// Where files are written before they are renamed.
+/// The directory in which files are written before they are renamed.
 const UNFINISHED: &str = "unfinished";
 
 /// Locked while a service uses the directory.
@@ -20,13 +20,13 @@ const LOCK: &str = "lock";
 
 pub(in crate::service) struct Directory {
     root: PathBuf,
-    /// Held as long as the directory is used.
+    /// Held while the directory is in use.
     lock: Mutex<Option<File>>,
 }
 
 impl Directory {
-    /// Creates the directories, takes the lock, and deletes what a service that crashed had not
-    /// finished.
+    /// Creates the directories, takes the lock, and deletes unfinished files left by a service that
+    /// crashed.
     pub(super) fn open(root: &Path, directories: &[&str]) -> Result<Directory, StorageError> {
         let settings = StorageSettings::Directory(root.to_path_buf());
         let unusable = |error: io::Error| StorageError::open(&settings, error);
@@ -42,7 +42,7 @@ impl Directory {
         })
     }
 
-    /// Gives up the lock.
+    /// Releases the lock.
     pub(super) fn release(&self) {
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         lock.take();
@@ -79,7 +79,7 @@ impl Directory {
     pub(super) async fn write(&self, path: String, bytes: Bytes) -> Result<(), StorageError> {
         let (unfinished, path) = (self.root.join(UNFINISHED), self.root.join(path));
         let written = blocking(move || {
-            // The file is deleted if it is dropped before it is renamed.
+            // The file is deleted if dropped before it is renamed.
             let mut file = NamedTempFile::new_in(unfinished)?;
             file.write_all(&bytes)?;
             file.as_file().sync_all()?;
@@ -102,7 +102,7 @@ impl Directory {
     }
 }
 
-/// Runs what waits for a disk on a thread that may wait.
+/// Runs disk I/O on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -119,13 +119,13 @@ fn failed(error: io::Error) -> StorageError {
     }
 }
 
-/// Makes a name that was given or deleted last.
+/// Makes the creation or deletion of a name durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().expect("files lie below the root");
     File::open(parent)?.sync_all()
 }
 
-/// Makes the directories, which only their owner can read, since what is stored may be secret.
+/// Creates the directories, readable only by their owner, since the stored data may be secret.
 /// Returns the file to lock.
 fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     let mut builder = DirBuilder::new();
@@ -147,7 +147,7 @@ fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     Ok(lock)
 }
 
-/// Deletes all that is in a directory.
+/// Deletes the contents of a directory.
 fn clear(directory: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

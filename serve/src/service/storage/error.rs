@@ -1,29 +1,29 @@
-//! Why a storage cannot be used, or something in it cannot be read.
+//! Why the storage cannot be used, or why something in it cannot be read.
 
 use super::settings::StorageSettings;
 use crate::service::manifest::ManifestError;
 
-/// The storage cannot be used, or not now.
+/// The storage cannot be used, or cannot be used at present.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// It cannot be opened.
+    /// The storage cannot be opened.
     #[error("the storage in {place} cannot be used: {why}")]
     Open {
-        /// Where it is.
+        /// The location of the storage.
         place: String,
         /// Why it cannot be used.
         why: String,
     },
-    /// Another service uses it.
+    /// Another service is using the storage.
     #[error(
         "another `lunatic serve` uses the storage in {0}; give this one a directory of its own"
     )]
     InUse(String),
-    /// It is full.
+    /// The storage is full.
     #[error("the storage is full: {0}")]
     Full(String),
-    /// It failed.
+    /// The storage failed.
     #[error("the storage failed: {0}")]
     Failed(String),
 }
@@ -42,7 +42,7 @@ pub(in crate::service) enum StoredError {
 }
 
 impl StorageError {
-    /// Makes an error of why a storage cannot be opened.
+    /// Creates an error that says why a storage cannot be opened.
     pub(super) fn open(settings: &StorageSettings, why: impl ToString) -> StorageError {
         StorageError::Open {
             place: settings.place(),

@@ -1,11 +1,11 @@
-//! Functions stored in memory: a restart loses them.
+//! Functions stored in memory, lost on restart.
 
 use super::error::StoredError;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Files by their paths.
+/// Files by path.
 #[derive(Default)]
 pub(in crate::service) struct Memory(Mutex<BTreeMap<String, Bytes>>);
 

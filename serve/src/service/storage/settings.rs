@@ -10,16 +10,16 @@ use std::path::PathBuf;
 pub enum StorageSettings {
     /// In a directory, which is created if it does not exist.
     Directory(PathBuf),
-    /// In memory: a restart loses them.
+    /// In memory: functions are lost on restart.
     Memory,
-    /// In a bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`,
-    /// `region`, `endpoint`, `access_key_id` and others. Needs the feature `s3`. Only one service
-    /// at a time may use a bucket, which is not checked.
+    /// In a bucket on S3 or a compatible service, given by OpenDAL's options: `bucket`, `root`,
+    /// `region`, `endpoint`, `access_key_id` and others. Requires the `s3` feature. Only one
+    /// service at a time may use a bucket; this is not checked.
     S3(BTreeMap<String, String>),
 }
 
 impl From<PathBuf> for StorageSettings {
-    /// `s3://BUCKET` or `s3://BUCKET/ROOT` is a bucket, whose other options come from the
+    /// `s3://BUCKET` or `s3://BUCKET/ROOT` denotes a bucket, whose other options come from the
     /// environment; anything else is a directory.
     fn from(path: PathBuf) -> StorageSettings {
         let Some(location) = path.to_str().and_then(|text| text.strip_prefix("s3://")) else {
@@ -33,7 +33,7 @@ impl From<PathBuf> for StorageSettings {
 }
 
 impl StorageSettings {
-    /// Describes the place to people, without secrets.
+    /// Returns a human-readable description of the location, without secrets.
     pub(super) fn place(&self) -> String {
         match self {
             StorageSettings::Directory(directory) => format!("`{}`", directory.display()),
@@ -48,7 +48,7 @@ impl StorageSettings {
 
 impl fmt::Debug for StorageSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The options may hold a key.
+        // The options may contain a key.
         f.write_str(&self.place())
     }
 }

@@ -1,4 +1,4 @@
-//! Functions in a bucket of S3, or rather of a server that speaks its language.
+//! Functions in an S3 bucket, or rather in a bucket of a server with the same interface.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 /// The objects of a bucket, by key.
 type Bucket = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
-/// A server with as much of S3's interface as the storage uses.
+/// A server that implements the part of S3's interface that the storage uses.
 fn bucket() -> (SocketAddr, Bucket) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("the listener is bound");
@@ -44,7 +44,7 @@ fn bucket() -> (SocketAddr, Bucket) {
                 .expect("there is only this bucket")
                 .trim_start_matches('/')
                 .to_string();
-            let mut objects = kept.lock().expect("no thread panics with the lock");
+            let mut objects = kept.lock().expect("no panic with the lock held");
             let (status, answer) = match method {
                 "GET" if query.contains("list-type") => {
                     ("200 OK", listing(&objects, query).into_bytes())
@@ -121,7 +121,7 @@ fn functions_are_stored_in_s3() {
     assert_eq!(house.deploy("f", &spark("two")).deployed(), 2);
     let keys: Vec<_> = objects
         .lock()
-        .expect("no thread panics with the lock")
+        .expect("no panic with the lock held")
         .keys()
         .cloned()
         .collect();
@@ -133,7 +133,7 @@ fn functions_are_stored_in_s3() {
     assert!(
         objects
             .lock()
-            .expect("no thread panics with the lock")
+            .expect("no panic with the lock held")
             .is_empty()
     );
 }

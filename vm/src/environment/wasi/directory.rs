@@ -3,7 +3,7 @@
 //! A directory is opened once, when it is granted, and all paths begin at the open directory: what
 //! happens to its own path afterwards has no effect. A process that grants a directory to its
 //! children names one inside its own; the name is resolved from the open directory and cannot leave
-//! it, even while somebody swaps symbolic links.
+//! it, even if symbolic links are swapped meanwhile.
 
 use std::fmt;
 use std::fs::File;
@@ -18,7 +18,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 pub enum Access {
     /// Read files and list directories.
     Read,
-    /// Change, create and remove them too.
+    /// Also change, create and remove them.
     Write,
 }
 
@@ -43,8 +43,8 @@ impl PreopenError {
 #[derive(Clone)]
 struct Preopen {
     directory: Arc<File>,
-    /// The path that it was opened by, used only on systems where an open directory cannot be
-    /// named.
+    /// The path that it was opened with, used only on systems where an open directory has no path
+    /// of its own.
     host: PathBuf,
     guest: GuestPath,
     access: Access,
@@ -53,14 +53,14 @@ struct Preopen {
 /// The location of a file, which need not exist.
 #[derive(Debug)]
 pub(crate) struct FileLocation {
-    /// The directory that it is in.
+    /// The directory that contains the file.
     pub(crate) directory: File,
-    /// A path to the file, through the open directory if the system can express that.
+    /// A path to the file, leading through the open directory if the system supports that.
     pub(crate) path: PathBuf,
     pub(crate) access: Access,
 }
 
-/// The directories of one configuration. Cloning costs no descriptor, and neither do the processes.
+/// The directories of one configuration. Neither cloning nor processes cost a descriptor.
 #[derive(Clone, Default)]
 pub(crate) struct Preopens {
     list: Vec<Preopen>,
@@ -68,7 +68,7 @@ pub(crate) struct Preopens {
 }
 
 impl Preopens {
-    /// Adds a directory of the host, in place of one with the same guest path.
+    /// Adds a directory of the host, replacing any with the same guest path.
     pub(crate) fn open(
         &mut self,
         host: &Path,
@@ -85,7 +85,7 @@ impl Preopens {
         })
     }
 
-    /// Adds a directory inside one of another configuration, with the access that is granted there.
+    /// Adds a directory inside one of another configuration's, with the access granted there.
     pub(crate) fn add_from(&mut self, outer: &Preopens, guest: &str) -> Result<(), PreopenError> {
         self.add(outer.within(guest)?)
     }
@@ -94,14 +94,14 @@ impl Preopens {
         self.list.len()
     }
 
-    /// Returns the location of a file, which need not exist, by the path that a guest knows it by.
-    /// The directory that it is in is opened; the file itself is not, and it is not followed if it
-    /// is a symbolic link.
+    /// Returns the location of a file, which need not exist, given the path that a guest knows it
+    /// by. The directory that contains it is opened; the file itself is not, and a symbolic link in
+    /// its place is not followed.
     ///
     /// # Errors
     ///
-    /// With the reason, if the path leads to no directory that is granted or to something that is
-    /// not a file.
+    /// With the reason, if the path does not lead to a granted directory, or leads to something
+    /// other than a file.
     pub(crate) fn file(&self, guest: &str) -> Result<FileLocation, String> {
         let (parent, name) = match guest.rsplit_once('/') {
             Some(("", name)) => ("/", name),
@@ -127,7 +127,7 @@ impl Preopens {
         })
     }
 
-    /// Returns what `wasmtime-wasi` makes a process's files from.
+    /// Returns the context from which `wasmtime-wasi` creates a process's files.
     pub(super) fn files(&self) -> WasiFilesystemCtx {
         self.files.clone()
     }
@@ -155,11 +155,11 @@ impl Preopens {
         Ok(())
     }
 
-    /// Opens the directory that a guest means by a path.
+    /// Opens the directory that a guest's path refers to.
     fn within(&self, guest: &str) -> Result<Preopen, PreopenError> {
         let fail = |reason: String| PreopenError::new(guest, reason);
         let path = GuestPath::parse(guest).map_err(fail)?;
-        // As in a guest's own library, the longest prefix counts, and of two the later one.
+        // As in a guest's own library, the longest prefix wins, and the later of two equal ones.
         let candidates = self
             .list
             .iter()
@@ -223,8 +223,8 @@ impl GuestPath {
         if parts.iter().any(|part| part == "..") {
             return Err("`..` leads out of what is granted; name the directory itself".into());
         }
-        // What the host's system takes for more than a name, such as a drive, is not allowed in a
-        // guest's path.
+        // Anything that the host's system treats as more than a name, such as a drive, is not
+        // allowed in a guest path.
         let is_name = |part: &String| matches!(Path::new(part).components().next(), Some(Component::Normal(name)) if name == part.as_str());
         if !parts.iter().all(is_name) {
             return Err("this is not a path of plain names".into());
@@ -235,7 +235,7 @@ impl GuestPath {
         })
     }
 
-    /// Returns the rest of this path below another one.
+    /// Returns the rest of this path below another path.
     fn strip(&self, other: &GuestPath) -> Option<PathBuf> {
         if self.is_absolute != other.is_absolute {
             return None;
@@ -267,7 +267,7 @@ fn open_directory(host: &Path) -> io::Result<File> {
     )?))
 }
 
-/// Returns the flags to open a directory that paths begin at, and that is not read.
+/// Returns the flags for opening a directory that paths start from and that is not read.
 #[cfg(unix)]
 fn directory_flags() -> rustix::fs::OFlags {
     use rustix::fs::OFlags;
@@ -278,22 +278,22 @@ fn directory_flags() -> rustix::fs::OFlags {
     kind | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// Opens a directory below another one; fails with [`io::ErrorKind::CrossesDevices`] if the path
-/// leads out of it.
+/// Opens a directory below another; fails with [`io::ErrorKind::CrossesDevices`] if the path leads
+/// out of it.
 #[cfg(target_os = "linux")]
 fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, ResolveFlags, openat2};
     use rustix::io::Errno;
 
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // The kernel gives up with AGAIN if the tree changed meanwhile; if it changes all the time,
-    // that is the error.
+    // The kernel gives up with AGAIN if the tree changed meanwhile; if it keeps changing, AGAIN is
+    // the error.
     let mut tries =
         std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how))
             .take(128);
     match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
         Some(Ok(opened)) => Ok(File::from(opened)),
-        // Before Linux 5.6, or if a sandbox of the host forbids the call.
+        // Before Linux 5.6, or if a sandbox on the host forbids the call.
         Some(Err(Errno::NOSYS)) => walk_beneath(directory, rest),
         Some(Err(error)) => Err(error.into()),
         None => Err(Errno::AGAIN.into()),
@@ -305,8 +305,8 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
     walk_beneath(directory, rest)
 }
 
-/// Opens a directory below another one, name by name. Symbolic links are not followed, since they
-/// could lead out.
+/// Opens a directory below another, name by name. Symbolic links are not followed, since they could
+/// lead out.
 #[cfg(unix)]
 fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, openat};
@@ -323,8 +323,8 @@ fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     Ok(inner)
 }
 
-/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not
-/// either.
+/// Whether a name in a directory exists and is not a regular file. A symbolic link is not a regular
+/// file.
 #[cfg(unix)]
 fn is_other_than_file(directory: &File, _host: &Path, name: &str) -> io::Result<bool> {
     use rustix::fs::{AtFlags, FileType, statat};
@@ -335,8 +335,8 @@ fn is_other_than_file(directory: &File, _host: &Path, name: &str) -> io::Result<
     }
 }
 
-/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not
-/// either.
+/// Whether a name in a directory exists and is not a regular file. A symbolic link is not a regular
+/// file.
 #[cfg(windows)]
 fn is_other_than_file(_directory: &File, host: &Path, name: &str) -> io::Result<bool> {
     match host.join(name).symlink_metadata() {
@@ -356,8 +356,7 @@ fn open_directory(host: &Path) -> io::Result<File> {
         .open(host)
 }
 
-/// Opens a directory below another one. This is not safe if somebody changes the tree at the same
-/// time.
+/// Opens a directory below another. This is not safe if the tree is changed concurrently.
 #[cfg(windows)]
 fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File> {
     let inner = host.join(rest).canonicalize()?;
@@ -367,14 +366,14 @@ fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File>
     open_directory(&inner)
 }
 
-/// Returns a path to an open directory, whatever has become of the path that it was opened by.
+/// Returns a path to an open directory, whatever has become of the path that it was opened with.
 #[cfg(target_os = "linux")]
 fn name_of(directory: &File, _host: &Path) -> PathBuf {
     use std::os::fd::AsRawFd;
     format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
 }
 
-/// Returns the path that a directory was opened by, since an open directory has no other name on
+/// Returns the path that a directory was opened with, since an open directory has no other path on
 /// this system.
 #[cfg(not(target_os = "linux"))]
 fn name_of(_directory: &File, host: &Path) -> PathBuf {
@@ -457,7 +456,7 @@ mod tests {
             .open(&path, ".", Access::Write)
             .expect("the directory exists");
         fs::rename(&path, &moved).expect("the directory can be moved");
-        fs::create_dir(&path).expect("another one takes its place");
+        fs::create_dir(&path).expect("a new directory takes its place");
         let mut child = Preopens::default();
         if cfg!(target_os = "linux") {
             child

@@ -1,8 +1,8 @@
-//! The standard streams of an environment's processes, as `wasmtime-wasi` asks for them.
+//! The standard streams of an environment's processes, as `wasmtime-wasi` requests them.
 //!
-//! All processes of an environment share them. Whatever is behind a stream, no worker waits for it:
-//! a write that finds no room and a read that finds no bytes suspend their process, and dropping
-//! that wait loses nothing.
+//! All processes of an environment share the streams. Whatever is behind a stream, no worker waits
+//! for it: a write that finds no room and a read that finds no bytes suspend their process, and
+//! dropping that wait loses nothing.
 
 use crate::console::{self, Console, Stream};
 use crate::environment::journal::Journal;
@@ -27,28 +27,28 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 #[derive(Clone, Debug, Default)]
 pub enum Stdio<End> {
     /// The stream of the host program. Output is written by one thread, in the order in which it
-    /// came, and none of it is changed or dropped: a program that is ahead of the terminal waits
-    /// for it. Input goes to whoever asked first.
+    /// arrives, and none of it is changed or dropped: a program that is ahead of the terminal waits
+    /// for it. Input goes to the reader that asked first.
     #[default]
     Inherit,
     /// Nothing: output is discarded, and input ends at once.
     Null,
-    /// A pipe of the embedder.
+    /// A pipe provided by the embedder.
     Pipe(End),
 }
 
-/// How many bytes go into one write at most. Bytes of one write stay together, as in a pipe of the
-/// operating system.
+/// The maximum number of bytes in a write. The bytes of a write stay together, as in an operating
+/// system pipe.
 const MAX_WRITE: usize = 4096;
 
-/// What writes to a process's standard output or error.
+/// The sink for a process's standard output or error.
 #[derive(Clone)]
 pub(super) struct Outlet {
     to: Destination,
     stream: Stream,
-    /// The writer, if a journal is kept.
+    /// The process that writes, if a journal is kept.
     writer: Option<Writer>,
-    /// Where output is counted; a process's own output is not.
+    /// Where output is counted; a process's own output is not counted.
     account: Option<Account>,
 }
 
@@ -71,9 +71,9 @@ enum Destination {
 #[derive(Clone)]
 pub(super) struct Account {
     pub(super) quota: Arc<Quota>,
-    /// What the last write was refused for.
+    /// Why the last write was refused.
     pub(super) refused: Arc<Mutex<Option<LimitReached>>>,
-    /// Set once the refusal was logged.
+    /// Set once the refusal has been logged.
     pub(super) is_logged: Arc<AtomicBool>,
     pub(super) environment: u64,
 }
@@ -134,7 +134,7 @@ impl Outlet {
         }
     }
 
-    /// Makes a process's own output, which does not count as its environment's.
+    /// Creates a process's own output, which does not count as its environment's.
     pub(super) fn uncounted(output: PipeWriter) -> Outlet {
         Outlet {
             to: Destination::Pipe(output),
@@ -175,10 +175,10 @@ impl Outlet {
     }
 }
 
-/// An outlet as a stream of WASI, which accepts bytes without waiting.
+/// An outlet as a WASI stream, which accepts bytes without waiting.
 struct OutletStream {
     outlet: Outlet,
-    /// What was accepted and is not yet written, and why writing failed.
+    /// Bytes that were accepted but not yet written, and why writing failed.
     pending: Bytes,
     failed: Option<io::Error>,
 }
@@ -211,7 +211,7 @@ impl OutputStream for OutletStream {
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        // `check_write` permits nothing until what was accepted is delivered.
+        // `check_write` permits nothing until the accepted bytes are delivered.
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl OutputStream for OutletStream {
         })
     }
 
-    /// Writes bytes in one go, waiting for room. This is what a guest's `fd_write` comes to.
+    /// Writes bytes in one go, waiting for room. A guest's `fd_write` ends up here.
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.deliver_pending().await;
         self.check_write()?;
@@ -272,7 +272,7 @@ impl StdoutStream for Outlet {
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 
-/// An outlet as a writer of tokio.
+/// An outlet as a tokio writer.
 struct Writing {
     outlet: Outlet,
     current: Option<Work<io::Result<usize>>>,
@@ -306,7 +306,7 @@ impl AsyncWrite for Writing {
     }
 }
 
-/// What a process's standard input comes from.
+/// The source of a process's standard input.
 #[derive(Clone)]
 pub(super) enum Inlet {
     Console,
@@ -314,7 +314,7 @@ pub(super) enum Inlet {
     Pipe(PipeReader),
 }
 
-/// How many bytes one read returns at most.
+/// The maximum number of bytes that a read returns.
 const MAX_READ: usize = 64 << 10;
 
 impl Inlet {
@@ -389,11 +389,11 @@ impl StdinStream for Inlet {
     }
 }
 
-/// An inlet as a reader of tokio.
+/// An inlet as a tokio reader.
 struct Reading {
     inlet: Inlet,
     current: Option<Work<StreamResult<Bytes>>>,
-    /// What was read and did not fit.
+    /// Bytes that were read but did not fit.
     rest: Bytes,
 }
 
@@ -413,7 +413,7 @@ impl AsyncRead for Reading {
                 let (inlet, size) = (inlet.clone(), into.remaining());
                 Box::pin(async move { Inlet::read(&inlet, size).await })
             });
-            // The only error is the end.
+            // The only error is the end of the stream.
             *rest = std::task::ready!(current.as_mut().poll(context)).unwrap_or_default();
             self.current = None;
         }

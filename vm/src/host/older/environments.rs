@@ -31,7 +31,7 @@ pub(super) fn create_config(
         Limit::Compute,
         if compute == 0 { u64::MAX } else { compute },
     );
-    // The functions that are granted decide; the generation has no switches.
+    // The granted functions decide; this generation has no switches.
     config.permissions = Permissions::ALL;
     Ok(guest.handles().configs.insert(config))
 }
@@ -138,7 +138,7 @@ pub(super) fn add_this_module(
     call.answer(out, result)
 }
 
-/// Checks that the caller may compile, and hold what comes of it.
+/// Checks that the caller may compile, and may hold the resulting module.
 fn check_adding(call: &mut Call<'_>) -> Result<(), HostError> {
     if !call.guest().domain().config().permissions.compile_modules {
         let text = "the environment does not let its processes compile modules";

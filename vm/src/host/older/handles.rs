@@ -1,4 +1,4 @@
-//! Handles of processes: ids in the caller's own table, which cannot be made up.
+//! Process handles: ids in the caller's own table, which cannot be forged.
 
 use crate::guest::kinds::{OutUuid, ProcessId};
 use crate::guest::{Call, Failure, Guest, unknown};
@@ -8,12 +8,12 @@ use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
 use lunatic_process::Pid;
 
-/// How many handles a process holds at most: one for each process that an environment can have by
-/// default. They do not count as other handles do, since guests keep those of all processes that
-/// they spawn.
+/// The maximum number of process handles that a process holds: one for each process that an
+/// environment can have by default. They do not count toward the limit on other handles, since
+/// guests keep a handle to every process that they spawn.
 const MAX_HANDLES: usize = 1_000_000;
 
-/// Checks that the guest may hold one more handle.
+/// Checks that the guest may hold another handle.
 pub(super) fn room_for_handle(call: &mut Call<'_>) -> Result<(), Failure> {
     if call.guest().handles().processes.len() < MAX_HANDLES {
         return Ok(());
@@ -23,7 +23,7 @@ pub(super) fn room_for_handle(call: &mut Call<'_>) -> Result<(), Failure> {
     )))
 }
 
-/// Returns the process that a handle is of.
+/// Returns the process that a handle refers to.
 pub(super) fn process(call: &mut Call<'_>, id: ProcessId) -> Result<Pid, Failure> {
     call.guest()
         .handles()
@@ -68,7 +68,7 @@ pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), F
         .cell()
         .room_for_end()
         .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
-    // Programs link with children that may be done already, and a normal end is not told.
+    // Programs link with children that may have ended already, and a normal end is not reported.
     let guest = call.guest();
     guest.machine().link_with_living(guest.process(), pid, tag);
     Ok(())
@@ -88,8 +88,8 @@ pub(super) fn push_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, Fa
     Ok(index)
 }
 
-/// Puts a process into the message at hand. Programs send whole lists of them, so only the size of
-/// the message is limited.
+/// Puts a process into the current message. Programs send whole lists of processes, so only the
+/// size of the message is limited.
 fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
     let most = guest.environment().limits().get(Limit::MessageBytes);
     let (message, _) = guest.message()?;

@@ -1,5 +1,4 @@
-//! Names for processes, with versions: registered in a given environment, looked up in the caller's
-//! own.
+//! Versioned process names: registered in a given environment, looked up in the caller's own.
 
 use super::handles::{process, room_for_handle};
 use crate::environment::{Name, RegistryError};
@@ -9,12 +8,12 @@ use crate::guest::{Call, Failure};
 use crate::machine::Environment;
 use lunatic_process::Pid;
 
-/// What `register`, `unregister` and `lookup` return.
+/// The results of `register`, `unregister` and `lookup`.
 const DONE: i32 = 0;
 const BAD_VERSION: i32 = 1;
 const NOT_FOUND: i32 = 2;
 
-/// Reads a name and its version; `None` if that is not a version.
+/// Reads a name and its version; `None` if the version is invalid.
 fn read(call: &mut Call<'_>, name: Text, version: Text) -> Result<Option<Name>, Failure> {
     let name = call.short_text(name, MAX_TEXT)?;
     let version = call.short_text(version, MAX_TEXT)?;
@@ -40,14 +39,14 @@ pub(super) fn register(
     };
     let registrar = call.guest().process().pid();
     match give(&environment, &name, pid, registrar) {
-        // The process died first. Whoever looks the name up finds nobody, which is the truth.
+        // The process died first. A look-up of the name finds no process, which is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(DONE),
         Err(error) => Err(Failure::trap(error)),
     }
 }
 
-/// Gives a name to a process, even if another has it, provided that `registrar` is that one or
-/// registered it.
+/// Gives a name to a process, even if another process has it, provided that `registrar` is that
+/// process or registered it.
 fn give(
     environment: &Environment,
     name: &Name,
@@ -58,7 +57,7 @@ fn give(
         Err(RegistryError::Taken(..)) => {}
         done => return done,
     }
-    // Between the two calls somebody else can get the name; then it is taken.
+    // Another process can get the name between the two calls; then it is taken.
     match environment.unregister(name, registrar) {
         Ok(()) | Err(RegistryError::NotFound(_)) => environment.register(name, pid, registrar),
         Err(error) => Err(error),

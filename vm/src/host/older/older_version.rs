@@ -1,4 +1,4 @@
-//! `lunatic::version`: which generation of the interface this is.
+//! `lunatic::version`: the generation of this interface.
 
 use crate::guest::{Call, Failure};
 

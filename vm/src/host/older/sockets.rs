@@ -1,4 +1,4 @@
-//! Sockets and names of hosts, with a timeout for each call.
+//! Sockets and host names, with a timeout for each call.
 
 use crate::guest::HostError;
 use crate::guest::call::Out;
@@ -12,8 +12,8 @@ use crate::host::tcp::{self, connect, receive, write};
 use lunatic_abi::{Errno, TIMED_OUT};
 use lunatic_net::tcp::{Operation, TcpStream};
 
-/// Answers a call that can time out. Guests take anything but 0 for an error, whose id they read and
-/// release.
+/// Answers a call that can time out. Guests treat any result but 0 as an error, whose id they read
+/// and release.
 fn timed_answer(
     call: &mut Call<'_>,
     out: Out<8>,

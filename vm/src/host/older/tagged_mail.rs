@@ -1,4 +1,4 @@
-//! Receiving by one tag, as guests of 0.6 do.
+//! Receiving by a single tag, as guests of 0.6 do.
 
 use super::mail::{receive_wanted, tagged};
 use crate::guest::kinds::ShortMillis;
@@ -12,7 +12,7 @@ pub(super) async fn receive(
 ) -> Result<i32, Failure> {
     let result = receive_wanted(call, tagged(tag), timeout).await?;
     if result == TIMED_OUT && timeout.0 == 0 {
-        // Nobody is left, and guests of 0.6 know no time that runs out: they get the message
+        // No other process is left, and guests of 0.6 know no timeouts: they get the message
         // without data.
         return Ok(MessageKind::Data as i32);
     }

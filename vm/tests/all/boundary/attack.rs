@@ -1,4 +1,4 @@
-//! Wrong calls of every row, made from the kinds of its parameters.
+//! Incorrect calls of every row, derived from the kinds of its parameters.
 
 use super::{call_of, call_with_result, imports_of};
 use crate::support::constant;
@@ -7,10 +7,10 @@ use lunatic_abi::{Generation, HostFunction, Kind, MessageHeader};
 use std::fmt;
 use std::fmt::Write;
 
-/// The guests of attacks have one page of memory.
+/// Attacking guests have one page of memory.
 const SIZE: u64 = 65_536;
 
-/// Where the guests keep what a good call points to.
+/// Where the guests keep the data that a valid call points to.
 const FUNCTION: u64 = 1_024;
 const ADDRESS: u64 = 1_040;
 const VECTOR: u64 = 2_048;
@@ -23,7 +23,7 @@ const SCRATCH: u64 = 16_384;
 const CERTIFICATE: u64 = 32_768;
 const KEY: u64 = 40_960;
 
-/// What is no name of a host, so that nobody is asked for it.
+/// A string that is not a host name, so that no lookup is made.
 const NO_HOST: u64 = 1_056;
 const LOCALHOST: &str = "127.0.0.1";
 const HOST: u64 = 1_064;
@@ -31,7 +31,7 @@ const CHILD: &str = "serves";
 const CHILD_NAME: u64 = 1_080;
 const AUTHORITY: u64 = 2_064;
 
-/// A call of a row with one wrong argument, or with two that are wrong together.
+/// A call of a row with one wrong argument, or with two that are wrong in combination.
 pub(super) struct Attack {
     row: &'static HostFunction,
     /// What wasm passes for each parameter.
@@ -51,14 +51,14 @@ enum Weapon {
     Number,
 }
 
-/// What a call must lead to.
+/// The required outcome of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expected {
-    /// A trap whose sentence has these words.
+    /// A trap whose message contains these words.
     Trap(&'static str),
-    /// An answer of whatever kind.
+    /// An answer of any kind.
     Answer,
-    /// An answer, a trap that names the function, or an end that the call asked for.
+    /// An answer, a trap that names the function, or an exit that the call requested.
     Either,
 }
 
@@ -79,7 +79,7 @@ impl Attack {
         self.weapon == Weapon::Id
     }
 
-    /// Whether it names the first thing of its kind, which is an attack where the caller has none.
+    /// Whether it names the first resource of its kind, which is an attack if the caller has none.
     pub(super) fn is_first_id(&self) -> bool {
         self.is_id() && self.arguments[self.parameter] == [0]
     }
@@ -100,7 +100,7 @@ impl Attack {
         is_accept || self.row().waits && matches!(kind, Kind::Millis | Kind::ShortMillis)
     }
 
-    /// Returns the function that makes one of everything that the call could need.
+    /// Returns the function that creates one of everything that the call could need.
     pub(super) fn prepare(&self) -> &'static str {
         let is_tls = |kind| matches!(kind, Kind::TlsListenerId | Kind::TlsStreamId);
         let needs_tls = self
@@ -137,7 +137,7 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
             .map(|index| good(row, index))
             .collect();
         for parameter in 0..row.parameters.len() {
-            // Replaces what the call passes for the parameter, from the first of its numbers on.
+            // Replaces what the call passes for the parameter, starting with its first number.
             let mut add = |weapon, first: usize, wrong: &[u64], expected| {
                 let expected = match expected {
                     Expected::Answer if is_accept_of_nobody(row) => Expected::Either,
@@ -166,8 +166,8 @@ fn is_accept_of_nobody(row: &HostFunction) -> bool {
 
 const BAD_POINTER: Expected = Expected::Trap("bad pointer");
 
-/// Makes every attack on a parameter: passes `add` the weapon, which of the parameter's numbers are replaced by what, and
-/// what must come of it.
+/// Makes every attack on a parameter: passes `add` the weapon, the parameter's numbers to replace
+/// and their replacements, and the required outcome.
 fn on_parameter(
     row: &HostFunction,
     index: usize,
@@ -196,7 +196,7 @@ fn on_parameter(
                 }
             }
             if kind == Kind::Vectors {
-                // The list is good, but what its entries point to is not.
+                // The list is valid, but what its entries point to is not.
                 for wrong in [[VECTOR + 8, 1], [VECTOR, 2]] {
                     add(Weapon::Pointer, 0, &wrong, BAD_POINTER);
                 }
@@ -257,7 +257,7 @@ fn on_parameter(
             ] {
                 add(Weapon::Pointer, 0, &[start], BAD_POINTER);
             }
-            // Odd addresses are good ones.
+            // Odd addresses are valid.
             add(Weapon::Pointer, 0, &[RESULTS + 1], good_outcome(row));
             if kind != Kind::OutText {
                 add(Weapon::Pointer, 0, &[SIZE - size], good_outcome(row));
@@ -287,7 +287,8 @@ fn on_parameter(
                 add(Weapon::Id, 0, &[id], Expected::Trap("there is no"));
             }
             if !matches!(kind, Kind::DnsId | Kind::ProcessId) {
-                // The guest has one of each kind, but two of these. An id is good for its own kind only.
+                // The guest has one of each kind, but two of these. An id is valid for its own kind
+                // only.
                 add(Weapon::Id, 0, &[1], Expected::Trap("there is no"));
             }
             if !means_own(row, kind) {
@@ -335,7 +336,8 @@ fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
     for start in [SIZE + 1, 0xffff_ffff] {
         add(Weapon::Pointer, 0, &[start, 0], BAD_POINTER);
     }
-    // No bytes at the end of the memory lie in it. What a function makes of them is up to the function.
+    // No bytes at the end of the memory lie in it. How a function treats them is up to the
+    // function.
     add(Weapon::Pointer, 0, &[SIZE, 0], Expected::Either);
     if unit == 1 {
         // Computed in 32 bits, the end lies before the beginning.
@@ -359,7 +361,7 @@ fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
         }
         add(Weapon::Count, 0, &[SIZE - 8, 2], BAD_POINTER);
     }
-    // A wrong length with a good address.
+    // A wrong length with a valid address.
     on_number(1, add);
 }
 
@@ -370,10 +372,10 @@ fn on_number(part: usize, add: &mut impl FnMut(Weapon, usize, &[u64], Expected))
     }
 }
 
-/// Returns what a good call leads to.
+/// Returns the outcome of a valid call.
 fn good_outcome(row: &HostFunction) -> Expected {
     match row.name {
-        // The guest has no directory that it could hand on.
+        // The guest has no directory that it could pass on.
         "config_preopen_dir" => Expected::Trap("no directory"),
         "test_root_cert" | "default_server_certificates" | "sign_node" => {
             Expected::Trap("there is no cluster")
@@ -382,7 +384,7 @@ fn good_outcome(row: &HostFunction) -> Expected {
     }
 }
 
-/// Whether all ones means the caller's own, and is no forged id.
+/// Whether all ones denotes the caller's own and is not a forged id.
 fn means_own(row: &HostFunction, kind: Kind) -> bool {
     let is_given_back = row.name.starts_with("drop");
     match kind {
@@ -392,14 +394,15 @@ fn means_own(row: &HostFunction, kind: Kind) -> bool {
     }
 }
 
-/// Returns what is passed for a parameter in a call that does something if the other parameters are good too.
+/// Returns what is passed for a parameter in a call that does something if the other parameters are
+/// valid too.
 fn good(row: &HostFunction, index: usize) -> Vec<u64> {
     let parameter = row.parameters[index];
     match parameter.kind {
         Kind::Text if parameter.name == "sql" => vec![SQL, 4],
         Kind::Text if row.namespace == "lunatic::networking" => vec![NO_HOST, 4],
         Kind::Text => vec![FUNCTION, 4],
-        // A list of nothing.
+        // An empty list.
         Kind::Bytes if parameter.name == "values" => vec![BUFFER, 8],
         // A process takes no parameters.
         Kind::Bytes if parameter.name == "parameters" => vec![FUNCTION, 0],
@@ -420,13 +423,13 @@ fn good(row: &HostFunction, index: usize) -> Vec<u64> {
         Kind::U32 if parameter.name == "ttl" => vec![1],
         // 0 would mean forever.
         Kind::ShortMillis => vec![1],
-        // 0 is no process, no time, no number, and the first of what the guest holds.
+        // 0 means no process, no time or no number, or the first resource that the guest holds.
         _ => vec![0],
     }
 }
 
-/// Writes a guest that can make one of everything (`prepare`, and `prepare_all` with what takes another process), and then
-/// each attack (`attack0` and so on).
+/// Writes a guest that can create one of everything (`prepare`, and `prepare_all`, which includes
+/// what takes another process) and then make each attack (`attack0` and so on).
 pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> String {
     let idle = match generation {
         Generation::V0_13 => "(i32.const 0) (i32.const 0) (i64.const -1)",
@@ -482,7 +485,7 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
     text
 }
 
-/// Returns the calls that make one of everything.
+/// Returns the calls that create one of everything.
 fn preparation() -> Vec<(&'static str, String)> {
     let result = format!("(i32.const {SCRATCH})");
     let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
@@ -502,7 +505,8 @@ fn preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::tcp_bind",
             format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
         ),
-        // Two results that hold an address: the first stays as it is, the second is asked for the port.
+        // Two results that hold an address: the first is left alone, the second is queried for its
+        // port.
         (
             "lunatic::networking::tcp_local_addr",
             format!("(i64.const 0) {result}"),
@@ -546,14 +550,15 @@ fn preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::set_udp_receive_timeout",
             "(i64.const 0) (i64.const 0)".into(),
         ),
-        // A message in the slot, with a module in it; taken out of one before, the guest holds a module too.
+        // A message in the slot, with a module in it; the guest also holds a module, taken out of
+        // an earlier message.
         (
             "lunatic::message::create_data",
             "(i64.const 5) (i64.const 0)".into(),
         ),
         ("lunatic::message::push_module", "(i64.const -1)".into()),
         ("lunatic::message::take_module", "(i64.const 0)".into()),
-        // A database with a statement; what was called on it last has failed.
+        // A database with a statement; the last call on it has failed.
         (
             "lunatic::sqlite::open",
             format!("(i32.const 0) (i32.const 0) {result}"),
@@ -578,7 +583,8 @@ fn preparation() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Writes what adds a TLS listener and a stream, and the process at the stream's other end.
+/// Writes the code that adds a TLS listener and a stream, and the process at the stream's other
+/// end.
 fn tls_preparation() -> String {
     let made = rcgen::generate_simple_self_signed([LOCALHOST.to_owned()])
         .expect("a certificate can be made");
@@ -621,7 +627,7 @@ fn tls_preparation() -> String {
         }
         text.push_str(")\n");
     };
-    // The child listens, tells the port, accepts, and tells that it did.
+    // The child listens, sends its port, accepts, and reports that it has accepted.
     function(
         &format!("(func (export \"{CHILD}\") (param $parent i64)\n"),
         &[
@@ -686,7 +692,7 @@ fn tls_preparation() -> String {
                 "(i64.const 0) (i64.const 0)".into(),
             ),
             ("lunatic::networking::tls_bind", bind),
-            // The message in the slot is another by now.
+            // The slot holds a different message by now.
             (
                 "lunatic::message::create_data",
                 "(i64.const 5) (i64.const 0)".into(),
@@ -701,7 +707,7 @@ fn tls_preparation() -> String {
     text
 }
 
-/// Returns the calls that make one of everything of the older generation.
+/// Returns the calls that create one of everything in the older generation.
 fn older_preparation() -> Vec<(&'static str, String)> {
     let result = format!("(i32.const {SCRATCH})");
     let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
@@ -728,7 +734,8 @@ fn older_preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::tcp_bind",
             format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
         ),
-        // Two results that hold an address: the first stays as it is, the second is asked for the port.
+        // Two results that hold an address: the first is left alone, the second is queried for its
+        // port.
         (
             "lunatic::networking::local_addr",
             format!("(i64.const 0) {result}"),
@@ -752,7 +759,7 @@ fn older_preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::tcp_connect",
             format!("{address} {port} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
         ),
-        // Two handles of the guest itself, of which one travels in the message in the slot.
+        // Two handles to the guest itself, one of which travels in the message in the slot.
         ("lunatic::process::this", String::new()),
         ("lunatic::process::this", String::new()),
         (

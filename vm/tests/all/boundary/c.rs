@@ -9,7 +9,7 @@ fn a_guest_in_c_spawns_and_exchanges_messages() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/c/ping.c");
     let directory = tempfile::tempdir().expect("there is room for temporary files");
     let module = directory.path().join("ping.wasm");
-    // `stdint.h` is clang's own; no system's headers are needed.
+    // `stdint.h` comes with clang; no system headers are needed.
     let compiled = Command::new("clang")
         .args([
             "--target=wasm32",
@@ -50,7 +50,7 @@ fn a_guest_in_c_spawns_and_exchanges_messages() {
     let process = lab
         .environment()
         .spawn(&ping, "_start", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
 }

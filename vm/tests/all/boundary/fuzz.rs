@@ -1,4 +1,4 @@
-//! Random calls with random arguments, for as long as there is time.
+//! Random calls with random arguments, until time is up.
 
 use super::{call_of, imports_of};
 use crate::support::{Lab, constant};
@@ -8,8 +8,8 @@ use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): one number is the whole state,
-/// so a failure is told and repeated by one number.
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): the
+/// whole state is one number, so one number identifies and reproduces a failure.
 struct Random(u64);
 
 impl Random {
@@ -30,7 +30,7 @@ impl Random {
     }
 }
 
-/// How many functions a guest has, and how many calls each makes.
+/// The number of functions per guest, and the number of calls that each makes.
 const FUNCTIONS: usize = 8;
 const CALLS: usize = 24;
 
@@ -49,7 +49,7 @@ fn t088_random_calls_end_nothing_but_their_process() {
     let mut seed = first.unwrap_or_else(|| seeds.next());
     let mut rounds = 0;
     loop {
-        // Shown where the test fails, in whatever way.
+        // Shown if the test fails in any way.
         println!("seed {seed}: repeat with LUNATIC_FUZZ_SEED={seed}");
         round(&lab, seed);
         rounds += 1;
@@ -61,12 +61,12 @@ fn t088_random_calls_end_nothing_but_their_process() {
     println!("{rounds} rounds");
 }
 
-/// Runs one random guest to the end of all that it begins.
+/// Runs one random guest until everything it starts has ended.
 fn round(lab: &Lab, seed: u64) {
     let mut random = Random(seed);
     let module = lab.module(&random_guest(&mut random));
     let environment = lab.environment_with(|config| {
-        // What waits for ever is ended; what multiplies stays few.
+        // Processes that wait forever are ended, and those that multiply are kept few.
         config
             .limit(Limit::Time, 20)
             .limit(Limit::Processes, 40)
@@ -120,7 +120,7 @@ fn has_fault(exit: &Exit) -> bool {
 }
 
 fn random_guest(random: &mut Random) -> String {
-    // Mostly of the newest, which has most rows.
+    // Mostly of the newest generation, which has the most rows.
     let generation = random.of(&[
         Generation::V0_13,
         Generation::V0_13,
@@ -129,7 +129,7 @@ fn random_guest(random: &mut Random) -> String {
         Generation::V0_6,
     ]);
     let rows: Vec<&HostFunction> = generation.host_functions().collect();
-    // Text, an address, bytes that are no text, and a module.
+    // Text, an address, bytes that are not text, and a module.
     let mut text = format!(
         "(module {}
             (memory (export \"memory\") 1 3)
@@ -141,7 +141,7 @@ fn random_guest(random: &mut Random) -> String {
         let _ = writeln!(text, "(func (export \"f{number}\")");
         for _ in 0..CALLS {
             let row = rows[random.below(rows.len())];
-            // Looking random names up would ask the network.
+            // Looking up random names would use the network.
             if matches!(row.name, "resolve" | "tls_connect") {
                 continue;
             }
@@ -176,7 +176,7 @@ fn argument(random: &mut Random, row: &HostFunction, kind: Kind) -> Vec<u64> {
             };
             vec![address, length]
         }
-        // This machine only is ever connected to, and no port is chosen.
+        // Only this machine is ever connected to, and no port is chosen.
         Kind::SocketAddr => {
             let family = random.of(&[4, 4, 4, 6, 5]);
             let ip = random.of(&[33, 65_535, 0xffff_ffff]);
@@ -196,7 +196,7 @@ fn argument(random: &mut Random, row: &HostFunction, kind: Kind) -> Vec<u64> {
     }
 }
 
-/// Returns an address, or any other number of 32 bits.
+/// Returns an address, or any other 32-bit number.
 fn address(random: &mut Random) -> u64 {
     match random.below(12) {
         0 => random.next() & 0xffff_ffff,

@@ -88,13 +88,13 @@ const PUBLISHED_0_7: &[(&str, &str)] = &[
     ("lunatic::version", "major()i minor()i patch()i"),
 ];
 
-/// Returns the type of every published function by its whole name.
+/// Returns the type of every published function by its full name.
 pub(super) fn functions() -> BTreeMap<String, &'static str> {
     by_name(PUBLISHED)
 }
 
-/// Returns the same for 0.7, or for 0.6, which has one function with another type. What 0.7 has besides does not hurt guests
-/// of 0.6.
+/// Returns the same for 0.7, or for 0.6, in which one function has a different type. The additional
+/// functions of 0.7 do not affect guests of 0.6.
 pub(super) fn functions_of_0_7(as_0_6: bool) -> BTreeMap<String, String> {
     let mut functions = by_name(PUBLISHED_0_7);
     assert_eq!(functions.len(), 57, "Lunatic 0.7 has 57 functions");

@@ -1,17 +1,17 @@
 //! A process that does what the test tells it, one thing at a time.
 //!
-//! An actor waits for commands, which are messages with a tag of their own, and answers each by
-//! saying numbers. All other mail stays in its mailbox until a command makes it receive. So a test
-//! drives several processes step by step, and knows at each step what has happened.
+//! An actor waits for commands, which are messages with a reserved tag, and answers each by saying
+//! numbers. All other mail stays in its mailbox until a command makes it receive. This lets a test
+//! drive several processes step by step, knowing at each step what has happened.
 
 use super::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Module, Pid, Process};
 use std::fmt::Write;
 
-/// The tag of commands.
+/// The tag for commands.
 pub(crate) const COMMAND: i64 = -1;
 
-/// What an actor says about a receive that timed out.
+/// What an actor says when a receive times out.
 pub(crate) const TIMED_OUT: i64 = 9027;
 
 /// The commands: the name of each, and the code that carries it out. `$a`, `$b` and `$c` are the
@@ -235,7 +235,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// Receives what is in the mailbox already.
+    /// Receives what is already in the mailbox.
     pub(crate) fn take(&self, tags: &[i64]) -> Mail {
         self.receive(tags, 0)
     }
