@@ -1,15 +1,16 @@
 //! Runs futures on all cores.
 //!
-//! A [`Scheduler`] consists of a fixed number of worker threads, each with its own queue of ready
-//! tasks, which take tasks from each other when they run dry, and a clock that beats while any of
-//! them is awake. It knows nothing about processes, guests or messages: a task is a future without
-//! a result, and the only thing it can tell the scheduler is that its slice is over ([`spent`],
-//! [`end_slice`]).
+//! A [`Scheduler`] consists of a fixed number of worker threads and a clock that beats while any of
+//! these threads is awake. Each worker has its own queue of ready tasks, and takes tasks from other
+//! workers when its queue is empty. The scheduler knows nothing about processes, guests or
+//! messages. A task is a future without a result, and the only thing that a task can report to the
+//! scheduler is that its slice is over ([`spent`], [`end_slice`]).
 //!
-//! Which task runs next is decided [among groups, and within each](Scheduler#order). These
-//! decisions are plain data (`group`, `group_queue`, `queue`). Which threads sleep and which are
-//! woken is determined by a model-checked protocol (`idle`, `clock`, `pool`; see `vm/model`), which
-//! the threads in `worker` and `ticker` follow.
+//! Which task runs next is decided in two steps: [first among groups, then within a
+//! group](Scheduler#order). The modules that make these decisions work on plain data (`group`,
+//! `group_queue`, `queue`). Which threads sleep and which threads are woken is determined by a
+//! model-checked protocol (`idle`, `clock`, `pool`; see `vm/model`), which the threads in `worker`
+//! and `ticker` follow.
 
 mod clock;
 mod contain;
@@ -42,36 +43,41 @@ use self::worker::{Anchor, Shared, StartHook};
 ///
 /// # Order
 ///
-/// Every task belongs to a [`Group`]; those spawned without one form a group of their own.
+/// Every task belongs to a [`Group`]. Tasks that are spawned without a group form a group of their
+/// own.
 ///
-/// *Within a group*, a worker has three FIFO queues: *woken* tasks, to which something happened,
-/// *new* ones, and *spent* ones, which used up their slice and reported this with [`spent`] or
-/// [`end_slice`]. Woken tasks run first, in turn with new ones as long as these are quick; after a
-/// new task that ran until a beat, new tasks take turns with the spent ones instead, until one is
-/// quick again. To keep woken tasks from starving the others, a streak of them ends after a slice
-/// (or after 1,024 tasks), and one of the others runs. A task that was woken while it ran, without
-/// being spent, counts as woken.
+/// *Within a group*, a worker has three FIFO queues: one for *woken* tasks, which waited for an
+/// event that has happened, one for *new* tasks, and one for *spent* tasks, which used up their
+/// slice and reported this with [`spent`] or [`end_slice`]. Woken tasks run first. As long as new
+/// tasks are quick, they take turns with the woken tasks. After a new task has run until a beat,
+/// new tasks take turns with the spent tasks instead, until a new task is quick again. To keep
+/// woken tasks from starving the others, a streak of them ends after a slice (or after 1,024
+/// tasks), and one other task runs. A task that was woken while it was running, and did not report
+/// that its slice is over, counts as woken.
 ///
-/// *Among groups*, the workers' time is divided by [`Weight`], by start-time fair queueing: the
-/// time used by a group's tasks is counted over all workers, and the group that has had the least
-/// time relative to its weight is next. Here too woken tasks come first, as long as their group is
-/// no more than a few slices ahead of the others, and a streak of them ends after a slice. So a
-/// woken task runs promptly even if its group computes, and a group whose tasks keep waking each
-/// other, or that has ten thousand computing tasks, gets no more than its share. If one group runs
-/// alone, time is counted only once per beat. An idle group accumulates no credit.
+/// *Among groups*, the workers' time is divided in proportion to [`Weight`], using start-time fair
+/// queueing: the time used by a group's tasks is counted over all workers, and the group that has
+/// had the least time relative to its weight runs next. Here too, woken tasks come first as long as
+/// their group is no more than a few slices ahead of the others, and a streak of woken tasks ends
+/// after a slice. A woken task therefore runs promptly even if other tasks of its group compute. A
+/// group gets no more than its share if its tasks keep waking each other, or if it has ten thousand
+/// computing tasks. If only one group has tasks, time is counted only once per beat. An idle group
+/// accumulates no credit.
 ///
-/// A woken task runs on the worker that woke it. Tasks made ready by other threads go through one
-/// small queue that every worker checks before each task. A worker without tasks takes half of
-/// those that wait at another, oldest first, and tasks keep their level; a worker that has tasks
-/// balances its queue with one other per beat. A single task that waits for a busy worker stays
-/// with it until the next beat: when two tasks exchange messages, moving the one just woken to
-/// another core costs more than it gains.
+/// A woken task runs on the worker that woke it. Tasks that are made ready by other threads go
+/// through one shared queue, which every worker checks before each task that it runs. A worker
+/// without tasks takes half of the tasks that are waiting at another worker, oldest first; the
+/// tasks keep their level. A worker that has tasks balances its queue with that of one other worker
+/// per beat. A single task that is waiting for a busy worker stays with that worker until the next
+/// beat: when two tasks exchange messages, moving the task that was just woken to another core
+/// costs more than it gains.
 ///
 /// # Panics and blocking
 ///
-/// A task that panics is dropped, the panic is logged, and nothing else ends; the same applies if
-/// its destructor panics. A task that blocks its thread makes that worker unavailable to all
-/// others; the tasks left in the worker's queue are taken over at the next beat.
+/// If a task panics, the task is dropped and the panic is logged; no other task is affected. The
+/// same applies if the task's destructor panics. A task that blocks its thread makes that worker
+/// unavailable to all other tasks; other workers take over the tasks in the worker's queue at the
+/// next beat.
 ///
 /// # Examples
 ///
@@ -84,7 +90,7 @@ use self::worker::{Anchor, Shared, StartHook};
 /// for number in 1..=10 {
 ///     let sender = sender.clone();
 ///     scheduler.spawn(async move {
-///         sender.send(number * number).expect("the receiver adds them up");
+///         sender.send(number * number).expect("the receiver is still waiting");
 ///     });
 /// }
 /// assert_eq!(receiver.iter().take(10).sum::<u32>(), 385);
@@ -107,10 +113,11 @@ impl Scheduler {
         }
     }
 
-    /// Runs a future to completion, concurrently with all others.
+    /// Runs a future to completion, concurrently with all other tasks.
     ///
-    /// Never waits. There is no handle; to learn when the future ends, have it report this. After a
-    /// [shutdown](Self::shutdown) the future is dropped immediately, on this thread.
+    /// This never waits and returns no handle. If the caller needs to know when the future
+    /// completes, the future itself must report this. After a [shutdown](Self::shutdown), the
+    /// future is dropped immediately, on the calling thread.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.spawner.spawn(future);
     }
@@ -120,58 +127,64 @@ impl Scheduler {
         self.spawner.spawn_in(group, future);
     }
 
-    /// Returns a handle that can spawn without keeping the scheduler running, for tasks to hold.
+    /// Returns a handle that can spawn tasks but does not keep the scheduler running. Tasks may
+    /// hold such a handle.
     pub fn spawner(&self) -> Spawner {
         self.spawner.clone()
     }
 
-    /// Makes the clock beat once, now and on this thread, as the ticker does every period.
+    /// Makes the clock beat once, immediately and on the calling thread, as the ticker does every
+    /// period.
     ///
-    /// With [`Builder::manual_ticker`], this is the only thing that drives the clock.
+    /// With [`Builder::manual_ticker`], only this method drives the clock.
     pub fn beat(&self) {
         self.pool().beat();
     }
 
-    /// Returns how often the clock has beaten. It stands still while the scheduler is idle.
+    /// Returns how many times the clock has beaten. The clock does not beat by itself while the
+    /// scheduler is idle.
     pub fn beats(&self) -> u64 {
         self.pool().clock.beats()
     }
 
-    /// Returns whether nothing runs, nothing is ready and every thread, including the ticker,
-    /// sleeps without a timeout.
+    /// Returns whether the scheduler is idle: no task is running, no task is ready, and every
+    /// thread, including the ticker, is sleeping without a timeout.
     ///
-    /// Once true, this stays true until another thread spawns or wakes a task, or the scheduler is
-    /// shut down. It becomes true at most one period after the last worker fell asleep.
+    /// Once idle, the scheduler stays idle until another thread spawns or wakes a task, or until
+    /// the scheduler is shut down. It becomes idle at most one period after the last worker fell
+    /// asleep.
     pub fn is_idle(&self) -> bool {
         self.pool().is_idle()
     }
 
-    /// Returns each worker's statistics since it started, worker 0 first.
+    /// Returns the statistics of each worker since that worker started, beginning with worker 0.
     ///
-    /// The counters are read one by one while they change, so they are not one consistent snapshot.
+    /// The counters are read one by one while they change, so the result is not a consistent
+    /// snapshot.
     pub fn counts(&self) -> Vec<WorkerCounts> {
         self.shared().counts()
     }
 
-    /// Ends the scheduler: the threads stop, and tasks that have not run are dropped.
+    /// Ends the scheduler. Its threads exit, and the tasks that are ready to run are dropped.
     ///
-    /// Each worker exits after its current task, for which the clock keeps beating until then, and
-    /// drops its remaining ready tasks. This waits for all threads, unless it is called on one of
-    /// them (in a task or a hook): then it only tells them to stop. Calling it twice does no harm;
-    /// dropping the scheduler has the same effect.
+    /// Each worker finishes the current run of its task, drops its remaining ready tasks and exits.
+    /// The clock keeps beating until the last worker has exited. This method waits for all threads
+    /// to exit, unless it is called on one of them (in a task or a hook). In that case it only
+    /// tells the threads to exit. Calling this method twice does no harm. Dropping the scheduler
+    /// has the same effect.
     ///
-    /// A task that *waits* is held only by its wakers. It is dropped when the last waker is dropped
-    /// or when one is used, on the thread that drops or uses it. That thread need not have what
-    /// [`Builder::on_worker_start`] provides, and must not hold a lock that the future's destructor
-    /// takes. The task never runs again in either case. If all futures must be gone when this
-    /// returns, end them beforehand by other means.
+    /// A task that is *waiting* is held only by its wakers. It is dropped when its last waker is
+    /// dropped or when any of its wakers is used, on the thread that does so. That thread may lack
+    /// the state that [`Builder::on_worker_start`] provides, and it must not hold a lock that the
+    /// future's destructor takes. In either case the task never runs again. If all futures must be
+    /// dropped by the time this method returns, end them beforehand by other means.
     pub fn shutdown(&self) {
         self.pool().stop();
         if self.shared().owns_this_thread() {
             return;
         }
-        // The lock is held while waiting, so that a second caller waits too. The scheduler's own
-        // threads never get here.
+        // The lock is held while this thread waits, so that a second caller waits too. The
+        // scheduler's own threads have returned above and cannot deadlock here.
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of the scheduler panicked; this is a bug in the scheduler");
@@ -211,14 +224,14 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// Spawns onto a [`Scheduler`] without keeping it running.
+/// A handle that spawns tasks onto a [`Scheduler`] but does not keep the scheduler running.
 ///
-/// If a task held the scheduler itself, it might drop the last handle on one of the scheduler's own
-/// threads.
+/// Tasks hold a spawner instead of the scheduler itself, so that the scheduler is not dropped on
+/// one of its own threads.
 #[derive(Clone)]
 pub struct Spawner {
     anchor: Anchor,
-    /// The group for tasks spawned without one.
+    /// The group of tasks that are spawned without a group.
     group: Group,
 }
 
@@ -234,7 +247,9 @@ impl Spawner {
     /// let (sender, receiver) = std::sync::mpsc::channel();
     /// let spawner = scheduler.spawner();
     /// scheduler.spawn(async move {
-    ///     spawner.spawn(async move { sender.send("a child").expect("the test waits") });
+    ///     spawner.spawn(async move {
+    ///         sender.send("a child").expect("the receiver is still waiting");
+    ///     });
     /// });
     /// assert_eq!(receiver.recv(), Ok("a child"));
     /// # Ok::<(), std::io::Error>(())
@@ -243,10 +258,10 @@ impl Spawner {
         worker::spawn(&self.anchor, &self.group, future);
     }
 
-    /// Runs a future to completion as one of a group's tasks, which share the time that the group's
-    /// weight gives them.
+    /// Runs a future to completion as one of the tasks of a group. These tasks share the time that
+    /// the group's weight gives them.
     ///
-    /// Otherwise like [`Scheduler::spawn`], whose tasks form a group of their own.
+    /// Otherwise this works like [`Scheduler::spawn`], whose tasks form a group of their own.
     pub fn spawn_in(&self, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
         worker::spawn(&self.anchor, group, future);
     }
@@ -261,50 +276,53 @@ impl fmt::Debug for Spawner {
 /// Sets up a [`Scheduler`].
 #[must_use = "nothing runs before `build`"]
 pub struct Builder {
-    /// `None`: one per core.
+    /// If `None`, there is one worker per core.
     workers: Option<usize>,
-    /// `None`: the clock is driven only by [`Scheduler::beat`].
+    /// If `None`, only [`Scheduler::beat`] drives the clock.
     period: Option<Duration>,
-    /// In beats.
+    /// The length of a slice, in beats.
     slice: u64,
     beat: BeatHook,
     start: StartHook,
 }
 
 impl Builder {
-    /// Sets the number of worker threads. By default there is one for each core that this program
-    /// may use.
+    /// Sets the number of worker threads. By default there is one thread for each core that this
+    /// program may use.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// Sets the time between two beats. By default it is one millisecond.
+    /// Sets the time between two beats. The default is one millisecond.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = Some(period);
         self
     }
 
-    /// Sets how many beats a slice lasts. By default it is one.
+    /// Sets how many beats a slice lasts. The default is one beat.
     ///
     /// Tasks end their slices themselves. This setting determines how long the scheduler lets woken
-    /// tasks run in succession, and how far it lets groups get ahead of each other.
+    /// tasks run in succession, and how far it lets one group get ahead of the others.
     pub fn slice(mut self, beats: u64) -> Self {
         self.slice = beats;
         self
     }
 
-    /// Leaves the clock to [`Scheduler::beat`], for tests that must not depend on time.
+    /// Starts no ticker, so that only [`Scheduler::beat`] drives the clock. This is meant for tests
+    /// that must not depend on time.
     pub fn manual_ticker(mut self) -> Self {
         self.period = None;
         self
     }
 
-    /// Sets a hook that is called on every beat, on the ticker's thread.
+    /// Sets a hook that is called on every beat, on the thread that makes the clock beat. This is
+    /// usually the ticker's thread.
     ///
-    /// The hook should be quick. Beats come once per period while a worker is awake, the first one
-    /// a period after the first worker woke, and not at all while the scheduler is idle. A ticker
-    /// that was delayed beats once rather than once for each missed beat.
+    /// The hook should be quick. While a worker is awake, the clock beats once per period; the
+    /// first beat comes one period after the first worker woke. While the scheduler is idle, the
+    /// clock does not beat. After a delay, the ticker makes the clock beat once rather than once
+    /// for each missed beat.
     ///
     /// # Examples
     ///
@@ -331,10 +349,11 @@ impl Builder {
         self
     }
 
-    /// Sets a hook that is called on every worker's thread before its first task.
+    /// Sets a hook that is called on every worker's thread before the worker's first task.
     ///
-    /// The hook's return value stays on that thread and is dropped after its last task. This is the
-    /// place to enter another library's runtime, whose guard must not leave the thread.
+    /// The hook's return value stays on that thread and is dropped after the worker's last task.
+    /// Use this hook to enter the runtime of another library if that runtime's guard must not leave
+    /// the thread.
     ///
     /// # Examples
     ///
@@ -349,7 +368,9 @@ impl Builder {
     ///     .on_worker_start(|| Box::new(NAME.set("a worker")))
     ///     .build()?;
     /// let (sender, receiver) = std::sync::mpsc::channel();
-    /// scheduler.spawn(async move { sender.send(NAME.get()).expect("the test waits") });
+    /// scheduler.spawn(async move {
+    ///     sender.send(NAME.get()).expect("the receiver is still waiting");
+    /// });
     /// assert_eq!(receiver.recv(), Ok("a worker"));
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -361,12 +382,13 @@ impl Builder {
         self
     }
 
-    /// Starts the threads, named `lunatic-worker-0` and so on, and `lunatic-ticker`.
+    /// Starts the threads, whose names are `lunatic-worker-0` and so on, and `lunatic-ticker`.
     ///
     /// # Errors
     ///
-    /// If the number of workers, the period or the slice is zero (`InvalidInput`), or if the system
-    /// refuses to start a thread; threads that have started are stopped again.
+    /// Fails with `InvalidInput` if the number of workers, the period or the slice is zero. Also
+    /// fails if the system refuses to start a thread; threads that have already started are then
+    /// stopped.
     pub fn build(self) -> io::Result<Scheduler> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -400,7 +422,7 @@ impl Builder {
             });
         let clock = Clock::new(timing, self.beat, ticker_parker.unparker());
         let shared = Arc::new(Shared::new(WorkerPool::new(unparkers, clock, self.slice)));
-        // Dropped on an early return, which stops the threads that have started.
+        // An early return drops this scheduler, which stops the threads that have already started.
         let scheduler = Scheduler {
             spawner: Spawner {
                 anchor: Arc::new(Arc::clone(&shared)),
@@ -453,7 +475,7 @@ mod tests {
 
     use super::*;
 
-    /// A scheduler whose clock is driven only by the test.
+    /// Returns a scheduler whose clock is driven only by the test.
     fn manual(workers: usize) -> Scheduler {
         let builder = Scheduler::builder().workers(workers).manual_ticker();
         builder.build().expect("a few threads can be started")
@@ -465,7 +487,7 @@ mod tests {
         }
     }
 
-    /// Sends a word on drop.
+    /// Sends a value when it is dropped.
     struct NotifyOnDrop<T: Send>(Sender<T>, Option<T>);
 
     impl<T: Send> NotifyOnDrop<T> {
@@ -477,13 +499,13 @@ mod tests {
     impl<T: Send> Drop for NotifyOnDrop<T> {
         fn drop(&mut self) {
             let word = self.1.take().expect("a value is dropped only once");
-            // The test may have ended already.
+            // The receiver may already have been dropped if the test has ended.
             self.0.send(word).ok();
         }
     }
 
-    /// Runs the script on the only worker, so that all tasks it spawns are ready before any of them
-    /// runs, and returns what its tasks said, in order.
+    /// Runs the script as a task on the only worker, so that all tasks that the script spawns are
+    /// ready before any of them runs. Returns what these tasks sent, in order.
     fn order_of(
         script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static,
     ) -> Vec<&'static str> {
@@ -491,25 +513,28 @@ mod tests {
         let (sender, receiver) = channel();
         let spawner = scheduler.spawner();
         scheduler.spawn(async move { script(spawner, sender) });
-        // Ends when the last task has dropped its sender.
+        // The iterator ends when the last task has dropped its sender.
         receiver.iter().collect()
     }
 
     #[test]
-    fn woken_tasks_run_before_spent_ones() {
+    fn woken_tasks_run_before_spent_tasks() {
         let order = order_of(|spawner, sender| {
             let says = sender.clone();
             let inner = spawner.clone();
             spawner.spawn(async move {
                 for turn in ["spends 1", "spends 2", "spends 3"] {
-                    says.send(turn).expect("the test listens");
+                    says.send(turn).expect("the test is receiving");
                     let says = says.clone();
-                    inner.spawn(async move { says.send("is new").expect("the test listens") });
+                    inner.spawn(async move { says.send("is new").expect("the test is receiving") });
                     spent().await;
                 }
             });
             let says = sender;
-            spawner.spawn(async move { says.send("was first in line").expect("the test listens") });
+            spawner.spawn(async move {
+                says.send("was first in line")
+                    .expect("the test is receiving")
+            });
         });
         let expected = [
             "spends 1",
@@ -524,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_task_runs_although_others_wake_each_other_forever() {
+    fn a_spent_task_runs_even_if_other_tasks_are_woken_forever() {
         let scheduler = manual(1);
         let (sender, receiver) = channel();
         let spawner = scheduler.spawner();
@@ -532,7 +557,7 @@ mod tests {
             let over = Arc::new(AtomicBool::new(false));
             for _ in 0..2 {
                 let over = Arc::clone(&over);
-                // Always ready, never spent.
+                // These tasks are always ready and never end their slices.
                 spawner.spawn(poll_fn(move |context| {
                     if over.load(Ordering::Relaxed) {
                         return Poll::Ready(());
@@ -545,7 +570,7 @@ mod tests {
                 spent().await;
             }
             over.store(true, Ordering::Relaxed);
-            sender.send("five slices").expect("the test listens");
+            sender.send("five slices").expect("the test is receiving");
         });
         assert_eq!(receiver.recv(), Ok("five slices"));
         wait_until_idle(&scheduler);
@@ -553,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_woken_while_it_runs_runs_again_as_a_woken_one() {
+    fn a_task_that_is_woken_while_running_runs_again_as_a_woken_task() {
         let scheduler = manual(1);
         let (sender, receiver) = channel();
         let (runs, running) = channel::<Waker>();
@@ -562,17 +587,19 @@ mod tests {
         scheduler.spawn(poll_fn(move |context| {
             turn += 1;
             if turn == 2 {
-                sender.send("ran again").expect("the test listens");
+                sender.send("ran again").expect("the test is receiving");
                 return Poll::Ready(());
             }
             runs.send(context.waker().clone())
-                .expect("the test listens");
-            // Blocks in the middle of the task until another thread has woken the task.
-            go_on.recv().expect("the test wakes");
+                .expect("the test is receiving");
+            // The task blocks here until the test's thread has woken it.
+            go_on
+                .recv()
+                .expect("the test wakes the task and then sends");
             Poll::Pending
         }));
-        running.recv().expect("the task runs").wake();
-        woken.send(()).expect("the task waits");
+        running.recv().expect("the task has started").wake();
+        woken.send(()).expect("the task is receiving");
         assert_eq!(receiver.recv(), Ok("ran again"));
         wait_until_idle(&scheduler);
         assert_eq!(scheduler.counts()[0].slices_spent, 0);
@@ -580,19 +607,19 @@ mod tests {
     }
 
     #[test]
-    fn a_note_of_a_task_that_ends_does_not_apply_to_the_next_one() {
+    fn end_slice_in_a_task_that_ends_does_not_affect_the_next_task() {
         let order = order_of(|spawner, sender| {
             let says = sender.clone();
             spawner.spawn(async move {
                 spent().await;
-                says.send("spent").expect("the test listens");
+                says.send("spent").expect("the test is receiving");
             });
             spawner.spawn(async { end_slice() });
             let mut turn = 0;
             spawner.spawn(poll_fn(move |context| {
                 turn += 1;
                 if turn == 2 {
-                    sender.send("woken").expect("the test listens");
+                    sender.send("woken").expect("the test is receiving");
                     return Poll::Ready(());
                 }
                 context.waker().wake_by_ref();
@@ -602,8 +629,8 @@ mod tests {
         assert_eq!(order, ["woken", "spent"]);
     }
 
-    /// Sends the task's waker away and returns once it has been used.
-    async fn be_woken_by(somebody: &Sender<Waker>) {
+    /// Sends the task's waker to another task or thread, and returns once the waker has been used.
+    async fn be_woken_by(receiver: &Sender<Waker>) {
         let mut handed_over = false;
         poll_fn(|context| {
             if handed_over {
@@ -611,13 +638,13 @@ mod tests {
             }
             handed_over = true;
             let waker = context.waker().clone();
-            somebody.send(waker).expect("somebody listens");
+            receiver.send(waker).expect("the waker's receiver exists");
             Poll::Pending
         })
         .await;
     }
 
-    /// Wakes the task while it runs, without ending its slice.
+    /// Wakes the task while it is running, without ending its slice.
     async fn yield_once() {
         let mut yielded = false;
         poll_fn(|context| {
@@ -642,7 +669,7 @@ mod tests {
             let (outside, wakers) = channel();
             let spawner = scheduler.spawner();
             let counted = Arc::clone(&turns);
-            // All tasks are spawned from one task, so that the other workers get tasks only by
+            // All tasks are spawned by one task, so that the other workers get tasks only by
             // stealing.
             scheduler.spawn(async move {
                 for number in 0..TASKS {
@@ -654,7 +681,7 @@ mod tests {
                         for turn in 0..TURNS {
                             assert!(
                                 !busy.swap(true, Ordering::SeqCst),
-                                "two workers run task {number}"
+                                "two workers are running task {number} at once"
                             );
                             turns.fetch_add(1, Ordering::Relaxed);
                             busy.store(false, Ordering::SeqCst);
@@ -680,20 +707,21 @@ mod tests {
     }
 
     #[test]
-    fn a_task_behind_a_busy_worker_stays_until_the_next_beat_and_no_longer() {
+    fn a_task_behind_a_busy_worker_is_stolen_at_the_next_beat() {
         let scheduler = manual(2);
         let spawner = scheduler.spawner();
         let (says, heard) = channel();
         let (ran, has_run) = channel();
         scheduler.spawn(async move {
-            spawner.spawn(async move { ran.send(()).expect("the busy task waits") });
-            says.send("busy").expect("the test listens");
-            // Blocks its worker until the task behind it has run.
-            has_run.recv().expect("the task behind runs");
-            says.send("done").expect("the test listens");
+            spawner.spawn(async move { ran.send(()).expect("the busy task is receiving") });
+            says.send("busy").expect("the test is receiving");
+            // This task blocks its worker until the task that is queued behind it has run.
+            has_run.recv().expect("the task behind it has run");
+            says.send("done").expect("the test is receiving");
         });
         assert_eq!(heard.recv(), Ok("busy"));
-        // The other worker sleeps although a task waits, since the task was not offered.
+        // The other worker goes to sleep even though a task is waiting, because that task was not
+        // offered.
         while scheduler.pool().idle.parked() == 0 {
             thread::yield_now();
         }
@@ -709,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_stands_still_while_every_task_waits() {
+    fn the_clock_does_not_beat_while_every_task_is_waiting() {
         let hooked = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&hooked);
         let scheduler = Scheduler::builder()
@@ -733,7 +761,7 @@ mod tests {
             let beats = hooked.load(Ordering::SeqCst);
             assert_eq!(beats, scheduler.beats());
             assert!(beats >= seen);
-            // A clock that kept running would beat many times in the meantime.
+            // A clock that was still running would beat many times in the meantime.
             (0..1_000).for_each(|_| thread::yield_now());
             assert_eq!(hooked.load(Ordering::SeqCst), beats);
             seen = beats;
@@ -742,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_beats_while_a_task_runs_even_after_shutdown_was_called() {
+    fn the_clock_beats_while_a_task_runs_even_after_shutdown() {
         let beats = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&beats);
         let scheduler = Scheduler::builder()
@@ -754,21 +782,21 @@ mod tests {
             .expect("a few threads can be started");
         let (sender, started) = channel();
         scheduler.spawn(async move {
-            sender.send(()).expect("the test listens");
-            // Like a guest that never yields by itself.
+            sender.send(()).expect("the test is receiving");
+            // This imitates a guest that never yields by itself.
             while beats.load(Ordering::SeqCst) < 5 {
                 std::hint::spin_loop();
             }
         });
-        started.recv().expect("the task starts");
+        started.recv().expect("the task has started");
         scheduler.shutdown();
         assert!(scheduler.beats() >= 5);
     }
 
     #[test]
-    fn a_panic_ends_one_task_and_no_worker() {
-        struct PanicsInTheEnd;
-        impl Drop for PanicsInTheEnd {
+    fn a_panic_ends_only_its_task_and_no_worker() {
+        struct PanicsOnDrop;
+        impl Drop for PanicsOnDrop {
             fn drop(&mut self) {
                 panic!("on purpose, in a destructor");
             }
@@ -780,15 +808,15 @@ mod tests {
             let _dropped = dropped;
             panic!("on purpose");
         });
-        scheduler.spawn(async { std::panic::panic_any(PanicsInTheEnd) });
-        let last = PanicsInTheEnd;
+        scheduler.spawn(async { std::panic::panic_any(PanicsOnDrop) });
+        let last = PanicsOnDrop;
         scheduler.spawn(async move { drop(last) });
-        let abandoned = PanicsInTheEnd;
+        let abandoned = PanicsOnDrop;
         scheduler.spawn(async move {
             pending::<()>().await;
             drop(abandoned);
         });
-        scheduler.spawn(async move { sender.send("still here").expect("the test listens") });
+        scheduler.spawn(async move { sender.send("still here").expect("the test is receiving") });
         assert_eq!(
             receiver.iter().collect::<Vec<_>>(),
             ["dropped", "still here"]
@@ -796,7 +824,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_nobody_can_wake_is_dropped() {
+    fn a_task_without_wakers_is_dropped() {
         let scheduler = manual(1);
         let (sender, dropped) = channel();
         let notifier = NotifyOnDrop::new(&sender, "dropped");
@@ -809,7 +837,7 @@ mod tests {
     }
 
     #[test]
-    fn shutdown_drops_each_ready_future_once_and_runs_none() {
+    fn shutdown_drops_each_ready_future_once_and_runs_none_of_them() {
         let scheduler = Arc::new(manual(1));
         let (sender, dropped) = channel();
         let (says, heard) = channel();
@@ -824,8 +852,8 @@ mod tests {
                     panic!("ran after shutdown");
                 });
             }
-            says.send("ready").expect("the test listens");
-            told.recv().expect("the test goes on");
+            says.send("ready").expect("the test is receiving");
+            told.recv().expect("the test tells the task to continue");
             own.shutdown();
         });
         assert_eq!(heard.recv(), Ok("ready"));
@@ -836,7 +864,7 @@ mod tests {
                 panic!("ran after shutdown");
             });
         }
-        go_on.send(()).expect("the task waits");
+        go_on.send(()).expect("the task is receiving");
         scheduler.shutdown();
         let mut numbers: Vec<i32> = dropped.try_iter().collect();
         numbers.sort_unstable();
@@ -849,7 +877,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_waits_at_shutdown_is_dropped_when_it_is_woken() {
+    fn a_task_that_is_waiting_at_shutdown_is_dropped_when_it_is_woken() {
         let scheduler = manual(2);
         let (sender, dropped) = channel();
         let (outside, wakers) = channel();
@@ -859,7 +887,7 @@ mod tests {
             be_woken_by(&outside).await;
             panic!("ran after shutdown");
         });
-        let waker = wakers.recv().expect("the task waits");
+        let waker = wakers.recv().expect("the task sends its waker");
         scheduler.shutdown();
         assert!(dropped.try_recv().is_err());
         waker.wake();
@@ -867,7 +895,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_a_long_chain_of_tasks_that_hold_each_other_does_not_overflow_the_stack() {
+    fn dropping_a_long_chain_of_tasks_does_not_overflow_the_stack() {
         const LENGTH: usize = 100_000;
         let scheduler = manual(1);
         let (sender, dropped) = channel();
@@ -883,11 +911,11 @@ mod tests {
                     let _held = (held, notifier);
                     be_woken_by(&outside).await;
                 });
-                // The new task is woken so that it runs first.
+                // The new task runs first, because this task is spent.
                 spent().await;
-                previous = Some(wakers.recv().expect("the task waits"));
+                previous = Some(wakers.recv().expect("the task sends its waker"));
             }
-            last.send(previous).expect("the test listens");
+            last.send(previous).expect("the test is receiving");
         });
         let first = first.recv().expect("the chain is built");
         scheduler.shutdown();
@@ -902,13 +930,13 @@ mod tests {
         let (sender, receiver) = channel();
         spawner.spawn(async move {
             drop(scheduler);
-            sender.send("went on").expect("the test listens");
+            sender.send("went on").expect("the test is receiving");
         });
         assert_eq!(receiver.recv(), Ok("went on"));
     }
 
     #[test]
-    fn each_worker_keeps_what_the_start_hook_returns_to_its_end() {
+    fn each_worker_keeps_the_start_hooks_return_value_until_it_exits() {
         let (sender, ends) = channel();
         let sender = Mutex::new(sender);
         let name = || thread::current().name().map(str::to_owned);
@@ -927,9 +955,9 @@ mod tests {
     }
 
     #[test]
-    fn a_scheduler_that_could_not_run_is_refused_with_a_remedy() {
+    fn invalid_settings_are_refused_with_advice() {
         let check = |builder: Builder, expected: &str| {
-            let error = builder.build().expect_err("it could not run");
+            let error = builder.build().expect_err("the settings are invalid");
             assert_eq!(error.to_string(), expected);
         };
         check(

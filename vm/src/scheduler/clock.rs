@@ -1,7 +1,7 @@
-//! The scheduler's clock: it beats while something runs and stands still when nothing does.
+//! The scheduler's clock, which beats while any worker is awake and stops while all workers sleep.
 //!
-//! On each beat it calls the embedder, which advances the epoch of its engines so that guests
-//! yield. It does not keep wall-clock time.
+//! On each beat the clock calls a hook of the embedder, which advances the epoch of its engines so
+//! that guests yield. The clock does not keep wall-clock time.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -16,28 +16,29 @@ pub(super) const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 /// How the clock beats, and how the time used by tasks is measured.
 #[derive(Debug)]
 pub(super) enum Timing {
-    /// A thread beats once per period, and time is measured. So a task that runs for less than a
-    /// beat is charged for what it used, and cannot escape by waiting just before each beat.
-    /// Elapsed time is measured; measuring CPU time would cost a system call each time.
+    /// A thread makes the clock beat once per period, and the time that tasks use is measured. A
+    /// task that runs for less than a beat is therefore charged for the time it used, and cannot
+    /// avoid the charge by waiting just before each beat. Elapsed time is measured, because
+    /// measuring CPU time would cost a system call each time.
     Measured { start: Instant, period: Duration },
-    /// The clock beats only when told to. A beat lasts one period, so that nothing depends on how
-    /// fast the machine is.
+    /// The clock beats only when [`Clock::beat`] is called. Each beat counts as one period, so that
+    /// nothing depends on the speed of the computer.
     Manual,
 }
 
 /// The hook that is called on every beat.
 pub(super) type BeatHook = Box<dyn Fn() + Send + Sync>;
 
-/// The clock as seen by all threads except the ticker's.
+/// The clock, shared by all threads of a scheduler.
 pub(super) struct Clock {
     timing: Timing,
     hook: BeatHook,
-    /// Beats since the scheduler was made.
+    /// The number of beats since the scheduler was created.
     beats: AtomicU64,
-    /// Set while the ticker's thread sleeps without a timeout, or is about to; written only by that
-    /// thread.
+    /// Set while the ticker's thread sleeps without a timeout or is about to do so. Only that
+    /// thread writes this field.
     asleep: AtomicBool,
-    /// Set once, when no worker is left.
+    /// Set once, when no workers are left.
     stopped: AtomicBool,
     unparker: Unparker,
 }
@@ -62,7 +63,8 @@ impl Clock {
         })
     }
 
-    /// Returns the time used to charge groups, in nanoseconds from an arbitrary start.
+    /// Returns the current time in nanoseconds since an arbitrary origin. Groups are charged by
+    /// this time.
     pub(super) fn now(&self) -> u64 {
         match self.timing {
             Timing::Measured { start, .. } => nanoseconds(start.elapsed()),
@@ -75,14 +77,15 @@ impl Clock {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Counts a beat and calls the hook; if the hook panics, the panic is logged and goes no
-    /// further.
+    /// Counts a beat and calls the hook. If the hook panics, the panic is logged and not
+    /// propagated.
     pub(super) fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
         contain("the beat of a scheduler", AssertUnwindSafe(&self.hook));
     }
 
-    /// Returns whether the clock will not beat by itself until it is roused.
+    /// Returns whether the clock is at rest, which means that it does not beat by itself until it
+    /// is roused.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.timing, Timing::Manual) || self.is_asleep()
     }
@@ -91,12 +94,13 @@ impl Clock {
         self.asleep.load(Ordering::SeqCst)
     }
 
-    /// Wakes the ticker's thread if it sleeps. Any code that takes a worker from the sleepers calls
-    /// this.
+    /// Wakes the ticker's thread if it is asleep. All code that takes a worker out of the list of
+    /// sleepers must call this method.
     ///
-    /// Costs a fence and a load, once per worker that becomes active, never per task. The load
-    /// comes after the store that made the worker active, while the ticker stores `asleep` before
-    /// it reads who is active: with a fence in between on both sides, at least one sees the other.
+    /// This costs a fence and a load each time a worker becomes active, and nothing per task. The
+    /// load comes after the store that made the worker active, whereas the ticker stores `asleep`
+    /// before it reads which workers are active. Both sides have a fence in between, so at least
+    /// one of the two threads sees the other's store.
     pub(super) fn rouse(&self) {
         fence(Ordering::SeqCst);
         if self.is_asleep() {
@@ -104,7 +108,7 @@ impl Clock {
         }
     }
 
-    /// Ends the ticker's thread.
+    /// Tells the ticker's thread to exit.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.unparker.unpark();
@@ -114,7 +118,7 @@ impl Clock {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Sleeps, on the ticker's thread, as long as the scheduler is idle.
+    /// Sleeps as long as the scheduler is idle. Only the ticker's thread calls this.
     pub(super) fn sleep_while(&self, is_idle: impl Fn() -> bool, parker: &Parker) {
         while is_idle() && !self.is_stopped() {
             self.asleep.store(true, Ordering::SeqCst);

@@ -1,19 +1,21 @@
 //! Groups of tasks, among which the workers' time is divided by weight.
 //!
 //! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) on several workers. Each group has
-//! a tag that moves forward with the time its tasks use, more slowly the greater the group's
-//! weight; the group with the least tag is furthest behind its fair share and runs next. The
-//! scheduler's virtual time follows the least tag of the groups that wait. A group that was idle
-//! for a while resumes at the virtual time: it has accumulated no credit, nor is it penalized for
-//! time it used while no other group needed it. Tags are shared by all workers, so shares are
-//! shares of the machine. A group does not know its tasks.
+//! a tag that moves forward with the time that the group's tasks use. The greater the group's
+//! weight, the more slowly its tag moves. The group with the lowest tag is furthest behind its fair
+//! share and runs next. The scheduler's virtual time follows the lowest tag of the groups that have
+//! tasks waiting. A group that was idle for a while resumes at the current virtual time: it has
+//! accumulated no credit, nor is it penalized for time that it used while no other group needed the
+//! workers. Tags are shared by all workers, so a group's share is of the scheduler's total time,
+//! not of one worker's. A group does not keep track of its tasks.
 
 use std::cmp::Ordering as Order;
 use std::fmt;
 
 use super::sync::{Arc, AtomicU64, Ordering};
 
-/// A group's share of the workers' time relative to other groups, when there is not enough for all.
+/// A group's share of the workers' time, relative to other groups, when there is not enough time
+/// for all groups.
 ///
 /// A group with twice the weight gets twice the time. The range and the default are those of
 /// `cpu.weight` in Linux's cgroups.
@@ -29,16 +31,16 @@ use super::sync::{Arc, AtomicU64, Ordering};
 pub struct Weight(u64);
 
 impl Weight {
-    /// The least weight.
+    /// The lowest weight.
     pub const MIN: Weight = Weight(1);
-    /// The greatest weight.
+    /// The highest weight.
     pub const MAX: Weight = Weight(10_000);
 
-    /// Makes a weight.
+    /// Creates a weight.
     ///
     /// # Errors
     ///
-    /// [`WeightError`], if it is not from 1 to 10,000.
+    /// [`WeightError`] if the weight is outside the range 1 to 10,000.
     pub const fn new(weight: u64) -> Result<Weight, WeightError> {
         if weight < Weight::MIN.0 || weight > Weight::MAX.0 {
             return Err(WeightError(weight));
@@ -46,9 +48,9 @@ impl Weight {
         Ok(Weight(weight))
     }
 
-    /// Returns how far `used` nanoseconds move the tag of a group of this weight: one unit per
-    /// nanosecond at the default weight, and always at least one, so that a group that ran comes
-    /// after one that did not.
+    /// Returns how far `used` nanoseconds move the tag of a group of this weight. At the default
+    /// weight this is one unit per nanosecond. It is always at least one unit, so that a group that
+    /// has just run is placed behind a group with the same tag that has not.
     pub(super) fn cost(self, used: u64) -> u64 {
         (used.saturating_mul(Weight::default().0) / self.0).max(1)
     }
@@ -80,8 +82,8 @@ impl std::error::Error for WeightError {}
 
 /// A point in virtual time.
 ///
-/// Tags are compared modulo their range, so that virtual time may wrap around: the tags of all
-/// groups that want to run are close together.
+/// Tags are compared modulo their range, so virtual time may wrap around. This works because the
+/// tags of all groups that have ready tasks are close together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u64);
 
@@ -112,17 +114,17 @@ impl PartialOrd for Tag {
 pub(super) struct VirtualTime(AtomicU64);
 
 impl VirtualTime {
-    // Relaxed, here and in `Group`: the numbers publish nothing, and a stale one misplaces at most
-    // one turn.
+    // Relaxed ordering suffices here and in `Group`: no other data is published through these
+    // numbers, and a stale number misplaces at most one turn.
     pub(super) fn now(&self) -> Tag {
         Tag(self.0.load(Ordering::Relaxed))
     }
 
-    /// Moves the time forward to the tag of the group that runs next.
+    /// Moves the virtual time forward to the tag of the group that runs next.
     pub(super) fn advance(&self, to: Tag) {
         if self.now() < to {
             let later = |now| (Tag(now) < to).then_some(to.0);
-            // If this fails, another worker has moved it further.
+            // If the update fails, another worker has already moved the time at least this far.
             let _ = self
                 .0
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
@@ -130,10 +132,10 @@ impl VirtualTime {
     }
 }
 
-/// A set of tasks, of any number, that share the time allotted to one weight.
+/// A set of any number of tasks that share the time allotted to one weight.
 ///
-/// Cheap to clone. A group is for tasks of one scheduler, since the time it has used is compared
-/// with that of the scheduler's other groups.
+/// A group is cheap to clone. All tasks of a group must belong to the same scheduler, because the
+/// time that the group has used is compared with the time used by that scheduler's other groups.
 ///
 /// ```
 /// use lunatic_vm::scheduler::{Group, Scheduler, Weight};
@@ -141,7 +143,8 @@ impl VirtualTime {
 /// let scheduler = Scheduler::builder().workers(1).build()?;
 /// let important = Group::new(Weight::new(400)?);
 /// let (sender, receiver) = std::sync::mpsc::channel();
-/// scheduler.spawner().spawn_in(&important, async move { sender.send(1).expect("the test waits") });
+/// let task = async move { sender.send(1).expect("the receiver is still waiting") };
+/// scheduler.spawner().spawn_in(&important, task);
 /// assert_eq!(receiver.recv(), Ok(1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -155,7 +158,7 @@ struct Inner {
 }
 
 impl Group {
-    /// Makes a group without tasks.
+    /// Creates a group without tasks.
     pub fn new(weight: Weight) -> Group {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -166,12 +169,12 @@ impl Group {
         }))
     }
 
-    /// Returns its weight.
+    /// Returns the group's weight.
     pub fn weight(&self) -> Weight {
         self.0.weight
     }
 
-    /// Returns a number that no other group of this program has.
+    /// Returns the group's number, which no other group in this program has.
     pub(super) fn number(&self) -> u64 {
         self.0.number
     }
@@ -180,7 +183,7 @@ impl Group {
         Tag(self.0.tag.load(Ordering::Relaxed))
     }
 
-    /// Charges the group for time that one of its tasks used, in nanoseconds.
+    /// Charges the group for the time that one of its tasks used, in nanoseconds.
     pub(super) fn charge(&self, used: u64, time: &VirtualTime) {
         let (now, cost) = (time.now(), self.0.weight.cost(used));
         let charged = |tag| Some(Tag(tag).max(now).later(cost).0);
@@ -206,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_weight_is_from_1_to_10_000() {
+    fn weights_range_from_1_to_10_000() {
         for (number, is_weight) in [
             (0, false),
             (1, true),
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn time_costs_the_less_the_greater_the_weight() {
+    fn time_costs_less_at_a_greater_weight() {
         for (weight, used, cost) in [
             (100, 1_000, 1_000),
             (1, 1_000, 100_000),
@@ -236,7 +239,7 @@ mod tests {
         ] {
             assert_eq!(
                 Weight::new(weight)
-                    .expect("the weights are in range")
+                    .expect("all weights of this test are in range")
                     .cost(used),
                 cost,
                 "{used} ns at weight {weight}"
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_was_idle_resumes_at_the_present() {
+    fn an_idle_group_resumes_at_the_current_virtual_time() {
         let time = VirtualTime::default();
         let group = Group::new(Weight::default());
         group.charge(10, &time);

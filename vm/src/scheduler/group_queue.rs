@@ -1,4 +1,4 @@
-//! The ready tasks of one group on one worker, and the order among them, as plain data.
+//! The ready tasks of one group on one worker and the order in which they run, as plain data.
 
 use std::collections::VecDeque;
 
@@ -6,34 +6,34 @@ use super::group::Group;
 
 /// The maximum number of prompt tasks that run in succession before a slow one gets its turn.
 ///
-/// This bound is for schedulers whose clock stands still; otherwise the beat, which ends a streak
-/// too, usually comes first. A woken task runs for about a microsecond, so the two bounds are
+/// This bound matters when the scheduler's clock is stopped; otherwise a beat, which also ends a
+/// streak, usually comes first. A woken task runs for about a microsecond, so the two bounds are
 /// similar.
 pub(super) const MAX_STREAK: u32 = 1024;
 
 /// Why a task is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// Something happened to it. It runs first.
+    /// The task was woken by an event that it waited for. It runs first.
     Woken,
-    /// It has not run yet. New tasks take turns with the woken ones as long as they are quick, and
-    /// with the spent ones after one that was not.
+    /// The task has not run yet. As long as new tasks are quick, they take turns with woken tasks.
+    /// After a new task that was slow, they take turns with spent tasks.
     New,
-    /// It used up its slice and wants to continue computing.
+    /// The task used up its slice and has more to compute.
     Spent,
 }
 
-/// A run of consecutive tasks while others waited.
+/// A number of tasks that ran in succession while others were waiting.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Streak {
     length: u32,
-    /// The beat at which it began.
+    /// The beat at which the streak began.
     began: u64,
 }
 
 impl Streak {
-    /// Returns whether the streak has lasted a slice (a number of beats) or reached the maximum
-    /// length. A streak has at least one task, however long that task takes.
+    /// Returns whether the streak has lasted for `slice` beats or has reached the maximum length. A
+    /// streak has at least one task, however long that task takes.
     pub(super) fn is_over(self, beat: u64, slice: u64) -> bool {
         self.length >= MAX_STREAK || self.length > 0 && beat.saturating_sub(self.began) >= slice
     }
@@ -57,13 +57,13 @@ pub(super) struct GroupQueue<T> {
     woken: VecDeque<T>,
     new: VecDeque<T>,
     spent: VecDeque<T>,
-    /// Prompt tasks that ran in succession while a slow one waited.
+    /// The prompt tasks that ran in succession while a slow task was waiting.
     streak: Streak,
-    /// Whether the next turn belongs to a new task, if one waits.
+    /// Whether the next turn goes to a new task, if there is one.
     is_new_ones_turn: bool,
-    /// Whether the last new task to run ended or waited before a beat. So a thousand new tasks that
-    /// compute delay a woken task only once, and a thousand that do not are as quick as the woken
-    /// task.
+    /// Whether the last new task to run finished or began to wait before the next beat. For this
+    /// reason, a thousand new tasks that compute delay a woken task only once, while a thousand
+    /// short new tasks are treated like woken tasks.
     new_ones_are_quick: bool,
 }
 
@@ -92,7 +92,8 @@ impl<T> GroupQueue<T> {
         self.woken.is_empty() && self.new.is_empty() && self.spent.is_empty()
     }
 
-    /// Returns whether there are tasks that will probably be quick.
+    /// Returns whether there are prompt tasks. These will probably be quick: they are the woken
+    /// tasks and, as long as new tasks are quick, the new ones. All other tasks are called slow.
     pub(super) fn has_prompt(&self) -> bool {
         !self.woken.is_empty() || self.new_ones_are_quick && !self.new.is_empty()
     }
@@ -101,16 +102,16 @@ impl<T> GroupQueue<T> {
         !self.spent.is_empty() || !self.new_ones_are_quick && !self.new.is_empty()
     }
 
-    /// Puts a task at the end of its level.
+    /// Appends a task to its level.
     pub(super) fn push(&mut self, level: Level, task: T) {
         self.level(level).push_back(task);
     }
 
-    /// Takes the task that runs next.
+    /// Takes the task to run next.
     ///
-    /// Prompt tasks come first. A streak of them ends, in favour of one slow task, after a slice or
-    /// after [`MAX_STREAK`] tasks; at least one prompt task runs between two slow ones, however
-    /// long these take.
+    /// Prompt tasks come first. After a slice, or after [`MAX_STREAK`] tasks, a streak of prompt
+    /// tasks ends and one slow task runs. As long as there are prompt tasks, at least one of them
+    /// runs between two slow tasks, however long the slow tasks take.
     pub(super) fn pop(&mut self, beat: u64, slice: u64) -> Option<(Level, T)> {
         let has_slow = self.has_slow();
         if self.has_prompt() && !(has_slow && self.streak.is_over(beat, slice)) {
@@ -123,7 +124,8 @@ impl<T> GroupQueue<T> {
         self.pop_one_of(Level::Spent, !self.new_ones_are_quick)
     }
 
-    /// Takes from a level, alternating with the new tasks if these belong there.
+    /// Takes a task from a level, alternating with new tasks if they currently rank with that
+    /// level.
     fn pop_one_of(&mut self, level: Level, with_new_ones: bool) -> Option<(Level, T)> {
         let is_empty = self.level(level).is_empty();
         let level = if with_new_ones && !self.new.is_empty() && (is_empty || self.is_new_ones_turn)
@@ -146,10 +148,10 @@ impl<T> GroupQueue<T> {
         self.new.len()
     }
 
-    /// Removes the `count` tasks that have waited longest; there must be as many.
+    /// Removes the `count` tasks that have waited longest. There must be at least that many.
     ///
-    /// Each level gives in proportion to its length, so that neither worker is left with only slow
-    /// tasks while the other has all the prompt ones.
+    /// Each level contributes in proportion to its length, so that neither worker is left with only
+    /// slow tasks while the other has all the prompt tasks.
     pub(super) fn take(&mut self, count: usize, mut give: impl FnMut(Level, T)) {
         let (mut count, mut length) = (count, self.len());
         for level in [Level::Woken, Level::New, Level::Spent] {
@@ -157,7 +159,8 @@ impl<T> GroupQueue<T> {
             if count == 0 {
                 return;
             }
-            // This level's share of the tasks to be taken from it and later levels.
+            // This level's share of the tasks that are still to be taken from this level and the
+            // later ones.
             let here = (tasks.len() * count).div_ceil(length);
             length -= tasks.len();
             count -= here;
@@ -165,7 +168,7 @@ impl<T> GroupQueue<T> {
         }
     }
 
-    /// Returns all tasks.
+    /// Returns all tasks that are still queued.
     pub(super) fn into_tasks(self) -> impl Iterator<Item = T> + use<T> {
         self.woken.into_iter().chain(self.new).chain(self.spent)
     }
@@ -196,7 +199,7 @@ mod tests {
         queue
     }
 
-    /// Pops once at each beat.
+    /// Pops one task at each of the given beats and returns the tasks in that order.
     fn order(queue: &mut GroupQueue<u32>, slice: u64, beats: &[u64]) -> Vec<u32> {
         beats
             .iter()
@@ -206,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn woken_and_quick_new_tasks_take_turns_before_spent_ones() {
+    fn woken_tasks_and_quick_new_tasks_take_turns_before_spent_tasks() {
         let mut queue = queue(&[1, 2, 3], &[5, 6], &[10, 11]);
         assert_eq!(order(&mut queue, 1, &[0; 9]), [1, 5, 2, 6, 3, 10, 11]);
     }
 
     #[test]
-    fn new_tasks_take_turns_with_the_spent_after_one_that_was_not_quick() {
+    fn after_a_slow_new_task_new_tasks_take_turns_with_spent_tasks() {
         let mut queue = queue(&[1, 2], &[5, 6, 7], &[10, 11]);
         queue.note_new_one(false);
         assert_eq!(order(&mut queue, 1, &[0; 4]), [1, 2, 5, 10]);
@@ -221,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_ends_a_streak_and_the_next_one_begins_with_a_woken_task() {
-        // A spent task's own slice lasts a beat, which does not count towards the streak.
+    fn a_streak_ends_after_a_slice_and_the_next_streak_begins_with_a_woken_task() {
+        // A spent task's own slice lasts for a beat, which does not count toward the streak.
         let mut ones = queue(&[1, 2, 3, 4], &[], &[10, 11, 12]);
         assert_eq!(
             order(&mut ones, 1, &[5, 5, 6, 7, 8, 8, 9]),
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_task_runs_after_the_longest_streak_of_woken_ones() {
+    fn a_spent_task_runs_after_the_longest_streak_of_woken_tasks() {
         let mut queue = queue(&Vec::from_iter(0..3000), &[], &[9000, 9001]);
         let order = order(&mut queue, 1, &[0; 3002]);
         let streak = MAX_STREAK as usize;
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streak_counts_only_while_a_spent_task_waits() {
+    fn tasks_count_toward_a_streak_only_while_a_spent_task_is_waiting() {
         let mut queue = queue(&Vec::from_iter(0..2000), &[], &[]);
         for _ in 0..1500 {
             queue.pop(0, 1);
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn each_level_gives_up_tasks_in_proportion() {
+    fn each_level_gives_up_tasks_in_proportion_to_its_length() {
         for (woken, new, spent, count, expected) in [
             (4, 0, 2, 3, (2, 0, 1)),
             (0, 0, 5, 2, (0, 0, 2)),

@@ -1,29 +1,31 @@
-//! Which workers sleep, and which one to wake.
+//! Which workers sleep, and which worker to wake when there is work.
 //!
-//! At most one worker at a time is woken to search, and none while another is searching: the
-//! searching worker will find the work, or look once more after it has announced that it is giving
-//! up. This is a protocol between three parties, every step of which is sequentially consistent:
+//! At most one worker at a time is woken to search for work, and no worker is woken while another
+//! one is already searching. The searching worker either finds the work, or looks once more after
+//! it has announced that it is giving up. This is a protocol between three parties, and every step
+//! of it is sequentially consistent:
 //!
-//! - a thread that makes work available first publishes it, then reads which workers are searching
-//!   and which are parked;
-//! - a worker that parks first announces this, then looks for published work;
+//! - a thread that makes work available first publishes the work, then reads how many workers are
+//!   searching and how many are parked;
+//! - a worker that is about to park first announces this, then looks for published work;
 //! - a worker that stops searching because it found work first announces this, then checks whether
-//!   there is more.
+//!   there is more work.
 //!
-//! Of two such steps, the second always sees the first, so no work is left while all workers sleep.
+//! Whichever of two such parties announces its step later sees what the other one has announced. So
+//! it cannot happen that work is left while all workers sleep.
 
 use super::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
-/// The sleeping workers of one scheduler.
+/// Which workers of a scheduler are searching for work, and which are asleep.
 #[derive(Debug)]
 pub(super) struct Idle {
-    /// The number of workers looking for work, including workers that were woken for this and have
-    /// not started yet.
+    /// The number of workers that are searching for work, including workers that were woken to
+    /// search and have not started yet.
     searching: AtomicUsize,
-    /// The length of `sleepers`, to be read without the lock.
+    /// The length of `sleepers`, which can be read without taking the lock.
     parked: AtomicUsize,
-    /// Workers that are parked, or about to be, and have not been picked. The most recent one has
-    /// the warmest caches.
+    /// The workers that are parked or about to park, and that have not been picked to be woken. The
+    /// last one in the list fell asleep most recently and has the warmest caches.
     sleepers: Mutex<Vec<usize>>,
 }
 
@@ -36,7 +38,7 @@ impl Idle {
         }
     }
 
-    /// Returns the number of sleeping workers.
+    /// Returns the number of workers in the list of sleepers.
     pub(super) fn parked(&self) -> usize {
         self.parked.load(Ordering::SeqCst)
     }
@@ -46,15 +48,15 @@ impl Idle {
         self.searching.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Ends a successful search. Returns whether the caller was the last to search; it must then
-    /// check whether there is work for another worker.
+    /// Ends a successful search. Returns whether the calling worker was the last one that was
+    /// searching. If so, it must check whether there is work for another worker.
     pub(super) fn end_search(&self) -> bool {
         let last = self.searching.fetch_sub(1, Ordering::SeqCst) == 1;
         fence(Ordering::SeqCst);
         last
     }
 
-    /// Ends a search that found nothing and adds the worker to the sleepers.
+    /// Ends a search that found nothing, and adds the worker to the sleepers.
     ///
     /// The caller must look for work once more before it sleeps.
     pub(super) fn fall_asleep(&self, worker: usize) {
@@ -66,10 +68,10 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// Removes the calling worker from the sleepers; it is searching again.
+    /// Removes the calling worker from the sleepers and counts it as searching again.
     ///
-    /// Returns false if it was picked in the meantime: then it is already counted as searching, and
-    /// the wake-up is on its way.
+    /// Returns false if the worker was picked to be woken in the meantime. It then already counts
+    /// as searching, and the wake-up is on its way.
     pub(super) fn cancel_sleep(&self, worker: usize) -> bool {
         let mut sleepers = lock(&self.sleepers);
         let Some(position) = sleepers.iter().position(|&sleeper| sleeper == worker) else {
@@ -80,16 +82,17 @@ impl Idle {
         true
     }
 
-    /// Picks a sleeper to wake for newly published work, unless a worker is already searching.
+    /// Picks a sleeping worker to wake for newly published work, unless a worker is already
+    /// searching.
     ///
-    /// The picked worker counts as searching from here on; the caller must wake it.
+    /// The picked worker counts as searching from this point on, and the caller must wake it.
     pub(super) fn pick_sleeper(&self) -> Option<usize> {
         fence(Ordering::SeqCst);
         if self.searching.load(Ordering::SeqCst) > 0 || self.parked() == 0 {
             return None;
         }
         let mut sleepers = lock(&self.sleepers);
-        // Another caller may have been faster.
+        // Another thread may have picked a sleeper first.
         if self.searching.load(Ordering::SeqCst) > 0 {
             return None;
         }
@@ -98,7 +101,7 @@ impl Idle {
         Some(worker)
     }
 
-    /// Moves one worker from parked to searching, under the lock.
+    /// Counts one worker as searching instead of parked. The caller must hold the lock.
     fn mark_searching(&self) {
         self.searching.fetch_add(1, Ordering::SeqCst);
         self.parked.fetch_sub(1, Ordering::SeqCst);
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn one_worker_is_picked_at_a_time_and_the_warmest_first() {
+    fn one_worker_is_picked_at_a_time_starting_with_the_last_to_fall_asleep() {
         let idle = asleep(3);
         assert_eq!(idle.pick_sleeper(), Some(2));
         assert_eq!(idle.pick_sleeper(), None);
@@ -129,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_picked_when_nobody_sleeps() {
+    fn no_worker_is_picked_when_none_is_asleep() {
         assert_eq!(asleep(0).pick_sleeper(), None);
     }
 
     #[test]
-    fn a_worker_that_was_picked_cannot_cancel_its_sleep() {
+    fn a_picked_worker_cannot_cancel_its_sleep() {
         let idle = asleep(2);
         assert_eq!(idle.pick_sleeper(), Some(1));
         assert!(!idle.cancel_sleep(1));

@@ -1,10 +1,11 @@
-//! The worker pool: which worker takes which task, which workers sleep, and which are woken and
-//! when.
+//! The worker pool: which worker takes which task, which workers sleep, and when which worker is
+//! woken.
 //!
-//! Workers share one queue per worker, a queue for tasks from other threads, and the list of
-//! sleepers. A worker that has tasks touches only its own queue, whose lock is contended only by
-//! workers that have run dry. This module does not know what a task is or how it runs, so that a
-//! model checker can explore every interleaving of the threads (`vm/model`).
+//! The workers share the queue of each worker, one queue for tasks from other threads, and the list
+//! of sleepers. As long as no tasks arrive from other threads, a worker that has tasks takes only
+//! the lock of its own queue between two beats, and contends for that lock only with workers that
+//! have run out of tasks. This module does not know what a task is or how it runs, so that a model
+//! checker can explore every interleaving of the threads (`vm/model`).
 
 use std::fmt;
 
@@ -18,26 +19,27 @@ use super::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock,
 };
 
-/// How many slices per worker a group may be ahead of the others while its woken tasks still run
-/// before their spent ones. Each worker may have just run a task of the group that used up its
-/// slice; this should not make a woken task less prompt.
+/// How far ahead of the other groups a group may get, in slices per worker, before its woken tasks
+/// no longer run ahead of the other groups' spent tasks. Each worker may just have run a task of
+/// the group for a whole slice, which should not delay the group's woken tasks.
 const LEAD: u64 = 2;
 
 /// The outcome of pushing a task.
 pub(super) enum Pushed<T> {
-    /// It is stored, and the queue's owner will get to it.
+    /// The task is stored, and the queue's owner will get to it.
     Kept,
-    /// It is stored, and the queue, which had no tasks for others to take, now does: a sleeper may
-    /// have to be woken.
+    /// The task is stored. The queue had no tasks for other workers to take and now has some, so a
+    /// sleeping worker may have to be woken.
     Offered,
-    /// The queue is closed.
+    /// The queue is closed, and the task is returned.
     Refused(T),
 }
 
-/// A run queue behind a lock, and outside the lock the number of tasks it offers.
+/// A run queue behind a lock. The number of tasks that the queue offers is stored outside the lock.
 pub(super) struct SharedQueue<T> {
     tasks: Mutex<RunQueue<T>>,
-    /// The result of [`RunQueue::offered`] after the last change; written under the lock.
+    /// The result of [`RunQueue::offered`] after the last change. Written only while the lock is
+    /// held.
     offered: AtomicUsize,
 }
 
@@ -49,17 +51,18 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Changes the queue. Also returns whether it now offers tasks but did not before.
+    /// Changes the queue, and returns the result of the change. Also returns whether the queue now
+    /// offers tasks but did not before.
     ///
-    /// Only the step from none to some can require a wake-up: no worker goes to sleep while a queue
-    /// offers tasks, and the worker woken for the first task wakes the next if there are more (see
-    /// `LocalWorker::find_work`).
+    /// A wake-up can be required only when the number of offered tasks changes from zero. No worker
+    /// goes to sleep while a queue offers tasks, and the worker that is woken for the first task
+    /// wakes another worker if there are more tasks (see `LocalWorker::find_work`).
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut RunQueue<T>) -> R) -> (R, bool) {
         let mut tasks = lock(&self.tasks);
         let result = change(&mut tasks);
         let offered = tasks.offered();
-        // Relaxed: written only under the lock, and any thread that wakes others or goes to sleep
-        // has a fence in between (see `Idle`).
+        // Relaxed ordering suffices: the number is written only under the lock, and every thread
+        // that wakes others or goes to sleep executes a fence in between (see `Idle`).
         let before = self.offered.load(Ordering::Relaxed);
         if before != offered {
             self.offered.store(offered, Ordering::Relaxed);
@@ -72,7 +75,7 @@ impl<T> SharedQueue<T> {
         self.offered.load(Ordering::Relaxed)
     }
 
-    /// Puts a task at the end of its level, like [`RunQueue::push`].
+    /// Appends a task to its level, like [`RunQueue::push`].
     pub(super) fn push<K>(
         &self,
         level: Level,
@@ -83,7 +86,7 @@ impl<T> SharedQueue<T> {
         self.push_with(|tasks| tasks.push(level, task, group, wrap))
     }
 
-    /// Puts back the entry for the running task, like [`RunQueue::park`].
+    /// Queues the entry of the running task, like [`RunQueue::park`].
     pub(super) fn park(&self, task: T) -> Pushed<T> {
         self.push_with(|tasks| tasks.park(task))
     }
@@ -96,7 +99,8 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Stops accepting tasks and returns the remaining ones, to be dropped outside the lock.
+    /// Makes the queue refuse new tasks, and returns the remaining tasks so that they can be
+    /// dropped outside the lock.
     pub(super) fn close(&self) -> impl Iterator<Item = T> + use<T> {
         let (tasks, _) = self.change(RunQueue::close);
         tasks
@@ -113,17 +117,17 @@ pub(super) struct Worker<T> {
     parks: AtomicU64,
 }
 
-/// The statistics of one worker since it started.
+/// The statistics of one worker since the worker started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerCounts {
-    /// The number of times it ran a task, counted once per slice.
+    /// The number of times that the worker ran a task. A task counts once for each slice.
     pub tasks_run: u64,
-    /// Tasks that it took from other workers.
+    /// The number of tasks that the worker took from other workers.
     pub tasks_stolen: u64,
-    /// Slices that were used up.
+    /// The number of slices that tasks used up on this worker.
     pub slices_spent: u64,
-    /// The number of times it went to sleep for lack of work.
+    /// The number of times that the worker went to sleep for lack of work.
     pub parks: u64,
 }
 
@@ -142,11 +146,11 @@ impl<T> Worker<T> {
 /// A scheduler's workers and their shared state.
 pub(super) struct WorkerPool<T> {
     pub(super) workers: Box<[CachePadded<Worker<T>>]>,
-    /// Tasks made ready by threads that are not workers.
+    /// The tasks that were made ready by threads other than the workers.
     pub(super) injected: CachePadded<SharedQueue<T>>,
     pub(super) idle: CachePadded<Idle>,
     pub(super) clock: CachePadded<Clock>,
-    /// Set once, when workers must exit after their current task.
+    /// Set once, to tell the workers to exit after their current tasks.
     stopping: AtomicBool,
 }
 
@@ -190,12 +194,13 @@ impl<T> WorkerPool<T> {
         self.all_asleep() && self.injected.offered() == 0 && self.clock.is_at_rest()
     }
 
-    /// Sleeps, on the ticker's thread, as long as every worker is asleep.
+    /// Sleeps as long as every worker is asleep. Only the ticker's thread calls this.
     pub(super) fn sleep_through_idleness(&self, parker: &Parker) {
         self.clock.sleep_while(|| self.all_asleep(), parker);
     }
 
-    /// Makes the clock beat once, and wakes a sleeper to take tasks that wait behind busy workers.
+    /// Makes the clock beat once. If tasks are waiting behind busy workers, wakes a sleeping worker
+    /// to take them.
     pub(super) fn beat(&self) {
         self.clock.beat();
         let mut left_waiting = false;
@@ -208,7 +213,7 @@ impl<T> WorkerPool<T> {
         }
     }
 
-    /// Tells all workers to exit after their current task.
+    /// Tells all workers to exit after their current tasks.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         for worker in &self.workers {
@@ -220,7 +225,8 @@ impl<T> WorkerPool<T> {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Wakes a worker if a push calls for it, and returns the task if it was refused.
+    /// Wakes a worker if the outcome of a push requires it. Returns the task if the push was
+    /// refused.
     #[must_use = "a refused task must be dropped with `discard`"]
     pub(super) fn finish_push(&self, pushed: Pushed<T>) -> Option<T> {
         match pushed {
@@ -233,7 +239,7 @@ impl<T> WorkerPool<T> {
         }
     }
 
-    /// Wakes a sleeper for newly published work, if necessary.
+    /// Wakes a sleeping worker for newly published work, unless a worker is already searching.
     fn wake_one(&self) {
         let Some(worker) = self.idle.pick_sleeper() else {
             return;
@@ -242,7 +248,7 @@ impl<T> WorkerPool<T> {
         self.clock.rouse();
     }
 
-    /// Returns whether there are tasks for a worker that has none.
+    /// Returns whether there are tasks that a worker without tasks could take.
     fn has_offers(&self) -> bool {
         self.injected.offered() > 0 || self.workers.iter().any(|worker| worker.queue.offered() > 0)
     }
@@ -265,12 +271,13 @@ pub(super) struct LocalWorker<'a, T> {
     pool: &'a WorkerPool<T>,
     index: usize,
     parker: Parker,
-    /// The beat that this worker last saw.
+    /// The last beat that this worker noticed.
     beat: u64,
-    /// The starting point of the next search, so that tasks are not always stolen from the same
-    /// neighbour.
+    /// The worker whose queue was visited last. The next search continues after it, so that tasks
+    /// are not always stolen from the same neighbour.
     next_victim: usize,
-    /// Tasks on their way from one queue to another, so that no two locks are held at once.
+    /// Tasks on their way from one queue to another. They are kept here so that no two locks are
+    /// held at once.
     taken: Vec<Taken<T>>,
 }
 
@@ -286,8 +293,8 @@ impl<'a, T> LocalWorker<'a, T> {
         }
     }
 
-    /// Returns the next task for this worker, sleeping while there is none. Returns `None` when the
-    /// pool is stopping.
+    /// Returns the next task for this worker, and sleeps while there is no task. Returns `None`
+    /// when the pool is stopping.
     pub(super) fn next(&mut self) -> Option<T> {
         while !self.pool.is_stopping() {
             let beat = self.pool.clock.beats();
@@ -309,7 +316,8 @@ impl<'a, T> LocalWorker<'a, T> {
         None
     }
 
-    /// Returns when this worker's queue has tasks, or when the pool is stopping.
+    /// Searches for work and sleeps in between. Returns when this worker's queue has tasks, or when
+    /// the pool is stopping.
     fn find_work(&mut self) {
         let pool = self.pool;
         pool.idle.start_search();
@@ -330,7 +338,7 @@ impl<'a, T> LocalWorker<'a, T> {
         }
     }
 
-    /// Checks every other queue once for tasks.
+    /// Looks once into every other queue for tasks. Returns whether it found any.
     fn search(&mut self) -> bool {
         if self.pool.injected.offered() > 0 && self.take_injected() {
             return true;
@@ -348,7 +356,8 @@ impl<'a, T> LocalWorker<'a, T> {
         false
     }
 
-    /// Takes this worker's share of the injected tasks, at least one.
+    /// Takes this worker's share of the injected tasks, which is at least one task. Returns whether
+    /// there were any.
     fn take_injected(&mut self) -> bool {
         let workers = self.pool.workers.len();
         let taken = &mut self.taken;
@@ -358,10 +367,10 @@ impl<'a, T> LocalWorker<'a, T> {
         self.keep_taken()
     }
 
-    /// Takes half of the surplus of another worker, once a beat.
+    /// Takes half of another worker's surplus. This happens once per beat.
     ///
-    /// Otherwise two workers that never run dry could keep ten spinning tasks on one core and a
-    /// single one on the other indefinitely.
+    /// Without this, two workers that always have tasks could keep ten busy tasks on one core and a
+    /// single busy task on the other indefinitely.
     fn even_out(&mut self) {
         if self.pool.workers.len() == 1 {
             return;
@@ -384,7 +393,7 @@ impl<'a, T> LocalWorker<'a, T> {
         self.keep_taken()
     }
 
-    /// Moves the taken tasks into this worker's queue, and returns whether there were any.
+    /// Moves the taken tasks into this worker's queue. Returns whether there were any.
     fn keep_taken(&mut self) -> bool {
         if self.taken.is_empty() {
             return false;
@@ -397,8 +406,8 @@ impl<'a, T> LocalWorker<'a, T> {
         true
     }
 
-    /// Returns the queue of another worker, a different one each time. There must be more than one
-    /// worker.
+    /// Returns the queue of another worker. Successive calls go through all other workers in turn.
+    /// There must be at least two workers.
     fn pick_victim(&mut self) -> &'a SharedQueue<T> {
         let workers = self.pool.workers.len();
         self.next_victim = (self.next_victim + 1) % workers;

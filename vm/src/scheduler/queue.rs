@@ -1,8 +1,9 @@
 //! The order in which ready tasks run, as plain data.
 //!
-//! A queue never waits, never wakes anything and knows nothing about threads; the caller tells it
-//! the time. It decides which task runs next, how many tasks another worker may take, and which
-//! ones. The tasks of each group wait in a [`GroupQueue`], which decides the order among them.
+//! A queue never waits, never wakes anything and knows nothing about threads; the caller passes in
+//! the time. A queue decides which task runs next, how many tasks another worker may take, and
+//! which ones. The tasks of each group wait in a [`GroupQueue`], which decides their order within
+//! the group.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -19,8 +20,8 @@ pub(super) use super::group_queue::Level;
 pub(super) struct Rules {
     /// The length of a slice in beats.
     pub(super) slice: u64,
-    /// How far a group may be ahead of the others, in nanoseconds of its own time, while its woken
-    /// tasks still run before the spent ones of others.
+    /// How far ahead of the other groups a group may get, in nanoseconds of its own time, before
+    /// its woken tasks no longer run ahead of other groups' spent tasks.
     pub(super) lead: u64,
     pub(super) time: VirtualTime,
 }
@@ -33,18 +34,18 @@ pub(super) struct Taken<T> {
     pub(super) task: T,
 }
 
-/// A group's queue, and the heaps that list it. A group may stay listed after its tasks are gone;
-/// the entry is removed when this is noticed.
+/// A group's queue, and which of the two heaps list the group. A group may stay listed after its
+/// tasks are gone; its stale entry is removed when it reaches the top of a heap.
 #[derive(Debug)]
 struct Candidate<T> {
     queue: GroupQueue<T>,
     in_waiting: bool,
     in_prompt: bool,
-    /// How far the group may be ahead, in virtual time.
+    /// How far ahead of the other groups this group may get, in virtual time.
     lead: u64,
 }
 
-/// The ready tasks of one worker, or those that no worker has taken yet.
+/// The ready tasks of one worker, or the tasks that no worker has taken yet.
 #[derive(Debug)]
 pub(super) struct RunQueue<T> {
     rules: Arc<Rules>,
@@ -52,14 +53,15 @@ pub(super) struct RunQueue<T> {
     groups: BTreeMap<u64, Candidate<T>>,
     /// The total number of tasks in all groups.
     length: usize,
-    /// The groups that have tasks, ordered by tag: the least is next. Tags only move forward, so an
-    /// outdated tag is noticed when it becomes the least.
+    /// The groups that have tasks, ordered by tag; the group with the lowest tag runs next. Tags
+    /// only move forward, so an outdated tag is noticed when it becomes the lowest.
     waiting: BinaryHeap<Reverse<(Tag, u64)>>,
-    /// The groups that have prompt tasks, ordered by tag minus lead.
+    /// The groups that have prompt tasks, ordered by tag minus lead. See
+    /// [`GroupQueue::has_prompt`].
     prompt: BinaryHeap<Reverse<(Tag, u64)>>,
-    /// Prompt tasks that ran in succession although a group with a lesser tag waited.
+    /// The prompt tasks that ran in succession while a group with a lower tag was waiting.
     streak: Streak,
-    /// The group of the running task, which was popped last.
+    /// The group of the running task, which is the task that was popped last.
     running: Option<Group>,
     /// The time up to which `running` has been charged, in nanoseconds.
     since: u64,
@@ -67,21 +69,21 @@ pub(super) struct RunQueue<T> {
     charged_at: u64,
     /// The group of the last popped task and the beat at which it was popped, if it was a new task.
     tried: Option<(u64, u64)>,
-    /// Whether a worker owns this queue, which will get to its tasks sooner than a thief.
+    /// Whether a worker owns this queue. The owner will get to the tasks sooner than a thief would.
     owned: bool,
-    /// Set by a beat while tasks wait, cleared when a task leaves.
+    /// Set by a beat while tasks are waiting, and cleared when a task leaves the queue.
     untouched: bool,
     /// Set once, when the queue stops accepting tasks.
     closed: bool,
 }
 
 impl<T> RunQueue<T> {
-    /// Makes a worker's queue.
+    /// Creates a worker's own queue.
     pub(super) fn of_worker(rules: &Arc<Rules>) -> Self {
         Self::new(rules, true)
     }
 
-    /// Makes a queue of tasks for any worker.
+    /// Creates a queue without an owner, whose tasks any worker may take.
     pub(super) fn without_owner(rules: &Arc<Rules>) -> Self {
         Self::new(rules, false)
     }
@@ -104,15 +106,17 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the number of tasks waiting here.
+    /// Returns the number of tasks in this queue.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// Puts a task at the end of its level in its group; a closed queue returns it.
+    /// Appends a task to its level within its group. If the queue is closed, returns the task as an
+    /// error.
     ///
-    /// `group` finds the group in the value passed, and `wrap` turns that value into the stored
-    /// entry. This avoids cloning the group, whose reference count is contended by all workers.
+    /// `group` finds the group in the value of type `K`, and `wrap` turns that value into the
+    /// stored entry. The group is thus not cloned, which matters because all workers contend for
+    /// its reference count.
     pub(super) fn push<K>(
         &mut self,
         level: Level,
@@ -135,13 +139,13 @@ impl<T> RunQueue<T> {
         Ok(())
     }
 
-    /// Puts the entry for the running task among the tasks that used up their slice; a closed queue
-    /// returns it.
+    /// Queues the entry of the running task with the tasks that have used up their slice. If the
+    /// queue is closed, returns the entry as an error.
     pub(super) fn park(&mut self, task: T) -> Result<(), T> {
         let group = self
             .running
             .clone()
-            .expect("only the task that runs is parked");
+            .expect("only the running task is parked");
         self.push(
             Level::Spent,
             (group, task),
@@ -150,7 +154,7 @@ impl<T> RunQueue<T> {
         )
     }
 
-    /// Returns the entry of a group, which is created if it is missing.
+    /// Returns the entry of a group, creating the entry if it is missing.
     fn candidate(&mut self, group: &Group) -> &mut Candidate<T> {
         self.groups
             .entry(group.number())
@@ -162,7 +166,7 @@ impl<T> RunQueue<T> {
             })
     }
 
-    /// Adds a group to the heaps that it belongs in and is missing from.
+    /// Adds a group to each heap that should list it but does not.
     fn enlist(&mut self, number: u64) {
         let Some(candidate) = self.groups.get_mut(&number) else {
             return;
@@ -179,13 +183,14 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Takes the task that runs next, and charges the one that has run until now. `now` returns the
-    /// time in nanoseconds from an arbitrary start; it is called once per beat, and more often only
-    /// if groups compete.
+    /// Takes the task to run next, and charges the group of the task that was running. `now`
+    /// returns the time in nanoseconds since an arbitrary origin. It is called once per beat, and
+    /// more often only if groups compete.
     ///
-    /// Prompt tasks come first: those of the group that is furthest behind, as long as the group is
-    /// ahead of the others by no more than its lead. A streak of them ends after a slice; then the
-    /// group with the least tag runs one task of either kind.
+    /// Prompt tasks come first. They are taken from the group that is furthest behind among those
+    /// that have any, provided that it is no further ahead of the rest than its lead allows. A
+    /// streak of prompt tasks ends after a slice; then the group with the lowest tag runs one task,
+    /// prompt or not.
     pub(super) fn pop(&mut self, beat: u64, now: impl FnOnce() -> u64) -> Option<T> {
         self.untouched = false;
         self.judge_new_one(beat);
@@ -224,14 +229,15 @@ impl<T> RunQueue<T> {
         Some(task)
     }
 
-    /// Returns the only group, if it is running and has been charged in this beat.
+    /// Returns the number of the only group, if that group is running and has been charged in this
+    /// beat.
     fn next_without_a_choice(&self, beat: u64) -> Option<u64> {
         let running = self.running.as_ref()?.number();
         (self.groups.len() == 1 && self.charged_at == beat && self.groups.contains_key(&running))
             .then_some(running)
     }
 
-    /// Charges the running group.
+    /// Charges the running group for the time since it was last charged.
     fn charge(&mut self, beat: u64, now: u64) {
         if let Some(group) = &self.running {
             group.charge(now.saturating_sub(self.since), &self.rules.time);
@@ -240,9 +246,11 @@ impl<T> RunQueue<T> {
         self.charged_at = beat;
     }
 
-    /// Chooses the group that runs next. At least one group must have tasks.
+    /// Chooses the group to run next. At least one group must have tasks.
     fn choose(&mut self, beat: u64) -> u64 {
-        let (least, number) = self.least().expect("a task waits, so its group is listed");
+        let (least, number) = self
+            .least()
+            .expect("a task is waiting, so its group is listed");
         self.rules.time.advance(least);
         if self.groups.len() == 1 {
             return number;
@@ -260,7 +268,8 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the least tag of the groups that have tasks here, with the group's number.
+    /// Returns the lowest tag among the groups that have tasks in this queue, and the number of the
+    /// group that has this tag.
     fn least(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.waiting.peek_mut()?;
@@ -285,8 +294,8 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the least tag minus lead of the groups that have prompt tasks here, with the group's
-    /// number.
+    /// Returns the lowest value of tag minus lead among the groups that have prompt tasks in this
+    /// queue, and the number of the group that has this value.
     fn least_prompt(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.prompt.peek_mut()?;
@@ -311,23 +320,23 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Records whether the last popped task was quick, if it was a new one.
+    /// If the last popped task was new, records whether it was quick.
     fn judge_new_one(&mut self, beat: u64) {
         let Some((number, began)) = self.tried.take() else {
             return;
         };
         if let Some(candidate) = self.groups.get_mut(&number) {
             candidate.queue.note_new_one(began == beat);
-            // The waiting new tasks may now count as prompt.
+            // The remaining new tasks may now count as prompt.
             self.enlist(number);
         }
     }
 
     /// Returns the number of tasks that another worker may take now.
     ///
-    /// That is half of them, rounded down, so that a single task stays with its owner, which will
-    /// run it next and has its data in cache. If the task still waits when the clock beats, the
-    /// owner is busy, and others may have it.
+    /// If a worker owns the queue, this is half of the tasks, rounded down. A single task therefore
+    /// stays with its owner, which will run it next and has its data in cache. If that task is
+    /// still waiting at the next beat, the owner is busy, and another worker may take it.
     pub(super) fn offered(&self) -> usize {
         if !self.owned {
             return self.length;
@@ -338,13 +347,13 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Records a beat of the clock.
+    /// Records that the clock has beaten.
     pub(super) fn note_beat(&mut self) {
         self.untouched = self.length > 0;
     }
 
-    /// Moves `count` tasks, or all if there are fewer, to the end of `taken`: from each group the
-    /// tasks that have waited longest, in proportion to the number of its tasks.
+    /// Moves `count` tasks, or all tasks if there are fewer, to the end of `taken`. Each group
+    /// contributes its longest-waiting tasks, in proportion to its share of the queue.
     pub(super) fn take(&mut self, count: usize, taken: &mut Vec<Taken<T>>) {
         let (mut count, mut length) = (count.min(self.length), self.length);
         if count == 0 {
@@ -356,7 +365,8 @@ impl<T> RunQueue<T> {
             if count == 0 {
                 return;
             }
-            // This group's share of the tasks to be taken from it and later groups.
+            // This group's share of the tasks that are still to be taken from this group and the
+            // later ones.
             let here = (queue.len() * count).div_ceil(length);
             length -= queue.len();
             count -= here;
@@ -371,13 +381,13 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Takes half of the surplus over a queue with `length` tasks.
+    /// Takes half of the tasks that this queue has in excess of `length`.
     pub(super) fn take_surplus(&mut self, length: usize, taken: &mut Vec<Taken<T>>) {
         self.take(self.length.saturating_sub(length) / 2, taken);
     }
 
-    /// Puts tasks taken elsewhere at the ends of their levels; if the queue is closed, they stay in
-    /// `taken`.
+    /// Appends tasks that were taken from another queue to their levels. If this queue is closed,
+    /// the tasks stay in `taken`.
     pub(super) fn append(&mut self, taken: &mut Vec<Taken<T>>) {
         if self.closed {
             return;
@@ -388,7 +398,7 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Closes the queue permanently and returns the remaining entries.
+    /// Closes the queue permanently and returns the entries that it still had.
     pub(super) fn close(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.closed = true;
         self.length = 0;
@@ -428,7 +438,7 @@ mod tests {
         assert!(pushed.is_ok(), "the queue is open");
     }
 
-    /// A queue with tasks of one group.
+    /// Returns a queue that has tasks of one group.
     fn queue(
         woken: impl IntoIterator<Item = u32>,
         spent: impl IntoIterator<Item = u32>,
@@ -453,12 +463,12 @@ mod tests {
     enum Behaviour {
         /// Uses up a slice.
         Spins,
-        /// Waits after this many nanoseconds and is woken at once.
+        /// Runs for this many nanoseconds, then waits and is woken at once.
         Chats(u64),
     }
 
-    /// A worker without a thread: one queue, tasks represented by the numbers of their groups, and
-    /// a clock that is advanced by their turns.
+    /// A worker without a thread: it has one queue, its tasks are represented by the numbers of
+    /// their groups, and each turn of a task advances its clock.
     struct Simulation {
         queue: RunQueue<usize>,
         groups: Vec<(Group, Behaviour)>,
@@ -477,7 +487,7 @@ mod tests {
             }
         }
 
-        /// Adds a group whose tasks all behave alike.
+        /// Adds a group whose tasks all behave in the same way.
         fn with(mut self, weight: u64, tasks: usize, behaviour: Behaviour) -> Simulation {
             self.add(weight, tasks, behaviour);
             self
@@ -499,7 +509,7 @@ mod tests {
                 .pop(self.now / BEAT, || self.now)
                 .expect("no task ever ends");
             let (level, used) = match self.groups[task].1 {
-                // Until the next beat, as a slice does.
+                // A slice ends at the next beat.
                 Behaviour::Spins => (Level::Spent, BEAT - self.now % BEAT),
                 Behaviour::Chats(used) => (Level::Woken, used),
             };
@@ -550,7 +560,7 @@ mod tests {
             &[60, 20, 20],
         );
         check(&[(10_000, 1, Spins), (1, 50, Spins)], &[100, 0]);
-        // A group whose tasks never use up a slice is neither better nor worse off.
+        // A group whose tasks never use up a slice gets neither more nor less than its share.
         check(&[(100, 10_000, Chats(1_000)), (100, 1, Spins)], &[50, 50]);
         check(&[(300, 1_000, Chats(2_000)), (100, 1, Spins)], &[75, 25]);
         check(&[(100, 1_000, Chats(999_999)), (100, 1, Spins)], &[50, 50]);
@@ -569,13 +579,14 @@ mod tests {
     }
 
     #[test]
-    fn the_group_that_is_furthest_behind_is_next() {
-        // Equal weights take turns; three times the weight gets three turns out of four.
+    fn the_group_that_is_furthest_behind_runs_next() {
+        // Groups of equal weight take turns. A group of three times the other's weight gets three
+        // turns out of four.
         let turns = |weights: [u64; 2]| -> Vec<usize> {
             let mut simulation = Simulation::new()
                 .with(weights[0], 3, Spins)
                 .with(weights[1], 1, Spins);
-            // Every task has its first turn as a new one.
+            // Every task takes its first turn as a new task.
             simulation.run_until(4);
             (0..8).map(|_| simulation.turn()).collect()
         };
@@ -586,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_comes_late_has_saved_nothing_up_and_owes_nothing() {
+    fn a_group_that_joins_late_has_neither_credit_nor_debt() {
         let mut simulation = Simulation::new().with(100, 5, Spins);
         simulation.run_until(1_000);
         simulation.add(100, 5, Spins);
@@ -599,14 +610,14 @@ mod tests {
     }
 
     #[test]
-    fn a_woken_task_runs_at_once_beside_other_groups_that_compute() {
+    fn a_woken_task_runs_at_once_while_other_groups_compute() {
         let mut simulation = Simulation::new();
         for _ in 0..100 {
             simulation.add(100, 10, Spins);
         }
         simulation.run_until(5_000);
         for number in 0..100 {
-            // The woken task runs first although its own group computes.
+            // The woken task runs first even though its own group is computing too.
             let group = simulation.groups[number].0.clone();
             push(&mut simulation.queue, &group, Level::Woken, number);
             let woken = simulation
@@ -618,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_new_tasks_that_compute_delay_a_woken_one_once() {
+    fn a_thousand_new_compute_tasks_delay_a_woken_task_only_once() {
         let mut simulation = Simulation::new().with(100, 1_000, Spins);
         simulation.turn();
         for woken in [7_000, 7_001] {
@@ -635,8 +646,9 @@ mod tests {
     }
 
     proptest! {
-        /// The bound of start-time fair queueing: how much the service of two groups, divided by
-        /// their weights, can differ over any interval in which both have tasks.
+        /// Checks the bound of start-time fair queueing. It limits how much the service of two
+        /// groups, divided by their weights, can differ over any interval in which both groups have
+        /// tasks.
         #[test]
         fn two_busy_groups_differ_by_at_most_a_slice_each(
             groups in proptest::collection::vec((1_u64..=1_000, 1_usize..20), 2..6),
@@ -645,7 +657,7 @@ mod tests {
         ) {
             let mut simulation = Simulation::new();
             groups.iter().for_each(|&(weight, tasks)| simulation.add(weight, tasks, Spins));
-            // Until no task is new any more.
+            // Run until no new tasks remain.
             let tasks: usize = groups.iter().map(|(_, tasks)| tasks).sum();
             let mut waiting = tasks;
             while waiting > 0 {
@@ -665,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn woken_tasks_run_before_spent_ones_each_in_order() {
+    fn woken_tasks_run_before_spent_tasks_and_both_run_in_order() {
         assert_eq!(pop_all(&mut queue([1, 2, 3], [10, 11])), [1, 2, 3, 10, 11]);
     }
 
@@ -683,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn half_is_offered_and_a_single_task_only_after_a_beat() {
+    fn half_of_the_tasks_are_offered_and_a_single_task_only_after_a_beat() {
         for (length, offered) in [(0, 0), (1, 0), (2, 1), (3, 1), (10, 5)] {
             assert_eq!(queue(0..length, []).offered(), offered, "of {length} tasks");
         }
@@ -696,7 +708,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_an_owner_offers_everything() {
+    fn a_queue_without_an_owner_offers_all_its_tasks() {
         let mut queue = RunQueue::without_owner(&rules());
         push(&mut queue, &group(100), Level::Woken, 1);
         assert_eq!(queue.offered(), 1);
@@ -728,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn every_group_gives_up_tasks_in_proportion() {
+    fn every_group_gives_up_tasks_in_proportion_to_its_share() {
         let mut victim = RunQueue::of_worker(&rules());
         let groups = [group(100), group(100)];
         for task in 0..9 {
@@ -744,7 +756,7 @@ mod tests {
     }
 
     #[test]
-    fn a_take_never_moves_more_than_there_is_or_was_asked() {
+    fn take_never_moves_more_tasks_than_exist_or_were_requested() {
         for woken in 0..6 {
             for spent in 0..6 {
                 for count in 0..14 {
@@ -763,16 +775,20 @@ mod tests {
     }
 
     #[test]
-    fn evening_out_moves_half_of_the_difference() {
+    fn take_surplus_moves_half_of_the_difference() {
         for (theirs, mine, moved) in [(10, 4, 3), (5, 4, 0), (4, 5, 0), (1, 0, 0), (2, 0, 1)] {
             let mut taken = Vec::new();
             queue([], 0..theirs).take_surplus(mine, &mut taken);
-            assert_eq!(taken.len(), moved, "{theirs} there, {mine} here");
+            assert_eq!(
+                taken.len(),
+                moved,
+                "{theirs} tasks in the victim's queue, {mine} in the thief's"
+            );
         }
     }
 
     #[test]
-    fn a_closed_queue_hands_over_what_it_has_and_refuses_the_rest() {
+    fn a_closed_queue_hands_over_its_tasks_and_refuses_new_ones() {
         let mut queue = queue([1], [10]);
         assert_eq!(queue.close().collect::<Vec<_>>(), [1, 10]);
         let group = group(100);
@@ -794,7 +810,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_not_asked_while_one_group_runs_within_a_beat() {
+    fn the_clock_is_not_read_while_one_group_runs_within_a_beat() {
         let mut queue = queue(0..2 * MAX_STREAK, [9000]);
         let mut asked = 0;
         while queue
@@ -804,7 +820,7 @@ mod tests {
             })
             .is_some()
         {}
-        // At the beginning and at the end.
+        // The clock is read before the first task and after the last one.
         assert_eq!(asked, 2);
     }
 }

@@ -1,4 +1,4 @@
-//! Futures as stored by the scheduler, and what a running future can tell it.
+//! How the scheduler stores futures, and what a running future can report to the scheduler.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,30 +13,32 @@ use super::contain::contain;
 use super::group::Group;
 
 thread_local! {
-    /// Set by a running task whose slice is over, until its worker has put the task into a queue.
+    /// Set by a running task whose slice is over, and cleared once the worker has put the task into
+    /// a queue.
     static SPENT: Cell<bool> = const { Cell::new(false) };
-    /// The waker of the task that this thread runs.
+    /// The waker of the task that this thread is running.
     static RUNNING: RefCell<Option<Waker>> = const { RefCell::new(None) };
-    /// Set by the running task if it should be parked.
+    /// Set by the running task if the task should be parked.
     static PARKED: Cell<bool> = const { Cell::new(false) };
-    /// The tasks that this thread still has to drop, while it is dropping one.
+    /// While this thread is dropping a task, the tasks that it still has to drop.
     static DROPPING: Cell<Option<Vec<Task>>> = const { Cell::new(None) };
 }
 
 /// A task in a queue.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// It is ready.
+    /// A task that is ready to run.
     Ready(Runnable<Group>),
-    /// It used up its slice and continues when its turn comes. If it is woken earlier, it becomes
-    /// ready immediately, and this waker later wakes it in vain.
+    /// A task that used up its slice and continues when its turn comes. If the task is woken
+    /// earlier, it becomes ready immediately, and using this waker later causes at most a spurious
+    /// wake-up.
     Parked(Waker),
 }
 
-/// Runs a task, and returns its waker if it should be parked.
+/// Runs a task. Returns the task's waker if the task should be parked.
 pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
-    // `async-task` leaks the future of a task that has no waker left at the end of its run. Since
-    // this waker is dropped after the run, the task comes back once more to be dropped.
+    // `async-task` leaks the future of a task that has no waker left when its run ends. This waker
+    // is dropped only after the run, so the task is scheduled once more and its future is dropped.
     RUNNING.set(Some(task.waker()));
     task.run();
     let waker = RUNNING.take();
@@ -45,10 +47,11 @@ pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
 
 /// Records that the running task has used up its slice and wants to continue.
 ///
-/// Call it inside a task right before the task wakes itself and returns [`Poll::Pending`]; the task
-/// then waits among those that used up their slice, behind every woken task. The note applies to
-/// this one return and is forgotten if the task has not been woken by then. Outside a task it does
-/// nothing. Code that can await uses [`spent`] instead.
+/// Call this function inside a task, right before the task wakes itself and returns
+/// [`Poll::Pending`]. The task is then queued with the tasks that used up their slice, behind all
+/// woken tasks. The call affects only that one return, and it has no effect if the task has not
+/// been woken by then. Outside a task the function does nothing. Code that can await should use
+/// [`spent`] instead.
 ///
 /// # Examples
 ///
@@ -62,7 +65,7 @@ pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
 /// let mut left = 3;
 /// scheduler.spawn(std::future::poll_fn(move |context| {
 ///     if left == 0 {
-///         sender.send("done").expect("the test waits");
+///         sender.send("done").expect("the receiver is still waiting");
 ///         return Poll::Ready(());
 ///     }
 ///     left -= 1;
@@ -77,16 +80,19 @@ pub fn end_slice() {
     SPENT.set(true);
 }
 
-/// Takes the note that [`end_slice`] left. A worker calls this for the task it just ran.
+/// Returns whether [`end_slice`] was called, and resets this. A worker calls this function after it
+/// has run a task.
 pub(super) fn take_spent() -> bool {
     SPENT.take()
 }
 
-/// Ends the slice of the task that awaits this, and returns in the task's next slice.
+/// Ends the slice of the task that awaits the returned future. The future completes in the task's
+/// next slice.
 ///
-/// The task continues behind every woken task (see [`Scheduler`](super::Scheduler)), or as a woken
-/// task if it is woken earlier: a killed process does not wait for its turn among computing ones.
-/// On any other executor this is an ordinary yield.
+/// The task continues behind all woken tasks (see [`Scheduler`](super::Scheduler)). If it is woken
+/// before that, it continues as a woken task: a killed process, for example, does not wait for its
+/// turn among computing processes. On any other executor, awaiting this future is an ordinary
+/// yield.
 ///
 /// # Examples
 ///
@@ -101,7 +107,7 @@ pub(super) fn take_spent() -> bool {
 ///         sum += (slice * 1_000..(slice + 1) * 1_000).sum::<u64>();
 ///         spent().await;
 ///     }
-///     sender.send(sum).expect("the test waits");
+///     sender.send(sum).expect("the receiver is still waiting");
 /// });
 /// assert_eq!(receiver.recv(), Ok(49_995_000));
 /// # Ok::<(), std::io::Error>(())
@@ -112,7 +118,7 @@ pub fn spent() -> Spent {
 
 /// The future of [`spent`].
 #[derive(Debug)]
-#[must_use = "a slice ends when this is awaited"]
+#[must_use = "the slice ends only when this future is awaited"]
 pub struct Spent {
     over: bool,
 }
@@ -138,11 +144,11 @@ impl Future for Spent {
     }
 }
 
-/// A future whose panics, including panics in its destructor, end nothing but itself.
+/// A future whose panics, including those in its destructor, end only the future itself.
 ///
-/// `async-task` passes a panic in `poll` on to the worker and aborts the program if a future panics
-/// while it is dropped. The box lets us catch the latter without unsafe code, and keeps all tasks
-/// at the same size of a few words.
+/// `async-task` passes a panic in `poll` on to the worker, and aborts the program if a future
+/// panics while it is dropped. The box makes it possible to catch a panic in the destructor without
+/// unsafe code. It also keeps all tasks at the same size of a few words.
 pub(super) struct Contained {
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -189,13 +195,13 @@ impl fmt::Debug for Contained {
 
 /// Drops tasks that will never run again.
 ///
-/// A destructor may wake or release further tasks, which then come back here on the same thread;
-/// they wait for their turn instead of nesting, since a chain of a hundred thousand tasks would
-/// overflow the stack.
+/// A destructor may wake or release further tasks, which are then passed to this function again on
+/// the same thread. Such nested calls only add their tasks to a list, because dropping a chain of a
+/// hundred thousand tasks recursively would overflow the stack.
 pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     let tasks = tasks.into_iter();
     let Ok(outer) = DROPPING.try_with(Cell::take) else {
-        // The thread is exiting, and its thread-local variables are gone.
+        // The thread is exiting, and its thread-local variables have been destroyed.
         return tasks.for_each(release);
     };
     if let Some(mut waiting) = outer {
@@ -211,8 +217,8 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     }
 }
 
-/// Drops a task. A parked task becomes ready in a scheduler that has stopped accepting tasks, and
-/// is dropped there.
+/// Drops a task. A parked task is woken: it becomes ready in a scheduler that has stopped accepting
+/// tasks, and so it is dropped.
 fn release(task: Task) {
     match task {
         Task::Ready(task) => drop(task),

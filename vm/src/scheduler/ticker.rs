@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 use super::pool::WorkerPool;
 use super::sync::Parker;
 
-/// Beats once per period while any worker is awake, until the clock is stopped.
+/// Makes the clock beat once per period while any worker is awake. Returns when the clock is
+/// stopped.
 pub(super) fn tick<T>(pool: &WorkerPool<T>, parker: &Parker, period: Duration) {
     let clock = &pool.clock;
     while !clock.is_stopped() {
         pool.sleep_through_idleness(parker);
         let mut deadlines = Deadlines::new(period, Instant::now());
         while !clock.is_stopped() && !pool.all_asleep() {
-            // A wake-up meant for an earlier sleep ends this wait early: continue waiting.
+            // A wake-up that was meant for an earlier sleep can end this wait early. If so,
+            // continue waiting.
             if parker.park_deadline(deadlines.next) && Instant::now() < deadlines.next {
                 continue;
             }
@@ -25,8 +27,8 @@ pub(super) fn tick<T>(pool: &WorkerPool<T>, parker: &Parker, period: Duration) {
     }
 }
 
-/// The schedule of beats: once per period without drift, and after a stall once rather than once
-/// for each missed beat.
+/// The times at which the clock beats. Beats come once per period and do not drift. After a stall,
+/// the clock beats once rather than once for each missed beat.
 struct Deadlines {
     period: Duration,
     next: Instant,

@@ -1,6 +1,6 @@
-//! The worker threads: how tasks reach them, and how tasks run one after another.
+//! The worker threads: how tasks reach a worker, and how a worker runs tasks one after another.
 //!
-//! The pool decides which task a thread runs and when it sleeps.
+//! The pool decides which task each thread runs and when the thread sleeps.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
@@ -22,34 +22,35 @@ pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
 
 /// How a task, a worker or a handle keeps a scheduler alive.
 ///
-/// Every worker has its own anchor, shared by the tasks that it spawns. So spawning and finishing a
-/// task touch a reference count on the worker's own cache line rather than one that all workers
-/// contend for.
+/// Every worker has its own anchor, shared by the tasks that the worker spawns. Spawning or
+/// finishing a task therefore touches a reference count on the worker's own cache line, not a
+/// reference count that all workers contend for.
 pub(super) type Anchor = Arc<Arc<Shared>>;
 
 thread_local! {
-    /// The scheduler that this thread belongs to, and its role there.
+    /// The scheduler that this thread belongs to, and the thread's role in that scheduler.
     static CURRENT: Cell<Option<CurrentThread>> = const { Cell::new(None) };
     /// The anchor of this thread, if it is a worker.
     static ANCHOR: OnceCell<Anchor> = const { OnceCell::new() };
     /// The parked task that this thread is making ready.
-    static RESUMED: Cell<Resumed> = const { Cell::new(Resumed::Nobody) };
+    static RESUMED: Cell<Resumed> = const { Cell::new(Resumed::Nothing) };
 }
 
-/// Makes a parked task ready and returns it, or `None` if it is already ready or gone.
+/// Makes a parked task ready and returns it. Returns `None` if the task is already ready or no
+/// longer exists.
 fn resume(waker: Waker) -> Option<Runnable<Group>> {
     RESUMED.set(Resumed::Expected);
     waker.wake();
-    match RESUMED.replace(Resumed::Nobody) {
+    match RESUMED.replace(Resumed::Nothing) {
         Resumed::Here(task) => Some(task),
-        Resumed::Expected | Resumed::Nobody => None,
+        Resumed::Expected | Resumed::Nothing => None,
     }
 }
 
-/// Hands a task that became ready to `resume`, if `resume` is waiting for it on this thread, and
-/// returns it otherwise.
+/// Hands a task that became ready to [`resume`] if that function is waiting for a task on this
+/// thread. Otherwise returns the task.
 fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
-    let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nobody)) else {
+    let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nothing)) else {
         return Some(task);
     };
     match resumed {
@@ -67,17 +68,18 @@ fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
 /// The state of a resumption.
 enum Resumed {
     /// No task is being resumed.
-    Nobody,
-    /// The task is not ready yet.
+    Nothing,
+    /// The task has been woken, but has not been handed over yet.
     Expected,
-    /// The task is ready.
+    /// The task is ready and has been handed over.
     Here(Runnable<Group>),
 }
 
-/// A thread of a scheduler; there may be several schedulers in this program.
+/// The scheduler and the role of a thread. One program may have several schedulers.
 #[derive(Clone, Copy, Debug)]
 struct CurrentThread {
-    /// The address of the scheduler, which is unique as long as the thread keeps it alive.
+    /// The address of the scheduler's shared state. The address is unique as long as the thread
+    /// keeps that state alive.
     scheduler: usize,
     /// `None` on the ticker's thread.
     worker: Option<usize>,
@@ -86,7 +88,7 @@ struct CurrentThread {
 /// State shared by all threads of a scheduler.
 pub(super) struct Shared {
     pool: WorkerPool<Task>,
-    /// The number of workers whose threads have not exited yet.
+    /// The number of workers whose threads have not exited.
     present: AtomicUsize,
 }
 
@@ -112,8 +114,8 @@ impl Shared {
         self.present.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Removes a worker from the count; with the last one, the scheduler stops accepting tasks and
-    /// the clock stops.
+    /// Removes a worker from the count. When the last worker is removed, the scheduler stops
+    /// accepting tasks and the clock stops.
     pub(super) fn lose_worker(&self) {
         if self.present.fetch_sub(1, Ordering::SeqCst) == 1 {
             discard(self.pool.injected.close());
@@ -121,7 +123,7 @@ impl Shared {
         }
     }
 
-    /// Returns whether the calling thread is a worker of this scheduler, or its ticker.
+    /// Returns whether the calling thread is one of this scheduler's workers or its ticker.
     pub(super) fn owns_this_thread(&self) -> bool {
         CURRENT
             .get()
@@ -149,12 +151,12 @@ impl Shared {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Puts a ready task into a queue where it will be found.
+    /// Puts a ready task into the queue that fits the calling thread.
     ///
-    /// On a worker's thread that is the worker's own queue: a process that receives a message runs
-    /// next on the core where the message was written. If a task becomes ready while it runs,
-    /// `async-task` reports it at the end of its run on the same thread, so a note left by
-    /// `end_slice` is this task's own.
+    /// On a worker thread, this is the worker's own queue: a process that receives a message runs
+    /// next on the core where the message was written. If a task becomes ready while it is running,
+    /// `async-task` reports that on the same thread once the run ends, so a call of `end_slice`
+    /// that has been recorded was made by this task.
     fn schedule(&self, task: Runnable<Group>, woken_while_running: bool) {
         let Some(task) = hand_over(task) else { return };
         let mut level = Level::Woken;
@@ -188,7 +190,8 @@ impl Shared {
             count(&worker.slices_spent);
             self.finish_push(worker.queue.park(Task::Parked(waker)));
         }
-        // A note left by a task that ended or waits must not apply to the next one.
+        // If the task called `end_slice` but then ended or began to wait, this must not affect the
+        // next task.
         take_spent();
     }
 }
@@ -206,7 +209,8 @@ pub(super) fn spawn(
     future: impl Future<Output = ()> + Send + 'static,
 ) {
     let nearest = match anchor.here() {
-        // The thread-local variable may be gone if another one's destructor calls this.
+        // The thread-local variable may already be destroyed if this function is called from the
+        // destructor of another thread-local variable.
         Some(_) => ANCHOR.try_with(|own| own.get().cloned()).ok().flatten(),
         None => None,
     };
@@ -224,9 +228,10 @@ pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHo
     let own_anchor = Arc::new(Arc::clone(&*anchor));
     ANCHOR
         .with(|own| own.set(own_anchor))
-        .expect("a thread is a worker only once");
+        .expect("a thread becomes a worker only once");
     shared.own_this_thread(Some(index));
-    // Kept until the last future of this worker is dropped, since its destructor may need it.
+    // The guard is kept until the last future of this worker has been dropped, because the future's
+    // destructor may need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
     let mut local = LocalWorker::new(&shared.pool, index, parker);
     while let Some(task) = local.next() {
