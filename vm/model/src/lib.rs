@@ -1,10 +1,11 @@
-//! Explores every interleaving of the scheduler's threads and of processes that act on each other,
+//! Explores every interleaving of the scheduler's threads, and of processes that act on each other,
 //! for a few small cases.
 //!
-//! These are the machine's own files, run by [loom](https://docs.rs/loom) over and over: each time
-//! with a different order of threads and a different choice among the values that the memory model
-//! allows. A case fails if any of these runs breaks a guarantee, or if all threads sleep although
-//! work is left. Tasks are numbers here; `async-task` and the running of tasks are not covered.
+//! The cases compile the VM's own source files against [loom](https://docs.rs/loom), which runs
+//! each case over and over. Each run has a different order of threads and a different choice among
+//! the values that the memory model allows. A case fails if any of its runs breaks a guarantee, or
+//! if all threads sleep while work is left. Tasks are numbers here; `async-task` and the running of
+//! tasks are not covered.
 
 #![allow(dead_code, reason = "the cases do not use all of the files")]
 
@@ -31,7 +32,7 @@ use group_queue::Level;
 use pool::{LocalWorker, WorkerPool};
 use sync::{Arc, AtomicUsize, Ordering, Parker};
 
-/// A pool of workers, and the other state shared by the threads of a case.
+/// A pool of workers, and the other state that the threads of a case share.
 struct Case {
     pool: WorkerPool<usize>,
     group: Group,
@@ -40,7 +41,8 @@ struct Case {
 }
 
 impl Case {
-    /// Makes a pool of workers, and the parkers that the workers and the ticker sleep on.
+    /// Creates a pool of workers. Also returns the parkers that the workers and the ticker sleep
+    /// on.
     fn new(workers: usize) -> (Arc<Case>, Vec<Parker>, Parker) {
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
         let ticker_parker = Parker::new();
@@ -55,8 +57,8 @@ impl Case {
         (Arc::new(case), parkers, ticker_parker)
     }
 
-    /// Makes a task ready, on a worker's own thread or another one, and returns the task if it is
-    /// refused.
+    /// Makes a task ready, either as the given worker would or, if `worker` is `None`, as a thread
+    /// that is not a worker would. Returns the task if it is refused.
     fn push(&self, worker: Option<usize>, task: usize) -> Option<usize> {
         let queue = worker.map_or(&*self.pool.injected, |worker| {
             &self.pool.workers[worker].queue
@@ -69,14 +71,14 @@ impl Case {
         ))
     }
 
-    /// Counts a task; the last one stops the pool.
+    /// Counts a task that has run. When `all` tasks have run, stops the pool.
     fn count(&self, all: usize) {
         if self.ran.fetch_add(1, Ordering::SeqCst) + 1 == all {
             self.pool.stop();
         }
     }
 
-    /// Acts as a worker until the pool stops, and returns the tasks that it ran.
+    /// Acts as a worker until the pool stops. Returns the tasks that were run.
     fn work(&self, index: usize, parker: Parker, run: impl Fn(usize)) -> Vec<usize> {
         let mut local = LocalWorker::new(&self.pool, index, parker);
         let mut ran = Vec::new();
@@ -88,14 +90,14 @@ impl Case {
     }
 }
 
-/// Explores a case, with at most this many preemptions in each run.
+/// Explores a case with at most this many preemptions in each run.
 fn check(preemptions: usize, case: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
     model.check(case);
 }
 
-/// Starts a worker's thread for each parker.
+/// Starts a worker thread for each parker.
 fn start(
     case: &Arc<Case>,
     parkers: Vec<Parker>,
@@ -108,7 +110,7 @@ fn start(
     parkers.into_iter().enumerate().map(start).collect()
 }
 
-/// Waits for all workers, and returns the tasks that they ran, sorted.
+/// Waits for all workers to exit, and returns the tasks that they ran, sorted.
 fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
     let mut ran: Vec<usize> = workers
         .into_iter()
@@ -118,8 +120,8 @@ fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
     ran
 }
 
-/// Tasks arrive from another thread while two workers fall asleep: each task runs once, and no
-/// worker sleeps while a task waits.
+/// Tasks arrive from another thread while two workers are falling asleep: each task runs once, and
+/// no worker sleeps while a task is waiting.
 pub fn tasks_from_outside_find_a_worker() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -131,8 +133,8 @@ pub fn tasks_from_outside_find_a_worker() {
     });
 }
 
-/// A task makes more tasks ready on its worker than that worker needs: the other worker is woken or
-/// finds them in time, and each runs once.
+/// A task makes more tasks ready on its worker than that worker needs. The other worker is woken or
+/// finds the tasks in time, and each task runs once.
 pub fn tasks_of_a_worker_are_shared_and_run_once() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -149,14 +151,14 @@ pub fn tasks_of_a_worker_are_shared_and_run_once() {
     });
 }
 
-/// A worker blocks in a task while another task waits behind it: the next beat makes the other
-/// worker take the waiting task.
+/// A task blocks its worker while another task is waiting behind it: at the next beat, the other
+/// worker takes the waiting task.
 pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
         let (pushed, freed) = (Parker::new(), Parker::new());
         let (has_pushed, free) = (pushed.unparker(), freed.unparker());
-        // Loom's own types are not `Copy`.
+        // This is a mutex of `std`, so that the model checker does not explore its interleavings.
         let blocked = std::sync::Arc::new(std::sync::Mutex::new(Some(freed)));
         let mut workers = Vec::new();
         for (index, parker) in parkers.into_iter().enumerate() {
@@ -169,7 +171,7 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
                         has_pushed.unpark();
                         let freed = blocked
                             .lock()
-                            .expect("nothing panics under this lock")
+                            .expect("no code panics while it holds this lock")
                             .take();
                         freed.expect("task 0 runs once").park();
                     } else {
@@ -186,8 +188,8 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
     });
 }
 
-/// The clock falls asleep as the only worker does, and a task arrives: the clock beats while it
-/// runs.
+/// A task arrives while the clock and the only worker are falling asleep: the clock beats while the
+/// task runs.
 pub fn the_clock_is_awake_while_a_worker_is() {
     check(2, || {
         let (case, parkers, ticker_parker) = Case::new(1);
@@ -216,8 +218,8 @@ pub fn the_clock_is_awake_while_a_worker_is() {
     });
 }
 
-/// The pool is stopped while tasks arrive: the workers exit, and each task runs, remains or is
-/// refused.
+/// The pool is stopped while tasks arrive: the worker exits, and each task either runs, remains in
+/// a queue or is refused.
 pub fn a_pool_that_stops_loses_no_task() {
     check(3, || {
         let (case, parkers, _) = Case::new(1);

@@ -1,5 +1,5 @@
-//! The rules of processes: a process sleeps in a receive while others send to it, are linked with
-//! it or monitored by it, or die.
+//! Cases about processes: a process sleeps in a receive while other processes send it messages, are
+//! linked to it, are monitored by it, or die.
 
 #[path = "../../process/src/cell.rs"]
 mod cell;
@@ -18,7 +18,7 @@ mod state;
 #[path = "../../process/src/table.rs"]
 mod table;
 
-/// Replaces the crate's `sync.rs`.
+/// Replaces `sync.rs` of the `lunatic-process` crate.
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
@@ -39,7 +39,7 @@ use table::Table;
 
 type Processes = Arc<Table<ProcessCell>>;
 
-/// Makes a machine with this many living processes.
+/// Returns a table with this many live processes, and the processes.
 fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
     let limits = MailboxLimits {
         message_bytes: 100,
@@ -57,11 +57,12 @@ fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
     (table, processes)
 }
 
-/// Receives mail, sleeping in between, until there are `most` pieces or the process ends. Also
-/// returns the reason for the end.
+/// Receives mail, sleeping in between, until `most` pieces of mail have been received or the
+/// process ends. Returns the mail and, if the process ended, how it ended.
 fn receive(process: &ProcessCell, most: usize) -> (Vec<Mail>, Option<Exit>) {
     let mut received = Vec::new();
-    // A single task, like a process, since its waker is registered only once.
+    // All of this is a single task, as in a real process, because the waker is registered only
+    // once.
     let ended = block_on(poll_fn(|context| {
         process.begin_turn(context);
         if let Some(exit) = process.ending() {
@@ -82,7 +83,7 @@ fn is_empty(process: &ProcessCell) -> bool {
     process.mailbox_size().0 == 0
 }
 
-/// A message and then a kill arrive while a process falls asleep: it wakes for both.
+/// A message and then a kill arrive while a process is falling asleep: both wake the process.
 pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
     check(3, || {
         let (table, [process]) = machine();
@@ -91,7 +92,7 @@ pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
             thread::spawn(move || {
                 let process = table
                     .get(Pid::from_number(1))
-                    .expect("only the test ends the process");
+                    .expect("the process is live until the test kills it");
                 let message = Message {
                     tag: 7,
                     ..Message::default()
@@ -110,9 +111,9 @@ pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
     });
 }
 
-/// A process links with one that is dying: it is notified exactly once, in either order, and any
-/// waiter for the exit gets it.
-pub fn a_link_with_a_dying_process_is_told_once() {
+/// A process links to a process that is dying. Whichever comes first, the first process is notified
+/// exactly once, and a caller that waits for the other's exit learns how it ended.
+pub fn a_link_to_a_dying_process_is_reported_once() {
     check(3, || {
         let (table, [process, dying]) = machine();
         let death = {
@@ -122,19 +123,21 @@ pub fn a_link_with_a_dying_process_is_told_once() {
         table.link(&process, dying.pid(), 5);
         let (received, _) = receive(&process, 1);
         let [Mail::LinkDied { tag: 5, pid, exit }] = &received[..] else {
-            panic!("nobody sent {received:?}");
+            panic!("the process received {received:?} instead of one notice of a death");
         };
         assert_eq!(*pid, dying.pid());
         assert!(matches!(exit, Exit::Status(3) | Exit::NoProcess));
         assert!(matches!(block_on(dying.exited()), Exit::Status(3)));
-        death.join().expect("a death does not panic");
+        death
+            .join()
+            .expect("the thread of the dying process does not panic");
         assert!(is_empty(&process));
     });
 }
 
-/// A process monitors one that is dying, and removes the monitor: either it is notified, or it
-/// removed the monitor in time.
-pub fn a_monitor_of_a_dying_process_is_told_or_stopped() {
+/// A process monitors a process that is dying, and then removes the monitor. Either the first
+/// process is notified, or it removed the monitor in time.
+pub fn a_monitor_of_a_dying_process_is_reported_or_removed() {
     check(3, || {
         let (table, [process, dying]) = machine();
         let death = {
@@ -143,12 +146,14 @@ pub fn a_monitor_of_a_dying_process_is_told_or_stopped() {
         };
         table.monitor(&process, dying.pid(), 5);
         let was_stopped = table.stop_monitoring(&process, dying.pid(), 5);
-        death.join().expect("a death does not panic");
+        death
+            .join()
+            .expect("the thread of the dying process does not panic");
         assert_eq!(is_empty(&process), was_stopped);
     });
 }
 
-/// Two linked processes die simultaneously: both end, and neither waits for the other.
+/// Two linked processes die at the same time: both end, and neither waits for the other.
 pub fn linked_processes_can_die_together() {
     check(3, || {
         let (table, [one, other]) = machine();
@@ -158,7 +163,9 @@ pub fn linked_processes_can_die_together() {
             thread::spawn(move || table.finish(&other, Exit::Killed, |_, _| ()))
         };
         table.finish(&one, Exit::Killed, |_, _| ());
-        death.join().expect("a death does not panic");
+        death
+            .join()
+            .expect("the thread of the dying process does not panic");
         assert!(one.exit().is_some() && other.exit().is_some());
         assert!(table.all().is_empty());
     });

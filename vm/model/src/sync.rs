@@ -1,4 +1,4 @@
-//! Replaces the scheduler's `sync.rs`: the same names, with primitives that the model checker
+//! Replaces the scheduler's `sync.rs` with the same names for primitives that the model checker
 //! controls.
 
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -6,7 +6,8 @@ pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 
 use loom::sync::Condvar;
 
-/// Lets a thread sleep until it is unparked; an earlier `unpark` takes effect too.
+/// Lets a thread sleep until it is unparked. If `unpark` was called before, the thread does not
+/// sleep.
 pub(super) struct Parker(Unparker);
 
 /// Wakes a sleeping thread.
@@ -28,7 +29,7 @@ impl Parker {
         while !*is_unparked {
             is_unparked = unparked
                 .wait(is_unparked)
-                .expect("nothing panics under this lock");
+                .expect("no code panics while it holds this lock");
         }
         *is_unparked = false;
     }
@@ -43,7 +44,9 @@ impl Unparker {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics under this lock")
+    mutex
+        .lock()
+        .expect("no code panics while it holds this lock")
 }
 
 pub(super) fn count(counter: &AtomicU64) {

@@ -1,5 +1,5 @@
-//! The cases, each as a test. They are not unit tests, since the unit tests in the scheduler's
-//! files would run too.
+//! The cases, one test for each. They are integration tests because otherwise the unit tests in the
+//! scheduler's files would run too.
 
 #[test]
 fn tasks_from_outside_find_a_worker() {
@@ -32,13 +32,13 @@ fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
 }
 
 #[test]
-fn a_link_with_a_dying_process_is_told_once() {
-    lunatic_model::process::a_link_with_a_dying_process_is_told_once();
+fn a_link_to_a_dying_process_is_reported_once() {
+    lunatic_model::process::a_link_to_a_dying_process_is_reported_once();
 }
 
 #[test]
-fn a_monitor_of_a_dying_process_is_told_or_stopped() {
-    lunatic_model::process::a_monitor_of_a_dying_process_is_told_or_stopped();
+fn a_monitor_of_a_dying_process_is_reported_or_removed() {
+    lunatic_model::process::a_monitor_of_a_dying_process_is_reported_or_removed();
 }
 
 #[test]
