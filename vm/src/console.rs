@@ -1,13 +1,13 @@
-//! The console: the standard streams of this operating system process, shared by all programs in
-//! it.
+//! The console: the standard streams of this operating system process, which all programs in this
+//! process share.
 //!
-//! Workers never read from a terminal or write to one. Output to both streams goes through one
-//! bounded queue, which preserves its order, and is written by a dedicated thread; programs that
-//! get too far ahead of the thread wait. Another thread reads input into a pipe. Each thread starts
-//! on first use and sleeps while there is nothing to do.
+//! Workers never read from or write to a terminal. The output of both streams goes through one
+//! bounded queue, which preserves the order of writes, and a dedicated thread writes it. Programs
+//! that get too far ahead of this thread wait. Another thread reads input into a pipe. Each thread
+//! starts on first use and sleeps while there is nothing to do.
 //!
-//! Nothing is dropped, filtered or truncated: bytes come out as they went in. What a program writes
-//! to its user's terminal is its own business; only guest text inside our own messages is escaped.
+//! Nothing is dropped, filtered or truncated: bytes come out as they went in. A program may write
+//! anything to its user's terminal; only guest text inside the VM's own messages is escaped.
 
 use crate::pipe::{Pipe, PipeReader, WaitQueue, WaitQueues, Waiter, lock};
 use std::collections::VecDeque;
@@ -31,8 +31,8 @@ pub(crate) enum Stream {
     Error,
 }
 
-/// Why a stream accepts no more bytes. An operating system error is stored as its number, since it
-/// is reported many times.
+/// Why a stream accepts no more bytes. An operating system error is stored as its number, because
+/// it is reported many times and [`io::Error`] cannot be cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamFailed {
     number: Option<i32>,
@@ -56,20 +56,20 @@ impl From<StreamFailed> for io::Error {
     }
 }
 
-/// The queue between the processes and the writer thread: plain data.
+/// The queue between the processes and the writer thread, as plain data.
 #[derive(Debug, Default)]
 struct Queue {
     pieces: VecDeque<(Stream, Vec<u8>)>,
-    /// The total number of bytes accepted, and of those written or failed. The difference is still
-    /// waiting.
+    /// The total number of bytes that were accepted.
     taken: u64,
+    /// The number of accepted bytes that have been written or could not be written.
     done: u64,
     failed: [Option<StreamFailed>; 2],
 }
 
 impl Queue {
-    /// Accepts all bytes, or returns `None` if there is no room yet. There must not be more bytes
-    /// than the capacity.
+    /// Accepts all bytes, or returns `None` if there is no room for them yet. There must not be
+    /// more bytes than the capacity of the queue.
     fn push(&mut self, stream: Stream, bytes: &[u8]) -> Option<Result<(), StreamFailed>> {
         if let Some(failed) = self.failed[stream as usize] {
             return Some(Err(failed));
@@ -92,7 +92,7 @@ impl Queue {
         self.pieces.pop_front()
     }
 
-    /// Records that a piece was written, or why it was not.
+    /// Records that a piece was written, or why it could not be written.
     fn wrote(&mut self, stream: Stream, length: usize, result: io::Result<()>) {
         self.done += length as u64;
         if let Err(error) = result {
@@ -105,8 +105,9 @@ impl Queue {
 struct State {
     queue: Queue,
     has_thread: bool,
-    /// Writers waiting for room in the queue, and callers waiting until accepted bytes are written.
+    /// The writers that are waiting for room in the queue.
     room: WaitQueue,
+    /// The callers that are waiting until the accepted bytes have been written.
     flushing: WaitQueue,
 }
 
@@ -127,13 +128,13 @@ impl WaitQueues for State {
     }
 }
 
-/// Where the thread writes: the two streams of the process, or a substitute in tests.
+/// Where the thread writes to: the two streams of the process, or a substitute in tests.
 type Sink = Box<dyn FnMut(Stream, &[u8]) -> io::Result<()> + Send>;
 
 /// The output queue and its thread.
 pub(crate) struct Console {
     state: Mutex<State>,
-    /// Wakes the thread.
+    /// Wakes the writer thread.
     work: Condvar,
     open: fn() -> Sink,
 }
@@ -153,9 +154,9 @@ impl Console {
         })
     }
 
-    /// Writes bytes, at most a few kilobytes. They are not interleaved with other writes; writers
-    /// get room in first-come, first-served order. A future that is dropped early has written
-    /// nothing.
+    /// Writes bytes, at most a few kilobytes. The bytes are not interleaved with those of other
+    /// writes. Writers that wait for room are served in the order in which they arrived. If the
+    /// future is dropped early, nothing has been written.
     ///
     /// # Errors
     ///
@@ -190,7 +191,7 @@ impl Console {
             let console = self.clone();
             let thread = std::thread::Builder::new().name("lunatic-console".into());
             if let Err(error) = thread.spawn(move || console.work()) {
-                // Without a thread nothing can be written, so all waiters get the error.
+                // Nothing can be written without the thread, so all waiters get the error.
                 while let Some((stream, piece)) = state.queue.next() {
                     state
                         .queue
@@ -210,7 +211,7 @@ impl Console {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The body of the thread.
+    /// The body of the writer thread.
     fn work(&self) {
         let mut sink = (self.open)();
         let mut state = lock(&self.state);
@@ -219,7 +220,7 @@ impl Console {
                 state = self
                     .work
                     .wait(state)
-                    .expect("nothing panics while it holds this lock");
+                    .expect("no code panics while it holds this lock");
                 continue;
             };
             let failed = state.queue.failed[stream as usize];
@@ -244,8 +245,8 @@ fn write_to_process(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes everything. If the terminal is in non-blocking mode, this tries again until it accepts
-/// the bytes.
+/// Writes all bytes. If the terminal is in non-blocking mode, tries again until the terminal
+/// accepts them.
 fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -274,10 +275,11 @@ fn try_again(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Returns the standard input of this process. Reading starts with the first call.
+/// Returns the standard input of this operating system process. Reading starts with the first call.
 ///
-/// All readers share it: each byte goes to one reader, and waiting readers are served first come,
-/// first served. If a process is killed while it waits, the next one gets all the input.
+/// All readers share the standard input: each byte goes to one reader, and waiting readers are
+/// served in the order in which they arrived. If a process is killed while it is waiting, the next
+/// reader gets all the input.
 pub(crate) fn input() -> &'static PipeReader {
     static INPUT: OnceLock<PipeReader> = OnceLock::new();
     INPUT.get_or_init(|| read_ahead(io::stdin()))
@@ -293,7 +295,7 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
                 Ok(count) => count,
                 Err(error) => match try_again(error) {
                     Ok(()) => continue,
-                    // A terminal that has gone away counts as end of input.
+                    // A terminal that is no longer available counts as the end of the input.
                     Err(_) => return,
                 },
             };
@@ -318,7 +320,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn order_is_kept_across_the_streams() {
+    fn the_order_of_writes_is_kept_across_both_streams() {
         let mut queue = Queue::default();
         for (stream, bytes) in [
             (Stream::Output, "one"),
@@ -335,33 +337,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_written_takes_room_too() {
+    fn bytes_that_are_being_written_still_take_up_room() {
         let mut queue = Queue::default();
         let half = vec![b'x'; CAPACITY / 2];
         assert_eq!(queue.push(Stream::Output, &half), Some(Ok(())));
         assert_eq!(queue.push(Stream::Output, &half), Some(Ok(())));
-        let (stream, piece) = queue.next().expect("two pieces wait");
+        let (stream, piece) = queue.next().expect("two pieces are waiting");
         assert_eq!(queue.push(Stream::Error, b"x"), None);
         queue.wrote(stream, piece.len(), Ok(()));
         assert_eq!(queue.push(Stream::Error, b"x"), Some(Ok(())));
     }
 
     #[test]
-    fn a_stream_that_failed_fails_alone() {
+    fn the_failure_of_one_stream_does_not_affect_the_other() {
         let mut queue = Queue::default();
         assert_eq!(queue.push(Stream::Output, b"x"), Some(Ok(())));
         queue.next();
         queue.wrote(Stream::Output, 1, Err(io::ErrorKind::BrokenPipe.into()));
         let failed = queue
             .push(Stream::Output, b"y")
-            .expect("a stream that failed does not wait for room")
+            .expect("a push to a failed stream does not wait for room")
             .expect_err("the stream failed above");
         assert_eq!(io::Error::from(failed).kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(queue.push(Stream::Error, b"z"), Some(Ok(())));
     }
 
     #[test]
-    fn everything_is_written_before_a_flush_returns() {
+    fn all_bytes_are_written_before_a_flush_returns() {
         static WRITTEN: AtomicUsize = AtomicUsize::new(0);
         let console = Console::new(|| {
             Box::new(|_, bytes| {
@@ -372,14 +374,14 @@ mod tests {
         let piece = [b'x'; 4096];
         // Ten times the queue's capacity, so that the writer has to wait for the thread.
         for _ in 0..10 * CAPACITY / piece.len() {
-            block_on(console.write(Stream::Output, &piece)).expect("the sink accepts everything");
+            block_on(console.write(Stream::Output, &piece)).expect("the sink accepts all bytes");
         }
         block_on(console.flush());
         assert_eq!(WRITTEN.load(Ordering::SeqCst), 10 * CAPACITY);
     }
 
     #[test]
-    fn nobody_waits_for_a_stream_that_failed() {
+    fn writes_to_a_failed_stream_do_not_wait() {
         let console = Console::new(|| Box::new(|_, _| Err(io::ErrorKind::BrokenPipe.into())));
         let piece = [b'x'; 4096];
         let failed = (0..2 * CAPACITY / piece.len())
@@ -392,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn input_ends_where_its_source_does() {
+    fn input_ends_when_its_source_ends() {
         let reader = read_ahead(io::Cursor::new(vec![b'x'; 3 * READ_AHEAD]));
         let mut read = Vec::new();
         assert_eq!(block_on(reader.read_to_end(&mut read)), 3 * READ_AHEAD);

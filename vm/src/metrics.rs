@@ -1,9 +1,9 @@
-//! The metrics of the machine and its programs, for Prometheus to collect.
+//! The metrics of the VM and its programs, which Prometheus can collect.
 //!
-//! A program's metrics belong to it: two programs that use the same name have two metrics, which
-//! the label `environment` tells apart, and metrics disappear with their program. Samples are
-//! aggregated rather than stored, so guests can increase only the number of names, which is
-//! bounded.
+//! Metrics belong to a program. If two programs use the same name, there are two metrics with
+//! different values of the label `environment`. A program's metrics disappear when the program
+//! ends. Samples are aggregated rather than stored, so guests can increase memory use only by using
+//! more names, and the number of names is bounded.
 
 mod metric;
 mod text;
@@ -21,31 +21,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use text::{OwnMetric, Page, Values};
 
-/// The prefix of the machine's own metrics. No program can use it.
+/// The prefix of the names of the VM's own metrics. Programs cannot use this prefix.
 const OWN_NAMES: &str = "lunatic_machine_";
 
-/// The maximum number of metric names for all programs of a machine in total.
+/// The maximum total number of metrics of all programs of a VM.
 const MAX_NAMED: u64 = 10_000;
 
-/// The metrics of a machine.
+/// The metrics of a VM.
 pub(crate) struct Metrics {
-    /// Processes spawned, and processes ended by kind of exit.
+    /// The number of processes that were spawned.
     appeared: AtomicU64,
+    /// The number of processes that have ended, for each kind of exit.
     ended: [AtomicU64; ExitKind::ALL.len()],
-    /// Mail received by processes that have ended, and the highest total reported so far.
+    /// The amount of mail received by processes that have ended.
     mail_of_the_dead: AtomicU64,
+    /// The highest total amount of mail that has been reported so far.
     mail_reported: AtomicU64,
-    /// Metrics that programs have named.
+    /// The number of metrics that programs have created.
     named: Arc<AtomicU64>,
     programs: Mutex<Vec<Weak<Named>>>,
 }
 
-/// The metrics that one program has named.
+/// The metrics that one program has created.
 #[derive(Debug)]
 pub(crate) struct Named {
     /// The number of the program's environment.
     environment: u64,
-    /// The number of metrics that all programs have named.
+    /// The number of metrics that all programs together have created.
     total: Arc<AtomicU64>,
     metrics: Mutex<HashMap<Box<str>, Slot>>,
     /// The number of skipped updates.
@@ -55,7 +57,7 @@ pub(crate) struct Named {
 #[derive(Debug)]
 struct Slot {
     metric: Metric,
-    /// Counts toward the quota of the environment that named the metric first.
+    /// Counts toward the quota of the environment that first used the metric.
     _permit: Permit,
 }
 
@@ -73,17 +75,18 @@ impl Metrics {
 
     /// Counts a process that was spawned.
     pub(crate) fn appeared(&self) {
-        // Relaxed, here and below: each count is read independently.
+        // Relaxed ordering suffices here and below, because each count is read independently of the
+        // others.
         self.appeared.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a process that ended and the mail it had received.
+    /// Counts a process that has ended, and the mail that it received.
     pub(crate) fn ended(&self, exit: &Exit, mail: u64) {
         self.ended[exit.kind() as usize].fetch_add(1, Ordering::Relaxed);
         self.mail_of_the_dead.fetch_add(mail, Ordering::Relaxed);
     }
 
-    /// Makes the metrics of a program.
+    /// Creates the metrics of a program.
     pub(crate) fn of_program(&self, environment: u64) -> Arc<Named> {
         let named = Arc::new(Named {
             environment,
@@ -97,8 +100,8 @@ impl Metrics {
         named
     }
 
-    /// Writes everything in Prometheus's text format. `alive` is the number of living processes,
-    /// and `mail` returns how much mail they have received.
+    /// Returns all metrics in Prometheus's text format. `alive` is the number of live processes,
+    /// and `mail` returns how much mail these processes have received.
     pub(crate) fn text(&self, alive: u64, mail: impl FnOnce() -> u64) -> String {
         let programs: Vec<Arc<Named>> = lock(&self.programs)
             .iter()
@@ -117,7 +120,7 @@ impl Metrics {
         page.into_text()
     }
 
-    /// Returns the machine's own metrics.
+    /// Returns the VM's own metrics.
     fn own(
         &self,
         alive: u64,
@@ -129,8 +132,9 @@ impl Metrics {
             let count = load(&self.ended[kind as usize]);
             (text::reason(kind).to_string(), count)
         });
-        // Ended processes are read first, so that a process that ends in between is missed rather
-        // than counted twice. A counter must not decrease.
+        // The mail of processes that have ended is read first, so that the mail of a process that
+        // ends in between is missed rather than counted twice. The reported total is never lower
+        // than before, because a counter must not decrease.
         let mail = load(&self.mail_of_the_dead) + mail();
         let mail = mail.max(self.mail_reported.fetch_max(mail, Ordering::Relaxed));
         let left_out = programs
@@ -174,8 +178,8 @@ impl Metrics {
 }
 
 impl Named {
-    /// Updates a metric, creating it if none has this name. The update is skipped if there are too
-    /// many metrics, or if the metric is of another kind.
+    /// Updates a metric, and creates it if there is no metric of this name. The update is skipped
+    /// if there are too many metrics, or if the metric is of a different kind.
     pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);
@@ -202,7 +206,7 @@ impl Named {
         }
     }
 
-    /// Counts a new name, unless a limit is reached.
+    /// Counts a new metric. Returns `None` if the name is reserved or a limit has been reached.
     fn admit(&self, quota: &Arc<Quota>, name: &str) -> Option<Permit> {
         if name.starts_with(OWN_NAMES) {
             return None;
@@ -223,8 +227,9 @@ impl Drop for Named {
     }
 }
 
-/// Makes a name valid for Prometheus: letters, digits, `_` and `:`, not beginning with a digit. Any
-/// other character becomes `_`, so names that differ only in such characters are the same.
+/// Makes a name valid for Prometheus. A valid name consists of letters, digits, `_` and `:`, and
+/// does not begin with a digit. Any other character becomes `_`, so names that differ only in such
+/// characters become the same name.
 fn plain(name: &str) -> Cow<'_, str> {
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
     let begins_well = name.starts_with(is_letter);
@@ -248,7 +253,7 @@ fn plain(name: &str) -> Cow<'_, str> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
-        .expect("no thread panics while it holds metrics")
+        .expect("no code panics while it holds this lock")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Events, for logs, metrics and journals. The logic reports an event in one line; how events are
-//! shown and counted is decided here.
+//! Events for logs, metrics and journals. Other modules report an event with a single call; this
+//! module decides how events are logged and counted.
 
 use crate::environment::Journal;
 use crate::metrics::Metrics;
@@ -7,20 +7,22 @@ use crate::printable::printable;
 use log::Level;
 use lunatic_process::{Exit, Pid};
 
-/// The target of the log lines that a user of the command enables with `RUST_LOG=lunatic=debug`.
+/// The target of the log lines that users of the `lunatic` command enable with
+/// `RUST_LOG=lunatic=debug`.
 const TARGET: &str = "lunatic::process";
 
-/// A process has become visible.
+/// Reports that a process has become visible to other processes.
 pub(crate) fn appeared(metrics: &Metrics) {
     metrics.appeared();
 }
 
-/// A process of a module or a component was spawned.
+/// Reports that a process of a module or component was spawned.
 pub(crate) fn spawned(pid: Pid, name: &str, module: &str) {
     log::trace!(target: TARGET, "process {pid} `{}` of module `{}` was spawned", printable(name), printable(module));
 }
 
-/// A process that received this much mail has ended, and all its resources are released.
+/// Reports that a process has ended and that all its resources have been released. `mail` is the
+/// number of messages and notices that the process received.
 pub(crate) fn exited(
     metrics: &Metrics,
     journal: Option<&Journal>,

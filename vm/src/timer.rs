@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Returns a timer. A time that the clock cannot represent is never reached.
+/// Returns a timer that fires after the delay. If the clock cannot represent that time, the timer
+/// never fires.
 pub(crate) fn after(delay: Duration) -> Timer {
     Instant::now()
         .checked_add(delay)
@@ -22,12 +23,13 @@ pub(crate) fn after(delay: Duration) -> Timer {
 /// A timer that was started.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// Set by whichever happens first, sending or cancelling.
+    /// Set when the message is sent or when the timer is cancelled, whichever happens first.
     is_decided: Arc<AtomicBool>,
     cancel: async_channel::Sender<()>,
 }
 
-/// What a running timer holds. Released on drop, so the counts are right however it ends.
+/// What a running timer counts toward. The counts are reduced when this value is dropped, so they
+/// are correct however the timer ends.
 struct Counted {
     environment: Environment,
     _permits: [Permit; 2],
@@ -39,8 +41,8 @@ impl Drop for Counted {
     }
 }
 
-/// Sends a message to a process after a delay. `permits` are the timer's share of the environment's
-/// quota: one timer, and the message's bytes.
+/// Sends a message to a process after a delay. `permits` are the timer's shares of the
+/// environment's quota: one permit for the timer itself, and one for the bytes of the message.
 pub(crate) fn start(
     environment: &Environment,
     permits: [Permit; 2],
@@ -68,7 +70,8 @@ pub(crate) fn start(
             let is_cancelled = async {
                 match cancelled.recv().await {
                     Ok(()) => false,
-                    // The owner has ended and can no longer cancel the timer.
+                    // The process that started the timer has ended, so the timer can no longer be
+                    // cancelled.
                     Err(_) => future::pending().await,
                 }
             };
@@ -89,17 +92,17 @@ pub(crate) fn start(
 }
 
 impl Pending {
-    /// Stops the timer, and returns whether this was in time.
+    /// Cancels the timer. Returns whether the timer was cancelled before it fired.
     pub(crate) fn cancel(&self) -> bool {
         let was_in_time = !self.is_decided.swap(true, Ordering::SeqCst);
-        // The channel has room for one message, and only the first caller sends one.
+        // The channel has room for one message, and only the first caller sends a message.
         if was_in_time {
             let _ = self.cancel.try_send(());
         }
         was_in_time
     }
 
-    /// Whether the timer has fired or was cancelled.
+    /// Returns whether the timer has fired or was cancelled.
     pub(crate) fn is_over(&self) -> bool {
         self.is_decided.load(Ordering::SeqCst)
     }

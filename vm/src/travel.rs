@@ -1,4 +1,4 @@
-//! What a message can carry besides its bytes.
+//! Resources that a message can carry besides its bytes.
 
 use crate::environment::Permit;
 use crate::module::Module;
@@ -11,8 +11,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A resource of a kind that the host program defines and the machine does not know. Processes
-/// refer to it by an id and pass it on in messages; it is dropped with the last reference.
+/// A resource whose kind is defined by the host program and unknown to the VM. Processes refer to
+/// the resource by an ID and can pass it on in messages. The value is dropped when the last
+/// reference to it is dropped.
 ///
 /// ```
 /// use lunatic_vm::Foreign;
@@ -27,8 +28,8 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Wraps a value. It can be sent only to a process whose environment grants a function of this
-    /// namespace.
+    /// Wraps a value. The value can be sent only to a process whose environment grants a function
+    /// of this namespace.
     pub fn new<T: Send + Sync + 'static>(namespace: &str, value: T) -> Foreign {
         Foreign {
             namespace: namespace.into(),
@@ -36,7 +37,7 @@ impl Foreign {
         }
     }
 
-    /// Returns its namespace.
+    /// Returns the namespace of the resource.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -53,35 +54,36 @@ impl fmt::Debug for Foreign {
     }
 }
 
-/// What a message can carry.
+/// A resource that a message can carry.
 #[derive(Clone, Debug)]
 pub(crate) enum Resource {
     Module(Module),
     TcpStream(TcpStream),
     TlsStream(TlsStream),
     UdpSocket(UdpSocket),
-    /// A handle of the older generation.
+    /// A process handle of the older generation of the interface.
     Process(Pid),
     Foreign(Foreign),
 }
 
 impl Resource {
-    /// Returns the prefix of the functions that use the resource: it cannot be sent to a process
-    /// that has none of these. `None` if it can be sent to every process.
+    /// Returns the prefix of the functions that use the resource. The resource cannot be sent to a
+    /// process that is granted none of these functions. Returns `None` if the resource can be sent
+    /// to every process.
     pub(crate) fn namespace(&self) -> Option<&str> {
         match self {
             Resource::Module(_) => Some("lunatic::process::spawn"),
             Resource::TcpStream(_) => Some("lunatic::networking::tcp_"),
             Resource::TlsStream(_) => Some("lunatic::networking::tls_"),
             Resource::UdpSocket(_) => Some("lunatic::networking::udp_"),
-            // It opens nothing by itself, and guests reply to each other with the handles in their
-            // messages, even guests that may do little else.
+            // A process handle by itself gives access to nothing else. Guests use the handles in
+            // messages to reply to each other, even guests that have few rights.
             Resource::Process(_) => None,
             Resource::Foreign(foreign) => Some(foreign.namespace()),
         }
     }
 
-    /// Returns the kind, as seen by guests.
+    /// Returns the kind of the resource, as guests see it.
     pub(crate) fn kind(&self) -> ResourceKind {
         match self {
             Resource::Module(_) => ResourceKind::Module,
@@ -89,12 +91,12 @@ impl Resource {
             Resource::TlsStream(_) => ResourceKind::TlsStream,
             Resource::UdpSocket(_) => ResourceKind::UdpSocket,
             Resource::Foreign(_) => ResourceKind::Foreign,
-            // Only guests of the older generation accept these.
+            // Only guests of the older generation accept process handles.
             Resource::Process(_) => ResourceKind::None,
         }
     }
 
-    /// Whether it counts as one of an environment's sockets.
+    /// Returns whether the resource counts as one of an environment's sockets.
     pub(crate) fn is_socket(&self) -> bool {
         matches!(
             self,
@@ -103,17 +105,17 @@ impl Resource {
     }
 }
 
-/// A resource in transit. It counts toward the quota of the process that puts it into a message,
-/// and of the receiver once it is sent.
+/// A resource in transit. It counts toward the quota of the process that puts it into a message
+/// and, once the message has been sent, toward the quota of the receiver.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) resource: Resource,
-    /// Its share of the owner's quota, if counted.
+    /// The resource's share of the owner's quota, if the resource is counted.
     pub(crate) permit: Option<Arc<Permit>>,
 }
 
 impl Attachment {
-    /// Wraps a resource that is not counted yet.
+    /// Wraps a resource that does not count toward a quota yet.
     pub(crate) fn uncounted(resource: Resource) -> Attachment {
         Attachment {
             resource,
@@ -121,7 +123,8 @@ impl Attachment {
         }
     }
 
-    /// Returns the resource if its kind is defined by the embedder.
+    /// Returns the resource if its kind is defined by the host program. Otherwise returns the
+    /// attachment as an error.
     pub(crate) fn foreign(self) -> Result<Foreign, Attachment> {
         match self.resource {
             Resource::Foreign(foreign) => Ok(foreign),
@@ -129,17 +132,18 @@ impl Attachment {
         }
     }
 
-    /// Returns a reference to the attachment of a message.
+    /// Returns a reference to the VM's type of a message's attachment.
     pub(crate) fn of(attachment: &lunatic_process::Attachment) -> &Attachment {
         attachment.downcast_ref().expect(ONE_TYPE)
     }
 
-    /// Returns a mutable reference to the attachment of a message.
+    /// Returns a mutable reference to the VM's type of a message's attachment.
     pub(crate) fn of_mut(attachment: &mut lunatic_process::Attachment) -> &mut Attachment {
         attachment.downcast_mut().expect(ONE_TYPE)
     }
 
-    /// Takes a resource out of a message, if there is one of the kind that `open` looks for.
+    /// Takes the resource out of a message if its kind is the one that `open` accepts. Otherwise
+    /// leaves the resource in the message.
     pub(crate) fn take<T>(
         carried: &mut Option<lunatic_process::Attachment>,
         open: impl FnOnce(Attachment) -> Result<T, Attachment>,
@@ -157,5 +161,5 @@ impl From<Attachment> for lunatic_process::Attachment {
     }
 }
 
-/// Why an attachment to a message is always an [`Attachment`].
+/// The reason why every attachment of a message is an [`Attachment`].
 const ONE_TYPE: &str = "messages carry attachments of one type";

@@ -1,4 +1,4 @@
-//! The values of metrics: plain data.
+//! The values of metrics, as plain data.
 
 /// The value of a metric.
 #[derive(Clone, Debug)]
@@ -8,7 +8,8 @@ pub(super) enum Metric {
     Histogram(Box<Histogram>),
 }
 
-/// The upper bounds of a histogram's buckets. They suit seconds, milliseconds and bytes.
+/// The upper bounds of a histogram's buckets. They are suitable for seconds, milliseconds and
+/// bytes.
 pub(super) const BUCKETS: [f64; 31] = [
     1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0,
     5e0, 1e1, 2.5e1, 5e1, 1e2, 2.5e2, 5e2, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6,
@@ -17,13 +18,13 @@ pub(super) const BUCKETS: [f64; 31] = [
 /// The distribution of samples.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
-    /// How many samples lie in each bucket, excluding those in the buckets below it.
+    /// The number of samples in each bucket, without the samples in lower buckets.
     pub(super) counts: [u64; BUCKETS.len()],
     pub(super) count: u64,
     pub(super) sum: f64,
 }
 
-/// A change of a metric. It also determines the metric's kind.
+/// An update of a metric. The update also determines the metric's kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Update {
     /// Sets a counter.
@@ -39,7 +40,7 @@ pub(crate) enum Update {
 }
 
 impl Metric {
-    /// Creates the initial metric for an update.
+    /// Creates a metric of the kind that an update requires, with its initial value.
     pub(super) fn of(update: Update) -> Metric {
         match update {
             Update::CounterTo(_) | Update::CounterBy(_) => Metric::Counter(0),
@@ -72,7 +73,7 @@ impl Histogram {
     fn add(&mut self, sample: f64) {
         self.count = self.count.saturating_add(1);
         self.sum += sample;
-        // A sample above all bounds lies in no bucket, and neither does NaN.
+        // A sample above all bounds is in no bucket, and neither is NaN.
         if let Some(bucket) = BUCKETS.iter().position(|&end| sample <= end) {
             self.counts[bucket] += 1;
         }
@@ -90,13 +91,13 @@ mod tests {
             assert!(metric.update(Update::Sample(sample)));
         }
         let Metric::Histogram(histogram) = metric else {
-            panic!("a sample makes a histogram")
+            panic!("a metric created for a sample is a histogram")
         };
         let at = |end: f64| {
             histogram.counts[BUCKETS
                 .iter()
                 .position(|&bucket| bucket == end)
-                .expect("the bound is one of the buckets")]
+                .expect("the bound is in the list of buckets")]
         };
         assert_eq!((histogram.count, at(1e-4), at(1.0), at(2.5)), (6, 2, 1, 1));
         assert!(BUCKETS.is_sorted());

@@ -1,8 +1,8 @@
-//! The page for Prometheus, in its text format, version 0.0.4.
+//! The page that Prometheus collects, in version 0.0.4 of its text format.
 //!
-//! `prometheus_client` writes OpenMetrics, which differs in one respect only: it names the samples
-//! of a counter `x` `x_total`. Here every name stays as its program chose it, so a counter is
-//! encoded like a gauge, under a type that says counter.
+//! `prometheus_client` writes OpenMetrics, which differs from this format in one respect only: the
+//! sample of a counter named `x` is named `x_total`. Here every metric keeps the name that its
+//! program chose. A counter is therefore encoded like a gauge, but its type is given as `counter`.
 
 use super::metric::{BUCKETS, Metric};
 use lunatic_abi::ExitKind;
@@ -18,11 +18,12 @@ use std::fmt;
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) own: Vec<OwnMetric>,
-    /// The metrics of each name, with the environments of the programs that named them.
+    /// For each name, the metrics with this name, each with the environment of the program that
+    /// created it.
     pub(super) programs: BTreeMap<Box<str>, Vec<(u64, Metric)>>,
 }
 
-/// One of the machine's own metrics.
+/// One of the VM's own metrics.
 #[derive(Debug)]
 pub(super) struct OwnMetric {
     pub(super) name: &'static str,
@@ -31,7 +32,7 @@ pub(super) struct OwnMetric {
     pub(super) values: Values,
 }
 
-/// A single value, or one for each value of a label.
+/// A single value, or one value for each value of a label.
 #[derive(Debug)]
 pub(super) enum Values {
     One(u64),
@@ -44,7 +45,7 @@ impl Page {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let mut text = String::new();
-        encode_registry(&mut text, &registry).expect("a string takes everything");
+        encode_registry(&mut text, &registry).expect("writing to a string never fails");
         text
     }
 }
@@ -82,8 +83,8 @@ impl Collector for Page {
     }
 }
 
-/// Returns the type of the metrics with one name. Only one type is allowed, so if programs disagree
-/// it is the most general one.
+/// Returns the type of all metrics with the same name. The format allows only one type per name, so
+/// if programs use different types, the most general type is returned.
 fn kind(metrics: &[(u64, Metric)]) -> MetricType {
     let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
     if is_all(|metric| matches!(metric, Metric::Counter(_))) {
@@ -112,7 +113,7 @@ fn encode(metric: &Metric, mut encoder: MetricEncoder<'_>) -> fmt::Result {
     }
 }
 
-/// Returns the label of a kind of exit.
+/// Returns the label value for a kind of exit.
 pub(super) fn reason(kind: ExitKind) -> &'static str {
     match kind {
         ExitKind::Normal => "normal",
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_agree_share_a_type() {
+    fn programs_that_use_the_same_type_share_it() {
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::CounterTo(4))]);
         assert_eq!(
             text,
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_do_not_agree_spoil_nothing() {
+    fn programs_that_use_different_types_get_a_valid_page() {
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::GaugeTo(0.5))]);
         assert_eq!(
             text,
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_count_all_that_is_below_their_end() {
+    fn each_bucket_counts_all_samples_up_to_its_bound() {
         let text = written(&[(1, Update::Sample(0.3))]);
         for line in [
             "# TYPE x histogram",
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_prometheus_reads_them() {
+    fn numbers_are_written_in_the_form_that_prometheus_reads() {
         for (value, expected) in [
             (f64::NAN, "NaN"),
             (f64::INFINITY, "inf"),
