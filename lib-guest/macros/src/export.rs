@@ -1,9 +1,8 @@
 //! `#[lunatic::export]`: an export that a host program can call, which calls an ordinary function.
 
-use crate::signature::lunatic;
+use crate::signature::{lunatic, parse, refuse};
 use proc_macro2::TokenStream as Tokens;
 use quote::quote;
-use syn::spanned::Spanned;
 use syn::{Error, FnArg, Ident, ItemFn, Pat};
 
 /// What the function takes.
@@ -20,14 +19,13 @@ enum Form {
 /// Adds the export to the function.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let form = form(arguments)?;
-    let function: ItemFn = syn::parse2(item)
-        .map_err(|error| Error::new(error.span(), "`#[lunatic::export]` belongs on a function"))?;
+    let function: ItemFn = parse(item, "export", "a function")?;
     let signature = &function.sig;
     if signature.asyncness.is_some() || !signature.generics.params.is_empty() {
-        return Err(Error::new(
-            signature.span(),
+        return refuse(
+            signature,
             "a function that a host calls is neither generic nor async",
-        ));
+        );
     }
     let (name, lunatic) = (&signature.ident, lunatic());
     let export = name.to_string();
@@ -36,10 +34,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         match input {
             FnArg::Typed(parameter) => parameters.push(parameter),
             FnArg::Receiver(receiver) => {
-                return Err(Error::new(
-                    receiver.span(),
-                    "a function that a host calls has no `self`",
-                ));
+                return refuse(receiver, "a function that a host calls has no `self`");
             }
         }
     }
@@ -64,10 +59,10 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         (Form::Values, several) => {
             let names = several.iter().map(|parameter| match &*parameter.pat {
                 Pat::Ident(pattern) => Ok(&pattern.ident),
-                other => Err(Error::new(
-                    other.span(),
+                other => refuse(
+                    other,
                     "each of several parameters needs a name, by which its argument is found",
-                )),
+                ),
             });
             let names: Vec<&Ident> = names.collect::<Result<_, _>>()?;
             let types = several.iter().map(|parameter| &parameter.ty);
@@ -98,7 +93,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         }
         (Form::Image | Form::Bytes, _) => {
             let what = "a function that a host calls with an image or bytes takes nothing else";
-            return Err(Error::new(signature.inputs.span(), what));
+            return refuse(&signature.inputs, what);
         }
     };
     let size = (form == Form::Image).then(|| quote! { , width: u32, height: u32 });
@@ -125,9 +120,9 @@ fn form(arguments: Tokens) -> Result<Form, Error> {
         "" => Ok(Form::Values),
         "image" => Ok(Form::Image),
         "bytes" => Ok(Form::Bytes),
-        _ => Err(Error::new(
-            arguments.span(),
+        _ => refuse(
+            arguments,
             "`#[lunatic::export]` takes nothing, `image` or `bytes`",
-        )),
+        ),
     }
 }

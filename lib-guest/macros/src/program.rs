@@ -1,6 +1,6 @@
 //! `#[lunatic::main]`: `main` becomes the first function of a program's first process.
 
-use crate::signature::{MAILBOX, check, lunatic, refuse_arguments, type_of};
+use crate::signature::{MAILBOX, check, lunatic, parse, refuse, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -19,14 +19,10 @@ pub(crate) fn stand_in(item: Tokens) -> Tokens {
 /// Wraps the function in a `main` that calls it.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     refuse_arguments(&arguments, "main")?;
-    let function: ItemFn = syn::parse2(item)
-        .map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
+    let function: ItemFn = parse(item, "main", "`fn main`")?;
     let signature = &function.sig;
     if signature.ident != "main" {
-        return Err(Error::new_spanned(
-            &signature.ident,
-            "`#[lunatic::main]` belongs on `fn main`",
-        ));
+        return refuse(&signature.ident, "`#[lunatic::main]` belongs on `fn main`");
     }
     check(&function, "`main`", MAILBOX)?;
     let output = &signature.output;

@@ -4,7 +4,7 @@
 //! This generates a message with one variant for each call and cast, a type with the functions that
 //! send them, and the implementation of `lunatic::Server`, which takes the message apart.
 
-use crate::signature::{lunatic, refuse_arguments};
+use crate::signature::{lunatic, parse, refuse, refuse_arguments};
 use proc_macro2::{Span, TokenStream as Tokens, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -45,12 +45,7 @@ const TAKEN: [&str; 5] = ["clone", "process", "register", "stop", "within"];
 
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     refuse_arguments(&arguments, "server")?;
-    let mut block: ItemImpl = syn::parse2(item).map_err(|error| {
-        Error::new(
-            error.span(),
-            "`#[lunatic::server]` belongs on an `impl` block",
-        )
-    })?;
+    let mut block: ItemImpl = parse(item, "server", "an `impl` block")?;
     let name = check(&block)?.clone();
     let marked = take_marks(&mut block)?;
     let server = &block.self_ty;
@@ -63,18 +58,15 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
             .map(|(_, function)| function);
         let first = found.next();
         match found.next() {
-            Some(second) => Err(Error::new_spanned(
+            Some(second) => refuse(
                 &second.sig.ident,
                 format!("a server has only one `#[{word}]`"),
-            )),
+            ),
             None => Ok(first),
         }
     };
     let Some(init) = only(Mark::Init, "init")? else {
-        return Err(Error::new_spanned(
-            server,
-            "a server needs an `#[init]`: `fn init(…) -> Self`",
-        ));
+        return refuse(server, "a server needs an `#[init]`: `fn init(…) -> Self`");
     };
     let (argument, init) = expand_init(init)?;
     let signal = only(Mark::Signal, "signal")?;
@@ -187,16 +179,13 @@ pub(crate) fn stand_in(item: Tokens) -> Tokens {
 /// Refuses anything but the inherent functions of a type, and returns the name of the type.
 fn check(block: &ItemImpl) -> Result<&Ident, Error> {
     if let Some((path, _)) = &block.trait_ {
-        return Err(Error::new_spanned(
+        return refuse(
             path,
             "a server is the `impl` block of a type, not of a trait",
-        ));
+        );
     }
     if !block.generics.params.is_empty() || block.generics.where_clause.is_some() {
-        return Err(Error::new_spanned(
-            &block.generics,
-            "a server cannot be generic",
-        ));
+        return refuse(&block.generics, "a server cannot be generic");
     }
     match &*block.self_ty {
         Type::Path(path) => Ok(&path
@@ -205,7 +194,7 @@ fn check(block: &ItemImpl) -> Result<&Ident, Error> {
             .last()
             .expect("a path has at least one segment")
             .ident),
-        other => Err(Error::new_spanned(other, "a server is a type with a name")),
+        other => refuse(other, "a server is a type with a name"),
     }
 }
 
@@ -225,7 +214,7 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
         };
         attribute.meta.require_path_only()?;
         if let Some((_, second)) = marks.next() {
-            return Err(Error::new_spanned(second, "a function has only one mark"));
+            return refuse(second, "a function has only one mark");
         }
         function
             .attrs
@@ -240,22 +229,19 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
 fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     let signature = &function.sig;
     if let Some(asyncness) = &signature.asyncness {
-        return Err(Error::new_spanned(
+        return refuse(
             asyncness,
             "a server is not async: a process waits without it",
-        ));
+        );
     }
     if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
-        return Err(Error::new_spanned(
+        return refuse(
             &signature.generics,
             "what is sent to another process has one type",
-        ));
+        );
     }
     if let Some(variadic) = &signature.variadic {
-        return Err(Error::new_spanned(
-            variadic,
-            "a server's function cannot be variadic",
-        ));
+        return refuse(variadic, "a server's function cannot be variadic");
     }
     Ok(())
 }
@@ -264,16 +250,13 @@ fn check_function(function: &ImplItemFn) -> Result<(), Error> {
 fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
     let signature = &function.sig;
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
-        return Err(Error::new_spanned(
-            receiver,
-            "`#[init]` makes the state, so it has no `self`",
-        ));
+        return refuse(receiver, "`#[init]` makes the state, so it has no `self`");
     }
     let ReturnType::Type(_, output) = &signature.output else {
-        return Err(Error::new_spanned(
+        return refuse(
             &signature.ident,
             "`#[init]` returns the state: `Self` or `Result<Self, …>`",
-        ));
+        );
     };
     let mut types = Vec::new();
     for input in &signature.inputs {
@@ -313,10 +296,10 @@ fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
 fn expand_signal(function: &ImplItemFn) -> Result<Tokens, Error> {
     let signature = &function.sig;
     if signature.receiver().is_none() || signature.inputs.len() != 2 {
-        return Err(Error::new_spanned(
+        return refuse(
             signature,
             "`#[signal]` takes a signal: `fn signal(&mut self, signal: Signal)`",
-        ));
+        );
     }
     let name = &signature.ident;
     Ok(quote! { self.#name(signal); })
@@ -325,10 +308,10 @@ fn expand_signal(function: &ImplItemFn) -> Result<Tokens, Error> {
 fn expand_terminate(function: &ImplItemFn) -> Result<Tokens, Error> {
     let signature = &function.sig;
     if signature.receiver().is_none() || signature.inputs.len() != 1 {
-        return Err(Error::new_spanned(
+        return refuse(
             signature,
             "`#[terminate]` takes the state: `fn terminate(self)`",
-        ));
+        );
     }
     let name = &signature.ident;
     Ok(quote! { self.#name(); })
@@ -349,24 +332,18 @@ impl<'a> Handler<'a> {
         let signature = &function.sig;
         let name = &signature.ident;
         if TAKEN.iter().any(|taken| name == taken) {
-            return Err(Error::new_spanned(
+            return refuse(
                 name,
                 format!("every handle has a function `{name}`: take another name"),
-            ));
+            );
         }
         match signature.receiver() {
             Some(receiver) if matches!(receiver.kind, ReceiverKind::Reference(..)) => {}
             Some(receiver) => {
-                return Err(Error::new_spanned(
-                    receiver,
-                    "a server keeps its state: `&self` or `&mut self`",
-                ));
+                return refuse(receiver, "a server keeps its state: `&self` or `&mut self`");
             }
             None => {
-                return Err(Error::new_spanned(
-                    name,
-                    "a call or cast has the state: `&self` or `&mut self`",
-                ));
+                return refuse(name, "a call or cast has the state: `&self` or `&mut self`");
             }
         }
         let mut names = Vec::new();
@@ -376,10 +353,10 @@ impl<'a> Handler<'a> {
                 continue;
             };
             let Pat::Ident(pattern) = &*argument.pat else {
-                return Err(Error::new_spanned(
+                return refuse(
                     &argument.pat,
                     "clients see this parameter, so it needs a name",
-                ));
+                );
             };
             check_type(&argument.ty)?;
             names.push(&pattern.ident);
@@ -388,20 +365,17 @@ impl<'a> Handler<'a> {
         let mut later = None;
         if mark == Mark::Call && types.last().is_some_and(|last| is_named(last, "Reply")) {
             if let ReturnType::Type(_, output) = &signature.output {
-                return Err(Error::new_spanned(
+                return refuse(
                     output,
                     "a call with a `Reply` answers through it, and returns nothing",
-                ));
+                );
             }
             names.pop();
             let reply = types.pop().expect("`last` found one");
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
-            return Err(Error::new_spanned(
-                output,
-                "a cast answers nothing: make it a `#[call]`",
-            ));
+            return refuse(output, "a cast answers nothing: make it a `#[call]`");
         }
         if let ReturnType::Type(_, output) = &signature.output {
             check_type(output)?;
@@ -491,14 +465,8 @@ impl<'a> Handler<'a> {
 /// give.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
-        Type::Reference(_) => Err(Error::new_spanned(
-            kind,
-            "what is sent to another process owns its data",
-        )),
-        Type::ImplTrait(_) => Err(Error::new_spanned(
-            kind,
-            "what is sent to another process has one type",
-        )),
+        Type::Reference(_) => refuse(kind, "what is sent to another process owns its data"),
+        Type::ImplTrait(_) => refuse(kind, "what is sent to another process has one type"),
         _ => Ok(()),
     }
 }
@@ -521,10 +489,7 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     {
         return Ok(answer.to_token_stream());
     }
-    Err(Error::new_spanned(
-        reply,
-        "a `Reply` says what it answers with: `Reply<u32>`",
-    ))
+    refuse(reply, "a `Reply` says what it answers with: `Reply<u32>`")
 }
 
 /// Replaces `Self` with the name of the server, because the tokens are placed where `Self` is

@@ -3,6 +3,8 @@
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream as Tokens};
 use quote::{ToTokens, format_ident, quote};
+use std::fmt::Display;
+use syn::parse::Parse;
 use syn::{Error, FnArg, ItemFn};
 
 /// Refuses arguments of an attribute that takes none.
@@ -11,7 +13,20 @@ pub(crate) fn refuse_arguments(arguments: &Tokens, attribute: &str) -> Result<()
         return Ok(());
     }
     let why = format!("`#[lunatic::{attribute}]` takes no arguments");
-    Err(Error::new_spanned(arguments, why))
+    refuse(arguments, why)
+}
+
+/// Refuses what the user has written, at the place where it stands.
+pub(crate) fn refuse<T>(tokens: impl ToTokens, why: impl Display) -> Result<T, Error> {
+    Err(Error::new_spanned(tokens, why))
+}
+
+/// Parses the item that has an attribute. `place` says where the attribute belongs.
+pub(crate) fn parse<T: Parse>(item: Tokens, attribute: &str, place: &str) -> Result<T, Error> {
+    syn::parse2(item).map_err(|error| {
+        let why = format!("`#[lunatic::{attribute}]` belongs on {place}");
+        Error::new(error.span(), why)
+    })
 }
 
 /// Returns the type of an argument that `check` has accepted.
@@ -29,8 +44,7 @@ pub(crate) const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox:
 /// the error's name for the function, and `takes` is what the error says about its parameters.
 pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
-    let refuse =
-        |tokens: &dyn ToTokens, why: &str| Err(Error::new_spanned(tokens, format!("{what} {why}")));
+    let refuse = |tokens: &dyn ToTokens, why: &str| refuse(tokens, format!("{what} {why}"));
     if let Some(asyncness) = &signature.asyncness {
         return refuse(asyncness, "is not async: a process waits without it");
     }

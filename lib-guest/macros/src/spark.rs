@@ -1,6 +1,6 @@
 //! `#[lunatic::spark]`: a function becomes the first function of a program, and gets its comm.
 
-use crate::signature::{check, lunatic, refuse_arguments, type_of};
+use crate::signature::{check, lunatic, parse, refuse, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -9,14 +9,10 @@ use syn::{Error, ItemFn};
 /// Adds a `main` that calls the function; if the function is itself called `main`, wraps it.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     refuse_arguments(&arguments, "spark")?;
-    let function: ItemFn = syn::parse2(item)
-        .map_err(|error| Error::new(error.span(), "`#[lunatic::spark]` belongs on a function"))?;
+    let function: ItemFn = parse(item, "spark", "a function")?;
     let name = &function.sig.ident;
     let Some(argument) = function.sig.inputs.first() else {
-        return Err(Error::new_spanned(
-            name,
-            "a spark takes its comm: `(comm: Comm)`",
-        ));
+        return refuse(name, "a spark takes its comm: `(comm: Comm)`");
     };
     check(
         &function,

@@ -3,7 +3,7 @@
 //!
 //! The command `lunatic` parses the names, in `test/name.rs`, which documents their grammar.
 
-use crate::signature::{MAILBOX, check, lunatic, type_of};
+use crate::signature::{MAILBOX, check, lunatic, parse, refuse, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::punctuated::Punctuated;
@@ -26,8 +26,7 @@ struct Options {
 
 /// Exports the function to the test runner. Outside wasm, turns it into one of Rust's own tests.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
-    let mut function: ItemFn = syn::parse2(item)
-        .map_err(|error| Error::new(error.span(), "`#[lunatic::test]` belongs on a function"))?;
+    let mut function: ItemFn = parse(item, "test", "a function")?;
     check(&function, "a test", MAILBOX)?;
     let mut options = Options::default();
     options.read_arguments(arguments)?;
@@ -40,10 +39,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     }
     let own = own.iter().map(|attribute| &attribute.meta);
     if let (Some(_), ReturnType::Type(_, output)) = (&options.panic, &function.sig.output) {
-        return Err(Error::new_spanned(
-            output,
-            "functions using `#[should_panic]` must return `()`",
-        ));
+        return refuse(output, "functions using `#[should_panic]` must return `()`");
     }
 
     let begin = options.name();
@@ -80,18 +76,16 @@ impl Options {
     fn read_arguments(&mut self, arguments: Tokens) -> Result<(), Error> {
         let given = Punctuated::<MetaNameValue, Token![,]>::parse_terminated.parse2(arguments)?;
         for argument in given {
-            let refuse = |why: String| Err(Error::new_spanned(&argument, why));
             let option = if argument.path.is_ident("timeout") {
                 &mut self.milliseconds
             } else if argument.path.is_ident("memory") {
                 &mut self.bytes
             } else {
-                return refuse(
-                    "a test takes `timeout = \"500ms\"` and `memory = \"16MiB\"`".into(),
-                );
+                let why = "a test takes `timeout = \"500ms\"` and `memory = \"16MiB\"`";
+                return refuse(&argument, why);
             };
             if option.is_some() {
-                return refuse("this is given twice".into());
+                return refuse(&argument, "this is given twice");
             }
             let text = text(&argument.value)?;
             let units = if argument.path.is_ident("timeout") {
@@ -107,7 +101,7 @@ impl Options {
                         "this is a whole number, above zero, of {}",
                         units.join(", ")
                     );
-                    return Err(Error::new_spanned(text, why));
+                    return refuse(text, why);
                 }
             }
         }
@@ -123,10 +117,10 @@ impl Options {
             Meta::List(list) => {
                 let named: MetaNameValue = list.parse_args()?;
                 if is_named(attribute, "ignore") || !named.path.is_ident("expected") {
-                    return Err(Error::new_spanned(
+                    return refuse(
                         attribute,
                         "the form is `#[should_panic(expected = \"a text\")]`",
-                    ));
+                    );
                 }
                 Some(text(&named.value)?.value())
             }
@@ -168,10 +162,7 @@ fn text(value: &Expr) -> Result<&LitStr, Error> {
             lit: Lit::Str(text),
             ..
         }) => Ok(text),
-        other => Err(Error::new_spanned(
-            other,
-            "this has to be a string literal in quotation marks",
-        )),
+        other => refuse(other, "this has to be a string literal in quotation marks"),
     }
 }
 
