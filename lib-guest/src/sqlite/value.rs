@@ -69,24 +69,66 @@ pub trait FromValue: Sized {
     fn from_value(value: &Value) -> Option<Self>;
 }
 
-macro_rules! integers {
-    ($($integer:ty: $expected:literal,)*) => {$(
-        impl ToValue for $integer {
+macro_rules! to_value {
+    ($($type:ty => $variant:ident($from:ident => $value:expr),)*) => {$(
+        impl ToValue for $type {
             fn to_value(&self) -> ValueRef<'_> {
-                ValueRef::Integer((*self).into())
+                let $from = self;
+                ValueRef::$variant($value)
             }
         }
+    )*};
+}
 
-        impl FromValue for $integer {
+to_value! {
+    bool => Integer(value => (*value).into()),
+    f64 => Real(value => *value),
+    f32 => Real(value => (*value).into()),
+    str => Text(text => text),
+    String => Text(text => text),
+    [u8] => Blob(bytes => bytes),
+    Vec<u8> => Blob(bytes => bytes),
+}
+
+impl<const LENGTH: usize> ToValue for [u8; LENGTH] {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Blob(self)
+    }
+}
+
+macro_rules! from_value {
+    ($($type:ty: $expected:literal { $($value:pat => $converted:expr,)+ })*) => {$(
+        impl FromValue for $type {
             const EXPECTED: &'static str = $expected;
 
             fn from_value(value: &Value) -> Option<Self> {
                 match value {
-                    Value::Integer(number) => (*number).try_into().ok(),
+                    $($value => $converted,)+
                     _ => None,
                 }
             }
         }
+    )*};
+}
+
+from_value! {
+    bool: "0 or 1" {
+        Value::Integer(0) => Some(false),
+        Value::Integer(1) => Some(true),
+    }
+    f64: "a number" {
+        Value::Real(number) => Some(*number),
+        // A column of numbers stores whole numbers as integers. The largest are rounded here.
+        Value::Integer(number) => Some(*number as f64),
+    }
+    String: "a text" { Value::Text(text) => Some(text.clone()), }
+    Vec<u8>: "bytes" { Value::Blob(bytes) => Some(bytes.clone()), }
+}
+
+macro_rules! integers {
+    ($($integer:ty: $expected:literal,)*) => {$(
+        to_value! { $integer => Integer(number => (*number).into()), }
+        from_value! { $integer: $expected { Value::Integer(number) => (*number).try_into().ok(), } }
     )*};
 }
 
@@ -98,101 +140,6 @@ integers! {
     u8: "an integer of 8 bits without a sign",
     u16: "an integer of 16 bits without a sign",
     u32: "an integer of 32 bits without a sign",
-}
-
-impl ToValue for bool {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Integer((*self).into())
-    }
-}
-
-impl FromValue for bool {
-    const EXPECTED: &'static str = "0 or 1";
-
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Integer(0) => Some(false),
-            Value::Integer(1) => Some(true),
-            _ => None,
-        }
-    }
-}
-
-impl ToValue for f64 {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Real(*self)
-    }
-}
-
-impl ToValue for f32 {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Real((*self).into())
-    }
-}
-
-impl FromValue for f64 {
-    const EXPECTED: &'static str = "a number";
-
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Real(number) => Some(*number),
-            // A column of numbers stores whole numbers as integers. The largest are rounded here.
-            Value::Integer(number) => Some(*number as f64),
-            _ => None,
-        }
-    }
-}
-
-impl ToValue for str {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Text(self)
-    }
-}
-
-impl ToValue for String {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Text(self)
-    }
-}
-
-impl FromValue for String {
-    const EXPECTED: &'static str = "a text";
-
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
-        }
-    }
-}
-
-impl ToValue for [u8] {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Blob(self)
-    }
-}
-
-impl<const LENGTH: usize> ToValue for [u8; LENGTH] {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Blob(self)
-    }
-}
-
-impl ToValue for Vec<u8> {
-    fn to_value(&self) -> ValueRef<'_> {
-        ValueRef::Blob(self)
-    }
-}
-
-impl FromValue for Vec<u8> {
-    const EXPECTED: &'static str = "bytes";
-
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Blob(bytes) => Some(bytes.clone()),
-            _ => None,
-        }
-    }
 }
 
 impl ToValue for Value {
