@@ -119,61 +119,33 @@ impl Config {
         &self,
         make: impl FnOnce(u64) -> Result<R, LunaticError>,
     ) -> Result<R, LunaticError> {
-        let mut config = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::environment::create_empty_config(&mut config) };
-        let config = LunaticError::check(result, config)?;
+        let config = LunaticError::or_value(host::environment::create_empty_config)?;
         let made = self.write(config).and_then(|()| make(config));
-        // SAFETY: `create_empty_config` returned the id, and it is not used afterwards.
-        unsafe { host::process::drop_config(config) };
+        host::process::drop_config(config);
         made
     }
 
     /// Copies everything into a configuration held by the machine.
     fn write(&self, config: u64) -> Result<(), LunaticError> {
-        let mut error = 0;
-        for (limit, most) in &self.limits {
-            // SAFETY: the pointer refers to a local variable.
-            let result = unsafe {
-                host::environment::config_set_limit(config, *limit as u32, *most, &mut error)
+        for &(limit, most) in &self.limits {
+            let set = |error: &mut u64| {
+                host::environment::config_set_limit(config, limit as u32, most, error)
             };
-            LunaticError::check(result, error)?;
+            LunaticError::or_value(set)?;
         }
         for prefix in &self.namespaces {
-            // SAFETY: the first pointer is passed with the length of its text, and the last one
-            // refers to a local variable.
-            let result = unsafe {
-                host::environment::config_allow_namespace(
-                    config,
-                    prefix.as_ptr(),
-                    prefix.len(),
-                    &mut error,
-                )
-            };
-            LunaticError::check(result, error)?;
+            LunaticError::or_value(|error| {
+                host::environment::config_allow_namespace(config, prefix, error)
+            })?;
         }
-        // SAFETY: the calls take numbers, or pointers that are passed with the length of their
-        // text.
-        unsafe {
-            for argument in &self.arguments {
-                host::wasi::config_add_command_line_argument(
-                    config,
-                    argument.as_ptr(),
-                    argument.len(),
-                );
-            }
-            for (name, value) in &self.variables {
-                host::wasi::config_add_environment_variable(
-                    config,
-                    name.as_ptr(),
-                    name.len(),
-                    value.as_ptr(),
-                    value.len(),
-                );
-            }
-            for directory in &self.directories {
-                host::wasi::config_preopen_dir(config, directory.as_ptr(), directory.len());
-            }
+        for argument in &self.arguments {
+            host::wasi::config_add_command_line_argument(config, argument);
+        }
+        for (name, value) in &self.variables {
+            host::wasi::config_add_environment_variable(config, name, value);
+        }
+        for directory in &self.directories {
+            host::wasi::config_preopen_dir(config, directory);
         }
         Ok(())
     }

@@ -88,33 +88,12 @@ pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
 
 /// Sends what [`seal`] has written.
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
-    let (data, length) = (bytes.as_ptr(), bytes.len());
-    // SAFETY: each pointer is passed with the length of its slice.
-    let offered = unsafe {
-        host::message::offer_bytes(
-            process,
-            tag.id(),
-            data,
-            length,
-            sockets.as_ptr(),
-            sockets.len(),
-        )
-    };
+    let offered = host::message::offer_bytes(process, tag.id(), bytes, sockets);
     if outcome_of(offered) != Err(Errno::MailboxFull) {
         return outcome_of(offered);
     }
     // A call that can wait costs more, so it is made only if there is something to wait for.
-    // SAFETY: as above.
-    let sent = unsafe {
-        host::message::send_bytes(
-            process,
-            tag.id(),
-            data,
-            length,
-            sockets.as_ptr(),
-            sockets.len(),
-        )
-    };
+    let sent = host::message::send_bytes(process, tag.id(), bytes, sockets);
     outcome_of(sent)
 }
 
@@ -179,28 +158,15 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
         bytes.resize(FIRST_BUFFER, 0);
     }
     let mut header = MessageHeader::default();
-    // SAFETY: each pointer is passed with the length of what it points to, and the last one refers
-    // to a header. A `Tag` is a transparent 64-bit integer.
-    let result = unsafe {
-        host::message::receive_bytes(
-            tags.as_ptr().cast(),
-            tags.len(),
-            timeout,
-            bytes.as_mut_ptr(),
-            bytes.len(),
-            &mut header,
-        )
-    };
+    // SAFETY: a `Tag` is a transparent 64-bit integer.
+    let words = unsafe { std::slice::from_raw_parts(tags.as_ptr().cast(), tags.len()) };
+    let result = host::message::receive_bytes(words, timeout, &mut bytes, &mut header);
     let delivery = match result {
         lunatic_abi::TIMED_OUT => Delivery::TimedOut,
         lunatic_abi::NOBODY_LEFT => Delivery::NobodyLeft,
         _ => {
             let length = header.length as usize;
-            let data = if read_rest(&mut bytes, length) {
-                Some(&bytes[..length])
-            } else {
-                None
-            };
+            let data = read_rest(&mut bytes, length).then(|| &bytes[..length]);
             Delivery::Arrived(Arrival { header, data })
         }
     };
@@ -225,7 +191,7 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         let rest = &mut bytes.spare_capacity_mut()[..missing];
         // SAFETY: the pointer and the length are those of `rest`.
         let read =
-            unsafe { host::message::read_data(rest.as_mut_ptr().cast(), rest.len()) } as usize;
+            unsafe { host::message::raw::read_data(rest.as_mut_ptr().cast(), rest.len()) } as usize;
         if read == 0 || read > missing {
             return false;
         }
@@ -256,19 +222,15 @@ fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
         return Err("a socket can only be read out of a message that is being received");
     }
     let index = u64::from(index);
-    // SAFETY: the call takes a number and returns one. The message is still in the machine's slot,
-    // since nothing was received in between.
-    if unsafe { host::message::resource_kind(index) } != kind as u32 {
+    // The message is still in the machine's slot, since nothing was received in between.
+    if host::message::resource_kind(index) != kind as u32 {
         return Err("the message has no such socket at this index, or it has already been read");
     }
-    // SAFETY: as above, and a socket of this kind is there.
-    unsafe {
-        match kind {
-            ResourceKind::TcpStream => Ok(host::message::take_tcp_stream(index)),
-            ResourceKind::TlsStream => Ok(host::message::take_tls_stream(index)),
-            ResourceKind::UdpSocket => Ok(host::message::take_udp_socket(index)),
-            _ => Err("only sockets are parts of messages"),
-        }
+    match kind {
+        ResourceKind::TcpStream => Ok(host::message::take_tcp_stream(index)),
+        ResourceKind::TlsStream => Ok(host::message::take_tls_stream(index)),
+        ResourceKind::UdpSocket => Ok(host::message::take_udp_socket(index)),
+        _ => Err("only sockets are parts of messages"),
     }
 }
 

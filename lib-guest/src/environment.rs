@@ -41,8 +41,7 @@ struct Id(u64);
 impl Drop for Id {
     fn drop(&mut self) {
         if self.0 != OWN {
-            // SAFETY: `environment::create` returned the id, and nothing else holds it any longer.
-            unsafe { host::environment::drop(self.0) };
+            host::environment::drop(self.0);
         }
     }
 }
@@ -60,10 +59,7 @@ impl Environment {
     /// Traps if the configuration grants a directory that this process does not have.
     pub fn new(config: Config) -> Result<Self, LunaticError> {
         config.hand_over(|config| {
-            let mut id = 0;
-            // SAFETY: the pointer refers to a local variable.
-            let result = unsafe { host::environment::create(config, &mut id) };
-            LunaticError::check(result, id).map(Self::from_id)
+            LunaticError::or_value(|id| host::environment::create(config, id)).map(Self::from_id)
         })
     }
 

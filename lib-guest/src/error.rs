@@ -43,18 +43,23 @@ impl LunaticError {
 
     /// Fetches an error that the machine holds under an id, and releases the id.
     pub(crate) fn from_id(id: u64) -> Self {
+        let kind = host::error::kind(id);
+        let mut text = vec![0; host::error::string_size(id) as usize];
         // SAFETY: `to_string` writes as many bytes as `string_size` returns, and the buffer has
         // that size.
-        unsafe {
-            let kind = host::error::kind(id);
-            let mut text = vec![0; host::error::string_size(id) as usize];
-            host::error::to_string(id, text.as_mut_ptr());
-            host::error::drop(id);
-            Self::new(
-                Errno::from_number(kind).unwrap_or(Errno::Other),
-                String::from_utf8_lossy(&text).into_owned(),
-            )
-        }
+        unsafe { host::error::raw::to_string(id, text.as_mut_ptr()) };
+        host::error::drop(id);
+        Self::new(
+            Errno::from_number(kind).unwrap_or(Errno::Other),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    }
+
+    /// Makes a call that writes a value, or an error id in its place.
+    pub(crate) fn or_value(call: impl FnOnce(&mut u64) -> i32) -> Result<u64, Self> {
+        let mut value = 0;
+        let result = call(&mut value);
+        Self::check(result, value)
     }
 
     /// Interprets the result of a call: 0 with a value, 1 with an error id in its place, or a

@@ -1,29 +1,18 @@
-//! The functions of the machine, as this program imports them.
+//! The functions of the machine, as this program calls them.
 //!
-//! Nothing is listed here: every declaration is generated from the tables in `lunatic-abi`. Outside
-//! the machine, where nothing provides the functions, each of them panics and says so; this lets
-//! the crate compile for the development machine.
+//! Nothing is listed here: every declaration is generated from the tables in `lunatic-abi`, as an
+//! import in a module `raw` and as a function that takes slices and references. Such a function is
+//! safe: the machine checks all other arguments, and traps if one is wrong.
+//!
+//! Outside the machine, where nothing provides the functions, each of them panics and says so; this
+//! lets the crate compile for the development machine.
 
 use std::io::IoSlice;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-/// The Rust type of each kind of parameter. A slice is represented by its address.
-mod kinds {
-    pub(super) type Bytes = *const u8;
-    pub(super) type Text = *const u8;
-    pub(super) type Buffer = *mut u8;
-    pub(super) type Words = *const u64;
-    pub(super) type Vectors = *const super::Vector;
-    pub(super) type Length = usize;
-    pub(super) type IpBytes = *const u8;
-    pub(super) type Family = u32;
-    pub(super) type OutU16 = *mut u16;
-    pub(super) type OutU32 = *mut u32;
-    pub(super) type OutU64 = *mut u64;
-    pub(super) type OutWords = *mut u64;
-    pub(super) type OutIpBytes = *mut [u8; 16];
-    pub(super) type OutHeader = *mut lunatic_abi::MessageHeader;
-    pub(super) type OutText = *mut u8;
+/// The Rust types of the kinds that are passed unchanged.
+mod scalars {
     pub(super) type I32 = i32;
     pub(super) type U32 = u32;
     pub(super) type I64 = i64;
@@ -47,34 +36,135 @@ mod kinds {
     pub(super) type StatementId = u64;
 }
 
+/// The Rust type of each kind of parameter.
+mod kinds {
+    pub(super) use super::scalars::*;
+    pub(super) type Bytes<'a> = &'a [u8];
+    pub(super) type Text<'a> = &'a str;
+    pub(super) type Buffer<'a> = &'a mut [u8];
+    pub(super) type Words<'a> = &'a [u64];
+    pub(super) type Vectors<'a> = &'a [super::Vector<'a>];
+    pub(super) type SocketAddr<'a> = &'a super::RawAddress;
+    pub(super) type OutU16<'a> = &'a mut u16;
+    pub(super) type OutU32<'a> = &'a mut u32;
+    pub(super) type OutU64<'a> = &'a mut u64;
+    pub(super) type OutWords<'a> = &'a mut [u64];
+    pub(super) type OutIpBytes<'a> = &'a mut [u8; 16];
+    pub(super) type OutHeader<'a> = &'a mut lunatic_abi::MessageHeader;
+    /// Its length is known only to the machine, so such a function is called as an import.
+    pub(super) type OutText = std::convert::Infallible;
+}
+
+/// The Rust type of each part of a parameter, as the import takes it.
+mod parts {
+    pub(super) use super::scalars::*;
+    pub(super) type Bytes = *const u8;
+    pub(super) type Text = *const u8;
+    pub(super) type Buffer = *mut u8;
+    pub(super) type Words = *const u64;
+    pub(super) type Vectors<'a> = *const super::Vector<'a>;
+    pub(super) type Length = usize;
+    pub(super) type IpBytes = *const u8;
+    pub(super) type Family = u32;
+    pub(super) type OutU16 = *mut u16;
+    pub(super) type OutU32 = *mut u32;
+    pub(super) type OutU64 = *mut u64;
+    pub(super) type OutWords = *mut u64;
+    pub(super) type OutIpBytes = *mut [u8; 16];
+    pub(super) type OutHeader = *mut lunatic_abi::MessageHeader;
+    pub(super) type OutText = *mut u8;
+}
+
+/// A parameter, which is taken apart into what the import takes.
+trait Parameter {
+    type Parts;
+
+    fn parts(self) -> Self::Parts;
+}
+
+macro_rules! parameters {
+    ($($name:ident: $parameter:ty $(; $any:ident)? => ($($part:expr => $type:ty),+);)*) => {$(
+        impl$(<$any>)? Parameter for $parameter {
+            type Parts = ($($type,)+);
+
+            #[inline(always)]
+            fn parts(self) -> Self::Parts {
+                let $name = self;
+                ($($part,)+)
+            }
+        }
+    )*};
+}
+
+parameters! {
+    number: i32 => (number => i32);
+    number: u32 => (number => u32);
+    number: i64 => (number => i64);
+    number: u64 => (number => u64);
+    number: f64 => (number => f64);
+    text: &str => (text.as_ptr() => *const u8, text.len() => usize);
+    slice: &[T]; T => (slice.as_ptr() => *const T, slice.len() => usize);
+    slice: &mut [T]; T => (slice.as_mut_ptr() => *mut T, slice.len() => usize);
+    out: &mut T; T => (std::ptr::from_mut(out) => *mut T);
+    address: &RawAddress => (
+        address.family => u32,
+        address.ip.as_ptr() => *const u8,
+        u32::from(address.port) => u32,
+        address.flow => u32,
+        address.scope => u32
+    );
+}
+
+impl Parameter for std::convert::Infallible {
+    type Parts = (*mut u8,);
+
+    fn parts(self) -> Self::Parts {
+        match self {}
+    }
+}
+
+/// The address of a socket in the form in which it is passed to the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RawAddress {
+    /// 4 or 6.
+    pub(crate) family: u32,
+    /// The address; IPv4 uses the first four bytes.
+    pub(crate) ip: [u8; 16],
+    pub(crate) port: u16,
+    pub(crate) flow: u32,
+    pub(crate) scope: u32,
+}
+
 /// The address and length of bytes to write: what `Kind::Vectors` points to.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct Vector {
-    pub(crate) address: *const u8,
-    pub(crate) length: usize,
+pub(crate) struct Vector<'a> {
+    address: *const u8,
+    length: usize,
+    bytes: PhantomData<&'a [u8]>,
 }
 
 /// The maximum number of slices passed in one vectored write. The rest is left for the next write,
 /// as after any short write.
 const VECTORS: usize = 16;
 
-impl Vector {
+impl<'a> Vector<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            address: bytes.as_ptr(),
+            length: bytes.len(),
+            bytes: PhantomData,
+        }
+    }
+
     /// Returns the addresses and lengths of the first non-empty slices, and the number of these
     /// slices.
-    pub(crate) fn gather(slices: &[IoSlice<'_>]) -> ([Vector; VECTORS], usize) {
-        let nothing = Vector {
-            address: std::ptr::null(),
-            length: 0,
-        };
-        let mut vectors = [nothing; VECTORS];
+    pub(crate) fn gather(slices: &'a [IoSlice<'_>]) -> ([Self; VECTORS], usize) {
+        let mut vectors = [Self::new(&[]); VECTORS];
         let mut count = 0;
         let filled = slices.iter().filter(|slice| !slice.is_empty());
         for (vector, slice) in vectors.iter_mut().zip(filled) {
-            *vector = Vector {
-                address: slice.as_ptr(),
-                length: slice.len(),
-            };
+            *vector = Self::new(slice);
             count += 1;
         }
         (vectors, count)
@@ -90,10 +180,19 @@ macro_rules! imports {
         #[allow(dead_code, unused_imports, clippy::too_many_arguments)]
         $(#[doc = $about])*
         pub(crate) mod $module {
-            use super::kinds::*;
+            use super::{Parameter, kinds::*};
+
+            /// The imports.
+            pub(crate) mod raw {
+                use super::super::parts::*;
+
+                $(lunatic_abi::as_wasm_parameters! {
+                    import! ([$($doc)*] $namespace $name $($result)?) ($($parameter: $kind),*)
+                })*
+            }
 
             $(lunatic_abi::as_wasm_parameters! {
-                import! ([$($doc)*] $namespace $name $($result)?) ($($parameter: $kind),*)
+                call! ([$($doc)*] $name $($result)?) ($($parameter: $kind),*)
             })*
         }
     )*};
@@ -114,7 +213,23 @@ macro_rules! import {
         #[cfg(not(target_family = "wasm"))]
         $(#[doc = $doc])*
         pub(crate) unsafe fn $name($($(_: $part),+),*) $(-> $result)? {
-            super::outside_the_machine(concat!($namespace, "::", stringify!($name)))
+            super::super::outside_the_machine(concat!($namespace, "::", stringify!($name)))
+        }
+    };
+}
+
+macro_rules! call {
+    (
+        ([$($doc:literal)*] $name:ident $($result:ident)?)
+        $(($kind:ident: $first:ident: $part:ident $(, $wire:ident: $more:ident)*))*
+    ) => {
+        $(#[doc = $doc])*
+        #[inline]
+        pub(crate) fn $name($($first: $kind),*) $(-> $result)? {
+            $(let ($first, $($wire,)*) = $first.parts();)*
+            // SAFETY: the machine accesses what slices and references refer to, and checks
+            // everything else.
+            unsafe { raw::$name($($first $(, $wire)*),*) }
         }
     };
 }
@@ -168,7 +283,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "`lunatic::process::process_id` is provided by the Lunatic machine")]
     fn outside_the_machine_a_call_says_what_is_missing() {
-        // SAFETY: outside the machine the function reads and writes nothing.
-        unsafe { process::process_id() };
+        process::process_id();
     }
 }

@@ -200,8 +200,7 @@ pub trait TransformMailbox<T> {
 
 impl<T> TransformMailbox<T> for Mailbox<T> {
     fn catch_link_panic(self) -> LinkMailbox<T> {
-        // SAFETY: the call takes a number.
-        unsafe { host::process::die_when_link_dies(0) };
+        host::process::die_when_link_dies(0);
         LinkMailbox {
             messages: PhantomData,
         }
@@ -218,8 +217,7 @@ impl<T> TransformMailbox<T> for LinkMailbox<T> {
     }
 
     fn panic_if_link_panics(self) -> Mailbox<T> {
-        // SAFETY: the call takes a number.
-        unsafe { host::process::die_when_link_dies(1) };
+        host::process::die_when_link_dies(1);
         Mailbox {
             messages: PhantomData,
         }

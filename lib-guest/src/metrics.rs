@@ -41,14 +41,12 @@ impl<'a> Counter<'a> {
 
     /// Adds one.
     pub fn increment(&self) {
-        // SAFETY: the pointer is passed with the length of its text.
-        unsafe { host::metrics::increment_counter(self.0.as_ptr(), self.0.len()) }
+        host::metrics::increment_counter(self.0);
     }
 
     /// Sets the counter, for something that is counted elsewhere.
     pub fn set(&self, count: u64) {
-        // SAFETY: the pointer is passed with the length of its text.
-        unsafe { host::metrics::counter(self.0.as_ptr(), self.0.len(), count) }
+        host::metrics::counter(self.0, count);
     }
 }
 
@@ -60,20 +58,17 @@ impl<'a> Gauge<'a> {
 
     /// Sets the gauge.
     pub fn set(&self, value: f64) {
-        // SAFETY: the pointer is passed with the length of its text.
-        unsafe { host::metrics::gauge(self.0.as_ptr(), self.0.len(), value) }
+        host::metrics::gauge(self.0, value);
     }
 
     /// Adds to the gauge.
     pub fn add(&self, value: f64) {
-        // SAFETY: the pointer is passed with the length of its text.
-        unsafe { host::metrics::increment_gauge(self.0.as_ptr(), self.0.len(), value) }
+        host::metrics::increment_gauge(self.0, value);
     }
 
     /// Subtracts from the gauge.
     pub fn subtract(&self, value: f64) {
-        // SAFETY: the pointer is passed with the length of its text.
-        unsafe { host::metrics::decrement_gauge(self.0.as_ptr(), self.0.len(), value) }
+        host::metrics::decrement_gauge(self.0, value);
     }
 }
 
@@ -85,7 +80,6 @@ impl<'a> Histogram<'a> {
 
     /// Adds a sample, in any unit: the buckets range from a ten-thousandth to a million.
     pub fn record(&self, sample: f64) {
-        // SAFETY: the pointer is passed with the length of its text.
-        unsafe { host::metrics::histogram(self.0.as_ptr(), self.0.len(), sample) }
+        host::metrics::histogram(self.0, sample);
     }
 }

@@ -24,9 +24,7 @@ impl Environment {
     /// compile modules.
     pub fn add_module(&mut self, bytes: &[u8]) -> Result<Module, LunaticError> {
         let mut id = 0;
-        // SAFETY: the first pointer is passed with the length of its slice, and the last one refers
-        // to a local variable.
-        let result = unsafe { host::process::compile_module(bytes.as_ptr(), bytes.len(), &mut id) };
+        let result = host::process::compile_module(bytes, &mut id);
         if result == -1 {
             return Err(LunaticError::new(
                 Errno::NotGranted,
@@ -128,8 +126,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: the id was returned by `compile_module`, and nothing else holds it.
-        unsafe { host::process::drop_module(self.id) };
+        host::process::drop_module(self.id);
     }
 }
 

@@ -43,8 +43,7 @@ pub fn this_env() -> Environment {
 
 /// Suspends only the running process.
 pub fn sleep(milliseconds: u64) {
-    // SAFETY: the call takes a number.
-    unsafe { host::process::sleep_ms(milliseconds) };
+    host::process::sleep_ms(milliseconds);
 }
 
 /// Spawns a process that runs a function and has this process's rights.

@@ -43,17 +43,7 @@ impl Environment {
         version: &str,
         process: Process<T>,
     ) -> Result<(), RegistryError> {
-        // SAFETY: each pointer is passed with the length of its text.
-        let result = unsafe {
-            host::environment::register(
-                self.id(),
-                name.as_ptr(),
-                name.len(),
-                version.as_ptr(),
-                version.len(),
-                process.id(),
-            )
-        };
+        let result = host::environment::register(self.id(), name, version, process.id());
         check(result, RegistryError::IncorrectSemver)
     }
 
@@ -64,16 +54,7 @@ impl Environment {
     /// Returns [`RegistryError::NotFound`] if the name is not registered with this version,
     /// [`RegistryError::IncorrectSemver`], or [`RegistryError::Refused`].
     pub fn unregister(&self, name: &str, version: &str) -> Result<(), RegistryError> {
-        // SAFETY: each pointer is passed with the length of its text.
-        let result = unsafe {
-            host::environment::unregister(
-                self.id(),
-                name.as_ptr(),
-                name.len(),
-                version.as_ptr(),
-                version.len(),
-            )
-        };
+        let result = host::environment::unregister(self.id(), name, version);
         check(result, RegistryError::IncorrectSemver)
     }
 
@@ -121,18 +102,7 @@ fn lookup_in<T>(
     query: &str,
 ) -> Result<Option<Process<T>>, RegistryError> {
     let mut process = 0;
-    // SAFETY: each pointer is passed with the length of its text, and the last one refers to a
-    // local variable.
-    let result = unsafe {
-        host::environment::lookup(
-            environment,
-            name.as_ptr(),
-            name.len(),
-            query.as_ptr(),
-            query.len(),
-            &mut process,
-        )
-    };
+    let result = host::environment::lookup(environment, name, query, &mut process);
     match check(result, RegistryError::IncorrectQuery) {
         Ok(()) => Ok(Some(Process::from_id(process))),
         Err(RegistryError::NotFound) => Ok(None),

@@ -49,8 +49,7 @@ pub(crate) struct PendingReply {
 impl PendingReply {
     /// Watches a process that is about to receive a request.
     pub(crate) fn to_request(tag: Tag, process: u64) -> Self {
-        // SAFETY: the call takes numbers.
-        unsafe { host::process::monitor_tagged(tag.id(), process) };
+        host::process::monitor_tagged(tag.id(), process);
         Self {
             tag,
             process,
@@ -99,9 +98,8 @@ impl PendingReply {
     /// Stops waiting. `reply` is the outcome of the wait; anything that arrives later is dropped.
     pub(crate) fn settle<U>(self, reply: &Result<U, RequestError>) {
         ENDS.with_borrow_mut(|ends| ends.remove(&self.tag));
-        // SAFETY: the call takes numbers and returns one.
         let end_was_reported =
-            unsafe { host::process::stop_monitoring_tagged(self.tag.id(), self.process) == 0 };
+            host::process::stop_monitoring_tagged(self.tag.id(), self.process) == 0;
         let may_come = match reply {
             Err(RequestError::Timeout | RequestError::NobodyLeft) => true,
             Err(RequestError::Died(_)) => self.may_be_passed_on,

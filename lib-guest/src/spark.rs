@@ -72,11 +72,7 @@ impl Spark {
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if `http` may not make the call. Later
     /// failures are reported by reads.
     pub fn run(name: impl AsRef<str>, message: impl AsRef<[u8]>) -> io::Result<Comm> {
-        let (name, message) = (name.as_ref(), message.as_ref());
-        // SAFETY: each pointer is passed with the length of its data.
-        let id = check(unsafe {
-            host::spark::run(name.as_ptr(), name.len(), message.as_ptr(), message.len())
-        })?;
+        let id = check(host::spark::run(name.as_ref(), message.as_ref()))?;
         Ok(Comm::new(id))
     }
 }
@@ -102,8 +98,7 @@ impl Comm {
         if buffer.is_empty() || self.is_ended.get() {
             return Ok(0);
         }
-        // SAFETY: the pointer is passed with the length of its buffer.
-        match check(unsafe { host::spark::read(self.id, buffer.as_mut_ptr(), buffer.len()) }) {
+        match check(host::spark::read(self.id, buffer)) {
             Ok(count) => Ok(count as usize),
             Err(error) if error.kind() == Errno::BrokenPipe => {
                 self.is_ended.set(true);
@@ -177,8 +172,7 @@ impl Comm {
     ///
     /// Returns [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the other side no longer reads.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: the pointer is passed with the length of the bytes.
-        check(unsafe { host::spark::write(self.id, bytes.as_ptr(), bytes.len()) })?;
+        check(host::spark::write(self.id, bytes))?;
         self.is_begun.set(true);
         Ok(bytes.len())
     }
@@ -209,16 +203,14 @@ impl Comm {
     /// Fails like [`write`](Comm::write).
     pub fn flush(&self) -> io::Result<()> {
         if self.is_begun.replace(false) {
-            // SAFETY: the call takes a number.
-            check(unsafe { host::spark::end(self.id) })?;
+            check(host::spark::end(self.id))?;
         }
         Ok(())
     }
 
     /// Tells the other side that nothing more will be written. Reading is still possible.
     pub fn finish(&self) {
-        // SAFETY: the call takes a number.
-        unsafe { host::spark::finish(self.id) };
+        host::spark::finish(self.id);
     }
 
     /// Waits until one of several comms can be read without waiting, and returns its index, or
@@ -235,9 +227,10 @@ impl Comm {
             ));
         }
         let ids: Vec<u64> = comms.iter().map(|comm| comm.id).collect();
-        let timeout = host::milliseconds_or_forever(timeout);
-        // SAFETY: the pointer is passed with the length of the list.
-        match check(unsafe { host::spark::wait(ids.as_ptr(), ids.len(), timeout) }) {
+        match check(host::spark::wait(
+            &ids,
+            host::milliseconds_or_forever(timeout),
+        )) {
             Ok(index) => Ok(Some(index as usize)),
             Err(error) if error.kind() == Errno::TimedOut => Ok(None),
             Err(error) => Err(error.into()),
@@ -258,8 +251,7 @@ fn check(result: i64) -> Result<u64, LunaticError> {
 fn why() -> String {
     let mut text = vec![0; 256];
     loop {
-        // SAFETY: the pointer is passed with the length of its buffer.
-        let length = unsafe { host::spark::why(text.as_mut_ptr(), text.len()) } as usize;
+        let length = host::spark::why(&mut text) as usize;
         let is_whole = length <= text.len();
         text.resize(length, 0);
         if is_whole {
@@ -272,8 +264,7 @@ impl Drop for Comm {
     /// Kills the function on the other side, unless the other side is this function's caller.
     fn drop(&mut self) {
         if self.id != CALLER {
-            // SAFETY: the machine returned the id, and nothing else holds it.
-            unsafe { host::spark::close(self.id) };
+            host::spark::close(self.id);
         }
     }
 }
@@ -346,8 +337,7 @@ pub fn __spark<R: Outcome>(function: fn(Comm) -> R) -> ExitCode {
     let Some(failure) = function(Comm::new(CALLER)).failure() else {
         return ExitCode::SUCCESS;
     };
-    // SAFETY: the pointer is passed with the length of the text.
-    unsafe { host::spark::fail(failure.as_ptr(), failure.len()) };
+    host::spark::fail(failure.as_bytes());
     eprintln!("{failure}");
     ExitCode::FAILURE
 }

@@ -68,10 +68,7 @@ impl Connection {
     /// the first statement.
     pub fn open(path: &str) -> Result<Self, Error> {
         let mut id = 0;
-        // SAFETY: the first pointer is passed with the length of its text, and the last one refers
-        // to a local variable.
-        let result = unsafe { host::sqlite::open(path.as_ptr(), path.len(), &mut id) };
-        if result != 0 {
+        if host::sqlite::open(path, &mut id) != 0 {
             return Err(Error::new(CANTOPEN, LunaticError::from_id(id).to_string()));
         }
         let connection = Self { id };
@@ -105,12 +102,7 @@ impl Connection {
     ///
     /// Fails if SQLite does. The statements before the failing one have taken effect.
     pub fn execute_batch(&self, sql: &str) -> Result<(), Error> {
-        let mut error = 0;
-        // SAFETY: the first pointer is passed with the length of its text, and the last one refers
-        // to a local variable.
-        let code =
-            unsafe { host::sqlite::execute_all(self.id, sql.as_ptr(), sql.len(), &mut error) };
-        Error::check(code, error).map(drop)
+        Error::or_value(|error| host::sqlite::execute_all(self.id, sql, error)).map(drop)
     }
 
     /// Returns all rows that a statement yields.
@@ -138,11 +130,7 @@ impl Connection {
     ///
     /// Fails if SQLite does. Also fails if `sql` does not contain exactly one statement.
     pub fn prepare(&self, sql: &str) -> Result<Statement<'_>, Error> {
-        let mut id = 0;
-        // SAFETY: the first pointer is passed with the length of its text, and the last one refers
-        // to a local variable.
-        let code = unsafe { host::sqlite::prepare(self.id, sql.as_ptr(), sql.len(), &mut id) };
-        let id = Error::check(code, id)?;
+        let id = Error::or_value(|id| host::sqlite::prepare(self.id, sql, id))?;
         Ok(Statement::new(id, self.id))
     }
 
@@ -189,22 +177,18 @@ impl Connection {
 
     /// Returns the id of the last row inserted, or 0 if none has been.
     pub fn last_insert_rowid(&self) -> i64 {
-        // SAFETY: the machine returned the id, and nothing else holds it.
-        unsafe { host::sqlite::last_insert_rowid(self.id) }
+        host::sqlite::last_insert_rowid(self.id)
     }
 
     /// Sets how long a statement waits for a database that another connection has locked, before it
     /// fails with a [busy](Error::is_busy) error. The timeout is rounded up to whole milliseconds.
     pub fn set_busy_timeout(&self, timeout: Duration) {
-        // SAFETY: the machine returned the id, and nothing else holds it.
-        unsafe { host::sqlite::set_busy_timeout(self.id, host::milliseconds(timeout)) };
+        host::sqlite::set_busy_timeout(self.id, host::milliseconds(timeout));
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nothing else holds it. Statements borrow the
-        // connection, so none is left.
-        unsafe { host::sqlite::drop_connection(self.id) };
+        host::sqlite::drop_connection(self.id);
     }
 }

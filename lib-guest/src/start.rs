@@ -189,12 +189,9 @@ pub(crate) fn start<C: Serialize>(
 
 /// Ends this process as the failure of its parent would if this process did not catch it.
 pub(crate) fn die_with(parent: u64) -> ! {
-    // SAFETY: the calls take numbers.
-    unsafe {
-        host::process::die_when_link_dies(1);
-        // A link with a dead process fails at once.
-        host::process::link(Tag::NONE.id(), parent);
-        host::process::sleep_ms(lunatic_abi::FOREVER);
-    }
+    host::process::die_when_link_dies(1);
+    // A link with a dead process fails at once.
+    host::process::link(Tag::NONE.id(), parent);
+    host::process::sleep_ms(lunatic_abi::FOREVER);
     unreachable!("the failed link ends this process")
 }

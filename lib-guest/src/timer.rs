@@ -19,8 +19,7 @@ pub struct Timer {
 impl Timer {
     /// Stops the timer. Returns false if the message has already been sent.
     pub fn cancel(self) -> bool {
-        // SAFETY: the call takes a number and returns one.
-        unsafe { host::timer::cancel_timer(self.id) != 0 }
+        host::timer::cancel_timer(self.id) != 0
     }
 }
 
@@ -60,24 +59,13 @@ impl<T: Serialize> Process<T> {
         message: T,
         delay: Duration,
     ) -> Result<Timer, LunaticError> {
-        let mut timer = 0;
-        let result = envelope::seal(&message, |bytes, streams| {
-            // SAFETY: each pointer is passed with the length of its slice, and the last one refers
-            // to a local variable.
-            unsafe {
-                host::timer::send_bytes_after(
-                    self.id(),
-                    tag.id(),
-                    bytes.as_ptr(),
-                    bytes.len(),
-                    streams.as_ptr(),
-                    streams.len(),
-                    host::milliseconds(delay),
-                    &mut timer,
-                )
-            }
+        let delay = host::milliseconds(delay);
+        let timer = envelope::seal(&message, |bytes, sockets| {
+            LunaticError::or_value(|timer| {
+                host::timer::send_bytes_after(self.id(), tag.id(), bytes, sockets, delay, timer)
+            })
         })
         .map_err(SendFailure::SerializationFailed)?;
-        LunaticError::check(result, timer).map(|id| Timer { id })
+        timer.map(|id| Timer { id })
     }
 }

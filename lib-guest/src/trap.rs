@@ -68,9 +68,9 @@ where
     };
     let address = (&raw mut call).expose_provenance();
     let run: fn(*mut ()) = run::<F, R>;
-    // SAFETY: the machine passes both numbers to `catch_entry`, where they have the same meaning as
-    // here. In wasm, both are 32 bits wide.
-    let returned = unsafe { host::trap::catch(run as usize as i32, address as i32) };
+    // The machine passes both numbers to `catch_entry`, where they have the same meaning as here.
+    // In wasm, both are 32 bits wide.
+    let returned = host::trap::catch(run as usize as i32, address as i32);
     if returned != RETURNED {
         return Err(Trapped);
     }

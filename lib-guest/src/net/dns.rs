@@ -1,7 +1,7 @@
 //! Looking up names, and the types that can stand for an address.
 
 use crate::error::LunaticError;
-use crate::host;
+use crate::host::{self, RawAddress};
 use lunatic_abi::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
@@ -24,38 +24,22 @@ impl Iterator for SocketAddrIterator {
 
     fn next(&mut self) -> Option<SocketAddr> {
         let mut address = RawAddress::default();
-        // SAFETY: the pointers refer to the variables that the machine writes.
-        let result = unsafe {
-            host::dns::resolve_next(
-                self.id,
-                &mut address.family,
-                &mut address.ip,
-                &mut address.port,
-                &mut address.flow,
-                &mut address.scope,
-            )
-        };
+        let result = host::dns::resolve_next(
+            self.id,
+            &mut address.family,
+            &mut address.ip,
+            &mut address.port,
+            &mut address.flow,
+            &mut address.scope,
+        );
         (result == 0).then(|| address.into())
     }
 }
 
 impl Drop for SocketAddrIterator {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nothing else holds it.
-        unsafe { host::dns::drop_dns_iterator(self.id) };
+        host::dns::drop_dns_iterator(self.id);
     }
-}
-
-/// An address in the form in which it is passed to the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RawAddress {
-    /// 4 or 6.
-    pub(crate) family: u32,
-    /// The address; IPv4 uses the first four bytes.
-    pub(crate) ip: [u8; 16],
-    pub(crate) port: u16,
-    pub(crate) flow: u32,
-    pub(crate) scope: u32,
 }
 
 impl From<SocketAddr> for RawAddress {
@@ -117,11 +101,8 @@ pub fn resolve_timeout(name: &str, timeout: Duration) -> Result<SocketAddrIterat
 }
 
 fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError> {
-    let mut id = 0;
-    // SAFETY: the first pointer is passed with the length of its text, and the last one refers to a
-    // local variable.
-    let result = unsafe { host::dns::resolve(name.as_ptr(), name.len(), timeout, &mut id) };
-    LunaticError::check(result, id).map(SocketAddrIterator::from_id)
+    LunaticError::or_value(|id| host::dns::resolve(name, timeout, id))
+        .map(SocketAddrIterator::from_id)
 }
 
 /// Values that can be converted to addresses, like [`std::net::ToSocketAddrs`], which cannot look
@@ -230,11 +211,11 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
 /// Calls `act` with one address after another, and returns the first success or the last error.
 pub(crate) fn first<T>(
     addresses: impl ToSocketAddrs,
-    act: impl Fn(RawAddress) -> Result<T, LunaticError>,
+    act: impl Fn(&RawAddress) -> Result<T, LunaticError>,
 ) -> io::Result<T> {
     let mut last = LunaticError::new(Errno::InvalidInput, "there is no address to try");
     for address in addresses.to_socket_addrs()? {
-        match act(address.into()) {
+        match act(&address.into()) {
             Ok(made) => return Ok(made),
             Err(error) => last = error,
         }
@@ -247,6 +228,11 @@ pub(crate) fn only_address(id: u64) -> io::Result<SocketAddr> {
     SocketAddrIterator::from_id(id)
         .next()
         .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
+}
+
+/// Makes a call that writes the id of a result that holds one address, and returns the address.
+pub(crate) fn address(call: impl FnOnce(&mut u64) -> i32) -> io::Result<SocketAddr> {
+    only_address(LunaticError::or_value(call)?)
 }
 
 #[cfg(test)]
@@ -298,7 +284,7 @@ mod tests {
             SocketAddr::from(([127, 0, 0, 1], 1)),
             SocketAddr::from(([127, 0, 0, 1], 2)),
         ];
-        let fail = |address: RawAddress| {
+        let fail = |address: &RawAddress| {
             let kind = if address.port == 2 {
                 Errno::ConnectionRefused
             } else {

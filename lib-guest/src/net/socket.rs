@@ -6,16 +6,15 @@ macro_rules! handle {
     ($socket:ident, $kind:expr, $clone:path, $drop:path) => {
         impl Clone for $socket {
             fn clone(&self) -> Self {
-                // SAFETY: the call takes a number and returns one.
-                let id = unsafe { $clone(self.id) };
-                Self { id }
+                Self {
+                    id: $clone(self.id),
+                }
             }
         }
 
         impl Drop for $socket {
             fn drop(&mut self) {
-                // SAFETY: the machine returned the id, and nothing else holds it.
-                unsafe { $drop(self.id) };
+                $drop(self.id);
             }
         }
 
@@ -38,11 +37,7 @@ macro_rules! read_and_write {
     ($stream:ident, $read:path, $write:path, $flush:path) => {
         impl Read for &$stream {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let (address, mut length) = (buffer.as_mut_ptr(), 0);
-                // SAFETY: the first pointer is passed with the length of its buffer, and the last
-                // one refers to a local variable.
-                let result = unsafe { $read(self.id, address, buffer.len(), &mut length) };
-                Ok(LunaticError::check(result, length)? as usize)
+                Ok(LunaticError::or_value(|length| $read(self.id, buffer, length))? as usize)
             }
         }
 
@@ -53,18 +48,12 @@ macro_rules! read_and_write {
 
             fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
                 let (vectors, count) = Vector::gather(slices);
-                let mut written = 0;
-                // SAFETY: there are `count` vectors, each with the address and length of a slice,
-                // and the last pointer refers to a local variable.
-                let result = unsafe { $write(self.id, vectors.as_ptr(), count, &mut written) };
-                Ok(LunaticError::check(result, written)? as usize)
+                let write = |written: &mut u64| $write(self.id, &vectors[..count], written);
+                Ok(LunaticError::or_value(write)? as usize)
             }
 
             fn flush(&mut self) -> io::Result<()> {
-                let mut error = 0;
-                // SAFETY: the pointer refers to a local variable.
-                let result = unsafe { $flush(self.id, &mut error) };
-                LunaticError::check(result, error)?;
+                LunaticError::or_value(|error| $flush(self.id, error))?;
                 Ok(())
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::error::LunaticError;
 use crate::host::{self, Vector};
-use crate::net::dns::{ToSocketAddrs, first, only_address};
+use crate::net::dns::{ToSocketAddrs, address, first, only_address};
 use crate::net::socket::{handle, read_and_write};
 use lunatic_abi::ResourceKind;
 use std::io::{self, IoSlice, Read, Write};
@@ -43,29 +43,14 @@ impl TcpListener {
     /// addresses.
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
-            let mut id = 0;
-            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
-            // to a local variable.
-            let result = unsafe {
-                host::tcp::tcp_bind(
-                    address.family,
-                    address.ip.as_ptr(),
-                    u32::from(address.port),
-                    address.flow,
-                    address.scope,
-                    &mut id,
-                )
-            };
-            LunaticError::check(result, id).map(|id| Self { id })
+            LunaticError::or_value(|id| host::tcp::tcp_bind(address, id)).map(|id| Self { id })
         })
     }
 
     /// Waits for a connection, and returns it with the peer's address.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (mut stream, mut peer) = (0, 0);
-        // SAFETY: the pointers refer to local variables.
-        let result = unsafe { host::tcp::tcp_accept(self.id, &mut stream, &mut peer) };
-        let id = LunaticError::check(result, stream)?;
+        let mut peer = 0;
+        let id = LunaticError::or_value(|id| host::tcp::tcp_accept(self.id, id, &mut peer))?;
         let stream = TcpStream { id };
         Ok((stream, only_address(peer)?))
     }
@@ -88,17 +73,13 @@ impl TcpListener {
 
     /// Returns the listener's address, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let mut address = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tcp::tcp_local_addr(self.id, &mut address) };
-        only_address(LunaticError::check(result, address)?)
+        address(|address| host::tcp::tcp_local_addr(self.id, address))
     }
 }
 
 impl Drop for TcpListener {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nothing else holds it.
-        unsafe { host::tcp::drop_tcp_listener(self.id) };
+        host::tcp::drop_tcp_listener(self.id);
     }
 }
 
@@ -164,49 +145,26 @@ impl TcpStream {
 
     fn connect_within<A: ToSocketAddrs>(addresses: A, timeout: u64) -> io::Result<Self> {
         first(addresses, |address| {
-            let mut id = 0;
-            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
-            // to a local variable.
-            let result = unsafe {
-                host::tcp::tcp_connect(
-                    address.family,
-                    address.ip.as_ptr(),
-                    u32::from(address.port),
-                    address.flow,
-                    address.scope,
-                    timeout,
-                    &mut id,
-                )
-            };
-            LunaticError::check(result, id).map(|id| Self { id })
+            LunaticError::or_value(|id| host::tcp::tcp_connect(address, timeout, id))
+                .map(|id| Self { id })
         })
     }
 
     /// Returns the peer's address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let mut address = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tcp::tcp_peer_addr(self.id, &mut address) };
-        only_address(LunaticError::check(result, address)?)
+        address(|address| host::tcp::tcp_peer_addr(self.id, address))
     }
 
     /// Returns the connection's own address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let mut address = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tcp::tcp_stream_local_addr(self.id, &mut address) };
-        only_address(LunaticError::check(result, address)?)
+        address(|address| host::tcp::tcp_stream_local_addr(self.id, address))
     }
 
     /// Reads what has arrived without consuming it. Waits until something arrives, for at most the
     /// [peek timeout](Self::set_peek_timeout).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut length = 0;
-        // SAFETY: the first pointer is passed with the length of its buffer, and the last one
-        // refers to a local variable.
-        let result =
-            unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
-        Ok(LunaticError::check(result, length)? as usize)
+        let peek = |length: &mut u64| host::tcp::tcp_peek(self.id, buffer, length);
+        Ok(LunaticError::or_value(peek)? as usize)
     }
 
     /// Closes one direction of the connection, or both, for all of its handles.
@@ -216,19 +174,14 @@ impl TcpStream {
             Shutdown::Write => 1,
             Shutdown::Both => 2,
         };
-        let mut error = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tcp::tcp_shutdown(self.id, how, &mut error) };
-        LunaticError::check(result, error)?;
+        LunaticError::or_value(|error| host::tcp::tcp_shutdown(self.id, how, error))?;
         Ok(())
     }
 
     /// Sets whether small writes are sent at once instead of being gathered. The default is false.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        let mut error = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tcp::tcp_set_nodelay(self.id, i32::from(nodelay), &mut error) };
-        LunaticError::check(result, error)?;
+        let on = i32::from(nodelay);
+        LunaticError::or_value(|error| host::tcp::tcp_set_nodelay(self.id, on, error))?;
         Ok(())
     }
 
@@ -255,40 +208,34 @@ impl TcpStream {
     /// }
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        // SAFETY: the call takes numbers.
-        unsafe { host::tcp::set_read_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+        host::tcp::set_read_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
 
     /// Returns how long a read may wait.
     pub fn read_timeout(&self) -> Option<Duration> {
-        // SAFETY: the call takes a number and returns one.
-        host::duration(unsafe { host::tcp::get_read_timeout(self.id) })
+        host::duration(host::tcp::get_read_timeout(self.id))
     }
 
     /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
     /// read.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        // SAFETY: the call takes numbers.
-        unsafe { host::tcp::set_write_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+        host::tcp::set_write_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
 
     /// Returns how long a write may wait.
     pub fn write_timeout(&self) -> Option<Duration> {
-        // SAFETY: the call takes a number and returns one.
-        host::duration(unsafe { host::tcp::get_write_timeout(self.id) })
+        host::duration(host::tcp::get_write_timeout(self.id))
     }
 
     /// Sets how long a [`peek`](Self::peek) may wait, like
     /// [`set_read_timeout`](Self::set_read_timeout) for a read.
     pub fn set_peek_timeout(&self, timeout: Option<Duration>) {
-        // SAFETY: the call takes numbers.
-        unsafe { host::tcp::set_peek_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+        host::tcp::set_peek_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
 
     /// Returns how long a [`peek`](Self::peek) may wait.
     pub fn peek_timeout(&self) -> Option<Duration> {
-        // SAFETY: the call takes a number and returns one.
-        host::duration(unsafe { host::tcp::get_peek_timeout(self.id) })
+        host::duration(host::tcp::get_peek_timeout(self.id))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::LunaticError;
 use crate::host::{self, Vector};
-use crate::net::dns::{ToSocketAddrs, first, only_address};
+use crate::net::dns::{ToSocketAddrs, address, first, only_address};
 use crate::net::socket::{handle, read_and_write};
 use lunatic_abi::ResourceKind;
 use std::io::{self, IoSlice, Read, Write};
@@ -52,34 +52,16 @@ impl TlsListener {
         private_key: &[u8],
     ) -> io::Result<Self> {
         first(addresses, |address| {
-            let mut id = 0;
-            // SAFETY: the pointers refer to as many bytes as the family has, to a local variable,
-            // and to texts that are passed with their lengths.
-            let result = unsafe {
-                host::tls::tls_bind(
-                    address.family,
-                    address.ip.as_ptr(),
-                    u32::from(address.port),
-                    address.flow,
-                    address.scope,
-                    &mut id,
-                    certificates.as_ptr(),
-                    certificates.len(),
-                    private_key.as_ptr(),
-                    private_key.len(),
-                )
-            };
-            LunaticError::check(result, id).map(|id| Self { id })
+            let bind = |id: &mut u64| host::tls::tls_bind(address, id, certificates, private_key);
+            LunaticError::or_value(bind).map(|id| Self { id })
         })
     }
 
     /// Waits for a connection, completes its handshake, and returns it with the peer's address.
     /// Clients whose handshake fails or stalls are not reported, and do not delay others.
     pub fn accept(&self) -> io::Result<(TlsStream, SocketAddr)> {
-        let (mut stream, mut peer) = (0, 0);
-        // SAFETY: the pointers refer to local variables.
-        let result = unsafe { host::tls::tls_accept(self.id, &mut stream, &mut peer) };
-        let id = LunaticError::check(result, stream)?;
+        let mut peer = 0;
+        let id = LunaticError::or_value(|id| host::tls::tls_accept(self.id, id, &mut peer))?;
         let stream = TlsStream { id };
         Ok((stream, only_address(peer)?))
     }
@@ -91,17 +73,13 @@ impl TlsListener {
 
     /// Returns the listener's address, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let mut address = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tls::tls_local_addr(self.id, &mut address) };
-        only_address(LunaticError::check(result, address)?)
+        address(|address| host::tls::tls_local_addr(self.id, address))
     }
 }
 
 impl Drop for TlsListener {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nothing else holds it.
-        unsafe { host::tls::drop_tls_listener(self.id) };
+        host::tls::drop_tls_listener(self.id);
     }
 }
 
@@ -205,47 +183,22 @@ impl TlsStream {
         authorities: &[&[u8]],
         timeout: u64,
     ) -> io::Result<Self> {
-        let authorities: Vec<Vector> = authorities
-            .iter()
-            .map(|text| Vector {
-                address: text.as_ptr(),
-                length: text.len(),
-            })
-            .collect();
-        let mut id = 0;
-        // SAFETY: each pointer is passed with the length of what it points to, or refers to a local
-        // variable.
-        let result = unsafe {
-            host::tls::tls_connect(
-                host.as_ptr(),
-                host.len(),
-                u32::from(port),
-                timeout,
-                &mut id,
-                authorities.as_ptr(),
-                authorities.len(),
-            )
-        };
-        Ok(Self {
-            id: LunaticError::check(result, id)?,
-        })
+        let trusted: Vec<Vector<'_>> = authorities.iter().map(|text| Vector::new(text)).collect();
+        let connect =
+            |id: &mut u64| host::tls::tls_connect(host, u32::from(port), timeout, id, &trusted);
+        let id = LunaticError::or_value(connect)?;
+        Ok(Self { id })
     }
 
     /// Returns the peer's address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let mut address = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tls::tls_peer_addr(self.id, &mut address) };
-        only_address(LunaticError::check(result, address)?)
+        address(|address| host::tls::tls_peer_addr(self.id, address))
     }
 
     /// Closes the writing direction, for all handles: the peer reads the end after everything that
     /// was written. Reading is still possible.
     pub fn shutdown(&self) -> io::Result<()> {
-        let mut error = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::tls::tls_shutdown(self.id, &mut error) };
-        LunaticError::check(result, error)?;
+        LunaticError::or_value(|error| host::tls::tls_shutdown(self.id, error))?;
         Ok(())
     }
 
@@ -254,14 +207,12 @@ impl TlsStream {
     /// to whole milliseconds; a timeout of zero does not wait. All handles to a connection share
     /// the timeout.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        // SAFETY: the call takes numbers.
-        unsafe { host::tls::set_tls_read_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+        host::tls::set_tls_read_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
 
     /// Returns how long a read may wait.
     pub fn read_timeout(&self) -> Option<Duration> {
-        // SAFETY: the call takes a number and returns one.
-        host::duration(unsafe { host::tls::get_tls_read_timeout(self.id) })
+        host::duration(host::tls::get_tls_read_timeout(self.id))
     }
 
     /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
@@ -269,16 +220,12 @@ impl TlsStream {
     /// peer accepts it: the next write waits for that data first, and dropping the last handle
     /// before then loses it.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        // SAFETY: the call takes numbers.
-        unsafe {
-            host::tls::set_tls_write_timeout(self.id, host::milliseconds_or_forever(timeout))
-        };
+        host::tls::set_tls_write_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
 
     /// Returns how long a write may wait.
     pub fn write_timeout(&self) -> Option<Duration> {
-        // SAFETY: the call takes a number and returns one.
-        host::duration(unsafe { host::tls::get_tls_write_timeout(self.id) })
+        host::duration(host::tls::get_tls_write_timeout(self.id))
     }
 }
 

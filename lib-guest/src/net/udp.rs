@@ -2,7 +2,7 @@
 
 use crate::error::LunaticError;
 use crate::host;
-use crate::net::dns::{ToSocketAddrs, first, only_address};
+use crate::net::dns::{ToSocketAddrs, address, first, only_address};
 use crate::net::socket::handle;
 use lunatic_abi::{Errno, ResourceKind};
 use std::io;
@@ -47,20 +47,7 @@ impl UdpSocket {
     /// addresses.
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
-            let mut id = 0;
-            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
-            // to a local variable.
-            let result = unsafe {
-                host::udp::udp_bind(
-                    address.family,
-                    address.ip.as_ptr(),
-                    u32::from(address.port),
-                    address.flow,
-                    address.scope,
-                    &mut id,
-                )
-            };
-            LunaticError::check(result, id).map(|id| Self { id })
+            LunaticError::or_value(|id| host::udp::udp_bind(address, id)).map(|id| Self { id })
         })
     }
 
@@ -69,22 +56,9 @@ impl UdpSocket {
     /// exist.
     pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
         first(addresses, |address| {
-            let mut error = 0;
-            // SAFETY: the first pointer refers to as many bytes as the family has, and the last one
-            // to a local variable.
-            let result = unsafe {
-                host::udp::udp_connect(
-                    self.id,
-                    address.family,
-                    address.ip.as_ptr(),
-                    u32::from(address.port),
-                    address.flow,
-                    address.scope,
-                    lunatic_abi::FOREVER,
-                    &mut error,
-                )
-            };
-            LunaticError::check(result, error).map(drop)
+            let timeout = lunatic_abi::FOREVER;
+            LunaticError::or_value(|error| host::udp::udp_connect(self.id, address, timeout, error))
+                .map(drop)
         })
     }
 
@@ -97,35 +71,16 @@ impl UdpSocket {
     /// [`io::ErrorKind::ConnectionRefused`] if it has become known that an earlier datagram was not
     /// received.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        let mut sent = 0;
-        // SAFETY: the first pointer is passed with the length of its slice, and the last one refers
-        // to a local variable.
-        let result =
-            unsafe { host::udp::udp_send(self.id, datagram.as_ptr(), datagram.len(), &mut sent) };
-        Ok(LunaticError::check(result, sent)? as usize)
+        let send = |sent: &mut u64| host::udp::udp_send(self.id, datagram, sent);
+        Ok(LunaticError::or_value(send)? as usize)
     }
 
     /// Sends a datagram to the first address that works, and returns the datagram's length. Fails
     /// like [`send`](Self::send).
     pub fn send_to<A: ToSocketAddrs>(&self, datagram: &[u8], addresses: A) -> io::Result<usize> {
         first(addresses, |address| {
-            let mut sent = 0;
-            // SAFETY: each pointer is passed with the length of its bytes, and the last one refers
-            // to a local variable.
-            let result = unsafe {
-                host::udp::udp_send_to(
-                    self.id,
-                    datagram.as_ptr(),
-                    datagram.len(),
-                    address.family,
-                    address.ip.as_ptr(),
-                    u32::from(address.port),
-                    address.flow,
-                    address.scope,
-                    &mut sent,
-                )
-            };
-            Ok(LunaticError::check(result, sent)? as usize)
+            let send = |sent: &mut u64| host::udp::udp_send_to(self.id, datagram, address, sent);
+            Ok(LunaticError::or_value(send)? as usize)
         })
     }
 
@@ -137,39 +92,22 @@ impl UdpSocket {
     /// Returns [`io::ErrorKind::TimedOut`] if a timeout is set and expires, and
     /// [`io::ErrorKind::ConnectionRefused`] like [`send`](Self::send).
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut length = 0;
-        // SAFETY: the first pointer is passed with the length of its buffer, and the last one
-        // refers to a local variable.
-        let result = unsafe {
-            host::udp::udp_receive(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length)
-        };
-        Ok(LunaticError::check(result, length)? as usize)
+        let receive = |length: &mut u64| host::udp::udp_receive(self.id, buffer, length);
+        Ok(LunaticError::or_value(receive)? as usize)
     }
 
     /// Waits for a datagram like [`recv`](Self::recv), and also returns its sender.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (mut length, mut sender) = (0, 0);
-        // SAFETY: the first pointer is passed with the length of its buffer, and the last two refer
-        // to local variables.
-        let result = unsafe {
-            host::udp::udp_receive_from(
-                self.id,
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                &mut length,
-                &mut sender,
-            )
-        };
-        let length = LunaticError::check(result, length)? as usize;
-        Ok((length, only_address(sender)?))
+        let mut sender = 0;
+        let length = LunaticError::or_value(|length| {
+            host::udp::udp_receive_from(self.id, buffer, length, &mut sender)
+        })?;
+        Ok((length as usize, only_address(sender)?))
     }
 
     /// Returns the address that the socket is bound to, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let mut address = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::udp::udp_local_addr(self.id, &mut address) };
-        only_address(LunaticError::check(result, address)?)
+        address(|address| host::udp::udp_local_addr(self.id, address))
     }
 
     /// Returns the peer's address.
@@ -178,10 +116,7 @@ impl UdpSocket {
     ///
     /// Returns [`io::ErrorKind::NotConnected`] if no peer is set.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let mut address = 0;
-        // SAFETY: the pointer refers to a local variable.
-        let result = unsafe { host::udp::udp_peer_addr(self.id, &mut address) };
-        only_address(LunaticError::check(result, address)?)
+        address(|address| host::udp::udp_peer_addr(self.id, address))
     }
 
     /// Sets how long a receive may wait. `None`, the default, waits indefinitely. The timeout is
@@ -208,28 +143,22 @@ impl UdpSocket {
     /// }
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        // SAFETY: the call takes numbers.
-        unsafe {
-            host::udp::set_udp_receive_timeout(self.id, host::milliseconds_or_forever(timeout))
-        };
+        host::udp::set_udp_receive_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
 
     /// Returns how long a receive may wait.
     pub fn read_timeout(&self) -> Option<Duration> {
-        // SAFETY: the call takes a number and returns one.
-        host::duration(unsafe { host::udp::get_udp_receive_timeout(self.id) })
+        host::duration(host::udp::get_udp_receive_timeout(self.id))
     }
 
     /// Sets whether datagrams may be sent to a broadcast address. The default is false.
     pub fn set_broadcast(&self, broadcast: bool) {
-        // SAFETY: the call takes numbers.
-        unsafe { host::udp::set_udp_socket_broadcast(self.id, i32::from(broadcast)) };
+        host::udp::set_udp_socket_broadcast(self.id, i32::from(broadcast));
     }
 
     /// Returns whether datagrams may be sent to a broadcast address.
     pub fn broadcast(&self) -> bool {
-        // SAFETY: the call takes a number and returns one.
-        unsafe { host::udp::get_udp_socket_broadcast(self.id) != 0 }
+        host::udp::get_udp_socket_broadcast(self.id) != 0
     }
 
     /// Sets the time to live of datagrams: the maximum number of routers they may pass through.
@@ -242,15 +171,13 @@ impl UdpSocket {
             let what = format!("a datagram can pass 1 to 255 routers, not {ttl}");
             return Err(LunaticError::new(Errno::InvalidInput, what).into());
         }
-        // SAFETY: the call takes numbers.
-        unsafe { host::udp::set_udp_socket_ttl(self.id, ttl) };
+        host::udp::set_udp_socket_ttl(self.id, ttl);
         Ok(())
     }
 
     /// Returns the maximum number of routers that a datagram may pass through.
     pub fn ttl(&self) -> u32 {
-        // SAFETY: the call takes a number and returns one.
-        unsafe { host::udp::get_udp_socket_ttl(self.id) }
+        host::udp::get_udp_socket_ttl(self.id)
     }
 }
 

@@ -143,22 +143,10 @@ impl<'a> Builder<'a> {
         }
         // An environment that grants only `lunatic::process::` grants this call, but not the one
         // made below.
-        let mut process = 0;
-        // SAFETY: each pointer is passed with the length of its slice, and the last one refers to a
-        // local variable.
-        let result = unsafe {
-            host::process::spawn(
-                self.link.id(),
-                OWN,
-                OWN,
-                function.as_ptr(),
-                function.len(),
-                parameters.as_ptr(),
-                parameters.len(),
-                &mut process,
-            )
-        };
-        LunaticError::check(result, process).map(Process::from_id)
+        LunaticError::or_value(|process| {
+            host::process::spawn(self.link.id(), OWN, OWN, function, parameters, process)
+        })
+        .map(Process::from_id)
     }
 
     /// Spawns a process at an exported function, with a first message unless its tag is
@@ -171,27 +159,20 @@ impl<'a> Builder<'a> {
         bytes: &[u8],
         sockets: &[u64],
     ) -> Result<Process<T>, LunaticError> {
-        let mut process = 0;
-        // SAFETY: each pointer is passed with the length of its slice, and the last one refers to a
-        // local variable.
-        let result = unsafe {
+        LunaticError::or_value(|process| {
             host::environment::spawn(
                 self.environment,
                 self.module,
                 self.link.id(),
-                function.as_ptr(),
-                function.len(),
-                parameters.as_ptr(),
-                parameters.len(),
+                function,
+                parameters,
                 tag.id(),
-                bytes.as_ptr(),
-                bytes.len(),
-                sockets.as_ptr(),
-                sockets.len(),
-                &mut process,
+                bytes,
+                sockets,
+                process,
             )
-        };
-        LunaticError::check(result, process).map(Process::from_id)
+        })
+        .map(Process::from_id)
     }
 
     /// Spawns a process linked with a new tag. `mailbox` determines the effect of its failure, and

@@ -30,8 +30,7 @@ impl<T> Process<T> {
 
     /// Returns the running process, with the message type that the caller claims.
     pub(crate) fn this() -> Self {
-        // SAFETY: the call takes nothing and returns a number.
-        Self::from_id(unsafe { host::process::process_id() })
+        Self::from_id(host::process::process_id())
     }
 
     /// Returns the machine's number for the process. A machine never uses a number twice.
@@ -63,16 +62,14 @@ impl<T> Process<T> {
     /// ```
     pub fn link(&self) -> Tag {
         let tag = Tag::new();
-        // SAFETY: the call takes numbers.
-        unsafe { host::process::link(tag.id(), self.id) };
+        host::process::link(tag.id(), self.id);
         tag
     }
 
     /// Removes the link between this process and the other one, if there is one. A signal that has
     /// already arrived stays in the mailbox.
     pub fn unlink(&self) {
-        // SAFETY: the call takes a number.
-        unsafe { host::process::unlink(self.id) };
+        host::process::unlink(self.id);
     }
 
     /// Requests a signal when the process ends, for whatever reason. If it is already dead, the
@@ -99,27 +96,23 @@ impl<T> Process<T> {
     /// }
     /// ```
     pub fn monitor(&self) {
-        // SAFETY: the call takes a number.
-        unsafe { host::process::monitor(self.id) };
+        host::process::monitor(self.id);
     }
 
     /// Undoes [`monitor`](Self::monitor). A signal that has already arrived stays in the mailbox.
     pub fn stop_monitoring(&self) {
-        // SAFETY: the call takes a number.
-        unsafe { host::process::stop_monitoring(self.id) };
+        host::process::stop_monitoring(self.id);
     }
 
     /// Kills the process, unless it is already dead. Processes linked with it die too, or receive a
     /// signal.
     pub fn kill(&self) {
-        // SAFETY: the call takes a number.
-        unsafe { host::process::kill(self.id) };
+        host::process::kill(self.id);
     }
 
     /// Returns true if the process is alive. It may die before the caller acts on that.
     pub fn is_alive(&self) -> bool {
-        // SAFETY: the call takes a number and returns one.
-        unsafe { host::process::exists(self.id) != 0 }
+        host::process::exists(self.id) != 0
     }
 }
 

@@ -33,12 +33,17 @@ impl Error {
         }
     }
 
-    /// Interprets the result of a call: 0 with a value, or an SQLite code with an error id in its
-    /// place.
-    pub(super) fn check(code: u32, value: u64) -> Result<u64, Self> {
-        match code {
+    /// Fetches an error that the machine holds under an id.
+    pub(super) fn from_id(code: u32, id: u64) -> Self {
+        Self::new(code, LunaticError::from_id(id).to_string())
+    }
+
+    /// Makes a call that returns 0 and writes a value, or an SQLite code and writes an error id.
+    pub(super) fn or_value(call: impl FnOnce(&mut u64) -> u32) -> Result<u64, Self> {
+        let mut value = 0;
+        match call(&mut value) {
             0 => Ok(value),
-            code => Err(Self::new(code, LunaticError::from_id(value).to_string())),
+            code => Err(Self::from_id(code, value)),
         }
     }
 

@@ -58,18 +58,10 @@ impl Statement<'_> {
         self.bind(values)?;
         loop {
             let mut error = 0;
-            // SAFETY: nothing is copied to a buffer of length 0, and the last pointer refers to a
-            // local variable.
-            let code =
-                unsafe { host::sqlite::step_row(self.id, std::ptr::dangling_mut(), 0, &mut error) };
-            match code {
+            match host::sqlite::step_row(self.id, &mut [], &mut error) {
                 ROW => {}
-                // SAFETY: the machine returned the id, and the connection cannot be dropped while
-                // it is borrowed.
-                DONE => return Ok(unsafe { host::sqlite::sqlite3_changes(self.connection) }.into()),
-                code => {
-                    return Err(Error::check(code, error).expect_err("a step never returns 0"));
-                }
+                DONE => return Ok(host::sqlite::sqlite3_changes(self.connection).into()),
+                code => return Err(Error::from_id(code, error)),
             }
         }
     }
@@ -105,20 +97,13 @@ impl Statement<'_> {
         self.values.clear();
         write_length(&mut self.values, values.count());
         values.write(&mut self.values);
-        let mut error = 0;
-        // SAFETY: the first pointer is passed with the length of the list, and the last one refers
-        // to a local variable.
-        let code = unsafe {
-            host::sqlite::bind(self.id, self.values.as_ptr(), self.values.len(), &mut error)
-        };
-        Error::check(code, error).map(drop)
+        Error::or_value(|error| host::sqlite::bind(self.id, &self.values, error)).map(drop)
     }
 }
 
 impl Drop for Statement<'_> {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and nothing else holds it.
-        unsafe { host::sqlite::sqlite3_finalize(self.id) };
+        host::sqlite::sqlite3_finalize(self.id);
     }
 }
 
@@ -140,26 +125,15 @@ impl Iterator for Rows<'_> {
             return None;
         }
         let mut size = 0;
-        // SAFETY: the first pointer is passed with the length of the buffer, and the last one
-        // refers to a local variable.
-        let code = unsafe {
-            host::sqlite::step_row(
-                self.id,
-                self.buffer.as_mut_ptr(),
-                self.buffer.len(),
-                &mut size,
-            )
-        };
+        let code = host::sqlite::step_row(self.id, &mut self.buffer, &mut size);
         if code != ROW {
             self.is_over = true;
-            return (code != DONE)
-                .then(|| Err(Error::check(code, size).expect_err("a step never returns 0")));
+            return (code != DONE).then(|| Err(Error::from_id(code, size)));
         }
         let size = size as usize;
         if size > self.buffer.len() {
             self.buffer.resize(size, 0);
-            // SAFETY: the pointer is passed with the length of the buffer.
-            unsafe { host::sqlite::copy_row(self.id, self.buffer.as_mut_ptr(), self.buffer.len()) };
+            host::sqlite::copy_row(self.id, &mut self.buffer);
         }
         Some(Ok(Row::read(&self.buffer[..size], &self.columns)))
     }
@@ -167,20 +141,14 @@ impl Iterator for Rows<'_> {
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        // SAFETY: the machine returned the id, and the statement cannot be dropped while it is
-        // borrowed.
-        unsafe { host::sqlite::statement_reset(self.id) };
+        host::sqlite::statement_reset(self.id);
     }
 }
 
 fn column_names(statement: u64) -> Rc<[String]> {
-    let mut names = Vec::new();
-    // SAFETY: nothing is copied to a buffer of length 0, and then as much as fits.
-    unsafe {
-        let size = host::sqlite::copy_column_names(statement, std::ptr::dangling_mut(), 0) as usize;
-        names.resize(size, 0);
-        host::sqlite::copy_column_names(statement, names.as_mut_ptr(), names.len());
-    }
+    let size = host::sqlite::copy_column_names(statement, &mut []) as usize;
+    let mut names = vec![0; size];
+    host::sqlite::copy_column_names(statement, &mut names);
     let mut list = List::new(&names).expect("the machine writes valid lists");
     std::iter::from_fn(|| list.text().expect("the machine writes valid lists"))
         .map(str::to_owned)
