@@ -1,6 +1,8 @@
 //! Answers that a server owes its callers.
 
+use crate::process::failure::SendFailure;
 use crate::process::handle::Process;
+use crate::request::Request;
 use crate::tag::Tag;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -53,11 +55,7 @@ use std::marker::PhantomData;
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 #[must_use = "the caller waits for it"]
-pub struct Reply<R> {
-    caller: Process<()>,
-    tag: Tag,
-    answer: PhantomData<fn(R)>,
-}
+pub struct Reply<R>(UntypedReply, PhantomData<fn(R)>);
 
 impl<R: Serialize> Reply<R> {
     /// Sends the answer. If the caller has given up or died, the answer is dropped.
@@ -66,10 +64,10 @@ impl<R: Serialize> Reply<R> {
     ///
     /// Panics if the caller's mailbox cannot take the answer, like [`Process::send`].
     pub fn send(self, answer: R) {
-        if let Err(failure) = self.caller.post(self.tag, &answer) {
+        if let Err(failure) = self.0.send(&answer) {
             panic!(
                 "an answer to process <{:x}> was not sent: {failure}",
-                self.caller.id()
+                self.0.caller.id()
             );
         }
     }
@@ -77,28 +75,31 @@ impl<R: Serialize> Reply<R> {
 
 impl<R> fmt::Debug for Reply<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reply to <{:x}>", self.caller.id())
+        write!(f, "Reply to <{:x}>", self.0.caller.id())
     }
 }
 
 /// A reply whose type depends on the message.
 #[doc(hidden)]
+#[derive(Serialize, Deserialize)]
 pub struct UntypedReply {
     caller: Process<()>,
     tag: Tag,
 }
 
 impl UntypedReply {
-    pub(super) fn new(caller: Process<()>, tag: Tag) -> Self {
-        Self { caller, tag }
+    /// Takes a request apart into its message and the reply that it wants.
+    pub(crate) fn to<T>(request: Request<T, ()>) -> (T, Self) {
+        let (message, caller, tag) = request.into_parts();
+        (message, Self { caller, tag })
+    }
+
+    pub(crate) fn send<R: Serialize>(&self, answer: &R) -> Result<(), SendFailure> {
+        self.caller.post(self.tag, answer)
     }
 
     #[doc(hidden)]
     pub fn typed<R>(self) -> Reply<R> {
-        Reply {
-            caller: self.caller,
-            tag: self.tag,
-            answer: PhantomData,
-        }
+        Reply(self, PhantomData)
     }
 }

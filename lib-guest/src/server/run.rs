@@ -145,8 +145,8 @@ fn answer<S: Behaviour>(
         }
         match receive() {
             Message::Normal(Ok(request)) => {
-                let (message, caller, tag) = request.into_parts();
-                state.__handle(message, UntypedReply::new(caller, tag));
+                let (message, reply) = UntypedReply::to(request);
+                state.__handle(message, reply);
             }
             Message::Normal(Err(ReceiveError::Shutdown | ReceiveError::NobodyLeft)) => {
                 return StopReason::Asked;

@@ -7,9 +7,10 @@ use super::rules::{Exit, Key, Rules, Verdict};
 use crate::entry::{self, FirstFunction};
 use crate::envelope::{self, Delivery};
 use crate::host;
-use crate::message::{ExitReason, SignalKind};
+use crate::message::{ExitReason, Signal, SignalKind};
 use crate::process::handle::Process;
 use crate::request::Request;
+use crate::server::UntypedReply;
 use crate::start::{self, Handshake};
 use crate::tag::{SHUTDOWN, Tag};
 use lunatic_abi::restart::Intensity;
@@ -35,13 +36,11 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
         return handshake.refused(why);
     }
     // From here on, the failures of children arrive as signals, as does the failure of the parent.
-    // SAFETY: the call takes a number.
-    unsafe { host::process::die_when_link_dies(0) };
+    host::process::die_when_link_dies(0);
     let mut interrupts = vec![SHUTDOWN];
     if let Some(parent) = start::parent() {
         let tag = Tag::new_reply();
-        // SAFETY: the call takes numbers.
-        unsafe { host::process::monitor_tagged(tag.id(), parent) };
+        host::process::monitor_tagged(tag.id(), parent);
         interrupts.push(tag);
     }
     let mut running = Running {
@@ -125,29 +124,11 @@ struct Running {
 
 /// What a supervisor receives.
 enum Event {
-    Ended {
-        process: u64,
-        kind: SignalKind,
-        reason: ExitReason,
-    },
-    Start {
-        child: Result<Child, String>,
-        caller: Process<Result<u64, String>>,
-        tag: Tag,
-    },
-    Terminate {
-        process: u64,
-        caller: Process<bool>,
-        tag: Tag,
-    },
-    Children {
-        caller: Process<Vec<ChildInfo>>,
-        tag: Tag,
-    },
-    Count {
-        caller: Process<Count>,
-        tag: Tag,
-    },
+    Ended(Signal),
+    /// A child, created from a template, has to be started.
+    Start(Result<Child, String>, UntypedReply),
+    /// Any other command.
+    Asked(Command, UntypedReply),
     Shutdown,
     /// Something may be due, or a message is not for a supervisor.
     Nothing,
@@ -175,48 +156,28 @@ impl Running {
             .next_due()
             .map(|at| at.saturating_sub(self.now()));
         match self.receive(host::milliseconds_or_forever(wait)) {
-            Event::Ended {
-                process,
-                kind,
-                reason,
-            } => self.ended(process, kind, reason)?,
-            Event::Start { child, caller, tag } => {
+            Event::Ended(signal) => self.ended(&signal)?,
+            Event::Start(child, reply) => {
                 let started = match child.map(|child| self.add(child, true)) {
                     Ok(Ok(process)) => Ok(process),
                     Ok(Err(NotStarted::Failed(error))) => Err(error.to_string()),
                     Ok(Err(NotStarted::Interrupted)) => return Err(self.interrupted()),
                     Err(why) => Err(why),
                 };
+                let _ = reply.send(&started);
+            }
+            Event::Asked(command, reply) => {
                 // If the caller's mailbox cannot take the answer, that is the caller's problem.
-                let _ = caller.try_tag_send(tag, started);
-            }
-            Event::Terminate {
-                process,
-                caller,
-                tag,
-            } => {
-                let key = self.keys.get(&process).copied();
-                if let Some(key) = key {
-                    self.end(key);
-                    self.rules.terminated(key);
-                    self.forget(key);
-                }
-                let _ = caller.try_tag_send(tag, key.is_some());
-            }
-            Event::Children { caller, tag } => {
-                let children = self.children.values().map(|supervised| ChildInfo {
-                    id: supervised.child.id.clone(),
-                    process: supervised.process.map(Process::from_id),
-                    restart: supervised.child.restart,
-                });
-                let _ = caller.try_tag_send(tag, children.collect());
-            }
-            Event::Count { caller, tag } => {
-                let count = Count {
-                    children: self.children.len(),
-                    active: self.keys.len(),
+                let _ = match command {
+                    Command::Terminate { process } => reply.send(&self.terminate(process)),
+                    Command::Children => reply.send(&self.infos()),
+                    Command::Count => reply.send(&Count {
+                        children: self.children.len(),
+                        active: self.keys.len(),
+                    }),
+                    // `receive` has made it an `Event::Start`.
+                    Command::Start { .. } => Ok(()),
                 };
-                let _ = caller.try_tag_send(tag, count);
             }
             Event::Shutdown => return Err(StopReason::Asked),
             Event::Nothing => {}
@@ -238,45 +199,43 @@ impl Running {
                 return Event::Shutdown;
             }
             if let Some(signal) = arrival.signal() {
-                return Event::Ended {
-                    process: signal.pid,
-                    kind: signal.kind,
-                    reason: signal.reason,
-                };
+                return Event::Ended(signal);
             }
             // Any process can send anything. Anything that is not a command is ignored.
             let Ok(request) = arrival.open::<Request<(Command, IgnoredAny), ()>>() else {
                 return Event::Nothing;
             };
-            let ((command, _), caller, tag) = request.into_parts();
-            match command {
-                Command::Start { template } => {
-                    let child = match self.templates.get(template.as_str()) {
-                        Some(create) => create(&arrival)
-                            .map_err(|error| format!("the argument cannot be read: {error}")),
-                        None => Err(format!("the plan has no template `{template}`")),
-                    };
-                    Event::Start {
-                        child,
-                        caller: Process::from_id(caller.id()),
-                        tag,
-                    }
-                }
-                Command::Terminate { process } => Event::Terminate {
-                    process,
-                    caller: Process::from_id(caller.id()),
-                    tag,
-                },
-                Command::Children => Event::Children {
-                    caller: Process::from_id(caller.id()),
-                    tag,
-                },
-                Command::Count => Event::Count {
-                    caller: Process::from_id(caller.id()),
-                    tag,
-                },
-            }
+            let ((command, _), reply) = UntypedReply::to(request);
+            let Command::Start { template } = command else {
+                return Event::Asked(command, reply);
+            };
+            let child = match self.templates.get(template.as_str()) {
+                Some(create) => create(&arrival)
+                    .map_err(|error| format!("the argument cannot be read: {error}")),
+                None => Err(format!("the plan has no template `{template}`")),
+            };
+            Event::Start(child, reply)
         })
+    }
+
+    /// Ends a child on request. Returns false if the process is not a child's.
+    fn terminate(&mut self, process: u64) -> bool {
+        let key = self.keys.get(&process).copied();
+        if let Some(key) = key {
+            self.end(key);
+            self.rules.terminated(key);
+            self.forget(key);
+        }
+        key.is_some()
+    }
+
+    fn infos(&self) -> Vec<ChildInfo> {
+        let children = self.children.values().map(|supervised| ChildInfo {
+            id: supervised.child.id.clone(),
+            process: supervised.process.map(Process::from_id),
+            restart: supervised.child.restart,
+        });
+        children.collect()
     }
 
     /// Adds a child and starts it. If it does not start, it is not added.
@@ -311,12 +270,13 @@ impl Running {
     }
 
     /// Handles the end of a process.
-    fn ended(
-        &mut self,
-        process: u64,
-        kind: SignalKind,
-        reason: ExitReason,
-    ) -> Result<(), StopReason> {
+    fn ended(&mut self, signal: &Signal) -> Result<(), StopReason> {
+        let &Signal {
+            pid: process,
+            kind,
+            reason,
+            ..
+        } = signal;
         if start::parent() == Some(process) {
             let is_failure = kind == SignalKind::LinkDied || reason != ExitReason::Normal;
             return Err(if is_failure {
