@@ -1,7 +1,8 @@
-//! The boundary between guests and the machine: every row of each generation's table, called
+//! Tests of the boundary between guests and the VM. Every row of each generation's table is called
 //! correctly and incorrectly.
 //!
-//! The guests are generated from the tables, so a new row is attacked without any change here.
+//! The guests are generated from the tables, so a new row is attacked without any change to this
+//! file.
 
 mod attack;
 mod c;
@@ -15,12 +16,13 @@ use lunatic_vm::{CallError, Environment, Exit, Limit, Module, ModuleError, Vm};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Writes the import of every row, as `$row` followed by its index in the table.
+/// Writes the import of every row. Each function is named `$row` followed by the row's index in the
+/// table.
 fn imports() -> String {
     imports_of(Generation::V0_13)
 }
 
-/// The same for a given generation.
+/// Writes the imports of a given generation, as [`imports`] does.
 fn imports_of(generation: Generation) -> String {
     let mut text = String::new();
     for (number, row) in generation.host_functions().enumerate() {
@@ -35,12 +37,13 @@ fn imports_of(generation: Generation) -> String {
     text
 }
 
-/// Writes a call of a row, given by its full name, with arguments as WAT; any result is dropped.
+/// Writes a call of a row, which is given by its full name. The arguments are WAT. If the row has a
+/// result, the result is dropped.
 fn call(whole: &str, arguments: &str) -> String {
     call_of(Generation::V0_13, whole, arguments)
 }
 
-/// The same for a row of a given generation.
+/// Writes a call of a row of a given generation, as [`call`] does.
 fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     let (number, row) = row_of(generation, whole);
     let call = format!("(call $row{number} {arguments})");
@@ -51,7 +54,7 @@ fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     }
 }
 
-/// Writes a call as [`call`] does, but keeps the result.
+/// Writes a call as [`call`] does, but does not drop the result.
 fn call_with_result(whole: &str, arguments: &str) -> String {
     let (number, _) = row_of(Generation::V0_13, whole);
     format!("(call $row{number} {arguments})")
@@ -77,7 +80,7 @@ fn every_row_can_be_imported() {
 }
 
 #[test]
-fn older_rows_are_the_published_ones() {
+fn the_older_generations_have_exactly_the_published_functions() {
     for generation in [Generation::V0_7, Generation::V0_6] {
         let whole = |row: &HostFunction| (format!("{}::{}", row.namespace, row.name), type_of(row));
         let rows: BTreeMap<String, String> = generation.host_functions().map(whole).collect();
@@ -89,7 +92,7 @@ fn older_rows_are_the_published_ones() {
     }
 }
 
-/// Writes a row's type in the notation of the list of published functions.
+/// Returns a row's type in the notation that the list of published functions uses.
 fn type_of(row: &HostFunction) -> String {
     let letter = |ty| match wasm(ty) {
         "i32" => 'i',
@@ -105,7 +108,7 @@ fn type_of(row: &HostFunction) -> String {
 }
 
 #[test]
-fn published_rows_have_the_published_types() {
+fn published_functions_have_their_published_types() {
     let published = published::functions();
     assert_eq!(published.len(), 140, "Lunatic 0.13 has 140 functions");
     for row in HOST_FUNCTIONS {
@@ -116,7 +119,7 @@ fn published_rows_have_the_published_types() {
             Some(known) => {
                 assert!(
                     !is_extension,
-                    "{whole} is published; an extension needs a name of its own"
+                    "{whole} is a published function; an extension must have a different name"
                 );
                 assert_eq!(&ty, known, "{whole}");
             }
@@ -135,12 +138,14 @@ fn a_program_that_imports_all_published_functions_links_and_starts() {
         'i' => " i32",
         'l' => " i64",
         'f' => " f64",
-        other => panic!("`{other}` stands for no type"),
+        other => panic!("`{other}` is not the letter of a type"),
     };
     let mut text = String::from("(module ");
     for (whole, ty) in published::functions() {
-        let (namespace, name) = whole.rsplit_once("::").expect("a name has a namespace");
-        let (parameters, result) = ty[1..].split_once(')').expect("parameters end");
+        let (namespace, name) = whole.rsplit_once("::").expect("every name has a namespace");
+        let (parameters, result) = ty[1..]
+            .split_once(')')
+            .expect("the list of parameters is closed");
         let parameters: String = parameters.chars().map(value_type).collect();
         let result: String = result.chars().map(value_type).collect();
         let _ = writeln!(
@@ -154,7 +159,7 @@ fn a_program_that_imports_all_published_functions_links_and_starts() {
 }
 
 #[test]
-fn t080_bad_pointers_end_the_call_before_anything_happens() {
+fn t080_a_bad_pointer_ends_the_call_before_the_call_does_anything() {
     check("pointers", |attack| attack.is_pointer());
 }
 
@@ -174,12 +179,12 @@ fn t084_text_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn extreme_numbers_and_times_hurt_nobody() {
+fn extreme_numbers_and_times_do_no_harm() {
     check("numbers", |attack| attack.is_number());
 }
 
-/// Makes every attack of a kind in each generation, each from its own process, which holds one of
-/// everything.
+/// Makes every attack of a kind in each generation. Each attack comes from its own process, which
+/// holds one resource of every kind.
 fn check(what: &str, is_meant: impl Fn(&Attack) -> bool) {
     for generation in Generation::ALL {
         check_generation(generation, what, &is_meant);
@@ -190,13 +195,14 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
     let attacks: Vec<Attack> = attacks(generation).into_iter().filter(is_meant).collect();
     assert!(
         attacks.len() > 10,
-        "{} attacks on {what} are too few to mean anything",
+        "{} attacks on {what} are too few for a meaningful test",
         attacks.len()
     );
     let lab = Lab::new();
     let module = lab.module(&prepared_guest(generation, &attacks));
     for (number, attack) in attacks.iter().enumerate() {
-        // If the weapon is a time, the call may wait forever: the environment ends it.
+        // If the attack passes a time, the call may wait forever. A time limit of the environment
+        // then ends it.
         let environment = lab.environment_with(|config| {
             if attack.may_wait() {
                 config.limit(Limit::Time, 50);
@@ -210,15 +216,18 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
             &format!("attack{number}"),
         );
         environment.end();
-        lab.wait_for("the children of an attack to end", environment.ended());
+        lab.wait_for(
+            "the children of an attacking process to end",
+            environment.ended(),
+        );
         attack.judge(&outcome);
     }
 }
 
-/// What an attack led to.
+/// The outcome of an attack.
 struct Outcome {
     exit: Option<Exit>,
-    /// The environment's counters before the call and after it.
+    /// The environment's counters before and after the call.
     before: Vec<(Limit, u64)>,
     after: Vec<(Limit, u64)>,
 }
@@ -258,8 +267,8 @@ fn make(
                     Err(CallError::Ended(exit)) => Some(exit),
                     Err(error) => panic!("{error}"),
                 };
-                // The instance still exists, so anything that a failed call acquired would still be
-                // counted.
+                // The instance still exists, so everything that a failed call acquired still counts
+                // here.
                 let after = used(&inner);
                 let _ = tell
                     .send(Outcome {
@@ -274,7 +283,7 @@ fn make(
         .expect("no limit applies");
     match lab.wait_for("an attack's outcome", told.recv()) {
         Ok(outcome) => outcome,
-        // The attacker was ended from outside, by its time limit.
+        // The attacking process was ended from outside, by its time limit.
         Err(_) => Outcome {
             exit: Some(lab.exit(&process)),
             before: Vec::new(),
@@ -284,7 +293,7 @@ fn make(
 }
 
 #[test]
-fn t082_ids_of_another_process_mean_nothing() {
+fn t082_ids_of_another_process_are_invalid() {
     for generation in Generation::ALL {
         check_ids_of_another_process(generation);
     }
@@ -303,17 +312,17 @@ fn check_ids_of_another_process(generation: Generation) {
             Box::pin(async move {
                 live.call("prepare_all", &[])
                     .await
-                    .expect("it can be prepared");
+                    .expect("the resources can be created");
                 let _ = hold.send(()).await;
                 let _ = left.recv().await;
                 Exit::Normal
             })
         })
         .expect("no limit applies");
-    lab.wait_for("the holder", held.recv())
-        .expect("the holder is prepared");
+    lab.wait_for("the resources of the other process", held.recv())
+        .expect("the process has created its resources");
     for (number, attack) in forged.iter().enumerate() {
-        // This process holds nothing; 0 is an id that the other process holds.
+        // This process holds no resources. The id 0 is valid in the other process.
         let thief = environment
             .spawn(&module, &format!("attack{number}"), &[])
             .expect("no limit applies");
@@ -324,7 +333,7 @@ fn check_ids_of_another_process(generation: Generation) {
 }
 
 #[test]
-fn t083_what_was_given_back_is_gone() {
+fn t083_a_dropped_resource_no_longer_exists() {
     check_drops(Generation::V0_13, 11);
     check_drops(Generation::V0_7, 8);
 }
@@ -369,12 +378,12 @@ fn check_drops(generation: Generation, count: usize) {
             "{}: {exit}",
             row.name
         );
-        assert_eq!(lab.hear(), number as i64, "the first time it is given back");
+        assert_eq!(lab.hear(), number as i64, "the first drop succeeds");
     }
 }
 
 #[test]
-fn t084_a_zero_byte_in_what_c_will_read_is_refused() {
+fn t084_a_zero_byte_in_a_c_string_is_refused() {
     let lab = Lab::new();
     for (row, arguments) in [
         (
@@ -409,7 +418,7 @@ fn t084_a_zero_byte_in_what_c_will_read_is_refused() {
     }
 }
 
-/// A module that requests the text of its own error, which needs a memory.
+/// A module that makes a call which writes to the guest's memory.
 fn with_memory(memory: &str) -> String {
     format!(
         "(module {} {memory} (func (export \"main\") {}))",
@@ -419,7 +428,7 @@ fn with_memory(memory: &str) -> String {
 }
 
 #[test]
-fn t085_a_guest_without_a_usable_memory_is_told_so() {
+fn t085_a_guest_without_a_usable_memory_traps_with_a_clear_message() {
     let lab = Lab::new();
     for memory in [
         "",
@@ -447,14 +456,14 @@ fn t085_a_guest_without_a_usable_memory_is_told_so() {
     let error = lab
         .vm
         .module("test", b"(module (import \"env\" \"memory\" (memory 1)))")
-        .expect_err("nothing provides it");
+        .expect_err("nothing provides the imported memory");
     assert!(error.to_string().contains("`env::memory`"), "{error}");
 }
 
 #[test]
-fn t085_the_exported_memory_is_the_one_that_counts() {
+fn t085_the_exported_memory_is_used() {
     let lab = Lab::new();
-    // The second memory is exported and smaller than the first.
+    // The second memory, which is smaller than the first, is exported.
     let exit = lab.run(&format!(
         "(module {} (memory $large 3) (memory (export \"memory\") 1) (func (export \"main\") {}))",
         imports(),
@@ -473,7 +482,8 @@ fn t085_the_exported_memory_is_the_one_that_counts() {
 #[test]
 fn t086_host_functions_can_be_called_before_the_guest_is_complete() {
     let lab = Lab::new();
-    // A start function runs during instantiation. It may use its memory, spawn, and receive.
+    // A start function runs during instantiation. It may use the guest's memory, spawn processes
+    // and receive messages.
     let exit = lab.run(&format!(
         "(module {}
             (import \"test\" \"say\" (func $say (param i64)))
@@ -495,9 +505,10 @@ fn t086_host_functions_can_be_called_before_the_guest_is_complete() {
 }
 
 #[test]
-fn t086_the_host_calls_no_export_that_was_not_asked_for() {
+fn t086_the_host_calls_no_export_unless_a_guest_requests_it() {
     let lab = Lab::new();
-    // Names that other hosts call back: allocators, catchers, constructors.
+    // These exports are called by other hosts: allocators, functions that catch traps, and
+    // constructors.
     let names = [
         "lunatic_alloc",
         "lunatic_free",
@@ -519,7 +530,7 @@ fn t086_the_host_calls_no_export_that_was_not_asked_for() {
 }
 
 #[test]
-fn t087_an_import_that_nothing_provides_is_named() {
+fn t087_the_error_names_an_import_that_nothing_provides() {
     let lab = Lab::new();
     for (text, words) in [
         (
@@ -563,14 +574,14 @@ fn t087_an_import_that_nothing_provides_is_named() {
     let error = lab
         .vm
         .module("test", other_type.as_bytes())
-        .expect_err("the row has another type");
+        .expect_err("the row has a different type");
     assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}");
     assert!(error.to_string().contains("process_id"), "{error}");
 }
 
 #[test]
-fn t087_every_row_that_is_not_granted_traps_and_says_how_to_grant_it() {
-    let vm = Vm::builder().build().expect("the machine can be set up");
+fn t087_a_call_without_a_grant_traps_and_the_message_says_how_to_grant_it() {
+    let vm = Vm::builder().build().expect("the VM can be built");
     for generation in Generation::ALL {
         check_denied(&vm, generation);
     }
@@ -589,13 +600,13 @@ fn check_denied(vm: &Vm, generation: Generation) {
     }
     let module = vm
         .module("test", format!("(module {text})").as_bytes())
-        .expect("it imports the table");
+        .expect("the module imports only rows of the table");
     let environment = vm.environment(vm.config());
     for (number, row) in generation.host_functions().enumerate() {
         let whole = format!("{}::{}", row.namespace, row.name);
         let process = environment
             .spawn(&module, &format!("call{number}"), &[])
-            .expect("a mention needs no right");
+            .expect("importing a function needs no right");
         let exit = vm.block_on(process.exited());
         let reason = exit
             .trap()
@@ -609,8 +620,8 @@ fn check_denied(vm: &Vm, generation: Generation) {
 }
 
 #[test]
-fn own_means_the_callers_own() {
-    // `u64::MAX` in place of an id is not forged: it is a convention.
+fn an_id_of_all_ones_means_the_callers_own() {
+    // By convention, `u64::MAX` in place of an id is valid and refers to the caller's own resource.
     assert_eq!(OWN, u64::MAX);
     let lab = Lab::new();
     let exit = lab.run(&format!(
@@ -626,12 +637,12 @@ fn own_means_the_callers_own() {
 }
 
 impl Attack {
-    /// Compares what happened with what must happen.
+    /// Fails unless the outcome is the expected one.
     fn judge(&self, outcome: &Outcome) {
         let exit = outcome.exit.as_ref();
         match self.expected {
             Expected::Trap(words) => {
-                let exit = exit.unwrap_or_else(|| panic!("{self}: went on"));
+                let exit = exit.unwrap_or_else(|| panic!("{self}: the process did not end"));
                 self.expect_trap(exit);
                 let reason = exit
                     .trap()
@@ -639,7 +650,7 @@ impl Attack {
                     .unwrap_or_default();
                 assert!(
                     reason.contains(words),
-                    "{self}: says `{reason}`, not `{words}`"
+                    "{self}: the reason is `{reason}` and does not contain `{words}`"
                 );
             }
             Expected::Answer => {
@@ -658,12 +669,12 @@ impl Attack {
         if matches!(exit, Some(Exit::Trapped(_))) {
             assert_eq!(
                 outcome.before, outcome.after,
-                "{self}: it trapped, and yet something is in use that was not"
+                "{self}: the call trapped, but something is in use that was not in use before"
             );
         }
     }
 
-    /// Fails unless a process trapped with a message that names the function.
+    /// Fails unless the process trapped with a message that names the function.
     fn expect_trap(&self, exit: &Exit) {
         let Exit::Trapped(trap) = exit else {
             panic!("{self}: {exit}")

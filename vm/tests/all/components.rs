@@ -1,4 +1,5 @@
-//! Components as processes: their parts, output, requirements and resource use.
+//! Tests of components that run as processes: their imports and exports, output, requirements and
+//! use of resources.
 
 use crate::support::Lab;
 use lunatic_vm::{
@@ -6,7 +7,7 @@ use lunatic_vm::{
     Stdio, Vm,
 };
 
-/// A component whose `wasi:cli/run` writes to both of its streams.
+/// A component whose `wasi:cli/run` writes to both of its output streams.
 const WRITER: &str = r#"(component
     (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
     (alias export $error "error" (type $error-of-io))
@@ -53,7 +54,8 @@ const WRITER: &str = r#"(component
     (instance $command (export "run" (func $run)))
     (export "wasi:cli/run@0.2.0" (instance $command)))"#;
 
-/// A component of several modules, whose memories start with the given numbers of pages.
+/// A component that consists of several modules, whose memories start with the given numbers of
+/// pages.
 fn with_memories(pages: &[u32]) -> String {
     let module = |(number, pages): (usize, &u32)| {
         format!(
@@ -71,7 +73,7 @@ fn with_memories(pages: &[u32]) -> String {
     )
 }
 
-/// Drives a component in an environment that grants everything, apart from what the test changes.
+/// Drives a component in an environment that grants everything except for what the test changes.
 fn drive<F>(lab: &Lab, text: &str, change: impl FnOnce(&mut Config), drive: F) -> Process
 where
     F: for<'a> FnOnce(
@@ -105,7 +107,7 @@ fn the_imports_and_exports_of_a_component_are_known() {
 }
 
 #[test]
-fn what_a_component_writes_is_in_the_journal() {
+fn the_output_of_a_component_is_in_the_journal() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
@@ -138,7 +140,7 @@ fn what_a_component_writes_is_in_the_journal() {
 }
 
 #[test]
-fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_the_numbers() {
+fn a_component_whose_initial_memory_exceeds_its_limit_is_refused_with_the_numbers() {
     let lab = Lab::new();
     let component = lab
         .vm
@@ -167,7 +169,7 @@ fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_the_number
 }
 
 #[test]
-fn the_initial_memory_of_components_counts_once_for_their_environment() {
+fn the_initial_memory_of_a_component_counts_once_in_its_environment() {
     let lab = Lab::new();
     let component = lab
         .vm
@@ -192,7 +194,7 @@ fn the_initial_memory_of_components_counts_once_for_their_environment() {
 }
 
 #[test]
-fn a_component_reports_what_it_computed_if_that_is_metered() {
+fn a_component_reports_its_compute_if_compute_is_metered() {
     let lab = Lab::new();
     for (units, rounds) in [(None, 1), (Some(10), 2)] {
         let change = |config: &mut Config| {
@@ -225,15 +227,15 @@ fn a_component_reports_what_it_computed_if_that_is_metered() {
 }
 
 #[test]
-fn t156_compiled_components_are_cached_and_run_like_new_ones() {
-    let directory = tempfile::tempdir().expect("there is room for temporary files");
+fn t156_compiled_components_are_cached_and_a_cached_component_runs_the_same() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let kept = || {
         std::fs::read_dir(directory.path())
             .expect("the directory exists")
             .count()
     };
     for (limit, entries) in [(u64::MAX, 1), (1_000, 2), (u64::MAX, 2), (1_000, 2)] {
-        let cache = Cache::at(directory.path()).expect("the directory is ours");
+        let cache = Cache::at(directory.path()).expect("the directory belongs to this user");
         let lab = Lab::with(Vm::builder().cache(cache));
         let journal = Journal::bounded(64 << 10);
         let environment = lab.environment_with(|config| {

@@ -1,10 +1,10 @@
-//! Compute: no process can hold a core, and limits are exact.
+//! Tests of compute: no process can monopolize a core, and limits are exact.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{CallError, Exit, Limit, LimitReached, Process, Val, Vm};
 use std::time::{Duration, Instant};
 
-/// A guest that reports that it is running and then spins.
+/// A guest that reports -1 when it starts running and then spins.
 const SPINNER: &str = r#"(func (export "main") (call $say (i64.const -1)) (loop br 0))"#;
 
 fn is_limit(exit: &Exit, limit: Limit) -> bool {
@@ -12,7 +12,7 @@ fn is_limit(exit: &Exit, limit: Limit) -> bool {
 }
 
 #[test]
-fn t001_ten_thousand_processes_end_beside_one_that_spins() {
+fn t001_ten_thousand_processes_finish_while_another_process_spins() {
     let lab = Lab::roomy();
     let spinner = lab.spawn(&guest(&[], SPINNER));
     assert_eq!(lab.hear(), -1);
@@ -26,19 +26,19 @@ fn t001_ten_thousand_processes_end_beside_one_that_spins() {
         for number in numbers.clone() {
             environment
                 .spawn(&module, "main", &[Val::I64(number)])
-                .expect("the others have ended");
+                .expect("earlier processes have ended, so there is room");
         }
         let heard: i64 = numbers.clone().map(|_| lab.hear()).sum();
-        assert_eq!(heard, numbers.sum(), "each of them spoke");
+        assert_eq!(heard, numbers.sum(), "every process reported its number");
     }
     assert!(
         spinner.is_alive() && spinner.turns() > 1,
-        "the spinner had its share too"
+        "the spinning process also got its share"
     );
 }
 
 #[test]
-fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
+fn t002_spawns_messages_and_kills_are_prompt_while_ten_processes_per_core_spin() {
     let lab = Lab::new();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let module = lab.module(&guest(&[], SPINNER));
@@ -57,11 +57,11 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
             .iter()
             .map(Process::turns)
             .max()
-            .expect("there are spinners")
+            .expect("there are spinning processes")
     };
 
     let before = turns(&spinners[1..]);
-    // A process that spawns another one, exchanges messages with it and ends.
+    // This process spawns another process, exchanges messages with it and ends.
     let exit = lab.run(&guest(
         &["lunatic::process::process_id", "lunatic::process::spawn", "lunatic::message::receive_bytes", "lunatic::message::send_bytes"],
         r#"(data (i32.const 0) "answer")
@@ -81,22 +81,22 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
     assert_eq!(lab.hear(), 42);
     spinners[0].kill();
     assert!(matches!(lab.exit(&spinners[0]), Exit::Killed));
-    // Time is measured in turns of the spinners: none of them had many turns before everything was
-    // answered.
+    // Time is measured in turns of the spinning processes. None of them had many turns before
+    // everything was answered.
     let after = turns(&spinners[1..]);
     assert!(
         after - before < 50,
-        "a spinner had {} turns meanwhile",
+        "a spinning process had {} turns in the meantime",
         after - before
     );
 }
 
 #[test]
-fn t003_a_process_that_computes_too_much_or_lives_too_long_ends_and_its_link_is_told() {
+fn t003_a_process_that_exceeds_its_compute_or_time_ends_and_its_link_is_notified() {
     for (limit, bound) in [(Limit::Compute, 7), (Limit::Time, 20)] {
         let lab = Lab::new();
-        // The parent learns of the child's end; the child's environment is limited, the parent's is
-        // not.
+        // The parent is notified of the child's exit. Only the child's environment has the limit,
+        // not the parent's.
         let text = guest(
             &[
                 "lunatic::environment::create_empty_config",
@@ -127,13 +127,14 @@ fn t003_a_process_that_computes_too_much_or_lives_too_long_ends_and_its_link_is_
         );
         let exit = lab.run(&text);
         assert!(exit.is_normal(), "{exit}");
-        // A link died because of a limit: the link's tag, and which limit.
+        // The parent reports that a linked process died because of a limit, the tag of the link,
+        // and which limit it was.
         assert_eq!(lab.hear_all(), [1, 4, 9, limit as i64]);
     }
 }
 
 #[test]
-fn t003_the_same_program_ends_at_the_same_point_every_time() {
+fn t003_compute_ends_the_same_program_at_the_same_point_every_time() {
     let lab = Lab::new();
     let module = lab.module(
         r#"(module (memory (export "memory") 1)
@@ -161,15 +162,18 @@ fn t003_the_same_program_ends_at_the_same_point_every_time() {
         let exit = lab.exit(&process.expect("no limit applies"));
         assert!(is_limit(&exit, Limit::Compute), "{exit}");
         lab.wait_for("the count", told.recv())
-            .expect("it was sent before the end")
+            .expect("the count was sent before the process ended")
     };
     let first = count();
-    assert!(first > 10_000, "three units are more than {first} rounds");
+    assert!(
+        first > 10_000,
+        "three units allow for more than {first} rounds"
+    );
     assert_eq!([count(), count(), count()], [first; 3]);
 }
 
 #[test]
-fn total_compute_is_used_up_by_many_as_by_one() {
+fn total_compute_is_used_up_by_many_processes_as_by_one() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalCompute, 50);
@@ -180,7 +184,7 @@ fn total_compute_is_used_up_by_many_as_by_one() {
         .expect("nothing has been used yet");
     let exit = lab.exit(&first);
     assert!(is_limit(&exit, Limit::TotalCompute), "{exit}");
-    // What was used stays used: restarting does not grant more compute.
+    // Compute that was used is not given back: restarting a process does not grant more.
     let error = environment
         .spawn(&module, "main", &[])
         .expect_err("the total is used up");
@@ -190,15 +194,15 @@ fn total_compute_is_used_up_by_many_as_by_one() {
     );
 }
 
-/// The longest time that a guest within the default limits may run uninterruptibly, on hardware of
-/// this decade. Kills, time limits and turns of others can be late by this much; a lower memory
-/// limit lowers it in proportion.
+/// The longest time for which a guest within the default limits may run without interruption, on
+/// hardware of this decade. Kills, time limits and the turns of other processes can be late by this
+/// much. A lower memory limit reduces this time in proportion.
 const LONGEST_INSTRUCTION: Duration = Duration::from_secs(4);
 
 #[test]
 fn t005_the_longest_instruction_of_the_default_memory_is_bounded() {
     let lab = Lab::new();
-    // The module starts with one page and can grow by the rest of the 256 MiB.
+    // The module starts with one page, and its memory can grow to 256 MiB.
     let module = lab.module(
         r#"(module (memory (export "memory") 1) (table $table 1 funcref)
             (func (export "memory.grow") (if (i32.eq (memory.grow (i32.const 4095)) (i32.const -1)) (then unreachable)))
@@ -239,7 +243,7 @@ fn t005_the_longest_instruction_of_the_default_memory_is_bounded() {
 }
 
 #[test]
-fn t005_a_kill_lands_between_two_long_instructions() {
+fn t005_a_kill_takes_effect_between_two_long_instructions() {
     let lab = Lab::new();
     let process = lab.spawn(&guest(
         &[],
@@ -290,7 +294,7 @@ fn t006_a_loop_of_host_calls_is_preempted() {
             &[],
             r#"(func (export "main") (call $say (i64.const 2)))"#,
         ));
-        // The current slice ends at this beat or the next one.
+        // The current slice ends at this beat or the next beat.
         lab.vm.beat();
         lab.vm.beat();
         assert_eq!(lab.hear(), 2, "{row}");
@@ -299,7 +303,7 @@ fn t006_a_loop_of_host_calls_is_preempted() {
 }
 
 #[test]
-fn t006_host_calls_count_towards_compute() {
+fn t006_host_calls_count_toward_compute() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Compute, 5);
@@ -316,13 +320,13 @@ fn t006_host_calls_count_towards_compute() {
 }
 
 #[test]
-fn t007_deep_recursion_is_a_trap_of_its_process_only() {
+fn t007_deep_recursion_traps_only_its_own_process() {
     let lab = Lab::new();
     let neighbour = lab.spawn(&guest(&[], SPINNER));
     let wide_frame: String = (0..64).map(|_| "(local v128) ").collect();
     for fields in [
-        // Directly, through a table, from the start function, with a host call at every depth, and
-        // with large frames.
+        // The recursion is direct, goes through a table, starts in the start function, makes a host
+        // call at every depth, or has large frames.
         r#"(func $f (export "main") (call $f))"#.to_string(),
         r#"(table funcref (elem $f)) (func $f (export "main") (call_indirect (i32.const 0)))"#
             .to_string(),
@@ -351,9 +355,9 @@ fn t007_deep_recursion_is_a_trap_of_its_process_only() {
 #[test]
 fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     let lab = Lab::new();
-    // As deep as possible: the last level that fits compiles a module, which is the deepest host
-    // function, and formats an error. Each attempt goes eight frames less deep than the one that
-    // trapped.
+    // The guest recurses as deeply as possible. The last level that fits compiles a module, which
+    // uses more stack than any other host function, and formats an error. Each attempt goes eight
+    // frames less deep than the previous attempt, which trapped.
     let text = guest(
         &[
             "lunatic::environment::config_allow_namespace",
@@ -380,7 +384,7 @@ fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
         assert!(!matches!(exit, Exit::Fault(_)), "{depth}: {exit}");
         exit.is_normal()
     };
-    // The deepest level that works, by bisection.
+    // Bisection finds the deepest level that works.
     let (mut good, mut bad) = (0, 1 << 20);
     assert!(run(good) && !run(bad));
     while bad - good > 1 {
@@ -398,7 +402,7 @@ fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
 }
 
 #[test]
-fn t008_two_processes_that_wake_each_other_do_not_starve_one_that_computes() {
+fn t008_two_processes_that_wake_each_other_do_not_starve_a_computing_process() {
     let lab = Lab::with(Vm::builder().workers(1));
     let pair = lab.spawn(&guest(
         &["lunatic::process::process_id", "lunatic::process::spawn", "lunatic::message::receive_bytes", "lunatic::message::send_bytes"],
@@ -418,7 +422,7 @@ fn t008_two_processes_that_wake_each_other_do_not_starve_one_that_computes() {
            (func (export "other") (param i64) (call $play (local.get 0)))"#,
     ));
     assert_eq!(lab.hear(), 1);
-    // Long enough to use up several slices.
+    // This takes long enough to use up several slices.
     let computing = lab.spawn(&guest(
         &[],
         r#"(func (export "main") (local i32)
@@ -429,7 +433,7 @@ fn t008_two_processes_that_wake_each_other_do_not_starve_one_that_computes() {
     assert!(lab.exit(&computing).is_normal() && pair.is_alive());
     assert!(
         computing.turns() > 2,
-        "it was not preempted, so this test shows nothing"
+        "the process was not preempted, so this test shows nothing"
     );
 }
 
@@ -461,7 +465,7 @@ fn t009_a_start_function_is_limited_like_any_other() {
 }
 
 #[test]
-fn t009_large_and_many_segments_meet_the_same_limits() {
+fn t009_large_segments_and_many_segments_are_subject_to_the_same_limits() {
     let lab = Lab::new();
     let large = format!(
         "(module (memory 64) (data (i32.const 0) \"{}\") (func (export \"main\")))",
@@ -472,7 +476,7 @@ fn t009_large_and_many_segments_meet_the_same_limits() {
         lab.exit(
             &lab.environment()
                 .spawn(&module, "main", &[])
-                .expect("the memory fits")
+                .expect("the memory is within the limit")
         )
         .is_normal()
     );
@@ -483,7 +487,7 @@ fn t009_large_and_many_segments_meet_the_same_limits() {
     });
     small
         .spawn(&module, "main", &[])
-        .expect_err("the memory for its data does not fit");
+        .expect_err("the memory for the data exceeds the limit");
 
     let many: String = (0..20_000)
         .map(|number| format!("(data (i32.const {}) \"x\")", number * 200))
@@ -492,14 +496,14 @@ fn t009_large_and_many_segments_meet_the_same_limits() {
         "(module (memory 64) {many} (func (export \"main\")))"
     ));
     assert!(exit.is_normal(), "{exit}");
-    // A segment that does not fit its memory ends the process and nothing else.
+    // A segment that does not fit into its memory ends only the process.
     let exit =
         lab.run("(module (memory 1) (data (i32.const 65536) \"x\") (func (export \"main\")))");
     assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
 }
 
 #[test]
-fn t010_every_call_of_a_live_instance_has_its_own_compute() {
+fn t010_compute_is_limited_anew_for_every_call_of_a_live_instance() {
     let lab = Lab::new();
     let module = lab.module(
         r#"(module
@@ -513,7 +517,8 @@ fn t010_every_call_of_a_live_instance_has_its_own_compute() {
         let driven = environment.drive(&module, "again", move |live| {
             Box::pin(async move {
                 for _ in 1..last {
-                    // More than half of what a call may compute: two together would be too much.
+                    // Each call uses more than half of what a call may compute, so two calls
+                    // together would exceed the limit.
                     if let Err(error) = live.call("work", &[Val::I32(12_000)]).await {
                         return error.into_exit();
                     }
@@ -535,7 +540,7 @@ fn t010_every_call_of_a_live_instance_has_its_own_compute() {
 }
 
 #[test]
-fn t010_every_call_of_a_live_instance_has_its_own_time() {
+fn t010_time_is_limited_anew_for_every_call_of_a_live_instance() {
     let lab = Lab::new();
     let module =
         lab.module("(module (func (export \"nothing\")) (func (export \"spin\") (loop br 0)))");
@@ -573,7 +578,7 @@ fn t010_every_call_of_a_live_instance_has_its_own_time() {
 }
 
 #[test]
-fn t011_a_clock_that_stood_still_and_jumps_kills_nobody() {
+fn t011_no_process_is_killed_when_the_clock_stops_and_then_jumps() {
     let lab = Lab::manual(1);
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Compute, 10_000);
@@ -587,12 +592,12 @@ fn t011_a_clock_that_stood_still_and_jumps_kills_nobody() {
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
         .expect("no limit applies");
-    // No tick came while the process started; now they all come at once.
+    // No tick came while the process was starting. Now all ticks come at once.
     assert_eq!(lab.hear(), 1);
     for _ in 0..10_000 {
         lab.vm.beat();
     }
-    let exit = lab.wait_for("the end of who computes", async {
+    let exit = lab.wait_for("the computing process to end", async {
         loop {
             if let Some(exit) = futures_lite::future::poll_once(process.exited()).await {
                 return exit;
@@ -605,7 +610,7 @@ fn t011_a_clock_that_stood_still_and_jumps_kills_nobody() {
 }
 
 #[test]
-fn t012_modules_of_proposals_that_are_off_are_refused_by_name() {
+fn t012_modules_that_use_a_disabled_proposal_are_refused_and_the_error_names_it() {
     let lab = Lab::new();
     for (what, text) in [
         (
@@ -680,8 +685,8 @@ fn t012_modules_of_proposals_that_are_off_are_refused_by_name() {
 }
 
 #[test]
-fn t012_what_stays_on_can_be_preempted() {
-    // Tail calls repeat without a loop and without using stack.
+fn t012_loops_made_of_tail_calls_can_be_preempted() {
+    // Tail calls can repeat without a loop instruction and without using stack space.
     let lab = Lab::new();
     for body in ["(return_call $f)", "(return_call_indirect (i32.const 0))"] {
         let process = lab.spawn(&guest(

@@ -1,11 +1,11 @@
-//! What a machine without a cluster says about other nodes.
+//! Tests of the functions for other nodes on a VM that is not part of a cluster.
 
 use crate::support::{Lab, guest};
 
 const NOT_FOUND: i64 = 22;
 
 #[test]
-fn a_machine_by_itself_is_node_0_and_knows_no_others() {
+fn a_vm_without_a_cluster_is_node_0_and_knows_no_other_nodes() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &[
@@ -23,8 +23,8 @@ fn a_machine_by_itself_is_node_0_and_knows_no_others() {
     assert_eq!(lab.hear_all(), [0, 0, 0, 0]);
 }
 
-/// A guest that spawns `child` on a node and says the result, then sends it a message there and
-/// requests an answer.
+/// A guest that spawns `child` on a node and reports the result. It then sends `child` a message on
+/// that node and requests an answer.
 fn across(node: u64) -> String {
     guest(
         &[
@@ -69,7 +69,7 @@ fn across(node: u64) -> String {
 }
 
 #[test]
-fn what_is_done_on_node_0_is_done_here() {
+fn calls_for_node_0_act_on_this_vm() {
     let lab = Lab::new();
     let exit = lab.run(&across(0));
     assert!(exit.is_normal(), "{exit}");
@@ -77,7 +77,7 @@ fn what_is_done_on_node_0_is_done_here() {
 }
 
 #[test]
-fn another_node_is_unknown_and_nobody_waits_for_it() {
+fn calls_for_another_node_fail_without_waiting() {
     let lab = Lab::new();
     for node in [1, u64::MAX] {
         let exit = lab.run(&across(node));
@@ -87,7 +87,7 @@ fn another_node_is_unknown_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn looking_up_nodes_returns_an_error_that_can_be_read() {
+fn looking_up_nodes_returns_a_readable_error() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &[
@@ -110,7 +110,7 @@ fn looking_up_nodes_returns_an_error_that_can_be_read() {
 }
 
 #[test]
-fn no_guest_gets_a_key() {
+fn no_guest_gets_a_key_or_a_certificate() {
     let lab = Lab::new();
     for (row, arguments) in [
         ("test_root_cert", "(i32.const 64)"),
@@ -125,7 +125,7 @@ fn no_guest_gets_a_key() {
     ] {
         let whole = format!("lunatic::distributed::{row}");
         let main = format!(r#"(func (export "main") (drop (call ${row} {arguments})))"#);
-        // There is no callback, and nothing is written.
+        // The VM must not call the allocator, and it must not write anything.
         let alloc = r#"(func (export "lunatic_alloc") (param i32) (result i32) (call $say (i64.const 1)) (i32.const 0))"#;
         let exit = lab.run(&guest(&[&whole], &format!("{alloc} {main}")));
         let reason = exit

@@ -1,9 +1,9 @@
-//! What an embedder can do: the example is a test too, since it asserts what it prints.
+//! Runs the embedding example as a test. The example asserts everything that it prints.
 
 #[path = "../../examples/embedding.rs"]
 mod example;
 
 #[test]
-fn the_example_does_what_it_says() {
-    example::main().expect("the example checks its own results");
+fn the_embedding_example_passes_its_own_checks() {
+    example::main().expect("the example succeeds");
 }

@@ -1,4 +1,4 @@
-//! Environments: what their processes may use and call.
+//! Tests of environments: what their processes may use and which functions they may call.
 
 use crate::support::actor::{self, Actor};
 use crate::support::{Lab, guest, import};
@@ -11,8 +11,7 @@ fn limit(exit: &Exit) -> Option<LimitReached> {
     }
 }
 
-/// Runs a guest's `main` in an environment that grants everything, apart from what the test
-/// changes.
+/// Runs a guest's `main` in an environment that grants everything except for what the test changes.
 fn run_with(lab: &Lab, change: impl FnOnce(&mut Config), text: &str) -> Exit {
     let process = lab
         .environment_with(change)
@@ -22,7 +21,7 @@ fn run_with(lab: &Lab, change: impl FnOnce(&mut Config), text: &str) -> Exit {
 }
 
 #[test]
-fn a_module_that_needs_more_memory_than_is_allowed_is_refused_with_the_number() {
+fn a_module_that_needs_more_memory_than_allowed_is_refused_with_the_numbers() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Memory, 100_000);
@@ -46,7 +45,7 @@ fn a_module_that_needs_more_memory_than_is_allowed_is_refused_with_the_number() 
 }
 
 #[test]
-fn a_trap_after_a_refused_growth_is_reported_as_the_limit_with_the_number() {
+fn a_trap_after_a_refused_growth_is_reported_as_the_limit_with_the_numbers() {
     let lab = Lab::new();
     let change = |config: &mut Config| {
         config.limit(Limit::Memory, 200_000);
@@ -71,12 +70,12 @@ fn a_trap_after_a_refused_growth_is_reported_as_the_limit_with_the_number() {
     );
     assert!(
         matches!(exit, Exit::Trapped(_)),
-        "the module's own bound is not a limit of ours: {exit}"
+        "the module's own maximum is not a limit of the environment: {exit}"
     );
 }
 
 #[test]
-fn a_process_that_copes_with_a_refusal_ends_normally() {
+fn a_process_that_handles_a_refused_growth_ends_normally() {
     let lab = Lab::new();
     let change = |config: &mut Config| {
         config.limit(Limit::Memory, 65_536);
@@ -91,7 +90,7 @@ fn a_process_that_copes_with_a_refusal_ends_normally() {
 
 #[test]
 fn compute_ends_the_same_program_at_the_same_point_every_time() {
-    // With one worker or four, alone or beside spinning processes: the count is the same.
+    // The count is the same with one worker or four, alone or next to spinning processes.
     let mut counts = Vec::new();
     for workers in [1, 4] {
         let lab = Lab::with(lunatic_vm::Vm::builder().workers(workers));
@@ -137,12 +136,12 @@ fn compute_ends_the_same_program_at_the_same_point_every_time() {
 }
 
 #[test]
-fn what_all_processes_compute_together_is_bounded_even_if_none_computes_much() {
+fn total_compute_is_limited_even_if_no_single_process_computes_much() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalCompute, 10);
     });
-    // Each computes for about half a unit.
+    // Each process computes for about half a unit.
     let module = lab.module(
         r#"(module (func (export "main") (local $left i32) (local.set $left (i32.const 10000))
             (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#,
@@ -153,7 +152,7 @@ fn what_all_processes_compute_together_is_bounded_even_if_none_computes_much() {
             Ok(process) => {
                 lab.exit(&process);
                 ended += 1;
-                assert!(ended < 1000, "nothing is counted");
+                assert!(ended < 1000, "compute is not counted");
             }
             Err(error) => break error,
         }
@@ -171,12 +170,12 @@ fn what_all_processes_compute_together_is_bounded_even_if_none_computes_much() {
     );
     assert!(
         (15..30).contains(&ended),
-        "{ended} processes of half a unit in 10 units"
+        "{ended} processes that need half a unit each ran within 10 units"
     );
 }
 
 #[test]
-fn compute_beyond_the_total_counts_so_that_the_next_is_refused() {
+fn compute_beyond_the_total_counts_so_the_next_spawn_is_refused() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalCompute, 3);
@@ -209,7 +208,7 @@ fn compute_beyond_the_total_counts_so_that_the_next_is_refused() {
 }
 
 #[test]
-fn what_a_killed_process_computed_counts() {
+fn the_compute_of_a_killed_process_counts() {
     let lab = Lab::manual(1);
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalCompute, 1_000_000);
@@ -234,7 +233,7 @@ fn what_a_killed_process_computed_counts() {
 }
 
 #[test]
-fn memory_of_all_processes_together_is_bounded_and_given_back() {
+fn the_memory_of_all_processes_together_is_limited_and_given_back() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalMemory, 3 * 65_536);
@@ -281,7 +280,7 @@ fn memory_of_all_processes_together_is_bounded_and_given_back() {
 }
 
 #[test]
-fn a_call_that_is_not_granted_traps_with_a_sentence_that_names_it() {
+fn a_call_without_a_grant_traps_with_a_message_that_names_the_function() {
     let lab = Lab::new();
     let text = guest(
         &["lunatic::process::process_id"],
@@ -294,13 +293,13 @@ fn a_call_that_is_not_granted_traps_with_a_sentence_that_names_it() {
     let exit = lab.exit(
         &environment
             .spawn(&module, "mentions", &[])
-            .expect("the call is only mentioned"),
+            .expect("this function does not make the call"),
     );
     assert!(exit.is_normal(), "{exit}");
     let exit = lab.exit(
         &environment
             .spawn(&module, "main", &[])
-            .expect("the call comes after the spawn"),
+            .expect("the call is made only after the spawn"),
     );
     let Exit::Trapped(trap) = &exit else {
         panic!("{exit}")
@@ -313,8 +312,8 @@ fn a_call_that_is_not_granted_traps_with_a_sentence_that_names_it() {
     );
 }
 
-/// A guest that makes a configuration, allows it a prefix, and spawns `child` in an environment
-/// with it.
+/// A guest that creates a configuration, allows a prefix in it, and spawns `child` in an
+/// environment with this configuration.
 const MAKES_A_CHILD: &[&str] = &[
     "lunatic::environment::create_empty_config",
     "lunatic::environment::config_allow_namespace",
@@ -356,7 +355,7 @@ fn a_child_never_gets_a_right_that_its_creator_lacks() {
             (call $sleep_ms (i64.const -1)))"#,
     );
     let module = lab.module(&text);
-    // The child is allowed the empty prefix, which is everything its creator has.
+    // The child is allowed the empty prefix, which means every function that its creator has.
     let environment = lab.environment();
     environment
         .spawn(&module, "main", &[])
@@ -370,18 +369,18 @@ fn a_child_never_gets_a_right_that_its_creator_lacks() {
         .expect("no limit applies");
     assert_eq!(lab.hear(), 1);
     parent.kill();
-    lab.wait_for("the end of all", async {
+    lab.wait_for("all processes to end", async {
         environment.end();
         environment.ended().await;
     });
     assert!(
         lab.heard_nothing_more(),
-        "the child called what its creator may not call"
+        "the child called a function that its creator may not call"
     );
 }
 
 #[test]
-fn a_childs_bounds_are_at_most_its_creators() {
+fn the_limits_of_a_child_are_at_most_those_of_its_creator() {
     let lab = Lab::new();
     let text = makes_a_child(&format!(
         r#"(func (export "child") (call $say (i64.extend_i32_s (memory.grow (i32.const 3)))))
@@ -401,7 +400,7 @@ fn a_childs_bounds_are_at_most_its_creators() {
 }
 
 #[test]
-fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
+fn t040_a_fork_bomb_reaches_the_limit_on_processes_and_harms_no_sibling() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(2));
     let module = lab.module(&guest(
         &["lunatic::process::spawn", "lunatic::error::kind", "lunatic::error::drop"],
@@ -428,12 +427,12 @@ fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
         assert_eq!(
             other.send(one.pid(), 0, 0),
             0,
-            "a process next to the bomb goes on"
+            "a process next to the fork bomb keeps running"
         );
         assert!(bombed.used(Limit::Processes) <= 200);
     }
     bombed.end();
-    lab.wait_for("the end of the bomb", bombed.ended());
+    lab.wait_for("all processes of the fork bomb to end", bombed.ended());
     assert_eq!(bombed.used(Limit::Processes), 0);
     assert!(matches!(
         bombed.spawn(&module, "main", &[]),
@@ -442,10 +441,10 @@ fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
 }
 
 #[test]
-fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaves_nothing() {
+fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaks_nothing() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
-    // The bound is far below the total number of spawns: a process that reaches it tries again, and
-    // processes that have ended make room.
+    // The limit is far below the total number of spawns. A process that reaches the limit tries
+    // again, and processes that end make room.
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Processes, 500);
     });
@@ -467,7 +466,7 @@ fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaves_nothing() {
             (call $say (i64.const 0)))"#,
     ));
     for _ in 0..4 {
-        // Existing processes may have reached the bound.
+        // The existing processes may have reached the limit.
         while let Err(error) = environment.spawn(&module, "main", &[]) {
             assert!(
                 matches!(error, SpawnError::Limit(reached) if reached.limit == Limit::Processes),
@@ -485,15 +484,15 @@ fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaves_nothing() {
         }
     }
     assert_eq!(pids.len(), 20_000);
-    lab.wait_for("the end of all", environment.ended());
+    lab.wait_for("all processes to end", environment.ended());
     assert_eq!(environment.used(Limit::Processes), 0);
 }
 
 #[test]
-fn nested_environments_count_in_all_their_ancestors_and_are_bounded() {
+fn nested_environments_count_in_all_their_ancestors_and_are_limited() {
     let lab = Lab::new();
-    // Each level spawns the next one in a new environment inside its own and ends, until it is
-    // refused.
+    // Each level spawns the next level in a new environment inside its own environment, and then
+    // ends. This continues until a spawn is refused.
     let module = lab.module(&guest(
         &[
             "lunatic::process::create_config",
@@ -519,12 +518,12 @@ fn nested_environments_count_in_all_their_ancestors_and_are_bounded() {
         .spawn(&module, "main", &[Val::I64(0)])
         .expect("no limit applies");
     assert_eq!(lab.hear_all(), [256, 5]);
-    lab.wait_for("the end of all", environment.ended());
+    lab.wait_for("all processes to end", environment.ended());
     assert_eq!(environment.used(Limit::Processes), 0);
 }
 
 #[test]
-fn a_process_that_lives_longer_than_it_may_is_ended_waiting_or_not() {
+fn a_process_that_exceeds_its_lifetime_is_ended_whether_it_waits_or_computes() {
     let lab = Lab::new();
     for body in ["(call $sleep_ms (i64.const -1))", "(loop br 0)"] {
         let text = guest(

@@ -1,4 +1,4 @@
-//! Files: which host files a program can reach.
+//! Tests of files: which host files a program can reach.
 
 use crate::support::Lab;
 use crate::wasi::{errno, program, run};
@@ -9,16 +9,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
-/// The open flags: a new file, a truncated file, a directory.
+/// The flags for opening: create a file, truncate a file, require a directory.
 const CREATE: u32 = 1;
 const DIRECTORY: u32 = 2;
 const TRUNCATE: u32 = 8;
 
-/// Rights to read and to write.
+/// The rights to read and to write.
 const READ: u64 = 1 << 1;
 const WRITE: u64 = 1 << 6;
 
-/// A program that makes calls on directory 3, one after the other, and says the error of each.
+/// A program that makes calls on directory 3, one after the other, and reports the error code of
+/// each call.
 #[derive(Default)]
 struct Script {
     data: String,
@@ -28,7 +29,8 @@ struct Script {
 }
 
 impl Script {
-    /// Returns a text as two call arguments.
+    /// Stores a text in the program's data, and returns its address and length as two call
+    /// arguments.
     fn text(&mut self, text: &str) -> String {
         let at = 4096 + self.length;
         let _ = writeln!(self.data, "(data (i32.const {at}) \"{text}\")");
@@ -42,7 +44,7 @@ impl Script {
         self
     }
 
-    /// Opens a path below a directory, following links, and stores the descriptor at 16.
+    /// Opens a path in a directory, following links, and stores the descriptor at address 16.
     fn open_in(&mut self, directory: u32, path: &str, how: u32, rights: u64) -> &mut Script {
         let path = self.text(path);
         self.call(&format!(
@@ -54,7 +56,7 @@ impl Script {
         self.open_in(3, path, how, rights)
     }
 
-    /// Makes a call whose parameters are the directory and one path.
+    /// Makes a call whose parameters are directory 3 and one path.
     fn on_path(&mut self, function: &str, path: &str) -> &mut Script {
         let path = self.text(path);
         self.call(&format!("(call ${function} (i32.const 3) {path})"))
@@ -81,7 +83,7 @@ impl Script {
         ))
     }
 
-    /// Runs the program and returns the errors.
+    /// Runs the program and returns the error codes.
     fn run(&self, lab: &Lab, change: impl FnOnce(&mut Config)) -> Vec<i64> {
         let exit = run(lab, &self.program(), change);
         assert!(exit.is_normal(), "{exit}");
@@ -95,24 +97,24 @@ fn grant(config: &mut Config, path: &Path, access: Access) {
         .expect("the directory exists");
 }
 
-/// A directory `granted` that contains a file and a directory, and a secret beside it.
+/// A directory `granted`, which contains a file and a directory, and a secret file next to it.
 fn house() -> TempDir {
-    let house = tempfile::tempdir().expect("there is room for temporary files");
-    fs::create_dir_all(house.path().join("granted/inner")).expect("the directory is ours");
-    fs::write(house.path().join("granted/file"), "content").expect("the directory is ours");
-    fs::write(house.path().join("secret"), "secret").expect("the directory is ours");
+    let house = tempfile::tempdir().expect("a temporary directory can be created");
+    fs::create_dir_all(house.path().join("granted/inner")).expect("the test owns the directory");
+    fs::write(house.path().join("granted/file"), "content").expect("the test owns the directory");
+    fs::write(house.path().join("secret"), "secret").expect("the test owns the directory");
     house
 }
 
-/// Returns the names and contents below a directory.
+/// Returns the names, contents and modification times of the entries of a directory.
 fn picture(path: &Path) -> Vec<(String, Option<Vec<u8>>, std::time::SystemTime)> {
     let mut entries = Vec::new();
-    for entry in fs::read_dir(path).expect("the directory is ours") {
-        let entry = entry.expect("the directory is ours");
+    for entry in fs::read_dir(path).expect("the test owns the directory") {
+        let entry = entry.expect("the test owns the directory");
         let metadata = entry.metadata().expect("the entry exists");
         let content = metadata
             .is_file()
-            .then(|| fs::read(entry.path()).expect("the file is ours"));
+            .then(|| fs::read(entry.path()).expect("the test owns the file"));
         let modified = metadata.modified().expect("the file system stores times");
         entries.push((
             entry.file_name().to_string_lossy().into_owned(),
@@ -146,13 +148,14 @@ fn a_granted_directory_can_be_read_and_written() {
 
 #[cfg(unix)]
 #[test]
-fn t090_nothing_outside_is_reached_by_any_path() {
+fn t090_no_path_leads_out_of_a_granted_directory() {
     use std::os::unix::fs::symlink;
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    symlink("..", granted.join("up")).expect("the directory is ours");
-    symlink("../secret", granted.join("relative")).expect("the directory is ours");
-    symlink(house.path().join("secret"), granted.join("absolute")).expect("the directory is ours");
+    symlink("..", granted.join("up")).expect("the test owns the directory");
+    symlink("../secret", granted.join("relative")).expect("the test owns the directory");
+    symlink(house.path().join("secret"), granted.join("absolute"))
+        .expect("the test owns the directory");
     let absolute = house.path().join("secret").display().to_string();
     let mut script = Script::default();
     for path in [
@@ -204,7 +207,7 @@ fn t090_nothing_outside_is_reached_by_any_path() {
 
 #[cfg(unix)]
 #[test]
-fn t090_a_link_swapped_at_the_wrong_moment_leads_nowhere() {
+fn t090_a_link_that_is_swapped_during_a_call_does_not_lead_outside() {
     use std::os::unix::fs::symlink;
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
@@ -226,19 +229,19 @@ fn t090_a_link_swapped_at_the_wrong_moment_leads_nowhere() {
                     return;
                 }
                 let next = granted.join("next");
-                symlink(target, &next).expect("the directory is ours");
-                fs::rename(&next, granted.join("swap")).expect("the directory is ours");
+                symlink(target, &next).expect("the test owns the directory");
+                fs::rename(&next, granted.join("swap")).expect("the test owns the directory");
             }
         });
         let exit = run(&lab, &text, |config| grant(config, &granted, Access::Read));
         is_over.store(true, Ordering::SeqCst);
-        assert!(exit.is_normal(), "it escaped: {exit}");
+        assert!(exit.is_normal(), "the guest reached a file outside: {exit}");
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn t091_links_of_the_kernel_lead_nowhere() {
+fn t091_links_in_proc_do_not_lead_outside() {
     let lab = Lab::new();
     let mut script = Script::default();
     for path in ["root/etc", "cwd", "exe", "fd/0"] {
@@ -256,11 +259,12 @@ fn t091_links_of_the_kernel_lead_nowhere() {
 #[cfg(target_os = "linux")]
 fn named_pipe(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("the directory is ours");
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .expect("the test owns the directory");
 }
 
-/// Opens a named pipe for reading and writing, so that neither end has to wait for the other any
-/// more.
+/// Opens a named pipe for reading and writing, so that neither end has to wait for the other end
+/// any longer.
 #[cfg(target_os = "linux")]
 fn release(path: &Path) -> fs::File {
     fs::File::options()
@@ -272,7 +276,7 @@ fn release(path: &Path) -> fs::File {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn t091_processes_that_wait_for_a_named_pipe_hold_up_nobody() {
+fn t091_processes_that_wait_for_a_named_pipe_do_not_hold_up_other_processes() {
     let lab = Lab::with(Vm::builder().workers(1));
     let house = house();
     let granted = house.path().join("granted");
@@ -309,7 +313,7 @@ fn t092_a_read_only_directory_cannot_be_changed() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     let writable = house.path().join("writable");
-    fs::create_dir(&writable).expect("the directory is ours");
+    fs::create_dir(&writable).expect("the test owns the directory");
     let before = (picture(&granted), picture(&granted.join("inner")));
     let mut script = Script::default();
     script
@@ -328,7 +332,7 @@ fn t092_a_read_only_directory_cannot_be_changed() {
         .on_path("path_unlink_file", "file")
         .rename("file", 3, "other")
         .link("file", 3, "other");
-    // Nothing can be moved to a writable directory either.
+    // Files cannot be moved or linked to a writable directory either.
     script.rename("file", 4, "file").link("file", 4, "file");
     let (target, name, file) = (
         script.text("file"),
@@ -342,12 +346,12 @@ fn t092_a_read_only_directory_cannot_be_changed() {
         "(call $path_filestat_set_times (i32.const 3) (i32.const 1) {file} (i64.const 1) (i64.const 1) (i32.const 5))"
     ));
     let refused = script.calls;
-    // Reading works, and a file open for reading cannot be written.
+    // Reading works, and a file that is open for reading cannot be written to.
     script.open("file", 0, READ);
     script.call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 1))");
     script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const 0))");
     script.call("(call $fd_filestat_set_times (i32.load (i32.const 16)) (i64.const 1) (i64.const 1) (i32.const 5))");
-    // A subdirectory does not grant more.
+    // A subdirectory does not grant more rights than its parent directory.
     script.open("inner", DIRECTORY, READ | WRITE);
     let errors = script.run(&lab, |config| {
         grant(config, &granted, Access::Read);
@@ -374,16 +378,16 @@ fn t092_a_read_only_directory_cannot_be_changed() {
 
 #[cfg(unix)]
 #[test]
-fn t093_what_is_granted_is_the_directory_and_not_its_path() {
+fn t093_a_grant_is_for_the_directory_itself_and_not_for_its_path() {
     use std::os::unix::fs::symlink;
     let (lab, house) = (Lab::new(), house());
     let (granted, link) = (house.path().join("granted"), house.path().join("link"));
-    symlink("granted", &link).expect("the directory is ours");
+    symlink("granted", &link).expect("the test owns the directory");
     let mut config = lab.vm.config();
     config.allow("");
     grant(&mut config, &link, Access::Write);
-    fs::remove_file(&link).expect("the directory is ours");
-    symlink("/", &link).expect("the directory is ours");
+    fs::remove_file(&link).expect("the test owns the directory");
+    symlink("/", &link).expect("the test owns the directory");
     let environment = lab.vm.environment(config);
     let mut script = Script::default();
     script.open("file", 0, READ);
@@ -393,7 +397,7 @@ fn t093_what_is_granted_is_the_directory_and_not_its_path() {
         .expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), errno::SUCCESS);
-    fs::remove_dir_all(&granted).expect("the directory is ours");
+    fs::remove_dir_all(&granted).expect("the test owns the directory");
     let process = environment
         .spawn(&module, "main", &[])
         .expect("no limit applies");
@@ -438,7 +442,7 @@ fn t095_a_process_of_preview_0_opens_as_many_files_as_its_environment_allows() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn t096_a_full_disk_is_an_error_of_the_write() {
+fn t096_a_write_to_a_full_disk_fails_with_an_error() {
     let lab = Lab::new();
     let mut script = Script::default();
     script
@@ -455,7 +459,7 @@ fn t096_a_full_disk_is_an_error_of_the_write() {
 }
 
 #[test]
-fn t096_a_file_with_a_hole_of_a_terabyte_costs_nothing_or_is_refused() {
+fn t096_a_file_with_a_hole_of_a_terabyte_takes_no_space_or_is_refused() {
     let (lab, house) = (Lab::new(), house());
     let mut script = Script::default();
     script.open("hole", CREATE, WRITE);
@@ -465,18 +469,20 @@ fn t096_a_file_with_a_hole_of_a_terabyte_costs_nothing_or_is_refused() {
         grant(config, &house.path().join("granted"), Access::Write)
     });
     assert_eq!(errors[0], errno::SUCCESS);
-    assert_ne!(errors[2], errno::SUCCESS, "no file is that long");
+    assert_ne!(errors[2], errno::SUCCESS, "no file can be that long");
 }
 
 #[test]
-fn t029_a_large_directory_is_listed_in_small_pieces() {
+fn t029_a_large_directory_can_be_listed_in_small_pieces() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     for number in 0..300 {
-        fs::write(granted.join(format!("file-{number:04}")), "").expect("the directory is ours");
+        fs::write(granted.join(format!("file-{number:04}")), "")
+            .expect("the test owns the directory");
     }
-    // Lists through a buffer of 4096 bytes, and says the number of entries it got. The last one of
-    // a full buffer may be cut off: the next piece begins with it.
+    // The guest lists the directory through a buffer of 4096 bytes and reports the number of
+    // entries. The last entry in a full buffer may be cut off. The next piece then begins with that
+    // entry.
     let text = program(
         r#"(func (export "main") (local $used i32) (local $at i32) (local $cookie i64) (local $count i64)
             (loop $piece
@@ -497,20 +503,22 @@ fn t029_a_large_directory_is_listed_in_small_pieces() {
     );
     let exit = run(&lab, &text, |config| grant(config, &granted, Access::Read));
     assert!(exit.is_normal(), "{exit}");
-    // The new files, the file and the directory that were there, and the two that always exist.
+    // The entries are the new files, the file and the directory that existed before, and `.` and
+    // `..`, which always exist.
     assert_eq!(lab.hear(), 300 + 2 + 2);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_directory_costs_no_descriptor_per_process() {
+fn a_granted_directory_takes_no_descriptor_per_process() {
     let (lab, house) = (Lab::new(), house());
     let granted = house
         .path()
         .join("granted")
         .canonicalize()
         .expect("the entry exists");
-    // Other tests open files concurrently, so only descriptors of this directory are counted.
+    // Other tests open files at the same time, so only the descriptors of this directory are
+    // counted.
     let descriptors = || {
         let links = fs::read_dir("/proc/self/fd")
             .expect("Linux lists open descriptors")
@@ -540,9 +548,9 @@ fn a_directory_costs_no_descriptor_per_process() {
     }
     assert_eq!(descriptors(), before);
     environment.end();
-    lab.wait_for("the end of all", environment.ended());
+    lab.wait_for("all processes to end", environment.ended());
     drop((processes, environment));
-    // A worker may hold the last process for a moment after its end was reported.
+    // A worker may hold the last process for a moment after the end of that process was reported.
     lab.wait_for("the directory to be closed", async {
         while descriptors() > 0 {
             futures_lite::future::yield_now().await;

@@ -1,20 +1,21 @@
-//! Guests of the older generation: how they are recognised, and what each function of that
-//! generation does.
+//! Tests of guests of the older generations: how such guests are recognised, and what each function
+//! of these generations does.
 
 use crate::support::{Lab, binary, guest, signature};
 use lunatic_abi::Generation;
 use lunatic_vm::{Exit, Limit, ModuleError};
 use std::fmt::Write;
 
-/// Writes a module that imports all functions of a generation, each as `$name`, and `$say` and
-/// `$proc_exit`, with the given fields and the following:
+/// Writes a module that has the given fields and imports all functions of a generation, each as
+/// `$name`, as well as `$say` and `$proc_exit`. It also defines the following functions:
 ///
-/// * `$out` returns what was written to the address for results, 8192.
-/// * `$say_error` says the text of the error whose id is there, which [`hear_text`] hears, and
-///   drops the error.
-/// * `$child` spawns the function whose name is at an address, linked unless the tag is 0, and
-///   returns the handle.
-/// * `$post` sends a number, with a tag; `$number` reads the one in the slot.
+/// * `$out` returns the number that a call wrote to address 8192, where results are stored.
+/// * `$say_error` reports the text of the error whose id is at that address, and drops the error.
+///   The test receives the text with [`hear_text`].
+/// * `$child` spawns a process that runs the function whose name is at the given address, and
+///   returns the handle of the process. The process is linked unless the tag is 0.
+/// * `$post` sends a message with a tag and a number. `$number` reads the number of the current
+///   message.
 fn guest_of(generation: Generation, fields: &str) -> String {
     let mut text = String::from(
         "(module (import \"test\" \"say\" (func $say (param i64)))
@@ -59,20 +60,21 @@ fn guest_of(generation: Generation, fields: &str) -> String {
         + ")"
 }
 
-/// The same for 0.7, with `$next`, which receives whatever comes first and returns its kind.
+/// Writes a module like [`guest_of`], for generation 0.7. It also has `$next`, which receives the
+/// first piece of mail and returns its kind.
 fn older(fields: &str) -> String {
     let next =
         "(func $next (result i32) (call $receive (i32.const 0) (i32.const 0) (i32.const 0)))";
     guest_of(Generation::V0_7, &format!("{next}{fields}"))
 }
 
-/// Receives a text that a guest says.
+/// Receives a text that a guest reports.
 fn hear_text(lab: &Lab) -> String {
     let length = lab.hear();
     (0..length).map(|_| lab.hear() as u8 as char).collect()
 }
 
-/// Runs a guest of 0.7 until it ends normally, and checks what it says.
+/// Runs a guest of 0.7 until it ends normally, and checks the numbers that it reports.
 #[track_caller]
 fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
     let lab = Lab::new();
@@ -82,7 +84,7 @@ fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
     assert!(lab.heard_nothing_more());
 }
 
-/// Runs a guest of 0.7 that traps, and checks the reason.
+/// Runs a guest of 0.7 that traps, and checks the reason of the trap.
 #[track_caller]
 fn traps(fields: &str, words: &str) {
     let exit = Lab::new().run(&older(fields));
@@ -131,7 +133,7 @@ fn a_module_belongs_to_the_generation_that_has_all_its_imports() {
             "(import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))",
             13,
         ),
-        // Imports that both generations have do not decide.
+        // An import that both generations have does not decide which generation it is.
         (
             "(import \"lunatic::error\" \"drop\" (func (param i64)))",
             13,
@@ -150,7 +152,7 @@ fn a_module_belongs_to_the_generation_that_has_all_its_imports() {
 }
 
 #[test]
-fn the_version_is_the_last_of_the_generation() {
+fn the_reported_version_is_the_last_of_the_generation() {
     says(
         r#"(func (export "main")
             (call $say (i64.extend_i32_u (call $major)))
@@ -161,7 +163,7 @@ fn the_version_is_the_last_of_the_generation() {
 }
 
 #[test]
-fn guests_of_other_generations_are_refused_by_their_versions() {
+fn guests_of_other_generations_are_refused_and_the_error_names_their_version() {
     for (imports, versions, shown) in [
         (
             &[
@@ -223,7 +225,7 @@ fn guests_of_other_generations_are_refused_by_their_versions() {
     ] {
         let error = refusal(imports);
         match versions {
-            // No generation ever had this function, so only the linker can say what is wrong.
+            // No generation ever had this function, so only the linker can report what is wrong.
             "" => assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}"),
             _ => assert!(matches!(error, ModuleError::Generation { .. }), "{error:?}"),
         }
@@ -240,7 +242,7 @@ fn guests_of_other_generations_are_refused_by_their_versions() {
 }
 
 #[test]
-fn what_has_not_changed_since_0_12_runs() {
+fn a_guest_of_0_12_runs_if_its_imports_have_not_changed() {
     let lab = Lab::new();
     let exit = lab.run(
         "(module
@@ -253,7 +255,7 @@ fn what_has_not_changed_since_0_12_runs() {
 }
 
 #[test]
-fn mixed_generations_are_refused_with_an_import_of_each() {
+fn a_module_of_mixed_generations_is_refused_and_the_error_names_an_import_of_each() {
     for (imports, one, other) in [
         (
             &[
@@ -314,7 +316,7 @@ fn handles_count_from_0_and_are_not_reused() {
 }
 
 #[test]
-fn handles_are_bounded() {
+fn the_number_of_handles_is_limited() {
     traps(
         "(func (export \"main\") (loop $more (drop (call $this)) (br $more)))",
         "at most 1000000 handles of processes",
@@ -322,7 +324,7 @@ fn handles_are_bounded() {
 }
 
 #[test]
-fn handles_of_one_process_have_one_id() {
+fn all_handles_to_a_process_have_the_same_id() {
     says(
         r#"(data (i32.const 0) "main idle")
         (func (export "idle") (drop (call $next)))
@@ -336,18 +338,18 @@ fn handles_of_one_process_have_one_id() {
             (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1024)) (i64.load (i32.const 1056)))))
             (call $id (local.get $child) (i32.const 1040))
             (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1040)) (i64.load (i32.const 1056)))))
-            ;; The version of the UUID, a number of 128 bits.
+            ;; This is the version field of the UUID, which is a number of 128 bits.
             (call $say (i64.extend_i32_u (i32.shr_u (i32.load8_u (i32.const 1033)) (i32.const 4)))))"#,
         [1, 1, 0, 1, 4],
     );
 }
 
 #[test]
-fn a_handle_travels_in_a_message_and_is_gone_from_its_sender() {
+fn a_handle_that_is_sent_in_a_message_no_longer_belongs_to_the_sender() {
     let answered = r#"(data (i32.const 0) "answerer")
         (func (export "answerer")
             (drop (call $next))
-            ;; The second of two, then the first.
+            ;; Take the second of two handles, then the first.
             (drop (call $take_process (i64.const 1)))
             (call $post (call $take_process (i64.const 0)) (i64.const 0) (i64.const 42)))
         (func (export "main") (local $child i64)
@@ -401,7 +403,7 @@ fn invalid_handles_are_refused() {
 }
 
 #[test]
-fn lists_of_processes_travel_in_one_message() {
+fn a_message_can_carry_a_list_of_processes() {
     says(
         r#"(func (export "main") (local $count i32)
             (call $compose (i64.const 0) (i64.const 0))
@@ -435,7 +437,7 @@ fn lists_of_processes_travel_in_one_message() {
 }
 
 #[test]
-fn a_message_to_the_dead_is_dropped() {
+fn a_message_to_a_dead_process_is_dropped() {
     says(
         r#"(data (i32.const 0) "fail")
         (func (export "fail") unreachable)
@@ -450,7 +452,7 @@ fn a_message_to_the_dead_is_dropped() {
 }
 
 #[test]
-fn a_send_without_a_result_waits_for_room() {
+fn a_send_without_a_result_waits_for_room_in_the_mailbox() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.limit(Limit::MailboxMessages, 1));
     let module = lab.module(&older(
@@ -506,7 +508,7 @@ fn a_process_that_fills_its_own_mailbox_traps() {
 }
 
 #[test]
-fn a_receive_takes_the_first_message_with_one_of_the_tags() {
+fn a_receive_takes_the_first_message_that_has_one_of_the_tags() {
     says(
         r#"(data (i32.const 0) "\03\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00")
         (func $of_both (result i32) (call $receive (i32.const 0) (i32.const 2) (i32.const 1)))
@@ -519,7 +521,7 @@ fn a_receive_takes_the_first_message_with_one_of_the_tags() {
             (call $say (call $get_tag)) (call $say (call $number))
             (call $say (i64.extend_i32_u (call $of_both)))
             (call $say (call $get_tag)) (call $say (call $number))
-            ;; None is left; the others are still there in order.
+            ;; No more messages have this tag. The other messages are still there, in order.
             (call $say (i64.extend_i32_u (call $of_both)))
             (drop (call $next)) (call $say (call $number))
             (drop (call $next)) (call $say (call $number))
@@ -529,7 +531,7 @@ fn a_receive_takes_the_first_message_with_one_of_the_tags() {
 }
 
 #[test]
-fn a_timeout_leaves_an_empty_message() {
+fn a_receive_that_times_out_leaves_an_empty_message() {
     says(
         r#"(func (export "main")
             (call $compose (i64.const 5) (i64.const 1))
@@ -540,13 +542,14 @@ fn a_timeout_leaves_an_empty_message() {
             (call $compose (i64.const 5) (i64.const 1))
             (call $say (i64.extend_i32_u (call $send_receive_skip_search (call $this) (i32.const 1))))
             (call $say (call $number)))"#,
-        // The request went to the process itself, and is the first message after it.
+        // The process sent the request to itself, so the request is the next message that it
+        // receives.
         [9027, 0, 0, 0, 0, 1],
     );
 }
 
 #[test]
-fn guests_of_0_6_receive_by_one_tag() {
+fn guests_of_0_6_receive_by_a_single_tag() {
     let lab = Lab::new();
     let exit = lab.run(&guest_of(
         Generation::V0_6,
@@ -562,10 +565,10 @@ fn guests_of_0_6_receive_by_one_tag() {
 }
 
 #[test]
-fn a_process_that_waits_when_nobody_is_left_goes_on() {
+fn a_receive_returns_when_no_process_is_left_that_could_send() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.closed());
-    // Programs of 0.6 do not know timeouts: they see a message that they cannot read.
+    // Programs of 0.6 have no timeouts. They receive a message that they cannot read.
     for (generation, receive, result) in [
         (
             Generation::V0_7,
@@ -593,7 +596,7 @@ fn a_process_that_waits_when_nobody_is_left_goes_on() {
 }
 
 #[test]
-fn a_request_takes_the_answer_and_skips_what_came_before() {
+fn a_request_takes_its_answer_and_skips_earlier_messages() {
     says(
         r#"(data (i32.const 0) "server")
         (func (export "server") (local $tag i64) (local $client i64)
@@ -611,11 +614,11 @@ fn a_request_takes_the_answer_and_skips_what_came_before() {
             (call $say (call $number))
             (drop (call $next)) (call $say (call $number))
             (drop (call $next)) (call $say (call $number))
-            ;; Without a tag, the first message is taken.
+            ;; A receive without a tag takes the first message.
             (call $compose (i64.const 0) (i64.const 7))
             (call $say (i64.extend_i32_u (call $send_receive_skip_search (call $this) (i32.const 0))))
             (call $say (call $number))
-            ;; The server is gone.
+            ;; The server no longer exists.
             (call $compose (i64.const 5) (i64.const 0))
             (call $say (i64.extend_i32_u (call $send_receive_skip_search (local.get $server) (i32.const 1))))
             (call $say (call $data_size)))"#,
@@ -624,7 +627,7 @@ fn a_request_takes_the_answer_and_skips_what_came_before() {
 }
 
 #[test]
-fn a_parent_gets_the_tag_that_it_spawned_with_and_only_for_failures() {
+fn a_parent_is_notified_only_of_failures_and_gets_the_tag_of_the_spawn() {
     says(
         r#"(data (i32.const 0) "done fail leave")
         (func (export "done"))
@@ -637,7 +640,7 @@ fn a_parent_gets_the_tag_that_it_spawned_with_and_only_for_failures() {
             (local.set $child (call $child (i64.const 3) (i32.const 5) (i32.const 4)))
             (call $say (i64.extend_i32_u (call $next)))
             (call $say (call $get_tag))
-            ;; It is dead, and its death was reported already.
+            ;; The child is dead, and its death has already been reported.
             (call $link (i64.const 4) (local.get $child))
             (drop (call $child (i64.const 5) (i32.const 5) (i32.const 4)))
             (call $say (i64.extend_i32_u (call $next)))
@@ -648,7 +651,7 @@ fn a_parent_gets_the_tag_that_it_spawned_with_and_only_for_failures() {
 }
 
 #[test]
-fn a_child_learns_of_its_parents_death_without_a_tag() {
+fn a_child_is_notified_of_its_parents_death_without_a_tag() {
     says(
         r#"(data (i32.const 0) "middle leaf")
         (func (export "leaf")
@@ -662,7 +665,7 @@ fn a_child_learns_of_its_parents_death_without_a_tag() {
             (call $compose (i64.const 0) (i64.const 0))
             (drop (call $push_process (call $this)))
             (call $send (local.get $leaf))
-            ;; By now it has asked to be told.
+            ;; By now the child has asked to be notified.
             (drop (call $next))
             unreachable)
         (func (export "main")
@@ -674,7 +677,7 @@ fn a_child_learns_of_its_parents_death_without_a_tag() {
 }
 
 #[test]
-fn a_process_that_does_not_ask_to_be_told_dies_with_its_child() {
+fn a_process_dies_with_its_child_unless_it_asks_to_be_notified() {
     let body = |more: &str| {
         older(&format!(
             r#"(data (i32.const 0) "fail")
@@ -705,7 +708,7 @@ fn a_process_that_does_not_ask_to_be_told_dies_with_its_child() {
 }
 
 #[test]
-fn a_link_has_its_tag_on_both_sides() {
+fn a_link_has_its_tag_in_both_processes() {
     says(
         r#"(data (i32.const 0) "peer")
         (func (export "peer")
@@ -726,7 +729,7 @@ fn a_link_has_its_tag_on_both_sides() {
 }
 
 #[test]
-fn a_spawn_that_fails_is_an_error_with_a_sentence() {
+fn a_failed_spawn_returns_an_error_with_a_message() {
     let lab = Lab::new();
     let exit = lab.run(&older(
         r#"(data (i32.const 0) "nobody takes   \7e\01\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00")
@@ -779,9 +782,9 @@ fn a_spawned_function_gets_its_parameters() {
     );
 }
 
-/// A `main` of 0.7 that makes an environment with memory and compute limits, grants it the
-/// functions with the prefixes `names` (stored from 64 on), adds its own module and does `body`
-/// with `$module`.
+/// A `main` of 0.7 that creates an environment with limits on memory and compute, and grants it the
+/// functions with the prefixes `names`, which are stored from address 64 on. It then adds its own
+/// module to the environment and runs `body`, which may use `$module`.
 fn in_environment(memory: u64, compute: u64, names: &[&str], fields: &str, body: &str) -> String {
     let mut data = String::new();
     let mut allow = String::new();
@@ -840,7 +843,7 @@ fn an_environment_limits_memory_and_compute_and_functions() {
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear_all(), [5, 6, 7, 0]);
 
-    // It does not fit even at the start.
+    // The memory exceeds the limit even at the start.
     let spawn = "(call $say (i64.extend_i32_u
             (call $try_spawn (local.get $module) (i64.const 0) (i32.const 15) (i32.const 4)))) (call $say_error)";
     let exit = lab.run(&in_environment(65_535, 0, &[], fields, spawn));
@@ -850,7 +853,7 @@ fn an_environment_limits_memory_and_compute_and_functions() {
 }
 
 #[test]
-fn an_environment_has_at_most_its_creators_rights() {
+fn an_environment_has_at_most_the_rights_of_its_creator() {
     let lab = Lab::new();
     let fields = r#"(data (i32.const 0) "bind")
         (func (export "bind") (drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0)
@@ -868,16 +871,17 @@ fn an_environment_has_at_most_its_creators_rights() {
         let exit = lab.exit(
             &environment
                 .spawn(&program, "main", &[])
-                .expect("mentioning a function needs no right"),
+                .expect("importing a function needs no right"),
         );
         assert!(exit.is_normal(), "{exit}");
-        // The child dies if its creator lacks the function, whatever the configuration allows.
+        // The child dies if its creator lacks the right to the function, whatever the configuration
+        // allows.
         assert_eq!(lab.hear(), result, "without `{granted}`");
     }
 }
 
 #[test]
-fn processes_of_an_environment_can_spawn_further_ones() {
+fn processes_of_an_environment_can_spawn_more_processes() {
     says_in_environment(
         r#"(data (i32.const 0) "parent child")
         (func (export "child") unreachable)
@@ -903,7 +907,7 @@ fn says_in_environment<const COUNT: usize>(fields: &str, body: &str, expected: [
 }
 
 #[test]
-fn what_the_machine_does_not_support_is_an_error_with_a_sentence() {
+fn unsupported_functions_return_an_error_with_a_message() {
     let lab = Lab::new();
     let exit = lab.run(&older(
         r#"(data (i32.const 0) "north") (data (i32.const 64) "/etc")
@@ -934,7 +938,7 @@ fn what_the_machine_does_not_support_is_an_error_with_a_sentence() {
 }
 
 #[test]
-fn one_module_too_many_is_an_error() {
+fn a_module_beyond_the_limit_is_an_error() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.limit(Limit::Handles, 20));
     let module = lab.module(&older(
@@ -959,10 +963,10 @@ fn one_module_too_many_is_an_error() {
 }
 
 #[test]
-fn a_directory_of_the_callers_can_be_granted() {
+fn a_caller_can_grant_a_directory_that_it_has_access_to() {
     let lab = Lab::new();
-    let directory = tempfile::tempdir().expect("there is room for temporary files");
-    std::fs::create_dir(directory.path().join("inner")).expect("there is room");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    std::fs::create_dir(directory.path().join("inner")).expect("a directory can be created");
     let environment = lab.environment_with(|config| {
         config
             .preopen(directory.path(), "data", lunatic_vm::Access::Write)
@@ -987,9 +991,9 @@ fn a_directory_of_the_callers_can_be_granted() {
 }
 
 #[test]
-fn generations_live_in_one_program() {
+fn guests_of_different_generations_can_run_in_one_program() {
     let lab = Lab::new();
-    // The newer guest finds the older one by its name, and answers it.
+    // The newer guest finds the older guest by its name, and answers it.
     let newer = guest(
         &[
             "lunatic::registry::get",
@@ -1001,7 +1005,7 @@ fn generations_live_in_one_program() {
         r#"(data (i32.const 0) "older")
         (func (export "main")
             (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
-            ;; It cannot take a handle.
+            ;; The newer guest cannot take a process handle out of a message.
             (call $say (i64.extend_i32_u (call $resource_kind (i64.const 0))))
             (drop (call $get (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 72)))
             (call $create_data (i64.const 77) (i64.const 0))
@@ -1027,13 +1031,13 @@ fn generations_live_in_one_program() {
     )));
     assert!(exit.is_normal(), "{exit}");
     let mut said: [i64; 3] = lab.hear_all();
-    // Either of the two may speak first.
+    // Either of the two guests may report first.
     said[1..].sort_unstable();
     assert_eq!(said, [0, 0, 77]);
 }
 
 #[test]
-fn a_process_that_may_not_spawn_or_compile_gets_an_error() {
+fn a_process_without_the_right_to_spawn_or_compile_gets_an_error() {
     let lab = Lab::new();
     let inner = older(
         r#"(data (i32.const 0) "main")
@@ -1047,7 +1051,7 @@ fn a_process_that_may_not_spawn_or_compile_gets_an_error() {
             (drop (call $create_config (i64.const 0) (i64.const 0))))"#,
     );
     let (bytes, length) = binary(&inner);
-    // Only the newer generation has these settings.
+    // Only the newer generation has functions for these settings.
     let imports = ["compile_module", "create_config", "spawn", "monitor"]
         .map(|name| format!("lunatic::process::{name}"));
     let imports: Vec<&str> = imports
@@ -1080,7 +1084,8 @@ fn a_process_that_may_not_spawn_or_compile_gets_an_error() {
     }
 }
 
-/// The data for the tests of names: `db`, and versions of five bytes from 16 on.
+/// The data for the tests of names: the name `db`, and versions of five bytes each, from address 16
+/// on.
 const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.01.1.0one23^1   >=1.2*    ^4   ")
     (func $name (param $version i32) (param $environment i64) (param $process i64) (result i32)
         (call $register (i32.const 0) (i32.const 2)
@@ -1092,7 +1097,8 @@ const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.
     (func $find (param $query i32) (param $length i32) (result i32)
         (call $lookup (i32.const 0) (i32.const 2)
             (i32.add (i32.const 16) (i32.mul (local.get $query) (i32.const 5))) (local.get $length) (i32.const 8192)))
-    ;; Whether the handle that was found refers to the same process as another one.
+    ;; Returns whether the handle that a look-up returned refers to the same process as the given
+    ;; handle.
     (func $found (param $process i64) (result i64)
         (call $id (call $out) (i32.const 1024))
         (call $id (local.get $process) (i32.const 1040))
@@ -1101,7 +1107,7 @@ const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.
     (func (export "idle") (drop (call $next)))"#;
 
 #[test]
-fn the_newest_registration_that_satisfies_is_found() {
+fn a_lookup_finds_the_newest_registration_that_meets_the_requirement() {
     says(
         &format!(
             r#"{NAMES} (func (export "main") (local $one i64) (local $two i64)
@@ -1111,12 +1117,14 @@ fn the_newest_registration_that_satisfies_is_found() {
                 (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (local.get $one))))
                 (call $say (i64.extend_i32_u (call $name (i32.const 1) (call $this_env) (local.get $two))))
                 (call $say (i64.extend_i32_u (call $name (i32.const 2) (call $this_env) (call $this))))
-                ;; 1.1.0 was registered last; of those that are at least 1.2, 2.0.0 was.
+                ;; 1.1.0 was registered last of all versions. Of the versions that are at least 1.2,
+                ;; 2.0.0 was registered last.
                 (drop (call $find (i32.const 4) (i32.const 2))) (call $say (call $found (call $this)))
                 (drop (call $find (i32.const 5) (i32.const 5))) (call $say (call $found (local.get $two)))
                 (drop (call $find (i32.const 0) (i32.const 5))) (call $say (call $found (local.get $one)))
                 (call $say (i64.extend_i32_u (call $find (i32.const 7) (i32.const 2))))
-                ;; Something that is not a version, and something that is not a requirement.
+                ;; The first text is not a version, and the second text is not a version
+                ;; requirement.
                 (call $say (i64.extend_i32_u (call $name (i32.const 3) (call $this_env) (local.get $one))))
                 (call $say (i64.extend_i32_u (call $unname (i32.const 3))))
                 (call $say (i64.extend_i32_u (call $find (i32.const 3) (i32.const 5))))
@@ -1147,7 +1155,7 @@ fn names_are_looked_up_in_the_callers_own_environment() {
 }
 
 #[test]
-fn a_name_is_passed_on_by_the_process_that_registered_it_or_has_it() {
+fn a_name_can_be_reassigned_by_the_process_that_registered_it_or_has_it() {
     says(
         &format!(
             r#"{NAMES} (func (export "main") (local $one i64) (local $two i64)
@@ -1165,7 +1173,7 @@ fn a_name_is_passed_on_by_the_process_that_registered_it_or_has_it() {
 }
 
 #[test]
-fn a_name_is_neither_taken_nor_removed_by_others() {
+fn a_name_cannot_be_taken_or_removed_by_other_processes() {
     for theft in [
         "(call $name (i32.const 0) (call $this_env) (call $this))",
         "(call $unname (i32.const 0))",
@@ -1188,7 +1196,7 @@ fn a_name_is_neither_taken_nor_removed_by_others() {
 }
 
 #[test]
-fn a_name_goes_with_its_process() {
+fn a_name_is_removed_when_its_process_ends() {
     says(
         &format!(
             r#"{NAMES} (func (export "thief")
@@ -1200,7 +1208,7 @@ fn a_name_goes_with_its_process() {
                 (drop (call $next))
                 (call $say (i64.extend_i32_u (call $find (i32.const 0) (i32.const 5))))
                 (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (call $this))))
-                ;; A name for a dead process belongs to nobody.
+                ;; A name for a dead process does not belong to any process.
                 (call $say (i64.extend_i32_u (call $name (i32.const 1) (call $this_env) (i64.const 0))))
                 (call $say (i64.extend_i32_u (call $find (i32.const 5) (i32.const 5)))))"#
         ),
@@ -1208,7 +1216,8 @@ fn a_name_goes_with_its_process() {
     );
 }
 
-/// Binds a listener (0) and connects to it: the client's stream is 0, the server's 1.
+/// Binds listener 0 and connects to it. The client's end of the connection is stream 0, and the
+/// server's end is stream 1.
 const CONNECTED: &str = r#"(data (i32.const 0) "\7f\00\00\01" "\0c\00\00\00\05\00\00\00" "hello" "127.0.0.1:80")
     (func $port (result i32)
         (if (call $local_addr (i64.const 0) (i32.const 8192)) (then unreachable))
@@ -1229,12 +1238,13 @@ const CONNECTED: &str = r#"(data (i32.const 0) "\7f\00\00\01" "\0c\00\00\00\05\0
         (call $tcp_write_vectored (local.get $stream) (i32.const 4) (i32.const 1) (i32.const 1000) (i32.const 8192)))"#;
 
 #[test]
-fn bytes_go_through_a_connection_with_a_timeout_for_each_call() {
+fn bytes_pass_through_a_connection_with_a_timeout_for_each_call() {
     let lab = Lab::new();
     let exit = lab.run(&older(&format!(
         r#"{CONNECTED} (func (export "main")
             (call $connect)
-            ;; Nothing came: an error that can be read, however the result is interpreted.
+            ;; No bytes came, which is an error. The error can be read however the guest interprets
+            ;; the result.
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 1))))
             (call $say_error)
             (call $say (i64.extend_i32_u (call $write (call $clone_tcp_stream (i64.const 0)))))
@@ -1243,7 +1253,7 @@ fn bytes_go_through_a_connection_with_a_timeout_for_each_call() {
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 0))))
             (call $say (call $out))
             (call $say (i64.extend_i32_u (i32.eq (i32.load (i32.const 128)) (i32.load (i32.const 12)))))
-            ;; The end, once both handles are dropped.
+            ;; The stream ends once both handles have been dropped.
             (call $drop_tcp_stream (i64.const 0))
             (call $drop_tcp_stream (i64.const 2))
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 0))))
@@ -1257,7 +1267,7 @@ fn bytes_go_through_a_connection_with_a_timeout_for_each_call() {
 }
 
 #[test]
-fn a_stream_travels_in_a_message() {
+fn a_stream_can_be_sent_in_a_message() {
     says(
         &format!(
             r#"{CONNECTED} (data (i32.const 256) "echo")
@@ -1273,7 +1283,7 @@ fn a_stream_travels_in_a_message() {
                 (drop (call $push_tcp_stream (i64.const 1)))
                 (call $send (local.get $child))
                 (drop (call $write (i64.const 0)))
-                ;; Its end of the connection is closed with the child.
+                ;; The child's end of the connection is closed when the child ends.
                 (call $say (i64.extend_i32_u (call $read (i64.const 0) (i32.const 0)))))"#
         ),
         [0, 5, 0],
@@ -1281,7 +1291,7 @@ fn a_stream_travels_in_a_message() {
 }
 
 #[test]
-fn what_fails_on_the_network_is_an_error() {
+fn failures_on_the_network_are_errors() {
     let lab = Lab::new();
     let exit = lab.run(&older(&format!(
         r#"{CONNECTED} (func (export "main") (local $port i32)

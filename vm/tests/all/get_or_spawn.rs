@@ -1,4 +1,4 @@
-//! Finding a process by its name, or spawning it.
+//! Tests of `get_or_spawn`, which finds a process by its name or spawns it.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Limit, Module, Pid, Val, Vm};
@@ -7,9 +7,9 @@ const SPAWNED: i64 = 0;
 const FAILED: i64 = 1;
 const FOUND: i64 = 2;
 
-/// A module whose `$ask` calls `get_or_spawn` for the name `db` and says the result; `$answer`
-/// returns what was written as the pid or the error. Its `serve` receives messages and says how
-/// many it has received, as negative numbers starting at -1.
+/// A module whose `$ask` calls `get_or_spawn` with the name `db` and reports the result; `$answer`
+/// returns the pid or error that the call wrote. Its `serve` receives messages and reports how many
+/// it has received, as negative numbers starting at -1.
 fn asking(fields: &str) -> String {
     guest(
         &[
@@ -55,7 +55,7 @@ fn spawn(environment: &Environment, module: &Module, function: &str) -> lunatic_
 }
 
 #[test]
-fn t053_of_a_hundred_callers_at_once_one_spawns_and_all_reach_it() {
+fn t053_one_of_a_hundred_concurrent_callers_spawns_and_all_reach_the_process() {
     const CALLERS: i64 = 100;
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
@@ -90,7 +90,7 @@ fn t053_of_a_hundred_callers_at_once_one_spawns_and_all_reach_it() {
         assert_eq!(
             environment.used(Limit::Processes),
             1,
-            "nobody else was spawned"
+            "no other process was spawned"
         );
         let service = lab
             .vm
@@ -101,7 +101,7 @@ fn t053_of_a_hundred_callers_at_once_one_spawns_and_all_reach_it() {
         assert_eq!(
             (db(&environment), environment.used(Limit::Names)),
             (None, 0),
-            "the name dies with the process"
+            "the name is removed when the process ends"
         );
     }
 }
@@ -114,7 +114,7 @@ fn a_spawn_that_fails_registers_nothing() {
             (call $ask (i32.const 3) (i64.const 0) (i64.const -1))
             (call $say (i64.extend_i32_u (call $kind (call $answer)))))"#,
     ));
-    // There is no function `ser`.
+    // The module has no function named `ser`.
     let environment = lab.environment();
     assert!(lab.exit(&spawn(&environment, &module, "main")).is_normal());
     assert_eq!(lab.hear_all(), [FAILED, 11]);
@@ -125,7 +125,7 @@ fn a_spawn_that_fails_registers_nothing() {
 }
 
 #[test]
-fn at_a_bound_nobody_is_spawned_and_nothing_is_registered() {
+fn at_a_limit_no_process_is_spawned_and_no_name_is_registered() {
     let lab = Lab::new();
     let module = lab.module(&asking(
         r#"(func (export "main")
@@ -139,7 +139,7 @@ fn at_a_bound_nobody_is_spawned_and_nothing_is_registered() {
         let caller = spawn(&environment, &module, "main");
         assert!(
             lab.exit(&caller).is_normal(),
-            "{limit:?}: nobody was linked that could have died"
+            "{limit:?}: the caller had no link to a process that could have died"
         );
         assert_eq!(lab.hear_all(), [FAILED, 5], "{limit:?}");
         assert_eq!(
@@ -152,7 +152,7 @@ fn at_a_bound_nobody_is_spawned_and_nothing_is_registered() {
 }
 
 #[test]
-fn a_process_that_is_found_is_on_node_0_and_needs_no_right_to_spawn() {
+fn a_found_process_is_on_node_0_and_finding_it_needs_no_right_to_spawn() {
     let lab = Lab::new();
     let environment = lab.environment();
     let module = lab.module(&asking(
@@ -171,7 +171,7 @@ fn a_process_that_is_found_is_on_node_0_and_needs_no_right_to_spawn() {
     assert!(lab.exit(&spawn(&environment, &module, "main")).is_normal());
     assert_eq!(lab.hear_all(), [SPAWNED, 0]);
     let holder = db(&environment).expect("the name is registered");
-    // A new configuration allows no spawning.
+    // A new configuration does not allow spawning.
     assert!(
         lab.exit(&spawn(&environment, &module, "parent"))
             .is_normal()
@@ -183,7 +183,7 @@ fn a_process_that_is_found_is_on_node_0_and_needs_no_right_to_spawn() {
 }
 
 #[test]
-fn a_caller_that_may_not_spawn_and_finds_nobody_traps() {
+fn a_caller_that_may_not_spawn_traps_if_it_finds_no_process() {
     let lab = Lab::new();
     let environment = lab.environment();
     let module = lab.module(&guest(
@@ -200,7 +200,7 @@ fn a_caller_that_may_not_spawn_and_finds_nobody_traps() {
     let exit = lab.exit(&spawn(&environment, &module, "main"));
     let trap = exit
         .trap()
-        .expect("the child trapped, and its parent with it");
+        .expect("the child trapped, and its parent died of the link");
     assert!(
         trap.reason.contains("does not let its processes spawn")
             && trap.reason.contains("get_or_spawn"),
@@ -213,7 +213,7 @@ fn a_caller_that_may_not_spawn_and_finds_nobody_traps() {
 }
 
 #[test]
-fn the_link_exists_before_the_process_can_die() {
+fn the_link_exists_before_the_spawned_process_can_die() {
     let lab = Lab::new();
     let module = lab.module(&asking(
         r#"(func (export "dies") unreachable)
@@ -230,7 +230,7 @@ fn the_link_exists_before_the_process_can_die() {
 }
 
 #[test]
-fn a_name_that_another_registered_is_found_whatever_its_version() {
+fn a_name_registered_by_another_process_is_found_whatever_its_version() {
     let lab = Lab::new();
     let environment = lab.environment();
     let module = lab.module(&asking(

@@ -1,4 +1,5 @@
-//! A program's journal: which process wrote what, and which process failed and how.
+//! Tests of a program's journal, which records what each process wrote, and which processes failed
+//! and how.
 
 use crate::support::{Lab, guest};
 use crate::wasi;
@@ -6,7 +7,7 @@ use lunatic_vm::{Event, Exit, Journal, Pipe, Stdio};
 use std::pin::pin;
 
 #[test]
-fn it_tells_the_processes_of_a_program_apart() {
+fn the_journal_distinguishes_the_processes_of_a_program() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
@@ -47,8 +48,8 @@ fn it_tells_the_processes_of_a_program_apart() {
             (entry.pid, &*entry.process, what)
         })
         .collect();
-    // A process that ends normally has not failed, and consecutive writes by a process are one
-    // entry.
+    // There is no entry for a process that ends normally, because it has not failed. Consecutive
+    // writes by the same process are one entry.
     let expected = [
         (one.pid(), "one", "out one".to_string()),
         (two.pid(), "two", "out two".to_string()),
@@ -59,7 +60,7 @@ fn it_tells_the_processes_of_a_program_apart() {
 }
 
 #[test]
-fn output_still_goes_where_it_is_configured_to_go() {
+fn output_also_goes_where_the_configuration_directs_it() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let (writer, reader) = Pipe::bounded(64);
@@ -72,7 +73,7 @@ fn output_still_goes_where_it_is_configured_to_go() {
     });
     writer.close();
     let mut piped = Vec::new();
-    lab.wait_for("the end of the pipe", reader.read_to_end(&mut piped));
+    lab.wait_for("the pipe to be closed", reader.read_to_end(&mut piped));
     assert_eq!(piped, b"both");
     assert!(
         matches!(&journal.take()[..], [entry] if matches!(&entry.event, Event::Output(bytes) if bytes == b"both"))
@@ -80,7 +81,7 @@ fn output_still_goes_where_it_is_configured_to_go() {
 }
 
 #[test]
-fn it_includes_environments_that_a_process_makes() {
+fn the_journal_includes_environments_that_processes_create() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
@@ -98,7 +99,7 @@ fn it_includes_environments_that_a_process_makes() {
         .spawn(&lab.module(&text), "main", &[])
         .expect("no limit applies");
     assert!(lab.exit(&main).is_normal());
-    lab.wait_for("the child's end", environment.ended());
+    lab.wait_for("the child to end", environment.ended());
     let entries = journal.take();
     let [entry] = &entries[..] else {
         panic!("{entries:?}")
@@ -111,7 +112,7 @@ fn it_includes_environments_that_a_process_makes() {
 }
 
 #[test]
-fn the_host_can_end_processes_that_linger() {
+fn the_host_can_end_the_processes_that_remain() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.closed().lingering();
@@ -137,12 +138,12 @@ fn the_host_can_end_processes_that_linger() {
     assert!(matches!(lab.exit(child), Exit::Killed));
     assert!(
         lab.heard_nothing_more(),
-        "nobody is told to be the last one"
+        "no process is notified that it is the last one"
     );
 }
 
 #[test]
-fn everyone_who_waits_for_an_entry_is_told_of_the_first() {
+fn all_waiters_are_notified_of_the_first_entry() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
@@ -162,15 +163,15 @@ fn everyone_who_waits_for_an_entry_is_told_of_the_first() {
                     .await
                     .is_none()
             );
-            // Dropping one waiter takes nothing away from the others.
+            // Dropping one waiter does not affect the others.
             drop(Box::pin(journal.filled()));
         });
         let process = environment
             .spawn(&module, "main", &[])
             .expect("no limit applies");
-        lab.wait_for("one to be told", one);
-        lab.wait_for("the other to be told", other);
-        lab.wait_for("who comes late to be told", journal.filled());
+        lab.wait_for("the first waiter to be notified", one);
+        lab.wait_for("the second waiter to be notified", other);
+        lab.wait_for("a late waiter to be notified", journal.filled());
         assert_eq!(journal.take().len(), 1);
         lab.exit(&process);
     }

@@ -1,4 +1,5 @@
-//! Links and monitors: which processes are notified of an exit, and which die because of it.
+//! Tests of links and monitors: which processes are notified of an exit, and which processes die
+//! because of it.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, binary, guest, import};
@@ -14,7 +15,7 @@ fn actors<const COUNT: usize>(lab: &Lab) -> [Actor<'_>; COUNT] {
     [(); COUNT].map(|()| Actor::spawn(lab, &environment, &module))
 }
 
-/// For a process that died because of a link, returns which process failed first, and how.
+/// If a process died because of a link, returns which process failed first, and how it failed.
 fn died_of(exit: &Exit) -> Option<(Pid, ExitKind)> {
     match exit {
         Exit::LinkDied { pid, exit } => Some((*pid, exit.kind())),
@@ -23,7 +24,7 @@ fn died_of(exit: &Exit) -> Option<(Pid, ExitKind)> {
 }
 
 #[test]
-fn t050_monitoring_the_dead_answers_noproc_at_once() {
+fn t050_monitoring_a_dead_process_reports_no_process_at_once() {
     let lab = Lab::new();
     let [watcher, dead] = actors(&lab);
     dead.finish();
@@ -35,12 +36,16 @@ fn t050_monitoring_the_dead_answers_noproc_at_once() {
     ] {
         watcher.monitor(3, pid);
         assert_eq!(watcher.take(&[3]), Mail::ProcessDied(3, pid, NO_PROCESS));
-        assert_eq!(watcher.take(&[]), Mail::TimedOut, "once");
+        assert_eq!(
+            watcher.take(&[]),
+            Mail::TimedOut,
+            "there is one notice only"
+        );
     }
 }
 
 #[test]
-fn linking_with_the_dead_kills_or_tells_like_any_failure() {
+fn a_link_to_a_dead_process_kills_or_notifies_like_any_failure() {
     let lab = Lab::new();
     let [told, dies, dead] = actors(&lab);
     dead.finish();
@@ -55,7 +60,7 @@ fn linking_with_the_dead_kills_or_tells_like_any_failure() {
 }
 
 #[test]
-fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
+fn t049_a_link_to_a_process_that_is_dying_fails_exactly_once() {
     let lab = Lab::with(Vm::builder().workers(4));
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [linker, witness] = actors(&lab);
@@ -67,7 +72,7 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
         witness.link(1, other.pid());
         linker.monitor(2, other.pid());
         other.process.kill();
-        // Any time from the kill to long after it.
+        // The delay varies, so that the link is made at any time from the kill to long after it.
         linker.link(1, other.pid());
         linker.monitor(3, other.pid());
         witness.link(4, other.pid());
@@ -79,8 +84,8 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
             panic!("round {round}")
         };
         assert_eq!(pid, other.pid());
-        // The older monitor existed when the process died, so it gets the reason, whatever the
-        // later one gets.
+        // The older monitor existed when the process died, so its notice has the reason, whatever
+        // the notice of the later monitor says.
         assert_eq!(
             linker.receive(&[2], -1),
             Mail::ProcessDied(2, other.pid(), KILLED)
@@ -92,10 +97,11 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
         assert_eq!(
             linker.take(&[]),
             Mail::TimedOut,
-            "round {round}: nothing is reported twice"
+            "round {round}: no exit is reported twice"
         );
-        // A link that existed fails with its reason, under the newer tag if the second call came
-        // before that. If it came later, it is a link with a dead process.
+        // A link that existed when the process died reports the reason. It reports the newer tag if
+        // the second call came before the death. If the second call came later, it made a link to a
+        // dead process.
         match witness.take(&[]) {
             Mail::LinkDied(4, _, KILLED) => {}
             Mail::LinkDied(1, _, KILLED) => {
@@ -110,12 +116,12 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
         assert_eq!(
             witness.take(&[]),
             Mail::TimedOut,
-            "round {round}: nothing is reported twice"
+            "round {round}: no exit is reported twice"
         );
     }
 }
 
-/// How the other process ends.
+/// The way in which the other process ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Normal,
@@ -124,7 +130,7 @@ enum End {
 }
 
 #[test]
-fn t052_a_link_does_what_erlang_says_whoever_made_it() {
+fn t052_a_link_works_as_in_erlang_whichever_process_made_it() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     for is_told in [false, true] {
@@ -134,7 +140,9 @@ fn t052_a_link_does_what_erlang_says_whoever_made_it() {
                 (End::Trap, TRAPPED),
                 (End::Kill, KILLED),
             ] {
-                let case = format!("told {is_told}, linked by the other {made_by_other}, {end:?}");
+                let case = format!(
+                    "notified: {is_told}, linked by the other process: {made_by_other}, {end:?}"
+                );
                 let [one, other] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
                 one.die_when_link_dies(!is_told);
                 match made_by_other {
@@ -170,7 +178,7 @@ fn t052_a_link_does_what_erlang_says_whoever_made_it() {
 }
 
 #[test]
-fn a_kill_is_not_reported_but_kills_even_processes_that_ask_to_be_told_of_links() {
+fn a_process_that_asks_to_be_notified_of_links_can_still_be_killed() {
     let lab = Lab::new();
     let [one, other] = actors(&lab);
     one.die_when_link_dies(false);
@@ -179,7 +187,7 @@ fn a_kill_is_not_reported_but_kills_even_processes_that_ask_to_be_told_of_links(
 }
 
 #[test]
-fn an_unlinked_process_is_not_told() {
+fn an_unlinked_process_is_not_notified() {
     let lab = Lab::new();
     let [one, other, third] = actors(&lab);
     one.die_when_link_dies(false);
@@ -194,7 +202,7 @@ fn an_unlinked_process_is_not_told() {
 }
 
 #[test]
-fn a_link_with_oneself_does_nothing() {
+fn a_link_of_a_process_to_itself_does_nothing() {
     let lab = Lab::new();
     let [one] = actors(&lab);
     one.link(1, one.pid());
@@ -204,7 +212,7 @@ fn a_link_with_oneself_does_nothing() {
 }
 
 #[test]
-fn a_monitor_that_is_removed_stays_silent_and_the_others_stay() {
+fn a_removed_monitor_reports_nothing_and_the_others_still_work() {
     let lab = Lab::new();
     let [watcher, other] = actors(&lab);
     for tag in [1, 2, 3] {
@@ -225,8 +233,8 @@ fn a_monitor_that_is_removed_stays_silent_and_the_others_stay() {
     assert_eq!(watcher.take(&[]), Mail::TimedOut);
 }
 
-/// Makes a chain of processes, each linked with the previous one, so that a failure spreads from
-/// one to the next.
+/// Spawns a chain of processes, each of which is linked to the previous one, so that a failure
+/// spreads from each process to the next.
 fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -> Vec<Process> {
     let mut processes: Vec<Process> = Vec::new();
     for _ in 0..count {
@@ -242,8 +250,8 @@ fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -
     processes
 }
 
-/// A process that links with another one, says so and sleeps. It has no memory, so that the kernel
-/// has room for thousands of them.
+/// A process that links to another process, reports this and sleeps. It has no memory, so that the
+/// kernel's limits allow for thousands of such processes.
 fn sleeping(lab: &Lab) -> Module {
     lab.module(&format!(
         r#"(module {} {} (import "test" "say" (func $say (param i64)))
@@ -268,7 +276,7 @@ fn linking(lab: &Lab) -> Module {
 }
 
 #[test]
-fn t048_in_a_ring_of_a_thousand_links_all_die_once_of_the_first() {
+fn t048_in_a_ring_of_a_thousand_links_each_process_dies_once_of_the_first_failure() {
     let lab = Lab::new();
     let ring = linked(&lab, &lab.environment(), &linking(&lab), 1000);
     let [closer] = actors(&lab);
@@ -298,8 +306,8 @@ fn t048_in_a_ring_of_a_thousand_links_all_die_once_of_the_first() {
 fn t059_ten_thousand_linked_children_die_with_their_parent() {
     let lab = Lab::roomy();
     let environment = lab.environment();
-    // As many as the machine has slots for, besides the parent. They have no memory, so that the
-    // kernel has room for them.
+    // There are as many children as the VM has slots for besides the parent. They have no memory,
+    // so that the kernel's limits allow for them.
     let (child, length) = binary(
         r#"(module (import "lunatic::process" "sleep_ms" (func (param i64))) (func (export "main") (call 0 (i64.const -1))))"#,
     );
@@ -324,7 +332,7 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
     lab.hear();
     assert_eq!(lab.vm.processes().len(), 10_000);
     parent.kill();
-    lab.wait_for("the end of all", environment.ended());
+    lab.wait_for("all processes to end", environment.ended());
     assert_eq!(lab.vm.processes().len(), 0);
     assert_eq!(environment.used(lunatic_vm::Limit::Processes), 0);
 }
@@ -332,7 +340,7 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
 #[test]
 fn a_spawn_with_a_link_is_linked_before_the_childs_first_instruction() {
     let lab = Lab::new();
-    // The child traps in its start function: there is no earlier moment.
+    // The child traps in its start function, which is the first code that it runs.
     let (child, length) = binary(r#"(module (func unreachable) (start 0) (func (export "main")))"#);
     let module = lab.module(&guest(
         &[
@@ -366,10 +374,10 @@ fn a_spawn_with_a_link_is_linked_before_the_childs_first_instruction() {
 }
 
 #[test]
-fn t058_a_supervisor_that_dies_while_its_child_starts_takes_the_child_along() {
+fn t058_a_child_that_is_starting_dies_with_its_supervisor() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
-    // The child never leaves its start function.
+    // The child never returns from its start function.
     let module = lab.module(&guest(
         &["lunatic::process::spawn", "lunatic::process::process_id"],
         r#"(data (i32.const 16) "main") (global $parent (mut i32) (i32.const 0))
@@ -392,7 +400,7 @@ fn t058_a_supervisor_that_dies_while_its_child_starts_takes_the_child_along() {
 }
 
 #[test]
-fn t043_a_flood_of_signals_is_bounded_and_ends_its_author() {
+fn t043_a_flood_of_signals_is_limited_and_ends_the_process_that_causes_it() {
     let lab = Lab::new();
     let flood = |name: &str, call: &str| {
         lab.run(&guest(
@@ -422,7 +430,7 @@ fn t043_a_flood_of_signals_is_bounded_and_ends_its_author() {
 }
 
 #[test]
-fn t078_a_second_kill_and_a_kill_of_oneself_are_kills() {
+fn t078_a_second_kill_has_no_effect_and_a_process_can_kill_itself() {
     let lab = Lab::new();
     let [one, other] = actors(&lab);
     one.process.kill();
@@ -443,7 +451,7 @@ fn t078_a_second_kill_and_a_kill_of_oneself_are_kills() {
 }
 
 #[test]
-fn a_machine_is_dropped_while_chains_of_links_wait() {
+fn a_vm_can_be_dropped_while_chains_of_linked_processes_are_waiting() {
     let lab = Lab::roomy();
     let (environment, module) = (lab.environment(), sleeping(&lab));
     let chain = linked(&lab, &environment, &module, 5_000);

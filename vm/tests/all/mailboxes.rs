@@ -1,4 +1,5 @@
-//! Mailboxes: order, bounds, selective and timed receives, and the report that no sender is left.
+//! Tests of mailboxes: their order, their limits, selective receives, timeouts, and the notice that
+//! no sender is left.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
@@ -9,11 +10,11 @@ const TOO_LARGE: i64 = 3;
 const NOBODY_LEFT: i64 = 9028;
 
 #[test]
-fn messages_of_one_sender_keep_their_order() {
+fn messages_from_one_sender_keep_their_order() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
-    // Four senders number their messages; the receiver says by how much each number differs from
-    // the expected one.
+    // Four senders number their messages. The receiver reports by how much each number differs from
+    // the expected number.
     let module = lab.module(&guest(
         &["lunatic::message::send_bytes", "lunatic::message::receive_bytes"],
         r#"(func (export "send") (param $to i64) (param $tag i64) (local $number i64)
@@ -47,7 +48,7 @@ fn messages_of_one_sender_keep_their_order() {
 }
 
 #[test]
-fn a_message_comes_before_its_senders_end() {
+fn a_message_arrives_before_the_notice_of_its_senders_exit() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let watcher = Actor::spawn(&lab, &environment, &module);
@@ -65,11 +66,11 @@ fn a_message_comes_before_its_senders_end() {
 }
 
 #[test]
-fn t046_a_receive_whose_time_runs_out_as_a_message_comes_loses_and_reorders_nothing() {
+fn t046_a_receive_that_times_out_as_a_message_arrives_loses_and_reorders_nothing() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
-    // The receiver waits with timeouts of 0 and 1 ms, with and without a tag, for a sender that
-    // pauses now and then.
+    // The receiver waits with timeouts of 0 and 1 ms, with and without a tag. The sender pauses now
+    // and then.
     let module = lab.module(&guest(
         &["lunatic::message::send_bytes", "lunatic::message::receive_bytes", "lunatic::process::sleep_ms"],
         r#"(func (export "send") (param $to i64) (local $number i64)
@@ -113,7 +114,7 @@ fn t046_a_receive_whose_time_runs_out_as_a_message_comes_loses_and_reorders_noth
 }
 
 #[test]
-fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
+fn t042_a_flood_fills_a_mailbox_to_its_limit_and_the_senders_get_an_error() {
     let lab = Lab::with(Vm::builder().workers(2));
     let module = lab.module(&actor::module());
     let environment = lab.environment_with(|config| {
@@ -130,7 +131,7 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
             (call $say (local.get $full)))"#,
     ));
-    // Meanwhile the victim waits for something else.
+    // Meanwhile the victim waits for a message with a different tag.
     let victim = lab.module(&guest(
         &["lunatic::message::receive"],
         r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
@@ -153,7 +154,7 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
         victim.send(8, b""),
         Err(SendError::MailboxFull(..))
     ));
-    // A signal always finds room, and the owner of the flooded mailbox is alive.
+    // There is always room for a signal, and the owner of the flooded mailbox is alive.
     let actor = Actor::spawn(&lab, &environment, &module);
     actor.link(0, victim.pid());
     actor.trap();
@@ -161,7 +162,7 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
 }
 
 #[test]
-fn a_sender_waits_one_slice_for_room_and_is_then_told() {
+fn a_sender_waits_one_slice_for_room_and_then_gets_an_error() {
     let lab = Lab::manual(1);
     let module = lab.module(&actor::module());
     let small = lab.environment_with(|config| {
@@ -171,19 +172,20 @@ fn a_sender_waits_one_slice_for_room_and_is_then_told() {
     let sender = Actor::spawn(&lab, &lab.environment(), &module);
     assert_eq!(sender.send(receiver.pid(), 1, 10), 0);
     assert_eq!(sender.send(receiver.pid(), 1, 11), 0);
-    // The receiver is not run in between: the command to it would be one message too many.
+    // The receiver is not run in between, because the command to do so would be one message too
+    // many.
     assert_eq!(sender.send(receiver.pid(), 1, 12), FULL);
     assert_eq!(receiver.process.mailbox_size(), (2, 16));
 }
 
 #[test]
-fn an_offer_to_a_full_mailbox_is_refused_without_waiting() {
+fn an_offer_to_a_full_mailbox_is_refused_at_once() {
     let lab = Lab::manual(1);
     let small = lab.environment_with(|config| {
         config.limit(Limit::MailboxMessages, 2);
     });
-    // The receiver never gets to these messages, so only the sender's turns tell whether it waited
-    // for room.
+    // The receiver never receives these messages, so only the number of the sender's turns shows
+    // whether the sender waited for room.
     let receiver = lab.module(&guest(
         &["lunatic::message::receive"],
         r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
@@ -217,7 +219,7 @@ fn an_offer_to_a_full_mailbox_is_refused_without_waiting() {
 }
 
 #[test]
-fn a_sender_that_waits_for_room_gets_it_from_a_receiver_that_is_ready() {
+fn a_sender_that_waits_for_room_gets_it_once_a_ready_receiver_runs() {
     let lab = Lab::manual(1);
     let environment = lab.environment_with(|config| {
         config.limit(Limit::MailboxMessages, 1);
@@ -245,7 +247,7 @@ fn a_sender_that_waits_for_room_gets_it_from_a_receiver_that_is_ready() {
 }
 
 #[test]
-fn t044_a_message_is_refused_at_its_bound_of_bytes_and_of_resources() {
+fn t044_a_message_is_refused_beyond_its_limits_on_bytes_and_on_resources() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &[
@@ -303,7 +305,7 @@ fn linger(lab: &Lab) -> lunatic_vm::Module {
 }
 
 #[test]
-fn t045_looking_for_a_tag_among_a_hundred_thousand_others_again_and_again_is_quick() {
+fn t045_repeated_searches_for_a_tag_among_a_hundred_thousand_messages_are_fast() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &["lunatic::message::send_bytes", "lunatic::message::receive", "lunatic::process::process_id"],
@@ -327,7 +329,7 @@ fn t045_looking_for_a_tag_among_a_hundred_thousand_others_again_and_again_is_qui
 }
 
 #[test]
-fn t047_a_message_to_the_dead_is_dropped_and_reaches_no_one_else() {
+fn t047_a_message_to_a_dead_process_is_dropped_and_reaches_no_other_process() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let sender = Actor::spawn(&lab, &environment, &module);
@@ -339,7 +341,11 @@ fn t047_a_message_to_the_dead_is_dropped_and_reaches_no_one_else() {
         let heir = Actor::spawn(&lab, &environment, &module);
         for &pid in &dead[dead.len().saturating_sub(3)..] {
             assert_ne!(pid, heir.pid());
-            assert_eq!(sender.send(pid, 1, 1), 0, "as to a living process");
+            assert_eq!(
+                sender.send(pid, 1, 1),
+                0,
+                "the result is the same as for a live process"
+            );
         }
         assert_eq!(heir.process.mailbox_size(), (0, 0));
         assert!(!sender.exists(actor.pid()));
@@ -348,7 +354,7 @@ fn t047_a_message_to_the_dead_is_dropped_and_reaches_no_one_else() {
 }
 
 #[test]
-fn a_signal_with_a_tag_is_found_by_it_and_keeps_its_place() {
+fn a_signal_with_a_tag_is_found_by_its_tag_and_keeps_its_place() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [watcher, one, other] = [(); 3].map(|()| Actor::spawn(&lab, &environment, &module));
@@ -360,7 +366,7 @@ fn a_signal_with_a_tag_is_found_by_it_and_keeps_its_place() {
     assert_eq!(
         watcher.take(&[0]),
         Mail::Data(0, 1),
-        "an exit without a tag is not found by the tag 0"
+        "a receive with tag 0 does not find the notice of an exit without a tag"
     );
     assert_eq!(watcher.take(&[4]), Mail::ProcessDied(4, other.pid(), 0));
     assert_eq!(watcher.take(&[]), Mail::ProcessDied(0, one.pid(), 0));
@@ -378,7 +384,7 @@ fn run_closed(lab: &Lab, text: &str) -> Exit {
 }
 
 #[test]
-fn the_last_process_is_told_that_nobody_is_left() {
+fn the_last_process_is_notified_that_no_sender_is_left() {
     let lab = Lab::new();
     let text = guest(
         &["lunatic::message::receive"],
@@ -390,7 +396,7 @@ fn the_last_process_is_told_that_nobody_is_left() {
 }
 
 #[test]
-fn nobody_is_told_to_be_the_last_when_the_program_ends_with_its_main_process() {
+fn no_process_is_notified_that_it_is_the_last_when_the_main_process_ends_the_program() {
     let lab = Lab::with(Vm::builder().workers(4));
     let text = guest(
         &["lunatic::message::receive", "lunatic::process::spawn"],
@@ -414,11 +420,11 @@ fn nobody_is_told_to_be_the_last_when_the_program_ends_with_its_main_process() {
         lab.wait_for("the child to be killed", environment.ended());
         assert_eq!(lab.hear(), 1);
     }
-    assert!(lab.heard_nothing_more(), "a child was told");
+    assert!(lab.heard_nothing_more(), "a child was notified");
 }
 
 #[test]
-fn a_message_that_came_before_the_others_left_is_received() {
+fn a_message_that_arrived_before_the_other_processes_ended_is_received() {
     let lab = Lab::with(Vm::builder().workers(4));
     let text = guest(
         &[
@@ -446,7 +452,7 @@ fn a_message_that_came_before_the_others_left_is_received() {
 }
 
 #[test]
-fn a_pending_timer_counts_as_somebody_and_its_message_is_received() {
+fn a_pending_timer_counts_as_a_sender_and_its_message_is_received() {
     let lab = Lab::new();
     let text = guest(
         &[
@@ -472,7 +478,7 @@ fn a_pending_timer_counts_as_somebody_and_its_message_is_received() {
 }
 
 #[test]
-fn a_receive_with_a_timeout_waits_for_it_even_if_alone() {
+fn a_receive_with_a_timeout_waits_even_if_no_sender_is_left() {
     let lab = Lab::new();
     let text = guest(
         &["lunatic::message::receive"],
@@ -484,7 +490,7 @@ fn a_receive_with_a_timeout_waits_for_it_even_if_alone() {
 }
 
 #[test]
-fn a_program_that_the_host_may_send_to_keeps_waiting() {
+fn a_receive_keeps_waiting_if_the_host_may_send_messages() {
     let lab = Lab::new();
     let module = linger(&lab);
     let process = lab

@@ -1,5 +1,5 @@
-//! The tests of the machine, one module per subject. Tests whose names begin with an id such as
-//! `t046` are cases from `CATALOGUE.md`.
+//! The tests of the VM, with one module per subject. Tests whose names begin with a number such as
+//! `t046` cover the cases in `CATALOGUE.md`.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Memory: no process takes more than its share, leaves anything behind, or sees what another
-//! process left.
+//! Tests of memory: no process takes more than its share, leaves anything behind, or sees what
+//! another process left behind.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Caller, Config, Exit, Guest, Host, Limit, LimitReached, Profile, SpawnError, Vm};
@@ -14,11 +14,11 @@ fn limited(lab: &Lab, limit: Limit, bound: u64) -> lunatic_vm::Environment {
     })
 }
 
-/// Set when a test runs in its own operating system process.
+/// Set when a test runs in a separate operating system process.
 const ALONE: &str = "LUNATIC_TEST_ALONE";
 
-/// Runs a test in its own operating system process, where nothing else affects what it measures;
-/// returns true in that process.
+/// Runs a test in a separate operating system process, where nothing else affects what the test
+/// measures. Returns true in that process.
 fn is_alone(test: &str, through: &[&str]) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
@@ -53,7 +53,7 @@ fn is_alone(test: &str, through: &[&str]) -> bool {
 }
 
 #[test]
-fn t020_a_memory_grows_to_its_limit_and_not_beyond() {
+fn t020_a_memory_can_grow_to_its_limit_and_not_beyond() {
     let lab = Lab::new();
     let module = lab.module(&guest(
         &[],
@@ -67,7 +67,8 @@ fn t020_a_memory_grows_to_its_limit_and_not_beyond() {
         .expect("one page fits");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 10);
-    // A process that traps after that ends with the limit and the amount it would have needed.
+    // If the process then traps, its exit names the limit and the amount of memory that it would
+    // have needed.
     let process = environment
         .spawn(&module, "give_up", &[])
         .expect("one page fits");
@@ -85,7 +86,7 @@ fn t020_a_memory_grows_to_its_limit_and_not_beyond() {
 }
 
 #[test]
-fn t021_all_memories_of_a_process_have_one_limit() {
+fn t021_all_memories_of_a_process_share_one_limit() {
     let lab = Lab::new();
     let memories: String = (0..8)
         .map(|number| format!("(memory $m{number} 1)"))
@@ -123,7 +124,7 @@ fn t021_all_memories_of_a_process_have_one_limit() {
 }
 
 #[test]
-fn t021_a_process_of_many_memories_counts_as_many() {
+fn t021_a_process_with_several_memories_takes_that_many_slots() {
     let lab = Lab::new();
     let environment = lab.environment();
     let greedy = lab.module(&guest(
@@ -145,11 +146,12 @@ fn t021_a_process_of_many_memories_counts_as_many() {
         }
         assert!(
             spawned < 10_000,
-            "each takes eight of the machine's memories"
+            "each process takes eight of the VM's memories"
         );
     };
     assert!(matches!(error, SpawnError::Ceiling(_)), "{error}");
-    // This harms neither the waiting processes nor one that is spawned after some have ended.
+    // This harms neither the waiting processes nor a process that is spawned after some of them
+    // have ended.
     for process in lab.vm.processes().into_iter().take(10) {
         process.kill();
         assert!(matches!(lab.exit(&process), Exit::Killed));
@@ -161,12 +163,12 @@ fn t021_a_process_of_many_memories_counts_as_many() {
     assert!(exit.is_normal(), "{exit}");
     assert!(
         lab.vm.processes().len() == spawned - 10,
-        "those that wait still do"
+        "the other processes are still waiting"
     );
 }
 
 #[test]
-fn t022_tables_have_a_limit_over_all_of_them() {
+fn t022_all_tables_of_a_process_share_one_limit() {
     let lab = Lab::new();
     let module = lab.module(&guest(
         &[],
@@ -181,7 +183,7 @@ fn t022_tables_have_a_limit_over_all_of_them() {
     let process = lab
         .environment()
         .spawn(&module, "main", &[])
-        .expect("its tables are small at first");
+        .expect("the tables are small at first");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     let [million, all, sum] = lab.hear_all();
@@ -194,7 +196,7 @@ fn t022_tables_have_a_limit_over_all_of_them() {
 }
 
 #[test]
-fn t023_memories_of_64_bits_are_refused_at_load() {
+fn t023_64_bit_memories_are_refused_at_load() {
     let lab = Lab::new();
     for text in [
         "(module (memory i64 0x1000000000000))",
@@ -212,7 +214,7 @@ fn t024_a_module_that_declares_too_much_is_not_spawned() {
     let module = lab.module("(module (memory 65536) (func (export \"main\")))");
     let environment = lab.environment();
     let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "main", &[]) else {
-        panic!("4 GiB do not fit")
+        panic!("4 GiB exceed the limit")
     };
     let allowed = environment.limits().get(Limit::Memory);
     assert_eq!(
@@ -234,11 +236,11 @@ fn t024_a_module_that_declares_too_much_is_not_spawned() {
     let module = lab.module(&format!("(module {many} (func (export \"main\")))"));
     environment
         .spawn(&module, "main", &[])
-        .expect_err("their total does not fit either");
+        .expect_err("the total also exceeds the limit");
 }
 
 #[test]
-fn t028_a_hint_of_any_size_takes_no_memory() {
+fn t028_a_capacity_hint_of_any_size_takes_no_memory() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &[
@@ -257,7 +259,7 @@ fn t028_a_hint_of_any_size_takes_no_memory() {
 }
 
 #[test]
-fn t028_a_message_grows_to_its_limit_only() {
+fn t028_a_message_can_grow_only_to_its_limit() {
     let lab = Lab::new();
     let module = lab.module(&guest(
         &[
@@ -280,7 +282,7 @@ fn t028_a_message_grows_to_its_limit_only() {
 }
 
 #[test]
-fn t030_every_table_of_a_process_is_bounded() {
+fn t030_every_table_of_a_process_is_limited() {
     let lab = Lab::new();
     let rows = [
         "lunatic::process::create_config",
@@ -315,7 +317,7 @@ fn t030_every_table_of_a_process_is_bounded() {
             "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
             "(drop (call $tcp_local_addr (i64.const 0) (i32.const 64)))",
         ),
-        // If a call beyond the bound returns an error, the errors are bounded.
+        // If a call beyond the limit returns an error instead, the number of errors is limited.
         ("errors", "", "(drop (call $create_empty_config (i32.const 64)))"),
         ("errors", "(drop (call $create_config))", "(drop (call $create (i64.const 0) (i32.const 64)))"),
         ("errors", "", "(drop (call $compile_module (i32.const 16) (i32.const 8) (i32.const 64)))"),
@@ -372,7 +374,7 @@ fn t030_every_table_of_a_process_is_bounded() {
 }
 
 #[test]
-fn t030_a_handle_too_many_is_an_error_where_there_is_room_for_one() {
+fn t030_a_handle_beyond_the_limit_is_an_error_if_there_is_room_for_an_error() {
     let lab = Lab::new();
     let rows = [
         "lunatic::environment::create_empty_config",
@@ -418,9 +420,9 @@ fn t030_a_handle_too_many_is_an_error_where_there_is_room_for_one() {
 }
 
 #[test]
-fn t030_the_text_of_an_error_is_short_whatever_it_is_about() {
+fn t030_the_text_of_an_error_is_always_short() {
     let lab = Lab::new();
-    // A function name of 60,000 bytes, each of which is displayed as five.
+    // The function name has 60,000 bytes, each of which is displayed as five characters.
     let exit = lab.run(&guest(
         &["lunatic::process::spawn", "lunatic::error::string_size"],
         r#"(func (export "main")
@@ -436,7 +438,7 @@ fn t030_the_text_of_an_error_is_short_whatever_it_is_about() {
 }
 
 #[test]
-fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
+fn t030_timers_can_hold_no_more_bytes_than_a_mailbox() {
     let lab = Lab::new();
     let module = lab.module(&guest(
         &["lunatic::timer::send_bytes_after", "lunatic::process::process_id"],
@@ -460,15 +462,15 @@ fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
 }
 
 #[test]
-fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot() {
-    // The address space of a process can be limited only with a shell that supports it.
+fn t031_a_vm_with_little_address_space_runs_dense_and_reports_what_it_cannot_do() {
+    // The address space of a process can be limited only if the shell supports `ulimit -v`.
     if !cfg!(target_os = "linux") {
         println!("not tested here: no `ulimit -v`");
         return;
     }
     let limited = ["sh", "-c", "ulimit -v 8000000; exec \"$0\" \"$@\""];
     let name =
-        "memory::t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot";
+        "memory::t031_a_vm_with_little_address_space_runs_dense_and_reports_what_it_cannot_do";
     if !is_alone(name, &limited) {
         return;
     }
@@ -489,12 +491,12 @@ fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot()
     let error = vm
         .environment(vm.config())
         .spawn(&module, "main", &[])
-        .expect_err("4 GiB is too much");
+        .expect_err("4 GiB exceed the available address space");
     assert!(error.to_string().contains("`dense`"), "{error}");
 }
 
 #[test]
-fn t032_all_processes_of_an_environment_have_one_total() {
+fn t032_the_memory_of_all_processes_of_an_environment_has_one_limit() {
     let lab = Lab::new();
     let environment = limited(&lab, Limit::TotalMemory, 10 * PAGE);
     let module = lab.module(&guest(
@@ -517,7 +519,7 @@ fn t032_all_processes_of_an_environment_have_one_total() {
     assert_eq!(lab.hear(), 1, "ten pages fit");
     assert_eq!(environment.used(Limit::TotalMemory), 10 * PAGE);
     let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "wait", &[]) else {
-        panic!("eleven do not fit")
+        panic!("eleven pages exceed the limit")
     };
     assert_eq!(
         reached,
@@ -528,7 +530,7 @@ fn t032_all_processes_of_an_environment_have_one_total() {
         }
     );
     processes.pop().expect("nine processes were spawned").kill();
-    lab.wait_for("the room of the one that was killed", async {
+    lab.wait_for("the memory of the killed process to be released", async {
         while environment.used(Limit::TotalMemory) > 8 * PAGE {
             futures_lite::future::yield_now().await;
         }
@@ -548,7 +550,7 @@ fn t032_all_processes_of_an_environment_have_one_total() {
     }
 }
 
-/// Writes to everything that a process owns.
+/// Writes to all the state that a process owns.
 const TENANT: &str = r#"(module
     (import "test" "say" (func $say (param i64)))
     (memory (export "memory") 2) (data (i32.const 100) "own")
@@ -568,7 +570,7 @@ const TENANT: &str = r#"(module
       (drop (memory.grow (local.get $pages)))
       (drop (memory.grow $second (local.get $pages)))
       (drop (table.grow $table (ref.null func) (i32.const 20000)))
-      ;; Its own data is there, and nothing else is.
+      ;; The module's own data is there, and nothing else.
       (memory.fill (i32.const 100) (i32.const 0) (i32.mul (i32.eq (i32.load8_u (i32.const 102)) (i32.const 110)) (i32.const 3)))
       (local.set $end (i32.mul (memory.size) (i32.const 65536)))
       (loop
@@ -586,10 +588,10 @@ const TENANT: &str = r#"(module
       (call $say (i64.or (local.get $sum) (global.get $global)))))"#;
 
 #[test]
-fn t034_nothing_of_a_process_is_left_for_the_next() {
+fn t034_a_process_leaves_nothing_for_the_next_process() {
     let lab = Lab::with(Vm::builder().workers(1));
-    // Each kind of code has its own slots. The sizes are below and above what stays resident in a
-    // slot.
+    // Each kind of code has its own slots. The sizes are below and above the size that stays
+    // resident in a slot.
     for limit in [u64::MAX, 1_000_000] {
         let environment = limited(&lab, Limit::Compute, limit);
         let module = lab.module(TENANT);
@@ -602,14 +604,15 @@ fn t034_nothing_of_a_process_is_left_for_the_next() {
         };
         for round in 0..12 {
             for (dirty, look) in [(0, 0), (1, 3), (60, 60), (60, 2), (2, 60)] {
-                // Any slot that was ever used may be taken, so two at a time are dirtied.
+                // A new process may take any slot that was ever used, so two slots at a time are
+                // dirtied.
                 run("dirty", dirty);
                 run("dirty", dirty);
                 run("look", look);
                 assert_eq!(
                     lab.hear(),
                     0,
-                    "round {round}: {dirty} dirty pages more, {look} were looked at"
+                    "round {round}: {dirty} more pages were dirtied and {look} pages were looked at"
                 );
             }
         }
@@ -617,7 +620,7 @@ fn t034_nothing_of_a_process_is_left_for_the_next() {
 }
 
 #[test]
-fn t034_nothing_of_a_killed_process_is_left_for_the_next() {
+fn t034_a_killed_process_leaves_nothing_for_the_next_process() {
     let lab = Lab::with(Vm::builder().workers(1));
     let environment = lab.environment();
     let looking = lab.module(TENANT);
@@ -640,13 +643,13 @@ fn t034_nothing_of_a_killed_process_is_left_for_the_next() {
 }
 
 #[test]
-fn t035_spawning_and_ending_leaves_nothing_behind() {
+fn t035_processes_leave_nothing_behind_when_they_end() {
     if !cfg!(target_os = "linux") {
         println!("not tested here: no /proc");
         return;
     }
     if !is_alone(
-        "memory::t035_spawning_and_ending_leaves_nothing_behind",
+        "memory::t035_processes_leave_nothing_behind_when_they_end",
         &[],
     ) {
         return;
@@ -678,7 +681,7 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
             }
         }
     };
-    // Let the slots, the allocator's pools and the tables reach their full size first.
+    // This lets the slots, the allocator's pools and the tables reach their full size first.
     cycle(20_000);
     let before = footprint();
     cycle(80_000);
@@ -686,13 +689,13 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
     println!("resident kB and mappings before {before:?}, after {after:?}");
     assert!(
         after.0 < before.0 + before.0 / 10 + 4_096,
-        "{} kB became {}",
+        "the resident size rose from {} kB to {}",
         before.0,
         after.0
     );
     assert!(
         after.1 < before.1 + 64,
-        "{} mappings became {}",
+        "the number of mappings rose from {} to {}",
         before.1,
         after.1
     );
@@ -717,7 +720,7 @@ fn footprint() -> (u64, usize) {
 }
 
 #[test]
-fn a_machine_is_gone_when_it_is_dropped_even_with_timers_running() {
+fn dropping_a_vm_releases_everything_even_while_timers_are_running() {
     let witness = Arc::new(());
     let mut host = Host::default();
     let held = witness.clone();
@@ -725,7 +728,7 @@ fn a_machine_is_gone_when_it_is_dropped_even_with_timers_running() {
         let _ = &held;
     });
     let lab = Lab::with_host(Vm::builder(), host);
-    // Timers that will never fire; the message of one of them holds a module.
+    // These timers never fire. The message of one of them holds a module.
     let process = lab.spawn(&guest(
         &[
             "lunatic::timer::send_after",
@@ -751,6 +754,6 @@ fn a_machine_is_gone_when_it_is_dropped_even_with_timers_running() {
     assert_eq!(
         Arc::strong_count(&witness),
         1,
-        "the machine's functions are still held"
+        "the VM's host functions have not been released"
     );
 }

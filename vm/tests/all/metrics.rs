@@ -1,10 +1,10 @@
-//! What programs count, and what the machine counts about them.
+//! Tests of metrics: what programs count, and what the VM counts about programs.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Limit, Val, Vm};
 
-/// A guest that calls functions of `lunatic::metrics` with the name `hits`, and with a value if
-/// they take one.
+/// A guest that calls functions of `lunatic::metrics` with the name `hits`, and with a value if the
+/// function takes one.
 fn counting(calls: &str) -> String {
     guest(
         &[
@@ -27,8 +27,7 @@ fn main(body: &str) -> String {
 
 const HITS: &str = "(i32.const 0) (i32.const 4)";
 
-/// Returns the value on the first line that begins with a name, followed by its labels if there are
-/// any.
+/// Returns the value on the first line that begins with this name and its labels, if there are any.
 fn value(vm: &Vm, name: &str) -> Option<String> {
     let text = vm.metrics();
     text.lines().find_map(|line| {
@@ -48,7 +47,7 @@ fn run(lab: &Lab, environment: &Environment, text: &str) {
 }
 
 #[test]
-fn a_counter_counts_and_is_set() {
+fn a_counter_can_be_incremented_and_set() {
     let lab = Lab::new();
     let environment = lab.environment();
     let hits = of(&environment, "hits");
@@ -118,7 +117,7 @@ fn a_histogram_shows_the_distribution_of_samples() {
 }
 
 #[test]
-fn machines_and_programs_have_metrics_of_their_own() {
+fn each_vm_and_each_program_has_its_own_metrics() {
     let labs = [Lab::new(), Lab::new()];
     let count = main(&format!("(call $increment_counter {HITS})"));
     let [one, other] = [labs[0].environment(), labs[0].environment()];
@@ -131,9 +130,9 @@ fn machines_and_programs_have_metrics_of_their_own() {
         Some("1")
     );
     assert!(!labs[1].vm.metrics().contains("hits"));
-    // What a program counted disappears with it.
+    // The metrics of a program disappear when the program ends.
     drop(one);
-    labs[0].wait_for("the program to be gone", async {
+    labs[0].wait_for("the program's metrics to disappear", async {
         while labs[0].vm.metrics().matches("hits{").count() > 1 {
             futures_lite::future::yield_now().await;
         }
@@ -144,12 +143,12 @@ fn machines_and_programs_have_metrics_of_their_own() {
     );
 }
 
-/// Counts under the number of names given by its parameter: `hits`, followed by letters.
+/// A guest that uses as many names as its parameter says. Each name is `hits` followed by letters.
 fn many() -> String {
     counting(
         r#"(func (export "main") (param $left i32)
             (loop $again
-                ;; A letter for each four bits.
+                ;; Each four bits of the number are one letter.
                 (i32.store (i32.const 4) (i32.add (i32.const 0x61616161) (i32.or (i32.or
                     (i32.and (local.get $left) (i32.const 0xf))
                     (i32.shl (i32.and (local.get $left) (i32.const 0xf0)) (i32.const 4)))
@@ -160,7 +159,7 @@ fn many() -> String {
 }
 
 #[test]
-fn t180_names_are_bounded_and_what_is_left_out_is_counted() {
+fn t180_the_number_of_names_is_limited_and_skipped_updates_are_counted() {
     let lab = Lab::new();
     let module = lab.module(&many());
     let environment = lab.environment_with(|config| {
@@ -184,13 +183,13 @@ fn t180_names_are_bounded_and_what_is_left_out_is_counted() {
         assert_eq!(
             value(&lab.vm, &left_out),
             Some((10 * round).to_string()),
-            "existing names still count"
+            "metrics that already exist can still be updated"
         );
     }
 }
 
 #[test]
-fn t180_the_names_of_all_programs_together_are_bounded() {
+fn t180_the_total_number_of_names_of_all_programs_is_limited() {
     let lab = Lab::new();
     let module = lab.module(&many());
     let environments: Vec<Environment> = (0..3)
@@ -214,7 +213,7 @@ fn t180_the_names_of_all_programs_together_are_bounded() {
 }
 
 #[test]
-fn a_name_of_another_kind_or_of_the_machine_is_ignored() {
+fn an_update_of_a_different_kind_or_of_a_reserved_name_is_skipped() {
     let lab = Lab::new();
     let environment = lab.environment();
     let calls = format!(
@@ -260,7 +259,7 @@ fn an_invalid_name_traps() {
 }
 
 #[test]
-fn the_machine_counts_processes_and_how_they_ended() {
+fn the_vm_counts_processes_and_how_they_ended() {
     let lab = Lab::new();
     let module = lab.module(&guest(
         &["lunatic::message::receive"],

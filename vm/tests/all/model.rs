@@ -1,8 +1,8 @@
-//! Mailboxes, links, monitors and names, compared with a one-page model.
+//! Compares mailboxes, links, monitors and names with a small model.
 //!
 //! Actors perform a random list of steps, one at a time, and their answers are compared with those
-//! of the model. The test waits for every death, so that each step starts from the state that the
-//! last one left.
+//! of the model. The test waits for every death, so that each step starts from the state in which
+//! the previous step ended.
 
 use crate::support::Lab;
 use crate::support::actor::{self, Actor, Mail};
@@ -12,7 +12,8 @@ use proptest::test_runner::{Config, TestRunner};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The number of actors. Dead actors stay, to be linked with, monitored, sent to and registered.
+/// The number of actors. Dead actors stay in the list, so that later steps can link to, monitor,
+/// send to and register them.
 const ACTORS: usize = 5;
 const NAMES: [&str; 2] = ["one", "other"];
 
@@ -55,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A piece of mail in the model. Actors are given by index.
+/// A piece of mail in the model. Actors are identified by their index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Letter {
     Data(i64, i64),
@@ -77,18 +78,18 @@ impl Letter {
 struct ModelActor {
     is_alive: bool,
     dies: bool,
-    /// The waiting mail, with the step in which it arrived. Mail caused by several deaths in one
-    /// step has no order.
+    /// The waiting mail, each piece with the step in which it arrived. Mail that is caused by
+    /// several deaths in the same step has no order.
     mailbox: Vec<(usize, Letter)>,
-    /// The actors it is linked with, and the tag of each link.
+    /// The actors that this actor is linked to, and the tag of each link.
     links: BTreeMap<usize, i64>,
     monitors: BTreeSet<(usize, i64)>,
 }
 
-/// Everything that matters. Only mail is ordered.
+/// All the state that the test compares. Only mail is ordered.
 struct Model {
     actors: Vec<ModelActor>,
-    /// For each name, its process and the process that registered it.
+    /// For each name, the process with this name and the process that registered the name.
     names: BTreeMap<usize, (usize, usize)>,
     step: usize,
 }
@@ -113,7 +114,7 @@ impl Model {
         self.actors[to].mailbox.push((self.step, letter));
     }
 
-    /// Ends an actor, and those that die because of it.
+    /// Ends an actor and the actors that die because of it.
     fn end(&mut self, who: usize, kind: ExitKind) {
         if !self.actors[who].is_alive {
             return;
@@ -151,7 +152,7 @@ impl Model {
     }
 }
 
-/// Performs one step on both sides and compares the results.
+/// Performs one step with the actors and in the model, and compares the results.
 fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), TestCaseError> {
     let author = match *step {
         Step::Link(one, ..)
@@ -176,7 +177,7 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
     match *step {
         Step::Link(one, other, tag) => {
             if one != other && !model.actors[other].is_alive {
-                // An actor that dies because of its own link says nothing.
+                // An actor that dies because of its own link reports nothing.
                 real.command("link", [tag, pid(other).number().cast_signed(), 0], b"");
                 model.link_died(one, tag, other, ExitKind::NoProcess);
                 if model.actors[one].is_alive {
@@ -240,7 +241,7 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
             };
             let place = mailbox.iter().position(is_taken);
             prop_assert!(place.is_some(), "{:?} was taken from {:?}", taken, mailbox);
-            mailbox.remove(place.expect("it was found above"));
+            mailbox.remove(place.expect("the mail was found above"));
         }
         Step::Register(one, other, name) => {
             let expected = match model.names.get(&name) {
@@ -310,7 +311,7 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
 }
 
 #[test]
-fn mail_links_monitors_and_names_do_what_the_model_says() {
+fn mail_links_monitors_and_names_behave_as_in_the_model() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(2));
     let module = lab.module(&actor::module());
     let spare = RefCell::new(Vec::new());
@@ -321,7 +322,7 @@ fn mail_links_monitors_and_names_do_what_the_model_says() {
     });
     let result = runner.run(&prop::collection::vec(step(), 1..80), |steps| {
         while !lab.heard_nothing_more() {
-            // A case that failed may have left an answer behind.
+            // A case that failed may have left an answer that was not received.
             lab.hear();
         }
         let environment = lab.environment();
@@ -338,7 +339,7 @@ fn mail_links_monitors_and_names_do_what_the_model_says() {
         Ok(())
     });
     for environment in spare.into_inner() {
-        lab.wait_for("the end of a case", environment.ended());
+        lab.wait_for("all actors of a case to end", environment.ended());
         nothing_is_in_use(&environment);
     }
     if let Err(error) = result {

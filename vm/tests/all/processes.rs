@@ -1,4 +1,5 @@
-//! Processes: spawned, ended, and killed at any point.
+//! Tests of processes: how they are spawned, how they end, and that they can be killed at any
+//! point.
 
 use crate::support::actor::{self, Actor};
 use crate::support::{Lab, binary, guest};
@@ -35,7 +36,7 @@ fn t004_a_spinning_process_is_killed_within_two_ticks() {
 }
 
 #[test]
-fn t072_a_process_is_killed_in_its_start_function() {
+fn t072_a_process_can_be_killed_in_its_start_function() {
     let lab = Lab::manual(1);
     let process = lab.spawn(&guest(
         &[],
@@ -49,7 +50,7 @@ fn t072_a_process_is_killed_in_its_start_function() {
 }
 
 #[test]
-fn a_process_is_killed_before_its_first_turn() {
+fn a_process_can_be_killed_before_its_first_turn() {
     let lab = Lab::manual(1);
     let spinner = lab.spawn(&guest(
         &[],
@@ -69,7 +70,8 @@ fn a_process_is_killed_before_its_first_turn() {
     assert!(lab.heard_nothing_more());
 }
 
-/// Spawns a guest that says 1 and then waits, kills it while it waits, and returns its environment.
+/// Spawns a guest that reports 1 and then waits, and kills it while it is waiting. Returns the
+/// guest's environment.
 fn kill_in(lab: &Lab, imports: &[&str], body: &str) -> lunatic_vm::Environment {
     let environment = lab.environment();
     let text = guest(
@@ -98,7 +100,7 @@ fn kill_in(lab: &Lab, imports: &[&str], body: &str) -> lunatic_vm::Environment {
 }
 
 #[test]
-fn t070_a_process_is_killed_wherever_it_waits() {
+fn t070_a_process_can_be_killed_wherever_it_waits() {
     let lab = Lab::new();
     let receive = "lunatic::message::receive";
     kill_in(
@@ -128,7 +130,8 @@ fn t070_a_process_is_killed_wherever_it_waits() {
             "{bind} (drop (call $tcp_accept (i64.load (i32.const 8)) (i32.const 16) (i32.const 24)))"
         ),
     );
-    // The peer is the test, which stays silent and sees the connection end with the process.
+    // The test is the peer. It sends nothing, and its end of the connection is closed when the
+    // process ends.
     let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
     let port = peer
         .local_addr()
@@ -157,7 +160,7 @@ fn t070_a_process_is_killed_wherever_it_waits() {
 }
 
 #[test]
-fn t070_a_process_is_killed_in_a_host_function_that_waits_and_its_future_is_dropped() {
+fn t070_a_process_can_be_killed_in_a_waiting_host_function_and_the_future_is_dropped() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -190,12 +193,12 @@ fn t070_a_process_is_killed_in_a_host_function_that_waits_and_its_future_is_drop
     assert!(matches!(lab.exit(&process), Exit::Killed));
     assert!(
         was_dropped.load(Ordering::SeqCst),
-        "what the function held is dropped before the exit is reported"
+        "the function's future is dropped before the exit is reported"
     );
 }
 
 #[test]
-fn a_sender_that_waits_for_room_is_killed() {
+fn a_sender_that_is_waiting_for_room_can_be_killed() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::MailboxMessages, 0);
@@ -225,10 +228,11 @@ fn a_sender_that_waits_for_room_is_killed() {
 }
 
 #[test]
-fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
+fn t071_a_process_can_be_killed_while_it_waits_for_a_compilation() {
     let lab = Lab::new();
     let environment = lab.environment();
-    // A thousand functions take a while to compile, and four processes request them concurrently.
+    // A thousand functions take a while to compile, and four processes request this compilation at
+    // the same time.
     let function = "(func (param i32) (result i32) local.get 0)";
     let (bytes, length) = binary(&format!("(module {})", function.repeat(1000)));
     let module = lab.module(&guest(
@@ -254,7 +258,7 @@ fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
     for process in &processes {
         assert!(matches!(lab.exit(process), Exit::Killed));
     }
-    // Later callers find the compiler free again.
+    // The compiler is free again for later callers.
     assert!(
         lab.run(&guest(
             &["lunatic::process::compile_module"],
@@ -281,7 +285,7 @@ fn lab_that_panics() -> Lab {
 }
 
 #[test]
-fn t075_a_host_function_that_panics_ends_its_process_and_tells_its_links() {
+fn t075_a_panic_in_a_host_function_ends_the_process_and_notifies_its_links() {
     let lab = lab_that_panics();
     let (environment, actors) = (lab.environment(), lab.module(&actor::module()));
     for (name, sentence) in [
@@ -333,7 +337,7 @@ fn t075_a_host_function_that_panics_ends_its_process_and_tells_its_links() {
 }
 
 #[test]
-fn t074_after_a_panic_of_the_host_names_and_mailboxes_go_on() {
+fn t074_names_and_mailboxes_still_work_after_a_panic_in_a_host_function() {
     let lab = lab_that_panics();
     let (environment, actors) = (lab.environment(), lab.module(&actor::module()));
     let actor = Actor::spawn(&lab, &environment, &actors);
@@ -362,11 +366,11 @@ fn t074_after_a_panic_of_the_host_names_and_mailboxes_go_on() {
 }
 
 #[test]
-fn t051_when_an_exit_is_reported_the_name_and_the_port_of_the_dead_process_are_free() {
+fn t051_the_name_and_port_of_a_dead_process_are_free_when_its_exit_is_reported() {
     let lab = Lab::with(Vm::builder().workers(2));
     let environment = lab.environment();
-    // The parent watches a child that binds to the port and takes the name, kills it, and then
-    // immediately does the same itself.
+    // The parent monitors a child that binds to the port and registers the name. The parent kills
+    // the child and then immediately binds to the same port and registers the same name.
     let module = lab.module(&guest(
         &[
             "lunatic::process::spawn",
@@ -410,7 +414,7 @@ fn t051_when_an_exit_is_reported_the_name_and_the_port_of_the_dead_process_are_f
                 (call $drop_tcp_listener (i64.load (i32.const 104)))
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
     ));
-    // A port that is free now: the operating system will not reassign it immediately.
+    // This port is free, and the operating system will not reassign it immediately.
     let port = {
         let probe = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
         i64::from(
@@ -428,7 +432,8 @@ fn t051_when_an_exit_is_reported_the_name_and_the_port_of_the_dead_process_are_f
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
 
-/// Connects to the test, and moves the stream to a process in a message, possibly delayed.
+/// A guest that connects to the test and moves the stream to a process in a message. The message is
+/// delayed if a delay is given.
 fn sends_its_stream(port: u16, to: Pid, delay: Option<i64>) -> String {
     let to = to.number().cast_signed();
     let send = match delay {
@@ -462,7 +467,7 @@ fn sends_its_stream(port: u16, to: Pid, delay: Option<i64>) -> String {
 }
 
 #[test]
-fn t061_a_stream_in_a_message_outlives_its_sender_and_is_closed_with_the_mailbox() {
+fn t061_a_stream_in_a_message_outlives_the_sender_and_is_closed_with_the_mailbox() {
     let lab = Lab::new();
     let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
     let port = peer
@@ -479,7 +484,11 @@ fn t061_a_stream_in_a_message_outlives_its_sender_and_is_closed_with_the_mailbox
     let (mut connection, _) = peer.accept().expect("the guest connects");
     sender.kill();
     lab.exit(&sender);
-    assert_eq!(environment.used(Limit::Sockets), 1, "it is in the mailbox");
+    assert_eq!(
+        environment.used(Limit::Sockets),
+        1,
+        "the stream is in the mailbox"
+    );
     connection
         .set_nonblocking(true)
         .expect("the system supports non-blocking mode");
@@ -501,7 +510,7 @@ fn t061_a_stream_in_a_message_outlives_its_sender_and_is_closed_with_the_mailbox
 }
 
 #[test]
-fn t062_a_stream_is_refused_if_the_receiver_has_no_right_to_it_or_no_room_for_it() {
+fn t062_a_stream_is_refused_if_the_receiver_has_no_right_to_it_or_no_room() {
     let lab = Lab::new();
     let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
     let port = peer
@@ -540,7 +549,7 @@ fn t062_a_stream_is_refused_if_the_receiver_has_no_right_to_it_or_no_room_for_it
 }
 
 #[test]
-fn a_stream_that_a_timer_holds_counts_as_a_socket() {
+fn a_stream_that_is_held_by_a_timer_counts_as_a_socket() {
     let lab = Lab::new();
     let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
     let port = peer
@@ -559,12 +568,12 @@ fn a_stream_that_a_timer_holds_counts_as_a_socket() {
     assert_eq!(
         environment.used(Limit::Sockets),
         1,
-        "the timer goes on without its process"
+        "the timer outlives the process that started it"
     );
 }
 
 #[test]
-fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() {
+fn a_vm_can_be_dropped_while_processes_run_and_none_runs_afterward() {
     let lab = Lab::with(Vm::builder().workers(3));
     let environment = lab.environment();
     let bodies = [
@@ -594,7 +603,7 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
         assert!(process.exit().is_some(), "{process:?}");
     }
     assert_eq!(environment.used(Limit::Processes), 0);
-    // A process that is spawned afterwards does not run, and reports so.
+    // A process that is spawned afterward does not run, and its exit says so.
     if let Ok(process) = environment.spawn(&module, "main", &[]) {
         assert!(
             matches!(process.exit(), Some(Exit::Killed)),
@@ -604,10 +613,10 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
     }
 }
 
-/// T004 among many: the number of turns that other processes have before a killed process is dead
-/// does not grow with the number of processes.
+/// Tests T004 with many processes. The number of turns that other processes have before a killed
+/// process is dead does not grow with the number of processes.
 #[test]
-fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
+fn t004_a_killed_process_does_not_wait_behind_spinning_processes() {
     let lab = Lab::manual(1);
     let environment = lab.environment();
     let module = lab.module(&guest(&[], r#"(func (export "main") (loop br 0))"#));
@@ -617,7 +626,7 @@ fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
             .expect("no limit applies")
     };
     let spinning: Vec<Process> = (0..200).map(spawn).collect();
-    // Each process has used up a slice and waits for the next.
+    // Each process has used up a slice and is waiting for the next slice.
     while spinning.iter().any(|process| process.turns() < 2) {
         lab.vm.beat();
         thread::yield_now();
@@ -632,6 +641,6 @@ fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
     let passed = turns() - before;
     assert!(
         passed <= 4,
-        "{passed} turns passed while 199 processes spun"
+        "{passed} turns passed while 199 processes were spinning"
     );
 }

@@ -1,14 +1,16 @@
-//! The profiles `fast` and `dense`: programs must not notice how memories and stacks are laid out.
+//! Tests of the profiles `fast` and `dense`. Programs must not notice how memories and stacks are
+//! laid out.
 
 use crate::support::{DENSE, Lab, guest};
 use lunatic_vm::{Exit, Limit, Profile, Vm};
 use std::process::Command;
 
-/// Tests to skip: those in this file, and slow tests that do not depend on memories.
+/// The tests to skip: the tests in this file, and slow tests that do not depend on how memories are
+/// laid out.
 const SKIPPED: [&str; 3] = ["profiles::", "soak::", "model::"];
 
 #[test]
-fn whatever_holds_in_fast_holds_in_dense() {
+fn all_tests_also_pass_in_the_profile_dense() {
     let own = std::env::current_exe().expect("the path of the test is known");
     let skipped = SKIPPED.iter().flat_map(|name| ["--skip", name]);
     let output = Command::new(own)
@@ -23,22 +25,22 @@ fn whatever_holds_in_fast_holds_in_dense() {
     );
     assert!(output.status.success(), "{text}");
     assert!(
-        text.contains("memory::t034_nothing_of_a_process_is_left_for_the_next ... ok"),
+        text.contains("memory::t034_a_process_leaves_nothing_for_the_next_process ... ok"),
         "{text}"
     );
 }
 
-/// Both profiles, by name.
+/// Returns a VM of each profile, with the profile's name.
 fn labs() -> [(&'static str, Lab); 2] {
     let lab = |profile| Lab::with(Vm::builder().workers(1).profile(profile));
     [("fast", lab(Profile::Fast)), ("dense", lab(Profile::Dense))]
 }
 
 #[test]
-fn t034_a_reused_instance_is_as_new() {
-    // Says what it finds left by its predecessor, and leaves something everywhere it can: in its
-    // data, behind them, far from them, in pages that are empty at first, and in globals of each
-    // type.
+fn t034_a_reused_instance_is_like_a_new_instance() {
+    // The guest reports everything that its predecessor left behind, and leaves something itself
+    // wherever it can: in its data, behind the data, far from the data, in pages that are empty at
+    // first, and in globals of each type.
     let text = guest(
         &[],
         r#"(data (i32.const 4096) "beginning")
@@ -128,7 +130,7 @@ fn t034_an_instance_that_grew_or_trapped_is_not_reused() {
 }
 
 #[test]
-fn a_memory_moves_when_it_outgrows_its_slot_and_keeps_its_contents() {
+fn a_memory_that_outgrows_its_slot_is_moved_and_keeps_its_contents() {
     let text = guest(
         &[],
         r#"(data (i32.const 50000) "stays") (global $at (mut i32) (i32.const 0))
@@ -144,7 +146,7 @@ fn a_memory_moves_when_it_outgrows_its_slot_and_keeps_its_contents() {
              (call $say (i64.extend_i32_u (i32.load (i32.const 196604))))
              (call $say (i64.extend_i32_u (i32.load (i32.const 2621436))))
              (call $say (i64.extend_i32_u (i32.load (i32.const 35389436))))
-             ;; What was never written is zero, and what is behind the end cannot be accessed.
+             ;; Bytes that were never written are zero, and bytes behind the end cannot be accessed.
              (call $say (i64.load (i32.const 20000000)))
              (drop (i32.load (i32.const 35389440))))"#,
     );
@@ -160,9 +162,10 @@ fn a_memory_moves_when_it_outgrows_its_slot_and_keeps_its_contents() {
 }
 
 #[test]
-fn t007_nothing_behind_the_end_of_a_memory_can_be_touched() {
-    // Just behind the end, with the largest constant offset, at the last 32-bit address, and where
-    // the next memory is; each as an offset and as an address.
+fn t007_nothing_behind_the_end_of_a_memory_can_be_accessed() {
+    // The accesses are just behind the end, at the largest constant offset, at the last 32-bit
+    // address, and where the next memory begins. Each place is given once as an offset and once as
+    // an address.
     let touches: [(u32, i32); 7] = [
         (0, 65_533),
         (u32::MAX, 0),
@@ -174,7 +177,7 @@ fn t007_nothing_behind_the_end_of_a_memory_can_be_touched() {
     ];
     for (name, lab) in labs() {
         let environment = lab.environment();
-        // A neighbour whose memory is full of data.
+        // The memory of this neighbour is full of data.
         let neighbour = lab.module(&guest(
             &["lunatic::process::sleep_ms"],
             r#"(func (export "main") (memory.fill (i32.const 0) (i32.const 255) (i32.const 65536)) (call $say (i64.const 1))
@@ -202,7 +205,7 @@ fn t007_nothing_behind_the_end_of_a_memory_can_be_touched() {
 }
 
 #[test]
-fn the_first_processes_are_fast_and_the_others_dense_and_none_of_them_notices() {
+fn the_first_processes_are_fast_and_later_ones_are_dense_and_no_process_notices() {
     let lab = Lab::roomy();
     let environment = lab.environment();
     let module = lab.module(&guest(
@@ -220,5 +223,5 @@ fn the_first_processes_are_fast_and_the_others_dense_and_none_of_them_notices() 
         assert_eq!(lab.hear(), 42);
     }
     environment.end();
-    lab.wait_for("the end of all", environment.ended());
+    lab.wait_for("all processes to end", environment.ended());
 }

@@ -1,4 +1,4 @@
-//! Process names.
+//! Tests of the names of processes.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
@@ -12,7 +12,7 @@ const NO_PROCESS: i64 = 6;
 const LIMIT: i64 = 5;
 
 #[test]
-fn t053_of_a_hundred_processes_that_register_one_name_one_wins() {
+fn t053_exactly_one_of_a_hundred_processes_gets_a_name_that_all_register() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
     let environment = lab.environment();
     let module = lab.module(&guest(
@@ -44,13 +44,13 @@ fn t053_of_a_hundred_processes_that_register_one_name_one_wins() {
     assert!(codes[1..].iter().all(|&code| code == TAKEN), "{codes:?}");
     let winner = environment
         .lookup("leader", "*")
-        .expect("one of them has won");
+        .expect("one of the processes registered the name");
     assert!(racers.iter().any(|racer| racer.pid() == winner));
     assert_eq!(environment.used(Limit::Names), 1);
 }
 
 #[test]
-fn t054_a_name_is_not_taken_from_its_process() {
+fn t054_a_name_cannot_be_taken_from_its_process() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [owner, thief] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
@@ -64,7 +64,7 @@ fn t054_a_name_is_not_taken_from_its_process() {
 }
 
 #[test]
-fn t055_a_name_goes_with_its_process_and_the_next_one_takes_it() {
+fn t055_a_name_is_removed_with_its_process_and_can_then_be_registered_again() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let watcher = Actor::spawn(&lab, &environment, &module);
@@ -84,7 +84,7 @@ fn t055_a_name_goes_with_its_process_and_the_next_one_takes_it() {
         assert_eq!(
             watcher.lookup("service"),
             None,
-            "the name is gone before the exit of its process is reported"
+            "the name is removed before the exit of its process is reported"
         );
     }
     assert_eq!(environment.used(Limit::Names), 0);
@@ -105,7 +105,7 @@ fn a_dead_process_is_not_registered() {
 }
 
 #[test]
-fn names_are_bounded_and_counted_once_each() {
+fn names_are_limited_and_each_name_counts_once() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Names, 2);
@@ -117,7 +117,7 @@ fn names_are_bounded_and_counted_once_each() {
         assert_eq!(
             one.register("a", one.pid()),
             0,
-            "registering it again changes nothing"
+            "registering the same name again changes nothing"
         );
     }
     assert_eq!(
@@ -152,7 +152,7 @@ fn a_name_is_released_in_the_environment_that_counted_it() {
     assert_eq!(
         child.unregister("shared"),
         0,
-        "the names belong to the parent, and this one to the child"
+        "the name is in the parent's environment but belongs to the child"
     );
     assert_eq!(
         (environment.used(Limit::Names), inner.used(Limit::Names)),
@@ -173,11 +173,11 @@ fn a_name_is_released_in_the_environment_that_counted_it() {
 }
 
 #[test]
-fn registering_and_removing_at_the_same_time_leaves_no_name_behind() {
+fn concurrent_registration_and_removal_leave_no_name_behind() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
     let environment = lab.environment();
-    // The holder's pid is the parameter: both sides repeatedly register the same name for it and
-    // remove it.
+    // The parameter is the pid of the process that gets the name. Two processes repeatedly register
+    // the same name for that process and remove it.
     let module = lab.module(&guest(
         &["lunatic::environment::register", "lunatic::environment::unregister", "lunatic::message::receive"],
         r#"(data (i32.const 0) "n1.0.0")
@@ -216,7 +216,7 @@ fn registering_and_removing_at_the_same_time_leaves_no_name_behind() {
 }
 
 #[test]
-fn environments_have_names_of_their_own() {
+fn each_environment_has_its_own_names() {
     let lab = Lab::new();
     let module = lab.module(&actor::module());
     let actors = [(); 2].map(|()| Actor::spawn(&lab, &lab.environment(), &module));

@@ -1,5 +1,5 @@
-//! Which process runs when, and how cores are shared among programs. The test drives the clock and
-//! counts turns, so that nothing depends on how fast the machine is.
+//! Tests of when which process runs, and of how programs share the cores. The tests drive the clock
+//! and count turns, so that nothing depends on the speed of the computer.
 
 use crate::support::{Lab, import};
 use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, VmBuilder, Weight};
@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Programs that report their turns, on one worker.
+/// A VM with one worker, on which programs report their turns.
 struct Share {
     lab: Lab,
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What the programs have reported.
+/// The turns that the programs have reported.
 #[derive(Default)]
 struct Seen {
-    /// The pid of the process that reported last, and the turn in which it reported.
+    /// The pid of the process that reported last, and the turn in which that process reported.
     last: (u64, u64),
     /// The number of turns in which each program has reported.
     turns: [u64; 3],
-    /// The total number of reports from the programs.
+    /// The total number of reports from all programs.
     steps: u64,
 }
 
@@ -41,7 +41,7 @@ impl Share {
                 let turn = (process.pid().number(), process.turns());
                 let mut seen = told
                     .lock()
-                    .expect("nothing panics while it holds this lock");
+                    .expect("no code panics while it holds this lock");
                 seen.steps += 1;
                 if seen.last != turn {
                     seen.last = turn;
@@ -56,7 +56,7 @@ impl Share {
         }
     }
 
-    /// Makes a program with a weight, whose spinning function is `spin`.
+    /// Creates a program with this weight. The program's function `spin` spins.
     fn program(
         &self,
         number: i32,
@@ -64,7 +64,7 @@ impl Share {
         imports: &[&str],
         fields: &str,
     ) -> (Environment, Module) {
-        let weight = Weight::new(weight).expect("the tests use valid weights");
+        let weight = Weight::new(weight).expect("the tests use only valid weights");
         let environment = self.lab.environment_with(|config| {
             config.weight(weight);
         });
@@ -80,7 +80,7 @@ impl Share {
         (environment, module)
     }
 
-    /// Makes a program of processes that spin.
+    /// Creates a program of spinning processes.
     fn spinning(&self, number: i32, weight: u64, processes: usize) -> Environment {
         let (environment, module) = self.program(number, weight, &[], "");
         for _ in 0..processes {
@@ -94,7 +94,7 @@ impl Share {
     fn turns(&self) -> [u64; 3] {
         self.seen
             .lock()
-            .expect("nothing panics while it holds this lock")
+            .expect("no code panics while it holds this lock")
             .turns
     }
 
@@ -103,11 +103,11 @@ impl Share {
         let steps = || {
             self.seen
                 .lock()
-                .expect("nothing panics while it holds this lock")
+                .expect("no code panics while it holds this lock")
                 .steps
         };
         let enough = steps() + count;
-        self.wait_until("a step", || steps() >= enough);
+        self.wait_until("a report", || steps() >= enough);
     }
 
     fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
@@ -119,14 +119,14 @@ impl Share {
         });
     }
 
-    /// Ends the given number of slices, and returns how many turns each program had meanwhile.
+    /// Ends the given number of slices. Returns how many turns each program had in the meantime.
     fn slices(&self, count: u32) -> [u64; 3] {
         let start = self.turns();
         for _ in 0..count {
             let before: u64 = self.turns().iter().sum();
             self.lab.vm.beat();
-            // Waits until a process runs, so that the next tick ends its slice and not the previous
-            // one.
+            // Wait until a process is running, so that the next tick ends the slice of this process
+            // and not the previous slice.
             self.wait_until("a turn", || self.turns().iter().sum::<u64>() > before);
         }
         let end = self.turns();
@@ -134,21 +134,24 @@ impl Share {
     }
 }
 
-/// Fails unless the programs had these numbers of turns, give or take two.
+/// Fails unless each program had the expected number of turns, with a tolerance of two.
 fn check(had: [u64; 3], expected: [u64; 3]) {
     let is_near = had
         .iter()
         .zip(expected)
         .all(|(had, expected)| had.abs_diff(expected) <= 2);
-    assert!(is_near, "turns were {had:?}, not {expected:?}");
+    assert!(
+        is_near,
+        "the numbers of turns were {had:?}, not {expected:?}"
+    );
 }
 
 #[test]
-fn a_program_of_thousands_that_spin_takes_no_more_than_its_share() {
+fn a_program_of_thousands_of_spinning_processes_gets_only_its_share() {
     let share = Share::new();
     let _crowd = share.spinning(0, 100, 2_500);
     let _one = share.spinning(1, 100, 1);
-    // This holds even while most of the crowd is new.
+    // This is true even while most of the processes are new.
     check(share.slices(200), [100, 100, 0]);
     check(share.slices(200), [100, 100, 0]);
 }
@@ -166,22 +169,22 @@ fn programs_share_by_weight() {
 }
 
 #[test]
-fn a_program_that_ends_leaves_its_share_to_the_others() {
+fn the_share_of_a_program_that_ends_goes_to_the_others() {
     let share = Share::new();
     let _one = share.spinning(0, 100, 1);
     let other = share.spinning(1, 900, 5);
     check(share.slices(100), [10, 90, 0]);
     other.end();
-    // Dying processes get a turn for it, in which they report nothing.
+    // Each dying process gets one more turn, in which it reports nothing.
     share.slices(10);
     check(share.slices(50), [50, 0, 0]);
-    // Neither has saved anything up.
+    // Neither of the two programs has accumulated any credit.
     let _third = share.spinning(2, 100, 1);
     check(share.slices(100), [50, 0, 50]);
 }
 
 #[test]
-fn nested_environments_gain_a_program_nothing() {
+fn nested_environments_do_not_increase_a_programs_share() {
     let share = Share::new();
     let (environment, module) = share.program(
         0,
@@ -216,13 +219,13 @@ fn nested_environments_gain_a_program_nothing() {
 }
 
 #[test]
-fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
+fn a_flood_of_woken_processes_gets_only_its_share() {
     let share = Share::new();
     let _crowd = share.spinning(0, 100, 200);
     let _one = share.spinning(1, 100, 1);
     share.slices(10);
-    // Two hundred processes that wake each other and never use up a slice; each is woken before the
-    // previous one waits.
+    // Two hundred processes wake each other and never use up a slice. Each process is woken before
+    // the previous process waits.
     let (flood, module) = share.program(
         2,
         100,
@@ -241,17 +244,17 @@ fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
     let had = share.slices(300);
     assert!(
         had[0].abs_diff(had[1]) <= 3,
-        "two that spin, beside a flood: {had:?}"
+        "turns of two spinning programs next to a flood: {had:?}"
     );
-    // One of three slices each, as ticks are counted here.
+    // Each program gets one of three slices, as slices are counted here.
     assert!(
         had[1] >= 90,
-        "one that spins, beside a flood, in 300 slices: {had:?}"
+        "turns of one spinning program next to a flood, in 300 slices: {had:?}"
     );
 }
 
 #[test]
-fn a_slice_lasts_as_many_ticks_as_configured_and_a_kill_waits_for_one() {
+fn a_slice_lasts_as_many_ticks_as_configured_and_a_kill_waits_for_one_tick() {
     let share = Share::with(|builder| builder.slice(5));
     let (environment, module) = share.program(0, 100, &[], "");
     let [one, other] = [1, 2].map(|_| {
@@ -262,14 +265,15 @@ fn a_slice_lasts_as_many_ticks_as_configured_and_a_kill_waits_for_one() {
     share.steps(1);
     for turn in [1, 1, 1, 1, 2, 2, 2, 2, 2, 3] {
         share.lab.vm.beat();
-        // The first may have been on its way; by the second, the tick has been seen.
+        // The first report may come from before the tick. By the second report, the process has
+        // noticed the tick.
         share.steps(2);
         assert_eq!(one.turns() + other.turns(), turn);
     }
     let told_last = share
         .seen
         .lock()
-        .expect("nothing panics while it holds this lock")
+        .expect("no code panics while it holds this lock")
         .last
         .0;
     let running = if one.pid().number() == told_last {
@@ -283,7 +287,7 @@ fn a_slice_lasts_as_many_ticks_as_configured_and_a_kill_waits_for_one() {
 }
 
 #[test]
-fn ticks_and_slices_that_are_not_possible_are_refused_with_what_is() {
+fn ticks_and_slices_out_of_range_are_refused_and_the_error_states_the_range() {
     let check = |builder: VmBuilder, expected: &str| {
         assert_eq!(
             builder
@@ -312,11 +316,11 @@ fn ticks_and_slices_that_are_not_possible_are_refused_with_what_is() {
 }
 
 #[test]
-fn a_process_is_killed_within_two_ticks_whatever_other_programs_do() {
+fn a_killed_process_ends_within_two_ticks_whatever_other_programs_do() {
     let share = Share::new();
     let _crowds = [0, 1, 2].map(|number| share.spinning(number, 10_000, 100));
     share.slices(400);
-    // Even with the minimum weight, whose next slice is far away.
+    // This is true even for a program with the minimum weight, whose next slice is far away.
     for weight in [100, 1] {
         let (victims, module) = share.program(
             0,

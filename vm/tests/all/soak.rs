@@ -1,12 +1,13 @@
-//! A mix of everything for a while, after which nothing may be left. `LUNATIC_SOAK_SECONDS` sets
-//! the duration; the default is two seconds.
+//! Runs a mix of all kinds of processes for a while, after which nothing may be left behind.
+//! `LUNATIC_SOAK_SECONDS` sets the duration. The default is two seconds.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Limit, Process, Vm};
 use std::time::{Duration, Instant};
 
-/// What a child does, depending on its number: it ends, traps, hoards, spins until it is killed or
-/// out of compute, waits until it is killed, or talks to its parent first.
+/// A guest whose `main` spawns children. The number of a child determines what the child does: it
+/// ends, traps, takes up resources, spins until it is killed or out of compute, waits until it is
+/// killed, or first exchanges messages with its parent.
 fn mix() -> String {
     guest(
         &[
@@ -35,8 +36,8 @@ fn mix() -> String {
                 (drop (call $send_bytes_after (call $process_id) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                     (i32.const 0) (i64.const 1) (i32.const 8)))
                 (call $wait))))
-        ;; One round: a child, a monitor, and finally a kill, which most children do not live to see. Exits are
-        ;; counted until there were as many as children.
+        ;; One round: spawn a child, monitor it, and finally kill it, although most children end
+        ;; before that. Exits are counted until there have been as many exits as children.
         (func $one (param $number i64) (local $child i64)
             (i64.store (i32.const 33) (call $process_id))
             (i64.store (i32.const 50) (i64.rem_u (local.get $number) (i64.const 6)))
@@ -54,7 +55,8 @@ fn mix() -> String {
             (loop $rounds
                 (call $one (local.get $number))
                 (local.set $number (i64.add (local.get $number) (i64.const 1)))
-                ;; The test's message has a tag of its own, and a round may have taken it for a child's.
+                ;; The test's message has a tag of its own, but a round may have received it in
+                ;; place of a child's message.
                 (if (i64.eq (i64.load (i32.const 144)) (i64.const 9)) (then (global.set $stop (i32.const 1))))
                 (br_if $rounds (i32.eqz (global.get $stop))))
             (loop $ends
@@ -67,7 +69,7 @@ fn mix() -> String {
     )
 }
 
-/// The operating system resources held by this program.
+/// The operating system resources that this program holds.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     resident: u64,
@@ -102,7 +104,7 @@ fn soak(time: Duration) -> u64 {
             .limit(Limit::Processes, 200);
     });
     let module = lab.module(&mix());
-    // When a parent has used up its compute, the next one takes over.
+    // When a parent has used up its compute, the next parent takes over.
     let roots = lab.environment();
     let parents: Vec<Process> = (0..4)
         .map(|_| roots.spawn(&module, "main", &[]).expect("no limit applies"))
@@ -112,7 +114,7 @@ fn soak(time: Duration) -> u64 {
         .expect("no limit applies");
     let begin = Instant::now();
     while begin.elapsed() < time {
-        // The clock only decides how long the test runs, not whether something is right.
+        // The clock determines only how long the test runs, and never whether it passes.
         lab.wait_for("a little while", async {
             async_io::Timer::after(Duration::from_millis(20)).await
         });
@@ -124,19 +126,19 @@ fn soak(time: Duration) -> u64 {
         async_io::Timer::at(begin + time).await
     });
     for parent in &parents {
-        parent.send(9, &[0; 8]).expect("a parent reads its mail");
+        parent.send(9, &[0; 8]).expect("the mailbox has room");
     }
     let mut rounds = 0;
     for parent in &parents {
         let exit = lab.exit(parent);
-        assert!(exit.is_normal(), "every exit was reported: {exit}");
+        assert!(exit.is_normal(), "a parent did not end normally: {exit}");
         rounds += lab.hear().cast_unsigned();
     }
     limited.kill();
     assert!(matches!(lab.exit(&limited), Exit::Limit(_) | Exit::Killed));
     environment.end();
-    lab.wait_for("the end of the limited", environment.ended());
-    lab.wait_for("the end of the others", roots.ended());
+    lab.wait_for("the processes with limits to end", environment.ended());
+    lab.wait_for("the other processes to end", roots.ended());
     assert_eq!(lab.vm.processes().len(), 0);
     for limit in [
         Limit::Processes,
@@ -153,11 +155,11 @@ fn soak(time: Duration) -> u64 {
     rounds
 }
 
-/// Set in the program that soaks alone, where no other test holds anything.
+/// Set in a program that runs only this test, so that no other test holds resources.
 const ALONE: &str = "LUNATIC_SOAK_ALONE";
 
 #[test]
-fn after_a_soak_nothing_is_left() {
+fn nothing_is_left_after_a_mix_of_all_kinds_of_processes() {
     if std::env::var_os(ALONE).is_some() {
         return soak_alone();
     }
@@ -165,7 +167,7 @@ fn after_a_soak_nothing_is_left() {
     let output = std::process::Command::new(this)
         .args([
             "--exact",
-            "soak::after_a_soak_nothing_is_left",
+            "soak::nothing_is_left_after_a_mix_of_all_kinds_of_processes",
             "--nocapture",
         ])
         .env(ALONE, "1")
@@ -185,7 +187,8 @@ fn soak_alone() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(2.0);
-    // The first soak creates what is kept: thread pools and allocator arenas.
+    // The first run creates everything that the program keeps, such as thread pools and allocator
+    // arenas.
     soak(Duration::from_millis(200));
     let before = held();
     let rounds = soak(Duration::from_secs_f64(seconds));

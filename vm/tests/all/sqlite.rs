@@ -1,5 +1,5 @@
-//! Databases: what the functions do, what SQL may do, and what remains of a process that is killed
-//! in a query.
+//! Tests of databases: what the functions do, what SQL may do, and what remains of a process that
+//! is killed during a query.
 
 use crate::support::{Lab, guest, import, signature};
 use lunatic_abi::sqlite::{Key, List, Value, write_binding, write_length};
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The SQLite result codes that the tests use.
+/// The result codes of SQLite that the tests use.
 mod code {
     pub(super) const OK: u32 = 0;
     pub(super) const ERROR: u32 = 1;
@@ -31,15 +31,16 @@ mod code {
     pub(super) const CONSTRAINT_UNIQUE: u32 = 2067;
 }
 
-/// Where the guest stores what is written for it, results, the answers of `lunatic_alloc`, and
-/// rows.
+/// The addresses at which the guest stores the test's bytes, results, the blocks that
+/// `lunatic_alloc` returns, and rows.
 const TEXT: u32 = 1 << 16;
 const RESULT: u32 = 1024;
 const GIVEN: u32 = 1 << 18;
 const ROWS: u32 = 1 << 20;
 const ROWS_LENGTH: u32 = 1 << 16;
 
-/// A guest that exports every function of the namespace for the test to call, and an allocator.
+/// A guest that exports every function of the namespace, so that the test can call it, and an
+/// allocator.
 fn passing_on(allocate: &str) -> String {
     let rows = || {
         HOST_FUNCTIONS
@@ -64,25 +65,25 @@ fn passing_on(allocate: &str) -> String {
     text
 }
 
-/// Always returns the same address, which suffices for one answer at a time.
+/// An allocator that always returns the same address, which suffices for one block at a time.
 const ALLOCATE: &str =
     "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 262144))";
 
-/// The operations that a test has a process perform.
+/// An operation that the test wants the process to perform.
 enum Order {
     Call(&'static str, Vec<Val>),
     Write(u32, Vec<u8>),
     Read(u32, usize),
 }
 
-/// The result.
+/// The result of an operation.
 enum Answer {
     Results(Vec<Val>),
     Bytes(Vec<u8>),
     Ended(Exit),
 }
 
-/// A process that makes the test's calls, one at a time.
+/// A process that makes the calls that the test requests, one at a time.
 struct Client<'a> {
     lab: &'a Lab,
     process: Process,
@@ -90,7 +91,7 @@ struct Client<'a> {
     answers: async_channel::Receiver<Answer>,
 }
 
-/// How one of our own calls failed: SQLite's extended code and a message.
+/// How a call of an extension function failed: SQLite's extended code and a message.
 type Failed = (u32, String);
 
 /// An owned value.
@@ -119,7 +120,7 @@ fn text(text: &str) -> Kept {
     Kept::Text(text.to_string())
 }
 
-/// Reads a row.
+/// Decodes a row.
 fn row(bytes: &[u8]) -> Vec<Kept> {
     let mut list = List::new(bytes).expect("a row is a list");
     std::iter::from_fn(|| list.value().expect("the values are well-formed"))
@@ -127,7 +128,7 @@ fn row(bytes: &[u8]) -> Vec<Kept> {
         .collect()
 }
 
-/// Writes a list of values for parameters.
+/// Encodes a list of values for parameters.
 fn bindings(values: &[(Key<'_>, Value<'_>)]) -> Vec<u8> {
     let mut list = Vec::new();
     write_length(&mut list, values.len());
@@ -163,12 +164,12 @@ impl<'a> Client<'a> {
                             }
                             Order::Write(address, bytes) => {
                                 live.write(address, &bytes)
-                                    .expect("the test writes inside the memory");
+                                    .expect("the test writes within the memory");
                                 continue;
                             }
                             Order::Read(address, length) => Answer::Bytes(
                                 live.read(address, length)
-                                    .expect("the test reads inside the memory"),
+                                    .expect("the test reads within the memory"),
                             ),
                         };
                         let _ = answer.send(told).await;
@@ -185,7 +186,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Spawns a client in an environment that grants everything and a directory.
+    /// Spawns a client in an environment that grants all functions and a directory.
     fn at(lab: &'a Lab, directory: &Path) -> Client<'a> {
         Client::new(
             lab,
@@ -196,14 +197,14 @@ impl<'a> Client<'a> {
     fn order(&self, order: Order) {
         self.orders
             .try_send(order)
-            .expect("the client listens as long as it lives");
+            .expect("the client is alive and is receiving");
     }
 
     fn begin(&self, function: &'static str, parameters: Vec<Val>) {
         self.order(Order::Call(function, parameters));
     }
 
-    /// Waits for the result of a call, which is 0 if it has none.
+    /// Waits for the result of a call. The result is 0 if the call has no result.
     fn result(&self) -> Result<u64, Exit> {
         match self.lab.wait_for("a call's result", self.answers.recv()) {
             Ok(Answer::Results(results)) => Ok(match results.first() {
@@ -212,7 +213,7 @@ impl<'a> Client<'a> {
                 _ => 0,
             }),
             Ok(Answer::Ended(exit)) => Err(exit),
-            Ok(Answer::Bytes(_)) => panic!("bytes came instead of a result"),
+            Ok(Answer::Bytes(_)) => panic!("the client sent bytes instead of a result"),
             // The process was ended from outside.
             Err(_) => Err(self.lab.exit(&self.process)),
         }
@@ -223,19 +224,19 @@ impl<'a> Client<'a> {
         self.result()
     }
 
-    /// Makes a call that the test expects to return.
+    /// Makes a call that must return.
     #[track_caller]
     fn do_call(&self, function: &'static str, parameters: Vec<Val>) -> u64 {
         self.call(function, parameters)
             .unwrap_or_else(|exit| panic!("{function}: {exit}"))
     }
 
-    /// Makes a call that the test expects to trap in that function, and returns the reason.
+    /// Makes a call that must trap in the called function, and returns the reason.
     #[track_caller]
     fn trapped(&self, function: &'static str, parameters: Vec<Val>) -> String {
         let exit = self
             .call(function, parameters)
-            .expect_err("it must not come back");
+            .expect_err("the call must trap");
         let reason = exit
             .trap()
             .unwrap_or_else(|| panic!("{function}: {exit}"))
@@ -255,9 +256,12 @@ impl<'a> Client<'a> {
 
     fn read(&self, address: u32, length: usize) -> Vec<u8> {
         self.order(Order::Read(address, length));
-        match self.lab.wait_for("some bytes", self.answers.recv()) {
+        match self
+            .lab
+            .wait_for("bytes from the client", self.answers.recv())
+        {
             Ok(Answer::Bytes(bytes)) => bytes,
-            _ => panic!("the client did not read"),
+            _ => panic!("the client did not send bytes"),
         }
     }
 
@@ -269,7 +273,7 @@ impl<'a> Client<'a> {
         )
     }
 
-    /// Takes the text of the error whose id was written as a result.
+    /// Returns the text of the error whose id a call wrote as its result, and drops the error.
     fn error(&self) -> String {
         let id = self.read_u64(RESULT).cast_signed();
         let length = self.do_call("string_size", vec![Val::I64(id)]) as usize;
@@ -297,8 +301,8 @@ impl<'a> Client<'a> {
         self.do_call("execute", vec![Val::I64(connection), at, length]) as u32
     }
 
-    /// Makes a call whose result is 0, or SQLite's code with an error id in place of what it
-    /// writes.
+    /// Makes a call whose result is 0 or SQLite's code. On success the call writes a number, and on
+    /// failure the id of an error.
     fn checked(&self, function: &'static str, parameters: Vec<Val>) -> Result<u64, Failed> {
         match self.do_call(function, parameters) as u32 {
             code::OK => Ok(self.read_u64(RESULT)),
@@ -336,7 +340,10 @@ impl<'a> Client<'a> {
         match self.do_call("step_row", parameters) as u32 {
             code::ROW => {
                 let length = self.read_u64(RESULT) as usize;
-                assert!(length <= ROWS_LENGTH as usize, "the tests' rows fit");
+                assert!(
+                    length <= ROWS_LENGTH as usize,
+                    "the rows of the tests fit into the buffer"
+                );
                 Ok(Some(row(&self.read(ROWS, length))))
             }
             code::DONE => Ok(None),
@@ -352,7 +359,7 @@ impl<'a> Client<'a> {
         rows
     }
 
-    /// Returns the single value that a query yields.
+    /// Returns the single value of a query's only row.
     #[track_caller]
     fn value(&self, connection: i64, sql: &str) -> Kept {
         match self.query(connection, sql).as_deref() {
@@ -361,15 +368,15 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Returns what a call that allocates wrote for the guest.
+    /// Returns the bytes that a call wrote to a block that it allocated in the guest.
     fn given(&self, function: &'static str, parameters: &[Val]) -> Vec<u8> {
-        // The length has 32 bits: what follows it must not change.
+        // The length has 32 bits. The bytes behind it must not change.
         self.order(Order::Write(RESULT, vec![0xff; 8]));
         let parameters = [parameters, &[Val::I32(RESULT as i32)]].concat();
         assert_eq!(
             self.do_call(function, parameters),
             GIVEN.into(),
-            "the address is what `lunatic_alloc` returned"
+            "the address is the one that `lunatic_alloc` returned"
         );
         let length = self.read_u64(RESULT);
         assert_eq!(length >> 32, 0xffff_ffff, "{function} writes four bytes");
@@ -384,7 +391,7 @@ fn grant(config: &mut Config, path: &Path, access: Access) {
 }
 
 fn temporary() -> TempDir {
-    tempfile::tempdir().expect("there is room for temporary files")
+    tempfile::tempdir().expect("a temporary directory can be created")
 }
 
 /// A query that never ends.
@@ -395,7 +402,8 @@ const ENDLESS: &str =
 fn the_published_functions_do_what_the_published_guest_expects() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
-    // It opens with 0 as the address for the result, and assumes that the first connection is 0.
+    // The published guest opens a database with 0 as the address of the result, and assumes that
+    // the id of the first connection is 0.
     let [at, length] = client.write(b":memory:");
     assert_eq!(client.do_call("open", vec![at, length, Val::I32(0)]), 0);
     assert_eq!(client.read_u64(0), 0);
@@ -416,7 +424,7 @@ fn the_published_functions_do_what_the_published_guest_expects() {
     assert_eq!(
         client.do_call("query_prepare", vec![Val::I64(0), at, length]),
         0,
-        "statements count from 0 too"
+        "the ids of statements also begin with 0"
     );
     let [at, length] = client.write(&bindings(&[(Key::Number(1), Value::Integer(0))]));
     client.do_call("bind_value", vec![Val::I64(0), at, length]);
@@ -446,7 +454,7 @@ fn the_published_functions_do_what_the_published_guest_expects() {
         Kept::Blob(vec![1]),
     ];
     assert_eq!(row(&client.given("read_row", &[Val::I64(0)])), one);
-    // A single value is encoded as in a row.
+    // A single value is encoded in the same way as in a row.
     assert_eq!(
         client.given("read_column", &[Val::I64(0), Val::I32(0)]),
         [4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
@@ -461,7 +469,11 @@ fn the_published_functions_do_what_the_published_guest_expects() {
     assert_eq!(row(&client.given("read_row", &[Val::I64(0)])), two);
     assert_eq!(step(), code::DONE);
     client.do_call("statement_reset", vec![Val::I64(0)]);
-    assert_eq!(step(), code::ROW, "from the start, with the bound value");
+    assert_eq!(
+        step(),
+        code::ROW,
+        "the statement starts again with the bound value"
+    );
     client.do_call("sqlite3_finalize", vec![Val::I64(0)]);
     assert!(
         client
@@ -471,7 +483,7 @@ fn the_published_functions_do_what_the_published_guest_expects() {
 }
 
 #[test]
-fn a_failed_execute_returns_sqlites_code_and_last_error_says_more() {
+fn a_failed_execute_returns_sqlites_code_and_last_error_returns_details() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -492,7 +504,7 @@ fn a_failed_execute_returns_sqlites_code_and_last_error_says_more() {
         assert_eq!(client.execute(connection, sql), code, "{sql}");
         if code != code::OK {
             let error = client.given("last_error", &[Val::I64(connection)]);
-            // `Some(code)` and `Some(message)`.
+            // The error consists of `Some(code)` and `Some(message)`.
             assert_eq!(
                 (error[0], &error[1..5], error[5]),
                 (1, &code.to_le_bytes()[..], 1),
@@ -518,7 +530,7 @@ fn a_failed_execute_returns_sqlites_code_and_last_error_says_more() {
 }
 
 #[test]
-fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_message() {
+fn a_failed_call_without_a_result_code_traps_with_sqlites_message() {
     let lab = Lab::new();
     let environment = lab.environment();
     let check = |function: &'static str, sql: &str, words: &str| {
@@ -562,7 +574,7 @@ fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_me
 }
 
 #[test]
-fn values_are_bound_by_number_by_name_and_by_position() {
+fn values_can_be_bound_by_number_by_name_and_by_position() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -587,7 +599,7 @@ fn values_are_bound_by_number_by_name_and_by_position() {
         Kept::Null,
     ];
     assert_eq!(client.step(statement), Ok(Some(all)));
-    // Binding again starts over, and what is not in the list is NULL.
+    // A second binding replaces the first one. Parameters that are not in the list become NULL.
     client
         .bind(statement, &[(Key::Number(2), Value::Text(""))])
         .expect("the statement has this parameter");
@@ -633,7 +645,7 @@ fn values_are_bound_by_number_by_name_and_by_position() {
 }
 
 #[test]
-fn our_own_functions_say_what_failed_and_go_on() {
+fn extension_functions_return_an_error_with_a_message() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -665,7 +677,7 @@ fn our_own_functions_say_what_failed_and_go_on() {
     }
     client
         .prepare(connection, "SELECT 1; -- and no more\n ;")
-        .expect("it is one statement");
+        .expect("the SQL is a single statement");
     let insert = client
         .prepare(connection, "INSERT INTO t VALUES (?)")
         .expect("the SQL is valid");
@@ -693,7 +705,7 @@ fn our_own_functions_say_what_failed_and_go_on() {
 }
 
 #[test]
-fn a_row_that_does_not_fit_is_copied_again() {
+fn a_row_that_does_not_fit_into_the_buffer_can_be_copied_again() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -710,7 +722,7 @@ fn a_row_that_does_not_fit_is_copied_again() {
     assert_eq!(
         client.read(ROWS, 4),
         [1, 0, 0, 0],
-        "three bytes of it, and nothing behind them"
+        "three bytes of the row are written, and nothing behind them"
     );
     assert_eq!(
         client.do_call("copy_row", buffer(length as i32).to_vec()),
@@ -727,7 +739,7 @@ fn a_row_that_does_not_fit_is_copied_again() {
 }
 
 #[test]
-fn dropping_a_connection_drops_its_statements_and_rolls_back_what_it_began() {
+fn dropping_a_connection_drops_its_statements_and_rolls_back_its_transaction() {
     let (lab, directory) = (Lab::new(), temporary());
     let client = Client::at(&lab, directory.path());
     let (one, two) = (client.opened("app.db"), client.opened("app.db"));
@@ -753,7 +765,7 @@ fn dropping_a_connection_drops_its_statements_and_rolls_back_what_it_began() {
 #[test]
 fn a_database_in_a_granted_directory_persists() {
     let (lab, directory) = (Lab::new(), temporary());
-    fs::create_dir(directory.path().join("inner")).expect("the directory is ours");
+    fs::create_dir(directory.path().join("inner")).expect("the test owns the directory");
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("./inner//app.db");
     client
@@ -761,7 +773,7 @@ fn a_database_in_a_granted_directory_persists() {
         .expect("the SQL is valid");
     client
         .execute_all(connection, "VACUUM; PRAGMA integrity_check; ANALYZE")
-        .expect("housekeeping works");
+        .expect("these maintenance statements are allowed");
     assert!(directory.path().join("inner/app.db").exists());
     let other = Client::at(&lab, &directory.path().join("inner"));
     let connection = other.opened("app.db");
@@ -772,14 +784,15 @@ fn a_database_in_a_granted_directory_persists() {
 }
 
 #[test]
-fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
+fn t090_a_path_that_leads_out_of_a_granted_directory_is_an_error() {
     let (lab, house) = (Lab::new(), temporary());
     let granted = house.path().join("granted");
-    fs::create_dir_all(granted.join("inner")).expect("the directory is ours");
+    fs::create_dir_all(granted.join("inner")).expect("the test owns the directory");
     let secret = house.path().join("secret.db");
-    fs::write(&secret, "").expect("the directory is ours");
+    fs::write(&secret, "").expect("the test owns the directory");
     for (target, link) in [("../secret.db", "link.db"), ("..", "up"), ("/", "root")] {
-        std::os::unix::fs::symlink(target, granted.join(link)).expect("the directory is ours");
+        std::os::unix::fs::symlink(target, granted.join(link))
+            .expect("the test owns the directory");
     }
     let client = Client::at(&lab, &granted);
     for path in [
@@ -799,7 +812,7 @@ fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
         let error = client.open(path).expect_err(path);
         assert!(error.contains("cannot be opened"), "{path}: {error}");
     }
-    // These are ordinary names.
+    // These are ordinary file names.
     for path in [
         "file:secret.db?mode=memory",
         "file:..%2fsecret.db",
@@ -816,25 +829,25 @@ fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
     assert!(
         nothing
             .open("app.db")
-            .expect_err("nothing is granted")
+            .expect_err("no directory is granted")
             .contains("lies in no directory")
     );
 }
 
 #[test]
-fn t090_links_beside_a_database_are_not_followed() {
+fn t090_links_next_to_a_database_are_not_followed() {
     let (lab, house) = (Lab::new(), temporary());
     let (granted, outside) = (house.path().join("granted"), house.path().join("outside"));
-    fs::create_dir(&granted).expect("the directory is ours");
+    fs::create_dir(&granted).expect("the test owns the directory");
     let client = Client::at(&lab, &granted);
     let connection = client.opened("app.db");
     client
         .execute_all(connection, "CREATE TABLE t (n)")
         .expect("the SQL is valid");
-    // Placed there after the database was opened, as a guest that may write to the directory could
-    // do.
+    // The link is created after the database was opened, as a guest that may write to the directory
+    // could do.
     std::os::unix::fs::symlink("../outside", granted.join("app.db-journal"))
-        .expect("the directory is ours");
+        .expect("the test owns the directory");
     let failed = client
         .execute_all(connection, "INSERT INTO t VALUES (1)")
         .expect_err("the insert needs a journal");
@@ -843,19 +856,20 @@ fn t090_links_beside_a_database_are_not_followed() {
 }
 
 #[test]
-fn t090_a_database_stays_in_its_directory_whatever_happens_to_the_path() {
+fn t090_a_database_stays_in_its_directory_even_if_the_path_changes() {
     let (lab, house) = (Lab::new(), temporary());
     let granted = house.path().join("granted");
-    fs::create_dir_all(granted.join("inner")).expect("the directory is ours");
-    fs::create_dir(house.path().join("outside")).expect("the directory is ours");
+    fs::create_dir_all(granted.join("inner")).expect("the test owns the directory");
+    fs::create_dir(house.path().join("outside")).expect("the test owns the directory");
     let client = Client::at(&lab, &granted);
     let connection = client.opened("inner/app.db");
     client
         .execute_all(connection, "CREATE TABLE t (n)")
         .expect("the SQL is valid");
-    // The directory is replaced with a link that leads out.
-    fs::rename(granted.join("inner"), granted.join("moved")).expect("the directory is ours");
-    std::os::unix::fs::symlink("../outside", granted.join("inner")).expect("the directory is ours");
+    // The directory is replaced with a link that leads out of the granted directory.
+    fs::rename(granted.join("inner"), granted.join("moved")).expect("the test owns the directory");
+    std::os::unix::fs::symlink("../outside", granted.join("inner"))
+        .expect("the test owns the directory");
     client
         .execute_all(
             connection,
@@ -880,14 +894,14 @@ fn t092_databases_in_a_read_only_directory_are_read_only() {
         .execute_all(connection, "CREATE TABLE t (n); INSERT INTO t VALUES (42)")
         .expect("the SQL is valid");
     writer.do_call("drop_connection", vec![Val::I64(connection)]);
-    // What SQLite would clean up beside an empty database.
+    // SQLite would normally remove these files next to an empty database.
     for name in ["empty.db", "empty.db-wal", "empty.db-journal"] {
-        fs::write(directory.path().join(name), "").expect("the directory is ours");
+        fs::write(directory.path().join(name), "").expect("the test owns the directory");
     }
     let names = || {
         let entries = fs::read_dir(directory.path()).expect("the directory exists");
         let mut names: Vec<_> = entries
-            .map(|entry| entry.expect("the directory is ours").file_name())
+            .map(|entry| entry.expect("the test owns the directory").file_name())
             .collect();
         names.sort();
         names
@@ -909,7 +923,8 @@ fn t092_databases_in_a_read_only_directory_are_read_only() {
     assert_eq!(reader.execute(connection, "VACUUM"), code::READONLY);
     assert!(reader.open("new.db").is_err());
     if let Ok(empty) = reader.open("empty.db") {
-        // Whether this fails is up to SQLite; that nothing changes is up to us.
+        // It depends on SQLite whether these statements fail, but the VM must ensure that nothing
+        // changes.
         reader.execute(empty, "SELECT * FROM sqlite_schema");
         reader.execute(empty, "CREATE TABLE t (n)");
     }
@@ -917,7 +932,7 @@ fn t092_databases_in_a_read_only_directory_are_read_only() {
 }
 
 #[test]
-fn no_file_becomes_shared_memory_of_the_machine() {
+fn no_database_file_is_mapped_as_shared_memory() {
     let (lab, directory) = (Lab::new(), temporary());
     let path = directory.path().join("app.db");
     let client = Client::at(&lab, directory.path());
@@ -930,11 +945,11 @@ fn no_file_becomes_shared_memory_of_the_machine() {
         .execute_all(connection, "PRAGMA mmap_size = 1000000; CREATE TABLE t (n)")
         .expect("the setting is ignored");
     client.do_call("drop_connection", vec![Val::I64(connection)]);
-    // The header of a database says which journal it uses. Any program that may write to the file
-    // can change that.
+    // The header of a database determines which kind of journal is used. Any program that may write
+    // to the file can change the header.
     let mut bytes = fs::read(&path).expect("the file exists");
     bytes[18..20].copy_from_slice(&[2, 2]);
-    fs::write(&path, bytes).expect("the directory is ours");
+    fs::write(&path, bytes).expect("the test owns the directory");
     let connection = client.opened("app.db");
     let (failed, sentence) = client
         .execute_all(connection, "SELECT * FROM t")
@@ -951,7 +966,7 @@ fn no_file_becomes_shared_memory_of_the_machine() {
 }
 
 #[test]
-fn t170_what_reaches_beyond_the_database_is_refused_with_a_message() {
+fn t170_statements_that_reach_beyond_the_database_are_refused_with_a_message() {
     let (lab, directory) = (Lab::new(), temporary());
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("app.db");
@@ -1003,7 +1018,7 @@ fn t170_what_reaches_beyond_the_database_is_refused_with_a_message() {
         .execute_all(connection, "ATTACH 'x' AS y")
         .expect_err("`ATTACH` is refused");
     assert_eq!(failed, code::AUTH);
-    // The schema is out of reach in other ways too.
+    // The schema cannot be changed in other ways either.
     for sql in [
         "UPDATE sqlite_schema SET sql = ''",
         "DELETE FROM sqlite_schema",
@@ -1022,12 +1037,13 @@ fn t170_what_reaches_beyond_the_database_is_refused_with_a_message() {
 }
 
 #[test]
-fn t171_an_endless_query_ends_with_its_process() {
+fn t171_an_endless_query_ends_when_its_process_ends() {
     let lab = Lab::new();
     let cross = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 1000)
         SELECT count(*) FROM t a, t b, t c, t d, t e";
     for sql in [ENDLESS, cross] {
-        // By time, by the compute of the process, and by the compute of the environment.
+        // The process is ended by its time limit, by its own compute limit, and by the compute
+        // limit of the environment.
         for (limit, bound) in [
             (Limit::Time, 100),
             (Limit::Compute, 50),
@@ -1057,7 +1073,7 @@ fn t171_an_endless_query_ends_with_its_process() {
 }
 
 #[test]
-fn what_a_query_computes_counts_the_same_every_time() {
+fn the_compute_of_a_query_is_the_same_every_time() {
     let lab = Lab::new();
     let used = || {
         let environment = lab.environment_with(|config| {
@@ -1076,13 +1092,13 @@ fn what_a_query_computes_counts_the_same_every_time() {
     let first = used();
     assert!(
         first > 50,
-        "{first} units are too few for a hundred thousand rows"
+        "{first} units are not enough for a hundred thousand rows"
     );
     assert_eq!(used(), first);
 }
 
 #[test]
-fn t171_what_is_too_large_is_an_error() {
+fn t171_values_and_statements_that_are_too_large_are_errors() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -1112,7 +1128,7 @@ fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
-    // SQLite's own functions take from half a minute to more than an hour for these.
+    // SQLite's own functions would take from half a minute to more than an hour for these queries.
     for sql in [
         "SELECT instr(zeroblob(1000000), CAST(zeroblob(500000) || x'01' AS BLOB))",
         "SELECT instr(hex(zeroblob(500000)), hex(zeroblob(250000)) || '1')",
@@ -1144,7 +1160,7 @@ fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
 }
 
 #[test]
-fn t171_memory_that_sqlite_takes_for_a_process_is_bounded_and_returned() {
+fn t171_the_memory_that_sqlite_allocates_for_a_process_is_limited_and_returned() {
     let lab = Lab::new();
     let environment = lab.environment();
     let sorts = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 1000)
@@ -1162,9 +1178,9 @@ fn t171_memory_that_sqlite_takes_for_a_process_is_bounded_and_returned() {
     let used = environment.used(Limit::TotalMemory);
     assert!(
         used <= (64 << 20) + (40 << 16) + (1 << 20),
-        "{used} bytes are counted"
+        "{used} bytes of memory are counted"
     );
-    // A process with enough of its own is not affected.
+    // A process that has not reached its own limit is not affected.
     let other = Client::new(&lab, &environment);
     let of_other = other.opened(":memory:");
     other
@@ -1172,12 +1188,12 @@ fn t171_memory_that_sqlite_takes_for_a_process_is_bounded_and_returned() {
             of_other,
             "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(900000))",
         )
-        .expect("other processes have their own bound");
+        .expect("other processes have their own limits");
     for client in [client, other] {
         client.process.kill();
         lab.exit(&client.process);
     }
-    lab.wait_for("their memory", async {
+    lab.wait_for("the memory of the processes to be released", async {
         while environment.used(Limit::TotalMemory) > 0 {
             futures_lite::future::yield_now().await;
         }
@@ -1193,7 +1209,7 @@ fn t171_memory_that_sqlite_takes_for_a_process_is_bounded_and_returned() {
             connection,
             "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(500000))",
         )
-        .expect("the data fit");
+        .expect("the data is within the limit");
     let all = "INSERT INTO t SELECT b FROM t; ".repeat(4);
     assert_eq!(
         client
@@ -1205,7 +1221,7 @@ fn t171_memory_that_sqlite_takes_for_a_process_is_bounded_and_returned() {
 }
 
 #[test]
-fn t070_a_kill_stops_a_step_and_frees_its_locks() {
+fn t070_a_kill_stops_a_step_and_releases_its_locks() {
     let (lab, directory) = (Lab::new(), temporary());
     let environment = lab.environment_with(|config| grant(config, directory.path(), Access::Write));
     let client = Client::new(&lab, &environment);
@@ -1222,7 +1238,7 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     );
     let [at, length] = client.write(format!("BEGIN; {sql}").as_bytes());
     client.begin("execute", vec![Val::I64(connection), at, length]);
-    // The journal exists while a connection writes.
+    // The journal exists while a connection is writing.
     let journal = directory.path().join("app.db-journal");
     lab.wait_for("the query to begin", async {
         while !journal.exists() {
@@ -1231,7 +1247,8 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     });
     client.process.kill();
     assert!(matches!(lab.exit(&client.process), Exit::Killed));
-    // Any process that learns of the exit finds the database unlocked, without uncommitted changes.
+    // A process that is notified of the exit finds the database unlocked and without uncommitted
+    // changes.
     let other = Client::new(&lab, &environment);
     let connection = other.opened("app.db");
     assert_eq!(
@@ -1297,7 +1314,7 @@ fn t172_a_full_database_and_a_corrupt_one_are_errors() {
         directory.path().join("text.db"),
         "This is no database. ".repeat(100),
     )
-    .expect("the directory is ours");
+    .expect("the test owns the directory");
     let text = client.opened("text.db");
     assert_eq!(
         client.execute(text, "SELECT * FROM sqlite_schema"),
@@ -1315,18 +1332,18 @@ fn t172_a_full_database_and_a_corrupt_one_are_errors() {
     let path = directory.path().join("broken.db");
     let mut bytes = fs::read(&path).expect("the file exists");
     bytes[4096..].fill(0xa5);
-    fs::write(&path, bytes).expect("the directory is ours");
+    fs::write(&path, bytes).expect("the test owns the directory");
     let broken = client.opened("broken.db");
     assert_eq!(client.execute(broken, "SELECT b FROM t"), code::CORRUPT);
     assert_eq!(
         client.value(connection, "SELECT count(*) FROM t"),
         Kept::Integer(1),
-        "the other one is not affected"
+        "the other database is not affected"
     );
 }
 
 #[test]
-fn waiting_for_a_locked_database_takes_no_thread() {
+fn waiting_for_a_locked_database_does_not_occupy_a_thread() {
     let (lab, directory) = (Lab::with(Vm::builder().workers(1)), temporary());
     let environment = lab.environment_with(|config| grant(config, directory.path(), Access::Write));
     let holder = Client::new(&lab, &environment);
@@ -1337,8 +1354,8 @@ fn waiting_for_a_locked_database_takes_no_thread() {
             "CREATE TABLE t (n); BEGIN IMMEDIATE; INSERT INTO t VALUES (0)",
         )
         .expect("the database is empty");
-    // More processes than may use databases concurrently: they wait for the lock, and the holder
-    // still gets its turn.
+    // More processes than may use databases at the same time wait for the lock, and the process
+    // that holds it still gets its turn.
     let waiting: Vec<Client<'_>> = (0..40).map(|_| Client::new(&lab, &environment)).collect();
     for (number, client) in waiting.iter().enumerate() {
         let connection = client.opened("app.db");
@@ -1370,7 +1387,7 @@ fn waiting_for_a_locked_database_takes_no_thread() {
 }
 
 #[test]
-fn a_query_blocks_no_worker() {
+fn a_query_does_not_block_a_worker() {
     let lab = Lab::with(Vm::builder().workers(1));
     let environment = lab.environment();
     let spinning: Vec<Client<'_>> = (0..20).map(|_| Client::new(&lab, &environment)).collect();
@@ -1388,7 +1405,7 @@ fn a_query_blocks_no_worker() {
     ));
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), 7);
-    // Another program has permits of its own.
+    // Another program has its own permits.
     let other = Client::new(&lab, &lab.environment());
     let connection = other.opened(":memory:");
     assert_eq!(other.value(connection, "SELECT 1"), Kept::Integer(1));
@@ -1401,7 +1418,7 @@ fn a_query_blocks_no_worker() {
 }
 
 #[test]
-fn connections_and_statements_are_bounded() {
+fn the_number_of_connections_and_statements_is_limited() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Files, 3).limit(Limit::Handles, 5);
@@ -1417,7 +1434,9 @@ fn connections_and_statements_are_bounded() {
     client.do_call("drop_connection", vec![Val::I64(1)]);
     assert_eq!(client.open(":memory:"), Ok(3));
     for _ in 0..5 {
-        client.prepare(0, "SELECT 1").expect("five are allowed");
+        client
+            .prepare(0, "SELECT 1")
+            .expect("five statements are allowed");
     }
     let [at, length] = client.write(b"SELECT 1");
     let parameters = vec![Val::I64(3), at, length, Val::I32(RESULT as i32)];
@@ -1428,7 +1447,7 @@ fn connections_and_statements_are_bounded() {
     );
 }
 
-/// Opens a database, prepares a statement and makes `read_row` allocate.
+/// Opens a database, prepares a statement and calls `read_row`, which calls the allocator.
 fn ask_for_room(lab: &Lab, allocate: &str) -> Exit {
     let client = Client::of(lab, &lab.environment(), allocate);
     let connection = client.opened(":memory:");
@@ -1445,7 +1464,7 @@ fn ask_for_room(lab: &Lab, allocate: &str) -> Exit {
 }
 
 #[test]
-fn t085_a_bad_allocator_ends_its_process_with_a_message() {
+fn t085_an_invalid_allocator_ends_its_process_with_a_message() {
     let lab = Lab::new();
     for (allocate, words) in [
         ("", "exports no function named `lunatic_alloc`"),
@@ -1493,7 +1512,7 @@ fn t085_a_bad_allocator_ends_its_process_with_a_message() {
 }
 
 #[test]
-fn t073_a_kill_in_the_allocator_ends_the_process() {
+fn t073_a_kill_inside_the_allocator_ends_the_process() {
     let lab = Lab::new();
     let allocate = "(func (export \"lunatic_alloc\") (param i32) (result i32)
         (call $say (i64.const 1)) (loop br 0) unreachable)";
@@ -1512,9 +1531,9 @@ fn t073_a_kill_in_the_allocator_ends_the_process() {
 }
 
 #[test]
-fn t086_the_allocator_may_call_the_machine_and_be_called_recursively_up_to_a_bound() {
+fn t086_the_allocator_may_call_host_functions_and_recursion_through_it_is_limited() {
     let lab = Lab::new();
-    // This finalizes the statement that is currently being read.
+    // This allocator finalizes the statement that is currently being read.
     let finalizes = "(func (export \"lunatic_alloc\") (param i32) (result i32)
         (call $sqlite3_finalize (i64.const 0)) (i32.const 262144))";
     assert!(ask_for_room(&lab, finalizes).is_normal());

@@ -1,7 +1,9 @@
-//! What the tests share: a machine whose guests can talk to the test, and guests written as text.
+//! Code that the tests share: a VM whose guests can report numbers to the test, and functions that
+//! write guests as text.
 //!
-//! A guest imports what it needs with [`guest`], which takes the types from the table of host
-//! functions. Guests say numbers with `$say`; the test hears them in order with [`Lab::hear`].
+//! A guest is written with [`guest`], which imports host functions and takes their types from the
+//! table of host functions. Guests report numbers with `$say`, and the test receives them in order
+//! with [`Lab::hear`].
 
 pub(crate) mod actor;
 
@@ -14,32 +16,34 @@ use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A machine under test. All its threads end when it is dropped.
+/// A VM under test. All its threads end when it is dropped.
 pub(crate) struct Lab {
     pub(crate) vm: Vm,
     said: Receiver<i64>,
-    /// Released after the machine is dropped.
+    /// Released after the VM is dropped.
     _room: Option<MutexGuard<'static, ()>>,
 }
 
 /// Set when the tests run in the profile `dense`; see `profiles.rs`.
 pub(crate) const DENSE: &str = "LUNATIC_TEST_DENSE";
 
-/// The maximum number of live processes in a test's machine, unless the test configures it.
+/// The maximum number of live processes in a test's VM, unless the test configures a different
+/// number.
 const SLOTS: u32 = 3_000;
 
-/// How long a test waits for anything, so that a machine that hangs fails one test rather than the
-/// whole run.
+/// How long a test waits for an event. This limit makes a VM that hangs fail one test rather than
+/// the whole run.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Lab {
-    /// A machine for as many processes as most tests need. Several tests run concurrently, and
-    /// their machines share one address space.
+    /// Creates a VM with room for as many processes as most tests need. Several tests run at the
+    /// same time, and their VMs share one address space.
     pub(crate) fn new() -> Lab {
         Lab::with(Vm::builder())
     }
 
-    /// A machine with the default number of slots. Tests that need one run one after the other.
+    /// Creates a VM with the default number of slots. Tests that need such a VM run one after the
+    /// other.
     pub(crate) fn roomy() -> Lab {
         static ROOM: Mutex<()> = Mutex::new(());
         let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,18 +53,18 @@ impl Lab {
         }
     }
 
-    /// A machine whose slices end only when the test says so.
+    /// Creates a VM whose slices end only when the test advances the clock.
     pub(crate) fn manual(workers: usize) -> Lab {
         Lab::with(Vm::builder().manual_ticks().workers(workers))
     }
 
-    /// A machine configured by the test, except for its slots, with the additional host function
-    /// `test::say`.
+    /// Creates a VM from a builder that the test has configured. The slots are configured here, and
+    /// the host function `test::say` is added.
     pub(crate) fn with(builder: VmBuilder) -> Lab {
         Lab::with_host(builder, Host::default())
     }
 
-    /// The same, with additional host functions.
+    /// Creates a VM as [`Lab::with`] does, with additional host functions.
     pub(crate) fn with_host(builder: VmBuilder, host: Host) -> Lab {
         Lab::build(builder.slots(SLOTS), host)
     }
@@ -71,7 +75,7 @@ impl Lab {
         }
         let (say, said): (Sender<i64>, _) = async_channel::unbounded();
         host.function("test", "say", move |_: Caller<'_, Guest>, number: i64| {
-            // The test may have heard enough and finished.
+            // The test may have finished without receiving all numbers.
             let _ = say.try_send(number);
         });
         Lab {
@@ -91,12 +95,12 @@ impl Lab {
             .unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
-    /// An environment that grants everything.
+    /// Creates an environment that grants everything.
     pub(crate) fn environment(&self) -> Environment {
         self.environment_with(|_| {})
     }
 
-    /// An environment that grants everything, apart from what the test changes.
+    /// Creates an environment that grants everything except for what the test changes.
     pub(crate) fn environment_with(&self, change: impl FnOnce(&mut Config)) -> Environment {
         let mut config = self.vm.config();
         config.allow("");
@@ -128,21 +132,21 @@ impl Lab {
 
     /// Waits until a process ends.
     pub(crate) fn exit(&self, process: &Process) -> Exit {
-        self.wait_for(&format!("the end of {process:?}"), process.exited())
+        self.wait_for(&format!("{process:?} to end"), process.exited())
     }
 
-    /// Waits for the next number that a guest says.
+    /// Waits for the next number that a guest reports.
     pub(crate) fn hear(&self) -> i64 {
-        self.wait_for("a guest to say something", self.said.recv())
-            .expect("the machine holds a sender")
+        self.wait_for("a guest to report a number", self.said.recv())
+            .expect("the VM holds a sender")
     }
 
-    /// Hears several numbers.
+    /// Waits for several numbers.
     pub(crate) fn hear_all<const COUNT: usize>(&self) -> [i64; COUNT] {
         std::array::from_fn(|_| self.hear())
     }
 
-    /// Returns whether everything said has been heard.
+    /// Returns whether the test has received all numbers that were reported so far.
     pub(crate) fn heard_nothing_more(&self) -> bool {
         self.said.is_empty()
     }
@@ -156,7 +160,7 @@ impl Lab {
         });
     }
 
-    /// Waits for something on the test's thread, and fails the test if it takes too long.
+    /// Waits for a future on the test's thread, and fails the test if this takes too long.
     pub(crate) fn wait_for<F: Future>(&self, what: &str, future: F) -> F::Output {
         let limit = async {
             async_io::Timer::after(TIMEOUT).await;
@@ -168,8 +172,8 @@ impl Lab {
     }
 }
 
-/// Writes a module that imports host functions, each as `$name`, and `$say`, exports a memory of
-/// one page, and has the given fields.
+/// Writes a module that has the given fields. The module imports the given host functions, each as
+/// `$name`, and `$say`, and it exports a memory of one page.
 pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     let mut text = String::from("(module\n");
     for name in imports {
@@ -182,7 +186,7 @@ pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     text
 }
 
-/// Writes the import of a row of the table, given by its full name.
+/// Writes the import of a row of the table. The row is given by its full name.
 pub(crate) fn import(whole: &str) -> String {
     let row = HOST_FUNCTIONS
         .iter()
@@ -209,7 +213,7 @@ pub(crate) fn signature(row: &HostFunction) -> String {
     text
 }
 
-/// The name of a wasm type.
+/// Returns the name of a wasm type.
 pub(crate) fn wasm(ty: ValueType) -> &'static str {
     match ty {
         ValueType::I32 => "i32",
@@ -218,7 +222,7 @@ pub(crate) fn wasm(ty: ValueType) -> &'static str {
     }
 }
 
-/// Writes a constant of a wasm type: a number, or the bits of a float.
+/// Writes a constant of a wasm type. The bits are those of an integer or of a float.
 pub(crate) fn constant(ty: ValueType, bits: u64) -> String {
     match ty {
         ValueType::F64 => format!("(f64.reinterpret_i64 (i64.const {bits:#x}))"),
@@ -226,7 +230,7 @@ pub(crate) fn constant(ty: ValueType, bits: u64) -> String {
     }
 }
 
-/// Writes a module's binary as the text of a data segment; returns the text and the number of
+/// Writes a module's binary as the text of a data segment. Returns the text and the number of
 /// bytes.
 pub(crate) fn binary(module: &str) -> (String, usize) {
     let bytes = wat::parse_str(module).expect("the module is well-formed");

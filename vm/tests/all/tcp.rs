@@ -1,4 +1,4 @@
-//! TCP: sockets in processes, on the loopback interface.
+//! Tests of TCP sockets of processes, on the loopback interface.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, FOREVER, TIMED_OUT};
@@ -42,11 +42,11 @@ fn program(fields: &str) -> String {
     guest(IMPORTS, &format!("{SOCKETS}{fields}"))
 }
 
-/// Functions that store what the machine writes in the first kilobyte, and bytes in transit in the
-/// second to fifth.
+/// Functions for guests. Results that the VM writes are stored in the first kilobyte of the memory,
+/// and bytes in transit in the second to fifth kilobytes.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Listens, and stores the listener or the error at 8.
+    ;; Listens, and stores the id of the listener or of the error at 8.
     (func $bind (param $port i32) (result i32)
         (call $tcp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
     (func $port (param $listener i64) (result i32)
@@ -56,12 +56,12 @@ const SOCKETS: &str = r#"
             (then unreachable))
         (call $drop_dns_iterator (i64.load (i32.const 16)))
         (i32.load16_u (i32.const 48)))
-    ;; Listens on any port, and says which.
+    ;; Listens on any free port, and reports the port.
     (func $listen (result i64)
         (if (call $bind (i32.const 0)) (then unreachable))
         (call $say (i64.extend_i32_u (call $port (i64.load (i32.const 8)))))
         (i64.load (i32.const 8)))
-    ;; Accepts, and stores the stream or the error at 64.
+    ;; Accepts a connection, and stores the id of the stream or of the error at 64.
     (func $try_accept (param $listener i64) (result i32)
         (local $result i32)
         (local.set $result (call $tcp_accept (local.get $listener) (i32.const 64) (i32.const 72)))
@@ -70,52 +70,52 @@ const SOCKETS: &str = r#"
     (func $accept (param $listener i64) (result i64)
         (if (call $try_accept (local.get $listener)) (then unreachable))
         (i64.load (i32.const 64)))
-    ;; Reads to 1024, and stores the length or the error at 80.
+    ;; Reads bytes to 1024, and stores their number or the id of the error at 80.
     (func $read (param $stream i64) (result i32)
         (call $tcp_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes from 1024, and stores the length or the error at 88.
+    ;; Writes bytes from 1024, and stores their number or the id of the error at 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))
         (call $tcp_write_vectored (local.get $stream) (i32.const 96) (i32.const 1) (i32.const 88)))
-    ;; Echoes until the end.
+    ;; Echoes all bytes until the end of the stream.
     (func $echo (param $stream i64)
         (loop $again
             (if (call $read (local.get $stream)) (then unreachable))
             (if (i64.eqz (i64.load (i32.const 80))) (then return))
             (if (call $write (local.get $stream) (i32.load (i32.const 80))) (then unreachable))
             (br $again)))
-    ;; Says the kind of the error that is stored at an address.
+    ;; Reports the kind of the error whose id is stored at an address.
     (func $say_error (param $at i32)
         (call $say (i64.extend_i32_u (call $kind (i64.load (local.get $at))))))
-    ;; Spawns an export that takes the numbers at 256, and stores the process at 104.
+    ;; Spawns a process that runs an export with the parameters at 256, and stores the pid at 104.
     (func $spawn_with (param $name i32) (param $name_length i32) (param $parameters i32) (result i64)
         (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (local.get $name) (local.get $name_length)
                 (i32.const 256) (i32.mul (i32.const 17) (local.get $parameters)) (i32.const 104))
             (then unreachable))
         (i64.load (i32.const 104)))
-    ;; Sends a copy of a stream.
+    ;; Sends a copy of a stream to a process.
     (func $hand_over (param $stream i64) (param $process i64)
         (i64.store (i32.const 112) (local.get $stream))
         (if (call $send_bytes (local.get $process) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 112) (i32.const 1))
             (then unreachable)))
-    ;; Waits for a stream.
+    ;; Waits for a message that contains a stream.
     (func $take (result i64)
         (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
         (call $take_tcp_stream (i64.const 0)))
 "#;
 
-/// Connects to the guest that says its port next.
+/// Connects to the guest that reports its port next.
 fn connect(lab: &Lab) -> TcpStream {
     connect_to(port(lab))
 }
 
 fn port(lab: &Lab) -> u16 {
-    u16::try_from(lab.hear()).expect("a guest says its port first")
+    u16::try_from(lab.hear()).expect("a guest reports its port first")
 }
 
 fn connect_to(port: u16) -> TcpStream {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest listens");
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest is listening");
     stream
         .set_read_timeout(Some(TIMEOUT))
         .expect("the timeout is not zero");
@@ -123,14 +123,16 @@ fn connect_to(port: u16) -> TcpStream {
 }
 
 fn send(mut stream: &TcpStream, bytes: &[u8]) {
-    stream.write_all(bytes).expect("the guest reads");
+    stream.write_all(bytes).expect("the guest is reading");
 }
 
-/// Checks that exactly these bytes arrive.
+/// Checks that exactly these bytes arrive next.
 #[track_caller]
 fn expect(mut stream: &TcpStream, bytes: &[u8]) {
     let mut found = vec![0; bytes.len()];
-    stream.read_exact(&mut found).expect("the guest answers");
+    stream
+        .read_exact(&mut found)
+        .expect("the guest sends an answer");
     assert_eq!(found, bytes);
 }
 
@@ -151,7 +153,7 @@ fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
 }
 
 #[test]
-fn t110_the_port_of_a_dead_process_is_free_when_its_end_is_known() {
+fn t110_the_port_of_a_dead_process_is_free_when_its_exit_is_known() {
     let lab = Lab::new();
     let check = |end: &str, kill: bool| {
         let environment = lab.environment();
@@ -185,13 +187,13 @@ fn t110_the_port_of_a_dead_process_is_free_when_its_end_is_known() {
 }
 
 #[test]
-fn t110_the_port_of_a_dead_process_is_free_when_a_monitor_is_told() {
+fn t110_the_port_of_a_dead_process_is_free_when_a_monitor_is_notified() {
     const ROUNDS: i64 = 500;
     let lab = Lab::new();
     let text = program(
         r#"
         (data (i32.const 200) "child")
-        ;; Listens on the port, tells the parent, and waits for a connection.
+        ;; Listens on the port, sends a message to the parent, and waits for a connection.
         (func (export "child") (param $port i32) (param $parent i64)
             (if (call $bind (local.get $port)) (then unreachable))
             (drop (call $send_bytes
@@ -209,7 +211,7 @@ fn t110_the_port_of_a_dead_process_is_free_when_a_monitor_is_told() {
             (loop $again
                 (local.set $child (call $spawn_with (i32.const 200) (i32.const 5) (i32.const 2)))
                 (call $monitor (local.get $child))
-                ;; Either the child listens, or it is dead because its port was taken.
+                ;; The child is either listening, or dead because its port was taken.
                 (if (i32.ne (call $receive (i32.const 0) (i32.const 0) (i64.const -1)) (global.get $data))
                     (then (call $say (i64.const -1)) unreachable))
                 (call $kill (local.get $child))
@@ -266,7 +268,7 @@ fn t111_an_address_that_cannot_be_listened_on_is_an_error() {
         assert_eq!(lab.hear(), expected as i64, "{address}");
     };
     check(r"\7f\00\00\01", port, Errno::AddrInUse);
-    // An address reserved for documentation.
+    // This address is reserved for documentation.
     check(r"\cb\00\71\01", 0, Errno::AddrNotAvailable);
 }
 
@@ -281,7 +283,7 @@ fn t111_an_invalid_address_is_a_trap() {
         assert!(matches!(exit, Exit::Trapped(_)), "{why}: {exit}");
         assert!(
             exit.to_string().contains(why),
-            "`{why}` is not the reason: {exit}"
+            "the reason does not contain `{why}`: {exit}"
         );
     };
     check(4, 0, 65_536, "65536 is no port");
@@ -311,7 +313,7 @@ fn t111_a_process_without_a_grant_gets_no_sockets() {
 }
 
 #[test]
-fn t112_a_write_to_a_peer_that_does_not_read_times_out_and_loses_nothing() {
+fn t112_a_write_to_a_peer_that_does_not_read_times_out_without_losing_data() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(
@@ -336,7 +338,7 @@ fn t112_a_write_to_a_peer_that_does_not_read_times_out_and_loses_nothing() {
     assert_eq!(lab.hear(), i64::from(TIMED_OUT));
     let written = lab.hear();
     assert!(lab.exit(&server).is_normal());
-    // The peer has received everything that was reported as written, although the guest is gone.
+    // The peer receives everything that was reported as written, even though the guest has ended.
     let read = io::copy(&mut client, &mut io::sink()).expect("the guest closed the connection");
     assert_eq!(read, u64::try_from(written).expect("the length fits"));
     assert!(read > 0);
@@ -344,7 +346,7 @@ fn t112_a_write_to_a_peer_that_does_not_read_times_out_and_loses_nothing() {
 }
 
 #[test]
-fn t112_a_read_and_a_peek_of_nothing_time_out_and_lose_nothing() {
+fn t112_a_read_or_peek_without_data_times_out_without_losing_data() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
@@ -355,7 +357,7 @@ fn t112_a_read_and_a_peek_of_nothing_time_out_and_lose_nothing() {
             (call $say (i64.extend_i32_s (call $read (local.get $stream))))
             (call $say (i64.extend_i32_s
                 (call $tcp_peek (local.get $stream) (i32.const 1024) (i32.const 10) (i32.const 80))))
-            ;; Now it waits for bytes.
+            ;; Now the guest waits for bytes.
             (call $set_read_timeout (local.get $stream) (i64.const -1))
             (call $echo (local.get $stream)))"#,
     ));
@@ -371,7 +373,7 @@ fn t112_a_read_and_a_peek_of_nothing_time_out_and_lose_nothing() {
 }
 
 #[test]
-fn t113_each_half_of_a_connection_ends_alone() {
+fn t113_each_direction_of_a_connection_is_closed_separately() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(
@@ -382,12 +384,12 @@ fn t113_each_half_of_a_connection_ends_alone() {
             (func (export "main")
                 (local $stream i64)
                 (local.set $stream (call $accept (call $listen)))
-                ;; The guest ends first, and goes on reading.
+                ;; The guest closes its direction first, and continues to read.
                 (if (call $write (local.get $stream) (i32.const 10)) (then unreachable))
                 (if (call $tcp_shutdown (local.get $stream) (i32.const 1) (i32.const 120)) (then unreachable))
                 (if (call $read (local.get $stream)) (then unreachable))
                 (call $say (i64.load (i32.const 80)))
-                ;; Then the peer ends.
+                ;; Then the peer closes its direction.
                 (if (call $read (local.get $stream)) (then unreachable))
                 (call $say (i64.load (i32.const 80)))
                 ;; Writing to a direction that was closed is an error.
@@ -433,7 +435,7 @@ fn t113_a_connection_that_is_reset_is_an_error() {
     for _ in 0..100 {
         let client = connect_to(port);
         // Closing a connection with unread bytes resets it.
-        client.peek(&mut [0]).expect("the guest writes");
+        client.peek(&mut [0]).expect("the guest is writing");
         drop(client);
         assert_eq!(lab.hear(), Errno::ConnectionReset as i64);
     }
@@ -442,7 +444,7 @@ fn t113_a_connection_that_is_reset_is_an_error() {
 }
 
 #[test]
-fn t114_connections_that_come_and_go_leave_nothing() {
+fn t114_closed_connections_leave_nothing_behind() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 2).limit(Limit::Handles, 20);
@@ -478,7 +480,7 @@ fn t114_connections_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn t114_an_accept_beyond_the_quota_waits_for_a_permit_and_loses_no_client() {
+fn t114_an_accept_beyond_the_quota_waits_for_room_and_loses_no_client() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 2);
@@ -493,15 +495,16 @@ fn t114_an_accept_beyond_the_quota_waits_for_a_permit_and_loses_no_client() {
                 (local $listener i64) (local $stream i64)
                 (local.set $listener (call $listen))
                 (local.set $stream (call $accept (local.get $listener)))
-                ;; There is no room for another socket, and asking for one is an error.
+                ;; There is no room for another socket, and an attempt to create a socket is an
+                ;; error.
                 (if (i32.ne (call $bind (i32.const 0)) (i32.const 1)) (then unreachable))
                 (call $say_error (i32.const 8))
-                ;; Another handle is not another connection.
+                ;; A second handle to a connection does not count as another connection.
                 (call $drop_tcp_stream (call $clone_tcp_stream (local.get $stream)))
                 (call $hand_over (local.get $stream) (call $spawn_with (i32.const 200) (i32.const 6) (i32.const 0)))
                 (call $drop_tcp_stream (local.get $stream))
                 (call $say (i64.const 1))
-                ;; Another process holds the permit until its client leaves.
+                ;; Another process takes up the room until its client disconnects.
                 (call $echo (call $accept (local.get $listener))))"#,
         ),
     );
@@ -515,8 +518,8 @@ fn t114_an_accept_beyond_the_quota_waits_for_a_permit_and_loses_no_client() {
         send(client, b"served");
         expect(client, b"served");
         if std::ptr::eq(client, &clients[0]) {
-            // The first client was served, and the acceptor had no turn meanwhile: it does not
-            // poll.
+            // The first client was served, and the accepting process had no turn in the meantime,
+            // so it does not poll.
             assert_eq!(server.turns(), turns);
         }
         client
@@ -528,7 +531,7 @@ fn t114_an_accept_beyond_the_quota_waits_for_a_permit_and_loses_no_client() {
 }
 
 #[test]
-fn t114_a_process_that_waits_for_a_permit_can_be_killed() {
+fn t114_a_process_that_waits_for_room_for_a_socket_can_be_killed() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 2);
@@ -560,7 +563,7 @@ fn t115_each_byte_of_a_stream_goes_to_one_of_two_readers() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(data (i32.const 200) "reader")
-        ;; Says how many bytes it read, and their sum.
+        ;; Reports how many bytes it has read, and their sum.
         (func (export "reader")
             (local $stream i64) (local $count i64) (local $sum i64) (local $at i32)
             (local.set $stream (call $take))
@@ -584,7 +587,7 @@ fn t115_each_byte_of_a_stream_goes_to_one_of_two_readers() {
             (call $hand_over (local.get $stream) (call $spawn_with (i32.const 200) (i32.const 6) (i32.const 0))))"#,
     ));
     let client = connect(&lab);
-    // Once passed on, the connection does not need the process that accepted it.
+    // Once the connection has been passed on, it does not need the process that accepted it.
     assert!(lab.exit(&server).is_normal());
     let bytes: Vec<u8> = (0..BYTES).map(|index| (index % 251) as u8).collect();
     send(&client, &bytes);
@@ -600,7 +603,7 @@ fn t115_each_byte_of_a_stream_goes_to_one_of_two_readers() {
 }
 
 #[test]
-fn t115_one_process_reads_while_another_writes() {
+fn t115_one_process_can_read_while_another_writes() {
     const BYTES: usize = 200 * 4_096;
     let lab = Lab::new();
     let server = lab.spawn(&program(
@@ -641,7 +644,9 @@ fn t115_one_process_reads_while_another_writes() {
                 .shutdown(Shutdown::Write)
                 .expect("the socket is connected");
         });
-        (&client).read_exact(&mut found).expect("the guest writes");
+        (&client)
+            .read_exact(&mut found)
+            .expect("the guest is writing");
     });
     assert_eq!(lab.hear(), BYTES as i64);
     assert!(lab.exit(&server).is_normal());
@@ -653,7 +658,7 @@ fn t115_one_process_reads_while_another_writes() {
 }
 
 #[test]
-fn a_stream_is_closed_with_the_last_process_that_has_it() {
+fn a_stream_is_closed_when_the_last_process_that_has_it_ends() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(
@@ -685,7 +690,7 @@ fn a_stream_is_closed_with_the_last_process_that_has_it() {
         .processes()
         .into_iter()
         .find(|process| process.pid().number() == child.cast_unsigned());
-    let child = child.expect("the guest still serves");
+    let child = child.expect("the child is still alive");
     child.kill();
     lab.exit(&child);
     expect_end(&client);
@@ -693,7 +698,7 @@ fn a_stream_is_closed_with_the_last_process_that_has_it() {
 }
 
 #[test]
-fn a_stream_that_is_never_taken_out_of_its_message_is_closed_with_the_receiver() {
+fn a_stream_that_is_never_taken_out_of_its_message_is_closed_when_the_receiver_ends() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(
@@ -702,7 +707,7 @@ fn a_stream_that_is_never_taken_out_of_its_message_is_closed_with_the_receiver()
         &program(
             r#"(data (i32.const 200) "ignores")
             (func (export "ignores") (call $set_read_timeout (call $take) (i64.const 0)) (call $say (i64.const 7))
-                ;; A second one stays in the mailbox.
+                ;; A second stream stays in the mailbox.
                 (loop (br 0)))
             (func (export "main")
                 (local $stream i64) (local $child i64)
@@ -716,7 +721,7 @@ fn a_stream_that_is_never_taken_out_of_its_message_is_closed_with_the_receiver()
     assert!(lab.exit(&server).is_normal());
     assert_eq!(lab.hear(), 7);
     let [child] = &lab.vm.processes()[..] else {
-        panic!("one process is left")
+        panic!("exactly one process must be left")
     };
     child.kill();
     lab.exit(child);
@@ -725,7 +730,7 @@ fn a_stream_that_is_never_taken_out_of_its_message_is_closed_with_the_receiver()
 }
 
 #[test]
-fn a_process_is_killed_while_it_waits_for_a_socket() {
+fn a_process_can_be_killed_while_it_waits_for_a_socket() {
     let lab = Lab::new();
     let check = |wait: &str| {
         let environment = lab.environment();
@@ -755,9 +760,9 @@ fn a_process_is_killed_while_it_waits_for_a_socket() {
     check("(call $write (local.get $stream) (i32.const 60000))");
 }
 
-/// Part of what was written before the kill was sent, and the connection is closed.
+/// A part of the bytes of the interrupted write has been sent, and the connection is closed.
 #[test]
-fn t076_a_write_during_which_its_process_is_killed_has_sent_a_part() {
+fn t076_a_write_that_is_interrupted_by_a_kill_has_sent_a_part_of_its_bytes() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(
@@ -790,7 +795,7 @@ fn t076_a_write_during_which_its_process_is_killed_has_sent_a_part() {
 }
 
 #[test]
-fn guests_connect_to_each_other() {
+fn guests_can_connect_to_each_other() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main") (call $echo (call $accept (call $listen))))"#,
@@ -811,7 +816,7 @@ fn guests_connect_to_each_other() {
     assert!(client.is_normal(), "{client}");
     assert_eq!(lab.hear(), 14);
     assert!(lab.exit(&server).is_normal());
-    // The listener is gone.
+    // The listener no longer exists.
     let refused = lab.run(&program(&format!(
         r#"(func (export "main")
             (if (i32.ne (i32.const 1) (call $tcp_connect (i32.const 4) (i32.const 0) (i32.const {port}) (i32.const 0)
@@ -823,11 +828,12 @@ fn guests_connect_to_each_other() {
 }
 
 #[test]
-fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
+fn a_client_is_answered_within_a_few_ticks_however_many_processes_are_spinning() {
     const WORKERS: usize = 2;
     const SPINNING: usize = WORKERS + 1_000;
-    /// If the process took turns with the others, an answer would take as many ticks as there are
-    /// processes per worker.
+    /// The maximum number of ticks that an answer may take. If the answering process took turns
+    /// with the spinning processes, an answer would take as many ticks as there are processes per
+    /// worker.
     const FEW: usize = 4;
     let lab = Lab::manual(WORKERS);
     let environment = lab.environment();
@@ -838,8 +844,8 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
             .expect("there are enough slots")
     };
     let spinning: Vec<Process> = (0..SPINNING).map(spawn).collect();
-    // New processes have their first turn before any others do, so the test waits until they have
-    // had it.
+    // New processes have their first turn before other processes run again, so the test waits until
+    // all have had their first turn.
     while spinning.iter().any(|process| process.turns() == 0) {
         lab.vm.beat();
         thread::yield_now();
@@ -858,7 +864,7 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
         .set_nodelay(true)
         .expect("the system supports the option");
     // The test drives the clock. Between two ticks there is enough time for the bytes to arrive, so
-    // that the count does not depend on how fast this machine is.
+    // that the count does not depend on the speed of this computer.
     client
         .set_read_timeout(Some(Duration::from_millis(20)))
         .expect("the timeout is not zero");
@@ -872,12 +878,12 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
                 {
                     lab.vm.beat()
                 }
-                other => panic!("the connection is gone: {other:?}"),
+                other => panic!("the connection failed: {other:?}"),
             }
         }
         panic!("no answer came in {SPINNING} ticks");
     };
-    // The first answer also waits for the accept.
+    // The first answer also has to wait for the accept.
     ticks_until_answered();
     let ticks: Vec<usize> = (0..50).map(|_| ticks_until_answered()).collect();
     assert!(ticks.iter().all(|ticks| *ticks <= FEW), "{ticks:?}");
@@ -887,12 +893,17 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
 fn pair() -> (TcpStream, TcpStream) {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
-    let client = connect_to(listener.local_addr().expect("the guest listens").port());
+    let client = connect_to(
+        listener
+            .local_addr()
+            .expect("the guest is listening")
+            .port(),
+    );
     (client, listener.accept().expect("a client connects").0)
 }
 
-/// A guest that echoes one connection after the other, each taken from a message that contains only
-/// a stream.
+/// A guest that echoes the bytes of one connection after the other. It takes each connection from a
+/// message that contains only a stream.
 const RECEIVER: &str = r#"(func (export "main")
     (loop $next
         (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
@@ -901,7 +912,7 @@ const RECEIVER: &str = r#"(func (export "main")
         (br_if $next (i32.const 0))))"#;
 
 #[test]
-fn a_process_gets_a_connection_of_the_host_as_a_message() {
+fn the_host_can_send_a_connection_to_a_process_in_a_message() {
     let lab = Lab::new();
     let environment = lab.environment();
     let process = spawn_in(&lab, &environment, &program(RECEIVER));
@@ -912,21 +923,21 @@ fn a_process_gets_a_connection_of_the_host_as_a_message() {
         .expect("the mailbox has room");
     send(&client, b"echo");
     expect(&client, b"echo");
-    // It counts toward the process that has it.
+    // The connection counts toward the environment of the process that has it.
     assert_eq!(environment.used(Limit::Sockets), 1);
     assert!(!is_closed.is_closed());
     client
         .shutdown(Shutdown::Write)
         .expect("the socket is connected");
     expect_end(&client);
-    lab.wait_for("the connection to be given up", is_closed.recv())
-        .expect_err("nothing is sent");
+    lab.wait_for("the connection to be dropped", is_closed.recv())
+        .expect_err("the channel is closed without a message");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
 
 #[test]
-fn a_connection_of_the_host_is_refused_without_room_or_a_right() {
+fn a_connection_from_the_host_is_refused_without_room_or_the_right_to_it() {
     let lab = Lab::new();
     let module = lab.module(&program(RECEIVER));
     for (change, is_expected) in [
@@ -954,8 +965,9 @@ fn a_connection_of_the_host_is_refused_without_room_or_a_right() {
             .spawn(&module, "main", &[])
             .expect("no limit applies");
         lab.wait_until_idle();
-        // A process that waits for a message gets it at once; the second one stays in the mailbox.
-        // The client is kept, since the process would end with it.
+        // A process that is waiting for a message gets the first connection at once. The second
+        // connection stays in the mailbox. The client is kept, because the process would end if the
+        // client disconnected.
         let (client, server) = pair();
         let first = process.send_stream(0, Process::STREAM, server, ());
         let (other, server) = pair();

@@ -1,11 +1,11 @@
-//! Timers and sleeping.
+//! Tests of timers and of sleeping.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Limit, Pid};
 
 #[test]
-fn t060_a_million_timers_are_refused_at_the_bound_and_given_back() {
+fn t060_timers_beyond_the_limit_are_refused_however_many_are_started() {
     let lab = Lab::new();
     let environment = lab.environment();
     let module = lab.module(&guest(
@@ -16,7 +16,7 @@ fn t060_a_million_timers_are_refused_at_the_bound_and_given_back() {
                 (if (call $send_bytes_after (i64.const 77) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                     (i32.const 0) (i64.const -1) (i32.const 8))
                     (then (local.set $refused (i64.add (local.get $refused) (i64.const 1)))))
-                ;; The errors are bounded as well: a few are enough.
+                ;; The number of errors is limited too, and a few errors are enough.
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br_if $again (i32.and (i64.lt_u (local.get $refused) (i64.const 100)) (i32.ne (local.get $left) (i32.const 0)))))
             (call $say (i64.extend_i32_u (local.get $left))))"#,
@@ -29,19 +29,19 @@ fn t060_a_million_timers_are_refused_at_the_bound_and_given_back() {
     assert_eq!(
         environment.used(Limit::Timers),
         10_000,
-        "timers outlive their process"
+        "timers outlive the process that started them"
     );
 }
 
 #[test]
-fn t060_a_timer_of_any_length_is_cancelled_once() {
+fn t060_a_timer_of_any_length_can_be_cancelled_once() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let actor = Actor::spawn(&lab, &environment, &module);
     for delay in [-1, i64::MAX, -2, 1 << 40] {
         let timer = actor
             .send_after(actor.pid(), 1, delay)
-            .expect("the bound on timers is not reached");
+            .expect("the limit on timers has not been reached");
         assert!(actor.cancel(timer), "{delay}");
         assert!(!actor.cancel(timer), "{delay}");
     }
@@ -50,49 +50,49 @@ fn t060_a_timer_of_any_length_is_cancelled_once() {
 }
 
 #[test]
-fn t060_a_timer_without_delay_fires_and_one_to_a_dead_process_does_nothing() {
+fn t060_a_timer_without_delay_fires_and_a_timer_to_a_dead_process_does_nothing() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [actor, dead] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
     let timer = actor
         .send_after(actor.pid(), 6, 0)
-        .expect("the bound on timers is not reached");
+        .expect("the limit on timers has not been reached");
     assert_eq!(actor.receive(&[6], -1), Mail::Data(6, 0));
     assert!(!actor.cancel(timer), "the timer has fired");
     dead.finish();
     for pid in [dead.pid(), Pid::from_number(1)] {
         actor
             .send_after(pid, 6, 0)
-            .expect("the bound on timers is not reached");
+            .expect("the limit on timers has not been reached");
     }
     actor
         .send_after(actor.pid(), 7, 1)
-        .expect("the bound on timers is not reached");
+        .expect("the limit on timers has not been reached");
     assert_eq!(actor.receive(&[7], -1), Mail::Data(7, 0));
     assert_eq!(actor.take(&[]), Mail::TimedOut);
 }
 
 #[test]
-fn a_timer_fires_after_its_author_has_ended() {
+fn a_timer_fires_after_the_process_that_started_it_has_ended() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [author, receiver] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
     author
         .send_after(receiver.pid(), 3, 20)
-        .expect("the bound on timers is not reached");
+        .expect("the limit on timers has not been reached");
     author.finish();
     assert_eq!(receiver.receive(&[3], -1), Mail::Data(3, 0));
 }
 
 #[test]
-fn timers_fire_in_the_order_of_their_times() {
+fn timers_fire_in_the_order_of_their_delays() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let actor = Actor::spawn(&lab, &environment, &module);
     for delay in [90, 50, 10] {
         actor
             .send_after(actor.pid(), delay, delay)
-            .expect("the bound on timers is not reached");
+            .expect("the limit on timers has not been reached");
     }
     for delay in [10, 50, 90] {
         assert_eq!(actor.receive(&[], -1), Mail::Data(delay, 0));
@@ -100,7 +100,7 @@ fn timers_fire_in_the_order_of_their_times() {
 }
 
 #[test]
-fn a_sleep_forever_is_ended_by_a_kill_and_a_sleep_of_zero_ends() {
+fn an_endless_sleep_ends_with_a_kill_and_a_sleep_of_zero_returns() {
     let lab = Lab::new();
     let sleeper = |time: i64| {
         lab.spawn(&guest(
@@ -119,14 +119,14 @@ fn a_sleep_forever_is_ended_by_a_kill_and_a_sleep_of_zero_ends() {
 }
 
 #[test]
-fn a_machine_is_dropped_while_timers_run() {
+fn a_vm_can_be_dropped_while_timers_are_running() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let actor = Actor::spawn(&lab, &environment, &module);
     for delay in [-1, 1, 5, 100_000] {
         actor
             .send_after(actor.pid(), 0, delay)
-            .expect("the bound on timers is not reached");
+            .expect("the limit on timers has not been reached");
     }
     drop(actor);
     drop(lab);

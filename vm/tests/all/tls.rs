@@ -1,5 +1,5 @@
-//! TLS: streams and listeners in processes, on the loopback interface. The other side is rustls on
-//! the standard library's sockets.
+//! Tests of TLS streams and listeners of processes, on the loopback interface. The other side is
+//! rustls on sockets of the standard library.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, FOREVER, ResourceKind, TIMED_OUT};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// How long a test waits for a guest's bytes.
+/// How long a test waits for bytes from a guest.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server's self-signed certificate and its key.
@@ -46,21 +46,21 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Connects to the guest that says its port next. The handshake happens with the first read or
-/// write.
+/// Connects to the guest that reports its port next. The handshake takes place during the first
+/// read or write.
 fn client(lab: &Lab, pem: &Pem) -> Client {
     client_at(port(lab), pem)
 }
 
 fn port(lab: &Lab) -> u16 {
-    u16::try_from(lab.hear()).expect("a guest says its port first")
+    u16::try_from(lab.hear()).expect("a guest reports its port first")
 }
 
 fn client_at(port: u16, pem: &Pem) -> Client {
     let mut roots = RootCertStore::empty();
     roots
         .add(pem.der())
-        .expect("the certificate is an authority");
+        .expect("the certificate can be used as an authority");
     let config =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let config = config
@@ -75,14 +75,14 @@ fn client_at(port: u16, pem: &Pem) -> Client {
 }
 
 fn socket(port: u16) -> TcpStream {
-    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest listens");
+    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest is listening");
     socket
         .set_read_timeout(Some(TIMEOUT))
         .expect("the timeout is not zero");
     socket
 }
 
-/// Serves one client on a separate thread; returns the port.
+/// Serves one client on a separate thread. Returns the port.
 fn serve(
     pem: &Pem,
     serve: impl FnOnce(&mut StreamOwned<ServerConnection, TcpStream>) + Send + 'static,
@@ -115,20 +115,22 @@ fn send(client: &mut Client, bytes: &[u8]) {
     client
         .write_all(bytes)
         .and_then(|()| client.flush())
-        .expect("the guest reads");
+        .expect("the guest is reading");
 }
 
 #[track_caller]
 fn expect(client: &mut Client, bytes: &[u8]) {
     let mut found = vec![0; bytes.len()];
-    client.read_exact(&mut found).expect("the guest answers");
+    client
+        .read_exact(&mut found)
+        .expect("the guest sends an answer");
     assert_eq!(found, bytes);
 }
 
-/// Closes the client's direction.
+/// Closes the client's direction of the connection.
 fn end(client: &mut Client) {
     client.conn.send_close_notify();
-    client.flush().expect("the guest reads");
+    client.flush().expect("the guest is reading");
 }
 
 #[track_caller]
@@ -136,11 +138,11 @@ fn expect_end(client: &mut Client) {
     let mut rest = Vec::new();
     client
         .read_to_end(&mut rest)
-        .expect("the guest says that this is the end");
+        .expect("the guest closes its direction with a notice");
     assert_eq!(rest, b"");
 }
 
-/// Writes a guest that has the functions of [`SOCKETS`], and the certificate and the key.
+/// Writes a guest that has the functions of [`SOCKETS`], the certificate and the key.
 fn program(pem: &Pem, fields: &str) -> String {
     const IMPORTS: &[&str] = &[
         "lunatic::error::kind",
@@ -185,12 +187,13 @@ fn program(pem: &Pem, fields: &str) -> String {
     guest(IMPORTS, &format!("{lengths}{pem}{SOCKETS}{fields}"))
 }
 
-/// Functions that store what the machine writes in the first kilobyte, and bytes in transit
-/// starting at 1024.
+/// Functions for guests. Results that the VM writes are stored in the first kilobyte of the memory,
+/// and bytes in transit from 1024 on.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     (data (i32.const 600) "127.0.0.1")
-    ;; Listens on any port with a prefix of the certificate, and stores the listener or the error at 8.
+    ;; Listens on any free port with a prefix of the certificate, and stores the id of the listener
+    ;; or of the error at 8.
     (func $bind (param $certificate i32) (result i32)
         (call $tls_bind (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8)
             (i32.const 40000) (local.get $certificate) (i32.const 50000) (global.get $key)))
@@ -201,7 +204,7 @@ const SOCKETS: &str = r#"
             (then unreachable))
         (call $drop_dns_iterator (i64.load (i32.const 16)))
         (i64.load16_u (i32.const 48)))
-    ;; Listens on any port, and says which.
+    ;; Listens on any free port, and reports the port.
     (func $listen (result i64)
         (if (call $bind (global.get $certificate)) (then unreachable))
         (if (call $tls_local_addr (i64.load (i32.const 8)) (i32.const 16)) (then unreachable))
@@ -211,41 +214,41 @@ const SOCKETS: &str = r#"
         (if (call $tls_accept (local.get $listener) (i32.const 64) (i32.const 72)) (then unreachable))
         (call $drop_dns_iterator (i64.load (i32.const 72)))
         (i64.load (i32.const 64)))
-    ;; Connects, trusting the certificate, and stores the stream or the error at 64.
+    ;; Connects, trusting the certificate, and stores the id of the stream or of the error at 64.
     (func $connect (param $port i32) (param $timeout i64) (result i32)
         (i32.store (i32.const 120) (i32.const 40000))
         (i32.store (i32.const 124) (global.get $certificate))
         (call $tls_connect (i32.const 600) (i32.const 9) (local.get $port) (local.get $timeout) (i32.const 64)
             (i32.const 120) (i32.const 1)))
-    ;; Reads to 1024, and stores the length or the error at 80.
+    ;; Reads bytes to 1024, and stores their number or the id of the error at 80.
     (func $read (param $stream i64) (result i32)
         (call $tls_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes from 1024, and stores the length or the error at 88.
+    ;; Writes bytes from 1024, and stores their number or the id of the error at 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))
         (call $tls_write_vectored (local.get $stream) (i32.const 96) (i32.const 1) (i32.const 88)))
-    ;; Echoes until the end.
+    ;; Echoes all bytes until the end of the stream.
     (func $echo (param $stream i64)
         (loop $again
             (if (call $read (local.get $stream)) (then unreachable))
             (if (i64.eqz (i64.load (i32.const 80))) (then return))
             (if (call $write (local.get $stream) (i32.load (i32.const 80))) (then unreachable))
             (br $again)))
-    ;; Says the kind of the error that is stored at an address.
+    ;; Reports the kind of the error whose id is stored at an address.
     (func $say_error (param $at i32)
         (call $say (i64.extend_i32_u (call $kind (i64.load (local.get $at))))))
-    ;; Spawns an export without parameters.
+    ;; Spawns a process that runs an export without parameters.
     (func $spawn_one (param $name i32) (param $name_length i32) (result i64)
         (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (local.get $name) (local.get $name_length)
                 (i32.const 0) (i32.const 0) (i32.const 104))
             (then unreachable))
         (i64.load (i32.const 104)))
-    ;; Sends a copy of a stream, with a word that contains its kind.
+    ;; Sends a copy of a stream, together with a word that contains the kind of the stream.
     (func $hand_over (param $stream i64) (param $process i64) (result i32)
         (i64.store (i32.const 112) (i64.or (i64.shl (i64.const 4) (i64.const 56)) (local.get $stream)))
         (call $send_bytes (local.get $process) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 112) (i32.const 1)))
-    ;; Waits for a stream.
+    ;; Waits for a message that contains a stream.
     (func $take (result i64)
         (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
         (call $take_tls_stream (i64.const 0)))
@@ -258,7 +261,7 @@ fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
 }
 
 #[test]
-fn bytes_go_both_ways_and_both_ends_are_announced() {
+fn bytes_pass_in_both_directions_and_both_ends_are_announced() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let server = spawn_in(
@@ -300,7 +303,7 @@ fn bytes_go_both_ways_and_both_ends_are_announced() {
 }
 
 #[test]
-fn a_guest_closes_its_direction_and_goes_on_reading() {
+fn a_guest_can_close_its_direction_and_continue_to_read() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,
@@ -325,7 +328,7 @@ fn a_guest_closes_its_direction_and_goes_on_reading() {
 }
 
 #[test]
-fn an_unannounced_end_is_an_error() {
+fn the_end_of_a_stream_without_a_notice_is_an_error() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,
@@ -345,7 +348,7 @@ fn an_unannounced_end_is_an_error() {
 }
 
 #[test]
-fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
+fn t118_clients_that_fail_or_stall_neither_end_nor_delay_the_accepting_process() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let server = spawn_in(
@@ -368,7 +371,7 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
     for round in 0..5 {
         let mut rude = socket(port);
         rude.write_all(b"GET / HTTP/1.1\r\n\r\n")
-            .expect("the kernel has room");
+            .expect("the kernel's buffer has room");
         drop(socket(port));
         // This client does not trust the server.
         let refused = client_at(port, &Pem::new())
@@ -396,7 +399,7 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
 }
 
 #[test]
-fn t118_handshakes_count_as_sockets_and_further_ones_wait() {
+fn t118_handshakes_count_as_sockets_and_more_of_them_have_to_wait() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 3);
@@ -411,14 +414,14 @@ fn t118_handshakes_count_as_sockets_and_further_ones_wait() {
     );
     let port = port(&lab);
     let stalled: Vec<TcpStream> = (0..5).map(|_| socket(port)).collect();
-    lab.wait_for("the stalled clients to be taken in", async {
+    lab.wait_for("the stalled clients to be accepted", async {
         while environment.used(Limit::Sockets) < 3 {
             futures_lite::future::yield_now().await;
         }
     });
     lab.wait_until_idle();
     assert_eq!(environment.used(Limit::Sockets), 3);
-    // Once those clients leave, there is room.
+    // Once those clients disconnect, there is room.
     drop(stalled);
     let mut client = client_at(port, &pem);
     send(&mut client, b"served");
@@ -429,7 +432,7 @@ fn t118_handshakes_count_as_sockets_and_further_ones_wait() {
 }
 
 #[test]
-fn t118_a_certificate_that_cannot_be_used_is_an_error() {
+fn t118_an_unusable_certificate_is_an_error() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let check = |certificate: &str, key: &str, length: u32| {
@@ -461,14 +464,14 @@ fn t118_a_certificate_that_cannot_be_used_is_an_error() {
 }
 
 #[test]
-fn a_guest_connects_to_servers_that_it_trusts() {
+fn a_guest_can_connect_to_servers_that_it_trusts() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let port = serve(&pem, |stream| {
         let mut bytes = [0; 8];
-        stream.read_exact(&mut bytes).expect("the guest writes");
-        stream.write_all(&bytes).expect("the guest reads");
+        stream.read_exact(&mut bytes).expect("the guest is writing");
+        stream.write_all(&bytes).expect("the guest is reading");
         stream.conn.send_close_notify();
-        stream.flush().expect("the guest reads");
+        stream.flush().expect("the guest is reading");
     });
     let exit = lab.run(&program(
         &pem,
@@ -487,14 +490,14 @@ fn a_guest_connects_to_servers_that_it_trusts() {
     assert_eq!(lab.hear_all(), [8, 0]);
 }
 
-/// The published guest crate passes the length of each pair first. Its addresses are large, since
+/// The published guest crate passes the length of each pair first. Its addresses are large, because
 /// its stack comes first in memory.
 #[test]
-fn authorities_are_understood_as_the_published_guest_crate_passes_them() {
+fn authorities_are_read_in_the_form_in_which_the_published_guest_crate_passes_them() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let port = serve(&pem, |stream| {
-        stream.write_all(b"x").expect("the guest reads");
-        stream.flush().expect("the guest reads");
+        stream.write_all(b"x").expect("the guest is reading");
+        stream.flush().expect("the guest is reading");
     });
     let exit = lab.run(&program(
         &pem,
@@ -516,7 +519,7 @@ fn authorities_are_understood_as_the_published_guest_crate_passes_them() {
 }
 
 #[test]
-fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
+fn t118_an_untrusted_or_unreachable_server_is_an_error() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let check = |connect: &str, code: i32, errno: Option<Errno>| {
@@ -539,14 +542,15 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
         }
         assert_eq!(environment.used(Limit::Sockets), 0);
     };
-    // Another server's certificate. The guest leaves, which is an error on the server's side.
+    // The certificate belongs to another server. The guest closes the connection, which is an error
+    // on the server's side.
     let port = serve(&Pem::new(), |stream| drop(stream.flush()));
     check(
         &format!("(call $connect (i32.const {port}) (i64.const -1))"),
         1,
         Some(Errno::BadTls),
     );
-    // The web's authorities do not vouch for it either.
+    // The server is not certified by the authorities of the web either.
     let port = serve(&pem, |stream| drop(stream.flush()));
     let with = |name: &str, port: u16, authorities: &str| {
         format!(
@@ -558,7 +562,7 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
         "(i32.const 0) (i32.const 0)",
     );
     check(&with(here, port, nobody), 1, Some(Errno::BadTls));
-    // Text without a certificate contains no authority.
+    // Here the text that should contain authorities contains no certificate.
     check(
         &with(here, port, "(i32.const 120) (i32.const 1)"),
         1,
@@ -579,7 +583,7 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
         1,
         Some(Errno::InvalidInput),
     );
-    // First there is no response, and then no listener.
+    // At first the server does not respond, and then there is no listener.
     let silent =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     let port = silent
@@ -600,7 +604,7 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
 }
 
 #[test]
-fn t112_reads_and_writes_time_out_and_lose_nothing() {
+fn t112_reads_and_writes_time_out_without_losing_data() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,
@@ -619,29 +623,29 @@ fn t112_reads_and_writes_time_out_and_lose_nothing() {
                         (br $again))))
             (call $say (i64.extend_i32_s (local.get $result)))
             (call $say (local.get $sum))
-            ;; Now it waits until what was accepted is gone.
+            ;; Now the guest waits until the bytes that were accepted have been sent.
             (call $set_tls_write_timeout (local.get $stream) (i64.const -1))
             (if (call $tls_flush (local.get $stream) (i32.const 88)) (then unreachable)))"#,
     ));
     let mut client = client(&lab, &pem);
-    // Both sides have completed the handshake.
+    // Both sides have now completed the handshake.
     client
         .conn
         .complete_io(&mut client.sock)
-        .expect("the guest shakes hands");
+        .expect("the guest completes the handshake");
     let late = i64::from(TIMED_OUT);
     assert_eq!(lab.hear_all(), [5, late, late]);
     let written = lab.hear();
     let mut rest = Vec::new();
     client
         .read_to_end(&mut rest)
-        .expect("the guest says that this is the end");
+        .expect("the guest closes its direction with a notice");
     assert_eq!(rest.len() as i64, written);
     assert!(lab.exit(&server).is_normal());
 }
 
 #[test]
-fn t115_one_process_reads_while_another_writes() {
+fn t115_one_process_can_read_while_another_writes() {
     const BYTES: usize = 100 * 4_096;
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
@@ -668,9 +672,9 @@ fn t115_one_process_reads_while_another_writes() {
             (call $say (local.get $count)))"#,
     ));
     let mut client = client(&lab, &pem);
-    // The guest waits to read, but what it writes still arrives.
+    // The guest is waiting to read, but the bytes that it writes still arrive.
     let mut found = vec![0; BYTES];
-    client.read_exact(&mut found).expect("the guest writes");
+    client.read_exact(&mut found).expect("the guest is writing");
     assert_eq!(lab.hear(), ResourceKind::None as i64);
     for (round, block) in found.chunks(4_096).enumerate() {
         assert_eq!(usize::from(block[4_095]), round);
@@ -684,7 +688,7 @@ fn t115_one_process_reads_while_another_writes() {
 }
 
 #[test]
-fn t061_a_stream_in_a_message_is_closed_once_with_the_last_process_that_has_it() {
+fn t061_a_stream_in_a_message_is_closed_once_when_the_last_process_that_has_it_ends() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let text = program(
@@ -695,7 +699,7 @@ fn t061_a_stream_in_a_message_is_closed_once_with_the_last_process_that_has_it()
             (local $stream i64) (local $child i64)
             (local.set $stream (call $accept (call $listen)))
             (local.set $child (call $spawn_one (i32.const 200) (i32.const 5)))
-            ;; Moved, and never taken out.
+            ;; The stream is moved into the message and never taken out.
             (call $create_data (i64.const 0) (i64.const 0))
             (drop (call $push_tls_stream (local.get $stream)))
             (if (call $send (local.get $child)) (then unreachable)))"#,
@@ -707,7 +711,7 @@ fn t061_a_stream_in_a_message_is_closed_once_with_the_last_process_that_has_it()
     assert_eq!(lab.hear(), 7);
     assert_eq!(environment.used(Limit::Sockets), 1);
     let [child] = &lab.vm.processes()[..] else {
-        panic!("one process is left")
+        panic!("exactly one process must be left")
     };
     child.kill();
     lab.exit(child);
@@ -716,7 +720,7 @@ fn t061_a_stream_in_a_message_is_closed_once_with_the_last_process_that_has_it()
 }
 
 #[test]
-fn t062_a_stream_is_not_sent_to_a_process_that_is_not_granted_any() {
+fn t062_a_stream_cannot_be_sent_to_a_process_without_the_right_to_streams() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let without = lab.environment_with(|config| {
         config.deny("lunatic::networking::tls_");
@@ -745,7 +749,7 @@ fn t062_a_stream_is_not_sent_to_a_process_that_is_not_granted_any() {
 }
 
 #[test]
-fn t082_a_stream_is_not_taken_as_something_else() {
+fn t082_a_stream_cannot_be_taken_as_a_resource_of_another_kind() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,
@@ -763,7 +767,7 @@ fn t082_a_stream_is_not_taken_as_something_else() {
 }
 
 #[test]
-fn t070_a_process_is_killed_while_it_waits_for_tls() {
+fn t070_a_process_can_be_killed_while_it_waits_for_tls() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let silent =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
@@ -786,7 +790,7 @@ fn t070_a_process_is_killed_while_it_waits_for_tls() {
         client
             .conn
             .complete_io(&mut client.sock)
-            .expect("the guest shakes hands");
+            .expect("the guest completes the handshake");
         assert_eq!(lab.hear(), 1);
         lab.wait_until_idle();
         server.kill();

@@ -1,4 +1,4 @@
-//! Traps that a guest can catch, and ends that it cannot catch.
+//! Tests of traps that a guest can catch, and of exits that a guest cannot catch.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Host, Limit, Vm};
@@ -6,8 +6,8 @@ use lunatic_vm::{Exit, Host, Limit, Vm};
 /// The maximum nesting of callbacks.
 const DEEPEST: i64 = 16;
 
-/// A module that catches the traps of its function `$try`, which receives the number of the action
-/// to perform.
+/// A module that catches the traps of its function `$try`. The parameter of `$try` is the number of
+/// the action to perform.
 fn catching(body: &str, fields: &str) -> String {
     guest(
         &[
@@ -31,7 +31,7 @@ fn catching(body: &str, fields: &str) -> String {
     )
 }
 
-/// A body for the ordinary ways to trap, numbered from 1.
+/// A body of `$try` that traps in the ordinary ways, which are numbered from 1.
 const TRAPS: &str = r#"
     (i32.store (local.get $pointer) (local.get $what))
     (if (i32.eq (local.get $what) (i32.const 1)) (then unreachable))
@@ -41,7 +41,7 @@ const TRAPS: &str = r#"
     (if (i32.eq (local.get $what) (i32.const 5)) (then (call $drop_module (i64.const 77))))"#;
 
 #[test]
-fn a_trap_is_0_and_leaves_the_memory_as_it_was() {
+fn a_caught_trap_returns_0_and_leaves_the_memory_unchanged() {
     let lab = Lab::new();
     let module = lab.module(&catching(
         TRAPS,
@@ -66,7 +66,7 @@ fn a_trap_is_0_and_leaves_the_memory_as_it_was() {
 }
 
 #[test]
-fn a_callback_can_wait_and_call_the_host() {
+fn a_callback_can_wait_and_call_host_functions() {
     let lab = Lab::new();
     let process = lab.spawn(&catching(
         r#"(call $say (i64.const 1)) (call $wait) (call $say (i64.const 2))"#,
@@ -79,10 +79,10 @@ fn a_callback_can_wait_and_call_the_host() {
 }
 
 #[test]
-fn t007_recursion_through_the_host_ends_in_a_trap_and_harms_nobody() {
+fn t007_recursion_through_the_host_ends_in_a_trap_and_harms_no_other_process() {
     let lab = Lab::new();
-    // Each callback counts itself and catches the next one; the last one is refused, which traps
-    // its caller.
+    // Each callback counts itself and catches the traps of the next callback. The last callback is
+    // refused, which traps its caller.
     let module = lab.module(&catching(
         r#"(global.set $zero (i32.add (global.get $zero) (i32.const 1)))
         (drop (call $catch (i32.const 0) (i32.const 0)))"#,
@@ -98,12 +98,12 @@ fn t007_recursion_through_the_host_ends_in_a_trap_and_harms_nobody() {
     assert_eq!(
         lab.hear_all(),
         [42, DEEPEST, 42, DEEPEST],
-        "only the innermost traps"
+        "only the innermost callback traps"
     );
 }
 
 #[test]
-fn each_stack_takes_a_slot_of_the_machine() {
+fn each_stack_takes_one_of_the_vms_slots() {
     let vm = Vm::builder()
         .slots(1)
         .build()
@@ -138,10 +138,10 @@ fn each_stack_takes_a_slot_of_the_machine() {
 }
 
 #[test]
-fn t073_a_kill_inside_a_callback_is_not_caught() {
+fn t073_a_kill_inside_a_callback_cannot_be_caught() {
     let lab = Lab::new();
     let environment = lab.environment();
-    // Three nested callbacks, the innermost of which performs the given action.
+    // There are three nested callbacks, the innermost of which performs the given action.
     let nested = |body: &str| {
         catching(
             &format!(
@@ -169,12 +169,15 @@ fn t073_a_kill_inside_a_callback_is_not_caught() {
             assert!(matches!(exit, Exit::Killed), "{body}: {exit}");
         }
     }
-    assert!(lab.heard_nothing_more(), "nothing ran after it was killed");
+    assert!(
+        lab.heard_nothing_more(),
+        "the process did not run after it was killed"
+    );
     assert_eq!(environment.used(Limit::TotalMemory), 0);
 }
 
 #[test]
-fn an_exit_is_not_caught() {
+fn an_exit_cannot_be_caught() {
     let lab = Lab::new();
     for status in [0, 3] {
         let text = catching(
@@ -196,7 +199,7 @@ fn an_exit_is_not_caught() {
 }
 
 #[test]
-fn a_limit_is_not_caught() {
+fn a_limit_cannot_be_caught() {
     let lab = Lab::new();
     for (limit, bound, body) in [
         (Limit::Compute, 10, "(loop (br 0))"),
@@ -204,7 +207,7 @@ fn a_limit_is_not_caught() {
         (Limit::Time, 30, "(call $wait)"),
         (Limit::Time, 30, "(loop (br 0))"),
         (Limit::Memory, 65_536, "(drop (memory.grow (i32.const 1))) unreachable"),
-        // A callback that returns does not hide that a limit was reached before it.
+        // Even if a later callback returns normally, the earlier limit still ends the process.
         (
             Limit::Memory,
             65_536,
@@ -225,7 +228,7 @@ fn a_limit_is_not_caught() {
 }
 
 #[test]
-fn a_refusal_that_the_guest_coped_with_does_not_turn_a_later_trap_into_a_limit() {
+fn a_later_trap_is_not_reported_as_a_limit_if_the_guest_handled_the_refusal() {
     let lab = Lab::new();
     let module = lab.module(&catching(
         "unreachable",
@@ -241,10 +244,10 @@ fn a_refusal_that_the_guest_coped_with_does_not_turn_a_later_trap_into_a_limit()
 }
 
 #[test]
-fn a_process_that_traps_repeatedly_computes_no_more_than_it_may() {
+fn a_process_that_traps_repeatedly_cannot_exceed_its_compute() {
     let lab = Lab::new();
-    // Code stores what it has computed when it calls something and when it checks its fuel. These
-    // functions trap in between.
+    // Code stores the compute that it has used when it calls a function and when it checks its
+    // fuel. These functions trap in between.
     let spins = r#"(local $left i32) (local.set $left (i32.const 20000))
         (loop $again
             (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"#;
@@ -272,15 +275,15 @@ fn a_process_that_traps_repeatedly_computes_no_more_than_it_may() {
         }
         assert!(
             (10..=50).contains(&caught),
-            "each costs at least a unit, but {caught} of them cost 50 in all"
+            "each trap must cost at least one unit, but {caught} traps cost 50 units in total"
         );
     }
 }
 
 #[test]
-fn a_panic_that_is_caught_costs_what_it_computed() {
+fn a_caught_panic_costs_exactly_what_was_computed() {
     let lab = Lab::new();
-    // Code that ends with `unreachable` is counted exactly, so that one unit is enough for many.
+    // Code that ends with `unreachable` is counted exactly, so one unit is enough for many panics.
     let module = lab.module(&catching(
         "unreachable",
         r#"(func (export "main") (local $left i32)
@@ -297,7 +300,7 @@ fn a_panic_that_is_caught_costs_what_it_computed() {
 }
 
 #[test]
-fn t075_a_panic_of_the_host_is_not_caught() {
+fn t075_a_panic_in_a_host_function_cannot_be_caught() {
     let mut host = Host::default();
     host.function("test", "panic", || -> () { panic!("a bug in the host") });
     let lab = Lab::with_host(Vm::builder(), host);
@@ -314,12 +317,12 @@ fn t075_a_panic_of_the_host_is_not_caught() {
     assert!(
         lab.run(&guest(&[], r#"(func (export "main"))"#))
             .is_normal(),
-        "the machine still works"
+        "the VM still works"
     );
 }
 
 #[test]
-fn a_guest_without_the_export_traps_with_a_message() {
+fn a_guest_without_the_required_export_traps_with_a_message() {
     let lab = Lab::new();
     let main = r#"(func (export "main") (drop (call $catch (i32.const 0) (i32.const 0))))"#;
     for (export, words) in [

@@ -1,4 +1,4 @@
-//! UDP: sockets in processes, on the loopback interface.
+//! Tests of UDP sockets of processes, on the loopback interface.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, ResourceKind, TIMED_OUT};
@@ -45,11 +45,11 @@ fn program(fields: &str) -> String {
     guest(IMPORTS, &format!("{SOCKETS}{fields}"))
 }
 
-/// Functions that store what the machine writes in the first kilobyte, and a datagram starting at
-/// 1024.
+/// Functions for guests. Results that the VM writes are stored in the first kilobyte of the memory,
+/// and datagrams from 1024 on.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Binds, and stores the socket or the error at 8.
+    ;; Binds a socket, and stores the id of the socket or of the error at 8.
     (func $bind (param $port i32) (result i32)
         (call $udp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
     ;; Returns the port of the address in the result at 16.
@@ -59,7 +59,7 @@ const SOCKETS: &str = r#"
             (then unreachable))
         (call $drop_dns_iterator (i64.load (i32.const 16)))
         (i32.load16_u (i32.const 48)))
-    ;; Binds to any port, and says which.
+    ;; Binds to any free port, and reports the port.
     (func $open (result i64)
         (if (call $bind (i32.const 0)) (then unreachable))
         (if (call $udp_local_addr (i64.load (i32.const 8)) (i32.const 16)) (then unreachable))
@@ -68,10 +68,10 @@ const SOCKETS: &str = r#"
     (func $connect (param $socket i64) (param $port i32) (result i32)
         (call $udp_connect (local.get $socket) (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0)
             (i64.const 0) (i32.const 64)))
-    ;; Receives to 1024, and stores the length or the error at 80.
+    ;; Receives a datagram to 1024, and stores its length or the id of the error at 80.
     (func $receive_some (param $socket i64) (result i32)
         (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Sends back one datagram.
+    ;; Receives one datagram and sends it back.
     (func $echo (param $socket i64)
         (if (call $udp_receive_from
                 (local.get $socket) (i32.const 1024) (i32.const 4096) (i32.const 80) (i32.const 16))
@@ -79,10 +79,10 @@ const SOCKETS: &str = r#"
         (if (call $udp_send_to (local.get $socket) (i32.const 1024) (i32.load (i32.const 80))
                 (i32.const 4) (i32.const 0) (call $port_of_result) (i32.const 0) (i32.const 0) (i32.const 88))
             (then unreachable)))
-    ;; Says the kind of the error that is stored at an address.
+    ;; Reports the kind of the error whose id is stored at an address.
     (func $say_error (param $at i32)
         (call $say (i64.extend_i32_u (call $kind (i64.load (local.get $at))))))
-    ;; Spawns an export without parameters.
+    ;; Spawns a process that runs an export without parameters.
     (func $spawn_one (param $name i32) (param $name_length i32) (result i64)
         (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (local.get $name) (local.get $name_length)
                 (i32.const 0) (i32.const 0) (i32.const 104))
@@ -92,7 +92,7 @@ const SOCKETS: &str = r#"
     (func $wait (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))
 "#;
 
-/// One of the test's sockets, connected to the guest that says its port next.
+/// Creates a socket of the test that is connected to the guest that reports its port next.
 fn peer(lab: &Lab) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     socket
@@ -104,11 +104,11 @@ fn peer(lab: &Lab) -> UdpSocket {
     socket
 }
 
-/// The address of the guest that says its port next.
+/// Returns the address of the guest that reports its port next.
 fn address(lab: &Lab) -> SocketAddr {
     (
         Ipv4Addr::LOCALHOST,
-        u16::try_from(lab.hear()).expect("a guest says its port first"),
+        u16::try_from(lab.hear()).expect("a guest reports its port first"),
     )
         .into()
 }
@@ -116,7 +116,9 @@ fn address(lab: &Lab) -> SocketAddr {
 #[track_caller]
 fn expect(socket: &UdpSocket, datagram: &[u8]) {
     let mut buffer = vec![0; 1 << 16];
-    let length = socket.recv(&mut buffer).expect("the guest sends");
+    let length = socket
+        .recv(&mut buffer)
+        .expect("the guest sends a datagram");
     assert_eq!(buffer[..length], *datagram);
 }
 
@@ -127,7 +129,7 @@ fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
 }
 
 #[test]
-fn datagrams_go_both_ways() {
+fn datagrams_pass_in_both_directions() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
@@ -146,7 +148,7 @@ fn datagrams_go_both_ways() {
 }
 
 #[test]
-fn a_socket_has_no_peer_until_one_is_chosen() {
+fn a_socket_has_no_peer_until_it_is_connected() {
     let lab = Lab::new();
     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     other
@@ -180,7 +182,7 @@ fn a_socket_has_no_peer_until_one_is_chosen() {
 }
 
 #[test]
-fn a_receive_times_out_if_a_timeout_was_set() {
+fn a_receive_times_out_if_a_timeout_is_set() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
@@ -204,7 +206,7 @@ fn a_receive_times_out_if_a_timeout_was_set() {
 }
 
 #[test]
-fn options_are_set_and_what_the_system_refuses_is_a_trap() {
+fn options_can_be_set_and_a_value_that_the_system_refuses_traps() {
     let lab = Lab::new();
     let exit = lab.run(&program(
         r#"(func (export "main")
@@ -227,7 +229,7 @@ fn options_are_set_and_what_the_system_refuses_is_a_trap() {
 }
 
 #[test]
-fn t111_a_udp_port_that_is_taken_is_an_error() {
+fn t111_binding_to_a_udp_port_that_is_taken_is_an_error() {
     let lab = Lab::new();
     let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     let port = taken
@@ -250,7 +252,7 @@ fn t111_a_udp_port_that_is_taken_is_an_error() {
 }
 
 #[test]
-fn t111_udp_sockets_count_and_are_refused_beyond_the_quota() {
+fn t111_udp_sockets_count_toward_the_quota_and_are_refused_beyond_it() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 1);
@@ -264,7 +266,7 @@ fn t111_udp_sockets_count_and_are_refused_beyond_the_quota() {
                 (local.set $socket (call $open))
                 (if (i32.ne (call $bind (i32.const 0)) (i32.const 1)) (then unreachable))
                 (call $say_error (i32.const 8))
-                ;; Another handle is not another socket.
+                ;; A second handle to a socket does not count as another socket.
                 (call $drop_udp_socket (call $clone_udp_socket (local.get $socket)))
                 (call $drop_udp_socket (local.get $socket))
                 (drop (call $open)))"#,
@@ -277,7 +279,7 @@ fn t111_udp_sockets_count_and_are_refused_beyond_the_quota() {
 }
 
 #[test]
-fn t117_datagrams_that_are_too_large_are_refused_or_cut() {
+fn t117_datagrams_that_are_too_large_are_refused_or_cut_off() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
@@ -287,7 +289,7 @@ fn t117_datagrams_that_are_too_large_are_refused_or_cut() {
                     (i32.const 4) (i32.const 0) (i32.const 9) (i32.const 0) (i32.const 0) (i32.const 88)))
                 (then unreachable))
             (call $say_error (i32.const 88))
-            ;; What does not fit the buffer is lost, and nothing else.
+            ;; Only the bytes that do not fit into the buffer are lost.
             (if (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 3) (i32.const 80)) (then unreachable))
             (call $say (i64.load (i32.const 80)))
             (if (i32.load8_u (i32.const 1027)) (then unreachable))
@@ -303,14 +305,14 @@ fn t117_datagrams_that_are_too_large_are_refused_or_cut() {
 }
 
 #[test]
-fn t117_nobody_waits_for_a_flood_and_the_system_bounds_it() {
+fn t117_a_flood_makes_no_process_wait_and_the_system_limits_it() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
             (local $socket i64) (local $count i64)
             (local.set $socket (call $open))
             (call $wait)
-            ;; Counts what is there, and then serves.
+            ;; Counts the datagrams that have arrived, and then echoes one more.
             (call $set_udp_receive_timeout (local.get $socket) (i64.const 0))
             (loop $again
                 (if (i32.eqz (call $receive_some (local.get $socket)))
@@ -336,7 +338,7 @@ fn t117_nobody_waits_for_a_flood_and_the_system_bounds_it() {
 }
 
 #[test]
-fn t070_a_process_is_killed_while_it_waits_for_a_datagram() {
+fn t070_a_process_can_be_killed_while_it_waits_for_a_datagram() {
     let lab = Lab::new();
     for receive in [
         "(drop (call $receive_some (local.get $socket)))",
@@ -356,7 +358,7 @@ fn t070_a_process_is_killed_while_it_waits_for_a_datagram() {
     }
 }
 
-/// A guest whose `main` passes its socket to `child` in the given way.
+/// A guest whose `main` binds a socket and passes it to `child` with the given code.
 fn hands_over(how: &str) -> String {
     program(&format!(
         r#"(data (i32.const 200) "child")
@@ -380,7 +382,8 @@ const MOVED: &str = r#"
     (drop (call $push_udp_socket (local.get $socket)))
     (if (call $send (local.get $child)) (then unreachable))"#;
 
-/// The highest byte of the word says that it is a UDP socket.
+/// Returns code that sends a copy of the socket. The highest byte of the word says that the
+/// resource is a UDP socket.
 fn copied() -> String {
     let kind = ResourceKind::UdpSocket.word(0);
     format!(
@@ -391,7 +394,7 @@ fn copied() -> String {
 }
 
 #[test]
-fn a_socket_travels_in_a_message() {
+fn a_socket_can_be_sent_in_a_message() {
     let lab = Lab::new();
     for how in [MOVED, &copied()] {
         let environment = lab.environment();
@@ -402,18 +405,18 @@ fn a_socket_travels_in_a_message() {
             [ResourceKind::UdpSocket as i64, ResourceKind::None as i64]
         );
         assert!(lab.exit(&process).is_normal());
-        // Once passed on, the socket does not need the process that bound it.
+        // Once the socket has been passed on, it does not need the process that bound it.
         client
             .send(b"to the child")
             .expect("the socket is connected");
         expect(&client, b"to the child");
-        lab.wait_for("the child", environment.ended());
+        lab.wait_for("the child to end", environment.ended());
         assert_eq!(environment.used(Limit::Sockets), 0);
     }
 }
 
 #[test]
-fn t083_a_socket_that_was_moved_into_a_message_is_gone() {
+fn t083_a_socket_that_was_moved_into_a_message_no_longer_belongs_to_the_sender() {
     let lab = Lab::new();
     let exit = lab.run(&hands_over(&format!(
         "{MOVED} (call $drop_udp_socket (local.get $socket))"
@@ -425,7 +428,7 @@ fn t083_a_socket_that_was_moved_into_a_message_is_gone() {
 }
 
 #[test]
-fn t082_a_socket_is_not_taken_as_something_else() {
+fn t082_a_socket_cannot_be_taken_as_a_resource_of_another_kind() {
     let lab = Lab::new();
     let text = program(
         r#"(func (export "main")
@@ -438,7 +441,7 @@ fn t082_a_socket_is_not_taken_as_something_else() {
     let exit = lab.run(&text);
     assert!(exit.to_string().contains("is no stream"), "{exit}");
     lab.hear();
-    // A bare id refers to a stream, and the highest byte must be a socket kind.
+    // An id by itself refers to a stream. The highest byte must be a kind of socket.
     for word in [
         0,
         ResourceKind::Module.word(0),
@@ -462,7 +465,7 @@ fn t082_a_socket_is_not_taken_as_something_else() {
 }
 
 #[test]
-fn t062_a_socket_is_not_sent_to_a_process_that_is_not_granted_any() {
+fn t062_a_socket_cannot_be_sent_to_a_process_without_the_right_to_sockets() {
     let lab = Lab::new();
     let without = lab.environment_with(|config| {
         config.deny("lunatic::networking::udp_");

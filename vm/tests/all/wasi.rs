@@ -1,10 +1,10 @@
-//! WASI: arguments, variables, standard streams, clocks, random numbers.
+//! Tests of WASI: arguments, environment variables, standard streams, clocks and random numbers.
 
 use crate::support::Lab;
 use lunatic_vm::{Config, Exit, Host, Limit, Pipe, PipeReader, PipeWriter, Stdio, Vm};
 use std::fmt::Write;
 
-/// WASI's errors, as the numbers that guests see.
+/// The error numbers of WASI that guests receive.
 pub(crate) mod errno {
     pub(crate) const SUCCESS: i64 = 0;
     pub(crate) const MFILE: i64 = 33;
@@ -12,8 +12,8 @@ pub(crate) mod errno {
     pub(crate) const PIPE: i64 = 64;
 }
 
-/// Writes a module that imports the functions of WASI that the tests use, each as `$name`, and
-/// `$say`, exports a memory of two pages, and has the given fields.
+/// Writes a module that has the given fields. The module imports the functions of WASI that the
+/// tests use, each as `$name`, and `$say`, and it exports a memory of two pages.
 pub(crate) fn program(fields: &str) -> String {
     let mut text = String::from("(module\n(import \"test\" \"say\" (func $say (param i64)))\n");
     for (name, parameters) in [
@@ -48,9 +48,10 @@ pub(crate) fn program(fields: &str) -> String {
         text,
         r#"(import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
         (memory (export "memory") 2)
-        ;; Says a call's error.
+        ;; Reports the error of a call.
         (func $said (param i32) (call $say (i64.extend_i32_u (local.get 0))))
-        ;; Writes bytes from an address, and reads bytes to one; both return the error.
+        ;; These functions write bytes from an address and read bytes to an address. Both return the
+        ;; error.
         (func $write (param $stream i32) (param $address i32) (param $length i32) (result i32)
             (i32.store (i32.const 0) (local.get $address))
             (i32.store (i32.const 4) (local.get $length))
@@ -59,7 +60,7 @@ pub(crate) fn program(fields: &str) -> String {
             (i32.store (i32.const 0) (local.get $address))
             (i32.store (i32.const 4) (local.get $length))
             (call $fd_read (local.get $stream) (i32.const 0) (i32.const 1) (i32.const 8)))
-        ;; Sleeps some nanoseconds.
+        ;; Sleeps for a number of nanoseconds.
         (func $sleep (param i64) (result i32)
             (i64.store (i32.const 64) (i64.const 0))
             (i64.store (i32.const 72) (i64.const 0))
@@ -73,7 +74,7 @@ pub(crate) fn program(fields: &str) -> String {
     text
 }
 
-/// Runs a program in an environment that grants everything, apart from what the test changes.
+/// Runs a program in an environment that grants everything except for what the test changes.
 pub(crate) fn run(lab: &Lab, text: &str, change: impl FnOnce(&mut Config)) -> Exit {
     let process = lab
         .environment_with(change)
@@ -86,7 +87,7 @@ fn assert_normal(exit: &Exit) {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// A machine with one worker, so that the test notices anything that blocks it.
+/// Creates a VM with a single worker, so that the test notices if anything blocks this worker.
 fn narrow() -> Lab {
     Lab::with(Vm::builder().workers(1))
 }
@@ -97,7 +98,7 @@ fn captured() -> (PipeWriter, PipeReader) {
 
 fn read_all(lab: &Lab, reader: &PipeReader) -> Vec<u8> {
     let mut read = Vec::new();
-    lab.wait_for("the end of the output", reader.read_to_end(&mut read));
+    lab.wait_for("the output to end", reader.read_to_end(&mut read));
     read
 }
 
@@ -112,7 +113,7 @@ fn t094_a_guest_sees_only_the_variables_that_it_is_granted() {
             (call $said (i32.load (i32.const 20)))
             (call $say (i64.load (i32.const 256))))"#,
     );
-    // The test has many environment variables; a guest gets none of them.
+    // The test itself has many environment variables. A guest gets none of them.
     assert!(std::env::vars_os().next().is_some());
     assert_normal(&run(&lab, &text, |_| {}));
     assert_eq!(lab.hear_all(), [0, 0, 0, 0, 0]);
@@ -147,7 +148,7 @@ fn t094_a_guest_sees_only_the_arguments_that_it_is_granted() {
 }
 
 #[test]
-fn a_process_that_makes_no_wasi_call_has_no_context() {
+fn a_process_that_makes_no_wasi_call_has_no_wasi_context() {
     let mut host = Host::default();
     host.function(
         "test",
@@ -167,7 +168,7 @@ fn a_process_that_makes_no_wasi_call_has_no_context() {
 }
 
 #[test]
-fn a_program_exits_with_any_status() {
+fn a_program_can_exit_with_any_status() {
     let lab = Lab::new();
     for status in [0, 1, 125, 126, 200, 255] {
         let text = program(&format!(
@@ -182,11 +183,11 @@ fn a_program_exits_with_any_status() {
 }
 
 #[test]
-fn t097_output_waits_for_its_reader_and_comes_out_as_it_went_in() {
+fn t097_output_waits_for_its_reader_and_is_not_changed() {
     let lab = narrow();
     let (writer, reader) = captured();
-    // Escape sequences, no newline and bytes that are not text, more than fits into any buffer on
-    // the way.
+    // The output has escape sequences and bytes that are not text, and it has no newline. It is
+    // longer than any buffer on its way.
     let text = program(
         r#"(data (i32.const 1024) "\1b[31m\ff\00")
         (func (export "main") (local $left i32)
@@ -202,7 +203,7 @@ fn t097_output_waits_for_its_reader_and_comes_out_as_it_went_in() {
     let flood = environment
         .spawn(&lab.module(&text), "main", &[])
         .expect("no limit applies");
-    // While the program waits for room, the only worker is free.
+    // While the program is waiting for room, the only worker is free.
     let other = lab.spawn(&program(
         r#"(func (export "main") (call $say (i64.const 7)))"#,
     ));
@@ -211,7 +212,7 @@ fn t097_output_waits_for_its_reader_and_comes_out_as_it_went_in() {
     lab.wait_for("output", reader.readable());
     assert!(
         lab.vm.processes().len() == 1,
-        "it cannot have written everything"
+        "the program cannot have written everything yet"
     );
     let read = lab.wait_for("all output", async {
         let mut read = vec![0; 700_000];
@@ -231,7 +232,7 @@ fn t097_output_waits_for_its_reader_and_comes_out_as_it_went_in() {
 }
 
 #[test]
-fn t097_a_process_that_waits_for_room_can_be_killed() {
+fn t097_a_process_that_waits_for_room_in_a_pipe_can_be_killed() {
     let lab = narrow();
     let (writer, reader) = captured();
     let text = program(
@@ -257,7 +258,7 @@ fn t097_a_process_that_waits_for_room_can_be_killed() {
 }
 
 #[test]
-fn writes_of_many_processes_are_not_interleaved() {
+fn the_writes_of_different_processes_are_not_interleaved() {
     let lab = Lab::new();
     let (writer, reader) = Pipe::bounded(64);
     let text = program(
@@ -295,7 +296,7 @@ fn writes_of_many_processes_are_not_interleaved() {
 }
 
 #[test]
-fn output_beyond_its_limit_is_an_error_and_the_reason_for_what_follows() {
+fn output_beyond_its_limit_is_an_error_and_a_later_trap_reports_the_limit() {
     let lab = Lab::new();
     let change = |config: &mut Config| {
         config.limit(Limit::Output, 10).stdout(Stdio::Null);
@@ -316,7 +317,7 @@ fn output_beyond_its_limit_is_an_error_and_the_reason_for_what_follows() {
 }
 
 #[test]
-fn output_that_nobody_reads_is_a_broken_pipe() {
+fn output_without_a_reader_is_a_broken_pipe() {
     let lab = Lab::new();
     let (writer, reader) = captured();
     drop(reader);
@@ -332,12 +333,12 @@ fn output_that_nobody_reads_is_a_broken_pipe() {
 const READER: &str = r#"(func (export "main")
     (call $say (i64.const 1))
     (drop (call $read (i32.const 0) (i32.const 1024) (i32.const 1)))
-    ;; How many bytes came, and which ones.
+    ;; Reports how many bytes arrived, and then the bytes.
     (call $said (i32.load (i32.const 8)))
     (call $said (i32.load8_u (i32.const 1024))))"#;
 
 #[test]
-fn t098_input_goes_to_the_process_that_asked_first_and_is_never_lost() {
+fn t098_input_goes_to_the_process_that_reads_first_and_is_never_lost() {
     let lab = narrow();
     let (writer, reader) = captured();
     let environment = lab.environment_with(|config| {
@@ -356,8 +357,8 @@ fn t098_input_goes_to_the_process_that_asked_first_and_is_never_lost() {
     });
     first.kill();
     assert!(matches!(lab.exit(&first), Exit::Killed));
-    lab.wait_for("room", writer.write_all(b"xy"))
-        .expect("the environment reads");
+    lab.wait_for("room in the pipe", writer.write_all(b"xy"))
+        .expect("the environment holds the reader");
     assert_normal(&lab.exit(&second));
     assert_eq!(lab.hear_all(), [1, i64::from(b'x')]);
     let third = environment
@@ -374,13 +375,13 @@ fn t098_input_goes_to_the_process_that_asked_first_and_is_never_lost() {
 }
 
 #[test]
-fn t077_processes_that_sleep_and_wait_for_input_leave_the_worker_free() {
+fn t077_processes_that_sleep_or_wait_for_input_leave_the_worker_free() {
     let lab = narrow();
     let (_writer, reader) = captured();
     let environment = lab.environment_with(|config| {
         config.stdin(Stdio::Pipe(reader));
     });
-    // Subscribes to the input if the parameter is 1, otherwise to a clock, and waits.
+    // Subscribes to the input if the parameter is 1, and to a clock otherwise. Then waits.
     let text = program(
         r#"(func (export "main") (param $input i32)
             (call $say (i64.const 1))
@@ -408,7 +409,10 @@ fn t077_processes_that_sleep_and_wait_for_input_leave_the_worker_free() {
         |_| {},
     ));
     assert_eq!(lab.hear(), 7);
-    assert!(lab.heard_nothing_more(), "one of them has stopped waiting");
+    assert!(
+        lab.heard_nothing_more(),
+        "one of the processes has stopped waiting"
+    );
     for sleeper in sleepers {
         sleeper.kill();
         assert!(matches!(lab.exit(&sleeper), Exit::Killed));
@@ -416,7 +420,7 @@ fn t077_processes_that_sleep_and_wait_for_input_leave_the_worker_free() {
 }
 
 #[test]
-fn t099_the_monotonic_clock_never_goes_back() {
+fn t099_the_monotonic_clock_never_goes_backward() {
     let lab = Lab::new();
     let text = program(
         r#"(func (export "main") (local $left i32) (local $before i64)
@@ -427,7 +431,7 @@ fn t099_the_monotonic_clock_never_goes_back() {
                 (local.set $before (i64.load (i32.const 16)))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br_if $again (local.get $left)))
-            ;; The machine has no clocks for the CPU time of a process or a thread.
+            ;; The VM has no clocks for the CPU time of a process or thread.
             (call $say (i64.extend_i32_u (i32.ne (i32.const 0) (call $clock_time_get (i32.const 2) (i64.const 0) (i32.const 16)))))
             (call $say (i64.extend_i32_u (i32.ne (i32.const 0) (call $clock_time_get (i32.const 3) (i64.const 0) (i32.const 16))))))"#,
     );
@@ -436,7 +440,7 @@ fn t099_the_monotonic_clock_never_goes_back() {
 }
 
 #[test]
-fn t099_a_loop_of_the_shortest_sleeps_keeps_nobody_from_running() {
+fn t099_a_loop_of_the_shortest_sleeps_does_not_keep_other_processes_from_running() {
     let lab = narrow();
     let busy = lab.spawn(&program(
         r#"(func (export "main") (call $say (i64.const 1)) (loop (drop (call $sleep (i64.const 0))) (br 0)))"#,
@@ -453,9 +457,10 @@ fn t099_a_loop_of_the_shortest_sleeps_keeps_nobody_from_running() {
 }
 
 #[test]
-fn t100_any_amount_of_random_bytes_comes_a_slice_at_a_time() {
+fn t100_any_amount_of_random_bytes_is_generated_one_slice_at_a_time() {
     let lab = narrow();
-    // 48 MiB, which is more than is generated at once; the last bytes are random too.
+    // The guest requests 48 MiB, which is more than is generated at once. The last bytes are random
+    // too.
     let text = program(
         r#"(func (export "main")
             (if (i32.eq (memory.grow (i32.const 768)) (i32.const -1)) (then unreachable))
@@ -468,7 +473,7 @@ fn t100_any_amount_of_random_bytes_comes_a_slice_at_a_time() {
 }
 
 #[test]
-fn t029_a_request_for_more_random_bytes_than_there_is_memory_traps_at_once() {
+fn t029_a_request_for_more_random_bytes_than_fit_into_the_memory_traps_at_once() {
     let lab = Lab::new();
     let text = program(
         r#"(func (export "main") (drop (call $random_get (i32.const 65536) (i32.const 1073741824))))"#,
@@ -479,13 +484,13 @@ fn t029_a_request_for_more_random_bytes_than_there_is_memory_traps_at_once() {
     }
 }
 
-/// Writes the program as a module of WASI preview 0.
+/// Writes a program as [`program`] does, but as a module of WASI preview 0.
 fn of_preview_0(fields: &str) -> String {
     program(fields).replace("wasi_snapshot_preview1", "wasi_unstable")
 }
 
 #[test]
-fn a_module_of_preview_0_writes_and_exits() {
+fn a_module_of_preview_0_can_write_and_exit() {
     let lab = narrow();
     let (writer, reader) = captured();
     let text = of_preview_0(
@@ -506,7 +511,7 @@ fn a_module_of_preview_0_writes_and_exits() {
 }
 
 #[test]
-fn t100_a_module_of_preview_0_has_random_bytes_in_pieces_too() {
+fn t100_random_bytes_are_also_generated_in_pieces_for_a_module_of_preview_0() {
     let lab = Lab::new();
     let text = of_preview_0(
         r#"(func (export "main")
@@ -519,7 +524,7 @@ fn t100_a_module_of_preview_0_has_random_bytes_in_pieces_too() {
 }
 
 #[test]
-fn preview_0_is_granted_by_its_own_name() {
+fn preview_0_is_granted_under_its_own_name() {
     let lab = narrow();
     let text = of_preview_0(r#"(func (export "main") (call $proc_exit (i32.const 0)))"#);
     let exit = run(&lab, &text, |config| {
@@ -536,9 +541,9 @@ fn preview_0_is_granted_by_its_own_name() {
 }
 
 #[test]
-fn a_program_of_an_older_generation_may_be_of_preview_0() {
+fn a_program_of_an_older_generation_may_use_preview_0() {
     let lab = narrow();
-    // The 0.6 and 0.7 generation has a function with this name and type.
+    // The generations 0.6 and 0.7 have a function with this name and type.
     let text = of_preview_0(
         r#"(func (export "main") (drop (call $clone_process (call $this))) (call $proc_exit (i32.const 0)))"#,
     );

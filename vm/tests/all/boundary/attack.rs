@@ -1,4 +1,4 @@
-//! Incorrect calls of every row, derived from the kinds of its parameters.
+//! Incorrect calls of every row, which are derived from the kinds of the row's parameters.
 
 use super::{call_of, call_with_result, imports_of};
 use crate::support::constant;
@@ -7,10 +7,10 @@ use lunatic_abi::{Generation, HostFunction, Kind, MessageHeader};
 use std::fmt;
 use std::fmt::Write;
 
-/// Attacking guests have one page of memory.
+/// The size of the memory of attacking guests, which is one page.
 const SIZE: u64 = 65_536;
 
-/// Where the guests keep the data that a valid call points to.
+/// The addresses of the data that a valid call points to.
 const FUNCTION: u64 = 1_024;
 const ADDRESS: u64 = 1_040;
 const VECTOR: u64 = 2_048;
@@ -23,7 +23,7 @@ const SCRATCH: u64 = 16_384;
 const CERTIFICATE: u64 = 32_768;
 const KEY: u64 = 40_960;
 
-/// A string that is not a host name, so that no lookup is made.
+/// The address of a text that is not a host name, so that no lookup is made.
 const NO_HOST: u64 = 1_056;
 const LOCALHOST: &str = "127.0.0.1";
 const HOST: u64 = 1_064;
@@ -31,13 +31,13 @@ const CHILD: &str = "serves";
 const CHILD_NAME: u64 = 1_080;
 const AUTHORITY: u64 = 2_064;
 
-/// A call of a row with one wrong argument, or with two that are wrong in combination.
+/// A call of a row with one wrong argument, or with two arguments that are wrong in combination.
 pub(super) struct Attack {
     row: &'static HostFunction,
-    /// What wasm passes for each parameter.
+    /// The numbers that the guest passes for each parameter.
     arguments: Vec<Vec<u64>>,
     weapon: Weapon,
-    /// The parameter that is wrong.
+    /// The index of the wrong parameter.
     parameter: usize,
     pub(super) expected: Expected,
 }
@@ -51,14 +51,15 @@ enum Weapon {
     Number,
 }
 
-/// The required outcome of a call.
+/// The outcome that a call must have.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expected {
     /// A trap whose message contains these words.
     Trap(&'static str),
-    /// An answer of any kind.
+    /// The call returns, with any result.
     Answer,
-    /// An answer, a trap that names the function, or an exit that the call requested.
+    /// The call returns, traps with a message that names the function, or ends the process as
+    /// requested.
     Either,
 }
 
@@ -79,7 +80,8 @@ impl Attack {
         self.weapon == Weapon::Id
     }
 
-    /// Whether it names the first resource of its kind, which is an attack if the caller has none.
+    /// Returns whether the call passes the id of the first resource of a kind. This is an attack if
+    /// the caller has no such resource.
     pub(super) fn is_first_id(&self) -> bool {
         self.is_id() && self.arguments[self.parameter] == [0]
     }
@@ -92,7 +94,7 @@ impl Attack {
         self.weapon == Weapon::Number
     }
 
-    /// Whether the call may wait longer than a test does.
+    /// Returns whether the call may wait longer than a test does.
     pub(super) fn may_wait(&self) -> bool {
         let is_accept =
             is_accept_of_nobody(self.row()) && matches!(self.expected, Expected::Either);
@@ -100,7 +102,8 @@ impl Attack {
         is_accept || self.row().waits && matches!(kind, Kind::Millis | Kind::ShortMillis)
     }
 
-    /// Returns the function that creates one of everything that the call could need.
+    /// Returns the name of the function that creates one resource of every kind that the call could
+    /// need.
     pub(super) fn prepare(&self) -> &'static str {
         let is_tls = |kind| matches!(kind, Kind::TlsListenerId | Kind::TlsStreamId);
         let needs_tls = self
@@ -129,7 +132,7 @@ impl fmt::Display for Attack {
     }
 }
 
-/// Returns every attack on every row of a generation.
+/// Returns all attacks on all rows of a generation.
 pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for row in generation.host_functions() {
@@ -137,7 +140,8 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
             .map(|index| good(row, index))
             .collect();
         for parameter in 0..row.parameters.len() {
-            // Replaces what the call passes for the parameter, starting with its first number.
+            // Replaces the numbers that the call passes for the parameter, beginning with the
+            // number at index `first`.
             let mut add = |weapon, first: usize, wrong: &[u64], expected| {
                 let expected = match expected {
                     Expected::Answer if is_accept_of_nobody(row) => Expected::Either,
@@ -159,15 +163,16 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     attacks
 }
 
-/// Whether the call waits for a client that an attacker does not have: a process cannot shake hands with itself.
+/// Returns whether the call waits for a client that an attacking process cannot have, because a
+/// process cannot complete a handshake with itself.
 fn is_accept_of_nobody(row: &HostFunction) -> bool {
     row.name == "tls_accept"
 }
 
 const BAD_POINTER: Expected = Expected::Trap("bad pointer");
 
-/// Makes every attack on a parameter: passes `add` the weapon, the parameter's numbers to replace
-/// and their replacements, and the required outcome.
+/// Passes every attack on a parameter to `add`: the weapon, the index of the first number to
+/// replace, the replacements, and the required outcome.
 fn on_parameter(
     row: &HostFunction,
     index: usize,
@@ -190,13 +195,13 @@ fn on_parameter(
                         Expected::Trap("not UTF-8"),
                     );
                 }
-                // Half a character, and a surrogate.
+                // These bytes are half of a character and a surrogate.
                 for wrong in [[NOT_TEXT + 4, 1], [NOT_TEXT + 8, 3]] {
                     add(Weapon::Text, 0, &wrong, Expected::Trap("not UTF-8"));
                 }
             }
             if kind == Kind::Vectors {
-                // The list is valid, but what its entries point to is not.
+                // The list is valid, but its entries have invalid addresses.
                 for wrong in [[VECTOR + 8, 1], [VECTOR, 2]] {
                     add(Weapon::Pointer, 0, &wrong, BAD_POINTER);
                 }
@@ -257,7 +262,7 @@ fn on_parameter(
             ] {
                 add(Weapon::Pointer, 0, &[start], BAD_POINTER);
             }
-            // Odd addresses are valid.
+            // Unaligned addresses are valid.
             add(Weapon::Pointer, 0, &[RESULTS + 1], good_outcome(row));
             if kind != Kind::OutText {
                 add(Weapon::Pointer, 0, &[SIZE - size], good_outcome(row));
@@ -287,8 +292,9 @@ fn on_parameter(
                 add(Weapon::Id, 0, &[id], Expected::Trap("there is no"));
             }
             if !matches!(kind, Kind::DnsId | Kind::ProcessId) {
-                // The guest has one of each kind, but two of these. An id is valid for its own kind
-                // only.
+                // The guest has two resources of each of the excluded kinds and one resource of
+                // every other kind, so 1 is not the id of a resource of this kind. An id is valid
+                // only for its own kind.
                 add(Weapon::Id, 0, &[1], Expected::Trap("there is no"));
             }
             if !means_own(row, kind) {
@@ -328,7 +334,8 @@ fn on_parameter(
     }
 }
 
-/// Makes the attacks on a slice that is read or written, whose items have `unit` bytes.
+/// Passes the attacks on a slice that is read or written to `add`. The items of the slice have
+/// `unit` bytes.
 fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
     for start in [SIZE, SIZE - unit + 1, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff] {
         add(Weapon::Pointer, 0, &[start, 1], BAD_POINTER);
@@ -336,11 +343,11 @@ fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
     for start in [SIZE + 1, 0xffff_ffff] {
         add(Weapon::Pointer, 0, &[start, 0], BAD_POINTER);
     }
-    // No bytes at the end of the memory lie in it. How a function treats them is up to the
-    // function.
+    // An empty slice at the end of the memory is within bounds. The result depends on how the
+    // function treats an empty slice.
     add(Weapon::Pointer, 0, &[SIZE, 0], Expected::Either);
     if unit == 1 {
-        // Computed in 32 bits, the end lies before the beginning.
+        // If the end of the slice were computed in 32 bits, it would be before the beginning.
         for (start, length) in [
             (0xffff_fff0, 0x20),
             (SIZE - 1, 2),
@@ -361,21 +368,21 @@ fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
         }
         add(Weapon::Count, 0, &[SIZE - 8, 2], BAD_POINTER);
     }
-    // A wrong length with a valid address.
+    // The length is wrong, but the address is valid.
     on_number(1, add);
 }
 
-/// Makes the attacks on one 32-bit number of a parameter.
+/// Passes the attacks on one 32-bit number of a parameter to `add`.
 fn on_number(part: usize, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
     for number in [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 65_536] {
         add(Weapon::Number, part, &[number], Expected::Either);
     }
 }
 
-/// Returns the outcome of a valid call.
+/// Returns the outcome that a valid call must have.
 fn good_outcome(row: &HostFunction) -> Expected {
     match row.name {
-        // The guest has no directory that it could pass on.
+        // The guest has no directory that it could grant.
         "config_preopen_dir" => Expected::Trap("no directory"),
         "test_root_cert" | "default_server_certificates" | "sign_node" => {
             Expected::Trap("there is no cluster")
@@ -384,7 +391,8 @@ fn good_outcome(row: &HostFunction) -> Expected {
     }
 }
 
-/// Whether all ones denotes the caller's own and is not a forged id.
+/// Returns whether a number of all ones refers to the caller's own resource, so that it is not a
+/// forged id.
 fn means_own(row: &HostFunction, kind: Kind) -> bool {
     let is_given_back = row.name.starts_with("drop");
     match kind {
@@ -394,17 +402,17 @@ fn means_own(row: &HostFunction, kind: Kind) -> bool {
     }
 }
 
-/// Returns what is passed for a parameter in a call that does something if the other parameters are
-/// valid too.
+/// Returns the numbers to pass for a parameter in a valid call. If the other parameters are valid
+/// too, the call has an effect.
 fn good(row: &HostFunction, index: usize) -> Vec<u64> {
     let parameter = row.parameters[index];
     match parameter.kind {
         Kind::Text if parameter.name == "sql" => vec![SQL, 4],
         Kind::Text if row.namespace == "lunatic::networking" => vec![NO_HOST, 4],
         Kind::Text => vec![FUNCTION, 4],
-        // An empty list.
+        // The list is empty.
         Kind::Bytes if parameter.name == "values" => vec![BUFFER, 8],
-        // A process takes no parameters.
+        // The process takes no parameters.
         Kind::Bytes if parameter.name == "parameters" => vec![FUNCTION, 0],
         Kind::Bytes => vec![FUNCTION, 4],
         Kind::Buffer | Kind::OutWords => vec![BUFFER, 4],
@@ -419,17 +427,18 @@ fn good(row: &HostFunction, index: usize) -> Vec<u64> {
         | Kind::OutText
         | Kind::OutUuid => vec![RESULTS + 64 * index as u64],
         Kind::Tag => vec![5],
-        // A datagram has to be allowed at least one router.
+        // A datagram must be allowed to pass at least one router.
         Kind::U32 if parameter.name == "ttl" => vec![1],
-        // 0 would mean forever.
+        // A time of 0 would mean forever.
         Kind::ShortMillis => vec![1],
-        // 0 means no process, no time or no number, or the first resource that the guest holds.
+        // 0 means no process, no time, the number zero, or the first resource that the guest holds.
         _ => vec![0],
     }
 }
 
-/// Writes a guest that can create one of everything (`prepare`, and `prepare_all`, which includes
-/// what takes another process) and then make each attack (`attack0` and so on).
+/// Writes a guest that can create one resource of every kind and then make each attack. `prepare`
+/// creates the resources that need no other process, and `prepare_all` also creates the others. The
+/// attacks are `attack0` and so on.
 pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> String {
     let idle = match generation {
         Generation::V0_13 => "(i32.const 0) (i32.const 0) (i64.const -1)",
@@ -485,7 +494,7 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
     text
 }
 
-/// Returns the calls that create one of everything.
+/// Returns the calls that create one resource of every kind.
 fn preparation() -> Vec<(&'static str, String)> {
     let result = format!("(i32.const {SCRATCH})");
     let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
@@ -505,8 +514,8 @@ fn preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::tcp_bind",
             format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
         ),
-        // Two results that hold an address: the first is left alone, the second is queried for its
-        // port.
+        // There are two results that hold an address. The first is not used, and the second is
+        // queried for its port.
         (
             "lunatic::networking::tcp_local_addr",
             format!("(i64.const 0) {result}"),
@@ -550,15 +559,15 @@ fn preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::set_udp_receive_timeout",
             "(i64.const 0) (i64.const 0)".into(),
         ),
-        // A message in the slot, with a module in it; the guest also holds a module, taken out of
-        // an earlier message.
+        // The current message contains a module. The guest also holds a module, which it took out
+        // of an earlier message.
         (
             "lunatic::message::create_data",
             "(i64.const 5) (i64.const 0)".into(),
         ),
         ("lunatic::message::push_module", "(i64.const -1)".into()),
         ("lunatic::message::take_module", "(i64.const 0)".into()),
-        // A database with a statement; the last call on it has failed.
+        // There is a database with a statement. The last call on the database has failed.
         (
             "lunatic::sqlite::open",
             format!("(i32.const 0) (i32.const 0) {result}"),
@@ -583,11 +592,11 @@ fn preparation() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Writes the code that adds a TLS listener and a stream, and the process at the stream's other
-/// end.
+/// Writes the code that creates a TLS listener and a stream, and the process at the other end of
+/// the stream.
 fn tls_preparation() -> String {
     let made = rcgen::generate_simple_self_signed([LOCALHOST.to_owned()])
-        .expect("a certificate can be made");
+        .expect("a certificate can be generated");
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let as_data = |text: &str| text.replace('\n', "\\n");
     let mut text = format!(
@@ -627,7 +636,8 @@ fn tls_preparation() -> String {
         }
         text.push_str(")\n");
     };
-    // The child listens, sends its port, accepts, and reports that it has accepted.
+    // The child listens, sends its port, accepts a connection, and reports that it has accepted the
+    // connection.
     function(
         &format!("(func (export \"{CHILD}\") (param $parent i64)\n"),
         &[
@@ -692,7 +702,7 @@ fn tls_preparation() -> String {
                 "(i64.const 0) (i64.const 0)".into(),
             ),
             ("lunatic::networking::tls_bind", bind),
-            // The slot holds a different message by now.
+            // The current message is now a different one.
             (
                 "lunatic::message::create_data",
                 "(i64.const 5) (i64.const 0)".into(),
@@ -707,7 +717,7 @@ fn tls_preparation() -> String {
     text
 }
 
-/// Returns the calls that create one of everything in the older generation.
+/// Returns the calls that create one resource of every kind in the older generations.
 fn older_preparation() -> Vec<(&'static str, String)> {
     let result = format!("(i32.const {SCRATCH})");
     let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
@@ -734,8 +744,8 @@ fn older_preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::tcp_bind",
             format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
         ),
-        // Two results that hold an address: the first is left alone, the second is queried for its
-        // port.
+        // There are two results that hold an address. The first is not used, and the second is
+        // queried for its port.
         (
             "lunatic::networking::local_addr",
             format!("(i64.const 0) {result}"),
@@ -759,7 +769,7 @@ fn older_preparation() -> Vec<(&'static str, String)> {
             "lunatic::networking::tcp_connect",
             format!("{address} {port} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
         ),
-        // Two handles to the guest itself, one of which travels in the message in the slot.
+        // There are two handles to the guest itself. One of them is in the current message.
         ("lunatic::process::this", String::new()),
         ("lunatic::process::this", String::new()),
         (

@@ -1,15 +1,15 @@
-//! A guest in C, compiled with the header that the table generates.
+//! Tests a guest in C that is compiled with the header generated from the table.
 
 use crate::support::Lab;
 use std::path::Path;
 use std::process::Command;
 
 #[test]
-fn a_guest_in_c_spawns_and_exchanges_messages() {
+fn a_guest_in_c_can_spawn_and_exchange_messages() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/c/ping.c");
     let directory = tempfile::tempdir().expect("there is room for temporary files");
     let module = directory.path().join("ping.wasm");
-    // `stdint.h` comes with clang; no system headers are needed.
+    // `stdint.h` comes with clang, so no system headers are needed.
     let compiled = Command::new("clang")
         .args([
             "--target=wasm32",
@@ -37,16 +37,16 @@ fn a_guest_in_c_spawns_and_exchanges_messages() {
         .iter()
         .any(|missing| said.contains(missing))
     {
-        println!("not tested here: clang has no wasm32 or no wasm-ld\n{said}");
+        println!("not tested here: clang does not support wasm32 or has no wasm-ld\n{said}");
         return;
     }
     assert!(output.status.success(), "{said}");
-    let bytes = std::fs::read(&module).expect("clang wrote it");
+    let bytes = std::fs::read(&module).expect("clang wrote the module");
     let lab = Lab::new();
     let ping = lab
         .vm
         .module("ping", &bytes)
-        .expect("it imports rows of the table only");
+        .expect("the module imports only rows of the table");
     let process = lab
         .environment()
         .spawn(&ping, "_start", &[])

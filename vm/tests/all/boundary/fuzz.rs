@@ -1,4 +1,4 @@
-//! Random calls with random arguments, until time is up.
+//! Makes random calls with random arguments until the time is up.
 
 use super::{call_of, imports_of};
 use crate::support::{Lab, constant};
@@ -8,8 +8,8 @@ use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): the
-/// whole state is one number, so one number identifies and reproduces a failure.
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). The
+/// whole state is a single number, so one number is enough to identify and reproduce a failure.
 struct Random(u64);
 
 impl Random {
@@ -30,12 +30,12 @@ impl Random {
     }
 }
 
-/// The number of functions per guest, and the number of calls that each makes.
+/// The number of functions per guest, and the number of calls that each function makes.
 const FUNCTIONS: usize = 8;
 const CALLS: usize = 24;
 
 #[test]
-fn t088_random_calls_end_nothing_but_their_process() {
+fn t088_random_calls_end_only_their_own_process() {
     let seconds = std::env::var("LUNATIC_FUZZ_SECONDS")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -49,7 +49,7 @@ fn t088_random_calls_end_nothing_but_their_process() {
     let mut seed = first.unwrap_or_else(|| seeds.next());
     let mut rounds = 0;
     loop {
-        // Shown if the test fails in any way.
+        // This line is shown if the test fails in any way.
         println!("seed {seed}: repeat with LUNATIC_FUZZ_SEED={seed}");
         round(&lab, seed);
         rounds += 1;
@@ -61,12 +61,12 @@ fn t088_random_calls_end_nothing_but_their_process() {
     println!("{rounds} rounds");
 }
 
-/// Runs one random guest until everything it starts has ended.
+/// Runs one random guest until all processes that it starts have ended.
 fn round(lab: &Lab, seed: u64) {
     let mut random = Random(seed);
     let module = lab.module(&random_guest(&mut random));
     let environment = lab.environment_with(|config| {
-        // Processes that wait forever are ended, and those that multiply are kept few.
+        // The limits end processes that wait forever, and keep the number of processes low.
         config
             .limit(Limit::Time, 20)
             .limit(Limit::Processes, 40)
@@ -81,16 +81,19 @@ fn round(lab: &Lab, seed: u64) {
     });
     let spawn = |number: usize| environment.spawn(&module, &format!("f{number}"), &[]);
     let processes: Vec<_> = (0..FUNCTIONS)
-        .map(|number| spawn(number).expect("there is room for these"))
+        .map(|number| spawn(number).expect("the limits allow for these processes"))
         .collect();
     for process in &processes {
         let exit = lab.exit(process);
         assert!(!has_fault(&exit), "seed {seed}: {exit}");
     }
     environment.end();
-    lab.wait_for("the end of all that a guest spawned", environment.ended());
     lab.wait_for(
-        "the end of its timers, and of databases that take longer to close than its processes to end",
+        "all processes that a guest spawned to end",
+        environment.ended(),
+    );
+    lab.wait_for(
+        "the guest's timers to end, and its databases to be closed",
         async {
             while environment.used(Limit::Timers) > 0 || environment.used(Limit::TotalMemory) > 0 {
                 futures_lite::future::yield_now().await;
@@ -106,7 +109,7 @@ fn round(lab: &Lab, seed: u64) {
         assert_eq!(
             environment.used(limit),
             0,
-            "seed {seed}: {limit:?} is in use when nobody is left"
+            "seed {seed}: {limit:?} is in use although no process is left"
         );
     }
 }
@@ -120,7 +123,7 @@ fn has_fault(exit: &Exit) -> bool {
 }
 
 fn random_guest(random: &mut Random) -> String {
-    // Mostly of the newest generation, which has the most rows.
+    // Most guests are of the newest generation, which has the most rows.
     let generation = random.of(&[
         Generation::V0_13,
         Generation::V0_13,
@@ -129,7 +132,7 @@ fn random_guest(random: &mut Random) -> String {
         Generation::V0_6,
     ]);
     let rows: Vec<&HostFunction> = generation.host_functions().collect();
-    // Text, an address, bytes that are not text, and a module.
+    // The data consists of a text, a network address, bytes that are not text, and a module.
     let mut text = format!(
         "(module {}
             (memory (export \"memory\") 1 3)
@@ -141,7 +144,7 @@ fn random_guest(random: &mut Random) -> String {
         let _ = writeln!(text, "(func (export \"f{number}\")");
         for _ in 0..CALLS {
             let row = rows[random.below(rows.len())];
-            // Looking up random names would use the network.
+            // These functions would look up random names on the network.
             if matches!(row.name, "resolve" | "tls_connect") {
                 continue;
             }
@@ -165,7 +168,7 @@ fn random_guest(random: &mut Random) -> String {
     text
 }
 
-/// Returns what is passed for a parameter of a kind.
+/// Returns the numbers to pass for a parameter of a kind.
 fn argument(random: &mut Random, row: &HostFunction, kind: Kind) -> Vec<u64> {
     match kind {
         Kind::Bytes | Kind::Text | Kind::Buffer | Kind::Words | Kind::OutWords | Kind::Vectors => {
@@ -176,7 +179,7 @@ fn argument(random: &mut Random, row: &HostFunction, kind: Kind) -> Vec<u64> {
             };
             vec![address, length]
         }
-        // Only this machine is ever connected to, and no port is chosen.
+        // The guest connects only to this computer, and it does not choose a port to listen on.
         Kind::SocketAddr => {
             let family = random.of(&[4, 4, 4, 6, 5]);
             let ip = random.of(&[33, 65_535, 0xffff_ffff]);
@@ -196,7 +199,7 @@ fn argument(random: &mut Random, row: &HostFunction, kind: Kind) -> Vec<u64> {
     }
 }
 
-/// Returns an address, or any other 32-bit number.
+/// Returns an address or another 32-bit number.
 fn address(random: &mut Random) -> u64 {
     match random.below(12) {
         0 => random.next() & 0xffff_ffff,

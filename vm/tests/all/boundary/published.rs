@@ -1,8 +1,9 @@
-//! The published interfaces of Lunatic 0.13, 0.7 and 0.6, written down independently of the tables.
+//! The published interfaces of Lunatic 0.13, 0.7 and 0.6, listed independently of the tables.
 
 use std::collections::BTreeMap;
 
-/// Every function with its parameters and its result: `i` is i32, `l` is i64, `f` is f64.
+/// Every function with its parameters and its result: `i` stands for i32, `l` for i64 and `f` for
+/// f64.
 const PUBLISHED: &[(&str, &str)] = &[
     (
         "lunatic::distributed",
@@ -63,7 +64,7 @@ const PUBLISHED: &[(&str, &str)] = &[
     ),
 ];
 
-/// The functions of 0.7.5, the last of its generation.
+/// The functions of 0.7.5, which is the last version of its generation.
 const PUBLISHED_0_7: &[(&str, &str)] = &[
     ("lunatic::error", "string_size(l)i to_string(li) drop(l)"),
     (
@@ -88,13 +89,13 @@ const PUBLISHED_0_7: &[(&str, &str)] = &[
     ("lunatic::version", "major()i minor()i patch()i"),
 ];
 
-/// Returns the type of every published function by its full name.
+/// Returns the types of all published functions, by full name.
 pub(super) fn functions() -> BTreeMap<String, &'static str> {
     by_name(PUBLISHED)
 }
 
-/// Returns the same for 0.7, or for 0.6, in which one function has a different type. The additional
-/// functions of 0.7 do not affect guests of 0.6.
+/// Returns the types for 0.7, or for 0.6, in which one function has a different type. The functions
+/// that were added in 0.7 do not affect guests of 0.6.
 pub(super) fn functions_of_0_7(as_0_6: bool) -> BTreeMap<String, String> {
     let mut functions = by_name(PUBLISHED_0_7);
     assert_eq!(functions.len(), 57, "Lunatic 0.7 has 57 functions");

@@ -1,21 +1,22 @@
-//! A process that does what the test tells it, one thing at a time.
+//! A process that carries out the test's commands, one at a time.
 //!
-//! An actor waits for commands, which are messages with a reserved tag, and answers each by saying
-//! numbers. All other mail stays in its mailbox until a command makes it receive. This lets a test
-//! drive several processes step by step, knowing at each step what has happened.
+//! An actor waits for commands, which are messages with a reserved tag, and answers each command by
+//! reporting numbers. All other mail stays in the actor's mailbox until a command makes the actor
+//! receive it. A test can thus drive several processes step by step, and knows at each step what
+//! has happened.
 
 use super::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Module, Pid, Process};
 use std::fmt::Write;
 
-/// The tag for commands.
+/// The tag of commands.
 pub(crate) const COMMAND: i64 = -1;
 
-/// What an actor says when a receive times out.
+/// The number that an actor reports when a receive times out.
 pub(crate) const TIMED_OUT: i64 = 9027;
 
-/// The commands: the name of each, and the code that carries it out. `$a`, `$b` and `$c` are the
-/// command's numbers; the text that follows them is at 1056.
+/// The commands: the name of each command, and the code that carries it out. `$a`, `$b` and `$c`
+/// are the command's numbers. The text that follows the numbers is at address 1056.
 const COMMANDS: &[(&str, &str)] = &[
     ("finish", "(return)"),
     ("trap", "unreachable"),
@@ -96,7 +97,7 @@ const IMPORTS: &[&str] = &[
     "lunatic::timer::cancel_timer",
 ];
 
-/// Writes the actors' module; its function is `main`.
+/// Writes the module of actors. An actor runs the module's function `main`.
 pub(crate) fn module() -> String {
     let mut commands = String::new();
     for (number, (_, body)) in COMMANDS.iter().enumerate() {
@@ -124,7 +125,7 @@ pub(crate) fn module() -> String {
     )
 }
 
-/// An actor, and the lab in which it runs.
+/// An actor, and the lab that it runs in.
 pub(crate) struct Actor<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) process: Process,
@@ -163,7 +164,7 @@ impl<'a> Actor<'a> {
     /// Sends a command, without waiting for the answer.
     pub(crate) fn command(&self, what: &str, numbers: [i64; 3], text: &[u8]) {
         let number = COMMANDS.iter().position(|(name, _)| *name == what);
-        let number = number.unwrap_or_else(|| panic!("actors know no `{what}`"));
+        let number = number.unwrap_or_else(|| panic!("there is no command `{what}`"));
         let mut data = Vec::new();
         for word in [number as i64, numbers[0], numbers[1], numbers[2]] {
             data.extend(word.to_le_bytes());
@@ -203,7 +204,7 @@ impl<'a> Actor<'a> {
         self.ask("monitor", [tag, Self::number(pid), 0], b"");
     }
 
-    /// Removes a monitor; returns whether there was one that has not fired yet.
+    /// Removes a monitor. Returns whether there was a monitor that had not fired yet.
     pub(crate) fn stop_monitoring(&self, tag: i64, pid: Pid) -> bool {
         self.ask("stop_monitoring", [tag, Self::number(pid), 0], b"") == 1
     }
@@ -212,12 +213,12 @@ impl<'a> Actor<'a> {
         self.ask("die_when_link_dies", [die.into(), 0, 0], b"");
     }
 
-    /// Sends a message and returns the code.
+    /// Sends a message and returns the result code.
     pub(crate) fn send(&self, to: Pid, tag: i64, number: i64) -> i64 {
         self.ask("send", [Self::number(to), tag, number], b"")
     }
 
-    /// Receives a message with one of the tags, or any message if there are none.
+    /// Receives a message that has one of the tags, or any message if no tags are given.
     pub(crate) fn receive(&self, tags: &[i64], timeout: i64) -> Mail {
         let text: Vec<u8> = tags.iter().flat_map(|tag| tag.to_le_bytes()).collect();
         match self.ask("receive", [tags.len() as i64, timeout, 0], &text) {
@@ -235,7 +236,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// Receives what is already in the mailbox.
+    /// Receives mail that is already in the mailbox, without waiting.
     pub(crate) fn take(&self, tags: &[i64]) -> Mail {
         self.receive(tags, 0)
     }
@@ -251,7 +252,7 @@ impl<'a> Actor<'a> {
         self.ask("exists", [Self::number(pid), 0, 0], b"") == 1
     }
 
-    /// Registers a process and returns the code.
+    /// Registers a process under a name and returns the result code.
     pub(crate) fn register(&self, name: &str, pid: Pid) -> i64 {
         self.ask(
             "register",
@@ -260,7 +261,7 @@ impl<'a> Actor<'a> {
         )
     }
 
-    /// Removes a name and returns the code.
+    /// Removes a name and returns the result code.
     pub(crate) fn unregister(&self, name: &str) -> i64 {
         self.ask("unregister", [name.len() as i64, 0, 0], name.as_bytes())
     }
@@ -271,8 +272,8 @@ impl<'a> Actor<'a> {
         (code == 0).then_some(pid)
     }
 
-    /// Spawns another actor, linked unless the tag is 0; a configuration of -1 means the actor's
-    /// own environment.
+    /// Spawns another actor, which is linked to this actor unless the tag is 0. If the
+    /// configuration is -1, the new actor is in this actor's own environment.
     pub(crate) fn spawn_actor(&self, link: i64, config: i64) -> Result<Actor<'a>, i64> {
         let code = self.ask("spawn", [link, config, 0], b"");
         let pid = self.lab.hear();
@@ -283,7 +284,7 @@ impl<'a> Actor<'a> {
             .lab
             .vm
             .process(Pid::from_number(pid.cast_unsigned()))
-            .expect("an actor lives until it is told to end");
+            .expect("an actor lives until a command ends it");
         Ok(Actor {
             lab: self.lab,
             process,
