@@ -94,35 +94,26 @@ pub(crate) trait Compiled: Sized {
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
 }
 
-impl Compiled for wasmtime::Module {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
-        Self::new(engine, bytes)
-    }
+macro_rules! compiled {
+    ($($kind:ty),*) => {$(
+        impl Compiled for $kind {
+            fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+                Self::new(engine, bytes)
+            }
 
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
-        self.serialize()
-    }
+            fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+                self.serialize()
+            }
 
-    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the caller guarantees that the code came from `serialize`.
-        unsafe { Self::deserialize(engine, code) }
-    }
+            unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+                // SAFETY: the caller guarantees that the code came from `serialize`.
+                unsafe { Self::deserialize(engine, code) }
+            }
+        }
+    )*};
 }
 
-impl Compiled for component::Component {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
-        Self::new(engine, bytes)
-    }
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
-        self.serialize()
-    }
-
-    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the caller guarantees that the code came from `serialize`.
-        unsafe { Self::deserialize(engine, code) }
-    }
-}
+compiled!(wasmtime::Module, component::Component);
 
 /// Returns the name of the file for the code compiled from these bytes.
 fn key(engine: &Engine, bytes: &[u8]) -> String {

@@ -4,12 +4,9 @@
 //! module estimates both in one pass over the bytes, without compiling anything. Other bounds are
 //! up to the caller: how much is compiled concurrently, and how long to wait for a result.
 
-use crate::module::{MAX_MODULE_SIZE, ModuleError, Requirements};
+use crate::module::{ModuleError, Requirements, binary};
 use std::ops::Range;
-use wasmparser::{
-    BinaryReaderError, CompositeInnerType, FunctionBody, Operator, Parser, Payload,
-    TypeSectionReader,
-};
+use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeSectionReader};
 
 /// The maximum contents of a module or component that is compiled, summed over all modules in it.
 ///
@@ -118,14 +115,10 @@ impl CompileLimits {
     /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset.
     /// [`ModuleError::Malformed`] and [`ModuleError::TooLarge`] mean the same as for compilation.
     pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
-        if bytes.len() > MAX_MODULE_SIZE {
-            return Err(ModuleError::TooLarge(bytes.len()));
-        }
-        let bytes =
-            wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let bytes = binary(bytes)?;
         let mut counted = Counted::default();
         for payload in Parser::new(0).parse_all(&bytes) {
-            self.count(&mut counted, payload.map_err(malformed)?)?;
+            self.count(&mut counted, payload?)?;
         }
         let instances = Requirements::of_component(&bytes)?.instances;
         within("instances", instances, self.instances, 0)
@@ -161,35 +154,19 @@ impl CompileLimits {
                 counted.work += work;
                 within("microseconds of compiling", counted.work, self.work, offset)?;
             }
-            Payload::DataSection(segments) => {
-                counted.segments += u64::from(segments.count());
-                within(
-                    "segments",
-                    counted.segments,
-                    self.segments,
-                    segments.range().start,
-                )?;
-            }
-            Payload::ElementSection(segments) => {
-                counted.segments += u64::from(segments.count());
-                within(
-                    "segments",
-                    counted.segments,
-                    self.segments,
-                    segments.range().start,
-                )?;
-            }
             payload => {
-                let Some((items, range)) = items(&payload) else {
+                let Some((kind, items, range)) = items(&payload) else {
                     return Ok(());
                 };
-                counted.items += u64::from(items);
-                within(
-                    "imports, exports, globals and the like",
-                    counted.items,
-                    self.items,
-                    range.start,
-                )?;
+                let (what, count, allowed) = match kind {
+                    Item::Segment => ("segments", &mut counted.segments, self.segments),
+                    Item::Other => {
+                        let what = "imports, exports, globals and the like";
+                        (what, &mut counted.items, self.items)
+                    }
+                };
+                *count += u64::from(items);
+                within(what, *count, allowed, range.start)?;
             }
         }
         Ok(())
@@ -205,7 +182,7 @@ impl CompileLimits {
         let offset = types.range().start;
         let (mut count, mut arity) = (before, 0);
         for group in types {
-            for ty in group.map_err(malformed)?.into_types() {
+            for ty in group?.into_types() {
                 count += 1;
                 within("types", count, self.types, offset)?;
                 if let CompositeInnerType::Func(ty) = &ty.composite_type.inner {
@@ -225,14 +202,14 @@ fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
         variables: arity,
         ..Shape::default()
     };
-    for group in body.get_locals_reader().map_err(malformed)? {
-        let (count, _) = group.map_err(malformed)?;
+    for group in body.get_locals_reader()? {
+        let (count, _) = group?;
         shape.variables += u64::from(count);
     }
     // Whether each open block is a loop.
     let (mut open, mut loops) = (Vec::new(), 0);
-    for operator in body.get_operators_reader().map_err(malformed)? {
-        match operator.map_err(malformed)? {
+    for operator in body.get_operators_reader()? {
+        match operator? {
             Operator::Loop { .. } => {
                 shape.blocks += 1;
                 loops += 1;
@@ -268,31 +245,42 @@ fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result
     }
 }
 
-/// If a section declares items that are cheap to compile, returns their number and the section's
-/// position.
-fn items(payload: &Payload<'_>) -> Option<(u32, Range<usize>)> {
-    Some(match payload {
-        Payload::ImportSection(section) => (section.count(), section.range()),
-        Payload::FunctionSection(section) => (section.count(), section.range()),
-        Payload::TableSection(section) => (section.count(), section.range()),
-        Payload::MemorySection(section) => (section.count(), section.range()),
-        Payload::TagSection(section) => (section.count(), section.range()),
-        Payload::GlobalSection(section) => (section.count(), section.range()),
-        Payload::ExportSection(section) => (section.count(), section.range()),
-        Payload::InstanceSection(section) => (section.count(), section.range()),
-        Payload::CoreTypeSection(section) => (section.count(), section.range()),
-        Payload::ComponentInstanceSection(section) => (section.count(), section.range()),
-        Payload::ComponentAliasSection(section) => (section.count(), section.range()),
-        Payload::ComponentTypeSection(section) => (section.count(), section.range()),
-        Payload::ComponentCanonicalSection(section) => (section.count(), section.range()),
-        Payload::ComponentImportSection(section) => (section.count(), section.range()),
-        Payload::ComponentExportSection(section) => (section.count(), section.range()),
-        _ => return None,
-    })
+/// What is cheap to compile, as it is counted.
+enum Item {
+    Segment,
+    Other,
 }
 
-fn malformed(error: BinaryReaderError) -> ModuleError {
-    ModuleError::Malformed(error.to_string())
+/// If a section declares items that are cheap to compile, returns their kind, their number and the
+/// section's position.
+fn items(payload: &Payload<'_>) -> Option<(Item, u32, Range<usize>)> {
+    macro_rules! kinds {
+        ($($payload:ident: $kind:ident),* $(,)?) => {
+            match payload {
+                $(Payload::$payload(section) => Some((Item::$kind, section.count(), section.range())),)*
+                _ => None,
+            }
+        };
+    }
+    kinds! {
+        DataSection: Segment,
+        ElementSection: Segment,
+        ImportSection: Other,
+        FunctionSection: Other,
+        TableSection: Other,
+        MemorySection: Other,
+        TagSection: Other,
+        GlobalSection: Other,
+        ExportSection: Other,
+        InstanceSection: Other,
+        CoreTypeSection: Other,
+        ComponentInstanceSection: Other,
+        ComponentAliasSection: Other,
+        ComponentTypeSection: Other,
+        ComponentCanonicalSection: Other,
+        ComponentImportSection: Other,
+        ComponentExportSection: Other,
+    }
 }
 
 #[cfg(test)]

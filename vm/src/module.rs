@@ -22,8 +22,8 @@ mod source;
 mod unroll;
 
 pub use component::Component;
-pub(crate) use error::MAX_MODULE_SIZE;
 pub use error::{EntryError, ModuleError};
+pub(crate) use error::{MAX_MODULE_SIZE, binary};
 use extension::Extension;
 pub(crate) use prepared::Exports;
 use prepared::Prepared;
@@ -88,17 +88,10 @@ impl Module {
         name: &str,
         bytes: &[u8],
     ) -> Result<Module, ModuleError> {
-        if bytes.len() > MAX_MODULE_SIZE {
-            return Err(ModuleError::TooLarge(bytes.len()));
-        }
-        let bytes =
-            wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let bytes = binary(bytes)?;
         let requirements = Requirements::read(&bytes)?;
         let first = compiler.engines.kind_of_next(Code::Plain);
-        let engine = compiler
-            .engines
-            .get(first)
-            .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let engine = compiler.engines.get(first)?;
         let prepared = Prepared::new(&bytes);
         let (prepared, plain) = match Compiled::new(compiler, engine, &prepared) {
             Ok(plain) => (prepared, plain),
@@ -185,11 +178,7 @@ impl Module {
     /// that takes.
     pub(crate) fn compiled(&self, kind: EngineKind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
-        let engine = inner
-            .compiler
-            .engines
-            .get(kind)
-            .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let engine = inner.compiler.engines.get(kind)?;
         let slot = &inner.compiled[kind.index()];
         let compiled = match slot.get() {
             Some(compiled) => compiled,
@@ -347,8 +336,7 @@ impl Compiled {
         };
         let module = compiler
             .cache
-            .load(engine.wasmtime(), &prepared.bytes, bytes)
-            .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+            .load(engine.wasmtime(), &prepared.bytes, bytes)?;
         let generation = generation::of(&module)?;
         Ok(Compiled {
             module,

@@ -5,7 +5,7 @@
 //! `wasi:filesystem` and `wasi:cli` are granted, sockets if `wasi:sockets` is. Every component has
 //! clocks, random numbers and streams.
 
-use super::error::{MAX_MODULE_SIZE, ModuleError};
+use super::error::{ModuleError, binary};
 use super::extension::Extension;
 use super::requirements::Requirements;
 use crate::compiler::Compiler;
@@ -44,16 +44,9 @@ impl Component {
         name: &str,
         bytes: &[u8],
     ) -> Result<Component, ModuleError> {
-        if bytes.len() > MAX_MODULE_SIZE {
-            return Err(ModuleError::TooLarge(bytes.len()));
-        }
-        let bytes =
-            wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let bytes = binary(bytes)?;
         let requirements = Requirements::of_component(&bytes)?;
-        let engine = compiler
-            .engines
-            .get(EngineKind::Component(Code::Plain))
-            .map_err(malformed)?;
+        let engine = compiler.engines.get(EngineKind::Component(Code::Plain))?;
         let plain = compile(compiler, engine, &bytes)?;
         let ty = plain.component.component_type();
         let imports = ty
@@ -110,11 +103,7 @@ impl Component {
         code: Code,
     ) -> Result<(&Engine, &CompiledComponent), ModuleError> {
         let inner = &*self.0;
-        let engine = inner
-            .compiler
-            .engines
-            .get(EngineKind::Component(code))
-            .map_err(malformed)?;
+        let engine = inner.compiler.engines.get(EngineKind::Component(code))?;
         let compiled = match code {
             Code::Plain => &inner.plain,
             Code::Metered => match inner.metered.get() {
@@ -136,16 +125,11 @@ fn compile(
 ) -> Result<CompiledComponent, ModuleError> {
     let component = compiler
         .cache
-        .load(engine.wasmtime(), bytes, || bytes.into())
-        .map_err(malformed)?;
+        .load(engine.wasmtime(), bytes, || bytes.into())?;
     Ok(CompiledComponent {
         component,
         linked: Extension::default(),
     })
-}
-
-fn malformed(error: wasmtime::Error) -> ModuleError {
-    ModuleError::Malformed(format!("{error:#}"))
 }
 
 impl fmt::Debug for Component {

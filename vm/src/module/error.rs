@@ -1,5 +1,8 @@
 //! Errors in modules.
 
+use std::borrow::Cow;
+use wasmparser::BinaryReaderError;
+
 /// Why bytes cannot be used as a module on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
@@ -63,6 +66,26 @@ pub enum ModuleError {
 
 /// The maximum size of a module, in bytes.
 pub(crate) const MAX_MODULE_SIZE: usize = 64 << 20;
+
+/// Returns a module or component in the binary format, given in that or the text format.
+pub(crate) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ModuleError> {
+    if bytes.len() > MAX_MODULE_SIZE {
+        return Err(ModuleError::TooLarge(bytes.len()));
+    }
+    wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))
+}
+
+impl From<BinaryReaderError> for ModuleError {
+    fn from(error: BinaryReaderError) -> ModuleError {
+        ModuleError::Malformed(error.to_string())
+    }
+}
+
+impl From<wasmtime::Error> for ModuleError {
+    fn from(error: wasmtime::Error) -> ModuleError {
+        ModuleError::Malformed(format!("{error:#}"))
+    }
+}
 
 /// Why a function cannot be the entry point of a process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,8 @@
 
 use super::error::ModuleError;
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance,
-    ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
+    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
+    ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
 
 /// The initial resources of a module instance; for a component, those of the instances of all
@@ -38,7 +38,7 @@ impl Requirements {
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
-            match payload.map_err(malformed)? {
+            match payload? {
                 Payload::Version {
                     encoding: Encoding::Component,
                     ..
@@ -55,7 +55,7 @@ impl Requirements {
     pub(crate) fn of_component(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut scopes: Vec<Scope> = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
-            let payload = payload.map_err(malformed)?;
+            let payload = payload?;
             if let Payload::Version { encoding, .. } = payload {
                 if scopes.len() >= MAX_DEPTH {
                     return Err(ModuleError::Malformed(format!(
@@ -73,12 +73,11 @@ impl Requirements {
                 let Some(outer) = scopes.last_mut() else {
                     return Ok(whole.needs);
                 };
-                let parts = if whole.is_component {
-                    &mut outer.components
-                } else {
-                    &mut outer.modules
+                let part = match whole.is_component {
+                    true => Part::Component,
+                    false => Part::Module,
                 };
-                add(parts, whole.needs)?;
+                outer.add(part, whole.needs)?;
                 continue;
             }
             match scopes.last_mut() {
@@ -95,7 +94,7 @@ impl Requirements {
             Payload::MemorySection(memories) => {
                 self.memories = self.memories.saturating_add(memories.count());
                 for memory in memories {
-                    let memory = memory.map_err(malformed)?;
+                    let memory = memory?;
                     let page = 1u64 << memory.page_size_log2.unwrap_or(16).min(16);
                     self.memory = self
                         .memory
@@ -104,7 +103,7 @@ impl Requirements {
             }
             Payload::TableSection(tables) => {
                 for table in tables {
-                    let elements = table.map_err(malformed)?.ty.initial;
+                    let elements = table?.ty.initial;
                     self.table_elements = self.table_elements.saturating_add(elements);
                 }
             }
@@ -134,78 +133,103 @@ impl Requirements {
 struct Scope {
     is_component: bool,
     needs: Requirements,
-    /// The requirements of an instance of each module or component, by index.
-    modules: Vec<Requirements>,
-    components: Vec<Requirements>,
+    /// The requirements of an instance of each part, by its kind and index.
+    parts: [Vec<Requirements>; 2],
 }
 
-/// A component that is imported or taken from an instance: its requirements are known only at
-/// instantiation.
-const UNKNOWN_COMPONENT: Requirements = Requirements {
+/// What a component consists of.
+#[derive(Clone, Copy)]
+enum Part {
+    Module,
+    Component,
+}
+
+impl Part {
+    /// Returns the kind of an exported part, if it is one.
+    fn exported(kind: ComponentExternalKind) -> Option<Part> {
+        match kind {
+            ComponentExternalKind::Module => Some(Part::Module),
+            ComponentExternalKind::Component => Some(Part::Component),
+            _ => None,
+        }
+    }
+
+    fn unknown(self) -> ModuleError {
+        let what = ["module", "component"][self as usize];
+        ModuleError::Malformed(format!("the index of a {what} is out of bounds"))
+    }
+}
+
+impl Scope {
+    fn add(&mut self, part: Part, needs: Requirements) -> Result<(), ModuleError> {
+        let parts = &mut self.parts[part as usize];
+        if parts.len() >= MAX_PARTS {
+            return Err(ModuleError::Malformed(format!(
+                "a component has more than {MAX_PARTS} modules or components"
+            )));
+        }
+        parts.push(needs);
+        Ok(())
+    }
+
+    fn get(&self, part: Part, index: u32) -> Result<Requirements, ModuleError> {
+        let found = self.parts[part as usize].get(index as usize).copied();
+        found.ok_or_else(|| part.unknown())
+    }
+}
+
+/// A module that is imported or taken from an instance: it is counted where it is instantiated.
+const MODULE: Requirements = Requirements {
     memory: 0,
     table_elements: 0,
     memories: 0,
     longest_function: 0,
+    instances: 0,
+};
+
+/// A component that is imported or taken from an instance: its requirements are known only at
+/// instantiation.
+const COMPONENT: Requirements = Requirements {
     instances: UNKNOWN,
+    ..MODULE
 };
 
 /// Adds the declarations in one section of the innermost component.
 fn follow(scopes: &mut [Scope], payload: Payload<'_>) -> Result<(), ModuleError> {
-    let unknown =
-        |what: &str| ModuleError::Malformed(format!("the index of a {what} is out of bounds"));
     let Some((scope, outer)) = scopes.split_last_mut() else {
         return Ok(());
     };
     match payload {
         Payload::ComponentImportSection(imports) => {
             for import in imports {
-                match import.map_err(malformed)?.ty {
-                    ComponentTypeRef::Module(_) => {
-                        add(&mut scope.modules, Requirements::default())?
-                    }
-                    ComponentTypeRef::Component(_) => {
-                        add(&mut scope.components, UNKNOWN_COMPONENT)?
-                    }
+                match import?.ty {
+                    ComponentTypeRef::Module(_) => scope.add(Part::Module, MODULE)?,
+                    ComponentTypeRef::Component(_) => scope.add(Part::Component, COMPONENT)?,
                     _ => {}
                 }
             }
         }
         Payload::ComponentAliasSection(aliases) => {
             for alias in aliases {
-                match alias.map_err(malformed)? {
-                    ComponentAlias::InstanceExport {
-                        kind: ComponentExternalKind::Module,
-                        ..
-                    } => {
-                        add(&mut scope.modules, Requirements::default())?;
-                    }
-                    ComponentAlias::InstanceExport {
-                        kind: ComponentExternalKind::Component,
-                        ..
-                    } => {
-                        add(&mut scope.components, UNKNOWN_COMPONENT)?;
-                    }
+                match alias? {
+                    ComponentAlias::InstanceExport { kind, .. } => match Part::exported(kind) {
+                        Some(Part::Module) => scope.add(Part::Module, MODULE)?,
+                        Some(Part::Component) => scope.add(Part::Component, COMPONENT)?,
+                        None => {}
+                    },
                     ComponentAlias::Outer { kind, count, index } => {
-                        let part = |parts: &[Requirements]| parts.get(index as usize).copied();
+                        let part = match kind {
+                            ComponentOuterAliasKind::CoreModule => Part::Module,
+                            ComponentOuterAliasKind::Component => Part::Component,
+                            _ => continue,
+                        };
                         // 0 is the innermost component itself.
                         let from = match (count as usize).checked_sub(1) {
                             None => Some(&*scope),
                             Some(above) => outer.iter().rev().nth(above),
                         };
-                        match kind {
-                            ComponentOuterAliasKind::CoreModule => {
-                                let module = from.and_then(|from| part(&from.modules));
-                                add(&mut scope.modules, module.ok_or_else(|| unknown("module"))?)?;
-                            }
-                            ComponentOuterAliasKind::Component => {
-                                let component = from.and_then(|from| part(&from.components));
-                                add(
-                                    &mut scope.components,
-                                    component.ok_or_else(|| unknown("component"))?,
-                                )?;
-                            }
-                            _ => {}
-                        }
+                        let needs = from.ok_or_else(|| part.unknown())?.get(part, index)?;
+                        scope.add(part, needs)?;
                     }
                     _ => {}
                 }
@@ -214,27 +238,17 @@ fn follow(scopes: &mut [Scope], payload: Payload<'_>) -> Result<(), ModuleError>
         Payload::ComponentExportSection(exports) => {
             // Exporting an item gives it an additional index.
             for export in exports {
-                let export = export.map_err(malformed)?;
-                let parts = match export.kind {
-                    ComponentExternalKind::Module => &mut scope.modules,
-                    ComponentExternalKind::Component => &mut scope.components,
-                    _ => continue,
-                };
-                let part = parts
-                    .get(export.index as usize)
-                    .copied()
-                    .ok_or_else(|| unknown("module or component"))?;
-                add(parts, part)?;
+                let export = export?;
+                if let Some(part) = Part::exported(export.kind) {
+                    scope.add(part, scope.get(part, export.index)?)?;
+                }
             }
         }
         Payload::InstanceSection(instances) => {
             for instance in instances {
-                if let Instance::Instantiate { module_index, .. } = instance.map_err(malformed)? {
-                    let module = scope
-                        .modules
-                        .get(module_index as usize)
-                        .ok_or_else(|| unknown("module"))?;
-                    scope.needs.instantiate(module);
+                if let Instance::Instantiate { module_index, .. } = instance? {
+                    let module = scope.get(Part::Module, module_index)?;
+                    scope.needs.instantiate(&module);
                 }
             }
         }
@@ -242,32 +256,16 @@ fn follow(scopes: &mut [Scope], payload: Payload<'_>) -> Result<(), ModuleError>
             for instance in instances {
                 if let ComponentInstance::Instantiate {
                     component_index, ..
-                } = instance.map_err(malformed)?
+                } = instance?
                 {
-                    let component = scope.components.get(component_index as usize);
-                    scope
-                        .needs
-                        .instantiate(component.ok_or_else(|| unknown("component"))?);
+                    let component = scope.get(Part::Component, component_index)?;
+                    scope.needs.instantiate(&component);
                 }
             }
         }
         _ => {}
     }
     Ok(())
-}
-
-fn add(parts: &mut Vec<Requirements>, part: Requirements) -> Result<(), ModuleError> {
-    if parts.len() >= MAX_PARTS {
-        return Err(ModuleError::Malformed(format!(
-            "a component has more than {MAX_PARTS} modules or components"
-        )));
-    }
-    parts.push(part);
-    Ok(())
-}
-
-fn malformed(error: BinaryReaderError) -> ModuleError {
-    ModuleError::Malformed(error.to_string())
 }
 
 #[cfg(test)]
