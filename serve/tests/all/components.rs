@@ -1,4 +1,5 @@
-//! Components behind a gateway: an example in Rust, one in Python, and one that misbehaves.
+//! Tests of components behind a gateway: the example in Rust, the example in Python, and a
+//! component that misbehaves.
 
 use crate::guests;
 use lunatic_serve::{
@@ -12,10 +13,10 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// Longer than any test waits.
+/// A time that is longer than any test waits.
 const NEVER: Duration = Duration::from_secs(120);
 
-/// Functions of one machine, and a gateway that finds each by its name.
+/// The functions of one VM, and a gateway that finds each function by its name.
 struct House {
     functions: Functions,
     misbehaving: Code,
@@ -26,9 +27,15 @@ struct House {
 static HOUSE: LazyLock<House> = LazyLock::new(|| {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
-    let functions = Functions::new(&Vm::builder().host(host).build().expect("a machine"));
-    let code =
-        |bytes: &[u8]| Code::new(functions.vm(), "guest", bytes).expect("it handles requests");
+    let functions = Functions::new(
+        &Vm::builder()
+            .host(host)
+            .build()
+            .expect("the VM can be built"),
+    );
+    let code = |bytes: &[u8]| {
+        Code::new(functions.vm(), "guest", bytes).expect("the component handles requests")
+    };
     let misbehaving = code(&guests::rust("serve/tests/guest", "guest.wasm"));
     let example = code(&guests::rust("examples/http-server", "http_server.wasm"));
     let routes = vec![Route {
@@ -40,7 +47,7 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
         tls: None,
         limits: HttpLimits::default(),
     };
-    let address = "127.0.0.1:0".parse().expect("an address");
+    let address = "127.0.0.1:0".parse().expect("the address is valid");
     let gateway = Gateway {
         name: "components".into(),
         address,
@@ -49,7 +56,7 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
     let server = Server::builder(&functions)
         .gateway(gateway)
         .start()
-        .expect("it starts");
+        .expect("the server starts");
     House {
         functions,
         misbehaving,
@@ -58,7 +65,7 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
     }
 });
 
-/// An answer. It is incomplete if its body was cut short.
+/// An answer. The answer is incomplete if its body was cut short.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -68,7 +75,7 @@ struct Answer {
 
 impl Answer {
     fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("it is UTF-8")
+        std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 }
 
@@ -82,16 +89,16 @@ fn settings(policy: Policy) -> Settings {
 }
 
 fn count(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).expect("it is not zero")
+    NonZeroUsize::new(number).expect("the value is not zero")
 }
 
-/// Adds a misbehaving function, under a name that no other test uses.
+/// Adds a misbehaving function under a name that no other test uses.
 fn put(name: &str, settings: Settings) {
     put_code(name, 1, &HOUSE.misbehaving, settings);
 }
 
 fn put_code(name: &str, number: u64, code: &Code, settings: Settings) {
-    let name = Name::new(name).expect("it is a valid name");
+    let name = Name::new(name).expect("the name is valid");
     let put = HOUSE.functions.put(
         &name,
         number,
@@ -99,27 +106,37 @@ fn put_code(name: &str, number: u64, code: &Code, settings: Settings) {
         code.clone(),
         settings,
     );
-    put.expect("the settings need nothing");
+    put.expect("the settings can be granted");
 }
 
 fn log(name: &str) -> String {
-    let lines = HOUSE.functions.get(name).expect("it was put").log().lines();
+    let lines = HOUSE
+        .functions
+        .get(name)
+        .expect("the function was added")
+        .log()
+        .lines();
     lines.iter().map(|line| format!("{line:?}\n")).collect()
 }
 
-/// Waits until a function's processes are gone. Each test has its own functions.
+/// Waits until all processes of a function have ended. Each test has its own functions.
 fn wait_until_gone(name: &str) {
-    let version = HOUSE.functions.get(name).expect("it was put").version();
+    let version = HOUSE
+        .functions
+        .get(name)
+        .expect("the function was added")
+        .version();
     while version.environment().used(Limit::Processes) > 0 {
         std::thread::yield_now();
     }
 }
 
 fn connect() -> TcpStream {
-    let stream = TcpStream::connect(HOUSE.server.listening()[0].address).expect("it listens");
+    let stream =
+        TcpStream::connect(HOUSE.server.listening()[0].address).expect("the server is listening");
     stream
         .set_read_timeout(Some(NEVER))
-        .expect("it is a socket");
+        .expect("the socket is open");
     stream
 }
 
@@ -133,7 +150,7 @@ fn ask(method: &str, path: &str, fields: &str) -> Answer {
         stream,
         "{method} {path} HTTP/1.1\r\nhost: test\r\n{fields}connection: close\r\n\r\n"
     )
-    .expect("it is read");
+    .expect("the server is reading");
     answer(stream, method == "HEAD")
 }
 
@@ -152,8 +169,8 @@ fn answer(stream: TcpStream, is_head: bool) -> Answer {
     answer
 }
 
-/// Reads an answer piece by piece. Returns its status, or 0 if there is none, and whether the
-/// answer is complete.
+/// Reads an answer piece by piece. Returns the status, which is 0 if there is no answer, and
+/// whether the answer is complete.
 fn read(
     stream: &mut BufReader<TcpStream>,
     is_head: bool,
@@ -169,13 +186,13 @@ fn read(
     let mut length = None;
     let mut is_chunked = false;
     loop {
-        let field = line(stream).expect("the head does not break off");
+        let field = line(stream).expect("the head is complete");
         if field.is_empty() {
             break;
         }
-        let (name, value) = field.split_once(": ").expect("it is a field");
+        let (name, value) = field.split_once(": ").expect("the line is a header field");
         match name {
-            "content-length" => length = Some(value.parse().expect("it is a number")),
+            "content-length" => length = Some(value.parse().expect("the text is a number")),
             "transfer-encoding" => is_chunked = value == "chunked",
             _ => {}
         }
@@ -222,10 +239,10 @@ fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
     }
 }
 
-/// Serves texts that depend on the path, to one request after the other on each connection.
+/// Serves texts that depend on the path. Each connection serves one request after the other.
 fn serve_texts() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = listener.local_addr().expect("the listener is bound");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || {
@@ -245,7 +262,7 @@ fn serve_texts() -> SocketAddr {
                     stream
                         .get_mut()
                         .write_all(answer.as_bytes())
-                        .expect("it is read");
+                        .expect("the server is reading");
                 }
             });
         }
@@ -253,10 +270,10 @@ fn serve_texts() -> SocketAddr {
     address
 }
 
-/// Checks what both examples do.
+/// Checks the behaviour that both examples share.
 fn check_example(name: &str, code: &Code, echoed: usize) {
     let local = serve_texts();
-    let outbound = vec![local.to_string().parse().expect("it is a rule")];
+    let outbound = vec![local.to_string().parse().expect("the rule is valid")];
     put_code(
         name,
         1,
@@ -282,21 +299,21 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         400
     );
 
-    // More than the component can hold at once passes through it.
+    // The body is larger than the component can hold in memory at once.
     let mut stream = connect();
     write!(
         stream,
         "POST {} HTTP/1.1\r\nhost: test\r\ncontent-length: {echoed}\r\nconnection: close\r\n\r\n",
         path("/echo")
     )
-    .expect("it is read");
-    let mut writer = stream.try_clone().expect("it is a socket");
+    .expect("the server is reading");
+    let mut writer = stream.try_clone().expect("the socket is open");
     let writing = std::thread::spawn(move || {
         let piece: Vec<u8> = (0..1 << 16).map(|place: u32| (place % 251) as u8).collect();
         for place in (0..echoed).step_by(piece.len()) {
             writer
                 .write_all(&piece[..piece.len().min(echoed - place)])
-                .expect("it is read");
+                .expect("the server is reading");
         }
     });
     let mut place = 0;
@@ -312,7 +329,7 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         "{}",
         log(name)
     );
-    writing.join().expect("everything was written");
+    writing.join().expect("the writing thread does not panic");
 
     let fields = format!(
         "url: http://{local}/a?b\r\nurl: http://{local}/missing\r\nurl: http://10.0.0.1/\r\n"
@@ -325,7 +342,7 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         log(name)
     );
     let lines: Vec<&str> = hashes.text().lines().collect();
-    // The hash of the text at `/a?b`.
+    // This is the hash of the text at `/a?b`.
     let digest = "b327ee90239a59ae9ec2875c84b5b8d4003059befc270d37480e5bb22431b960";
     assert_eq!(lines[0], format!("http://{local}/a?b: {digest}"));
     assert_eq!(
@@ -339,24 +356,24 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
 }
 
 #[test]
-fn the_example_in_rust_does_what_it_says() {
+fn the_example_in_rust_works() {
     check_example("example-in-rust", &HOUSE.example, 100 << 20);
 }
 
-/// The example in Python, if it can be built here.
+/// The example in Python, if it can be built on this computer.
 static PYTHON: LazyLock<Option<Code>> = LazyLock::new(|| {
     let bytes = guests::python()?;
-    Some(Code::new(HOUSE.functions.vm(), "python", &bytes).expect("it handles requests"))
+    Some(Code::new(HOUSE.functions.vm(), "python", &bytes).expect("the component handles requests"))
 });
 
 #[test]
-fn the_example_in_python_does_what_it_says() {
+fn the_example_in_python_works() {
     let Some(code) = &*PYTHON else { return };
     check_example("example-in-python", code, 8 << 20);
 }
 
 #[test]
-fn many_requests_to_python_need_no_new_deploy() {
+fn many_requests_to_a_python_function_need_no_new_deploy() {
     let Some(code) = &*PYTHON else { return };
     put_code("python-for-ever", 1, code, settings(Policy::Fresh));
     for number in 0..1_000 {
@@ -370,7 +387,7 @@ fn many_requests_to_python_need_no_new_deploy() {
 }
 
 #[test]
-fn what_rvm_grants_is_enough_for_python_for_each_request() {
+fn the_limits_of_rvm_are_enough_for_each_request_to_python() {
     let Some(code) = &*PYTHON else { return };
     for (name, policy) in [("rvm-fresh", Policy::Fresh), ("rvm-single", Policy::Single)] {
         put_code(
@@ -383,13 +400,13 @@ fn what_rvm_grants_is_enough_for_python_for_each_request() {
                 ..settings(policy)
             },
         );
-        // RVM's own instance runs out of fuel after 232.
+        // RVM's own instance runs out of fuel after 232 requests.
         for number in 0..300 {
             let path = format!("/{name}/secret");
             assert_eq!(get(&path).status, 200, "request {number}: {}", log(name));
         }
     }
-    // The number in full, which RVM promises but does not do.
+    // This is the exact limit that RVM documents, but does not apply.
     put_code(
         "rvm-literal",
         1,
@@ -408,7 +425,7 @@ fn what_rvm_grants_is_enough_for_python_for_each_request() {
 }
 
 #[test]
-fn fifty_python_functions_live_at_once() {
+fn fifty_python_functions_can_run_at_once() {
     let Some(code) = &*PYTHON else { return };
     let names: Vec<String> = (0..50).map(|number| format!("python-{number}")).collect();
     for name in &names {
@@ -416,12 +433,16 @@ fn fifty_python_functions_live_at_once() {
         assert_eq!(get(&format!("/{name}/secret")).status, 200, "{}", log(name));
     }
     for name in &names {
-        let version = HOUSE.functions.get(name).expect("it was put").version();
+        let version = HOUSE
+            .functions
+            .get(name)
+            .expect("the function was added")
+            .version();
         assert_eq!(version.environment().used(Limit::Processes), 1, "{name}");
     }
 }
 
-/// Checks how a request ends, and that the next one is answered.
+/// Checks how a request ends, and that the next request is answered.
 fn check(name: &str, settings: Settings, path: &str, status: u16, told: &str) {
     put(name, settings);
     let answer = get(&format!("/{name}{path}"));
@@ -437,7 +458,7 @@ fn check(name: &str, settings: Settings, path: &str, status: u16, told: &str) {
 }
 
 #[test]
-fn t135_a_component_that_traps_before_its_head_is_answered_for() {
+fn t135_a_request_gets_an_error_if_its_component_traps_before_the_head() {
     check(
         "trap-fresh",
         settings(Policy::Fresh),
@@ -455,7 +476,7 @@ fn t135_a_component_that_traps_before_its_head_is_answered_for() {
 }
 
 #[test]
-fn t135_an_answer_breaks_off_where_its_component_does() {
+fn t135_an_answer_breaks_off_where_its_component_fails() {
     for (name, policy) in [
         ("breaks-fresh", Policy::Fresh),
         ("breaks-single", Policy::Single),
@@ -463,7 +484,7 @@ fn t135_an_answer_breaks_off_where_its_component_does() {
         put(name, settings(policy));
         for path in ["/trap-later", "/unfinished", "/kept", "/short"] {
             let answer = get(&format!("/{name}{path}"));
-            // An answer that is cut short at once fails before its head is sent.
+            // If an answer is cut short at once, the request fails before the head is sent.
             assert!(
                 matches!(answer.status, 0 | 200) && !answer.is_whole,
                 "{path}: {answer:?} {}",
@@ -481,7 +502,7 @@ fn t135_an_answer_breaks_off_where_its_component_does() {
 }
 
 #[test]
-fn t136_no_answer_is_an_answer() {
+fn t136_a_request_gets_an_error_if_its_component_does_not_answer() {
     check(
         "nothing-fresh",
         settings(Policy::Fresh),
@@ -499,12 +520,14 @@ fn t136_no_answer_is_an_answer() {
 }
 
 #[test]
-fn t138_connection_cannot_remove_what_frames_a_request() {
+fn t138_the_field_connection_cannot_remove_the_fields_that_frame_a_request() {
     put("fields", settings(Policy::Fresh));
     let mut stream = connect();
     let request = "POST /fields/fields HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\nx-gone: 1\r\n\
                    connection: close, content-length, host, transfer-encoding, x-gone\r\n\r\nab";
-    stream.write_all(request.as_bytes()).expect("it is read");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the server is reading");
     let answer = answer(stream, false);
     assert!(
         answer.text().contains("content-length: 2\n") && !answer.text().contains("x-gone"),
@@ -513,7 +536,7 @@ fn t138_connection_cannot_remove_what_frames_a_request() {
 }
 
 #[test]
-fn an_error_that_a_component_sets_has_its_status() {
+fn an_error_that_a_component_sets_determines_the_status() {
     check(
         "sets-an-error",
         settings(Policy::Fresh),
@@ -525,7 +548,7 @@ fn an_error_that_a_component_sets_has_its_status() {
 }
 
 #[test]
-fn t136_a_request_that_takes_too_long_ends_with_its_instance() {
+fn t136_a_request_that_takes_too_long_is_ended_together_with_its_instance() {
     for (name, policy) in [
         ("late-fresh", Policy::Fresh),
         ("late-single", Policy::Single),
@@ -547,7 +570,7 @@ fn t136_a_request_that_takes_too_long_ends_with_its_instance() {
 }
 
 #[test]
-fn limits_count_for_each_request() {
+fn limits_apply_to_each_request_separately() {
     for (name, policy) in [
         ("limited-fresh", Policy::Fresh),
         ("limited-single", Policy::Single),
@@ -559,7 +582,7 @@ fn limits_count_for_each_request() {
         };
         check(name, limited.clone(), "/spin", 503, "compute");
         check(name, limited, "/grow", 503, "memory");
-        // Each request uses far more than half of what one request may use.
+        // Each request uses far more than half of the compute that one request may use.
         for _ in 0..4 {
             assert_eq!(get(&format!("/{name}/work")).status, 200, "{}", log(name));
         }
@@ -567,7 +590,7 @@ fn limits_count_for_each_request() {
 }
 
 #[test]
-fn t137_a_client_that_goes_away_takes_its_instance_along() {
+fn t137_an_instance_ends_when_its_client_disconnects() {
     for (name, policy) in [
         ("gone-fresh", Policy::Fresh),
         ("gone-single", Policy::Single),
@@ -575,9 +598,14 @@ fn t137_a_client_that_goes_away_takes_its_instance_along() {
         put(name, settings(policy));
         for path in ["/spin", "/spin-later", "/flood"] {
             let mut stream = connect();
-            write!(stream, "GET /{name}{path} HTTP/1.1\r\nhost: test\r\n\r\n").expect("it is read");
+            write!(stream, "GET /{name}{path} HTTP/1.1\r\nhost: test\r\n\r\n")
+                .expect("the server is reading");
             if path == "/spin" {
-                let version = HOUSE.functions.get(name).expect("it was put").version();
+                let version = HOUSE
+                    .functions
+                    .get(name)
+                    .expect("the function was added")
+                    .version();
                 while version.environment().used(Limit::Processes) == 0 {
                     std::thread::yield_now();
                 }
@@ -586,8 +614,8 @@ fn t137_a_client_that_goes_away_takes_its_instance_along() {
             }
             drop(stream);
             if path == "/spin" && policy == Policy::Single {
-                // If the instance has not taken the request yet, it survives and serves this one;
-                // otherwise another instance does.
+                // If the instance has not taken the request yet, it survives and serves this
+                // request. Otherwise a different instance serves this request.
                 assert_eq!(get(&format!("/{name}/count")).status, 200);
             } else {
                 wait_until_gone(name);
@@ -597,7 +625,7 @@ fn t137_a_client_that_goes_away_takes_its_instance_along() {
 }
 
 #[test]
-fn a_single_instance_keeps_what_it_knows_until_it_fails() {
+fn a_single_instance_keeps_its_state_until_it_fails() {
     put("single", settings(Policy::Single));
     let served = |method: &str| ask(method, "/single/count", "");
     assert_eq!(served("GET").text(), "1");
@@ -614,22 +642,26 @@ fn a_single_instance_keeps_what_it_knows_until_it_fails() {
 }
 
 #[test]
-fn a_pool_serves_as_many_at_once_as_it_has_instances() {
+fn a_pool_serves_as_many_requests_at_once_as_it_has_instances() {
     put("pool", settings(Policy::Pool(count(2))));
     let begin = || {
         let mut stream = connect();
         write!(stream, "POST /pool/wait HTTP/1.1\r\nhost: test\r\ncontent-length: 1\r\nconnection: close\r\n\r\n")
-            .expect("it is read");
+            .expect("the server is reading");
         stream
     };
     let mut waiting: Vec<TcpStream> = (0..4).map(|_| begin()).collect();
-    let version = HOUSE.functions.get("pool").expect("it was put").version();
+    let version = HOUSE
+        .functions
+        .get("pool")
+        .expect("the function was added")
+        .version();
     let instances = || version.environment().used(Limit::Processes);
     while instances() < 2 {
         std::thread::yield_now();
     }
     for stream in &mut waiting {
-        stream.write_all(b"x").expect("it is read");
+        stream.write_all(b"x").expect("the server is reading");
     }
     for stream in waiting {
         assert_eq!(answer(stream, false).text(), "it came", "{}", log("pool"));
@@ -644,7 +676,7 @@ fn t157_instances_of_a_replaced_version_end_when_they_are_idle() {
     let environment = HOUSE
         .functions
         .get("replaced")
-        .expect("it was put")
+        .expect("the function was added")
         .version()
         .environment()
         .clone();
@@ -657,10 +689,10 @@ fn t157_instances_of_a_replaced_version_end_when_they_are_idle() {
 }
 
 #[test]
-fn t116_calls_go_where_the_function_may() {
+fn t116_a_function_can_call_only_the_hosts_that_it_may_call() {
     let local = serve_texts();
     let call = format!("/call/{local}");
-    let allowed = || vec![local.to_string().parse().expect("it is a rule")];
+    let allowed = || vec![local.to_string().parse().expect("the rule is valid")];
     for (name, outbound, private_addresses, told) in [
         (
             "calls-nobody",
@@ -689,7 +721,7 @@ fn t116_calls_go_where_the_function_may() {
 }
 
 #[test]
-fn a_secret_that_nobody_gave_is_not_made_up() {
+fn a_request_for_a_secret_that_is_not_set_fails() {
     put_code(
         "no-secret",
         1,
@@ -710,6 +742,6 @@ fn a_secret_that_nobody_gave_is_not_made_up() {
 }
 
 #[test]
-fn a_host_function_of_ones_own_is_called() {
-    crate::host_function::main().expect("it tells the time");
+fn a_function_can_call_a_host_function_of_the_embedder() {
+    crate::host_function::main().expect("the example succeeds");
 }

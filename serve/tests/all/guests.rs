@@ -1,5 +1,5 @@
-//! Builds guests, with the cargo that runs the tests and with Python. The repository contains
-//! nothing compiled.
+//! Builds guests with the cargo that runs the tests, and with Python. The repository contains no
+//! compiled code.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns the bytes of a component in Rust, built from a package in a directory of the repository.
+/// Returns the bytes of a component in Rust, which is built from a package in the repository.
 pub(crate) fn rust(package: &str, name: &str) -> Arc<[u8]> {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<[u8]>>>> = LazyLock::new(Mutex::default);
     let mut built = BUILT
         .lock()
-        .expect("the build succeeded, or the tests would have ended");
+        .expect("the build succeeded, because the tests would have ended otherwise");
     built
         .entry(package.to_string())
         .or_insert_with(|| build(package, name))
@@ -23,12 +23,12 @@ pub(crate) fn rust(package: &str, name: &str) -> Arc<[u8]> {
 pub(crate) fn guide(name: &str) -> Vec<u8> {
     static BUILT: LazyLock<PathBuf> =
         LazyLock::new(|| compile("wasm32-wasip1", "serve/tests/guide"));
-    std::fs::read(BUILT.join(name).with_extension("wasm")).expect("it was built")
+    std::fs::read(BUILT.join(name).with_extension("wasm")).expect("the build wrote the file")
 }
 
 fn build(package: &str, name: &str) -> Arc<[u8]> {
     std::fs::read(compile("wasm32-wasip2", package).join(name))
-        .expect("it was built")
+        .expect("the build wrote the file")
         .into()
 }
 
@@ -55,7 +55,9 @@ fn compile(target: &str, package: &str) -> PathBuf {
     cargo
         .env("CARGO_TARGET_DIR", &directory)
         .current_dir(repository().join(package));
-    let output = cargo.output().expect("cargo runs this test");
+    let output = cargo
+        .output()
+        .expect("cargo can be run, since it runs this test");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
         true => format!("the tests need guests in Rust: `rustup target add {target}`"),
@@ -71,13 +73,17 @@ fn compile(target: &str, package: &str) -> PathBuf {
 /// The package that builds components from Python.
 const COMPONENTIZE: &str = "componentize-py==0.25.1";
 
-/// Returns the bytes of the example in Python, which is rebuilt only if it has changed. Returns
-/// `None`, with a message, if there is no suitable Python, or the package that builds it cannot be
-/// installed.
+/// Returns the bytes of the example in Python, which is rebuilt only if it has changed. If there is
+/// no suitable Python, or if the package that builds the example cannot be installed, prints a
+/// message and returns `None`.
 pub(crate) fn python() -> Option<Arc<[u8]>> {
     static BUILT: OnceLock<Option<Arc<[u8]>>> = OnceLock::new();
     let built = BUILT.get_or_init(|| match componentize() {
-        Ok(path) => Some(std::fs::read(path).expect("it was built").into()),
+        Ok(path) => Some(
+            std::fs::read(path)
+                .expect("the build wrote the file")
+                .into(),
+        ),
         Err(lack) => {
             eprintln!("\n*** NOT TESTED: components in Python, since {lack} ***\n");
             None
@@ -111,7 +117,8 @@ fn componentize() -> Result<PathBuf, String> {
         .args(["-m", "venv"])
         .arg(&environment))?;
     run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE]))?;
-    // Built from a copy, so that files left beside the source stay out of the repository.
+    // The example is built from a copy, so that files that the build leaves next to the source do
+    // not end up in the repository.
     let copy = directory.join("source");
     std::fs::create_dir_all(&copy).expect("there is disk space");
     std::fs::copy(source.join("http_server.py"), copy.join("http_server.py"))
@@ -127,9 +134,9 @@ fn componentize() -> Result<PathBuf, String> {
         "http_server",
         "-o",
     ]);
-    // Once it is installed, it must be able to build the example.
+    // Once the package is installed, it must be able to build the example.
     run(componentize.arg(&unfinished).current_dir(&copy)).unwrap_or_else(|flaw| panic!("{flaw}"));
-    std::fs::rename(unfinished, &built).expect("both lie in one directory");
+    std::fs::rename(unfinished, &built).expect("both paths are in the same directory");
     Ok(built)
 }
 
@@ -149,7 +156,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("the crate lies in the repository")
+        .expect("the crate is in the repository")
 }
 
 fn temporary() -> &'static Path {

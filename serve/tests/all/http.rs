@@ -1,4 +1,4 @@
-//! The HTTP gateway, over real sockets and with raw bytes.
+//! Tests of the HTTP gateway, over real sockets and with raw bytes.
 
 use lunatic_serve::{
     Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings,
@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Longer than any test waits.
+/// A time that is longer than any test waits.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Functions and a server with a gateway to them.
+/// Functions, and a server with a gateway to them.
 struct House {
     functions: Functions,
     server: Server,
@@ -30,14 +30,17 @@ struct Plan {
 }
 
 fn name(text: &str) -> Name {
-    Name::new(text).expect("it is a valid name")
+    Name::new(text).expect("the name is valid")
 }
 
 impl Plan {
     fn new() -> Plan {
         let mut host = Host::default();
         lunatic_serve::add_to_host(&mut host);
-        let vm = Vm::builder().host(host).build().expect("a machine");
+        let vm = Vm::builder()
+            .host(host)
+            .build()
+            .expect("the VM can be built");
         Plan {
             functions: Functions::new(&vm),
             routes: Vec::new(),
@@ -46,7 +49,7 @@ impl Plan {
         }
     }
 
-    /// Adds a function, at the path of its name.
+    /// Adds a function at the path that equals its name.
     fn function(mut self, text: &str, wat: &str, settings: Settings) -> Plan {
         put(&self.functions, text, 1, wat, settings);
         self.routes.push(Route {
@@ -83,7 +86,7 @@ impl Plan {
             tls: self.tls.clone(),
             limits: self.limits.clone(),
         };
-        let address = "127.0.0.1:0".parse().expect("an address");
+        let address = "127.0.0.1:0".parse().expect("the address is valid");
         Gateway {
             name: "test".into(),
             address,
@@ -95,7 +98,7 @@ impl Plan {
         let server = Server::builder(&self.functions)
             .gateway(self.gateway())
             .start()
-            .expect("it starts");
+            .expect("the server starts");
         House {
             functions: self.functions,
             server,
@@ -104,7 +107,7 @@ impl Plan {
 }
 
 fn put(functions: &Functions, text: &str, number: u64, wat: &str, settings: Settings) {
-    let code = Code::new(functions.vm(), text, wat.as_bytes()).expect("it is a function");
+    let code = Code::new(functions.vm(), text, wat.as_bytes()).expect("the module is a function");
     functions
         .put(
             &name(text),
@@ -113,7 +116,7 @@ fn put(functions: &Functions, text: &str, number: u64, wat: &str, settings: Sett
             code,
             settings,
         )
-        .expect("the settings need nothing");
+        .expect("the settings can be granted");
 }
 
 impl House {
@@ -125,10 +128,10 @@ impl House {
         connect(self.address())
     }
 
-    /// Sends bytes and returns everything that comes until the connection is closed.
+    /// Sends bytes, and returns everything that arrives until the connection is closed.
     fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
-        // The server may close the connection before everything is sent.
+        // The server may close the connection before everything has been sent.
         let _ = stream.write_all(bytes);
         rest(&mut stream)
     }
@@ -141,14 +144,14 @@ impl House {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("it listens");
+    let stream = TcpStream::connect(address).expect("the server is listening");
     stream
         .set_read_timeout(Some(NEVER))
-        .expect("it is a socket");
+        .expect("the socket is open");
     stream
 }
 
-/// Returns everything that comes until the connection is closed.
+/// Returns everything that arrives until the connection is closed.
 fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
@@ -173,8 +176,8 @@ fn status(answer: &str) -> u16 {
         .unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
-/// What a guest in these tests imports and defines: `$say` writes the bytes at an address, `$hear`
-/// reads what comes next.
+/// The imports and definitions of a guest in these tests. `$say` writes the bytes at an address,
+/// and `$hear` reads the next bytes.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
     (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -183,7 +186,7 @@ const COMMS: &str = r#"
         (drop (call $write (i64.const 0) (local.get $address) (local.get $length))))
     (func $hear (result i64) (call $read (i64.const 0) (i32.const 65536) (i32.const 65536)))"#;
 
-/// A spark that answers with these bytes, and then runs `then`.
+/// Returns a spark that answers with these bytes and then runs `then`.
 fn says(answer: &str, then: &str) -> String {
     let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let length = answer.len();
@@ -197,7 +200,7 @@ fn hello() -> String {
     says("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "")
 }
 
-/// A spark that answers with everything that it reads, head and body.
+/// Returns a spark that answers with everything that it reads, both head and body.
 fn echo() -> String {
     says(
         "HTTP/1.1 200 OK\r\n\r\n",
@@ -209,7 +212,7 @@ fn echo() -> String {
     )
 }
 
-/// A spark that answers when it has read everything.
+/// Returns a spark that answers once it has read everything.
 fn late() -> String {
     let answer = hello();
     let read =
@@ -228,16 +231,16 @@ fn within(deadline: Duration) -> Settings {
     }
 }
 
-/// Waits until the machine runs no process.
+/// Waits until the VM runs no process.
 fn all_gone(functions: &Functions) {
     let begun = Instant::now();
     while !functions.vm().processes().is_empty() {
-        assert!(begun.elapsed() < NEVER, "the processes end");
+        assert!(begun.elapsed() < NEVER, "the processes did not end");
         std::thread::yield_now();
     }
 }
 
-/// Reads one answer, whose head says its length, and leaves the connection open.
+/// Reads one answer, whose length is given in its head, and leaves the connection open.
 fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -245,7 +248,9 @@ fn answer(stream: &mut TcpStream) -> String {
         let field = head
             .lines()
             .find_map(|line| line.strip_prefix("content-length: "));
-        field.map_or(0, |length| length.parse::<usize>().expect("it is a number"))
+        field.map_or(0, |length| {
+            length.parse::<usize>().expect("the text is a number")
+        })
     };
     loop {
         let text = String::from_utf8_lossy(&answer);
@@ -255,9 +260,9 @@ fn answer(stream: &mut TcpStream) -> String {
             return text.into_owned();
         }
         assert_eq!(
-            stream.read(&mut byte).expect("an answer comes"),
+            stream.read(&mut byte).expect("an answer arrives"),
             1,
-            "it ends after {text:?}"
+            "the answer ends after {text:?}"
         );
         answer.push(byte[0]);
     }
@@ -266,7 +271,7 @@ fn answer(stream: &mut TcpStream) -> String {
 const GET: &[u8] = b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 
 #[test]
-fn a_function_that_ends_without_an_answer_is_answered_for() {
+fn a_request_gets_an_error_if_its_function_ends_without_an_answer() {
     let house = Plan::new()
         .function("silent", SILENT, Settings::default())
         .start();
@@ -281,14 +286,14 @@ fn a_function_that_ends_without_an_answer_is_answered_for() {
 }
 
 #[test]
-fn a_connection_serves_one_request_after_the_other_each_with_an_id_of_its_own() {
+fn a_connection_serves_one_request_after_the_other_and_each_has_its_own_id() {
     let house = Plan::new()
         .function("hello", &hello(), Settings::default())
         .start();
     let mut stream = house.connect();
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..10 {
-        stream.write_all(GET).expect("it is open");
+        stream.write_all(GET).expect("the connection is open");
         let answer = answer(&mut stream);
         assert!(
             status(&answer) == 200 && answer.ends_with("hello") && answer.contains("\r\ndate: "),
@@ -298,20 +303,22 @@ fn a_connection_serves_one_request_after_the_other_each_with_an_id_of_its_own() 
             answer
                 .lines()
                 .find(|line| line.starts_with("x-request-id: "))
-                .expect("every answer has an id")
+                .expect("every answer has a request id")
                 .to_string(),
         );
     }
     assert_eq!(ids.len(), 10);
-    stream.write_all(&GET.repeat(3)).expect("it is open");
+    stream
+        .write_all(&GET.repeat(3))
+        .expect("the connection is open");
     assert!(
         (0..3).all(|_| answer(&mut stream).ends_with("hello")),
-        "also if several are sent at once"
+        "the ids also differ if several requests are sent at once"
     );
 }
 
 #[test]
-fn a_client_does_not_choose_the_id_of_a_request_and_its_function_sees_the_path_as_requested() {
+fn a_client_cannot_choose_the_id_of_a_request_and_the_path_is_passed_on_unchanged() {
     let house = Plan::new()
         .function("echo", &echo(), Settings::default())
         .named("/")
@@ -329,7 +336,7 @@ fn a_client_does_not_choose_the_id_of_a_request_and_its_function_sees_the_path_a
 }
 
 #[test]
-fn functions_are_found_by_their_names_which_are_removed_from_the_path() {
+fn functions_are_found_by_their_names_and_the_names_are_removed_from_the_path() {
     let house = Plan::new().named("/").start();
     put(&house.functions, "echo", 1, &echo(), Settings::default());
     for (asked, seen) in [
@@ -345,16 +352,16 @@ fn functions_are_found_by_their_names_which_are_removed_from_the_path() {
     assert_eq!(
         status(&house.get("/echo/../other")),
         400,
-        "it is unclear which of the two is meant"
+        "it is unclear which of the two functions is meant"
     );
-    // Functions are deployed at another address. Only the gateway of a service says so.
+    // Functions are deployed at a different address. Only the gateway of a service reports that.
     assert_eq!(status(&house.get("/deploy/echo")), 404);
 }
 
 #[test]
-fn t135_a_trap_before_the_head_is_500_and_after_it_breaks_the_answer_off_and_the_next_is_served() {
-    // The function traps at the end of the request, which comes only after the head of the answer
-    // was read.
+fn t135_a_trap_before_the_head_is_500_and_a_later_trap_breaks_off_the_answer() {
+    // The function traps at the end of the request. The test sends the end only after it has read
+    // the head of the answer.
     let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more))) unreachable";
     let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", read);
     let house = Plan::new()
@@ -371,25 +378,31 @@ fn t135_a_trap_before_the_head_is_500_and_after_it_breaks_the_answer_off_and_the
     let mut stream = house.connect();
     stream
         .write_all(b"POST /begun HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n")
-        .expect("it is open");
+        .expect("the connection is open");
     let mut seen = String::new();
     while !seen.ends_with("begun\r\n") {
         let mut byte = [0];
-        assert_eq!(stream.read(&mut byte).expect("it answers"), 1, "{seen}");
+        assert_eq!(
+            stream.read(&mut byte).expect("the server answers"),
+            1,
+            "{seen}"
+        );
         seen.push(byte[0] as char);
     }
-    stream.write_all(b"0\r\n\r\n").expect("it is open");
+    stream
+        .write_all(b"0\r\n\r\n")
+        .expect("the connection is open");
     let after = rest(&mut stream);
     assert!(
         !after.contains("0\r\n\r\n"),
-        "an answer that broke off must not look whole: {after:?}"
+        "an answer that broke off must not look complete: {after:?}"
     );
     assert_eq!(status(&house.get("/hello")), 200);
     all_gone(&house.functions);
 }
 
 #[test]
-fn t136_who_does_not_answer_in_time_is_answered_for_and_killed() {
+fn t136_a_function_that_does_not_answer_in_time_is_killed_and_the_client_gets_an_error() {
     let house = Plan::new()
         .function("spin", SPIN, within(Duration::from_millis(50)))
         .function("hello", &hello(), Settings::default())
@@ -418,17 +431,17 @@ fn an_answer_that_takes_too_long_to_be_sent_breaks_off() {
 }
 
 #[test]
-fn t137_a_client_that_goes_away_takes_the_process_with_it() {
+fn t137_a_process_ends_when_its_client_disconnects() {
     let house = Plan::new()
         .function("spin", SPIN, Settings::default())
         .start();
     let mut stream = house.connect();
     stream
         .write_all(b"GET /spin HTTP/1.1\r\nhost: test\r\n\r\n")
-        .expect("it is open");
+        .expect("the connection is open");
     let begun = Instant::now();
     while house.functions.vm().processes().is_empty() {
-        assert!(begun.elapsed() < NEVER, "it is served");
+        assert!(begun.elapsed() < NEVER, "the request was not served");
         std::thread::yield_now();
     }
     drop(stream);
@@ -436,13 +449,13 @@ fn t137_a_client_that_goes_away_takes_the_process_with_it() {
 }
 
 #[test]
-fn t134_a_body_that_is_too_large_is_refused_when_that_is_known() {
+fn t134_a_body_that_is_too_large_is_refused_as_soon_as_its_size_is_known() {
     let settings = Settings {
         body: 1000,
         ..Settings::default()
     };
     let house = Plan::new().function("late", &late(), settings).start();
-    // The body is neither sent nor waited for.
+    // The client does not send the body, and the server does not wait for it.
     let answer = house.raw(
         b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n",
     );
@@ -464,16 +477,16 @@ fn t134_a_body_that_is_too_large_is_refused_when_that_is_known() {
 }
 
 #[test]
-fn a_client_that_expects_100_gets_it_when_its_body_is_wanted() {
+fn a_client_that_expects_100_continue_gets_it_when_the_function_reads_the_body() {
     let house = Plan::new()
         .function("late", &late(), Settings::default())
         .start();
     let mut stream = house.connect();
     let head =
         b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
-    stream.write_all(head).expect("it is open");
+    stream.write_all(head).expect("the connection is open");
     assert_eq!(status(&answer(&mut stream)), 100);
-    stream.write_all(b"abc").expect("it is open");
+    stream.write_all(b"abc").expect("the connection is open");
     assert_eq!(status(&answer(&mut stream)), 200);
 }
 
@@ -487,7 +500,7 @@ fn hasty() -> HttpLimits {
 }
 
 #[test]
-fn t130_heads_and_bodies_that_take_too_long_are_408_and_idle_connections_are_closed() {
+fn t130_heads_and_bodies_that_take_too_long_get_408_and_idle_connections_are_closed() {
     let house = Plan::new()
         .function("late", &late(), Settings::default())
         .limits(hasty())
@@ -495,7 +508,7 @@ fn t130_heads_and_bodies_that_take_too_long_are_408_and_idle_connections_are_clo
     assert_eq!(
         rest(&mut house.connect()),
         "",
-        "the client sent nothing, and gets nothing"
+        "a client that sent nothing gets no answer"
     );
     for begun in ["G", "GET /late HT", "GET /late HTTP/1.1\r\nhost: t\r\n"] {
         let answer = house.raw(begun.as_bytes());
@@ -511,7 +524,7 @@ fn t130_heads_and_bodies_that_take_too_long_are_408_and_idle_connections_are_clo
     );
     let mut idle = house.connect();
     idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n")
-        .expect("it is open");
+        .expect("the connection is open");
     assert_eq!(status(&rest(&mut idle)), 200);
     all_gone(&house.functions);
 }
@@ -551,7 +564,7 @@ fn t131_heads_that_are_too_large_or_malformed_are_refused() {
 }
 
 #[test]
-fn t132_what_could_hide_a_second_request_is_refused_and_ends_the_connection() {
+fn t132_a_request_that_could_hide_a_second_one_is_refused_and_ends_the_connection() {
     let house = Plan::new()
         .function("hello", &hello(), Settings::default())
         .start();
@@ -582,7 +595,8 @@ fn t132_what_could_hide_a_second_request_is_refused_and_ends_the_connection() {
     ];
     for row in rows {
         let answers = house.raw(format!("POST /hello HTTP/1.1\r\nhost: t\r\n{row}").as_bytes());
-        // A function that reads no body may have answered before the body was found malformed.
+        // A function that does not read the body may have answered before the body turned out to be
+        // malformed.
         let is_body = row.starts_with("transfer-encoding: chunked\r\n\r\n");
         assert!(
             status(&answers) == 400 || is_body && status(&answers) == 200,
@@ -593,7 +607,7 @@ fn t132_what_could_hide_a_second_request_is_refused_and_ends_the_connection() {
 }
 
 #[test]
-fn t138_what_a_function_answers_cannot_be_more_than_an_answer() {
+fn t138_an_invalid_answer_of_a_function_is_refused_and_its_connection_fields_are_removed() {
     let answers = [
         ("HTTP/1.1 999 X\r\ncontent-length: 0\r\n\r\n", 502),
         ("HTTP/1.1 101 X\r\nupgrade: websocket\r\n\r\n", 502),
@@ -626,7 +640,7 @@ fn t138_what_a_function_answers_cannot_be_more_than_an_answer() {
 }
 
 #[test]
-fn t138_connection_cannot_remove_what_frames_a_message() {
+fn t138_the_field_connection_cannot_remove_the_fields_that_frame_a_message() {
     const LISTED: &str = "connection: close, content-length, transfer-encoding, host\r\n";
     let response = format!("HTTP/1.1 200 OK\r\n{LISTED}content-length: 5\r\n\r\nhello");
     let house = Plan::new()
@@ -664,7 +678,7 @@ fn t138_connection_cannot_remove_what_frames_a_message() {
 }
 
 #[test]
-fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_served() {
+fn t139_requests_beyond_the_limit_of_a_function_are_refused_and_others_are_served() {
     let settings = Settings {
         requests: NonZeroUsize::MIN,
         ..Settings::default()
@@ -675,16 +689,20 @@ fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_serv
         .start();
     let post = b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\n";
     let mut first = house.connect();
-    first.write_all(post).expect("it is open");
+    first.write_all(post).expect("the connection is open");
     while house.functions.vm().processes().is_empty() {
         std::thread::yield_now();
     }
     let mut others: Vec<_> = (0..20).map(|_| house.connect()).collect();
     for other in &mut others {
-        other.write_all(post).expect("it is open");
-        other.write_all(b"x").expect("it is open");
+        other.write_all(post).expect("the connection is open");
+        other.write_all(b"x").expect("the connection is open");
     }
-    assert_eq!(status(&house.get("/hello")), 200, "meanwhile");
+    assert_eq!(
+        status(&house.get("/hello")),
+        200,
+        "the other function still serves"
+    );
     for other in &mut others {
         let answer = answer(other);
         assert!(
@@ -692,9 +710,13 @@ fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_serv
             "{answer}"
         );
     }
-    first.write_all(b"x").expect("it is open");
+    first.write_all(b"x").expect("the connection is open");
     assert_eq!(status(&answer(&mut first)), 200);
-    assert_eq!(status(&house.get("/late")), 200, "there is room again");
+    assert_eq!(
+        status(&house.get("/late")),
+        200,
+        "the function has room again"
+    );
 }
 
 #[test]
@@ -708,7 +730,7 @@ fn connections_beyond_the_limit_are_refused_with_503() {
         .limits(limits)
         .start();
     let mut first = house.connect();
-    first.write_all(GET).expect("it is open");
+    first.write_all(GET).expect("the connection is open");
     assert_eq!(status(&answer(&mut first)), 200);
     let answer = rest(&mut house.connect());
     assert!(
@@ -718,7 +740,7 @@ fn connections_beyond_the_limit_are_refused_with_503() {
 }
 
 #[test]
-fn t140_what_is_not_spoken_here_is_refused() {
+fn t140_unsupported_protocols_are_refused() {
     let house = Plan::new()
         .function("hello", &hello(), Settings::default())
         .start();
@@ -731,7 +753,7 @@ fn t140_what_is_not_spoken_here_is_refused() {
     assert_eq!(
         status(&house.raw(upgrade("h2c").as_bytes())),
         200,
-        "it is only an offer"
+        "the upgrade is only an offer and can be ignored"
     );
     assert_eq!(
         status(
@@ -742,39 +764,44 @@ fn t140_what_is_not_spoken_here_is_refused() {
 }
 
 #[test]
-fn t142_stopping_lets_requests_end_and_closes_what_is_idle() {
+fn t142_a_stop_lets_requests_finish_and_closes_idle_connections() {
     let house = Plan::new()
         .function("late", &late(), Settings::default())
         .start();
     let address = house.address();
     let mut idle = house.connect();
     idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n")
-        .expect("it is open");
+        .expect("the connection is open");
     assert_eq!(status(&answer(&mut idle)), 200);
     let mut busy = house.connect();
     busy.write_all(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\n")
-        .expect("it is open");
+        .expect("the connection is open");
     while house.functions.vm().processes().is_empty() {
         std::thread::yield_now();
     }
     std::thread::scope(|scope| {
         let stopping = scope.spawn(|| house.server.stop(NEVER));
-        assert_eq!(rest(&mut idle), "", "it is closed");
+        assert_eq!(rest(&mut idle), "", "the connection is closed");
         while TcpStream::connect(address).is_ok() {
             std::thread::yield_now();
         }
-        busy.write_all(b"x").expect("it is open");
+        busy.write_all(b"x").expect("the connection is open");
         let answer = rest(&mut busy);
         assert!(
             status(&answer) == 200 && answer.contains("connection: close"),
             "{answer}"
         );
-        assert!(stopping.join().expect("it stops"), "nothing was cut");
+        assert!(
+            stopping
+                .join()
+                .expect("the thread that stops the server does not panic"),
+            "no request was cut off"
+        );
     });
 }
 
 #[test]
-fn t142_what_does_not_end_is_cut_when_the_time_is_over_or_at_the_second_word() {
+fn t142_a_request_that_does_not_finish_is_cut_off_at_the_deadline_or_a_second_stop() {
     for cut in [false, true] {
         let house = Plan::new()
             .function("spin", SPIN, Settings::default())
@@ -782,7 +809,7 @@ fn t142_what_does_not_end_is_cut_when_the_time_is_over_or_at_the_second_word() {
         let mut stream = house.connect();
         stream
             .write_all(b"GET /spin HTTP/1.1\r\nhost: t\r\n\r\n")
-            .expect("it is open");
+            .expect("the connection is open");
         while house.functions.vm().processes().is_empty() {
             std::thread::yield_now();
         }
@@ -800,7 +827,12 @@ fn t142_what_does_not_end_is_cut_when_the_time_is_over_or_at_the_second_word() {
                 }
                 house.server.cut();
             }
-            assert!(!stopping.join().expect("it stops"), "something was cut");
+            assert!(
+                !stopping
+                    .join()
+                    .expect("the thread that stops the server does not panic"),
+                "the request was cut off"
+            );
         });
         assert_eq!(rest(&mut stream), "");
         all_gone(&house.functions);
@@ -808,17 +840,17 @@ fn t142_what_does_not_end_is_cut_when_the_time_is_over_or_at_the_second_word() {
 }
 
 #[test]
-fn t143_files_are_served_from_their_directory_and_nowhere_else() {
-    let outside = tempfile::tempdir().expect("a directory");
+fn t143_files_are_served_only_from_their_directory() {
+    let outside = tempfile::tempdir().expect("a temporary directory can be created");
     let directory = outside.path().join("public");
-    std::fs::create_dir_all(directory.join("sub")).expect("a directory");
+    std::fs::create_dir_all(directory.join("sub")).expect("the directory can be created");
     for (path, text) in [
         ("public/a.txt", "0123456789"),
         ("public/sub/index.html", "index"),
         ("secret", "s"),
         ("public/.env", "e"),
     ] {
-        std::fs::write(outside.path().join(path), text).expect("a file");
+        std::fs::write(outside.path().join(path), text).expect("the file can be written");
     }
     let house = Plan::new()
         .files("/s", &directory)
@@ -867,7 +899,7 @@ fn t143_files_are_served_from_their_directory_and_nowhere_else() {
 }
 
 #[test]
-fn gateways_change_while_they_run_and_all_or_none_start() {
+fn gateways_can_be_changed_while_they_run_and_either_all_or_none_start() {
     let plan = Plan::new()
         .function("hello", &hello(), Settings::default())
         .function("late", &late(), Settings::default());
@@ -876,7 +908,7 @@ fn gateways_change_while_they_run_and_all_or_none_start() {
     let mut open = house.connect();
     let mut after = before.clone();
     let Protocol::Http(http) = &mut after.protocol else {
-        panic!("it is HTTP")
+        panic!("the gateway must be an HTTP gateway")
     };
     http.routes = vec![Route {
         path: "/new".into(),
@@ -885,13 +917,13 @@ fn gateways_change_while_they_run_and_all_or_none_start() {
     house
         .server
         .reload(&[after.clone()])
-        .expect("nothing is in the way");
+        .expect("the gateways can be started");
     open.write_all(b"GET /new HTTP/1.1\r\nhost: t\r\n\r\n")
-        .expect("it is open");
+        .expect("the connection is open");
     assert_eq!(
         status(&answer(&mut open)),
         200,
-        "also on connections from before"
+        "the change also applies to existing connections"
     );
     assert_eq!(status(&house.get("/hello")), 404);
 
@@ -909,14 +941,21 @@ fn gateways_change_while_they_run_and_all_or_none_start() {
         error.contains("gateway `second` cannot listen on 127.0.0.1:"),
         "{error}"
     );
-    assert_eq!(status(&house.get("/new")), 200, "nothing has changed");
+    assert_eq!(
+        status(&house.get("/new")),
+        200,
+        "the gateway must be unchanged"
+    );
     assert_eq!(house.server.listening().len(), 1);
-    house.server.reload(&[]).expect("nothing is in the way");
+    house
+        .server
+        .reload(&[])
+        .expect("the gateways can be started");
     assert_eq!(house.server.listening(), []);
 }
 
 #[test]
-fn a_stream_through_a_function_is_never_held_as_a_whole() {
+fn a_stream_through_a_function_is_never_held_in_memory_as_a_whole() {
     const SIZE: usize = 100 << 20;
     let settings = Settings {
         body: SIZE as u64,
@@ -925,51 +964,53 @@ fn a_stream_through_a_function_is_never_held_as_a_whole() {
     };
     let house = Plan::new().function("echo", &echo(), settings).start();
     let mut stream = house.connect();
-    let mut writer = stream.try_clone().expect("a second handle");
+    let mut writer = stream.try_clone().expect("the socket can be cloned");
     let before = resident();
     let writing = std::thread::spawn(move || {
         let head = format!(
             "POST /echo HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {SIZE}\r\n\r\n"
         );
-        writer.write_all(head.as_bytes()).expect("it is open");
+        writer
+            .write_all(head.as_bytes())
+            .expect("the connection is open");
         let piece = vec![b'x'; 1 << 20];
         for _ in 0..SIZE / piece.len() {
-            writer.write_all(&piece).expect("it is read");
+            writer.write_all(&piece).expect("the server is reading");
         }
     });
     let (mut count, mut most) = (0, 0);
     let mut piece = vec![0; 1 << 16];
     loop {
-        match stream.read(&mut piece).expect("it answers") {
+        match stream.read(&mut piece).expect("the server answers") {
             0 => break,
             more => count += piece[..more].iter().filter(|&&byte| byte == b'x').count(),
         }
         most = most.max(resident());
     }
-    writing.join().expect("all was written");
+    writing.join().expect("the writing thread does not panic");
     assert!(count >= SIZE, "{count}");
-    // Other tests run in this process concurrently.
+    // Other tests run in this operating system process at the same time.
     assert!(
         most < before + (SIZE as u64) / 2,
-        "{before} bytes became {most}"
+        "memory use rose from {before} bytes to {most}"
     );
 }
 
-/// Returns how many bytes of memory this process uses.
+/// Returns how many bytes of memory this operating system process uses.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("the platform is Linux");
     let pages: u64 = text
         .split(' ')
         .nth(1)
         .and_then(|pages| pages.parse().ok())
-        .expect("it is a number");
+        .expect("the text is a number");
     pages * 4096
 }
 
-/// A frame of HTTP/2.
+/// Returns a frame of HTTP/2.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
-        .expect("it is short")
+        .expect("the length fits")
         .to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -984,24 +1025,25 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// The fields of a request: GET or POST, http, a path and an authority.
+/// Returns the encoded fields of a request: the method GET or POST, the scheme http, a path and an
+/// authority.
 fn fields(method: u8, path: &str) -> Vec<u8> {
     let mut block = vec![
         method,
         0x86,
         0x04,
-        u8::try_from(path.len()).expect("it is short"),
+        u8::try_from(path.len()).expect("the length fits"),
     ];
     block.extend_from_slice(path.as_bytes());
     block.extend_from_slice(&[0x41, 1, b't']);
     block
 }
 
-/// Sends the preface and frames, and returns the kinds of all frames that come until the connection
+/// Sends the preface and frames. Returns the kinds of all frames that arrive until the connection
 /// ends.
 fn flood(house: &House, frames: impl Iterator<Item = Vec<u8>> + Send) -> Vec<u8> {
     let mut stream = house.connect();
-    let mut writer = stream.try_clone().expect("a second handle");
+    let mut writer = stream.try_clone().expect("the socket can be cloned");
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let _ = writer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -1009,7 +1051,7 @@ fn flood(house: &House, frames: impl Iterator<Item = Vec<u8>> + Send) -> Vec<u8>
             let mut all = frames.peekable();
             while all.peek().is_some() {
                 let some: Vec<u8> = all.by_ref().take(100).flatten().collect();
-                // The server may have closed the connection.
+                // The server may already have closed the connection.
                 if writer.write_all(&some).is_err() {
                     return;
                 }
@@ -1029,7 +1071,7 @@ fn flood(house: &House, frames: impl Iterator<Item = Vec<u8>> + Send) -> Vec<u8>
 }
 
 #[test]
-fn t133_floods_of_http_2_end_their_connection_and_nothing_else() {
+fn t133_floods_of_http_2_frames_end_only_their_own_connection() {
     let house = Plan::new()
         .function("hello", &hello(), Settings::default())
         .function("spin", SPIN, Settings::default())
@@ -1059,7 +1101,7 @@ fn t133_floods_of_http_2_end_their_connection_and_nothing_else() {
 
     let post = frame(HEADERS, END_HEADERS, 1, &fields(0x83, "/hello"));
     let empty = std::iter::once(post).chain((0..100_000).map(|_| frame(DATA, 0, 1, &[])));
-    assert!(flood(&house, empty).contains(&GOAWAY), "empty pieces");
+    assert!(flood(&house, empty).contains(&GOAWAY), "empty frames");
 
     let begun = frame(HEADERS, END_STREAM, 1, &fields(0x82, "/hello"));
     let more = std::iter::repeat_n(
@@ -1068,7 +1110,7 @@ fn t133_floods_of_http_2_end_their_connection_and_nothing_else() {
     );
     assert!(
         flood(&house, std::iter::once(begun).chain(more)).contains(&GOAWAY),
-        "heads without an end"
+        "a head that never ends"
     );
 
     assert_eq!(status(&house.get("/hello")), 200);
@@ -1076,14 +1118,14 @@ fn t133_floods_of_http_2_end_their_connection_and_nothing_else() {
 }
 
 #[test]
-fn t133_more_streams_than_there_may_be_are_refused_one_by_one() {
+fn t133_each_stream_beyond_the_limit_is_refused() {
     let house = Plan::new()
         .function("late", &late(), Settings::default())
         .limits(hasty())
         .start();
     let opened = (0..1000u32)
         .map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &fields(0x83, "/late")));
-    // The accepted streams time out, and then the connection is idle.
+    // The streams that were accepted time out, and then the connection is idle.
     let kinds = flood(&house, opened);
     let resets = kinds.iter().filter(|&&kind| kind == RST_STREAM).count();
     assert!(resets > 0 || kinds.contains(&GOAWAY), "{kinds:?}");
@@ -1091,8 +1133,7 @@ fn t133_more_streams_than_there_may_be_are_refused_one_by_one() {
 }
 
 #[test]
-fn t133_pings_and_settings_are_answered_as_fast_as_they_are_read_and_an_idle_connection_is_closed()
-{
+fn t133_pings_and_settings_are_answered_and_an_idle_connection_is_closed() {
     let house = Plan::new()
         .function("hello", &hello(), Settings::default())
         .limits(hasty())
@@ -1112,27 +1153,30 @@ fn t133_pings_and_settings_are_answered_as_fast_as_they_are_read_and_an_idle_con
     assert_eq!(status(&house.get("/hello")), 200);
 }
 
-/// Writes a certificate for `localhost` and its key, and returns the files and the certificate for
-/// a client to trust.
+/// Writes a certificate for `localhost` and its key to files. Returns the files, and the
+/// certificate that a client should trust.
 fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
+    let made = rcgen::generate_simple_self_signed(["localhost".into()])
+        .expect("a certificate can be generated");
     let files = TlsFiles {
         certificates: directory.join("certificates.pem"),
         key: directory.join("key.pem"),
     };
-    std::fs::write(&files.certificates, made.cert.pem()).expect("a file");
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
+    std::fs::write(&files.certificates, made.cert.pem()).expect("the file can be written");
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("the file can be written");
     (files, made.cert.der().clone())
 }
 
-/// Performs a TLS handshake with a server, for one protocol, trusting only one certificate.
+/// Performs a TLS handshake with a server for one protocol. Only one certificate is trusted.
 fn secure(
     house: &House,
     protocol: &[u8],
     trusted: &CertificateDer<'static>,
 ) -> std::io::Result<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(trusted.clone()).expect("it can be trusted");
+    roots
+        .add(trusted.clone())
+        .expect("the certificate can be a root");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -1141,8 +1185,9 @@ fn secure(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
-    let name = "localhost".try_into().expect("it is a name");
-    let mut client = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
+    let name = "localhost".try_into().expect("the name is valid");
+    let mut client =
+        rustls::ClientConnection::new(Arc::new(config), name).expect("the configuration is valid");
     let mut stream = house.connect();
     while client.is_handshaking() {
         client.complete_io(&mut stream)?;
@@ -1151,36 +1196,38 @@ fn secure(
 }
 
 #[test]
-fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_change_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn t118_tls_uses_the_certificates_in_the_files_and_invalid_files_change_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let (files, first) = certificate(directory.path());
     let mut plan = Plan::new().function("hello", &hello(), Settings::default());
     plan.tls = Some(files.clone());
     let house = plan.start();
 
-    let mut stream = secure(&house, b"http/1.1", &first).expect("it is trusted");
-    stream.write_all(&[GET, GET].concat()).expect("it is open");
+    let mut stream = secure(&house, b"http/1.1", &first).expect("the certificate is trusted");
+    stream
+        .write_all(&[GET, GET].concat())
+        .expect("the connection is open");
     let mut seen = String::new();
     while seen.matches("hello").count() < 2 {
         let mut piece = [0; 1024];
-        let count = stream.read(&mut piece).expect("it answers");
+        let count = stream.read(&mut piece).expect("the server answers");
         seen.push_str(&String::from_utf8_lossy(&piece[..count]));
     }
-    let mut two = secure(&house, b"h2", &first).expect("it is trusted");
+    let mut two = secure(&house, b"h2", &first).expect("the certificate is trusted");
     assert_eq!(two.conn.alpn_protocol(), Some(&b"h2"[..]));
     two.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-        .expect("it is open");
+        .expect("the connection is open");
     let mut head = [0; 9];
-    two.read_exact(&mut head).expect("it answers");
+    two.read_exact(&mut head).expect("the server answers");
     assert_eq!(head[3], SETTINGS);
 
-    std::fs::write(&files.certificates, "nonsense").expect("a file");
-    secure(&house, b"http/1.1", &first).expect("the previous certificate stays in use");
+    std::fs::write(&files.certificates, "nonsense").expect("the file can be written");
+    secure(&house, b"http/1.1", &first).expect("the previous certificate is still used");
     let (_, second) = certificate(directory.path());
     secure(&house, b"http/1.1", &second).expect("the new certificate is used");
     assert!(
         secure(&house, b"http/1.1", &first).is_err(),
-        "the old certificate is not"
+        "the old certificate is no longer used"
     );
 
     std::fs::remove_file(&files.key).expect("the key was written above");
@@ -1198,8 +1245,8 @@ fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_cha
 }
 
 #[test]
-fn t118_a_handshake_that_is_invalid_or_never_ends_is_given_up() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn t118_a_handshake_that_is_invalid_or_never_ends_is_aborted() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let (files, trusted) = certificate(directory.path());
     let mut plan = Plan::new()
         .function("hello", &hello(), Settings::default())
@@ -1207,9 +1254,11 @@ fn t118_a_handshake_that_is_invalid_or_never_ends_is_given_up() {
     plan.tls = Some(files);
     let house = plan.start();
     let mut stalled = house.connect();
-    stalled.write_all(&[0x16, 3, 1]).expect("it is open");
+    stalled
+        .write_all(&[0x16, 3, 1])
+        .expect("the connection is open");
     assert_eq!(rest(&mut stalled), "");
-    // The client gets a TLS alert instead, which is not HTTP.
+    // The client gets a TLS alert, which is not HTTP.
     assert!(!house.raw(GET).contains("HTTP"));
-    secure(&house, b"http/1.1", &trusted).expect("others are served");
+    secure(&house, b"http/1.1", &trusted).expect("other clients are served");
 }

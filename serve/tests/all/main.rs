@@ -1,4 +1,4 @@
-//! Functions, gateways and the service, over real sockets.
+//! Tests of functions, gateways and the service, over real sockets.
 
 mod components;
 mod guests;

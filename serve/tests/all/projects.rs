@@ -1,4 +1,5 @@
-//! Building, serving and developing projects: files in directories, and requests over real sockets.
+//! Tests of building, serving and developing projects, with files in directories and requests over
+//! real sockets.
 
 use lunatic_serve::{
     BuildError, BuildEvent, Builder, Code, Dev, DevEvent, Gateway, Name, Project, Recipe, Settings,
@@ -13,13 +14,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Longer than any test waits.
+/// A time that is longer than any test waits.
 const NEVER: Duration = Duration::from_secs(120);
 
 fn machine() -> Vm {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
-    Vm::builder().host(host).build().expect("a machine")
+    Vm::builder()
+        .host(host)
+        .build()
+        .expect("the VM can be built")
 }
 
 /// A directory with a project.
@@ -27,7 +31,7 @@ struct TestProject(TempDir);
 
 impl TestProject {
     fn new(files: &[(&str, &str)]) -> TestProject {
-        let place = TestProject(TempDir::new().expect("there is room for temporary files"));
+        let place = TestProject(TempDir::new().expect("a temporary directory can be created"));
         for (name, text) in files {
             place.write(name, text);
         }
@@ -40,7 +44,7 @@ impl TestProject {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        std::fs::create_dir_all(path.parent().expect("files lie below the directory"))
+        std::fs::create_dir_all(path.parent().expect("the file has a parent directory"))
             .expect("there is disk space");
         std::fs::write(path, text).expect("there is disk space");
     }
@@ -49,9 +53,9 @@ impl TestProject {
         Project::read(&self.path("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The names of the artifacts.
+    /// Returns the names of the artifacts.
     fn artifacts(&self) -> Vec<String> {
-        let files = std::fs::read_dir(self.path(".lunatic/build")).expect("something was built");
+        let files = std::fs::read_dir(self.path(".lunatic/build")).expect("a function was built");
         let name = |file: std::fs::DirEntry| file.file_name().to_string_lossy().into_owned();
         let mut names: Vec<String> = files
             .map(|file| name(file.expect("the directory is readable")))
@@ -61,7 +65,7 @@ impl TestProject {
     }
 }
 
-/// A function that answers with a text.
+/// Returns a function that answers with a text.
 fn answering(text: &str) -> String {
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
@@ -80,7 +84,7 @@ fn answering(text: &str) -> String {
 }
 
 #[test]
-fn one_function_that_does_not_build_does_not_keep_the_others_from_it() {
+fn a_function_that_fails_to_build_does_not_keep_the_others_from_being_built() {
     let place = TestProject::new(&[
         (
             "lunatic.toml",
@@ -100,7 +104,7 @@ fn one_function_that_does_not_build_does_not_keep_the_others_from_it() {
             _ => return,
         };
         told.lock()
-            .expect("no panic with the lock held")
+            .expect("no code panics while it holds this lock")
             .push(format!("{name} {what}"));
     });
     let [Ok(a), Err(b), Err(c), Ok(d)] = &results[..] else {
@@ -117,10 +121,12 @@ fn one_function_that_does_not_build_does_not_keep_the_others_from_it() {
     );
     assert!(matches!(c, BuildError::Read { .. }), "{c}");
     assert_eq!(
-        std::fs::read_to_string(d.file()).expect("it is kept"),
+        std::fs::read_to_string(d.file()).expect("the artifact is kept"),
         answering("d")
     );
-    let mut told = told.into_inner().expect("no panic with the lock held");
+    let mut told = told
+        .into_inner()
+        .expect("no code panics while it holds this lock");
     told.sort();
     assert_eq!(
         told,
@@ -131,7 +137,7 @@ fn one_function_that_does_not_build_does_not_keep_the_others_from_it() {
     );
 }
 
-/// A project with a function in Rust.
+/// Creates a project with a function in Rust.
 fn of_rust(main: &str) -> TestProject {
     TestProject::new(&[
         ("lunatic.toml", "[functions.hello]\npath = \"hello\"\n"),
@@ -144,7 +150,7 @@ fn of_rust(main: &str) -> TestProject {
 }
 
 #[test]
-fn cargo_builds_a_package_or_says_why_it_cannot() {
+fn cargo_builds_a_package_or_reports_why_it_cannot() {
     let vm = machine();
     let place = of_rust("fn main() { println!(\"hello\"); }");
     let project = place.project();
@@ -160,14 +166,14 @@ fn cargo_builds_a_package_or_says_why_it_cannot() {
             .path("hello/target/wasm32-wasip1/release/hello.wasm")
             .is_file()
     );
-    let second = build().expect("nothing has changed");
+    let second = build().expect("the second build succeeds");
     assert_eq!((first.hash(), first.file()), (second.hash(), second.file()));
 
     place.write(
         "hello/src/main.rs",
         "fn main() { let number: u32 = \"text\"; }",
     );
-    let error = build().expect_err("it does not compile");
+    let error = build().expect_err("the package does not compile");
     assert!(
         error
             .output()
@@ -181,12 +187,12 @@ fn cargo_builds_a_package_or_says_why_it_cannot() {
             .filter(|name| name.starts_with("hello-"))
             .count(),
         1,
-        "what was built stays"
+        "the earlier artifact is kept"
     );
 
     place.write("hello/src/main.rs", "fn main() {}");
     place.write("hello/src/bin/other.rs", "fn main() {}");
-    let error = build().expect_err("there are two");
+    let error = build().expect_err("the package has two binaries");
     assert!(
         matches!(&error, BuildError::Binaries(names) if names.len() == 2),
         "{error}"
@@ -228,7 +234,7 @@ fn a_command_runs_again_only_when_its_sources_change() {
         let tell = |_: &Name, event: BuildEvent<'_>| {
             if let BuildEvent::Line(line) = event {
                 said.lock()
-                    .expect("no panic with the lock held")
+                    .expect("no code panics while it holds this lock")
                     .push(line.to_string());
             }
         };
@@ -246,9 +252,11 @@ fn a_command_runs_again_only_when_its_sources_change() {
     let second = build().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((runs(), first.hash()), (1, second.hash()));
     assert_eq!(
-        *said.lock().expect("no panic with the lock held"),
+        *said
+            .lock()
+            .expect("no code panics while it holds this lock"),
         ["saying a b"],
-        "no shell splits an argument"
+        "an argument is not split by a shell"
     );
 
     place.write("a/source.wat", &answering("b"));
@@ -262,7 +270,7 @@ fn a_command_runs_again_only_when_its_sources_change() {
     );
 
     place.write("a/build.sh", "#!/bin/sh\necho it is broken >&2\nexit 3\n");
-    let error = build().expect_err("it fails");
+    let error = build().expect_err("the command fails");
     assert_eq!(error.output(), Some("it is broken\n"));
     assert!(error.to_string().contains("exit status: 3"), "{error}");
 }
@@ -277,7 +285,7 @@ fn a_missing_command_is_reported() {
     let error = Builder::new(&machine(), &project)
         .build(project.functions(), &|_, _| {})
         .remove(0)
-        .expect_err("it is not");
+        .expect_err("the command does not exist");
     assert!(
         error
             .help()
@@ -286,7 +294,7 @@ fn a_missing_command_is_reported() {
     );
 }
 
-/// A project under development, and the events that it reports.
+/// A project that is being developed, and the events that are reported.
 struct Development {
     place: TestProject,
     dev: Dev,
@@ -312,7 +320,7 @@ impl Development {
                 DevEvent::Listening(listening, _) => format!("{} listen", listening.len()),
                 _ => return,
             };
-            // The receiver is gone at the end of the test.
+            // The receiver no longer exists at the end of the test.
             let _ = sender.send(text);
         });
         Development {
@@ -340,14 +348,14 @@ impl Development {
 
     fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.dev.server().listening()[0].address)
-            .expect("the server listens");
+            .expect("the server is listening");
         stream
             .set_read_timeout(Some(NEVER))
             .expect("the socket is open");
         let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
         stream
             .write_all(request.as_bytes())
-            .expect("the server reads");
+            .expect("the server is reading");
         let mut answer = String::new();
         stream
             .read_to_string(&mut answer)
@@ -365,7 +373,7 @@ fn one() -> String {
 }
 
 #[test]
-fn t162_good_changes_serve_bad_ones_do_not_and_no_request_fails() {
+fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
     let work = Development::start(&[("lunatic.toml", &one()), ("a.wat", &answering("first"))]);
     work.wait_for("a serves 1");
     assert_eq!(work.get("/"), "first");
@@ -382,11 +390,11 @@ fn t162_good_changes_serve_bad_ones_do_not_and_no_request_fails() {
         work.place.write("a.wat", &answering("second"));
         work.wait_for("a serves 2");
         assert_eq!(work.get("/"), "second");
-        // Half a file, as an editor may leave it for a moment.
+        // The file is incomplete, as an editor may leave it for a moment.
         work.place.write("a.wat", &answering("third")[..100]);
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // Fails to instantiate: it imports a function that does not exist.
+        // This module has no entry point. The next one imports a function that does not exist.
         work.place
             .write("a.wat", "(module (func (export \"main_\")))");
         work.wait_for("exports neither");
@@ -399,14 +407,16 @@ fn t162_good_changes_serve_bad_ones_do_not_and_no_request_fails() {
         std::fs::remove_file(work.place.path("a.wat")).expect("the file exists");
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // As deployments do: one file replaces another.
+        // One file replaces another, as in many deployments.
         work.place.write("new.wat", &answering("third"));
         std::fs::rename(work.place.path("new.wat"), work.place.path("a.wat"))
             .expect("the file exists");
         work.wait_for("a serves 3");
         assert_eq!(work.get("/"), "third");
         is_over.store(true, std::sync::atomic::Ordering::SeqCst);
-        let answers = asking.join().expect("it asks");
+        let answers = asking
+            .join()
+            .expect("the thread that sends requests does not panic");
         let good = ["first", "second", "third"];
         assert!(
             answers.iter().all(|answer| good.contains(&answer.as_str())),
@@ -418,13 +428,13 @@ fn t162_good_changes_serve_bad_ones_do_not_and_no_request_fails() {
 
 fn work_get(dev: &Dev) -> String {
     let mut stream =
-        TcpStream::connect(dev.server().listening()[0].address).expect("the server listens");
+        TcpStream::connect(dev.server().listening()[0].address).expect("the server is listening");
     stream
         .set_read_timeout(Some(NEVER))
         .expect("the socket is open");
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
-        .expect("the server reads");
+        .expect("the server is reading");
     let mut answer = String::new();
     stream
         .read_to_string(&mut answer)
@@ -443,13 +453,13 @@ fn t162_saving_an_unchanged_file_does_nothing() {
     }
     work.place.write("a.wat", &answering("second"));
     work.wait_for("a serves 2");
-    let function = work.dev.functions().get("a").expect("the file exists");
+    let function = work.dev.functions().get("a").expect("the function exists");
     assert_eq!(function.version().number(), 2);
 }
 
 #[test]
 #[cfg(unix)]
-fn t162_a_build_that_writes_among_its_sources_ends() {
+fn t162_a_build_that_writes_to_its_source_directory_does_not_repeat_forever() {
     let script = "date +%N$$ >> log.txt; head -c 8 /dev/urandom > noise; cp source.wat a.wat";
     let toml = format!(
         "[functions.a]\npath = \"a\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\noutput = \"a.wat\"\n{GATEWAY}"
@@ -459,7 +469,7 @@ fn t162_a_build_that_writes_among_its_sources_ends() {
         ("a/source.wat", &answering("first")),
     ]);
     work.wait_for("a serves 1");
-    // The number of builds until it settles is bounded, and later changes are noticed.
+    // The number of builds until the project settles is limited, and later changes are noticed.
     work.place.write("a/source.wat", &answering("second"));
     work.wait_for("a serves 2");
     let other = format!("{toml}[functions.b]\nwasm = \"b.wat\"\n");
@@ -470,18 +480,18 @@ fn t162_a_build_that_writes_among_its_sources_ends() {
         .expect("the command ran")
         .lines()
         .count();
-    assert!(runs <= 6, "it was built {runs} times");
+    assert!(runs <= 6, "the project was built {runs} times");
     work.place.write("b.wat", &answering("B"));
     work.wait_for("b serves 2");
     let later = std::fs::read_to_string(work.place.path("a/log.txt"))
         .expect("the command ran")
         .lines()
         .count();
-    assert!(later <= 6, "it was built {later} times");
+    assert!(later <= 6, "the project was built {later} times");
 }
 
 #[test]
-fn a_changed_project_file_takes_effect_and_a_faulty_one_does_not() {
+fn a_valid_change_of_the_project_file_takes_effect_and_an_invalid_one_does_not() {
     let work = Development::start(&[
         ("lunatic.toml", &one()),
         ("a.wat", &answering("a")),
@@ -511,7 +521,7 @@ fn a_changed_project_file_takes_effect_and_a_faulty_one_does_not() {
         .dev
         .functions()
         .get("b")
-        .expect("the file exists")
+        .expect("the function exists")
         .version()
         .settings()
         .clone();
@@ -530,7 +540,7 @@ fn a_changed_project_file_takes_effect_and_a_faulty_one_does_not() {
 }
 
 #[test]
-fn a_gateway_waits_for_a_function_that_never_compiled() {
+fn a_gateway_waits_for_a_function_that_has_not_compiled_yet() {
     let toml = format!(
         "{}[functions.b]\nwasm = \"b.wat\"\n[gateways.other]\ntype = \"http\"\nport = 0\nfunction = \"b\"\n",
         one()
@@ -570,7 +580,7 @@ fn t162_the_target_of_a_link_is_watched() {
     let (sender, events) = channel();
     let dev = Dev::start(&machine(), &place.path("lunatic.toml"), move |event| {
         if let DevEvent::Swapped(_, version) = event {
-            // As above.
+            // The receiver no longer exists at the end of the test.
             let _ = sender.send(version.number());
         }
     });

@@ -1,4 +1,5 @@
-//! Deploy and invoke over real sockets, as curl would and as an attacker would.
+//! Tests that deploy and invoke functions over real sockets, as curl would and as an attacker
+//! would.
 
 #[cfg(feature = "s3")]
 mod s3;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Longer than any test waits.
+/// A time that is longer than any test waits.
 const NEVER: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "correct-horse-battery-staple";
@@ -45,7 +46,7 @@ impl Answer {
         assert_eq!(self.status, status, "{}", self.body);
         self.json()["error"]
             .as_str()
-            .expect("a refusal says why")
+            .expect("a refusal has a message")
             .to_string()
     }
 
@@ -65,12 +66,15 @@ impl Answer {
 fn vm() -> Vm {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
-    Vm::builder().host(host).build().expect("a machine")
+    Vm::builder()
+        .host(host)
+        .build()
+        .expect("the VM can be built")
 }
 
 /// The default configuration, with free ports and an empty storage in memory.
 fn config() -> ServiceConfig {
-    let free = "127.0.0.1:0".parse().expect("an address");
+    let free = "127.0.0.1:0".parse().expect("the address is valid");
     ServiceConfig {
         invoke: free,
         deploy: free,
@@ -110,7 +114,7 @@ impl House {
         listening
             .iter()
             .find(|one| one.name == name)
-            .expect("the service listens")
+            .expect("the service is listening")
             .address
     }
 
@@ -146,7 +150,7 @@ fn ask(
         head += &format!("{name}: {value}\r\n");
     }
     let mut stream = connect(address);
-    // The server may answer and close before everything is sent.
+    // The server may answer and close the connection before everything has been sent.
     let _ = stream
         .write_all(format!("{head}\r\n").as_bytes())
         .and_then(|()| stream.write_all(body));
@@ -154,14 +158,14 @@ fn ask(
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("the server listens");
+    let stream = TcpStream::connect(address).expect("the server is listening");
     stream
         .set_read_timeout(Some(NEVER))
         .expect("the socket is open");
     stream
 }
 
-/// Reads an answer, in chunks or not.
+/// Reads an answer, whether or not it is sent in chunks.
 fn answer(stream: TcpStream) -> Answer {
     let mut reader = BufReader::new(stream);
     let (head, fields) = head(&mut reader);
@@ -171,7 +175,7 @@ fn answer(stream: TcpStream) -> Answer {
             body.extend(piece);
         }
     } else {
-        // Nothing more arrives on a connection that is reset.
+        // Nothing more arrives on a connection that has been reset.
         let _ = reader.read_to_end(&mut body);
     }
     let status = head
@@ -186,10 +190,10 @@ fn answer(stream: TcpStream) -> Answer {
     }
 }
 
-/// Reads the first line of an answer, and the fields in lower case.
+/// Reads the first line of an answer and its fields. The fields are returned in lower case.
 fn head(reader: &mut BufReader<TcpStream>) -> (String, String) {
     let mut first = String::new();
-    reader.read_line(&mut first).expect("an answer comes");
+    reader.read_line(&mut first).expect("an answer arrives");
     let mut fields = String::new();
     loop {
         let before = fields.len();
@@ -202,26 +206,26 @@ fn head(reader: &mut BufReader<TcpStream>) -> (String, String) {
 
 fn piece(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     let mut size = String::new();
-    reader.read_line(&mut size).expect("a piece comes");
+    reader.read_line(&mut size).expect("a chunk arrives");
     let size = usize::from_str_radix(size.trim(), 16).expect("a chunk has a size");
     let mut piece = vec![0; size + 2];
-    reader.read_exact(&mut piece).expect("all of it comes");
+    reader.read_exact(&mut piece).expect("all the bytes arrive");
     piece.truncate(size);
     (size > 0).then_some(piece)
 }
 
-/// A spark that answers every request with a text.
+/// Returns a spark that answers every request with a text.
 fn spark(text: &str) -> Vec<u8> {
     spark_with("", "", text)
 }
 
-/// A spark with `more` in its module, which executes `first` before it answers.
+/// Returns a spark that has `more` in its module and executes `first` before it answers.
 fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
     let answer = format!(
         "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a{text}",
         text.len()
     );
-    // Each escape is four characters and one byte.
+    // Each escape sequence takes up three characters and stands for one byte.
     let length = answer.len() - 2 * answer.matches('\\').count();
     let wat = format!(
         r#"(module
@@ -235,16 +239,16 @@ fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
                 {first}
                 (drop (call $write (i32.const 1) (i32.const 1024) (i32.const {length}) (i32.const 0)))))"#
     );
-    wat::parse_str(wat).expect("the text is valid wat")
+    wat::parse_str(wat).expect("the text is valid WAT")
 }
 
-/// A spark that reads its request to the end before it answers.
+/// Returns a spark that reads its request to the end before it answers.
 fn reader(text: &str) -> Vec<u8> {
     let more = r#"(func $read_all (loop (br_if 0 (i64.gt_s (call $read (i64.const 0) (i32.const 8) (i32.const 100)) (i64.const 0)))))"#;
     spark_with(more, "(call $read_all)", text)
 }
 
-/// A spark that writes to its standard output before it answers.
+/// Returns a spark that writes to its standard output before it answers.
 fn talker(line: &str) -> Vec<u8> {
     let length = line.len() + 1;
     let more = format!(r#"(data (i32.const 8) "\10\00\00\00\{length:02x}\00\00\00" "{line}\0a")"#);
@@ -294,8 +298,8 @@ fn a_function_is_deployed_and_invoked() {
 }
 
 #[test]
-fn a_deploy_on_the_wrong_address_is_told_the_right_one() {
-    let deploy: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+fn a_deploy_to_the_wrong_address_is_refused_and_the_message_names_the_right_one() {
+    let deploy: SocketAddr = "127.0.0.1:0".parse().expect("the address is valid");
     let house = House::new(ServiceConfig { deploy, ..config() });
     for path in ["/deploy/my-http-server", "/deploy"] {
         let answer = ask(house.address("invoke"), "POST", path, &[], &spark("x"));
@@ -315,7 +319,7 @@ fn a_deploy_on_the_wrong_address_is_told_the_right_one() {
 }
 
 #[test]
-fn the_same_wasm_is_a_new_version_only_with_other_settings() {
+fn the_same_wasm_is_a_new_version_only_with_different_settings() {
     let house = House::new(config());
     let wasm = spark("x");
     assert_eq!(house.deploy("f", &wasm).deployed(), 1);
@@ -382,7 +386,7 @@ fn settings_are_granted_within_limits() {
 }
 
 #[test]
-fn a_deploy_can_require_the_version_that_serves() {
+fn a_deploy_can_require_that_a_certain_version_is_serving() {
     let house = House::new(config());
     let (one, two) = (spark("one"), spark("two"));
     let hash = |wasm: &[u8]| format!("\"{}\"", blake3::hash(wasm).to_hex());
@@ -451,11 +455,11 @@ fn t150_nothing_works_without_the_token() {
 #[test]
 fn t150_an_address_for_other_computers_needs_a_token() {
     let anywhere = ServiceConfig {
-        deploy: "0.0.0.0:0".parse().expect("an address"),
+        deploy: "0.0.0.0:0".parse().expect("the address is valid"),
         ..config()
     };
     let error = Service::open(&Functions::new(&vm()), anywhere.clone())
-        .expect_err("everybody could deploy");
+        .expect_err("anyone could deploy without a token");
     assert!(matches!(error, ServiceError::NoToken(_)), "{error}");
     assert!(error.to_string().contains("LUNATIC_TOKEN"), "{error}");
     let token = Token::new(TOKEN).expect("the token is long enough");
@@ -466,7 +470,7 @@ fn t150_an_address_for_other_computers_needs_a_token() {
 }
 
 #[test]
-fn t183_a_page_cannot_deploy() {
+fn t183_a_web_page_cannot_deploy() {
     let house = House::new(config());
     for fields in [
         &[("origin", "http://localhost:3000")][..],
@@ -541,7 +545,7 @@ fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
             .contains("100000 bytes")
     );
 
-    // A body without a length that never ends.
+    // This body has no length and never ends.
     let mut endless = connect(house.address("deploy"));
     let head = format!(
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -549,22 +553,23 @@ fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
     );
     endless
         .write_all(head.as_bytes())
-        .expect("the server reads");
+        .expect("the server is reading");
     let piece = format!("2710\r\n{}\r\n", "x".repeat(10_000));
     while endless.write_all(piece.as_bytes()).is_ok() {}
     drop(endless);
 
-    // A body that never arrives occupies the only slot.
+    // This body never arrives and occupies the only slot.
     let mut slow = connect(house.address("deploy"));
     let head = format!(
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\nexpect: 100-continue\r\n\r\n",
         house.address("deploy")
     );
-    slow.write_all(head.as_bytes()).expect("the server reads");
-    // The server says `continue` when it waits for the body.
+    slow.write_all(head.as_bytes())
+        .expect("the server is reading");
+    // The server sends `100 Continue` when it waits for the body.
     let mut line = [0; 12];
     slow.read_exact(&mut line)
-        .expect("the server says to continue");
+        .expect("the server sends `100 Continue`");
     assert_eq!(&line, b"HTTP/1.1 100");
     let others: Vec<_> = (0..50).map(|_| house.deploy("f", &spark("x"))).collect();
     for other in &others {
@@ -573,7 +578,7 @@ fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
     }
     assert_eq!(house.ask("GET", "/functions", &[], b"").status, 200);
     drop(slow);
-    // The slot is free once the server has noticed that the client is gone.
+    // The slot is free once the server has noticed that the client has disconnected.
     while house.deploy("f", &spark("x")).status == 429 {
         std::thread::yield_now();
     }
@@ -591,7 +596,8 @@ fn t152_a_slow_upload_is_refused() {
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\r\n\0asm",
         house.address("deploy")
     );
-    slow.write_all(head.as_bytes()).expect("the server reads");
+    slow.write_all(head.as_bytes())
+        .expect("the server is reading");
     assert!(answer(slow).refusal(408).contains("in time"));
 }
 
@@ -600,7 +606,7 @@ fn t153_anything_but_a_function_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().expect("there is disk space");
     let house = House::new(stored_in(directory.path()));
     let wasm = spark("x");
-    let wat = |text: &str| wat::parse_str(text).expect("the text is valid wat");
+    let wat = |text: &str| wat::parse_str(text).expect("the text is valid WAT");
     for (bytes, why) in [
         (vec![], "not wasm: at offset 0x0"),
         (b"hello, this is text".to_vec(), "not wasm: at offset 0x0"),
@@ -646,7 +652,7 @@ fn t155_compiled_code_is_never_accepted() {
 }
 
 #[test]
-fn t157_every_request_is_served_by_one_version_and_none_fails() {
+fn t157_every_request_is_served_by_a_single_version_and_no_request_fails() {
     let house = House::new(config());
     let versions: Vec<_> = (0..4)
         .map(|number| spark(&format!("version {number} ").repeat(500)))
@@ -673,11 +679,15 @@ fn t157_every_request_is_served_by_one_version_and_none_fails() {
                             .and_then(|rest| rest.lines().next());
                         let length = length
                             .and_then(|length| length.trim().parse().ok())
-                            .expect("an answer has a length");
+                            .expect("the answer has a length");
                         let mut body = vec![0; length];
-                        reader.read_exact(&mut body).expect("all of it comes");
+                        reader.read_exact(&mut body).expect("all the bytes arrive");
                         let text = String::from_utf8(body).expect("the body is text");
-                        assert_eq!(text, text[..10].repeat(500), "all from the same version");
+                        assert_eq!(
+                            text,
+                            text[..10].repeat(500),
+                            "the whole answer is from the same version"
+                        );
                     }
                 })
             })
@@ -691,29 +701,33 @@ fn t157_every_request_is_served_by_one_version_and_none_fails() {
             deploys
         });
         for client in clients {
-            client.join().expect("no request fails");
+            client
+                .join()
+                .expect("the thread of a client does not panic");
         }
         is_over.store(true, Ordering::SeqCst);
-        let deploys = deploying.join().expect("no deploy fails");
+        let deploys = deploying
+            .join()
+            .expect("the deploying thread does not panic");
         assert!(deploys > 1, "{deploys} deploys");
     });
 }
 
 #[test]
-fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_goes_on() {
+fn t158_a_version_that_does_not_start_is_refused_and_the_old_version_keeps_serving() {
     let house = House::new(config());
     assert_eq!(house.deploy("f", &spark("old")).deployed(), 1);
     let start = |body: &str| {
         let wat =
             format!(r#"(module (func $start {body}) (start $start) (func (export "_start")))"#);
-        wat::parse_str(wat).expect("the text is valid wat")
+        wat::parse_str(wat).expect("the text is valid WAT")
     };
     let refusal = house.deploy("f", &start("unreachable")).refusal(422);
     assert!(
         refusal.contains("trapped") && refusal.contains("unreachable"),
         "{refusal}"
     );
-    // A loop ends when it has used up its compute.
+    // The endless loop is ended when it has used up its compute.
     let refusal = house
         .deploy("f?compute=1", &start("(loop br 0)"))
         .refusal(422);
@@ -723,7 +737,7 @@ fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_goes_on() {
     );
     assert_eq!(
         house
-            .deploy("f", &many.expect("the text is valid wat"))
+            .deploy("f", &many.expect("the text is valid WAT"))
             .status,
         422
     );
@@ -760,7 +774,7 @@ fn t159_deployed_functions_survive_a_restart() {
 }
 
 #[test]
-fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
+fn t159_after_a_crash_either_the_old_or_the_new_version_serves() {
     let vm = vm();
     let (old, new) = (
         tempfile::tempdir().expect("there is disk space"),
@@ -786,11 +800,13 @@ fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
     };
     let manifest = PathBuf::from("functions/f.json");
     let half = |file: PathBuf| {
-        let whole = std::fs::read(new.path().join(file)).expect("the service wrote it");
+        let whole = std::fs::read(new.path().join(file)).expect("the service wrote the file");
         whole[..whole.len() / 2].to_vec()
     };
-    let whole = |file: PathBuf| std::fs::read(new.path().join(file)).expect("the service wrote it");
-    // The steps of a deploy, each as it looks on disk when half done and when done.
+    let whole =
+        |file: PathBuf| std::fs::read(new.path().join(file)).expect("the service wrote the file");
+    // The steps of a deploy. For each step there is the state of the disk when the step is half
+    // done and when it is done.
     let steps: [(&str, PathBuf, Option<Vec<u8>>); 7] = [
         (
             "the wasm is being written",
@@ -838,16 +854,15 @@ fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
                 Some(bytes) => {
                     std::fs::write(crashed.path().join(file), bytes).expect("there is disk space")
                 }
-                None => {
-                    std::fs::remove_file(crashed.path().join(file)).expect("it was just written")
-                }
+                None => std::fs::remove_file(crashed.path().join(file))
+                    .expect("the file was just written"),
             }
         }
         let house = House::on(&vm, stored_in(crashed.path()));
         let expected = if count < 5 { "old" } else { "new" };
         assert_eq!(house.invoke("/f").body, expected, "when {step}");
         assert!(house.service.skipped().is_empty(), "when {step}");
-        // Startup deletes what was left over.
+        // Startup deletes the files that were left over.
         assert_eq!(
             files(&crashed.path().join("blobs")),
             [crashed.path().join(blob(expected))],
@@ -876,11 +891,12 @@ fn damaged_functions_are_skipped_and_reported() {
             blake3::hash(&spark(text)).to_hex()
         ))
     };
-    let mut flipped = std::fs::read(blob("flipped")).expect("it was deployed");
+    let mut flipped = std::fs::read(blob("flipped")).expect("the function was deployed");
     flipped[20] ^= 1;
     std::fs::write(blob("flipped"), flipped).expect("there is disk space");
-    std::fs::remove_file(blob("gone")).expect("it was deployed");
-    std::fs::write(path("functions/torn.json"), "{\"form\": 1, \"curr").expect("there is space");
+    std::fs::remove_file(blob("gone")).expect("the function was deployed");
+    std::fs::write(path("functions/torn.json"), "{\"form\": 1, \"curr")
+        .expect("there is disk space");
     std::fs::write(path("functions/No Name.json"), "{}").expect("there is disk space");
 
     let house = House::on(&vm, stored_in(directory.path()));
@@ -911,12 +927,12 @@ fn damaged_functions_are_skipped_and_reported() {
     let list = house.ask("GET", "/functions", &[], b"").json();
     let states: Vec<_> = list["functions"]
         .as_array()
-        .expect("a list")
+        .expect("the field is a list")
         .iter()
         .map(|one| &one["state"])
         .collect();
     assert_eq!(states, ["broken", "broken", "broken", "serving", "broken"]);
-    // A deploy repairs it, and the wasm of an unreadable manifest is kept.
+    // A deploy repairs a broken function. The wasm that belongs to an unreadable manifest is kept.
     assert_eq!(house.deploy("torn", &spark("repaired")).deployed(), 1);
     assert_eq!(house.invoke("/torn").body, "repaired");
     assert!(blob("torn").exists());
@@ -926,12 +942,13 @@ fn damaged_functions_are_skipped_and_reported() {
 
 #[cfg(not(feature = "s3"))]
 #[test]
-fn a_build_without_s3_says_how_to_get_it() {
+fn a_build_without_s3_reports_how_to_enable_it() {
     let config = ServiceConfig {
         storage: StorageSettings::from(PathBuf::from("s3://somewhere/below")),
         ..config()
     };
-    let error = Service::open(&Functions::new(&vm()), config).expect_err("it has no S3 client");
+    let error =
+        Service::open(&Functions::new(&vm()), config).expect_err("this build has no S3 client");
     let error = error.to_string();
     assert!(
         error.contains("`somewhere`") && error.contains("--features s3"),
@@ -963,20 +980,20 @@ fn an_unusable_storage_is_an_error_at_the_start() {
 
 #[cfg(unix)]
 #[test]
-fn only_the_owner_can_read_what_is_stored() {
+fn only_the_owner_can_read_the_storage() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().expect("there is disk space");
     let store = directory.path().join("store");
     House::new(stored_in(&store));
     let mode = std::fs::metadata(&store)
-        .expect("the service created it")
+        .expect("the service created the directory")
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]
-fn a_function_is_rolled_back_to_an_older_version() {
+fn a_function_can_be_rolled_back_to_an_older_version() {
     let directory = tempfile::tempdir().expect("there is disk space");
     let vm = vm();
     let config = ServiceConfig {
@@ -1009,7 +1026,7 @@ fn a_function_is_rolled_back_to_an_older_version() {
     let described = house.ask("GET", "/functions/f", &[], b"").json();
     let versions = described["versions"]
         .as_array()
-        .expect("a description lists versions");
+        .expect("the description lists the versions");
     let numbers: Vec<_> = versions
         .iter()
         .map(|one| (one["version"].as_u64(), one["serving"].as_bool()))
@@ -1041,7 +1058,7 @@ fn t161_requests_are_finished_when_their_function_is_deleted() {
         .write_all(
             b"POST /f HTTP/1.1\r\nhost: f\r\nconnection: close\r\ncontent-length: 4\r\n\r\nha",
         )
-        .expect("the server reads");
+        .expect("the server is reading");
     while version.environment().processes().is_empty() {
         std::thread::yield_now();
     }
@@ -1053,15 +1070,15 @@ fn t161_requests_are_finished_when_their_function_is_deleted() {
     assert_eq!(house.invoke("/f").status, 404);
     assert!(files(&directory.path().join("blobs")).is_empty());
     assert!(files(&directory.path().join("functions")).is_empty());
-    // A new function of the same name inherits nothing from the old one.
+    // A new function of the same name inherits nothing from the old function.
     assert_eq!(house.deploy("f", &spark("other")).deployed(), 1);
-    client.write_all(b"lf").expect("the server reads");
+    client.write_all(b"lf").expect("the server is reading");
     assert_eq!(answer(client).body, "to the end");
     assert_eq!(house.invoke("/f").body, "other");
 }
 
 #[test]
-fn t154_compiling_that_takes_too_long_is_refused_and_delays_nobody() {
+fn t154_a_compilation_that_takes_too_long_is_refused_and_delays_no_request() {
     let time = Duration::from_millis(100);
     let house = House::new(ServiceConfig {
         compile_time: time,
@@ -1069,11 +1086,11 @@ fn t154_compiling_that_takes_too_long_is_refused_and_delays_nobody() {
         ..config()
     });
     assert_eq!(house.deploy("f", &spark("served")).deployed(), 1);
-    // 20,000 functions, each with something to do.
+    // The module has 20,000 functions, each with some code.
     let functions =
         "(func (param i64) (result i64) (i64.mul (i64.add (local.get 0) (i64.const 3)) (local.get 0)))".repeat(20_000);
     let bomb = wat::parse_str(format!(r#"(module {functions} (func (export "_start")))"#))
-        .expect("the text is valid wat");
+        .expect("the text is valid WAT");
     let refusal = house.deploy("bomb", &bomb).refusal(422);
     assert!(
         refusal.contains("compiling it took longer than 100ms"),
@@ -1081,7 +1098,7 @@ fn t154_compiling_that_takes_too_long_is_refused_and_delays_nobody() {
     );
     assert_eq!(house.invoke("/f").body, "served");
     assert_eq!(house.invoke("/bomb").status, 404);
-    // Its thread counts until it ends; only then does the next one compile.
+    // The compiling thread counts until it ends. Only then can the next function be compiled.
     while house.deploy("f", &spark("next")).status != 201 {
         std::thread::yield_now();
     }
@@ -1091,13 +1108,13 @@ fn t154_compiling_that_takes_too_long_is_refused_and_delays_nobody() {
 #[test]
 fn t154_wasm_that_would_take_too_long_to_compile_is_refused_with_its_offset() {
     let house = House::new(config());
-    // Three kilobytes that would take minutes to compile.
+    // These three kilobytes would take minutes to compile.
     let (locals, loops, ends) = ("i32 ".repeat(500), "loop ".repeat(500), "end ".repeat(500));
     let bomb = format!(r#"(module (func (export "_start") (local {locals}) {loops} {ends}))"#);
     let refusal = house
         .deploy(
             "bomb",
-            &wat::parse_str(bomb).expect("the text is valid wat"),
+            &wat::parse_str(bomb).expect("the text is valid WAT"),
         )
         .refusal(422);
     assert!(
@@ -1109,7 +1126,7 @@ fn t154_wasm_that_would_take_too_long_to_compile_is_refused_with_its_offset() {
 }
 
 #[test]
-fn t154_one_giant_function_or_a_deep_one_is_refused_or_compiled_and_harms_nobody() {
+fn t154_a_giant_or_deeply_nested_function_is_refused_or_compiled_without_harm_to_others() {
     let house = House::new(config());
     assert_eq!(house.deploy("f", &spark("served")).deployed(), 1);
     let deep = format!("{}nop{}", "(block ".repeat(10_000), ")".repeat(10_000));
@@ -1124,7 +1141,7 @@ fn t154_one_giant_function_or_a_deep_one_is_refused_or_compiled_and_harms_nobody
         format!("(func (export \"_start\") {table})"),
         format!("(func (export \"_start\")){exports}"),
     ] {
-        let bomb = wat::parse_str(format!("(module {body})")).expect("the text is valid wat");
+        let bomb = wat::parse_str(format!("(module {body})")).expect("the text is valid WAT");
         let status = house.deploy("bomb", &bomb).status;
         assert!([201, 422].contains(&status), "{status}");
         assert_eq!(house.invoke("/f").body, "served");
@@ -1132,12 +1149,12 @@ fn t154_one_giant_function_or_a_deep_one_is_refused_or_compiled_and_harms_nobody
 }
 
 #[test]
-fn a_function_of_the_project_is_not_replaced() {
+fn a_function_of_the_project_cannot_be_replaced() {
     let vm = vm();
     let functions = Functions::new(&vm);
     let wasm = spark("project");
     let code = lunatic_serve::Code::new(&vm, "f", &wasm).expect("the spark is valid");
-    let name = lunatic_serve::Name::new("f").expect("`f` is a name");
+    let name = lunatic_serve::Name::new("f").expect("the name is valid");
     functions
         .put(&name, 1, blake3::hash(&wasm), code, Settings::default())
         .expect("the default settings can be granted");
@@ -1145,7 +1162,7 @@ fn a_function_of_the_project_is_not_replaced() {
     let server = service
         .add_to(Server::builder(&functions))
         .start()
-        .expect("it starts");
+        .expect("the server starts");
     let house = House {
         functions,
         service,
@@ -1166,7 +1183,7 @@ fn a_function_of_the_project_is_not_replaced() {
 }
 
 #[test]
-fn the_number_of_functions_is_bounded() {
+fn the_number_of_functions_is_limited() {
     let house = House::new(ServiceConfig {
         functions: NonZeroUsize::MIN,
         ..config()
@@ -1187,7 +1204,7 @@ fn output_and_failures_are_in_the_log() {
     house.deploy("f", &talker("hello from f")).deployed();
     assert_eq!(house.invoke("/f").body, "talked");
     house
-        .deploy("f", &wat::parse_str(TRAPS).expect("the text is valid wat"))
+        .deploy("f", &wat::parse_str(TRAPS).expect("the text is valid WAT"))
         .deployed();
     let trapped = house.invoke("/f");
     assert_eq!(trapped.status, 500);
@@ -1223,10 +1240,10 @@ fn output_and_failures_are_in_the_log() {
     );
     let request = lines[1]["request"]
         .as_str()
-        .expect("a request wrote the line");
+        .expect("the line belongs to a request");
     assert!(
         trapped.head.contains(request),
-        "{request} is what its client was told: {}",
+        "the client's answer must contain the id {request}: {}",
         trapped.head
     );
     let text = house
@@ -1242,9 +1259,9 @@ fn output_and_failures_are_in_the_log() {
 }
 
 #[test]
-fn t181_endless_output_is_bounded_and_reported() {
+fn t181_endless_output_is_limited_and_reported() {
     let house = House::new(config());
-    // 64 MB in pieces of 64 KiB, without a line break.
+    // The function writes 64 MB in pieces of 64 KiB, without a line break.
     let more = r#"
         (data (i32.const 8) "\00\08\00\00\00\00\01\00")
         (func $flood (local $left i32)
@@ -1270,16 +1287,16 @@ fn t181_endless_output_is_bounded_and_reported() {
         lines
             .iter()
             .any(|line| line.text.contains("bytes of output were left out")),
-        "it is told"
+        "the log must report the missing output"
     );
     assert!(
         lines.iter().all(|line| line.text.len() <= 5 * 4096),
-        "a line has an end"
+        "long lines must be split"
     );
 }
 
 #[test]
-fn deploys_wait_for_each_other() {
+fn concurrent_deploys_wait_for_each_other() {
     let house = House::new(ServiceConfig {
         deploys: NonZeroUsize::MIN,
         ..config()
@@ -1314,7 +1331,7 @@ fn following_a_log_ends_when_its_function_is_deleted() {
     );
     stream
         .write_all(request.as_bytes())
-        .expect("the server reads");
+        .expect("the server is reading");
     let mut reader = BufReader::new(stream);
     head(&mut reader);
     house.invoke("/f");
@@ -1324,7 +1341,7 @@ fn following_a_log_ends_when_its_function_is_deleted() {
 }
 
 #[test]
-fn a_log_is_followed_until_the_service_ends() {
+fn a_log_can_be_followed_until_the_service_ends() {
     let house = House::new(config());
     house.deploy("f", &talker("once")).deployed();
     house.invoke("/f");
@@ -1335,7 +1352,7 @@ fn a_log_is_followed_until_the_service_ends() {
     );
     stream
         .write_all(request.as_bytes())
-        .expect("the server reads");
+        .expect("the server is reading");
     let mut reader = BufReader::new(stream);
     let (first, _) = head(&mut reader);
     assert!(first.contains("200"), "{first}");
@@ -1347,7 +1364,7 @@ fn a_log_is_followed_until_the_service_ends() {
     assert!(text(piece(&mut reader)).ends_with("output: once\n"));
     house.service.drain();
     assert_eq!(piece(&mut reader), None);
-    assert!(house.server.stop(NEVER), "nothing has to be cut off");
+    assert!(house.server.stop(NEVER), "no connection has to be cut off");
 }
 
 #[test]
@@ -1356,7 +1373,7 @@ fn metrics_count_requests_and_deploys() {
     house.deploy("f", &spark("x")).deployed();
     house.deploy("f", b"no wasm").refusal(422);
     house
-        .deploy("g", &wat::parse_str(TRAPS).expect("the text is valid wat"))
+        .deploy("g", &wat::parse_str(TRAPS).expect("the text is valid WAT"))
         .deployed();
     for path in ["/f", "/f", "/g", "/unknown"] {
         house.invoke(path);
@@ -1384,17 +1401,17 @@ fn metrics_count_requests_and_deploys() {
     }
     assert!(
         page.body.contains("lunatic_machine_"),
-        "what the machine counts is there too"
+        "the page must contain the VM's own metrics too"
     );
     assert!(
         !page.body.contains("unknown"),
-        "what clients send is no label"
+        "text that clients send must not become a label"
     );
     assert_eq!(house.ask("GET", "/healthz", &[], b"").body, "ok\n");
 }
 
 #[test]
-fn invalid_requests_get_a_sentence_and_a_status() {
+fn invalid_requests_get_a_message_and_a_status() {
     let house = House::new(config());
     for (method, path, status) in [
         ("GET", "/deploy/f", 405),

@@ -1,5 +1,5 @@
-//! Functions in Rust behind a gateway: the guide's snippets, and what else the guest library
-//! promises.
+//! Tests of functions in Rust behind a gateway: the code from the guide, and other promises of the
+//! guest library.
 
 use crate::guests::guide;
 use lunatic_serve::{
@@ -13,40 +13,43 @@ use std::time::Duration;
 
 fn put(functions: &Functions, name: Name, file: &str) {
     let bytes = guide(file);
-    let code = Code::new(functions.vm(), file, &bytes).expect("it is a function");
+    let code = Code::new(functions.vm(), file, &bytes).expect("the module is a function");
     functions
         .put(&name, 1, blake3::hash(&bytes), code, Settings::default())
-        .expect("the settings need nothing");
+        .expect("the settings can be granted");
 }
 
 #[test]
-fn the_guide_s_functions_do_what_the_guide_says() {
+fn the_functions_from_the_guide_work_as_the_guide_says() {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
-    let vm = Vm::builder().host(host).build().expect("a machine");
+    let vm = Vm::builder()
+        .host(host)
+        .build()
+        .expect("the VM can be built");
     let functions = Functions::new(&vm);
     for name in ["receive", "write", "run", "failing", "runner"] {
         put(
             &functions,
-            Name::new(name).expect("it is a valid name"),
+            Name::new(name).expect("the name is valid"),
             name,
         );
     }
     put(
         &functions,
-        Name::owned("maxmcd", "foo").expect("it is a valid name"),
+        Name::owned("maxmcd", "foo").expect("the name is valid"),
         "foo",
     );
     let route = Route {
         path: "/".into(),
-        target: Target::Function(Name::new("runner").expect("it is a valid name")),
+        target: Target::Function(Name::new("runner").expect("the name is valid")),
     };
     let http = HttpGateway {
         routes: vec![route],
         tls: None,
         limits: HttpLimits::default(),
     };
-    let address = "127.0.0.1:0".parse().expect("an address");
+    let address = "127.0.0.1:0".parse().expect("the address is valid");
     let gateway = Gateway {
         name: "index".into(),
         address,
@@ -55,18 +58,23 @@ fn the_guide_s_functions_do_what_the_guide_says() {
     let server = Server::builder(&functions)
         .gateway(gateway)
         .start()
-        .expect("it starts");
+        .expect("the server starts");
 
-    let mut stream = TcpStream::connect(server.listening()[0].address).expect("it listens");
+    let mut stream =
+        TcpStream::connect(server.listening()[0].address).expect("the server is listening");
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
-        .expect("it is a socket");
+        .expect("the socket is open");
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
-        .expect("it reads");
+        .expect("the server is reading");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("it has a head");
+    stream
+        .read_to_string(&mut answer)
+        .expect("the server answers");
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .expect("the answer has a head");
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{answer}");
     let lines: Vec<&str> = body.lines().collect();
     let expected = [
@@ -96,12 +104,19 @@ fn the_guide_s_functions_do_what_the_guide_says() {
     }
     assert_eq!(lines.len(), expected.len() + 4, "{body}");
 
-    // The logs hold what functions print and how they fail.
+    // The logs contain what the functions print and how they fail.
     let has = |function: &str, text: &str| {
-        let lines = functions.get(function).expect("it was put").log().lines();
+        let lines = functions
+            .get(function)
+            .expect("the function was added")
+            .log()
+            .lines();
         lines.iter().any(|line| line.text.contains(text))
     };
     assert!(has("maxmcd/foo", r#"foo got " foo""#));
     assert!(has("failing", "for a reason") && has("failing", "the message says so"));
-    assert!(server.stop(Duration::from_secs(60)), "nothing is left");
+    assert!(
+        server.stop(Duration::from_secs(60)),
+        "no connection is left"
+    );
 }

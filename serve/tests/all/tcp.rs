@@ -1,4 +1,4 @@
-//! The TCP gateway, over real sockets.
+//! Tests of the TCP gateway, over real sockets.
 
 use lunatic_serve::{
     Code, Function, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings,
@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Longer than any test waits.
+/// A time that is longer than any test waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns a spark that has a buffer and the functions for its comm, and runs `body`.
@@ -30,7 +30,7 @@ fn spark(body: &str) -> String {
     )
 }
 
-/// A spark that echoes what it reads.
+/// The body of a spark that echoes everything that it reads.
 const ECHO: &str = "(loop $again
     (local.set $count (call $read))
     (if (i32.gt_s (local.get $count) (i32.const 0)) (then (call $write (local.get $count)) (br $again))))";
@@ -44,13 +44,16 @@ struct House {
 }
 
 fn name() -> Name {
-    Name::new("served").expect("it is a valid name")
+    Name::new("served").expect("the name is valid")
 }
 
 fn functions(text: &str, settings: Settings) -> Functions {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
-    let vm = Vm::builder().host(host).build().expect("a machine");
+    let vm = Vm::builder()
+        .host(host)
+        .build()
+        .expect("the VM can be built");
     let functions = Functions::new(&vm);
     put(&functions, 1, text, settings);
     functions
@@ -62,7 +65,7 @@ fn put(functions: &Functions, number: u64, text: &str, settings: Settings) {
     let hash = blake3::hash(text.as_bytes());
     functions
         .put(&name(), number, hash, code, settings)
-        .expect("the settings need nothing");
+        .expect("the settings can be granted");
 }
 
 fn gateway() -> TcpGateway {
@@ -75,7 +78,7 @@ fn gateway() -> TcpGateway {
 }
 
 fn start(functions: Functions, protocol: Protocol) -> Result<House, StartError> {
-    let address = "127.0.0.1:0".parse().expect("an address");
+    let address = "127.0.0.1:0".parse().expect("the address is valid");
     let gateway = Gateway {
         name: "test".into(),
         address,
@@ -90,25 +93,28 @@ fn house(body: &str, gateway: TcpGateway) -> House {
         functions(&spark(body), Settings::default()),
         Protocol::Tcp(gateway),
     )
-    .expect("it starts")
+    .expect("the server starts")
 }
 
 impl House {
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.server.listening()[0].address).expect("it listens");
+        let stream = TcpStream::connect(self.server.listening()[0].address)
+            .expect("the server is listening");
         stream
             .set_read_timeout(Some(PATIENCE))
-            .expect("it is not zero");
+            .expect("the value is not zero");
         stream
     }
 
     fn function(&self) -> Arc<Function> {
-        self.functions.get("served").expect("it was put")
+        self.functions
+            .get("served")
+            .expect("the function was added")
     }
 
-    /// Waits until the function has no process left.
+    /// Waits until all processes of the function have ended.
     fn wait_for_the_end(&self) {
-        wait_until("the processes end", || {
+        wait_until("the processes have ended", || {
             self.function()
                 .version()
                 .environment()
@@ -138,20 +144,20 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 fn send(mut stream: &TcpStream, bytes: &[u8]) {
-    stream.write_all(bytes).expect("it is read");
+    stream.write_all(bytes).expect("the server is reading");
 }
 
 #[track_caller]
 fn expect(mut stream: &TcpStream, bytes: &[u8]) {
     let mut found = vec![0; bytes.len()];
-    stream.read_exact(&mut found).expect("it is answered");
+    stream.read_exact(&mut found).expect("the server answers");
     assert_eq!(
         String::from_utf8_lossy(&found),
         String::from_utf8_lossy(bytes)
     );
 }
 
-/// Reads to the end, which may be a reset.
+/// Reads until the connection ends. The end may be a reset.
 fn rest(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     let mut rest = Vec::new();
     let error = stream
@@ -161,29 +167,31 @@ fn rest(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     (rest, error)
 }
 
-/// Resets a connection, so that the other side learns at once that the client is gone.
+/// Resets a connection, so that the other side notices at once that the client has disconnected.
 fn reset(stream: TcpStream) {
     let socket = socket2::Socket::from(stream);
     socket
         .set_linger(Some(Duration::ZERO))
-        .expect("it is a socket");
+        .expect("the socket is open");
 }
 
 #[test]
-fn t113_each_direction_ends_alone() {
+fn t113_each_direction_is_closed_separately() {
     let house = house(ECHO, gateway());
     let client = house.connect();
     send(&client, b"one");
     expect(&client, b"one");
     send(&client, b"two");
-    client.shutdown(Shutdown::Write).expect("it is connected");
+    client
+        .shutdown(Shutdown::Write)
+        .expect("the socket is connected");
     assert_eq!(rest(&client), (b"two".to_vec(), None));
     house.wait_for_the_end();
 }
 
 #[test]
-fn t113_a_function_that_has_said_all_still_reads() {
-    // The function prints what happens next, since it has no other way left to report it.
+fn t113_a_function_that_has_closed_its_direction_can_still_read() {
+    // The function prints what it reads next, because it has no other way left to report it.
     let body = r#"
         (i32.store (i32.const 1024) (i32.const 0x216968))
         (call $write (i32.const 3))
@@ -201,7 +209,7 @@ fn t113_a_function_that_has_said_all_still_reads() {
 }
 
 #[test]
-fn t112_a_client_that_does_not_read_is_waited_for_no_longer_than_the_connection_may_be_idle() {
+fn t112_a_client_that_does_not_read_is_disconnected_after_the_idle_time() {
     let idle = Duration::from_millis(200);
     let house = house(
         "(loop $again (call $write (i32.const 60000)) (br $again))",
@@ -210,25 +218,28 @@ fn t112_a_client_that_does_not_read_is_waited_for_no_longer_than_the_connection_
     let client = house.connect();
     house.wait_for_line("nothing came or went on the connection for 200ms");
     house.wait_for_the_end();
-    // What fit into the system's buffers arrives, followed by a reset instead of an end.
+    // The bytes that fit into the system's buffers arrive. They are followed by a reset instead of
+    // a proper end.
     assert_eq!(rest(&client).1, Some(ErrorKind::ConnectionReset));
 }
 
 #[test]
-fn t113_the_process_of_a_client_that_is_gone_is_killed() {
+fn t113_the_process_of_a_client_that_has_disconnected_is_killed() {
     for body in [SPIN, "(drop (call $read)) (loop $again (br $again))"] {
         let house = house(body, gateway());
         let clients: Vec<TcpStream> = (0..20).map(|_| house.connect()).collect();
         clients.iter().for_each(|client| send(client, b"bytes"));
         let environment = house.function().version().environment().clone();
-        wait_until("all are served", || environment.processes().len() == 20);
+        wait_until("all clients are served", || {
+            environment.processes().len() == 20
+        });
         clients.into_iter().for_each(reset);
         house.wait_for_the_end();
     }
 }
 
 #[test]
-fn t135_a_connection_whose_process_traps_is_reset_and_the_next_is_served() {
+fn t135_a_connection_whose_process_traps_is_reset_and_the_next_connection_is_served() {
     let body = format!(
         "(local.set $count (call $read))
          (if (i32.eq (i32.load8_u (i32.const 1024)) (i32.const 33)) (then unreachable))
@@ -246,19 +257,21 @@ fn t135_a_connection_whose_process_traps_is_reset_and_the_next_is_served() {
     let line = lines
         .iter()
         .find(|line| line.text.contains("unreachable"))
-        .expect("it was put");
+        .expect("the function was added");
     assert!(
         line.process.is_some() && line.request.is_some() && line.version == 1,
         "{line:?}"
     );
     let client = house.connect();
     send(&client, b"well");
-    client.shutdown(Shutdown::Write).expect("it is connected");
+    client
+        .shutdown(Shutdown::Write)
+        .expect("the socket is connected");
     assert_eq!(rest(&client), (b"well".to_vec(), None));
 }
 
 #[test]
-fn a_connection_lives_no_longer_than_it_may() {
+fn a_connection_is_closed_when_it_exceeds_its_lifetime() {
     let life = Some(Duration::from_millis(100));
     let house = house(SPIN, TcpGateway { life, ..gateway() });
     let client = house.connect();
@@ -271,7 +284,7 @@ fn a_connection_lives_no_longer_than_it_may() {
 }
 
 #[test]
-fn t114_connections_that_come_and_go_leave_nothing() {
+fn t114_closed_connections_leave_nothing_behind() {
     let house = house(
         ECHO,
         TcpGateway {
@@ -288,8 +301,8 @@ fn t114_connections_that_come_and_go_leave_nothing() {
     drop(first);
     let before = files();
     for _ in 0..200 {
-        // There is room again once the process of the previous connection has ended, which its
-        // client has seen by then.
+        // There is room again once the process of the previous connection has ended. The client of
+        // that connection may notice its end a little earlier.
         wait_until("a connection is served", || {
             let client = house.connect();
             let is_served =
@@ -302,7 +315,7 @@ fn t114_connections_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn t142_a_server_that_stops_lets_connections_end_and_cuts_those_that_do_not() {
+fn t142_a_server_that_stops_lets_connections_finish_and_cuts_off_the_others() {
     let house = house(ECHO, gateway());
     let client = house.connect();
     send(&client, b"one");
@@ -311,27 +324,31 @@ fn t142_a_server_that_stops_lets_connections_end_and_cuts_those_that_do_not() {
     std::thread::scope(|scope| {
         let stopping = scope.spawn(|| server.stop(PATIENCE));
         send(&client, b"two");
-        client.shutdown(Shutdown::Write).expect("it is connected");
+        client
+            .shutdown(Shutdown::Write)
+            .expect("the socket is connected");
         assert_eq!(rest(&client), (b"two".to_vec(), None));
         assert!(
-            stopping.join().expect("it does not panic"),
-            "nothing had to be cut"
+            stopping
+                .join()
+                .expect("the thread that stops the server does not panic"),
+            "no connection had to be cut off"
         );
     });
-    let house = start(functions, Protocol::Tcp(gateway())).expect("it starts");
+    let house = start(functions, Protocol::Tcp(gateway())).expect("the server starts");
     let client = house.connect();
     send(&client, b"one");
     expect(&client, b"one");
     assert!(
         !house.server.stop(Duration::ZERO),
-        "the connection had to be cut"
+        "the connection had to be cut off"
     );
     assert_eq!(rest(&client).0, b"");
     house.wait_for_the_end();
 }
 
-/// A program with a `Mailbox<TcpStream>`: one process serves all connections, and tells each its
-/// number.
+/// A program with a `Mailbox<TcpStream>`. One process serves all connections, and sends each client
+/// the number of its connection.
 fn program(first: u8) -> String {
     format!(
         r#"(module
@@ -346,7 +363,7 @@ fn program(first: u8) -> String {
                 (local.set $number (i32.const {first}))
                 (loop $next
                     (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
-                    ;; The stream is named by the number 0, in eight bytes.
+                    ;; The stream is identified by the number 0, in eight bytes.
                     (i64.store (i32.const 64) (i64.const -1))
                     (if (i32.ne (call $read_data (i32.const 64) (i32.const 8)) (i32.const 8)) (then unreachable))
                     (local.set $stream (call $take (i64.load (i32.const 64))))
@@ -379,47 +396,49 @@ fn ask(house: &House, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_program_is_given_all_connections() {
+fn one_process_of_a_program_gets_all_connections() {
     let house = start(
         functions(&program(b'a'), granted()),
         Protocol::Tcp(gateway()),
     )
-    .expect("it starts");
+    .expect("the server starts");
     assert_eq!(
         house.function().version().environment().processes().len(),
         1,
-        "it begins with the gateway"
+        "the program starts together with the gateway"
     );
     for answer in [b"a", b"b", b"c"] {
         assert_eq!(ask(&house, b"?"), answer);
     }
-    // The program traps, and its connections are closed; the next one gets a new process.
+    // The program traps, and its connections are closed. The next connection gets a new process.
     assert_eq!(ask(&house, b"!"), b"");
-    wait_until("it is begun again", || ask(&house, b"?") == b"a");
+    wait_until("the program has restarted", || ask(&house, b"?") == b"a");
     house.wait_for_line("unreachable");
 }
 
 #[test]
-fn t157_the_next_version_of_a_program_is_given_new_connections_and_the_last_ends_with_its_own() {
+fn t157_a_new_version_of_a_program_gets_the_new_connections_and_the_old_version_finishes() {
     let house = start(
         functions(&program(b'a'), granted()),
         Protocol::Tcp(gateway()),
     )
-    .expect("it starts");
+    .expect("the server starts");
     let client = house.connect();
     let before = house.function().version().environment().clone();
-    wait_until("it has the connection", || {
+    wait_until("the program has the connection", || {
         before.used(lunatic_vm::Limit::Sockets) == 1
     });
     put(&house.functions, 2, &program(b'A'), granted());
     assert_eq!(ask(&house, b"?"), b"A");
     send(&client, b"?");
     assert_eq!(rest(&client), (b"a".to_vec(), None));
-    wait_until("the last version ends", || before.processes().is_empty());
+    wait_until("the old version has ended", || {
+        before.processes().is_empty()
+    });
 }
 
 #[test]
-fn a_program_behind_an_http_gateway_speaks_http_itself() {
+fn a_program_behind_an_http_gateway_handles_http_itself() {
     let route = Route {
         path: "/".into(),
         target: Target::Function(name()),
@@ -433,7 +452,7 @@ fn a_program_behind_an_http_gateway_speaks_http_itself() {
         functions(&program(b'h'), granted()),
         Protocol::Http(http.clone()),
     )
-    .expect("it starts");
+    .expect("the server starts");
     assert_eq!(ask(&house, b"GET / HTTP/1.1\r\n\r\n"), b"h");
     assert!(house.server.stop(PATIENCE));
     let files = TlsFiles {
@@ -445,18 +464,18 @@ fn a_program_behind_an_http_gateway_speaks_http_itself() {
         ..http
     };
     let Err(error) = start(house.functions, Protocol::Http(secure)) else {
-        panic!("it speaks no TLS")
+        panic!("TLS must be refused")
     };
     assert!(error.to_string().contains("leave `tls` out"), "{error}");
 }
 
 #[test]
-fn a_program_that_may_not_use_connections_is_told_of_in_the_log() {
+fn the_log_reports_a_program_without_the_right_to_use_connections() {
     let house = start(
         functions(&program(b'a'), Settings::default()),
         Protocol::Tcp(gateway()),
     )
-    .expect("it starts");
+    .expect("the server starts");
     let namespaces = vec!["lunatic::message::".to_string()];
     put(
         &house.functions,
@@ -475,20 +494,20 @@ fn a_program_that_may_not_use_connections_is_told_of_in_the_log() {
 }
 
 #[test]
-fn t142_a_connection_that_a_program_keeps_is_cut() {
+fn t142_a_connection_that_a_program_keeps_open_is_cut_off() {
     let house = start(
         functions(&program(b'a'), granted()),
         Protocol::Tcp(gateway()),
     )
-    .expect("it starts");
+    .expect("the server starts");
     let client = house.connect();
     let environment = house.function().version().environment().clone();
-    wait_until("it has the connection", || {
+    wait_until("the program has the connection", || {
         environment.used(lunatic_vm::Limit::Sockets) == 1
     });
     assert!(
         !house.server.stop(Duration::ZERO),
-        "the connection had to be cut"
+        "the connection had to be cut off"
     );
     assert_eq!(rest(&client).0, b"");
 }

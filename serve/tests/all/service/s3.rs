@@ -1,11 +1,12 @@
-//! Functions in an S3 bucket, or rather in a bucket of a server with the same interface.
+//! Tests of functions that are stored in an S3 bucket. The bucket is on a test server that has the
+//! same interface.
 
 use super::*;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-/// The objects of a bucket, by key.
+/// The objects in a bucket, by key.
 type Bucket = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 /// A server that implements the part of S3's interface that the storage uses.
@@ -32,19 +33,21 @@ fn bucket() -> (SocketAddr, Bucket) {
                     .parse()
                     .expect("the client sends a valid length"))
             ];
-            reader.read_exact(&mut body).expect("all of it comes");
+            reader.read_exact(&mut body).expect("all the bytes arrive");
             let mut words = request.split(' ');
             let (method, target) = (
-                words.next().expect("a method"),
-                words.next().expect("a target"),
+                words.next().expect("the request has a method"),
+                words.next().expect("the request has a target"),
             );
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
             let key = path
                 .strip_prefix("/bucket")
-                .expect("there is only this bucket")
+                .expect("the request is for this bucket")
                 .trim_start_matches('/')
                 .to_string();
-            let mut objects = kept.lock().expect("no panic with the lock held");
+            let mut objects = kept
+                .lock()
+                .expect("no code panics while it holds this lock");
             let (status, answer) = match method {
                 "GET" if query.contains("list-type") => {
                     ("200 OK", listing(&objects, query).into_bytes())
@@ -67,7 +70,7 @@ fn bucket() -> (SocketAddr, Bucket) {
                 "HTTP/1.1 {status}\r\netag: \"x\"\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
             );
             let stream = reader.get_mut();
-            // A client may close before it has read everything.
+            // A client may close the connection before it has read everything.
             let _ = stream.write_all(head.as_bytes());
             if method != "HEAD" {
                 let _ = stream.write_all(&answer);
@@ -121,7 +124,7 @@ fn functions_are_stored_in_s3() {
     assert_eq!(house.deploy("f", &spark("two")).deployed(), 2);
     let keys: Vec<_> = objects
         .lock()
-        .expect("no panic with the lock held")
+        .expect("no code panics while it holds this lock")
         .keys()
         .cloned()
         .collect();
@@ -133,7 +136,7 @@ fn functions_are_stored_in_s3() {
     assert!(
         objects
             .lock()
-            .expect("no panic with the lock held")
+            .expect("no code panics while it holds this lock")
             .is_empty()
     );
 }

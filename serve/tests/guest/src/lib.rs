@@ -1,5 +1,5 @@
-//! A component that misbehaves, each path in its own way. `/count` says how many requests the
-//! instance has served, this one included.
+//! A component that misbehaves in a different way for each path. `/count` returns how many requests
+//! the instance has served, including the current request.
 
 wit_bindgen::generate!({ path: "../../wit", world: "rvm:lambda/rvm", generate_all });
 
@@ -40,7 +40,7 @@ impl Guest for Misbehaving {
             ),
             "/denied" => ResponseOutparam::set(out, Err(ErrorCode::HttpRequestDenied)),
             "/unfinished" => drop(begun(out, &[])),
-            // The body stays open when this returns.
+            // The body stays open when this function returns.
             "/kept" => std::mem::forget(begun(out, &[])),
             "/short" => {
                 let _ = OutgoingBody::finish(begun(out, &[("content-length", "10")]), None);
@@ -52,7 +52,7 @@ impl Guest for Misbehaving {
                 black_box(());
             },
             "/work" => {
-                // About ten million instructions.
+                // This takes about ten million instructions.
                 answer(
                     out,
                     &(0..5_000_000u64)
@@ -67,19 +67,21 @@ impl Guest for Misbehaving {
                 }
             }
             "/wait" => {
-                // Waits for the request's body, which never arrives.
-                let body = request.consume().expect("nothing else consumes it");
-                let stream = body.stream().expect("nothing else takes it");
+                // Wait for the body of the request.
+                let body = request.consume().expect("the body is taken only once");
+                let stream = body
+                    .stream()
+                    .expect("the stream or body is taken only once");
                 stream.subscribe().block();
                 answer(out, "it came");
             }
             "/flood" => {
                 let body = begin(out, &[]);
-                let stream = body.write().expect("nothing else takes it");
+                let stream = body.write().expect("the stream or body is taken only once");
                 loop {
                     stream
                         .blocking_write_and_flush(&[7; 4096])
-                        .expect("the client reads");
+                        .expect("the client is reading");
                 }
             }
             "/grow" => {
@@ -90,12 +92,14 @@ impl Guest for Misbehaving {
             }
             "/after" => {
                 answer(out, "answered");
-                // Continues after its answer.
+                // The instance keeps running after its answer.
                 black_box((0..1_000_000u64).fold(0, |sum, number| black_box(sum ^ number)));
             }
             "/fields" => {
                 let fields = request.headers().entries();
-                let lines = fields.iter().map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)));
+                let lines = fields
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)));
                 answer(out, &lines.collect::<String>());
             }
             target => match target.strip_prefix("/call/") {
@@ -112,19 +116,21 @@ fn begin(out: ResponseOutparam, fields: &[(&str, &str)]) -> OutgoingBody {
         .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
         .collect();
     let response = OutgoingResponse::new(Fields::from_list(&fields).expect("the fields are valid"));
-    let body = response.body().expect("nothing else takes it");
+    let body = response
+        .body()
+        .expect("the stream or body is taken only once");
     ResponseOutparam::set(out, Ok(response));
     body
 }
 
 fn write(body: &OutgoingBody, text: &str) {
-    let stream = body.write().expect("nothing else takes it");
+    let stream = body.write().expect("the stream or body is taken only once");
     stream
         .blocking_write_and_flush(text.as_bytes())
-        .expect("the client reads");
+        .expect("the client is reading");
 }
 
-/// Begins an answer without finishing it.
+/// Begins an answer and does not finish it.
 fn begun(out: ResponseOutparam, fields: &[(&str, &str)]) -> OutgoingBody {
     let body = begin(out, fields);
     write(&body, "begun");
@@ -137,7 +143,7 @@ fn answer(out: ResponseOutparam, text: &str) {
     let _ = OutgoingBody::finish(body, None);
 }
 
-/// Makes a call, and returns the status or the error.
+/// Makes a request, and returns the status or the error.
 fn call(authority: &str) -> String {
     let request = OutgoingRequest::new(Fields::new());
     request
@@ -156,8 +162,8 @@ fn call(authority: &str) -> String {
     coming.subscribe().block();
     match coming
         .get()
-        .expect("it was waited for")
-        .expect("nothing else takes it")
+        .expect("the response has arrived")
+        .expect("the stream or body is taken only once")
     {
         Ok(response) => response.status().to_string(),
         Err(error) => format!("{error:?}"),
