@@ -14,9 +14,8 @@ use async_io::Timer;
 use futures_channel::oneshot;
 use futures_lite::FutureExt;
 use futures_lite::future::{block_on, pending};
-use lunatic_vm::{Environment, Exit, Live, Module, Process};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
+use lunatic_vm::{Crew, Environment, Exit, Live, Member, Module, Process};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// The maximum number of calls that wait for an instance. An abandoned call counts until an
@@ -94,12 +93,7 @@ struct Inner {
     /// The only sender: dropping it ends the instances.
     jobs: Sender<Job>,
     queue: Receiver<Job>,
-    /// The number of instances that are waiting for work, or are about to.
-    idle: Arc<AtomicUsize>,
-    /// The number of live instances.
-    alive: Mutex<usize>,
-    /// The maximum number of live instances.
-    most: usize,
+    crew: Arc<Crew>,
     /// An instance that has not started after this time is killed.
     start_timeout: Duration,
 }
@@ -113,16 +107,13 @@ impl Pool {
         start_timeout: Duration,
     ) -> Pool {
         let (jobs, queue) = async_channel::unbounded();
-        let (idle, alive) = (Arc::default(), Mutex::default());
         Pool(Arc::new(Inner {
             module,
             environment,
             index,
             jobs,
             queue,
-            idle,
-            alive,
-            most,
+            crew: Crew::new(most),
             start_timeout,
         }))
     }
@@ -180,20 +171,13 @@ impl Pool {
 impl Inner {
     /// Creates one more instance if more jobs than instances are waiting, and the limit allows it.
     fn recruit(inner: &Arc<Inner>) {
-        {
-            let mut alive = inner.alive();
-            if inner.queue.len() <= inner.idle.load(Ordering::SeqCst) || *alive >= inner.most {
-                return;
-            }
-            *alive += 1;
-            inner.idle.fetch_add(1, Ordering::SeqCst);
-        }
-        let has_started = Arc::new(AtomicBool::new(false));
+        let Some(member) = inner.crew.admit(inner.queue.len()) else {
+            return;
+        };
         let server = Server {
             instance: Instance::new(&inner.module, inner.index),
             queue: inner.queue.clone(),
-            idle: inner.idle.clone(),
-            has_started: has_started.clone(),
+            member: member.clone(),
         };
         let drive = inner
             .environment
@@ -204,35 +188,21 @@ impl Inner {
             Ok(process) => {
                 let start_timeout = inner.start_timeout;
                 let inner = Arc::downgrade(inner);
-                supervise(watch(inner, process, has_started, start_timeout));
+                supervise(watch(inner, process, member, start_timeout));
             }
-            Err(error) => {
-                inner.idle.fetch_sub(1, Ordering::SeqCst);
-                inner.remove(&Err(InstanceError::Refused(Arc::new(error))));
-            }
+            Err(error) => inner.left(&member, InstanceError::Refused(Arc::new(error))),
         }
     }
 
     /// Removes an instance from the count. If it never started and there is no other, all waiting
     /// callers get the error.
-    fn remove(&self, started: &Result<(), InstanceError>) {
-        let is_last = {
-            let mut alive = self.alive();
-            *alive -= 1;
-            *alive == 0
-        };
-        if let (Err(error), true) = (started, is_last) {
+    fn left(&self, member: &Member, error: InstanceError) {
+        if member.left() {
             while let Ok(job) = self.queue.try_recv() {
                 // The caller may have given up.
                 let _ = job.reply.send(Err(CallError::Instance(error.clone())));
             }
         }
-    }
-
-    fn alive(&self) -> MutexGuard<'_, usize> {
-        self.alive
-            .lock()
-            .expect("nothing panics while holding this lock")
     }
 }
 
@@ -252,36 +222,18 @@ fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
 }
 
 /// Waits for an instance to end, and creates another if work is waiting.
-///
-/// An instance that does not start in time is killed: it would keep its callers waiting and a core
-/// busy.
-async fn watch(
-    inner: Weak<Inner>,
-    instance: Process,
-    has_started: Arc<AtomicBool>,
-    start_timeout: Duration,
-) {
-    let has_ended = async { Some(instance.exited().await) };
-    let is_late = async {
+async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_timeout: Duration) {
+    let late = async {
         Timer::after(start_timeout).await;
-        None
     };
-    let error = match has_ended.or(is_late).await {
-        Some(exit) => InstanceError::Ended(exit),
-        None if has_started.load(Ordering::SeqCst) => InstanceError::Ended(instance.exited().await),
-        None => {
-            instance.kill();
-            instance.exited().await;
-            InstanceError::Late(start_timeout)
-        }
+    let error = match member.ended(&instance, late).await {
+        Err(None) => InstanceError::Late(start_timeout),
+        Err(Some(exit)) => InstanceError::Ended(exit),
+        // It started, so nothing is told this.
+        Ok(()) => InstanceError::Ended(Exit::Normal),
     };
     let Some(inner) = inner.upgrade() else { return };
-    if has_started.load(Ordering::SeqCst) {
-        inner.remove(&Ok(()));
-    } else {
-        inner.idle.fetch_sub(1, Ordering::SeqCst);
-        inner.remove(&Err(error));
-    }
+    inner.left(&member, error);
     Inner::recruit(&inner);
 }
 
@@ -289,24 +241,7 @@ async fn watch(
 struct Server {
     instance: Instance,
     queue: Receiver<Job>,
-    idle: Arc<AtomicUsize>,
-    has_started: Arc<AtomicBool>,
-}
-
-/// Counts an instance as idle until it is dropped.
-struct Idle(Arc<AtomicUsize>);
-
-impl Idle {
-    fn new(idle: &Arc<AtomicUsize>) -> Idle {
-        idle.fetch_add(1, Ordering::SeqCst);
-        Idle(idle.clone())
-    }
-}
-
-impl Drop for Idle {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    member: Member,
 }
 
 impl Server {
@@ -314,9 +249,7 @@ impl Server {
         if let Err(exit) = self.instance.initialize(live).await {
             return exit;
         }
-        self.has_started.store(true, Ordering::SeqCst);
-        // `recruit` has already counted it as idle.
-        let mut idle = Idle(self.idle.clone());
+        let mut idle = self.member.start();
         loop {
             let received = self.queue.recv().await;
             drop(idle);
@@ -326,7 +259,7 @@ impl Server {
             if let Err(exit) = self.work(live, job).await {
                 return exit;
             }
-            idle = Idle::new(&self.idle);
+            idle = self.member.idle();
         }
     }
 

@@ -66,7 +66,7 @@ pub use pipe::{
     PipeWriter,
 };
 pub use printable::printable;
-pub use run::{CallError, Endpoint, Letter, Live, LiveComponent, OutOfBounds};
+pub use run::{CallError, Crew, Endpoint, Idle, Letter, Live, LiveComponent, Member, OutOfBounds};
 pub use scheduler::{Weight, WeightError};
 pub use spawn::SpawnError;
 pub use travel::Foreign;

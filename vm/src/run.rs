@@ -4,6 +4,7 @@
 //! until the guest waits or ends, or its slice is over. However the process ends, even by dropping
 //! the future, the guest's instance, memory and resources are gone before others are notified.
 
+mod crew;
 mod endpoint;
 mod instance;
 mod linked;
@@ -12,6 +13,7 @@ mod live_component;
 mod outcome;
 mod store;
 
+pub use crew::{Crew, Idle, Member};
 pub use endpoint::{Endpoint, Letter};
 pub(crate) use linked::{
     LinkError, Linked, Linkers, link, link_component, load_component, load_module,

@@ -5,9 +5,10 @@
 use super::job::{Job, Reply};
 use crate::Failure;
 use async_channel::{Receiver, Sender};
+use lunatic_vm::{Crew, Member};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The number of instances under [`Policy::Single`](crate::Policy::Single).
@@ -31,12 +32,7 @@ pub(super) struct Pool {
 /// State shared by the instances of a pool. It does not keep the pool open.
 pub(super) struct Shared {
     pub(super) queue: Receiver<Job>,
-    /// The number of instances that are waiting for a request, or are about to.
-    pub(super) idle: Arc<AtomicUsize>,
-    /// The number of live instances.
-    alive: Mutex<usize>,
-    /// The maximum number of live instances.
-    limit: usize,
+    pub(super) crew: Arc<Crew>,
     /// How long an instance may take to start before it is killed.
     pub(super) start_time: Duration,
 }
@@ -62,9 +58,7 @@ impl Instances {
             let (jobs, queue) = async_channel::bounded(waiting.get());
             let shared = Arc::new(Shared {
                 queue,
-                idle: Arc::default(),
-                alive: Mutex::default(),
-                limit: limit.get(),
+                crew: Crew::new(limit.get()),
                 start_time,
             });
             Pool { jobs, shared }
@@ -87,37 +81,14 @@ impl Pool {
 }
 
 impl Shared {
-    /// Counts one more instance, if more requests than instances are waiting and the limit allows
-    /// another.
-    pub(super) fn admit(&self) -> bool {
-        let mut alive = self.alive();
-        if self.queue.len() <= self.idle.load(Ordering::SeqCst) || *alive >= self.limit {
-            return false;
-        }
-        *alive += 1;
-        self.idle.fetch_add(1, Ordering::SeqCst);
-        true
-    }
-
     /// Records that an instance is gone. If it never started and there is no other, the waiting
-    /// requests fail for the same reason.
-    pub(super) fn left(&self, never_began: Option<Failure>) {
-        let is_last = {
-            let mut alive = self.alive();
-            *alive -= 1;
-            *alive == 0
-        };
-        let Some(failure) = never_began else { return };
-        self.idle.fetch_sub(1, Ordering::SeqCst);
-        if is_last {
+    /// requests fail with it.
+    pub(super) fn left(&self, member: &Member, failure: &Failure) {
+        if member.left() {
             while let Ok(job) = self.queue.try_recv() {
                 // An error means that its client has given up.
                 let _ = job.reply.send(Reply::Failed(failure.clone()));
             }
         }
-    }
-
-    fn alive(&self) -> MutexGuard<'_, usize> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,47 +13,42 @@ use super::spawn::spawn;
 use crate::runtime;
 use crate::{Failure, Version};
 use async_channel::Receiver;
-use lunatic_vm::{Component, Exit, LiveComponent};
+use lunatic_vm::{Component, Exit, LiveComponent, Member};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 /// Creates instances while they are needed and allowed. They do not depend on the request that
 /// needs them: its client may give up.
 pub(super) fn recruit(version: &Arc<Version>, component: &Component, shared: &Arc<Shared>) {
-    while shared.admit() {
+    while let Some(member) = shared.crew.admit(shared.queue.len()) {
         match runtime::handle() {
             Ok(threads) => drop(threads.spawn(supervise(
                 version.clone(),
                 component.clone(),
                 shared.clone(),
+                member,
             ))),
             Err(error) => {
-                return shared.left(Some(Failure::Overload(format!(
-                    "the system has no room for threads: {error}"
-                ))));
+                let why = format!("the system has no room for threads: {error}");
+                return shared.left(&member, &Failure::Overload(why));
             }
         }
     }
 }
 
 /// Creates an instance, waits for it to end, and creates another if requests are waiting by then.
-///
-/// An instance that does not start in time is killed: it would keep a core busy and requests
-/// waiting.
 fn supervise(
     version: Arc<Version>,
     component: Component,
     shared: Arc<Shared>,
+    member: Member,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        let has_begun = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             grants: Grants::of(&version),
             queue: shared.queue.clone(),
-            idle: shared.idle.clone(),
-            has_begun: has_begun.clone(),
+            member: member.clone(),
         };
         let spawned = spawn(&version, &component, |live| Box::pin(worker.serve(live))).await;
         // An idle instance must not keep its version alive.
@@ -64,23 +59,16 @@ fn supervise(
         };
         let instance = match spawned {
             Ok(instance) => instance,
-            Err(failure) => return shared.left(Some(failure)),
+            Err(failure) => return shared.left(&member, &failure),
         };
         let start_time = shared.start_time;
-        let never_began = match timeout(start_time, instance.exited()).await {
-            Ok(_) if has_begun.load(Ordering::SeqCst) => None,
-            Ok(exit) => Some(failure_of(exit, start_time)),
-            Err(_) if has_begun.load(Ordering::SeqCst) => {
-                instance.exited().await;
-                None
-            }
-            Err(_) => {
-                instance.kill();
-                instance.exited().await;
-                Some(Failure::Deadline(start_time))
-            }
+        let failure = match member.ended(&instance, sleep(start_time)).await {
+            Err(None) => Failure::Deadline(start_time),
+            Err(Some(exit)) => failure_of(exit, start_time),
+            // It started, so no request is told this.
+            Ok(()) => Failure::NoAnswer,
         };
-        shared.left(never_began);
+        shared.left(&member, &failure);
         if let Some(version) = version.upgrade() {
             recruit(&version, &component, &shared);
         }
@@ -91,24 +79,7 @@ fn supervise(
 struct Worker {
     grants: Grants,
     queue: Receiver<Job>,
-    idle: Arc<AtomicUsize>,
-    has_begun: Arc<AtomicBool>,
-}
-
-/// Counts an instance as idle until it is dropped.
-struct Idle(Arc<AtomicUsize>);
-
-impl Idle {
-    fn new(idle: &Arc<AtomicUsize>) -> Idle {
-        idle.fetch_add(1, Ordering::SeqCst);
-        Idle(idle.clone())
-    }
-}
-
-impl Drop for Idle {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    member: Member,
 }
 
 impl Worker {
@@ -117,9 +88,7 @@ impl Worker {
             Ok(instance) => instance,
             Err(exit) => return exit,
         };
-        self.has_begun.store(true, Ordering::SeqCst);
-        // `admit` has already counted it as idle.
-        let mut idle = Idle(self.idle.clone());
+        let mut idle = self.member.start();
         loop {
             let received = self.queue.recv().await;
             drop(idle);
@@ -131,7 +100,7 @@ impl Worker {
             {
                 return exit;
             }
-            idle = Idle::new(&self.idle);
+            idle = self.member.idle();
         }
     }
 }
