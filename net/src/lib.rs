@@ -44,3 +44,4 @@ mod error;
 pub mod tcp;
 pub mod tls;
 pub mod udp;
+mod wait;

@@ -9,5 +9,6 @@
 mod listener;
 mod stream;
 
+pub use crate::wait::Operation;
 pub use listener::TcpListener;
-pub use stream::{Operation, TcpStream, Wait};
+pub use stream::{TcpStream, Wait};

@@ -4,14 +4,14 @@
 //! the kernel's buffer, whose size is set by the system (about 200 KiB on Linux); those that do not
 //! fit are dropped and not counted.
 
-use crate::deadline::Deadline;
 use crate::error::failed;
+use crate::wait::{self, Operation, Timed};
 use async_io::Async;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{self, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A UDP socket.
@@ -21,15 +21,12 @@ use std::time::Duration;
 /// number of handles: a datagram wakes all of them and goes to one, as a whole.
 #[derive(Clone)]
 pub struct UdpSocket {
-    shared: Arc<Shared>,
+    /// Only receives have a timeout.
+    shared: Arc<Timed<net::UdpSocket>>,
 }
 
-/// The state shared by all handles to a socket.
-struct Shared {
-    socket: Async<net::UdpSocket>,
-    /// The maximum time a receive waits. `None` means forever.
-    timeout: Mutex<Option<Duration>>,
-}
+/// Waiting on behalf of one receive.
+pub type Wait<'a> = wait::Wait<'a, net::UdpSocket>;
 
 impl UdpSocket {
     /// Binds to `addr`; with port 0 the system chooses one. Never waits.
@@ -57,10 +54,7 @@ impl UdpSocket {
     pub fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
         let socket = bind(addr).map_err(|error| failed("bind to", addr, error))?;
         Ok(UdpSocket {
-            shared: Arc::new(Shared {
-                socket,
-                timeout: Mutex::default(),
-            }),
+            shared: Arc::new(Timed::new(socket)),
         })
     }
 
@@ -119,10 +113,7 @@ impl UdpSocket {
     /// Prepares to wait for a datagram. Costs nothing yet: the timeout starts with the first
     /// [`Wait::ready`] and covers all later ones.
     pub fn wait(&self) -> Wait<'_> {
-        Wait {
-            socket: self,
-            deadline: None,
-        }
+        self.shared.wait(Operation::Read, "no datagram", None)
     }
 
     /// Waits until receiving is worth a try; the same as one [`Wait::ready`].
@@ -147,13 +138,13 @@ impl UdpSocket {
 
     /// Returns how long a receive may wait. `None`, the default, means forever.
     pub fn timeout(&self) -> Option<Duration> {
-        *self.lock_timeout()
+        self.shared.timeout(Operation::Read)
     }
 
     /// Sets how long a receive may wait, through any handle. Waits that have begun keep their
     /// deadline. With a timeout of zero, a receive is a single try.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
-        *self.lock_timeout() = timeout;
+        self.shared.set_timeout(Operation::Read, timeout);
     }
 
     /// Returns how many hops a datagram may take.
@@ -176,13 +167,6 @@ impl UdpSocket {
         self.socket().set_broadcast(broadcast)
     }
 
-    fn lock_timeout(&self) -> MutexGuard<'_, Option<Duration>> {
-        self.shared
-            .timeout
-            .lock()
-            .expect("nothing panics while it holds the timeout")
-    }
-
     /// Returns the socket, whose sending and receiving need no exclusive access.
     fn socket(&self) -> &net::UdpSocket {
         self.shared.socket.get_ref()
@@ -192,33 +176,6 @@ impl UdpSocket {
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.socket().fmt(f)
-    }
-}
-
-/// Waiting on behalf of one receive. However many spurious wakeups there are because another
-/// receiver was faster, the wait ends when the socket's timeout expires.
-#[derive(Debug)]
-#[must_use = "a wait does nothing until `ready` is awaited"]
-pub struct Wait<'a> {
-    socket: &'a UdpSocket,
-    /// Unset until the first wait, so that a receive that succeeds at once reads no clock.
-    deadline: Option<Deadline>,
-}
-
-impl Wait<'_> {
-    /// Waits until a receive is worth another try. Call it after a try returned `WouldBlock`; the
-    /// next try may return it again.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut` when the socket's timeout expires; nothing is lost.
-    pub async fn ready(&mut self) -> io::Result<()> {
-        let deadline = *self
-            .deadline
-            .get_or_insert_with(|| Deadline::after(self.socket.timeout()));
-        deadline
-            .bound("no datagram", self.socket.shared.socket.readable())
-            .await
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::deadline::Deadline;
 use crate::error::failed;
+use crate::wait::{self, Operation, Timed};
 use async_io::Async;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::net::{self, Shutdown, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The maximum number of buffers per system call (`IOV_MAX` on Linux and the BSDs).
@@ -20,17 +21,6 @@ const MAX_BUFFERS: usize = 1024;
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const SEND_FLAGS: i32 = 0;
-
-/// What can be waited for on a stream. Each operation has its own timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Taking bytes out of the stream.
-    Read,
-    /// Putting bytes into the stream.
-    Write,
-    /// Looking at the next bytes without taking them.
-    Peek,
-}
 
 /// A TCP connection.
 ///
@@ -49,28 +39,13 @@ pub struct TcpStream {
 
 /// The state shared by all handles to a connection.
 struct Shared {
-    socket: Async<net::TcpStream>,
-    timeouts: Mutex<Timeouts>,
+    timed: Timed<net::TcpStream>,
     /// Dropped when the socket is closed.
     _guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Timeouts {
-    read: Option<Duration>,
-    write: Option<Duration>,
-    peek: Option<Duration>,
-}
-
-impl Timeouts {
-    fn of(&mut self, operation: Operation) -> &mut Option<Duration> {
-        match operation {
-            Operation::Read => &mut self.read,
-            Operation::Write => &mut self.write,
-            Operation::Peek => &mut self.peek,
-        }
-    }
-}
+/// Waiting on behalf of one operation on a stream.
+pub type Wait<'a> = wait::Wait<'a, net::TcpStream>;
 
 impl TcpStream {
     /// Connects to `addr` within `timeout`, or, without a timeout, for as long as the system keeps
@@ -123,12 +98,10 @@ impl TcpStream {
         socket: net::TcpStream,
         guard: Option<Box<dyn Any + Send + Sync>>,
     ) -> io::Result<TcpStream> {
-        let socket = Async::new(socket)?;
-        let timeouts = Mutex::default();
+        let timed = Timed::new(Async::new(socket)?);
         Ok(TcpStream {
             shared: Arc::new(Shared {
-                socket,
-                timeouts,
+                timed,
                 _guard: guard,
             }),
         })
@@ -189,23 +162,21 @@ impl TcpStream {
     /// Prepares to wait for `operation`. Costs nothing yet: the operation's timeout starts with the
     /// first [`Wait::ready`] and covers all later ones.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
-        Wait {
-            stream: self,
-            operation,
-            timeout: Timeout::Inherited,
-            deadline: None,
-        }
+        self.wait_for(operation, None)
     }
 
     /// Prepares to wait for `operation` with a timeout that replaces the stream's. `None` means
     /// forever.
     pub fn wait_within(&self, operation: Operation, timeout: Option<Duration>) -> Wait<'_> {
-        Wait {
-            stream: self,
-            operation,
-            timeout: Timeout::Explicit(timeout),
-            deadline: None,
-        }
+        self.wait_for(operation, Some(timeout))
+    }
+
+    fn wait_for(&self, operation: Operation, timeout: Option<Option<Duration>>) -> Wait<'_> {
+        let what = match operation {
+            Operation::Read | Operation::Peek => "nothing to read",
+            Operation::Write => "no room to write",
+        };
+        self.shared.timed.wait(operation, what, timeout)
     }
 
     /// Waits until reading is worth a try; the same as one [`Wait::ready`] for [`Operation::Read`].
@@ -257,81 +228,24 @@ impl TcpStream {
 
     /// Returns how long a wait for `operation` may last. `None`, the default, means forever.
     pub fn timeout(&self, operation: Operation) -> Option<Duration> {
-        *self.timeouts().of(operation)
+        self.shared.timed.timeout(operation)
     }
 
     /// Sets how long a wait for `operation` may last, through any handle. Waits that have begun
     /// keep their deadline. With a timeout of zero, an operation is a single try.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
-        *self.timeouts().of(operation) = timeout;
-    }
-
-    fn timeouts(&self) -> MutexGuard<'_, Timeouts> {
-        self.shared
-            .timeouts
-            .lock()
-            .expect("nothing panics while it holds the timeouts")
+        self.shared.timed.set_timeout(operation, timeout);
     }
 
     /// Returns the socket, whose reading and writing need no exclusive access.
     fn socket(&self) -> &net::TcpStream {
-        self.shared.socket.get_ref()
+        self.shared.timed.socket.get_ref()
     }
 }
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.socket().fmt(f)
-    }
-}
-
-/// Waiting on behalf of one operation. However many spurious wakeups there are because another task
-/// was faster, the wait ends when the stream's timeout for the operation expires.
-#[derive(Debug)]
-#[must_use = "a wait does nothing until `ready` is awaited"]
-pub struct Wait<'a> {
-    stream: &'a TcpStream,
-    operation: Operation,
-    timeout: Timeout,
-    /// Unset until the first wait, so that an operation that succeeds at once reads no clock.
-    deadline: Option<Deadline>,
-}
-
-/// How long a wait may last.
-#[derive(Clone, Copy, Debug)]
-enum Timeout {
-    /// The timeout set for the stream when the wait begins.
-    Inherited,
-    /// A timeout set for this wait. `None` means forever.
-    Explicit(Option<Duration>),
-}
-
-impl Wait<'_> {
-    /// Waits until the operation is worth another try. Call it after a try returned `WouldBlock`:
-    /// it waits for a change, and with a timeout of zero it fails without checking.
-    ///
-    /// A stream that has ended, was reset or was shut down is ready, and the next try reports it.
-    /// The next try may still return `WouldBlock`.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut` when the operation's timeout expires; nothing is lost, and the stream remains
-    /// usable.
-    pub async fn ready(&mut self) -> io::Result<()> {
-        let timeout = || match self.timeout {
-            Timeout::Inherited => self.stream.timeout(self.operation),
-            Timeout::Explicit(timeout) => timeout,
-        };
-        let deadline = *self
-            .deadline
-            .get_or_insert_with(|| Deadline::after(timeout()));
-        let socket = &self.stream.shared.socket;
-        match self.operation {
-            Operation::Read | Operation::Peek => {
-                deadline.bound("nothing to read", socket.readable()).await
-            }
-            Operation::Write => deadline.bound("no room to write", socket.writable()).await,
-        }
     }
 }
 
@@ -351,7 +265,7 @@ async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     }
     let stream = TcpStream::from_connected(socket.into())?;
     loop {
-        stream.shared.socket.writable().await?;
+        stream.shared.timed.socket.writable().await?;
         if let Some(error) = stream.socket().take_error()? {
             return Err(error);
         }

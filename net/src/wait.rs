@@ -1,0 +1,105 @@
+//! Waiting for a socket, with a timeout for each of its operations.
+
+use crate::deadline::Deadline;
+use async_io::Async;
+use std::io;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// What can be waited for on a socket. Each operation has its own timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Taking bytes out of the stream.
+    Read,
+    /// Putting bytes into the stream.
+    Write,
+    /// Looking at the next bytes without taking them.
+    Peek,
+}
+
+/// A socket and its timeouts, which all its handles share. `None` means forever.
+#[derive(Debug)]
+pub(crate) struct Timed<S> {
+    pub(crate) socket: Async<S>,
+    timeouts: Mutex<[Option<Duration>; 3]>,
+}
+
+impl<S> Timed<S> {
+    pub(crate) fn new(socket: Async<S>) -> Timed<S> {
+        Timed {
+            socket,
+            timeouts: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn timeout(&self, operation: Operation) -> Option<Duration> {
+        self.timeouts()[operation as usize]
+    }
+
+    pub(crate) fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
+        self.timeouts()[operation as usize] = timeout;
+    }
+
+    /// Prepares to wait for an operation, with its own timeout unless another one is given. `what`
+    /// is what did not happen, for the error.
+    pub(crate) fn wait(
+        &self,
+        operation: Operation,
+        what: &'static str,
+        timeout: Option<Option<Duration>>,
+    ) -> Wait<'_, S> {
+        Wait {
+            timed: self,
+            operation,
+            what,
+            timeout,
+            deadline: None,
+        }
+    }
+
+    fn timeouts(&self) -> MutexGuard<'_, [Option<Duration>; 3]> {
+        self.timeouts
+            .lock()
+            .expect("nothing panics while it holds the timeouts")
+    }
+}
+
+/// Waiting on behalf of one operation. However many spurious wakeups there are because another task
+/// was faster, the wait ends when the socket's timeout for the operation expires.
+#[derive(Debug)]
+#[must_use = "a wait does nothing until `ready` is awaited"]
+pub struct Wait<'a, S> {
+    timed: &'a Timed<S>,
+    operation: Operation,
+    what: &'static str,
+    /// The timeout of this wait, if it is not the one set for the socket when the wait begins.
+    timeout: Option<Option<Duration>>,
+    /// Unset until the first wait, so that an operation that succeeds at once reads no clock.
+    deadline: Option<Deadline>,
+}
+
+impl<S> Wait<'_, S> {
+    /// Waits until the operation is worth another try. Call it after a try returned `WouldBlock`:
+    /// it waits for a change, and with a timeout of zero it fails without checking.
+    ///
+    /// A stream that has ended, was reset or was shut down is ready, and the next try reports it.
+    /// The next try may still return `WouldBlock`.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when the operation's timeout expires; nothing is lost, and the socket remains
+    /// usable.
+    pub async fn ready(&mut self) -> io::Result<()> {
+        let (timed, timeout) = (self.timed, self.timeout);
+        let timeout = || timeout.unwrap_or_else(|| timed.timeout(self.operation));
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| Deadline::after(timeout()));
+        match self.operation {
+            Operation::Read | Operation::Peek => {
+                deadline.bound(self.what, timed.socket.readable()).await
+            }
+            Operation::Write => deadline.bound(self.what, timed.socket.writable()).await,
+        }
+    }
+}
