@@ -330,6 +330,18 @@ impl FileCheck<'_> {
         }
     }
 
+    /// Returns the path of a directory that the file names, or reports that there is none.
+    fn existing(&self, path: &Spanned<PathBuf>) -> Option<PathBuf> {
+        let directory = self.directory.join(&path.value);
+        if directory.is_dir() {
+            return Some(directory);
+        }
+        let message = format!("there is no directory `{}`", directory.display());
+        self.report
+            .problem(path.span, message, "paths are relative to this file");
+        None
+    }
+
     /// Decides how a function is built.
     fn recipe(&self, place: Span, entry: &FunctionEntry) -> Option<Recipe> {
         let at = |path: &Spanned<PathBuf>| self.directory.join(&path.value);
@@ -346,14 +358,8 @@ impl FileCheck<'_> {
         let cargo_field = cargo_fields
             .iter()
             .find_map(|(field, span)| span.map(|span| (*field, span)));
-        if let Some(path) = &entry.path
-            && !at(path).is_dir()
-        {
-            return refuse(
-                path.span,
-                &format!("there is no directory `{}`", at(path).display()),
-                "paths are relative to this file",
-            );
+        if let Some(path) = &entry.path {
+            self.existing(path)?;
         }
         match (&entry.wasm, &entry.command, &entry.path) {
             (Some(wasm), None, path) => {
@@ -454,19 +460,14 @@ impl FileCheck<'_> {
     fn settings(&self, entry: &EnvironmentEntry, policy: PolicyEntry) -> Settings {
         let default = Settings::default();
         let directory = |(guest, files): (&String, &FilesEntry)| {
-            let host = self.directory.join(&files.path.value);
-            if !host.is_dir() {
-                let message = format!("there is no directory `{}`", host.display());
-                self.report
-                    .problem(files.path.span, message, "paths are relative to this file");
-            }
+            self.existing(&files.path);
             let access = if files.write {
                 Access::Write
             } else {
                 Access::Read
             };
             Directory {
-                host,
+                host: self.directory.join(&files.path.value),
                 guest: guest.clone(),
                 access,
             }
@@ -730,16 +731,7 @@ impl FileCheck<'_> {
                     functions,
                 )
                 .map(Target::Function),
-            NameOr::Table(StaticFiles { files }) => {
-                let directory = self.directory.join(&files.value);
-                if !directory.is_dir() {
-                    let message = format!("there is no directory `{}`", directory.display());
-                    self.report
-                        .problem(files.span, message, "paths are relative to this file");
-                    return None;
-                }
-                Some(Target::Files(directory))
-            }
+            NameOr::Table(StaticFiles { files }) => self.existing(files).map(Target::Files),
         }
     }
 
@@ -780,17 +772,12 @@ impl FileCheck<'_> {
                 .problem(place, "the gateway leads nowhere", help);
             return None;
         };
+        let (limits, default) = (&entry.limits, HttpLimits::default());
         Some(TcpGateway {
             function: self.resolve(function, functions)?,
-            connections: entry
-                .limits
-                .connections
-                .map_or(HttpLimits::default().connections, usize::from),
-            idle: entry
-                .limits
-                .idle
-                .map_or(HttpLimits::default().idle, |Time(time)| time),
-            life: entry.limits.life.as_ref().map(|at| at.value.0),
+            connections: limits.connections.map_or(default.connections, usize::from),
+            idle: limits.idle.map_or(default.idle, |Time(time)| time),
+            life: limits.life.as_ref().map(|at| at.value.0),
         })
     }
 

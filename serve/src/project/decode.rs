@@ -3,7 +3,7 @@
 
 use super::problem::{Problem, Source, Span, list, suggestion};
 use super::tree::{Member, Node, Value};
-use serde::de::value::StrDeserializer;
+use serde::de::value::{StrDeserializer, UsizeDeserializer};
 use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
@@ -23,19 +23,52 @@ pub(super) struct Report {
 }
 
 /// A value and its place in the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "SpannedParts<T>", bound = "T: Deserialize<'de>")]
 pub(super) struct Spanned<T> {
     pub(super) value: T,
     pub(super) span: Span,
 }
 
+/// What the decoder supplies for a [`Spanned`].
+#[derive(Deserialize)]
+#[serde(rename = "$lunatic::Spanned")]
+struct SpannedParts<T> {
+    start: usize,
+    end: usize,
+    value: T,
+}
+
+impl<T> From<SpannedParts<T>> for Spanned<T> {
+    fn from(parts: SpannedParts<T>) -> Spanned<T> {
+        let SpannedParts { start, end, value } = parts;
+        let span = Span { start, end };
+        Spanned { value, span }
+    }
+}
+
 /// A table or list whose items are read one by one, so that a problem in one does not hide problems
 /// in the others.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(from = "SectionIndex", bound = "")]
 pub(super) struct Section<T> {
     /// The section's index in the report; `None` if the file does not have this section.
     index: Option<usize>,
     kind: PhantomData<fn() -> T>,
+}
+
+/// What the decoder supplies for a [`Section`].
+#[derive(Deserialize)]
+#[serde(rename = "$lunatic::Section")]
+struct SectionIndex(usize);
+
+impl<T> From<SectionIndex> for Section<T> {
+    fn from(SectionIndex(index): SectionIndex) -> Section<T> {
+        Section {
+            index: Some(index),
+            kind: PhantomData,
+        }
+    }
 }
 
 /// Why a value is invalid.
@@ -84,6 +117,20 @@ impl Report {
             .ok()
     }
 
+    /// Adds the problem that a section is of the wrong kind, and returns no entries.
+    fn unexpected<T>(&self, node: &Node, expected: &str) -> Vec<T> {
+        let message = format!("expected {expected}, found {}", node.value);
+        self.fault(node.span, message, None);
+        Vec::new()
+    }
+
+    /// Decodes a part of a value.
+    fn read<'de, T: DeserializeSeed<'de>>(&self, node: &Node, seed: T) -> Result<T::Value, Fault> {
+        let decoder = Decoder { node, report: self };
+        seed.deserialize(decoder)
+            .map_err(|fault| fault.at(node.span))
+    }
+
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
@@ -96,12 +143,7 @@ impl<T: de::DeserializeOwned> Section<T> {
             return Vec::new();
         };
         let Value::Table(entries) = node.value else {
-            report.fault(
-                node.span,
-                format!("expected a table, found {}", node.value),
-                None,
-            );
-            return Vec::new();
+            return report.unexpected(&node, "a table");
         };
         let read = |Member { key, span, node }: Member| {
             let value = report.decode(&node, span)?;
@@ -116,12 +158,7 @@ impl<T: de::DeserializeOwned> Section<T> {
             return Vec::new();
         };
         let Value::List(items) = node.value else {
-            report.fault(
-                node.span,
-                format!("expected a list, found {}", node.value),
-                None,
-            );
-            return Vec::new();
+            return report.unexpected(&node, "a list");
         };
         let read = |node: Node| {
             Some(Spanned {
@@ -153,10 +190,10 @@ impl Fault {
         self
     }
 
-    fn new(message: String, help: Option<String>) -> Fault {
+    fn new(message: impl Into<String>, help: Option<String>) -> Fault {
         Fault {
             span: None,
-            message,
+            message: message.into(),
             help,
         }
     }
@@ -167,7 +204,7 @@ impl de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Fault {
         let message = message.to_string();
         match message.split_once('\n') {
-            Some((message, help)) => Fault::new(message.to_string(), Some(help.to_string())),
+            Some((message, help)) => Fault::new(message, Some(help.to_string())),
             None => Fault::new(message, None),
         }
     }
@@ -246,7 +283,7 @@ struct Decoder<'t> {
     report: &'t Report,
 }
 
-/// The struct names by which [`Spanned`] and [`Section`] request more than a plain value.
+/// The names under which [`SpannedParts`] and [`SectionIndex`] request more than a plain value.
 const SPANNED: &str = "$lunatic::Spanned";
 const SECTION: &str = "$lunatic::Section";
 
@@ -288,10 +325,15 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        visitor.visit_newtype_struct(self)
+        if name != SECTION {
+            return visitor.visit_newtype_struct(self);
+        }
+        let mut sections = self.report.sections.borrow_mut();
+        sections.push(self.node.clone());
+        visitor.visit_newtype_struct(UsizeDeserializer::<Fault>::new(sections.len() - 1))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -302,16 +344,11 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
     ) -> Result<V::Value, Fault> {
         let Decoder { node, report } = self;
         match &node.value {
-            _ if name == SPANNED => visitor.visit_seq(SpannedParts {
+            _ if name == SPANNED => visitor.visit_seq(Parts {
                 node,
                 report,
                 step: 0,
             }),
-            _ if name == SECTION => {
-                let mut sections = report.sections.borrow_mut();
-                sections.push(node.clone());
-                visitor.visit_u64(sections.len() as u64 - 1)
-            }
             Value::Table(entries) => {
                 // A missing field is reported at the table's name, so its error must not be
                 // assigned the place of the whole table.
@@ -332,24 +369,22 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let node = self.node;
-        let chosen = match &node.value {
-            Value::Text(name) => Variant {
-                name,
-                span: node.span,
-                content: None,
-                report: self.report,
-            },
-            Value::Table(entries) if let [entry] = &entries[..] => Variant {
-                name: &entry.key,
-                span: entry.span,
-                content: Some(&entry.node),
-                report: self.report,
-            },
+        let Decoder { node, report } = self;
+        let (name, span, content) = match &node.value {
+            Value::Text(name) => (name, node.span, None),
+            Value::Table(entries) if let [entry] = &entries[..] => {
+                (&entry.key, entry.span, Some(&entry.node))
+            }
             other => {
                 let message = format!("expected one of {}, found {other}", list(variants));
                 return Err(Fault::new(message, None).at(node.span));
             }
+        };
+        let chosen = Variant {
+            name,
+            span,
+            content,
+            report,
         };
         visitor
             .visit_enum(chosen)
@@ -374,15 +409,8 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Fault> {
-        let Some(node) = self.items.next() else {
-            return Ok(None);
-        };
-        seed.deserialize(Decoder {
-            node,
-            report: self.report,
-        })
-        .map(Some)
-        .map_err(|fault| fault.at(node.span))
+        let next = self.items.next();
+        next.map(|node| self.report.read(node, seed)).transpose()
     }
 }
 
@@ -425,11 +453,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
             .value
             .take()
             .expect("serde asks for a value once, after its key");
-        seed.deserialize(Decoder {
-            node,
-            report: self.report,
-        })
-        .map_err(|fault| fault.at(node.span))
+        self.report.read(node, seed)
     }
 }
 
@@ -471,10 +495,7 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
         match self.content {
-            Some(node) => seed.deserialize(Decoder {
-                node,
-                report: self.report,
-            }),
+            Some(node) => self.report.read(node, seed),
             None => {
                 let help = format!("write `{{ {} = … }}`", self.name);
                 Err(Fault::new(format!("`{}` needs a value", self.name), Some(help)).at(self.span))
@@ -496,81 +517,28 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     }
 }
 
-/// The parts of a [`Spanned`]: start, end and value.
-struct SpannedParts<'t> {
+/// The fields of [`SpannedParts`], in order.
+struct Parts<'t> {
     node: &'t Node,
     report: &'t Report,
     step: u8,
 }
 
-impl<'de> SeqAccess<'de> for SpannedParts<'_> {
+impl<'de> SeqAccess<'de> for Parts<'_> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Fault> {
-        let SpannedParts { node, report, step } = *self;
+        let Parts { node, report, step } = *self;
         self.step += 1;
-        let number = de::value::UsizeDeserializer::<Fault>::new;
+        let number = UsizeDeserializer::<Fault>::new;
         match step {
             0 => seed.deserialize(number(node.span.start)),
             1 => seed.deserialize(number(node.span.end)),
-            _ => seed
-                .deserialize(Decoder { node, report })
-                .map_err(|fault| fault.at(node.span)),
+            _ => report.read(node, seed),
         }
         .map(Some)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<T>, D::Error> {
-        struct SpannedVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
-            type Value = Spanned<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value and its place")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Spanned<T>, A::Error> {
-                let missing = || <A::Error as de::Error>::custom("a value has a place");
-                let start = parts.next_element()?.ok_or_else(missing)?;
-                let end = parts.next_element()?.ok_or_else(missing)?;
-                let value = parts.next_element()?.ok_or_else(missing)?;
-                Ok(Spanned {
-                    value,
-                    span: Span { start, end },
-                })
-            }
-        }
-
-        deserializer.deserialize_struct(SPANNED, &[], SpannedVisitor(PhantomData))
-    }
-}
-
-impl<'de, T> Deserialize<'de> for Section<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Section<T>, D::Error> {
-        struct SectionVisitor;
-
-        impl Visitor<'_> for SectionVisitor {
-            type Value = usize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the index of a section")
-            }
-
-            fn visit_u64<E: de::Error>(self, index: u64) -> Result<usize, E> {
-                usize::try_from(index).map_err(E::custom)
-            }
-        }
-
-        let index = deserializer.deserialize_struct(SECTION, &[], SectionVisitor)?;
-        Ok(Section {
-            index: Some(index),
-            kind: PhantomData,
-        })
     }
 }

@@ -346,22 +346,25 @@ pub(super) struct Size(pub(super) u64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time(pub(super) Duration);
 
-/// Reads a quantity: a text with a unit, or a number.
-struct QuantityVisitor<Q> {
-    expecting: &'static str,
-    read: fn(&str) -> Result<Q, String>,
-}
+/// Reads a quantity greater than zero: a text with a unit, or a number. It is given a description
+/// of what it expects and the function that reads the text.
+struct QuantityVisitor<Q>(&'static str, fn(&str) -> Result<Q, String>);
 
-impl<Q> Visitor<'_> for QuantityVisitor<Q> {
+impl<Q: PartialEq + Default> Visitor<'_> for QuantityVisitor<Q> {
     type Value = Q;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expecting)
+        f.write_str(self.0)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Q, E> {
-        (self.read)(text)
-            .map_err(|why| E::custom(format!("`{text}` is not {}: {why}", self.expecting)))
+        let QuantityVisitor(expecting, read) = self;
+        let why = match read(text) {
+            Ok(quantity) if quantity != Q::default() => return Ok(quantity),
+            Ok(_) => "it must be greater than zero".to_string(),
+            Err(why) => why,
+        };
+        Err(E::custom(format!("`{text}` is not {expecting}: {why}")))
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Q, E> {
@@ -369,35 +372,17 @@ impl<Q> Visitor<'_> for QuantityVisitor<Q> {
     }
 }
 
-fn greater_than_zero<Q: PartialEq + Default>(quantity: Q) -> Result<Q, String> {
-    if quantity == Q::default() {
-        Err("it must be greater than zero".into())
-    } else {
-        Ok(quantity)
-    }
-}
-
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-        let read = |text: &str| quantity::bytes(text).and_then(greater_than_zero);
-        deserializer
-            .deserialize_any(QuantityVisitor {
-                expecting: "a size like \"64MiB\"",
-                read,
-            })
-            .map(Size)
+        let visitor = QuantityVisitor("a size like \"64MiB\"", quantity::bytes);
+        deserializer.deserialize_any(visitor).map(Size)
     }
 }
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
-        let read = |text: &str| quantity::duration(text).and_then(greater_than_zero);
-        deserializer
-            .deserialize_any(QuantityVisitor {
-                expecting: "a duration like \"30s\"",
-                read,
-            })
-            .map(Time)
+        let visitor = QuantityVisitor("a duration like \"30s\"", quantity::duration);
+        deserializer.deserialize_any(visitor).map(Time)
     }
 }
 
