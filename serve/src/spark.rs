@@ -13,6 +13,7 @@ mod command;
 pub(crate) mod connection;
 mod embly;
 mod http;
+mod incoming;
 mod process;
 mod run;
 mod state;

@@ -6,26 +6,22 @@
 
 use super::comm::comm_pair;
 use super::connection::read_bytes;
+use super::incoming::{Incoming, Source, check_size};
 use super::process;
 use super::state::SpawnOptions;
-use super::wire::{self, Decoder, Framing, Step};
-use crate::body::{Body, BodyError, empty};
+use super::wire::{self, Decoder, Framing};
+use crate::body::{Body, empty};
 use crate::kill_on_drop::KillOnDrop;
 use crate::request_info::RequestInfo;
 use crate::{Failure, Functions, Spark, Version};
-use bytes::{Bytes, BytesMut};
-use futures_lite::{future, stream};
+use futures_lite::future;
 use http::{Method, Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use lunatic_vm::{MessageReader, MessageWriter, PipeClosed};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-
-/// The maximum number of bytes per read.
-const PIECE: usize = 8 << 10;
 
 /// How long a spark may continue after its response is complete. Nothing waits for it.
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -54,17 +50,14 @@ pub(crate) async fn answer(
     let process = process::start(version, spark, functions.downgrade(), pipes, options)
         .map_err(Failure::of_spawn)?;
     info.served_by(&process);
-    let source = Source {
+    let source = SparkOutput {
         reader,
         feed,
         process: KillOnDrop::new(process),
         info: info.clone(),
     };
-    let mut incoming = Incoming {
-        source,
-        buffer: BytesMut::new(),
-    };
-    let head = incoming.head(has_body).await?;
+    let mut incoming = Incoming::new(source);
+    let head = incoming.response(has_body).await?;
 
     let mut response = Response::new(());
     (*response.status_mut(), *response.headers_mut()) = (head.status, head.fields);
@@ -75,21 +68,7 @@ pub(crate) async fn answer(
         incoming.complete(has_body && head.framing == Framing::Length(0));
         return Ok(response.map(|()| empty()));
     }
-    let pieces = stream::unfold(Some((incoming, decoder)), |state| async move {
-        let (mut incoming, mut decoder) = state?;
-        match incoming.piece(&mut decoder).await {
-            Ok(None) => None,
-            Ok(Some(piece)) if decoder.is_done() => {
-                // This happens before the piece is returned: a reader that knows the length
-                // requests nothing after it.
-                incoming.complete(true);
-                Some((Ok(Frame::data(piece)), None))
-            }
-            Ok(Some(piece)) => Some((Ok(Frame::data(piece)), Some((incoming, decoder)))),
-            Err(failure) => Some((Err(BodyError::from(failure)), None)),
-        }
-    });
-    Ok(response.map(|()| StreamBody::new(pieces).boxed_unsync()))
+    Ok(response.map(|()| incoming.into_body(decoder, |incoming| incoming.complete(true))))
 }
 
 /// The request on its way to the spark.
@@ -149,7 +128,7 @@ async fn write_request(
 }
 
 /// Where a response comes from.
-struct Source {
+struct SparkOutput {
     reader: MessageReader,
     /// Set until the request has been written. It is driven while waiting for the response.
     feed: Option<Feed>,
@@ -157,10 +136,14 @@ struct Source {
     info: Arc<RequestInfo>,
 }
 
-impl Source {
-    /// Reads bytes, as [`read_bytes`] does; zero means the end.
+impl Source for SparkOutput {
+    type Error = Failure;
+    const WHOLE: &str = "it";
+    const HEAD: &str = "its head";
+
+    /// Reads bytes, as [`read_bytes`] does.
     async fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
-        let Source {
+        let SparkOutput {
             reader,
             feed,
             process,
@@ -178,77 +161,36 @@ impl Source {
         })
         .await
     }
-}
 
-/// A response as it arrives.
-struct Incoming {
-    source: Source,
-    /// Bytes that were read but not yet parsed.
-    buffer: BytesMut,
-}
-
-impl Incoming {
-    /// Reads more into the buffer. Returns false at the end.
-    async fn more(&mut self) -> Result<bool, Failure> {
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + PIECE, 0);
-        let read = self.source.read(&mut self.buffer[filled..]).await;
-        self.buffer
-            .truncate(filled + read.as_ref().copied().unwrap_or(0));
-        Ok(read? > 0)
+    fn malformed(why: String) -> Failure {
+        Failure::NotHttp(why)
     }
 
+    fn check_start(bytes: &[u8]) -> Result<(), Failure> {
+        if wire::begins_response(bytes) {
+            return Ok(());
+        }
+        Err(Failure::NotHttp("it does not begin with `HTTP/1.`".into()))
+    }
+}
+
+impl Incoming<SparkOutput> {
     /// Reads the head of the response. Informational responses before it are skipped.
-    async fn head(&mut self, has_body: bool) -> Result<wire::ResponseHead, Failure> {
+    async fn response(&mut self, has_body: bool) -> Result<wire::ResponseHead, Failure> {
         let mut skipped = 0;
         loop {
-            let end = self.end_of_head(skipped == 0).await?;
-            let bytes = self.buffer.split_to(end);
+            let Some(bytes) = self.head().await? else {
+                return Err(match skipped {
+                    0 => Failure::NoAnswer,
+                    _ => Failure::NotHttp("it ends within its head".into()),
+                });
+            };
             let head = wire::read_response(&bytes, has_body).map_err(Failure::NotHttp)?;
             if !head.status.is_informational() {
                 return Ok(head);
             }
-            skipped += end;
-            if skipped > wire::MAX_HEAD {
-                return Err(too_large());
-            }
-        }
-    }
-
-    /// Waits until a head is in the buffer, and returns where it ends.
-    async fn end_of_head(&mut self, is_first: bool) -> Result<usize, Failure> {
-        let mut searched = 0;
-        loop {
-            if let Some(end) = wire::end_of_head(&self.buffer, searched) {
-                return Ok(end);
-            }
-            searched = self.buffer.len();
-            if !wire::begins_response(&self.buffer) {
-                return Err(Failure::NotHttp("it does not begin with `HTTP/1.`".into()));
-            }
-            if searched > wire::MAX_HEAD {
-                return Err(too_large());
-            }
-            if !self.more().await? {
-                let nothing = is_first && self.buffer.is_empty();
-                return Err(if nothing {
-                    Failure::NoAnswer
-                } else {
-                    Failure::NotHttp("it ends within its head".into())
-                });
-            }
-        }
-    }
-
-    /// Reads a piece of the body; `None` at its end.
-    async fn piece(&mut self, decoder: &mut Decoder) -> Result<Option<Bytes>, Failure> {
-        loop {
-            match decoder.step(&mut self.buffer).map_err(Failure::NotHttp)? {
-                Step::Piece(piece) => return Ok(Some(piece)),
-                Step::Done => return Ok(None),
-                Step::More if self.more().await? => (),
-                Step::More => return decoder.end().map(|()| None).map_err(Failure::NotHttp),
-            }
+            skipped += bytes.len();
+            check_size::<SparkOutput>(skipped)?;
         }
     }
 
@@ -279,8 +221,4 @@ impl Incoming {
             }
         });
     }
-}
-
-fn too_large() -> Failure {
-    Failure::NotHttp(format!("its head is larger than {} bytes", wire::MAX_HEAD))
 }

@@ -6,24 +6,19 @@
 //! back in the same way, as one message.
 
 use super::comm::CommPipes;
-use super::wire::{self, Decoder, Framing, Step};
-use crate::body::{Body, BodyError, empty};
+use super::incoming::{Incoming, Source};
+use super::wire::{self, Decoder, Framing};
+use crate::body::{Body, empty};
 use crate::component;
 use crate::request_info::RequestInfo;
 use crate::{Failure, Outbound, Version};
-use bytes::{Bytes, BytesMut};
 use futures_lite::future::{self, Boxed};
-use futures_lite::stream;
 use http::{Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use lunatic_vm::{Component, MessageReader, MessageWriter, Part};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-
-/// The maximum number of bytes per read.
-const PIECE: usize = 16 << 10;
 
 /// Reports whether a call is made, as soon as that is known, which is before there is a response.
 pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
@@ -94,90 +89,60 @@ async fn serve(
 }
 
 async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
-    let mut message = Message {
+    let mut incoming = Incoming::new(Message {
         reader,
-        buffer: BytesMut::new(),
         has_ended: false,
-    };
-    let mut searched = 0;
-    let end = loop {
-        if let Some(end) = wire::end_of_head(&message.buffer, searched) {
-            break end;
-        }
-        searched = message.buffer.len();
-        if searched > wire::MAX_HEAD {
-            return Err(format!(
-                "the request's head is larger than {} bytes",
-                wire::MAX_HEAD
-            ));
-        }
-        if !message.more().await {
-            return Err("the message ends within the request's head".into());
-        }
-    };
-    let head = message.buffer.split_to(end);
-    let (parts, framing) = wire::read_request(&head)?;
-    let decoder = Decoder::new(framing.unwrap_or(Framing::UntilEnd));
-    if framing.is_none() && message.is_over() {
-        return Ok(Request::from_parts(parts, empty()));
-    }
-    let pieces = stream::unfold(Some((message, decoder)), |state| async move {
-        let (mut message, mut decoder) = state?;
-        match piece(&mut message, &mut decoder).await {
-            Ok(None) => None,
-            Ok(Some(piece)) => Some((Ok(Frame::data(piece)), Some((message, decoder)))),
-            Err(why) => Some((Err(BodyError::from(why)), None)),
-        }
     });
-    Ok(Request::from_parts(
-        parts,
-        StreamBody::new(pieces).boxed_unsync(),
-    ))
-}
-
-async fn piece(message: &mut Message, decoder: &mut Decoder) -> Result<Option<Bytes>, String> {
-    loop {
-        match decoder.step(&mut message.buffer)? {
-            Step::Piece(piece) => return Ok(Some(piece)),
-            Step::Done => return Ok(None),
-            Step::More if message.more().await => (),
-            Step::More => return decoder.end().map(|()| None),
-        }
-    }
+    let head = incoming.head().await?;
+    let head = head.ok_or("the message ends within the request's head")?;
+    let (parts, framing) = wire::read_request(&head)?;
+    let body = if framing.is_none() && incoming.is_over() {
+        empty()
+    } else {
+        let decoder = Decoder::new(framing.unwrap_or(Framing::UntilEnd));
+        incoming.into_body(decoder, drop)
+    };
+    Ok(Request::from_parts(parts, body))
 }
 
 /// A message that is being read.
 struct Message {
     reader: MessageReader,
-    buffer: BytesMut,
     has_ended: bool,
 }
 
-impl Message {
-    /// Reads more of the message. Returns false at its end.
-    async fn more(&mut self) -> bool {
-        if self.has_ended {
-            return false;
+impl Source for Message {
+    type Error = String;
+    const WHOLE: &str = "the message";
+    const HEAD: &str = "the request's head";
+
+    async fn read(&mut self, into: &mut [u8]) -> Result<usize, String> {
+        if !self.has_ended
+            && let Part::Bytes(count) = self.reader.read(into).await
+        {
+            return Ok(count);
         }
-        let mut piece = [0; PIECE];
-        match self.reader.read(&mut piece).await {
-            Part::Bytes(count) => self.buffer.extend_from_slice(&piece[..count]),
-            Part::EndOfMessage | Part::End(_) => self.has_ended = true,
-        }
-        !self.has_ended
+        self.has_ended = true;
+        Ok(0)
     }
 
+    fn malformed(why: String) -> String {
+        why
+    }
+}
+
+impl Incoming<Message> {
     /// Whether it is already known that nothing more will come.
     fn is_over(&mut self) -> bool {
-        if self.buffer.is_empty() && !self.has_ended {
-            let mut piece = [0; PIECE];
-            match self.reader.try_read(&mut piece) {
+        if self.buffer.is_empty() && !self.source.has_ended {
+            let mut piece = [0; 512];
+            match self.source.reader.try_read(&mut piece) {
                 Some(Part::Bytes(count)) => self.buffer.extend_from_slice(&piece[..count]),
-                Some(_) => self.has_ended = true,
+                Some(_) => self.source.has_ended = true,
                 None => (),
             }
         }
-        self.buffer.is_empty() && self.has_ended
+        self.buffer.is_empty() && self.source.has_ended
     }
 }
 
