@@ -10,7 +10,7 @@ use crate::build::sources::{Contents, FileHashes, Sources};
 use crate::server::Listening;
 use crate::{
     BuildEvent, Builder, Built, Function, Functions, Gateway, Name, Project, ProjectError,
-    ProjectFunction, Protocol, Server, Settings, SettingsError, StartError, Target, Version,
+    ProjectFunction, Server, Settings, SettingsError, StartError, Version,
 };
 use blake3::Hash;
 use lunatic_vm::Vm;
@@ -330,9 +330,9 @@ impl Worker {
     /// project.
     fn serve(&mut self) -> Result<(), StartError> {
         let missing = |gateway: &Gateway| {
-            targets(gateway)
-                .into_iter()
-                .find(|name| self.functions.get(name.as_str()).is_none())
+            let mut names = gateway.protocol.functions();
+            let missing = names.find(|name| self.functions.get(name.as_str()).is_none());
+            missing.cloned()
         };
         let (ready, waiting): (Vec<Gateway>, Vec<Gateway>) = self
             .project
@@ -424,21 +424,4 @@ fn differing(one: &Contents, other: &Contents) -> BTreeSet<PathBuf> {
         .filter(|path| one.get(*path) != other.get(*path))
         .cloned()
         .collect()
-}
-
-/// Returns the functions that a gateway routes to.
-fn targets(gateway: &Gateway) -> Vec<Name> {
-    match &gateway.protocol {
-        Protocol::Tcp(tcp) => vec![tcp.function.clone()],
-        Protocol::Http(http) => {
-            let function = |target: &Target| match target {
-                Target::Function(name) => Some(name.clone()),
-                _ => None,
-            };
-            http.routes
-                .iter()
-                .filter_map(|route| function(&route.target))
-                .collect()
-        }
-    }
 }

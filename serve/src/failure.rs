@@ -76,40 +76,33 @@ impl Failure {
 
     /// Returns the status for the client.
     pub fn status(&self) -> StatusCode {
-        match self {
-            Failure::Ended(_) | Failure::Failed(_) | Failure::Unusable(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-            Failure::Limit(_) | Failure::Overload(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::NoAnswer | Failure::NotHttp(_) => StatusCode::BAD_GATEWAY,
-            Failure::Deadline(_) | Failure::Idle(_) | Failure::Life(_) => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
-            Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Failure::Malformed(_) => StatusCode::BAD_REQUEST,
-            Failure::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            // No client receives this status; other servers use it in their logs.
-            Failure::Gone => StatusCode::from_u16(499).expect("499 has three digits"),
-        }
+        let (status, _) = self.reported();
+        StatusCode::from_u16(status).expect("every status below has three digits")
     }
 
     /// Returns the name of this failure in metrics.
     pub fn outcome(&self) -> &'static str {
+        self.reported().1
+    }
+
+    /// Returns the status for the client and the name in metrics.
+    fn reported(&self) -> (u16, &'static str) {
         match self {
-            Failure::Ended(exit) if exit.trap().is_some() => "trap",
-            Failure::Ended(_) | Failure::Failed(_) => "failed",
-            Failure::Limit(_) => "limit",
-            Failure::NoAnswer => "no_answer",
-            Failure::NotHttp(_) => "not_http",
-            Failure::Deadline(_) => "deadline",
-            Failure::TooLarge(_) => "too_large",
-            Failure::Malformed(_) => "malformed",
-            Failure::Slow(_) => "slow",
-            Failure::Idle(_) => "idle",
-            Failure::Life(_) => "life",
-            Failure::Overload(_) => "overload",
-            Failure::Unusable(_) => "unusable",
-            Failure::Gone => "gone",
+            Failure::Ended(exit) if exit.trap().is_some() => (500, "trap"),
+            Failure::Ended(_) | Failure::Failed(_) => (500, "failed"),
+            Failure::Unusable(_) => (500, "unusable"),
+            Failure::Limit(_) => (503, "limit"),
+            Failure::Overload(_) => (503, "overload"),
+            Failure::NoAnswer => (502, "no_answer"),
+            Failure::NotHttp(_) => (502, "not_http"),
+            Failure::Deadline(_) => (504, "deadline"),
+            Failure::Idle(_) => (504, "idle"),
+            Failure::Life(_) => (504, "life"),
+            Failure::TooLarge(_) => (413, "too_large"),
+            Failure::Malformed(_) => (400, "malformed"),
+            Failure::Slow(_) => (408, "slow"),
+            // No client receives this status; other servers use it in their logs.
+            Failure::Gone => (499, "gone"),
         }
     }
 }

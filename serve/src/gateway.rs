@@ -102,13 +102,18 @@ pub struct TcpGateway {
     pub life: Option<Duration>,
 }
 
-impl HttpGateway {
-    /// Returns the functions named by the gateway's routes.
+impl Protocol {
+    /// Returns the functions that a gateway leads to by name.
     pub(crate) fn functions(&self) -> impl Iterator<Item = &Name> {
-        self.routes.iter().filter_map(|route| match &route.target {
+        let (routes, function) = match self {
+            Protocol::Http(http) => (&http.routes[..], None),
+            Protocol::Tcp(tcp) => (&[][..], Some(&tcp.function)),
+        };
+        let named = routes.iter().filter_map(|route| match &route.target {
             Target::Function(name) => Some(name),
             Target::Files(_) | Target::Named | Target::Notice(_) => None,
-        })
+        });
+        named.chain(function)
     }
 }
 

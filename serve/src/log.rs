@@ -177,27 +177,22 @@ impl Log {
 
     /// Records which request a process serves, replacing the previous one.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
-        lock(&self.0.state).assignments.add(
-            process,
-            Assignment {
-                version,
-                request,
-                reported_by_request: true,
-            },
-        );
+        self.assign(process, version, request, true);
     }
 
     /// Records that a process works on behalf of a request that another process serves. The
     /// process's own failure is logged when it exits.
     pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
-        lock(&self.0.state).assignments.add(
-            process,
-            Assignment {
-                version,
-                request,
-                reported_by_request: false,
-            },
-        );
+        self.assign(process, version, request, false);
+    }
+
+    fn assign(&self, process: Pid, version: u64, request: RequestId, reported_by_request: bool) {
+        let assignment = Assignment {
+            version,
+            request,
+            reported_by_request,
+        };
+        lock(&self.0.state).assignments.add(process, assignment);
     }
 
     /// Closes the log: no more lines will follow.

@@ -102,33 +102,28 @@ pub(crate) struct FunctionMetrics {
 
 impl Metrics {
     pub(crate) fn new() -> Metrics {
+        let families = Families {
+            requests: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            running: Family::default(),
+            memory: Family::new_with_constructor(|| Histogram::new(BYTES)),
+            instructions: Family::default(),
+            deploys: Family::default(),
+        };
         let mut registry = Registry::with_prefix("lunatic_function");
-        let requests = Family::default();
         let help = "Requests that ended, by outcome";
-        registry.register("requests_total", help, requests.clone());
-        let latency: Histograms = Family::new_with_constructor(|| Histogram::new(SECONDS));
+        registry.register("requests_total", help, families.requests.clone());
         let help = "Time from a request to the end of its answer";
-        registry.register("request_seconds", help, latency.clone());
-        let running = Family::default();
-        registry.register("running", "Requests being served", running.clone());
-        let memory: Histograms = Family::new_with_constructor(|| Histogram::new(BYTES));
+        registry.register("request_seconds", help, families.latency.clone());
+        let help = "Requests being served";
+        registry.register("running", help, families.running.clone());
         let help =
             "Memory of a spark's process at its end, or of a component's instance after a request";
-        registry.register("memory_bytes", help, memory.clone());
-        let instructions = Family::default();
+        registry.register("memory_bytes", help, families.memory.clone());
         let help = "Instructions executed, where compute is limited";
-        registry.register("instructions_total", help, instructions.clone());
-        let deploys = Family::default();
+        registry.register("instructions_total", help, families.instructions.clone());
         let help = "Versions that were deployed or refused, by outcome";
-        registry.register("deploys_total", help, deploys.clone());
-        let families = Families {
-            requests,
-            latency,
-            running,
-            memory,
-            instructions,
-            deploys,
-        };
+        registry.register("deploys_total", help, families.deploys.clone());
         Metrics(Arc::new(Inner {
             registry,
             families,

@@ -10,9 +10,7 @@ use crate::gateway::http::setup::{Handler, Setup, SetupError};
 use crate::gateway::tcp;
 use crate::runtime;
 use crate::stop::{Phase, Stopper};
-use crate::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles,
-};
+use crate::{Code, Functions, Gateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles};
 use accept::{Acceptor, accept};
 use std::collections::HashSet;
 use std::fmt;
@@ -297,26 +295,25 @@ impl Server {
 
     fn check_one(&self, gateway: &Gateway) -> Result<Checked, StartError> {
         let name = gateway.name.clone();
-        let check = |function: &Name| match self.functions.get(function.as_str()) {
-            Some(_) => Ok(()),
-            None => Err(StartError::NoFunction {
-                gateway: name.clone(),
-                function: function.clone(),
-            }),
-        };
+        for function in gateway.protocol.functions() {
+            let Some(found) = self.functions.get(function.as_str()) else {
+                return Err(StartError::NoFunction {
+                    gateway: name,
+                    function: function.clone(),
+                });
+            };
+            if let Some(what) = objection(&gateway.protocol, function, found.version().code()) {
+                return Err(StartError::Setup {
+                    gateway: name,
+                    what,
+                });
+            }
+        }
         let protocol = match &gateway.protocol {
-            Protocol::Http(http) => {
-                http.functions().try_for_each(check)?;
-                self.check_tls(&name, http)?;
-                CheckedProtocol::Http(
-                    Setup::of_gateway(http).map_err(|error| setup_error(&name, error))?,
-                )
-            }
-            Protocol::Tcp(tcp) => {
-                check(&tcp.function)?;
-                self.check_code(&name, &tcp.function)?;
-                CheckedProtocol::Tcp(tcp.clone())
-            }
+            Protocol::Http(http) => CheckedProtocol::Http(
+                Setup::of_gateway(http).map_err(|error| setup_error(&name, error))?,
+            ),
+            Protocol::Tcp(tcp) => CheckedProtocol::Tcp(tcp.clone()),
         };
         Ok(Checked {
             name,
@@ -324,38 +321,6 @@ impl Server {
             protocol,
             is_mount: false,
         })
-    }
-
-    /// Checks that a function accepts connections.
-    fn check_code(&self, gateway: &str, function: &Name) -> Result<(), StartError> {
-        let Some(found) = self.functions.get(function.as_str()) else {
-            return Ok(());
-        };
-        match tcp::objection(found.version().code()) {
-            None => Ok(()),
-            Some(objection) => Err(StartError::Setup {
-                gateway: gateway.to_string(),
-                what: format!("the function `{function}` takes no connections: {objection}"),
-            }),
-        }
-    }
-
-    /// Checks that TLS connections do not lead to a program, which would get the encrypted bytes.
-    fn check_tls(&self, gateway: &str, http: &HttpGateway) -> Result<(), StartError> {
-        let is_program = |name: &&Name| {
-            let function = self.functions.get(name.as_str());
-            function.is_some_and(|function| matches!(function.version().code(), Code::Program(_)))
-        };
-        match http.functions().find(is_program) {
-            Some(function) if http.tls.is_some() => Err(StartError::Setup {
-                gateway: gateway.to_string(),
-                what: format!(
-                    "the function `{function}` is a program, which is given connections as they are: leave `tls` out, and \
-                     let the program speak it"
-                ),
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// Runs exactly these gateways.
@@ -494,6 +459,19 @@ impl fmt::Debug for Server {
         f.debug_struct("Server")
             .field("listening", &self.listening())
             .finish_non_exhaustive()
+    }
+}
+
+/// Returns why a gateway cannot lead to a function, if it cannot.
+fn objection(protocol: &Protocol, function: &Name, code: &Code) -> Option<String> {
+    match (protocol, code) {
+        (Protocol::Tcp(_), code) => tcp::objection(code)
+            .map(|what| format!("the function `{function}` takes no connections: {what}")),
+        (Protocol::Http(http), Code::Program(_)) if http.tls.is_some() => Some(format!(
+            "the function `{function}` is a program, which is given connections as they are: leave `tls` out, and \
+             let the program speak it"
+        )),
+        (Protocol::Http(_), _) => None,
     }
 }
 

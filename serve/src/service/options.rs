@@ -162,10 +162,8 @@ impl DeployOptions {
                 within("instances of a pool", instances.get(), limits.pool.get())?;
             }
         }
-        if let Some(memory) = self.memory {
-            within("bytes of memory", memory, limits.memory)?;
-            settings.memory = memory;
-        }
+        let memory = "bytes of memory";
+        choose(&mut settings.memory, self.memory, memory, limits.memory)?;
         if let Some(compute) = self.compute {
             settings.compute = Some(compute);
         }
@@ -178,22 +176,22 @@ impl DeployOptions {
             )?;
             settings.deadline = deadline;
         }
-        if let Some(body) = self.body {
-            within("bytes of a body", body, limits.body)?;
-            settings.body = body;
-        }
-        if let Some(requests) = self.requests {
-            within(
-                "requests at the same time",
-                requests.get(),
-                limits.requests.get(),
-            )?;
-            settings.requests = requests;
-        }
-        if let Some(processes) = self.processes {
-            within("processes", processes, limits.processes)?;
-            settings.processes = processes;
-        }
+        let body = "bytes of a body";
+        choose(&mut settings.body, self.body, body, limits.body)?;
+        let requests = "requests at the same time";
+        choose(
+            &mut settings.requests,
+            self.requests,
+            requests,
+            limits.requests,
+        )?;
+        let processes = "processes";
+        choose(
+            &mut settings.processes,
+            self.processes,
+            processes,
+            limits.processes,
+        )?;
         if let Some(hosts) = &self.outbound {
             if !limits.outbound {
                 return Err(Refusal::bad_request(
@@ -217,6 +215,20 @@ impl DeployOptions {
         }
         Ok(settings)
     }
+}
+
+/// Replaces a setting by what a deploy requests, if it requests anything.
+fn choose<T: Copy + PartialOrd + std::fmt::Display>(
+    setting: &mut T,
+    requested: Option<T>,
+    what: &str,
+    most: T,
+) -> Result<(), Refusal> {
+    if let Some(requested) = requested {
+        within(what, requested, most)?;
+        *setting = requested;
+    }
+    Ok(())
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(what: &str, asked: T, most: T) -> Result<(), Refusal> {

@@ -1,15 +1,14 @@
 //! TLS by rustls, with certificates from files that are checked for changes before each handshake.
 
-use crate::TlsFiles;
+use crate::{TlsFiles, bounded_file};
+use lunatic_watch::Fingerprint;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -28,17 +27,8 @@ struct Inner {
 
 struct Current {
     /// The state of the files when last read, whether or not they can be used.
-    stamps: [Option<Stamp>; 2],
+    stamps: [Option<Fingerprint>; 2],
     config: Arc<ServerConfig>,
-}
-
-/// The state of a file, for noticing changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: Option<SystemTime>,
 }
 
 impl Tls {
@@ -89,17 +79,8 @@ impl Inner {
     }
 }
 
-fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
-    [&files.certificates, &files.key].map(|path| {
-        let metadata = path.metadata().ok()?;
-        let modified = metadata.modified().ok();
-        Some(Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified,
-        })
-    })
+fn stamps(files: &TlsFiles) -> [Option<Fingerprint>; 2] {
+    [&files.certificates, &files.key].map(|path| Some(Fingerprint::of(&path.metadata().ok()?)))
 }
 
 fn read(files: &TlsFiles) -> io::Result<Arc<ServerConfig>> {
@@ -135,14 +116,7 @@ fn read(files: &TlsFiles) -> io::Result<Arc<ServerConfig>> {
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let size = path.metadata().map_err(named)?.len();
-    if size > MAX_FILE_SIZE {
-        return Err(malformed(
-            path,
-            &format!("it has {size} bytes; at most {MAX_FILE_SIZE} are read"),
-        ));
-    }
-    std::fs::read(path).map_err(named)
+    bounded_file::read(path, MAX_FILE_SIZE).map_err(named)
 }
 
 fn malformed(path: &Path, what: &dyn std::fmt::Display) -> io::Error {
