@@ -37,6 +37,15 @@ impl Argument {
             .map_err(CallError::Argument)
     }
 
+    /// Creates an image from its bytes and its size in pixels.
+    pub(crate) fn image(bytes: &[u8], width: u32, height: u32) -> Argument {
+        Argument::Image {
+            bytes: bytes.to_vec(),
+            width,
+            height,
+        }
+    }
+
     /// Returns the bytes that are written into the guest's memory.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {

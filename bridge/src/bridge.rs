@@ -275,15 +275,8 @@ impl Bridge {
         width: u32,
         height: u32,
     ) -> Result<R, CallError> {
-        self.invoke(
-            function,
-            Argument::Image {
-                bytes: bytes.to_vec(),
-                width,
-                height,
-            },
-        )?
-        .json()
+        self.invoke(function, Argument::image(bytes, width, height))?
+            .json()
     }
 
     /// Calls a function with bytes and returns the bytes of its answer.

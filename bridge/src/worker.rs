@@ -313,16 +313,8 @@ impl Worker {
         width: u32,
         height: u32,
     ) -> Result<R, WorkerError> {
-        Ok(self
-            .invoke(
-                function,
-                Argument::Image {
-                    bytes: bytes.to_vec(),
-                    width,
-                    height,
-                },
-            )?
-            .json()?)
+        let image = Argument::image(bytes, width, height);
+        Ok(self.invoke(function, image)?.json()?)
     }
 
     /// Calls a function with any argument and waits for its answer.

@@ -1,12 +1,10 @@
 //! Why something failed, as Elixir sees it: a kind for programs, and a message for people.
 
 use lunatic_bridge::{CallError, LoadError, WorkerError};
-use rustler::{Atom, Encoder, Env, Term};
+use rustler::{Encoder, Env, NifUnitEnum, Term};
 
-rustler::atoms! { argument, failed, ended, timeout, function, too_large, busy, answer, instance, stopped, cancelled, file, module, internal }
-
-/// The kind of a failure.
-#[derive(Clone, Copy, Debug)]
+/// The kind of a failure, as an atom.
+#[derive(Clone, Copy, Debug, NifUnitEnum)]
 pub(crate) enum Kind {
     Argument,
     Failed,
@@ -22,27 +20,6 @@ pub(crate) enum Kind {
     File,
     Module,
     Internal,
-}
-
-impl Kind {
-    fn atom(self) -> Atom {
-        match self {
-            Kind::Argument => argument(),
-            Kind::Failed => failed(),
-            Kind::Ended => ended(),
-            Kind::Timeout => timeout(),
-            Kind::Function => function(),
-            Kind::TooLarge => too_large(),
-            Kind::Busy => busy(),
-            Kind::Answer => answer(),
-            Kind::Instance => instance(),
-            Kind::Stopped => stopped(),
-            Kind::Cancelled => cancelled(),
-            Kind::File => file(),
-            Kind::Module => module(),
-            Kind::Internal => internal(),
-        }
-    }
 }
 
 /// A failure.
@@ -63,7 +40,7 @@ impl Failure {
 
 impl Encoder for Failure {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
-        (self.kind.atom(), &self.message).encode(env)
+        (self.kind, &self.message).encode(env)
     }
 }
 

@@ -21,18 +21,6 @@ pub(crate) enum Callee {
     Worker(Worker),
 }
 
-impl From<Bridge> for Callee {
-    fn from(bridge: Bridge) -> Callee {
-        Callee::Bridge(bridge)
-    }
-}
-
-impl From<Worker> for Callee {
-    fn from(worker: Worker) -> Callee {
-        Callee::Worker(worker)
-    }
-}
-
 /// A bridge or a worker, kept for as long as a term or a call refers to it.
 pub(crate) struct Handle {
     /// Taken only by `drop`.

@@ -16,8 +16,8 @@ mod tasks;
 use answer::Waiting;
 use call::{Call, Reply};
 use failure::{Failure, Kind};
-use handle::Handle;
-use lunatic_bridge::{Argument, Bridge, Event, Worker};
+use handle::{Callee, Handle};
+use lunatic_bridge::{Argument, Event};
 use names::{
     bytes, crashed, data, error, image, infinity, ok, refused, reloaded, stopped, wasmtube_event,
 };
@@ -67,7 +67,7 @@ fn load_bridge<'a>(
         };
         reply.send(
             bridge
-                .map(|bridge: Bridge| Handle::new(bridge.into(), &options))
+                .map(|bridge| Handle::new(Callee::Bridge(bridge), &options))
                 .map_err(Failure::from),
         );
     });
@@ -95,7 +95,7 @@ fn load_worker<'a>(
         }
         reply.send(
             worker
-                .map(|worker: Worker| Handle::new(worker.into(), &options))
+                .map(|worker| Handle::new(Callee::Worker(worker), &options))
                 .map_err(Failure::from),
         );
     });
