@@ -3,7 +3,6 @@
 use super::state::{Condition, KEPT_WHEN_EMPTY, PipeClosed, State};
 use super::wait_queue::{lock, poll_once};
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex};
 
 /// A bounded pipe of bytes; [`Pipe::bounded`] makes its two ends.
@@ -55,7 +54,6 @@ impl Pipe {
 }
 
 /// The contents of a pipe: plain data.
-#[derive(Debug)]
 struct Buffer {
     bytes: VecDeque<u8>,
     capacity: usize,
@@ -107,6 +105,7 @@ impl Buffer {
 }
 
 /// The end of a pipe that bytes are written to.
+#[derive(Debug)]
 pub struct PipeWriter(Arc<Mutex<State<Buffer>>>);
 
 impl PipeWriter {
@@ -150,6 +149,7 @@ impl PipeWriter {
 }
 
 /// The end of a pipe that bytes are read from.
+#[derive(Debug)]
 pub struct PipeReader(Arc<Mutex<State<Buffer>>>);
 
 impl PipeReader {
@@ -222,18 +222,6 @@ impl Drop for PipeReader {
             buffer.readers -= 1;
             buffer.readers == 0 && buffer.close()
         });
-    }
-}
-
-impl fmt::Debug for PipeWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PipeWriter").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for PipeReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PipeReader").finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,6 @@
 use super::state::{Condition, KEPT_WHEN_EMPTY, PipeClosed, State};
 use super::wait_queue::{lock, poll_once};
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex};
 
 /// A bounded pipe of messages; [`MessagePipe::bounded`] makes its two ends.
@@ -76,7 +75,6 @@ pub enum PipeEnd {
 }
 
 /// The contents of a pipe of messages: plain data.
-#[derive(Debug)]
 struct Buffer {
     bytes: VecDeque<u8>,
     capacity: usize,
@@ -170,6 +168,7 @@ impl Buffer {
 }
 
 /// The end of a pipe that messages are written to.
+#[derive(Debug)]
 pub struct MessageWriter(Arc<Mutex<State<Buffer>>>);
 
 impl MessageWriter {
@@ -253,6 +252,7 @@ impl Drop for MessageWriter {
 }
 
 /// The end of a pipe that messages are read from.
+#[derive(Debug)]
 pub struct MessageReader(Arc<Mutex<State<Buffer>>>);
 
 impl MessageReader {
@@ -303,18 +303,6 @@ impl Drop for MessageReader {
             buffer.ends = VecDeque::new();
             true
         });
-    }
-}
-
-impl fmt::Debug for MessageWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageWriter").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for MessageReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageReader").finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 //! content.
 
 use super::wait_queue::{WaitQueue, WaitQueues, Waiter, lock};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
@@ -14,7 +15,6 @@ pub struct PipeClosed;
 pub(super) const KEPT_WHEN_EMPTY: usize = 4 << 10;
 
 /// A buffer, which is plain data, and the waiters for its changes.
-#[derive(Debug)]
 pub(super) struct State<B> {
     pub(super) buffer: B,
     room: WaitQueue,
@@ -28,6 +28,12 @@ pub(super) enum Condition {
     Room,
     /// There is something to read.
     Content,
+}
+
+impl<B> fmt::Debug for State<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
 }
 
 impl<B> WaitQueues for State<B> {
