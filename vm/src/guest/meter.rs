@@ -30,16 +30,45 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
+/// What only grows while a guest runs, and its limit for one process.
+#[derive(Debug)]
+struct Growing {
+    limit: Limit,
+    allowed: u64,
+    used: u64,
+}
+
+impl Growing {
+    fn new(limits: &Limits, limit: Limit) -> Growing {
+        Growing {
+            limit,
+            allowed: limits.get(limit),
+            used: 0,
+        }
+    }
+
+    /// Returns how much there would be after some growth.
+    fn after(&self, growth: usize) -> Result<u64, LimitReached> {
+        let wanted = self.used.saturating_add(growth as u64);
+        if wanted <= self.allowed {
+            return Ok(wanted);
+        }
+        Err(LimitReached {
+            limit: self.limit,
+            allowed: self.allowed,
+            wanted: Some(wanted),
+        })
+    }
+}
+
 /// Counts a guest's memory, tables and compute against its environment's bounds.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    /// The environment's limits for one process.
-    most_memory: u64,
-    most_table_elements: u64,
     quota: Arc<Quota>,
-    /// The bytes of all memories and the elements of all tables.
-    memory: u64,
-    table_elements: u64,
+    /// The bytes of all memories.
+    memory: Growing,
+    /// The elements of all tables.
+    table_elements: Growing,
     /// The bytes of memory that the environment counts; those that the module declares are counted
     /// from the spawn on.
     permit: Permit,
@@ -54,14 +83,10 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(limits: &Limits, quota: Arc<Quota>, permit: Permit, permitted: u64) -> Meter {
-        let (most_memory, most_table_elements) =
-            (limits.get(Limit::Memory), limits.get(Limit::TableElements));
         Meter {
-            most_memory,
-            most_table_elements,
             quota,
-            memory: 0,
-            table_elements: 0,
+            memory: Growing::new(limits, Limit::Memory),
+            table_elements: Growing::new(limits, Limit::TableElements),
             permit,
             permitted,
             refused: None,
@@ -73,8 +98,8 @@ impl Meter {
     /// Counts a guest's initial memory and tables if no new instance is created for it. The spawn
     /// has checked the limits.
     pub(crate) fn begin_with(&mut self, memory: u64, table_elements: u64) {
-        self.memory = memory;
-        self.table_elements = table_elements;
+        self.memory.used = memory;
+        self.table_elements.used = table_elements;
     }
 
     /// Returns the last growth that was refused since the guest last waited.
@@ -92,7 +117,7 @@ impl Meter {
 
     /// Returns how many bytes of memory the guest has.
     pub(crate) fn memory(&self) -> u64 {
-        self.memory
+        self.memory.used
     }
 
     /// Starts counting from the amount of fuel that the guest was given.
@@ -113,41 +138,33 @@ impl Meter {
         self.quota.burn(burned)
     }
 
-    fn grow_memory(&mut self, growth: u64) -> Result<(), LimitReached> {
-        let wanted = self.memory.saturating_add(growth);
-        let allowed = self.most_memory;
-        if wanted > allowed {
-            return Err(LimitReached {
-                limit: Limit::Memory,
-                allowed,
-                wanted: Some(wanted),
-            });
-        }
+    fn grow_memory(&mut self, growth: usize) -> Result<(), LimitReached> {
+        let wanted = self.memory.after(growth)?;
         if wanted > self.permitted {
             self.permit.grow(wanted - self.permitted)?;
             self.permitted = wanted;
         }
-        self.memory = wanted;
+        self.memory.used = wanted;
         Ok(())
     }
 
-    fn grow_table(&mut self, growth: u64) -> Result<(), LimitReached> {
-        let wanted = self.table_elements.saturating_add(growth);
-        let allowed = self.most_table_elements;
-        if wanted > allowed {
-            return Err(LimitReached {
-                limit: Limit::TableElements,
-                allowed,
-                wanted: Some(wanted),
-            });
+    fn grow_table(&mut self, growth: usize) -> Result<(), LimitReached> {
+        self.table_elements.used = self.table_elements.after(growth)?;
+        Ok(())
+    }
+
+    /// Lets a memory or a table grow unless that exceeds the module's own bound, which is no limit
+    /// of the environment, or `grow` refuses.
+    fn growing(
+        &mut self,
+        (current, desired, maximum): (usize, usize, Option<usize>),
+        grow: fn(&mut Meter, usize) -> Result<(), LimitReached>,
+    ) -> bool {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return false;
         }
-        self.table_elements = wanted;
-        Ok(())
-    }
-
-    fn note(&mut self, grown: Result<(), LimitReached>) -> bool {
-        self.refused = grown.err();
-        grown.is_ok()
+        self.refused = grow(self, desired - current).err();
+        self.refused.is_none()
     }
 }
 
@@ -158,12 +175,7 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            // This is the module's own bound rather than a limit of the environment.
-            return Ok(false);
-        }
-        let grown = self.grow_memory((desired - current) as u64);
-        Ok(self.note(grown))
+        Ok(self.growing((current, desired, maximum), Meter::grow_memory))
     }
 
     fn table_growing(
@@ -172,11 +184,7 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let grown = self.grow_table((desired - current) as u64);
-        Ok(self.note(grown))
+        Ok(self.growing((current, desired, maximum), Meter::grow_table))
     }
 
     fn instances(&self) -> usize {
