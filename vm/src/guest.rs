@@ -6,14 +6,15 @@ mod failure;
 mod handles;
 pub(crate) mod kinds;
 mod lookup;
+pub(crate) mod mail;
 mod meter;
+pub(crate) mod socket;
 mod state;
 
 pub use call::Call;
 pub use failure::Failure;
 pub(crate) use failure::HostError;
-pub(crate) use handles::{AddedModule, CountedSocket, HandleTable, Handles};
-pub(crate) use lookup::unknown;
+pub(crate) use handles::{AddedModule, CountedSocket};
 pub(crate) use meter::{Rejected, portion};
 pub use state::Guest;
-pub(crate) use state::{MAX_ATTACHMENTS, MailCursor, Origin};
+pub(crate) use state::{MailCursor, Origin};

@@ -1,5 +1,7 @@
 //! Spawning: a process is admitted, linked and started.
 
+pub(crate) mod request;
+
 use crate::engine::{Ceiling, Engine};
 use crate::environment::{Name, Permit, RegistryError};
 use crate::guest::{Guest, Origin};

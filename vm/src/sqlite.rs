@@ -13,13 +13,13 @@ mod heap;
 mod rules;
 mod vfs;
 
-pub(crate) use database::{Location, MAX_SQL, Step};
+pub(crate) use database::{Database, Location, MAX_SQL, Step};
 
 use crate::environment::Quota;
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::Semaphore;
-use database::{CHECK_INTERVAL, Database};
+use database::CHECK_INTERVAL;
 use heap::Heap;
 use lunatic_process::LimitReached;
 use rusqlite::ffi;
@@ -362,19 +362,6 @@ impl Connection {
         self.bind(id, list)
     }
 
-    pub(crate) fn column_count(&self, id: u64) -> u32 {
-        self.database().column_count(id)
-    }
-
-    pub(crate) fn column_name(&self, id: u64, column: u32) -> Option<String> {
-        self.database().column_name(id, column)
-    }
-
-    /// Returns the list of column names, in the format that guests read.
-    pub(crate) fn column_names(&self, id: u64) -> Vec<u8> {
-        self.database().column_names(id)
-    }
-
     /// Returns a value of the current row, in the format that guests read; `NULL` if there is no
     /// row.
     pub(crate) fn column(&mut self, id: u64, column: u32) -> Option<Vec<u8>> {
@@ -385,15 +372,6 @@ impl Connection {
     /// Returns the list of the current row's values, in the format that guests read.
     pub(crate) fn row(&mut self, id: u64) -> Vec<u8> {
         self.database_mut().enter(|database| database.row(id))
-    }
-
-    /// Returns the number of rows changed by the last statement that changes rows.
-    pub(crate) fn changes(&self) -> u64 {
-        self.database().changes()
-    }
-
-    pub(crate) fn last_insert_rowid(&self) -> i64 {
-        self.database().last_insert_rowid()
     }
 
     /// Sets how long to wait for a locked database.
@@ -424,7 +402,8 @@ impl Connection {
         result
     }
 
-    fn database(&self) -> &Database {
+    /// Returns the database, for what only reads memory.
+    pub(crate) fn database(&self) -> &Database {
         self.database
             .as_ref()
             .expect("a process makes one call at a time")

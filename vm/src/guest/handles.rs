@@ -4,7 +4,7 @@
 //! process. Ids count from 0 for each kind and are never reused, so that a stale id does not name
 //! something else.
 
-use super::failure::HostError;
+use super::failure::{Failure, HostError};
 use crate::environment::{Config, Permit};
 use crate::machine::Environment;
 use crate::module::Module;
@@ -22,20 +22,21 @@ use std::sync::Arc;
 /// The resources of one kind that a process holds.
 #[derive(Debug)]
 pub(crate) struct HandleTable<T> {
+    /// What one of them is called.
+    name: &'static str,
     next: u64,
     entries: BTreeMap<u64, T>,
 }
 
-impl<T> Default for HandleTable<T> {
-    fn default() -> HandleTable<T> {
+impl<T> HandleTable<T> {
+    fn new(name: &'static str) -> HandleTable<T> {
         HandleTable {
+            name,
             next: 0,
             entries: BTreeMap::new(),
         }
     }
-}
 
-impl<T> HandleTable<T> {
     /// Stores an entry and returns its id.
     pub(crate) fn insert(&mut self, thing: T) -> u64 {
         let id = self.next;
@@ -44,16 +45,22 @@ impl<T> HandleTable<T> {
         id
     }
 
-    pub(crate) fn get(&self, id: u64) -> Option<&T> {
-        self.entries.get(&id)
+    /// Returns an entry; traps if there is none with this id.
+    pub(crate) fn get(&self, id: u64) -> Result<&T, Failure> {
+        self.entries.get(&id).ok_or_else(|| unknown(self.name, id))
     }
 
-    pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut T> {
-        self.entries.get_mut(&id)
+    /// Returns an entry for changing; traps if there is none with this id.
+    pub(crate) fn get_mut(&mut self, id: u64) -> Result<&mut T, Failure> {
+        let name = self.name;
+        self.entries.get_mut(&id).ok_or_else(|| unknown(name, id))
     }
 
-    pub(crate) fn remove(&mut self, id: u64) -> Option<T> {
-        self.entries.remove(&id)
+    /// Removes an entry; traps if there is none with this id.
+    pub(crate) fn remove(&mut self, id: u64) -> Result<T, Failure> {
+        self.entries
+            .remove(&id)
+            .ok_or_else(|| unknown(self.name, id))
     }
 
     pub(crate) fn retain(&mut self, keep: impl FnMut(&u64, &mut T) -> bool) {
@@ -63,6 +70,15 @@ impl<T> HandleTable<T> {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
+
+    /// Returns what one of the entries is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+fn unknown(what: &str, id: u64) -> Failure {
+    Failure::trap(format!("there is no {what} {id}"))
 }
 
 /// A socket and its share of the environment's quota, common to all handles to that socket in one
@@ -73,28 +89,44 @@ pub(crate) struct CountedSocket<T> {
     pub(crate) permit: Arc<Permit>,
 }
 
-/// Everything that a process holds by number.
-#[derive(Debug, Default)]
-pub(crate) struct Handles {
-    pub(crate) configs: HandleTable<Config>,
-    pub(crate) modules: HandleTable<Module>,
-    pub(crate) environments: HandleTable<Environment>,
-    pub(crate) addresses: HandleTable<std::vec::IntoIter<SocketAddr>>,
-    pub(crate) listeners: HandleTable<CountedSocket<TcpListener>>,
-    pub(crate) streams: HandleTable<CountedSocket<TcpStream>>,
-    pub(crate) tls_listeners: HandleTable<CountedSocket<TlsListener<Arc<Permit>>>>,
-    pub(crate) tls_streams: HandleTable<CountedSocket<TlsStream>>,
-    pub(crate) udp_sockets: HandleTable<CountedSocket<UdpSocket>>,
-    pub(crate) errors: HandleTable<HostError>,
-    pub(crate) timers: HandleTable<Pending>,
-    pub(crate) connections: HandleTable<Connection>,
+macro_rules! handles {
+    ($($(#[$about:meta])* $table:ident: $thing:ty, $name:literal;)*) => {
+        /// Everything that a process holds by number.
+        #[derive(Debug)]
+        pub(crate) struct Handles {
+            $($(#[$about])* pub(crate) $table: HandleTable<$thing>,)*
+        }
+
+        impl Default for Handles {
+            fn default() -> Handles {
+                Handles {
+                    $($table: HandleTable::new($name),)*
+                }
+            }
+        }
+    };
+}
+
+handles! {
+    configs: Config, "configuration";
+    modules: Module, "module";
+    environments: Environment, "environment";
+    addresses: std::vec::IntoIter<SocketAddr>, "result of a look-up";
+    listeners: CountedSocket<TcpListener>, "listener";
+    streams: CountedSocket<TcpStream>, "stream";
+    tls_listeners: CountedSocket<TlsListener<Arc<Permit>>>, "TLS listener";
+    tls_streams: CountedSocket<TlsStream>, "TLS stream";
+    udp_sockets: CountedSocket<UdpSocket>, "UDP socket";
+    errors: HostError, "error";
+    timers: Pending, "timer";
+    connections: Connection, "connection";
     /// Prepared statements, each with the connection that it belongs to.
-    pub(crate) statements: HandleTable<u64>,
-    pub(crate) foreign: HandleTable<Foreign>,
+    statements: u64, "statement";
+    foreign: Foreign, "resource";
     /// Processes, as guests of the older generation hold them.
-    pub(crate) processes: HandleTable<Pid>,
+    processes: Pid, "process";
     /// Modules, as guests of the older generation hold them.
-    pub(crate) added_modules: HandleTable<AddedModule>,
+    added_modules: AddedModule, "module";
 }
 
 /// A module and the environment that it was added to, which is where its processes live.
@@ -110,12 +142,12 @@ mod tests {
 
     #[test]
     fn t083_an_id_is_not_given_twice() {
-        let mut table = HandleTable::default();
+        let mut table = HandleTable::new("letter");
         assert_eq!((table.insert('a'), table.insert('b')), (0, 1));
-        assert_eq!(table.remove(1), Some('b'));
+        assert_eq!(table.remove(1).ok(), Some('b'));
         assert_eq!(table.insert('c'), 2);
-        assert_eq!(table.get(1), None);
-        assert_eq!(table.remove(1), None);
+        assert!(table.get(1).is_err());
+        assert!(table.remove(1).is_err());
         assert_eq!(table.len(), 2);
     }
 }

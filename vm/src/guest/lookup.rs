@@ -15,11 +15,7 @@ impl Call<'_> {
         if id.0 == OWN {
             return Ok(self.own_module().clone());
         }
-        let modules = &self.guest().handles().modules;
-        modules
-            .get(id.0)
-            .cloned()
-            .ok_or_else(|| unknown("module", id.0))
+        self.guest().handles().modules.get(id.0).cloned()
     }
 
     /// Returns the module that the caller is an instance of.
@@ -31,10 +27,7 @@ impl Call<'_> {
 
     /// Returns a configuration by its id.
     pub(crate) fn config(&mut self, id: ConfigId) -> Result<&mut Config, Failure> {
-        let configs = &mut self.guest().handles().configs;
-        configs
-            .get_mut(id.0)
-            .ok_or_else(|| unknown("configuration", id.0))
+        self.guest().handles().configs.get_mut(id.0)
     }
 
     /// Returns an environment by its id, or the caller's own.
@@ -42,11 +35,7 @@ impl Call<'_> {
         if id.0 == OWN {
             return Ok(self.guest().environment().clone());
         }
-        let environments = &self.guest().handles().environments;
-        environments
-            .get(id.0)
-            .cloned()
-            .ok_or_else(|| unknown("environment", id.0))
+        self.guest().handles().environments.get(id.0).cloned()
     }
 
     /// Keeps addresses for the guest and returns their id.
@@ -56,9 +45,4 @@ impl Call<'_> {
         guest.room_for(results, "results of look-ups")?;
         Ok(guest.handles().addresses.insert(addresses.into_iter()))
     }
-}
-
-/// Returns the trap of a call with an id that names nothing.
-pub(crate) fn unknown(what: &str, id: u64) -> Failure {
-    Failure::trap(format!("there is no {what} {id}"))
 }

@@ -9,7 +9,7 @@ use super::failure::{Failure, HostError};
 use super::handles::Handles;
 use super::meter::Meter;
 use crate::engine;
-use crate::environment::{Permit, Wasi, WasiGrants};
+use crate::environment::{Config, Grants, Permissions, Permit, Wasi, WasiGrants};
 use crate::machine::{Domain, Environment, Machine, Process};
 use crate::module::{Component, Module, Requirements};
 use crate::pipe::{PipeReader, PipeWriter};
@@ -256,12 +256,12 @@ impl Guest {
 
     /// Returns a resource of the embedder by its id.
     pub fn resource(&self, id: u64) -> Option<&Foreign> {
-        self.life().handles.as_ref()?.foreign.get(id)
+        self.life().handles.as_ref()?.foreign.get(id).ok()
     }
 
     /// Removes a resource of the embedder from the process.
     pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
-        self.handles().foreign.remove(id)
+        self.handles().foreign.remove(id).ok()
     }
 
     /// Puts a resource of the embedder into the message that the guest composes, and returns its
@@ -293,6 +293,26 @@ impl Guest {
         }
         message.attachments.push(Some(attachment.into()));
         Ok(message.attachments.len() as u64 - 1)
+    }
+
+    /// Takes a resource of the kind that `open` recognizes out of the current message.
+    pub(crate) fn take_attachment<T>(
+        &mut self,
+        index: u64,
+        kind: &str,
+        open: impl FnOnce(Attachment) -> Result<T, Attachment>,
+    ) -> Result<T, Failure> {
+        let (message, _) = self.message()?;
+        let position = usize::try_from(index).unwrap_or(usize::MAX);
+        let attachment = message
+            .attachments
+            .get_mut(position)
+            .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))?;
+        Attachment::take(attachment, open).ok_or_else(|| {
+            Failure::trap(format!(
+                "resource {index} of the message is no {kind} or was taken out already"
+            ))
+        })
     }
 
     /// Returns the total size of the guest's memories, in bytes. Memories do not shrink, so it was
@@ -399,6 +419,14 @@ impl Guest {
         }
     }
 
+    /// Makes a configuration with the limits of the guest's own environment.
+    pub(crate) fn new_config(&self, grants: Grants, permissions: Permissions) -> Config {
+        let mut config = Config::new(grants);
+        config.limits = *self.environment().limits();
+        config.permissions = permissions;
+        config
+    }
+
     /// Assigns an id to an error.
     pub(crate) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
         let errors = self.handles().errors.len();
@@ -423,6 +451,22 @@ impl Guest {
             Errno::LimitReached,
             format!("a process holds at most {allowed} {what}; give some back"),
         ))
+    }
+
+    /// Traps if the process would be told of more ends than it may.
+    pub(crate) fn room_for_end(&self) -> Result<(), Failure> {
+        self.check_room_for_end()
+            .map_err(|error| Failure::trap(error.text))
+    }
+
+    /// Checks that the process may be told of another end.
+    pub(crate) fn check_room_for_end(&self) -> Result<(), HostError> {
+        self.cell().room_for_end().map_err(|reached| {
+            let text = format!(
+                "links, monitors and ends that wait to be received count as messages: {reached}"
+            );
+            HostError::new(Errno::LimitReached, text)
+        })
     }
 
     /// Whether a new turn of the process has begun since the last call.

@@ -3,11 +3,11 @@
 //! Guests ask for the node of a process before they send to it, so every function answers as node
 //! 0.
 
-use super::mail::{deliver_soon, request, take_message};
-use super::spawning::{SpawnRequest, check_permission, environment_for};
 use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU32, OutU64, OutWords, Text};
+use crate::guest::mail::{deliver_soon, request, take_message};
 use crate::guest::{Call, Failure, HostError};
 use crate::machine::THIS_NODE;
+use crate::spawn::request::SpawnRequest;
 use lunatic_abi::Errno;
 use lunatic_process::Pid;
 
@@ -58,24 +58,19 @@ pub(super) async fn spawn(
     process: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(process)?;
-    let module = call.module(module_id)?;
-    let request = SpawnRequest::read(call, module, function, parameters)?;
-    check_permission(call)?;
-    let environment = environment_for(call, config_id)?;
-    let spawned = match environment {
-        _ if node != THIS_NODE => Err(no_such_node(node)),
-        Ok(environment) => request.spawn(call, &environment, 0, None).await,
-        Err(error) => Err(error),
+    let request = SpawnRequest::read_permitted(call, module_id, function, parameters)?;
+    let spawned = match node {
+        THIS_NODE => request.spawn_configured(call, config_id, 0).await?,
+        _ => Err(no_such_node(node)),
     };
     call.answer(out, spawned.map(Pid::number))
 }
 
 pub(super) async fn send(call: &mut Call<'_>, node: u64, process: Pid) -> Result<i32, Failure> {
+    let message = take_message(call)?;
     if node != THIS_NODE {
-        take_message(call)?;
         return Ok(NO_SUCH_NODE);
     }
-    let message = take_message(call)?;
     let answer = deliver_soon(call.guest(), process, message)?;
     answer.result(call).await
 }

@@ -1,8 +1,8 @@
 //! `lunatic::networking`: host names.
 
-use super::socket::failure;
 use crate::guest::HostError;
 use crate::guest::kinds::{DnsId, Millis, OutIpBytes, OutU16, OutU32, OutU64, Text};
+use crate::guest::socket::failure;
 use crate::guest::{Call, Failure};
 use std::net::SocketAddr;
 
@@ -37,12 +37,7 @@ pub(super) async fn look_up(
 }
 
 pub(super) fn drop_dns_iterator(call: &mut Call<'_>, id: DnsId) -> Result<(), Failure> {
-    call.guest()
-        .handles()
-        .addresses
-        .remove(id.0)
-        .map(drop)
-        .ok_or_else(|| unknown(id))
+    call.guest().handles().addresses.remove(id.0).map(drop)
 }
 
 pub(super) fn resolve_next(
@@ -56,12 +51,7 @@ pub(super) fn resolve_next(
 ) -> Result<i32, Failure> {
     let (family, ip, port) = (call.out(family)?, call.out(ip)?, call.out(port)?);
     let (flow, scope) = (call.out(flow)?, call.out(scope)?);
-    let addresses = call
-        .guest()
-        .handles()
-        .addresses
-        .get_mut(id.0)
-        .ok_or_else(|| unknown(id))?;
+    let addresses = call.guest().handles().addresses.get_mut(id.0)?;
     let Some(address) = addresses.next() else {
         return Ok(1);
     };
@@ -81,8 +71,4 @@ pub(super) fn resolve_next(
         }
     }
     Ok(0)
-}
-
-fn unknown(id: DnsId) -> Failure {
-    Failure::trap(format!("there is no result of a look-up {}", id.0))
 }

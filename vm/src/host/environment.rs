@@ -1,11 +1,11 @@
 //! `lunatic::environment`: what processes may use and call.
 
-use super::mail::{TOO_LARGE, compose};
-use super::spawning::{SpawnRequest, check_permission};
-use crate::environment::{Config, Name, Permissions};
+use crate::environment::{Name, Permissions};
 use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{Bytes, ConfigId, EnvironmentId, ModuleId, OutU64, Text, Words};
-use crate::guest::{Call, Failure, HostError, unknown};
+use crate::guest::mail::{TOO_LARGE, compose};
+use crate::guest::{Call, Failure, HostError};
+use crate::spawn::request::SpawnRequest;
 use lunatic_abi::{Errno, Limit};
 use lunatic_process::Pid;
 
@@ -23,9 +23,8 @@ pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i3
     if let Err(error) = guest.check_room(configs, "configurations") {
         return call.answer(out, Err(error));
     }
-    let mut config = Config::new(guest.machine().catalogue.nothing());
-    config.limits = *guest.environment().limits();
-    config.permissions = Permissions::ALL;
+    let nothing = guest.machine().catalogue.nothing();
+    let config = guest.new_config(nothing, Permissions::ALL);
     let id = guest.handles().configs.insert(config);
     call.answer(out, Ok(id))
 }
@@ -84,12 +83,8 @@ pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i
 }
 
 pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure> {
-    call.guest()
-        .handles()
-        .environments
-        .remove(id.0)
-        .map(std::mem::drop)
-        .ok_or_else(|| unknown("environment", id.0))
+    let removed = call.guest().handles().environments.remove(id.0);
+    removed.map(std::mem::drop)
 }
 
 #[expect(clippy::too_many_arguments, reason = "the table says so")]
@@ -106,9 +101,7 @@ pub(super) async fn spawn(
     process: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(process)?;
-    let module = call.module(module_id)?;
-    let request = SpawnRequest::read(call, module, function, parameters)?;
-    check_permission(call)?;
+    let request = SpawnRequest::read_permitted(call, module_id, function, parameters)?;
     let environment = call.environment(environment_id)?;
     let message = match compose(call, tag, data, sockets) {
         Ok(message) => (tag != 0).then_some(message),
@@ -148,8 +141,8 @@ pub(super) fn unregister(
     let name = call.short_text(name, MAX_TEXT)?;
     let version = call.short_text(version, MAX_TEXT)?;
     let environment = call.environment(environment_id)?;
-    let caller = call.guest().process().pid();
     let name = Name::new(&name, &version).map_err(|error| error.errno())?;
+    let caller = call.guest().process().pid();
     environment
         .unregister(&name, caller)
         .map_err(|error| error.errno())?;

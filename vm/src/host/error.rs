@@ -5,15 +5,7 @@ use crate::guest::kinds::{ErrorId, OutText};
 use crate::guest::{Call, Failure};
 
 fn error<'a>(call: &'a mut Call<'_>, id: ErrorId) -> Result<&'a HostError, Failure> {
-    call.guest()
-        .handles()
-        .errors
-        .get(id.0)
-        .ok_or_else(|| unknown(id))
-}
-
-fn unknown(id: ErrorId) -> Failure {
-    Failure::trap(format!("there is no error {}", id.0))
+    call.guest().handles().errors.get(id.0)
 }
 
 pub(super) fn string_size(call: &mut Call<'_>, id: ErrorId) -> Result<u32, Failure> {
@@ -27,12 +19,8 @@ pub(super) fn to_string(call: &mut Call<'_>, id: ErrorId, text: OutText) -> Resu
 }
 
 pub(super) fn drop(call: &mut Call<'_>, id: ErrorId) -> Result<(), Failure> {
-    call.guest()
-        .handles()
-        .errors
-        .remove(id.0)
-        .map(std::mem::drop)
-        .ok_or_else(|| unknown(id))
+    let removed = call.guest().handles().errors.remove(id.0);
+    removed.map(std::mem::drop)
 }
 
 pub(super) fn kind(call: &mut Call<'_>, id: ErrorId) -> Result<u32, Failure> {

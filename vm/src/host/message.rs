@@ -1,15 +1,18 @@
 //! `lunatic::message`: compose, send, receive.
 
-use super::mail::{
-    Arrival, Undelivered, at_hand, compose, deliver, deliver_soon, nothing_at_hand, request, take,
-    take_message, wait, wanted,
-};
-use super::socket::{STREAMS, SocketTable, TLS_STREAMS, UDP_SOCKETS};
 use crate::guest::call::{Answer, Out, Range, Rest, View};
 use crate::guest::kinds::{
     Buffer, Bytes, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
 };
-use crate::guest::{Call, CountedSocket, Failure, Guest, MailCursor};
+use crate::guest::mail::{
+    Arrival, Undelivered, at_hand, compose, deliver, deliver_soon, nothing_at_hand, request,
+    take_message, wait, wanted,
+};
+use crate::guest::socket::take_socket;
+pub(super) use crate::guest::socket::{
+    push_socket as push_tcp_stream, push_socket as push_tls_stream, push_socket as push_udp_socket,
+};
+use crate::guest::{Call, Failure, Guest, MailCursor};
 use crate::travel::{Attachment, Resource};
 use lunatic_abi::{Limit, MessageHeader, ResourceKind};
 use lunatic_process::{Mail, Message, Pid, Wanted};
@@ -77,86 +80,27 @@ pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, 
     call.guest().push_attachment(attachment)
 }
 
-pub(super) fn push_tcp_stream(call: &mut Call<'_>, stream: StreamId) -> Result<u64, Failure> {
-    push_socket(call, &STREAMS, stream.0, Resource::TcpStream)
-}
-
-pub(super) fn push_tls_stream(call: &mut Call<'_>, stream: TlsStreamId) -> Result<u64, Failure> {
-    push_socket(call, &TLS_STREAMS, stream.0, Resource::TlsStream)
-}
-
-pub(super) fn push_udp_socket(call: &mut Call<'_>, socket: UdpSocketId) -> Result<u64, Failure> {
-    push_socket(call, &UDP_SOCKETS, socket.0, Resource::UdpSocket)
-}
-
-/// Moves a socket into the current message and returns its index there.
-fn push_socket<T: Clone>(
-    call: &mut Call<'_>,
-    kept: &SocketTable<T>,
-    id: u64,
-    resource: fn(T) -> Resource,
-) -> Result<u64, Failure> {
-    call.guest().message()?;
-    let held = kept.remove(call, id)?;
-    call.guest().push_attachment(Attachment {
-        resource: resource(held.socket),
-        permit: Some(held.permit),
-    })
-}
-
 pub(super) fn take_module(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
     let modules = call.guest().handles().modules.len();
     call.guest().room_for(modules, "modules")?;
-    let (message, _) = call.guest().message()?;
-    let module = take(message, index, "module", |attachment| {
-        match attachment.resource {
-            Resource::Module(module) => Ok(module),
-            _ => Err(attachment),
-        }
-    })?;
+    let open = |attachment: Attachment| match attachment.resource {
+        Resource::Module(module) => Ok(module),
+        _ => Err(attachment),
+    };
+    let module = call.guest().take_attachment(index, "module", open)?;
     Ok(call.guest().handles().modules.insert(module))
 }
 
 pub(super) fn take_tcp_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
-    take_socket(call, &STREAMS, index, |resource| match resource {
-        Resource::TcpStream(socket) => Some(socket),
-        _ => None,
-    })
+    take_socket::<StreamId>(call, index)
 }
 
 pub(super) fn take_tls_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
-    take_socket(call, &TLS_STREAMS, index, |resource| match resource {
-        Resource::TlsStream(socket) => Some(socket),
-        _ => None,
-    })
+    take_socket::<TlsStreamId>(call, index)
 }
 
 pub(super) fn take_udp_socket(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
-    take_socket(call, &UDP_SOCKETS, index, |resource| match resource {
-        Resource::UdpSocket(socket) => Some(socket),
-        _ => None,
-    })
-}
-
-/// Moves a socket out of the current message and returns its id. `open` returns the socket if the
-/// resource is of the requested kind.
-fn take_socket<T: Clone>(
-    call: &mut Call<'_>,
-    kept: &SocketTable<T>,
-    index: u64,
-    open: fn(&Resource) -> Option<&T>,
-) -> Result<u64, Failure> {
-    let (message, _) = call.guest().message()?;
-    let held = take(message, index, kept.name, |attachment| {
-        let Some(socket) = open(&attachment.resource).cloned() else {
-            return Err(attachment);
-        };
-        let permit = attachment
-            .permit
-            .expect("a socket is counted once it is in a message");
-        Ok(CountedSocket { socket, permit })
-    })?;
-    Ok(kept.insert(call, held))
+    take_socket::<UdpSocketId>(call, index)
 }
 
 pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Failure> {

@@ -1,13 +1,11 @@
 //! `lunatic::process`: spawn, watch, end.
 
-use super::spawning::{
-    SpawnRequest, Spawned, check_permission, compile, environment_for, too_many_ends,
-};
-use crate::environment::{Config, Name, Permissions};
+use crate::environment::{Name, Permissions};
 use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU64, Text};
-use crate::guest::{Call, Failure, HostError, unknown};
+use crate::guest::{Call, Failure, HostError};
 use crate::machine::THIS_NODE;
+use crate::spawn::request::{SpawnRequest, Spawned, check_permission, compile, environment_for};
 use crate::timer;
 use lunatic_abi::{Limit, OWN};
 use lunatic_process::Pid;
@@ -33,12 +31,7 @@ pub(super) async fn compile_module(
 }
 
 pub(super) fn drop_module(call: &mut Call<'_>, module: ModuleId) -> Result<(), Failure> {
-    call.guest()
-        .handles()
-        .modules
-        .remove(module.0)
-        .map(drop)
-        .ok_or_else(|| unknown("module", module.0))
+    call.guest().handles().modules.remove(module.0).map(drop)
 }
 
 pub(super) fn create_config(call: &mut Call<'_>) -> Result<u64, Failure> {
@@ -48,16 +41,13 @@ pub(super) fn create_config(call: &mut Call<'_>) -> Result<u64, Failure> {
     }
     let configs = guest.handles().configs.len();
     guest.room_for(configs, "configurations")?;
-    let mut config = Config::new(guest.domain().grants().clone());
-    config.limits = *guest.environment().limits();
-    config.permissions = Permissions::NONE;
+    let grants = guest.domain().grants().clone();
+    let config = guest.new_config(grants, Permissions::NONE);
     Ok(guest.handles().configs.insert(config))
 }
 
 pub(super) fn drop_config(call: &mut Call<'_>, id: ConfigId) -> Result<(), Failure> {
-    call.config(id)?;
-    call.guest().handles().configs.remove(id.0);
-    Ok(())
+    call.guest().handles().configs.remove(id.0).map(drop)
 }
 
 pub(super) fn config_set_max_memory(
@@ -90,49 +80,23 @@ pub(super) fn config_get_max_fuel(call: &mut Call<'_>, id: ConfigId) -> Result<u
     })
 }
 
-pub(super) fn config_can_compile_modules(
-    call: &mut Call<'_>,
-    id: ConfigId,
-) -> Result<i32, Failure> {
-    Ok(call.config(id)?.permissions.compile_modules.into())
+macro_rules! permissions {
+    ($($can:ident $set:ident: $permission:ident;)*) => {$(
+        pub(super) fn $can(call: &mut Call<'_>, id: ConfigId) -> Result<i32, Failure> {
+            Ok(call.config(id)?.permissions.$permission.into())
+        }
+
+        pub(super) fn $set(call: &mut Call<'_>, id: ConfigId, can: i32) -> Result<(), Failure> {
+            call.config(id)?.permissions.$permission = can != 0;
+            Ok(())
+        }
+    )*};
 }
 
-pub(super) fn config_set_can_compile_modules(
-    call: &mut Call<'_>,
-    id: ConfigId,
-    can: i32,
-) -> Result<(), Failure> {
-    call.config(id)?.permissions.compile_modules = can != 0;
-    Ok(())
-}
-
-pub(super) fn config_can_create_configs(call: &mut Call<'_>, id: ConfigId) -> Result<i32, Failure> {
-    Ok(call.config(id)?.permissions.create_configs.into())
-}
-
-pub(super) fn config_set_can_create_configs(
-    call: &mut Call<'_>,
-    id: ConfigId,
-    can: i32,
-) -> Result<(), Failure> {
-    call.config(id)?.permissions.create_configs = can != 0;
-    Ok(())
-}
-
-pub(super) fn config_can_spawn_processes(
-    call: &mut Call<'_>,
-    id: ConfigId,
-) -> Result<i32, Failure> {
-    Ok(call.config(id)?.permissions.spawn_processes.into())
-}
-
-pub(super) fn config_set_can_spawn_processes(
-    call: &mut Call<'_>,
-    id: ConfigId,
-    can: i32,
-) -> Result<(), Failure> {
-    call.config(id)?.permissions.spawn_processes = can != 0;
-    Ok(())
+permissions! {
+    config_can_compile_modules config_set_can_compile_modules: compile_modules;
+    config_can_create_configs config_set_can_create_configs: create_configs;
+    config_can_spawn_processes config_set_can_spawn_processes: spawn_processes;
 }
 
 pub(super) async fn spawn(
@@ -145,13 +109,8 @@ pub(super) async fn spawn(
     process: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(process)?;
-    let module = call.module(module_id)?;
-    let request = SpawnRequest::read(call, module, function, parameters)?;
-    check_permission(call)?;
-    let spawned = match environment_for(call, config_id)? {
-        Ok(environment) => request.spawn(call, &environment, link, None).await,
-        Err(error) => Err(error),
-    };
+    let request = SpawnRequest::read_permitted(call, module_id, function, parameters)?;
+    let spawned = request.spawn_configured(call, config_id, link).await?;
     call.answer(out, spawned.map(Pid::number))
 }
 
@@ -226,11 +185,8 @@ pub(super) fn environment_id(call: &mut Call<'_>) -> Result<u64, Failure> {
 }
 
 pub(super) fn link(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
-    call.guest()
-        .cell()
-        .room_for_end()
-        .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     let guest = call.guest();
+    guest.room_for_end()?;
     guest.machine().link(guest.process(), process, tag);
     Ok(())
 }
@@ -246,17 +202,12 @@ pub(super) fn monitor(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> 
 }
 
 pub(super) fn stop_monitoring(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
-    let guest = call.guest();
-    guest.machine().stop_monitoring(guest.process(), process, 0);
-    Ok(())
+    stop_monitoring_tagged(call, 0, process).map(drop)
 }
 
 pub(super) fn monitor_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
-    call.guest()
-        .cell()
-        .room_for_end()
-        .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     let guest = call.guest();
+    guest.room_for_end()?;
     guest.machine().monitor(guest.process(), process, tag);
     Ok(())
 }

@@ -22,25 +22,14 @@ const DONE: u32 = 101;
 /// The fuel charged for one instruction of SQLite's own. These do more than a wasm instruction.
 const FUEL_PER_INSTRUCTION: u64 = 20;
 
-fn unknown_connection(id: ConnectionId) -> Failure {
-    Failure::trap(format!("there is no connection {}", id.0))
-}
-
 fn connection<'a>(call: &'a mut Call<'_>, id: ConnectionId) -> Result<&'a mut Connection, Failure> {
-    call.guest()
-        .handles()
-        .connections
-        .get_mut(id.0)
-        .ok_or_else(|| unknown_connection(id))
+    call.guest().handles().connections.get_mut(id.0)
 }
 
 /// Returns the connection that a statement belongs to.
 fn connection_of(call: &mut Call<'_>, id: StatementId) -> Result<ConnectionId, Failure> {
     let connection = call.guest().handles().statements.get(id.0);
-    connection
-        .copied()
-        .map(ConnectionId)
-        .ok_or_else(|| Failure::trap(format!("there is no statement {}", id.0)))
+    connection.copied().map(ConnectionId)
 }
 
 fn of_statement<'a>(
@@ -262,7 +251,7 @@ async fn prepare_first(
         .prepare(statement, &text, is_alone)
         .await;
     if prepared.is_err() {
-        call.guest().handles().statements.remove(statement);
+        call.guest().handles().statements.remove(statement)?;
     }
     allowance.settle(call, id)?;
     Ok(prepared.map(|()| statement))
@@ -296,12 +285,12 @@ pub(super) async fn bind(
 }
 
 pub(super) fn sqlite3_changes(call: &mut Call<'_>, id: ConnectionId) -> Result<u32, Failure> {
-    let changes = connection(call, id)?.changes();
+    let changes = connection(call, id)?.database().changes();
     Ok(u32::try_from(changes).unwrap_or(u32::MAX))
 }
 
 pub(super) fn last_insert_rowid(call: &mut Call<'_>, id: ConnectionId) -> Result<i64, Failure> {
-    Ok(connection(call, id)?.last_insert_rowid())
+    Ok(connection(call, id)?.database().last_insert_rowid())
 }
 
 pub(super) fn set_busy_timeout(
@@ -369,7 +358,7 @@ pub(super) fn copy_column_names(
     buffer: Buffer,
 ) -> Result<u64, Failure> {
     let buffer = call.range(buffer)?;
-    let names = of_statement(call, id)?.column_names(id.0);
+    let names = of_statement(call, id)?.database().column_names(id.0);
     Ok(copy(call, &names, buffer))
 }
 
@@ -383,27 +372,19 @@ fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Range) -> u64 {
 
 pub(super) async fn sqlite3_finalize(call: &mut Call<'_>, id: StatementId) -> Result<(), Failure> {
     of_statement(call, id)?.finalize(id.0).await;
-    call.guest().handles().statements.remove(id.0);
-    Ok(())
+    call.guest().handles().statements.remove(id.0).map(drop)
 }
 
 pub(super) async fn drop_connection(call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
-    let connection = call
-        .guest()
-        .handles()
-        .connections
-        .remove(id.0)
-        .ok_or_else(|| unknown_connection(id))?;
-    call.guest()
-        .handles()
-        .statements
-        .retain(|_, of| *of != id.0);
+    let handles = call.guest().handles();
+    let connection = handles.connections.remove(id.0)?;
+    handles.statements.retain(|_, of| *of != id.0);
     connection.close().await;
     Ok(())
 }
 
 pub(super) fn column_count(call: &mut Call<'_>, id: StatementId) -> Result<u32, Failure> {
-    Ok(of_statement(call, id)?.column_count(id.0))
+    Ok(of_statement(call, id)?.database().column_count(id.0))
 }
 
 fn no_column(column: u32) -> Failure {
@@ -418,6 +399,7 @@ pub(super) async fn column_name(
 ) -> Result<u32, Failure> {
     let out = call.out(length)?;
     let name = of_statement(call, id)?
+        .database()
         .column_name(id.0, column)
         .ok_or_else(|| no_column(column))?;
     call.give(name.as_bytes(), out).await
@@ -429,7 +411,7 @@ pub(super) async fn column_names(
     length: OutU32,
 ) -> Result<u32, Failure> {
     let out = call.out(length)?;
-    let names = of_statement(call, id)?.column_names(id.0);
+    let names = of_statement(call, id)?.database().column_names(id.0);
     call.give(&names, out).await
 }
 

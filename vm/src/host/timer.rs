@@ -1,8 +1,8 @@
 //! `lunatic::timer`: delayed messages.
 
-use super::mail::{TOO_LARGE, compose, take_message};
 use crate::guest::HostError;
 use crate::guest::kinds::{Bytes, Millis, OutU64, TimerId, Words};
+use crate::guest::mail::{TOO_LARGE, compose, take_message};
 use crate::guest::{Call, Failure};
 use crate::timer;
 use lunatic_abi::{Errno, Limit};
@@ -15,7 +15,7 @@ pub(super) fn send_after(call: &mut Call<'_>, process: Pid, delay: Millis) -> Re
 }
 
 pub(super) async fn cancel_timer(call: &mut Call<'_>, id: TimerId) -> Result<i32, Failure> {
-    let Some(timer) = call.guest().handles().timers.remove(id.0) else {
+    let Ok(timer) = call.guest().handles().timers.remove(id.0) else {
         return Ok(0);
     };
     Ok(timer.cancel().into())

@@ -1,10 +1,13 @@
 //! `lunatic::networking`: UDP.
 
-use super::socket::{
-    Ready, UDP_SOCKETS, answer_address, done, failure, milliseconds, persist, socket_addr,
-};
 use crate::guest::call::{Out, Range};
 use crate::guest::kinds::{Buffer, Bytes, Millis, OutU64, SocketAddr, UdpSocketId};
+use crate::guest::socket::{
+    Ready, SocketId, answer_address, done, failure, milliseconds, persist, receive, socket_addr,
+};
+pub(super) use crate::guest::socket::{
+    clone_socket as clone_udp_socket, drop_socket as drop_udp_socket, local_addr as udp_local_addr,
+};
 use crate::guest::{Call, Failure};
 use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
@@ -20,25 +23,7 @@ pub(super) fn udp_bind(
 ) -> Result<i32, Failure> {
     let out = call.out(out)?;
     let address = socket_addr(call, address)?;
-    UDP_SOCKETS.open(call, out, || UdpSocket::bind(address))
-}
-
-pub(super) fn drop_udp_socket(call: &mut Call<'_>, id: UdpSocketId) -> Result<(), Failure> {
-    UDP_SOCKETS.remove(call, id.0).map(drop)
-}
-
-pub(super) fn clone_udp_socket(call: &mut Call<'_>, id: UdpSocketId) -> Result<u64, Failure> {
-    UDP_SOCKETS.duplicate(call, id.0)
-}
-
-pub(super) fn udp_local_addr(
-    call: &mut Call<'_>,
-    id: UdpSocketId,
-    out: OutU64,
-) -> Result<i32, Failure> {
-    let out = call.out(out)?;
-    let address = UDP_SOCKETS.get(call, id.0)?.local_addr();
-    answer_address(call, out, address)
+    UdpSocketId::open(call, out, || UdpSocket::bind(address))
 }
 
 pub(super) fn udp_peer_addr(
@@ -47,7 +32,7 @@ pub(super) fn udp_peer_addr(
     out: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(out)?;
-    let address = UDP_SOCKETS.get(call, id.0)?.peer_addr();
+    let address = id.socket(call)?.peer_addr();
     let has_other_failure = address
         .as_ref()
         .is_err_and(|error| error.kind() != ErrorKind::NotConnected);
@@ -68,7 +53,7 @@ pub(super) fn udp_connect(
 ) -> Result<i32, Failure> {
     let out = call.out(error)?;
     let address = socket_addr(call, address)?;
-    let result = UDP_SOCKETS.get(call, id.0)?.connect(address);
+    let result = id.socket(call)?.connect(address);
     done(call, out, result)
 }
 
@@ -113,7 +98,7 @@ async fn send(
     range: Range,
     to: Option<net::SocketAddr>,
 ) -> Result<i32, Failure> {
-    let socket = UDP_SOCKETS.get(call, id.0)?;
+    let socket = id.socket(call)?;
     let attempt = |call: &mut Call<'_>| match to {
         Some(to) => socket.try_send_to(call.bytes(range), to),
         None => socket.try_send(call.bytes(range)),
@@ -134,13 +119,12 @@ pub(super) async fn udp_receive(
 ) -> Result<i32, Failure> {
     let out = call.out(received)?;
     let range = call.range(buffer)?;
-    let received = receive(call, id, range, UdpSocket::try_receive).await?;
-    call.timed_answer(
-        out,
-        received
-            .map(|count| count as u64)
-            .map_err(|error| failure(&error)),
-    )
+    let socket = id.socket(call)?;
+    let count = receive(call, range, socket.wait(), |bytes| {
+        socket.try_receive(bytes)
+    })
+    .await;
+    call.timed_answer(out, count)
 }
 
 pub(super) async fn udp_receive_from(
@@ -152,7 +136,9 @@ pub(super) async fn udp_receive_from(
 ) -> Result<i32, Failure> {
     let (out, sender_out) = (call.out(received)?, call.out(sender)?);
     let range = call.range(buffer)?;
-    match receive(call, id, range, UdpSocket::try_receive_from).await? {
+    let socket = id.socket(call)?;
+    let attempt = |call: &mut Call<'_>| socket.try_receive_from(call.bytes_mut(range));
+    match persist(call, socket.wait(), attempt).await {
         Ok((count, sender)) => {
             let sender = call.keep_addresses(vec![sender])?;
             call.put(sender_out, sender.to_le_bytes());
@@ -162,24 +148,12 @@ pub(super) async fn udp_receive_from(
     }
 }
 
-/// Waits for a datagram.
-async fn receive<T>(
-    call: &mut Call<'_>,
-    id: UdpSocketId,
-    range: Range,
-    try_receive: fn(&UdpSocket, &mut [u8]) -> io::Result<T>,
-) -> Result<io::Result<T>, Failure> {
-    let socket = UDP_SOCKETS.get(call, id.0)?;
-    let attempt = |call: &mut Call<'_>| try_receive(&socket, call.bytes_mut(range));
-    Ok(persist(call, socket.wait(), attempt).await)
-}
-
 pub(super) fn set_udp_receive_timeout(
     call: &mut Call<'_>,
     id: UdpSocketId,
     timeout: Millis,
 ) -> Result<(), Failure> {
-    UDP_SOCKETS.get(call, id.0)?.set_timeout(timeout.duration());
+    id.socket(call)?.set_timeout(timeout.duration());
     Ok(())
 }
 
@@ -187,7 +161,7 @@ pub(super) fn get_udp_receive_timeout(
     call: &mut Call<'_>,
     id: UdpSocketId,
 ) -> Result<u64, Failure> {
-    Ok(milliseconds(UDP_SOCKETS.get(call, id.0)?.timeout()))
+    Ok(milliseconds(id.socket(call)?.timeout()))
 }
 
 pub(super) fn set_udp_socket_broadcast(
@@ -195,8 +169,7 @@ pub(super) fn set_udp_socket_broadcast(
     id: UdpSocketId,
     on: i32,
 ) -> Result<(), Failure> {
-    UDP_SOCKETS
-        .get(call, id.0)?
+    id.socket(call)?
         .set_broadcast(on != 0)
         .map_err(Failure::trap)
 }
@@ -205,8 +178,7 @@ pub(super) fn get_udp_socket_broadcast(
     call: &mut Call<'_>,
     id: UdpSocketId,
 ) -> Result<i32, Failure> {
-    UDP_SOCKETS
-        .get(call, id.0)?
+    id.socket(call)?
         .broadcast()
         .map(i32::from)
         .map_err(Failure::trap)
@@ -222,9 +194,9 @@ pub(super) fn set_udp_socket_ttl(
             "a datagram cannot be let pass {ttl} routers: {error}"
         ))
     };
-    UDP_SOCKETS.get(call, id.0)?.set_ttl(ttl).map_err(refused)
+    id.socket(call)?.set_ttl(ttl).map_err(refused)
 }
 
 pub(super) fn get_udp_socket_ttl(call: &mut Call<'_>, id: UdpSocketId) -> Result<u32, Failure> {
-    UDP_SOCKETS.get(call, id.0)?.ttl().map_err(Failure::trap)
+    id.socket(call)?.ttl().map_err(Failure::trap)
 }

@@ -66,7 +66,7 @@ pub(crate) enum Location {
 }
 
 /// An open database.
-pub(super) struct Database {
+pub(crate) struct Database {
     /// Taken only when the database is dropped.
     inner: Option<Inner>,
     control: Arc<Control>,
@@ -411,7 +411,7 @@ impl Database {
     }
 
     /// Returns the number of columns in a statement's rows.
-    pub(super) fn column_count(&self, id: u64) -> u32 {
+    pub(crate) fn column_count(&self, id: u64) -> u32 {
         let Some(statement) = self.inner().statements.get(&id) else {
             return 0;
         };
@@ -420,7 +420,7 @@ impl Database {
     }
 
     /// Returns the name of a column.
-    pub(super) fn column_name(&self, id: u64, column: u32) -> Option<String> {
+    pub(crate) fn column_name(&self, id: u64, column: u32) -> Option<String> {
         let statement = self.inner().statements.get(&id)?;
         let column = c_int::try_from(column)
             .ok()
@@ -432,7 +432,7 @@ impl Database {
     }
 
     /// Returns the list of column names in the guests' format.
-    pub(super) fn column_names(&self, id: u64) -> Vec<u8> {
+    pub(crate) fn column_names(&self, id: u64) -> Vec<u8> {
         let mut names = Vec::new();
         let count = self.column_count(id);
         write_length(&mut names, count as usize);
@@ -510,11 +510,12 @@ impl Database {
         }
     }
 
-    pub(super) fn changes(&self) -> u64 {
+    /// Returns the number of rows changed by the last statement that changes rows.
+    pub(crate) fn changes(&self) -> u64 {
         self.inner().connection.changes()
     }
 
-    pub(super) fn last_insert_rowid(&self) -> i64 {
+    pub(crate) fn last_insert_rowid(&self) -> i64 {
         self.inner().connection.last_insert_rowid()
     }
 

@@ -1,14 +1,14 @@
 //! Configurations, environments, modules in environments, and spawning there.
 
 use super::handles::room_for_handle;
-use crate::environment::{Config, Permissions};
+use crate::environment::Permissions;
 use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{AddedModuleId, Bytes, ConfigId, EnvironmentId, OutU64, Text};
-use crate::guest::{AddedModule, Call, Failure, HostError, unknown};
-use crate::host::spawning::{SpawnRequest, compile};
+use crate::guest::{AddedModule, Call, Failure, HostError};
 use crate::host::{environment, wasi};
 use crate::machine::Environment;
 use crate::module::Module;
+use crate::spawn::request::{SpawnRequest, compile};
 use lunatic_abi::{Errno, Limit};
 
 pub(super) fn create_config(
@@ -24,15 +24,14 @@ pub(super) fn create_config(
     }
     let configs = guest.handles().configs.len();
     guest.room_for(configs, "configurations")?;
-    let mut config = Config::new(guest.machine().catalogue.nothing());
-    config.limits = *guest.environment().limits();
+    // The granted functions decide; this generation has no switches.
+    let nothing = guest.machine().catalogue.nothing();
+    let mut config = guest.new_config(nothing, Permissions::ALL);
     config.limit(Limit::Memory, memory);
     config.limit(
         Limit::Compute,
         if compute == 0 { u64::MAX } else { compute },
     );
-    // The granted functions decide; this generation has no switches.
-    config.permissions = Permissions::ALL;
     Ok(guest.handles().configs.insert(config))
 }
 
@@ -160,12 +159,7 @@ fn keep(call: &mut Call<'_>, module: Module, environment: Environment) -> u64 {
 }
 
 pub(super) fn drop_module(call: &mut Call<'_>, id: AddedModuleId) -> Result<(), Failure> {
-    call.guest()
-        .handles()
-        .added_modules
-        .remove(id.0)
-        .map(drop)
-        .ok_or_else(|| unknown("module", id.0))
+    call.guest().handles().added_modules.remove(id.0).map(drop)
 }
 
 pub(super) async fn spawn(
@@ -176,17 +170,10 @@ pub(super) async fn spawn(
     parameters: Bytes,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let added = call
-        .guest()
-        .handles()
-        .added_modules
-        .get(id.0)
-        .cloned()
-        .ok_or_else(|| unknown("module", id.0))?;
     let AddedModule {
         module,
         environment,
-    } = added;
+    } = call.guest().handles().added_modules.get(id.0)?.clone();
     let request = SpawnRequest::read(call, module, function, parameters)?;
     spawn_requested(call, request, &environment, link, out).await
 }

@@ -1,9 +1,7 @@
 //! Process handles: ids in the caller's own table, which cannot be forged.
 
 use crate::guest::kinds::{OutUuid, ProcessId};
-use crate::guest::{Call, Failure, Guest, unknown};
-use crate::host::mail::take;
-use crate::host::spawning::too_many_ends;
+use crate::guest::{Call, Failure, Guest};
 use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
 use lunatic_process::Pid;
@@ -25,12 +23,7 @@ pub(super) fn room_for_handle(call: &mut Call<'_>) -> Result<(), Failure> {
 
 /// Returns the process that a handle refers to.
 pub(super) fn process(call: &mut Call<'_>, id: ProcessId) -> Result<Pid, Failure> {
-    call.guest()
-        .handles()
-        .processes
-        .get(id.0)
-        .copied()
-        .ok_or_else(|| unknown("process", id.0))
+    call.guest().handles().processes.get(id.0).copied()
 }
 
 pub(super) fn this(call: &mut Call<'_>) -> Result<u64, Failure> {
@@ -54,20 +47,12 @@ pub(super) fn clone_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, F
 }
 
 pub(super) fn drop_process(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> {
-    call.guest()
-        .handles()
-        .processes
-        .remove(id.0)
-        .map(drop)
-        .ok_or_else(|| unknown("process", id.0))
+    call.guest().handles().processes.remove(id.0).map(drop)
 }
 
 pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), Failure> {
     let pid = process(call, id)?;
-    call.guest()
-        .cell()
-        .room_for_end()
-        .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
+    call.guest().room_for_end()?;
     // Programs link with children that may have ended already, and a normal end is not reported.
     let guest = call.guest();
     guest.machine().link_with_living(guest.process(), pid, tag);
@@ -84,7 +69,7 @@ pub(super) fn unlink(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> 
 pub(super) fn push_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, Failure> {
     let pid = process(call, id)?;
     let index = push(call.guest(), pid)?;
-    call.guest().handles().processes.remove(id.0);
+    call.guest().handles().processes.remove(id.0)?;
     Ok(index)
 }
 
@@ -105,12 +90,10 @@ fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
 
 pub(super) fn take_process(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
     room_for_handle(call)?;
-    let (message, _) = call.guest().message()?;
-    let pid = take(message, index, "process", |attachment| {
-        match attachment.resource {
-            Resource::Process(pid) => Ok(pid),
-            _ => Err(attachment),
-        }
-    })?;
+    let open = |attachment: Attachment| match attachment.resource {
+        Resource::Process(pid) => Ok(pid),
+        _ => Err(attachment),
+    };
+    let pid = call.guest().take_attachment(index, "process", open)?;
     Ok(call.guest().handles().processes.insert(pid))
 }

@@ -2,8 +2,8 @@
 
 use super::handles;
 use crate::guest::kinds::{ProcessId, ShortMillis, Words};
+use crate::guest::mail::{Arrival, at_hand, take_message, wait, wanted};
 use crate::guest::{Call, Failure};
-use crate::host::mail::{Arrival, at_hand, take_message, wait, wanted};
 use crate::machine::SendError;
 use crate::scheduler;
 use crate::timer;

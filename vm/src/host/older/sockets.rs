@@ -2,15 +2,14 @@
 
 use crate::guest::HostError;
 use crate::guest::call::Out;
-use crate::guest::kinds::{
-    Buffer, ListenerId, OutU64, ShortMillis, SocketAddr, StreamId, Text, Vectors,
-};
+use crate::guest::kinds::{Buffer, OutU64, ShortMillis, SocketAddr, StreamId, Text, Vectors};
+pub(super) use crate::guest::socket::local_addr;
+use crate::guest::socket::{SocketId, pieces, receive, socket_addr, write};
 use crate::guest::{Call, Failure};
 use crate::host::dns;
-use crate::host::socket::{STREAMS, pieces, socket_addr};
-use crate::host::tcp::{self, connect, receive, write};
+use crate::host::tcp::connect;
 use lunatic_abi::{Errno, TIMED_OUT};
-use lunatic_net::tcp::{Operation, TcpStream};
+use lunatic_net::tcp::Operation;
 
 /// Answers a call that can time out. Guests treat any result but 0 as an error, whose id they read
 /// and release.
@@ -41,10 +40,6 @@ pub(super) async fn resolve(
     timed_answer(call, out, result)
 }
 
-pub(super) fn local_addr(call: &mut Call<'_>, id: ListenerId, out: OutU64) -> Result<i32, Failure> {
-    tcp::tcp_local_addr(call, id, out)
-}
-
 pub(super) async fn tcp_connect(
     call: &mut Call<'_>,
     address: SocketAddr,
@@ -66,7 +61,7 @@ pub(super) async fn tcp_write_vectored(
 ) -> Result<i32, Failure> {
     let out = call.out(written)?;
     let pieces = pieces(call, vectors)?;
-    let stream = STREAMS.get(call, id.0)?;
+    let stream = id.socket(call)?;
     let wait = stream.wait_within(Operation::Write, timeout.millis().duration());
     let result = write(call, &stream, wait, &pieces).await;
     timed_answer(call, out, result)
@@ -81,8 +76,8 @@ pub(super) async fn tcp_read(
 ) -> Result<i32, Failure> {
     let out = call.out(read)?;
     let range = call.range(buffer)?;
-    let stream = STREAMS.get(call, id.0)?;
+    let stream = id.socket(call)?;
     let wait = stream.wait_within(Operation::Read, timeout.millis().duration());
-    let result = receive(call, range, &stream, wait, TcpStream::try_read).await;
+    let result = receive(call, range, wait, |bytes| stream.try_read(bytes)).await;
     timed_answer(call, out, result)
 }

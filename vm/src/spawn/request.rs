@@ -1,15 +1,15 @@
-//! What spawning functions have in common: what is spawned, and where.
+//! What host functions that spawn have in common: what is spawned, and where.
 
+use super::{NewName, SpawnError, SpawnOptions};
 use crate::environment::{Name, RegistryError};
 use crate::guest::call::{Range, at_most};
-use crate::guest::kinds::{Bytes, ConfigId, Text};
+use crate::guest::kinds::{Bytes, ConfigId, ModuleId, Text};
 use crate::guest::{Call, Failure, HostError};
 use crate::machine::Environment;
 use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
 use crate::run;
-use crate::spawn::{NewName, SpawnError, SpawnOptions};
 use lunatic_abi::{Errno, OWN, parameter};
-use lunatic_process::{LimitReached, Message, Pid};
+use lunatic_process::{Message, Pid};
 use wasmtime::{V128, Val};
 
 /// The maximum length of a function name to look up, in bytes.
@@ -19,7 +19,7 @@ const MAX_FUNCTION_NAME: usize = 64 << 10;
 const MAX_PARAMETERS: usize = 64;
 
 /// Compiles a guest's module without occupying a worker.
-pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
+pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
     let bad = |error: ModuleError| HostError::new(Errno::BadModule, error);
     if range.len() > MAX_MODULE_SIZE {
         return Err(bad(ModuleError::TooLarge(range.len())));
@@ -44,7 +44,7 @@ pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
 
 /// Returns the environment for processes spawned with a configuration, or the caller's own if none
 /// is given; an error says why there is none.
-pub(super) fn environment_for(
+pub(crate) fn environment_for(
     call: &mut Call<'_>,
     id: ConfigId,
 ) -> Result<Result<Environment, HostError>, Failure> {
@@ -57,7 +57,7 @@ pub(super) fn environment_for(
 }
 
 /// Traps if the caller may not spawn.
-pub(super) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
+pub(crate) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
     if call.guest().domain().config().permissions.spawn_processes {
         return Ok(());
     }
@@ -67,21 +67,21 @@ pub(super) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
 }
 
 /// What to spawn, as read from the guest's memory.
-pub(super) struct SpawnRequest {
+pub(crate) struct SpawnRequest {
     module: Module,
     function: String,
     parameters: Vec<Val>,
 }
 
 /// The process that holds a name after a spawn.
-pub(super) struct Spawned {
-    pub(super) pid: Pid,
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
     /// Set unless another process already has the name.
-    pub(super) is_new: bool,
+    pub(crate) is_new: bool,
 }
 
 impl SpawnRequest {
-    pub(super) fn read(
+    pub(crate) fn read(
         call: &mut Call<'_>,
         module: Module,
         function: Text,
@@ -97,8 +97,34 @@ impl SpawnRequest {
         })
     }
 
+    /// Reads what to spawn; traps if the caller may not spawn.
+    pub(crate) fn read_permitted(
+        call: &mut Call<'_>,
+        module: ModuleId,
+        function: Text,
+        parameters: Bytes,
+    ) -> Result<SpawnRequest, Failure> {
+        let module = call.module(module)?;
+        let request = SpawnRequest::read(call, module, function, parameters)?;
+        check_permission(call)?;
+        Ok(request)
+    }
+
+    /// Spawns the process in an environment made from a configuration, or in the caller's own.
+    pub(crate) async fn spawn_configured(
+        self,
+        call: &mut Call<'_>,
+        config: ConfigId,
+        link: i64,
+    ) -> Result<Result<Pid, HostError>, Failure> {
+        Ok(match environment_for(call, config)? {
+            Ok(environment) => self.spawn(call, &environment, link, None).await,
+            Err(error) => Err(error),
+        })
+    }
+
     /// Spawns the process. The message, if any, is the first in its mailbox.
-    pub(super) async fn spawn(
+    pub(crate) async fn spawn(
         self,
         call: &mut Call<'_>,
         environment: &Environment,
@@ -111,7 +137,7 @@ impl SpawnRequest {
     }
 
     /// Spawns a process under a name in the caller's environment, unless the name is taken.
-    pub(super) async fn spawn_named(
+    pub(crate) async fn spawn_named(
         self,
         call: &mut Call<'_>,
         environment: &Environment,
@@ -131,10 +157,8 @@ impl SpawnRequest {
                 .await;
         }
         let parent = call.guest().process().clone();
-        if link != 0
-            && let Err(reached) = parent.cell().room_for_end()
-        {
-            return Err(HostError::new(Errno::LimitReached, too_many_ends(reached)));
+        if link != 0 {
+            call.guest().check_room_for_end()?;
         }
         let own = call.guest().environment();
         let new_name = |name| NewName {
@@ -192,11 +216,6 @@ fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
         })
     };
     records.iter().map(value).collect()
-}
-
-/// Returns the error text for a process that would be told of more ends than it may.
-pub(super) fn too_many_ends(reached: LimitReached) -> String {
-    format!("links, monitors and ends that wait to be received count as messages: {reached}")
 }
 
 #[cfg(test)]

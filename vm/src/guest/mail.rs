@@ -1,13 +1,14 @@
 //! What functions that send or receive have in common: the current message, and waiting for mail.
 
-use super::socket::{STREAMS, TLS_STREAMS, UDP_SOCKETS};
-use crate::guest::call::{Answer, Rest, View};
-use crate::guest::kinds::{Bytes, Millis, Words};
-use crate::guest::{Call, Failure, Guest, MAX_ATTACHMENTS, MailCursor};
+use super::call::{Answer, Call, Rest, View};
+use super::failure::Failure;
+use super::kinds::{Bytes, Millis, StreamId, TlsStreamId, UdpSocketId, Words};
+use super::socket::copy_to_send;
+use super::state::{Guest, MAX_ATTACHMENTS, MailCursor};
 use crate::machine::{Process, SendError};
 use crate::scheduler;
 use crate::timer;
-use crate::travel::{Attachment, Resource};
+use crate::travel::Attachment;
 use futures_lite::FutureExt;
 use lunatic_abi::{Errno, Limit, NOBODY_LEFT, ResourceKind, TIMED_OUT};
 use lunatic_process::{Mail, Message, Pid, Wanted};
@@ -20,9 +21,9 @@ use std::time::Duration;
 const MAX_TAGS: usize = 1024;
 
 /// The error text for a message that is larger than its sender's environment allows.
-pub(super) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
+pub(crate) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
 
-pub(super) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
+pub(crate) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
     Ok(&call
         .guest()
         .slot()
@@ -31,31 +32,12 @@ pub(super) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
         .mail)
 }
 
-pub(super) fn nothing_at_hand() -> Failure {
+pub(crate) fn nothing_at_hand() -> Failure {
     Failure::trap("there is no message at hand: create or receive one first")
 }
 
-/// Takes a resource of the kind that `open` recognizes out of a message.
-pub(super) fn take<T>(
-    message: &mut Message,
-    index: u64,
-    kind: &str,
-    open: impl FnOnce(Attachment) -> Result<T, Attachment>,
-) -> Result<T, Failure> {
-    let position = usize::try_from(index).unwrap_or(usize::MAX);
-    let attachment = message
-        .attachments
-        .get_mut(position)
-        .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))?;
-    Attachment::take(attachment, open).ok_or_else(|| {
-        Failure::trap(format!(
-            "resource {index} of the message is no {kind} or was taken out already"
-        ))
-    })
-}
-
 /// Takes the message out of the slot, to be sent.
-pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
+pub(crate) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     call.guest().message()?;
     match call.guest().slot().take() {
         Some(MailCursor {
@@ -67,7 +49,7 @@ pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
 }
 
 /// Delivers a message, or returns it with the reason for the failure.
-pub(super) fn deliver(
+pub(crate) fn deliver(
     guest: &Guest,
     to: Pid,
     message: Message,
@@ -79,7 +61,7 @@ pub(super) fn deliver(
 }
 
 /// Delivers a message; if the mailbox is full, the answer has to wait.
-pub(super) fn deliver_soon(
+pub(crate) fn deliver_soon(
     guest: &Guest,
     to: Pid,
     message: Message,
@@ -94,7 +76,7 @@ pub(super) fn deliver_soon(
 }
 
 /// A message for a process whose mailbox was full.
-pub(super) struct Undelivered {
+pub(crate) struct Undelivered {
     to: Pid,
     message: Message,
 }
@@ -117,7 +99,7 @@ impl Rest for Undelivered {
 }
 
 /// Sends the current message and waits for its answer.
-pub(super) async fn request(
+pub(crate) async fn request(
     call: &mut Call<'_>,
     process: Pid,
     tag: i64,
@@ -145,7 +127,7 @@ pub(super) async fn request(
 }
 
 /// Makes a message from bytes and copies of sockets, each named by a word.
-pub(super) fn compose(
+pub(crate) fn compose(
     call: &mut Call<'_>,
     tag: i64,
     data: Bytes,
@@ -174,18 +156,16 @@ fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     let (kind, id) = ResourceKind::of_word(word);
     match kind {
         // A bare id is that of a stream.
-        Some(ResourceKind::None | ResourceKind::TcpStream) => {
-            STREAMS.attach(guest, id, Resource::TcpStream)
-        }
-        Some(ResourceKind::TlsStream) => TLS_STREAMS.attach(guest, id, Resource::TlsStream),
-        Some(ResourceKind::UdpSocket) => UDP_SOCKETS.attach(guest, id, Resource::UdpSocket),
+        Some(ResourceKind::None | ResourceKind::TcpStream) => copy_to_send::<StreamId>(guest, id),
+        Some(ResourceKind::TlsStream) => copy_to_send::<TlsStreamId>(guest, id),
+        Some(ResourceKind::UdpSocket) => copy_to_send::<UdpSocketId>(guest, id),
         _ => Err(Failure::trap(format!(
             "there is no socket {word:#x}: its first byte is no kind of socket"
         ))),
     }
 }
 
-pub(super) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failure> {
+pub(crate) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failure> {
     Ok(memory
         .words(tags, MAX_TAGS)?
         .map(u64::cast_signed)
@@ -193,7 +173,7 @@ pub(super) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failu
 }
 
 /// Waits until matching mail is in the slot. `Err` is the code of a receive that got nothing.
-pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i32> {
+pub(crate) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i32> {
     let found = match arrival.timeout {
         None => arrival.await,
         Some(time) => {
@@ -212,7 +192,7 @@ pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i3
 
 /// Ready when matching mail has arrived; the sender wakes the process. However the wait ends, even
 /// by being dropped, the process stops waiting.
-pub(super) struct Arrival {
+pub(crate) struct Arrival {
     process: Process,
     /// How long the process waits; `None` means forever.
     timeout: Option<Duration>,
@@ -225,7 +205,7 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// Begins to wait for matching mail with at least this sequence number.
-    pub(super) fn expect(
+    pub(crate) fn expect(
         process: Process,
         wanted: &Wanted,
         since: u64,
@@ -242,7 +222,7 @@ impl Arrival {
     }
 
     /// Takes matching mail, or begins to wait for it.
-    pub(super) fn take_or_expect(
+    pub(crate) fn take_or_expect(
         process: &Process,
         wanted: &Wanted,
         timeout: Millis,
