@@ -1,4 +1,4 @@
-//! The cache of compiled code.
+//! Tests of the cache of compiled code.
 
 use crate::guest::guest;
 use crate::lunatic::{Ended, WorkDir};
@@ -22,19 +22,19 @@ fn compiled_code_is_cached_once() {
     assert_eq!(entries(&dir).len(), 0);
     dir.run(&["guest.wat"]).check(5, &[]);
     let [entry] = &entries(&dir)[..] else {
-        panic!("there is not exactly one entry")
+        panic!("the cache must have exactly one entry")
     };
     let written = fs::metadata(entry)
         .expect("the entry exists")
         .modified()
-        .expect("the file system keeps times");
+        .expect("the file system stores modification times");
     dir.run(&["guest.wat"]).check(5, &[]);
     assert_eq!(&entries(&dir), std::slice::from_ref(entry));
     assert_eq!(
         fs::metadata(entry)
             .expect("the entry exists")
             .modified()
-            .expect("the file system keeps times"),
+            .expect("the file system stores modification times"),
         written
     );
 }
@@ -45,7 +45,7 @@ fn a_damaged_entry_is_compiled_again() {
     dir.write("guest.wat", guest("(call $exit (i32.const 5))"));
     dir.run(&["guest.wat"]).check(5, &[]);
     let [entry] = &entries(&dir)[..] else {
-        panic!("there is not exactly one entry")
+        panic!("the cache must have exactly one entry")
     };
     let good = fs::read(entry).expect("the entry exists");
     let mut damaged = good.clone();
@@ -55,12 +55,12 @@ fn a_damaged_entry_is_compiled_again() {
     dir.run(&["guest.wat"]).check(5, &[]);
     assert!(
         fs::read(entry).expect("the entry exists") == good,
-        "the entry is restored"
+        "the entry must be restored"
     );
 }
 
 #[test]
-fn a_cache_that_cannot_be_used_is_not_an_error() {
+fn an_unusable_cache_is_not_an_error() {
     let dir = WorkDir::new();
     dir.write("guest.wat", guest("(call $exit (i32.const 5))"));
     dir.write("file", "");
@@ -81,7 +81,7 @@ fn a_cache_that_cannot_be_used_is_not_an_error() {
 
 #[cfg(unix)]
 #[test]
-fn the_cache_is_in_the_base_directory_for_caches() {
+fn the_cache_is_in_the_users_cache_directory() {
     let dir = WorkDir::new();
     dir.write("guest.wat", guest(""));
     let run = |home: &str, base: Option<&str>| {

@@ -1,12 +1,12 @@
-//! `lunatic call` and `lunatic bridge`: calling functions from the shell, and from a program over
-//! two pipes.
+//! Tests of `lunatic call` and `lunatic bridge`, which call functions from the shell and from a
+//! program over two pipes.
 
 use crate::cargo::example;
 use crate::lunatic::WorkDir;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
-/// The functions of `examples/functions.rs`, compiled.
+/// Returns the path of the compiled functions of `examples/functions.rs`.
 fn functions() -> String {
     example("functions")
         .to_str()
@@ -15,7 +15,7 @@ fn functions() -> String {
 }
 
 #[test]
-fn a_function_is_called_with_a_value() {
+fn a_function_can_be_called_with_a_value() {
     let dir = WorkDir::new();
     let check = |arguments: &[&str], printed: &str| {
         let ended = dir.run(&[&["call", &functions()], arguments].concat());
@@ -58,7 +58,7 @@ fn a_function_is_called_with_a_value() {
 }
 
 #[test]
-fn a_failed_call_reports_why_and_has_a_status() {
+fn a_failed_call_reports_the_reason_and_sets_the_status() {
     let dir = WorkDir::new();
     dir.write("spin.wat", r#"(module (memory (export "memory") 1) (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0)))"#);
     let check = |arguments: &[&str], status: i32, part: &str| {
@@ -112,8 +112,8 @@ impl Bridge {
         let input = self.0.stdin.as_mut().expect("the stream is piped");
         input
             .write_all(&(frame.len() as u32).to_be_bytes())
-            .expect("the peer reads");
-        input.write_all(frame).expect("the peer reads");
+            .expect("the other side is reading");
+        input.write_all(frame).expect("the other side is reading");
     }
 
     fn receive(&mut self) -> Vec<u8> {
@@ -160,7 +160,7 @@ fn requests_over_a_pipe_are_answered_even_if_they_are_invalid() {
         ),
         "{reply}"
     );
-    // The frame announced by an invalid request is not itself a request.
+    // The frame that is announced by an invalid request is not read as a request.
     for wrong in [
         r#"{"id": 4, "function": "shrink", "image": {"width": -2, "height": 2}}"#,
         r#"{"id": 4, "function": "shrink", "bytes": true, "arguments": 1}"#,
@@ -227,7 +227,7 @@ fn a_frame_that_is_too_large_or_truncated_ends_the_bridge_with_an_error() {
             .take()
             .expect("the stream is piped")
             .write_all(bytes)
-            .expect("the peer reads");
+            .expect("the other side is reading");
         let output = child.wait_with_output().expect("the bridge ends");
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8_lossy(&output.stderr);
@@ -235,7 +235,7 @@ fn a_frame_that_is_too_large_or_truncated_ends_the_bridge_with_an_error() {
     }
 }
 
-/// The client in `bridge/README.md`, verbatim.
+/// Tests the client in `bridge/README.md`, verbatim.
 #[test]
 fn the_client_in_python_works() {
     let readme = include_str!("../../../bridge/README.md");

@@ -1,5 +1,5 @@
-//! Builds guests in Rust with the cargo that runs the tests. The repository contains nothing
-//! compiled.
+//! Builds guests in Rust with the cargo that runs the tests. The repository contains no compiled
+//! code.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::collections::HashMap;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns cargo with arguments, as if run from a shell: of the variables set by the cargo that
-/// runs this test, only its home directory is kept. All tests build their guests in one shared
+/// Returns cargo with arguments, as if it were run from a shell: of the variables set by the cargo
+/// that runs this test, only its home directory is kept. All tests build their guests in one shared
 /// directory, separate from the build directory of this test, which cargo may have locked.
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
@@ -27,7 +27,7 @@ fn cargo(arguments: &[&str]) -> Command {
 /// Returns cargo with arguments, for programs that use only the versions in the repository's lock
 /// file, which are already downloaded.
 fn offline(arguments: &[&str]) -> Command {
-    // Inserted first, because after a `--` it would be an argument of the program.
+    // The flag comes first, because after a `--` it would be an argument of the program.
     cargo(&[&["--offline"], arguments].concat())
 }
 
@@ -73,13 +73,14 @@ fn run(cargo: &mut Command, remedy: &str) {
 }
 
 /// Returns the directory with the compiled programs of a package in `cli/tests/published/`. Each
-/// package is compiled once, in the dev profile and separately, since it has its own lock file.
+/// package is compiled once, in the dev profile. Packages are compiled separately, because each has
+/// its own lock file.
 pub(crate) fn published(package: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<()>>>>> =
         LazyLock::new(Mutex::default);
     let built = BUILT
         .lock()
-        .expect("nothing panics while holding this lock")
+        .expect("no code panics while it holds this lock")
         .entry(package.to_owned())
         .or_default()
         .clone();
@@ -146,8 +147,8 @@ impl Project {
         Project::in_dir(dir, name)
     }
 
-    /// Prepares a project that was created. Its name must be unique, since all projects are
-    /// compiled in the same directory.
+    /// Prepares a project that was created before. The name of the project must be unique, because
+    /// all projects are compiled in the same directory.
     pub(crate) fn in_dir(dir: WorkDir, name: &str) -> Project {
         // The lock file lists the versions that are already downloaded.
         std::fs::copy(

@@ -1,11 +1,11 @@
-//! `lunatic completions`, and `--help`.
+//! Tests of `lunatic completions` and `--help`.
 
 use crate::lunatic::WorkDir;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 #[test]
-fn every_shell_gets_the_same_definitions() {
+fn the_completions_of_every_shell_have_the_same_definitions() {
     let dir = WorkDir::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let printed = dir.run(&["completions", shell]);
@@ -28,7 +28,7 @@ fn bash_accepts_its_completions() {
         .take()
         .expect("the stream is piped")
         .write_all(printed.stdout.as_bytes())
-        .expect("bash reads all of it");
+        .expect("bash reads the whole script");
     assert!(bash.wait().expect("the child was started").success());
 }
 

@@ -1,4 +1,4 @@
-//! The programs in `examples/`, and what each prints.
+//! Tests the programs in `examples/`, and what each of them prints.
 
 use crate::cargo::example;
 use crate::lunatic::{Ended, WorkDir};
@@ -7,8 +7,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-/// Runs an example with arguments, and checks its standard output. Guests that fail on purpose also
-/// write to standard error.
+/// Runs an example with arguments and checks its standard output. Standard error is not checked,
+/// because guests that fail on purpose write to it.
 #[track_caller]
 fn check(name: &str, arguments: &[&str], printed: &str) {
     let ended = run(name, arguments);
@@ -43,7 +43,7 @@ fn environments() {
         prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"),
         "{prints}"
     );
-    // The amount by which it exceeds the limit depends on the compiler.
+    // The amount by which the process exceeds the limit depends on the compiler.
     let wanted =
         "the one that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
@@ -122,7 +122,7 @@ a server is left: false
         (Some(0), printed),
         "{ended:#?}"
     );
-    // T057: a thousand restarts produce a single line.
+    // T057: a thousand restarts produce only a single line.
     let lines: Vec<&str> = ended.stderr.lines().collect();
     let [line] = lines[..] else {
         panic!("{ended:#?}")
@@ -209,9 +209,9 @@ fn hundred_thousand() {
 }
 
 #[test]
-fn hundred_thousand_at_the_ceiling() {
-    // More processes at once than allowed: the rest wait their turn, and all of them run in the
-    // end.
+fn hundred_thousand_with_a_low_limit_on_processes() {
+    // The program wants more processes at once than are allowed. Some of them have to wait, and all
+    // of them run in the end.
     let program = example("hundred_thousand");
     let program = program.to_str().expect("the repository has a UTF-8 path");
     let ended = WorkDir::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
@@ -229,7 +229,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts an example, which prints where it listens.
+    /// Starts an example that prints the address on which it is listening.
     fn start(dir: &WorkDir, name: &str, arguments: &[&str]) -> Server {
         let program = example(name);
         let program = program.to_str().expect("the repository has a UTF-8 path");
@@ -250,12 +250,12 @@ impl Server {
             .and_then(|address| address.parse().ok());
         Server {
             child,
-            address: address.unwrap_or_else(|| panic!("it said `{line}`")),
+            address: address.unwrap_or_else(|| panic!("the first line is `{line}`")),
         }
     }
 
     fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).expect("the server listens")
+        TcpStream::connect(self.address).expect("the server is listening")
     }
 }
 
@@ -272,7 +272,7 @@ fn tcp_echo() {
     let dir = WorkDir::new();
     let server = Server::start(&dir, "tcp_echo", &["127.0.0.1:0"]);
     let mut clients: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
-    // All clients are served concurrently, in any order.
+    // All clients are served at the same time and in any order.
     for (number, client) in clients.iter_mut().enumerate().rev() {
         let line = format!("line {number}\n");
         client
@@ -293,7 +293,7 @@ fn tcp_echo() {
         .expect("the server closes the connection");
     assert_eq!(rest, "");
 
-    // A half-closed connection still gets an answer.
+    // A client that has closed its direction of the connection still gets an answer.
     clients[1]
         .write_all(b"last\n")
         .expect("the connection is open");
@@ -305,7 +305,7 @@ fn tcp_echo() {
         .expect("the server closes the connection");
     assert_eq!(rest, "last\n");
 
-    // Invalid UTF-8 ends only its own process.
+    // Invalid UTF-8 ends only the process of that connection.
     clients[2]
         .write_all(b"\xff\n")
         .expect("the connection is open");
@@ -334,7 +334,7 @@ fn tcp_echo() {
 fn udp_echo() {
     let dir = WorkDir::new();
     let mut server = Server::start(&dir, "udp_echo", &["127.0.0.1:0"]);
-    let client = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
     client
         .connect(server.address)
         .expect("the address is local");

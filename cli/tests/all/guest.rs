@@ -1,4 +1,4 @@
-//! Guests as text.
+//! Guests that are written as text.
 
 /// Returns a program whose main process runs `body`. The program has functions to print from its
 /// memory, read into its memory, exit, and spawn an export.
@@ -27,20 +27,21 @@ pub(crate) fn with(body: &str, more: &str) -> String {
             (global $own i64 (i64.const -1))
             (global $forever i64 (i64.const -1))
 
-            ;; Writes bytes to a stream; returns what WASI does.
+            ;; Writes bytes to a stream, and returns the result of the WASI function.
             (func $write (param $stream i32) (param $address i32) (param $length i32) (result i32)
                 (i32.store (i32.const 16) (local.get $address))
                 (i32.store (i32.const 20) (local.get $length))
                 (call $fd_write (local.get $stream) (i32.const 16) (i32.const 1) (i32.const 24)))
             (func $print (param $address i32) (param $length i32)
                 (drop (call $write (i32.const 1) (local.get $address) (local.get $length))))
-            ;; Reads from standard input and returns how many bytes; traps if that fails.
+            ;; Reads from standard input, and returns the number of bytes. Traps if the call fails.
             (func $read (param $address i32) (param $length i32) (result i32)
                 (i32.store (i32.const 16) (local.get $address))
                 (i32.store (i32.const 20) (local.get $length))
                 (if (call $fd_read (i32.const 0) (i32.const 16) (i32.const 1) (i32.const 24)) (then unreachable))
                 (i32.load (i32.const 24)))
-            ;; Spawns the export whose name is in memory, linked if there is a tag.
+            ;; Spawns a process that runs the export whose name is in memory. The process is linked
+            ;; if there is a tag.
             (func $spawn (param $tag i64) (param $name i32) (param $length i32) (result i32)
                 (call $spawn_in (local.get $tag) (global.get $own) (global.get $own)
                     (local.get $name) (local.get $length) (i32.const 0) (i32.const 0) (i32.const 40)))

@@ -1,4 +1,4 @@
-//! `lunatic init`.
+//! Tests of `lunatic init`.
 
 use crate::lunatic::WorkDir;
 
@@ -34,7 +34,7 @@ fn a_project_is_set_up_once() {
 }
 
 #[test]
-fn comments_and_other_keys_stay() {
+fn comments_and_other_keys_are_kept() {
     let dir = project();
     dir.write(
         CONFIG,
@@ -69,7 +69,7 @@ fn other_values_are_replaced_only_with_force() {
 }
 
 #[test]
-fn a_directory_below_belongs_to_the_project() {
+fn a_subdirectory_belongs_to_the_project() {
     let dir = project();
     dir.write("src/main.rs", "");
     dir.run(&["init", "src"]).check(0, &[]);
@@ -77,7 +77,7 @@ fn a_directory_below_belongs_to_the_project() {
 }
 
 #[test]
-fn what_is_not_a_project_is_left_alone() {
+fn a_directory_that_is_not_a_project_is_not_changed() {
     let dir = WorkDir::new();
     dir.run(&["init"])
         .check(1, &["there is no Cargo.toml", "lunatic new"]);

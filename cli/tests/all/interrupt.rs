@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM.
+//! Tests of SIGINT and SIGTERM.
 #![cfg(unix)]
 
 use crate::guest::{print, with};
@@ -24,7 +24,9 @@ fn interrupted(signal: Signal, body: &str) -> Ended {
     let _stdin = child.stdin.take();
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("the stream is piped"));
-    stdout.read_line(&mut line).expect("the program prints");
+    stdout
+        .read_line(&mut line)
+        .expect("the program prints a line");
     assert_eq!(line, "ready\n");
     kill_process(Pid::from_child(&child), signal).expect("the process is alive");
     Ended::from(child.wait_with_output().expect("the child was started"))

@@ -1,9 +1,9 @@
-//! The guest library, in a program that uses it under another name.
+//! Tests the guest library in a program that uses the library under a different name.
 
 use crate::cargo::Project;
 
 #[test]
-fn the_library_keeps_its_promises() {
+fn every_claim_about_the_library_holds() {
     let project = Project::new("library", include_str!("../guests/library.rs"));
     let plugin = r#"(module
         (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -36,7 +36,7 @@ fn the_library_keeps_its_promises() {
     let claims = include_str!("../guests/library.rs")
         .matches("    ok(")
         .count();
-    // One line makes two claims.
+    // One line of the program makes two claims.
     assert_eq!(
         ended
             .stdout

@@ -63,7 +63,7 @@ pub(crate) fn run(flags: &[&str], guest: &str) -> Ended {
 /// How the command ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The exit status; `None` if a signal ended it.
+    /// The exit status, which is `None` if a signal ended the command.
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,

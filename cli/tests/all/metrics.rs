@@ -1,4 +1,4 @@
-//! `--metrics`.
+//! Tests of `--metrics`.
 
 use crate::guest::with;
 use crate::lunatic::{WorkDir, run};
@@ -56,10 +56,10 @@ impl Server {
 
     /// Sends bytes and returns the complete response.
     fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
+        let mut stream = TcpStream::connect(&self.address).expect("the server is listening");
         stream
             .write_all(request.as_bytes())
-            .expect("the peer reads");
+            .expect("the other side is reading");
         let mut answer = String::new();
         stream
             .read_to_string(&mut answer)
@@ -81,7 +81,7 @@ impl Server {
 }
 
 #[test]
-fn a_programs_metrics_are_served_while_it_runs() {
+fn the_metrics_of_a_program_are_served_while_it_runs() {
     let serving = Server::start();
     // Metrics may be served before the program increments its counter.
     let answer = loop {
@@ -111,7 +111,7 @@ fn a_programs_metrics_are_served_while_it_runs() {
 }
 
 #[test]
-fn there_is_one_page_and_one_method() {
+fn only_one_page_and_one_method_are_supported() {
     let serving = Server::start();
     for (request, status) in [
         (
@@ -153,20 +153,22 @@ fn there_is_one_page_and_one_method() {
 }
 
 #[test]
-fn a_silent_connection_delays_nobody() {
+fn a_silent_connection_does_not_delay_other_clients() {
     let serving = Server::start();
     let mut silent: Vec<TcpStream> = (0..10)
-        .map(|_| TcpStream::connect(&serving.address).expect("the server listens"))
+        .map(|_| TcpStream::connect(&serving.address).expect("the server is listening"))
         .collect();
     for stream in &mut silent {
-        stream.write_all(b"GET /met").expect("the peer reads");
+        stream
+            .write_all(b"GET /met")
+            .expect("the other side is reading");
     }
     assert!(serving.get("/metrics").starts_with("HTTP/1.1 200"));
     serving.end();
 }
 
 #[test]
-fn an_invalid_address_or_one_in_use_is_an_error() {
+fn an_address_that_is_invalid_or_in_use_is_an_error() {
     let ended = run(&["--metrics", "localhost"], &counting());
     assert_eq!(ended.status, Some(2), "{ended:#?}");
     assert!(
@@ -174,7 +176,7 @@ fn an_invalid_address_or_one_in_use_is_an_error() {
         "{ended:#?}"
     );
 
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = taken
         .local_addr()
         .expect("the listener is bound")

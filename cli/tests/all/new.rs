@@ -1,9 +1,9 @@
-//! `lunatic new`.
+//! Tests of `lunatic new`.
 
 use crate::cargo::Project;
 use crate::lunatic::{Ended, WorkDir};
 
-/// Runs a new project or its tests the way a user does: with cargo, which runs the command.
+/// Runs a new project or its tests as a user does: with cargo, which in turn runs the command.
 fn cargo(subcommand: &str, project: &Project) -> Ended {
     let mut cargo = project.cargo(&[subcommand, "--quiet"]);
     Ended::from(cargo.output().expect("cargo can be run"))
@@ -28,7 +28,7 @@ fn a_new_project_runs() {
         "{ended:#?}"
     );
 
-    // Nothing is left to do for `init`.
+    // There is nothing left for `init` to do.
     assert!(
         project
             .dir
@@ -59,7 +59,7 @@ fn a_panic_is_reported_with_file_and_line() {
 }
 
 #[test]
-fn a_project_within_a_workspace_is_not_its_member() {
+fn a_new_project_inside_a_workspace_is_not_a_member_of_it() {
     let dir = WorkDir::new();
     dir.write("Cargo.toml", "[workspace]\nmembers = []\n");
     dir.run(&["new", "inner/one"]).check(0, &[]);
@@ -70,7 +70,7 @@ fn a_project_within_a_workspace_is_not_its_member() {
 }
 
 #[test]
-fn what_cannot_be_created_is_refused() {
+fn a_project_that_cannot_be_created_is_refused() {
     let dir = WorkDir::new();
     dir.write("there/file", "");
     dir.run(&["new", "there"])

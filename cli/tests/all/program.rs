@@ -1,4 +1,4 @@
-//! The program file.
+//! Tests of the program file.
 
 use crate::guest::guest;
 use crate::lunatic::{WorkDir, run};
@@ -25,7 +25,7 @@ fn a_program_may_have_the_name_of_a_command() {
 }
 
 #[test]
-fn a_missing_file_is_127() {
+fn the_status_for_a_missing_file_is_127() {
     let dir = WorkDir::new();
     dir.run(&["missing.wasm"])
         .check(127, &["`missing.wasm` cannot be read"]);
@@ -44,7 +44,7 @@ fn a_program_built_for_another_profile_is_found() {
 }
 
 #[test]
-fn what_is_not_wasm_is_126_and_says_where() {
+fn the_status_for_a_file_that_is_not_wasm_is_126_and_the_error_names_the_position() {
     let dir = WorkDir::new();
     dir.run(&["."]).check(126, &["`.` cannot be read"]);
     let mut damaged = wat::parse_str(guest("")).expect("the text is valid");
@@ -70,7 +70,7 @@ fn a_component_is_recognised() {
 }
 
 #[test]
-fn an_import_that_nothing_provides_is_named() {
+fn the_error_names_an_import_that_nothing_provides() {
     let guest = "(module (import \"my::space\" \"call\" (func)) (func (export \"_start\")))";
     run(&[], guest).check(
         126,
@@ -92,7 +92,7 @@ fn a_program_of_the_older_generation_runs() {
 }
 
 #[test]
-fn a_program_of_an_unsupported_generation_is_refused_with_the_remedy() {
+fn a_program_of_an_unsupported_generation_is_refused_and_the_error_offers_a_remedy() {
     let guest = "(module
         (import \"lunatic::process\" \"this\" (func (result i64)))
         (import \"lunatic::registry\" \"put\" (func (param i32 i32 i64)))
@@ -106,7 +106,7 @@ fn a_program_of_an_unsupported_generation_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_program_of_two_generations_is_refused_with_what_conflicts() {
+fn a_program_of_two_generations_is_refused_and_the_error_names_the_conflict() {
     let guest = "(module
         (import \"lunatic::process\" \"inherit_spawn\" (func (param i64 i32 i32 i32 i32 i32) (result i32)))
         (import \"lunatic::process\" \"process_id\" (func (result i64)))
@@ -122,7 +122,7 @@ fn a_program_of_two_generations_is_refused_with_what_conflicts() {
 }
 
 #[test]
-fn a_module_without_an_entry_is_refused_with_what_it_exports() {
+fn a_module_without_an_entry_point_is_refused_and_the_error_lists_its_exports() {
     run(
         &[],
         "(module (func (export \"one\")) (func (export \"two\")))",

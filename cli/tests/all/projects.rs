@@ -1,4 +1,4 @@
-//! `lunatic build`, `serve` and `dev`.
+//! Tests of `lunatic build`, `serve` and `dev`.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
-/// Only reached if a test hangs.
+/// A time that is reached only if a test hangs.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A function that answers with a text.
+/// Returns a function that answers with a text.
 fn answering(text: &str) -> String {
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
@@ -30,7 +30,7 @@ fn answering(text: &str) -> String {
 
 const PROJECT: &str = "[functions.a]\nwasm = \"a.wat\"\n[gateways.web]\ntype = \"http\"\nport = 0\nfunction = \"a\"\n";
 
-/// The command while it serves.
+/// The running command.
 struct Server {
     child: Child,
     stderr: BufReader<ChildStderr>,
@@ -42,7 +42,7 @@ impl Server {
             .command(arguments)
             .stderr(Stdio::piped())
             .spawn()
-            .expect("it was built with this test");
+            .expect("the command was built with this test");
         let stderr = BufReader::new(child.stderr.take().expect("the stream is piped"));
         Server { child, stderr }
     }
@@ -65,7 +65,7 @@ impl Server {
         }
     }
 
-    /// Waits for a gateway to listen, and returns its address and target.
+    /// Waits until a gateway is listening, and returns its address and target.
     #[track_caller]
     fn gateway(&mut self, name: &str, scheme: &str) -> (SocketAddr, String) {
         let line = self.wait_for(&format!("{name}: {scheme}://"));
@@ -102,14 +102,14 @@ impl Drop for Server {
 }
 
 fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("the server listens");
+    let mut stream = TcpStream::connect(address).expect("the server is listening");
     stream
         .set_read_timeout(Some(TIMEOUT))
         .expect("the timeout is not zero");
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
-        .expect("the peer reads");
+        .expect("the other side is reading");
     let mut answer = String::new();
     stream
         .read_to_string(&mut answer)
@@ -120,7 +120,7 @@ fn get(address: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn build_lists_what_it_built_and_reports_what_failed() {
+fn build_lists_what_was_built_and_reports_what_failed() {
     let dir = WorkDir::new();
     dir.run(&["build"]).check(
         1,
@@ -171,7 +171,7 @@ fn build_lists_what_it_built_and_reports_what_failed() {
 
 #[test]
 #[cfg(unix)]
-fn serve_prints_what_listens_where_and_ends_on_a_signal() {
+fn serve_prints_the_addresses_of_gateways_and_ends_on_a_signal() {
     let dir = WorkDir::new();
     dir.write("lunatic.toml", PROJECT);
     dir.write("a.wat", answering("a"));
@@ -182,7 +182,7 @@ fn serve_prints_what_listens_where_and_ends_on_a_signal() {
 }
 
 #[test]
-fn serve_needs_something_to_serve() {
+fn serve_fails_if_there_is_nothing_to_serve() {
     let dir = WorkDir::new();
     dir.run(&["serve"])
         .check(1, &["no `lunatic.toml`", "hint: `--deploy`"]);
@@ -206,12 +206,12 @@ fn serve_needs_something_to_serve() {
             "lunatic.toml:8:5",
         ],
     );
-    // Building needs no secrets.
+    // A build needs no secrets.
     dir.run(&["build"]).check(0, &["building a"]);
 }
 
 #[test]
-fn dev_replaces_what_changes() {
+fn dev_replaces_a_function_when_it_changes() {
     let dir = WorkDir::new();
     dir.write("lunatic.toml", PROJECT);
     dir.write("a.wat", answering("first"));
@@ -264,7 +264,7 @@ fn the_example_project_works() {
 }
 
 #[test]
-fn the_project_of_embly_s_readme_runs() {
+fn the_project_from_the_readme_of_embly_runs() {
     let dir = WorkDir::new();
     copy(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/functions/rust"),

@@ -1,17 +1,18 @@
-//! Programs that use the published guest libraries, unmodified. Each claim is one run of a program,
-//! selected by name, whose output is compared. The programs are in `cli/tests/published/`, one
-//! package for each generation of the library.
+//! Tests of programs that use the published guest libraries without modification. Each claim is one
+//! run of a program, in which the name of the claim selects what the program does. The output of
+//! the run is compared. The programs are in `cli/tests/published/`, in one package for each
+//! generation of the library.
 
 use crate::cargo::{published, published_tests};
 use crate::lunatic::{Ended, WorkDir};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a claim is expected to do.
+/// The expected result of a claim.
 enum Expected {
     /// The claim succeeds and prints these lines.
     Prints(&'static [&'static str]),
-    /// The claim fails with this status, and with these words on standard error.
+    /// The claim fails with this status and prints these words on standard error.
     Fails(i32, &'static [&'static str]),
 }
 
@@ -35,20 +36,20 @@ fn check(package: &str, claim: &str, expected: &Expected) {
         Fails(status, words) => {
             assert_eq!(
                 ended.stdout, "",
-                "it printed although it should have failed: {ended:#?}"
+                "the claim printed something although it should have failed: {ended:#?}"
             );
             ended.check(*status, words);
         }
     }
 }
 
-/// Returns the path of a package's program with all claims.
+/// Returns the path of the program that has all claims of a package.
 fn claims(package: &str) -> PathBuf {
     published(package).join("claims.wasm")
 }
 
-/// Runs a program. The cache of compiled code is next to it, so that only its first run compiles
-/// it.
+/// Runs a program. The cache of compiled code is next to the program, so that only the first run
+/// compiles it.
 fn run(dir: &WorkDir, program: &Path, arguments: &[&str]) -> Ended {
     let path = program.to_str().expect("the repository has a UTF-8 path");
     let mut command = dir.command(&[&[path], arguments].concat());
@@ -76,14 +77,14 @@ fn prepare(dir: &WorkDir, package: &str, claim: &str) {
         );
     }
     if claim.starts_with("tls::") {
-        let certified =
-            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is a name");
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+            .expect("the name is valid");
         dir.write("certificate.pem", certified.cert.pem());
         dir.write("key.pem", certified.signing_key.serialize_pem());
     }
 }
 
-/// Sends a message to a process once the parameters have arrived.
+/// A module that sends a message to a process once its parameters have arrived.
 const PLUGIN: &str = r#"(module
     (import "lunatic::message" "create_data" (func $create (param $tag i64) (param $capacity i64)))
     (import "lunatic::message" "send" (func $send (param $process i64) (result i32)))
@@ -96,8 +97,8 @@ const PLUGIN: &str = r#"(module
         (if (call $send (local.get $parent)) (then unreachable)))
     (func (export "fail") unreachable))"#;
 
-/// The equivalent for the older generation, which cannot address a process by number: this one
-/// succeeds or fails instead.
+/// The equivalent module for the older generation. In that generation a process cannot be addressed
+/// by number, so this module succeeds or fails instead.
 const OLDER_PLUGIN: &str = r#"(module
     (func (export "check") (param i32 i64) (param $both v128)
         (if (i32.ne (local.get 0) (i32.const -1)) (then unreachable))
@@ -105,7 +106,7 @@ const OLDER_PLUGIN: &str = r#"(module
         (if (i64.ne (i64x2.extract_lane 0 (local.get $both)) (i64.const -2)) (then unreachable))
         (if (i64.ne (i64x2.extract_lane 1 (local.get $both)) (i64.const -1)) (then unreachable))))"#;
 
-/// Generates a test for every claim, and one that checks that every claim in the program has a
+/// Generates a test for every claim, and a test that checks that every claim in the program has a
 /// test.
 macro_rules! claims {
     ($library:ident, $package:literal; $($subject:ident { $($claim:ident => $end:expr;)* })*) => {
@@ -133,10 +134,10 @@ macro_rules! claims {
 
 claims! { library_0_14, "lunatic-0.14";
     processes {
-        a_child_has_what_was_captured => Prints(&["apples [1, 2, 3]"]);
+        a_child_has_the_captured_values => Prints(&["apples [1, 2, 3]"]);
         messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
         a_thousand_processes_each_spawn_the_next => Prints(&["500500"]);
-        macros_spawn_what_functions_do => Prints(&["a capture", "a value", "a mailbox"]);
+        macros_spawn_the_same_processes_as_functions => Prints(&["a capture", "a value", "a mailbox"]);
         a_process_is_alive_until_it_is_killed => Prints(&["alive: true", "alive: false"]);
         a_message_to_a_dead_process_is_lost => Prints(&["sent"]);
         handles_of_one_process_are_equal =>
@@ -144,22 +145,22 @@ claims! { library_0_14, "lunatic-0.14";
         a_flooded_mailbox_still_gets_the_reply => Prints(&["1000 replies", "1337"]);
     }
     links {
-        a_child_that_fails_leaves_its_parent_alone => Prints(&["the parent is here"]);
-        a_parent_dies_with_the_child_that_it_is_linked_with => Fails(134, &["the child fails", "died with process"]);
-        a_parent_that_catches_is_told_the_tag => Prints(&["true", "true", "true"]);
-        a_normal_end_is_silent => Prints(&["tag 64"]);
-        a_link_with_a_dead_process_is_answered => Prints(&["true"]);
+        a_parent_survives_a_child_that_fails => Prints(&["the parent is here"]);
+        a_parent_dies_with_the_child_that_it_is_linked_to => Fails(134, &["the child fails", "died with process"]);
+        a_parent_that_catches_link_deaths_gets_the_tag => Prints(&["true", "true", "true"]);
+        a_normal_exit_is_not_reported => Prints(&["tag 64"]);
+        a_link_to_a_dead_process_is_reported => Prints(&["true"]);
         an_unlinked_child_may_fail => Prints(&["the parent is here"]);
-        a_monitor_is_told_of_every_end => Prints(&["true", "true"]);
-        a_monitor_of_a_dead_process_is_answered => Prints(&["answered"]);
-        who_stops_monitoring_is_told_nothing => Prints(&["the second: true"]);
+        a_monitor_is_notified_of_every_exit => Prints(&["true", "true"]);
+        a_monitor_of_a_dead_process_is_reported => Prints(&["answered"]);
+        a_stopped_monitor_reports_nothing => Prints(&["the second: true"]);
         one_mailbox_has_messages_links_and_monitors => Prints(&["message 7", r#"["link", "monitor"]"#]);
     }
     mailboxes {
         tags_choose_the_message => Prints(&["3", "1", "0", "2"]);
         a_receive_that_timed_out_loses_nothing => Prints(&["true", "1 2 3"]);
-        a_receive_without_time_polls => Prints(&["true", "Some(5)"]);
-        what_cannot_be_decoded_is_an_error => Prints(&["true", "(2, 3)"]);
+        a_receive_with_a_timeout_of_zero_polls => Prints(&["true", "Some(5)"]);
+        a_message_that_cannot_be_decoded_is_an_error => Prints(&["true", "(2, 3)"]);
         a_message_of_a_megabyte_arrives => Prints(&["true"]);
     }
     configs {
@@ -173,7 +174,7 @@ claims! { library_0_14, "lunatic-0.14";
         with_the_right_a_child_spawns => Prints(&["from the grandchild"]);
         without_the_right_there_are_no_configs => Prints(&["Permission denied", "done"]);
         without_the_right_nothing_is_compiled => Prints(&["Permission denied", "done"]);
-        nobody_grants_what_he_lacks => Prints(&["Permission denied"]);
+        a_process_cannot_grant_a_right_that_it_lacks => Prints(&["Permission denied"]);
         memory_is_limited => Prints(&["100000 bytes", "the child died"]);
         compute_is_limited => Prints(&["soon over", "the child died"]);
         arguments_and_variables_are_the_childs_own =>
@@ -183,33 +184,33 @@ claims! { library_0_14, "lunatic-0.14";
     }
     modules {
         an_export_runs_with_its_parameters => Prints(&["()"]);
-        a_module_travels_in_a_message => Prints(&["()"]);
-        what_is_no_module_is_an_error => Prints(&["true", "true", "true"]);
-        a_linked_module_is_told_of => Prints(&["tag 99"]);
+        a_module_can_be_sent_in_a_message => Prints(&["()"]);
+        an_invalid_module_is_an_error => Prints(&["true", "true", "true"]);
+        a_linked_module_reports_its_exit => Prints(&["tag 99"]);
         a_missing_export_is_an_error => Prints(&["true"]);
     }
     protocols {
         both_sides_follow_the_protocol => Prints(&["6"]);
-        a_protocol_repeats_until_somebody_chooses_the_end => Prints(&["0", "2", "4", "6", "8"]);
+        a_protocol_repeats_until_one_side_ends_it => Prints(&["0", "2", "4", "6", "8"]);
         a_protocol_in_message_pack => Prints(&["0.875"]);
-        a_protocol_that_is_dropped_early_fails_both => Fails(134, &["Protocol prematurely dropped"]);
+        a_protocol_that_is_dropped_early_fails_both_sides => Fails(134, &["Protocol prematurely dropped"]);
     }
     tasks {
         a_task_has_a_result => Prints(&["33", "5", "hello world", r#"Err("no")"#]);
-        a_task_that_fails_takes_its_parent_along => Fails(134, &["the task fails"]);
+        a_parent_dies_with_a_task_that_fails => Fails(134, &["the task fails"]);
         a_task_may_take_too_long => Prints(&["true", "Some(5)"]);
         tasks_may_nest => Prints(&["20100"]);
     }
     abstract_processes {
         messages_and_requests_are_handled_in_order => Prints(&[r#"["one", "two"]"#, r#"["one", "two", "three"]"#]);
-        a_deferred_request_is_answered_by_somebody_else => Prints(&["one"]);
+        a_deferred_request_can_be_answered_by_another_process => Prints(&["one"]);
         a_request_may_take_too_long => Prints(&["Err(Timeout)", r#"Ok(["one"])"#]);
         a_message_may_be_delayed => Prints(&[r#"["one", "later"]"#]);
-        who_does_not_start_says_why => Prints(&["true", "true"]);
+        a_process_that_does_not_start_reports_why => Prints(&["true", "true"]);
         a_shutdown_terminates => Prints(&["terminated at 3"]);
-        the_macro_writes_the_handlers => Prints(&["10", "Ok(10)"]);
+        the_macro_generates_the_handlers => Prints(&["10", "Ok(10)"]);
         a_death_of_a_link_is_handled => Prints(&["true"]);
-        a_name_is_given_once => Prints(&["true", "true", "true"]);
+        a_name_can_be_registered_only_once => Prints(&["true", "true", "true"]);
         an_abstract_process_has_a_config => Prints(&[r#"Some("blue") None"#]);
     }
     supervisors {
@@ -250,7 +251,7 @@ claims! { library_0_14, "lunatic-0.14";
         a_stack_that_overflows_is_caught => Prints(&["Err(Panicked)", "still here"]);
     }
     function_references {
-        functions_travel => Prints(&["42 20"]);
+        function_references_can_be_sent => Prints(&["42 20"]);
     }
     serializers {
         bincode_json_and_message_pack_carry_the_same => Prints(&[
@@ -264,24 +265,24 @@ claims! { library_0_14, "lunatic-0.14";
             "Path([(-1, 9223372036854775807), (-2147483648, 0)], Some(\"ä \\\"quoted\\\" 語\"))",
             "Nothing",
         ]);
-        a_process_travels_in_each => Prints(&["7", "7", "7"]);
+        a_process_can_be_sent_with_each_serializer => Prints(&["7", "7", "7"]);
     }
     distribution {
         there_is_one_node => Prints(&["node 0, of []", "module 0"]);
     }
     metrics {
-        metrics_are_taken => Prints(&["taken"]);
+        metrics_are_accepted => Prints(&["taken"]);
     }
     tcp {
         a_stream_is_handed_to_a_child => Prints(&["first", "second"]);
-        a_stream_travels_in_every_serializer => Prints(&["from the child", "from the child", "from the child"]);
-        a_peek_leaves_what_it_saw => Prints(&["1 'a'", "abc"]);
+        a_stream_can_be_sent_with_every_serializer => Prints(&["from the child", "from the child", "from the child"]);
+        a_peek_does_not_remove_the_bytes => Prints(&["1 'a'", "abc"]);
         a_read_may_take_too_long => Prints(&[
             "None", "Some(1ms) Some(1.5s) Some(1ms)", "Err(true)", "Err(true)", "Some(1)",
         ]);
         clones_share_the_stream => Prints(&["by the clone"]);
         both_ends_know_each_other => Prints(&["true", "true"]);
-        nobody_listening_is_an_error => Prints(&["false", "false", "true"]);
+        connecting_without_a_listener_is_an_error => Prints(&["false", "false", "true"]);
         a_name_is_resolved => Prints(&["[127.0.0.1:80]", "[[::1]:80]", "true", "true"]);
     }
     udp {
@@ -292,7 +293,7 @@ claims! { library_0_14, "lunatic-0.14";
     tls {
         a_stream_is_encrypted => Prints(&["hello", "hello"]);
         a_stream_is_handed_to_a_child => Prints(&["hello"]);
-        a_certificate_that_nobody_trusts_is_refused => Prints(&["true", "hello"]);
+        an_untrusted_certificate_is_refused => Prints(&["true", "hello"]);
     }
     sqlite {
         rows_come_back_as_they_were_put => Prints(&[
@@ -311,7 +312,7 @@ claims! { library_0_14, "lunatic-0.14";
         variables_are_those_of_the_command => Prints(&[r#"Ok("a variable")"#]);
         a_file_is_written_and_read => Prints(&["content", "true"]);
         a_directory_is_listed => Prints(&[r#"["a"]"#]);
-        clocks_and_random_numbers_are_there => Prints(&["true", "true", "true"]);
+        clocks_and_random_numbers_are_available => Prints(&["true", "true", "true"]);
     }
 }
 
@@ -321,35 +322,35 @@ claims! { library_0_7, "lunatic-0.7";
         messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
         a_message_to_a_dead_process_is_lost => Prints(&["true", "sent"]);
         a_process_has_one_identity => Prints(&["true true", "false"]);
-        processes_travel_in_messages => Prints(&["[3, 10, 11, 12]"]);
+        processes_can_be_sent_in_messages => Prints(&["[3, 10, 11, 12]"]);
         a_sleep_ends => Prints(&["awake"]);
         a_child_spawned_in_every_way_runs => Prints(&["7", "2", "7", "4", "7", "6"]);
     }
     links {
-        a_parent_is_told_which_child_failed => Prints(&["the second: true", "the first: true"]);
-        a_normal_end_is_silent => Prints(&["1", "true"]);
-        a_parent_dies_with_the_child_that_it_is_linked_with => Fails(134, &["the child fails", "died with process"]);
-        a_link_is_made_and_undone_later => Prints(&["true false"]);
-        whoever_catches_may_stop_catching => Fails(134, &["the child fails", "died with process"]);
+        a_parent_is_notified_which_child_failed => Prints(&["the second: true", "the first: true"]);
+        a_normal_exit_is_not_reported => Prints(&["1", "true"]);
+        a_parent_dies_with_the_child_that_it_is_linked_to => Fails(134, &["the child fails", "died with process"]);
+        a_link_can_be_made_and_removed_later => Prints(&["true false"]);
+        a_process_can_stop_catching_link_deaths => Fails(134, &["the child fails", "died with process"]);
     }
     mailboxes {
         tags_choose_the_message => Prints(&["3", "1", "0", "2"]);
         a_receive_that_timed_out_loses_nothing => Prints(&["true", "true", "[1, 2, 3]", "true"]);
         a_tag_comes_with_its_message => Prints(&["1 true", "2 0"]);
-        what_cannot_be_decoded_is_an_error => Prints(&["true", "7"]);
+        a_message_that_cannot_be_decoded_is_an_error => Prints(&["true", "7"]);
     }
     requests {
-        a_request_is_answered_before_what_waited => Prints(&["3", "0", "1337"]);
+        a_request_is_answered_before_earlier_messages => Prints(&["3", "0", "1337"]);
         a_request_knows_its_sender => Prints(&["hello world", "true"]);
     }
     environments_and_modules {
-        a_namespace_that_is_missing_ends_the_child => Prints(&["the child died: true", "who may print", "it printed"]);
+        a_missing_namespace_ends_the_child => Prints(&["the child died: true", "who may print", "it printed"]);
         memory_is_limited => Prints(&["100000", "the child died: true"]);
         compute_is_limited => Prints(&["soon over", "the child died: true"]);
         an_environment_has_what_it_was_given => Prints(&["0 0 true"]);
         a_directory_is_granted => Prints(&["true", "content"]);
         an_export_runs_with_its_parameters => Prints(&["true", "false"]);
-        what_is_no_module_is_an_error => Prints(&["true", "true", "true"]);
+        an_invalid_module_is_an_error => Prints(&["true", "true", "true"]);
         a_missing_export_is_an_error => Prints(&["true"]);
         the_environment_of_this_process_has_this_module => Prints(&[r#"Ok("a variable")"#]);
     }
@@ -357,14 +358,14 @@ claims! { library_0_7, "lunatic-0.7";
         the_newest_version_that_fits_is_found => Prints(&[
             "^1: 1", "=1.0.0: 0", ">=1: 2", "^3: nobody", "no query: IncorrectSemver", "true",
         ]);
-        a_name_is_given_back => Prints(&["1", "0", "Some(NotFound)", "1"]);
-        what_is_no_version_is_an_error => Prints(&["Some(IncorrectSemver)", "Some(IncorrectSemver)"]);
+        a_name_can_be_released => Prints(&["1", "0", "Some(NotFound)", "1"]);
+        an_invalid_version_is_an_error => Prints(&["Some(IncorrectSemver)", "Some(IncorrectSemver)"]);
         every_environment_has_its_own_names => Prints(&["nobody", "7"]);
     }
     tcp {
         a_stream_is_handed_to_a_child => Prints(&["first", "second"]);
         a_read_may_take_too_long => Prints(&["true", "Some(1)"]);
-        nobody_listening_is_an_error => Prints(&["true", "true"]);
+        connecting_without_a_listener_is_an_error => Prints(&["true", "true"]);
         a_name_is_resolved => Prints(&["[127.0.0.1:80]", "[[::1]:80]", "true", "true"]);
     }
     wasi {
@@ -379,16 +380,16 @@ claims! { library_0_6, "lunatic-0.6";
     programs {
         a_child_has_its_context => Prints(&["6"]);
         messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
-        a_request_is_answered_before_what_waited => Prints(&["3", "1337"]);
+        a_request_is_answered_before_earlier_messages => Prints(&["3", "1337"]);
         a_link_that_fails_is_a_message => Prints(&["true"]);
-        a_parent_dies_with_the_child_that_it_is_linked_with => Fails(134, &["the child fails", "died with process"]);
-        a_link_is_made_and_undone_later => Prints(&["true"]);
+        a_parent_dies_with_the_child_that_it_is_linked_to => Fails(134, &["the child fails", "died with process"]);
+        a_link_can_be_made_and_removed_later => Prints(&["true"]);
         an_environment_limits_memory_and_compute => Prints(&["Some(100000)", "true", "true"]);
         the_newest_version_that_fits_is_found => Prints(&["1", "true"]);
     }
 }
 
-/// The programs from the introduction, with the libraries that they were written for.
+/// The programs from the introduction, compiled with the libraries that they were written for.
 mod introduction {
     use super::*;
     use crate::seeds::{check_echo, check_ends};
@@ -457,12 +458,12 @@ mod introduction {
     }
 }
 
-/// Tests with the published attribute, run by `cargo test` the way a user runs it.
+/// Tests with the published attribute, which are run by `cargo test` as a user would run it.
 mod attribute {
     use super::*;
 
-    /// Runs tests one after another, and returns the status and the verdict on each test, in name
-    /// order.
+    /// Runs tests one after another. Returns how the run ended and the verdict on each test, in the
+    /// order of the names.
     fn run(arguments: &[&str]) -> (Ended, Vec<String>) {
         let arguments = [arguments, &["--test-threads", "1"]].concat();
         let mut cargo = published_tests("lunatic-0.14", &arguments);
@@ -477,7 +478,7 @@ mod attribute {
     }
 
     #[test]
-    fn tests_that_do_as_they_should_pass() {
+    fn tests_that_behave_as_expected_pass() {
         let (ended, verdicts) = run(&["--skip", "fails::"]);
         let expected = [
             "gives_a_name ... ok",
@@ -502,7 +503,7 @@ mod attribute {
     }
 
     #[test]
-    fn tests_that_do_not_fail_and_say_why() {
+    fn tests_that_do_not_behave_as_expected_fail_and_report_why() {
         let (ended, verdicts) = run(&["fails::"]);
         let expected = [
             "fails::as_it_does_not_panic - should panic ... FAILED",
@@ -528,8 +529,9 @@ mod attribute {
     }
 
     #[test]
-    fn an_ignored_test_runs_when_it_is_asked_for() {
-        // The test's own output may come before or after the beginning of its result line.
+    fn an_ignored_test_runs_on_request() {
+        // The output of the test may come before or after the beginning of the line with its
+        // result.
         let (ended, _) = run(&["--ignored", "--nocapture"]);
         assert!(ended.stdout.contains("the ignored test runs"), "{ended:#?}");
         assert!(

@@ -1,10 +1,10 @@
-//! Reports on a main process that failed and, with flags, on the other processes.
+//! Tests of reports on a main process that failed and, with flags, on other processes.
 
 use crate::guest::{guest, with};
 use crate::lunatic::{WorkDir, run};
 
 #[test]
-fn a_trap_is_reported_once_with_the_functions_that_ran() {
+fn a_trap_is_reported_once_with_a_backtrace() {
     let ended = run(
         &[],
         "(module (func $inner unreachable) (func $outer (export \"_start\") call $inner))",
@@ -18,7 +18,7 @@ fn a_trap_is_reported_once_with_the_functions_that_ran() {
 }
 
 #[test]
-fn a_function_that_is_not_granted_is_named_with_the_flag_that_grants_it() {
+fn the_error_names_a_function_that_is_not_granted_and_the_flag_that_grants_it() {
     let ended = run(
         &["--deny", "lunatic::process"],
         &guest("(drop (call $this))"),
@@ -33,8 +33,8 @@ fn a_function_that_is_not_granted_is_named_with_the_flag_that_grants_it() {
 }
 
 #[test]
-fn a_guests_text_cannot_control_the_terminal() {
-    // An escape sequence in the name of a function, and one in the name of an export.
+fn text_from_a_guest_cannot_control_the_terminal() {
+    // There is an escape sequence in the name of a function and in the name of an export.
     let name = "evil\\1b[2J\\07";
     let ended = run(
         &[],
@@ -63,13 +63,13 @@ fn failing_child() -> String {
 }
 
 #[test]
-fn a_child_dies_silently_without_verbose() {
+fn a_childs_failure_is_reported_only_with_verbose() {
     run(&[], &failing_child()).check(0, &[]);
     run(&["-v"], &failing_child()).check(0, &["`child` trapped: ", "`_start` ended normally"]);
 }
 
 #[test]
-fn the_log_filter_shows_every_end() {
+fn the_log_filter_can_show_every_exit() {
     let dir = WorkDir::new();
     dir.write("guest.wat", failing_child());
     let output = dir

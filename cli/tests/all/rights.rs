@@ -1,4 +1,4 @@
-//! What a program may use, and the flags that change it.
+//! Tests of what a program may use, and of the flags that change it.
 
 use crate::guest::{guest, with};
 use crate::lunatic::{Ended, WorkDir, run};
@@ -18,7 +18,7 @@ fn parts(ended: &Ended) -> Vec<&str> {
 }
 
 #[test]
-fn arguments_arrive_after_the_files_name() {
+fn arguments_follow_the_name_of_the_file() {
     let dir = WorkDir::new();
     dir.write("sub/app.wat", printing("args_sizes", "args"));
     let expected = ["app.wat", "--no-net", "", "ä b", "--"];
@@ -46,7 +46,7 @@ fn variables(flags: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn variables_are_passed_on() {
+fn environment_variables_are_passed_on() {
     let found = variables(&["--env", "COLOUR=red", "--env", "SHAPE=a=b"]);
     for expected in ["COLOUR=red", "EMPTY=", "SHAPE=a=b"] {
         assert!(
@@ -58,7 +58,7 @@ fn variables_are_passed_on() {
 }
 
 #[test]
-fn without_variables_only_the_named_ones_exist() {
+fn with_no_env_only_the_named_variables_exist() {
     assert_eq!(variables(&["--no-env"]), [""; 0]);
     assert_eq!(
         variables(&["--no-env", "--env", "COLOUR", "--env", "X=1"]),
@@ -67,7 +67,7 @@ fn without_variables_only_the_named_ones_exist() {
 }
 
 #[test]
-fn passing_on_a_variable_that_is_not_set_is_an_error() {
+fn a_named_variable_that_is_not_set_is_an_error() {
     run(&["--env", "NO_SUCH_VARIABLE"], &guest(""))
         .check(126, &["`--env NO_SUCH_VARIABLE`", "NAME=VALUE"]);
     run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
@@ -98,16 +98,16 @@ fn the_current_directory_is_granted() {
 }
 
 #[test]
-fn without_directories_nothing_can_be_opened() {
+fn with_no_dir_nothing_can_be_opened() {
     let dir = WorkDir::new();
     dir.write("guest.wat", opening(CREATE));
-    // The descriptor does not exist.
+    // The guest gets the error for a descriptor that does not exist.
     dir.run(&["--no-dir", "guest.wat"]).check(8, &[]);
     assert!(!dir.path().join("file").exists());
 }
 
 #[test]
-fn a_directory_is_granted_under_its_name() {
+fn a_directory_can_be_granted_under_a_given_name() {
     let dir = WorkDir::new();
     dir.write("inner/kept", "");
     dir.write("make.wat", opening(CREATE));
@@ -120,7 +120,7 @@ fn a_directory_is_granted_under_its_name() {
 }
 
 #[test]
-fn a_directory_for_reading_cannot_be_written() {
+fn a_read_only_directory_cannot_be_written_to() {
     let dir = WorkDir::new();
     dir.write("inner/kept", "");
     dir.write("make.wat", opening(CREATE));
@@ -130,13 +130,13 @@ fn a_directory_for_reading_cannot_be_written() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_an_error() {
+fn a_missing_directory_is_an_error() {
     run(&["--dir", "missing::/data"], &guest("")).check(126, &["missing"]);
     run(&["--dir", "guest.wat"], &guest("")).check(126, &["guest.wat"]);
 }
 
 #[test]
-fn a_namespace_is_taken_away_and_given_back() {
+fn a_namespace_can_be_denied_and_allowed_again() {
     let calling = guest("(drop (call $this)) (call $print (i32.const 0) (i32.const 0))");
     run(&["--deny", "lunatic::process::process_id"], &calling)
         .check(134, &["`lunatic::process::process_id`"]);
@@ -158,7 +158,7 @@ fn a_namespace_is_taken_away_and_given_back() {
 }
 
 #[test]
-fn importing_what_is_denied_does_no_harm() {
+fn importing_a_denied_function_does_no_harm() {
     run(&["--deny", "all"], &guest("")).check(0, &[]);
 }
 
@@ -183,12 +183,13 @@ fn no_net_denies_sockets() {
 }
 
 #[test]
-fn a_mistyped_namespace_is_an_error_that_helps() {
+fn the_error_for_a_mistyped_namespace_suggests_the_right_one() {
     run(&["--deny", "lunatic::netwroking"], &guest(""))
         .check(126, &["did you mean `lunatic::networking`"]);
     run(&["--allow", "fd_write"], &guest(""))
         .check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
     run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
-    // The empty prefix would match everything, and is more likely to be an unset shell variable.
+    // The empty prefix would match everything. It is more likely the result of a shell variable
+    // that is not set.
     run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);
 }

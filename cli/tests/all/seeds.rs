@@ -1,5 +1,5 @@
-//! The three programs that specified the machine, verbatim, in projects created by `lunatic new`
-//! and run by `cargo run`.
+//! Tests the three programs that originally specified the VM, verbatim. They are in projects that
+//! `lunatic new` creates, and `cargo run` runs them.
 
 use crate::cargo::Project;
 use crate::lunatic::Ended;
@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Only reached if a test hangs.
+/// A time that is reached only if a test hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
@@ -19,12 +19,15 @@ fn spawning_a_process() {
     assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
 }
 
-/// Checks what `RUST_LOG=lunatic=debug` logs for the second program: each child ends for the reason
-/// given in its comment, in order.
+/// Checks the log of the second program with `RUST_LOG=lunatic=debug`. The children must end in
+/// order, each for the reason that is given in its comment.
 #[track_caller]
 pub(crate) fn check_ends(ended: &Ended) {
     assert_eq!(ended.status, Some(0), "{ended:#?}");
-    assert_eq!(ended.stdout, "", "nothing is printed: {ended:#?}");
+    assert_eq!(
+        ended.stdout, "",
+        "the program must not print anything: {ended:#?}"
+    );
     let ends: Vec<&str> = ended
         .stderr
         .lines()
@@ -54,8 +57,8 @@ fn limiting_processes() {
 }
 
 #[test]
-fn limiting_optimised_processes() {
-    // A release build optimises away an unused vector, and its memory with it.
+fn limiting_processes_in_a_release_build() {
+    // A release build optimises away the unused vector, and so it would not use the memory.
     let vector = "vec![0; 150_000]";
     let program = include_str!("../seeds/environments.rs");
     assert_eq!(program.matches(vector).count(), 1);
@@ -99,20 +102,21 @@ fn a_tcp_echo_server() {
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    // On Unix, cargo replaces itself with the program, so ending one ends the other.
+    // On Unix, cargo replaces itself with the program, so ending the cargo process ends the
+    // program.
     check_echo(project.cargo(&["run", "--quiet"]));
 }
 
-/// Runs the third program, and checks that it serves several clients concurrently.
+/// Runs the third program, and checks that it serves several clients at the same time.
 pub(crate) fn check_echo(mut program: Command) {
-    // The program has a fixed address, and does not print when it listens.
+    // The program has a fixed address, and does not print anything when it starts to listen.
     const ADDRESS: &str = "127.0.0.1:1337";
     static ADDRESS_IN_USE: Mutex<()> = Mutex::new(());
     let _in_use = ADDRESS_IN_USE
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     drop(eventually(
-        "another program listens on the port of this one",
+        "another program is already listening on the port of this program",
         || TcpListener::bind(ADDRESS),
     ));
     let mut running = Running(program.spawn().expect("the program was built"));

@@ -1,4 +1,4 @@
-//! `lunatic serve --deploy`, and its client commands: `functions`, `logs` and `invoke`.
+//! Tests of `lunatic serve --deploy` and of its client commands `functions`, `logs` and `invoke`.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,17 +6,17 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-/// Only reached if a test hangs.
+/// A time that is reached only if a test hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// A service, run by the command.
+/// A service that is run by the command.
 struct Service {
     child: Child,
     deploy: SocketAddr,
     invoke: SocketAddr,
-    /// Kept open, since these tests are not about a closed standard error.
+    /// This stream is kept open, because these tests are not about a closed standard error.
     _stderr: BufReader<ChildStderr>,
 }
 
@@ -69,8 +69,8 @@ impl Service {
         }
     }
 
-    /// Deploys the way curl does, and returns the status and the response; `None` if the service is
-    /// gone.
+    /// Deploys as curl does, and returns the status and the response. Returns `None` if the service
+    /// has ended.
     fn deploy(&self, what: &str, wasm: &[u8]) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.deploy).ok()?;
         stream
@@ -90,7 +90,7 @@ impl Service {
         Some((answer.get(9..12)?.parse().ok()?, answer))
     }
 
-    /// Runs a client command on this service.
+    /// Runs a client command for this service.
     fn ask(&self, dir: &WorkDir, arguments: &[&str]) -> Ended {
         let mut command = dir.command(arguments);
         command
@@ -112,7 +112,7 @@ impl Drop for Service {
     }
 }
 
-/// A spark that prints a line and answers with a text, padded to a size.
+/// Returns a spark that prints a line and answers with a text. The module is padded to a size.
 fn spark(text: &str, size: usize) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a",
@@ -136,7 +136,7 @@ fn spark(text: &str, size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_service_is_used_from_the_shell() {
+fn a_service_can_be_used_from_the_shell() {
     let dir = WorkDir::new();
     let service = Service::start(&dir, &[]);
     let (status, answer) = service
@@ -195,7 +195,7 @@ fn a_service_is_used_from_the_shell() {
 }
 
 #[test]
-fn a_log_is_followed_until_the_service_ends() {
+fn a_log_can_be_followed_until_the_service_ends() {
     let dir = WorkDir::new();
     let mut service = Service::start(&dir, &[]);
     assert_eq!(
@@ -245,10 +245,10 @@ fn pid(child: &Child) -> rustix::process::Pid {
 #[test]
 fn a_missing_service_is_reported() {
     let dir = WorkDir::new();
-    // A port that was bound and released is free.
+    // A port that was bound and then released is free.
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let free = free.expect("a port is free").to_string();
+    let free = free.expect("there is a free port").to_string();
     for command in [
         &["functions", "--deploy", &free][..],
         &["logs", "f", "--deploy", &free],
@@ -268,7 +268,7 @@ fn a_missing_service_is_reported() {
 }
 
 #[test]
-fn t150_the_token_comes_from_a_file_or_a_variable() {
+fn t150_the_token_can_come_from_a_file_or_a_variable() {
     let dir = WorkDir::new();
     dir.write("tokens", format!("{TOKEN}\n"));
     let service = Service::start(&dir, &["--token-file", "tokens"]);
@@ -294,9 +294,9 @@ fn t150_the_token_comes_from_a_file_or_a_variable() {
 }
 
 #[test]
-fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
+fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
     let dir = WorkDir::new();
-    // Large enough for the kill to hit at different points during a deploy.
+    // The functions are so large that the kill can come at different points of a deploy.
     let versions: Vec<_> = (0..4)
         .map(|number| spark(&format!("version {number}"), 200_000))
         .collect();
@@ -312,10 +312,11 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
                 .trim_start_matches("version ")
                 .parse()
                 .expect("a complete version answers");
-            // A confirmed deploy must have taken effect, and an unconfirmed one may have.
+            // A deploy that was confirmed must have taken effect. A deploy that was not confirmed
+            // may have taken effect.
             assert!(
                 [deployed, (deployed + 1) % 4].contains(&served),
-                "{served} serves after {deployed}"
+                "version {served} is serving although version {deployed} was deployed"
             );
             known = Some(served);
             next = (served + 1) % 4;
@@ -323,18 +324,18 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
         std::thread::scope(|scope| {
             let (sender, deployed) = std::sync::mpsc::channel();
             let (service, versions) = (&service, &versions);
-            // Deploys repeatedly, until a deploy gets no answer.
+            // This thread deploys repeatedly until a deploy gets no answer.
             scope.spawn(move || {
                 while let Some((status, answer)) = service.deploy("f", &versions[next]) {
                     assert_eq!(status, 201, "{answer}");
                     sender
                         .send(next)
-                        .expect("the receiver lives until this thread ends");
+                        .expect("the receiver exists until this thread ends");
                     next = (next + 1) % 4;
                 }
             });
             known = Some(deployed.recv().expect("the first deploy succeeds"));
-            // Kills somewhere during the next deploy or the one after it.
+            // The kill comes at some point during one of the next two deploys.
             for _ in 0..round * 100_000 {
                 std::hint::spin_loop();
             }
@@ -346,10 +347,10 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
 }
 
 #[test]
-fn t160_a_full_disk_leaves_the_old_version() {
+fn t160_the_old_version_keeps_serving_when_the_disk_is_full() {
     let dir = WorkDir::new();
-    // A limit of 64 blocks of 512 bytes per file simulates a full disk; the signal that it raises
-    // is ignored.
+    // A limit of 64 blocks of 512 bytes per file simulates a full disk. The signal that is raised
+    // at this limit is ignored.
     let mut command = Command::new("sh");
     let lunatic = dir.command(&[]);
     command.args([
@@ -377,7 +378,7 @@ fn t160_a_full_disk_leaves_the_old_version() {
     let left = std::fs::read_dir(dir.path().join("module-store/unfinished"))
         .expect("the directory exists")
         .count();
-    assert_eq!(left, 0, "the unfinished deploy was removed");
+    assert_eq!(left, 0, "the files of the failed deploy must be removed");
     assert_eq!(service.ask(&dir, &["invoke", "f"]).stdout, "old");
     drop(service);
     let service = Service::start(&dir, &[]);

@@ -1,22 +1,22 @@
-//! Exit statuses.
+//! Tests of exit statuses.
 
 use crate::guest::{guest, with};
 use crate::lunatic::run;
 
 #[test]
-fn a_program_that_returns_succeeds() {
+fn a_program_that_returns_has_status_0() {
     run(&[], &guest("")).check(0, &[]);
     run(&["run"], &guest("(call $exit (i32.const 0))")).check(0, &[]);
 }
 
 #[test]
-fn the_programs_own_status_is_the_commands() {
+fn the_command_has_the_exit_status_of_the_program() {
     run(&[], &guest("(call $exit (i32.const 7))")).check(7, &[]);
     run(&[], &guest("(call $exit (i32.const 125))")).check(125, &[]);
 }
 
 #[test]
-fn a_trap_is_134() {
+fn the_status_for_a_trap_is_134() {
     run(&[], &guest("unreachable")).check(
         134,
         &[
@@ -26,14 +26,14 @@ fn a_trap_is_134() {
     );
 }
 
-/// Imports for a main process that sends its pid to a child, which kills it.
+/// Imports for a main process that sends its pid to a child. The child kills the main process.
 const KILL: &str = r#"
     (import "lunatic::message" "send_bytes" (func $send (param i64 i64 i32 i32 i32 i32) (result i32)))
     (import "lunatic::message" "data_size" (func $size (result i64)))
     (import "lunatic::message" "read_data" (func $read_data (param i32 i32) (result i32)))"#;
 
 #[test]
-fn a_main_process_that_is_killed_is_137() {
+fn the_status_for_a_killed_main_process_is_137() {
     let guest = with(
         r#"(drop (call $spawn (i64.const 0) (i32.const 1024) (i32.const 5)))
            (i64.store (i32.const 48) (call $this))
@@ -47,7 +47,7 @@ fn a_main_process_that_is_killed_is_137() {
                (call $kill (i64.load (i32.const 48)))
                (loop br 0))"#,
     );
-    // Imports come first in a module.
+    // Imports must come first in a module.
     let guest = guest.replacen("(memory", &format!("{KILL}\n(memory"), 1);
     run(&[], &guest).check(137, &["was killed", "RUST_LOG=lunatic=debug"]);
 }
@@ -62,7 +62,7 @@ fn a_main_process_that_dies_with_a_child_has_the_childs_status() {
 }
 
 #[test]
-fn a_limit_is_152_and_says_which() {
+fn the_status_for_a_limit_is_152_and_the_error_names_the_limit() {
     let memory = guest("(drop (memory.grow (i32.const 100))) unreachable");
     run(&["--max-memory", "1MiB"], &memory).check(
         152,
@@ -82,7 +82,7 @@ fn a_limit_is_152_and_says_which() {
 }
 
 #[test]
-fn a_program_that_needs_more_memory_than_it_gets_is_not_started() {
+fn a_program_that_needs_more_memory_than_allowed_is_not_started() {
     let needed = (8 * 65_536).to_string();
     run(&["--max-memory", "100KiB"], &guest("")).check(126, &["102400", &needed]);
 }
@@ -98,14 +98,14 @@ fn a_spawn_beyond_the_limit_of_processes_fails() {
 }
 
 #[test]
-fn a_timeout_is_124() {
+fn the_status_for_a_timeout_is_124() {
     run(&["--timeout", "20ms"], &guest("(loop br 0)"))
         .check(124, &["did not end within the `--timeout` of 20ms"]);
     run(&["--timeout", "1h"], &guest("")).check(0, &[]);
 }
 
 #[test]
-fn processes_left_by_the_main_process_are_ended() {
+fn remaining_processes_end_with_the_main_process() {
     let guest = with(
         "(drop (call $spawn (i64.const 0) (i32.const 1024) (i32.const 5)))",
         r#"(data (i32.const 1024) "child") (func (export "child") (loop br 0))"#,
@@ -114,7 +114,7 @@ fn processes_left_by_the_main_process_are_ended() {
 }
 
 #[test]
-fn a_main_process_that_waits_in_vain_is_woken() {
+fn a_main_process_that_no_message_can_reach_stops_waiting() {
     run(
         &[],
         &guest("(if (i32.ne (call $receive) (i32.const 9028)) (then unreachable))"),
@@ -123,7 +123,7 @@ fn a_main_process_that_waits_in_vain_is_woken() {
 }
 
 #[test]
-fn a_wrong_command_line_is_2() {
+fn the_status_for_an_invalid_command_line_is_2() {
     for flags in [
         &["--no-such-flag"][..],
         &["--workers", "0"],

@@ -1,11 +1,11 @@
-//! Standard input and output.
+//! Tests of standard input and output.
 
 use crate::guest::{guest, print, with};
 use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
-/// Copies standard input to standard output.
+/// Returns a guest that copies standard input to standard output.
 fn copying() -> String {
     guest(
         "(local $length i32)
@@ -41,10 +41,10 @@ fn a_megabyte_passes_through() {
     writer
         .join()
         .expect("the writer does not panic")
-        .expect("the program reads everything");
+        .expect("the writing thread succeeds");
     assert!(
         received == expected,
-        "{} of {} bytes arrived, and not all unchanged",
+        "{} of {} bytes arrived, or some of them were changed",
         received.len(),
         expected.len()
     );
@@ -64,7 +64,7 @@ fn the_programs_output_is_passed_on_unchanged() {
         ),
     );
     let ended = dir.run(&["guest.wat"]);
-    // Even escape sequences.
+    // This includes escape sequences.
     assert_eq!(
         (ended.stdout.as_str(), ended.stderr.as_str()),
         ("out\u{1b}[0m\n", "err\n")
@@ -75,7 +75,7 @@ fn the_programs_output_is_passed_on_unchanged() {
 fn closing_the_output_ends_the_program_without_a_panic() {
     let dir = WorkDir::new();
     let (text, _) = print("line\n");
-    // Prints until printing fails.
+    // The guest prints until printing fails.
     let endless = with(
         "(loop $next
             (br_if $next (i32.eqz (call $write (i32.const 1) (i32.const 1024) (i32.const 5)))))
@@ -92,7 +92,7 @@ fn closing_the_output_ends_the_program_without_a_panic() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("the stream is piped"))
         .read_line(&mut line)
-        .expect("the program prints");
+        .expect("the program prints a line");
     assert_eq!(line, "line\n");
     let ended = Ended::from(child.wait_with_output().expect("the child was started"));
     assert!(matches!(ended.status, Some(9 | 134)), "{ended:#?}");

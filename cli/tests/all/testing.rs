@@ -1,4 +1,4 @@
-//! Test runs: which tests a module has, how they run, and what is printed.
+//! Tests of test runs: which tests a module has, how they run, and what is printed.
 
 use crate::cargo::Project;
 use crate::guest::{print, with};
@@ -6,8 +6,8 @@ use crate::lunatic::{Ended, WorkDir};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A module with tests under the names that the published guest crate uses. `start` is the body of
-/// `_start`.
+/// Returns a module whose tests have names as the published guest crate makes them. `start` is the
+/// body of `_start`.
 fn suite_with(start: &str, more: &str) -> String {
     let (data, print) = print("some text\n");
     with(
@@ -54,7 +54,7 @@ fn check(ended: &Ended, status: i32) {
     );
 }
 
-/// Replaces numbers with a decimal point, which are times and differ between runs.
+/// Replaces numbers that have a decimal point. These are times, which differ between runs.
 fn timeless(text: &str) -> String {
     let mut timeless = String::new();
     let mut rest = text;
@@ -75,7 +75,7 @@ fn timeless(text: &str) -> String {
 }
 
 #[test]
-fn the_published_names_are_tests() {
+fn exports_with_the_published_names_are_tests() {
     let ended = run(&suite(), &[]);
     check(&ended, 101);
     let expected = r##"
@@ -157,7 +157,7 @@ fn tests_can_be_run_with_and_without_a_command() {
 
 #[test]
 fn listing_prints_only_the_list() {
-    // As nextest does.
+    // These are the arguments that nextest uses.
     let all = "m::fails: test\nm::passes: test\nm::slow: test\np::any: test\np::none: test\np::right: test\np::wrong: test\n";
     for (arguments, expected) in [
         (&["--list", "--format", "terse"][..], all.to_string()),
@@ -179,7 +179,7 @@ fn listing_prints_only_the_list() {
 }
 
 #[test]
-fn one_test_is_run_as_nextest_runs_it() {
+fn a_single_test_runs_with_the_arguments_of_nextest() {
     let dir = WorkDir::new();
     dir.write("suite.wat", suite());
     let ended = dir.run(&["suite.wat", "m::passes", "--exact", "--nocapture"]);
@@ -208,13 +208,13 @@ fn one_test_is_run_as_nextest_runs_it() {
         ended.stderr.starts_with("thread 'main' panicked at"),
         "{ended:#?}"
     );
-    // Its output was already printed, but not the reason for its failure.
+    // The output of the test has already been printed, but the reason for its failure has not.
     assert_eq!(ended.stdout.matches("some text").count(), 1, "{ended:#?}");
     assert!(ended.stdout.contains("the test trapped"), "{ended:#?}");
 }
 
 #[test]
-fn an_invalid_flag_is_reported_as_rust_does() {
+fn an_invalid_flag_is_reported_as_in_rusts_own_tests() {
     for (arguments, sentence) in [
         (&["--fast"][..], "error: Unrecognized option: 'fast'\n"),
         (
@@ -235,14 +235,14 @@ fn an_invalid_flag_is_reported_as_rust_does() {
 }
 
 #[test]
-fn the_output_of_a_passed_test_is_shown_on_request() {
+fn the_output_of_a_test_that_passed_is_shown_on_request() {
     let ended = run(&suite(), &["m::passes", "--show-output"]);
     let section =
         "\nsuccesses:\n\n---- m::passes stdout ----\nsome text\n\n\nsuccesses:\n    m::passes\n";
     assert!(ended.stdout.contains(section), "{ended:#?}");
 }
 
-/// A module with one more test, named `t`.
+/// Returns a module that has an additional test named `t`.
 fn with_a_test(options: &str, body: &str) -> String {
     suite_with(
         "",
@@ -251,8 +251,8 @@ fn with_a_test(options: &str, body: &str) -> String {
 }
 
 #[test]
-fn the_output_of_a_failed_tree_is_separated_by_process() {
-    // The test is linked with a child that fails.
+fn the_output_of_a_failed_test_is_separated_by_process() {
+    // The test is linked to a child that fails.
     let body = r#"(call $print (i32.const 1024) (i32.const 10))
         (drop (call $spawn (i64.const 1) (i32.const 2560) (i32.const 5)))
         (drop (call $receive))"#;
@@ -278,7 +278,7 @@ fn the_output_of_a_failed_tree_is_separated_by_process() {
         child.starts_with("some text\nthe process trapped: "),
         "{ended:#?}"
     );
-    // A child's panic that reaches the test counts as one.
+    // A child's panic that reaches the test through the link counts as a panic of the test.
     check(&run(&with_a_test("#panic_#", body), &["t", "--exact"]), 0);
 }
 
@@ -301,7 +301,7 @@ fn a_test_that_takes_too_long_is_ended() {
         let note = "note: it did not end within 50ms and was killed, with 1 other process\n";
         assert!(ended.stdout.contains(note), "{ended:#?}");
     }
-    // A test's own limit takes precedence.
+    // The test's own limit takes precedence over the flag.
     let ended = run(
         &with_a_test("#timeout_60000#", ""),
         &["t", "--exact", "--timeout", "0"],
@@ -332,8 +332,8 @@ fn a_test_has_limited_memory() {
             )
         );
     }
-    // Reaching a limit is not a panic with a message, but published tests also mean a limit when
-    // they expect any panic.
+    // A limit that is reached is not a panic with a message. However, if a published test expects
+    // any panic, a limit counts as a panic.
     check(
         &run(
             &with_a_test("#panic_words##memory_1048576#", grow),
@@ -351,7 +351,7 @@ fn a_test_has_limited_memory() {
 }
 
 #[test]
-fn what_a_test_leaves_behind_is_reported() {
+fn processes_that_a_test_leaves_behind_are_reported() {
     let spawn = "(drop (call $spawn (i64.const 0) (i32.const 2566) (i32.const 6)))";
     let leaky = with_a_test("", &format!("{spawn}) (data (i32.const 2566) \"server\""));
     let ended = run(&leaky, &["t", "--exact"]);
@@ -370,7 +370,8 @@ fn what_a_test_leaves_behind_is_reported() {
 
 #[test]
 fn tests_run_at_the_same_time() {
-    // Neither test ends on its own, so the second starts either during the first or after it.
+    // Neither test ends on its own. The second test therefore starts either while the first test is
+    // running or after the first test was ended.
     let two = suite_with(
         "",
         "(func (export \"#lunatic_test_suite::t1\") (loop br 0)) (func (export \"#lunatic_test_suite::t2\") (loop br 0))",
@@ -405,9 +406,9 @@ fn tests_run_at_the_same_time() {
 }
 
 #[test]
-fn names_belong_to_one_test() {
-    // Each test takes the same name, which only one process can have, and keeps it until its
-    // timeout.
+fn each_test_has_its_own_names() {
+    // Each test registers the same name, which only one process can have, and keeps the name until
+    // the test is ended by its timeout.
     let take = "(call $put (i32.const 2560) (i32.const 5) (i64.const 0) (call $this)) (loop br 0)";
     let test = |name: &str| format!("(func (export \"#lunatic_test_suite::{name}\") {take})");
     let import =
@@ -449,7 +450,7 @@ fn fail_fast_starts_no_test_after_a_failure() {
 }
 
 #[test]
-fn an_order_is_reproduced_by_its_seed() {
+fn the_same_seed_reproduces_the_order() {
     let order = |seed: &str| {
         let ended = run(&suite(), &["--shuffle-seed", seed]);
         assert!(
@@ -478,7 +479,7 @@ fn an_order_is_reproduced_by_its_seed() {
 }
 
 #[test]
-fn a_program_without_exported_tests_is_run() {
+fn a_program_without_exported_tests_runs_as_a_program() {
     let dir = WorkDir::new();
     let (data, print) = print("a program\n");
     dir.write("app.wat", with(&print, &data));
@@ -513,7 +514,7 @@ fn a_start_function_that_lists_no_tests_is_ignored() {
 }
 
 /// Tests that are compiled twice: with `#[test]` for the host, and with `#[lunatic::test]` for the
-/// machine.
+/// VM.
 const TESTS: &str = r##"
 mod m {
     #[test]
@@ -547,8 +548,8 @@ mod panics {
 }
 "##;
 
-/// Returns the comparable lines of a run: without times, and without the output of failed tests,
-/// which contains source locations and thread names.
+/// Returns the lines of a run that can be compared. Times are left out, and so is the output of
+/// failed tests, which contains source locations and thread names.
 fn comparable(stdout: &str) -> String {
     let (mut lines, mut is_output) = (Vec::new(), false);
     for line in timeless(stdout).lines() {
@@ -572,8 +573,8 @@ fn comparable(stdout: &str) -> String {
 }
 
 #[test]
-fn a_run_prints_what_rusts_own_tests_print() {
-    // The tests compiled as a program for the host.
+fn a_run_prints_the_same_as_rusts_own_tests() {
+    // Compile the tests as a program for the host.
     let dir = WorkDir::new();
     dir.write("suite.rs", TESTS);
     let mut compiler = Command::new("rustc");
@@ -631,7 +632,7 @@ fn a_run_prints_what_rusts_own_tests_print() {
         native
             .args(&arguments)
             .args(["--test-threads", "1", "-Zunstable-options"]);
-        let native = Ended::from(native.output().expect("rustc has built it"));
+        let native = Ended::from(native.output().expect("rustc has built the program"));
         let ours = project.dir.command(
             &[
                 &[module.to_str().expect("the path is UTF-8")],
@@ -666,7 +667,7 @@ fn a_run_prints_what_rusts_own_tests_print() {
         let native = Command::new(dir.path().join("suite"))
             .args(&arguments)
             .output()
-            .expect("rustc has built it");
+            .expect("rustc has built the program");
         let native = Ended::from(native);
         let ours = project.dir.run(
             &[
@@ -683,7 +684,8 @@ fn a_run_prints_what_rusts_own_tests_print() {
     }
 }
 
-/// Builds the tests of a project and returns the module, which is in the shared guest directory.
+/// Builds the tests of a project, and returns the path of the module, which is in the shared
+/// directory for guests.
 fn build(project: &Project) -> PathBuf {
     let built = project
         .cargo(&["test", "--lib", "--no-run"])
@@ -703,7 +705,7 @@ fn build(project: &Project) -> PathBuf {
 }
 
 #[test]
-fn rusts_own_tests_are_run_separately() {
+fn rusts_own_tests_run_in_separate_processes() {
     let project = Project::new("runner_plain", "fn main() {}");
     let tests = r#"
         #[lunatic::test]
@@ -765,8 +767,8 @@ thread 'main' "#;
     let end = "---- plain::returns_an_error stdout ----\nout\nError: \"bad\"\nthe test exited with status 101\n\n\nfailures:\n";
     assert!(ended.stdout.contains(end), "{ended:#?}");
 
-    // A program without our tests runs its own in one process, unless they are run with `lunatic
-    // test`.
+    // A program that has only Rust's own tests runs them in one process, unless `lunatic test` is
+    // used.
     project.dir.write(
         "runner_plain/src/lib.rs",
         tests
@@ -794,7 +796,7 @@ thread 'main' "#;
 }
 
 #[test]
-fn doc_tests_run_in_the_machine() {
+fn doc_tests_run_in_the_vm() {
     let project = Project::new("runner_documented", "fn main() {}");
     let library = r#"
         /// ```

@@ -1,4 +1,5 @@
-//! What the guest library offers beyond its own tests. Prints a line for every claim that holds.
+//! Checks what the guest library offers beyond its own tests. Prints a line for every claim that
+//! holds.
 
 use machine::net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
 use machine::server::Handle;
@@ -33,7 +34,8 @@ fn ok(claim: &str) {
     println!("ok {claim}");
 }
 
-/// Runs a child with all rights and the given changes, and returns what it sends.
+/// Runs a child that has all rights except for the given changes, and returns the message that the
+/// child sends.
 fn ask(
     mailbox: &Mailbox<String>,
     change: fn(&mut Config),
@@ -47,7 +49,7 @@ fn ask(
     Ok(mailbox.receive().expect("the child sends something"))
 }
 
-/// Limits of an environment that are errors for the child.
+/// Checks limits of an environment at which a call of the child returns an error.
 fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let said = ask(
         mailbox,
@@ -61,7 +63,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
         },
     )?;
     assert_eq!(said, "Ok(()) Err(LimitReached)");
-    ok("timers are bounded");
+    ok("timers are limited");
 
     let said = ask(
         mailbox,
@@ -74,7 +76,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
         },
     )?;
     assert_eq!(said, "Ok(()) Err(Refused(LimitReached))");
-    ok("names are bounded");
+    ok("names are limited");
 
     let said = ask(
         mailbox,
@@ -82,7 +84,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
             config.max_sockets(1);
         },
         |parent, _: Mailbox<()>| {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("one is allowed");
+            let listener = TcpListener::bind("127.0.0.1:0").expect("the limit allows one socket");
             let second = TcpListener::bind("127.0.0.1:0").map(drop).map_err(|error| error.kind());
             drop(listener);
             let third = TcpListener::bind("127.0.0.1:0").map(drop);
@@ -90,7 +92,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
         },
     )?;
     assert_eq!(said, "Err(QuotaExceeded) Ok(())");
-    ok("sockets are bounded");
+    ok("sockets are limited");
 
     let said = ask(
         mailbox,
@@ -103,38 +105,38 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
         },
     )?;
     assert_eq!(said, "true");
-    ok("files are bounded");
+    ok("files are limited");
 
     let mut config = Config::new(2_000_000, None);
     config.allow_namespace("lunatic::message::").max_total_memory(2_000_000);
     let module = Environment::new(config)?.add_this_module()?;
     let first = module.spawn(wait)?;
-    let error = module.spawn(wait).expect_err("two such processes do not fit");
+    let error = module.spawn(wait).expect_err("two such processes exceed the limit");
     assert_eq!(error.kind(), machine::Errno::LimitReached, "{error}");
     first.kill();
-    ok("the memory of all processes is bounded");
+    ok("the memory of all processes is limited");
 
     let mut config = Config::new(2_000_000, None);
     config.max_table_elements(1);
     let module = Environment::new(config)?.add_this_module()?;
     let error = module.spawn(wait).expect_err("a program's table has more elements");
     assert_eq!(error.kind(), machine::Errno::LimitReached, "{error}");
-    ok("tables are bounded");
+    ok("tables are limited");
 
     let mut config = Config::new(2_000_000, None);
     config.allow_namespace("lunatic::message::").max_mailbox_bytes(1_000);
     let module = Environment::new(config)?.add_this_module()?;
     let busy: Process<String> = module.spawn(|mailbox: Mailbox<String>| drop(mailbox.tag_receive(&[Tag::new()])))?;
     busy.send("x".repeat(600));
-    let refused = busy.try_send("y".repeat(600)).expect_err("there is no room for both");
+    let refused = busy.try_send("y".repeat(600)).expect_err("there is no room for both messages");
     assert!(matches!(refused.failure, SendFailure::MailboxFull), "{refused}");
     assert_eq!(refused.message, "y".repeat(600));
     busy.kill();
-    ok("the bytes in a mailbox are bounded");
+    ok("the bytes in a mailbox are limited");
     Ok(())
 }
 
-/// Limits of an environment that end the child.
+/// Checks limits of an environment at which the child is ended.
 fn limits_that_end(mailbox: Mailbox<String>) -> Result<Mailbox<String>, Box<dyn Error>> {
     let mut mailbox = mailbox.catch_link_panic();
     let cases: [(&str, fn(&mut Config), fn(Mailbox<()>), machine::Limit); 2] = [
@@ -162,9 +164,9 @@ fn limits_that_end(mailbox: Mailbox<String>) -> Result<Mailbox<String>, Box<dyn 
         let module = Environment::new(config)?.add_this_module()?;
         let (child, next) = module.spawn_link(mailbox, child)?;
         let message = next.receive();
-        let signal = message.signal().expect("nobody sends");
+        let signal = message.signal().expect("no process sends a message");
         assert_eq!((signal.pid, signal.reason), (child.id(), ExitReason::Limit(Some(limit))), "{signal}");
-        ok(&format!("{what} is bounded"));
+        ok(&format!("{what} is limited"));
         mailbox = next;
     }
     Ok(mailbox.panic_if_link_panics())
@@ -204,8 +206,8 @@ fn messages(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let receiver: Process<Vec<Option<TcpStream>>> = process::spawn(|mailbox: Mailbox<Vec<Option<TcpStream>>>| {
         drop(mailbox.receive());
     })?;
-    receiver.try_send(vec![None]).expect("nothing in it needs a grant");
-    ok("a message may have a field for a stream and none in it");
+    receiver.try_send(vec![None]).expect("no part of the message needs a grant");
+    ok("a message may have a field for a stream that is empty");
 
     process::sleep(1);
     assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
@@ -229,7 +231,7 @@ fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     chain.monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
     assert!(matches!(signal.reason, ExitReason::LinkDied | ExitReason::NoProcess), "{signal}");
-    ok("a process that was spawned with a value and a link takes its parent along");
+    ok("a parent dies with a process that was spawned with a value and a link");
 
     let environment = process::this_env();
     environment.register("main", "1.2.3", this)?;
@@ -275,16 +277,16 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     config.allow_namespace("lunatic::message::");
     let module = Environment::new(config)?.add_this_module()?;
     let receiver: Process<TcpStream> = module.spawn(|mailbox: Mailbox<TcpStream>| drop(mailbox.receive()))?;
-    let refused = receiver.try_send(near).expect_err("its environment has no sockets");
+    let refused = receiver.try_send(near).expect_err("the receiver's environment grants no sockets");
     assert!(matches!(refused.failure, SendFailure::NotGranted), "{refused}");
     let near = refused.message;
     receiver.kill();
     assert!(near.peer_addr().is_ok());
-    ok("a stream that its receiver may not have comes back");
+    ok("a stream that its receiver may not have is returned");
 
     drop(near);
     assert!(far.read_to_end(&mut Vec::new())? > 0);
-    ok("what was written arrives when its writer is gone");
+    ok("written bytes arrive after the writer has been dropped");
 
     let addresses: Vec<_> = resolve(&address.to_string())?.collect();
     assert_eq!(addresses, [address]);
@@ -293,7 +295,7 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A server whose crate has another name for the library, and none for serde.
+/// A server in a crate that has a different name for the library and no name for serde.
 struct Counter(u32);
 
 #[machine::server]
@@ -319,25 +321,25 @@ machine::process_local! {
     static STARTS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Servers, supervisors and tasks.
+/// Checks servers, supervisors and tasks.
 fn servers() -> Result<(), Box<dyn Error>> {
     let counter = Counter::start(1)?;
     assert_eq!(counter.add(2, 3)?, Ok(6));
     counter.set(1)?;
     counter.set_after(LONG, 2)?;
     assert_eq!(counter.within(LONG).add(1, 1)?, Ok(3));
-    ok("a server is called by functions, whatever their parameters are named");
+    ok("a server can be called by functions, however their parameters are named");
 
     let supervisor = Supervisor::start_link(|plan| {
         STARTS.set(STARTS.get() + 1);
         plan.child(Child::server::<Counter>("counter", STARTS.get()).register("counter", "1.0.0"));
     })?;
-    let counter = Handle::<Counter>::lookup("counter", "^1")?.expect("it has started");
+    let counter = Handle::<Counter>::lookup("counter", "^1")?.expect("the server has started");
     assert_eq!(counter.add(0, 0)?, Ok(1));
     assert_eq!((STARTS.get(), supervisor.count()?.active), (0, 1));
     supervisor.stop();
     assert_eq!(Task::spawn(counter, |counter| counter.process().is_alive())?.result()?, false);
-    ok("a supervisor's children end with it");
+    ok("the children of a supervisor end with the supervisor");
     Ok(())
 }
 
@@ -350,7 +352,7 @@ fn modules(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let process: Process<()> = module.spawn("check", &parameters)?;
     process.monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
-    // The module exits with this status if all of them are as expected.
+    // The module exits with this status if all parameters are as expected.
     assert_eq!(signal.reason, ExitReason::Status(42), "{signal}");
     ok("parameters of every type arrive");
     Ok(())

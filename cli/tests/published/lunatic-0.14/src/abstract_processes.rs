@@ -80,7 +80,7 @@ pub fn messages_and_requests_are_handled_in_order() {
     println!("{:?}", words.request(All));
 }
 
-pub fn a_deferred_request_is_answered_by_somebody_else() {
+pub fn a_deferred_request_can_be_answered_by_another_process() {
     println!("{}", words().deferred_request(First));
 }
 
@@ -117,7 +117,7 @@ impl AbstractProcess for Starting {
     }
 }
 
-pub fn who_does_not_start_says_why() {
+pub fn a_process_that_does_not_start_reports_why() {
     println!("{}", Starting::start(false) == Err(StartupError::Custom("not today".to_owned())));
     println!("{}", Starting::start(true) == Err(StartupError::InitPanicked));
 }
@@ -158,7 +158,7 @@ pub fn a_shutdown_terminates() {
     println!("{}", mailbox.receive());
 }
 
-pub fn the_macro_writes_the_handlers() {
+pub fn the_macro_generates_the_handlers() {
     let mailbox = mailbox::<String>();
     let counter = Counter::link().start(mailbox.this()).expect("it starts");
     counter.add(1, 2);
@@ -204,7 +204,7 @@ pub fn a_death_of_a_link_is_handled() {
     println!("{told}");
 }
 
-pub fn a_name_is_given_once() {
+pub fn a_name_can_be_registered_only_once() {
     let words = Words::start_as(&"words", vec![]).expect("the name is free");
     println!("{}", ProcessRef::<Words>::lookup(&"words") == Some(words));
     println!("{}", Words::start_as(&"words", vec![]) == Err(StartupError::NameAlreadyRegistered(words)));

@@ -71,7 +71,7 @@ pub fn without_the_right_nothing_is_compiled() {
     run(&config, compiles);
 }
 
-pub fn nobody_grants_what_he_lacks() {
+pub fn a_process_cannot_grant_a_right_that_it_lacks() {
     let mut config = config();
     config.set_can_create_configs(true);
     config.set_can_spawn_processes(true);

@@ -8,7 +8,7 @@ fn double(number: i32) -> i32 {
     number * 2
 }
 
-pub fn functions_travel() {
+pub fn function_references_can_be_sent() {
     let mailbox = mailbox::<i32>();
     let child = Process::spawn_link(mailbox.this(), |parent, functions: Mailbox<FuncRef<fn(i32) -> i32>>| loop {
         parent.send(functions.receive()(21));

@@ -13,21 +13,21 @@ fn ends(_: (), mailbox: Mailbox<()>) {
     mailbox.receive();
 }
 
-pub fn a_child_that_fails_leaves_its_parent_alone() {
+pub fn a_parent_survives_a_child_that_fails() {
     let child = Process::spawn((), fails);
     child.send(());
     wait_for(child);
     println!("the parent is here");
 }
 
-pub fn a_parent_dies_with_the_child_that_it_is_linked_with() {
+pub fn a_parent_dies_with_the_child_that_it_is_linked_to() {
     let child = Process::spawn_link((), fails);
     child.send(());
     mailbox::<()>().receive_timeout(PATIENCE).ok();
     println!("the parent is here");
 }
 
-pub fn a_parent_that_catches_is_told_the_tag() {
+pub fn a_parent_that_catches_link_deaths_gets_the_tag() {
     let mailbox = mailbox::<()>().catch_link_failure();
     let tags = [Tag::new(), Tag::new(), Tag::new()];
     let children = tags.map(|tag| Process::spawn_link_tag((), tag, fails));
@@ -40,7 +40,7 @@ pub fn a_parent_that_catches_is_told_the_tag() {
     }
 }
 
-pub fn a_normal_end_is_silent() {
+pub fn a_normal_exit_is_not_reported() {
     let mailbox = mailbox::<()>().catch_link_failure();
     let child = Process::spawn_link((), ends);
     let failing = Process::spawn_link_tag((), Tag::special(64).expect("it is one for programs"), fails);
@@ -60,7 +60,7 @@ fn wait_for_both_kinds(_: &Mailbox<(), lunatic::serializer::Bincode, LinkDiedSig
     }
 }
 
-pub fn a_link_with_a_dead_process_is_answered() {
+pub fn a_link_to_a_dead_process_is_reported() {
     let child = Process::spawn((), ends);
     child.send(());
     wait_for(child);
@@ -77,7 +77,7 @@ pub fn an_unlinked_child_may_fail() {
     println!("the parent is here");
 }
 
-pub fn a_monitor_is_told_of_every_end() {
+pub fn a_monitor_is_notified_of_every_exit() {
     let mailbox = mailbox::<()>().monitorable();
     for child in [Process::spawn((), fails), Process::spawn((), ends)] {
         mailbox.monitor(child);
@@ -89,7 +89,7 @@ pub fn a_monitor_is_told_of_every_end() {
     }
 }
 
-pub fn a_monitor_of_a_dead_process_is_answered() {
+pub fn a_monitor_of_a_dead_process_is_reported() {
     let child = Process::spawn((), ends);
     child.send(());
     wait_for(child);
@@ -97,7 +97,7 @@ pub fn a_monitor_of_a_dead_process_is_answered() {
     println!("answered");
 }
 
-pub fn who_stops_monitoring_is_told_nothing() {
+pub fn a_stopped_monitor_reports_nothing() {
     let mailbox = mailbox::<()>().monitorable();
     let (first, second) = (Process::spawn((), ends), Process::spawn((), ends));
     mailbox.monitor(first);

@@ -30,14 +30,14 @@ pub fn a_receive_that_timed_out_loses_nothing() {
     println!("{} {} {}", mailbox.receive(), mailbox.receive(), mailbox.receive());
 }
 
-pub fn a_receive_without_time_polls() {
+pub fn a_receive_with_a_timeout_of_zero_polls() {
     let mailbox = mailbox::<u32>();
     println!("{}", mailbox.receive_timeout(Duration::ZERO).is_err_and(|error| error.is_timed_out()));
     mailbox.this().send(5);
     println!("{:?}", mailbox.receive_timeout(Duration::ZERO).ok());
 }
 
-pub fn what_cannot_be_decoded_is_an_error() {
+pub fn a_message_that_cannot_be_decoded_is_an_error() {
     let mailbox = mailbox::<(u64, u64)>();
     unsafe { Process::<u8>::new(lunatic::host::node_id(), lunatic::host::process_id()) }.send(1);
     mailbox.this().send((2, 3));

@@ -41,32 +41,32 @@ macro_rules! claims {
 fn main(_: Mailbox<()>) {
     let claims = claims! {
         processes {
-            a_child_has_what_was_captured
+            a_child_has_the_captured_values
             messages_of_one_sender_arrive_in_order
             a_thousand_processes_each_spawn_the_next
-            macros_spawn_what_functions_do
+            macros_spawn_the_same_processes_as_functions
             a_process_is_alive_until_it_is_killed
             a_message_to_a_dead_process_is_lost
             handles_of_one_process_are_equal
             a_flooded_mailbox_still_gets_the_reply
         }
         links {
-            a_child_that_fails_leaves_its_parent_alone
-            a_parent_dies_with_the_child_that_it_is_linked_with
-            a_parent_that_catches_is_told_the_tag
-            a_normal_end_is_silent
-            a_link_with_a_dead_process_is_answered
+            a_parent_survives_a_child_that_fails
+            a_parent_dies_with_the_child_that_it_is_linked_to
+            a_parent_that_catches_link_deaths_gets_the_tag
+            a_normal_exit_is_not_reported
+            a_link_to_a_dead_process_is_reported
             an_unlinked_child_may_fail
-            a_monitor_is_told_of_every_end
-            a_monitor_of_a_dead_process_is_answered
-            who_stops_monitoring_is_told_nothing
+            a_monitor_is_notified_of_every_exit
+            a_monitor_of_a_dead_process_is_reported
+            a_stopped_monitor_reports_nothing
             one_mailbox_has_messages_links_and_monitors
         }
         mailboxes {
             tags_choose_the_message
             a_receive_that_timed_out_loses_nothing
-            a_receive_without_time_polls
-            what_cannot_be_decoded_is_an_error
+            a_receive_with_a_timeout_of_zero_polls
+            a_message_that_cannot_be_decoded_is_an_error
             a_message_of_a_megabyte_arrives
         }
         configs {
@@ -75,7 +75,7 @@ fn main(_: Mailbox<()>) {
             with_the_right_a_child_spawns
             without_the_right_there_are_no_configs
             without_the_right_nothing_is_compiled
-            nobody_grants_what_he_lacks
+            a_process_cannot_grant_a_right_that_it_lacks
             memory_is_limited
             compute_is_limited
             arguments_and_variables_are_the_childs_own
@@ -84,33 +84,33 @@ fn main(_: Mailbox<()>) {
         }
         modules {
             an_export_runs_with_its_parameters
-            a_module_travels_in_a_message
-            what_is_no_module_is_an_error
-            a_linked_module_is_told_of
+            a_module_can_be_sent_in_a_message
+            an_invalid_module_is_an_error
+            a_linked_module_reports_its_exit
             a_missing_export_is_an_error
         }
         protocols {
             both_sides_follow_the_protocol
-            a_protocol_repeats_until_somebody_chooses_the_end
+            a_protocol_repeats_until_one_side_ends_it
             a_protocol_in_message_pack
-            a_protocol_that_is_dropped_early_fails_both
+            a_protocol_that_is_dropped_early_fails_both_sides
         }
         tasks {
             a_task_has_a_result
-            a_task_that_fails_takes_its_parent_along
+            a_parent_dies_with_a_task_that_fails
             a_task_may_take_too_long
             tasks_may_nest
         }
         abstract_processes {
             messages_and_requests_are_handled_in_order
-            a_deferred_request_is_answered_by_somebody_else
+            a_deferred_request_can_be_answered_by_another_process
             a_request_may_take_too_long
             a_message_may_be_delayed
-            who_does_not_start_says_why
+            a_process_that_does_not_start_reports_why
             a_shutdown_terminates
-            the_macro_writes_the_handlers
+            the_macro_generates_the_handlers
             a_death_of_a_link_is_handled
-            a_name_is_given_once
+            a_name_can_be_registered_only_once
             an_abstract_process_has_a_config
         }
         supervisors {
@@ -141,26 +141,26 @@ fn main(_: Mailbox<()>) {
             a_stack_that_overflows_is_caught
         }
         function_references {
-            functions_travel
+            function_references_can_be_sent
         }
         serializers {
             bincode_json_and_message_pack_carry_the_same
-            a_process_travels_in_each
+            a_process_can_be_sent_with_each_serializer
         }
         distribution {
             there_is_one_node
         }
         metrics {
-            metrics_are_taken
+            metrics_are_accepted
         }
         tcp {
             a_stream_is_handed_to_a_child
-            a_stream_travels_in_every_serializer
-            a_peek_leaves_what_it_saw
+            a_stream_can_be_sent_with_every_serializer
+            a_peek_does_not_remove_the_bytes
             a_read_may_take_too_long
             clones_share_the_stream
             both_ends_know_each_other
-            nobody_listening_is_an_error
+            connecting_without_a_listener_is_an_error
             a_name_is_resolved
         }
         udp {
@@ -171,7 +171,7 @@ fn main(_: Mailbox<()>) {
         tls {
             a_stream_is_encrypted
             a_stream_is_handed_to_a_child
-            a_certificate_that_nobody_trusts_is_refused
+            an_untrusted_certificate_is_refused
         }
         sqlite {
             rows_come_back_as_they_were_put
@@ -185,7 +185,7 @@ fn main(_: Mailbox<()>) {
             variables_are_those_of_the_command
             a_file_is_written_and_read
             a_directory_is_listed
-            clocks_and_random_numbers_are_there
+            clocks_and_random_numbers_are_available
         }
     };
     let wanted = std::env::args().nth(1).expect("the first argument names a claim, or is `--list`");

@@ -2,7 +2,7 @@
 
 use lunatic::metrics;
 
-pub fn metrics_are_taken() {
+pub fn metrics_are_accepted() {
     metrics::counter("orders", 5);
     metrics::increment_counter("orders");
     metrics::gauge("queue", 1.5);

@@ -26,7 +26,7 @@ pub fn an_export_runs_with_its_parameters() {
     println!("{:?}", mailbox.tag_receive(&[checked()]));
 }
 
-pub fn a_module_travels_in_a_message() {
+pub fn a_module_can_be_sent_in_a_message() {
     let mailbox = mailbox::<()>();
     let child = Process::spawn_link(mailbox.this(), |parent, modules: Mailbox<WasmModule>| {
         check(&modules.receive(), parent);
@@ -35,14 +35,14 @@ pub fn a_module_travels_in_a_message() {
     println!("{:?}", mailbox.tag_receive(&[checked()]));
 }
 
-pub fn what_is_no_module_is_an_error() {
+pub fn an_invalid_module_is_an_error() {
     for bytes in [&b""[..], b"no module", b"\0asm\x01\0\0\0\xff"] {
         let error = WasmModule::new(bytes).err().map(|error| error.to_string());
         println!("{}", error.is_some_and(|text| !text.is_empty()));
     }
 }
 
-pub fn a_linked_module_is_told_of() {
+pub fn a_linked_module_reports_its_exit() {
     let mailbox = mailbox::<()>().catch_link_failure();
     let tag = Tag::special(99).expect("it is one for programs");
     plugin().spawn_link::<(), Bincode>("fail", &[], tag).expect("it has the export");

@@ -6,7 +6,7 @@ use lunatic::ap::{AbstractProcess, Config, RequestHandler, State};
 use lunatic::serializer::Bincode;
 use lunatic::{spawn, spawn_link, Mailbox, Process};
 
-pub fn a_child_has_what_was_captured() {
+pub fn a_child_has_the_captured_values() {
     let mailbox = mailbox::<String>();
     let captured = (mailbox.this(), "apples".to_owned(), vec![1, 2, 3]);
     Process::spawn(captured, |(parent, name, numbers), _: Mailbox<()>| {
@@ -36,7 +36,7 @@ fn sum((parent, number): (Process<u32>, u32), mailbox: Mailbox<u32>) {
     parent.send(number + mailbox.receive());
 }
 
-pub fn macros_spawn_what_functions_do() {
+pub fn macros_spawn_the_same_processes_as_functions() {
     let mailbox = mailbox::<String>();
     let parent = mailbox.this();
     spawn!(|parent| parent.send("a capture".to_owned()));

@@ -15,7 +15,7 @@ pub fn both_sides_follow_the_protocol() {
     println!("{sum}");
 }
 
-pub fn a_protocol_repeats_until_somebody_chooses_the_end() {
+pub fn a_protocol_repeats_until_one_side_ends_it() {
     type Double = Offer<Recv<u64, Send<u64, Pop>>, End>;
     let protocol = Process::spawn_link((), |(), protocol: Protocol<Rec<Double>>| {
         let mut protocol = protocol.repeat();
@@ -42,7 +42,7 @@ pub fn a_protocol_in_message_pack() {
     println!("{sum}");
 }
 
-pub fn a_protocol_that_is_dropped_early_fails_both() {
+pub fn a_protocol_that_is_dropped_early_fails_both_sides() {
     let protocol = spawn_link!(|_protocol: Protocol<Send<(), End>>| {});
     let _ = protocol.receive();
     println!("the parent is here");

@@ -52,7 +52,7 @@ where
     println!("{}", mailbox.receive());
 }
 
-pub fn a_process_travels_in_each() {
+pub fn a_process_can_be_sent_with_each_serializer() {
     pass_on::<Bincode>();
     pass_on::<Json>();
     pass_on::<MessagePack>();

@@ -16,7 +16,7 @@ pub fn a_task_has_a_result() {
     println!("{:?}", refused.result() as Result<i32, String>);
 }
 
-pub fn a_task_that_fails_takes_its_parent_along() {
+pub fn a_parent_dies_with_a_task_that_fails() {
     let task = spawn_link!(@task |fails = true| {
         assert!(!fails, "the task fails");
         1

@@ -59,13 +59,13 @@ where
     println!("{text}");
 }
 
-pub fn a_stream_travels_in_every_serializer() {
+pub fn a_stream_can_be_sent_with_every_serializer() {
     hand_over::<Bincode>();
     hand_over::<Json>();
     hand_over::<MessagePack>();
 }
 
-pub fn a_peek_leaves_what_it_saw() {
+pub fn a_peek_does_not_remove_the_bytes() {
     let (mut client, mut server) = connect();
     client.write_all(b"abc").expect("it is connected");
     let mut buffer = [0; 3];
@@ -108,7 +108,7 @@ pub fn both_ends_know_each_other() {
     println!("{}", server.peer_addr().expect("it is connected") == peer);
 }
 
-pub fn nobody_listening_is_an_error() {
+pub fn connecting_without_a_listener_is_an_error() {
     let (listener, address) = listen();
     drop(listener);
     let error = TcpStream::connect(address).expect_err("nobody listens");

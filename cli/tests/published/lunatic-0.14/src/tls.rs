@@ -63,7 +63,7 @@ pub fn a_stream_is_handed_to_a_child() {
     mailbox.receive();
 }
 
-pub fn a_certificate_that_nobody_trusts_is_refused() {
+pub fn an_untrusted_certificate_is_refused() {
     let port = serve(echo);
     println!("{}", TlsStream::connect("localhost", port).is_err());
     // The server is there for the next one.

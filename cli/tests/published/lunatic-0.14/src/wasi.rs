@@ -24,7 +24,7 @@ pub fn a_directory_is_listed() {
     println!("{:?}", entries.flatten().map(|entry| entry.file_name()).collect::<Vec<_>>());
 }
 
-pub fn clocks_and_random_numbers_are_there() {
+pub fn clocks_and_random_numbers_are_available() {
     let start = Instant::now();
     println!("{}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).is_ok());
     println!("{}", Instant::now() >= start);

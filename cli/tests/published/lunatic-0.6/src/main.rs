@@ -17,10 +17,10 @@ fn main(mailbox: Mailbox<u32>) {
     let claims = claims! {
         a_child_has_its_context
         messages_of_one_sender_arrive_in_order
-        a_request_is_answered_before_what_waited
+        a_request_is_answered_before_earlier_messages
         a_link_that_fails_is_a_message
-        a_parent_dies_with_the_child_that_it_is_linked_with
-        a_link_is_made_and_undone_later
+        a_parent_dies_with_the_child_that_it_is_linked_to
+        a_link_can_be_made_and_removed_later
         an_environment_limits_memory_and_compute
         the_newest_version_that_fits_is_found
     };
@@ -54,7 +54,7 @@ fn messages_of_one_sender_arrive_in_order(mailbox: Mailbox<u32>) {
     println!("{in_order} in order");
 }
 
-fn a_request_is_answered_before_what_waited(mailbox: Mailbox<u32>) {
+fn a_request_is_answered_before_earlier_messages(mailbox: Mailbox<u32>) {
     process::this(&mailbox).send(1337);
     let adder = process::spawn(|mailbox: Mailbox<Request<(i32, i32), i32>>| loop {
         let request = mailbox.receive().expect("it is a request");
@@ -77,14 +77,14 @@ fn a_link_that_fails_is_a_message(mailbox: Mailbox<u32>) {
     println!("{}", mailbox.receive().is_signal());
 }
 
-fn a_parent_dies_with_the_child_that_it_is_linked_with(mailbox: Mailbox<u32>) {
+fn a_parent_dies_with_the_child_that_it_is_linked_to(mailbox: Mailbox<u32>) {
     let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("it may spawn");
     child.send(());
     mailbox.receive().ok();
     println!("the parent is here");
 }
 
-fn a_link_is_made_and_undone_later(mailbox: Mailbox<u32>) {
+fn a_link_can_be_made_and_removed_later(mailbox: Mailbox<u32>) {
     let (child, mailbox) = process::spawn_link(mailbox, fails).expect("it may spawn");
     let other = process::spawn(fails).expect("it may spawn");
     other.link();

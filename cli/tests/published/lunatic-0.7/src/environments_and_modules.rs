@@ -28,7 +28,7 @@ fn print(mailbox: &LinkMailbox<String>, is_expected: impl FnOnce(lunatic::Tag) -
     }
 }
 
-pub fn a_namespace_that_is_missing_ends_the_child() {
+pub fn a_missing_namespace_ends_the_child() {
     let mut config = Config::new(3_000_000, None);
     config.allow_namespace("lunatic::");
     let mut environment = Environment::new(config).expect("there is room");
@@ -98,7 +98,7 @@ pub fn an_export_runs_with_its_parameters() {
     println!("{}", again.is_signal());
 }
 
-pub fn what_is_no_module_is_an_error() {
+pub fn an_invalid_module_is_an_error() {
     let mut environment = environment(3_000_000, None);
     for bytes in [&b""[..], b"no module", b"\0asm\x01\0\0\0\xff"] {
         println!("{}", environment.add_module(bytes).is_err_and(|error| !error.to_string().is_empty()));

@@ -9,7 +9,7 @@ fn fails(mailbox: Mailbox<()>) {
     panic!("the child fails");
 }
 
-pub fn a_parent_is_told_which_child_failed() {
+pub fn a_parent_is_notified_which_child_failed() {
     let (first, first_tag, mailbox) = process::spawn_link(mailbox::<()>(), fails).expect("it may spawn");
     let (second, second_tag, mailbox) = process::spawn_link(mailbox, fails).expect("it may spawn");
     second.send(());
@@ -18,7 +18,7 @@ pub fn a_parent_is_told_which_child_failed() {
     println!("the first: {}", matches!(mailbox.receive(), Message::Signal(tag) if tag == first_tag));
 }
 
-pub fn a_normal_end_is_silent() {
+pub fn a_normal_exit_is_not_reported() {
     let (child, _, mailbox) =
         process::spawn_link_with(mailbox::<u8>(), (), |(), mailbox: Mailbox<process::Process<u8>>| {
             let parent = mailbox.receive().expect("it is a process");
@@ -34,14 +34,14 @@ pub fn a_normal_end_is_silent() {
     println!("{}", matches!(mailbox.receive(), Message::Signal(died) if died == tag));
 }
 
-pub fn a_parent_dies_with_the_child_that_it_is_linked_with() {
+pub fn a_parent_dies_with_the_child_that_it_is_linked_to() {
     let (child, mailbox) = process::spawn_link_unwrap(mailbox::<()>(), fails).expect("it may spawn");
     child.send(());
     mailbox.receive_timeout(PATIENCE).ok();
     println!("the parent is here");
 }
 
-pub fn a_link_is_made_and_undone_later() {
+pub fn a_link_can_be_made_and_removed_later() {
     let mailbox = mailbox::<()>().catch_link_panic();
     let (one, other) = (process::spawn(fails).expect("it may spawn"), process::spawn(fails).expect("it may spawn"));
     let unlinked = one.link();
@@ -55,7 +55,7 @@ pub fn a_link_is_made_and_undone_later() {
     }
 }
 
-pub fn whoever_catches_may_stop_catching() {
+pub fn a_process_can_stop_catching_link_deaths() {
     let mailbox = mailbox::<()>().catch_link_panic().panic_if_link_panics();
     let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("it may spawn");
     child.send(());

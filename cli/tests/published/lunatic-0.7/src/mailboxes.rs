@@ -48,7 +48,7 @@ pub fn a_tag_comes_with_its_message() {
     println!("{number} {}", told.id());
 }
 
-pub fn what_cannot_be_decoded_is_an_error() {
+pub fn a_message_that_cannot_be_decoded_is_an_error() {
     let text = mailbox::<String>();
     process::this(&text).send("text".to_owned());
     let numbers = mailbox::<u32>();

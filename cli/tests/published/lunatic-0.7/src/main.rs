@@ -32,48 +32,48 @@ fn main(_: Mailbox<()>) {
             messages_of_one_sender_arrive_in_order
             a_message_to_a_dead_process_is_lost
             a_process_has_one_identity
-            processes_travel_in_messages
+            processes_can_be_sent_in_messages
             a_sleep_ends
             a_child_spawned_in_every_way_runs
         }
         links {
-            a_parent_is_told_which_child_failed
-            a_normal_end_is_silent
-            a_parent_dies_with_the_child_that_it_is_linked_with
-            a_link_is_made_and_undone_later
-            whoever_catches_may_stop_catching
+            a_parent_is_notified_which_child_failed
+            a_normal_exit_is_not_reported
+            a_parent_dies_with_the_child_that_it_is_linked_to
+            a_link_can_be_made_and_removed_later
+            a_process_can_stop_catching_link_deaths
         }
         mailboxes {
             tags_choose_the_message
             a_receive_that_timed_out_loses_nothing
             a_tag_comes_with_its_message
-            what_cannot_be_decoded_is_an_error
+            a_message_that_cannot_be_decoded_is_an_error
         }
         requests {
-            a_request_is_answered_before_what_waited
+            a_request_is_answered_before_earlier_messages
             a_request_knows_its_sender
         }
         environments_and_modules {
-            a_namespace_that_is_missing_ends_the_child
+            a_missing_namespace_ends_the_child
             memory_is_limited
             compute_is_limited
             an_environment_has_what_it_was_given
             a_directory_is_granted
             an_export_runs_with_its_parameters
-            what_is_no_module_is_an_error
+            an_invalid_module_is_an_error
             a_missing_export_is_an_error
             the_environment_of_this_process_has_this_module
         }
         names {
             the_newest_version_that_fits_is_found
-            a_name_is_given_back
-            what_is_no_version_is_an_error
+            a_name_can_be_released
+            an_invalid_version_is_an_error
             every_environment_has_its_own_names
         }
         tcp {
             a_stream_is_handed_to_a_child
             a_read_may_take_too_long
-            nobody_listening_is_an_error
+            connecting_without_a_listener_is_an_error
             a_name_is_resolved
         }
         wasi {

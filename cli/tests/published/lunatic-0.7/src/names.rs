@@ -40,7 +40,7 @@ pub fn the_newest_version_that_fits_is_found() {
     println!("{}", lookup::<u32>("nobody", "^1").expect("it is a query").is_none());
 }
 
-pub fn a_name_is_given_back() {
+pub fn a_name_can_be_released() {
     register(&["1.0.0", "1.1.0"]);
     println!("{}", ask("^1"));
     process::this_env().unregister::<u32>("counter", "1.1.0").expect("it is registered");
@@ -51,7 +51,7 @@ pub fn a_name_is_given_back() {
     println!("{}", ask("^1"));
 }
 
-pub fn what_is_no_version_is_an_error() {
+pub fn an_invalid_version_is_an_error() {
     let plain = mailbox::<u32>();
     let error = process::this_env().register("counter", "no version", process::this(&plain)).err();
     println!("{error:?}");

@@ -47,7 +47,7 @@ pub fn a_process_has_one_identity() {
     told.send(());
 }
 
-pub fn processes_travel_in_messages() {
+pub fn processes_can_be_sent_in_messages() {
     let mailbox = mailbox::<u32>();
     let collector = process::spawn_with(process::this(&mailbox), |parent, mailbox: Mailbox<Vec<Process<u32>>>| {
         let workers = mailbox.receive().expect("they are processes");

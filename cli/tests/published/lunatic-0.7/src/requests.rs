@@ -4,7 +4,7 @@ use crate::{mailbox, PATIENCE};
 use lunatic::process;
 use lunatic::{Mailbox, Request};
 
-pub fn a_request_is_answered_before_what_waited() {
+pub fn a_request_is_answered_before_earlier_messages() {
     let mailbox = mailbox::<u32>();
     process::this(&mailbox).send(1337);
     let adder = process::spawn(|mailbox: Mailbox<Request<(i32, i32), i32>>| loop {

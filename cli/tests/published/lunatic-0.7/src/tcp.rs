@@ -52,7 +52,7 @@ pub fn a_read_may_take_too_long() {
     println!("{:?}", server.read(&mut [0]).ok());
 }
 
-pub fn nobody_listening_is_an_error() {
+pub fn connecting_without_a_listener_is_an_error() {
     let (listener, address) = listen();
     drop(listener);
     println!("{}", TcpStream::connect(address).is_err_and(|error| !error.to_string().is_empty()));
