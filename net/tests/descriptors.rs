@@ -1,5 +1,5 @@
-//! Descriptors are closed, whatever happens to a connection. The test counts those of the whole
-//! process, so it is the only test in its binary.
+//! Tests that descriptors are closed, whatever happens to a connection. The test counts the
+//! descriptors of the whole process, so it is the only test in its binary.
 #![cfg(target_os = "linux")]
 
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
@@ -37,12 +37,12 @@ async fn reset(listener: &TcpListener, address: SocketAddr) {
     assert!(server.try_read(&mut [0]).is_err());
 }
 
-/// Waits that time out or are dropped: a read that times out, an accept and a connect that are
-/// abandoned.
+/// Makes waits that time out or are dropped: a read that times out, and an accept and a connect
+/// that are dropped.
 async fn give_up(listener: &TcpListener, address: SocketAddr) {
     assert!(
         poll_once(listener.accept()).await.is_none(),
-        "nobody has connected"
+        "no client has connected"
     );
     drop(poll_once(TcpStream::connect(address, None)).await);
     let client = TcpStream::connect(address, None)
@@ -53,19 +53,19 @@ async fn give_up(listener: &TcpListener, address: SocketAddr) {
     let mut wait = client.wait(Operation::Read);
     assert!(poll_once(wait.ready()).await.is_some());
     let own = client.local_addr().expect("a bound socket has an address");
-    // The connect that was dropped may have succeeded.
+    // The connect that was dropped may nevertheless have succeeded.
     while listener.accept().await.expect("a client has connected").1 != own {}
 }
 
 #[test]
-fn no_descriptor_is_left_behind() {
+fn no_descriptor_is_left_open() {
     smol::block_on(async {
         let listener =
             TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("the system chooses a free port");
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");
-        // The reactor opens its own on first use.
+        // The reactor opens its own descriptors on first use.
         come_and_go(&listener, address).await;
         let before = open_descriptors();
         for _ in 0..200 {

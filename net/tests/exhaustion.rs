@@ -1,5 +1,5 @@
-//! T114: accepting when the process is out of descriptors. The test uses up those of the whole
-//! process, so it is the only test in its binary.
+//! Tests T114: an accept when the process has no descriptors left. The test uses up the descriptors
+//! of the whole process, so it is the only test in its binary.
 #![cfg(target_os = "linux")]
 
 use lunatic_net::tcp::TcpListener;
@@ -12,11 +12,11 @@ use std::net::TcpStream;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-/// As documented at `TcpListener::accept`.
+/// The delay that is documented at `TcpListener::accept`.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 #[test]
-fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
+fn an_accept_without_descriptors_pauses_and_fails_and_loses_no_connection() {
     let listener =
         TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("the system chooses a free port");
     let address = listener
@@ -42,8 +42,11 @@ fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
         .await
         .expect_err("no descriptor is left");
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
-        assert!(polls < 10, "polled {polls} times: it spins");
-        assert!(begun.elapsed() >= RETRY_DELAY, "it did not pause");
+        assert!(
+            polls < 10,
+            "the accept was polled {polls} times, so it spins"
+        );
+        assert!(begun.elapsed() >= RETRY_DELAY, "the accept did not pause");
 
         drop(hoard);
         let (server, peer) = listener.accept().await.expect("the connection has waited");
@@ -52,8 +55,8 @@ fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
             client.local_addr().expect("a bound socket has an address")
         );
 
-        // Linux fails before it checks for a connection. Only an accept that wrongly fails can win
-        // this race.
+        // On Linux, the call fails before it checks for a connection. Only an accept that wrongly
+        // fails can win this race.
         let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
         let accept = async { Some(listener.accept().await) };
         let quiet = async {
@@ -63,7 +66,7 @@ fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
         let accepted = or(accept, quiet).await;
         assert!(
             accepted.is_none(),
-            "nobody connects, so nothing fails: {accepted:?}"
+            "without a client, the accept must keep waiting: {accepted:?}"
         );
         drop((hoard, server));
     });

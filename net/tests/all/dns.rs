@@ -9,11 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Short, since the timeout itself is tested: the name server is a test that stays silent.
+/// This timeout is short because the timeout itself is tested. The test acts as a name server that
+/// does not answer.
 const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
 fn limits(running: usize, waiting: usize, addresses: usize) -> Limits {
-    let running = NonZero::new(running).expect("a test runs at least one");
+    let running = NonZero::new(running).expect("the tests allow at least one lookup");
     Limits {
         running,
         waiting,
@@ -25,13 +26,14 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
-/// A resolver whose lookups report their host when they begin, and end when they are released.
+/// Returns a resolver whose lookups report their host when they begin and end when the test
+/// releases them.
 fn gated(limits: Limits) -> (Resolver, Receiver<String>, Sender<()>) {
     let (begin, begun) = channel();
     let (release, gate) = channel();
     let gate = Arc::new(Mutex::new(gate));
     let resolver = Resolver::with_look_up(limits, move |host, port| {
-        begin.send(host.to_owned()).expect("the test listens");
+        begin.send(host.to_owned()).expect("the test is receiving");
         gate.lock()
             .expect("no lookup panics")
             .recv()
@@ -42,7 +44,7 @@ fn gated(limits: Limits) -> (Resolver, Receiver<String>, Sender<()>) {
 }
 
 #[test]
-fn an_address_is_answered_without_a_lookup() {
+fn an_address_is_resolved_without_a_lookup() {
     let resolver = Resolver::with_look_up(limits(1, 0, 64), |host, _| panic!("asked for {host}"));
     for text in ["127.0.0.1:80", "[::1]:0"] {
         let answer =
@@ -62,21 +64,24 @@ fn a_malformed_name_is_refused_without_a_lookup() {
 }
 
 #[test]
-fn the_system_knows_localhost() {
+fn localhost_is_resolved_by_the_system() {
     let found = block_on(Resolver::default().resolve("localhost:81", None))
         .expect("the system knows localhost");
     assert!(!found.is_empty());
     for (position, address) in found.iter().enumerate() {
         assert!(address.ip().is_loopback(), "{address}");
         assert_eq!(address.port(), 81);
-        assert!(!found[..position].contains(address), "{address} twice");
+        assert!(
+            !found[..position].contains(address),
+            "{address} is in the list twice"
+        );
     }
 }
 
-/// Whether or not a name server answers, the result is neither an address nor the error for a
+/// Whether or not a name server answers, the result must be neither an address nor the error for a
 /// malformed name.
 #[test]
-fn a_host_that_cannot_exist() {
+fn a_host_that_cannot_exist_is_an_error() {
     // RFC 6761 guarantees that this name never exists.
     let error = block_on(Resolver::default().resolve("no-such-host.invalid:80", None))
         .expect_err("the name cannot exist");
@@ -100,7 +105,7 @@ fn a_host_without_addresses_is_not_found() {
 }
 
 #[test]
-fn an_error_of_the_lookup_reaches_the_caller() {
+fn an_error_of_the_lookup_is_returned_to_the_caller() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
         Err(ErrorKind::PermissionDenied.into())
     });
@@ -112,7 +117,7 @@ fn an_error_of_the_lookup_reaches_the_caller() {
 
 /// T119.
 #[test]
-fn ten_thousand_addresses_are_cut_to_the_limit() {
+fn a_list_of_ten_thousand_addresses_is_cut_to_the_limit() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
         Ok((0..10_000).map(address).collect())
     });
@@ -122,7 +127,7 @@ fn ten_thousand_addresses_are_cut_to_the_limit() {
 
 /// T119.
 #[test]
-fn a_silent_name_server_is_given_up() {
+fn a_lookup_with_a_silent_name_server_times_out() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));
     let error = block_on(resolver.resolve("slow:80", SHORT)).expect_err("nothing answers");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -130,11 +135,11 @@ fn a_silent_name_server_is_given_up() {
     assert_eq!(begun.recv().expect("the lookup has begun"), "slow");
     release
         .send(())
-        .expect("the thread still waits for its release");
+        .expect("the thread is still waiting for its release");
 }
 
 #[test]
-fn more_lookups_than_may_wait_are_refused() {
+fn lookups_beyond_the_limit_on_waiting_lookups_are_refused() {
     let (resolver, begun, release) = gated(limits(2, 1, 64));
     block_on(async {
         let ask = |name: &'static str| {
@@ -145,7 +150,9 @@ fn more_lookups_than_may_wait_are_refused() {
         for asked in [&mut one, &mut two, &mut three] {
             assert!(poll_once(asked).await.is_none());
         }
-        let error = ask("four:4").await.expect_err("one lookup waits already");
+        let error = ask("four:4")
+            .await
+            .expect_err("one lookup is already waiting");
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);
         assert_eq!(
             error.to_string(),
@@ -160,10 +167,12 @@ fn more_lookups_than_may_wait_are_refused() {
         assert_eq!(first, ["one", "two"]);
         assert!(
             begun.try_recv().is_err(),
-            "no third lookup begins before one ends"
+            "a third lookup must not begin before another lookup ends"
         );
         for _ in 0..3 {
-            release.send(()).expect("a lookup waits for its release");
+            release
+                .send(())
+                .expect("a lookup is waiting for its release");
         }
         let (one, (two, three)) = zip(one, zip(two, three)).await;
         for (answer, port) in [(one, 1), (two, 2), (three, 3)] {
@@ -174,7 +183,7 @@ fn more_lookups_than_may_wait_are_refused() {
 }
 
 #[test]
-fn a_caller_that_gives_up_leaves_the_queue() {
+fn a_lookup_whose_caller_gives_up_leaves_the_queue() {
     let (resolver, begun, release) = gated(limits(1, 1, 64));
     block_on(async {
         let mut runs = Box::pin(resolver.resolve("runs:1", None));
@@ -191,7 +200,9 @@ fn a_caller_that_gives_up_leaves_the_queue() {
         let mut waits = Box::pin(resolver.resolve("last:4", None));
         assert!(poll_once(&mut waits).await.is_none());
         for _ in 0..2 {
-            release.send(()).expect("a lookup waits for its release");
+            release
+                .send(())
+                .expect("a lookup is waiting for its release");
         }
         assert_eq!(runs.await.expect("the lookup succeeds"), [address(1)]);
         assert_eq!(waits.await.expect("the lookup succeeds"), [address(4)]);
@@ -199,9 +210,9 @@ fn a_caller_that_gives_up_leaves_the_queue() {
     });
 }
 
-/// Otherwise callers that give up could start any number of threads.
+/// Otherwise, callers that give up could start any number of threads.
 #[test]
-fn a_lookup_that_nobody_waits_for_keeps_its_thread_until_it_ends() {
+fn an_abandoned_lookup_occupies_its_thread_until_it_ends() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));
     block_on(async {
         assert_eq!(
@@ -213,11 +224,15 @@ fn a_lookup_that_nobody_waits_for_keeps_its_thread_until_it_ends() {
             kind(resolver.resolve("next:2", None).await),
             ErrorKind::ResourceBusy
         );
-        release.send(()).expect("a lookup waits for its release");
-        release.send(()).expect("a lookup waits for its release");
+        release
+            .send(())
+            .expect("a lookup is waiting for its release");
+        release
+            .send(())
+            .expect("a lookup is waiting for its release");
         let answer = loop {
             match resolver.resolve("next:2", None).await {
-                // The thread is not free yet.
+                // The thread may not be free yet.
                 Err(error) if error.kind() == ErrorKind::ResourceBusy => std::thread::yield_now(),
                 answer => break answer,
             }
@@ -249,7 +264,7 @@ fn a_lookup_that_panics_is_an_error_and_frees_its_thread() {
 }
 
 #[test]
-fn a_thread_is_free_before_its_answer_arrives() {
+fn a_thread_is_free_before_its_answer_is_returned() {
     let resolver = Resolver::with_look_up(limits(1, 0, 64), |_, port| Ok(vec![address(port)]));
     block_on(async {
         for port in 0..1000 {
@@ -276,7 +291,7 @@ fn many_callers_each_get_their_own_answer() {
 }
 
 #[test]
-fn a_timeout_beyond_the_clock_is_none() {
+fn a_timeout_beyond_the_range_of_the_clock_means_no_timeout() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, port| Ok(vec![address(port)]));
     for endless in [Duration::from_millis(u64::MAX), Duration::MAX] {
         let answer: io::Result<_> = block_on(resolver.resolve("a:1", Some(endless)));

@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 
-/// An address that no other test binds to or connects from, so that a port freed here is not taken
-/// by chance before it is bound again. Only Linux provides all of 127.0.0.0/8 without
-/// configuration.
+/// Returns an address that no other test binds to or connects from, so that a port that is freed
+/// here is not taken by chance before the test binds to it again. Only Linux provides all of
+/// 127.0.0.0/8 without configuration.
 fn own_loopback(last: u8) -> SocketAddr {
     let ip = if cfg!(target_os = "linux") {
         [127, 83, 11, last]
@@ -25,7 +25,7 @@ fn port_0_binds_to_a_free_port() {
 }
 
 #[test]
-fn a_port_in_use_is_refused_and_named() {
+fn a_port_in_use_is_refused_and_the_error_names_it() {
     let (_listener, address) = listen();
     let error = TcpListener::bind(address).expect_err("the port is taken");
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
@@ -38,22 +38,22 @@ fn a_port_in_use_is_refused_and_named() {
 }
 
 #[test]
-fn an_address_of_another_machine_is_refused() {
-    // TEST-NET-1 is assigned to no host.
+fn an_address_of_another_host_is_refused() {
+    // Addresses in TEST-NET-1 are not assigned to any host.
     let error = TcpListener::bind(([192, 0, 2, 1], 0).into());
     assert_eq!(kind(error), ErrorKind::AddrNotAvailable);
 }
 
 #[test]
-fn ipv6_listens_and_connects() {
+fn listening_and_connecting_work_with_ipv6() {
     let loopback: SocketAddr = "[::1]:0".parse().expect("the text is an address");
     if std::net::TcpListener::bind(loopback).is_err() {
-        eprintln!("nothing shown: this machine has no IPv6");
+        eprintln!("not tested: this computer has no IPv6");
         return;
     }
     block_on(async {
         let listener =
-            TcpListener::bind(loopback).expect("the standard library can bind to the port");
+            TcpListener::bind(loopback).expect("the standard library can bind to this address");
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");
@@ -77,10 +77,11 @@ fn ipv6_listens_and_connects() {
 fn an_unspecified_ipv6_address_listens_as_the_standard_library_does() {
     let unspecified: SocketAddr = "[::]:0".parse().expect("the text is an address");
     let Ok(standard) = std::net::TcpListener::bind(unspecified) else {
-        eprintln!("nothing shown: this machine has no IPv6");
+        eprintln!("not tested: this computer has no IPv6");
         return;
     };
-    let ours = TcpListener::bind(unspecified).expect("the standard library can bind to the port");
+    let ours =
+        TcpListener::bind(unspecified).expect("the standard library can bind to this address");
     let reaches_v4 = |listener: SocketAddr| {
         let address = SocketAddr::from(([127, 0, 0, 1], listener.port()));
         std::net::TcpStream::connect(address).is_ok()
@@ -103,7 +104,7 @@ fn an_accept_that_was_dropped_loses_no_connection() {
             let mut abandoned = Box::pin(listener.accept());
             assert!(
                 poll_once(&mut abandoned).await.is_none(),
-                "nobody has connected"
+                "no client has connected"
             );
             let client = TcpStream::connect(address, None)
                 .await
@@ -135,7 +136,7 @@ fn a_waiting_accept_is_woken() {
 }
 
 #[test]
-fn tasks_that_share_a_listener_get_one_connection_each() {
+fn tasks_that_share_a_listener_each_get_one_connection() {
     const TASKS: usize = 8;
     let (listener, address) = listen();
     block_on(async {
@@ -168,21 +169,21 @@ fn tasks_that_share_a_listener_get_one_connection_each() {
 }
 
 #[test]
-fn the_port_is_free_when_the_listener_is_dropped() {
+fn the_port_is_free_once_the_listener_is_dropped() {
     let mut address = own_loopback(1);
     for _ in 0..1000 {
         let listener = TcpListener::bind(address).expect("the port is free");
         address = listener
             .local_addr()
             .expect("a bound socket has an address");
-        // A task waits in `accept`, and is dropped with the listener.
+        // A task is waiting in `accept`, and it is dropped together with the listener.
         let mut accept = Box::pin(listener.accept());
         assert!(block_on(poll_once(&mut accept)).is_none());
     }
 }
 
 #[test]
-fn the_port_is_free_while_its_connections_live_and_linger() {
+fn the_port_is_free_while_old_connections_are_open_or_lingering() {
     block_on(async {
         let mut address = own_loopback(2);
         let mut kept = Vec::new();
@@ -198,8 +199,8 @@ fn the_port_is_free_while_its_connections_live_and_linger() {
                 lives,
                 listener.accept().await.expect("a client has connected"),
             ));
-            // The server closes the connection first, so its system has to remember the connection
-            // for a minute.
+            // The server closes the connection first, so the server's system has to remember the
+            // connection for a minute.
             let lingers = TcpStream::connect(address, None)
                 .await
                 .expect("the listener exists");
@@ -216,7 +217,7 @@ fn the_port_is_free_while_its_connections_live_and_linger() {
 }
 
 #[test]
-fn the_port_is_taken_until_the_last_handle_is_dropped() {
+fn the_port_is_in_use_until_the_last_handle_is_dropped() {
     let listener = TcpListener::bind(own_loopback(3)).expect("the system chooses a free port");
     let address = listener
         .local_addr()
@@ -229,7 +230,7 @@ fn the_port_is_taken_until_the_last_handle_is_dropped() {
 }
 
 #[test]
-fn a_connection_that_its_peer_reset_in_the_queue_does_not_end_accepting() {
+fn a_connection_that_was_reset_in_the_queue_does_not_break_the_listener() {
     let (listener, address) = listen();
     block_on(async {
         let reset = std::net::TcpStream::connect(address).expect("the listener exists");
@@ -241,13 +242,13 @@ fn a_connection_that_its_peer_reset_in_the_queue_does_not_end_accepting() {
             .await
             .expect("the listener exists");
         let own = client.local_addr().expect("a bound socket has an address");
-        // Linux returns the dead connection; other systems drop it.
+        // Linux returns the connection that was reset. Other systems drop it.
         while listener.accept().await.expect("a client has connected").1 != own {}
     });
 }
 
 #[test]
-fn both_ends_of_a_new_connection_send_at_once() {
+fn both_ends_of_a_new_connection_send_without_delay() {
     let (listener, address) = listen();
     block_on(async {
         let client = TcpStream::connect(address, None)
@@ -265,7 +266,7 @@ fn both_ends_of_a_new_connection_send_at_once() {
 }
 
 #[test]
-fn nobody_listens_at_a_port_that_was_freed() {
+fn connecting_to_a_port_that_was_freed_fails() {
     let listener = TcpListener::bind(own_loopback(4)).expect("the system chooses a free port");
     let address = listener
         .local_addr()
@@ -283,9 +284,10 @@ fn nobody_listens_at_a_port_that_was_freed() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_connect_that_nobody_answers_times_out() {
+fn a_connect_without_an_answer_times_out() {
     use socket2::{Domain, Socket, Type};
-    // Room for one connection, and no task accepts: the kernel ignores further ones.
+    // The queue has room for one connection, and no task accepts connections. The kernel ignores
+    // all further connections.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be created");
     socket
         .bind(&LOOPBACK.into())
@@ -304,7 +306,7 @@ fn a_connect_that_nobody_answers_times_out() {
             Ok(stream) => connected.push(stream),
             Err(error) => break error,
         }
-        assert!(connected.len() < 16, "the queue is unbounded");
+        assert!(connected.len() < 16, "the queue has no limit");
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(

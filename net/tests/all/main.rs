@@ -1,5 +1,5 @@
-//! What the sockets promise, one module per subject. Everything happens on loopback, on ports that
-//! the system chooses.
+//! Tests of what the sockets promise, with one module per subject. All tests use the loopback
+//! interface and ports that the system chooses.
 
 mod dns;
 mod listener;

@@ -1,4 +1,4 @@
-//! Connected streams, and whole transfers over them.
+//! Connected streams, and functions that make complete transfers over them.
 
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
 use std::io::{self, ErrorKind, IoSlice};
@@ -16,7 +16,7 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Two ends of one connection.
+/// Returns both ends of a connection.
 pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let (listener, address) = listen();
     let client = TcpStream::connect(address, None)
@@ -32,7 +32,8 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// One of our streams and one of the standard library's, for what only a raw socket can do.
+/// Returns both ends of a connection: one of this crate's streams, and a stream of the standard
+/// library for operations that only a raw socket offers.
 pub(crate) async fn raw_pair() -> (TcpStream, std::net::TcpStream) {
     let (listener, address) = listen();
     let raw = std::net::TcpStream::connect(address).expect("the listener exists");
@@ -69,14 +70,14 @@ pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) {
         match stream.try_write_vectored(&[IoSlice::new(bytes)]) {
             Ok(length) => bytes = &bytes[length..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                stream.writable().await.expect("the peer reads");
+                stream.writable().await.expect("the peer is reading");
             }
             Err(error) => panic!("the write failed: {error}"),
         }
     }
 }
 
-/// Writes until the kernel accepts no more, and returns how much it accepted.
+/// Writes until the kernel accepts no more bytes, and returns how many bytes it accepted.
 pub(crate) fn fill(stream: &TcpStream) -> usize {
     let block = vec![7; 1 << 16];
     let mut written = 0;

@@ -8,11 +8,11 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-/// Short, since the timeout itself is tested: nothing will happen before it.
+/// This timeout is short because the timeout itself is tested. Nothing happens before it expires.
 const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
 #[test]
-fn a_try_never_waits() {
+fn try_operations_never_wait() {
     block_on(async {
         let (client, _server) = pair().await;
         let mut buffer = [0; 8];
@@ -54,7 +54,7 @@ fn peeking_leaves_the_bytes_in_the_stream() {
 }
 
 #[test]
-fn vectored_reads_and_writes_keep_the_order() {
+fn vectored_reads_and_writes_preserve_the_order() {
     block_on(async {
         let (client, server) = pair().await;
         let parts: [&[u8]; 4] = [b"", b"one", b"", b"three"];
@@ -80,7 +80,7 @@ fn vectored_reads_and_writes_keep_the_order() {
 }
 
 #[test]
-fn a_list_of_many_buffers_is_a_partial_write_or_read() {
+fn a_long_list_of_buffers_leads_to_a_partial_write_or_read() {
     block_on(async {
         let (client, server) = pair().await;
         let many = vec![IoSlice::new(b"x"); 5000];
@@ -105,7 +105,7 @@ fn a_list_of_many_buffers_is_a_partial_write_or_read() {
 }
 
 #[test]
-fn empty_buffers_before_the_bytes_do_not_look_like_an_end() {
+fn empty_buffers_before_the_bytes_are_not_mistaken_for_the_end() {
     block_on(async {
         let (client, server) = pair().await;
         let mut many = vec![IoSlice::new(b""); 5000];
@@ -132,7 +132,7 @@ fn empty_buffers_before_the_bytes_do_not_look_like_an_end() {
 }
 
 #[test]
-fn empty_buffers_are_done_at_once() {
+fn operations_with_empty_buffers_complete_at_once() {
     block_on(async {
         let (client, _server) = pair().await;
         assert_eq!(
@@ -201,14 +201,15 @@ fn every_operation_has_its_own_timeout_and_clones_share_it() {
     });
 }
 
-/// T113: from here, a peer that vanished looks like one that is silent.
+/// Tests T113: from this end of the connection, a peer that has vanished looks the same as a silent
+/// peer.
 #[test]
 fn a_silent_peer_is_noticed_by_the_timeout() {
     block_on(async {
         let (client, server) = pair().await;
         client.set_timeout(Operation::Read, SHORT);
         assert_eq!(kind(read(&client, &mut [0]).await), ErrorKind::TimedOut);
-        // The stream still works.
+        // The stream still works after the timeout.
         write_all(&server, b"late").await;
         client.set_timeout(Operation::Read, None);
         assert_eq!(
@@ -221,7 +222,7 @@ fn a_silent_peer_is_noticed_by_the_timeout() {
 }
 
 #[test]
-fn a_wait_can_have_a_timeout_of_its_own() {
+fn a_wait_can_have_its_own_timeout() {
     block_on(async {
         let (client, server) = pair().await;
         let error = client
@@ -233,14 +234,14 @@ fn a_wait_can_have_a_timeout_of_its_own() {
         assert_eq!(
             client.timeout(Operation::Read),
             None,
-            "the stream's own is unchanged"
+            "the timeout of the stream is unchanged"
         );
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let mut wait = client.wait_within(Operation::Read, None);
         let mut ready = Box::pin(wait.ready());
         assert!(
             poll_once(&mut ready).await.is_none(),
-            "it does not end with the stream's own"
+            "the wait does not end at the timeout of the stream"
         );
         write_all(&server, b"!").await;
         ready.await.expect("bytes arrive");
@@ -248,7 +249,7 @@ fn a_wait_can_have_a_timeout_of_its_own() {
 }
 
 #[test]
-fn a_zero_timeout_tries_once() {
+fn a_timeout_of_zero_tries_once() {
     block_on(async {
         let (client, server) = pair().await;
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
@@ -270,7 +271,7 @@ fn a_zero_timeout_tries_once() {
 }
 
 #[test]
-fn a_timeout_beyond_the_clock_is_none() {
+fn a_timeout_beyond_the_range_of_the_clock_means_no_timeout() {
     block_on(async {
         for endless in [Duration::from_millis(u64::MAX), Duration::MAX] {
             let (client, server) = pair().await;
@@ -281,15 +282,15 @@ fn a_timeout_beyond_the_clock_is_none() {
             write_all(&server, b"late").await;
             assert_eq!(reading.await.expect("bytes are available"), 4);
             let address = server.local_addr().expect("a bound socket has an address");
-            // Refused rather than a panic: the listener is gone.
+            // The connect must be refused rather than panic, because the listener no longer exists.
             assert!(TcpStream::connect(address, Some(endless)).await.is_err());
         }
     });
 }
 
-/// Otherwise a reader whose bytes are always taken by another reader would wait forever.
+/// Otherwise, a reader whose bytes are always taken by another reader would wait forever.
 #[test]
-fn a_reader_that_wakes_in_vain_still_times_out() {
+fn a_reader_that_is_woken_without_getting_bytes_still_times_out() {
     block_on(async {
         let (client, server) = pair().await;
         write_all(&client, b"never read, so the stream stays readable").await;
@@ -304,9 +305,9 @@ fn a_reader_that_wakes_in_vain_still_times_out() {
     });
 }
 
-/// T112.
+/// Tests T112.
 #[test]
-fn a_slow_reader_holds_its_writer_back() {
+fn a_slow_reader_makes_its_writer_wait() {
     block_on(async {
         let (client, server) = pair().await;
         let written = fill(&client);
@@ -325,7 +326,11 @@ fn a_slow_reader_holds_its_writer_back() {
         client.writable().await.expect("there is room again");
         let more = fill(&client);
         drop(client);
-        assert_eq!(reader.await, written + more, "a timeout loses no byte");
+        assert_eq!(
+            reader.await,
+            written + more,
+            "a timeout must not lose any bytes"
+        );
     });
 }
 
@@ -343,9 +348,9 @@ fn a_reader_waits_for_a_slow_writer() {
     });
 }
 
-/// T113.
+/// Tests T113.
 #[test]
-fn either_end_can_close_its_writing_direction_and_go_on_reading() {
+fn either_end_can_close_its_writing_direction_and_continue_to_read() {
     block_on(async {
         for client_first in [true, false] {
             let (client, server) = pair().await;
@@ -372,9 +377,9 @@ fn either_end_can_close_its_writing_direction_and_go_on_reading() {
     });
 }
 
-/// T113.
+/// Tests T113.
 #[test]
-fn closing_the_reading_direction_wakes_the_reader_and_leaves_the_writer_alone() {
+fn closing_the_reading_direction_wakes_the_reader_and_does_not_affect_the_writer() {
     block_on(async {
         let (client, server) = pair().await;
         let reader = client.clone();
@@ -393,7 +398,7 @@ fn closing_the_reading_direction_wakes_the_reader_and_leaves_the_writer_alone() 
 }
 
 #[test]
-fn an_ended_stream_is_always_readable() {
+fn a_stream_that_has_ended_is_always_readable() {
     block_on(async {
         let (client, server) = pair().await;
         drop(server);
@@ -418,7 +423,7 @@ fn an_ended_stream_is_always_readable() {
     });
 }
 
-/// T113.
+/// Tests T113.
 #[test]
 fn a_reset_is_reported_once() {
     block_on(async {
@@ -461,7 +466,7 @@ fn a_reset_wakes_a_waiting_writer() {
         let mut wait = stream.wait(Operation::Write);
         let mut waiting = Box::pin(wait.ready());
         assert!(poll_once(&mut waiting).await.is_none());
-        // Closing a socket with unread bytes resets the connection.
+        // Closing a socket that has unread bytes resets the connection.
         drop(raw);
         waiting.await.expect("the next write fails at once");
         assert_eq!(
@@ -472,7 +477,7 @@ fn a_reset_wakes_a_waiting_writer() {
 }
 
 #[test]
-fn a_wait_that_was_dropped_loses_no_byte() {
+fn a_dropped_wait_loses_no_bytes() {
     block_on(async {
         let (client, server) = pair().await;
         for byte in 0..100 {
@@ -492,9 +497,9 @@ fn a_wait_that_was_dropped_loses_no_byte() {
     });
 }
 
-/// T115.
+/// Tests T115.
 #[test]
-fn a_waiting_reader_does_not_hold_up_a_writer() {
+fn a_waiting_reader_does_not_delay_a_writer() {
     block_on(async {
         let (client, server) = pair().await;
         let echo = spawn(async move {
@@ -525,9 +530,9 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
     });
 }
 
-/// T115.
+/// Tests T115.
 #[test]
-fn two_readers_wait_and_each_is_woken() {
+fn two_waiting_readers_are_both_woken() {
     block_on(async {
         let (client, server) = pair().await;
         let other = server.clone();
@@ -549,9 +554,9 @@ fn two_readers_wait_and_each_is_woken() {
     });
 }
 
-/// T115.
+/// Tests T115.
 #[test]
-fn readers_of_one_stream_get_each_byte_once() {
+fn each_byte_of_a_stream_goes_to_exactly_one_reader() {
     let (client, server) = block_on(pair());
     let count = |server: TcpStream| async move {
         let (mut got, mut buffer) = ([0u64; 256], [0; 100]);
@@ -586,12 +591,13 @@ fn readers_of_one_stream_get_each_byte_once() {
     assert_eq!(got, [1000; 256]);
 }
 
-/// T115.
+/// Tests T115.
 #[test]
-fn what_one_write_accepted_is_contiguous() {
+fn the_bytes_of_a_write_are_contiguous() {
     const WRITES: usize = 2000;
     let (client, server) = block_on(pair());
-    // Writes its own number repeatedly, and returns where in its own bytes each write ended.
+    // Each writer writes its own number repeatedly, and returns the positions, within its own
+    // bytes, at which its writes ended.
     let write = |client: TcpStream, writer: u8| async move {
         let block = [writer; 700];
         let (mut ends, mut written) = (HashSet::from([0]), 0);
@@ -602,7 +608,7 @@ fn what_one_write_accepted_is_contiguous() {
                     ends.insert(written);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    client.writable().await.expect("the peer reads");
+                    client.writable().await.expect("the peer is reading");
                 }
                 Err(error) => panic!("the write failed: {error}"),
             }
@@ -622,7 +628,7 @@ fn what_one_write_accepted_is_contiguous() {
         seen[writer] += run.len();
         assert!(
             ends[writer].contains(&seen[writer]),
-            "a write of writer {writer} was interrupted"
+            "a write of writer {writer} was interleaved with another write"
         );
     }
     assert_eq!(
@@ -636,7 +642,7 @@ fn what_one_write_accepted_is_contiguous() {
 }
 
 #[test]
-fn the_socket_is_closed_with_its_last_handle() {
+fn the_socket_is_closed_when_its_last_handle_is_dropped() {
     block_on(async {
         let (stream, mut raw) = raw_pair().await;
         let clone = stream.clone();

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Short, since the timeout itself is tested: nothing will happen before it.
+/// This timeout is short because the timeout itself is tested. Nothing happens before it expires.
 const SHORT: Duration = Duration::from_millis(20);
 
-/// A self-signed certificate, and its key.
+/// A self-signed certificate and its key.
 struct Pem {
     certificate: String,
     key: String,
@@ -74,7 +74,7 @@ async fn connect(address: SocketAddr, trust: &Trust) -> io::Result<TlsStream> {
     .await
 }
 
-/// Two ends of one connection.
+/// Returns both ends of a connection.
 async fn pair() -> (TlsStream, TlsStream) {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(&pem, HandshakeLimits::default());
@@ -108,7 +108,7 @@ async fn read_all(stream: &TlsStream) -> Vec<u8> {
 async fn flush(stream: &TlsStream) {
     while let Err(error) = stream.try_flush() {
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
-        stream.writable().await.expect("the peer reads");
+        stream.writable().await.expect("the peer is reading");
     }
 }
 
@@ -117,7 +117,7 @@ async fn write_all(stream: &TlsStream, mut bytes: &[u8]) {
         match stream.try_write_vectored(&[IoSlice::new(bytes)]) {
             Ok(length) => bytes = &bytes[length..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                stream.writable().await.expect("the peer reads")
+                stream.writable().await.expect("the peer is reading")
             }
             Err(error) => panic!("the write failed: {error}"),
         }
@@ -125,7 +125,7 @@ async fn write_all(stream: &TlsStream, mut bytes: &[u8]) {
     flush(stream).await;
 }
 
-/// Rustls on the standard library's sockets, for peers that do not use this crate.
+/// Peers that do not use this crate: rustls on sockets of the standard library.
 mod raw {
     use super::*;
 
@@ -142,7 +142,7 @@ mod raw {
             rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
         roots
             .add(certificate.expect("the PEM contains a certificate"))
-            .expect("the certificate is an authority");
+            .expect("the certificate can be used as an authority");
         let config =
             ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let config = config
@@ -182,7 +182,7 @@ mod raw {
 }
 
 #[test]
-fn bytes_go_both_ways_in_order_and_end() {
+fn bytes_pass_in_both_directions_in_order_until_the_end() {
     block_on(async {
         let (client, server) = pair().await;
         assert_eq!(kind(client.try_read(&mut [0; 8])), ErrorKind::WouldBlock);
@@ -222,16 +222,18 @@ fn bytes_go_both_ways_in_order_and_end() {
 }
 
 #[test]
-fn foreign_clients_and_servers_are_understood() {
+fn other_implementations_of_clients_and_servers_are_supported() {
     let pem = Arc::new(pem("127.0.0.1"));
     let (listener, address) = listen(&pem, HandshakeLimits::default());
     let client = thread::spawn({
         let pem = pem.clone();
         move || {
             let mut client = raw::client(address, &pem);
-            client.write_all(b"question").expect("the server reads");
+            client
+                .write_all(b"question")
+                .expect("the server is reading");
             client.conn.send_close_notify();
-            client.flush().expect("the server reads");
+            client.flush().expect("the server is reading");
             let mut answer = String::new();
             client
                 .read_to_string(&mut answer)
@@ -255,10 +257,12 @@ fn foreign_clients_and_servers_are_understood() {
         let (socket, _) = listener.accept().expect("a client connects");
         let mut server = raw::server(socket, &pem);
         let mut question = [0; 8];
-        server.read_exact(&mut question).expect("the client writes");
-        server.write_all(&question).expect("the client reads");
+        server
+            .read_exact(&mut question)
+            .expect("the client is writing");
+        server.write_all(&question).expect("the client is reading");
         server.conn.send_close_notify();
-        server.flush().expect("the client reads");
+        server.flush().expect("the client is reading");
     });
     block_on(async {
         let client = connect(address, &trust)
@@ -270,9 +274,9 @@ fn foreign_clients_and_servers_are_understood() {
     server.join().expect("the thread does not panic");
 }
 
-/// T118.
+/// Tests T118.
 #[test]
-fn a_client_that_stalls_holds_up_nobody() {
+fn a_client_that_stalls_does_not_delay_other_clients() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(&pem, HandshakeLimits::default());
     block_on(async {
@@ -288,9 +292,10 @@ fn a_client_that_stalls_holds_up_nobody() {
     });
 }
 
-/// T118: the number of concurrent handshakes is limited, so stalled ones have to be given up.
+/// Tests T118: the number of concurrent handshakes is limited, so stalled handshakes have to be
+/// aborted.
 #[test]
-fn a_client_that_stalls_is_given_up_and_makes_room() {
+fn the_handshake_of_a_client_that_stalls_is_aborted_to_make_room() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(
         &pem,
@@ -304,11 +309,12 @@ fn a_client_that_stalls_is_given_up_and_makes_room() {
             .map(|_| RawStream::connect(address).expect("the kernel queues the connection"))
             .collect();
         let trust = pem.trust();
-        // On a busy machine this one may be too slow for the short timeout, too.
+        // On a busy computer, this client may also be too slow for the short timeout, so it tries
+        // repeatedly.
         let persists = async { while connect(address, &trust).await.is_err() {} };
         let accepts = async { drop(accept(&listener).await) };
         zip(persists, accepts).await;
-        // At least those that had to be given up to make room.
+        // At least the handshakes that had to be aborted to make room have ended.
         for mut client in &stalled[..4] {
             assert_eq!(
                 client
@@ -320,9 +326,9 @@ fn a_client_that_stalls_is_given_up_and_makes_room() {
     });
 }
 
-/// T118: a client that trickles bytes gets no more time than a silent one.
+/// Tests T118: a client that sends bytes very slowly gets no more time than a silent client.
 #[test]
-fn a_client_that_trickles_is_given_up() {
+fn the_handshake_of_a_client_that_sends_very_slowly_is_aborted() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(
         &pem,
@@ -333,7 +339,7 @@ fn a_client_that_trickles_is_given_up() {
     );
     let trickle = thread::spawn(move || {
         let mut client = RawStream::connect(address).expect("the kernel queues the connection");
-        // The beginning of a record of 16 KiB that is never completed.
+        // This is the beginning of a record of 16 KiB that is never completed.
         let mut written = client.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc]);
         client
             .set_read_timeout(Some(Duration::from_millis(1)))
@@ -349,7 +355,7 @@ fn a_client_that_trickles_is_given_up() {
     block_on(async {
         let accepts = async {
             accept(&listener).await;
-            panic!("accepted although no handshake was completed");
+            panic!("a stream was accepted although no handshake was completed");
         };
         or(
             accepts,
@@ -359,7 +365,7 @@ fn a_client_that_trickles_is_given_up() {
     });
 }
 
-/// T118.
+/// Tests T118.
 #[test]
 fn a_failed_handshake_is_not_an_error_of_the_accept() {
     let pem = pem("127.0.0.1");
@@ -398,7 +404,7 @@ fn a_failed_handshake_is_not_an_error_of_the_accept() {
 }
 
 #[test]
-fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
+fn finished_handshakes_wait_for_an_accept_and_a_dropped_accept_loses_none() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(
         &pem,
@@ -423,7 +429,7 @@ fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
             .collect();
         let mut accepted = Vec::new();
         while accepted.len() < clients.len() {
-            // Most of these are dropped in the middle of a handshake.
+            // Most of these accepts are dropped in the middle of a handshake.
             if let Some(stream) = poll_once(accept(&listener)).await {
                 accepted.push(stream);
             }
@@ -443,7 +449,7 @@ fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
     });
 }
 
-/// T110: the port, and what waits on it.
+/// Tests T110 for the port and for the handshakes that are waiting on it.
 #[test]
 fn a_port_is_free_and_handshakes_end_when_the_last_handle_is_dropped() {
     let pem = pem("127.0.0.1");
@@ -465,7 +471,7 @@ fn a_port_is_free_and_handshakes_end_when_the_last_handle_is_dropped() {
     });
 }
 
-/// The result of a client's connection to a server with these certificates.
+/// Returns the result of a client's connection to a server that has these certificates.
 fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
     let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes())
         .expect("the key belongs to the certificate");
@@ -490,7 +496,7 @@ fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
     })
 }
 
-/// T118.
+/// Tests T118.
 #[test]
 fn a_certificate_is_trusted_only_if_it_is_valid() {
     let authority = |name: &str| {
@@ -522,7 +528,10 @@ fn a_certificate_is_trusted_only_if_it_is_valid() {
     };
     let check = |(leaf, key): (String, KeyPair), expected: &str| {
         let verdict = verdict(&format!("{leaf}{}", middle.pem()), &key, &trust);
-        assert!(verdict.contains(expected), "{verdict} is not {expected}");
+        assert!(
+            verdict.contains(expected),
+            "{verdict} does not contain {expected}"
+        );
     };
     check(leaf("127.0.0.1", |_| {}), "trusted");
     check(leaf("127.0.0.2", |_| {}), "not valid for name");
@@ -540,14 +549,14 @@ fn a_certificate_is_trusted_only_if_it_is_valid() {
         "not valid yet",
     );
 
-    // Without the intermediate authority, or with another root's.
+    // The chain lacks the intermediate authority, or the client trusts a different root.
     let (alone, key) = leaf("127.0.0.1", |_| {});
     assert!(verdict(&alone, &key, &trust).contains("UnknownIssuer"));
     assert!(
         verdict(&format!("{alone}{}", middle.pem()), &key, &Trust::web()).contains("UnknownIssuer")
     );
 
-    // More than any peer reads: the certificates in a handshake may total 64 KiB.
+    // No peer reads this many certificates: the certificates in a handshake may total 64 KiB.
     let (leaf, key) = leaf("127.0.0.1", |_| {});
     let refused = verdict(&format!("{leaf}{}", middle.pem().repeat(250)), &key, &trust);
     assert!(
@@ -557,12 +566,15 @@ fn a_certificate_is_trusted_only_if_it_is_valid() {
 }
 
 #[test]
-fn errors_say_what_is_wrong_with_an_identity_or_an_authority() {
+fn errors_report_what_is_wrong_with_an_identity_or_authority() {
     let (one, other) = (pem("127.0.0.1"), pem("127.0.0.1"));
     let check = |certificate: &str, key: &str, why: &str| {
         let error = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).expect_err(why);
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(why), "{error} is not {why}");
+        assert!(
+            error.to_string().contains(why),
+            "{error} does not contain {why}"
+        );
     };
     let broken = |text: &str| text.replace("-----END", "-----");
     let (certificate, key) = (one.certificate.as_str(), one.key.as_str());
@@ -598,16 +610,19 @@ fn errors_say_what_is_wrong_with_an_identity_or_an_authority() {
     ] {
         let error = Trust::only([one.certificate.as_bytes(), text.as_bytes()]).expect_err(why);
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(why), "{error} is not {why}");
+        assert!(
+            error.to_string().contains(why),
+            "{error} does not contain {why}"
+        );
     }
     assert!(
         !format!("{:?}", one.identity()).contains("key"),
-        "a key must not reach a log"
+        "a key must not appear in a log"
     );
 }
 
 #[test]
-fn keys_come_in_three_forms() {
+fn keys_can_have_three_formats() {
     let sec1 = (
         include_str!("tls/sec1.pem"),
         include_str!("tls/sec1.key.pem"),
@@ -618,7 +633,7 @@ fn keys_come_in_three_forms() {
     );
     let pkcs8 = pem("127.0.0.1");
     for (certificate, key) in [sec1, pkcs1, (&pkcs8.certificate, &pkcs8.key)] {
-        // Text around the PEM does not matter.
+        // Text before and after the PEM data does not matter.
         let pem = Pem {
             certificate: format!("issued to: me\n{certificate}\n"),
             key: format!("\n{key}{key}"),
@@ -632,7 +647,7 @@ fn keys_come_in_three_forms() {
 }
 
 #[test]
-fn a_connect_ends_in_time_whatever_it_waits_for() {
+fn a_connect_times_out_whatever_it_is_waiting_for() {
     let silent = std::net::TcpListener::bind(LOOPBACK).expect("the system chooses a free port");
     let port = silent
         .local_addr()
@@ -651,7 +666,7 @@ fn a_connect_ends_in_time_whatever_it_waits_for() {
             Some(SHORT),
         ))
     };
-    // The kernel accepts the connection, and nothing responds.
+    // The kernel accepts the connection, but no server responds.
     for host in ["127.0.0.1", "silent.test"] {
         let error = connect(host, port).expect_err("nothing responds");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
@@ -680,7 +695,7 @@ fn a_connect_ends_in_time_whatever_it_waits_for() {
 }
 
 #[test]
-fn a_server_that_does_not_speak_tls_is_an_error() {
+fn a_server_that_does_not_use_tls_is_an_error() {
     let listener = std::net::TcpListener::bind(LOOPBACK).expect("the system chooses a free port");
     let address = listener
         .local_addr()
@@ -689,13 +704,14 @@ fn a_server_that_does_not_speak_tls_is_an_error() {
         let (mut socket, _) = listener.accept().expect("a client connects");
         socket
             .write_all(b"220 mail.test ESMTP\r\n")
-            .expect("the client reads");
+            .expect("the client is reading");
         let (socket, _) = listener.accept().expect("a client connects");
         drop(socket);
     });
-    let talks = block_on(connect(address, &Trust::web())).expect_err("the peer does not speak TLS");
+    let talks = block_on(connect(address, &Trust::web())).expect_err("the peer does not use TLS");
     assert_eq!(talks.kind(), ErrorKind::InvalidData, "{talks}");
-    let leaves = block_on(connect(address, &Trust::web())).expect_err("the peer leaves");
+    let leaves =
+        block_on(connect(address, &Trust::web())).expect_err("the peer closes the connection");
     assert!(
         matches!(
             leaves.kind(),
@@ -707,24 +723,26 @@ fn a_server_that_does_not_speak_tls_is_an_error() {
 }
 
 #[test]
-fn a_stream_that_is_cut_differs_from_one_that_ended() {
+fn a_stream_that_is_cut_off_differs_from_a_stream_that_ended() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(&pem, HandshakeLimits::default());
     for is_cut in [true, false] {
         let client = thread::spawn({
             let mut client = raw::client(address, &pem);
             move || {
-                client.write_all(b"all there is").expect("the server reads");
+                client
+                    .write_all(b"all there is")
+                    .expect("the server is reading");
                 if !is_cut {
                     client.conn.send_close_notify();
                 }
-                client.flush().expect("the server reads");
+                client.flush().expect("the server is reading");
             }
         });
         block_on(async {
             let server = accept(&listener).await;
             let mut buffer = [0; 32];
-            // The client is gone, and what it wrote is still read first.
+            // The client has disconnected, but the bytes that it wrote are read first.
             client.join().expect("the thread does not panic");
             assert_eq!(
                 read(&server, &mut buffer)
@@ -748,8 +766,8 @@ fn unencrypted_bytes_end_the_connection_for_every_reader() {
     let client = thread::spawn({
         let mut client = raw::client(address, &pem);
         move || {
-            client.write_all(b"good").expect("the server reads");
-            client.flush().expect("the server reads");
+            client.write_all(b"good").expect("the server is reading");
+            client.flush().expect("the server is reading");
             client
                 .sock
                 .write_all(b"\x17\x03\x03\x00\x20injected by somebody on the way..")
@@ -783,9 +801,9 @@ fn unencrypted_bytes_end_the_connection_for_every_reader() {
     });
 }
 
-/// T113.
+/// Tests T113.
 #[test]
-fn either_end_can_close_its_direction_and_go_on_reading() {
+fn either_end_can_close_its_direction_and_continue_to_read() {
     block_on(async {
         for client_first in [true, false] {
             let (client, server) = pair().await;
@@ -809,10 +827,10 @@ fn either_end_can_close_its_direction_and_go_on_reading() {
     });
 }
 
-/// T112: a peer that does not read holds back its writer, and only a few of the writer's bytes are
-/// buffered here.
+/// Tests T112: a peer that does not read makes its writer wait, and only a few of the writer's
+/// bytes are buffered on this side.
 #[test]
-fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
+fn a_slow_reader_makes_its_writer_wait_and_loses_nothing() {
     block_on(async {
         let (client, server) = pair().await;
         let block = vec![7; 1 << 16];
@@ -822,7 +840,7 @@ fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
                 Ok(length) => {
                     assert!(
                         length > 0 && length <= 64 << 10,
-                        "{length} bytes were taken at once"
+                        "{length} bytes were accepted at once"
                     );
                     written += length;
                 }
@@ -845,7 +863,7 @@ fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
 }
 
 #[test]
-fn a_read_times_out_and_loses_nothing_and_clones_share_the_timeout() {
+fn a_read_times_out_without_losing_data_and_clones_share_the_timeout() {
     block_on(async {
         let (client, server) = pair().await;
         assert_eq!(client.timeout(Operation::Read), None);
@@ -863,9 +881,9 @@ fn a_read_times_out_and_loses_nothing_and_clones_share_the_timeout() {
     });
 }
 
-/// T115.
+/// Tests T115.
 #[test]
-fn a_waiting_reader_does_not_hold_up_a_writer() {
+fn a_waiting_reader_does_not_delay_a_writer() {
     block_on(async {
         let (client, server) = pair().await;
         let echo = spawn(async move {
@@ -900,9 +918,10 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
     });
 }
 
-/// T115: one record contains the data for two readers, and only one of them sees it on the socket.
+/// Tests T115: one record contains the data for two readers, but only one of the readers is woken
+/// by the socket.
 #[test]
-fn what_one_reader_leaves_wakes_another() {
+fn bytes_that_one_reader_leaves_wake_another_reader() {
     block_on(async {
         let (client, server) = pair().await;
         for _ in 0..100 {
@@ -925,9 +944,9 @@ fn what_one_reader_leaves_wakes_another() {
     });
 }
 
-/// T115.
+/// Tests T115.
 #[test]
-fn readers_of_one_stream_get_each_byte_once() {
+fn each_byte_of_a_stream_goes_to_exactly_one_reader() {
     let (client, server) = block_on(pair());
     let count = |server: TlsStream| async move {
         let (mut got, mut buffer) = ([0u64; 256], [0; 100]);
@@ -967,7 +986,7 @@ fn readers_of_one_stream_get_each_byte_once() {
 }
 
 #[test]
-fn a_wait_that_was_dropped_loses_no_byte() {
+fn a_dropped_wait_loses_no_bytes() {
     block_on(async {
         let (client, server) = pair().await;
         for byte in 0..100 {

@@ -23,7 +23,7 @@ async fn receive_from(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usiz
 }
 
 #[test]
-fn a_datagram_arrives_whole_with_its_sender() {
+fn a_datagram_arrives_complete_and_with_its_sender() {
     block_on(async {
         let ((one, from), (other, to)) = (bound(), bound());
         assert_eq!(kind(other.try_receive(&mut [0; 8])), ErrorKind::WouldBlock);
@@ -45,7 +45,7 @@ fn a_datagram_arrives_whole_with_its_sender() {
 }
 
 #[test]
-fn only_the_peer_is_sent_to_and_received_from() {
+fn a_connected_socket_sends_to_and_receives_from_only_its_peer() {
     block_on(async {
         let ((one, from), (other, to), (stranger, _)) = (bound(), bound(), bound());
         assert_eq!(kind(one.peer_addr()), ErrorKind::NotConnected);
@@ -78,7 +78,7 @@ fn only_the_peer_is_sent_to_and_received_from() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_peer_that_is_gone_is_reported_once() {
+fn a_peer_that_no_longer_exists_is_reported_once() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         one.connect(to).expect("any address can be the peer");
@@ -92,9 +92,9 @@ fn a_peer_that_is_gone_is_reported_once() {
     });
 }
 
-/// T117.
+/// Tests T117.
 #[test]
-fn a_flood_that_nobody_receives_is_dropped_and_the_socket_still_works() {
+fn a_flood_of_datagrams_is_dropped_and_the_socket_still_works() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         let mut sent = 0u32;
@@ -107,14 +107,17 @@ fn a_flood_that_nobody_receives_is_dropped_and_the_socket_still_works() {
                 Err(error) => panic!("{error}"),
             }
         }
-        // The kernel kept the first ones, each whole and in order.
+        // The kernel kept the first datagrams, each of them complete and in order.
         let mut kept = 0u32;
         let mut buffer = [0; 8];
         while let Ok(length) = other.try_receive(&mut buffer) {
             assert_eq!(buffer[..length], kept.to_le_bytes());
             kept += 1;
         }
-        assert!(kept > 0 && kept < sent, "{kept} of {sent} were kept");
+        assert!(
+            kept > 0 && kept < sent,
+            "{kept} of {sent} datagrams were kept"
+        );
         one.try_send_to(b"after", to).expect("the kernel has room");
         assert_eq!(
             receive_from(&other, &mut buffer)
@@ -126,9 +129,9 @@ fn a_flood_that_nobody_receives_is_dropped_and_the_socket_still_works() {
     });
 }
 
-/// T117.
+/// Tests T117.
 #[test]
-fn what_does_not_fit_a_datagram_is_refused_and_what_does_not_fit_a_buffer_is_cut() {
+fn datagrams_that_are_too_large_are_refused_when_sent_and_cut_off_when_received() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         let large = vec![7; 65_507];
@@ -165,7 +168,7 @@ fn what_does_not_fit_a_datagram_is_refused_and_what_does_not_fit_a_buffer_is_cut
         assert_eq!(
             receive_from(&other, &mut small)
                 .await
-                .expect("the rest is lost")
+                .expect("the rest of the longer datagram is lost")
                 .0,
             4
         );
@@ -182,15 +185,17 @@ fn what_does_not_fit_a_datagram_is_refused_and_what_does_not_fit_a_buffer_is_cut
     });
 }
 
-/// T117: IPv6 allows datagrams so large that even the loopback interface fragments them.
+/// Tests T117: IPv6 allows datagrams that are so large that even the loopback interface fragments
+/// them.
 #[test]
-fn a_fragmented_datagram_arrives_whole() {
+fn a_fragmented_datagram_arrives_complete() {
     let Ok(other) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()) else {
-        println!("this machine has no version 6");
+        println!("not tested: this computer has no IPv6");
         return;
     };
     block_on(async {
-        let one = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()).expect("a port was free");
+        let one = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into())
+            .expect("the system chooses a free port");
         let large: Vec<u8> = (0..65_527u32).map(|place| place as u8).collect();
         one.try_send_to(
             &large,
@@ -206,7 +211,7 @@ fn a_fragmented_datagram_arrives_whole() {
 }
 
 #[test]
-fn a_receive_times_out_and_loses_nothing() {
+fn a_receive_times_out_without_losing_data() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         assert_eq!(other.timeout(), None);
@@ -238,9 +243,9 @@ fn a_receive_times_out_and_loses_nothing() {
     });
 }
 
-/// T115, for datagram sockets.
+/// Tests T115 for datagram sockets.
 #[test]
-fn two_receivers_wait_and_each_gets_a_datagram() {
+fn two_waiting_receivers_each_get_a_datagram() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         let clone = other.clone();
@@ -267,7 +272,7 @@ fn two_receivers_wait_and_each_gets_a_datagram() {
 }
 
 #[test]
-fn a_receive_that_was_dropped_loses_no_datagram() {
+fn a_dropped_receive_loses_no_datagram() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         for byte in 0..100 {
@@ -289,7 +294,7 @@ fn a_receive_that_was_dropped_loses_no_datagram() {
 }
 
 #[test]
-fn options_belong_to_the_socket_and_not_to_the_handle() {
+fn options_apply_to_the_socket_and_not_to_the_handle() {
     let (socket, _) = bound();
     let clone = socket.clone();
     assert!(!socket.broadcast().expect("the system supports the option"));
@@ -303,7 +308,7 @@ fn options_belong_to_the_socket_and_not_to_the_handle() {
 }
 
 #[test]
-fn a_port_is_taken_until_its_last_handle_is_dropped() {
+fn a_port_is_in_use_until_its_last_handle_is_dropped() {
     let (socket, address) = bound();
     let clone = socket.clone();
     let error = UdpSocket::bind(address).expect_err("the port is taken");
