@@ -1,12 +1,13 @@
-//! A file that is replaced repeatedly while its functions are called. This test has its own
-//! process, since it measures what the process holds.
+//! Tests a file that is replaced repeatedly while its functions are called. The test has its own
+//! process, because it measures the resources that the process holds.
 
 use lunatic_bridge::{Bridge, Event, Worker};
 use lunatic_vm::Vm;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A module whose `version` returns a number. It is a megabyte in size, so that a leak shows.
+/// Returns a module whose function `version` returns a number. The module is a megabyte in size, so
+/// that a leak can be measured.
 fn module(version: u32) -> String {
     let ballast = format!("{version:4}").repeat(1 << 18);
     format!(
@@ -21,14 +22,17 @@ fn module(version: u32) -> String {
 }
 
 #[test]
-fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing() {
+fn a_hundred_replacements_under_load_lose_no_call_and_leak_nothing() {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let (file, new) = (
         directory.path().join("module.wat"),
         directory.path().join("new"),
     );
     fs::write(&file, module(0)).expect("the file can be written");
-    let vm = Vm::builder().slots(64).build().expect("the machine starts");
+    let vm = Vm::builder()
+        .slots(64)
+        .build()
+        .expect("the VM can be built");
     let bridge = Bridge::builder().vm(vm.clone());
     let worker = Worker::builder()
         .bridge(bridge)
@@ -42,8 +46,7 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
                 scope.spawn(|| {
                     let mut calls = 0u64;
                     while !is_over.load(Ordering::Relaxed) {
-                        let version: u32 =
-                            worker.call("version", &()).expect("every call succeeds");
+                        let version: u32 = worker.call("version", &()).expect("the call succeeds");
                         assert!(version <= 100);
                         calls += 1;
                     }
@@ -73,11 +76,12 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     });
     assert!(
         calls >= 100,
-        "only {calls} calls were made during a hundred versions"
+        "only {calls} calls were made while the file was replaced a hundred times"
     );
     if let (Some(before), Some(after)) = (before, Holdings::now()) {
-        // A leak would hold something for each of the ninety later versions. Anything less is
-        // timing: versions about to be freed or still being compiled, and what the allocator keeps.
+        // A leak would hold resources for each of the ninety later versions. Smaller differences
+        // depend on timing: they come from versions that are about to be freed or are still being
+        // compiled, and from memory that the allocator keeps.
         assert!(
             after.descriptors <= before.descriptors + 30,
             "{before:?}, then {after:?}"
@@ -86,13 +90,13 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
             after.threads <= before.threads + 30,
             "{before:?}, then {after:?}"
         );
-        // The text, the binary and the data of a version take a megabyte each.
+        // The text, the binary and the data of a version take up a megabyte each.
         assert!(
             after.resident <= before.resident + (90 << 20),
             "{before:?}, then {after:?}"
         );
-        // An instance's memory takes 4 GiB of address space, which the machine reserves for 64 at a
-        // time.
+        // The memory of an instance takes up 4 GiB of address space, which the VM reserves for 64
+        // instances at a time.
         assert!(
             after.mapped <= before.mapped + (130 << 30),
             "{before:?}, then {after:?}"
@@ -104,7 +108,7 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     }
     drop(worker);
     for instance in vm.processes() {
-        // This would wait forever if anything still held the instance.
+        // This wait would never end if anything still held the instance.
         assert!(vm.block_on(instance.exited()).is_normal());
     }
 }
@@ -114,15 +118,15 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
 struct Holdings {
     descriptors: usize,
     threads: u64,
-    /// Bytes in memory.
+    /// The number of bytes in memory.
     resident: u64,
-    /// Bytes of address space, and the number of mappings.
+    /// The number of bytes of address space, and the number of mappings.
     mapped: u64,
     mappings: usize,
 }
 
 impl Holdings {
-    /// Measures the process, if the system supports it.
+    /// Measures the resources of this process, if the system supports this.
     fn now() -> Option<Holdings> {
         let descriptors = fs::read_dir("/proc/self/fd").ok()?.count();
         let mappings = fs::read_to_string("/proc/self/maps").ok()?.lines().count();

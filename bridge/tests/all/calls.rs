@@ -1,4 +1,4 @@
-//! Calls: what is passed, what ends them, and what is left of an instance afterwards.
+//! Tests of calls: what is passed, what ends a call, and what is left of an instance afterward.
 
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use lunatic_vm::{Exit, Limit, LimitReached, Vm};
@@ -12,12 +12,12 @@ const MODULE: &str = r#"(module
     (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length))
     (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0))
     (func (export "trap") (param i32 i32) (result i32) unreachable)
-    ;; How many times it was called, as one digit.
+    ;; Returns how many times this function was called, as a single digit.
     (func (export "count") (param $index i32) (param $length i32) (result i32)
         (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
         (i32.store8 (local.get $index) (i32.add (global.get $calls) (i32.const 48)))
         (i32.const 1))
-    ;; The address that was passed to it.
+    ;; Returns the address that was passed to this function.
     (func (export "where") (param $index i32) (param $length i32) (result i32) (local $number i32) (local $end i32)
         (local.set $number (local.get $index))
         (local.set $end (i32.const 10))
@@ -27,12 +27,12 @@ const MODULE: &str = r#"(module
                 (i32.add (i32.rem_u (local.get $number) (i32.const 10)) (i32.const 48)))
             (local.set $number (i32.div_u (local.get $number) (i32.const 10)))
             (br_if $digit (local.get $end)))
-        ;; As a string, since a JSON number does not start with 0.
+        ;; The address is returned as a string, because a JSON number cannot start with 0.
         (memory.copy (i32.add (local.get $index) (i32.const 1)) (local.get $index) (i32.const 10))
         (i32.store8 (local.get $index) (i32.const 34))
         (i32.store8 offset=11 (local.get $index) (i32.const 34))
         (i32.const 12))
-    ;; Whether the last pixel of an image can be read.
+    ;; Returns whether the last pixel of an image can be read.
     (func (export "last_pixel") (param $index i32) (param $length i32) (param $width i32) (param $height i32) (result i32)
         (i32.store8 (local.get $index) (i32.add (i32.const 48)
             (i32.load8_u (i32.add (local.get $index)
@@ -92,7 +92,7 @@ fn a_value_comes_back_unchanged() {
 }
 
 #[test]
-fn arguments_never_overlap_what_the_module_has_in_memory() {
+fn arguments_never_overlap_the_modules_own_data() {
     let bridge = bridge(Bridge::builder());
     let address: String = bridge.call("where", &()).expect("the call succeeds");
     assert!(
@@ -132,7 +132,7 @@ fn an_argument_that_does_not_fit_is_refused_and_the_next_call_works() {
 }
 
 #[test]
-fn growing_arguments_reuse_the_memory_they_were_given() {
+fn growing_arguments_reuse_the_memory_of_earlier_ones() {
     let bridge = Bridge::builder()
         .memory(64 << 20)
         .from_bytes(MODULE.replace("2 4", "2").as_bytes())
@@ -140,7 +140,9 @@ fn growing_arguments_reuse_the_memory_they_were_given() {
     for length in (0..2_000_000).step_by(100_000) {
         let bytes = vec![b'x'; length];
         assert_eq!(
-            bridge.call_bytes("echo", &bytes).expect("there is room"),
+            bridge
+                .call_bytes("echo", &bytes)
+                .expect("there is room in the memory"),
             bytes
         );
     }
@@ -164,7 +166,7 @@ fn t166_an_image_has_room_for_all_its_pixels() {
 }
 
 #[test]
-fn results_with_an_address_say_what_they_are() {
+fn results_with_an_address_state_their_kind() {
     let bridge = Bridge::from_bytes(ALLOCATING.as_bytes()).expect("the module is valid");
     assert_eq!(
         bridge
@@ -189,7 +191,8 @@ fn results_with_an_address_say_what_they_are() {
             .expect_err("the result is malformed");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
     }
-    // One for each non-empty result inside the memory. The argument of this call is freed after it.
+    // The bridge has freed every result that was not empty and was within the memory. The argument
+    // of this call is freed only after the call.
     assert_eq!(
         bridge
             .call::<_, u8>("freed", &())
@@ -199,7 +202,7 @@ fn results_with_an_address_say_what_they_are() {
 }
 
 #[test]
-fn t166_wrong_answers_are_errors_and_the_next_call_works() {
+fn t166_malformed_answers_are_errors_and_the_next_call_works() {
     let bridge = bridge(Bridge::builder());
     for (function, said) in [
         ("far", "not all inside"),
@@ -222,11 +225,11 @@ fn t166_wrong_answers_are_errors_and_the_next_call_works() {
 }
 
 #[test]
-fn a_function_that_is_missing_or_takes_other_parameters_is_named() {
+fn the_error_names_a_function_that_is_missing_or_takes_other_parameters() {
     let bridge = bridge(Bridge::builder());
     let error = bridge
         .call::<_, ()>("ecko", &())
-        .expect_err("there is no such function");
+        .expect_err("the function does not exist");
     assert!(error.to_string().contains("no function `ecko`"), "{error}");
     let error = bridge
         .call_image::<()>("echo", b"", 1, 1)
@@ -242,12 +245,12 @@ fn a_function_that_is_missing_or_takes_other_parameters_is_named() {
             .call::<_, u8>("count", &())
             .expect("the call succeeds"),
         1,
-        "nothing was called"
+        "no function was called"
     );
 }
 
 #[test]
-fn an_instance_remembers_until_a_call_ends_it() {
+fn an_instance_keeps_its_state_until_a_call_ends_it() {
     let bridge = bridge(Bridge::builder());
     for calls in 1..=3 {
         assert_eq!(
@@ -299,7 +302,7 @@ fn t010_limits_apply_to_every_call_anew() {
 }
 
 #[test]
-fn a_call_that_takes_too_long_ends_and_the_next_one_works() {
+fn a_call_that_takes_too_long_is_ended_and_the_next_call_works() {
     let bridge = bridge(Bridge::builder().time(Duration::from_millis(20)));
     for _ in 0..3 {
         let error = bridge
@@ -308,7 +311,7 @@ fn a_call_that_takes_too_long_ends_and_the_next_one_works() {
         assert!(matches!(error, CallError::TimedOut(_)), "{error}");
     }
     let minute = Duration::from_secs(60);
-    let argument = Argument::json(&()).expect("it is JSON");
+    let argument = Argument::json(&()).expect("the value can be JSON");
     let answer = futures_lite::future::block_on(bridge.invoke_within(minute, "count", argument));
     assert_eq!(
         answer.expect("the call succeeds"),
@@ -318,7 +321,8 @@ fn a_call_that_takes_too_long_ends_and_the_next_one_works() {
 
 #[test]
 fn several_instances_serve_at_the_same_time() {
-    // All but the last spin forever: with one instance the last would wait forever too.
+    // All calls except the last one spin forever. With a single instance, the last call would wait
+    // forever too.
     let bridge = bridge(Bridge::builder().instances(4));
     let spinning: Vec<_> = (0..3)
         .map(|_| {
@@ -336,7 +340,7 @@ fn several_instances_serve_at_the_same_time() {
             .expect("the call succeeds"),
         1
     );
-    // Dropping a call ends it, and its instance.
+    // If a call is dropped, the call and its instance are ended.
     drop(spinning);
     for _ in 0..8 {
         assert!(bridge.call::<_, u8>("count", &()).is_ok());
@@ -345,8 +349,8 @@ fn several_instances_serve_at_the_same_time() {
 
 #[test]
 fn a_blocking_call_on_a_runtime_works_after_a_trap_too() {
-    // If the executor that is blocked here had to make the next instance, the second call would
-    // wait in vain.
+    // If the next instance had to be created by the executor that is blocked here, the second call
+    // would wait forever.
     let bridge = bridge(Bridge::builder().time(Duration::from_secs(60)));
     let calls = smol::spawn(async move {
         assert!(bridge.call::<_, ()>("trap", &()).is_err());
@@ -382,7 +386,7 @@ fn a_module_that_cannot_be_instantiated_is_refused() {
 
 #[test]
 fn an_instance_that_never_starts_is_ended() {
-    let vm = Vm::builder().slots(8).build().expect("the machine starts");
+    let vm = Vm::builder().slots(8).build().expect("the VM can be built");
     let builder = Bridge::builder()
         .vm(vm.clone())
         .start_within(Duration::from_millis(20));
@@ -392,7 +396,7 @@ fn an_instance_that_never_starts_is_ended() {
     ] {
         let error = builder
             .from_bytes(module.as_bytes())
-            .expect_err("starting spins");
+            .expect_err("the start function never returns");
         assert!(
             error.to_string().contains("did not return within 20ms"),
             "{error}"
@@ -428,12 +432,12 @@ fn host_functions_are_available_if_allowed() {
 }
 
 #[test]
-fn t167_many_threads_call_and_the_machine_ends_with_the_last_bridge() {
+fn t167_many_threads_can_call_and_the_vm_ends_with_the_last_bridge() {
     let vm = Vm::builder()
         .workers(2)
         .slots(64)
         .build()
-        .expect("the machine starts");
+        .expect("the VM can be built");
     let bridge = Arc::new(bridge(Bridge::builder().vm(vm.clone()).instances(3)));
     drop(vm);
     let calls: u32 = std::thread::scope(|scope| {
@@ -458,9 +462,9 @@ fn t167_many_threads_call_and_the_machine_ends_with_the_last_bridge() {
             .sum()
     });
     assert_eq!(calls, 1600);
-    // A call in flight while the last handle is dropped: its future is dropped with the executor's
-    // task.
-    let last = Arc::into_inner(bridge).expect("the threads are gone");
+    // The last handle is dropped while a call is still running. The future of that call is dropped
+    // together with the executor's task.
+    let last = Arc::into_inner(bridge).expect("the threads have ended");
     let in_flight = smol::spawn({
         let bridge = last.clone();
         async move {

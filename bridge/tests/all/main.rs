@@ -1,4 +1,4 @@
-//! Calls of modules from outside: values, images, limits, crashes, new versions.
+//! Tests of calls of modules from outside: values, images, limits, crashes and new versions.
 
 mod calls;
 mod values;

@@ -1,4 +1,5 @@
-//! Any value arrives unchanged, and whatever bytes a guest returns become a value or an error.
+//! Tests that every value arrives unchanged, and that any bytes that a guest returns become a value
+//! or an error.
 
 use lunatic_bridge::{Argument, Bridge, CallError};
 use proptest::prelude::*;
@@ -10,10 +11,10 @@ static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
         (memory (export "memory") 1)
         (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length))
         (func (export "image") (param $index i32) (param $length i32) (param i32 i32) (result i32) (local.get $length))
-        ;; Return the argument itself, as a length or as an address and a length.
+        ;; These functions return the argument itself, as a length or as an address and a length.
         (func (export "length") (param $index i32) (param $length i32) (result i32) (i32.load (local.get $index)))
         (func (export "address") (param $index i32) (param $length i32) (result i64) (i64.load (local.get $index))))"#;
-    // Less memory than an answer may claim to occupy.
+    // This is less memory than an answer may claim to occupy.
     Bridge::builder()
         .memory(64 << 20)
         .from_bytes(module)
@@ -21,7 +22,7 @@ static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
 });
 
 #[test]
-fn t166_numbers_beyond_what_a_float_holds_stay_exact() {
+fn t166_numbers_beyond_the_precision_of_a_float_stay_exact() {
     for number in [
         json!(9_007_199_254_740_993u64),
         json!(u64::MAX),
@@ -36,7 +37,7 @@ fn t166_numbers_beyond_what_a_float_holds_stay_exact() {
             number
         );
     }
-    // JSON has no NaN.
+    // JSON cannot represent NaN.
     assert_eq!(
         ECHO.call::<_, Value>("echo", &f64::NAN)
             .expect("the value comes back"),
@@ -49,7 +50,7 @@ fn t166_numbers_beyond_what_a_float_holds_stay_exact() {
 }
 
 #[test]
-fn t166_deep_nesting_is_an_error_and_no_overflow() {
+fn t166_deep_nesting_is_an_error_and_not_a_stack_overflow() {
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
     let answer = ECHO
         .invoke("echo", Argument::Json(deep))
@@ -64,7 +65,7 @@ fn t166_deep_nesting_is_an_error_and_no_overflow() {
 }
 
 #[test]
-fn t166_a_value_nested_deeper_than_answers_may_be_is_refused() {
+fn t166_a_value_nested_more_deeply_than_answers_may_be_is_refused() {
     let nest = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
     assert_eq!(
         ECHO.call::<_, Value>("echo", &nest(127))
@@ -75,7 +76,7 @@ fn t166_a_value_nested_deeper_than_answers_may_be_is_refused() {
         .call::<_, Value>("echo", &nest(128))
         .expect_err("the value is nested too deeply");
     assert!(error.to_string().contains("recursion limit"), "{error}");
-    // An answer that is only passed on may be nested as deeply as it can be serialized.
+    // An answer that is only passed on may be nested as deeply as a value can be serialized.
     let answer = ECHO
         .invoke(
             "echo",
@@ -129,7 +130,7 @@ proptest! {
 
     #[test]
     fn t166_any_length_and_address_that_a_function_answers_with_is_a_result_or_an_error(
-        // Near the bounds of the memory, and anywhere.
+        // The values are near the bounds of the memory, or anywhere.
         address in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
         length in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
     ) {
@@ -141,7 +142,7 @@ proptest! {
         let found = u64::from(address) << 32 | u64::from(length);
         let answer = ECHO.invoke("address", Argument::Bytes(found.to_le_bytes().to_vec()));
         match answer {
-            // The first byte is the kind.
+            // The first byte is the kind of the answer.
             Ok(answer) => prop_assert_eq!(answer.into_bytes().len() + 1, length as usize),
             Err(error) => prop_assert!(matches!(error, CallError::Answer(_) | CallError::Failed(_)), "{}", error),
         }

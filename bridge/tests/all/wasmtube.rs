@@ -1,5 +1,5 @@
-//! Functions written for Wasmtube run unmodified. They are in `bridge/tests/wasm_test`, and cargo
-//! compiles them here.
+//! Tests that functions written for Wasmtube run without modification. The functions are in
+//! `bridge/tests/wasm_test`, and the test compiles them with cargo.
 
 use lunatic_bridge::{Bridge, CallError};
 use serde_json::{Value, json};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The module, compiled once, into a directory other than the one that cargo locks while it builds
-/// this test.
+/// The module, which is compiled once. It is compiled into a different directory than the one that
+/// cargo locks while it builds this test.
 static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm_test");
     let run = |arguments: &[&str], remedy: &str| {
         let mut cargo = Command::new(env!("CARGO"));
         for (name, _) in std::env::vars_os() {
-            // The variables set by the cargo that runs this test are not meant for the module,
-            // except for cargo's home.
+            // The variables that are set by the cargo that runs this test are not meant for the
+            // build of the module, except for cargo's home directory.
             let name = name.to_string_lossy();
             if name.starts_with("CARGO") && name != "CARGO_HOME"
                 || name.starts_with("RUST") && name.ends_with("FLAGS")
@@ -47,7 +47,7 @@ static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fn bridge() -> Bridge {
-    // Little memory, so that calls that leak it fail.
+    // The memory is small, so that calls fail if they leak memory.
     Bridge::builder()
         .memory(32 << 20)
         .from_file(&*WASM_TEST)
@@ -77,7 +77,8 @@ fn the_calls_in_wasmtubes_documentation_work() {
 
 #[test]
 fn an_image_is_the_bytes_of_a_file_as_in_wasmtubes_tests() {
-    // The function reads three bytes per pixel, more than the file has, whatever the bytes are.
+    // The function reads three bytes per pixel, which is more than the file has. The contents of
+    // the bytes do not matter.
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.resize(123_126, 0x55);
     let size: Value = bridge()
@@ -94,11 +95,11 @@ fn a_large_argument_overwrites_nothing() {
         assert_eq!(
             bridge
                 .call::<_, Value>("echo", &arguments)
-                .expect("there is room"),
+                .expect("there is room in the memory"),
             arguments,
             "{length}"
         );
-        // Its strings and its allocator are intact.
+        // The module's strings and its allocator are intact.
         assert_eq!(
             bridge
                 .call::<_, String>("hello", &json!({"arg": length}))

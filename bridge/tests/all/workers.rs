@@ -1,4 +1,4 @@
-//! Workers: crashes and new versions.
+//! Tests of workers: crashes and new versions.
 
 use lunatic_bridge::{Backoff, Event, Intensity, Worker, WorkerError};
 use std::fs;
@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A module whose `version` returns a digit, and which stores the digit passed to `keep`.
+/// Returns a module whose function `version` returns a digit. The module also stores the digit that
+/// is passed to `keep`.
 fn module(version: u8, more: &str) -> String {
     format!(
         r#"(module
@@ -86,7 +87,7 @@ fn a_new_version_takes_over_however_it_is_written() {
 
 #[cfg(unix)]
 #[test]
-fn t162_a_link_that_is_swapped_is_a_new_version() {
+fn t162_replacing_a_link_is_a_new_version() {
     let source = Source::new();
     let (first, second) = (
         source.directory.path().join("first.wat"),
@@ -94,12 +95,12 @@ fn t162_a_link_that_is_swapped_is_a_new_version() {
     );
     fs::write(&first, module(1, "")).expect("the file can be written");
     fs::write(&second, module(2, "")).expect("the file can be written");
-    std::os::unix::fs::symlink(&first, source.file()).expect("a link can be made");
+    std::os::unix::fs::symlink(&first, source.file()).expect("a link can be created");
     let worker = worker(&source);
     let events = worker.events();
     assert_eq!(version(&worker), 1);
     let link = source.directory.path().join("link");
-    std::os::unix::fs::symlink(&second, &link).expect("a link can be made");
+    std::os::unix::fs::symlink(&second, &link).expect("a link can be created");
     fs::rename(link, source.file()).expect("the link can be renamed");
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
@@ -107,26 +108,26 @@ fn t162_a_link_that_is_swapped_is_a_new_version() {
 
 #[cfg(unix)]
 #[test]
-fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() {
+fn t162_replacing_a_directory_or_a_link_to_it_is_a_new_version() {
     use std::os::unix::fs::symlink;
     let source = Source::new();
     let path = |name: &str| source.directory.path().join(name);
     for (name, version) in [("first", 1), ("second", 2), ("third", 3)] {
-        fs::create_dir(path(name)).expect("a directory can be made");
+        fs::create_dir(path(name)).expect("a directory can be created");
         fs::write(path(name).join("module.wat"), module(version, ""))
             .expect("the file can be written");
     }
-    symlink(path("first"), path("current")).expect("a link can be made");
+    symlink(path("first"), path("current")).expect("a link can be created");
     let worker = Worker::start(path("current").join("module.wat")).expect("the module is valid");
     let events = worker.events();
-    symlink(path("second"), path("link")).expect("a link can be made");
+    symlink(path("second"), path("link")).expect("a link can be created");
     fs::rename(path("link"), path("current")).expect("the link can be renamed");
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
-    // The link's current target was not watched at the start.
+    // The current target of the link was not watched at the start.
     fs::rename(path("second"), path("gone")).expect("the directory can be renamed");
     fs::rename(path("third"), path("second")).expect("the directory can be renamed");
-    // For a moment there may be no file.
+    // For a moment, the file may not exist.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
     assert!(
@@ -146,7 +147,7 @@ fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() 
 
 #[cfg(unix)]
 #[test]
-fn a_file_that_is_not_regular_is_refused_and_not_waited_for() {
+fn a_file_that_is_not_regular_is_refused_at_once() {
     let source = Source::new();
     let pipe = || {
         let made = std::process::Command::new("mkfifo")
@@ -154,7 +155,7 @@ fn a_file_that_is_not_regular_is_refused_and_not_waited_for() {
             .status();
         assert!(
             made.is_ok_and(|status| status.success()),
-            "a named pipe can be made"
+            "a named pipe can be created"
         );
     };
     pipe();
@@ -187,7 +188,7 @@ fn several_workers_watch_the_same_file() {
 }
 
 #[test]
-fn t162_a_file_that_is_touched_or_rewritten_unchanged_is_not_a_new_version() {
+fn t162_a_file_that_is_touched_or_rewritten_without_changes_is_not_a_new_version() {
     let source = Source::new();
     source.write(module(1, ""));
     let worker = worker(&source);
@@ -196,8 +197,8 @@ fn t162_a_file_that_is_touched_or_rewritten_unchanged_is_not_a_new_version() {
         source.write(module(1, ""));
     }
     source.write(module(2, ""));
-    // A file that stays half-written is refused. If an unchanged file counted, this would not be
-    // version 1.
+    // A file that stays incomplete is refused. If an unchanged file counted as a new version, the
+    // version here would not be 1.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
     assert!(
@@ -207,13 +208,13 @@ fn t162_a_file_that_is_touched_or_rewritten_unchanged_is_not_a_new_version() {
 }
 
 #[test]
-fn t162_a_thousand_saves_end_with_the_last() {
+fn t162_after_a_thousand_saves_the_last_version_serves() {
     let source = Source::new();
     source.write(module(1, ""));
     let worker = worker(&source);
     let events = worker.events();
     for save in 0..1000u32 {
-        // Every other save is half a module.
+        // Every other save writes only half of a module.
         let content = module((save % 10) as u8, "");
         source.write(if save % 2 == 0 {
             &content[..content.len() / 2]
@@ -221,7 +222,7 @@ fn t162_a_thousand_saves_end_with_the_last() {
             &content
         });
     }
-    // If the last content equals the initial one, no event comes.
+    // If the last content equals the initial content, there is no event.
     while version(&worker) != 9 {
         next(&events);
     }
@@ -229,24 +230,24 @@ fn t162_a_thousand_saves_end_with_the_last() {
 }
 
 #[test]
-fn t162_a_bad_or_missing_file_keeps_the_previous_version() {
+fn t162_an_invalid_or_missing_file_leaves_the_previous_version_in_use() {
     let source = Source::new();
     source.write(module(1, ""));
     let worker = worker(&source);
     let events = worker.events();
     source.write("(module");
     let Event::Refused { reason } = next(&events) else {
-        panic!("the file is not a module")
+        panic!("a file that is not a module must be refused")
     };
     assert!(reason.contains("expected"), "{reason}");
     source.write("(module (func $start unreachable) (start $start))");
     let Event::Refused { reason } = next(&events) else {
-        panic!("the module cannot be instantiated")
+        panic!("a module that cannot be instantiated must be refused")
     };
     assert!(reason.contains("no instance"), "{reason}");
     fs::remove_file(source.file()).expect("the file can be removed");
     let Event::Refused { reason } = next(&events) else {
-        panic!("the file is gone")
+        panic!("a missing file must be reported")
     };
     assert!(reason.contains("cannot be read"), "{reason}");
     assert_eq!((worker.version(), version(&worker)), (0, 1));
@@ -256,7 +257,7 @@ fn t162_a_bad_or_missing_file_keeps_the_previous_version() {
 }
 
 #[test]
-fn t163_a_version_that_lacks_a_function_is_refused_and_the_function_named() {
+fn t163_a_version_that_lacks_a_function_is_refused_and_the_error_names_the_function() {
     let source = Source::new();
     source.write(module(
         1,
@@ -266,7 +267,7 @@ fn t163_a_version_that_lacks_a_function_is_refused_and_the_function_named() {
     let events = worker.events();
     source.write(module(2, ""));
     let Event::Refused { reason } = next(&events) else {
-        panic!("`more` is missing")
+        panic!("a module without `more` must be refused")
     };
     assert!(
         reason.contains("exports no function `more`; it has `version`"),
@@ -277,7 +278,7 @@ fn t163_a_version_that_lacks_a_function_is_refused_and_the_function_named() {
         "(func (export \"more\") (result i32) (i32.const 0))",
     ));
     let Event::Refused { reason } = next(&events) else {
-        panic!("`more` has another type")
+        panic!("a module in which `more` has a different type must be refused")
     };
     assert!(reason.contains("the function `more` was"), "{reason}");
     assert_eq!(version(&worker), 1);
@@ -298,7 +299,7 @@ fn t163_a_version_that_lacks_a_function_is_refused_and_the_function_named() {
 }
 
 #[test]
-fn t164_state_moves_along_or_stays_with_the_previous_version() {
+fn t164_state_is_handed_over_or_the_previous_version_stays_in_use() {
     let source = Source::new();
     source.write(module(1, MOVING));
     let worker = worker(&source);
@@ -319,7 +320,7 @@ fn t164_state_moves_along_or_stays_with_the_previous_version() {
     let failing = MOVING.replace("(i32.const 0))", "unreachable)");
     source.write(module(3, &failing));
     let Event::Refused { reason } = next(&events) else {
-        panic!("the state cannot be handed over")
+        panic!("a version that cannot take over the state must be refused")
     };
     assert!(
         reason.contains("the state cannot be handed over"),

@@ -1,12 +1,12 @@
-//! Functions as Wasmtube calls them: they overwrite their arguments, JSON at an index, with the
-//! result and return its length.
+//! Functions as Wasmtube calls them. The arguments are JSON at an index. A function overwrites its
+//! arguments with the result, and returns the length of the result.
 //!
 //! New code uses `#[lunatic::export]` instead; see `examples/functions.rs`.
 
 use serde::{Deserialize, Serialize};
 use std::{slice, str};
 
-/// Any value: it is only passed back.
+/// The arguments may be any value, which is only passed back.
 type Args = serde_json::Value;
 
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn image_size(
     store_into_memory(index, image_info)
 }
 
-/// Overwrites the arguments with a result, and returns its length.
+/// Overwrites the arguments with a result, and returns the length of the result.
 fn store_into_memory<T: Serialize>(index: *const u8, result: T) -> i32 {
     let json = serde_json::to_vec(&result).unwrap();
     // SAFETY: the caller made room there, and nothing refers to the arguments any more.
