@@ -5,8 +5,8 @@ use machine::net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
 use machine::server::Handle;
 use machine::supervisor::{Child, Supervisor};
 use machine::{
-    Config, Environment, ExitReason, LinkMailbox, LunaticError, Mailbox, Message, Param, Process, ReceiveError,
-    Request, SendFailure, Server, Tag, Task, TransformMailbox, process,
+    Config, Environment, ExitReason, LinkMailbox, LunaticError, Mailbox, Message, Param, Process,
+    ReceiveError, Request, SendFailure, Server, Tag, Task, TransformMailbox, process,
 };
 use std::cell::Cell;
 use std::error::Error;
@@ -58,7 +58,11 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
         },
         |parent, mailbox: Mailbox<()>| {
             let this = process::this(&mailbox);
-            let set = || this.send_after((), LONG).map(drop).map_err(|error| error.kind());
+            let set = || {
+                this.send_after((), LONG)
+                    .map(drop)
+                    .map_err(|error| error.kind())
+            };
             parent.send(format!("{:?} {:?}", set(), set()));
         },
     )?;
@@ -71,7 +75,8 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
             config.max_names(1);
         },
         |parent, mailbox: Mailbox<()>| {
-            let register = |name| process::this_env().register(name, "1.0.0", process::this(&mailbox));
+            let register =
+                |name| process::this_env().register(name, "1.0.0", process::this(&mailbox));
             parent.send(format!("{:?} {:?}", register("one"), register("two")));
         },
     )?;
@@ -85,7 +90,9 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
         },
         |parent, _: Mailbox<()>| {
             let listener = TcpListener::bind("127.0.0.1:0").expect("the limit allows one socket");
-            let second = TcpListener::bind("127.0.0.1:0").map(drop).map_err(|error| error.kind());
+            let second = TcpListener::bind("127.0.0.1:0")
+                .map(drop)
+                .map_err(|error| error.kind());
             drop(listener);
             let third = TcpListener::bind("127.0.0.1:0").map(drop);
             parent.send(format!("{second:?} {third:?}"));
@@ -100,7 +107,9 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
             config.max_files(3);
         },
         |parent, _: Mailbox<()>| {
-            let files: Vec<_> = (0..10).map_while(|_| File::open("plugin.wasm").ok()).collect();
+            let files: Vec<_> = (0..10)
+                .map_while(|_| File::open("plugin.wasm").ok())
+                .collect();
             parent.send((!files.is_empty() && files.len() <= 3).to_string());
         },
     )?;
@@ -108,10 +117,14 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     ok("files are limited");
 
     let mut config = Config::new(2_000_000, None);
-    config.allow_namespace("lunatic::message::").max_total_memory(2_000_000);
+    config
+        .allow_namespace("lunatic::message::")
+        .max_total_memory(2_000_000);
     let module = Environment::new(config)?.add_this_module()?;
     let first = module.spawn(wait)?;
-    let error = module.spawn(wait).expect_err("two such processes exceed the limit");
+    let error = module
+        .spawn(wait)
+        .expect_err("two such processes exceed the limit");
     assert_eq!(error.kind(), machine::Errno::LimitReached, "{error}");
     first.kill();
     ok("the memory of all processes is limited");
@@ -119,17 +132,27 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let mut config = Config::new(2_000_000, None);
     config.max_table_elements(1);
     let module = Environment::new(config)?.add_this_module()?;
-    let error = module.spawn(wait).expect_err("a program's table has more elements");
+    let error = module
+        .spawn(wait)
+        .expect_err("a program's table has more elements");
     assert_eq!(error.kind(), machine::Errno::LimitReached, "{error}");
     ok("tables are limited");
 
     let mut config = Config::new(2_000_000, None);
-    config.allow_namespace("lunatic::message::").max_mailbox_bytes(1_000);
+    config
+        .allow_namespace("lunatic::message::")
+        .max_mailbox_bytes(1_000);
     let module = Environment::new(config)?.add_this_module()?;
-    let busy: Process<String> = module.spawn(|mailbox: Mailbox<String>| drop(mailbox.tag_receive(&[Tag::new()])))?;
+    let busy: Process<String> =
+        module.spawn(|mailbox: Mailbox<String>| drop(mailbox.tag_receive(&[Tag::new()])))?;
     busy.send("x".repeat(600));
-    let refused = busy.try_send("y".repeat(600)).expect_err("there is no room for both messages");
-    assert!(matches!(refused.failure, SendFailure::MailboxFull), "{refused}");
+    let refused = busy
+        .try_send("y".repeat(600))
+        .expect_err("there is no room for both messages");
+    assert!(
+        matches!(refused.failure, SendFailure::MailboxFull),
+        "{refused}"
+    );
     assert_eq!(refused.message, "y".repeat(600));
     busy.kill();
     ok("the bytes in a mailbox are limited");
@@ -165,7 +188,11 @@ fn limits_that_end(mailbox: Mailbox<String>) -> Result<Mailbox<String>, Box<dyn 
         let (child, next) = module.spawn_link(mailbox, child)?;
         let message = next.receive();
         let signal = message.signal().expect("no process sends a message");
-        assert_eq!((signal.pid, signal.reason), (child.id(), ExitReason::Limit(Some(limit))), "{signal}");
+        assert_eq!(
+            (signal.pid, signal.reason),
+            (child.id(), ExitReason::Limit(Some(limit))),
+            "{signal}"
+        );
         ok(&format!("{what} is limited"));
         mailbox = next;
     }
@@ -203,14 +230,20 @@ fn messages(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     server.kill();
     ok("a request can be changed before it is answered");
 
-    let receiver: Process<Vec<Option<TcpStream>>> = process::spawn(|mailbox: Mailbox<Vec<Option<TcpStream>>>| {
-        drop(mailbox.receive());
-    })?;
-    receiver.try_send(vec![None]).expect("no part of the message needs a grant");
+    let receiver: Process<Vec<Option<TcpStream>>> =
+        process::spawn(|mailbox: Mailbox<Vec<Option<TcpStream>>>| {
+            drop(mailbox.receive());
+        })?;
+    receiver
+        .try_send(vec![None])
+        .expect("no part of the message needs a grant");
     ok("a message may have a field for a stream that is empty");
 
     process::sleep(1);
-    assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
+    assert!(matches!(
+        mailbox.receive_timeout(Duration::ZERO),
+        Err(ReceiveError::Timeout)
+    ));
     ok("a process sleeps");
     Ok(())
 }
@@ -222,15 +255,21 @@ fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
             assert_eq!(number, 7);
             wait(mailbox);
         };
-        let (child, mailbox) = process::spawn_link_unwrap_with(mailbox, 7, begin).expect("no limit is reached");
+        let (child, mailbox) =
+            process::spawn_link_unwrap_with(mailbox, 7, begin).expect("no limit is reached");
         parent.send("linked".to_owned());
         child.kill();
         wait(mailbox);
     })?;
     assert_eq!(mailbox.receive()?, "linked");
     chain.monitor();
-    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
-    assert!(matches!(signal.reason, ExitReason::LinkDied | ExitReason::NoProcess), "{signal}");
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
+        panic!("no process sends a message")
+    };
+    assert!(
+        matches!(signal.reason, ExitReason::LinkDied | ExitReason::NoProcess),
+        "{signal}"
+    );
     ok("a parent dies with a process that was spawned with a value and a link");
 
     let environment = process::this_env();
@@ -247,7 +286,11 @@ fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
         assert!(mailbox.receive().is_signal());
         process::this(&mailbox).send("a message".to_owned());
         let message: Message<String> = mailbox.receive();
-        parent.send(message.normal_or_unwrap().expect("the message was sent above"));
+        parent.send(
+            message
+                .normal_or_unwrap()
+                .expect("the message was sent above"),
+        );
     })?;
     assert_eq!(mailbox.receive()?, "a message");
     told.kill();
@@ -259,12 +302,28 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let mut near = TcpStream::connect_timeout(address, LONG)?;
-    let mut far = listener.incoming().next().expect("the iterator never ends")?;
-    assert_eq!((near.peer_addr()?, near.local_addr()?), (address, far.peer_addr()?));
+    let mut far = listener
+        .incoming()
+        .next()
+        .expect("the iterator never ends")?;
+    assert_eq!(
+        (near.peer_addr()?, near.local_addr()?),
+        (address, far.peer_addr()?)
+    );
     near.set_write_timeout(Some(SHORT));
     near.set_peek_timeout(Some(SHORT));
-    assert_eq!((near.write_timeout(), near.peek_timeout(), near.read_timeout()), (Some(SHORT), Some(SHORT), None));
-    assert_eq!(near.peek(&mut [0]).map_err(|error| error.kind()), Err(std::io::ErrorKind::TimedOut));
+    assert_eq!(
+        (
+            near.write_timeout(),
+            near.peek_timeout(),
+            near.read_timeout()
+        ),
+        (Some(SHORT), Some(SHORT), None)
+    );
+    assert_eq!(
+        near.peek(&mut [0]).map_err(|error| error.kind()),
+        Err(std::io::ErrorKind::TimedOut)
+    );
     let full = loop {
         if let Err(error) = near.write(&[0; 60_000]) {
             break error;
@@ -276,9 +335,15 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     let mut config = Config::new(2_000_000, None);
     config.allow_namespace("lunatic::message::");
     let module = Environment::new(config)?.add_this_module()?;
-    let receiver: Process<TcpStream> = module.spawn(|mailbox: Mailbox<TcpStream>| drop(mailbox.receive()))?;
-    let refused = receiver.try_send(near).expect_err("the receiver's environment grants no sockets");
-    assert!(matches!(refused.failure, SendFailure::NotGranted), "{refused}");
+    let receiver: Process<TcpStream> =
+        module.spawn(|mailbox: Mailbox<TcpStream>| drop(mailbox.receive()))?;
+    let refused = receiver
+        .try_send(near)
+        .expect_err("the receiver's environment grants no sockets");
+    assert!(
+        matches!(refused.failure, SendFailure::NotGranted),
+        "{refused}"
+    );
     let near = refused.message;
     receiver.kill();
     assert!(near.peer_addr().is_ok());
@@ -338,7 +403,10 @@ fn servers() -> Result<(), Box<dyn Error>> {
     assert_eq!(counter.add(0, 0)?, Ok(1));
     assert_eq!((STARTS.get(), supervisor.count()?.active), (0, 1));
     supervisor.stop();
-    assert_eq!(Task::spawn(counter, |counter| counter.process().is_alive())?.result()?, false);
+    assert_eq!(
+        Task::spawn(counter, |counter| counter.process().is_alive())?.result()?,
+        false
+    );
     ok("the children of a supervisor end with the supervisor");
     Ok(())
 }
@@ -347,11 +415,18 @@ fn modules(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let mut config = Config::new(2_000_000, None);
     config.allow_namespace("wasi_snapshot_preview1::proc_exit");
     let module = Environment::new(config)?.add_module(&std::fs::read("plugin.wasm")?)?;
-    let parameters =
-        [Param::I32(-1), Param::I64(i64::MIN), Param::F32(0.5), Param::F64(-0.25), Param::V128(u128::MAX - 1)];
+    let parameters = [
+        Param::I32(-1),
+        Param::I64(i64::MIN),
+        Param::F32(0.5),
+        Param::F64(-0.25),
+        Param::V128(u128::MAX - 1),
+    ];
     let process: Process<()> = module.spawn("check", &parameters)?;
     process.monitor();
-    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
+        panic!("no process sends a message")
+    };
     // The module exits with this status if all parameters are as expected.
     assert_eq!(signal.reason, ExitReason::Status(42), "{signal}");
     ok("parameters of every type arrive");

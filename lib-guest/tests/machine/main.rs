@@ -1,15 +1,15 @@
-//! Tests of what the library promises, run in the machine.
+//! Tests of what the library promises, which run in the VM.
 //!
-//! This is a program for the machine. Each claim runs in its own process, and holds if the process
-//! ends without a failure.
+//! This is a program for the VM. Each claim runs in its own process, and the claim holds if that
+//! process ends without a failure.
 //!
 //! ```text
 //! CARGO_TARGET_WASM32_WASIP1_RUNNER=lunatic cargo test -p lunatic --test machine --target wasm32-wasip1
 //! ```
 //!
-//! With arguments, only claims whose names contain one of the arguments are tested.
+//! If there are arguments, only the claims whose names contain one of the arguments are tested.
 
-#![allow(clippy::unwrap_used, reason = "a claim fails by a panic")]
+#![allow(clippy::unwrap_used, reason = "a claim fails if it panics")]
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{
@@ -24,20 +24,20 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Long enough that no claim fails because the machine is busy.
+/// A time so long that no claim fails because the computer is busy.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A timeout that has to expire.
+/// A short timeout, for waits that must time out.
 const SHORT: Duration = Duration::from_millis(5);
 
 struct Claim {
     name: &'static str,
-    /// Spawns the claim, linked to this process, to which the claim sends a message when it is
-    /// done.
+    /// Spawns the claim in a process that is linked to this process. The claim sends this process a
+    /// message when it is done.
     spawn: fn(LinkMailbox<()>) -> LinkMailbox<()>,
 }
 
-/// Declares the claims about a subject: functions that take a mailbox.
+/// Declares the claims about a subject. Claims are functions that take a mailbox.
 macro_rules! claims {
     ($($(#[$doc:meta])* fn $name:ident($mailbox:ident: $type:ty) $body:block)*) => {
         $($(#[$doc])* fn $name($mailbox: $type) $body)*
@@ -50,13 +50,13 @@ macro_rules! claims {
                     $name(mailbox);
                     runner.send(());
                 });
-                spawned.expect("the machine has room for a claim").1
+                spawned.expect("the VM has room for another process").1
             },
         },)*];
     };
 }
 
-// Declared after the macro, which these modules use.
+// These modules are declared after the macro because they use it.
 mod net;
 mod server;
 mod sqlite;
@@ -64,7 +64,7 @@ mod supervisor;
 mod task;
 mod trap;
 
-/// The claims in this file, and those on the subjects that have their own files.
+/// The claims in this file, and the claims about the subjects that have their own files.
 const SUBJECTS: &[&[Claim]] = &[
     CLAIMS,
     net::CLAIMS,
@@ -80,13 +80,13 @@ fn retype<A, B>(process: Process<A>) -> Process<B> {
     process_named(process.id())
 }
 
-/// Returns a handle to the process with this number.
+/// Returns a handle to the process with this id.
 fn process_named<T>(id: u64) -> Process<T> {
     let number = serde::de::value::U64Deserializer::<serde::de::value::Error>::new(id);
-    Process::deserialize(number).expect("a handle is a number")
+    Process::deserialize(number).expect("a handle is serialized as a number")
 }
 
-/// Functions that are called by programs in other languages but not by the library.
+/// Functions that programs in other languages call, but the library does not.
 mod machine {
     #[cfg_attr(target_family = "wasm", link(wasm_import_module = "lunatic::message"))]
     unsafe extern "C" {
@@ -102,12 +102,12 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
     let claims = || SUBJECTS.iter().copied().flatten();
     if cfg!(not(target_family = "wasm")) {
         println!(
-            "{} claims have to run in the machine: pass `--target wasm32-wasip1`",
+            "{} claims have to run in the VM: pass `--target wasm32-wasip1`",
             claims().count()
         );
         return ExitCode::SUCCESS;
     }
-    // This check needs a program without any other process.
+    // This check needs a program that has no other process.
     assert!(matches!(mailbox.receive(), Err(ReceiveError::NobodyLeft)));
 
     let chosen: Vec<String> = std::env::args().skip(1).collect();
@@ -145,8 +145,8 @@ enum Parcel {
     Bytes(Vec<u8>),
 }
 
-/// A server that doubles numbers. It answers 0 only when the next request comes, and exits on
-/// `u32::MAX`.
+/// A server that doubles numbers. It answers a request of 0 only when the next request arrives, and
+/// exits on `u32::MAX`.
 fn double(mailbox: Mailbox<Request<u32, u32>>) {
     let mut held = None;
     while let Ok(request) = mailbox.receive() {
@@ -169,19 +169,22 @@ fn wait(mailbox: Mailbox<()>) {
 fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
     match mailbox.receive_timeout(LONG) {
         Message::Signal(signal) => signal,
-        Message::Normal(Ok(_)) => panic!("a message came in place of a signal"),
-        Message::Normal(Err(error)) => panic!("no signal came: {error}"),
+        Message::Normal(Ok(_)) => panic!("a message arrived in place of a signal"),
+        Message::Normal(Err(error)) => panic!("no signal arrived: {error}"),
     }
 }
 
-/// Runs a function that fails in a new environment, and returns the signal that reports its end.
+/// Runs a function that fails in a new environment. Returns the signal that reports the end of its
+/// process.
 fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Signal {
-    let mut environment =
-        Environment::new(config).expect("this process has what the configuration grants");
-    let module = environment.add_this_module().expect("nothing is compiled");
+    let mut environment = Environment::new(config)
+        .expect("this process has the rights that the configuration grants");
+    let module = environment
+        .add_this_module()
+        .expect("the module is already compiled");
     let (process, mailbox) = module
         .spawn_link(mailbox, function)
-        .expect("the environment allows a process");
+        .expect("the environment allows this process");
     let signal = signal(&mailbox);
     assert_eq!(
         (signal.kind, signal.pid),
@@ -192,9 +195,9 @@ fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Si
 
 /// Returns both ends of a connection.
 fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("the listener is bound");
-    let near = TcpStream::connect_timeout(address, LONG).expect("the listener accepts");
+    let near = TcpStream::connect_timeout(address, LONG).expect("the listener exists");
     let (far, peer) = listener.accept().expect("this process has connected");
     assert_eq!(near.local_addr().expect("the stream is connected"), peer);
     assert_eq!(near.peer_addr().expect("the stream is connected"), address);
@@ -223,7 +226,7 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), parcels);
     }
 
-    fn a_message_larger_than_the_buffer_arrives_whole(mailbox: Mailbox<Vec<u32>>) {
+    fn a_message_larger_than_the_buffer_arrives_complete(mailbox: Mailbox<Vec<u32>>) {
         let this = process::this(&mailbox);
         for length in [0u32, 100, 511, 512, 513, 100_000, 3] {
             this.send((0..length).collect());
@@ -232,7 +235,7 @@ claims! {
         }
     }
 
-    fn a_tag_finds_its_message_and_leaves_the_others(mailbox: Mailbox<String>) {
+    fn a_receive_by_tag_finds_the_message_and_leaves_the_others(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);
         let (one, other) = (Tag::new(), Tag::new());
         this.send("first".into());
@@ -243,7 +246,7 @@ claims! {
         assert_eq!(mailbox.receive_with_tag().unwrap(), ("one".into(), one));
     }
 
-    fn a_receive_that_times_out_loses_nothing(mailbox: Mailbox<u8>) {
+    fn a_receive_that_times_out_loses_no_message(mailbox: Mailbox<u8>) {
         let this = process::this(&mailbox);
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         this.send(1);
@@ -255,7 +258,7 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), 2);
     }
 
-    fn a_message_of_another_type_is_an_error_and_gone(mailbox: Mailbox<Parcel>) {
+    fn a_message_of_another_type_is_an_error_and_is_removed(mailbox: Mailbox<Parcel>) {
         let this = process::this(&mailbox);
         retype::<_, u64>(this).send(7);
         this.send(Parcel::Nothing);
@@ -263,7 +266,7 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), Parcel::Nothing);
     }
 
-    fn a_process_begins_with_what_it_is_given(mailbox: Mailbox<String>) {
+    fn a_process_begins_with_the_value_that_it_is_given(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);
         let words = vec!["a".to_string(), "b".to_string()];
         process::spawn_with((this, words), |(parent, words), own: Mailbox<u8>| {
@@ -282,15 +285,15 @@ claims! {
         let wait_with: fn(String, Mailbox<()>) = |_, mailbox| wait(mailbox);
         let error = module.spawn_with("x".repeat(1_001), wait_with).unwrap_err();
         assert_eq!(error.kind(), Errno::MessageTooLarge, "{error}");
-        // The only process allowed is this one.
+        // This process is the only process that is allowed.
         let process = module.spawn_with(String::new(), wait_with).unwrap();
         process.monitor();
         process.kill();
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("no process sends a message") };
         assert_eq!((signal.pid, signal.reason), (process.id(), ExitReason::Killed));
     }
 
-    fn a_monitored_end_is_told_with_its_reason(mailbox: Mailbox<()>) {
+    fn a_monitor_reports_the_exit_with_its_reason(mailbox: Mailbox<()>) {
         let mailbox = mailbox.catch_link_panic();
         let check = |function: fn(Mailbox<()>), reason: ExitReason| {
             let process = process::spawn(function).unwrap();
@@ -300,8 +303,8 @@ claims! {
             assert_eq!((signal.kind, signal.pid, signal.tag), (SignalKind::ProcessDied, process.id(), Tag::NONE));
             assert_eq!(signal.reason, reason, "{signal}");
             assert!(!process.is_alive());
-            // Sending a message to a dead process is not a failure, and monitoring the process
-            // reports that it is dead.
+            // It is not a failure to send a message to a dead process. A monitor of a dead process
+            // reports that the process is dead.
             process.send(());
             process.monitor();
             assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
@@ -312,11 +315,12 @@ claims! {
         check(|mailbox| { mailbox.receive().unwrap(); panic!("on purpose") }, ExitReason::Trapped);
     }
 
-    fn what_is_not_monitored_any_more_says_nothing(mailbox: Mailbox<()>) {
+    fn a_process_that_is_no_longer_monitored_is_not_reported(mailbox: Mailbox<()>) {
         let process = process::spawn(wait).unwrap();
         process.monitor();
         process.stop_monitoring();
-        // Another process that still monitors it can tell when the signal would have arrived.
+        // Another process, which still monitors the process, shows when the signal would have
+        // arrived.
         let this = process::this(&mailbox);
         process::spawn_with((this, process), |(parent, process), mailbox: Mailbox<()>| {
             process.monitor();
@@ -329,12 +333,12 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
-    fn a_kill_is_told_to_links_with_their_tag(mailbox: Mailbox<()>) {
+    fn a_kill_is_reported_to_links_with_their_tag(mailbox: Mailbox<()>) {
         let mailbox = mailbox.catch_link_panic();
         let process = process::spawn(wait).unwrap();
         let tag = process.link();
         process.kill();
-        let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the link has this tag") };
+        let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the signal of the link has this tag") };
         assert_eq!((signal.kind, signal.tag, signal.pid), (SignalKind::LinkDied, tag, process.id()));
         assert_eq!(signal.reason, ExitReason::Killed);
 
@@ -342,14 +346,14 @@ claims! {
         assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
     }
 
-    fn a_normal_end_is_not_told_to_links(mailbox: Mailbox<()>) {
+    fn a_normal_exit_is_not_reported_to_links(mailbox: Mailbox<()>) {
         let (process, mailbox) = process::spawn_link(mailbox, |_: Mailbox<()>| ()).unwrap();
         process.monitor();
         assert_eq!(signal(&mailbox).kind, SignalKind::ProcessDied);
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
     }
 
-    fn a_spawned_process_is_linked_from_the_start(mailbox: Mailbox<()>) {
+    fn a_process_is_linked_from_the_start(mailbox: Mailbox<()>) {
         let mut mailbox = mailbox.catch_link_panic();
         for status in 1..20 {
             let (process, next) =
@@ -361,7 +365,7 @@ claims! {
         }
     }
 
-    fn a_builder_spawns_in_an_environment_with_the_tag_of_the_link(mailbox: Mailbox<String>) {
+    fn a_builder_spawns_in_an_environment_with_a_tag_for_the_link(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);
         let mailbox = mailbox.catch_link_panic();
         let mut config = Config::new(10_000_000, None);
@@ -380,13 +384,13 @@ claims! {
             process.kill();
         }
         for (tag, child) in tags.into_iter().zip(children).rev() {
-            let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the link has this tag") };
+            let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the signal of the link has this tag") };
             assert_eq!((signal.kind, signal.tag, signal.pid), (SignalKind::LinkDied, tag, child.id()));
         }
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
     }
 
-    fn processes_that_are_linked_die_together(mailbox: Mailbox<()>) {
+    fn linked_processes_die_together(mailbox: Mailbox<()>) {
         let mailbox = mailbox.catch_link_panic();
         let parent = process::spawn(|mailbox: Mailbox<()>| {
             mailbox.receive().unwrap();
@@ -400,17 +404,17 @@ claims! {
         assert_eq!(signal(&mailbox).reason, ExitReason::LinkDied);
     }
 
-    fn what_was_unlinked_dies_alone(mailbox: Mailbox<()>) {
+    fn an_unlinked_process_dies_alone(mailbox: Mailbox<()>) {
         let process = process::spawn(wait).unwrap();
         process.link();
         process.unlink();
         process.monitor();
         process.kill();
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("no process sends a message") };
         assert_eq!((signal.kind, signal.reason), (SignalKind::ProcessDied, ExitReason::Killed));
     }
 
-    fn a_request_gets_its_reply_and_leaves_messages(mailbox: Mailbox<u8>) {
+    fn a_request_gets_its_reply_and_leaves_other_messages(mailbox: Mailbox<u8>) {
         process::this(&mailbox).send(1);
         let server = process::spawn(double).unwrap();
         for number in 1..100 {
@@ -426,7 +430,7 @@ claims! {
         assert_eq!(server.request(4).unwrap(), 8);
 
         assert!(matches!(server.request_timeout(0, SHORT), Err(RequestError::Timeout)));
-        // The server answers in order, so the late reply arrives before this one.
+        // The server answers in order, so the late reply arrives before the reply to this request.
         process::spawn_with((this, server), |(parent, server), _: Mailbox<()>| {
             assert_eq!(server.request(1).unwrap(), 2);
             parent.send(9);
@@ -436,7 +440,7 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
     }
 
-    fn a_request_to_a_process_that_dies_says_why(mailbox: Mailbox<()>) {
+    fn a_request_to_a_process_that_dies_returns_the_reason(mailbox: Mailbox<()>) {
         let server = process::spawn(double).unwrap();
         assert!(matches!(server.request(u32::MAX), Err(RequestError::Died(ExitReason::Status(3)))));
         assert!(matches!(server.request(1), Err(RequestError::Died(ExitReason::NoProcess))));
@@ -456,7 +460,7 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Message::Normal(Err(ReceiveError::Timeout))));
     }
 
-    fn a_request_leaves_the_monitor_of_its_server_alone(mailbox: Mailbox<()>) {
+    fn a_request_does_not_affect_a_monitor_of_the_server(mailbox: Mailbox<()>) {
         let mailbox = mailbox.catch_link_panic();
         let server = process::spawn(double).unwrap();
         server.monitor();
@@ -476,7 +480,7 @@ claims! {
         assert!(!soon.cancel() && never.cancel());
     }
 
-    fn a_name_finds_the_newest_version_that_satisfies(mailbox: Mailbox<()>) {
+    fn a_lookup_finds_the_newest_version_that_meets_the_requirement(mailbox: Mailbox<()>) {
         let this = process::this(&mailbox);
         let here = process::this_env();
         let other = process::spawn(wait).unwrap();
@@ -491,14 +495,14 @@ claims! {
         here.unregister("names", "1.2.0").unwrap();
         assert_eq!(here.unregister("names", "1.2.0"), Err(RegistryError::NotFound));
 
-        // A name is free by the time the end of its process is reported.
+        // A name is free by the time the exit of its process is reported.
         other.monitor();
         other.kill();
         assert!(matches!(mailbox.receive(), Err(ReceiveError::Signal(_))));
         assert_eq!(lookup::<()>("names", "^1.1").unwrap(), None);
     }
 
-    fn what_is_not_granted_ends_the_process(mailbox: Mailbox<()>) {
+    fn a_call_that_is_not_granted_ends_the_process(mailbox: Mailbox<()>) {
         let mut config = Config::new(2_000_000, None);
         config.allow_namespace("wasi_snapshot_preview1::environ");
         let signal = end_in(config, mailbox, |_| println!("not granted"));
@@ -506,14 +510,15 @@ claims! {
         assert!(signal.to_string().contains("fd_write"), "{signal}");
     }
 
-    fn a_line_that_was_begun_is_written_at_the_end(mailbox: Mailbox<()>) {
-        // The environment does not allow writing, so the attempt traps; nothing else reveals it.
+    fn an_unfinished_line_is_written_when_the_process_ends(mailbox: Mailbox<()>) {
+        // The environment does not allow writing, so the attempt to write traps. Only this trap
+        // shows that there was an attempt.
         let signal = end_in(Config::new(2_000_000, None), mailbox, |_| print!("no line"));
         assert_eq!(signal.reason, ExitReason::Trapped);
         assert!(signal.to_string().contains("fd_write"), "{signal}");
     }
 
-    fn a_process_that_has_filled_its_memory_ends_well(mailbox: Mailbox<()>) {
+    fn a_process_that_has_filled_its_memory_ends_normally(mailbox: Mailbox<()>) {
         let mut environment = Environment::new(Config::new(2_000_000, None)).unwrap();
         let module = environment.add_this_module().unwrap();
         let fill: fn(Mailbox<()>) = |_| {
@@ -536,7 +541,7 @@ claims! {
         let compute: fn(Mailbox<()>) = |_| assert_eq!(black_box(6) * 7, 42);
         let (process, mailbox) = module.spawn_link(mailbox, compute).unwrap();
         process.monitor();
-        // The signal of a failed link would come first.
+        // If the linked process had failed, its signal would arrive first.
         let signal = signal(&mailbox);
         assert_eq!(signal.kind, SignalKind::ProcessDied, "{signal}");
     }
@@ -551,7 +556,7 @@ claims! {
         assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Compute)), "{signal}");
     }
 
-    fn an_environment_gives_arguments_and_variables(mailbox: Mailbox<Vec<String>>) {
+    fn an_environment_provides_arguments_and_variables(mailbox: Mailbox<Vec<String>>) {
         let mut config = Config::new(10_000_000, None);
         config
             .allow_namespace("wasi_snapshot_preview1::")
@@ -561,7 +566,7 @@ claims! {
             .environment_variable("COLOUR", "blue");
         let mut environment = Environment::new(config).unwrap();
         let module = environment.add_this_module().unwrap();
-        // The module alone is enough to spawn a process in its environment.
+        // The module by itself is enough to spawn a process in its environment.
         drop(environment);
         let this = process::this(&mailbox);
         module
@@ -574,7 +579,7 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), ["program", "--flag", "blue"]);
     }
 
-    fn a_limit_on_processes_is_an_error_to_the_spawner(mailbox: Mailbox<Option<String>>) {
+    fn a_limit_on_processes_is_an_error_for_the_caller_of_spawn(mailbox: Mailbox<Option<String>>) {
         let mut config = Config::new(10_000_000, None);
         config.allow_namespace("").max_processes(1);
         let mut environment = Environment::new(config).unwrap();
@@ -588,17 +593,17 @@ claims! {
         assert_eq!(mailbox.receive().unwrap().as_deref(), Some("LimitReached"));
     }
 
-    fn a_spawn_with_a_link_that_fails_gives_the_mailbox_back(mailbox: Mailbox<u8>) {
+    fn a_failed_spawn_with_a_link_returns_the_mailbox(mailbox: Mailbox<u8>) {
         let this = process::this(&mailbox);
         let mut environment = Environment::new(Config::new(65_536, None)).unwrap();
         let module = environment.add_this_module().unwrap();
-        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("a program does not fit into a page") };
+        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("a program needs more than one page of memory") };
         assert_eq!(error.error.kind(), Errno::LimitReached, "{error}");
         this.send(1);
         assert_eq!(error.mailbox.receive().normal_or_unwrap().unwrap(), 1);
     }
 
-    fn a_full_mailbox_gives_the_message_back(_mailbox: Mailbox<()>) {
+    fn a_send_to_a_full_mailbox_returns_the_message(_mailbox: Mailbox<()>) {
         let mut config = Config::new(10_000_000, None);
         config.allow_namespace("").max_mailbox_messages(2).max_message_bytes(1_000);
         let mut environment = Environment::new(config).unwrap();
@@ -617,7 +622,7 @@ claims! {
         assert_eq!(error.message, "third");
     }
 
-    fn functions_of_a_module_are_spawned_with_parameters(mailbox: Mailbox<()>) {
+    fn functions_of_a_module_can_be_spawned_with_parameters(mailbox: Mailbox<()>) {
         /// `(module (func (export "f") (param i32 i64 f32 f64) unreachable))`
         const MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x08\x01\x60\x04\x7f\x7e\x7d\x7c\0\
             \x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x05\x01\x03\0\0\x0b";
@@ -636,7 +641,7 @@ claims! {
         assert_eq!((signal.pid, signal.reason), (process.id(), ExitReason::Trapped));
     }
 
-    fn a_connection_carries_bytes_both_ways(_mailbox: Mailbox<()>) {
+    fn a_connection_carries_bytes_in_both_directions(_mailbox: Mailbox<()>) {
         let (mut near, mut far) = connection();
         near.write_all(b"there").unwrap();
         far.write_all(b"and back").unwrap();
@@ -658,7 +663,7 @@ claims! {
         assert_eq!(text, "one two");
     }
 
-    fn a_stream_travels_and_stays(mailbox: Mailbox<TcpStream>) {
+    fn a_stream_that_is_sent_can_still_be_used_by_the_sender(mailbox: Mailbox<TcpStream>) {
         let (near, mut far) = connection();
         let this = process::this(&mailbox);
         process::spawn_with((this, near.clone(), near), |(parent, mut one, other), _: Mailbox<()>| {
@@ -668,7 +673,8 @@ claims! {
         .unwrap();
         let mut near = mailbox.receive().unwrap();
         near.write_all(b"from the parent").unwrap();
-        // The sender's own handle still works; dropping the last handle closes the connection.
+        // The sender's own handle still works. The connection is closed when the last handle is
+        // dropped.
         this.send(near.clone());
         drop(mailbox.receive().unwrap());
         drop(near);
@@ -677,21 +683,21 @@ claims! {
         assert_eq!(text, "from the child, from the parent");
     }
 
-    fn a_stream_that_a_message_does_not_carry_is_an_error(mailbox: Mailbox<(TcpStream, TcpStream)>) {
+    fn a_stream_that_is_not_in_the_message_is_an_error(mailbox: Mailbox<(TcpStream, TcpStream)>) {
         let (near, far) = connection();
         let this = retype::<_, (TcpStream, u32)>(process::this(&mailbox));
-        // The message carries only one stream, at index 0.
+        // The message contains only one stream, at index 0.
         for index in [0, 1, u32::MAX] {
             this.send((near.clone(), index));
             let error = mailbox.receive().unwrap_err();
             assert!(matches!(error, ReceiveError::DeserializationFailed(_)), "{index}: {error}");
         }
         retype::<_, (TcpStream, TcpStream)>(this).send((near, far));
-        mailbox.receive().expect("the message carries both");
+        mailbox.receive().expect("the message contains both streams");
     }
 
-    fn a_module_in_the_place_of_a_stream_is_an_error(mailbox: Mailbox<TcpStream>) {
-        // SAFETY: the declarations match the machine's table, and the data has one byte.
+    fn a_module_in_place_of_a_stream_is_an_error(mailbox: Mailbox<TcpStream>) {
+        // SAFETY: the declarations match the VM's table, and the data has one byte.
         unsafe {
             machine::create_data(0, 1);
             assert_eq!(machine::push_module(u64::MAX), 0);
@@ -701,7 +707,7 @@ claims! {
         assert!(matches!(mailbox.receive(), Err(ReceiveError::DeserializationFailed(_))));
     }
 
-    fn a_read_that_times_out_loses_nothing(_mailbox: Mailbox<()>) {
+    fn a_read_that_times_out_loses_no_bytes(_mailbox: Mailbox<()>) {
         let (mut near, mut far) = connection();
         assert_eq!(near.read_timeout(), None);
         near.set_read_timeout(Some(SHORT));
@@ -714,7 +720,7 @@ claims! {
         assert_eq!(&byte, b"x");
     }
 
-    fn a_refused_connection_and_a_taken_port_have_their_kinds(_mailbox: Mailbox<()>) {
+    fn a_refused_connection_and_a_port_in_use_have_their_own_kinds_of_errors(_mailbox: Mailbox<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(TcpListener::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse);

@@ -1,4 +1,4 @@
-//! UDP and TLS. The claims about TCP are in `main.rs`.
+//! Claims about UDP and TLS. The claims about TCP are in `main.rs`.
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TlsListener, TlsStream, UdpSocket};
@@ -6,19 +6,21 @@ use lunatic::{Mailbox, ReceiveError, process};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
-/// Self-signed, for `localhost` and 127.0.0.1.
+/// A self-signed certificate for `localhost` and 127.0.0.1.
 const CERTIFICATE: &[u8] = include_bytes!("localhost.pem");
 const KEY: &[u8] = include_bytes!("localhost.key.pem");
 
 fn socket() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
     let address = socket.local_addr().expect("the socket is bound");
     (socket, address)
 }
 
-/// Returns both ends of a connection. The client is another process, because a handshake takes two.
+/// Returns both ends of a connection. The client is another process, because a handshake needs two
+/// processes.
 fn connection(mailbox: &Mailbox<TlsStream>) -> (TlsStream, TlsStream) {
-    let listener = TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).expect("a port is free");
+    let listener =
+        TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).expect("there is a free port");
     let address = listener.local_addr().expect("the socket is bound");
     process::spawn_with(
         (process::this(mailbox), address),
@@ -41,7 +43,7 @@ fn connection(mailbox: &Mailbox<TlsStream>) -> (TlsStream, TlsStream) {
 }
 
 claims! {
-    fn a_datagram_goes_to_its_address(_mailbox: Mailbox<()>) {
+    fn a_datagram_arrives_at_its_address(_mailbox: Mailbox<()>) {
         let ((near, from), (far, to)) = (socket(), socket());
         near.send_to(b"there", to).unwrap();
         let mut buffer = [0; 16];
@@ -59,7 +61,7 @@ claims! {
         assert_eq!(near.send(&vec![0; 70_000]).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
-    fn a_datagram_that_does_not_come_is_waited_for_as_long_as_was_said(_mailbox: Mailbox<()>) {
+    fn a_receive_without_a_datagram_waits_until_its_timeout(_mailbox: Mailbox<()>) {
         let (socket, address) = socket();
         assert_eq!(socket.read_timeout(), None);
         socket.set_read_timeout(Some(SHORT));
@@ -73,7 +75,7 @@ claims! {
         assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
 
-    fn a_datagram_socket_travels_and_stays(mailbox: Mailbox<UdpSocket>) {
+    fn a_datagram_socket_that_is_sent_can_still_be_used_by_the_sender(mailbox: Mailbox<UdpSocket>) {
         let ((near, from), (far, to)) = (socket(), socket());
         let this = process::this(&mailbox);
         process::spawn_with((this, far.clone()), |(parent, far): (lunatic::Process<UdpSocket>, UdpSocket), _: Mailbox<()>| {
@@ -90,7 +92,7 @@ claims! {
         assert_eq!(near.recv(&mut [0; 64]).unwrap(), 24);
     }
 
-    fn an_encrypted_connection_carries_bytes_both_ways(mailbox: Mailbox<TlsStream>) {
+    fn an_encrypted_connection_carries_bytes_in_both_directions(mailbox: Mailbox<TlsStream>) {
         let (mut near, mut far) = connection(&mailbox);
         let slices = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
         assert_eq!(near.write_vectored(&slices).unwrap(), 7);
@@ -101,7 +103,7 @@ claims! {
         assert_eq!(text, "one two");
         assert_eq!(near.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 
-        // The other direction is still open, and closes with its last handle.
+        // The other direction is still open. It is closed when the last handle is dropped.
         let large = vec![7; 100_000];
         let other = far.clone();
         process::spawn_with((far, large.clone()), |(mut far, large): (TlsStream, Vec<u8>), _: Mailbox<()>| {
@@ -115,7 +117,7 @@ claims! {
         assert_eq!(near.read(&mut [0]).unwrap(), 0);
     }
 
-    fn an_encrypted_read_that_times_out_loses_nothing(mailbox: Mailbox<TlsStream>) {
+    fn an_encrypted_read_that_times_out_loses_no_bytes(mailbox: Mailbox<TlsStream>) {
         let (mut near, mut far) = connection(&mailbox);
         assert_eq!((near.read_timeout(), near.write_timeout()), (None, None));
         near.set_read_timeout(Some(SHORT));
@@ -127,7 +129,7 @@ claims! {
         near.read_exact(&mut [0]).unwrap();
     }
 
-    fn a_host_that_is_not_trusted_is_an_error_and_the_listener_goes_on(mailbox: Mailbox<TlsStream>) {
+    fn an_untrusted_host_is_an_error_and_the_listener_keeps_working(mailbox: Mailbox<TlsStream>) {
         let listener = TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).unwrap();
         let port = listener.local_addr().unwrap().port();
         let this = process::this(&mailbox);
@@ -143,7 +145,7 @@ claims! {
         near.read_exact(&mut [0]).unwrap();
     }
 
-    fn bad_certificates_and_names_are_errors(mailbox: Mailbox<TlsStream>) {
+    fn invalid_certificates_and_names_are_errors(mailbox: Mailbox<TlsStream>) {
         for (certificate, key) in [(KEY, KEY), (CERTIFICATE, CERTIFICATE), (b"", b"")] {
             let error = TlsListener::bind("127.0.0.1:0", certificate, key).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");

@@ -1,4 +1,4 @@
-//! Servers: typed calls and casts, and how servers start and end.
+//! Claims about servers: typed calls and casts, and how servers start and end.
 
 use crate::{LONG, SHORT, signal};
 use lunatic::server::{self, Handle, Reply};
@@ -41,7 +41,7 @@ impl Counter {
     #[call]
     fn nothing(&self) {}
 
-    /// Waits for the next change.
+    /// Answers at the next change of the count.
     #[call]
     fn next(&mut self, reply: Reply<u32>) {
         self.waiting.push(reply);
@@ -83,8 +83,8 @@ impl Counter {
     }
 }
 
-/// A server that takes two arguments, may refuse to start, watches other processes, and reports
-/// what happens to a log.
+/// A server that takes two arguments, may refuse to start, and watches other processes. It reports
+/// events to a log.
 struct Watcher {
     log: Process<String>,
     names: HashMap<u64, String>,
@@ -132,7 +132,7 @@ impl Watcher {
     }
 }
 
-/// A server without calls, whose `#[init]` panics or waits.
+/// A server without calls. Its `#[init]` panics or waits.
 struct Slow;
 
 #[lunatic::server]
@@ -156,7 +156,7 @@ fn wait(mailbox: Mailbox<()>) {
 }
 
 claims! {
-    fn a_call_returns_what_the_server_does_and_a_cast_does_not_wait(mailbox: Mailbox<u8>) {
+    fn a_call_returns_the_servers_result_and_a_cast_does_not_wait(mailbox: Mailbox<u8>) {
         process::this(&mailbox).send(1);
         let counter = Counter::start(40).unwrap();
         assert_eq!(counter.increment(2).unwrap(), 42);
@@ -169,7 +169,7 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
-    fn a_call_may_be_answered_later_and_by_another(mailbox: Mailbox<u32>) {
+    fn a_call_can_be_answered_later_by_another_function(mailbox: Mailbox<u32>) {
         let counter = Counter::start(0).unwrap();
         process::spawn_with((counter, process::this(&mailbox)), |(counter, parent), _: Mailbox<()>| {
             parent.send(0);
@@ -177,7 +177,7 @@ claims! {
         })
         .unwrap();
         assert_eq!(mailbox.receive().unwrap(), 0);
-        // The call may not have arrived yet, in which case a later change answers it.
+        // The call may not have arrived yet. In that case a later change answers it.
         let answer = (1..).find_map(|count| {
             counter.set(count).unwrap();
             mailbox.receive_timeout(SHORT).ok()
@@ -193,7 +193,7 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
-    fn a_call_to_a_server_that_dies_says_why(mailbox: Mailbox<()>) {
+    fn a_call_to_a_server_that_dies_returns_the_reason(mailbox: Mailbox<()>) {
         let counter = Counter::start(0).unwrap();
         assert!(matches!(counter.fail(3), Err(RequestError::Died(ExitReason::Status(3)))));
         assert!(matches!(counter.count(), Err(RequestError::Died(ExitReason::NoProcess))));
@@ -206,7 +206,7 @@ claims! {
         assert!(matches!(counter.ask_itself(), Err(RequestError::Died(ExitReason::Trapped))));
     }
 
-    fn a_cast_can_be_put_off(_mailbox: Mailbox<()>) {
+    fn a_cast_can_be_delayed(_mailbox: Mailbox<()>) {
         let counter = Counter::start(0).unwrap();
         let never = counter.set_after(LONG, 1).unwrap();
         counter.set_after(SHORT, 2).unwrap();
@@ -214,33 +214,33 @@ claims! {
         assert!(never.cancel());
     }
 
-    fn a_server_does_not_start_where_its_init_fails(mailbox: Mailbox<String>) {
+    fn a_server_does_not_start_if_its_init_fails(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);
         let error = Watcher::start((this, "no number".into())).unwrap_err();
         assert_eq!(error, StartError::Refused("invalid digit found in string".into()));
         assert_eq!(Slow::start(None).unwrap_err(), StartError::Died(ExitReason::Trapped));
-        // A refusal is not a failure, and causes no signal.
+        // A refusal is not a failure and causes no signal.
         let error = Watcher::start_link((this, String::new())).unwrap_err();
         assert!(matches!(error, StartError::Refused(_)), "{error}");
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
-    fn a_server_ends_when_it_is_asked_to(mailbox: Mailbox<String>) {
+    fn a_server_ends_on_request(mailbox: Mailbox<String>) {
         let watcher = Watcher::start((process::this(&mailbox), "1".into())).unwrap();
         assert_eq!(watcher.stop(), ExitReason::Normal);
         assert_eq!(mailbox.receive().unwrap(), "terminates");
         assert_eq!(watcher.stop(), ExitReason::NoProcess);
 
         let counter = Counter::start(3).unwrap();
-        assert_eq!(counter.last(0).unwrap(), 3, "it answers before it ends");
+        assert_eq!(counter.last(0).unwrap(), 3, "the server answers before it ends");
         let counter = Counter::start(3).unwrap();
         counter.process().monitor();
         assert_eq!(counter.last(9).unwrap(), 3);
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("it is monitored") };
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("the server is monitored, so its exit is reported") };
         assert_eq!(signal.reason, ExitReason::Status(9));
     }
 
-    fn a_server_is_told_of_ends(mailbox: Mailbox<String>) {
+    fn a_server_is_notified_of_exits(mailbox: Mailbox<String>) {
         let watcher = Watcher::start((process::this(&mailbox), "1".into())).unwrap();
         let [watched, linked] = [process::spawn(wait).unwrap(), process::spawn(wait).unwrap()];
         watcher.watch("the one".into(), watched).unwrap();
@@ -271,9 +271,9 @@ claims! {
         assert_eq!((signal.kind, signal.reason), (SignalKind::ProcessDied, ExitReason::LinkDied));
     }
 
-    /// T058: the end does not wait for the server's `#[init]`, although the server has a
+    /// T058: the server ends without waiting for its `#[init]`, even though the server has a
     /// `#[signal]`.
-    fn t058_a_server_that_is_being_started_ends_with_its_parent(mailbox: Mailbox<Process<()>>) {
+    fn t058_a_server_that_is_starting_ends_with_its_parent(mailbox: Mailbox<Process<()>>) {
         let this = process::this(&mailbox);
         let start: fn(Process<Process<()>>, Mailbox<()>) = |parent, _| {
             let _ = Slow::start_link(Some(parent));
@@ -282,11 +282,11 @@ claims! {
         let slow = mailbox.receive().unwrap();
         slow.monitor();
         parent.kill();
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else { panic!("it outlives its parent") };
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else { panic!("the server outlives its parent") };
         assert_eq!((signal.pid, signal.reason), (slow.id(), ExitReason::LinkDied));
     }
 
-    fn a_server_has_a_name(_mailbox: Mailbox<()>) {
+    fn a_server_can_be_registered_under_a_name(_mailbox: Mailbox<()>) {
         let counter = Counter::start(1).unwrap();
         counter.register("a server", "1.2.0").unwrap();
         assert_eq!(Counter::start(2).unwrap().register("a server", "1.2.0"), Err(RegistryError::NameTaken));
@@ -297,13 +297,13 @@ claims! {
         assert_eq!(Handle::<Counter>::lookup("a server", "^1").unwrap(), None);
     }
 
-    fn what_is_no_message_for_a_server_harms_nobody(_mailbox: Mailbox<()>) {
+    fn an_unexpected_message_does_not_harm_a_server(_mailbox: Mailbox<()>) {
         let counter = Counter::start(1).unwrap();
         crate::retype::<_, Vec<String>>(counter.process()).send(vec!["no message".into()]);
         assert_eq!(counter.count().unwrap(), 1);
     }
 
-    fn a_server_that_was_not_asked_to_end_is_killed_in_the_end(mailbox: Mailbox<Process<()>>) {
+    fn a_server_that_does_not_end_on_request_is_killed(mailbox: Mailbox<Process<()>>) {
         let this = process::this(&mailbox);
         let start: fn(Process<Process<()>>, Mailbox<()>) = |parent, _| {
             let _ = Slow::start(Some(parent));

@@ -1,10 +1,10 @@
-//! SQLite databases.
+//! Claims about SQLite databases.
 
 use crate::LONG;
 use lunatic::sqlite::{Connection, Error, Row, Value};
 use lunatic::{Config, Environment, ExitReason, Mailbox, process};
 
-/// The SQLite result codes that the claims expect.
+/// The result codes of SQLite that the claims expect.
 const ERROR: u32 = 1;
 const TOOBIG: u32 = 18;
 const MISMATCH: u32 = 20;
@@ -36,7 +36,7 @@ fn for_ever(_: Mailbox<()>) {
 }
 
 claims! {
-    fn every_type_of_value_comes_back(_mailbox: Mailbox<()>) {
+    fn values_of_every_type_are_returned_unchanged(_mailbox: Mailbox<()>) {
         let connection = Connection::open_in_memory().unwrap();
         let long = "ü".repeat(5_000);
         let values = (i64::MIN, 1.5, long.as_str(), [0_u8, 255], None::<bool>, u32::MAX, true, "");
@@ -56,7 +56,7 @@ claims! {
         assert_eq!(row.get::<i64>("first").unwrap_err().to_string(), "the row has no column `first`");
     }
 
-    fn bad_sql_is_an_error_and_the_connection_goes_on(_mailbox: Mailbox<()>) {
+    fn invalid_sql_is_an_error_and_the_connection_keeps_working(_mailbox: Mailbox<()>) {
         let connection = table();
         let failed = |sql: &str| connection.execute(sql, ()).unwrap_err();
         assert_eq!(failed("SELEC 1"), failed("SELEC 1"));
@@ -78,19 +78,19 @@ claims! {
         assert_eq!(count(&connection), 0);
     }
 
-    fn a_statement_is_executed_many_times(_mailbox: Mailbox<()>) {
+    fn a_statement_can_be_executed_many_times(_mailbox: Mailbox<()>) {
         let connection = table();
         let mut insert = connection.prepare("INSERT INTO t VALUES (:n, :s)").unwrap();
         for n in 0..100 {
             assert_eq!(insert.execute((n, "some")), Ok(1));
         }
         assert_eq!(connection.last_insert_rowid(), 100);
-        // By name; a parameter without a value is NULL.
+        // Here the parameters are bound by name. A parameter without a value is NULL.
         insert.execute([("n", 100)]).unwrap();
         assert!(insert.execute([("n", 100)]).unwrap_err().is_constraint());
         let mut select = connection.prepare("SELECT n, s FROM t WHERE n >= ? ORDER BY n").unwrap();
         assert_eq!(select.column_names(), ["n", "s"]);
-        // A query that is dropped before its end starts over.
+        // A query that is dropped before its end starts again.
         let first = |row: Result<Row, Error>| row.unwrap().get::<i64>(0).unwrap();
         assert_eq!(select.query([40]).unwrap().next().map(first), Some(40));
         assert_eq!(select.query([99]).unwrap().map(first).collect::<Vec<_>>(), [99, 100]);
@@ -99,7 +99,7 @@ claims! {
         assert!(rows.next().is_none() && rows.next().is_none());
     }
 
-    fn a_transaction_is_all_or_nothing(_mailbox: Mailbox<()>) {
+    fn a_transaction_is_committed_or_rolled_back_as_a_whole(_mailbox: Mailbox<()>) {
         let connection = table();
         let insert = |numbers: &[i64]| {
             connection.transaction(|connection| {
@@ -112,7 +112,7 @@ claims! {
         assert_eq!(insert(&[1, 2]), Ok(2));
         assert!(insert(&[3, 1]).unwrap_err().is_constraint());
         assert_eq!(count(&connection), 2);
-        // Even if SQLite itself has rolled the transaction back.
+        // This is true even if SQLite itself has rolled the transaction back.
         let failed = connection.transaction(|connection| connection.execute_batch("INSERT OR ROLLBACK INTO t (n) VALUES (1)"));
         assert!(failed.unwrap_err().is_constraint());
         assert_eq!(insert(&[3]), Ok(1));
@@ -126,7 +126,7 @@ claims! {
         }
     }
 
-    fn a_query_without_an_end_ends_with_its_process(mailbox: Mailbox<()>) {
+    fn an_endless_query_ends_when_its_process_ends(mailbox: Mailbox<()>) {
         let mut config = Config::new(4 << 20, None);
         config.allow_namespace("").max_time(20);
         let signal = crate::end_in(config, mailbox, for_ever);
@@ -140,7 +140,7 @@ claims! {
         assert!(!spinning.is_alive());
     }
 
-    fn who_is_not_granted_databases_has_none(mailbox: Mailbox<()>) {
+    fn a_process_without_the_right_to_databases_cannot_open_one(mailbox: Mailbox<()>) {
         let mut config = Config::new(4 << 20, None);
         config.allow_namespace("lunatic::message").allow_namespace("wasi_snapshot_preview1");
         let _ = Environment::new(config.clone()).unwrap();

@@ -1,7 +1,8 @@
-//! Supervisors: which children are restarted, in which order and how often, and that no process is
-//! left behind.
+//! Claims about supervisors: which children are restarted, in which order and how often, and that
+//! no process is left behind.
 //!
-//! The decisions are tested along with the rules; the claims here are about carrying them out.
+//! The decisions are tested together with the rules. The claims here are about carrying out these
+//! decisions.
 
 use crate::{LONG, SHORT, lookup, signal};
 use lunatic::server::{self, Handle};
@@ -12,23 +13,23 @@ use lunatic::{
 };
 use std::time::Duration;
 
-/// The children of a claim report to the process registered under this name. Claims run one after
-/// another.
+/// The children of a claim report to the process that is registered under this name. Only one claim
+/// runs at a time.
 const LOG: &str = "log of a supervisor claim";
 
-/// While a process has this name, no server starts.
+/// As long as a process has this name, no server starts.
 const FAULT: &str = "fault of a supervisor claim";
 
 fn keep_log(mailbox: &Mailbox<String>) {
     process::this_env()
         .register(LOG, "1.0.0", process::this(mailbox))
-        .expect("claims run one after another");
+        .expect("only one claim runs at a time");
 }
 
 fn log(line: String) {
     let log = lookup::<String>(LOG, "*")
         .expect("the query is well-formed")
-        .expect("the claim runs");
+        .expect("the claim is still running");
     log.send(line);
 }
 
@@ -36,7 +37,7 @@ fn lines<const N: usize>(mailbox: &Mailbox<String>) -> [String; N] {
     std::array::from_fn(|_| {
         mailbox
             .receive_timeout(LONG)
-            .expect("a child says something")
+            .expect("a child reports a line")
     })
 }
 
@@ -82,13 +83,13 @@ fn child(name: &str) -> Child<Handle<Talker>> {
     Child::server::<Talker>(name, name.to_string()).register(format!("child {name}"), "1.0.0")
 }
 
-/// Waits until a started child has its name.
+/// Waits until a child that was started has registered its name.
 fn find(name: &str) -> Handle<Talker> {
     let look = || Handle::lookup(&format!("child {name}"), "*").expect("the query is well-formed");
     std::iter::repeat_with(look)
         .flatten()
         .next()
-        .expect("it repeats forever")
+        .expect("the iterator never ends")
 }
 
 fn three(plan: &mut Plan) -> &mut Plan {
@@ -103,7 +104,7 @@ fn pids(supervisor: Supervisor) -> Vec<Option<u64>> {
         .collect()
 }
 
-/// Reports its process, and waits.
+/// Reports its own process to the log, and waits.
 fn report(mailbox: Mailbox<()>) {
     log(process::this(&mailbox).id().to_string());
     let _ = mailbox.receive_timeout(LONG);
@@ -129,7 +130,7 @@ claims! {
         assert_eq!(lines(&mailbox), ["c ends", "b ends", "a ends"]);
     }
 
-    fn one_for_one_restarts_the_one_under_its_name(mailbox: Mailbox<String>) {
+    fn one_for_one_restarts_the_child_under_its_name(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| { three(plan); }).unwrap();
         assert_eq!(lines(&mailbox), ["a begins", "b begins", "c begins"]);
@@ -143,7 +144,7 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    fn one_for_all_restarts_all(mailbox: Mailbox<String>) {
+    fn one_for_all_restarts_all_children(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| { three(plan).strategy(Strategy::OneForAll); }).unwrap();
         assert_eq!(lines(&mailbox), ["a begins", "b begins", "c begins"]);
@@ -152,7 +153,7 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    fn rest_for_one_restarts_those_after_it(mailbox: Mailbox<String>) {
+    fn rest_for_one_restarts_the_child_and_those_after_it(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| { three(plan).strategy(Strategy::RestForOne); }).unwrap();
         assert_eq!(lines(&mailbox), ["a begins", "b begins", "c begins"]);
@@ -161,7 +162,7 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    fn the_kind_of_a_child_decides_whether_it_is_restarted(mailbox: Mailbox<String>) {
+    fn the_restart_setting_of_a_child_determines_whether_it_is_restarted(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| {
             plan.child(child("a").restart(Restart::Transient)).child(child("b").restart(Restart::Temporary));
@@ -173,9 +174,9 @@ claims! {
         find("a").end(0).unwrap();
         find("b").end(1).unwrap();
         let _: [String; 2] = lines(&mailbox);
-        // The signals may still be on their way to the supervisor.
+        // The signals may not have reached the supervisor yet.
         let count = std::iter::repeat_with(|| supervisor.count().unwrap()).find(|count| count.active == 0);
-        assert_eq!(count.unwrap().children, 1, "a temporary child is forgotten");
+        assert_eq!(count.unwrap().children, 1, "a temporary child is removed");
         assert_eq!(pids(supervisor), [None]);
         assert_eq!(supervisor.stop(), ExitReason::Normal);
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
@@ -223,12 +224,12 @@ claims! {
         };
         assert_eq!((signal.kind, signal.pid), (SignalKind::LinkDied, supervisor.process().id()));
         assert_eq!(signal.reason, ExitReason::Status(1));
-        assert_eq!(begins, 6, "the first start and five restarts");
-        let other = crate::process_named::<()>(other.expect("it reported its process"));
-        assert!(!other.is_alive(), "the other children end with it");
+        assert_eq!(begins, 6, "there are a first start and five restarts");
+        let other = crate::process_named::<()>(other.expect("the child reported its process"));
+        assert!(!other.is_alive(), "the other children end with the supervisor");
     }
 
-    fn a_storm_of_starts_that_fail_ends_the_supervisor(mailbox: Mailbox<String>) {
+    fn a_storm_of_failed_starts_ends_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let mailbox = mailbox.catch_link_panic();
         let supervisor = Supervisor::start_link(|plan| { three(plan).intensity(5, LONG); }).unwrap();
@@ -245,7 +246,7 @@ claims! {
         assert_eq!((signal.pid, signal.reason), (supervisor.process().id(), ExitReason::Status(1)));
     }
 
-    fn restarts_are_put_off_longer_and_longer(mailbox: Mailbox<String>) {
+    fn restarts_are_delayed_for_longer_and_longer(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| {
             plan.intensity(100, LONG).back_off(Duration::from_millis(10), Duration::from_millis(40));
@@ -258,14 +259,14 @@ claims! {
         .unwrap();
         let begin = std::time::Instant::now();
         let _: [String; 5] = lines(&mailbox);
-        // A busy machine makes the wait longer, but nothing makes it shorter.
+        // The delay may be longer on a busy computer, but never shorter.
         assert!(begin.elapsed() >= Duration::from_millis(10 + 20 + 40 + 40), "{:?}", begin.elapsed());
-        // The supervisor answers while it waits.
+        // The supervisor still answers while it is waiting.
         assert_eq!(supervisor.count().unwrap().children, 1);
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    fn a_supervisor_supervises_supervisors(mailbox: Mailbox<String>) {
+    fn a_supervisor_can_supervise_supervisors(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| {
             let inner: fn(&mut Plan) = |plan| {
@@ -275,14 +276,14 @@ claims! {
         })
         .unwrap();
         assert_eq!(lines(&mailbox), ["a begins", "b begins", "c begins"]);
-        // The inner supervisor gives up immediately, and the outer one restarts it.
+        // The inner supervisor gives up immediately, and the outer supervisor restarts it.
         find("b").end(1).unwrap();
         assert_eq!(lines(&mailbox), ["b ends", "c ends", "b begins", "c begins"]);
         assert_eq!(supervisor.stop(), ExitReason::Normal);
         assert_eq!(lines(&mailbox), ["c ends", "b ends", "a ends"]);
     }
 
-    fn children_of_a_template_are_started_later(mailbox: Mailbox<String>) {
+    fn children_of_a_template_can_be_started_later(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| {
             plan.child(child("a")).template(REPORTING).template(SERVER);
@@ -297,10 +298,10 @@ claims! {
         assert_eq!(second.name().unwrap(), "second");
         assert_eq!(pids(supervisor)[1..], [Some(first.id()), Some(second.process().id())]);
 
-        // After a failure, it is restarted with the same argument.
+        // After a failure, the child is restarted with the same argument.
         first.kill();
         assert_eq!(lines(&mailbox), ["first"]);
-        // After a normal end, it is forgotten.
+        // After a normal exit, the child is removed.
         let children = supervisor.children().unwrap();
         children[1].process.unwrap().send(());
         let count = std::iter::repeat_with(|| supervisor.count().unwrap()).find(|count| count.active == 2);
@@ -323,7 +324,7 @@ claims! {
         assert!(matches!(supervisor.count(), Err(RequestError::Died(ExitReason::NoProcess))));
     }
 
-    fn a_child_of_the_plan_that_was_terminated_stays_down(mailbox: Mailbox<String>) {
+    fn a_child_of_the_plan_that_was_terminated_is_not_restarted(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| { plan.child(child("a")); }).unwrap();
         assert_eq!(lines(&mailbox), ["a begins"]);
@@ -333,12 +334,13 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    fn what_is_not_for_a_supervisor_harms_nobody(mailbox: Mailbox<String>) {
+    fn unexpected_messages_and_signals_do_not_harm_a_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| { plan.child(child("a")); }).unwrap();
         supervisor.process().send(());
         crate::retype::<_, Vec<u64>>(supervisor.process()).send(vec![1; 1_000]);
-        // The failure of an unrelated process that is linked to it.
+        // This is the failure of a process that is linked to the supervisor but not one of its
+        // children.
         let stranger = process::spawn_with(supervisor.process(), |supervisor, _: Mailbox<()>| {
             supervisor.link();
             std::process::exit(1);
@@ -349,9 +351,8 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    /// T058: neither the child that is being started nor the supervisors in between are left
-    /// behind.
-    fn t058_a_child_that_is_being_started_ends_with_the_supervisor(mailbox: Mailbox<String>) {
+    /// T058: neither the child that is starting nor the supervisors in between are left behind.
+    fn t058_a_child_that_is_starting_ends_with_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let starter = process::spawn(|_: Mailbox<()>| {
             let _ = Supervisor::start_link(|plan| {
@@ -399,7 +400,7 @@ claims! {
         assert_eq!(lines(&mailbox), ["a ends"]);
     }
 
-    fn a_killed_supervisor_takes_its_tree_along(mailbox: Mailbox<String>) {
+    fn the_tree_of_a_killed_supervisor_ends_with_it(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| {
             plan.child(Child::supervisor("inner", |plan| {
@@ -425,7 +426,7 @@ claims! {
         assert_eq!(told, [one.id().to_string(), "a ends".to_string()]);
     }
 
-    fn a_child_that_does_not_end_is_killed(mailbox: Mailbox<String>) {
+    fn a_child_that_does_not_end_on_request_is_killed(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| {
             let deaf: fn(Mailbox<()>) = |mailbox| {
@@ -444,7 +445,7 @@ claims! {
     }
 }
 
-/// A server that reports its process, and never finishes starting.
+/// A server that reports its process and never finishes starting.
 struct Starting;
 
 #[lunatic::server]

@@ -1,4 +1,4 @@
-//! Tasks, and values local to a process.
+//! Claims about tasks, and about values that are local to a process.
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ process_local! {
     static NAMES: RefCell<Vec<String>> = RefCell::new(vec!["first".into()]);
 }
 
-/// A task that reports its process, and waits until it is killed.
+/// A task that reports its process and waits until it is killed.
 fn endless(parent: Process<Process<()>>) -> u32 {
     // SAFETY: a task has no other mailbox.
     let mailbox = unsafe { Mailbox::new() };
@@ -28,7 +28,7 @@ fn endless(parent: Process<Process<()>>) -> u32 {
 fn assert_killed<T: serde::de::DeserializeOwned>(mailbox: &Mailbox<T>, process: Process<()>) {
     process.monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else {
-        panic!("it is alive")
+        panic!("the process is alive")
     };
     assert_eq!(signal.pid, process.id());
     assert!(
@@ -38,7 +38,7 @@ fn assert_killed<T: serde::de::DeserializeOwned>(mailbox: &Mailbox<T>, process: 
 }
 
 claims! {
-    fn a_task_returns_its_result_and_leaves_messages(mailbox: Mailbox<u8>) {
+    fn a_task_returns_its_result_and_leaves_other_messages(mailbox: Mailbox<u8>) {
         process::this(&mailbox).send(1);
         let task = Task::spawn((6, "7".to_string()), |(number, text)| number * text.parse::<i32>().unwrap()).unwrap();
         assert_eq!(task.result().unwrap(), 42);
@@ -46,7 +46,7 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
-    fn a_receive_leaves_tasks_alone_that_have_ended(mailbox: Mailbox<u8>) {
+    fn a_receive_does_not_affect_tasks_that_have_ended(mailbox: Mailbox<u8>) {
         let parent = process::this(&mailbox);
         let stream = {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -63,7 +63,7 @@ claims! {
         .unwrap();
         let all = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
         assert_eq!(all.iter().sum::<u8>(), 3);
-        // Both tasks have ended by now, or end during this wait.
+        // Both tasks have either ended by now or end during this wait.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         let mailbox = mailbox.catch_link_panic();
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
@@ -75,7 +75,7 @@ claims! {
 
     fn the_failure_of_a_task_is_an_error_with_its_reason(mailbox: Mailbox<()>) {
         let check = |function: fn(i32) -> u32, reason: ExitReason| {
-            // No matter how soon the task ends, the reason is known.
+            // The reason is known no matter how soon the task ends.
             for _ in 0..20 {
                 let error = Task::spawn(3, function).unwrap().result().unwrap_err();
                 assert!(matches!(error, TaskError::Failed(told) if told == reason), "{error}");
@@ -101,7 +101,7 @@ claims! {
         assert_killed(&mailbox, process);
     }
 
-    fn a_task_that_is_detached_goes_on_and_its_result_is_dropped(mailbox: Mailbox<String>) {
+    fn a_detached_task_continues_and_its_result_is_dropped(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);
         let function: fn(Process<String>) -> Vec<u8> = |parent| {
             parent.send("it goes on".into());
@@ -109,11 +109,11 @@ claims! {
         };
         Task::spawn(this, function).unwrap().detach();
         assert_eq!(mailbox.receive().unwrap(), "it goes on");
-        // If the task's result arrived, it would not be a text.
+        // If the result of the task arrived, it would not be a text.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
-    fn results_of_several_tasks_come_in_their_order(_mailbox: Mailbox<()>) {
+    fn the_results_of_several_tasks_are_in_the_order_of_the_tasks(_mailbox: Mailbox<()>) {
         let tasks = (0..50u64).map(|number| {
             let function: fn(u64) -> u64 = |number| {
                 process::sleep(50 - number);
@@ -126,7 +126,7 @@ claims! {
         assert!(Task::<u32>::all([]).unwrap().is_empty());
     }
 
-    fn the_first_of_several_tasks_to_fail_ends_the_others(mailbox: Mailbox<Process<()>>) {
+    fn the_first_task_that_fails_ends_the_other_tasks(mailbox: Mailbox<Process<()>>) {
         let parent = process::this(&mailbox);
         let endless = Task::spawn(parent, endless).unwrap();
         let process = mailbox.receive().unwrap();
@@ -136,7 +136,7 @@ claims! {
         assert_killed(&mailbox, process);
     }
 
-    fn several_tasks_have_one_time_together(mailbox: Mailbox<Process<()>>) {
+    fn several_tasks_share_one_timeout(mailbox: Mailbox<Process<()>>) {
         let parent = process::this(&mailbox);
         let tasks = [Task::spawn(parent, endless).unwrap(), Task::spawn(parent, endless).unwrap()];
         let processes = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
@@ -146,7 +146,7 @@ claims! {
         }
     }
 
-    fn a_task_takes_and_returns_streams(_mailbox: Mailbox<()>) {
+    fn a_task_can_take_and_return_streams(_mailbox: Mailbox<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect_timeout(listener.local_addr().unwrap(), LONG).unwrap();
         let (mut far, _) = listener.accept().unwrap();
@@ -162,7 +162,7 @@ claims! {
         assert_eq!(text, "from the task, from its parent");
     }
 
-    fn what_is_local_to_a_process_begins_anew_in_each(_mailbox: Mailbox<()>) {
+    fn local_values_have_their_initial_value_in_each_process(_mailbox: Mailbox<()>) {
         COUNT.set(5);
         NAMES.with_borrow_mut(|names| names.push("second".into()));
         let look: fn(u32) -> (u32, usize) = |count| {
@@ -176,12 +176,12 @@ claims! {
         assert_eq!((COUNT.get(), NAMES.take()), (5, vec!["first".to_string(), "second".to_string()]));
     }
 
-    fn a_process_is_asked_to_end_and_killed_where_it_does_not(mailbox: Mailbox<String>) {
+    fn a_process_is_asked_to_end_and_killed_if_it_does_not(mailbox: Mailbox<String>) {
         let listens = process::spawn_with(process::this(&mailbox), |parent, mailbox: Mailbox<u8>| {
             while let Ok(number) = mailbox.receive() {
                 parent.send(number.to_string());
             }
-            assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)), "it is asked once");
+            assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)), "the process is asked only once");
             parent.send("the end".into());
         })
         .unwrap();

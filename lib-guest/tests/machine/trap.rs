@@ -1,4 +1,4 @@
-//! Caught traps, and metrics.
+//! Claims about caught traps and about metrics.
 
 use lunatic::metrics::{Counter, Gauge, Histogram};
 use lunatic::{Config, Environment, ExitReason, Limit, Mailbox, Message, catch_trap};
@@ -14,19 +14,19 @@ fn recurse(depth: u64) -> u64 {
     }
 }
 
-/// Nests catches as deep as possible and returns the depth.
+/// Nests catches as deeply as possible, and returns the depth.
 fn nest(depth: u32) -> u32 {
     catch_trap(move || nest(depth + 1)).unwrap_or(depth)
 }
 
 claims! {
-    fn what_a_function_returns_comes_out_of_a_catch(_mailbox: Mailbox<()>) {
+    fn a_catch_returns_the_result_of_the_function(_mailbox: Mailbox<()>) {
         let captured = ["a".to_string(), "b".to_string()];
         assert_eq!(catch_trap(move || captured.concat()).unwrap(), "ab");
         assert_eq!(catch_trap(|| ()), Ok(()));
     }
 
-    fn a_panic_is_caught_as_often_as_it_comes(_mailbox: Mailbox<()>) {
+    fn every_panic_can_be_caught(_mailbox: Mailbox<()>) {
         for round in 0..20 {
             let numbers = [1, 2, 3];
             let index = black_box(round % 2) * 7;
@@ -35,18 +35,18 @@ claims! {
         }
     }
 
-    fn a_stack_that_overflows_is_caught(_mailbox: Mailbox<()>) {
+    fn a_stack_overflow_can_be_caught(_mailbox: Mailbox<()>) {
         for _ in 0..3 {
             assert!(catch_trap(|| recurse(0)).is_err());
         }
     }
 
-    fn catches_lie_in_each_other_only_so_deep(_mailbox: Mailbox<()>) {
-        // The function in the last of the 16 nested catches is the one that traps.
+    fn catches_can_be_nested_only_to_a_limit(_mailbox: Mailbox<()>) {
+        // The trap is in the function of the last of the 16 nested catches.
         assert_eq!((nest(0), nest(0)), (15, 15));
     }
 
-    fn what_the_function_owned_is_lost_and_what_others_hold_is_there(_mailbox: Mailbox<()>) {
+    fn values_that_the_function_owned_leak_and_shared_values_stay_intact(_mailbox: Mailbox<()>) {
         let shared = Rc::new("kept".to_string());
         let theirs = shared.clone();
         assert!(catch_trap(move || -> usize { panic!("{theirs}") }).is_err());
@@ -55,12 +55,12 @@ claims! {
 
     fn a_catch_can_wait_for_messages(mailbox: Mailbox<u8>) {
         lunatic::process::this(&mailbox).send(7);
-        // SAFETY: the other mailbox is not used meanwhile.
+        // SAFETY: the other mailbox is not used in the meantime.
         let received = catch_trap(|| unsafe { Mailbox::<u8>::new() }.receive().unwrap());
         assert_eq!(received, Ok(7));
     }
 
-    fn a_limit_is_not_caught(mailbox: Mailbox<()>) {
+    fn a_limit_cannot_be_caught(mailbox: Mailbox<()>) {
         let mut config = Config::new(64 << 20, None);
         config.allow_namespace("").max_total_compute(10);
         let mut environment = Environment::new(config).unwrap();
@@ -72,11 +72,11 @@ claims! {
                 });
             })
             .unwrap();
-        let Message::Signal(signal) = mailbox.receive() else { panic!("it ends") };
+        let Message::Signal(signal) = mailbox.receive() else { panic!("the process must end") };
         assert!(matches!(signal.reason, ExitReason::Limit(Some(Limit::TotalCompute))), "{signal}");
     }
 
-    fn what_is_counted_needs_nothing_made_first(_mailbox: Mailbox<()>) {
+    fn metrics_need_no_registration(_mailbox: Mailbox<()>) {
         Counter::new("claims_total").increment();
         Counter::new("claims_set").set(7);
         let gauge = Gauge::new("claims_gauge");
@@ -84,7 +84,7 @@ claims! {
         gauge.add(f64::INFINITY);
         gauge.subtract(f64::NAN);
         Histogram::new("claims_seconds").record(-1.0);
-        // An update that uses the name for another kind of metric is dropped, without a failure.
+        // An update that uses the name for a different kind of metric is dropped without a failure.
         Histogram::new("claims_total").record(1.0);
         assert!(catch_trap(|| Counter::new("").increment()).is_err());
     }
