@@ -2,143 +2,72 @@
 //! editors and users, and a few more.
 //!
 //! One table lists them, for parsing and for `--help`. What Rust accepts only with `-Z
-//! unstable-options` is accepted without.
+//! unstable-options` is accepted without. `getopts` parses them, as in Rust's test programs, so that
+//! errors have the same words.
 //!
-//! This is custom code, since `libtest-mimic` prints different lines (names in columns, `---- name
+//! The rest is custom code, since `libtest-mimic` prints different lines (names in columns, `---- name
 //! ----`, `ignored (why)`, no `should panic`, `F` in the terse format), captures no output, reports
 //! errors with clap's wording, and accepts only one filter, no `--shuffle`, `--report-time` or
 //! `--fail-fast`, no environment variables, and none of our own flags.
 
 use crate::quantity;
+use getopts::{HasArg, Matches, Occur, Options};
 use std::time::Duration;
 
-/// Whether a flag takes a value, and how many times it may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Takes {
-    Nothing,
-    /// A value, at most once.
-    One(&'static str),
-    /// A value, any number of times; either the last one or all of them count.
-    Any(&'static str),
-}
+/// Every flag, as `--help` prints it; the parser is made from these lines too. A value followed by
+/// `...` may be given any number of times.
+const FLAGS: &str = "Flags:
+      --exact                         Match whole names instead of parts of names
+      --skip FILTER...                Skip tests whose names contain FILTER
+      --ignored                       Run only ignored tests
+      --include-ignored               Run ignored tests too
+      --exclude-should-panic          Skip tests that should panic
+      --list                          List tests instead of running them
+      --test-threads COUNT...         Number of tests run at the same time [default: one per core]
+      --fail-fast                     Start no more tests after the first failure
+      --no-capture                    Do not capture the output of tests
+      --nocapture                     Same as --no-capture
+      --show-output                   Show the output of passed tests too
+      --format pretty|terse|json      Print a line, a character or a JSON object per test
+  -q, --quiet                         Same as --format terse
+      --color auto|always|never...    Color the results [default: auto]
+      --report-time                   Show how long each test took
+      --shuffle                       Run the tests in a random order
+      --shuffle-seed SEED             Run the tests in the random order given by SEED
+      --timeout DURATION              Time limit of tests that do not set their own
+      --max-memory SIZE               Memory limit of processes whose test does not set its own
+      --leaks note|fail|ignore        What to do if a test leaves processes or timers behind [default: note]
+      --test                          Run tests, even with --bench
+      --bench                         Run benchmarks, of which there are none
+      --force-run-in-process          No effect: every test is a separate process tree
+  -Z unstable-options...              No effect
+  -h, --help                          Print help
+";
 
-struct Flag {
-    short: Option<char>,
-    long: &'static str,
-    takes: Takes,
-    help: &'static str,
-}
-
-const fn flag(long: &'static str, takes: Takes, help: &'static str) -> Flag {
-    Flag {
-        short: None,
-        long,
-        takes,
-        help,
+/// Returns the parser of the flags that [`FLAGS`] lists.
+fn options() -> Options {
+    let mut options = Options::new();
+    for line in FLAGS.lines().skip(1) {
+        let (flag, _) = line
+            .trim()
+            .split_once("  ")
+            .expect("spaces precede the help");
+        let (mut short, mut long) = ("", "");
+        let (mut has_value, mut occurs) = (HasArg::No, Occur::Optional);
+        for word in flag.split(' ') {
+            match (word.strip_prefix("--"), word.strip_prefix('-')) {
+                (Some(name), _) => long = name,
+                (None, Some(letter)) => short = letter.trim_end_matches(','),
+                (None, None) => has_value = HasArg::Yes,
+            }
+            if word.ends_with("...") {
+                occurs = Occur::Multi;
+            }
+        }
+        options.opt(short, long, "", "", has_value, occurs);
     }
+    options
 }
-
-/// Every flag.
-const FLAGS: &[Flag] = &[
-    flag(
-        "exact",
-        Takes::Nothing,
-        "Match whole names instead of parts of names",
-    ),
-    flag(
-        "skip",
-        Takes::Any("FILTER"),
-        "Skip tests whose names contain FILTER",
-    ),
-    flag("ignored", Takes::Nothing, "Run only ignored tests"),
-    flag("include-ignored", Takes::Nothing, "Run ignored tests too"),
-    flag(
-        "exclude-should-panic",
-        Takes::Nothing,
-        "Skip tests that should panic",
-    ),
-    flag("list", Takes::Nothing, "List tests instead of running them"),
-    flag(
-        "test-threads",
-        Takes::Any("COUNT"),
-        "Number of tests run at the same time [default: one per core]",
-    ),
-    flag(
-        "fail-fast",
-        Takes::Nothing,
-        "Start no more tests after the first failure",
-    ),
-    flag(
-        "no-capture",
-        Takes::Nothing,
-        "Do not capture the output of tests",
-    ),
-    flag("nocapture", Takes::Nothing, "Same as --no-capture"),
-    flag(
-        "show-output",
-        Takes::Nothing,
-        "Show the output of passed tests too",
-    ),
-    flag(
-        "format",
-        Takes::One("pretty|terse|json"),
-        "Print a line, a character or a JSON object per test",
-    ),
-    Flag {
-        short: Some('q'),
-        ..flag("quiet", Takes::Nothing, "Same as --format terse")
-    },
-    flag(
-        "color",
-        Takes::Any("auto|always|never"),
-        "Color the results [default: auto]",
-    ),
-    flag(
-        "report-time",
-        Takes::Nothing,
-        "Show how long each test took",
-    ),
-    flag("shuffle", Takes::Nothing, "Run the tests in a random order"),
-    flag(
-        "shuffle-seed",
-        Takes::One("SEED"),
-        "Run the tests in the random order given by SEED",
-    ),
-    flag(
-        "timeout",
-        Takes::One("DURATION"),
-        "Time limit of tests that do not set their own",
-    ),
-    flag(
-        "max-memory",
-        Takes::One("SIZE"),
-        "Memory limit of processes whose test does not set its own",
-    ),
-    flag(
-        "leaks",
-        Takes::One("note|fail|ignore"),
-        "What to do if a test leaves processes or timers behind [default: note]",
-    ),
-    flag("test", Takes::Nothing, "Run tests, even with --bench"),
-    flag(
-        "bench",
-        Takes::Nothing,
-        "Run benchmarks, of which there are none",
-    ),
-    flag(
-        "force-run-in-process",
-        Takes::Nothing,
-        "No effect: every test is a separate process tree",
-    ),
-    Flag {
-        short: Some('Z'),
-        ..flag("", Takes::Any("unstable-options"), "No effect")
-    },
-    Flag {
-        short: Some('h'),
-        ..flag("help", Takes::Nothing, "Print help")
-    },
-];
 
 /// The parsed flags of a test run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,8 +146,10 @@ pub(super) fn read(
     arguments: &[String],
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Request, String> {
-    let given = Arguments::parse(arguments)?;
-    if given.has("help") {
+    let given = options()
+        .parse(arguments)
+        .map_err(|error| error.to_string())?;
+    if given.opt_present("help") {
         return Ok(Request::Help);
     }
     let number = |name: &str| -> Result<Option<u64>, String> {
@@ -231,9 +162,12 @@ pub(super) fn read(
             .map_err(|_| format!("{name} is `{value}`, should be a number"))
     };
     Ok(Request::Run(Flags {
-        skip: given.values("skip").map(str::to_string).collect(),
-        is_exact: given.has("exact"),
-        ignored: match (given.has("ignored"), given.has("include-ignored")) {
+        skip: given.opt_strs("skip"),
+        is_exact: given.opt_present("exact"),
+        ignored: match (
+            given.opt_present("ignored"),
+            given.opt_present("include-ignored"),
+        ) {
             (true, true) => {
                 return Err(
                     "the options --include-ignored and --ignored are mutually exclusive".into(),
@@ -243,22 +177,22 @@ pub(super) fn read(
             (false, true) => Ignored::RunToo,
             (false, false) => Ignored::NotRun,
         },
-        excludes_panics: given.has("exclude-should-panic"),
-        runs_tests: !given.has("bench") || given.has("test"),
-        lists: given.has("list"),
-        threads: match given.values("test-threads").last() {
-            Some(count) => Some(threads(count)?),
+        excludes_panics: given.opt_present("exclude-should-panic"),
+        runs_tests: !given.opt_present("bench") || given.opt_present("test"),
+        lists: given.opt_present("list"),
+        threads: match last(&given, "test-threads") {
+            Some(count) => Some(threads(&count)?),
             None => variable("RUST_TEST_THREADS")
                 .map(|count| positive(&count))
                 .transpose()?,
         },
-        is_fail_fast: given.has("fail-fast"),
-        captures: !(given.has("no-capture")
-            || given.has("nocapture")
+        is_fail_fast: given.opt_present("fail-fast"),
+        captures: !(given.opt_present("no-capture")
+            || given.opt_present("nocapture")
             || variable("RUST_TEST_NOCAPTURE").is_some_and(|value| value != "0")),
-        shows_output: given.has("show-output"),
-        format: match given.values("format").last() {
-            None if given.has("quiet") => Format::Terse,
+        shows_output: given.opt_present("show-output"),
+        format: match last(&given, "format").as_deref() {
+            None if given.opt_present("quiet") => Format::Terse,
             None | Some("pretty") => Format::Pretty,
             Some("terse") => Format::Terse,
             Some("json") => Format::Json,
@@ -268,7 +202,7 @@ pub(super) fn read(
                 ));
             }
         },
-        color: match given.values("color").last() {
+        color: match last(&given, "color").as_deref() {
             None | Some("auto") => Color::Auto,
             Some("always") => Color::Always,
             Some("never") => Color::Never,
@@ -278,11 +212,11 @@ pub(super) fn read(
                 ));
             }
         },
-        reports_time: given.has("report-time"),
+        reports_time: given.opt_present("report-time"),
         shuffle: {
-            let wanted = given.has("shuffle")
+            let wanted = given.opt_present("shuffle")
                 || variable("RUST_TEST_SHUFFLE").is_some_and(|value| value != "0");
-            let seed = match given.values("shuffle-seed").last() {
+            let seed = match last(&given, "shuffle-seed") {
                 Some(seed) => Some(seed.parse().map_err(|error| {
                     format!("argument for --shuffle-seed must be a number (error: {error})")
                 })?),
@@ -291,9 +225,9 @@ pub(super) fn read(
             seed.map(Shuffle::Seed)
                 .or(wanted.then_some(Shuffle::Random))
         },
-        timeout: given.value("timeout", quantity::duration)?,
-        memory: given.value("max-memory", quantity::bytes)?,
-        leaks: match given.values("leaks").last() {
+        timeout: parsed(&given, "timeout", quantity::duration)?,
+        memory: parsed(&given, "max-memory", quantity::bytes)?,
+        leaks: match last(&given, "leaks").as_deref() {
             None | Some("note") => OnLeaks::Note,
             Some("fail") => OnLeaks::Fail,
             Some("ignore") => OnLeaks::Ignore,
@@ -326,148 +260,37 @@ fn positive(count: &str) -> Result<usize, String> {
         .ok_or_else(refused)
 }
 
-/// The arguments, split into flags and filters.
-#[derive(Default)]
-struct Arguments {
-    flags: Vec<(&'static str, Option<String>)>,
-    free: Vec<String>,
+/// Returns the last value given to a flag.
+fn last(given: &Matches, long: &str) -> Option<String> {
+    given.opt_strs(long).pop()
 }
 
-impl Arguments {
-    /// Splits arguments the way getopts does, which Rust's test programs use.
-    fn parse(arguments: &[String]) -> Result<Arguments, String> {
-        let mut given = Arguments::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            if argument == "--" {
-                given.free.extend(arguments.cloned());
-                break;
-            }
-            if let Some(long) = argument.strip_prefix("--") {
-                let (name, value) = match long.split_once('=') {
-                    Some((name, value)) => (name, Some(value.to_string())),
-                    None => (long, None),
-                };
-                let flag = FLAGS
-                    .iter()
-                    .find(|flag| flag.long == name && !name.is_empty());
-                given.add(flag.ok_or_else(|| unrecognized(name))?, name, value, || {
-                    arguments.next().cloned()
-                })?;
-            } else if let Some(letters) = argument
-                .strip_prefix('-')
-                .filter(|letters| !letters.is_empty())
-            {
-                given.parse_letters(letters, &mut arguments)?;
-            } else {
-                given.free.push(argument.clone());
-            }
-        }
-        Ok(given)
-    }
-
-    /// Parses single-letter flags, the last of which may be followed directly by its value.
-    fn parse_letters<'a>(
-        &mut self,
-        letters: &str,
-        arguments: &mut impl Iterator<Item = &'a String>,
-    ) -> Result<(), String> {
-        for (index, letter) in letters.char_indices() {
-            let name = letter.to_string();
-            let flag = FLAGS
-                .iter()
-                .find(|flag| flag.short == Some(letter))
-                .ok_or_else(|| unrecognized(&name))?;
-            if flag.takes == Takes::Nothing {
-                self.add(flag, &name, None, || None)?;
-                continue;
-            }
-            let rest = &letters[index + letter.len_utf8()..];
-            let value = (!rest.is_empty()).then(|| rest.to_string());
-            return self.add(flag, &name, value, || arguments.next().cloned());
-        }
-        Ok(())
-    }
-
-    fn add(
-        &mut self,
-        flag: &Flag,
-        name: &str,
-        value: Option<String>,
-        next: impl FnOnce() -> Option<String>,
-    ) -> Result<(), String> {
-        if !matches!(flag.takes, Takes::Any(_)) && self.has(flag.long) {
-            return Err(format!("Option '{}' given more than once", flag.long));
-        }
-        let value = match flag.takes {
-            Takes::Nothing if value.is_some() => {
-                return Err(format!("Option '{name}' does not take an argument"));
-            }
-            Takes::Nothing => None,
-            Takes::One(_) | Takes::Any(_) => Some(
-                value
-                    .or_else(next)
-                    .ok_or_else(|| format!("Argument to option '{name}' missing"))?,
-            ),
-        };
-        self.flags.push((flag.long, value));
-        Ok(())
-    }
-
-    fn has(&self, long: &str) -> bool {
-        self.flags.iter().any(|(name, _)| *name == long)
-    }
-
-    fn values(&self, long: &str) -> impl DoubleEndedIterator<Item = &str> {
-        let is_asked =
-            move |(name, value): &'_ (&str, Option<String>)| *name == long && value.is_some();
-        let named = self.flags.iter().filter(move |flag| is_asked(flag));
-        named.filter_map(|(_, value)| value.as_deref())
-    }
-
-    fn value<T>(
-        &self,
-        long: &str,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, String> {
-        let Some(value) = self.values(long).last() else {
-            return Ok(None);
-        };
-        read(value)
-            .map(Some)
-            .map_err(|why| format!("argument for --{long} is `{value}`: {why}"))
-    }
-}
-
-fn unrecognized(name: &str) -> String {
-    format!("Unrecognized option: '{name}'")
+fn parsed<T>(
+    given: &Matches,
+    long: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    let wrong = |value: &str, why| format!("argument for --{long} is `{value}`: {why}");
+    last(given, long)
+        .map(|value| read(&value).map_err(|why| wrong(&value, why)))
+        .transpose()
 }
 
 /// Returns the text of `--help`.
 pub(super) fn help(program: &str) -> String {
-    let mut text = format!("Run the tests of `{program}`, each in its own process tree\n\n");
-    text += &format!("Usage: lunatic [OPTIONS] {program} [FILTERS...] [FLAGS]\n\n");
-    text += "Runs the tests whose names contain one of the filters, or all if there are none.\n\nFlags:\n";
-    for flag in FLAGS {
-        let long = if flag.long.is_empty() {
-            String::new()
-        } else {
-            format!("--{}", flag.long)
-        };
-        let name = match flag.short {
-            Some(short) if long.is_empty() => format!("-{short}"),
-            Some(short) => format!("-{short}, {long}"),
-            None => format!("    {long}"),
-        };
-        let value = match flag.takes {
-            Takes::Nothing => String::new(),
-            Takes::One(value) | Takes::Any(value) => format!(" {value}"),
-        };
-        text += &format!("  {:<34}  {}\n", name + &value, flag.help);
-    }
-    text += "\nEnvironment variables: RUST_TEST_THREADS, RUST_TEST_NOCAPTURE, RUST_TEST_SHUFFLE, RUST_TEST_SHUFFLE_SEED\n";
-    text += "Exit status: 0 if all tests passed, 101 if one failed or a flag is wrong\n";
-    text
+    format!(
+        "\
+Run the tests of `{program}`, each in its own process tree
+
+Usage: lunatic [OPTIONS] {program} [FILTERS...] [FLAGS]
+
+Runs the tests whose names contain one of the filters, or all if there are none.
+
+{FLAGS}
+Environment variables: RUST_TEST_THREADS, RUST_TEST_NOCAPTURE, RUST_TEST_SHUFFLE, RUST_TEST_SHUFFLE_SEED
+Exit status: 0 if all tests passed, 101 if one failed or a flag is wrong
+"
+    )
 }
 
 #[cfg(test)]
@@ -621,10 +444,16 @@ mod tests {
     }
 
     #[test]
-    fn the_help_has_every_flag() {
+    fn the_help_has_every_flag_and_every_line_of_it_is_parsed() {
         let help = help("app.wasm");
-        for flag in FLAGS {
-            assert!(help.contains(&format!("--{}", flag.long)), "{}", flag.long);
+        assert!(help.contains(FLAGS), "{help}");
+        let usage = options().usage("");
+        for flag in FLAGS
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"))
+        {
+            let is_in_the_help_of_another = flag == "--format" || flag == "--no-capture";
+            assert!(is_in_the_help_of_another || usage.contains(flag), "{flag}");
         }
     }
 }
