@@ -1,5 +1,7 @@
 //! Strongly connected components of a graph: nodes that reach each other.
 
+use std::collections::BTreeSet;
+
 /// Returns the sets of two or more nodes that reach each other, the largest first.
 ///
 /// `edges[node]` lists the nodes that `node` leads to.
@@ -9,72 +11,30 @@
 /// assert_eq!(lunatic_tidy::circles(&edges), [[0, 1, 2]]);
 /// ```
 pub fn circles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    let mut search = Search {
-        edges,
-        order: vec![None; edges.len()],
-        lowest: vec![0; edges.len()],
-        is_open: vec![false; edges.len()],
-        open: Vec::new(),
-        seen: 0,
-        found: Vec::new(),
+    // A crate has a few hundred files, so looking from each of them costs nothing.
+    let reached: Vec<BTreeSet<usize>> = (0..edges.len()).map(|node| reach(edges, node)).collect();
+    let circle = |node: usize| -> Vec<usize> {
+        let mut others = reached[node].iter().copied();
+        others
+            .by_ref()
+            .filter(|&other| reached[other].contains(&node))
+            .collect()
     };
-    for node in 0..edges.len() {
-        if search.order[node].is_none() {
-            search.visit(node);
-        }
-    }
-    search
-        .found
-        .sort_by_key(|circle| (usize::MAX - circle.len(), circle[0]));
-    search.found
+    let mut circles: Vec<Vec<usize>> = (0..edges.len())
+        .map(circle)
+        .filter(|circle| circle.len() > 1)
+        .collect();
+    circles.sort_by_key(|circle| (usize::MAX - circle.len(), circle[0]));
+    circles.dedup();
+    circles
 }
 
-/// Tarjan's algorithm.
-struct Search<'a> {
-    edges: &'a [Vec<usize>],
-    order: Vec<Option<usize>>,
-    lowest: Vec<usize>,
-    is_open: Vec<bool>,
-    open: Vec<usize>,
-    seen: usize,
-    found: Vec<Vec<usize>>,
-}
-
-impl Search<'_> {
-    fn visit(&mut self, node: usize) {
-        let order = self.seen;
-        self.order[node] = Some(order);
-        self.lowest[node] = order;
-        self.seen += 1;
-        self.open.push(node);
-        self.is_open[node] = true;
-        for &next in &self.edges[node] {
-            match self.order[next] {
-                None => {
-                    self.visit(next);
-                    self.lowest[node] = self.lowest[node].min(self.lowest[next]);
-                }
-                Some(order) if self.is_open[next] => {
-                    self.lowest[node] = self.lowest[node].min(order);
-                }
-                Some(_) => {}
-            }
-        }
-        if self.lowest[node] < order {
-            return;
-        }
-        let start = self
-            .open
-            .iter()
-            .position(|&open| open == node)
-            .expect("a node is open until its component is complete");
-        let mut circle = self.open.split_off(start);
-        for &node in &circle {
-            self.is_open[node] = false;
-        }
-        circle.sort_unstable();
-        if circle.len() > 1 {
-            self.found.push(circle);
-        }
+/// Returns the nodes to which a path leads from a node.
+fn reach(edges: &[Vec<usize>], from: usize) -> BTreeSet<usize> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(node) = open.pop() {
+        open.extend(edges[node].iter().filter(|next| reached.insert(**next)));
     }
+    reached
 }
