@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 /// What is counted, for `--help`.
 pub const RULES: &str = "\
 A line of code is a line of a .rs file that is neither blank nor only a comment. Items under `#[cfg(test)]`, the files of
-such modules, and directories named `tests` or `target` are left out. A file counts for the package in whose directory it
-is. Format both trees in the same way before you compare them.";
+such modules, and directories named `tests` or `target` are left out. So are the packages `tidy` and `vm/model`, which
+exist only for tests. A file counts for the package in whose directory it is. Format both trees in the same way before
+you compare them.";
+
+/// Packages whose code runs only as tests, or to print what tests check.
+const TEST_PACKAGES: [&str; 2] = ["tidy", "vm/model"];
 
 /// Returns the lines of code of each package below a directory, by the package's path from there.
 ///
@@ -46,11 +50,17 @@ pub fn count(directory: &Path) -> BTreeMap<String, usize> {
             .skip(1)
             .find(|part| part.join("Cargo.toml").exists())
             .and_then(|part| part.strip_prefix(directory).ok());
-        if let Some(package) = package {
+        if let Some(package) = package.filter(|package| !is_for_tests(package)) {
             *lines.entry(package.display().to_string()).or_default() += code(text).0;
         }
     }
     lines
+}
+
+fn is_for_tests(package: &Path) -> bool {
+    TEST_PACKAGES
+        .iter()
+        .any(|other| package == Path::new(other))
 }
 
 /// Returns the directory in which the child modules of a file are.
@@ -148,6 +158,8 @@ mod tests {
             ("a/b/Cargo.toml", ""),
             ("a/b/src/main.rs", "fn main() {\n}\n"),
             ("a/target/out.rs", "fn out() {}\n"),
+            ("tidy/Cargo.toml", ""),
+            ("tidy/src/lib.rs", "fn check() {}\n"),
         ] {
             let path = directory.path().join(path);
             fs::create_dir_all(path.parent().expect("the path has a parent"))

@@ -40,7 +40,7 @@ fn layers(directory: &str) {
 }
 
 /// Packages that users do not get.
-const NOT_SHIPPED: [&str; 4] = ["benches", "examples", "tidy", "vm/model"];
+const NOT_SHIPPED: [&str; 2] = ["benches", "examples"];
 
 fn count(directory: &Path) {
     let lines = lunatic_tidy::count(directory);
