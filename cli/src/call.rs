@@ -2,9 +2,9 @@
 
 use crate::command_line::{Call, CallBounds};
 use crate::failure::{Failure, Outcome};
-use crate::status;
+use crate::{status, stdout};
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 /// Calls a function and prints its result: JSON with a newline, bytes unchanged.
@@ -28,22 +28,14 @@ pub(crate) fn call(call: &Call) -> Outcome {
         };
         Failure::new(format!("`{}`: {error}", call.function)).status(status)
     })?;
-    let (bytes, end): (_, &[u8]) = match answer {
-        Answer::Json(bytes) => (bytes, b"\n"),
-        Answer::Bytes(bytes) => (bytes, b""),
-    };
-    let mut out = std::io::stdout().lock();
-    match out
-        .write_all(&bytes)
-        .and_then(|()| out.write_all(end))
-        .and_then(|()| out.flush())
-    {
-        // A reader that closes the pipe has seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write the result: {error}")))
+    match answer {
+        Answer::Json(mut json) => {
+            json.push(b'\n');
+            stdout::print(&json)
         }
-        _ => Ok(0),
+        Answer::Bytes(bytes) => stdout::print(&bytes),
     }
+    .map(|_| 0)
 }
 
 /// Returns a builder for a bridge with the given limits.
@@ -77,21 +69,18 @@ pub(crate) fn not_loaded(file: &Path, error: &LoadError) -> Failure {
 
 fn argument(call: &Call) -> Result<Argument, Failure> {
     if let Some(file) = &call.bytes {
-        return Ok(Argument::Bytes(read(file)?));
+        return Ok(Argument::Bytes(read_file(file)?));
     }
     if let (Some(file), Some(width), Some(height)) = (&call.image, call.width, call.height) {
         return Ok(Argument::Image {
-            bytes: read(file)?,
+            bytes: read_file(file)?,
             width,
             height,
         });
     }
     let json = match call.json.as_ref().or(call.data.as_ref()) {
         None => b"null".to_vec(),
-        Some(json) => match json.strip_prefix('@') {
-            Some(file) => read(Path::new(file))?,
-            None => json.clone().into_bytes(),
-        },
+        Some(json) => read_data(json)?,
     };
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
         let failure = Failure::new(format!("the argument is not JSON: {error}")).status(2);
@@ -102,20 +91,21 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
     Ok(Argument::Json(json))
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+/// Returns data as a flag has it: as it is written, or `@FILE` for what a file contains.
+pub(crate) fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
+    match data.strip_prefix('@') {
+        Some(file) => read_file(Path::new(file)),
+        None => Ok(data.into()),
+    }
+}
+
+/// Reads a file, or standard input if its name is `-`.
+fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .read_to_end(&mut bytes)
-            .map(|_| bytes)
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
         std::fs::read(file)
     };
-    read.map_err(|error| {
-        Failure::new(format!(
-            "the argument cannot be read from `{}`: {error}",
-            file.display()
-        ))
-    })
+    read.map_err(|error| Failure::new(format!("`{}` cannot be read: {error}", file.display())))
 }

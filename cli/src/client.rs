@@ -6,6 +6,7 @@
 
 use crate::command_line::Deployer;
 use crate::failure::{Failure, tell};
+use crate::stdout;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -13,7 +14,7 @@ use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use lunatic_vm::{printable, tokio_handle};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use tokio::net::TcpStream;
@@ -115,18 +116,12 @@ pub(crate) async fn read(answer: Answer) -> Result<Bytes, Failure> {
 /// Writes the body of a response as it arrives.
 pub(crate) async fn print(answer: Answer) -> Result<(), Failure> {
     let mut body = answer.into_body();
-    let mut out = std::io::stdout();
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(interrupted)?.into_data() else {
             continue;
         };
-        match out.write_all(&chunk).and_then(|()| out.flush()) {
-            Ok(()) => {}
-            // A reader that closes the pipe has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => {
-                return Err(Failure::new(format!("cannot write the response: {error}")));
-            }
+        if !stdout::print(&chunk)? {
+            break;
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
 //! `lunatic completions`: shell completions, from the same definitions that parse the command line.
 
 use crate::command_line::{CommandLine, Completions};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::stdout;
 use clap::CommandFactory;
-use std::io::{ErrorKind, Write};
 
 /// Prints the completions for a shell.
 pub(crate) fn print(completions: &Completions) -> Outcome {
@@ -14,12 +14,6 @@ pub(crate) fn print(completions: &Completions) -> Outcome {
         "lunatic",
         &mut script,
     );
-    match std::io::stdout().write_all(&script) {
-        // A reader that closes the pipe has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
-        Err(error) => Err(Failure::new(format!(
-            "cannot write the completions: {error}"
-        ))),
-        Ok(()) => Ok(0),
-    }
+    stdout::print(&script)?;
+    Ok(0)
 }

@@ -4,7 +4,8 @@ use crate::command_line;
 use crate::failure::{Outcome, not_started};
 use crate::output;
 use crate::project::{self, Progress};
-use crate::serve::{addresses, machine, wait_for_signal};
+use crate::serve::{addresses, machine};
+use crate::signals;
 use indicatif::HumanBytes;
 use lunatic_serve::{BuildEvent, Dev, DevError, DevEvent};
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
         DevError::Project(error) => project::wrong(&error),
         other => not_started(other),
     })?;
-    wait_for_signal()?;
+    signals::wait().map_err(not_started)?;
     running.stop(DRAIN_TIMEOUT);
     // As in `build`.
     std::mem::forget(vm);

@@ -1,11 +1,11 @@
 //! `lunatic invoke`: sends one request to a function of a service.
 
+use crate::call::read_data;
 use crate::client;
 use crate::command_line::Invoke;
 use crate::failure::{Failure, Outcome};
 use http_body_util::Full;
 use hyper::Request;
-use std::io::Read;
 
 /// Sends a request and prints the body of the response. If its status is an error, the command
 /// reports it and fails.
@@ -29,7 +29,7 @@ pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
         })?;
         request = request.header(name.trim(), value.trim());
     }
-    let body = data(invoke.data.as_deref())?;
+    let body = invoke.data.as_deref().map_or(Ok(Vec::new()), read_data)?;
     let request = request
         .body(Full::new(body.into()))
         .map_err(|error| Failure::new(format!("the request is invalid: {error}")))?;
@@ -44,19 +44,4 @@ pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
         return Ok(1);
     }
     Ok(0)
-}
-
-fn data(data: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let Some(data) = data else {
-        return Ok(Vec::new());
-    };
-    let Some(file) = data.strip_prefix('@') else {
-        return Ok(data.as_bytes().to_vec());
-    };
-    let mut bytes = Vec::new();
-    let read = match file {
-        "-" => std::io::stdin().read_to_end(&mut bytes).map(|_| bytes),
-        file => std::fs::read(file),
-    };
-    read.map_err(|error| Failure::new(format!("`{file}` cannot be read: {error}")))
 }

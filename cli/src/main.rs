@@ -26,7 +26,9 @@ mod quantity;
 mod run;
 mod serve;
 mod service;
+mod signals;
 mod status;
+mod stdout;
 mod test;
 
 use clap::Parser;

@@ -6,7 +6,7 @@ use crate::output;
 use crate::project::{self, Progress};
 use crate::run::cache;
 use crate::service;
-use crate::status;
+use crate::signals;
 use lunatic_serve::{
     Builder, Functions, Gateway, Listening, Project, Protocol, Route, Server, Target,
 };
@@ -47,7 +47,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     }
     let server = builder.start().map_err(not_started)?;
     tell(&addresses(&server.listening(), gateways));
-    wait_for_signal()?;
+    signals::wait().map_err(not_started)?;
     if let Some(service) = &service {
         // Otherwise shutdown would wait for clients that follow a log.
         service.drain();
@@ -133,31 +133,4 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
         }
     }
     Ok(project)
-}
-
-/// Waits for the first signal. A second one ends the command immediately.
-#[cfg(unix)]
-pub(crate) fn wait_for_signal() -> Result<(), Failure> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(not_started)?;
-    signals.forever().next();
-    let at_once = move || {
-        let signal = signals.forever().next().unwrap_or_default();
-        std::process::exit(status::SIGNAL + signal);
-    };
-    std::thread::Builder::new()
-        .name("lunatic-signals".into())
-        .spawn(at_once)
-        .map_err(not_started)?;
-    Ok(())
-}
-
-/// On other systems the first signal ends the command.
-#[cfg(not(unix))]
-pub(crate) fn wait_for_signal() -> Result<(), Failure> {
-    loop {
-        std::thread::park();
-    }
 }

@@ -1,6 +1,7 @@
 //! SIGINT and SIGTERM: the first ends the program in an orderly way, the second ends the command
 //! immediately.
 
+use crate::signals;
 use lunatic_vm::Environment;
 use std::io;
 use std::sync::Arc;
@@ -21,30 +22,13 @@ impl Interrupt {
 
     /// Starts listening on a dedicated thread, so that the second signal works regardless of what
     /// other threads do.
-    #[cfg(unix)]
     pub(super) fn listen(environment: &Environment) -> io::Result<Interrupt> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-
         let interrupt = Interrupt::default();
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
         let (environment, first) = (environment.clone(), interrupt.clone());
-        std::thread::Builder::new()
-            .name("lunatic-signals".into())
-            .spawn(move || {
-                for signal in &mut signals.forever() {
-                    if first.signal().is_some() {
-                        std::process::exit(crate::status::SIGNAL + signal);
-                    }
-                    first.0.store(signal, Ordering::SeqCst);
-                    environment.end();
-                }
-            })?;
+        signals::listen(move |signal| {
+            first.0.store(signal, Ordering::SeqCst);
+            environment.end();
+        })?;
         Ok(interrupt)
-    }
-
-    /// On other systems the first signal ends the command.
-    #[cfg(not(unix))]
-    pub(super) fn listen(_environment: &Environment) -> io::Result<Interrupt> {
-        Ok(Interrupt::default())
     }
 }

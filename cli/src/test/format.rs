@@ -191,38 +191,25 @@ impl Writer {
             );
             return;
         }
+        let select = |is_selected: fn(&Outcome) -> bool| -> Vec<_> {
+            let finished = summary.finished.iter();
+            finished
+                .filter(|(_, test)| is_selected(&test.outcome))
+                .collect()
+        };
         if self.shows_output {
-            section(
-                "successes",
-                summary,
-                |outcome| *outcome == Outcome::Passed,
-                out,
-            );
+            let successes = select(|outcome| *outcome == Outcome::Passed);
+            section("successes", &successes, out);
         }
-        if summary
-            .finished
-            .iter()
-            .any(|(_, finished)| matches!(finished.outcome, Outcome::Failed(_)))
-        {
-            section(
-                "failures",
-                summary,
-                |outcome| matches!(outcome, Outcome::Failed(_)),
-                out,
-            );
-        }
-        if summary
-            .finished
-            .iter()
-            .any(|(_, finished)| matches!(finished.outcome, Outcome::TimedOut(_)))
-        {
-            let title = "failures (time limit exceeded)";
-            section(
-                title,
-                summary,
-                |outcome| matches!(outcome, Outcome::TimedOut(_)),
-                out,
-            );
+        let failures = select(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let timed_out = select(|outcome| matches!(outcome, Outcome::TimedOut(_)));
+        for (title, tests) in [
+            ("failures", failures),
+            ("failures (time limit exceeded)", timed_out),
+        ] {
+            if !tests.is_empty() {
+                section(title, &tests, out);
+            }
         }
         leaks(summary, out);
         let word = if is_ok {
@@ -294,20 +281,10 @@ fn title(test: &Test) -> String {
 }
 
 /// Formats the output of the selected tests, then their names.
-fn section(
-    title: &str,
-    summary: &Summary<'_>,
-    is_selected: impl Fn(&Outcome) -> bool,
-    out: &mut String,
-) {
-    let selected: Vec<_> = summary
-        .finished
-        .iter()
-        .filter(|(_, finished)| is_selected(&finished.outcome))
-        .collect();
+fn section(title: &str, selected: &[&(&Test, Finished)], out: &mut String) {
     *out += &format!("\n{title}:\n");
     let mut outputs = String::new();
-    for (test, finished) in &selected {
+    for (test, finished) in selected {
         let note = match &finished.outcome {
             Outcome::Failed(Some(note)) => format!("note: {note}"),
             _ => String::new(),

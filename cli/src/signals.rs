@@ -1,0 +1,40 @@
+//! SIGINT and SIGTERM: the first ends what the command does in an orderly way, the second ends the
+//! command immediately.
+
+use std::io;
+
+/// Calls `first` with the first signal, on another thread. A second signal exits.
+#[cfg(unix)]
+pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let listen = move || {
+        let mut signals = signals.forever();
+        if let Some(signal) = signals.next() {
+            first(signal);
+        }
+        if let Some(signal) = signals.next() {
+            std::process::exit(crate::status::SIGNAL + signal);
+        }
+    };
+    std::thread::Builder::new()
+        .name("lunatic-signals".into())
+        .spawn(listen)
+        .map(|_| ())
+}
+
+/// Elsewhere, a signal ends the command.
+#[cfg(not(unix))]
+pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
+    std::mem::forget(first);
+    Ok(())
+}
+
+/// Waits for the first signal.
+pub(crate) fn wait() -> io::Result<()> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // The receiver waits for it.
+    listen(move |_| _ = sender.send(()))?;
+    receiver.recv().map_err(io::Error::other)
+}
