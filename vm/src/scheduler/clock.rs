@@ -63,8 +63,8 @@ impl Clock {
         })
     }
 
-    /// Returns the current time in nanoseconds since an arbitrary origin. Groups are charged by
-    /// this time.
+    /// Returns the current time in nanoseconds since an arbitrary origin. Groups are charged
+    /// according to this time.
     pub(super) fn now(&self) -> u64 {
         match self.timing {
             Timing::Measured { start, .. } => nanoseconds(start.elapsed()),

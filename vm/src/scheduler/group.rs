@@ -50,7 +50,7 @@ impl Weight {
 
     /// Returns how far `used` nanoseconds move the tag of a group of this weight. At the default
     /// weight this is one unit per nanosecond. It is always at least one unit, so that a group that
-    /// has just run is placed behind a group with the same tag that has not.
+    /// has just run is placed behind a group that had the same tag and has not run.
     pub(super) fn cost(self, used: u64) -> u64 {
         (used.saturating_mul(Weight::default().0) / self.0).max(1)
     }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use super::group::Group;
 
-/// The maximum number of prompt tasks that run in succession before a slow one gets its turn.
+/// The maximum number of prompt tasks that run in succession before a slow task gets its turn.
 ///
-/// This bound matters when the scheduler's clock is stopped; otherwise a beat, which also ends a
-/// streak, usually comes first. A woken task runs for about a microsecond, so the two bounds are
-/// similar.
+/// This limit matters when the scheduler's clock is stopped. Otherwise a beat, which also ends a
+/// streak, usually comes first. A woken task runs for about a microsecond, so a streak of this many
+/// tasks lasts about as long as a beat.
 pub(super) const MAX_STREAK: u32 = 1024;
 
 /// Why a task is ready.
@@ -61,9 +61,9 @@ pub(super) struct GroupQueue<T> {
     streak: Streak,
     /// Whether the next turn goes to a new task, if there is one.
     is_new_ones_turn: bool,
-    /// Whether the last new task to run finished or began to wait before the next beat. For this
-    /// reason, a thousand new tasks that compute delay a woken task only once, while a thousand
-    /// short new tasks are treated like woken tasks.
+    /// Whether the last new task that ran was quick, which means that it finished or began to wait
+    /// before the next beat. As a result, a thousand new tasks that compute delay a woken task only
+    /// once, while a thousand short new tasks are treated like woken tasks.
     new_ones_are_quick: bool,
 }
 

@@ -1,5 +1,4 @@
-//! The worker pool: which worker takes which task, which workers sleep, and when which worker is
-//! woken.
+//! The worker pool: which worker takes which task, which workers sleep, and when a worker is woken.
 //!
 //! The workers share the queue of each worker, one queue for tasks from other threads, and the list
 //! of sleepers. As long as no tasks arrive from other threads, a worker that has tasks takes only

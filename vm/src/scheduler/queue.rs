@@ -34,8 +34,8 @@ pub(super) struct Taken<T> {
     pub(super) task: T,
 }
 
-/// A group's queue, and which of the two heaps list the group. A group may stay listed after its
-/// tasks are gone; its stale entry is removed when it reaches the top of a heap.
+/// A group's queue, and which of the two heaps list the group. A group may stay listed when it has
+/// no tasks left; its stale entry is removed when it reaches the top of a heap.
 #[derive(Debug)]
 struct Candidate<T> {
     queue: GroupQueue<T>,

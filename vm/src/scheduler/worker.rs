@@ -155,8 +155,8 @@ impl Shared {
     ///
     /// On a worker thread, this is the worker's own queue: a process that receives a message runs
     /// next on the core where the message was written. If a task becomes ready while it is running,
-    /// `async-task` reports that on the same thread once the run ends, so a call of `end_slice`
-    /// that has been recorded was made by this task.
+    /// `async-task` reports that on the same thread once the run ends, so a recorded call to
+    /// `end_slice` was made by this task.
     fn schedule(&self, task: Runnable<Group>, woken_while_running: bool) {
         let Some(task) = hand_over(task) else { return };
         let mut level = Level::Woken;
