@@ -200,7 +200,7 @@ fn total_compute_is_used_up_by_many_processes_as_by_one() {
 const LONGEST_INSTRUCTION: Duration = Duration::from_secs(4);
 
 #[test]
-fn t005_the_longest_instruction_of_the_default_memory_is_bounded() {
+fn t005_the_longest_instruction_within_the_default_memory_takes_a_limited_time() {
     let lab = Lab::new();
     // The module starts with one page, and its memory can grow to 256 MiB.
     let module = lab.module(
@@ -503,7 +503,7 @@ fn t009_large_segments_and_many_segments_are_subject_to_the_same_limits() {
 }
 
 #[test]
-fn t010_compute_is_limited_anew_for_every_call_of_a_live_instance() {
+fn t010_compute_is_limited_separately_for_every_call_of_a_live_instance() {
     let lab = Lab::new();
     let module = lab.module(
         r#"(module
@@ -540,7 +540,7 @@ fn t010_compute_is_limited_anew_for_every_call_of_a_live_instance() {
 }
 
 #[test]
-fn t010_time_is_limited_anew_for_every_call_of_a_live_instance() {
+fn t010_time_is_limited_separately_for_every_call_of_a_live_instance() {
     let lab = Lab::new();
     let module =
         lab.module("(module (func (export \"nothing\")) (func (export \"spin\") (loop br 0)))");

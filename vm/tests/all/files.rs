@@ -29,7 +29,7 @@ struct Script {
 }
 
 impl Script {
-    /// Stores a text in the program's data, and returns its address and length as two call
+    /// Stores a string in the program's data, and returns its address and length as two call
     /// arguments.
     fn text(&mut self, text: &str) -> String {
         let at = 4096 + self.length;

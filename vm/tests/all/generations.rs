@@ -11,7 +11,7 @@ use std::fmt::Write;
 ///
 /// * `$out` returns the number that a call wrote to address 8192, where results are stored.
 /// * `$say_error` reports the text of the error whose id is at that address, and drops the error.
-///   The test receives the text with [`hear_text`].
+///   The test receives this text with [`hear_text`].
 /// * `$child` spawns a process that runs the function whose name is at the given address, and
 ///   returns the handle of the process. The process is linked unless the tag is 0.
 /// * `$post` sends a message with a tag and a number. `$number` reads the number of the current
@@ -68,7 +68,7 @@ fn older(fields: &str) -> String {
     guest_of(Generation::V0_7, &format!("{next}{fields}"))
 }
 
-/// Receives a text that a guest reports.
+/// Receives a string that a guest reports.
 fn hear_text(lab: &Lab) -> String {
     let length = lab.hear();
     (0..length).map(|_| lab.hear() as u8 as char).collect()

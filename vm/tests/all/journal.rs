@@ -60,7 +60,7 @@ fn the_journal_distinguishes_the_processes_of_a_program() {
 }
 
 #[test]
-fn output_also_goes_where_the_configuration_directs_it() {
+fn output_still_goes_to_the_configured_destination() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let (writer, reader) = Pipe::bounded(64);

@@ -214,7 +214,7 @@ fn t024_a_module_that_declares_too_much_is_not_spawned() {
     let module = lab.module("(module (memory 65536) (func (export \"main\")))");
     let environment = lab.environment();
     let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "main", &[]) else {
-        panic!("4 GiB exceed the limit")
+        panic!("4 GiB must exceed the limit")
     };
     let allowed = environment.limits().get(Limit::Memory);
     assert_eq!(
@@ -462,7 +462,7 @@ fn t030_timers_can_hold_no_more_bytes_than_a_mailbox() {
 }
 
 #[test]
-fn t031_a_vm_with_little_address_space_runs_dense_and_reports_what_it_cannot_do() {
+fn t031_a_vm_with_little_address_space_uses_dense_and_reports_what_it_cannot_do() {
     // The address space of a process can be limited only if the shell supports `ulimit -v`.
     if !cfg!(target_os = "linux") {
         println!("not tested here: no `ulimit -v`");
@@ -470,7 +470,7 @@ fn t031_a_vm_with_little_address_space_runs_dense_and_reports_what_it_cannot_do(
     }
     let limited = ["sh", "-c", "ulimit -v 8000000; exec \"$0\" \"$@\""];
     let name =
-        "memory::t031_a_vm_with_little_address_space_runs_dense_and_reports_what_it_cannot_do";
+        "memory::t031_a_vm_with_little_address_space_uses_dense_and_reports_what_it_cannot_do";
     if !is_alone(name, &limited) {
         return;
     }
@@ -519,7 +519,7 @@ fn t032_the_memory_of_all_processes_of_an_environment_has_one_limit() {
     assert_eq!(lab.hear(), 1, "ten pages fit");
     assert_eq!(environment.used(Limit::TotalMemory), 10 * PAGE);
     let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "wait", &[]) else {
-        panic!("eleven pages exceed the limit")
+        panic!("eleven pages must exceed the limit")
     };
     assert_eq!(
         reached,

@@ -1,8 +1,8 @@
 //! Compares mailboxes, links, monitors and names with a small model.
 //!
-//! Actors perform a random list of steps, one at a time, and their answers are compared with those
-//! of the model. The test waits for every death, so that each step starts from the state in which
-//! the previous step ended.
+//! Actors perform a random list of steps, one at a time, and their answers are compared with the
+//! answers of the model. The test waits for every death, so that each step starts from the state in
+//! which the previous step ended.
 
 use crate::support::Lab;
 use crate::support::actor::{self, Actor, Mail};

@@ -151,7 +151,7 @@ fn a_program_of_thousands_of_spinning_processes_gets_only_its_share() {
     let share = Share::new();
     let _crowd = share.spinning(0, 100, 2_500);
     let _one = share.spinning(1, 100, 1);
-    // This is true even while most of the processes are new.
+    // The program gets only its share even while most of its processes are new.
     check(share.slices(200), [100, 100, 0]);
     check(share.slices(200), [100, 100, 0]);
 }
@@ -320,7 +320,7 @@ fn a_killed_process_ends_within_two_ticks_whatever_other_programs_do() {
     let share = Share::new();
     let _crowds = [0, 1, 2].map(|number| share.spinning(number, 10_000, 100));
     share.slices(400);
-    // This is true even for a program with the minimum weight, whose next slice is far away.
+    // With the minimum weight of 1, the victim's next regular slice is far away.
     for weight in [100, 1] {
         let (victims, module) = share.program(
             0,

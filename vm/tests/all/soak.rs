@@ -55,8 +55,8 @@ fn mix() -> String {
             (loop $rounds
                 (call $one (local.get $number))
                 (local.set $number (i64.add (local.get $number) (i64.const 1)))
-                ;; The test's message has a tag of its own, but a round may have received it in
-                ;; place of a child's message.
+                ;; The test's message has a different tag, but a round may have received this
+                ;; message in place of a child's message.
                 (if (i64.eq (i64.load (i32.const 144)) (i64.const 9)) (then (global.set $stop (i32.const 1))))
                 (br_if $rounds (i32.eqz (global.get $stop))))
             (loop $ends

@@ -23,7 +23,7 @@ const SCRATCH: u64 = 16_384;
 const CERTIFICATE: u64 = 32_768;
 const KEY: u64 = 40_960;
 
-/// The address of a text that is not a host name, so that no lookup is made.
+/// The address of a string that is not a host name, so that no lookup is made.
 const NO_HOST: u64 = 1_056;
 const LOCALHOST: &str = "127.0.0.1";
 const HOST: u64 = 1_064;
@@ -97,7 +97,7 @@ impl Attack {
     /// Returns whether the call may wait longer than a test does.
     pub(super) fn may_wait(&self) -> bool {
         let is_accept =
-            is_accept_of_nobody(self.row()) && matches!(self.expected, Expected::Either);
+            is_accept_without_client(self.row()) && matches!(self.expected, Expected::Either);
         let kind = self.row().parameters[self.parameter].kind;
         is_accept || self.row().waits && matches!(kind, Kind::Millis | Kind::ShortMillis)
     }
@@ -144,7 +144,7 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
             // number at index `first`.
             let mut add = |weapon, first: usize, wrong: &[u64], expected| {
                 let expected = match expected {
-                    Expected::Answer if is_accept_of_nobody(row) => Expected::Either,
+                    Expected::Answer if is_accept_without_client(row) => Expected::Either,
                     expected => expected,
                 };
                 let mut arguments = good.clone();
@@ -165,7 +165,7 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
 
 /// Returns whether the call waits for a client that an attacking process cannot have, because a
 /// process cannot complete a handshake with itself.
-fn is_accept_of_nobody(row: &HostFunction) -> bool {
+fn is_accept_without_client(row: &HostFunction) -> bool {
     row.name == "tls_accept"
 }
 

@@ -132,7 +132,8 @@ fn random_guest(random: &mut Random) -> String {
         Generation::V0_6,
     ]);
     let rows: Vec<&HostFunction> = generation.host_functions().collect();
-    // The data consists of a text, a network address, bytes that are not text, and a module.
+    // The data consists of a string, a network address, bytes that are not valid text, and a
+    // module.
     let mut text = format!(
         "(module {}
             (memory (export \"memory\") 1 3)
