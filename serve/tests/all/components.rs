@@ -239,7 +239,8 @@ fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
     }
 }
 
-/// Serves texts that depend on the path. Each connection serves one request after the other.
+/// Starts a server whose answers depend on the path. Each connection serves one request after the
+/// other.
 fn serve_texts() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("the listener is bound");

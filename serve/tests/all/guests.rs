@@ -57,7 +57,7 @@ fn compile(target: &str, package: &str) -> PathBuf {
         .current_dir(repository().join(package));
     let output = cargo
         .output()
-        .expect("cargo can be run, since it runs this test");
+        .expect("cargo can be run, because it runs this test");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
         true => format!("the tests need guests in Rust: `rustup target add {target}`"),

@@ -65,7 +65,7 @@ impl TestProject {
     }
 }
 
-/// Returns a function that answers with a text.
+/// Returns a function that answers with the given text.
 fn answering(text: &str) -> String {
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",

@@ -214,7 +214,7 @@ fn piece(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     (size > 0).then_some(piece)
 }
 
-/// Returns a spark that answers every request with a text.
+/// Returns a spark that answers every request with the given text.
 fn spark(text: &str) -> Vec<u8> {
     spark_with("", "", text)
 }
@@ -499,7 +499,7 @@ fn t183_a_web_page_cannot_deploy() {
 
 #[test]
 fn t151_invalid_names_are_refused_and_nothing_is_stored() {
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let store = directory.path().join("store");
     let house = House::new(stored_in(&store));
     let long = "a".repeat(300);
@@ -603,7 +603,7 @@ fn t152_a_slow_upload_is_refused() {
 
 #[test]
 fn t153_anything_but_a_function_is_refused_with_the_reason() {
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let house = House::new(stored_in(directory.path()));
     let wasm = spark("x");
     let wat = |text: &str| wat::parse_str(text).expect("the text is valid WAT");
@@ -753,7 +753,7 @@ fn t158_a_version_that_does_not_start_is_refused_and_the_old_version_keeps_servi
 
 #[test]
 fn t159_deployed_functions_survive_a_restart() {
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let vm = vm();
     let house = House::on(&vm, stored_in(directory.path()));
     assert_eq!(house.deploy("f", &spark("one")).deployed(), 1);
@@ -777,8 +777,8 @@ fn t159_deployed_functions_survive_a_restart() {
 fn t159_after_a_crash_either_the_old_or_the_new_version_serves() {
     let vm = vm();
     let (old, new) = (
-        tempfile::tempdir().expect("there is disk space"),
-        tempfile::tempdir().expect("there is disk space"),
+        tempfile::tempdir().expect("a temporary directory can be created"),
+        tempfile::tempdir().expect("a temporary directory can be created"),
     );
     for (directory, deploys) in [(&old, 1), (&new, 2)] {
         let house = House::on(
@@ -841,7 +841,7 @@ fn t159_after_a_crash_either_the_old_or_the_new_version_serves() {
         ("the old wasm is deleted", blob("old"), None),
     ];
     for (count, (step, ..)) in steps.iter().enumerate() {
-        let crashed = tempfile::tempdir().expect("there is disk space");
+        let crashed = tempfile::tempdir().expect("a temporary directory can be created");
         for part in ["blobs", "functions", "unfinished"] {
             std::fs::create_dir(crashed.path().join(part)).expect("there is disk space");
         }
@@ -877,7 +877,7 @@ fn t159_after_a_crash_either_the_old_or_the_new_version_serves() {
 
 #[test]
 fn damaged_functions_are_skipped_and_reported() {
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let vm = vm();
     let house = House::on(&vm, stored_in(directory.path()));
     for name in ["good", "flipped", "gone", "torn"] {
@@ -958,7 +958,7 @@ fn a_build_without_s3_reports_how_to_enable_it() {
 
 #[test]
 fn an_unusable_storage_is_an_error_at_the_start() {
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let file = directory.path().join("file");
     std::fs::write(&file, "").expect("there is disk space");
     let vm = vm();
@@ -982,7 +982,7 @@ fn an_unusable_storage_is_an_error_at_the_start() {
 #[test]
 fn only_the_owner_can_read_the_storage() {
     use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let store = directory.path().join("store");
     House::new(stored_in(&store));
     let mode = std::fs::metadata(&store)
@@ -994,7 +994,7 @@ fn only_the_owner_can_read_the_storage() {
 
 #[test]
 fn a_function_can_be_rolled_back_to_an_older_version() {
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let vm = vm();
     let config = ServiceConfig {
         versions: NonZeroUsize::new(3).expect("3 is not zero"),
@@ -1049,7 +1049,7 @@ fn a_function_can_be_rolled_back_to_an_older_version() {
 
 #[test]
 fn t161_requests_are_finished_when_their_function_is_deleted() {
-    let directory = tempfile::tempdir().expect("there is disk space");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let house = House::new(stored_in(directory.path()));
     assert_eq!(house.deploy("f", &reader("to the end")).deployed(), 1);
     let version = house.functions.get("f").expect("`f` is deployed").version();
@@ -1098,7 +1098,8 @@ fn t154_a_compilation_that_takes_too_long_is_refused_and_delays_no_request() {
     );
     assert_eq!(house.invoke("/f").body, "served");
     assert_eq!(house.invoke("/bomb").status, 404);
-    // The compiling thread counts until it ends. Only then can the next function be compiled.
+    // The thread that compiles counts toward the limit until it ends. Only then can the next
+    // function be compiled.
     while house.deploy("f", &spark("next")).status != 201 {
         std::thread::yield_now();
     }

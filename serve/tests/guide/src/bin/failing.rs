@@ -1,4 +1,4 @@
-//! Fails as its message says.
+//! A function that fails in the way that its message says.
 
 use embly::Comm;
 

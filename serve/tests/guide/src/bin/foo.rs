@@ -1,4 +1,5 @@
-//! The function that "Run a spark" runs: prints each message and sends it back.
+//! The function that the section "Run a spark" of the guide runs. It prints each message and sends
+//! it back.
 
 use embly::Comm;
 use std::io;

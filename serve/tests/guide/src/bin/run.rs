@@ -1,5 +1,5 @@
-//! "Run a spark", as in the guide.
-#![allow(unused_variables, unused_mut, reason = "the guide's own")]
+//! The code from the section "Run a spark", as in the guide.
+#![allow(unused_variables, unused_mut, reason = "the code is from the guide")]
 
 use embly::Comm;
 use embly::Spark;

@@ -1,4 +1,4 @@
-//! Runs the functions of the guide and answers with the results, one per line.
+//! Runs the functions of the guide, and answers with the results, one per line.
 
 use embly::{Comm, Spark};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -33,7 +33,7 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
     let run = Spark::run("run", String::new())?;
     say(format!("run has ended: {:?}", run.receive()?));
 
-    // Not in the guide.
+    // The rest is not in the guide.
     let echo = Spark::run("maxmcd/foo", "first")?;
     write!(&echo, "{}-{}", 1, 2)?;
     echo.write_all(b"")?;

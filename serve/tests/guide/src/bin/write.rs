@@ -1,4 +1,4 @@
-//! "Write Bytes", as in the guide.
+//! The code from the section "Write Bytes", as in the guide.
 
 use embly::Comm;
 use std::io;
