@@ -276,7 +276,7 @@ fn an_instance_keeps_its_state_until_a_call_ends_it() {
 }
 
 #[test]
-fn t010_limits_apply_to_every_call_anew() {
+fn t010_limits_apply_to_every_call_separately() {
     let bridge = bridge(Bridge::builder().compute(1));
     for _ in 0..20 {
         assert!(bridge.call::<_, u8>("echo", &7).is_ok());

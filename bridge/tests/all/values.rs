@@ -33,20 +33,20 @@ fn t166_numbers_beyond_the_precision_of_a_float_stay_exact() {
     ] {
         assert_eq!(
             ECHO.call::<_, Value>("echo", &number)
-                .expect("the value comes back"),
+                .expect("the call returns the value"),
             number
         );
     }
     // JSON cannot represent NaN.
     assert_eq!(
         ECHO.call::<_, Value>("echo", &f64::NAN)
-            .expect("the value comes back"),
+            .expect("the call returns the value"),
         Value::Null
     );
     let error = ECHO
         .call_bytes("echo", b"NaN")
         .map(|bytes| serde_json::from_slice::<f64>(&bytes).is_err());
-    assert!(error.expect("bytes come back"));
+    assert!(error.expect("the call returns the bytes"));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn t166_deep_nesting_is_an_error_and_not_a_stack_overflow() {
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
     let answer = ECHO
         .invoke("echo", Argument::Json(deep))
-        .expect("the bytes come back");
+        .expect("the call returns the bytes");
     let error = answer
         .json::<Value>()
         .expect_err("the value is nested too deeply");
@@ -69,7 +69,7 @@ fn t166_a_value_nested_more_deeply_than_answers_may_be_is_refused() {
     let nest = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
     assert_eq!(
         ECHO.call::<_, Value>("echo", &nest(127))
-            .expect("the value comes back"),
+            .expect("the call returns the value"),
         nest(127)
     );
     let error = ECHO
@@ -82,7 +82,7 @@ fn t166_a_value_nested_more_deeply_than_answers_may_be_is_refused() {
             "echo",
             Argument::json(&nest(5_000)).expect("the value can be JSON"),
         )
-        .expect("the bytes come back");
+        .expect("the call returns the bytes");
     answer
         .json::<serde::de::IgnoredAny>()
         .expect("the value can be JSON");
@@ -92,7 +92,7 @@ fn t166_a_value_nested_more_deeply_than_answers_may_be_is_refused() {
 fn t166_invalid_text_is_an_error() {
     let answer = ECHO
         .invoke("echo", Argument::Bytes(b"\"\xff\xfe\"".to_vec()))
-        .expect("the bytes come back");
+        .expect("the call returns the bytes");
     assert!(matches!(answer.json::<String>(), Err(CallError::Answer(_))));
 }
 
@@ -119,18 +119,18 @@ fn values() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_value_comes_back(value in values()) {
-        prop_assert_eq!(ECHO.call::<_, Value>("echo", &value).expect("the value comes back"), value);
+        prop_assert_eq!(ECHO.call::<_, Value>("echo", &value).expect("the call returns the value"), value);
     }
 
     #[test]
     fn t166_any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let answer = ECHO.invoke("echo", Argument::Bytes(bytes.clone())).expect("the bytes come back");
+        let answer = ECHO.invoke("echo", Argument::Bytes(bytes.clone())).expect("the call returns the bytes");
         prop_assert_eq!(answer.json::<Value>().ok(), serde_json::from_slice(&bytes).ok());
     }
 
     #[test]
     fn t166_any_length_and_address_that_a_function_answers_with_is_a_result_or_an_error(
-        // The values are near the bounds of the memory, or anywhere.
+        // The values are near the bounds of the memory or anywhere else.
         address in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
         length in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
     ) {
@@ -146,7 +146,7 @@ proptest! {
             Ok(answer) => prop_assert_eq!(answer.into_bytes().len() + 1, length as usize),
             Err(error) => prop_assert!(matches!(error, CallError::Answer(_) | CallError::Failed(_)), "{}", error),
         }
-        prop_assert_eq!(ECHO.call::<_, u32>("echo", &length).expect("the value comes back"), length);
+        prop_assert_eq!(ECHO.call::<_, u32>("echo", &length).expect("the call returns the value"), length);
     }
 
     #[test]
