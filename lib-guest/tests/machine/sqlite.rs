@@ -112,7 +112,8 @@ claims! {
         assert_eq!(insert(&[1, 2]), Ok(2));
         assert!(insert(&[3, 1]).unwrap_err().is_constraint());
         assert_eq!(count(&connection), 2);
-        // This is true even if SQLite itself has rolled the transaction back.
+        // The connection can still be used if SQLite itself has already rolled the transaction
+        // back.
         let failed = connection.transaction(|connection| connection.execute_batch("INSERT OR ROLLBACK INTO t (n) VALUES (1)"));
         assert!(failed.unwrap_err().is_constraint());
         assert_eq!(insert(&[3]), Ok(1));

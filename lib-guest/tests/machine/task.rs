@@ -109,7 +109,7 @@ claims! {
         };
         Task::spawn(this, function).unwrap().detach();
         assert_eq!(mailbox.receive().unwrap(), "it goes on");
-        // If the result of the task arrived, it would not be a text.
+        // If the result of the task arrived, it would not be a string.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
