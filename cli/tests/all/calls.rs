@@ -251,7 +251,7 @@ fn the_client_in_python_works() {
         .expect("the executable is in a directory")
         .to_path_buf();
     let paths = std::env::join_paths(std::iter::once(here).chain(std::env::split_paths(&path)))
-        .expect("the parts come from a PATH");
+        .expect("the directories can be joined to a PATH");
     let ran = Command::new("python3")
         .arg(client)
         .arg(functions())

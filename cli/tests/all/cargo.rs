@@ -178,7 +178,10 @@ impl Project {
             .current_dir(self.dir.path().join(&self.name))
             .stdin(Stdio::null());
         cargo
-            .env("PATH", path.expect("the parts come from a PATH"))
+            .env(
+                "PATH",
+                path.expect("the directories can be joined to a PATH"),
+            )
             .env_remove("RUST_LOG");
         cargo.env("LUNATIC_CACHE", self.dir.path().join("cache"));
         cargo

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A time that is reached only if a test hangs.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Returns a function that answers with a text.
+/// Returns a function that answers with the given text.
 fn answering(text: &str) -> String {
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",

@@ -112,7 +112,8 @@ impl Drop for Service {
     }
 }
 
-/// Returns a spark that prints a line and answers with a text. The module is padded to a size.
+/// Returns a spark that prints a line and answers with the given text. The module is padded to the
+/// given size.
 fn spark(text: &str, size: usize) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a",

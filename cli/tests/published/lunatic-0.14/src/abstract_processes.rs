@@ -1,4 +1,4 @@
-//! Abstract processes: state, and handlers for what is sent to it.
+//! Claims about abstract processes: their state, and the handlers for messages and requests.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::ap::handlers::{DeferredRequest, Message, Request};
@@ -10,7 +10,7 @@ use lunatic::serializer::{Bincode, Json};
 use lunatic::{abstract_process, spawn_link, Mailbox, Process, ProcessConfig, Tag};
 use std::time::Duration;
 
-/// Keeps words, and gives them on demand.
+/// An abstract process that stores words and returns them on request.
 struct Words(Vec<String>);
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -19,11 +19,11 @@ struct Add(String);
 #[derive(serde::Serialize, serde::Deserialize)]
 struct All;
 
-/// Is answered with the first word, when there is one.
+/// A request that is answered with the first word once there is a word.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct First;
 
-/// Is never answered.
+/// A request that is never answered.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Never;
 
@@ -69,7 +69,7 @@ impl DeferredRequestHandler<Never> for Words {
 }
 
 fn words() -> ProcessRef<Words> {
-    Words::link().start(vec!["one".to_owned()]).expect("it starts")
+    Words::link().start(vec!["one".to_owned()]).expect("the process starts")
 }
 
 pub fn messages_and_requests_are_handled_in_order() {
@@ -100,7 +100,7 @@ pub fn a_message_may_be_delayed() {
     println!("{:?}", words.request(All));
 }
 
-/// Starts as it is told to.
+/// An abstract process whose start fails or panics, depending on its argument.
 #[derive(Debug)]
 struct Starting;
 
@@ -152,7 +152,7 @@ impl Counter {
 
 pub fn a_shutdown_terminates() {
     let mailbox = mailbox::<String>();
-    let counter = Counter::link().start(mailbox.this()).expect("it starts");
+    let counter = Counter::link().start(mailbox.this()).expect("the process starts");
     counter.add(1, 2);
     counter.shutdown();
     println!("{}", mailbox.receive());
@@ -160,7 +160,7 @@ pub fn a_shutdown_terminates() {
 
 pub fn the_macro_generates_the_handlers() {
     let mailbox = mailbox::<String>();
-    let counter = Counter::link().start(mailbox.this()).expect("it starts");
+    let counter = Counter::link().start(mailbox.this()).expect("the process starts");
     counter.add(1, 2);
     counter.add(3, 4);
     println!("{}", counter.count());
@@ -194,7 +194,7 @@ impl Watching {
 }
 
 pub fn a_death_of_a_link_is_handled() {
-    let watching = Watching::start(()).expect("it starts");
+    let watching = Watching::start(()).expect("the process starts");
     let told = loop {
         match watching.told() {
             Some(told) => break told,
@@ -208,7 +208,7 @@ pub fn a_name_can_be_registered_only_once() {
     let words = Words::start_as(&"words", vec![]).expect("the name is free");
     println!("{}", ProcessRef::<Words>::lookup(&"words") == Some(words));
     println!("{}", Words::start_as(&"words", vec![]) == Err(StartupError::NameAlreadyRegistered(words)));
-    // Of another type it is another name.
+    // For a different type, the same name is a different name.
     let observer = mailbox::<String>().this();
     println!("{}", Counter::start_as(&"words", observer).is_ok());
 }
@@ -229,8 +229,8 @@ impl Variable {
 }
 
 pub fn an_abstract_process_has_a_config() {
-    let mut config = ProcessConfig::new().expect("the main process may make configs");
+    let mut config = ProcessConfig::new().expect("the main process may create configurations");
     config.add_environment_variable("COLOUR", "blue");
-    let variable = Variable::configure(&config).start(()).expect("it starts");
+    let variable = Variable::configure(&config).start(()).expect("the process starts");
     println!("{:?} {:?}", variable.get("COLOUR".to_owned()), variable.get("PATH".to_owned()));
 }

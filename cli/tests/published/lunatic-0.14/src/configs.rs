@@ -1,9 +1,10 @@
-//! Configs: what a child may do, and with how much.
+//! Claims about configurations: what a child may do, and its limits.
 
 use crate::mailbox;
 use lunatic::{spawn_link, LunaticError, Mailbox, MessageSignal, Process, ProcessConfig, WasmModule};
 
-/// Runs a function in a child with a config, and prints what it sends, or that it died.
+/// Runs a function in a child with a configuration. Prints what the child sends, or that the child
+/// died.
 fn run(config: &ProcessConfig, child: fn(Process<String>, Mailbox<()>)) {
     let mailbox = mailbox::<String>().catch_link_failure();
     Process::spawn_link_config(config, mailbox.this(), child);
@@ -14,15 +15,15 @@ fn run(config: &ProcessConfig, child: fn(Process<String>, Mailbox<()>)) {
 }
 
 fn config() -> ProcessConfig {
-    ProcessConfig::new().expect("the main process may make configs")
+    ProcessConfig::new().expect("the main process may create configurations")
 }
 
-/// What a child says of an attempt.
+/// Returns what a child reports about an attempt.
 fn outcome<T>(result: Result<T, LunaticError>) -> String {
     result.map_or_else(|error| error.to_string(), |_| "done".to_owned())
 }
 
-/// A module with nothing in it.
+/// An empty module.
 const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 
 pub fn what_was_set_is_what_is_read() {
@@ -76,7 +77,7 @@ pub fn a_process_cannot_grant_a_right_that_it_lacks() {
     config.set_can_create_configs(true);
     config.set_can_spawn_processes(true);
     run(&config, |parent, _| {
-        let mut config = ProcessConfig::new().expect("it may make configs");
+        let mut config = ProcessConfig::new().expect("this process may create configurations");
         config.set_can_compile_modules(true);
         Process::spawn_config(&config, parent, compiles);
     });
@@ -118,10 +119,10 @@ fn lists(parent: Process<String>, _: Mailbox<()>) {
 }
 
 pub fn a_directory_is_granted() {
-    std::fs::create_dir("inner").expect("the current directory is there");
-    std::fs::write("inner/file", "").expect("there is room");
+    std::fs::create_dir("inner").expect("the current directory exists");
+    std::fs::write("inner/file", "").expect("the limits allow this");
     let config = config();
-    // The library has its function for it only where Rust is older than 1.67.
+    // The library has a function for this only with versions of Rust before 1.67.
     let directory = "inner";
     unsafe {
         let id = config.id() as u64;
@@ -131,10 +132,10 @@ pub fn a_directory_is_granted() {
 }
 
 pub fn a_config_grants_no_directory_by_itself() {
-    std::fs::create_dir("inner").expect("the current directory is there");
+    std::fs::create_dir("inner").expect("the current directory exists");
     let config = config();
     run(&config, lists);
-    // Whoever has no config of his own has what his parent has.
+    // A process without its own configuration has the rights of its parent.
     let inherits = spawn_link!(@task || std::fs::read_dir("inner").is_ok());
     println!("{}", inherits.result());
 }

@@ -1,4 +1,4 @@
-//! Distribution, where there is one node only.
+//! Claims about distribution when there is only one node.
 
 use lunatic::distributed;
 

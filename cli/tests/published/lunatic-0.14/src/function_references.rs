@@ -1,4 +1,4 @@
-//! Functions as messages.
+//! Claims about functions that are sent as messages.
 
 use crate::mailbox;
 use lunatic::function::FuncRef;

@@ -1,4 +1,4 @@
-//! Links and monitors: who is told of whose end.
+//! Claims about links and monitors: which processes are notified of which exits.
 
 use crate::{mailbox, wait_for, PATIENCE};
 use lunatic::{LinkDiedSignal, Mailbox, MessageSignal, Process, ProcessDiedSignal, Signal, Tag};
@@ -43,7 +43,7 @@ pub fn a_parent_that_catches_link_deaths_gets_the_tag() {
 pub fn a_normal_exit_is_not_reported() {
     let mailbox = mailbox::<()>().catch_link_failure();
     let child = Process::spawn_link((), ends);
-    let failing = Process::spawn_link_tag((), Tag::special(64).expect("it is one for programs"), fails);
+    let failing = Process::spawn_link_tag((), Tag::special(64).expect("the tag is in the range for programs"), fails);
     child.send(());
     wait_for_both_kinds(&mailbox, child);
     failing.send(());
@@ -53,7 +53,7 @@ pub fn a_normal_exit_is_not_reported() {
     }
 }
 
-/// Waits for the end of a process without being told of it.
+/// Waits until a process has ended, without being notified of its exit.
 fn wait_for_both_kinds(_: &Mailbox<(), lunatic::serializer::Bincode, LinkDiedSignal>, process: Process<()>) {
     while process.is_alive() {
         lunatic::sleep(Duration::from_millis(1));
@@ -137,7 +137,7 @@ pub fn one_mailbox_has_messages_links_and_monitors() {
 }
 
 trait MonitorBoth {
-    /// The library has no function for it where links are caught too.
+    /// The library has no function for a monitor in a process that also catches links.
     fn monitor_both<M>(&self, process: Process<M>);
 }
 

@@ -1,4 +1,4 @@
-//! Mailboxes: what is received when.
+//! Claims about mailboxes: which message is received when.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::{Mailbox, MailboxError, Process, Tag};
@@ -12,7 +12,7 @@ pub fn tags_choose_the_message() {
         this.tag_send(*tag, number as u32);
     }
     println!("{}", mailbox.tag_receive(&[tags[3]]));
-    // Of several, the first in the queue.
+    // If there are several tags, the first message in the queue that has one of them is received.
     println!("{}", mailbox.tag_receive(&[tags[2], tags[1]]));
     println!("{}", mailbox.receive());
     println!("{}", mailbox.receive());
@@ -41,7 +41,7 @@ pub fn a_message_that_cannot_be_decoded_is_an_error() {
     let mailbox = mailbox::<(u64, u64)>();
     unsafe { Process::<u8>::new(lunatic::host::node_id(), lunatic::host::process_id()) }.send(1);
     mailbox.this().send((2, 3));
-    let error = mailbox.receive_timeout(PATIENCE).expect_err("one byte is not sixteen");
+    let error = mailbox.receive_timeout(PATIENCE).expect_err("one byte cannot be decoded as sixteen");
     println!("{}", matches!(error, MailboxError::DeserializationFailed(_)));
     println!("{:?}", mailbox.receive());
 }

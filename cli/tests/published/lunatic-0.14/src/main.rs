@@ -1,5 +1,6 @@
-//! What programs on the published library 0.14.1 do, each claim by its name: the program runs the one that its first
-//! argument names, and prints what it saw. `cli/tests/all/published.rs` knows what that has to be.
+//! Claims about programs that use the published library 0.14.1. The program runs the claim that its
+//! first argument names, and prints the results. `cli/tests/all/published.rs` has the expected
+//! results.
 
 mod abstract_processes;
 mod configs;
@@ -27,10 +28,11 @@ mod wasi;
 use lunatic::{Mailbox, MessageSignal, Process, ProcessDiedSignal};
 use std::time::Duration;
 
-/// How long a claim waits for what has to come. What must not come is never waited for.
+/// How long a claim waits for an event that has to occur. Claims never wait for an event that must
+/// not occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Names the functions of a subject, so that they can be called by name.
+/// Lists the functions of each subject with their names, so that they can be called by name.
 macro_rules! claims {
     ($($subject:ident { $($claim:ident)* })*) => {
         [$($((concat!(stringify!($subject), "::", stringify!($claim)), $subject::$claim as fn()),)*)*]
@@ -199,8 +201,8 @@ fn main(_: Mailbox<()>) {
     claim();
 }
 
-/// Returns the mailbox of this process for messages of a type. A claim is a process of its own, so that nothing of another
-/// type is in it.
+/// Returns the mailbox of this process for messages of a type. Each claim runs in its own process,
+/// so the mailbox contains no messages of other types.
 fn mailbox<M>() -> Mailbox<M>
 where
     lunatic::serializer::Bincode: lunatic::serializer::CanSerialize<M>,

@@ -1,4 +1,4 @@
-//! Metrics that a program counts.
+//! Claims about the metrics of a program.
 
 use lunatic::metrics;
 

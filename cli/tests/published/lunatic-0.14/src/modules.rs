@@ -1,23 +1,24 @@
-//! Modules that a program loads while it runs. The test lays `plugin.wasm` beside the program.
+//! Claims about modules that a program loads while it is running. The test creates `plugin.wasm` in
+//! the program's directory.
 
 use crate::mailbox;
 use lunatic::serializer::Bincode;
 use lunatic::{LinkDiedSignal, Mailbox, MessageSignal, Param, Process, Tag, WasmModule};
 
 fn plugin() -> WasmModule {
-    let bytes = std::fs::read("plugin.wasm").expect("the test laid it there");
-    WasmModule::new(&bytes).expect("it is a module")
+    let bytes = std::fs::read("plugin.wasm").expect("the test has created the file");
+    WasmModule::new(&bytes).expect("the module is valid")
 }
 
-/// Spawns the export that traps where the other parameters are not these, and then sends an empty message to a process,
-/// with the tag 77.
+/// Spawns the export that traps unless the first and last parameters have these values. Otherwise
+/// the export sends an empty message with the tag 77 to a process.
 fn check(module: &WasmModule, parent: Process<()>) {
     let parameters = [Param::I32(-1), Param::I64(parent.id() as i64), Param::V128(-2)];
-    module.spawn::<(), Bincode>("check", &parameters).expect("it has the export");
+    module.spawn::<(), Bincode>("check", &parameters).expect("the module has this export");
 }
 
 fn checked() -> Tag {
-    Tag::special(77).expect("it is one for programs")
+    Tag::special(77).expect("the tag is in the range for programs")
 }
 
 pub fn an_export_runs_with_its_parameters() {
@@ -44,8 +45,8 @@ pub fn an_invalid_module_is_an_error() {
 
 pub fn a_linked_module_reports_its_exit() {
     let mailbox = mailbox::<()>().catch_link_failure();
-    let tag = Tag::special(99).expect("it is one for programs");
-    plugin().spawn_link::<(), Bincode>("fail", &[], tag).expect("it has the export");
+    let tag = Tag::special(99).expect("the tag is in the range for programs");
+    plugin().spawn_link::<(), Bincode>("fail", &[], tag).expect("the module has this export");
     match mailbox.receive() {
         MessageSignal::Signal(LinkDiedSignal(tag)) => println!("tag {}", tag.id()),
         MessageSignal::Message(()) => println!("a message"),

@@ -1,4 +1,4 @@
-//! Names of processes.
+//! Claims about the names of processes.
 
 use crate::{mailbox, wait_for};
 use lunatic::{spawn_link, Mailbox, Process, ProcessName};

@@ -1,4 +1,4 @@
-//! Panics that are caught, though nothing unwinds.
+//! Claims about panics that are caught even though the stack is not unwound.
 
 use lunatic::panic::catch_panic;
 use lunatic::spawn_link;

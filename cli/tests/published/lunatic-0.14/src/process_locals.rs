@@ -1,4 +1,4 @@
-//! Process-local values, which take the place of thread-local ones.
+//! Claims about process-local values, which take the place of thread-local values.
 
 use lunatic::{process_local, spawn_link};
 use std::cell::{Cell, RefCell};

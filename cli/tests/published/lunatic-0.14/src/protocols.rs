@@ -1,4 +1,5 @@
-//! Protocols: two processes that send each other what their types say, in that order.
+//! Claims about protocols, in which two processes send each other the values that their types
+//! specify, in the specified order.
 
 use lunatic::protocol::{Branch, End, Offer, Pop, Protocol, Rec, Recv, Send};
 use lunatic::serializer::MessagePack;

@@ -1,4 +1,4 @@
-//! Serializers: what is on the wire between two processes.
+//! Claims about serializers, which determine the format of the messages between two processes.
 
 use lunatic::serializer::{Bincode, CanSerialize, Json, MessagePack};
 use lunatic::{Mailbox, Process};

@@ -1,4 +1,5 @@
-//! SQLite. The library knows one connection per process, the first.
+//! Claims about SQLite. The library supports only one connection per process, which is the first
+//! one.
 
 use lunatic::spawn_link;
 use lunatic::sqlite::{Query, SqliteClient, SqliteCode, Value};
@@ -31,16 +32,16 @@ pub fn rows_are_iterated() {
 
 pub fn an_error_has_a_code() {
     let client = memory();
-    let error = client.execute("SELEC 1").expect_err("it is no SQL");
+    let error = client.execute("SELEC 1").expect_err("the text is not SQL");
     println!("{}", error.code == SqliteCode::Error);
     client.execute("CREATE TABLE once (a UNIQUE)").expect("it is SQL");
     client.execute("INSERT INTO once VALUES (1)").expect("it is the first");
-    let error = client.execute("INSERT INTO once VALUES (1)").expect_err("it is the second");
+    let error = client.execute("INSERT INTO once VALUES (1)").expect_err("the value is inserted a second time");
     println!("{:?}", error.code);
 }
 
 pub fn a_file_keeps_its_tables() {
-    // Every connection is a process's own.
+    // Each connection belongs to its own process.
     let writer = spawn_link!(@task || {
         let client = SqliteClient::connect("things.db").expect("the current directory is granted");
         client.execute("CREATE TABLE things (a); INSERT INTO things VALUES (7)").is_ok()
@@ -49,7 +50,7 @@ pub fn a_file_keeps_its_tables() {
     println!("{}", std::fs::metadata("things.db").is_ok());
     let client = SqliteClient::connect("things.db").expect("the current directory is granted");
     println!("{:?}", client.query("SELECT a FROM things"));
-    // Elsewhere nothing is granted.
+    // No other directory is granted.
     let elsewhere = spawn_link!(@task || SqliteClient::connect("/etc/things.db").is_err());
     println!("{}", elsewhere.result());
 }

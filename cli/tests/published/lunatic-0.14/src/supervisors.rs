@@ -1,4 +1,4 @@
-//! Supervisors: who is started again when somebody fails.
+//! Claims about supervisors: which children are restarted when a child fails.
 
 use crate::mailbox;
 use lunatic::ap::handlers::{Message, Request};
@@ -7,7 +7,7 @@ use lunatic::serializer::Bincode;
 use lunatic::supervisor::{Supervisor, SupervisorConfig, SupervisorStrategy};
 use lunatic::{Mailbox, Process};
 
-/// Tells who watches of its starts and ends.
+/// A child that reports its starts and exits to a watching process.
 struct Child {
     name: char,
     watcher: Process<String>,
@@ -51,7 +51,7 @@ impl RequestHandler<Name> for Child {
     }
 }
 
-/// Has three children.
+/// A supervisor that has three children.
 struct Three;
 
 impl Supervisor for Three {
@@ -73,10 +73,10 @@ fn print(mailbox: &Mailbox<String>, count: usize) {
     (0..count).for_each(|_| println!("{}", mailbox.receive()));
 }
 
-/// Lets the one in the middle fail, and prints what follows, which is so many lines.
+/// Makes the second child fail, and prints the given number of lines that follow.
 fn let_fail(strategy: u8, lines: usize) {
     let mailbox = mailbox::<String>();
-    let three = Three::link().start((strategy, mailbox.this())).expect("it starts");
+    let three = Three::link().start((strategy, mailbox.this())).expect("the process starts");
     print(&mailbox, 3);
     let (first, middle, last) = three.children();
     middle.send(Fail);
@@ -100,12 +100,12 @@ pub fn rest_for_one_restarts_the_rest() {
 
 pub fn a_child_comes_back_under_its_name() {
     let mailbox = mailbox::<String>();
-    let three = Three::link().start((0, mailbox.this())).expect("it starts");
+    let three = Three::link().start((0, mailbox.this())).expect("the process starts");
     print(&mailbox, 3);
-    let before = ProcessRef::<Child>::lookup(&"b").expect("it has a name");
+    let before = ProcessRef::<Child>::lookup(&"b").expect("the child has a name");
     before.send(Fail);
     print(&mailbox, 2);
-    // Only when the supervisor has time for a question it is done with the restart.
+    // The supervisor answers a request only when it has finished the restart.
     let child = three.children().1;
     println!("{}", ProcessRef::<Child>::lookup(&"b") == Some(child));
     println!("another: {}", child != before);
@@ -113,7 +113,7 @@ pub fn a_child_comes_back_under_its_name() {
 
 pub fn a_shutdown_goes_from_the_last_to_the_first() {
     let mailbox = mailbox::<String>();
-    let three = Three::link().start((0, mailbox.this())).expect("it starts");
+    let three = Three::link().start((0, mailbox.this())).expect("the process starts");
     print(&mailbox, 3);
     three.shutdown();
     print(&mailbox, 3);

@@ -1,4 +1,4 @@
-//! Tasks: children with a result.
+//! Claims about tasks, which are children with a result.
 
 use crate::PATIENCE;
 use lunatic::spawn_link;

@@ -1,4 +1,4 @@
-//! Timers: messages that are sent later.
+//! Claims about timers, which send messages later.
 
 use crate::{mailbox, PATIENCE};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! TLS on the loopback. The test lays `certificate.pem` and `key.pem` for `localhost` beside the program.
+//! Claims about TLS on the loopback interface. The test creates `certificate.pem` and `key.pem` for
+//! `localhost` in the program's directory.
 
 use crate::mailbox;
 use lunatic::net::{TlsListener, TlsStream};
@@ -7,19 +8,20 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 fn certificate() -> Vec<u8> {
-    std::fs::read("certificate.pem").expect("the test laid it there")
+    std::fs::read("certificate.pem").expect("the test has created the file")
 }
 
-/// Returns the port of a server that does with every stream what `serve` says.
+/// Returns the port of a server that runs `serve` with every stream.
 fn serve(serve: fn(TlsStream, Mailbox<()>)) -> u32 {
     let mailbox = mailbox::<u16>();
     let serve = lunatic::function::FuncRef::new(serve);
     Process::spawn_link((mailbox.this(), serve), |(parent, serve), _: Mailbox<()>| {
-        let key = std::fs::read("key.pem").expect("the test laid it there");
-        let listener = TlsListener::bind("127.0.0.1:0", certificate(), key).expect("the system has a port");
-        parent.send(listener.local_addr().expect("it listens somewhere").port());
+        let key = std::fs::read("key.pem").expect("the test has created the file");
+        let listener = TlsListener::bind("127.0.0.1:0", certificate(), key).expect("the system chooses a free port");
+        parent.send(listener.local_addr().expect("the listener has an address").port());
         loop {
-            // Who does not like the certificate fails to connect, and the next one comes.
+            // A client that does not trust the certificate fails to connect, and the next client is
+            // accepted.
             if let Ok((stream, _)) = listener.accept() {
                 Process::spawn(stream, serve.get());
             }
@@ -31,31 +33,31 @@ fn serve(serve: fn(TlsStream, Mailbox<()>)) -> u32 {
 fn echo(mut stream: TlsStream, _: Mailbox<()>) {
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("it is a time");
     let mut buffer = [0; 64];
-    let length = stream.read(&mut buffer).expect("it is connected");
-    stream.write_all(&buffer[..length]).expect("it is connected");
-    stream.flush().expect("it is connected");
+    let length = stream.read(&mut buffer).expect("the socket is connected");
+    stream.write_all(&buffer[..length]).expect("the socket is connected");
+    stream.flush().expect("the socket is connected");
 }
 
 fn ask(mut stream: TlsStream) {
-    stream.write_all(b"hello").expect("it is connected");
-    stream.flush().expect("it is connected");
+    stream.write_all(b"hello").expect("the socket is connected");
+    stream.flush().expect("the socket is connected");
     let mut buffer = [0; 5];
-    stream.read_exact(&mut buffer).expect("it is connected");
+    stream.read_exact(&mut buffer).expect("the socket is connected");
     println!("{}", String::from_utf8_lossy(&buffer));
 }
 
 pub fn a_stream_is_encrypted() {
     let port = serve(echo);
-    let stream = TlsStream::connect_with_certs("localhost", port, vec![certificate()]).expect("it is trusted");
+    let stream = TlsStream::connect_with_certs("localhost", port, vec![certificate()]).expect("the certificate is trusted");
     ask(stream);
     let stream = TlsStream::connect_timeout("localhost", Duration::from_secs(60), port, vec![certificate()]);
-    ask(stream.expect("it is trusted"));
+    ask(stream.expect("the certificate is trusted"));
 }
 
 pub fn a_stream_is_handed_to_a_child() {
     let mailbox = mailbox::<()>();
     let port = serve(echo);
-    let stream = TlsStream::connect_with_certs("localhost", port, vec![certificate()]).expect("it is trusted");
+    let stream = TlsStream::connect_with_certs("localhost", port, vec![certificate()]).expect("the certificate is trusted");
     Process::spawn_link((mailbox.this(), stream), |(parent, stream), _: Mailbox<()>| {
         ask(stream);
         parent.send(());
@@ -66,7 +68,7 @@ pub fn a_stream_is_handed_to_a_child() {
 pub fn an_untrusted_certificate_is_refused() {
     let port = serve(echo);
     println!("{}", TlsStream::connect("localhost", port).is_err());
-    // The server is there for the next one.
-    let stream = TlsStream::connect_with_certs("localhost", port, vec![certificate()]).expect("it is trusted");
+    // The server still accepts the next client.
+    let stream = TlsStream::connect_with_certs("localhost", port, vec![certificate()]).expect("the certificate is trusted");
     ask(stream);
 }

@@ -1,4 +1,5 @@
-//! What the standard library finds in a process: arguments, variables, files, clocks.
+//! Claims about what the standard library finds in a process: arguments, variables, files and
+//! clocks.
 
 use std::time::{Instant, SystemTime};
 
@@ -19,8 +20,8 @@ pub fn a_file_is_written_and_read() {
 
 pub fn a_directory_is_listed() {
     std::fs::create_dir("directory").expect("the current directory is granted");
-    std::fs::write("directory/a", "").expect("it was just made");
-    let entries = std::fs::read_dir("directory").expect("it was just made");
+    std::fs::write("directory/a", "").expect("the directory was just created");
+    let entries = std::fs::read_dir("directory").expect("the directory was just created");
     println!("{:?}", entries.flatten().map(|entry| entry.file_name()).collect::<Vec<_>>());
 }
 
@@ -28,7 +29,7 @@ pub fn clocks_and_random_numbers_are_available() {
     let start = Instant::now();
     println!("{}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).is_ok());
     println!("{}", Instant::now() >= start);
-    // Its keys are random numbers of the system.
+    // The keys of the hasher are random numbers from the system.
     let one = std::collections::hash_map::RandomState::new();
     println!("{}", std::hash::BuildHasher::hash_one(&one, 1) == std::hash::BuildHasher::hash_one(&one, 1));
 }

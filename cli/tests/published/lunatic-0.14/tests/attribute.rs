@@ -1,5 +1,5 @@
-//! Tests as programs on the published library write them. Some of them fail, and are meant to:
-//! `cli/tests/all/published.rs` runs them all and knows which.
+//! Tests as they are written in programs that use the published library. Some of the tests fail on
+//! purpose. `cli/tests/all/published.rs` runs all of them and has the expected results.
 
 use lunatic::{test, Mailbox, Process};
 
@@ -17,7 +17,7 @@ fn returns_ok() -> Result<(), String> {
     Ok(())
 }
 
-/// Every test has names of its own: the other one below gives the same.
+/// Every test has its own names of processes. Another test below registers the same name.
 fn give_a_name(mailbox: Mailbox<u32>) {
     assert!(Process::<u32>::lookup("name").is_none());
     mailbox.this().register(&"name");

@@ -1,11 +1,12 @@
-//! What programs on the published library 0.6.0 do, each claim by its name: the program runs the one that its first
-//! argument names, and prints what it saw. `cli/tests/all/published.rs` knows what that has to be. Here is what differs
-//! from the next generation, whose program has more.
+//! Claims about programs that use the published library 0.6.0. The program runs the claim that its
+//! first argument names, and prints the results. `cli/tests/all/published.rs` has the expected
+//! results. The claims here are about the differences from the next generation, whose program has
+//! more claims.
 
 use lunatic::process::{self, Process};
 use lunatic::{lookup, Config, Environment, LinkMailbox, Mailbox, Request};
 
-/// Names functions, so that they can be called by name.
+/// Lists functions with their names, so that they can be called by name.
 macro_rules! claims {
     ($($claim:ident)*) => {
         [$((concat!("programs::", stringify!($claim)), $claim as fn(Mailbox<u32>)),)*]
@@ -40,8 +41,8 @@ fn a_child_has_its_context(mailbox: Mailbox<u32>) {
     process::spawn_with((process::this(&mailbox), vec![1, 2, 3]), |(parent, numbers), _: Mailbox<()>| {
         numbers.into_iter().for_each(|number| parent.send(number));
     })
-    .expect("it may spawn");
-    let sum: u32 = (0..3).map(|_| mailbox.receive().expect("it is a number")).sum();
+    .expect("this process may spawn");
+    let sum: u32 = (0..3).map(|_| mailbox.receive().expect("a number arrives")).sum();
     println!("{sum}");
 }
 
@@ -49,21 +50,21 @@ fn messages_of_one_sender_arrive_in_order(mailbox: Mailbox<u32>) {
     process::spawn_with(process::this(&mailbox), |parent, _: Mailbox<()>| {
         (0..10_000).for_each(|number| parent.send(number));
     })
-    .expect("it may spawn");
-    let in_order = (0..10_000).filter(|number| mailbox.receive().expect("it is a number") == *number).count();
+    .expect("this process may spawn");
+    let in_order = (0..10_000).filter(|number| mailbox.receive().expect("a number arrives") == *number).count();
     println!("{in_order} in order");
 }
 
 fn a_request_is_answered_before_earlier_messages(mailbox: Mailbox<u32>) {
     process::this(&mailbox).send(1337);
     let adder = process::spawn(|mailbox: Mailbox<Request<(i32, i32), i32>>| loop {
-        let request = mailbox.receive().expect("it is a request");
+        let request = mailbox.receive().expect("a request arrives");
         let (a, b) = *request.data();
         request.replay(a + b);
     })
-    .expect("it may spawn");
-    println!("{}", adder.request((1, 2)).expect("it is a number"));
-    println!("{}", mailbox.receive().expect("it is a number"));
+    .expect("this process may spawn");
+    println!("{}", adder.request((1, 2)).expect("a number arrives"));
+    println!("{}", mailbox.receive().expect("a number arrives"));
 }
 
 fn fails(mailbox: Mailbox<()>) {
@@ -72,21 +73,21 @@ fn fails(mailbox: Mailbox<()>) {
 }
 
 fn a_link_that_fails_is_a_message(mailbox: Mailbox<u32>) {
-    let (child, mailbox): (Process<()>, LinkMailbox<u32>) = process::spawn_link(mailbox, fails).expect("it may spawn");
+    let (child, mailbox): (Process<()>, LinkMailbox<u32>) = process::spawn_link(mailbox, fails).expect("this process may spawn");
     child.send(());
     println!("{}", mailbox.receive().is_signal());
 }
 
 fn a_parent_dies_with_the_child_that_it_is_linked_to(mailbox: Mailbox<u32>) {
-    let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("it may spawn");
+    let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("this process may spawn");
     child.send(());
     mailbox.receive().ok();
     println!("the parent is here");
 }
 
 fn a_link_can_be_made_and_removed_later(mailbox: Mailbox<u32>) {
-    let (child, mailbox) = process::spawn_link(mailbox, fails).expect("it may spawn");
-    let other = process::spawn(fails).expect("it may spawn");
+    let (child, mailbox) = process::spawn_link(mailbox, fails).expect("this process may spawn");
+    let other = process::spawn(fails).expect("this process may spawn");
     other.link();
     other.unlink();
     other.send(());
@@ -97,17 +98,17 @@ fn a_link_can_be_made_and_removed_later(mailbox: Mailbox<u32>) {
 fn an_environment_limits_memory_and_compute(mailbox: Mailbox<u32>) {
     let mut config = Config::new(3_000_000, Some(5));
     config.allow_namespace("lunatic::");
-    let mut environment = Environment::new(config).expect("there is room");
-    let module = environment.add_this_module().expect("it is a module");
+    let mut environment = Environment::new(config).expect("the limits allow this");
+    let module = environment.add_this_module().expect("the module is valid");
     let parent = process::this(&mailbox);
     let works =
         |parent: Process<u32>, _: Mailbox<()>| parent.send(std::hint::black_box(vec![1u8; 100_000]).len() as u32);
-    let (_, mailbox) = module.spawn_link_with(mailbox, parent, works).expect("it has room");
+    let (_, mailbox) = module.spawn_link_with(mailbox, parent, works).expect("the limits allow for the process");
     println!("{:?}", mailbox.receive().normal_or_unwrap().ok());
     let hoards = |_: Mailbox<()>| assert_eq!(std::hint::black_box(vec![1u8; 3_000_000])[0], 1);
-    let (_, mailbox) = module.spawn_link(mailbox, hoards).expect("it has room");
+    let (_, mailbox) = module.spawn_link(mailbox, hoards).expect("the limits allow for the process");
     println!("{}", mailbox.receive().is_signal());
-    let (_, mailbox) = module.spawn_link(mailbox, |_: Mailbox<()>| loop {}).expect("it has room");
+    let (_, mailbox) = module.spawn_link(mailbox, |_: Mailbox<()>| loop {}).expect("the limits allow for the process");
     println!("{}", mailbox.receive().is_signal());
 }
 
@@ -117,10 +118,10 @@ fn the_newest_version_that_fits_is_found(mailbox: Mailbox<u32>) {
             mailbox.receive().expect("it is nothing");
             parent.send(number);
         };
-        let child = process::spawn_with((process::this(&mailbox), number as u32), counter).expect("it may spawn");
+        let child = process::spawn_with((process::this(&mailbox), number as u32), counter).expect("this process may spawn");
         process::this_env().register("counter", version, child).expect("it is a version");
     }
     lookup::<()>("counter", "^1").expect("it is a query").expect("it is there").send(());
-    println!("{}", mailbox.receive().expect("it is a number"));
+    println!("{}", mailbox.receive().expect("a number arrives"));
     println!("{}", lookup::<()>("counter", "^3").expect("it is a query").is_none());
 }

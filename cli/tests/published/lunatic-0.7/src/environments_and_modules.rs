@@ -1,29 +1,29 @@
-//! Environments: what processes in them may do, and modules that run there. The test lays `plugin.wasm` beside the
-//! program.
+//! Claims about environments: what processes in an environment may do, and the modules that run in
+//! it. The test creates `plugin.wasm` in the program's directory.
 
 use crate::mailbox;
 use lunatic::process::{self, Process};
 use lunatic::{Config, Environment, LinkMailbox, Mailbox, Message, Param};
 
-/// Returns an environment with everything, and so much memory and compute.
+/// Returns an environment that grants everything, with the given limits on memory and compute.
 fn environment(memory: u64, compute: Option<u64>) -> Environment {
     let mut config = Config::new(memory, compute);
     config.allow_namespace("");
-    Environment::new(config).expect("there is room")
+    Environment::new(config).expect("the limits allow this")
 }
 
-/// Runs a function in an environment, and prints what it sends, or that it died.
+/// Runs a function in an environment. Prints what the process sends, or that the process died.
 fn run(environment: &mut Environment, child: fn(Process<String>, Mailbox<()>)) {
-    let module = environment.add_this_module().expect("it is a module");
+    let module = environment.add_this_module().expect("the module is valid");
     let plain = mailbox::<String>();
     let parent = process::this(&plain);
-    let (_, tag, mailbox) = module.spawn_link_with(plain, parent, child).expect("it has room");
+    let (_, tag, mailbox) = module.spawn_link_with(plain, parent, child).expect("the limits allow for the process");
     print(&mailbox, |died| died == tag);
 }
 
 fn print(mailbox: &LinkMailbox<String>, is_expected: impl FnOnce(lunatic::Tag) -> bool) {
     match mailbox.receive() {
-        Message::Normal(text) => println!("{}", text.expect("it is text")),
+        Message::Normal(text) => println!("{}", text.expect("the reply is text")),
         Message::Signal(tag) => println!("the child died: {}", is_expected(tag)),
     }
 }
@@ -31,7 +31,7 @@ fn print(mailbox: &LinkMailbox<String>, is_expected: impl FnOnce(lunatic::Tag) -
 pub fn a_missing_namespace_ends_the_child() {
     let mut config = Config::new(3_000_000, None);
     config.allow_namespace("lunatic::");
-    let mut environment = Environment::new(config).expect("there is room");
+    let mut environment = Environment::new(config).expect("the limits allow this");
     run(&mut environment, |parent, _| {
         println!("who may not print");
         parent.send("it printed".to_owned());
@@ -39,7 +39,7 @@ pub fn a_missing_namespace_ends_the_child() {
     let mut config = Config::new(3_000_000, None);
     config.allow_namespace("lunatic::");
     config.allow_namespace("wasi_snapshot_preview1::fd_write");
-    let mut environment = Environment::new(config).expect("there is room");
+    let mut environment = Environment::new(config).expect("the limits allow this");
     run(&mut environment, |parent, _| {
         println!("who may print");
         parent.send("it printed".to_owned());
@@ -62,7 +62,7 @@ pub fn compute_is_limited() {
 }
 
 pub fn an_environment_has_what_it_was_given() {
-    // No arguments, no variables, no directories.
+    // The environment has no arguments, no variables and no directories.
     run(&mut environment(3_000_000, None), |parent, _| {
         let files = std::fs::read_dir(".").is_err();
         parent.send(format!("{:?} {:?} {files}", std::env::args().count(), std::env::vars().count()));
@@ -76,23 +76,24 @@ pub fn a_directory_is_granted() {
     config.preopen_dir(".").expect("this process has it");
     let refused = config.preopen_dir("/etc");
     println!("{}", refused.is_err_and(|error| !error.to_string().is_empty()));
-    let mut environment = Environment::new(config).expect("there is room");
+    let mut environment = Environment::new(config).expect("the limits allow this");
     run(&mut environment, |parent, _| {
         parent.send(std::fs::read_to_string("file").unwrap_or_else(|_| "none".to_owned()))
     });
 }
 
-/// The functions of the plugin print nothing and send nothing; but one of them fails.
+/// The functions of the plugin print and send nothing. One of them fails.
 pub fn an_export_runs_with_its_parameters() {
-    let bytes = std::fs::read("plugin.wasm").expect("the test laid it there");
-    let module = environment(3_000_000, None).add_module(&bytes).expect("it is a module");
+    let bytes = std::fs::read("plugin.wasm").expect("the test has created the file");
+    let module = environment(3_000_000, None).add_module(&bytes).expect("the module is valid");
     let parameters = [Param::I32(-1), Param::I64(i64::MIN), Param::V128(u128::MAX - 1)];
-    module.spawn::<()>("check", &parameters).expect("it has the export");
+    module.spawn::<()>("check", &parameters).expect("the module has this export");
     let (_, mailbox) =
-        module.spawn_link::<(), (), _>(mailbox::<()>(), "check", &parameters).expect("it has the export");
-    // Nothing comes of it; the next one fails for sure, and is not taken for it, as it is of another child.
+        module.spawn_link::<(), (), _>(mailbox::<()>(), "check", &parameters).expect("the module has this export");
+    // The process above causes no signal. The next process must fail, and its signal is the only
+    // signal that arrives.
     let wrong = [Param::I32(0), Param::I64(0), Param::V128(0)];
-    let (_, mailbox) = module.spawn_link::<(), (), _>(mailbox, "check", &wrong).expect("it has the export");
+    let (_, mailbox) = module.spawn_link::<(), (), _>(mailbox, "check", &wrong).expect("the module has this export");
     println!("{}", mailbox.receive().is_signal());
     let again = mailbox.receive_timeout(std::time::Duration::from_millis(1));
     println!("{}", again.is_signal());
@@ -106,8 +107,8 @@ pub fn an_invalid_module_is_an_error() {
 }
 
 pub fn a_missing_export_is_an_error() {
-    let bytes = std::fs::read("plugin.wasm").expect("the test laid it there");
-    let module = environment(3_000_000, None).add_module(&bytes).expect("it is a module");
+    let bytes = std::fs::read("plugin.wasm").expect("the test has created the file");
+    let module = environment(3_000_000, None).add_module(&bytes).expect("the module is valid");
     let error = module.spawn::<()>("missing", &[]).err().map(|error| error.to_string());
     println!("{}", error.is_some_and(|text| text.contains("missing")));
 }

@@ -1,4 +1,4 @@
-//! Links: who is told of whose end.
+//! Claims about links: which processes are notified of which exits.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::process;
@@ -10,8 +10,8 @@ fn fails(mailbox: Mailbox<()>) {
 }
 
 pub fn a_parent_is_notified_which_child_failed() {
-    let (first, first_tag, mailbox) = process::spawn_link(mailbox::<()>(), fails).expect("it may spawn");
-    let (second, second_tag, mailbox) = process::spawn_link(mailbox, fails).expect("it may spawn");
+    let (first, first_tag, mailbox) = process::spawn_link(mailbox::<()>(), fails).expect("this process may spawn");
+    let (second, second_tag, mailbox) = process::spawn_link(mailbox, fails).expect("this process may spawn");
     second.send(());
     println!("the second: {}", matches!(mailbox.receive(), Message::Signal(tag) if tag == second_tag));
     first.send(());
@@ -21,21 +21,21 @@ pub fn a_parent_is_notified_which_child_failed() {
 pub fn a_normal_exit_is_not_reported() {
     let (child, _, mailbox) =
         process::spawn_link_with(mailbox::<u8>(), (), |(), mailbox: Mailbox<process::Process<u8>>| {
-            let parent = mailbox.receive().expect("it is a process");
+            let parent = mailbox.receive().expect("a process arrives");
             parent.send(1);
         })
-        .expect("it may spawn");
+        .expect("this process may spawn");
     let plain = self::mailbox::<u8>();
     child.send(process::this(&plain));
-    println!("{}", mailbox.receive().normal_or_unwrap().expect("it is a number"));
-    // A signal would have come before this one.
-    let (failing, tag, mailbox) = process::spawn_link(mailbox, fails).expect("it may spawn");
+    println!("{}", mailbox.receive().normal_or_unwrap().expect("a number arrives"));
+    // A signal of that process would have arrived before the next signal.
+    let (failing, tag, mailbox) = process::spawn_link(mailbox, fails).expect("this process may spawn");
     failing.send(());
     println!("{}", matches!(mailbox.receive(), Message::Signal(died) if died == tag));
 }
 
 pub fn a_parent_dies_with_the_child_that_it_is_linked_to() {
-    let (child, mailbox) = process::spawn_link_unwrap(mailbox::<()>(), fails).expect("it may spawn");
+    let (child, mailbox) = process::spawn_link_unwrap(mailbox::<()>(), fails).expect("this process may spawn");
     child.send(());
     mailbox.receive_timeout(PATIENCE).ok();
     println!("the parent is here");
@@ -43,7 +43,7 @@ pub fn a_parent_dies_with_the_child_that_it_is_linked_to() {
 
 pub fn a_link_can_be_made_and_removed_later() {
     let mailbox = mailbox::<()>().catch_link_panic();
-    let (one, other) = (process::spawn(fails).expect("it may spawn"), process::spawn(fails).expect("it may spawn"));
+    let (one, other) = (process::spawn(fails).expect("this process may spawn"), process::spawn(fails).expect("this process may spawn"));
     let unlinked = one.link();
     let linked = other.link();
     one.unlink();
@@ -57,7 +57,7 @@ pub fn a_link_can_be_made_and_removed_later() {
 
 pub fn a_process_can_stop_catching_link_deaths() {
     let mailbox = mailbox::<()>().catch_link_panic().panic_if_link_panics();
-    let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("it may spawn");
+    let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("this process may spawn");
     child.send(());
     mailbox.receive_timeout(PATIENCE).ok();
     println!("the parent is here");

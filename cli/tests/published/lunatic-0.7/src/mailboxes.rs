@@ -1,4 +1,4 @@
-//! Mailboxes: what is received when.
+//! Claims about mailboxes: which message is received when.
 
 use crate::mailbox;
 use lunatic::process;
@@ -12,11 +12,11 @@ pub fn tags_choose_the_message() {
     for (number, tag) in tags.iter().enumerate() {
         this.tag_send(*tag, number as u32);
     }
-    println!("{}", mailbox.tag_receive(&[tags[3]]).expect("it is a number"));
-    // Of several, the first in the queue.
-    println!("{}", mailbox.tag_receive(&[tags[2], tags[1]]).expect("it is a number"));
-    println!("{}", mailbox.receive().expect("it is a number"));
-    println!("{}", mailbox.receive().expect("it is a number"));
+    println!("{}", mailbox.tag_receive(&[tags[3]]).expect("a number arrives"));
+    // If there are several tags, the first message in the queue that has one of them is received.
+    println!("{}", mailbox.tag_receive(&[tags[2], tags[1]]).expect("a number arrives"));
+    println!("{}", mailbox.receive().expect("a number arrives"));
+    println!("{}", mailbox.receive().expect("a number arrives"));
 }
 
 pub fn a_receive_that_timed_out_loses_nothing() {
@@ -29,7 +29,7 @@ pub fn a_receive_that_timed_out_loses_nothing() {
     this.tag_send(tag, 1);
     this.send(2);
     this.tag_send(tag, 3);
-    let numbers: Vec<u32> = (0..3).map(|_| mailbox.receive().expect("it is a number")).collect();
+    let numbers: Vec<u32> = (0..3).map(|_| mailbox.receive().expect("a number arrives")).collect();
     println!("{numbers:?}");
     let mailbox = mailbox.catch_link_panic();
     let late = mailbox.receive_timeout(Duration::from_millis(1));
@@ -42,9 +42,9 @@ pub fn a_tag_comes_with_its_message() {
     let tag = Tag::new();
     this.tag_send(tag, 1);
     this.send(2);
-    let (number, told) = mailbox.receive_with_tag().expect("it is a number");
+    let (number, told) = mailbox.receive_with_tag().expect("a number arrives");
     println!("{number} {}", told == tag);
-    let (number, told) = mailbox.receive_with_tag().expect("it is a number");
+    let (number, told) = mailbox.receive_with_tag().expect("a number arrives");
     println!("{number} {}", told.id());
 }
 
@@ -54,5 +54,5 @@ pub fn a_message_that_cannot_be_decoded_is_an_error() {
     let numbers = mailbox::<u32>();
     println!("{}", matches!(numbers.receive(), Err(ReceiveError::DeserializationFailed(_))));
     process::this(&numbers).send(7);
-    println!("{}", numbers.receive().expect("it is a number"));
+    println!("{}", numbers.receive().expect("a number arrives"));
 }

@@ -1,33 +1,33 @@
-//! Names of processes, with versions.
+//! Claims about the names of processes, which have versions.
 
 use crate::mailbox;
 use lunatic::process;
 use lunatic::{lookup, Config, Environment, Mailbox};
 
-/// Returns which of the numbers the process that was found answers with.
+/// Looks up a process and returns the number that it answers with.
 fn ask(query: &str) -> String {
     match lookup::<u32>("counter", query) {
         Err(error) => error.to_string(),
         Ok(None) => "nobody".to_owned(),
         Ok(Some(found)) => {
             found.send(0);
-            mailbox::<u32>().receive().expect("it is a number").to_string()
+            mailbox::<u32>().receive().expect("a number arrives").to_string()
         }
     }
 }
 
 fn counter((parent, number): (process::Process<u32>, u32), mailbox: Mailbox<u32>) {
     loop {
-        mailbox.receive().expect("it is a number");
+        mailbox.receive().expect("a number arrives");
         parent.send(number);
     }
 }
 
-/// Registers counters that answer with their places in the list.
+/// Registers counters that answer with their positions in the list.
 fn register(versions: &[&str]) {
     let plain = mailbox::<u32>();
     for (number, version) in versions.iter().enumerate() {
-        let child = process::spawn_with((process::this(&plain), number as u32), counter).expect("it may spawn");
+        let child = process::spawn_with((process::this(&plain), number as u32), counter).expect("this process may spawn");
         process::this_env().register("counter", version, child).expect("it is a version");
     }
 }
@@ -46,7 +46,7 @@ pub fn a_name_can_be_released() {
     process::this_env().unregister::<u32>("counter", "1.1.0").expect("it is registered");
     println!("{}", ask("^1"));
     println!("{:?}", process::this_env().unregister::<u32>("counter", "1.1.0").err());
-    // The same version again takes the place of the older one.
+    // A second registration of the same version replaces the first one.
     register(&["1.5.0", "1.5.0"]);
     println!("{}", ask("^1"));
 }
@@ -62,14 +62,14 @@ pub fn an_invalid_version_is_an_error() {
 pub fn every_environment_has_its_own_names() {
     let mut config = Config::new(3_000_000, None);
     config.allow_namespace("");
-    let environment = Environment::new(config).expect("there is room");
+    let environment = Environment::new(config).expect("the limits allow this");
     let plain = mailbox::<u32>();
     environment.register("counter", "1.0.0", process::this(&plain)).expect("it is a version");
     println!("{}", ask("^1"));
     let mut environment = environment;
-    let module = environment.add_this_module().expect("it is a module");
+    let module = environment.add_this_module().expect("the module is valid");
     module
         .spawn(|_: Mailbox<()>| lookup::<u32>("counter", "^1").expect("it is a query").expect("it is there").send(7))
-        .expect("it has room");
-    println!("{}", plain.receive().expect("it is a number"));
+        .expect("the limits allow for the process");
+    println!("{}", plain.receive().expect("a number arrives"));
 }

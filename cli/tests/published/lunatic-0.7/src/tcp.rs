@@ -1,4 +1,4 @@
-//! TCP on the loopback, with ports that the system chooses.
+//! Claims about TCP on the loopback interface, with ports that the system chooses.
 
 use lunatic::net::{resolve, resolve_timeout, TcpListener, TcpStream};
 use lunatic::{process, Mailbox};
@@ -7,37 +7,37 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
-    let address = listener.local_addr().expect("it listens somewhere");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
+    let address = listener.local_addr().expect("the listener has an address");
     (listener, address)
 }
 
 /// Returns both ends of a connection.
 fn connect() -> (TcpStream, TcpStream) {
     let (listener, address) = listen();
-    let client = TcpStream::connect(address).expect("somebody listens");
-    let (server, _) = listener.accept().expect("somebody connected");
+    let client = TcpStream::connect(address).expect("the listener exists");
+    let (server, _) = listener.accept().expect("a client has connected");
     (client, server)
 }
 
 fn echo(mut stream: TcpStream, _: Mailbox<()>) {
     let mut lines = BufReader::new(stream.clone());
     let mut line = String::new();
-    while lines.read_line(&mut line).expect("it is text") > 0 {
-        stream.write_all(line.as_bytes()).expect("it is connected");
-        stream.flush().expect("it is connected");
+    while lines.read_line(&mut line).expect("the reply is text") > 0 {
+        stream.write_all(line.as_bytes()).expect("the socket is connected");
+        stream.flush().expect("the socket is connected");
         line.clear();
     }
 }
 
 pub fn a_stream_is_handed_to_a_child() {
     let (mut client, server) = connect();
-    process::spawn_with(server, echo).expect("it may spawn");
+    process::spawn_with(server, echo).expect("this process may spawn");
     let mut lines = BufReader::new(client.clone());
     for word in ["first\n", "second\n"] {
-        client.write_all(word.as_bytes()).expect("it is connected");
+        client.write_all(word.as_bytes()).expect("the socket is connected");
         let mut line = String::new();
-        lines.read_line(&mut line).expect("it is text");
+        lines.read_line(&mut line).expect("the reply is text");
         print!("{line}");
     }
 }
@@ -48,7 +48,7 @@ pub fn a_read_may_take_too_long() {
     println!("{}", server.read(&mut [0]).is_err());
     server.set_read_timeout(None);
     client.set_write_timeout(Some(Duration::from_secs(60)));
-    client.write_all(b"x").expect("it is connected");
+    client.write_all(b"x").expect("the socket is connected");
     println!("{:?}", server.read(&mut [0]).ok());
 }
 
@@ -61,10 +61,10 @@ pub fn connecting_without_a_listener_is_an_error() {
 }
 
 pub fn a_name_is_resolved() {
-    println!("{:?}", resolve("127.0.0.1:80").expect("it is an address").collect::<Vec<_>>());
+    println!("{:?}", resolve("127.0.0.1:80").expect("the text is an address").collect::<Vec<_>>());
     println!(
         "{:?}",
-        resolve_timeout("[::1]:80", Duration::from_secs(60)).expect("it is an address").collect::<Vec<_>>()
+        resolve_timeout("[::1]:80", Duration::from_secs(60)).expect("the text is an address").collect::<Vec<_>>()
     );
     println!("{}", resolve("localhost:80").expect("everybody knows it").all(|address| address.ip().is_loopback()));
     println!("{}", resolve("no port").is_err_and(|error| !error.to_string().is_empty()));

@@ -1,4 +1,5 @@
-//! The second program of the introduction, as this generation spells it: a spawn gives the tag of the link too.
+//! The second program of the introduction, adapted to this generation, in which a spawn also
+//! returns the tag of the link.
 
 use lunatic::{Config, Environment, Mailbox};
 
