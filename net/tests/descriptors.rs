@@ -22,7 +22,7 @@ async fn come_and_go(listener: &TcpListener, address: SocketAddr) {
     drop((client.clone(), client, server.clone(), server));
 }
 
-/// T113: the peer resets the connection.
+/// Opens a connection that the peer resets, as in T113.
 async fn reset(listener: &TcpListener, address: SocketAddr) {
     let raw = std::net::TcpStream::connect(address).expect("the listener exists");
     let (server, _) = listener.accept().await.expect("a client has connected");

@@ -187,7 +187,7 @@ impl Project {
         cargo
     }
 
-    /// Runs the program with `cargo run`, logging the end of every process.
+    /// Runs the program with `cargo run`, and logs the exit of every process.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         let mut cargo = self.cargo(&[&["run", "--quiet"], arguments].concat());
         Ended::from(

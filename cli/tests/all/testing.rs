@@ -6,8 +6,8 @@ use crate::lunatic::{Ended, WorkDir};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Returns a module whose tests have names as the published guest crate makes them. `start` is the
-/// body of `_start`.
+/// Returns a module whose tests have the names that the published guest crate generates. `start` is
+/// the body of `_start`.
 fn suite_with(start: &str, more: &str) -> String {
     let (data, print) = print("some text\n");
     with(

@@ -115,7 +115,7 @@ fn an_error_of_the_lookup_is_returned_to_the_caller() {
     );
 }
 
-/// T119.
+/// Tests T119.
 #[test]
 fn a_list_of_ten_thousand_addresses_is_cut_to_the_limit() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
@@ -125,7 +125,7 @@ fn a_list_of_ten_thousand_addresses_is_cut_to_the_limit() {
     assert_eq!(found, (0..64).map(address).collect::<Vec<_>>());
 }
 
-/// T119.
+/// Tests T119.
 #[test]
 fn a_lookup_with_a_silent_name_server_times_out() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));

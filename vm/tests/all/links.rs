@@ -99,9 +99,9 @@ fn t049_a_link_to_a_process_that_is_dying_fails_exactly_once() {
             Mail::TimedOut,
             "round {round}: no exit is reported twice"
         );
-        // A link that existed when the process died reports the reason. It reports the newer tag if
-        // the second call came before the death. If the second call came later, it made a link to a
-        // dead process.
+        // A link that existed when the process died reports the reason. The link has the newer tag
+        // if the second call came before the death. If the second call came later, it made a link
+        // to a dead process.
         match witness.take(&[]) {
             Mail::LinkDied(4, _, KILLED) => {}
             Mail::LinkDied(1, _, KILLED) => {

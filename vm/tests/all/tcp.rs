@@ -760,9 +760,10 @@ fn a_process_can_be_killed_while_it_waits_for_a_socket() {
     check("(call $write (local.get $stream) (i32.const 60000))");
 }
 
-/// A part of the bytes of the interrupted write has been sent, and the connection is closed.
+/// Checks that some of the bytes of the interrupted write have been sent and that the connection is
+/// closed.
 #[test]
-fn t076_a_write_that_is_interrupted_by_a_kill_has_sent_a_part_of_its_bytes() {
+fn t076_a_write_that_is_interrupted_by_a_kill_has_sent_some_of_its_bytes() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(

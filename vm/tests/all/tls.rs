@@ -399,7 +399,7 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_delay_the_accepting_process()
 }
 
 #[test]
-fn t118_handshakes_count_as_sockets_and_more_of_them_have_to_wait() {
+fn t118_handshakes_count_as_sockets_and_those_beyond_the_limit_wait() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 3);
