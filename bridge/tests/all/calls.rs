@@ -71,7 +71,7 @@ fn bridge(builder: Builder) -> Bridge {
 }
 
 #[test]
-fn a_value_comes_back_unchanged() {
+fn a_value_is_returned_unchanged() {
     let bridge = bridge(Bridge::builder());
     assert_eq!(
         bridge

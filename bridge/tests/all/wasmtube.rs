@@ -76,7 +76,7 @@ fn the_calls_in_wasmtubes_documentation_work() {
 }
 
 #[test]
-fn an_image_is_the_bytes_of_a_file_as_in_wasmtubes_tests() {
+fn an_image_can_be_the_bytes_of_a_file_as_in_wasmtubes_tests() {
     // The function reads three bytes per pixel, which is more than the file has. The contents of
     // the bytes do not matter.
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();

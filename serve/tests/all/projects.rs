@@ -602,7 +602,7 @@ fn t162_the_target_of_a_link_is_watched() {
 }
 
 #[test]
-fn the_gateways_of_a_project_lead_to_its_functions() {
+fn the_gateways_of_a_project_are_connected_to_its_functions() {
     let place = TestProject::new(&[("lunatic.toml", &one()), ("a.wat", &answering("a"))]);
     let project = place.project();
     let [

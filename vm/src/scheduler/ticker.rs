@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_ticker_beats_once_and_starts_afresh() {
+    fn a_stalled_ticker_beats_once_and_schedules_the_next_beat_from_then() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(milliseconds(10), start);
         deadlines.advance(start + milliseconds(5_000));

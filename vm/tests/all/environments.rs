@@ -347,7 +347,7 @@ fn makes_a_child(child: &str) -> String {
 }
 
 #[test]
-fn a_child_never_gets_a_right_that_its_creator_lacks() {
+fn a_child_never_has_a_right_that_its_creator_lacks() {
     let lab = Lab::new();
     let text = makes_a_child(
         r#"(func (export "child") (call $say (i64.const 1)) (drop (call $process_id)) (call $say (i64.const 2)))

@@ -406,7 +406,7 @@ fn t093_a_grant_is_for_the_directory_itself_and_not_for_its_path() {
 }
 
 #[test]
-fn t095_a_process_opens_as_many_files_as_its_environment_allows() {
+fn t095_a_process_can_open_as_many_files_as_its_environment_allows() {
     let (lab, house) = (Lab::new(), house());
     let mut script = Script::default();
     for _ in 0..4 {
@@ -423,7 +423,7 @@ fn t095_a_process_opens_as_many_files_as_its_environment_allows() {
 }
 
 #[test]
-fn t095_a_process_of_preview_0_opens_as_many_files_as_its_environment_allows() {
+fn t095_a_process_of_preview_0_can_open_as_many_files_as_its_environment_allows() {
     let (lab, house) = (Lab::new(), house());
     let mut script = Script::default();
     for _ in 0..3 {

@@ -273,7 +273,7 @@ fn t111_an_address_that_cannot_be_listened_on_is_an_error() {
 }
 
 #[test]
-fn t111_an_invalid_address_is_a_trap() {
+fn t111_an_invalid_address_traps() {
     let lab = Lab::new();
     let check = |family: i32, ip: i64, port: i64, why: &str| {
         let exit = lab.run(&program(&format!(
