@@ -1,11 +1,12 @@
 //! Wasmtime and its settings.
 //!
-//! An engine for modules is the result of two choices. One is whether its code counts fuel:
-//! counting can halve its speed, so such code is compiled only for environments that limit compute.
-//! The other is the profile: how memories and stacks are laid out in the address space, and hence
-//! whether code checks each memory access. Components have separate engines, whose memories are
-//! allocated by wasmtime. No code outside this file refers to the settings; each module, store and
-//! linker belongs to one [`Engine`], and the types enforce this.
+//! An engine for modules is determined by two choices. The first is whether its code counts fuel.
+//! Counting fuel can make code run at half its speed, so such code is compiled only for
+//! environments that limit compute. The second is the profile, which determines how memories and
+//! stacks are laid out in the address space, and hence whether code checks each memory access.
+//! Components have engines of their own, whose memories wasmtime allocates. No code outside this
+//! file refers to the settings; each module, store and linker belongs to one [`Engine`], and the
+//! types enforce this.
 
 #![expect(
     clippy::disallowed_methods,
@@ -64,7 +65,7 @@ pub(crate) struct Engine {
     engine: wasmtime::Engine,
     kind: EngineKind,
     linked: Linked,
-    /// The allocator for module memories. None for components.
+    /// The allocator for module memories. `None` for components, whose memories wasmtime allocates.
     memories: Option<Arc<Memories>>,
 }
 
@@ -81,11 +82,11 @@ impl Engine {
     pub(crate) fn linked<T: 'static>(&self) -> &T {
         self.linked
             .downcast_ref()
-            .expect("a machine links one type for all its engines")
+            .expect("a machine links the same type for all its engines")
     }
 }
 
-/// The imports available to guests, of a type known only to the layers above.
+/// The imports available to guests. Only the layers above know their type.
 pub(crate) type Linked = Box<dyn Any + Send + Sync>;
 
 /// Links host functions for a new engine.
@@ -115,8 +116,8 @@ impl Engines {
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }
-        // One at a time: a second engine, even if dropped immediately, would take as much address
-        // space as the first.
+        // Engines are created one at a time: a second engine of this kind, even if it were dropped
+        // immediately, would take as much address space as the first.
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = slot.get() {
             return Ok(engine);
@@ -130,15 +131,15 @@ impl Engines {
         EngineKind::Module(code, self.ceilings.profile_of_next())
     }
 
-    /// Returns the kind of engine for later processes, if it is about to differ from that of the
-    /// next process.
+    /// Returns the kind of engine for later processes, if the kind is about to change after the
+    /// next few processes.
     pub(crate) fn kind_of_many(&self, code: Code) -> Option<EngineKind> {
         self.ceilings
             .profile_of_many()
             .map(|profile| EngineKind::Module(code, profile))
     }
 
-    /// Returns how many processes there is room for.
+    /// Returns how many processes the machine has room for.
     pub(crate) fn capacity(&self) -> Capacity {
         self.ceilings.capacity()
     }
@@ -153,7 +154,7 @@ impl Engines {
         })
     }
 
-    /// Releases the memories pooled for an image whose module is gone.
+    /// Releases the memories pooled for an image whose module has been dropped.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
         for memories in self.memories() {
             memories.forget(image);
@@ -167,7 +168,7 @@ impl Engines {
             .filter_map(|engine| engine.memories.as_ref())
     }
 
-    /// Advances the epoch: code that has run since the last beat yields.
+    /// Advances the epoch, so that code that has been running since the last beat yields.
     pub(crate) fn increment_epoch(&self) {
         for engine in self.engines.iter().filter_map(OnceLock::get) {
             engine.engine.increment_epoch();
@@ -204,10 +205,10 @@ fn config(code: Code) -> Config {
         .consume_fuel(code == Code::Metered)
         .cranelift_opt_level(OptLevel::Speed)
         // Reading debug information would cost a worker milliseconds at every trap.
-        // `source_locations` does it on request.
+        // `source_locations` reads it on request.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(64))
-        // Features that guests of this machine do not need are off, to reduce the attack surface.
+        // Features that guests do not need are disabled to reduce the attack surface.
         .wasm_memory64(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
@@ -244,7 +245,7 @@ fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
     };
     let memories = Arc::new(Memories::new(profile));
     config
-        // Memories are initialized from our own images.
+        // Memories are initialized from this crate's own images.
         .memory_init_cow(false)
         .guard_before_linear_memory(false)
         .max_wasm_stack(stack.wasm)
@@ -255,8 +256,8 @@ fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
     memories
 }
 
-/// Configures the pool of an engine for components. A component consists of several modules that
-/// modify little of their initial data, so wasmtime maps the data copy-on-write.
+/// Configures the pool of an engine for components. A component consists of several modules, which
+/// modify little of their initial data, so wasmtime maps that data copy-on-write.
 fn pool() -> PoolingAllocationConfig {
     let slots = ceilings::COMPONENT_SLOTS;
     let mut pool = PoolingAllocationConfig::new();

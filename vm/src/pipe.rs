@@ -1,8 +1,8 @@
-//! Bounded pipes: ordered bytes or messages, from writers to readers.
+//! Bounded pipes, which carry bytes or messages in order from writers to readers.
 //!
-//! Pipes carry streams for which mailboxes are the wrong tool: a program's captured output, its
-//! input, request bodies. A pipe knows nothing about processes; a writer that is faster than the
-//! readers waits, and so does a reader that is faster than the writers.
+//! Pipes carry streams for which mailboxes are unsuitable, such as a program's input, its captured
+//! output and request bodies. Pipes do not depend on processes. A writer waits while the pipe is
+//! full, and a reader waits while it is empty.
 
 mod bytes;
 mod messages;

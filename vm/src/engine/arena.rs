@@ -1,9 +1,9 @@
 //! Address space for many objects of the same size.
 //!
-//! An arena hands out slots: equally long ranges of address space, adjacent in large regions that
-//! are reserved on demand. So the kernel needs few mappings for many slots, and neighbours share
-//! page tables. The contents of a slot are up to its owner; the arena only knows whether it is
-//! taken.
+//! An arena hands out slots, which are ranges of address space of equal length. Slots are adjacent
+//! to each other in large regions, which are reserved on demand. The kernel therefore needs few
+//! mappings for many slots, and neighbouring slots share page tables. The owner of a slot decides
+//! what it contains; the arena only knows whether the slot is taken.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -13,14 +13,14 @@ use std::io;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Slots of equal length.
+/// Hands out slots of equal length.
 #[derive(Debug)]
 pub(super) struct Arena {
     /// The length of a slot in bytes, a multiple of the page size.
     length: usize,
     /// The number of slots per region.
     slots: usize,
-    /// The access permitted to slots that were never taken.
+    /// The access permitted to slots that have never been taken.
     access: Access,
     state: Mutex<State>,
 }
@@ -45,11 +45,12 @@ impl Access {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The start of each region. All are unmapped when the arena is dropped.
+    /// The start of each region. All regions are unmapped when the arena is dropped.
     regions: Vec<usize>,
     /// The number of slots handed out from the last region.
     used: usize,
-    /// Released slots, the most recent on top: its pages are the most likely to be cached.
+    /// Released slots. The most recently released slot is on top, because its pages are the most
+    /// likely to be cached.
     free: Vec<usize>,
 }
 
@@ -69,12 +70,12 @@ impl Arena {
         self.length
     }
 
-    /// Takes a released slot, in the state its last owner left it in.
+    /// Takes a released slot, in the state in which its last owner left it.
     pub(super) fn take_used(&self) -> Option<usize> {
         self.state().free.pop()
     }
 
-    /// Takes a slot that was never used.
+    /// Takes a slot that has never been used.
     ///
     /// # Errors
     ///
@@ -91,13 +92,13 @@ impl Arena {
         Ok(region + (state.used - 1) * self.length)
     }
 
-    /// Makes a slot available to others again.
+    /// Makes a slot available for reuse.
     pub(super) fn release(&self, slot: usize) {
         self.state().free.push(slot);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // The contents are consistent between any two steps.
+        // A panic while the lock is held leaves the contents consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +112,7 @@ impl Drop for Arena {
             let unmapped = unsafe { mm::munmap(pointer(region), self.length * self.slots) };
             debug_assert!(
                 unmapped.is_ok(),
-                "a region is a mapping of our own: {unmapped:?}"
+                "every region is a mapping that this arena created: {unmapped:?}"
             );
         }
     }
@@ -120,12 +121,12 @@ impl Drop for Arena {
 /// Reserves address space and returns its start.
 fn reserve(length: usize, access: Access) -> io::Result<usize> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice affects no existing one.
+    // SAFETY: a new mapping at an address of the kernel's choice affects no existing mapping.
     let region =
         unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access.protection(), flags)? };
-    // With huge pages, a process of a few kilobytes would take two megabytes. Kernels without huge
-    // pages reject the advice.
-    // SAFETY: the advice concerns our own mapping and changes no contents.
+    // With huge pages, a process that uses a few kilobytes would take two megabytes. Kernels
+    // without huge pages reject the advice.
+    // SAFETY: the advice concerns only the mapping created above and changes no contents.
     let _ = unsafe { mm::madvise(region, length, Advice::LinuxNoHugepage) };
     Ok(region as usize)
 }
@@ -134,13 +135,13 @@ fn reserve(length: usize, access: Access) -> io::Result<usize> {
 ///
 /// # Safety
 ///
-/// The range consists of whole pages that belong to the caller.
+/// The range must consist of whole pages that belong to the caller.
 pub(super) unsafe fn protect(start: usize, length: usize, access: Access) -> io::Result<()> {
     let flags = match access {
         Access::None => MprotectFlags::empty(),
         Access::ReadWrite => MprotectFlags::READ | MprotectFlags::WRITE,
     };
-    // SAFETY: the caller vouches for the range.
+    // SAFETY: the caller guarantees what this call requires of the range.
     unsafe { mm::mprotect(pointer(start), length, flags)? };
     Ok(())
 }
@@ -150,11 +151,11 @@ pub(super) unsafe fn protect(start: usize, length: usize, access: Access) -> io:
 ///
 /// # Safety
 ///
-/// The range consists of whole pages that belong to the caller, and nothing refers to their
+/// The range must consist of whole pages that belong to the caller, and nothing may refer to their
 /// contents.
 pub(super) unsafe fn discard(start: usize, length: usize) -> io::Result<()> {
     if length > 0 {
-        // SAFETY: the caller vouches for the range.
+        // SAFETY: the caller guarantees what this call requires of the range.
         unsafe { mm::madvise(pointer(start), length, Advice::LinuxDontNeed)? };
     }
     Ok(())
@@ -164,24 +165,25 @@ pub(super) unsafe fn discard(start: usize, length: usize) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// The range consists of whole pages that belong to the caller, and nothing refers to their
+/// The range must consist of whole pages that belong to the caller, and nothing may refer to their
 /// contents.
 pub(super) unsafe fn blank(start: usize, length: usize, access: Access) -> io::Result<()> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    // SAFETY: the caller vouches for the range.
+    // SAFETY: the caller guarantees what this call requires of the range.
     unsafe { mm::mmap_anonymous(pointer(start), length, access.protection(), flags)? };
     Ok(())
 }
 
-/// Turns a page into a guard: a touch is a fault. If the kernel supports it (Linux 6.13), that
-/// splits no mapping.
+/// Turns a page into a guard page, so that any access to it faults. If the kernel supports light
+/// guards (Linux 6.13), this does not split the mapping.
 ///
 /// # Safety
 ///
-/// The page belongs to the caller, and nothing refers to its contents.
+/// The page must belong to the caller, and nothing may refer to its contents.
 pub(super) unsafe fn guard(page: usize) -> io::Result<()> {
-    // A kernel that does not know this advice reports so and changes nothing.
-    // SAFETY: the caller vouches for the page.
+    // A kernel that does not know this advice returns an error and changes nothing.
+    // SAFETY: the caller guarantees that the page is its own and that nothing refers to its
+    // contents.
     let installed = unsafe { libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) };
     if installed == 0 {
         return Ok(());
@@ -190,12 +192,12 @@ pub(super) unsafe fn guard(page: usize) -> io::Result<()> {
     unsafe { protect(page, page_size(), Access::None) }
 }
 
-/// Whether the kernel can guard pages without splitting mappings.
+/// Returns whether the kernel can guard pages without splitting mappings.
 pub(super) fn has_light_guards() -> bool {
     let Ok(page) = reserve(page_size(), Access::ReadWrite) else {
         return false;
     };
-    // SAFETY: the page was mapped above for this purpose.
+    // SAFETY: the page was mapped above and is used for nothing else.
     unsafe {
         let installed = libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) == 0;
         let _ = mm::munmap(pointer(page), page_size());
@@ -229,10 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn slots_do_not_overlap_and_come_back() {
+    fn slots_do_not_overlap_and_are_reused() {
         let arena = Arena::new(4 * page_size(), 3, Access::ReadWrite);
         let mut slots: Vec<usize> = (0..8)
-            .map(|_| arena.take_new().expect("there is address space"))
+            .map(|_| arena.take_new().expect("address space is available"))
             .collect();
         for (number, &slot) in slots.iter().enumerate() {
             write(slot, number as u8);
@@ -257,17 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_discarded_is_zero_again() {
+    fn discarded_pages_read_as_zeros() {
         let arena = Arena::new(page_size(), 2, Access::ReadWrite);
-        let slot = arena.take_new().expect("there is address space");
+        let slot = arena.take_new().expect("address space is available");
         write(slot, 7);
         // SAFETY: the slot was taken above.
-        unsafe { discard(slot, page_size()) }.expect("the slot is a mapping");
+        unsafe { discard(slot, page_size()) }.expect("the slot is mapped");
         assert_eq!(read(slot), 0);
     }
 
     #[test]
-    fn more_than_there_is_is_an_error() {
+    fn exhausting_the_address_space_is_an_error() {
         let arena = Arena::new(1 << 40, 1 << 10, Access::None);
         let error = arena
             .take_new()

@@ -1,8 +1,9 @@
 //! The limits on the number of processes in a machine.
 //!
-//! A process that would not fit is refused with an error that names the limit and how to raise it;
-//! the refusal costs other processes nothing. Mappings are counted for the whole operating system
-//! process, as the kernel counts them; everything else is counted per machine.
+//! A process that would exceed a limit is refused with an error that names the limit and says how
+//! to raise it. The refusal does not affect other processes. Mappings are counted for the whole
+//! operating system process, because the kernel's limit applies to that process. Everything else is
+//! counted per machine.
 
 use super::kind::{Code, EngineKind, Profile};
 use super::mappings::{self, Mappings};
@@ -11,9 +12,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// The number of processes that use the profile `fast` before further ones use `dense`, if no
-/// profile was chosen. Each takes two mappings, so that 60,000 processes fit into the 65,530
-/// mappings that the kernel allows by default.
+/// The number of processes that use the profile `fast` before further processes use `dense`, if no
+/// profile was chosen. Each process in `fast` takes two mappings; with this number, 60,000
+/// processes fit into the 65,530 mappings that the kernel allows by default.
 const FAST_BY_DEFAULT: u32 = 3_072;
 
 /// The number of processes of the profile `fast` that fit into the address space.
@@ -25,18 +26,18 @@ pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 /// The amount of the computer's memory that new processes must leave available, in bytes.
 const RESERVED_MEMORY: u64 = 256 << 20;
 
-/// The number of processes spawned between two checks of the available memory. Each takes less than
-/// 64 KiB at first, so at least three quarters of the reserve are left at the next check.
+/// The number of processes spawned between two checks of the available memory. Each process takes
+/// less than 64 KiB at first, so at least three quarters of the reserve is left at the next check.
 const MEMORY_CHECK_INTERVAL: u32 = 1_024;
 
-/// Whether there is address space for the profile `fast` at all. There is none under a limit
-/// (`ulimit -v`).
+/// Whether there is address space for the profile `fast` at all. There is none if the address space
+/// is limited (`ulimit -v`).
 static HAS_ADDRESS_SPACE: LazyLock<bool> = LazyLock::new(memory::has_address_space);
 
 /// Why no further process can be spawned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ceiling {
-    /// The machine was configured for this many processes.
+    /// As many processes are alive as the machine was configured for.
     #[error("{0} processes are alive, as many as this machine was configured for; end some first")]
     Slots(u32),
     /// The address space for memories of the profile `fast` is used up.
@@ -82,7 +83,8 @@ struct Counts {
 }
 
 impl Counts {
-    /// For a kind with its own limit, returns its count, the limit, and the error for reaching it.
+    /// If this kind has a limit of its own, returns the current count, the limit, and the error for
+    /// reaching the limit.
     fn of(&self, kind: EngineKind) -> Option<(&AtomicU32, u32, Ceiling)> {
         match kind {
             EngineKind::Module(_, Profile::Fast) => {
@@ -98,7 +100,7 @@ impl Counts {
     }
 }
 
-/// A process's reservation of limited resources, released on drop.
+/// The limited resources reserved for one process. Dropping the reservation releases them.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     counts: Arc<Counts>,
@@ -115,7 +117,7 @@ impl Drop for Reservation {
     }
 }
 
-/// The number of processes a machine has room for, and what limits it.
+/// The number of processes that a machine has room for, and what limits that number.
 ///
 /// ```
 /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -137,7 +139,7 @@ pub struct Capacity {
 
 impl Capacity {
     /// Returns how many processes of modules with one memory can be alive at once, as far as the
-    /// kernel's mappings and the address space allow. The memory that they use may limit them
+    /// kernel's mappings and the address space allow. The available memory may limit the number
     /// further.
     pub fn processes(&self) -> u32 {
         self.fast + self.dense
@@ -177,7 +179,7 @@ impl fmt::Display for Capacity {
 }
 
 impl Ceilings {
-    /// Returns how many processes there is room for.
+    /// Returns how many processes the machine has room for.
     pub(crate) fn capacity(&self) -> Capacity {
         let most = |profile, mappings: u32| {
             mappings / mappings::of_process(EngineKind::Module(Code::Plain, profile), 1)
@@ -204,8 +206,8 @@ impl Ceilings {
         }
     }
 
-    /// Sets the limits of a machine. If `profile` is `None`, the profile of each process is chosen
-    /// here; if `slots` is `None`, only the computer limits the number of processes.
+    /// Sets the limits of a machine. If `profile` is `None`, a profile is chosen for each process.
+    /// If `slots` is `None`, only the computer's resources limit the number of processes.
     pub(crate) fn new(profile: Option<Profile>, slots: Option<u32>) -> Ceilings {
         Ceilings {
             profile,
@@ -218,7 +220,7 @@ impl Ceilings {
 
     /// Returns the profile of the next process.
     pub(super) fn profile_of_next(&self) -> Profile {
-        // Relaxed, here and below: each counter stands alone and publishes nothing.
+        // Relaxed, here and below: each counter is independent and publishes no other data.
         let is_room =
             || self.counts.fast.load(Ordering::Relaxed) < FAST_BY_DEFAULT && *HAS_ADDRESS_SPACE;
         self.profile.unwrap_or_else(|| {
@@ -237,7 +239,7 @@ impl Ceilings {
         is_near.then_some(Profile::Dense)
     }
 
-    /// Reserves what a process with this many memories needs.
+    /// Reserves the resources that a process with this many memories needs.
     pub(super) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
         self.check_memory()?;
         if matches!(kind, EngineKind::Module(_, Profile::Fast))
@@ -311,7 +313,7 @@ mod tests {
     const DENSE: EngineKind = EngineKind::Module(Code::Plain, Profile::Dense);
 
     #[test]
-    fn what_is_taken_comes_back() {
+    fn dropped_reservations_are_released() {
         let ceilings = Ceilings::new(None, Some(2));
         let first = ceilings
             .take(FAST, 1)
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn components_have_slots_of_their_own() {
+    fn components_use_separate_slots() {
         let ceilings = Ceilings::new(None, None);
         let kind = EngineKind::Component(Code::Plain);
         let all: Vec<Reservation> = std::iter::from_fn(|| ceilings.take(kind, 1).ok()).collect();
@@ -343,14 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_are_fast_and_the_others_dense() {
+    fn the_first_processes_are_fast_and_later_processes_are_dense() {
         let ceilings = Ceilings::new(None, None);
         let mut all = Vec::new();
         while ceilings.profile_of_next() == Profile::Fast {
             all.push(
                 ceilings
                     .take(FAST, 0)
-                    .expect("without memories they need no mappings"),
+                    .expect("processes without memories need no mappings"),
             );
         }
         assert_eq!(all.len(), FAST_BY_DEFAULT as usize);
@@ -363,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_capacity_is_what_can_be_taken() {
+    fn as_many_processes_fit_as_the_capacity_says() {
         let ceilings = Ceilings::new(None, Some(5_000));
         let capacity = ceilings.capacity();
         assert_eq!(
@@ -380,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_computer_has_memory() {
+    fn the_available_memory_is_detected() {
         assert!(available_memory() > 1 << 20);
     }
 }

@@ -1,9 +1,9 @@
 //! The initial contents of a memory.
 //!
-//! An image is an in-memory file that has a module's data at the offsets the module specifies, and
-//! holes elsewhere. The memories of all processes of the module are private mappings of it: pages
-//! that they only read are shared, and a page that a process writes is copied for that process. A
-//! memory is reset from the same bytes.
+//! An image is an in-memory file that contains a module's data at the offsets that the module
+//! specifies, and holes elsewhere. The memories of all processes of the module are private mappings
+//! of the file. Pages that processes only read are shared, and a page that a process writes is
+//! copied for that process. When a memory is reset, its contents are restored from the same image.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -19,9 +19,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The number of bytes of holes that follow an image's data. They become the first pages of a heap,
-/// which then needs no separate mapping. A hole page that is only read takes memory in the file,
-/// which is charged to no process, so the number is small.
+/// The number of bytes of holes that follow an image's data. These holes become the first pages of
+/// the heap, so the heap needs no mapping of its own at first. A page in a hole takes memory in the
+/// file even if it is only read, and this memory is charged to no process. The number is therefore
+/// small.
 const TRAILING_HOLE: usize = 4 << 20;
 
 /// The initial contents of a module's memory.
@@ -38,7 +39,7 @@ pub(crate) struct Image {
     is_retired: AtomicBool,
 }
 
-/// The pages that a module's processes are likely to write.
+/// The pages that a module's processes are likely to write, as observed in one sampled memory.
 #[derive(Default)]
 struct WritePattern {
     /// The number of memories created.
@@ -48,12 +49,12 @@ struct WritePattern {
     pages: OnceLock<Vec<Range<usize>>>,
 }
 
-/// The ordinal of the module's memory in which written pages are sampled. Not the very first, since
-/// its process is rarely typical.
+/// The index of the memory whose written pages are sampled, among the memories of the module. The
+/// first memory is not used, because the first process is rarely typical.
 const SAMPLED: usize = 8;
 
-/// The number of memories created before the sample is taken, to give the sampled process time to
-/// write.
+/// The number of memories created before the sample is taken, so that the sampled process has had
+/// time to write.
 const SAMPLED_AT: usize = 64;
 
 /// The maximum number of prefaulted pages.
@@ -76,8 +77,8 @@ impl Image {
         let length = end + TRAILING_HOLE;
         file.set_len(length as u64)?;
         file.write_all_at(&data, start as u64)?;
-        // Sealed against changes, including changes of length, so that no page of a mapping can
-        // disappear.
+        // The file is sealed against changes, including changes of its length, so that no page of a
+        // mapping can disappear.
         rustix::fs::fcntl_add_seals(
             &file,
             SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
@@ -101,17 +102,18 @@ impl Image {
         self.is_retired.load(Ordering::SeqCst)
     }
 
-    /// Returns how many bytes of a memory the image can be mapped into.
+    /// Returns how many bytes at the start of a memory can be mapped from the image.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// Maps the part of the image that belongs in a range of a memory, private and writable.
+    /// Maps the part of the image that belongs in a range of a memory. The mapping is private and
+    /// writable.
     ///
     /// # Safety
     ///
-    /// The range of the memory at `base` consists of whole pages that belong to the caller, and
-    /// nothing refers to their contents.
+    /// The range of the memory at `base` must consist of whole pages that belong to the caller, and
+    /// nothing may refer to their contents.
     pub(super) unsafe fn map(&self, base: usize, range: Range<usize>) -> io::Result<()> {
         debug_assert!(range.end <= self.length);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -119,27 +121,28 @@ impl Image {
         // mapping.
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let (start, offset) = (pointer(base + range.start), range.start as u64);
-        // SAFETY: the caller vouches for the range.
+        // SAFETY: the caller guarantees what this call requires of the range.
         unsafe { mm::mmap(start, range.len(), protection, flags, &self.file, offset)? };
         Ok(())
     }
 
     /// Faults in the pages of a new memory that its process is likely to write.
     ///
-    /// A first read of a page maps it and its neighbours from the file; a later write to one of
-    /// these changes the mapping, and all cores have to be notified. Prefaulting costs a third of
-    /// that.
+    /// The first read of a page maps that page and its neighbours from the file. A later write to
+    /// any of these pages changes the mapping, which requires notifying all cores. Prefaulting
+    /// costs a third as much.
     ///
     /// # Safety
     ///
-    /// The memory of `size` bytes at `base` belongs to the caller, and this image is mapped into it
-    /// as far as the image extends.
+    /// The memory of `size` bytes at `base` must belong to the caller, and this image must be
+    /// mapped into it as far as the image extends.
     pub(super) unsafe fn prefault(&self, base: usize, size: usize) {
         match self.pattern.made.fetch_add(1, Ordering::Relaxed) {
             SAMPLED => self.pattern.sample.store(base, Ordering::Relaxed),
             SAMPLED_AT => {
-                // The current contents of the sampled memory are only inspected; at worst, a few
-                // pages are prefaulted in vain.
+                // The sampled address may belong to a different memory by now. The kernel is only
+                // asked which pages were written, so at worst a few pages are prefaulted
+                // needlessly.
                 let sample = self.pattern.sample.load(Ordering::Relaxed);
                 let written =
                     pages::written(sample..sample + size.min(self.length), MAX_PREFAULTED);
@@ -174,15 +177,15 @@ impl Image {
     ///
     /// # Safety
     ///
-    /// The range of the memory at `base` belongs to the caller and is writable, and nothing refers
-    /// to its contents.
+    /// The range of the memory at `base` must belong to the caller and be writable, and nothing may
+    /// refer to its contents.
     pub(super) unsafe fn restore(&self, base: usize, range: Range<usize>) {
         let end = self.start + self.data.len();
         let (from, to) = (
             range.start.clamp(self.start, end),
             range.end.clamp(self.start, end),
         );
-        // SAFETY: the caller vouches for the range.
+        // SAFETY: the caller guarantees what this call requires of the range.
         unsafe {
             if from < to {
                 let data = &self.data[from - self.start..to - self.start];
@@ -202,9 +205,9 @@ impl Image {
 ///
 /// # Safety
 ///
-/// As for [`Image::restore`].
+/// The same as for [`Image::restore`].
 pub(super) unsafe fn zero(base: usize, range: Range<usize>) {
-    // SAFETY: the caller vouches for the range.
+    // SAFETY: the caller guarantees what this call requires of the range.
     unsafe {
         pointer(base + range.start)
             .cast::<u8>()

@@ -1,9 +1,9 @@
-//! What distinguishes engines.
+//! The properties that distinguish engines.
 
 /// Whether code counts the instructions that it executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Code {
-    /// It does not count, so it cannot be limited exactly.
+    /// Code does not count instructions, so its compute cannot be limited exactly.
     Plain,
     /// Every instruction costs fuel.
     Metered,
@@ -11,15 +11,16 @@ pub(crate) enum Code {
 
 /// How the memories and stacks of processes are laid out in the address space.
 ///
-/// Programs behave the same in both, except for their maximum recursion depth.
+/// Programs behave the same in both profiles, except for their maximum recursion depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
-    /// For speed. Every memory has the full 4 GiB that it can address to itself, so no access needs
-    /// a check. There is address space for about 28,000 memories, and the kernel's default limit on
-    /// mappings allows as many. Code has 1 MiB of stack.
+    /// Optimized for speed. Every memory reserves the full 4 GiB of address space that its code can
+    /// address, so no access needs a check. There is enough address space for about 28,000
+    /// memories, and the kernel's default limit on mappings allows about the same number. Code has
+    /// 1 MiB of stack.
     Fast,
-    /// For many processes. A memory has little more room than it uses and moves when it outgrows
-    /// that room; each access is checked. Code has 384 KiB of stack.
+    /// Optimized for many processes. A memory reserves little more address space than it uses, and
+    /// moves when it outgrows its reservation. Each access is checked. Code has 384 KiB of stack.
     Dense,
 }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The maximum number of instances pooled for reuse, over all modules.
 pub(crate) const MAX_POOLED: u32 = 512;
 
-/// The number of mappings reserved for everything but processes: libraries, threads, the allocator,
-/// and pooled instances.
+/// The number of mappings reserved for everything other than processes: libraries, threads, the
+/// allocator, and pooled instances.
 const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_POOLED;
 
 /// Adds `count` to `taken` unless the sum would exceed `limit`.
@@ -21,7 +21,7 @@ pub(super) fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
         .map(drop)
 }
 
-/// A reservation of kernel mappings, released on drop.
+/// A number of reserved kernel mappings. Dropping this releases them.
 #[derive(Debug)]
 pub(super) struct Mappings(u32);
 
@@ -30,7 +30,7 @@ static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 /// The total number of mappings available to all machines in this operating system process.
 static ALL: LazyLock<u32> = LazyLock::new(|| {
-    // A system without this file has no such limit.
+    // A system without this file does not limit the number of mappings.
     let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
         return u32::MAX;
     };
@@ -86,9 +86,9 @@ pub(super) fn of_process(kind: EngineKind, memories: u32) -> u32 {
 /// Returns the number of mappings that a memory needs.
 pub(super) fn of_memory(profile: Profile) -> u32 {
     match profile {
-        // The image and the inaccessible range. A memory that grew beyond its image needs a third
-        // mapping, which comes out of the reserve: this is rare, and programs with large memories
-        // have few processes.
+        // One mapping for the image and one for the inaccessible range. A memory that has grown
+        // beyond its image needs a third mapping, which is taken from the reserve. Such memories
+        // are rare, and programs with large memories have few processes.
         Profile::Fast => 2,
         Profile::Dense => 1,
     }

@@ -1,11 +1,12 @@
-//! Linear memories, allocated in our own arenas.
+//! Linear memories, allocated in arenas.
 //!
 //! Each memory occupies a slot of an arena, whose length depends on the profile. In `fast`, no
-//! 32-bit address leads out of the slot: everything beyond the end of the memory is inaccessible,
-//! and code needs no checks. In `dense`, the slot is initially only a little longer than the
-//! memory, code checks every access, and a memory that outgrows its slot moves to a longer one.
+//! 32-bit address lies outside the slot, and everything beyond the end of the memory is
+//! inaccessible, so code needs no checks. In `dense`, the slot is initially only a little longer
+//! than the memory, code checks every access, and a memory that outgrows its slot moves to a longer
+//! one.
 //!
-//! A memory that is dropped is restored to its initial contents before its slot is reused: pages
+//! When a memory is dropped, its initial contents are restored before the slot is reused. The pages
 //! that were written are overwritten, or returned to the kernel if there are many.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
@@ -23,8 +24,8 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// How far beyond the 4 GiB code in the profile `fast` can reach with a constant offset, unchecked.
-/// This range at the end of every slot is never accessible.
+/// How far beyond the 4 GiB code in the profile `fast` can reach with a constant offset without a
+/// check. A range of this length at the end of every slot is never accessible.
 pub(super) const GUARD: usize = 32 << 20;
 
 /// The range of a 32-bit address: the largest memory that a module can have, in bytes.
@@ -38,11 +39,11 @@ const MAX_RESTORED_PAGES: usize = 64;
 const FAST_SLOTS: usize = 16;
 const DENSE_SLOTS: usize = 256;
 
-/// The maximum number of resident pages in memories pooled for reuse, 128 MiB. They save their next
-/// owner page faults.
+/// The maximum number of resident pages in all memories pooled for reuse, which amount to 128 MiB.
+/// A page that stays resident saves the memory's next owner a page fault.
 const MAX_READY_PAGES: usize = (128 << 20) / 4_096;
 
-/// Whether there is address space for the profile `fast`.
+/// Returns whether there is enough address space for the profile `fast`.
 pub(super) fn has_address_space() -> bool {
     Arena::new(ADDRESSABLE + GUARD, FAST_SLOTS, Access::None)
         .take_new()
@@ -75,7 +76,7 @@ pub(crate) fn with_image<Output>(
 #[derive(Debug)]
 pub(crate) struct Memories {
     profile: Profile,
-    /// The arenas by slot length. In `fast` there is only one.
+    /// The arenas by slot length. In `fast` there is only one arena.
     arenas: Mutex<BTreeMap<usize, Arc<Arena>>>,
     /// Memories that were dropped and restored to their initial contents.
     ready: Mutex<Ready>,
@@ -84,7 +85,7 @@ pub(crate) struct Memories {
 /// Memories that are ready for reuse.
 #[derive(Debug, Default)]
 struct Ready {
-    /// By image and size.
+    /// The memories by image and size.
     by_image: HashMap<(*const Image, usize), ReadyMemories>,
     /// The total number of resident pages in these memories.
     pages: usize,
@@ -93,10 +94,10 @@ struct Ready {
 // SAFETY: the pointers are only compared, never dereferenced.
 unsafe impl Send for Ready {}
 
-/// Ready memories initialized from one image.
+/// Memories that are ready for reuse and were initialized from the same image.
 #[derive(Debug)]
 struct ReadyMemories {
-    /// Keeps the image's address, which is the key, from being reused.
+    /// Keeps the image alive, so that its address, which is part of the key, is not reused.
     _image: Arc<Image>,
     /// The most recently dropped memory is on top.
     memories: Vec<ReadyMemory>,
@@ -148,7 +149,7 @@ impl Memories {
             initial_size: size,
             image,
         };
-        // An unused slot is blank. If a step below fails, dropping `memory` blanks the slot again.
+        // An unused slot is blank. If a later step fails, dropping `memory` blanks the slot again.
         let accessible = match self.profile {
             Profile::Fast => size,
             Profile::Dense => memory.arena.length(),
@@ -174,7 +175,7 @@ impl Memories {
     fn arena(&self, length: usize) -> Arc<Arena> {
         let slots = match self.profile {
             Profile::Fast => FAST_SLOTS,
-            // Long slots are rare, so not many are reserved at once.
+            // Long slots are rare, so only a few are reserved at once.
             Profile::Dense => (DENSE_SLOTS << 20 >> length.ilog2()).clamp(1, DENSE_SLOTS),
         };
         let mut arenas = self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,7 +204,8 @@ impl Memories {
         Some(memory)
     }
 
-    /// Keeps a restored memory of an image for reuse. Returns false if the pool is already full.
+    /// Keeps a restored memory of an image for reuse by another process. Returns false if the pool
+    /// is already full.
     fn keep_ready(
         &self,
         image: &Arc<Image>,
@@ -212,12 +214,13 @@ impl Memories {
         base: usize,
         pages: usize,
     ) -> bool {
-        // The mappings counted for its process are about to be released.
+        // The mappings counted for the memory's process are about to be released, so the pool
+        // reserves its own.
         let Some(mappings) = Mappings::take(mappings::of_memory(self.profile)) else {
             return false;
         };
         let mut ready = self.ready();
-        // Checked under the lock, which `forget` takes after it retires the image.
+        // This is checked under the lock that `forget` takes after it has retired the image.
         if image.is_retired() || ready.pages + pages > MAX_READY_PAGES {
             return false;
         }
@@ -240,8 +243,8 @@ impl Memories {
         true
     }
 
-    /// Releases the memories kept for an image and keeps no further ones, since nothing will need
-    /// them.
+    /// Releases the memories kept for an image and stops keeping further memories of the image,
+    /// because no new process will need them.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
         image.retire();
         self.release_ready(|other| other == Arc::as_ptr(image));
@@ -269,7 +272,7 @@ impl Memories {
     }
 
     fn ready(&self) -> MutexGuard<'_, Ready> {
-        // The contents are consistent at every point that can panic.
+        // The contents are consistent at every point where a panic can occur.
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -279,14 +282,15 @@ impl Memories {
     ///
     /// # Safety
     ///
-    /// `bytes` is an entire memory allocated by [`Memories`] that was initialized from this image,
-    /// or with zeros if the image is `None`; nothing refers to its contents.
+    /// `bytes` must be an entire memory that was allocated by [`Memories`] and initialized from
+    /// this image, or with zeros if the image is `None`. Nothing may refer to its contents.
     pub(crate) unsafe fn reset(bytes: NonNull<[u8]>, image: Option<&Image>) -> Option<usize> {
         let base = bytes.cast::<u8>().as_ptr().expose_provenance();
         let written = pages::written(base..base + bytes.len(), MAX_RESTORED_PAGES)?;
         for range in written.ranges() {
             let range = range.start - base..range.end - base;
-            // SAFETY: the range lies within `bytes`, which the caller vouches for.
+            // SAFETY: the range lies within `bytes`, for which the caller guarantees what these
+            // calls require.
             unsafe {
                 match image {
                     Some(image) => image.restore(base, range),
@@ -307,16 +311,16 @@ impl Memories {
         // SAFETY: the caller gives up the whole slot.
         match unsafe { arena::blank(base, arena.length(), self.access()) } {
             Ok(()) => arena.release(base),
-            // A slot that could not be blanked is never reused; it is leaked until the machine
-            // ends.
+            // A slot that could not be blanked is never reused. Its address space stays occupied
+            // until the machine ends.
             Err(error) => log::warn!("the memory at {base:#x} could not be released: {error}"),
         }
     }
 }
 
-/// Returns the length of the slot for a memory of `size` bytes in the profile `dense`: at least an
-/// eighth longer than the memory, so that a heap can grow a little, and rounded to one of four
-/// lengths per power of two, so that slots can be reused.
+/// Returns the length of the slot for a memory of `size` bytes in the profile `dense`. The slot is
+/// at least an eighth longer than the memory, so that the heap can grow a little. The length is
+/// rounded up to one of four lengths per power of two, so that slots can be reused.
 fn size_class(size: usize) -> usize {
     let wanted = (size + size / 8 + (64 << 10)).max(128 << 10);
     let step = (1 << wanted.ilog2()) / 4;
@@ -330,18 +334,19 @@ struct Memory {
     arena: Arc<Arena>,
     base: usize,
     size: usize,
-    /// Its size when it was created.
+    /// The memory's size when it was created.
     initial_size: usize,
     image: Option<Arc<Image>>,
 }
 
 impl Memory {
-    /// Makes a range of a blank slot accessible, containing the image where it extends and zeros
-    /// elsewhere.
+    /// Makes a range of a blank slot accessible. Afterwards the range contains the image as far as
+    /// the image extends, and zeros elsewhere.
     ///
     /// # Safety
     ///
-    /// The range consists of whole pages and lies in the slot, relative to its base.
+    /// The range is relative to the slot's base. It must consist of whole pages and lie within the
+    /// slot.
     unsafe fn open(&self, range: Range<usize>) -> io::Result<()> {
         let of_image = self
             .image
@@ -351,7 +356,7 @@ impl Memory {
         if let Some(image) = &self.image
             && of_image > range.start
         {
-            // SAFETY: the slot belongs to this memory.
+            // SAFETY: the slot belongs to this memory, and the range lies within the slot.
             unsafe { image.map(self.base, range.start..of_image)? };
         }
         if self.memories.profile == Profile::Fast && of_image < range.end {
@@ -386,14 +391,14 @@ impl Memory {
                 arena::pointer(longer.base + offset),
             );
             // SAFETY: the ranges have the same length; one lies in this memory and the other in the
-            // new one.
+            // new memory.
             unsafe {
                 to.cast::<u8>()
                     .copy_from_nonoverlapping(from.cast(), range.len())
             };
         };
         match whole {
-            // The rest is already in the new memory.
+            // All other pages are unchanged, so the new memory already has their contents.
             Some(written) => written.ranges().for_each(copy),
             None => copy(everything),
         }
@@ -510,14 +515,14 @@ mod tests {
     }
 
     #[test]
-    fn t034_a_place_is_taken_again_as_new() {
+    fn t034_a_reused_slot_looks_like_a_new_slot() {
         for memories in both() {
             let image = Arc::new(Image::new(PAGE + 5, b"data").expect("memory is available"));
             let mut bases = Vec::new();
             for _ in 0..10 {
                 let memory = memories
                     .make(2 * PAGE, Some(image.clone()))
-                    .expect("there is address space");
+                    .expect("address space is available");
                 let found = [0, PAGE + 4, PAGE + 5, PAGE + 8, 2 * PAGE - 1]
                     .map(|offset| read(&memory, offset));
                 assert_eq!(found, [0, 0, b'd', b'a', 0]);
@@ -533,23 +538,25 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_that_moves_has_what_it_had_and_nothing_else() {
+    fn a_memory_that_moves_keeps_its_contents_and_gains_none() {
         let memories = Arc::new(Memories::new(Profile::Dense));
         let image = Arc::new(Image::new(5, b"data").expect("memory is available"));
         let mut memory = memories
             .make(PAGE, Some(image))
-            .expect("there is address space");
+            .expect("address space is available");
         write(&memory, 6);
         write(&memory, PAGE - 1);
         let before = memory.base;
-        memory.grow_to(100 * PAGE).expect("there is address space");
+        memory
+            .grow_to(100 * PAGE)
+            .expect("address space is available");
         assert_ne!(memory.base, before);
         let found = [5, 6, 7, PAGE - 1, PAGE, 100 * PAGE - 1].map(|offset| read(&memory, offset));
         assert_eq!(found, [b'd', 7, b't', 7, 0, 0]);
     }
 
     #[test]
-    fn nothing_is_kept_for_an_image_that_was_given_up() {
+    fn no_memories_are_kept_for_a_forgotten_image() {
         for memories in both() {
             let image = Arc::new(Image::new(0, b"data").expect("memory is available"));
             let [early, late] = [(); 2].map(|()| {
@@ -566,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_of_dense_are_a_little_longer_than_their_memories() {
+    fn dense_slots_are_a_little_longer_than_their_memories() {
         for pages in [0, 1, 2, 17, 18, 100, 1_000, 65_536] {
             let size = pages * PAGE;
             let length = size_class(size);

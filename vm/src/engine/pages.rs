@@ -1,8 +1,9 @@
 //! Finds out which pages of a range were written.
 //!
-//! Linux has been able to report this since 6.7 (`PAGEMAP_SCAN`, see its `admin-guide/mm/pagemap`).
-//! So a memory is reset by overwriting a few pages, which costs less than returning all of them and
-//! having the next owner fault in new ones. On other kernels the answer is "unknown".
+//! Linux can report this since version 6.7 (`PAGEMAP_SCAN`, described in the kernel's
+//! `admin-guide/mm/pagemap`). A memory can therefore be reset by overwriting a few pages. This
+//! costs less than returning all pages to the kernel and letting the next owner fault in new pages.
+//! On other kernels, it is unknown which pages were written.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -11,8 +12,8 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
-/// The maximum number of ranges reported. A process that wrote to more is treated as if it had
-/// written everywhere.
+/// The maximum number of ranges reported. A process that wrote to more ranges than this is treated
+/// as if it had written everywhere.
 const MAX_RANGES: usize = 32;
 
 /// The written pages of a range, as ranges.
@@ -31,8 +32,8 @@ impl Written {
 }
 
 /// Returns which pages of a private mapping have been written since it was mapped, or `None` if
-/// there are more than `most`, they lie in more than [`MAX_RANGES`] ranges, or the kernel cannot
-/// report them.
+/// more than `most` pages were written, if the written pages lie in more than [`MAX_RANGES`]
+/// ranges, or if the kernel cannot report them.
 pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     let file = PAGEMAP.as_ref()?;
     let mut written = Written {
@@ -46,35 +47,36 @@ pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
         vec: written.regions.as_mut_ptr() as u64,
         vec_len: MAX_RANGES as u64,
         max_pages: most as u64,
-        // A written page is private to the process: neither a page of the file nor the kernel's
-        // zero page.
+        // A written page is private to the process. It is neither a page of the file nor the
+        // kernel's zero page.
         category_inverted: FILE | ZERO,
         category_mask: FILE | ZERO,
-        // It may have been swapped out since.
+        // The page may have been swapped out since it was written.
         category_anyof_mask: PRESENT | SWAPPED,
         ..Scan::default()
     };
     // SAFETY: the kernel writes to `scan` and to at most `vec_len` regions; both outlive the call.
     let count = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
     written.count = usize::try_from(count).ok()?;
-    // The kernel stops early if there are more pages than it may report.
+    // The kernel stops early if more pages or ranges were written than it may report.
     (scan.walk_end == range.end as u64).then_some(written)
 }
 
-/// The kernel's view of this process's pages; `None` if the kernel has no such file or cannot
-/// report what was written.
+/// The file through which the kernel reports on this process's pages. `None` if the kernel has no
+/// such file or cannot report which pages were written.
 static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| {
     let file = File::open("/proc/self/pagemap").ok()?;
     let mut nothing = Scan {
         size: size_of::<Scan>() as u64,
         ..Scan::default()
     };
-    // SAFETY: an empty range is scanned into no regions.
+    // SAFETY: the scanned range is empty and there is no output buffer, so the kernel writes only
+    // to `nothing`.
     let answer = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &raw mut nothing) };
     (answer == 0).then_some(file)
 });
 
-/// Whether the kernel can report what was written.
+/// Returns whether the kernel can report which pages were written.
 pub(super) fn scan_is_supported() -> bool {
     PAGEMAP.is_some()
 }

@@ -1,8 +1,9 @@
-//! The stacks that processes run on, in our own arena.
+//! The stacks that processes run on, allocated in an arena.
 //!
-//! Below every stack is a guard page: compiled code checks how much stack is left; host functions
-//! run into the guard. Stacks are not zeroed for their next owner. No guest can see the difference,
-//! since compiled code reads only what it previously wrote to its stack.
+//! Below every stack is a guard page. Compiled code checks how much stack is left; a host function
+//! that overflows the stack faults on the guard page. Stacks are not zeroed before they are reused.
+//! No guest can see the difference, since compiled code reads only what it previously wrote to its
+//! stack.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -15,8 +16,7 @@ use wasmtime::{StackCreator, StackMemory};
 /// The number of slots reserved at once.
 const SLOTS_PER_REGION: usize = 256;
 
-/// The number of bytes of a stack that stay resident when it is dropped; most processes need no
-/// more.
+/// The number of bytes that stay resident when a stack is dropped. Most processes need no more.
 const RESIDENT: usize = 32 << 10;
 
 /// Allocates an engine's stacks.
@@ -54,10 +54,10 @@ impl Stacks {
     }
 }
 
-/// A stack.
+/// A slot of the arena, used as a stack.
 struct Stack {
     arena: Arc<Arena>,
-    /// The start of its slot, which is the guard page.
+    /// The start of the slot, which is the address of the guard page.
     base: usize,
 }
 
@@ -81,7 +81,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let range = self.range();
         let deep = range.len().saturating_sub(RESIDENT);
-        // SAFETY: the stack is being dropped. Its guard page is untouched.
+        // SAFETY: the stack is being dropped. The range does not include its guard page.
         if let Err(error) = unsafe { arena::discard(range.start, deep) } {
             log::warn!(
                 "the pages of the stack at {:#x} could not be returned to the kernel: {error}",
@@ -98,7 +98,7 @@ unsafe impl StackCreator for Stacks {
         debug_assert_eq!(
             arena::page_size() + size,
             self.arena.length(),
-            "the engine was configured with the same size"
+            "the engine was configured with this stack size"
         );
         match self.make() {
             Ok(stack) => Ok(Box::new(stack)),

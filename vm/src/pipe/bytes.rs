@@ -5,7 +5,7 @@ use super::wait_queue::{lock, poll_once};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-/// A bounded pipe of bytes; [`Pipe::bounded`] makes its two ends.
+/// A bounded pipe of bytes. [`Pipe::bounded`] creates its two ends.
 ///
 /// ```
 /// use lunatic_vm::{Pipe, Stdio, Vm};
@@ -37,10 +37,10 @@ use std::sync::{Arc, Mutex};
 pub enum Pipe {}
 
 impl Pipe {
-    /// Makes a pipe that holds at most `capacity` bytes, which is at least one.
+    /// Creates a pipe that holds at most `capacity` bytes, or one byte if `capacity` is 0.
     ///
     /// Both ends can be cloned. When the last writer is dropped, readers get the remaining bytes
-    /// and then the end; when the last reader is dropped, writes fail.
+    /// and then end-of-stream. When the last reader is dropped, writes fail.
     pub fn bounded(capacity: usize) -> (PipeWriter, PipeReader) {
         let state = State::new(Buffer {
             bytes: VecDeque::new(),
@@ -53,7 +53,7 @@ impl Pipe {
     }
 }
 
-/// The contents of a pipe: plain data.
+/// The contents of a pipe, as plain data.
 struct Buffer {
     bytes: VecDeque<u8>,
     capacity: usize,
@@ -78,7 +78,7 @@ impl Buffer {
         Some(Ok(wanted))
     }
 
-    /// Returns bytes, or `None` if there are none yet. Zero bytes mean the end.
+    /// Returns bytes, or `None` if there are none yet. Zero means the end of the stream.
     fn read(&mut self, into: &mut [u8]) -> Option<usize> {
         if !self.is_readable() && !into.is_empty() {
             return None;
@@ -97,7 +97,7 @@ impl Buffer {
         self.is_closed || !self.bytes.is_empty()
     }
 
-    /// Closes the pipe; returns true, since this is a change.
+    /// Closes the pipe. Returns true, to report that the buffer has changed.
     fn close(&mut self) -> bool {
         self.is_closed = true;
         true
@@ -109,26 +109,26 @@ impl Buffer {
 pub struct PipeWriter(Arc<Mutex<State<Buffer>>>);
 
 impl PipeWriter {
-    /// Writes bytes and returns how many were written: all of them, or as many as the pipe's
-    /// capacity if there are more.
+    /// Writes bytes and returns how many were written: all of them, or as many as the pipe can hold
+    /// if there are more than that.
     ///
-    /// Waits until there is room for all of them at once, so that bytes that fit into the pipe are
-    /// never interleaved with another writer's. Writers are served first come, first served. A
-    /// future that is dropped early has written nothing.
+    /// Waits until there is room for all of these bytes at once. A write that fits into the pipe is
+    /// therefore never interleaved with another writer's bytes. Writers are served in the order in
+    /// which they began to wait. If the future is dropped early, nothing has been written.
     ///
     /// # Errors
     ///
-    /// [`PipeClosed`] if there is no reader any more.
+    /// [`PipeClosed`] if there are no readers left.
     pub async fn write(&self, bytes: &[u8]) -> Result<usize, PipeClosed> {
         State::transfer(&self.0, Condition::Room, |buffer| buffer.write(bytes)).await
     }
 
-    /// Writes all bytes, in pieces if there are more than the pipe holds. A future that is dropped
-    /// early has written the first few pieces.
+    /// Writes all bytes, in pieces if there are more than the pipe holds. If the future is dropped
+    /// early, some of the pieces may already have been written.
     ///
     /// # Errors
     ///
-    /// [`PipeClosed`] if there is no reader any more.
+    /// [`PipeClosed`] if there are no readers left.
     pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), PipeClosed> {
         while !bytes.is_empty() {
             let written = self.write(bytes).await?;
@@ -137,7 +137,8 @@ impl PipeWriter {
         Ok(())
     }
 
-    /// Ends the stream for all writers: readers get the contents of the pipe and then the end.
+    /// Ends the stream for all writers: readers get what is left in the pipe and then
+    /// end-of-stream.
     pub fn close(&self) {
         State::change(&self.0, Buffer::close);
     }
@@ -156,8 +157,9 @@ impl PipeReader {
     /// Reads as many available bytes as fit into `into`, and returns their number. Zero means the
     /// end of the stream (or that `into` is empty).
     ///
-    /// Waits until there is something to read. Readers are served first come, first served; each
-    /// byte goes to one reader. A future that is dropped early has taken nothing.
+    /// Waits until there is something to read. Readers are served in the order in which they began
+    /// to wait, and each byte goes to one reader. If the future is dropped early, nothing has been
+    /// read.
     pub async fn read(&self, into: &mut [u8]) -> usize {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
@@ -175,8 +177,8 @@ impl PipeReader {
         }
     }
 
-    /// Waits until a read would not have to wait, and takes nothing. To wait for one of several
-    /// pipes, race these futures.
+    /// Waits until a read would return at once, without reading anything. To wait for any of
+    /// several pipes, race the futures of all of them.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;
     }
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_out_in_order_and_then_the_end() {
+    fn bytes_come_out_in_order_and_then_the_stream_ends() {
         let (writer, reader) = Pipe::bounded(3);
         let all: Vec<u8> = (0..=255).collect();
         let mut read = Vec::new();
@@ -275,16 +277,19 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_not_interleaved() {
+    fn a_write_that_fits_is_not_interleaved() {
         let (writer, reader) = Pipe::bounded(4);
         assert_eq!(writer.try_write(b"ab"), Some(Ok(2)));
-        assert!(writer.try_write(b"cde").is_none(), "two of three would fit");
+        assert!(
+            writer.try_write(b"cde").is_none(),
+            "only two of the three bytes would fit"
+        );
         assert_eq!(reader.try_read(&mut [0; 1]), Some(1));
         assert_eq!(writer.try_write(b"cde"), Some(Ok(3)));
     }
 
     #[test]
-    fn more_than_fits_is_written_in_pieces() {
+    fn a_write_that_exceeds_the_capacity_is_written_in_pieces() {
         let (writer, _reader) = Pipe::bounded(4);
         assert_eq!(writer.try_write(b"abcdef"), Some(Ok(4)));
         assert!(writer.try_write(b"ef").is_none());
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_is_given_up_loses_nothing() {
+    fn a_cancelled_read_loses_nothing() {
         let (writer, reader) = Pipe::bounded(4);
         for round in 0..3 {
             let mut buffer = [0; 1];
@@ -352,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_is_given_up_has_written_nothing() {
+    fn a_cancelled_write_has_written_nothing() {
         let (writer, reader) = Pipe::bounded(2);
         assert_eq!(writer.try_write(b"ab"), Some(Ok(2)));
         assert!(is_pending(writer.write(b"cd")));
@@ -362,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_gives_up_leaves_the_byte_to_the_next() {
+    fn a_cancelled_read_leaves_the_byte_for_the_next_reader() {
         let (writer, reader) = Pipe::bounded(2);
         let (mut one, mut two) = ([0; 1], [0; 1]);
         let mut first = Box::pin(reader.read(&mut one));
@@ -381,7 +386,7 @@ mod tests {
                 .is_pending()
         );
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
-        assert_eq!(woken.count(), 0, "the byte is the first one's");
+        assert_eq!(woken.count(), 0, "the byte belongs to the first reader");
         drop(first);
         assert_eq!(woken.count(), 1);
         assert_eq!(
@@ -391,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn several_pipes_can_be_waited_for() {
+    fn a_reader_can_wait_for_several_pipes() {
         let (_quiet_writer, quiet) = Pipe::bounded(1);
         let (writer, busy) = Pipe::bounded(1);
         assert_eq!(writer.try_write(b"x"), Some(Ok(1)));
@@ -406,7 +411,7 @@ mod tests {
             },
         );
         assert_eq!(block_on(which), 2);
-        assert_eq!(busy.try_read(&mut [0; 1]), Some(1), "waiting took nothing");
+        assert_eq!(busy.try_read(&mut [0; 1]), Some(1), "waiting read nothing");
     }
 
     #[test]
@@ -430,7 +435,7 @@ mod tests {
             "writes were interleaved"
         );
         for thread in threads {
-            thread.join().expect("the writer's expectations hold");
+            thread.join().expect("the writer did not panic");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! The bounded message pipe: ordered bytes, and where messages end.
+//! The bounded message pipe, which carries bytes in order and marks where messages end.
 //!
-//! Two sides that send each other messages of any length in pieces use a pair of these.
+//! Two sides that exchange messages of any length, in pieces, use a pair of these pipes.
 
 use super::state::{Condition, KEPT_WHEN_EMPTY, PipeClosed, State};
 use super::wait_queue::{lock, poll_once};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-/// A bounded pipe of messages; [`MessagePipe::bounded`] makes its two ends.
+/// A bounded pipe of messages. [`MessagePipe::bounded`] creates its two ends.
 ///
 /// ```
 /// use lunatic_vm::{MessagePipe, Part, PipeEnd, Vm};
@@ -32,11 +32,11 @@ use std::sync::{Arc, Mutex};
 pub enum MessagePipe {}
 
 impl MessagePipe {
-    /// Makes a pipe that holds at most `bytes` bytes and the ends of `messages` messages; each
-    /// capacity is at least one.
+    /// Creates a pipe that holds at most `bytes` bytes and the ends of at most `messages` messages.
+    /// A capacity of 0 is treated as 1.
     ///
-    /// When the writer is dropped, the reader gets the remaining contents and then the end; when
-    /// the reader is dropped, writes fail.
+    /// When the writer is dropped, the reader gets the remaining contents and then the end of the
+    /// pipe. When the reader is dropped, writes fail.
     pub fn bounded(bytes: usize, messages: usize) -> (MessageWriter, MessageReader) {
         let state = State::new(Buffer {
             bytes: VecDeque::new(),
@@ -57,9 +57,9 @@ impl MessagePipe {
 pub enum Part {
     /// This many bytes of a message.
     Bytes(usize),
-    /// The message has ended; what follows belongs to another message.
+    /// The message has ended. The bytes that follow belong to the next message.
     EndOfMessage,
-    /// Nothing more will come.
+    /// The pipe has ended: no more bytes or messages will follow.
     End(PipeEnd),
 }
 
@@ -74,12 +74,12 @@ pub enum PipeEnd {
     Failed(Arc<str>),
 }
 
-/// The contents of a pipe of messages: plain data.
+/// The contents of a pipe of messages, as plain data.
 struct Buffer {
     bytes: VecDeque<u8>,
     capacity: usize,
-    /// Where messages end, counted in bytes since the pipe was made. Ends that were read are
-    /// removed.
+    /// Where messages end, counted in bytes since the pipe was created. Ends that have been read
+    /// are removed.
     ends: VecDeque<u64>,
     max_ends: usize,
     written: u64,
@@ -95,10 +95,10 @@ impl Buffer {
         self.end.is_some() || !self.is_read
     }
 
-    /// Whether enough of a write of `length` bytes fits to be worthwhile.
+    /// Returns whether enough bytes of a write of `length` bytes fit to make the write worthwhile.
     fn has_room(&self, length: usize) -> bool {
-        // At least a quarter of the pipe, so that a reader of single bytes does not wake the writer
-        // for each byte.
+        // At least a quarter of the pipe must be free, so that a reader that takes single bytes
+        // does not wake the writer for each byte.
         let least = length.min((self.capacity / 4).max(1));
         self.capacity - self.bytes.len() >= least
     }
@@ -117,7 +117,8 @@ impl Buffer {
         Some(Ok(count))
     }
 
-    /// Ends the message being written, or returns `None` if there are too many ends.
+    /// Ends the message being written, or returns `None` if the pipe already holds the maximum
+    /// number of ends.
     fn end_message(&mut self) -> Option<Result<(), PipeClosed>> {
         if self.is_closed() {
             return Some(Err(PipeClosed));
@@ -157,7 +158,8 @@ impl Buffer {
         Some(Part::Bytes(count))
     }
 
-    /// Removes the end of a message if nothing is left before it, and returns whether it did.
+    /// Removes the end of a message if no bytes are left before it, and returns whether the end was
+    /// removed.
     fn pass_end(&mut self) -> bool {
         self.ends.pop_front_if(|end| *end == self.read).is_some()
     }
@@ -175,21 +177,21 @@ impl MessageWriter {
     /// Writes bytes of a message and returns how many were written: as many as there is room for,
     /// and at least one unless `bytes` is empty.
     ///
-    /// Waits until there is room. A future that is dropped early has written nothing.
+    /// Waits until there is room. If the future is dropped early, nothing has been written.
     ///
     /// # Errors
     ///
-    /// [`PipeClosed`] if there is no reader any more or the pipe was ended.
+    /// [`PipeClosed`] if the reader was dropped or the pipe was ended.
     pub async fn write(&self, bytes: &[u8]) -> Result<usize, PipeClosed> {
         State::transfer(&self.0, Condition::Room, |buffer| buffer.write(bytes)).await
     }
 
-    /// Writes all bytes, in pieces if there is not enough room for all. A future that is dropped
-    /// early has written the first few bytes.
+    /// Writes all bytes, in pieces if there is not enough room for all of them. If the future is
+    /// dropped early, some of the bytes may already have been written.
     ///
     /// # Errors
     ///
-    /// As for [`MessageWriter::write`].
+    /// The same as for [`MessageWriter::write`].
     pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), PipeClosed> {
         while !bytes.is_empty() {
             let written = self.write(bytes).await?;
@@ -200,17 +202,17 @@ impl MessageWriter {
 
     /// Ends the message being written, which is empty if nothing was written since the last end.
     ///
-    /// Waits while the pipe holds the maximum number of ends. A future that is dropped early has
-    /// ended nothing.
+    /// Waits while the pipe holds the maximum number of ends. If the future is dropped early, the
+    /// message has not been ended.
     ///
     /// # Errors
     ///
-    /// As for [`MessageWriter::write`].
+    /// The same as for [`MessageWriter::write`].
     pub async fn end_message(&self) -> Result<(), PipeClosed> {
         State::transfer(&self.0, Condition::Room, Buffer::end_message).await
     }
 
-    /// Waits until a write would not have to wait, and writes nothing.
+    /// Waits until a write would return at once, without writing anything.
     pub async fn writable(&self) {
         let is_writable = |buffer: &Buffer| buffer.is_closed() || buffer.has_room(usize::MAX);
         State::until(&self.0, Condition::Room, is_writable).await;
@@ -232,7 +234,7 @@ impl MessageWriter {
     }
 
     /// Ends the pipe: the reader gets the remaining contents and then the reason. Has no effect if
-    /// the pipe was ended before.
+    /// the pipe has already ended.
     pub fn fail(&self, why: &str) {
         self.end(PipeEnd::Failed(why.into()));
     }
@@ -259,25 +261,25 @@ impl MessageReader {
     /// Reads the next part: as many bytes of one message as fit into `into`, or the end of the
     /// message.
     ///
-    /// Waits until there is something to read. A future that is dropped early has taken nothing. If
-    /// `into` is empty, it returns zero bytes immediately.
+    /// Waits until there is something to read. If the future is dropped early, nothing has been
+    /// read. If `into` is empty, returns zero bytes immediately.
     pub async fn read(&self, into: &mut [u8]) -> Part {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
 
-    /// Waits until a read would not have to wait, and takes nothing. To wait for one of several
-    /// pipes, race these futures.
+    /// Waits until a read would return at once, without reading anything. To wait for any of
+    /// several pipes, race the futures of all of them.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;
     }
 
-    /// Returns whether a read would not have to wait.
+    /// Returns whether a read would return at once.
     pub fn is_readable(&self) -> bool {
         lock(&self.0).buffer.is_readable()
     }
 
-    /// Takes the end of the message if all of it has been read and the end has been written;
-    /// returns whether it did.
+    /// Reads the end of the message if the whole message has been read and its end has been
+    /// written. Returns whether the end was read.
     pub fn pass_end_of_message(&self) -> bool {
         let mut has_ended = false;
         State::change(&self.0, |buffer| {
@@ -297,8 +299,8 @@ impl Drop for MessageReader {
     fn drop(&mut self) {
         State::change(&self.0, |buffer| {
             buffer.is_read = false;
-            // Nothing will read the remaining contents, so their memory is freed without waiting
-            // for the writer to be dropped.
+            // Nothing will read the remaining contents, so their memory is freed now rather than
+            // when the writer is dropped.
             buffer.bytes = VecDeque::new();
             buffer.ends = VecDeque::new();
             true
@@ -315,7 +317,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
-    /// Reads all available contents into messages. The last one may be unfinished.
+    /// Reads all available contents into messages. The last message may be unfinished.
     fn drain(reader: &MessageReader, messages: &mut Vec<Vec<u8>>, step: usize) -> Option<PipeEnd> {
         let mut buffer = vec![0; step];
         loop {
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_stay_apart_even_empty_ones() {
+    fn messages_stay_separate_even_if_empty() {
         let (writer, reader) = MessagePipe::bounded(16, 16);
         for message in ["one", "", "three"] {
             block_on(writer.write_all(message.as_bytes())).expect("the reader is alive");
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_says_how_it_came_about_and_does_not_change() {
+    fn the_end_tells_how_the_pipe_ended_and_does_not_change() {
         type How = fn(&MessageWriter);
         let ends: [(How, PipeEnd); 3] = [
             (|writer| writer.finish(), PipeEnd::Finished),
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_learns_that_the_other_side_is_gone() {
+    fn a_waiting_side_learns_that_the_other_side_is_gone() {
         let (writer, reader) = MessagePipe::bounded(1, 1);
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
         let mut write = pin!(writer.write(b"b"));
@@ -432,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_is_given_up_loses_nothing_and_lets_the_next_one_through() {
+    fn a_cancelled_read_loses_nothing_and_lets_the_next_read_through() {
         let (writer, reader) = MessagePipe::bounded(4, 4);
         let (mut one, mut two) = ([0; 1], [0; 1]);
         let mut first = Box::pin(reader.read(&mut one));
@@ -477,7 +479,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_comes_out_is_what_went_in(
+        fn the_reader_gets_exactly_what_was_written(
             capacity in 1..10usize,
             most in 1..4usize,
             steps in prop::collection::vec(step(), 0..60),

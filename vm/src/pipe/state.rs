@@ -1,5 +1,5 @@
-//! The parts common to both kinds of pipe: a buffer, and queues of waiters for room and for
-//! content.
+//! The parts common to both kinds of pipe: a buffer, a queue of tasks that wait for room, and a
+//! queue of tasks that wait for content.
 
 use super::wait_queue::{WaitQueue, WaitQueues, Waiter, lock};
 use std::fmt;
@@ -8,20 +8,20 @@ use std::task::Waker;
 
 /// The pipe is closed: nothing written from now on will be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pipe is closed: nobody reads from it")]
+#[error("the pipe is closed: nothing will read from it")]
 pub struct PipeClosed;
 
 /// The maximum number of bytes of memory that an empty pipe keeps.
 pub(super) const KEPT_WHEN_EMPTY: usize = 4 << 10;
 
-/// A buffer, which is plain data, and the waiters for its changes.
+/// A buffer, which is plain data, and the tasks that wait for it to change.
 pub(super) struct State<B> {
     pub(super) buffer: B,
     room: WaitQueue,
     content: WaitQueue,
 }
 
-/// The conditions that can be waited for.
+/// The conditions that a task can wait for.
 #[derive(Clone, Copy)]
 pub(super) enum Condition {
     /// There is room to write.
@@ -56,7 +56,8 @@ impl<B> State<B> {
         }))
     }
 
-    /// Waits until a transfer through the buffer succeeds, and lets the other side continue.
+    /// Waits until a transfer to or from the buffer succeeds, and then lets the other side
+    /// continue.
     pub(super) async fn transfer<T>(
         state: &Mutex<State<B>>,
         condition: Condition,
@@ -73,7 +74,7 @@ impl<B> State<B> {
         Waiter::new(state, condition).wait(attempt).await
     }
 
-    /// Waits until the buffer satisfies `is_met`, and changes nothing.
+    /// Waits until the buffer satisfies `is_met`, without changing the buffer.
     pub(super) async fn until(
         state: &Mutex<State<B>>,
         condition: Condition,
@@ -84,8 +85,8 @@ impl<B> State<B> {
             .await;
     }
 
-    /// Changes the buffer. If `change` returns true, waiters check the buffer again: the first in
-    /// each queue is woken, and wakes the next once it is done.
+    /// Changes the buffer. If `change` returns true, waiters check the buffer again: the first
+    /// waiter in each queue is woken, and wakes the next waiter once it is done.
     pub(super) fn change(state: &Mutex<State<B>>, change: impl FnOnce(&mut B) -> bool) {
         let mut state = lock(state);
         if !change(&mut state.buffer) {

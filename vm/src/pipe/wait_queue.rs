@@ -1,14 +1,14 @@
 //! Queues of waiters for the same condition, first come, first served.
 //!
 //! A queue is plain data inside the state being waited for, guarded by the same lock. Only the
-//! first waiter in a queue is ever woken; once it is done, or gives up, it wakes the next. So a
-//! thousand waiters cost one wake-up per step, and none is overtaken.
+//! first waiter in a queue is ever woken. Once it is done, or gives up, it wakes the next waiter. A
+//! thousand waiters therefore cost one wake-up per step, and no waiter is overtaken.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-/// The waiters, in order.
+/// The waiters for one condition, in order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct WaitQueue {
     next: u64,
@@ -16,7 +16,7 @@ pub(crate) struct WaitQueue {
 }
 
 impl WaitQueue {
-    /// Returns the waker to call when the condition may be met.
+    /// Returns the waker to call when the condition may have been met.
     pub(crate) fn first(&self) -> Option<Waker> {
         self.waiting.front().map(|(_, waker)| waker.clone())
     }
@@ -56,7 +56,7 @@ impl WaitQueue {
 
 /// State that contains wait queues.
 pub(crate) trait WaitQueues {
-    /// The conditions that can be waited for.
+    /// The conditions that a task can wait for.
     type Condition: Copy + Send;
     fn queue(&mut self, condition: Self::Condition) -> &mut WaitQueue;
 }
@@ -65,7 +65,7 @@ pub(crate) trait WaitQueues {
 pub(crate) struct Waiter<'a, S: WaitQueues> {
     state: &'a Mutex<S>,
     condition: S::Condition,
-    /// Its place in the queue, if it has one yet.
+    /// The waiter's place in the queue, once it has one.
     ticket: Option<u64>,
 }
 
@@ -78,8 +78,8 @@ impl<'a, S: WaitQueues> Waiter<'a, S> {
         }
     }
 
-    /// Makes an attempt if it is this waiter's turn. A successful attempt also returns another
-    /// waiter's waker to call.
+    /// Makes an attempt if it is this waiter's turn. A successful attempt may also return the waker
+    /// of a waiter in another queue, which is then called.
     pub(crate) fn poll<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -96,7 +96,7 @@ impl<'a, S: WaitQueues> Waiter<'a, S> {
             self.ticket = Some(queue.wait(self.ticket, context.waker()));
             return Poll::Pending;
         };
-        // There may be something left for the next in the queue.
+        // There may be something left for the next waiter in the queue.
         let next = match self.ticket.take() {
             Some(ticket) => queue.leave(ticket),
             None => None,
@@ -108,8 +108,8 @@ impl<'a, S: WaitQueues> Waiter<'a, S> {
         Poll::Ready(value)
     }
 
-    /// Waits for its turn and for an attempt to succeed. If the future is dropped before that, no
-    /// attempt has succeeded.
+    /// Waits for this waiter's turn and until an attempt succeeds. If the future is dropped early,
+    /// no attempt has succeeded.
     pub(crate) async fn wait<T>(
         mut self,
         mut attempt: impl FnMut(&mut S) -> Option<(T, Option<Waker>)>,
@@ -129,7 +129,7 @@ impl<S: WaitQueues> Drop for Waiter<'_, S> {
     }
 }
 
-/// Locks state that is never left half-changed.
+/// Locks state that no panic can leave half-changed.
 pub(crate) fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
     state
         .lock()
@@ -198,23 +198,23 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn whoever_comes_first_is_served_first() {
+    fn waiters_are_served_in_order_of_arrival() {
         let cake = Mutex::new(Cake::default());
         let [mut one, mut two] = std::array::from_fn(|_| Waiter::new(&cake, ()));
         assert!(!poll(&mut one) && !poll(&mut two));
         lock(&cake).pieces = 1;
-        assert!(!poll(&mut two), "it is not its turn");
+        assert!(!poll(&mut two), "it is not the second waiter's turn");
         assert!(poll(&mut one));
         lock(&cake).pieces = 1;
         assert!(
             !poll(&mut Waiter::new(&cake, ())),
-            "another one waits already"
+            "another waiter is already waiting"
         );
         assert!(poll(&mut two));
     }
 
     #[test]
-    fn whoever_gives_up_wakes_the_next() {
+    fn a_waiter_that_gives_up_wakes_the_next() {
         let cake = Mutex::new(Cake {
             pieces: 0,
             ..Cake::default()
