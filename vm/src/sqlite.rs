@@ -2,10 +2,10 @@
 //!
 //! A [`Connection`] is a process's handle to a database. Any operation that may wait for a disk or
 //! a query runs on a thread for blocking work; each program can use a limited number of these
-//! concurrently. The process waits for the operation; if the process ends in the meantime, the
-//! query is stopped and the database closed on that thread. What SQL may do and what SQLite may
-//! consume is determined in `rules`, `database` and `heap`; `vfs` ensures that SQLite accesses no
-//! other file.
+//! concurrently. The process waits for the operation. If the process ends in the meantime, the
+//! query is stopped and the database is closed on that thread. The modules `rules`, `database` and
+//! `heap` determine what SQL may do and what SQLite may consume. The module `vfs` ensures that
+//! SQLite accesses no other file.
 
 mod database;
 mod functions;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 /// for their turn.
 const MAX_CONCURRENT_CALLS: usize = 16;
 
-/// The shortest and the longest delay before a locked database is tried again.
+/// The minimum and maximum delay before a call to a locked database is retried.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// The error of a failed SQLite call.
@@ -69,7 +69,7 @@ impl SqlError {
         (self.code & 0xff).cast_unsigned()
     }
 
-    /// Whether another connection has locked the database and may unlock it.
+    /// Returns whether another connection has locked the database and may yet unlock it.
     fn is_busy(&self) -> bool {
         self.code & 0xff == ffi::SQLITE_BUSY
     }
@@ -100,8 +100,8 @@ impl Default for Turns {
     }
 }
 
-/// State shared by all connections of one process: SQLite's memory, the turns, and the notification
-/// that the last connection is closed.
+/// State shared by all connections of one process: SQLite's memory, the limit on concurrent calls,
+/// and the notification that the last connection is closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     heap: Arc<Heap>,
@@ -111,8 +111,8 @@ pub(crate) struct Account {
 
 impl Account {
     /// Creates an account, and a channel that is closed once the last connection is closed and the
-    /// account is gone. Memory is limited like the process's own and counts toward the
-    /// environment's limit.
+    /// account is dropped. SQLite's memory is limited like the process's own memory and counts
+    /// toward the environment's limit.
     pub(crate) fn new(
         memory: u64,
         quota: &Arc<Quota>,
@@ -133,9 +133,9 @@ impl Account {
 /// State shared between a connection and the thread that works with its database.
 #[derive(Debug, Default)]
 struct Control {
-    /// Set once nothing is waiting for the answer any more.
+    /// Set once nothing is waiting for the result any longer.
     is_stopped: AtomicBool,
-    /// The number of SQLite instructions that the call may still run; the largest value means no
+    /// The number of SQLite instructions that the call may still run; the maximum value means no
     /// limit.
     allowed: AtomicU64,
     /// Why the rules refused a statement.
@@ -145,9 +145,9 @@ struct Control {
 }
 
 impl Control {
-    /// Counts some more instructions. Returns true if the call has to stop.
+    /// Counts another `CHECK_INTERVAL` instructions. Returns true if the call has to stop.
     fn is_over(&self) -> bool {
-        // Relaxed: stopping a call publishes no other data.
+        // Relaxed, because stopping a call publishes no other data.
         if self.is_stopped.load(Ordering::Relaxed) {
             return true;
         }
@@ -177,7 +177,8 @@ impl Control {
     }
 }
 
-/// A guard that stops the work on another thread; forgotten once that work has ended.
+/// A guard that stops the work on the other thread when it is dropped. It is forgotten once that
+/// work has ended.
 struct StopOnDrop<'a>(&'a Control);
 
 impl Drop for StopOnDrop<'_> {
@@ -186,8 +187,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// A database on another thread. The field order ensures that it is closed before the notification
-/// is sent.
+/// A database on another thread. The field order ensures that the database is closed before the
+/// notification is sent.
 struct Lent {
     database: Database,
     closing: Sender<Infallible>,
@@ -195,11 +196,11 @@ struct Lent {
 
 /// A process's handle to a database.
 pub(crate) struct Connection {
-    /// `None` while another thread is working with it.
+    /// `None` while another thread is working with the database.
     database: Option<Database>,
     control: Arc<Control>,
     turns: Turns,
-    /// The error of the last failed call.
+    /// The error of the most recent call that failed.
     failed: Option<SqlError>,
     /// Held until the database is closed.
     closing: Sender<Infallible>,
@@ -241,7 +242,7 @@ impl Connection {
         })
     }
 
-    /// Sets how many SQLite instructions the following calls may run in total.
+    /// Sets how many SQLite instructions all following calls together may run.
     pub(crate) fn allow(&self, instructions: u64) {
         self.control.allowed.store(instructions, Ordering::Relaxed);
     }
@@ -251,7 +252,7 @@ impl Connection {
         self.control.allowed.load(Ordering::Relaxed)
     }
 
-    /// Works with the database on a thread for blocking work.
+    /// Runs `work` with the database on a thread for blocking work.
     ///
     /// Dropping the future stops the query and closes the database.
     async fn work<T: Send + 'static>(
@@ -295,8 +296,8 @@ impl Connection {
         }
     }
 
-    /// Prepares the first statement of a text under an id. If it must be the only one, a second
-    /// statement is an error.
+    /// Prepares the first statement of `sql` under an id. If `is_alone` is set, a second statement
+    /// is an error.
     pub(crate) async fn prepare(
         &mut self,
         id: u64,
@@ -331,8 +332,8 @@ impl Connection {
 
     /// Resets a statement to its beginning.
     pub(crate) async fn reset(&mut self, id: u64) {
-        // Resetting releases its locks and rolls back unfinished writes, which requires disk
-        // access.
+        // Resetting a statement releases its locks and rolls back unfinished writes, which requires
+        // disk access.
         if self.database().has_row(id) {
             self.work(move |database| database.reset(id)).await;
         } else {
@@ -354,7 +355,7 @@ impl Connection {
         self.note(bound)
     }
 
-    /// Resets a statement to its beginning and replaces its values with those in a list.
+    /// Resets a statement to its beginning and replaces its bound values with those in a list.
     pub(crate) async fn bind_anew(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
         self.reset(id).await;
         self.database_mut()
@@ -379,7 +380,7 @@ impl Connection {
         self.control.set_busy_timeout(milliseconds);
     }
 
-    /// Returns what the last call failed with.
+    /// Returns the error of the most recent call that failed.
     pub(crate) fn failed(&self) -> Option<&SqlError> {
         self.failed.as_ref()
     }
@@ -402,7 +403,7 @@ impl Connection {
         result
     }
 
-    /// Returns the database, for what only reads memory.
+    /// Returns the database, for calls that only read memory.
     pub(crate) fn database(&self) -> &Database {
         self.database
             .as_ref()
@@ -438,8 +439,8 @@ impl Drop for Connection {
     }
 }
 
-/// Retries a call while another connection has the database locked. The process waits rather than a
-/// thread: the other connection may need the thread to unlock the database.
+/// Retries a call while another connection has the database locked. The process waits without
+/// blocking a thread, because the other connection may need that thread to unlock the database.
 struct Retry {
     end: Option<Instant>,
     delay: Duration,
@@ -455,7 +456,7 @@ impl Retry {
         }
     }
 
-    /// Waits if a retry may help, and returns whether it may.
+    /// If a retry may help, waits before the retry and returns true.
     async fn wait_after<T>(&mut self, result: &Result<T, SqlError>) -> bool {
         let is_over = self.end.is_some_and(|end| Instant::now() >= end);
         if is_over || !result.as_ref().is_err_and(SqlError::is_busy) {

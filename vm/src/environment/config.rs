@@ -1,4 +1,4 @@
-//! What an environment is made from.
+//! The configuration from which an environment is created.
 
 use super::grants::Grants;
 use super::journal::Journal;
@@ -9,8 +9,8 @@ use crate::scheduler::Weight;
 use lunatic_abi::Limit;
 use std::path::Path;
 
-/// A description of an environment. A new configuration grants no function, no file and no
-/// variable, and has the limits of [`Limits::default`].
+/// A description of an environment. A new configuration grants no functions, files or variables,
+/// and has the limits of [`Limits::default`].
 ///
 /// ```
 /// use lunatic_vm::{Limit, Vm};
@@ -39,8 +39,9 @@ pub struct Config {
     pub(crate) weight: Weight,
 }
 
-/// Rights that the published interface has switches for. If a host grants the functions, the rights
-/// come with them; a process that creates a configuration sets each right separately.
+/// Rights that guests can switch on and off through the published interface. In a host's
+/// configuration, granting the corresponding functions also grants these rights. A process that
+/// creates a configuration sets each right separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Permissions {
     pub(crate) compile_modules: bool,
@@ -93,14 +94,14 @@ impl Config {
         self
     }
 
-    /// Whether the name of any function of the machine begins with this prefix, to tell a typo from
-    /// a grant.
+    /// Returns whether the name of any of the VM's functions begins with this prefix, so that a
+    /// typo can be detected.
     pub fn knows(&self, prefix: &str) -> bool {
         self.grants.clone().allow(prefix) > 0
     }
 
-    /// Returns the names of all functions of the machine, granted or not, as `namespace::name`,
-    /// sorted.
+    /// Returns the names of all of the VM's functions, granted or not, as `namespace::name`, in
+    /// alphabetical order.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         self.grants.known()
     }
@@ -111,7 +112,7 @@ impl Config {
         self
     }
 
-    /// Adds an argument. By convention the first is the program's name.
+    /// Adds an argument. By convention, the first argument is the program's name.
     pub fn argument(&mut self, argument: &str) -> &mut Config {
         self.arguments.push(argument.to_string());
         self
@@ -124,15 +125,16 @@ impl Config {
         self
     }
 
-    /// Grants a directory of the host under a guest path, replacing any directory granted under the
+    /// Grants access to a host directory at a guest path, replacing any directory granted at the
     /// same path.
     ///
-    /// The directory is opened here, once for all processes, and stays granted even if its path
-    /// leads elsewhere later. It is closed with the last configuration or environment that has it.
+    /// The directory is opened by this call, once for all processes. It stays granted even if its
+    /// host path later refers to a different directory. It is closed when the last configuration or
+    /// environment that holds it is dropped.
     ///
     /// # Errors
     ///
-    /// If it is not a directory or cannot be opened, or if the guest path contains a `..`.
+    /// If the host path is not a directory or cannot be opened, or if the guest path contains `..`.
     pub fn preopen(
         &mut self,
         host: &Path,
@@ -143,44 +145,46 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets what the processes read from; by default, the host program's standard input.
+    /// Sets the standard input of the processes. By default, this is the host program's standard
+    /// input.
     pub fn stdin(&mut self, stdin: Stdio<PipeReader>) -> &mut Config {
         self.stdin = stdin;
         self
     }
 
-    /// Sets what the processes write their output to; by default, the host program's standard
+    /// Sets the standard output of the processes. By default, this is the host program's standard
     /// output.
     pub fn stdout(&mut self, stdout: Stdio<PipeWriter>) -> &mut Config {
         self.stdout = stdout;
         self
     }
 
-    /// Sets what the processes write their errors to; by default, the host program's standard
+    /// Sets the standard error of the processes. By default, this is the host program's standard
     /// error.
     pub fn stderr(&mut self, stderr: Stdio<PipeWriter>) -> &mut Config {
         self.stderr = stderr;
         self
     }
 
-    /// Keeps a journal of what the processes write and how those that fail end, including processes
-    /// in environments that they create. Output still goes to its stream; a host that wants it only
-    /// in the journal sets [`Stdio::Null`].
+    /// Keeps a journal of what the processes write and of how processes failed. The journal
+    /// includes processes in environments that these processes create. Output is still written to
+    /// its stream as well; to have it only in the journal, set the stream to [`Stdio::Null`].
     pub fn journal(&mut self, journal: &Journal) -> &mut Config {
         self.journal = Some(journal.clone());
         self
     }
 
-    /// Promises that nothing outside the program sends to its processes. A receive by the last
-    /// process that can never be answered then fails instead of waiting.
+    /// Promises that nothing outside the program will send messages to its processes. A receive
+    /// then fails instead of waiting forever if only one process is left and no message can reach
+    /// it.
     pub fn closed(&mut self) -> &mut Config {
         self.is_closed = true;
         self
     }
 
-    /// Keeps the processes that the program's main process
-    /// ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves behind until the host
-    /// has inspected them and ends the program.
+    /// When the program's main process
+    /// ([`Environment::spawn_main`](crate::Environment::spawn_main)) ends, keeps its remaining
+    /// processes until the host has inspected them and ends the program.
     pub fn lingering(&mut self) -> &mut Config {
         self.lingers = true;
         self
@@ -188,15 +192,17 @@ impl Config {
 
     /// Sets the program's share of CPU time when programs compete for it; 100 by default.
     ///
-    /// Programs share time by weight, however many processes each has. Environments that processes
-    /// create share their program's time. A program may use whatever the others leave.
+    /// Programs share CPU time in proportion to their weights, regardless of how many processes
+    /// each program has. Environments that processes create share their program's time. A program
+    /// may use any time that the other programs leave unused.
     pub fn weight(&mut self, weight: Weight) -> &mut Config {
         self.weight = weight;
         self
     }
 
-    /// Keeps only the rights that another configuration also has, and takes over its standard
-    /// streams and journal. Directories are checked when they are added.
+    /// Keeps only the rights that `outer` also has, and adopts the standard streams and the journal
+    /// of `outer`. Directories are not restricted here, because they are checked when they are
+    /// added.
     pub(crate) fn restrict_to(&mut self, outer: &Config) {
         self.stdin = outer.stdin.clone();
         self.stdout = outer.stdout.clone();

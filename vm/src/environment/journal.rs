@@ -1,8 +1,10 @@
-//! The journal of a program: what each of its processes wrote, and how those that failed ended.
+//! The journal of a program, which records what each of its processes wrote and how processes
+//! failed.
 //!
-//! It serves reports on a program after the fact, such as a test runner's. It is not a log: nothing
-//! is formatted, no process waits for it, and when it is full the oldest entries go first, since
-//! the reason for a failure is at the end.
+//! A journal is meant for reports that are made after a program has run, such as those of a test
+//! runner. It is not a log: nothing is formatted, and no process ever waits for the journal. When
+//! the journal is full, the oldest entries are dropped first, because the reason for a failure is
+//! usually found in the newest entries.
 
 use crate::console::Stream;
 use crate::pipe::lock;
@@ -12,8 +14,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 /// A bounded record of what happens in a program, kept if
-/// [`Config::journal`](crate::Config::journal) requests it. Cheap to clone: all clones are the same
-/// journal.
+/// [`Config::journal`](crate::Config::journal) requests it. Cloning is cheap, and all clones refer
+/// to the same journal.
 ///
 /// ```
 /// use lunatic_vm::{Event, Journal, Vm};
@@ -25,7 +27,7 @@ use std::sync::{Arc, Mutex};
 /// let module = vm.module("trap", br#"(module (func (export "trap") unreachable))"#)?;
 /// let process = vm.environment(config).spawn(&module, "trap", &[])?;
 /// vm.block_on(process.exited());
-/// let [entry] = &journal.take()[..] else { panic!("one thing happened") };
+/// let [entry] = &journal.take()[..] else { panic!("there is exactly one entry") };
 /// assert_eq!((entry.pid, &*entry.process), (process.pid(), "trap"));
 /// assert!(matches!(&entry.event, Event::Failed(exit) if exit.trap().is_some()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -40,10 +42,10 @@ struct Inner {
     filled: Signal,
 }
 
-/// Something that happened.
+/// An entry of a journal.
 #[derive(Clone, Debug)]
 pub struct JournalEntry {
-    /// The process to which it happened.
+    /// The process that the event happened to.
     pub pid: Pid,
     /// What that process runs; see [`Process::name`](crate::Process::name).
     pub process: Arc<str>,
@@ -54,25 +56,25 @@ pub struct JournalEntry {
 /// What happened to a process.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// It wrote to its standard output.
+    /// The process wrote these bytes to its standard output.
     Output(Vec<u8>),
-    /// It wrote to its standard error.
+    /// The process wrote these bytes to its standard error.
     Error(Vec<u8>),
-    /// It did not end normally.
+    /// The process did not end normally.
     Failed(Exit),
 }
 
-/// What an entry counts in addition to the bytes written, so that the bound on bytes also bounds
-/// the number of entries.
+/// The number of bytes that each entry counts in addition to the bytes written. Because of it, the
+/// limit on bytes also limits the number of entries.
 const OVERHEAD: usize = 256;
 
-/// The entries and their total size: plain data.
+/// The entries and their total size, as plain data.
 #[derive(Debug)]
 struct Book {
     entries: VecDeque<JournalEntry>,
     size: usize,
     capacity: usize,
-    /// Bytes of output that were dropped to make room.
+    /// The number of bytes of output that were dropped to make room.
     lost: u64,
 }
 
@@ -93,7 +95,8 @@ impl Event {
 }
 
 impl Book {
-    /// Records what a process wrote, appending to its last entry if that is the newest.
+    /// Records what a process wrote, appending to the newest entry if that entry is the same
+    /// process's output to the same stream.
     fn write(&mut self, pid: Pid, process: &str, stream: Stream, bytes: &[u8]) {
         let last = self.entries.back_mut().filter(|last| last.pid == pid);
         match (last.map(|last| &mut last.event), stream) {
@@ -130,12 +133,12 @@ impl Book {
     }
 }
 
-/// The maximum number of bytes that a process's writes are joined into, so that not too much is
-/// lost at once.
+/// The maximum length in bytes of an entry that joins several writes. It keeps the loss of an entry
+/// from losing too much at once.
 const MAX_JOINED: usize = 16 << 10;
 
 impl Journal {
-    /// Creates an empty journal that takes at most about `capacity` bytes.
+    /// Creates an empty journal that holds about `capacity` bytes at most.
     pub fn bounded(capacity: usize) -> Journal {
         let book = Book {
             entries: VecDeque::new(),
@@ -149,7 +152,7 @@ impl Journal {
         }))
     }
 
-    /// Takes all entries, in the order of events.
+    /// Takes all entries, in the order in which the events happened.
     pub fn take(&self) -> Vec<JournalEntry> {
         let mut book = lock(&self.0.book);
         book.size = 0;
@@ -173,7 +176,8 @@ impl Journal {
     /// ```
     pub async fn filled(&self) {
         loop {
-            // Before the check, so that an entry added after it wakes this task.
+            // The listener is created before the check, so that an entry added after the check
+            // wakes this task.
             listener!(self.0.filled => filled);
             if !lock(&self.0.book).entries.is_empty() {
                 return;
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_writes_in_a_row_is_one_entry() {
+    fn consecutive_writes_of_a_process_are_one_entry() {
         let journal = Journal::bounded(10_000);
         let write = |pid, stream, text: &str| {
             lock(&journal.0.book).write(Pid::from_number(pid), "p", stream, text.as_bytes())
@@ -237,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_first_and_is_counted() {
+    fn the_oldest_entry_is_dropped_first_and_counted() {
         let journal = Journal::bounded(3 * OVERHEAD);
         for pid in 1..=4 {
             lock(&journal.0.book).write(Pid::from_number(pid), "p", Stream::Output, b"12345");
         }
         assert_eq!(texts(&journal).first(), Some(&(3, "out 12345".to_string())));
         assert_eq!(journal.lost(), 10);
-        // The last entry stays, however large.
+        // The last entry is kept, however large it is.
         lock(&journal.0.book).write(
             Pid::from_number(5),
             "p",

@@ -6,7 +6,7 @@ use lunatic_abi::Limit;
 use lunatic_process::Pid;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// A table of names. Environments created without names of their own share their creator's.
+/// A table of names. An environment created without a table of its own shares its creator's table.
 #[derive(Debug, Default)]
 pub(crate) struct Names(Mutex<Registry>);
 
@@ -16,12 +16,13 @@ pub(crate) struct Registration {
     names: Arc<Names>,
     name: Name,
     pid: Pid,
-    /// Its share of the quota of the environment that registered the name.
+    /// The share of the quota of the environment that registered the name.
     _permit: Permit,
 }
 
 impl Names {
-    /// Registers a process, charged to a quota; `None` if the process already has the name.
+    /// Registers a process and charges the registration to a quota. Returns `None` if the process
+    /// already has the name.
     pub(crate) fn register(
         self: &Arc<Names>,
         name: &Name,
@@ -37,7 +38,7 @@ impl Names {
             .map(Some)
     }
 
-    /// Registers a new process if no process is found under the name, and calls `appear` before the
+    /// Registers a new process if no process is found under the name. Calls `appear` before the
     /// name can be found.
     pub(crate) fn register_new(
         self: &Arc<Names>,
@@ -52,8 +53,8 @@ impl Names {
             return Err(RegistryError::Taken(name.text().to_string(), holder));
         }
         let registration = self.enter(&mut registry, name, pid, registrar, quota)?;
-        // Still locked: any process that finds the name also finds the new process, and what it
-        // sends arrives.
+        // The table is still locked, so any process that finds the name also finds the new process,
+        // and its messages arrive.
         appear();
         Ok(Some(registration))
     }
@@ -83,13 +84,14 @@ impl Names {
         self.lock().holder(name, caller)
     }
 
-    /// Finds the process with the highest version under a name that satisfies a requirement.
+    /// Finds the process with the highest version among those under a name whose version satisfies
+    /// a requirement.
     pub(crate) fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.lock().lookup(name, query)
     }
 
-    /// Finds the process that was registered last under a name with a version that satisfies a
-    /// requirement.
+    /// Finds the most recently registered process among those under a name whose version satisfies
+    /// a requirement.
     pub(crate) fn newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.lock().newest(name, query)
     }
@@ -97,7 +99,7 @@ impl Names {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.0
             .lock()
-            .expect("nothing panics while it holds the names")
+            .expect("nothing panics while the table of names is locked")
     }
 }
 
@@ -106,7 +108,7 @@ impl Registration {
         &self.name
     }
 
-    /// Whether this is the given name in the given table.
+    /// Returns whether this registration is for the given name in the given table.
     pub(crate) fn is(&self, names: &Arc<Names>, name: &Name) -> bool {
         Arc::ptr_eq(&self.names, names) && self.name == *name
     }

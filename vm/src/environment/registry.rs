@@ -1,8 +1,9 @@
-//! Process names: a plain table for each environment that has names of its own.
+//! Process names. Each environment that has names of its own keeps them in a plain table.
 //!
-//! A name belongs to a living process and disappears with it. A name that a living process holds is
-//! not given to another, and only the process that holds or made a registration can revoke it, so
-//! that no process can pass itself off as another.
+//! A name belongs to a living process and disappears with it. A name that a living process holds
+//! cannot be given to another process. A registration can be revoked only by the process that holds
+//! the name and by the process that made the registration. So no process can pass itself off as
+//! another process.
 
 use lunatic_abi::Errno;
 use lunatic_process::{LimitReached, Pid};
@@ -37,7 +38,7 @@ pub enum RegistryError {
     /// No process holds the name.
     #[error("no process is registered as `{0}`")]
     NotFound(String),
-    /// The caller neither holds the name nor registered it.
+    /// The caller neither holds the name nor registered its holder.
     #[error("the name `{0}` belongs to process {1}, which alone can give it back")]
     NotOwner(String, Pid),
     /// The process is dead.
@@ -49,7 +50,7 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Returns the code that guests get.
+    /// Returns the error code that guests get.
     pub(crate) fn errno(&self) -> Errno {
         match self {
             RegistryError::BadName => Errno::InvalidInput,
@@ -68,7 +69,8 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::BadName`] and [`RegistryError::BadVersion`].
+    /// [`RegistryError::BadName`] or [`RegistryError::BadVersion`] if the text or the version is
+    /// invalid.
     pub(crate) fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
         let version = Version::parse(version)
             .map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
@@ -78,11 +80,11 @@ impl Name {
         })
     }
 
-    /// Creates a name without a version, as in the published interface: its version is 0.0.0.
+    /// Creates a name without a version, as in the published interface. Its version is 0.0.0.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::BadName`].
+    /// [`RegistryError::BadName`] if the text is invalid.
     pub(crate) fn unversioned(text: &str) -> Result<Name, RegistryError> {
         Ok(Name {
             text: check(text)?.into(),
@@ -109,18 +111,18 @@ fn not_found(text: &str) -> RegistryError {
     RegistryError::NotFound(text.escape_debug().to_string())
 }
 
-/// The process that has a name.
+/// A registration under a name.
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     pid: Pid,
-    /// The process that registered it.
+    /// The process that made the registration.
     registrar: Pid,
 }
 
 /// The names of one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    /// The versions of each text, in the order of their registration.
+    /// The registered versions of each name, in the order of registration.
     names: HashMap<Box<str>, Vec<(Version, Holder)>>,
 }
 
@@ -142,13 +144,13 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the process has the name.
+    /// Returns whether the process has the name.
     pub(crate) fn holds(&self, name: &Name, pid: Pid) -> bool {
         self.holder_of(name).is_some_and(|holder| holder.pid == pid)
     }
 
-    /// Returns the process that has a name, if `caller` may revoke it: only that process and the
-    /// one that registered it may.
+    /// Returns the process that has a name, if `caller` may revoke the name. Only the process that
+    /// has the name and the process that registered it may do so.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         let holder = self
             .holder_of(name)
@@ -159,7 +161,7 @@ impl Registry {
         Ok(holder.pid)
     }
 
-    /// Removes a name of a process and returns whether the process had it.
+    /// Removes a name of a process and returns whether the process had the name.
     pub(crate) fn remove(&mut self, name: &Name, pid: Pid) -> bool {
         let Some(versions) = self.names.get_mut(&name.text) else {
             return false;
@@ -173,8 +175,8 @@ impl Registry {
         removed
     }
 
-    /// Finds the highest version under a name that satisfies a requirement such as `^1.2`; `*` is
-    /// any version.
+    /// Finds the process with the highest version under a name that satisfies a requirement such as
+    /// `^1.2`. The requirement `*` accepts any version.
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         let highest = self
             .satisfying(text, query)?
@@ -184,7 +186,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Finds the process registered last under a name with a version that satisfies a requirement.
+    /// Finds the most recently registered process among those under a name whose version satisfies
+    /// a requirement.
     pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         self.satisfying(text, query)?
             .last()
@@ -192,8 +195,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Returns the processes registered under a name with a version that satisfies a requirement,
-    /// oldest first.
+    /// Returns the processes under a name whose versions satisfy a requirement, in the order of
+    /// registration.
     fn satisfying(
         &self,
         text: &str,
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_version_that_satisfies_is_found() {
+    fn the_highest_matching_version_is_found() {
         let mut registry = Registry::default();
         for (version, pid) in [
             ("1.2.0", 10),
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_registration_that_satisfies_is_found() {
+    fn the_newest_matching_registration_is_found() {
         let mut registry = Registry::default();
         for (version, pid) in [("1.2.0", 10), ("2.0.0", 20), ("1.1.0", 11)] {
             registry
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn who_registered_another_can_take_it_back() {
+    fn a_registrar_can_revoke_the_name_of_another_process() {
         let mut registry = Registry::default();
         registry
             .register(&name("1.0.0"), OTHER, ME)
@@ -325,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_removes_only_the_dead_ones_name() {
+    fn a_death_removes_only_the_name_of_the_dead_process() {
         let mut registry = Registry::default();
         registry
             .register(&name("1.0.0"), ME, ME)
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn t056_a_name_is_short_printable_text() {
+    fn t056_a_name_must_be_short_printable_text() {
         for bad in [
             "",
             "a\0b",

@@ -1,13 +1,13 @@
 //! Unrolls short loops.
 //!
 //! Code that can be interrupted at any time checks for an interruption in each iteration of a loop.
-//! The check is three instructions; the expensive part is that a call may follow. Values cannot
-//! stay in registers across a call, so they are read from and written to the stack in each
-//! iteration, and a loop of a few instructions takes twice as long. So the body of a short
-//! innermost loop is repeated several times, and the check is done once for all copies.
+//! The check itself is only three instructions, but it is expensive because a call may follow it.
+//! Values cannot stay in registers across a call, so they are read from and written to the stack in
+//! each iteration, and a loop of a few instructions takes twice as long. Therefore the body of a
+//! short innermost loop is repeated several times, with one check for all copies.
 //!
-//! The code behaves the same and traps at the same instructions. Invalid code stays invalid and is
-//! left to the compiler.
+//! The code behaves the same and traps at the same instructions. Invalid code stays invalid, and
+//! the compiler reports it.
 
 use std::ops::Range;
 use wasm_encoder::Encode;
@@ -34,7 +34,7 @@ pub(super) struct Unrolled {
     moves: Vec<Move>,
 }
 
-/// An old and a new position of bytes, relative to the section's contents.
+/// The old and new positions of a run of bytes, relative to the start of the section's contents.
 #[derive(Clone, Copy, Debug)]
 struct Move {
     from: usize,
@@ -46,7 +46,7 @@ impl Unrolled {
     /// contents.
     pub(super) fn original(&self, offset: usize) -> usize {
         let after = self.moves.partition_point(|moved| moved.to <= offset);
-        // Only the number of functions precedes the bytes that move.
+        // Only the function count precedes the first entry.
         let Some(moved) = after.checked_sub(1).map(|last| self.moves[last]) else {
             return offset;
         };
@@ -54,8 +54,8 @@ impl Unrolled {
     }
 }
 
-/// Unrolls the short loops of a code section, given and returned without its header. Unless the
-/// section is short, its length at most doubles.
+/// Unrolls the short loops of a code section, given and returned without its header. The section
+/// grows by at most its own length plus `MARGIN` bytes.
 ///
 /// Returns `None` if there are no such loops or the section cannot be parsed.
 pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
@@ -91,12 +91,12 @@ pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
 
 /// An operator of a function.
 struct Op {
-    /// Its start in the section.
+    /// The operator's start in the section.
     start: usize,
     kind: OperatorKind,
 }
 
-/// The relevant properties of an operator.
+/// The properties of an operator that matter for unrolling.
 enum OperatorKind {
     /// Begins a block, or a loop that is not unrolled.
     Block,
@@ -105,7 +105,7 @@ enum OperatorKind {
         length: usize,
     },
     End,
-    /// Refers to labels, which follow after `head` bytes.
+    /// Refers to labels, which are encoded after `head` bytes.
     Branch {
         head: usize,
         labels: Vec<u32>,
@@ -115,7 +115,7 @@ enum OperatorKind {
 
 /// A parsed function.
 struct Function {
-    /// The declarations of its locals.
+    /// The declarations of the function's locals.
     locals: Range<usize>,
     operators: Vec<Op>,
     end: usize,
@@ -123,12 +123,12 @@ struct Function {
 
 /// A block that is open while a function is parsed.
 struct OpenBlock {
-    /// The index of its operator. `None` for the function itself.
+    /// The index of the operator that begins the block. `None` for the function itself.
     index: Option<usize>,
     is_loop: bool,
-    /// Whether any operator branches to its label.
+    /// Whether any operator branches to the block's label.
     is_target: bool,
-    /// Whether it contains something that keeps a loop from being unrolled.
+    /// Whether the block contains an operator that keeps a loop from being unrolled.
     is_blocked: bool,
 }
 
@@ -157,11 +157,12 @@ impl Function {
             };
             let kind = match operator {
                 Operator::Block { .. } | Operator::If { .. } => begin(false, false),
-                // A loop with parameters would need them on the stack in each copy.
+                // A loop with parameters would need the parameters on the stack at the start of
+                // each copy.
                 Operator::Loop { blockty } => {
                     begin(true, matches!(blockty, BlockType::FuncType(_)))
                 }
-                // The labels of these are encoded elsewhere.
+                // The labels of these operators are encoded in a different way.
                 Operator::TryTable { .. } | Operator::Try { .. } => begin(false, true),
                 Operator::End => {
                     let closed = open.pop()?;
@@ -183,9 +184,9 @@ impl Function {
                     labels.push(targets.default());
                     branch(&mut open, labels, 1 + number_length(code, start + 1)?)?
                 }
-                // A called function does its own check, compared to which the loop's check costs
-                // little. The same applies to operators whose time grows with a memory or table;
-                // moreover, there should be at most one of them between two checks.
+                // A called function does its own check, so the loop's check adds little. The same
+                // applies to operators whose running time grows with the size of a memory or table,
+                // of which at most one should run between two checks anyway.
                 Operator::Call { .. }
                 | Operator::CallIndirect { .. }
                 | Operator::CallRef { .. }
@@ -210,7 +211,8 @@ impl Function {
             };
             operators.push(Op { start, kind });
         }
-        // A function that does not end with its outermost block is left to the compiler.
+        // A function that does not end with its outermost block is invalid, and the compiler
+        // reports it.
         open.is_empty().then(|| Function {
             locals,
             operators,
@@ -252,8 +254,8 @@ impl Function {
     /// block loop  block BODY br 2 end  block BODY br 2 end  …  BODY  end end
     /// ```
     ///
-    /// In a copy, the label of the loop becomes that of the block around the copy, which is
-    /// followed by the next copy. Falling through the end of a copy ends the loop.
+    /// Within a copy, a branch to the loop's label becomes a branch to the end of the block around
+    /// the copy, where the next copy begins. Falling through the end of a copy ends the loop.
     fn unroll_loop(&self, index: usize, length: usize, output: &mut Output<'_>) {
         let before = output.bytes.len();
         let (start, body) = (self.operators[index].start, index + 1..index + length);
@@ -274,9 +276,9 @@ impl Function {
             .saturating_sub(output.bytes.len() - before - was);
     }
 
-    /// Writes the body of a loop that is nested in `more` additional labels.
+    /// Writes the body of a loop, which is now nested `more` labels deeper.
     fn write_body(&self, body: Range<usize>, more: u32, output: &mut Output<'_>) {
-        // Labels up to this one belong to the body and the loop itself.
+        // Labels up to this index belong to the body and to the loop itself.
         let mut inside = 0;
         for index in body {
             let Op { start, kind } = &self.operators[index];
@@ -331,7 +333,7 @@ impl Output<'_> {
     /// Copies bytes of the section.
     fn raw(&mut self, range: Range<usize>) {
         let (from, to) = (range.start, self.bytes.len());
-        // Bytes that continue the last range need no separate entry.
+        // Bytes that directly follow the last range need no entry of their own.
         let goes_on = self
             .moves
             .last()
@@ -371,7 +373,7 @@ mod tests {
         found.last().expect("the module has code")
     }
 
-    /// A module whose loops are unrolled, and where its code starts.
+    /// A module whose loops are unrolled, and the offset at which its code starts.
     struct New {
         bytes: Vec<u8>,
         unrolled: Unrolled,
@@ -380,7 +382,7 @@ mod tests {
 
     /// A module, and the same module with its loops unrolled.
     fn both(text: &str) -> (Vec<u8>, Option<New>) {
-        let module = wat::parse_str(text).expect("it is well-formed");
+        let module = wat::parse_str(text).expect("the module text is well-formed");
         let old = code(&module);
         let unrolled = unroll(&module[old.clone()]).map(|unrolled| {
             let mut bytes = Vec::new();
@@ -401,11 +403,15 @@ mod tests {
         (module, unrolled)
     }
 
-    /// Calls `f` of a module. If it traps, returns the offset of the instruction.
-    #[expect(clippy::disallowed_methods, reason = "no process runs it")]
+    /// Calls the function `f` of a module. If the function traps, returns the offset of the
+    /// trapping instruction.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no process runs this engine's code"
+    )]
     fn call(module: &Module, argument: i32) -> Result<i32, usize> {
         let mut store = Store::new(module.engine(), ());
-        let instance = Instance::new(&mut store, module, &[]).expect("it imports nothing");
+        let instance = Instance::new(&mut store, module, &[]).expect("the module imports nothing");
         let function = instance
             .get_typed_func::<i32, i32>(&mut store, "f")
             .expect("the module exports `f`");
@@ -436,7 +442,8 @@ mod tests {
             Module::new(&engine, bytes).unwrap_or_else(|error| panic!("{body}: {error:?}"))
         });
         let original = |offset: usize| unrolled.original(offset - start) + code(&old).start;
-        // Not 0: some functions count down to it.
+        // The range starts at 1 because some functions count down to 0 and would not end if they
+        // started there.
         for argument in 1..50 {
             let found = call(&new_module, argument).map_err(original);
             assert_eq!(
@@ -451,7 +458,7 @@ mod tests {
     const DOWN: &str = "(local.tee $n (i32.sub (local.get $n) (i32.const 1)))";
 
     #[test]
-    fn a_loop_behaves_the_same_when_it_is_unrolled() {
+    fn an_unrolled_loop_behaves_the_same() {
         check(
             "",
             &format!("(loop {ADD} (br_if 0 {DOWN})) (local.get $sum)"),
@@ -491,7 +498,7 @@ mod tests {
                  (local.get $sum)"
             ),
         );
-        // A loop in a loop: the inner one is unrolled.
+        // In a loop within a loop, the inner loop is unrolled.
         check(
             "(local $m i32)",
             &format!(
@@ -506,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_grow_longer_stay_the_same_labels() {
+    fn labels_with_longer_encodings_still_name_the_same_blocks() {
         // There are enough blocks around the loop that the label of the outermost block takes an
         // extra byte in a copy.
         for depth in 120..130 {
@@ -520,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn it_traps_at_the_same_place() {
+    fn an_unrolled_loop_traps_at_the_same_place() {
         let trap = "(if (i32.gt_u (local.get $sum) (i32.const 300)) (then (unreachable)))";
         check(
             "",
@@ -556,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_section_at_most_doubles() {
+    fn a_long_section_at_most_doubles_in_length() {
         let loops = format!("(loop {ADD} (br_if 0 {DOWN}))").repeat(1_000);
         let text =
             format!(r#"(module (func (export "f") (param $n i32) (local $sum i32) {loops}))"#);
@@ -576,7 +583,7 @@ mod tests {
             r#"(module (func (export "f") (param $n i32) (result i32) (local $sum i32)
                  (block (loop {ADD} (br_table 0 1 0 {DOWN}))) (local.get $sum)))"#
         );
-        let module = wat::parse_str(text).expect("it is well-formed");
+        let module = wat::parse_str(text).expect("the module text is well-formed");
         let section = &module[code(&module)];
         for length in 0..section.len() {
             assert!(unroll(&section[..length]).is_none(), "{length} bytes");
@@ -585,7 +592,8 @@ mod tests {
         for index in 0..section.len() {
             for byte in 0..=u8::MAX {
                 damaged[index] = byte;
-                // It must not panic; whether the result is valid is for the compiler to decide.
+                // `unroll` must not panic. Whether the result is valid is for the compiler to
+                // decide.
                 let _ = unroll(&damaged);
             }
             damaged[index] = section[index];

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 /// let mut output = Vec::new();
 /// vm.block_on(async {
 ///     process.exited().await;
-///     // The environment keeps a writer for processes to come, of which there are none.
+///     // The environment keeps a writer for future processes, but none will be spawned here.
 ///     writer.close();
 ///     reader.read_to_end(&mut output).await;
 /// });

@@ -1,7 +1,8 @@
-//! One open database with its statements: SQLite itself, set up for untrusted SQL.
+//! An open database and its statements, with SQLite set up for untrusted SQL.
 //!
-//! Everything here may take as long as a disk access and is called on threads for blocking work,
-//! except for what only reads memory: names, counts and the current row.
+//! Any function here may take as long as a disk access and must be called on a thread for blocking
+//! work. The exceptions are functions that only read memory, such as those that return names,
+//! counts and the current row.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -19,14 +20,14 @@ use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The maximum length of an SQL text, in bytes.
+/// The maximum length of an SQL string, in bytes.
 pub(crate) const MAX_SQL: usize = 1 << 20;
 
-/// The maximum size of a text, a blob or a table row, in bytes. As SQL functions cannot be
+/// The maximum size of a text, a blob or a table row, in bytes. Because SQL functions cannot be
 /// interrupted, this also limits how long a function can take.
 pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
-/// SQLite's own limits, set against statements written to do harm.
+/// Values for SQLite's own limits, as protection against statements written to do harm.
 const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL as i32),
@@ -35,7 +36,7 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 100),
     (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 100),
-    // The nameless database that `VACUUM` creates.
+    // This allows the nameless database that `VACUUM` creates.
     (Limit::SQLITE_LIMIT_ATTACHED, 1),
     (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
@@ -44,8 +45,8 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_PARSER_DEPTH, 200),
 ];
 
-/// How many of SQLite's own instructions run between two checks whether to continue: less than a
-/// tenth of a millisecond.
+/// The number of SQLite's own instructions between two checks of whether to continue. They take
+/// less than a tenth of a millisecond.
 pub(super) const CHECK_INTERVAL: u64 = 1_000;
 
 /// The location of a database.
@@ -55,8 +56,8 @@ pub(crate) enum Location {
     Memory,
     /// A file in a directory.
     File {
-        /// The directory, kept open as long as the database: all of the database's files are found
-        /// through it.
+        /// The directory, which is kept open as long as the database, because all of the database's
+        /// files are found through it.
         directory: File,
         /// The path to the file, leading through the open directory if the system supports that.
         path: PathBuf,
@@ -74,7 +75,8 @@ pub(crate) struct Database {
 }
 
 struct Inner {
-    /// The order of the fields finalizes them before the connection is closed.
+    /// The order of the fields ensures that statements are finalized before the connection is
+    /// closed.
     statements: BTreeMap<u64, Statement>,
     connection: rusqlite::Connection,
     _directory: Option<File>,
@@ -87,14 +89,15 @@ struct Statement {
 }
 
 // SAFETY: SQLite does not care which thread calls it. A statement is used only through `Database`,
-// which also owns its connection and which one thread holds at a time: neither is ever lent out.
+// which also owns the statement's connection. Only one thread at a time holds the `Database`, and
+// it lends out neither the statement nor the connection.
 unsafe impl Send for Statement {}
 
 impl Drop for Statement {
     fn drop(&mut self) {
-        // SAFETY: the statement is finalized once, here, and its connection is still open: it comes
-        // after the statements in `Inner`. The last step's error is returned again; it has already
-        // been reported.
+        // SAFETY: the statement is finalized only here, and its connection is still open, because
+        // the connection follows the statements in `Inner`. The call returns the last step's error
+        // again, which has already been reported.
         unsafe { ffi::sqlite3_finalize(self.raw.as_ptr()) };
     }
 }
@@ -172,7 +175,7 @@ impl Database {
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        // Sorting and temporary tables stay in memory, which is bounded. This reads no file.
+        // Sorting and temporary tables stay in memory, which is limited. This pragma reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
         functions::replace_slow_ones(connection)
             .map_err(|code| SqlError::new(code, "SQLite accepts no functions"))?;
@@ -184,13 +187,13 @@ impl Database {
         Ok(())
     }
 
-    /// Does work in which SQLite allocates on behalf of the process that owns the database.
+    /// Runs `work`, charging SQLite's allocations to the process that owns the database.
     pub(super) fn enter<T>(&mut self, work: impl FnOnce(&mut Database) -> T) -> T {
         let heap = self.heap.clone();
         heap.enter(|| work(self))
     }
 
-    /// Executes statements until one fails, and returns how many bytes of the text were processed.
+    /// Executes statements until one fails, and returns how many bytes of `sql` were processed.
     pub(super) fn execute(&mut self, sql: &str) -> (usize, Result<(), SqlError>) {
         let mut done = 0;
         while done < sql.len() {
@@ -215,8 +218,8 @@ impl Database {
         (sql.len(), Ok(()))
     }
 
-    /// Prepares the first statement of a text under an id. If it must be the only one, a second
-    /// statement is an error.
+    /// Prepares the first statement of `sql` under an id. If `is_alone` is set, a second statement
+    /// is an error.
     pub(super) fn prepare(&mut self, id: u64, sql: &str, is_alone: bool) -> Result<(), SqlError> {
         let mut done = 0;
         let mut found = None;
@@ -240,8 +243,8 @@ impl Database {
         Ok(())
     }
 
-    /// Parses the first statement of a text and returns its length. A text of only blanks and
-    /// comments has no statement.
+    /// Parses the first statement of `sql` and returns the statement's length. A string of only
+    /// blanks and comments has no statement.
     fn parse(&mut self, sql: &str) -> Result<(Option<Statement>, usize), SqlError> {
         if sql.contains('\0') {
             return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
@@ -249,11 +252,11 @@ impl Database {
         let length = c_int::try_from(sql.len()).map_err(|_| {
             SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite accepts")
         })?;
-        // A refusal must belong to this statement.
+        // Any refusal found later must belong to this statement, so an earlier one is discarded.
         self.control.take_refusal();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
-        // SAFETY: the connection is open, and the text has the length that is passed. SQLite sets
-        // `tail` to an address in the text or to its end, and `raw` to a statement of this
+        // SAFETY: the connection is open, and the string has the length that is passed. SQLite sets
+        // `tail` to an address in the string or to its end, and `raw` to a statement of this
         // connection or to NULL.
         let code = unsafe {
             let connection = self.inner_mut().connection.handle();
@@ -268,7 +271,7 @@ impl Database {
             return Err(self.error(code));
         }
         let parsed = (tail as usize).saturating_sub(sql.as_ptr() as usize);
-        // A statement ends at a character boundary: after a semicolon, or at the end of the text.
+        // A statement ends at a character boundary, after a semicolon or at the end of the string.
         Ok((statement, sql.ceil_char_boundary(parsed)))
     }
 
@@ -284,7 +287,7 @@ impl Database {
         step
     }
 
-    /// Whether a statement has yielded a row and has not completed.
+    /// Returns whether a statement has yielded a row and has not completed.
     pub(super) fn has_row(&self, id: u64) -> bool {
         self.inner()
             .statements
@@ -301,8 +304,8 @@ impl Database {
             ffi::SQLITE_DONE => Ok(Step::Done),
             code => {
                 let error = self.error(code);
-                // SAFETY: as above. It returns the step's error again and releases what the
-                // statement holds.
+                // SAFETY: as above. The call returns the step's error again and releases the locks
+                // that the statement holds.
                 unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
                 Err(error)
             }
@@ -375,8 +378,8 @@ impl Database {
         };
         let index = c_int::try_from(number).map_err(|_| range(number.to_string()))?;
         // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that
-        // is passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests. It
-        // refuses an index that does not exist.
+        // is passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests.
+        // SQLite rejects an index that does not exist.
         let code = unsafe {
             let copied = ffi::SQLITE_TRANSIENT();
             match value {
@@ -426,8 +429,8 @@ impl Database {
             .ok()
             .filter(|_| column < self.column_count(id))?;
         // SAFETY: the statement is prepared and not finalized, and the column exists. The name is
-        // NULL if memory is short; otherwise it ends with a zero byte and is copied before anything
-        // else happens.
+        // NULL if SQLite runs out of memory. Otherwise it ends with a zero byte and is copied
+        // before any other call.
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
     }
 
@@ -473,10 +476,10 @@ impl Database {
             return write_value(out, Value::Null);
         };
         let column = column as c_int;
-        // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers
-        // count the columns. The address of a text or blob is requested before its length, as
-        // SQLite requires, is valid for that length unless it is NULL, and is not used after the
-        // next call.
+        // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers pass
+        // only existing columns. The address of a text or blob is requested before its length, as
+        // SQLite requires. Unless it is NULL, the address is valid for that length, and it is not
+        // used after the next call.
         unsafe {
             let bytes = |start: *const u8| {
                 let length = usize::try_from(ffi::sqlite3_column_bytes(raw, column)).unwrap_or(0);
@@ -494,7 +497,7 @@ impl Database {
                     write_value(out, Value::Real(ffi::sqlite3_column_double(raw, column)))
                 }
                 ffi::SQLITE_TEXT => {
-                    // In SQL, text can be arbitrary bytes.
+                    // In SQLite, a text can consist of arbitrary bytes.
                     let text =
                         String::from_utf8_lossy(bytes(ffi::sqlite3_column_text(raw, column)));
                     write_value(out, Value::Text(&text));
@@ -510,7 +513,7 @@ impl Database {
         }
     }
 
-    /// Returns the number of rows changed by the last statement that changes rows.
+    /// Returns the number of rows changed by the last statement that could change rows.
     pub(crate) fn changes(&self) -> u64 {
         self.inner().connection.changes()
     }
@@ -521,7 +524,8 @@ impl Database {
 
     /// Returns the error of the last call to SQLite, which returned this code.
     fn error(&self, code: c_int) -> SqlError {
-        // SAFETY: the connection is open. The message ends with a zero byte and is copied at once.
+        // SAFETY: the connection is open. The message ends with a zero byte and is copied
+        // immediately.
         let message = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
         SqlError {
             code,
@@ -536,22 +540,22 @@ impl Database {
     fn inner(&self) -> &Inner {
         self.inner
             .as_ref()
-            .expect("taken only when the database is dropped")
+            .expect("`inner` is taken only when the database is dropped")
     }
 
     fn inner_mut(&mut self) -> &mut Inner {
         self.inner
             .as_mut()
-            .expect("taken only when the database is dropped")
+            .expect("`inner` is taken only when the database is dropped")
     }
 }
 
-/// Returns the number of the parameter with a name, which may omit its leading sign.
+/// Returns the index of the parameter with a name, which may be given without its leading sign.
 fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
     let find = |name: String| {
         let name = CString::new(name).ok()?;
-        // SAFETY: the statement comes from `Database`, where it is not finalized; the name ends
-        // with a zero byte.
+        // SAFETY: the statement comes from `Database`, which has not finalized it, and the name
+        // ends with a zero byte.
         let index = unsafe { ffi::sqlite3_bind_parameter_index(raw, name.as_ptr()) };
         u64::try_from(index).ok().filter(|index| *index > 0)
     };
@@ -564,10 +568,11 @@ fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
 ///
 /// # Safety
 ///
-/// The address is NULL or points to bytes that end with a zero byte.
+/// The address must be NULL or point to bytes that end with a zero byte.
 unsafe fn text_of(text: *const c_char) -> Option<String> {
     (!text.is_null()).then(|| {
-        // SAFETY: it is not NULL, and otherwise the caller vouches for it.
+        // SAFETY: the address is not NULL, and the caller guarantees that it points to bytes that
+        // end with a zero byte.
         let text = unsafe { CStr::from_ptr(text) };
         text.to_string_lossy().into_owned()
     })

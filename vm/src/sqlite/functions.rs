@@ -1,8 +1,8 @@
 //! SQL functions that replace SQLite's own, which take time quadratic in their input.
 //!
 //! A function cannot be interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to
-//! hours for the longest texts that a statement may contain, and would occupy a thread and a core
-//! meanwhile. These take milliseconds and return the same results.
+//! hours on the longest strings that a statement may contain, and would occupy a thread and a core
+//! the whole time. The functions in this file take milliseconds and return the same results.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -26,7 +26,8 @@ const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
     (c"rtrim", 2, trim::<false, true>),
 ];
 
-/// Replaces SQLite's own functions with these. Fails with SQLite's code if SQLite refuses.
+/// Replaces SQLite's own functions with those in this file. Returns SQLite's error code if SQLite
+/// rejects one of them.
 pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(), c_int> {
     let kind = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_INNOCUOUS;
     for (name, count, function) in FUNCTIONS {
@@ -52,11 +53,11 @@ struct Arguments<'a>(&'a [*mut ffi::sqlite3_value]);
 impl<'a> Arguments<'a> {
     /// # Safety
     ///
-    /// The arguments are those that SQLite calls a function with, and are not used after the
-    /// function returns.
+    /// The arguments must be those that SQLite passed to a function, and must not be used after
+    /// that function returns.
     unsafe fn new(count: c_int, values: *mut *mut ffi::sqlite3_value) -> Arguments<'a> {
-        // SAFETY: there are as many as SQLite says, and the caller promises for how long they are
-        // used.
+        // SAFETY: SQLite passes `count` values, and the caller guarantees that they are not used
+        // after the call.
         Arguments(unsafe {
             std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0))
         })
@@ -67,14 +68,14 @@ impl<'a> Arguments<'a> {
         unsafe { ffi::sqlite3_value_type(self.0[index]) }
     }
 
-    /// Returns an argument's bytes, converted to text if requested; `None` for `NULL`, or if memory
-    /// is short.
+    /// Returns an argument's bytes, converted to text if requested; `None` for `NULL`, or if SQLite
+    /// runs out of memory.
     fn bytes(&self, index: usize, as_text: bool) -> Option<&'a [u8]> {
         if self.kind(index) == ffi::SQLITE_NULL {
             return None;
         }
         // SAFETY: as above. The address is requested before the number of bytes, as SQLite
-        // requires, and stays valid: no argument is requested in two forms.
+        // requires. The address stays valid because no argument is requested in two forms.
         unsafe {
             let value = self.0[index];
             let start = match as_text {
@@ -92,11 +93,11 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Sets the result of a call to a text.
+/// Sets the result of a call to a text value.
 ///
 /// # Safety
 ///
-/// The context belongs to a call that has not returned.
+/// The context must belong to a call that has not returned.
 unsafe fn set_result(context: *mut ffi::sqlite3_context, text: &[u8]) {
     // SAFETY: the text has the length that is passed, and SQLite copies it.
     unsafe {
@@ -116,7 +117,7 @@ unsafe extern "C" fn instr(
     count: c_int,
     values: *mut *mut ffi::sqlite3_value,
 ) {
-    // SAFETY: SQLite calls this.
+    // SAFETY: SQLite calls this function with its arguments, which are not used after it returns.
     let arguments = unsafe { Arguments::new(count, values) };
     let as_text = arguments.kind(0) != ffi::SQLITE_BLOB || arguments.kind(1) != ffi::SQLITE_BLOB;
     let (Some(hay), Some(needle)) = (arguments.bytes(0, as_text), arguments.bytes(1, as_text))
@@ -125,7 +126,7 @@ unsafe extern "C" fn instr(
     };
     let position = match memmem::find(hay, needle) {
         None => 0,
-        // Each character is counted by its first byte.
+        // Characters are counted by counting their first bytes.
         Some(start) if as_text => {
             1 + hay[..start]
                 .iter()
@@ -143,7 +144,7 @@ unsafe extern "C" fn replace(
     count: c_int,
     values: *mut *mut ffi::sqlite3_value,
 ) {
-    // SAFETY: SQLite calls this.
+    // SAFETY: SQLite calls this function with its arguments, which are not used after it returns.
     let arguments = unsafe { Arguments::new(count, values) };
     let [Some(text), Some(old), Some(new)] =
         std::array::from_fn(|index| arguments.bytes(index, true))
@@ -155,8 +156,8 @@ unsafe extern "C" fn replace(
         return unsafe { ffi::sqlite3_result_value(context, arguments.0[0]) };
     }
     let found = memmem::find_iter(text, old).count();
-    // The length is computed before anything is written: the result could be far longer than the
-    // arguments.
+    // The length is computed before anything is written, because the result could be far longer
+    // than the arguments.
     let length = text.len() - found * old.len() + found.saturating_mul(new.len());
     if length > MAX_LENGTH as usize {
         // SAFETY: the call has not returned.
@@ -179,7 +180,7 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
     count: c_int,
     values: *mut *mut ffi::sqlite3_value,
 ) {
-    // SAFETY: SQLite calls this.
+    // SAFETY: SQLite calls this function with its arguments, which are not used after it returns.
     let arguments = unsafe { Arguments::new(count, values) };
     let Some(text) = arguments.bytes(0, true) else {
         return;

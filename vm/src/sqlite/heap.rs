@@ -1,9 +1,10 @@
 //! The memory that SQLite allocates for a process, counted and limited.
 //!
-//! SQLite has one allocator for all databases, and a limit on it would let one process take what
-//! others need. So each call to SQLite is made on behalf of a process ([`Heap::enter`]), and memory
-//! allocated on the thread meanwhile is charged to that process. An allocation that does not fit is
-//! refused, and SQLite fails the statement with "out of memory".
+//! SQLite has one allocator for all databases, and a limit on the allocator would let one process
+//! take memory that other processes need. Therefore each call to SQLite is made on behalf of a
+//! process ([`Heap::enter`]), and memory allocated on the thread during the call is charged to that
+//! process. An allocation that would exceed the process's limit is refused, and SQLite fails the
+//! statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -28,7 +29,8 @@ const PORTION: u64 = 1 << 18;
 pub(super) struct Heap {
     limit: u64,
     used: AtomicU64,
-    /// The amount charged to the environment: at least what is used, and released at the end.
+    /// The amount charged to the environment, which is at least the amount used. It is released
+    /// when the heap is dropped.
     permit: Mutex<(Permit, u64)>,
 }
 
@@ -42,9 +44,9 @@ impl Heap {
         }))
     }
 
-    /// Does work in which SQLite allocates on behalf of this process.
+    /// Runs `work`, charging SQLite's allocations on this thread to this process until it returns.
     pub(super) fn enter<T>(self: &Arc<Heap>, work: impl FnOnce() -> T) -> T {
-        /// Restores the process that the thread worked for before, even if the work panics.
+        /// Restores the process that the thread was working for before, even if `work` panics.
         struct Restore(Option<Arc<Heap>>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -57,7 +59,7 @@ impl Heap {
     }
 
     fn take(&self, size: u64) -> bool {
-        // Relaxed, here and below: the count orders nothing and only has to be correct by itself.
+        // Relaxed, here and below: the count publishes no other data.
         let counted = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -79,8 +81,8 @@ impl Heap {
     }
 
     fn release(&self, size: u64) {
-        // A few bytes are shared by databases of several processes, and need not be released by the
-        // process that allocated them.
+        // The databases of several processes share a few bytes, which may be released by a process
+        // other than the one that allocated them.
         let _ = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -90,7 +92,7 @@ impl Heap {
 }
 
 thread_local! {
-    /// The process that this thread works for.
+    /// The process that this thread is currently working for.
     static CURRENT: RefCell<Option<Arc<Heap>>> = const { RefCell::new(None) };
 }
 
@@ -108,7 +110,7 @@ fn release(size: u64) {
     });
 }
 
-/// SQLite's own allocator, which does the work.
+/// SQLite's own allocator, which performs the allocations.
 struct Allocator {
     allocate: unsafe extern "C" fn(c_int) -> *mut c_void,
     free: unsafe extern "C" fn(*mut c_void),
@@ -120,14 +122,14 @@ struct Allocator {
 /// already.
 static OWN: OnceLock<Option<Allocator>> = OnceLock::new();
 
-/// Installs the counting in front of SQLite's allocator, once and before anything is allocated.
+/// Puts the counting allocator in front of SQLite's own, once, before anything is allocated.
 fn install() {
     OWN.get_or_init(|| {
-        // SAFETY: a structure of optional addresses may be all zero, which means that there are
-        // none. `sqlite3_config` takes the address of a structure, which it fills or copies as its
-        // first argument says. Once SQLite is in use it refuses with a code, which is checked;
-        // until then nothing else uses it, since all of the machine's calls come through here
-        // first.
+        // SAFETY: a struct of optional function pointers may be all zeros, which are `None`.
+        // `sqlite3_config` takes a pointer to a struct, which it fills in or copies, depending on
+        // its first argument. Once SQLite is in use, the call returns an error code, which is
+        // checked. Until then nothing else uses SQLite, because all of the machine's calls come
+        // through this function first.
         unsafe {
             let mut own = std::mem::zeroed::<ffi::sqlite3_mem_methods>();
             if ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut own) != ffi::SQLITE_OK {
@@ -156,12 +158,12 @@ unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
     let Some(own) = own() else {
         return std::ptr::null_mut();
     };
-    // SQLite asks for the rounded size, so `free` releases the same.
+    // SQLite requests an already rounded size, so `free` releases the same amount.
     let asked = u64::try_from(size).unwrap_or(0);
     if !take(asked) {
         return std::ptr::null_mut();
     }
-    // SAFETY: SQLite's own function gets SQLite's own argument.
+    // SAFETY: SQLite's own function receives the argument that SQLite passed.
     let address = unsafe { (own.allocate)(size) };
     if address.is_null() {
         release(asked);
@@ -172,8 +174,8 @@ unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
 unsafe extern "C" fn free(address: *mut c_void) {
     let Some(own) = own() else { return };
     release(size_of(address));
-    // SAFETY: SQLite frees what it got from `allocate` or `reallocate`, so it belongs to SQLite's
-    // own allocator.
+    // SAFETY: SQLite frees only addresses that it got from `allocate` or `reallocate`, so this
+    // address belongs to SQLite's own allocator.
     unsafe { (own.free)(address) }
 }
 
@@ -187,7 +189,7 @@ unsafe extern "C" fn reallocate(address: *mut c_void, size: c_int) -> *mut c_voi
     }
     // SAFETY: as in `free`.
     let new = unsafe { (own.reallocate)(address, size) };
-    // If it fails, the old allocation stays as it was.
+    // If reallocating fails, the old allocation stays as it was.
     let gone = if new.is_null() {
         asked.saturating_sub(before)
     } else {

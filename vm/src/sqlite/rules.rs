@@ -1,13 +1,13 @@
 //! What a guest's SQL may do, as decided when a statement is prepared.
 //!
-//! A statement works on the one database that was opened, and on memory. Anything that would reach
-//! another file, load code, affect the whole machine or remove the database's own protection is
-//! refused with an explanation.
+//! A statement may use only the database that was opened and temporary storage in memory. Anything
+//! that would reach another file, load code, affect the whole machine or remove the database's own
+//! protection is refused with an explanation.
 
 use super::Control;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-/// Pragmas that report something, or only change how this connection works with its own database.
+/// Pragmas that only report something, or only change how this connection uses its own database.
 const ALLOWED: &[&str] = &[
     "analysis_limit",
     "application_id",
@@ -78,7 +78,7 @@ const READ_ONLY: &[&str] = &["schema_version", "trusted_schema", "writable_schem
 /// Functions that reach beyond the database.
 const FORBIDDEN_FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer"];
 
-/// Decides on one action of a statement.
+/// Decides whether a statement may perform an action.
 pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authorization {
     let is_in =
         |names: &[&str], name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
@@ -90,14 +90,14 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         // `VACUUM` attaches a database without a name, which is kept in memory.
         AuthAction::Attach { filename: "" } => Authorization::Allow,
         AuthAction::Attach { .. } => refuse(
-            "a connection has one database; open another one with a connection of its own".into(),
+            "a connection has only one database; open a separate connection for each further database".into(),
         ),
         AuthAction::Function { function_name } if is_in(FORBIDDEN_FUNCTIONS, function_name) => {
             refuse(format!(
                 "the function `{function_name}` is not available to guests"
             ))
         }
-        // SQLite would block a thread while waiting; the machine waits without one.
+        // SQLite would block a thread while waiting; the VM waits without blocking one.
         AuthAction::Pragma {
             pragma_name,
             pragma_value,
@@ -121,9 +121,10 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             "`PRAGMA {}` is not available to guests",
             crate::printable::printable(pragma_name)
         )),
-        // Actions of newer SQLite versions, and names that are computed when the statement runs.
+        // These are actions of newer SQLite versions, and names that are computed only when the
+        // statement runs.
         AuthAction::Unknown { .. } => {
-            refuse("this statement does something that is not known when it is prepared".into())
+            refuse("what this statement does cannot be determined when it is prepared".into())
         }
         _ => Authorization::Allow,
     }
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pragma_is_in_one_list() {
+    fn no_pragma_is_listed_twice() {
         let all: Vec<&str> = [ALLOWED, IGNORED, READ_ONLY].concat();
         for (index, name) in all.iter().enumerate() {
             assert!(!all[..index].contains(name), "{name} is listed twice");

@@ -1,13 +1,13 @@
-//! How SQLite reaches files: only next to a database that was opened for it, and never through
-//! memory that is shared with a file.
+//! Restricts how SQLite accesses files: only next to a database that was opened for it, and never
+//! through memory that is shared with a file.
 //!
 //! SQLite's own VFS is used, with four changes. A name is used verbatim, without being resolved, so
 //! that every file of a database is found through the open directory by which [`super::Database`]
-//! names it. A file without a name is refused: data that does not fit in memory is not written
-//! elsewhere. If the directory is read-only, nothing is opened for writing or removed. And database
-//! files have no shared memory: the write-ahead log and `mmap_size` map files into this process,
-//! and a guest that truncates such a file would end the machine. So databases use a rollback
-//! journal, and one with a write-ahead log cannot be opened.
+//! names it. A file without a name is refused, so that data that does not fit in memory is not
+//! written elsewhere. If the directory is read-only, nothing is opened for writing or removed. And
+//! database files have no shared memory: the write-ahead log and `mmap_size` map files into this
+//! process, and a guest that truncates such a file would end the machine. Databases therefore use a
+//! rollback journal, and a database with a write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -15,11 +15,11 @@ use rusqlite::ffi;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
-/// The names of the two VFSs: one may change files, the other only reads them.
+/// The names of the two VFSs. The first may change files; the second only reads them.
 const WRITING: &CStr = c"lunatic";
 const READING: &CStr = c"lunatic-reading";
 
-/// Returns the name under which SQLite knows the VFS, which the first call registers.
+/// Returns the name under which SQLite knows the VFS. The first call registers the VFS.
 pub(super) fn name(is_writable: bool) -> Result<&'static CStr, c_int> {
     static REGISTERED: OnceLock<Result<(), c_int>> = OnceLock::new();
     (*REGISTERED.get_or_init(|| {
@@ -38,9 +38,9 @@ type Open = unsafe extern "C" fn(
 type Delete = unsafe extern "C" fn(*mut ffi::sqlite3_vfs, *const c_char, c_int) -> c_int;
 
 fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int> {
-    // SAFETY: SQLite is built threadsafe here. `sqlite3_vfs_find(NULL)` returns its default VFS,
-    // which lives unchanged until the end of the process, or NULL, which is checked. The copy is
-    // registered once, under a name of its own, and never freed, as `sqlite3_vfs_register`
+    // SAFETY: this build of SQLite is thread-safe. `sqlite3_vfs_find(NULL)` returns its default
+    // VFS, which lives unchanged until the end of the process, or NULL, which is checked. The copy
+    // is registered once, under a name of its own, and never freed, as `sqlite3_vfs_register`
     // requires.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
@@ -63,9 +63,9 @@ fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int
 /// The methods of a database file: SQLite's own, without shared memory.
 struct Methods(ffi::sqlite3_io_methods);
 
-// SAFETY: it consists of a number and addresses of functions, and nothing changes it.
+// SAFETY: the methods consist of a number and addresses of functions, and nothing changes them.
 unsafe impl Sync for Methods {}
-// SAFETY: the same.
+// SAFETY: as above.
 unsafe impl Send for Methods {}
 
 /// The first version of SQLite's methods, which has neither shared memory nor memory-mapped files.
@@ -79,10 +79,10 @@ unsafe extern "C" fn open(
     out: *mut c_int,
 ) -> c_int {
     static METHODS: OnceLock<Methods> = OnceLock::new();
-    // SAFETY: SQLite calls this as it would call its own `xOpen`, which gets the same arguments:
-    // `file` has room for that VFS's files, since the size was copied with the rest. After success
-    // `pMethods` points to its methods, which are constant. They are the same for every main
-    // database, and their copy lives as long as the process.
+    // SAFETY: SQLite calls this function as it would call its own `xOpen`, which receives the same
+    // arguments. `file` has room for that VFS's files, because the size was copied with the other
+    // fields. After success, `pMethods` points to that VFS's methods, which are constant. They are
+    // the same for every main database, and their copy lives as long as the process.
     unsafe {
         (*file).pMethods = std::ptr::null();
         if name.is_null() {
@@ -114,7 +114,7 @@ unsafe extern "C" fn open_to_read(
     flags: c_int,
     out: *mut c_int,
 ) -> c_int {
-    // SAFETY: as in `open`, which gets these arguments.
+    // SAFETY: as in `open`, which receives these arguments.
     unsafe {
         if flags & (ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE) != 0 {
             (*file).pMethods = std::ptr::null();
@@ -125,7 +125,7 @@ unsafe extern "C" fn open_to_read(
 }
 
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
-    // SAFETY: SQLite's own function gets the arguments unchanged.
+    // SAFETY: SQLite's own function receives the arguments unchanged.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
         let Some(own_delete) = own.as_ref().and_then(|own| own.xDelete) else {
