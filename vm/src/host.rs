@@ -1,10 +1,11 @@
 //! The host functions that guests call.
 //!
-//! The functions are the rows of [`lunatic_abi`]'s tables, which the macros in `rows` turn into
-//! linkers. A row `name` of the group `"…" as file` is the function `name` in `host/file.rs`. If it
-//! is marked `soon`, it returns an [`Answer`], and only an answer that is not available yet costs a
-//! future. Functions that exist only in the older generation are in `host/older/`. In addition to
-//! the rows there are WASI preview 1 and the functions that the embedder adds with [`Host`].
+//! The functions are the rows of the tables in [`lunatic_abi`], which the macros in `rows` turn
+//! into linkers. A row `name` of the group `"…" as file` is implemented by the function `name` in
+//! `host/file.rs`. A function that is marked `soon` returns an [`Answer`], and needs a future only
+//! if the answer is not available yet. Functions that exist only in the older generation are in
+//! `host/older/`. In addition to these functions, guests can call WASI preview 1 and the functions
+//! that the embedder adds with [`Host`].
 
 mod distributed;
 mod dns;
@@ -61,8 +62,8 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Links the functions that every machine provides, and those that the embedder adds, for one
-/// engine.
+/// Links, for one engine, the functions that every machine provides and those that the embedder
+/// adds.
 pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Linkers> {
     let core = |generation| {
         let mut linker = Linker::new(engine);
@@ -85,7 +86,7 @@ pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Li
     })
 }
 
-/// Adds the rows of the table.
+/// Adds the functions of the newest generation.
 fn link_newest(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function!(link_rows);
     add_rows(linker)

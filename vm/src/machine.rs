@@ -36,9 +36,9 @@ pub(crate) struct Machine {
     pub(crate) slice: u64,
     processes: Table<process::Inner>,
     environments: AtomicU64,
-    /// Set once the machine ends: a process that starts later is killed immediately.
+    /// Set once the machine ends. A process that starts later is killed immediately.
     is_over: AtomicBool,
-    /// Closed once the machine ends; nothing is ever sent.
+    /// Closed once the machine ends. Nothing is ever sent through this channel.
     over: async_channel::Receiver<()>,
     _open: async_channel::Sender<()>,
 }
@@ -73,7 +73,7 @@ impl Machine {
         self.processes.get(pid).map(Process::from_inner)
     }
 
-    /// Returns the living processes, in no order.
+    /// Returns the living processes, in no particular order.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let processes = self.processes.all().into_iter();
         processes.map(Process::from_inner).collect()
@@ -93,35 +93,36 @@ impl Machine {
         observe::appeared(&self.metrics);
     }
 
-    /// Links a process, whose turn it is, with another. If the other does not exist, it is treated
-    /// as having just died.
+    /// Links a process, whose turn it is, with another process. A process that does not exist is
+    /// treated as having just died.
     pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link(process.cell(), pid, tag);
     }
 
-    /// Links a process, whose turn it is, with another if the other is alive.
+    /// Links a process, whose turn it is, with another process if that process is alive.
     pub(crate) fn link_with_living(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link_with_living(process.cell(), pid, tag);
     }
 
-    /// Removes the link between a process and another.
+    /// Removes the link between two processes.
     pub(crate) fn unlink(&self, process: &Process, pid: Pid) {
         self.processes.unlink(process.cell(), pid);
     }
 
-    /// Makes a process monitor another: it is notified of the other's end, with a tag or without
-    /// (0).
+    /// Makes a process monitor another process. The first process is notified of the second
+    /// process's end, with a tag or without one (0).
     pub(crate) fn monitor(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.monitor(process.cell(), pid, tag);
     }
 
-    /// Removes a monitor. Returns true if the process had not been notified yet, and so never will
+    /// Removes a monitor. Returns true if the process had not yet been notified and now never will
     /// be.
     pub(crate) fn stop_monitoring(&self, process: &Process, pid: Pid, tag: i64) -> bool {
         self.processes.stop_monitoring(process.cell(), pid, tag)
     }
 
-    /// Ends a process: releases its resources, and only then notifies others.
+    /// Ends a process. Its resources are released first, and other processes are notified only
+    /// after that.
     pub(crate) fn finish(&self, process: &Process, exit: Exit, release: impl FnOnce()) {
         let (pid, domain) = (process.pid(), process.domain());
         process.remove_all_names();
@@ -152,7 +153,7 @@ impl Machine {
         }
     }
 
-    /// Whether the machine is ending.
+    /// Returns whether the machine is ending.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::SeqCst)
     }
@@ -169,7 +170,7 @@ impl Machine {
         for process in self.processes() {
             process.kill();
         }
-        // Wakes tasks that wait for a time that may be far away, so that they are dropped now.
+        // This wakes tasks that wait for a time that may be far away, so that they are dropped now.
         self.over.close();
     }
 
@@ -180,9 +181,9 @@ impl Machine {
 
 /// What processes may use and call. Cheap to clone.
 ///
-/// It is made from a [`Config`] and does not change afterwards. A host makes the outermost
-/// environment; processes make further ones inside it, which have at most its rights and count
-/// towards its limits.
+/// An environment is created from a [`Config`] and does not change afterwards. A host creates the
+/// outermost environment. Processes create further environments inside it, which have at most the
+/// rights of the outer environment and count toward its limits.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
 
@@ -191,11 +192,11 @@ struct Inner {
     domain: Arc<Domain>,
 }
 
-/// How deep environments can be nested. Usage is counted in an environment and in each one around
-/// it, and all of these exist as long as the innermost.
+/// The maximum nesting depth of environments. Usage is counted in an environment and in each
+/// environment around it, and all of these exist as long as the innermost environment.
 const MAX_DEPTH: u32 = 256;
 
-/// Why an environment was not made inside another.
+/// Why an environment was not created inside another environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration"
@@ -203,7 +204,7 @@ const MAX_DEPTH: u32 = 256;
 pub(crate) struct TooDeep;
 
 impl Environment {
-    /// Makes an environment that the host holds.
+    /// Creates an environment that the host holds.
     pub(crate) fn outermost(machine: &Arc<Machine>, config: Config) -> Environment {
         let domain = Domain::outermost(machine.next_environment(), config);
         Environment::new(machine, Arc::new(domain))
@@ -216,11 +217,12 @@ impl Environment {
         }))
     }
 
-    /// Makes an environment inside this one, with its own names or with those of this environment.
+    /// Creates an environment inside this environment, with its own names or with the names of this
+    /// environment.
     ///
     /// # Errors
     ///
-    /// [`TooDeep`] if too many environments are around this one.
+    /// [`TooDeep`] if this environment is already nested too deep.
     pub(crate) fn inner(
         &self,
         config: Config,
@@ -244,7 +246,7 @@ impl Environment {
         self.domain().number()
     }
 
-    /// Returns its limits.
+    /// Returns the environment's limits.
     pub fn limits(&self) -> &Limits {
         self.domain().limits()
     }
@@ -260,8 +262,8 @@ impl Environment {
         self.machine().end(self.domain());
     }
 
-    /// Returns the living processes of the program that this environment belongs to, in no order.
-    /// It is not a snapshot of one moment.
+    /// Returns the living processes of the program that this environment belongs to, in no
+    /// particular order. The result is not a snapshot of a single moment.
     pub fn processes(&self) -> Vec<Process> {
         self.machine().processes_of(self.domain())
     }
@@ -271,17 +273,19 @@ impl Environment {
         self.domain().program().ended().await;
     }
 
-    /// Finds the process with the highest version under a name that satisfies a requirement.
+    /// Finds the process with the highest version among those under a name whose version satisfies
+    /// a requirement.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] and [`RegistryError::BadQuery`].
+    /// [`RegistryError::NotFound`] if there is no such process, and [`RegistryError::BadQuery`] if
+    /// the query is not a version requirement.
     pub fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.domain().names().lookup(name, query)
     }
 
-    /// Finds the process that was registered last under a name with a version that satisfies a
-    /// requirement.
+    /// Finds the most recently registered process among those under a name whose version satisfies
+    /// a requirement.
     pub(crate) fn lookup_newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.domain().names().newest(name, query)
     }
@@ -290,7 +294,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if the name is taken, the process dead or a limit reached.
+    /// [`RegistryError`] if the name is taken, the process is dead or a limit is reached.
     pub(crate) fn register(
         &self,
         name: &Name,
@@ -324,19 +328,19 @@ impl Environment {
         if holder.is_some_and(|holder| holder.remove_name(names, name)) {
             return Ok(());
         }
-        // Since the lookup, the holder has died or another process has taken the name.
+        // Since the look-up, the holder has died or another process has taken the name.
         Err(RegistryError::NotFound(
             name.text().escape_debug().to_string(),
         ))
     }
 
-    /// Subtracts a timer of this environment's program from the count.
+    /// Records that a timer of this environment's program has ended.
     pub(crate) fn timer_ended(&self) {
         self.domain().program().timer_ended();
         self.machine().tell_the_last(self.domain());
     }
 
-    /// Returns which code the processes of this environment run.
+    /// Returns which kind of code the processes of this environment run.
     pub(crate) fn code(&self) -> Code {
         let limits = self.limits();
         if limits.get(Limit::Compute) == u64::MAX && limits.get(Limit::TotalCompute) == u64::MAX {
@@ -346,7 +350,7 @@ impl Environment {
         }
     }
 
-    /// Returns which engine the next process of a module runs in.
+    /// Returns the kind of engine in which the next process of a module runs.
     pub(crate) fn kind_of_next(&self) -> EngineKind {
         self.machine().engines.kind_of_next(self.code())
     }
@@ -359,7 +363,7 @@ impl Environment {
         &self.0.domain
     }
 
-    /// Makes a process that is not visible yet.
+    /// Creates a process that is not visible yet.
     pub(crate) fn new_process(&self, name: &str) -> Process {
         Process::new(self.machine().pids.next(), name, self.0.domain.clone())
     }

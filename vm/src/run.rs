@@ -2,7 +2,8 @@
 //!
 //! A process is a future. On each turn it first checks whether it is ending, then runs its guest
 //! until the guest waits or ends, or its slice is over. However the process ends, even by dropping
-//! the future, the guest's instance, memory and resources are gone before others are notified.
+//! the future, the guest's instance, memory and resources are released before other processes are
+//! notified.
 
 mod crew;
 mod endpoint;
@@ -39,9 +40,9 @@ use std::task::Poll;
 use std::time::Duration;
 use wasmtime::{Val, component};
 
-/// How long the end of a process waits for its databases to be closed on another thread, so that
-/// processes notified of the end find them unlocked. A disk can take longer, and so can an SQLite
-/// function that cannot be interrupted.
+/// How long the end of a process waits for the process's databases to be closed on another thread,
+/// so that processes that are notified of the end find the databases unlocked. A disk can take
+/// longer, and so can an SQLite function that cannot be interrupted.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The closure that drives a host-driven process.
@@ -54,40 +55,42 @@ pub(crate) type DriveComponent = Box<
         + Send,
 >;
 
-/// What a process does.
+/// What a process runs.
 pub(crate) enum Body {
-    /// It runs an exported function of a module.
+    /// An exported function of a module.
     Function {
         linked: Arc<Linked>,
         name: Box<str>,
         parameters: Box<[Val]>,
     },
-    /// A host closure drives an instance of a module.
+    /// A host closure that drives an instance of a module.
     Host { linked: Arc<Linked>, drive: Drive },
-    /// It runs a component's `wasi:cli/run`.
+    /// A component's `wasi:cli/run`.
     Command { pre: component::InstancePre<Guest> },
-    /// A host closure drives an instance of a component.
+    /// A host closure that drives an instance of a component.
     HostComponent {
         pre: component::InstancePre<Guest>,
         drive: DriveComponent,
     },
 }
 
-/// A process's share of its environment's and the machine's resources, until it has ended.
+/// A process's share of the resources of its environment and of the machine. The process has this
+/// share until it has ended.
 pub(crate) struct Permits {
-    /// One process.
+    /// The permit for the process itself.
     pub(crate) process: Permit,
-    /// Its memory. Released with the guest's store, since it grows with the memory.
+    /// The permit for the process's memory. It grows with the memory, so it is released with the
+    /// guest's store.
     pub(crate) memory: Permit,
     pub(crate) reservation: Reservation,
 }
 
-/// Ends the process on drop, after everything else belonging to it is gone.
+/// Ends the process on drop, after everything else that belongs to the process has been released.
 struct FinishOnDrop {
     environment: Environment,
     process: Process,
     exit: Exit,
-    /// Released after the instance is gone and before others are notified.
+    /// Released after the instance is dropped and before other processes are notified.
     permits: Option<(Permit, Reservation)>,
 }
 
@@ -130,7 +133,7 @@ pub(crate) fn run(
             turns(&finish.process, life).await
         };
         if let Some(released) = finish.process.released() {
-            // Nothing is sent through the channel; it is closed once the last database is closed
+            // Nothing is sent through the channel. It is closed once the last database is closed
             // and unlocked.
             let closed = async {
                 let _ = released.recv().await;
@@ -138,8 +141,8 @@ pub(crate) fn run(
             let timeout = async {
                 Timer::after(CLOSE_TIMEOUT).await;
             };
-            // A machine that is ending does not wait: a task that still waits would be dropped by
-            // whatever wakes it, in the middle of the wake-up.
+            // If the machine is ending, the process does not wait. Otherwise, the code that wakes
+            // the waiting task would drop the task in the middle of the wake-up.
             closed
                 .or(timeout)
                 .or(finish.environment.machine().over())
@@ -184,8 +187,8 @@ impl NewGuest {
 /// Creates the instance and runs the body, for as long as the environment allows.
 async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
     let allowed = new.environment.limits().get(Limit::Time);
-    // Every state in which a process waits takes up memory in its task. So state that is large and
-    // rare, or short-lived, is boxed, and nothing is stored twice.
+    // Every state in which a process can wait takes up memory in its task. Therefore state that is
+    // large and rare, or short-lived, is boxed, and nothing is stored twice.
     let mut work = pin!(work(engine, kind, new, body));
     if allowed == u64::MAX {
         return work.await;
@@ -252,7 +255,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
     }
 }
 
-/// Returns an instance for a process: a pooled one, or a new one.
+/// Returns an instance for a process, which is a pooled or a new instance.
 async fn obtain_instance(
     engine: &wasmtime::Engine,
     kind: EngineKind,

@@ -1,4 +1,4 @@
-//! Spawning: a process is admitted, linked and started.
+//! Spawning, in which a process is admitted, linked and started.
 
 pub(crate) mod request;
 
@@ -19,7 +19,7 @@ use wasmtime::{Val, component};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The module has no such function, or it takes other parameters.
+    /// The module has no such function, or the function takes different parameters.
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// A limit of the environment is reached.
@@ -49,7 +49,7 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    /// Returns the code that guests get.
+    /// Returns the error code that guests get.
     pub(crate) fn errno(&self) -> Errno {
         match self {
             SpawnError::Entry(EntryError::NoFunction { .. }) => Errno::NoFunction,
@@ -68,19 +68,21 @@ impl SpawnError {
 /// Options that take effect before a new process's first instruction.
 #[derive(Default)]
 pub(crate) struct SpawnOptions<'a> {
-    /// The process to link with, and the tag with which that process is notified of a failure.
+    /// The process to link the new process with, and the tag with which that process is notified of
+    /// a failure.
     pub(crate) link: Option<(&'a Process, i64)>,
-    /// The first message in its mailbox.
+    /// The first message in the new process's mailbox.
     pub(crate) message: Option<Message>,
-    /// Set if the program ends with it.
+    /// Set if the new process is the main process, with which the program ends.
     pub(crate) is_main: bool,
-    /// The name to register the process under. If a process already has the name, none is spawned.
+    /// The name to register the process under. If a process already has the name, no process is
+    /// spawned.
     pub(crate) name: Option<NewName<'a>>,
 }
 
 /// A name for a process that is being spawned.
 pub(crate) struct NewName<'a> {
-    /// The environment to register it in.
+    /// The environment to register the name in.
     pub(crate) environment: &'a Environment,
     pub(crate) name: &'a Name,
     pub(crate) registrar: Pid,
@@ -89,14 +91,14 @@ pub(crate) struct NewName<'a> {
 impl Environment {
     /// Spawns an exported function as a process.
     ///
-    /// Returns at once; the process runs when a core is free. If the environment limits compute and
-    /// the module has not been spawned in such an environment before, the module is compiled first,
-    /// on this thread.
+    /// Returns immediately. The process runs when a core is free. If the environment limits compute
+    /// and the module has not been spawned in such an environment before, the module is compiled
+    /// first, on this thread.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] says what is missing or which limit is reached. Later failures are reported
-    /// by the process's [`Exit`].
+    /// The [`SpawnError`] says what is missing or which limit is reached. Later failures are
+    /// reported by the process's [`Exit`].
     pub fn spawn(
         &self,
         module: &Module,
@@ -106,9 +108,9 @@ impl Environment {
         self.spawn_with(module, function, parameters, SpawnOptions::default())
     }
 
-    /// Spawns an exported function as the main process of the program: when it has died, all other
-    /// processes of the program are killed, as by [`Environment::end`], and none of them is
-    /// notified before then that it is the last.
+    /// Spawns an exported function as the main process of the program. When the main process has
+    /// died, all other processes of the program are killed, as by [`Environment::end`]. None of
+    /// them is notified before that it is alone.
     ///
     /// # Errors
     ///
@@ -148,7 +150,7 @@ impl Environment {
         })
     }
 
-    /// Spawns a process that a host closure drives: the closure gets a live instance of the module,
+    /// Spawns a process that a host closure drives. The closure gets a live instance of the module,
     /// calls its functions, reads and writes its memory, and returns the process's result.
     ///
     /// # Errors
@@ -187,12 +189,12 @@ impl Environment {
         })
     }
 
-    /// Spawns a component as a process: runs its `wasi:cli/run`.
+    /// Spawns a process that runs a component's `wasi:cli/run`.
     ///
     /// # Errors
     ///
-    /// As [`Environment::spawn`]. A component whose initial memory exceeds the allowance reaches
-    /// that limit.
+    /// The same as for [`Environment::spawn`]. A component whose initial memory exceeds
+    /// [`Limit::Memory`](crate::Limit::Memory) reaches that limit.
     pub fn spawn_component(&self, component: &Component) -> Result<Process, SpawnError> {
         let origin = Origin::Component(component.clone());
         self.launch("wasi:cli/run", origin, SpawnOptions::default(), || {
@@ -201,8 +203,8 @@ impl Environment {
         })
     }
 
-    /// Spawns a process that a host closure drives, as [`Environment::drive`] does, with an
-    /// instance of a component.
+    /// Spawns a process in which a host closure drives an instance of a component, as in
+    /// [`Environment::drive`].
     ///
     /// # Errors
     ///
@@ -226,8 +228,8 @@ impl Environment {
         })
     }
 
-    /// Makes a process without a guest, for the host to send and receive through. `name` is for
-    /// reports.
+    /// Creates a process without a guest, through which the host can send and receive. `name` is
+    /// used in reports.
     ///
     /// # Errors
     ///
@@ -252,7 +254,8 @@ impl Environment {
         self.start(name, origin, options, admitted, engine, body)
     }
 
-    /// Checks the limits that apply to a new process, and counts the process and its memory.
+    /// Checks the limits that apply to a new process, and counts the process and its memory toward
+    /// them.
     fn admit(&self, required: &Requirements) -> Result<(Permit, Permit), SpawnError> {
         if self.is_over() {
             return Err(SpawnError::Ending);
@@ -292,8 +295,8 @@ impl Environment {
         &self,
         component: &'a Component,
     ) -> Result<(&'a Engine, component::InstancePre<Guest>), SpawnError> {
-        // The context determines what WASI provides; each interface that the embedder adds is
-        // either granted or not.
+        // The WASI context determines which parts of WASI are granted. Each interface that the
+        // embedder adds is either granted or not.
         let grants = self.domain().grants();
         let denied =
             |import: &&str| !import.starts_with("wasi:") && !grants.allows_interface(import);
@@ -304,7 +307,7 @@ impl Environment {
         Ok((engine, pre.clone()))
     }
 
-    /// Makes the process, makes it visible and hands it to the scheduler.
+    /// Creates the process, makes it visible and passes it to the scheduler.
     fn start(
         &self,
         name: &str,
@@ -338,7 +341,8 @@ impl Environment {
                 .map_err(SpawnError::Name)?,
             None => machine.appear(&process),
         }
-        // Any code that already knows the process can kill it, but it dies only on its first turn.
+        // Any code that already knows the process can kill it, but the process dies only on its
+        // first turn.
         if let Some((parent, tag)) = options.link {
             process.cell().signal(Signal::Link {
                 pid: parent.pid(),
@@ -350,7 +354,7 @@ impl Environment {
             });
         }
         if self.is_over() {
-            // The program or the machine ended in the meantime, perhaps after all its processes
+            // The program or the machine ended in the meantime, perhaps after all of its processes
             // were killed.
             process.kill();
         }
@@ -367,7 +371,7 @@ impl Environment {
         Ok(process)
     }
 
-    /// Whether the program or the machine is ending.
+    /// Returns whether the program or the machine is ending.
     fn is_over(&self) -> bool {
         self.domain().program().is_over() || self.machine().is_over()
     }

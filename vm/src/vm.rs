@@ -21,11 +21,12 @@ use std::time::Duration;
 /// The default length of a slice in ticks.
 const DEFAULT_SLICE: u64 = 1;
 
-/// A machine: cores that run processes, and everything shared by the processes.
+/// A machine, which consists of threads that run processes, and of everything that the processes
+/// share.
 ///
 /// Cheap to clone. When the last clone is dropped, all processes are killed, the threads end, and
-/// programs' output to the standard streams is flushed. Remaining handles to environments and
-/// processes are useless after that.
+/// programs' output to the standard streams is flushed. After that, nothing can run in the
+/// remaining environments.
 #[derive(Clone)]
 pub struct Vm {
     machine: Arc<Machine>,
@@ -40,8 +41,8 @@ struct EndOnDrop(Arc<Machine>);
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.close();
-        // A spinning process notices its end at a tick, and with manual ticks nothing triggers one
-        // any more.
+        // A process that computes in a loop notices its end only at a tick, and with manual ticks
+        // nothing else triggers ticks any longer.
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -58,7 +59,7 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Why a machine could not be made.
+/// Why a machine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The operating system does not support threads.
@@ -75,7 +76,7 @@ pub enum BuildError {
     Engine(String),
 }
 
-/// Sets a machine up.
+/// Configures and creates a machine.
 #[derive(Default)]
 pub struct VmBuilder {
     workers: Option<usize>,
@@ -89,48 +90,51 @@ pub struct VmBuilder {
 }
 
 impl VmBuilder {
-    /// Sets how many processes run concurrently; by default, as many as the computer has cores.
+    /// Sets how many processes can run at the same time. The default is the number of the
+    /// computer's cores.
     pub fn workers(mut self, workers: usize) -> VmBuilder {
         self.workers = Some(workers);
         self
     }
 
-    /// Sets how many processes can be alive at once; by default, as many as the computer has room
-    /// for.
+    /// Sets how many processes can be alive at once. By default, only the computer's resources
+    /// limit their number.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
         self
     }
 
     /// Sets the layout of memories and stacks in the address space. By default, the first 3,072
-    /// module processes alive at once use [`Profile::Fast`] and the others [`Profile::Dense`].
+    /// module processes alive at once use [`Profile::Fast`] and all further processes use
+    /// [`Profile::Dense`].
     pub fn profile(mut self, profile: Profile) -> VmBuilder {
         self.profile = Some(profile);
         self
     }
 
-    /// The permitted tick lengths. With shorter ticks the machine would do little else, and longer
-    /// ones would delay kills.
+    /// The permitted tick lengths. With shorter ticks, the machine would do little else than
+    /// process ticks, and longer ticks would delay kills.
     pub const TICKS: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
     /// The permitted slice lengths, in ticks.
     pub const SLICES: RangeInclusive<u64> = 1..=1_000;
 
-    /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]; 1 ms by
-    /// default.
+    /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]. The default
+    /// is 1 ms.
     ///
-    /// Every tick checks whether a process that computes was killed, and whether its slice is over.
+    /// At every tick, it is checked for each running process whether the process was killed and
+    /// whether its slice is over.
     pub fn tick(mut self, tick: Duration) -> VmBuilder {
         self.tick = Some(tick);
         self
     }
 
-    /// Sets how many ticks a process may compute before others get a turn, which must be in
-    /// [`VmBuilder::SLICES`]; 1 by default.
+    /// Sets for how many ticks a process may compute before other processes get a turn. The number
+    /// must be in [`VmBuilder::SLICES`]. The default is 1.
     ///
     /// Longer slices reduce overhead if many processes compute a lot, but make each process wait
-    /// longer for its turn. A process that is woken waits for the slice of the running one; a kill
-    /// does not.
+    /// longer for its turn. A process that is woken waits until the slice of the running process is
+    /// over. A kill does not wait for the end of a slice.
     ///
     /// ```
     /// use lunatic_vm::{BuildError, Vm};
@@ -151,7 +155,7 @@ impl VmBuilder {
         self
     }
 
-    /// Sets where compiled code is cached; by default, it is not cached.
+    /// Sets where compiled code is cached. By default, compiled code is not cached.
     pub fn cache(mut self, cache: Cache) -> VmBuilder {
         self.cache = Some(cache);
         self
@@ -163,11 +167,11 @@ impl VmBuilder {
         self
     }
 
-    /// Makes the machine and starts its threads.
+    /// Creates the machine and starts its threads.
     ///
     /// # Errors
     ///
-    /// If there are no threads, if wasmtime cannot be set up (for example because there is too
+    /// If threads cannot be started, if wasmtime cannot be set up (for example because there is too
     /// little address space), or if the tick or the slice is out of range.
     pub fn build(self) -> Result<Vm, BuildError> {
         if let Some(tick) = self.tick.filter(|tick| !VmBuilder::TICKS.contains(tick)) {
@@ -185,8 +189,8 @@ impl VmBuilder {
         let engines = Arc::new(Engines::new(link, Ceilings::new(self.profile, self.slots)));
 
         let tokio = tokio_handle()?;
-        // A waker that a clock or a socket still holds keeps parts of the scheduler alive, which
-        // must not keep the engines' address space alive.
+        // A waker that is still held by a clock or a socket keeps parts of the scheduler alive.
+        // These parts must not keep the engines' address space alive.
         let ticked = Arc::downgrade(&engines);
         let mut scheduler = Scheduler::builder()
             .slice(slice)
@@ -217,21 +221,22 @@ impl VmBuilder {
     }
 }
 
-/// The maximum number of threads that wait for files. They are started as needed and end when they
-/// are no longer used.
+/// The maximum number of threads that wait for files. The threads are started as needed and end
+/// when they are no longer used.
 ///
 /// A file on a disk responds quickly, so a few threads would suffice. But a process that opens a
-/// named pipe waits for the other side, perhaps indefinitely, and occupies a thread in the meantime
-/// even if it is killed, since the operating system does not abort such a call. So this is the
-/// number of processes that can wait for named pipes before all others have to wait for their
-/// files. Guests cannot create named pipes; a host that grants untrusted programs a directory
-/// containing some should limit their processes to fewer.
+/// named pipe waits for the other side of the pipe, perhaps indefinitely. It occupies a thread in
+/// the meantime, even if the process is killed, because the operating system does not abort such a
+/// call. Therefore, once this many processes wait for named pipes, all other processes have to wait
+/// for their files. Guests cannot create named pipes. A host that grants untrusted programs a
+/// directory with named pipes should limit the number of their processes to less than this.
 const MAX_BLOCKING_THREADS: usize = 512;
 
-/// Returns the handle of the process's tokio runtime, which is started on first use.
+/// Returns the handle of the tokio runtime of this operating system process. The runtime is started
+/// on first use.
 ///
-/// `wasmtime-wasi` waits for timers and files there. The runtime has one thread, so an embedder can
-/// reuse it for a little I/O of its own, but must not block or compute there.
+/// `wasmtime-wasi` waits for timers and files in this runtime. The runtime has one thread, so an
+/// embedder can use it for a little I/O of its own, but must not block or compute in it.
 ///
 /// # Errors
 ///
@@ -245,8 +250,8 @@ pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
             .thread_name("lunatic-wasi")
             .enable_all()
             .build()?;
-        // If two threads get here concurrently, the second runtime is discarded without waiting,
-        // since the thread may belong to a runtime of the host program.
+        // If two threads get here at the same time, the second runtime is shut down without
+        // waiting, because this thread may belong to a runtime of the host program.
         if let Err(runtime) = RUNTIME.set(runtime) {
             runtime.shutdown_background();
         }
@@ -260,9 +265,9 @@ impl Vm {
         VmBuilder::default()
     }
 
-    /// Checks and compiles a module, from the binary or the text format. `name` is for reports.
+    /// Checks and compiles a module, in the binary or the text format. `name` is used in reports.
     ///
-    /// Takes milliseconds to seconds, on this thread.
+    /// This takes milliseconds to seconds on the calling thread.
     ///
     /// # Errors
     ///
@@ -271,9 +276,10 @@ impl Vm {
         run::load_module(&self.machine.compiler, name, bytes)
     }
 
-    /// Checks and compiles a component, from the binary or the text format. `name` is for reports.
+    /// Checks and compiles a component, in the binary or the text format. `name` is used in
+    /// reports.
     ///
-    /// Takes milliseconds to seconds, on this thread.
+    /// This takes milliseconds to seconds on the calling thread.
     ///
     /// # Errors
     ///
@@ -287,7 +293,7 @@ impl Vm {
         Config::new(self.machine.catalogue.nothing())
     }
 
-    /// Makes an environment.
+    /// Creates an environment.
     pub fn environment(&self, config: Config) -> Environment {
         Environment::outermost(&self.machine, config)
     }
@@ -302,17 +308,19 @@ impl Vm {
         self.machine.process(pid)
     }
 
-    /// Returns all living processes, in no order. It is not a snapshot of one moment.
+    /// Returns all living processes, in no particular order. The result is not a snapshot of a
+    /// single moment.
     pub fn processes(&self) -> Vec<Process> {
         self.machine.processes()
     }
 
     /// Returns the metrics of the machine and its programs, in Prometheus's text format.
     ///
-    /// The machine counts processes alive, spawned and ended (by kind of exit), and mail delivered
-    /// to mailboxes. Each program records metrics of its own with `lunatic::metrics`, labelled with
-    /// the number of its environment, which last as long as the environment is held or has
-    /// processes. This call visits every process, which takes microseconds per process.
+    /// The machine counts the processes that are alive, that were spawned and that ended (by kind
+    /// of exit), and the mail delivered to mailboxes. Programs record metrics of their own with
+    /// `lunatic::metrics`. These are labelled with the number of the program's environment, and
+    /// last as long as the environment is held or has processes. This call visits every process,
+    /// which takes microseconds per process.
     ///
     /// ```
     /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -332,12 +340,12 @@ impl Vm {
     }
 
     /// Returns how many processes the machine has room for on this computer, and what limits that
-    /// number. It queries the kernel, which takes a fraction of a millisecond.
+    /// number. This call queries the kernel, which takes a fraction of a millisecond.
     pub fn capacity(&self) -> Capacity {
         self.machine.engines.capacity()
     }
 
-    /// Waits for a future on this thread, which must not be one of the machine's.
+    /// Waits for a future on this thread, which must not be one of the machine's threads.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         futures_lite::future::block_on(future)
     }
@@ -345,20 +353,22 @@ impl Vm {
     /// Waits until all output of programs to the standard streams of this process has been written
     /// or has failed.
     ///
-    /// A dedicated thread writes output. A host program that exits without calling this or dropping
-    /// the machine, which has the same effect, loses output in transit. This waits for as long as
-    /// the terminal or the pipe behind the streams accepts nothing.
+    /// A dedicated thread writes output. A host program that exits without calling this method
+    /// loses the output that has not been written yet. Dropping the machine has the same effect as
+    /// calling this method. The call waits for as long as the terminal or the pipe behind the
+    /// streams accepts no output.
     pub async fn flush_output(&self) {
         Console::get().flush().await;
     }
 
     /// Triggers a tick, which ends the slices that have lasted long enough. With
-    /// [`VmBuilder::manual_ticks`], nothing else does.
+    /// [`VmBuilder::manual_ticks`], ticks happen only through this call.
     pub fn beat(&self) {
         self.machine.scheduler.beat();
     }
 
-    /// Whether nothing is running or ready, so that every process is waiting for an external event.
+    /// Returns whether no process is running or ready to run, so that every process is waiting for
+    /// an external event.
     pub fn is_idle(&self) -> bool {
         self.machine.scheduler.is_idle()
     }
@@ -376,7 +386,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn a_machine_whose_processes_have_databases_goes_when_it_is_dropped() {
+    fn a_dropped_machine_is_released_even_if_processes_have_databases() {
         let guest = br#"(module
             (import "lunatic::sqlite" "open" (func $open (param i32 i32 i32) (result i64)))
             (import "lunatic::message" "receive" (func $receive (param i32 i32 i64) (result i32)))
@@ -388,7 +398,7 @@ mod tests {
             let vm = Vm::builder()
                 .slots(16)
                 .build()
-                .expect("the machine can be set up");
+                .expect("the machine can be created");
             let module = vm.module("wait", guest).expect("the module is valid");
             let mut config = vm.config();
             config.allow("");
@@ -396,15 +406,15 @@ mod tests {
             for _ in 0..8 {
                 environment
                     .spawn(&module, "wait", &[])
-                    .expect("there is room");
+                    .expect("the machine has room for the process");
             }
             while !vm.is_idle() {
                 std::thread::yield_now();
             }
             let machine = Arc::downgrade(&vm.machine);
             drop((module, environment, vm));
-            // The databases are closed on other threads, which may keep the remaining handles for a
-            // moment.
+            // The databases are closed on other threads, which may hold handles to the machine for
+            // a moment.
             let deadline = Instant::now() + Duration::from_secs(60);
             while machine.strong_count() > 0 {
                 assert!(

@@ -1,7 +1,8 @@
-//! The part of a process that others reach.
+//! The part of a process that other processes and the host can reach.
 //!
-//! A [`ProcessCell`] is the state that signals act on, the lock around it and the means to wake the
-//! process. What the process runs is kept elsewhere and belongs to the process alone.
+//! A [`ProcessCell`] consists of the state that signals act on, the lock around that state and the
+//! means to wake the process. The code that the process runs and its memory are kept elsewhere and
+//! belong to the process alone.
 
 use super::exit::{Exit, LimitReached};
 use super::links::ExitNotices;
@@ -13,7 +14,7 @@ use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use lunatic_abi::Limit;
 use std::task::{Context, Poll, Waker};
 
-/// The state of one process, behind its lock.
+/// The state of one process, behind a lock.
 pub struct ProcessCell {
     pid: Pid,
     limits: MailboxLimits,
@@ -29,8 +30,8 @@ struct Shared {
     state: State,
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
-    /// How the process ended. Set once everything that it had is released and others have been
-    /// told, which is later than its death.
+    /// How the process ended. Set once everything that the process held has been released and other
+    /// processes have been notified, which is later than its death.
     ended: Option<Exit>,
     /// The tasks that wait for `ended`.
     waiting: Vec<Waker>,
@@ -45,8 +46,8 @@ pub enum Refusal {
     Full(LimitReached),
 }
 
-/// The minimum number of ends that a process can be told of, however few messages its mailbox may
-/// hold: a process that restricts its senders does not lose sight of its children.
+/// The minimum number of ends that a process can be notified of, however few messages its mailbox
+/// may hold. A process with a small mailbox can therefore still monitor its children.
 const MIN_ENDS: u64 = 1_000;
 
 impl AsRef<ProcessCell> for ProcessCell {
@@ -77,18 +78,18 @@ impl ProcessCell {
         self.pid
     }
 
-    /// Whether the process is alive.
+    /// Returns whether the process is alive.
     pub fn is_alive(&self) -> bool {
         !self.lock().state.is_dead()
     }
 
-    /// Returns how many pieces of mail wait in the mailbox, and their total size in bytes.
+    /// Returns how many pieces of mail are waiting in the mailbox, and their total size in bytes.
     pub fn mailbox_size(&self) -> (usize, u64) {
         self.lock().state.mailbox_size()
     }
 
-    /// Waits until the process has ended and returns how it ended. By then everything that it had
-    /// is released.
+    /// Waits until the process has ended and returns how it ended. By then, everything that the
+    /// process held has been released.
     pub async fn exited(&self) -> Exit {
         std::future::poll_fn(|context| {
             let mut shared = self.lock();
@@ -107,7 +108,8 @@ impl ProcessCell {
         .await
     }
 
-    /// Returns how the process ended, once everything that it had is released.
+    /// Returns how the process ended. Returns `None` until everything that the process held has
+    /// been released.
     pub fn exit(&self) -> Option<Exit> {
         self.lock().ended.clone()
     }
@@ -117,8 +119,8 @@ impl ProcessCell {
         let mut shared = self.lock();
         let outcome = shared.state.signal(signal);
         if shared.state.ending().is_some() {
-            // Release pairs with the Acquire in `is_ending`; the lock orders it for all other
-            // readers.
+            // Release pairs with the Acquire in `is_ending`. For all other readers, the lock
+            // provides the ordering.
             self.is_ending.store(true, Ordering::Release);
         }
         self.wake(shared, outcome);
@@ -138,8 +140,8 @@ impl ProcessCell {
         }))
     }
 
-    /// Puts a message into the mailbox, or gives it back with the reason. A message to a dead
-    /// process is dropped.
+    /// Puts a message into the mailbox, or returns the message with the reason why it was refused.
+    /// A message to a dead process is dropped.
     pub fn deliver(&self, message: Message) -> Result<(), (Message, Refusal)> {
         if let Err(refusal) = self.check_size(&message) {
             return Err((message, refusal));
@@ -150,7 +152,8 @@ impl ProcessCell {
                 self.wake(shared, outcome);
                 Ok(())
             }
-            // Dropped after the lock, since attachments may take time to close.
+            // The message is dropped after the lock is released, because attachments may take time
+            // to close.
             Err(Undelivered::Dead(message)) => {
                 drop(shared);
                 drop(message);
@@ -160,33 +163,34 @@ impl ProcessCell {
         }
     }
 
-    /// Remembers what the process waits for from now on.
+    /// Records what the process waits for from now on.
     pub fn expect(&self, wanted: &Wanted, since: u64, forever: bool) {
         self.lock().state.expect(wanted, since, forever);
     }
 
-    /// Takes the mail that a receive wants, or remembers that the process waits for it.
+    /// Takes the mail that a receive wants, or records that the process waits for that mail.
     pub fn receive(&self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         self.lock().state.receive(wanted, since, forever)
     }
 
-    /// Takes the mail that the process waits for, if it has arrived.
+    /// Takes the mail that the process is waiting for, if that mail has arrived.
     pub fn receive_awaited(&self) -> Option<Mail> {
         self.lock().state.receive_awaited()
     }
 
-    /// Ends a receive, answered or not.
+    /// Ends a receive, whether or not mail has arrived.
     pub fn stop_waiting(&self) {
         self.lock().state.stop_waiting();
     }
 
-    /// Returns the sequence number of the next piece of mail, which equals the number received so
-    /// far.
+    /// Returns the sequence number of the next piece of mail to arrive, which equals the number of
+    /// pieces that have arrived so far.
     pub fn next_sequence(&self) -> u64 {
         self.lock().state.next_sequence()
     }
 
-    /// Handles the notice that no other process of the program is left, which may be out of date.
+    /// Handles the notice that no other process of the program is left. The notice may be out of
+    /// date.
     pub fn on_alone(&self) {
         let shared = self.lock();
         let outcome = shared.state.on_alone();
@@ -199,7 +203,7 @@ impl ProcessCell {
         self.lock().state.links().set_notified(is_notified);
     }
 
-    /// Checks that the process, whose turn it is, may be told of another end.
+    /// Checks that the process, whose turn it is, may be notified of another end.
     pub fn room_for_end(&self) -> Result<(), LimitReached> {
         self.lock()
             .state
@@ -218,8 +222,8 @@ impl ProcessCell {
         self.lock().state.links().watch(pid, tag)
     }
 
-    /// Forgets a monitor; returns whether it existed, and whether there are other monitors of the
-    /// same process.
+    /// Removes a monitor. Returns whether the monitor existed, and whether other monitors of the
+    /// same process remain.
     pub(crate) fn forget_monitor(&self, pid: Pid, tag: i64) -> (bool, bool) {
         let mut shared = self.lock();
         let links = shared.state.links();
@@ -230,7 +234,7 @@ impl ProcessCell {
         self.lock().state.no_process(pid, tag);
     }
 
-    /// Returns why the process ends on its next turn, if it does.
+    /// If the process will end on its next turn, returns why.
     pub fn ending(&self) -> Option<Exit> {
         if !self.is_ending() {
             return None;
@@ -238,15 +242,16 @@ impl ProcessCell {
         self.lock().state.ending().cloned()
     }
 
-    /// Whether the process ends on its next turn.
+    /// Returns whether the process will end on its next turn.
     pub fn is_ending(&self) -> bool {
         // Acquire pairs with the Release in `signal`.
         self.is_ending.load(Ordering::Acquire)
     }
 
-    /// Begins a turn. On the first one, remembers how to wake the process.
+    /// Begins a turn. On the first turn, records how to wake the process.
     pub fn begin_turn(&self, context: &Context<'_>) {
-        // Relaxed, and in two steps: only the process itself changes the count and relies on it.
+        // Relaxed, and in two steps, because only the process itself changes the count and relies
+        // on it.
         let turns = self.turns.load(Ordering::Relaxed);
         self.turns.store(turns + 1, Ordering::Relaxed);
         if turns == 0 {
@@ -254,7 +259,7 @@ impl ProcessCell {
         }
     }
 
-    /// Remembers how to wake the process.
+    /// Records how to wake the process.
     pub fn set_waker(&self, context: &Context<'_>) {
         self.lock().waker = Some(context.waker().clone());
     }
@@ -264,15 +269,16 @@ impl ProcessCell {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Ends the process: from now on every signal finds it dead. Returns which processes to tell,
-    /// and the mail that will never be read.
+    /// Ends the process. From now on, every signal finds the process dead. Returns which processes
+    /// to notify, and the mail that will never be read.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
         shared.waker = None;
         shared.state.die(exit)
     }
 
-    /// Tells all tasks that wait for the process's end, once everything that it had is released.
+    /// Notifies all tasks that wait for the process's end. Called once everything that the process
+    /// held has been released.
     pub(crate) fn settle(&self, exit: Exit) {
         let waiting = {
             let mut shared = self.lock();
@@ -290,8 +296,8 @@ impl ProcessCell {
             .expect("nothing panics while it holds a process's lock")
     }
 
-    /// Wakes the process if the outcome requires it, without holding its lock: a waker may run
-    /// anything, even this process's end.
+    /// Wakes the process if the outcome requires it. The process's lock is released first, because
+    /// a waker may run arbitrary code, including code that ends this process.
     fn wake(&self, shared: MutexGuard<'_, Shared>, outcome: Outcome) {
         if outcome != Outcome::Wake {
             return;

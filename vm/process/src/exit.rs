@@ -1,55 +1,56 @@
 //! Why a process ended.
 //!
-//! There is one answer to "why", and everything uses it: links and monitors, the host program that
-//! waits, the exit status of the command, the log.
+//! There is a single type for the reason. Links and monitors, a host program that waits, the exit
+//! status of the command and the log all use it.
 
 use super::pid::Pid;
 use lunatic_abi::{ExitKind, Limit};
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a process ended. Cheap to clone: it is handed to every link and monitor.
+/// Why a process ended. Cheap to clone, because every link and monitor gets a copy.
 #[derive(Clone, Debug)]
 pub enum Exit {
-    /// Its function returned, or it called `proc_exit(0)`.
+    /// The process's function returned, or the process called `proc_exit(0)`.
     Normal,
-    /// It called `proc_exit` with another status.
+    /// The process called `proc_exit` with a status other than 0.
     Status(i32),
-    /// It trapped.
+    /// The process trapped.
     Trapped(Arc<Trap>),
-    /// It was killed, by a process or by the host.
+    /// The process was killed by another process or by the host.
     Killed,
-    /// It reached a limit of its environment.
+    /// The process reached a limit of its environment.
     Limit(LimitReached),
-    /// A process that it was linked with failed. `pid` is where the failure began and `exit` is
-    /// why; both stay the same when the failure passes from link to link.
+    /// A process that this process was linked with failed. `pid` is the process in which the
+    /// failure began, and `exit` is the reason. Both stay the same when the failure passes from
+    /// link to link.
     LinkDied {
         /// The process that failed first.
         pid: Pid,
         /// Why that process failed.
         exit: Arc<Exit>,
     },
-    /// It was already dead, or never existed.
+    /// The process was already dead, or never existed.
     NoProcess,
-    /// The machine failed: a bug in the runtime or a host function, not in the guest.
+    /// The machine failed because of a bug in the runtime or in a host function, not in the guest.
     Fault(Arc<str>),
 }
 
-/// A limit that was reached, and the amount that reached it.
+/// A limit that was reached, and the amount that would have been needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitReached {
-    /// Which limit.
+    /// The limit that was reached.
     pub limit: Limit,
-    /// The bound, in the limit's unit.
+    /// The amount that the limit allows, in the limit's unit.
     pub allowed: u64,
     /// The amount that was needed, if known.
     pub wanted: Option<u64>,
 }
 
-/// What a trap left behind.
+/// Information about a trap.
 #[derive(Clone)]
 pub struct Trap {
-    /// What happened, in one sentence.
+    /// A description of what happened, in one sentence.
     pub reason: String,
     /// The wasm functions that were running, innermost first.
     pub frames: Vec<Frame>,
@@ -68,7 +69,7 @@ pub struct Frame {
 }
 
 impl Exit {
-    /// Whether this is a normal end, which is not reported to links.
+    /// Returns whether this is a normal end, which is not reported to linked processes.
     pub fn is_normal(&self) -> bool {
         matches!(self, Exit::Normal)
     }
@@ -87,7 +88,7 @@ impl Exit {
         }
     }
 
-    /// Returns the number that belongs to the kind: the status or the limit.
+    /// Returns the number that goes with the kind: the status or the limit.
     pub fn detail(&self) -> u64 {
         match self {
             Exit::Status(status) => u64::from(status.cast_unsigned()),
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_passed_on_keeps_where_it_began() {
+    fn a_failure_that_is_passed_on_keeps_its_origin() {
         let first = Exit::Killed.passed_on(Pid(7));
         let second = first.passed_on(Pid(8));
         let Exit::LinkDied { pid, exit } = second else {
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_says_what_is_allowed_and_what_is_needed() {
+    fn a_reached_limit_names_the_allowed_and_the_needed_amount() {
         let reached = LimitReached {
             limit: Limit::Memory,
             allowed: 65_536,

@@ -1,10 +1,11 @@
-//! The rules by which processes treat each other: signals, messages, links, monitors and ends.
+//! The rules by which processes interact: signals, messages, links, monitors and ends.
 //!
-//! Nothing here knows what a process runs, where it lives or what a message carries. `signal`,
-//! `mailbox`, `links`, `state` and `exit` are plain data: they decide, and never wait, lock or look
-//! at a clock. [`ProcessCell`] puts one process's state behind a lock and wakes it; [`Table`] finds
-//! processes by pid and carries links, monitors and ends from one to another. `vm/model` runs these
-//! two in every possible interleaving of threads.
+//! This crate does not depend on what a process runs, where it lives or what a message carries.
+//! `signal`, `mailbox`, `links`, `state` and `exit` are plain data: they make decisions, and never
+//! wait, lock or read a clock. [`ProcessCell`] puts the state of one process behind a lock and
+//! wakes the process. [`Table`] finds processes by pid and carries links, monitors and ends from
+//! one process to another. `vm/model` runs [`ProcessCell`] and [`Table`] in every possible
+//! interleaving of threads.
 
 #![forbid(unsafe_code)]
 

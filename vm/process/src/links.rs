@@ -1,49 +1,52 @@
-//! Which processes are told when a process ends, and what a process does when it is told.
+//! Which processes are notified when a process ends, and how a process reacts to such a notice.
 //!
-//! The rules are Erlang's (reference manual, "Processes"), with one difference that programs built
-//! for Lunatic rely on: the normal end of a process is not reported to its links.
+//! The rules are Erlang's (reference manual, "Processes"), with one difference, which programs
+//! built for Lunatic rely on: the normal end of a process is not reported to linked processes.
 
 use super::exit::Exit;
 use super::mailbox::Mail;
 use super::pid::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which processes are interested in this one, and which ones it is interested in.
+/// Which processes are to be notified about this process, and which processes this process is to be
+/// notified about.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// The processes linked with this one, each with the tag under which this one is told of a
-    /// failure.
+    /// The processes linked with this process. Each has the tag with which this process is notified
+    /// of a failure.
     linked: BTreeMap<Pid, i64>,
-    /// The processes that monitor it.
+    /// The processes that monitor this process.
     watchers: BTreeSet<Pid>,
-    /// The processes that it monitors, with the tag of each monitor.
+    /// The processes that this process monitors, with the tag of each monitor.
     watched: BTreeSet<(Pid, i64)>,
     /// Set if this process is notified of the failure of a linked process, rather than killed.
     is_notified: bool,
 }
 
-/// The processes that are told of a process's end.
+/// The processes that are notified of a process's end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ExitNotices {
-    /// The processes that were linked with it and are told of its failure; empty after a normal
-    /// end.
+    /// The processes that were linked with the ended process and are notified of its failure. Empty
+    /// after a normal end.
     pub(crate) links: Vec<Pid>,
-    /// The processes that monitored it and are told of its end, whatever the reason.
+    /// The processes that monitored the ended process and are notified of its end, whatever the
+    /// reason.
     pub(crate) watchers: Vec<Pid>,
-    /// The processes that it monitored and that forget it.
+    /// The processes that the ended process monitored, which remove its monitors.
     pub(crate) watched: Vec<Pid>,
-    /// The processes that were linked with it when it ended normally and that forget it.
+    /// The processes that were linked with the ended process when it ended normally, which remove
+    /// the links.
     pub(crate) unlinked: Vec<Pid>,
 }
 
-/// What the failure of a linked process does to a process.
+/// How a process reacts to the failure of a linked process.
 #[derive(Debug)]
 pub(crate) enum Reaction {
-    /// It was no longer linked.
+    /// The process was no longer linked, and nothing happens.
     None,
-    /// It dies too.
+    /// The process dies too.
     Die(Exit),
-    /// It is told.
+    /// The process is notified.
     Tell(Mail),
 }
 
@@ -59,7 +62,7 @@ impl Links {
         self.linked.remove(&pid).is_some()
     }
 
-    /// Remembers a process that monitors this one.
+    /// Adds a process that monitors this process.
     pub(crate) fn add_watcher(&mut self, pid: Pid) {
         self.watchers.insert(pid);
     }
@@ -68,18 +71,18 @@ impl Links {
         self.watchers.remove(&pid);
     }
 
-    /// Remembers that this process monitors another and returns whether the monitor is new. Each
-    /// tag is a separate monitor.
+    /// Adds a monitor of another process and returns whether the monitor is new. Each tag is a
+    /// separate monitor.
     pub(crate) fn watch(&mut self, pid: Pid, tag: i64) -> bool {
         self.watched.insert((pid, tag))
     }
 
-    /// Forgets a monitor and returns whether it existed.
+    /// Removes a monitor and returns whether it existed.
     pub(crate) fn unwatch(&mut self, pid: Pid, tag: i64) -> bool {
         self.watched.remove(&(pid, tag))
     }
 
-    /// Whether this process monitors another under any tag.
+    /// Returns whether this process monitors another process with any tag.
     pub(crate) fn watches(&self, pid: Pid) -> bool {
         self.monitors(pid).next().is_some()
     }
@@ -112,7 +115,7 @@ impl Links {
         }
     }
 
-    /// Handles the end of a monitored process: returns a piece of mail for each remaining monitor.
+    /// Handles the end of a monitored process. Returns a piece of mail for each remaining monitor.
     pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
         let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
         for monitor in &monitors {
@@ -128,8 +131,8 @@ impl Links {
             .collect()
     }
 
-    /// Handles a monitor of a process that does not exist. Older monitors of the same process stay:
-    /// their notice, which knows the reason, is on its way.
+    /// Handles a monitor of a process that does not exist. Older monitors of the same process stay,
+    /// because the notice for them, which contains the reason, is still on its way.
     pub(crate) fn on_no_process(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
         let was_watched = self.watched.remove(&(pid, tag));
         was_watched.then_some(Mail::ProcessDied {
@@ -139,12 +142,12 @@ impl Links {
         })
     }
 
-    /// Returns how many more ends the process can be told of.
+    /// Returns how many more ends the process can be notified of.
     pub(crate) fn expected(&self) -> usize {
         self.linked.len() + self.watched.len()
     }
 
-    /// Ends all links and monitors of this process, and returns which processes to tell.
+    /// Ends all links and monitors of this process, and returns which processes to notify.
     pub(crate) fn on_exit(&mut self, exit: &Exit) -> ExitNotices {
         let linked = std::mem::take(&mut self.linked).into_keys().collect();
         let (links, unlinked) = if exit.is_normal() {
@@ -208,13 +211,13 @@ mod tests {
             }
             assert!(
                 matches!(links.on_link_died(Pid(1), &exit), Reaction::None),
-                "a link fails once"
+                "a link is reported only once"
             );
         }
     }
 
     #[test]
-    fn a_normal_end_tells_watchers_and_not_links() {
+    fn a_normal_end_notifies_watchers_but_not_links() {
         let mut links = Links::default();
         links.link(Pid(1), 0);
         links.add_watcher(Pid(2));
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_tells_links_and_watchers() {
+    fn a_failure_notifies_links_and_watchers() {
         let mut links = Links::default();
         links.link(Pid(1), 0);
         links.add_watcher(Pid(1));
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_unlinked_or_unwatched_says_nothing() {
+    fn removed_links_and_monitors_cause_no_notice() {
         let mut links = Links::default();
         links.link(Pid(1), 0);
         links.watch(Pid(1), 0);
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn t049_a_monitor_that_finds_nobody_leaves_older_ones_their_reason() {
+    fn t049_a_monitor_of_a_missing_process_leaves_older_monitors_their_reason() {
         let mut links = Links::default();
         assert!(links.watch(Pid(1), 5) && !links.watch(Pid(1), 5));
         assert!(links.watch(Pid(1), 6));
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn each_tag_is_a_monitor_of_its_own() {
+    fn each_tag_is_a_separate_monitor() {
         let mut links = Links::default();
         for tag in [0, 5, 6] {
             links.watch(Pid(1), tag);

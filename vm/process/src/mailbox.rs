@@ -1,8 +1,8 @@
-//! A mailbox is a plain queue with bounds: it never waits and never wakes.
+//! A mailbox, which is a plain bounded queue. It never waits and never wakes anything.
 //!
-//! Messages keep the order in which they arrived. A selective take looks for tags. Once a take has
-//! had to search far, an index of tags is kept until the mailbox is empty, so that many such takes
-//! do not take quadratic time.
+//! Messages keep the order in which they arrived. A selective take searches for tags. Once a take
+//! has had to search far, the mailbox keeps an index of tags until it is empty. Without the index,
+//! many such takes would need quadratic time.
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;
@@ -10,23 +10,23 @@ use lunatic_abi::{Limit, MessageKind};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 
-/// Something that travels in a message. The rules carry it without looking at it.
+/// A resource that travels in a message. This crate passes it on without inspecting it.
 pub type Attachment = Box<dyn Any + Send>;
 
-/// A message: data and its attachments.
+/// A message, consisting of data and attachments.
 #[derive(Debug, Default)]
 pub struct Message {
     /// The tag that a selective receive looks for; 0 means no tag.
     pub tag: i64,
     /// The data.
     pub data: Vec<u8>,
-    /// The attachments. An element becomes `None` once it is taken out, so that the others keep
-    /// their index.
+    /// The attachments. An element becomes `None` once it is taken out, so that the other elements
+    /// keep their indices.
     pub attachments: Vec<Option<Attachment>>,
 }
 
-/// How many bytes an attachment adds to its message's size, so that messages consisting only of
-/// attachments are also bounded.
+/// How many bytes an attachment adds to its message's size, so that messages that consist only of
+/// attachments are also limited.
 const ATTACHMENT_BYTES: usize = 64;
 
 impl Message {
@@ -41,22 +41,22 @@ impl Message {
 pub enum Mail {
     /// A message.
     Data(Message),
-    /// A linked process failed, and the owner is told rather than killed.
+    /// A linked process failed, and the owner of the mailbox is notified rather than killed.
     LinkDied {
         /// The link's tag.
         tag: i64,
         /// The process that failed.
         pid: Pid,
-        /// Why it ended.
+        /// Why the process ended.
         exit: Exit,
     },
-    /// A monitored process ended. Without a tag (0), only an unselective take finds it.
+    /// A monitored process ended. Without a tag (0), only an unselective take finds this mail.
     ProcessDied {
         /// The monitor's tag.
         tag: i64,
         /// The process that ended.
         pid: Pid,
-        /// Why it ended.
+        /// Why the process ended.
         exit: Exit,
     },
 }
@@ -72,7 +72,7 @@ impl Mail {
         }
     }
 
-    /// Returns the kind, as guests see it.
+    /// Returns the kind of the mail, as guests see it.
     pub fn kind(&self) -> MessageKind {
         match self {
             Mail::Data(_) => MessageKind::Data,
@@ -99,12 +99,12 @@ impl Wanted {
         tags.iter().copied().collect()
     }
 
-    /// Whether a piece of mail is wanted.
+    /// Returns whether a piece of mail is wanted.
     pub(crate) fn accepts(&self, mail: &Mail) -> bool {
         matches!(self, Wanted::Any) || mail.tag().is_some_and(|tag| self.tags().contains(&tag))
     }
 
-    /// Whether a message with this tag is wanted.
+    /// Returns whether a message with this tag is wanted.
     pub fn accepts_data(&self, tag: i64) -> bool {
         matches!(self, Wanted::Any) || self.tags().contains(&tag)
     }
@@ -118,7 +118,8 @@ impl Wanted {
     }
 }
 
-/// As [`Wanted::from_tags`]. A single tag, the usual case, needs no allocation.
+/// Collects tags like [`Wanted::from_tags`]. A single tag, which is the usual case, needs no
+/// allocation.
 impl FromIterator<i64> for Wanted {
     fn from_iter<I: IntoIterator<Item = i64>>(tags: I) -> Wanted {
         let mut tags = tags.into_iter();
@@ -132,7 +133,7 @@ impl FromIterator<i64> for Wanted {
     }
 }
 
-/// How much a mailbox holds.
+/// The limits of a mailbox.
 #[derive(Clone, Copy, Debug)]
 pub struct MailboxLimits {
     /// The maximum size of a message, in bytes.
@@ -143,7 +144,7 @@ pub struct MailboxLimits {
     pub bytes: u64,
 }
 
-/// The queue of one process.
+/// The mailbox of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     /// The waiting mail, in order. An element is `None` if a selective take removed it from the
@@ -153,12 +154,12 @@ pub(crate) struct Mailbox {
     first: u64,
     /// How many elements of `queue` are `None`.
     holes: usize,
-    /// The number of waiting messages, and their total size in bytes. Deaths are not counted: links
-    /// and monitors bound them.
+    /// The number of waiting messages, and their total size in bytes. Deaths are not counted,
+    /// because the number of links and monitors limits them.
     messages: u64,
     bytes: u64,
-    /// For each tag, the sequence numbers of the mail that has it, ascending; kept from the first
-    /// long search until the mailbox is empty.
+    /// For each tag, the sequence numbers of the mail with this tag, in ascending order. The index
+    /// is kept from the first long search until the mailbox is empty.
     index: Option<HashMap<i64, VecDeque<u64>>>,
     /// How many elements were visited to find mail, to build the index or to compact the queue.
     #[cfg(test)]
@@ -169,9 +170,9 @@ pub(crate) struct Mailbox {
 const LONG_SEARCH: usize = 32;
 
 impl Mailbox {
-    /// Puts a message at the end, or gives it back if there is no room. A message that the owner
-    /// waits for finds room unless the mailbox is already beyond its limits, so that an answer
-    /// reaches a full mailbox.
+    /// Puts a message at the end, or returns the message if there is no room. A message that the
+    /// owner is waiting for is accepted unless the mailbox is already beyond its limits, so that an
+    /// answer reaches a full mailbox.
     pub(crate) fn push(
         &mut self,
         message: Message,
@@ -210,7 +211,7 @@ impl Mailbox {
     pub(crate) fn push_death(&mut self, mail: Mail) {
         debug_assert!(
             !matches!(mail, Mail::Data(_)),
-            "messages go through `push`, which bounds them"
+            "messages go through `push`, which limits them"
         );
         self.append(mail);
     }
@@ -223,13 +224,13 @@ impl Mailbox {
         self.queue.push_back(Some(mail));
     }
 
-    /// Returns the sequence number of the next piece of mail.
+    /// Returns the sequence number of the next piece of mail to arrive.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.first + self.queue.len() as u64
     }
 
-    /// Takes the first piece of mail that is wanted, starting at this sequence number, and leaves
-    /// the others in place.
+    /// Takes the first piece of wanted mail, starting at the sequence number `since`, and leaves
+    /// all other mail in place.
     pub(crate) fn take(&mut self, wanted: &Wanted, since: u64) -> Option<Mail> {
         let start = since.saturating_sub(self.first) as usize;
         let position = match wanted {
@@ -278,7 +279,7 @@ impl Mailbox {
         earliest.map(|sequence| (sequence - self.first) as usize)
     }
 
-    /// Removes an emptied element from the index.
+    /// Removes a taken element from the index.
     fn forget(&mut self, tag: i64, sequence: u64) {
         let Some(index) = &mut self.index else { return };
         let sequences = index
@@ -287,7 +288,8 @@ impl Mailbox {
         let position = sequences
             .binary_search(&sequence)
             .expect("all mail with a tag is in the index");
-        // Most takes remove the first mail with their tag, and the others remove one of the last.
+        // Most takes remove the first mail with the tag; other takes usually remove one of the
+        // last.
         sequences.remove(position);
         if sequences.is_empty() {
             index.remove(&tag);
@@ -312,7 +314,8 @@ impl Mailbox {
     }
 
     /// Drops empty elements at the front, and all empty elements once they make up most of the
-    /// queue, so that a message that is never taken does not keep the elements behind it.
+    /// queue, so that a message that is never taken does not keep empty elements behind it in
+    /// memory.
     fn compact(&mut self) {
         while let Some(None) = self.queue.front() {
             self.queue.pop_front();
@@ -321,15 +324,15 @@ impl Mailbox {
         }
         if self.queue.is_empty() {
             self.index = None;
-            // Memory is not kept after a burst, and a handful of messages causes no reallocation.
+            // Memory is released after a burst, but a handful of messages causes no reallocation.
             if self.queue.capacity() > LONG_SEARCH {
                 self.queue = VecDeque::new();
             }
             return;
         }
         if self.holes > LONG_SEARCH && self.holes > self.queue.len() / 2 {
-            // Sequence numbers are reassigned from the end backwards, so that the position a caller
-            // remembered as "from now on" is still behind everything that was there then.
+            // Sequence numbers are reassigned from the end backwards, so that a sequence number
+            // that a caller recorded earlier still lies behind all mail that had arrived by then.
             let end = self.next_sequence();
             #[cfg(test)]
             {
@@ -344,12 +347,12 @@ impl Mailbox {
         }
     }
 
-    /// Returns how many pieces of mail wait.
+    /// Returns how many pieces of mail are waiting.
     pub(crate) fn len(&self) -> usize {
         self.queue.len() - self.holes
     }
 
-    /// Returns how many deaths wait.
+    /// Returns how many deaths are waiting.
     pub(crate) fn deaths(&self) -> usize {
         self.len() - self.messages as usize
     }
@@ -383,7 +386,7 @@ mod tests {
         for &(tag, text) in messages {
             mailbox
                 .push(message(tag, text), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
         }
         mailbox
     }
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selective_take_leaves_the_others_in_order() {
+    fn a_selective_take_leaves_other_messages_in_order() {
         let mut mailbox = mailbox(&[(1, "a"), (2, "b"), (3, "c"), (2, "d")]);
         assert_eq!(take(&mut mailbox, &[3, 2]).as_deref(), Some("b"));
         assert_eq!(take(&mut mailbox, &[9]), None);
@@ -422,7 +425,7 @@ mod tests {
         for number in 0..1000i64 {
             mailbox
                 .push(message(number % 10, &number.to_string()), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
         }
         assert_eq!(take(&mut mailbox, &[99]), None);
         assert!(mailbox.index.is_some());
@@ -437,31 +440,31 @@ mod tests {
     }
 
     #[test]
-    fn t045_among_a_hundred_thousand_messages_a_tag_is_found_without_looking_at_them_again() {
+    fn t045_a_tag_is_found_among_a_hundred_thousand_messages_without_a_second_search() {
         const WAITING: i64 = 100_000;
         let mut mailbox = Mailbox::default();
         for number in 0..WAITING {
             mailbox
                 .push(message(number % 1_000, ""), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
         }
-        // A search for an answer starts at the request: earlier mail is not looked at.
+        // A search for an answer starts at the request, so earlier mail is not visited.
         let now = mailbox.next_sequence();
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_none());
         mailbox
             .push(message(-1, ""), false, WIDE)
-            .expect("the limits are wide");
+            .expect("the limits are high enough");
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_some());
         assert_eq!(mailbox.looked_at, 1);
-        // Any other receive looks at all messages once, and builds the index; after that, a search
-        // finds its message, or finds that there is none, without looking again. Gaps are closed
-        // after as many takes as there are messages, which looks at all of them twice.
+        // Any other receive visits all messages once and builds the index. After that, a search
+        // finds its message, or finds that there is none, without visiting messages again. Gaps are
+        // closed after as many takes as there are messages, which visits all messages twice.
         const TAKES: usize = 1_000_000;
         for _ in 0..TAKES {
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_none());
             mailbox
                 .push(message(-2, ""), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_some());
         }
         assert!(
@@ -477,13 +480,13 @@ mod tests {
         for tag in 0..100 {
             mailbox
                 .push(message(tag, "waits"), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
         }
         assert_eq!(take(&mut mailbox, &[-1]), None);
         for tag in 100..10_000 {
             mailbox
                 .push(message(tag, "waits"), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
             assert!(take(&mut mailbox, &[]).is_some());
         }
         let index = mailbox.index.as_ref().expect("the mailbox was never empty");
@@ -492,38 +495,38 @@ mod tests {
     }
 
     #[test]
-    fn a_take_from_now_on_passes_over_what_was_there() {
+    fn a_take_from_now_on_skips_earlier_mail() {
         for length in [3, 100] {
             let mut mailbox = Mailbox::default();
             for _ in 0..length {
                 mailbox
                     .push(message(5, "before"), false, WIDE)
-                    .expect("the limits are wide");
+                    .expect("the limits are high enough");
             }
             let now = mailbox.next_sequence();
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
-            // Takes from the middle renumber the mail; earlier mail stays earlier.
+            // Takes from the middle renumber the mail, but earlier mail keeps lower numbers.
             for _ in 0..length - 1 {
                 assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
             }
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
             mailbox
                 .push(message(5, "after"), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
             let Some(Mail::Data(found)) = mailbox.take(&Wanted::from_tags(&[5]), now) else {
-                panic!("it was just pushed")
+                panic!("the message was just pushed")
             };
             assert_eq!(found.data, b"after");
         }
     }
 
     #[test]
-    fn a_message_that_nobody_takes_does_not_keep_the_elements_behind_it() {
+    fn a_message_that_is_never_taken_does_not_keep_empty_elements() {
         let mut mailbox = mailbox(&[(1, "stays")]);
         for _ in 0..10_000 {
             mailbox
                 .push(message(2, "goes"), false, WIDE)
-                .expect("the limits are wide");
+                .expect("the limits are high enough");
             assert_eq!(take(&mut mailbox, &[2]).as_deref(), Some("goes"));
         }
         assert!(
@@ -535,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_mailbox_gives_the_message_back() {
+    fn a_full_mailbox_returns_the_message() {
         let mut mailbox = Mailbox::default();
         let limits = MailboxLimits {
             messages: 2,
@@ -544,10 +547,10 @@ mod tests {
         };
         mailbox
             .push(message(0, "abc"), false, limits)
-            .expect("3 of 5 bytes");
+            .expect("3 of 5 bytes are used");
         let (back, reached) = mailbox
             .push(message(0, "def"), false, limits)
-            .expect_err("6 of 5 bytes");
+            .expect_err("6 bytes exceed the limit of 5");
         assert_eq!(back.data, b"def");
         assert_eq!(
             reached,
@@ -559,10 +562,10 @@ mod tests {
         );
         mailbox
             .push(message(0, "de"), false, limits)
-            .expect("5 of 5 bytes");
+            .expect("5 of 5 bytes are used");
         let (_, reached) = mailbox
             .push(message(0, ""), false, limits)
-            .expect_err("3 of 2 messages");
+            .expect_err("3 messages exceed the limit of 2");
         assert_eq!(reached.limit, Limit::MailboxMessages);
         take(&mut mailbox, &[]);
         mailbox
@@ -572,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_finds_room_in_a_full_mailbox() {
+    fn a_full_mailbox_has_room_for_a_death() {
         let mut mailbox = Mailbox::default();
         mailbox.push_death(Mail::ProcessDied {
             tag: 0,
@@ -599,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitored_end_without_a_tag_is_found_by_a_take_of_anything_only() {
+    fn a_monitored_end_without_a_tag_is_found_only_by_an_unselective_take() {
         let mut mailbox = Mailbox::default();
         mailbox.push_death(Mail::ProcessDied {
             tag: 0,

@@ -1,15 +1,15 @@
 //! Process identifiers.
 //!
-//! A pid is never reused in the life of a machine and cannot be guessed: processes are numbered
-//! from 1, and the number is passed through a keyed permutation. So knowing a pid confers the right
-//! to address that process, and a process that is granted `kill` or `send` cannot try its
-//! neighbours one by one.
+//! A pid is never reused during the life of a machine and cannot be guessed. Processes are numbered
+//! from 1, and each number is passed through a keyed permutation. Knowing a pid therefore confers
+//! the right to address that process, and a process that is granted `kill` or `send` cannot find
+//! other processes by trying one pid after another.
 
 use super::sync::{AtomicU64, Ordering};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-/// Identifies a process, even after its death. `0` is no process.
+/// Identifies a process, even after its death. `0` identifies no process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub(crate) u64);
 
@@ -37,7 +37,7 @@ impl fmt::Debug for Pid {
     }
 }
 
-/// Issues pids.
+/// A source of new pids.
 pub struct PidSource {
     last: AtomicU64,
     key: RandomState,
@@ -61,15 +61,16 @@ impl PidSource {
         // Relaxed: the number only has to be unique.
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         match self.permute(number) {
-            // 0 is no process. The permutation maps exactly one number to it, which is skipped.
+            // 0 identifies no process. The permutation maps exactly one number to 0, and that
+            // number is skipped.
             0 => self.next(),
             sealed => Pid(sealed),
         }
     }
 
-    /// Returns an identifier of a process that does not reveal its pid: a UUID of the random form,
-    /// always the same for one pid. It is a keyed hash of the pid and cannot be used to address the
-    /// process.
+    /// Returns an identifier of a process that does not reveal its pid: a UUID in the random form,
+    /// which is always the same for the same pid. The identifier is a keyed hash of the pid and
+    /// cannot be used to address the process.
     pub fn uuid(&self, pid: Pid) -> u128 {
         let half = |half: u64| u128::from(self.key.hash_one(("uuid", half, pid.0)));
         let bits = half(0) << 64 | half(1);
@@ -98,7 +99,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn no_pid_is_given_twice_and_none_is_nobody() {
+    fn no_pid_is_issued_twice_and_none_is_zero() {
         let source = PidSource::new();
         let pids: HashSet<Pid> = (0..100_000).map(|_| source.next()).collect();
         assert_eq!(pids.len(), 100_000);
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_permutation_can_be_undone() {
+    fn the_permutation_is_reversible() {
         let source = PidSource::new();
         for number in [0, 1, 2, 77, 1 << 31, (1 << 62) - 1] {
             let sealed = source.permute(number);
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_is_the_same_every_time_and_another_for_others() {
+    fn a_uuid_is_stable_and_differs_between_pids() {
         let source = PidSource::new();
         let pids: Vec<Pid> = (0..1_000).map(|_| source.next()).collect();
         let uuids: HashSet<u128> = pids.iter().map(|&pid| source.uuid(pid)).collect();
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn two_machines_give_different_pids() {
+    fn two_machines_issue_different_pids() {
         let one: Vec<Pid> = {
             let source = PidSource::new();
             (0..8).map(|_| source.next()).collect()

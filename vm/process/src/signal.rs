@@ -1,16 +1,16 @@
-//! What processes do to each other, besides sending messages.
+//! Signals: what processes do to each other in addition to sending messages.
 
 use super::exit::Exit;
 use super::pid::Pid;
 
 /// A signal. Signals from one process to another are applied in the order in which they are sent,
-/// in sequence with its messages, and are never dropped while the receiver lives.
+/// and in order with the sender's messages. They are never dropped while the receiver is alive.
 #[derive(Clone, Debug)]
 pub enum Signal {
-    /// End now.
+    /// The receiver is to end now.
     Kill,
-    /// `pid` is linked with the receiver from now on; the receiver is told of its failure with this
-    /// tag.
+    /// `pid` is linked with the receiver from now on. The receiver is notified of a failure of
+    /// `pid` with this tag.
     Link {
         /// The other process.
         pid: Pid,
@@ -26,24 +26,24 @@ pub enum Signal {
     LinkDied {
         /// The process that failed.
         pid: Pid,
-        /// Why it ended.
+        /// Why the process ended.
         exit: Exit,
     },
     /// `pid` monitors the receiver from now on.
     Monitor {
-        /// The process that is told of the end.
+        /// The process that is notified of the end.
         pid: Pid,
     },
     /// `pid` no longer monitors the receiver.
     StopMonitoring {
-        /// The process that was told of the end.
+        /// The process that was to be notified of the end.
         pid: Pid,
     },
     /// `pid`, which the receiver monitors, ended.
     ProcessDied {
         /// The process that ended.
         pid: Pid,
-        /// Why it ended.
+        /// Why the process ended.
         exit: Exit,
     },
 }

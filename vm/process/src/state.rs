@@ -1,9 +1,9 @@
-//! The state of one process that others act on: a plain state machine.
+//! The state of one process that other processes act on, as a plain state machine.
 //!
-//! There is no queue of signals: a sender applies its signal to this state under the receiver's
-//! lock. So signals take effect in the order in which they were sent, a link either exists or not
-//! when a process dies, a sender learns at once that a mailbox is full, and a process is woken only
-//! by what it waits for.
+//! There is no queue of signals. Instead, a sender applies its signal to this state under the
+//! receiver's lock. As a result, signals take effect in the order in which they were sent, a link
+//! either exists or does not exist when a process dies, a sender learns immediately that a mailbox
+//! is full, and a process is woken only by an event that it is waiting for.
 
 use super::exit::{Exit, LimitReached};
 use super::links::{ExitNotices, Links, Reaction};
@@ -15,18 +15,18 @@ use lunatic_abi::Limit;
 /// What the sender of a signal has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Nothing.
+    /// There is nothing to do.
     Done,
-    /// Wake the receiver.
+    /// The sender has to wake the receiver.
     Wake,
-    /// The receiver is dead; the signal had no effect.
+    /// The receiver is dead, and the signal had no effect.
     Dead,
 }
 
 /// Why a message was not put into a mailbox, along with the message.
 #[derive(Debug)]
 pub(crate) enum Undelivered {
-    /// The receiver is dead or about to be. Messages to the dead are dropped, as in Erlang.
+    /// The receiver is dead or about to die. Messages to dead processes are dropped, as in Erlang.
     Dead(Message),
     /// The mailbox has no room.
     Full(Message, LimitReached),
@@ -35,9 +35,9 @@ pub(crate) enum Undelivered {
 #[derive(Debug)]
 enum Life {
     Alive,
-    /// It ends with this exit on its next turn.
+    /// The process will end with this exit on its next turn.
     Ending(Exit),
-    /// It has ended, and others have been told or are being told.
+    /// The process has ended, and other processes have been or are being notified.
     Dead,
 }
 
@@ -46,7 +46,8 @@ enum Life {
 struct Wait {
     wanted: Wanted,
     since: u64,
-    /// Set if the process waits without a timeout, so that it waits in vain once it is alone.
+    /// Set if the process waits without a timeout, so that no mail can end the wait once the
+    /// process is alone.
     forever: bool,
 }
 
@@ -110,16 +111,16 @@ impl State {
         }
     }
 
-    /// Answers a monitor of a process that does not exist.
+    /// Notifies the owner of a monitor that the monitored process does not exist.
     pub(crate) fn no_process(&mut self, pid: Pid, tag: i64) {
         if let Some(mail) = self.links.on_no_process(pid, tag) {
             self.deliver(mail);
         }
     }
 
-    /// Checks that the process may be told of another end. Notices of ends are never dropped, so
-    /// the number that can exist is bounded: those in the mailbox, and one for each link and
-    /// monitor.
+    /// Checks that the process may be notified of another end. Notices of ends are never dropped,
+    /// so their number is limited instead. The limit counts the notices in the mailbox and one
+    /// possible notice for each link and monitor.
     pub(crate) fn room_for_end(&self, allowed: u64) -> Result<(), LimitReached> {
         let wanted = (self.mailbox.deaths() + self.links.expected()) as u64 + 1;
         if wanted <= allowed {
@@ -160,7 +161,8 @@ impl State {
         if wakes { Outcome::Wake } else { Outcome::Done }
     }
 
-    /// Makes the process end with this exit on its next turn. The first reason stays.
+    /// Makes the process end with this exit on its next turn. If the process is already ending, the
+    /// first reason is kept.
     fn end(&mut self, exit: Exit) -> Outcome {
         if matches!(self.life, Life::Alive) {
             self.life = Life::Ending(exit);
@@ -168,7 +170,7 @@ impl State {
         Outcome::Wake
     }
 
-    /// Returns why the process ends on its next turn, if it does.
+    /// If the process will end on its next turn, returns why.
     pub(crate) fn ending(&self) -> Option<&Exit> {
         match &self.life {
             Life::Ending(exit) => Some(exit),
@@ -180,7 +182,7 @@ impl State {
         matches!(self.life, Life::Dead)
     }
 
-    /// Remembers what the process waits for from now on.
+    /// Records what the process waits for from now on.
     pub(crate) fn expect(&mut self, wanted: &Wanted, since: u64, forever: bool) {
         self.wait = Some(Wait {
             wanted: wanted.clone(),
@@ -189,21 +191,21 @@ impl State {
         });
     }
 
-    /// Takes the mail that a receive wants, or remembers that the process waits for it.
+    /// Takes the mail that a receive wants, or records that the process waits for that mail.
     pub(crate) fn receive(&mut self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         if let Some(mail) = self.mailbox.take(wanted, since) {
             self.stop_waiting();
             return Some(mail);
         }
         match &self.wait {
-            // The process was woken for another reason and waits for the same mail as before.
+            // The process was woken for another reason and is waiting for the same mail as before.
             Some(wait) if wait.wanted == *wanted && wait.since == since => {}
             _ => self.expect(wanted, since, forever),
         }
         None
     }
 
-    /// Takes the mail that the process waits for, if it has arrived, and ends the wait.
+    /// If the mail that the process is waiting for has arrived, takes it and ends the wait.
     pub(crate) fn receive_awaited(&mut self) -> Option<Mail> {
         let wait = self.wait.as_ref()?;
         let mail = self.mailbox.take(&wait.wanted, wait.since)?;
@@ -211,13 +213,13 @@ impl State {
         Some(mail)
     }
 
-    /// Ends a receive, answered or not.
+    /// Ends a receive, whether or not mail has arrived.
     pub(crate) fn stop_waiting(&mut self) {
         self.wait = None;
     }
 
-    /// Handles the notice that no other process is left, which may be out of date. It only wakes a
-    /// process that waits without a timeout, and decides nothing: the process checks for itself.
+    /// Handles the notice that no other process is left. The notice may be out of date, so it only
+    /// wakes a process that waits without a timeout, and the process then checks for itself.
     pub(crate) fn on_alone(&self) -> Outcome {
         if self.wait.as_ref().is_some_and(|wait| wait.forever) {
             Outcome::Wake
@@ -226,12 +228,12 @@ impl State {
         }
     }
 
-    /// Returns the sequence number of the next piece of mail.
+    /// Returns the sequence number of the next piece of mail to arrive.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.mailbox.next_sequence()
     }
 
-    /// Returns how many pieces of mail wait, and their total size in bytes.
+    /// Returns how many pieces of mail are waiting, and their total size in bytes.
     pub(crate) fn mailbox_size(&self) -> (usize, u64) {
         (self.mailbox.len(), self.mailbox.bytes())
     }
@@ -240,10 +242,10 @@ impl State {
         &mut self.links
     }
 
-    /// Ends the process: from now on every signal finds it dead. Returns which processes to tell,
-    /// and the mail that will never be read.
+    /// Ends the process. From now on, every signal finds the process dead. Returns which processes
+    /// to notify, and the mail that will never be read.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
-        debug_assert!(!self.is_dead(), "a process ends once");
+        debug_assert!(!self.is_dead(), "a process ends only once");
         self.wait = None;
         self.life = Life::Dead;
         (self.links.on_exit(exit), std::mem::take(&mut self.mailbox))
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_waited_for_wakes() {
+    fn only_awaited_mail_wakes_a_process() {
         let mut state = State::new();
         assert_eq!(
             state.message(message(1), WIDE).expect("there is room"),
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_goes_on_until_what_it_is_for_is_taken() {
+    fn a_wait_continues_until_the_awaited_mail_is_taken() {
         let mut state = State::new();
         wait(&mut state, &[7, 8], true);
         state.message(message(1), WIDE).expect("there is room");
@@ -312,17 +314,19 @@ mod tests {
             state.receive_awaited(),
             Some(Mail::Data(Message { tag: 8, .. }))
         ));
-        assert!(state.receive_awaited().is_none(), "the wait is over");
+        assert!(state.receive_awaited().is_none(), "the wait has ended");
     }
 
     #[test]
-    fn t043_ends_that_nobody_reads_are_bounded() {
+    fn t043_the_number_of_unread_ends_is_limited() {
         let mut state = State::new();
         for pid in 1..=3 {
-            state.room_for_end(3).expect("this is one of three");
+            state.room_for_end(3).expect("one end of three is expected");
             state.links().watch(Pid(pid), 0);
         }
-        let reached = state.room_for_end(3).expect_err("three can come");
+        let reached = state
+            .room_for_end(3)
+            .expect_err("three ends are already expected");
         assert_eq!(
             reached,
             LimitReached {
@@ -337,13 +341,13 @@ mod tests {
         });
         state
             .room_for_end(3)
-            .expect_err("one waits and two can come");
+            .expect_err("one end is waiting and two are expected");
         assert!(state.receive(&Wanted::Any, 0, true).is_some());
-        state.room_for_end(3).expect("two can come");
+        state.room_for_end(3).expect("only two ends are expected");
     }
 
     #[test]
-    fn the_first_reason_to_end_stays() {
+    fn the_first_reason_to_end_is_kept() {
         let mut state = State::new();
         state.signal(Signal::Link {
             pid: Pid(1),
@@ -373,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_mailbox_has_room_for_one_message_that_is_waited_for() {
+    fn a_full_mailbox_has_room_for_one_awaited_message() {
         let limits = MailboxLimits {
             messages: 2,
             bytes: 16,
@@ -399,12 +403,12 @@ mod tests {
                     state.message(sized(8, 0), limits),
                     Err(Undelivered::Full(..))
                 ),
-                "it is not waited for"
+                "the message is not awaited"
             );
             assert_eq!(
                 state
                     .message(sized(7, 4), limits)
-                    .expect("it is waited for"),
+                    .expect("the message is awaited"),
                 Outcome::Wake
             );
             assert!(
@@ -412,7 +416,7 @@ mod tests {
                     state.message(sized(7, 4), limits),
                     Err(Undelivered::Full(..))
                 ),
-                "one was there already"
+                "one awaited message has already been accepted"
             );
             assert!(state.receive(&Wanted::from_tags(&[7]), 2, true).is_some());
             assert!(
@@ -420,13 +424,13 @@ mod tests {
                     state.message(sized(7, 4), limits),
                     Err(Undelivered::Full(..))
                 ),
-                "nobody waits any more"
+                "the process is no longer waiting"
             );
         }
     }
 
     #[test]
-    fn the_dead_take_nothing() {
+    fn a_dead_process_accepts_nothing() {
         let mut state = State::new();
         state.message(message(0), WIDE).expect("there is room");
         state.signal(Signal::Monitor { pid: Pid(3) });
@@ -447,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn the_news_of_being_alone_wakes_a_wait_without_a_time_limit_and_ends_none() {
+    fn the_notice_of_being_alone_wakes_a_wait_without_a_timeout_but_does_not_end_it() {
         let mut state = State::new();
         assert_eq!(state.on_alone(), Outcome::Done);
         wait(&mut state, &[], false);

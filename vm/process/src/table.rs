@@ -1,5 +1,5 @@
-//! All living processes of a machine, by pid, and what passes between them: links, monitors and
-//! ends.
+//! All living processes of a machine by pid, and the links, monitors and ends that pass between
+//! them.
 
 use super::cell::ProcessCell;
 use super::exit::Exit;
@@ -9,11 +9,11 @@ use super::sync::{Arc, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// The number of parts of the table, each with a lock of its own, to reduce contention between
-/// cores.
+/// The number of shards of the table. Each shard has a lock of its own, which reduces contention
+/// between cores.
 const SHARDS: usize = 64;
 
-/// The part of the table that is behind one lock.
+/// A part of the table behind one lock.
 type Shard<T> = HashMap<Pid, Arc<T>, BuildHasherDefault<PidHasher>>;
 
 /// The living processes. `T` is what a machine keeps for each process, including the
@@ -22,8 +22,8 @@ pub struct Table<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
 }
 
-/// Uses a pid as its own hash. Pids are spread evenly over all their bits by a key that no guest
-/// knows, and a pid that a guest made up is looked up but never inserted.
+/// Uses a pid as its own hash. The key of the permutation, which no guest knows, spreads pids
+/// evenly over all their bits. A pid that a guest made up is only looked up and never inserted.
 #[derive(Default)]
 struct PidHasher(u64);
 
@@ -37,7 +37,7 @@ impl Hasher for PidHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The lowest bits selected the shard and are the same for every pid in it.
+        // The lowest bits selected the shard and are the same for every pid in that shard.
         self.0.rotate_right(SHARDS.trailing_zeros())
     }
 }
@@ -55,7 +55,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     pub fn insert(&self, process: Arc<T>) {
         let pid = (*process).as_ref().pid();
         let before = self.shard(pid).insert(pid, process);
-        debug_assert!(before.is_none(), "a pid is not given twice");
+        debug_assert!(before.is_none(), "a pid is never issued twice");
     }
 
     /// Finds a process.
@@ -63,7 +63,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         self.shard(pid).get(&pid).cloned()
     }
 
-    /// Returns the processes that are alive, shard by shard: not a snapshot of one moment.
+    /// Returns the processes that are alive. The shards are visited one after the other, so the
+    /// result is not a snapshot of a single moment.
     pub fn all(&self) -> Vec<Arc<T>> {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -82,8 +83,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
             .is_some_and(|process| (*process).as_ref().signal(signal))
     }
 
-    /// Links a process, whose turn it is, with another. A process that does not exist counts as
-    /// having just died.
+    /// Links a process, whose turn it is, with another process. A process that does not exist is
+    /// treated as having just died.
     pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.signal(Signal::LinkDied {
@@ -93,18 +94,18 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Links a process, whose turn it is, with another if the other is alive.
+    /// Links a process, whose turn it is, with another process if that process is alive.
     pub fn link_with_living(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.forget_link(pid);
         }
     }
 
-    /// Links two processes; returns true if the other does not exist, so that only one side of the
-    /// link remains.
+    /// Links two processes. Returns true if the process with this pid does not exist, so that only
+    /// one side of the link remains.
     ///
-    /// This process's side comes first: otherwise, if the other died in between, its failure would
-    /// find this process not yet linked.
+    /// The side of `process` is linked first. Otherwise, if the other process died between the two
+    /// steps, its failure would find `process` not yet linked.
     fn links_with_nobody(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         if pid == process.pid() {
             return false;
@@ -117,18 +118,18 @@ impl<T: AsRef<ProcessCell>> Table<T> {
                 tag,
             },
         );
-        // If the dead process was linked before, its own notice is on its way and knows why it
-        // died.
+        // If the dead process was already linked, its own notice, which contains the reason of its
+        // death, is still on its way.
         !is_there && is_new
     }
 
-    /// Ends the link of a process with another.
+    /// Ends the link between a process and another process.
     pub fn unlink(&self, process: &ProcessCell, pid: Pid) {
         process.forget_link(pid);
         self.signal(pid, Signal::Unlink { pid: process.pid() });
     }
 
-    /// Makes a process be told of another's end, with a tag or without (0).
+    /// Makes a process monitor another process, with a tag or without one (0).
     pub fn monitor(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if process.remember_monitor(pid, tag)
             && !self.signal(pid, Signal::Monitor { pid: process.pid() })
@@ -137,7 +138,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Ends a monitor, and returns true if the process had not been told yet and now will not be.
+    /// Ends a monitor. Returns true if the process had not yet been notified and now never will be.
     pub fn stop_monitoring(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         let (was_there, is_watching) = process.forget_monitor(pid, tag);
         if was_there && !is_watching {
@@ -146,16 +147,17 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         was_there
     }
 
-    /// Ends a process: it dies and leaves the table, `release` gives up everything else it had, and
-    /// only then are others told. `release` gets the reason, and how much mail the process got
-    /// during its life.
+    /// Ends a process. The process dies and leaves the table, `release` releases everything else
+    /// that the process held, and only then are other processes notified. `release` gets the
+    /// reason, and the number of pieces of mail that the process received during its life.
     pub fn finish(&self, process: &ProcessCell, exit: Exit, release: impl FnOnce(&Exit, u64)) {
         let pid = process.pid();
         let (notices, mailbox) = process.die(&exit);
         let mail = mailbox.next_sequence();
         drop(mailbox);
         let removed = self.shard(pid).remove(&pid);
-        // Not while the table is locked: this may be the last handle to the process.
+        // This is not dropped while the table is locked, because it may be the last handle to the
+        // process.
         drop(removed);
         release(&exit, mail);
         let tell = |pids: Vec<Pid>, signal: Signal| {
@@ -185,5 +187,5 @@ impl<T: AsRef<ProcessCell>> Table<T> {
 fn lock<T>(shard: &Mutex<Shard<T>>) -> MutexGuard<'_, Shard<T>> {
     shard
         .lock()
-        .expect("nothing panics while it holds a part of the table")
+        .expect("nothing panics while a shard is locked")
 }

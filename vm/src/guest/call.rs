@@ -1,9 +1,9 @@
-//! One call of a host function.
+//! A call of a host function.
 //!
-//! [`Call`] is the only way to a guest's memory. An address that a guest passes is only a claim: it
-//! becomes a slice only here, after the whole range has been checked, and no slice lives across an
-//! await. A guest's memory never shrinks, so a range that was checked at the beginning of a call is
-//! still valid at its end.
+//! [`Call`] is the only way to access a guest's memory. An address that a guest passes is not
+//! trusted. Only this module turns it into a slice, after the whole range has been checked, and no
+//! slice is held across an `await`. A guest's memory never shrinks, so a range that was checked at
+//! the beginning of a call is still valid at its end.
 
 #![expect(
     clippy::disallowed_methods,
@@ -19,11 +19,11 @@ use lunatic_abi::Errno;
 use std::io::IoSlice;
 use wasmtime::{Caller, Extern, Memory};
 
-/// The export that allocates room in the guest's memory, for functions whose answer has no fixed
+/// The export that allocates room in the guest's memory, for functions whose result has no fixed
 /// length.
 const ALLOCATE: &str = "lunatic_alloc";
 
-/// The maximum length of a prefix, name, version or query, in bytes. A longer one cannot be valid.
+/// The maximum length of a prefix, name, version or query, in bytes. A longer text cannot be valid.
 pub(crate) const MAX_TEXT: usize = 4096;
 
 /// A call of a host function by a guest.
@@ -31,9 +31,9 @@ pub struct Call<'a> {
     caller: Caller<'a, Guest>,
 }
 
-/// A type that host functions return. Some of these types can represent a code.
+/// A type that host functions return. Some of these types can represent an error code.
 pub(crate) trait FromErrno: Sized {
-    /// Returns the code as a result, if the type can represent it.
+    /// Returns the error code as a result, if the type can represent it.
     fn from_errno(errno: Errno) -> Option<Self>;
 }
 
@@ -61,7 +61,7 @@ macro_rules! without_errno {
 
 without_errno!(u64, i64, (),);
 
-/// The answer of a host function that usually need not wait.
+/// The answer of a host function that usually does not have to wait.
 pub(crate) enum Answer<R: Rest> {
     /// The result.
     Now(R::Result),
@@ -69,7 +69,7 @@ pub(crate) enum Answer<R: Rest> {
     Later(R),
 }
 
-/// The rest of a call that has to wait: its state so far and its continuation.
+/// The rest of a call that has to wait, consisting of its state so far and its continuation.
 pub(crate) trait Rest: Send + Sized {
     /// The result of the whole call.
     type Result: Send;
@@ -91,11 +91,11 @@ impl<R: Rest> Answer<R> {
     }
 }
 
-/// A place for a result, checked to lie in the guest's memory.
+/// A place for a result. It has been checked that the place lies in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out<const SIZE: usize>(Range);
 
-/// A range of bytes, checked to lie in the guest's memory.
+/// A range of bytes. It has been checked that the range lies in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     start: usize,
@@ -104,7 +104,7 @@ pub(crate) struct Range {
 
 impl Range {
     fn checked(slice: Slice, size: usize) -> Result<Range, Failure> {
-        // Nothing computed from 32-bit numbers here overflows 64 bits.
+        // Calculations with 32-bit numbers cannot overflow 64 bits here.
         let length = u64::from(slice.count) * u64::from(slice.item_size);
         if u64::from(slice.address) + length <= size as u64 {
             return Ok(Range {
@@ -128,8 +128,8 @@ impl Range {
     }
 }
 
-/// A guest's memory while the guest does not run. Addresses are checked as in [`Call`]; a function
-/// that takes several looks up the memory only once.
+/// A guest's memory while the guest does not run. Addresses are checked as in [`Call`]. A function
+/// that takes several addresses looks up the memory only once.
 pub(crate) struct View<'a>(&'a mut [u8]);
 
 impl View<'_> {
@@ -147,7 +147,7 @@ impl View<'_> {
             .map(Out)
     }
 
-    /// Returns bytes that were checked.
+    /// Returns the bytes of a checked range.
     pub(crate) fn bytes(&mut self, range: Range) -> &mut [u8] {
         range.of(self.0)
     }
@@ -170,7 +170,7 @@ impl View<'_> {
     }
 }
 
-/// Traps if a guest passes more items than is ever sensible.
+/// Traps if a guest passes more items than could ever be sensible.
 pub(crate) fn at_most(most: usize, count: usize, what: &str) -> Result<(), Failure> {
     if count <= most {
         return Ok(());
@@ -186,7 +186,7 @@ impl<'a> Call<'a> {
         Call { caller }
     }
 
-    /// Returns the host's side of the guest that calls.
+    /// Returns the host's state of the calling guest.
     pub fn guest(&mut self) -> &mut Guest {
         self.caller.data_mut()
     }
@@ -199,7 +199,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps if they do not all lie in it.
+    /// Traps if any of the bytes lie outside the guest's memory.
     pub fn read(&mut self, address: u32, length: u32) -> Result<Vec<u8>, Failure> {
         self.slice(address, length).map(|bytes| bytes.to_vec())
     }
@@ -208,7 +208,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps if they do not all fit; then nothing is written.
+    /// Traps if the bytes do not all fit. In that case, nothing is written.
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len())
             .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
@@ -220,7 +220,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps if they do not all lie in it.
+    /// Traps if any of the bytes lie outside the guest's memory.
     pub fn slice(&mut self, address: u32, length: u32) -> Result<&mut [u8], Failure> {
         let range = self.range(Slice::of_bytes(address, length))?;
         Ok(self.bytes_mut(range))
@@ -230,21 +230,21 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps if it does not lie in it or is not UTF-8.
+    /// Traps if the text does not lie in the guest's memory or is not UTF-8.
     pub fn text(&mut self, address: u32, length: u32) -> Result<String, Failure> {
         let range = self.range(Slice::of_bytes(address, length))?;
         self.text_of(range)
     }
 
-    /// Ends the call: turns the function's answer into the wasm result.
+    /// Ends the call by turning the function's answer into the wasm result.
     pub(crate) fn finish<T: FromErrno>(
         &self,
         answer: Result<T, Failure>,
         function: &str,
     ) -> wasmtime::Result<T> {
         if self.caller.data().process().cell().is_ending() {
-            // The process was killed meanwhile, perhaps by this very call: the guest does not
-            // continue.
+            // The process was killed during the call, perhaps by the call itself, so the guest does
+            // not continue.
             return Err(wasmtime::Error::msg("the process is ending"));
         }
         let failure = match answer {
@@ -259,14 +259,14 @@ impl<'a> Call<'a> {
         Err(wasmtime::Error::msg(format!("{failure} (in `{function}`)")))
     }
 
-    /// Returns the guest's memory together with the host's side of the guest.
+    /// Returns the guest's memory together with the host's state of the guest.
     pub(crate) fn parts(&mut self) -> Result<(View<'_>, &mut Guest), Failure> {
         let memory = self.memory()?;
         let (bytes, guest) = memory.data_and_store_mut(&mut self.caller);
         Ok((View(bytes), guest))
     }
 
-    /// Returns the guest's memory, which a range was checked against before.
+    /// Returns the guest's memory, against which a range has been checked.
     fn view(&mut self) -> View<'_> {
         let (view, _) = self
             .parts()
@@ -298,17 +298,17 @@ impl<'a> Call<'a> {
         Ok(*bytes.first_chunk().expect("the slice has this length"))
     }
 
-    /// Returns bytes that were checked.
+    /// Returns the bytes of a checked range.
     pub(crate) fn bytes(&mut self, range: Range) -> &[u8] {
         self.bytes_mut(range)
     }
 
-    /// Returns bytes that were checked, for writing.
+    /// Returns the bytes of a checked range, for writing.
     pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
         range.of(self.view().0)
     }
 
-    /// Returns ranges of bytes that were checked, for a vectored write.
+    /// Returns the bytes of checked ranges, for a vectored write.
     pub(crate) fn slices(&mut self, ranges: &[Range]) -> Vec<IoSlice<'_>> {
         let memory: &[u8] = self.view().0;
         ranges
@@ -336,8 +336,8 @@ impl<'a> Call<'a> {
         self.text_of(range)
     }
 
-    /// Writes an id, or an error's id in its place; returns 0 or 1, as the published interface
-    /// does.
+    /// Writes an id and returns 0, or writes an error's id in its place and returns 1, as the
+    /// published interface specifies.
     pub(crate) fn answer(
         &mut self,
         out: Out<8>,
@@ -351,7 +351,8 @@ impl<'a> Call<'a> {
         Ok(code)
     }
 
-    /// Does the same for calls that can time out: on a timeout, returns 9027 and writes nothing.
+    /// Like [`Call::answer`], for calls that can time out. On a timeout, returns 9027 and writes
+    /// nothing.
     pub(crate) fn timed_answer(
         &mut self,
         out: Out<8>,
@@ -372,8 +373,8 @@ impl<'a> Call<'a> {
         Some(fuel.min(self.guest().domain().quota().compute_left()))
     }
 
-    /// Charges the guest for work done on its behalf as if its own code had done it; the guest ends
-    /// if that exceeds its limit.
+    /// Charges the guest for work done on its behalf as if its own code had done the work. The
+    /// guest ends if the charge exceeds its limit.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), Failure> {
         let left = self
             .caller
@@ -392,10 +393,10 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Calls the guest's `lunatic_alloc` to allocate room for bytes, copies them there, and writes
-    /// their length to `length`; returns their address.
+    /// Calls the guest's `lunatic_alloc` to allocate room for bytes, copies the bytes there, and
+    /// writes their length to `length`. Returns the address of the copy.
     ///
-    /// The guest runs meanwhile and can call any host function.
+    /// The guest runs during this call and can call any host function.
     pub(crate) async fn give(&mut self, bytes: &[u8], length: Out<4>) -> Result<u32, Failure> {
         let size = i32::try_from(bytes.len())
             .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;

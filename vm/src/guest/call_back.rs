@@ -1,9 +1,10 @@
 //! Callbacks: calls of a guest's exports from inside a host function that the guest called.
 //!
-//! Each callback runs on a stack of its own, so that neither the guest's stack nor the host's grows
-//! with it, and can do everything that the guest can do: wait, call the host, call back again.
-//! Whatever ends a process also ends it inside a callback. A host function that calls back borrows
-//! nothing of the guest meanwhile, and afterwards relies on nothing that it saw before.
+//! Each callback runs on a stack of its own, so that neither the guest's stack nor the host's stack
+//! grows. A callback can do everything that the guest can do, including waiting, calling the host
+//! and causing another callback. Any event that ends a process also ends the process inside a
+//! callback. A host function that calls back borrows nothing from the guest during the callback,
+//! and does not rely afterwards on anything that it read before the callback.
 
 #![expect(clippy::disallowed_methods, reason = "this is `Call::call_back`")]
 
@@ -17,12 +18,12 @@ use wasmtime::{AsContextMut, Trap, WasmParams, WasmResults};
 const MAX_DEPTH: usize = 16;
 
 impl Call<'_> {
-    /// Calls an exported function and returns its result or how it stopped.
+    /// Calls an exported function and returns its result, or the error that stopped it.
     ///
     /// # Errors
     ///
-    /// If the function is not called: it does not exist, takes other parameters, or there is no
-    /// stack for it.
+    /// If the function cannot be called because it does not exist, because it takes different
+    /// parameters, or because there is no stack for it.
     pub(crate) async fn call_back<Parameters, Results>(
         &mut self,
         export: &str,
@@ -95,19 +96,19 @@ impl Call<'_> {
         }
     }
 
-    /// Sets the size of the portions in which fuel is given from now on, if the guest's code counts
-    /// it.
+    /// Sets the size of the portions in which the guest gets fuel from now on, if the guest's code
+    /// counts fuel.
     fn portion(&mut self, fuel: Option<u64>) {
-        // An error means that fuel is not counted.
+        // An error only means that fuel is not counted.
         let _ = self
             .caller()
             .as_context_mut()
             .fuel_async_yield_interval(fuel);
     }
 
-    /// Charges for the fuel that a trap lost: at most the rest of a portion plus what a function
-    /// can spend beyond it before it checks. All of that is charged, so that no guest computes for
-    /// free by trapping.
+    /// Charges for the fuel whose count was lost in a trap. The lost amount is at most the rest of
+    /// a portion plus the fuel that a function can spend beyond the portion before its next check.
+    /// This maximum is charged, so that no guest can compute for free by trapping.
     fn charge_what_was_lost(&mut self) {
         let longest = self
             .guest()
@@ -123,9 +124,9 @@ impl Call<'_> {
     }
 }
 
-/// Whether code that stopped with this error may have failed to save its fuel count. Code saves the
-/// count before calls, where host functions fail, and at `unreachable`, where panics end, but not
-/// before other traps.
+/// Returns whether code that stopped with this error may not have saved its fuel count. Code saves
+/// the count before calls, where host functions fail, and at `unreachable`, where panics end, but
+/// not before other traps.
 fn loses_fuel(error: &wasmtime::Error) -> bool {
     error
         .downcast_ref::<Trap>()

@@ -6,11 +6,12 @@ use std::fmt;
 /// Why a host function failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The guest gets a code and goes on.
+    /// The guest gets an error code and continues.
     Errno(Errno),
-    /// The guest violated a rule of the interface; its process ends with this sentence.
+    /// The guest violated a rule of the interface. Its process ends with this sentence as the
+    /// reason.
     Trap(String),
-    /// The guest ended, or reached a limit, in code that it ran on behalf of the function.
+    /// The guest ended, or reached a limit, while it ran code on behalf of the host function.
     Guest(wasmtime::Error),
 }
 
@@ -39,7 +40,7 @@ impl From<Errno> for Failure {
     }
 }
 
-/// A failure whose id the guest gets, to request the text with.
+/// A failure for which the guest gets an id, with which it can request the text.
 #[derive(Debug, Clone)]
 pub(crate) struct HostError {
     pub(crate) errno: Errno,

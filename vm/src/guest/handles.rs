@@ -1,8 +1,8 @@
 //! The resources that a process holds by number.
 //!
-//! A guest names a socket, a module or a timer by an id: a number that is valid only in its own
-//! process. Ids count from 0 for each kind and are never reused, so that a stale id does not name
-//! something else.
+//! A guest refers to a socket, a module or a timer by an id, which is a number that is valid only
+//! in the guest's own process. The ids of each kind count up from 0 and are never reused, so that a
+//! stale id does not refer to a different resource.
 
 use super::failure::{Failure, HostError};
 use crate::environment::{Config, Permit};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// The resources of one kind that a process holds.
 #[derive(Debug)]
 pub(crate) struct HandleTable<T> {
-    /// What one of them is called.
+    /// What a resource of this kind is called in messages.
     name: &'static str,
     next: u64,
     entries: BTreeMap<u64, T>,
@@ -45,18 +45,18 @@ impl<T> HandleTable<T> {
         id
     }
 
-    /// Returns an entry; traps if there is none with this id.
+    /// Returns an entry. Traps if there is no entry with this id.
     pub(crate) fn get(&self, id: u64) -> Result<&T, Failure> {
         self.entries.get(&id).ok_or_else(|| unknown(self.name, id))
     }
 
-    /// Returns an entry for changing; traps if there is none with this id.
+    /// Returns an entry for modification. Traps if there is no entry with this id.
     pub(crate) fn get_mut(&mut self, id: u64) -> Result<&mut T, Failure> {
         let name = self.name;
         self.entries.get_mut(&id).ok_or_else(|| unknown(name, id))
     }
 
-    /// Removes an entry; traps if there is none with this id.
+    /// Removes an entry. Traps if there is no entry with this id.
     pub(crate) fn remove(&mut self, id: u64) -> Result<T, Failure> {
         self.entries
             .remove(&id)
@@ -71,7 +71,7 @@ impl<T> HandleTable<T> {
         self.entries.len()
     }
 
-    /// Returns what one of the entries is called.
+    /// Returns what a resource of this kind is called in messages.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -81,8 +81,8 @@ fn unknown(what: &str, id: u64) -> Failure {
     Failure::trap(format!("there is no {what} {id}"))
 }
 
-/// A socket and its share of the environment's quota, common to all handles to that socket in one
-/// process.
+/// A socket and its share of the environment's quota. All handles to the socket in one process have
+/// the share in common.
 #[derive(Clone, Debug)]
 pub(crate) struct CountedSocket<T> {
     pub(crate) socket: T,
@@ -91,7 +91,7 @@ pub(crate) struct CountedSocket<T> {
 
 macro_rules! handles {
     ($($(#[$about:meta])* $table:ident: $thing:ty, $name:literal;)*) => {
-        /// Everything that a process holds by number.
+        /// All resources that a process holds by number.
         #[derive(Debug)]
         pub(crate) struct Handles {
             $($(#[$about])* pub(crate) $table: HandleTable<$thing>,)*
@@ -123,13 +123,14 @@ handles! {
     /// Prepared statements, each with the connection that it belongs to.
     statements: u64, "statement";
     foreign: Foreign, "resource";
-    /// Processes, as guests of the older generation hold them.
+    /// Processes that guests of the older generation hold.
     processes: Pid, "process";
-    /// Modules, as guests of the older generation hold them.
+    /// Modules that guests of the older generation hold.
     added_modules: AddedModule, "module";
 }
 
-/// A module and the environment that it was added to, which is where its processes live.
+/// A module and the environment that it was added to. The module's processes live in that
+/// environment.
 #[derive(Clone, Debug)]
 pub(crate) struct AddedModule {
     pub(crate) module: Module,
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t083_an_id_is_not_given_twice() {
+    fn t083_an_id_is_never_reused() {
         let mut table = HandleTable::new("letter");
         assert_eq!((table.insert('a'), table.insert('b')), (0, 1));
         assert_eq!(table.remove(1).ok(), Some('b'));

@@ -1,17 +1,17 @@
-//! The kinds of parameters of the table, as the machine sees them.
+//! The kinds of parameters in the tables of host functions, as the machine sees them.
 //!
-//! An address that a guest passes is only a claim. Its kind says what should lie there, and keeps
-//! it together with its length; [`Call`](super::Call) turns it into memory once the whole range is
-//! checked.
+//! An address that a guest passes is not trusted. Its kind says what should lie at the address, and
+//! keeps the address together with the length. [`Call`](super::Call) turns it into a slice of
+//! memory once the whole range has been checked.
 
 use lunatic_abi::{FOREVER, MessageHeader};
 use std::time::Duration;
 
 /// The meaning of a parameter, wrapped around the numbers that wasm passes for it.
 pub(crate) trait Kind {
-    /// The type of each of its wasm parameters.
+    /// The type of each wasm parameter of this kind.
     type Raw;
-    /// Its wasm parameters.
+    /// The wasm parameters of this kind.
     type Wire;
     fn new(wire: Self::Wire) -> Self;
 }
@@ -25,7 +25,7 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    /// Bytes.
+    /// A slice of bytes.
     pub(crate) fn of_bytes(address: u32, length: u32) -> Slice {
         Slice {
             address,
@@ -168,7 +168,7 @@ impl Millis {
 }
 
 impl ShortMillis {
-    /// Returns the time in the newer generation's representation.
+    /// Returns the time in the representation of the newer generation.
     pub(crate) fn millis(self) -> Millis {
         Millis(match self.0 {
             0 => FOREVER,

@@ -1,4 +1,4 @@
-//! Looks up what a guest names by an id.
+//! Looks up what a guest refers to by an id.
 
 use super::call::Call;
 use super::failure::Failure;
@@ -10,7 +10,7 @@ use lunatic_abi::OWN;
 use std::net::SocketAddr;
 
 impl Call<'_> {
-    /// Returns a module by its id, or the caller's own.
+    /// Returns a module by its id, or the caller's own module.
     pub(crate) fn module(&mut self, id: ModuleId) -> Result<Module, Failure> {
         if id.0 == OWN {
             return Ok(self.own_module().clone());
@@ -22,7 +22,7 @@ impl Call<'_> {
     pub(crate) fn own_module(&mut self) -> &Module {
         self.guest()
             .module()
-            .expect("the rows are linked into core modules only")
+            .expect("these functions are linked only into core modules")
     }
 
     /// Returns a configuration by its id.
@@ -30,7 +30,7 @@ impl Call<'_> {
         self.guest().handles().configs.get_mut(id.0)
     }
 
-    /// Returns an environment by its id, or the caller's own.
+    /// Returns an environment by its id, or the caller's own environment.
     pub(crate) fn environment(&mut self, id: EnvironmentId) -> Result<Environment, Failure> {
         if id.0 == OWN {
             return Ok(self.guest().environment().clone());

@@ -1,4 +1,4 @@
-//! What functions that send or receive have in common: the current message, and waiting for mail.
+//! Code shared by functions that send or receive: the current message, and waiting for mail.
 
 use super::call::{Answer, Call, Rest, View};
 use super::failure::Failure;
@@ -16,8 +16,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// The maximum number of tags in a receive. Each is searched for, so more are a mistake or an
-/// attack.
+/// The maximum number of tags in a receive. A receive searches for each tag, so a greater number is
+/// a mistake or an attack.
 const MAX_TAGS: usize = 1024;
 
 /// The error text for a message that is larger than its sender's environment allows.
@@ -60,7 +60,7 @@ pub(crate) fn deliver(
     }
 }
 
-/// Delivers a message; if the mailbox is full, the answer has to wait.
+/// Delivers a message. If the mailbox is full, the answer has to wait.
 pub(crate) fn deliver_soon(
     guest: &Guest,
     to: Pid,
@@ -82,7 +82,7 @@ pub(crate) struct Undelivered {
 }
 
 impl Undelivered {
-    /// Tries again, one slice later.
+    /// Tries again after one slice.
     async fn deliver(self, call: &mut Call<'_>) -> Result<(), SendError> {
         scheduler::spent().await;
         deliver(call.guest(), self.to, self.message).map_err(|(_, error)| error)
@@ -108,8 +108,8 @@ pub(crate) async fn request(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // Begins before the message is sent: its answer may arrive before this process waits, and has
-    // to find room.
+    // The wait begins before the message is sent. The answer may arrive before this process waits
+    // for it, and must find room even in a full mailbox.
     let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => {
@@ -118,7 +118,7 @@ pub(crate) async fn request(
         }
         done => done.map_err(|(_, error)| error),
     };
-    // There is no code for a request that was not sent, and the sender must not get 0.
+    // There is no error code for a request that was not sent, and the sender must not get 0.
     sent.map_err(Failure::trap)?;
     Ok(match wait(call, arrival).await {
         Ok(()) => 0,
@@ -126,7 +126,7 @@ pub(crate) async fn request(
     })
 }
 
-/// Makes a message from bytes and copies of sockets, each named by a word.
+/// Creates a message from bytes and copies of sockets. Each socket is named by a word.
 pub(crate) fn compose(
     call: &mut Call<'_>,
     tag: i64,
@@ -151,11 +151,11 @@ pub(crate) fn compose(
     })
 }
 
-/// Makes a copy of the socket that a word names.
+/// Creates a copy of the socket that a word names.
 fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     let (kind, id) = ResourceKind::of_word(word);
     match kind {
-        // A bare id is that of a stream.
+        // An id without a kind is the id of a stream.
         Some(ResourceKind::None | ResourceKind::TcpStream) => copy_to_send::<StreamId>(guest, id),
         Some(ResourceKind::TlsStream) => copy_to_send::<TlsStreamId>(guest, id),
         Some(ResourceKind::UdpSocket) => copy_to_send::<UdpSocketId>(guest, id),
@@ -172,7 +172,8 @@ pub(crate) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failu
         .collect())
 }
 
-/// Waits until matching mail is in the slot. `Err` is the code of a receive that got nothing.
+/// Waits until matching mail is in the slot. `Err` contains the result code of a receive that got
+/// nothing.
 pub(crate) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i32> {
     let found = match arrival.timeout {
         None => arrival.await,
@@ -190,16 +191,17 @@ pub(crate) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i3
     Ok(())
 }
 
-/// Ready when matching mail has arrived; the sender wakes the process. However the wait ends, even
-/// by being dropped, the process stops waiting.
+/// A future that is ready when matching mail has arrived. The sender of the mail wakes the process.
+/// However the future ends, even by being dropped, the process stops waiting.
 pub(crate) struct Arrival {
     process: Process,
     /// How long the process waits; `None` means forever.
     timeout: Option<Duration>,
-    /// Set until the first poll if the mailbox was checked when the wait began: any mail that has
-    /// arrived since wakes the process again, so that poll need not check.
+    /// Set until the first poll if the mailbox was checked when the wait began. Mail that arrived
+    /// after that check wakes the process again, so the first poll does not have to check the
+    /// mailbox.
     was_looked: bool,
-    /// Set once the mail is taken: the process is not marked as waiting then.
+    /// Set once the mail is taken. The process is then no longer marked as waiting.
     is_over: bool,
 }
 
@@ -258,9 +260,10 @@ impl Future for Arrival {
         if self.timeout.is_some() || !self.process.domain().program().is_alone() {
             return Poll::Pending;
         }
-        // The last process to leave wakes this one, but it may have left before this one waited,
-        // and this one may have spawned others since, so only this check decides. Anything the
-        // others sent before they left has arrived by now.
+        // The last other process wakes this process when it ends. But it may have ended before this
+        // process began to wait, and this process may have spawned other processes since, so only
+        // this check decides. Everything that the other processes sent before they ended has
+        // arrived by now.
         match self.look() {
             Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),
             found => found,

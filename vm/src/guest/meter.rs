@@ -1,4 +1,4 @@
-//! What one guest has used of its limits.
+//! Meters how much of its limits a guest has used.
 
 use crate::environment::{Limits, Permit, Quota};
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
@@ -8,17 +8,17 @@ use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
 /// The maximum compute, in units, that a process is given at once if its environment counts
-/// compute: several slices, so that the scheduler can still recognize a process that computes
-/// without a pause.
+/// compute. It amounts to several slices, so that the scheduler can still recognize a process that
+/// computes without a pause.
 const MAX_PORTION: u64 = 100;
 
-/// Returns the size of the portions in which a guest is given fuel, if its environment's processes
-/// may compute `total` units in total; `None` if that is unlimited.
+/// Returns the size of the portions in which a guest is given fuel if all processes of its
+/// environment may compute `total` units together. Returns `None` if compute is unlimited.
 pub(crate) fn portion(total: u64) -> Option<u64> {
     (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
 }
 
-/// The limit that ended a guest, as the error that stops its code.
+/// The limit that ended a guest, in the form of the error that stops its code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rejected(pub(crate) LimitReached);
 
@@ -30,7 +30,7 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// What only grows while a guest runs, and its limit for one process.
+/// A quantity that only grows while a guest runs, and its limit for one process.
 #[derive(Debug)]
 struct Growing {
     limit: Limit,
@@ -47,7 +47,7 @@ impl Growing {
         }
     }
 
-    /// Returns how much there would be after some growth.
+    /// Returns what the quantity would be after some growth.
     fn after(&self, growth: usize) -> Result<u64, LimitReached> {
         let wanted = self.used.saturating_add(growth as u64);
         if wanted <= self.allowed {
@@ -61,7 +61,7 @@ impl Growing {
     }
 }
 
-/// Counts a guest's memory, tables and compute against its environment's bounds.
+/// Counts a guest's memory, tables and compute against the limits of its environment.
 #[derive(Debug)]
 pub(crate) struct Meter {
     quota: Arc<Quota>,
@@ -69,15 +69,15 @@ pub(crate) struct Meter {
     memory: Growing,
     /// The elements of all tables.
     table_elements: Growing,
-    /// The bytes of memory that the environment counts; those that the module declares are counted
-    /// from the spawn on.
+    /// The bytes of memory that the environment counts. The memory that the module declares is
+    /// counted from the time of the spawn.
     permit: Permit,
     permitted: u64,
-    /// The last growth that was refused since the guest last waited.
+    /// The most recent growth that was refused since the guest last waited.
     refused: Option<LimitReached>,
     /// The fuel that the guest was last given.
     given: u64,
-    /// The fuel that was left when compute was last counted.
+    /// The fuel that remained when compute was last counted.
     fuel: u64,
 }
 
@@ -95,14 +95,14 @@ impl Meter {
         }
     }
 
-    /// Counts a guest's initial memory and tables if no new instance is created for it. The spawn
-    /// has checked the limits.
+    /// Counts a guest's initial memory and tables if no new instance is created for the guest. The
+    /// limits were checked when the guest was spawned.
     pub(crate) fn begin_with(&mut self, memory: u64, table_elements: u64) {
         self.memory.used = memory;
         self.table_elements.used = table_elements;
     }
 
-    /// Returns the last growth that was refused since the guest last waited.
+    /// Returns the most recent growth that was refused since the guest last waited.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
         self.refused
     }
@@ -126,7 +126,7 @@ impl Meter {
         self.fuel = fuel;
     }
 
-    /// Returns how much of the fuel last given the guest has used, if `left` remains.
+    /// Returns how much of the most recently given fuel the guest has used, if `left` remains.
     pub(crate) fn fuel_used(&self, left: u64) -> u64 {
         self.given.saturating_sub(left)
     }
@@ -153,8 +153,8 @@ impl Meter {
         Ok(())
     }
 
-    /// Lets a memory or a table grow unless that exceeds the module's own bound, which is no limit
-    /// of the environment, or `grow` refuses.
+    /// Lets a memory or a table grow unless `grow` refuses or the module's own maximum would be
+    /// exceeded. That maximum is not a limit of the environment.
     fn growing(
         &mut self,
         (current, desired, maximum): (usize, usize, Option<usize>),
@@ -208,12 +208,14 @@ mod tests {
         let mut limits = Limits::default();
         limits.set(limit, bound);
         let quota = Arc::new(Quota::new(limits, None));
-        let permit = quota.permit(Limit::TotalMemory, 0).expect("nothing fits");
+        let permit = quota
+            .permit(Limit::TotalMemory, 0)
+            .expect("a permit for zero bytes always fits");
         Meter::new(&limits, quota, permit, 0)
     }
 
     #[test]
-    fn t021_all_memories_count_together() {
+    fn t021_all_memories_are_counted_together() {
         let mut meter = meter(Limit::Memory, 100);
         assert!(
             meter
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_has_counts_for_its_environment_until_it_ends() {
+    fn a_guest_counts_toward_its_environment_until_it_ends() {
         let mut meter = meter(Limit::TotalMemory, 100);
         let quota = meter.quota.clone();
         assert!(
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn compute_is_counted_and_loses_nothing() {
+    fn compute_is_counted_exactly() {
         let mut meter = meter(Limit::TotalCompute, 2);
         meter.fuel_given(10 * FUEL_PER_UNIT);
         for left in [95, 90, 85, 80] {
@@ -270,7 +272,7 @@ mod tests {
         }
         let reached = meter
             .charge_compute(7 * FUEL_PER_UNIT)
-            .expect_err("3 units are too many");
+            .expect_err("3 units exceed the limit of 2");
         assert_eq!(
             reached,
             LimitReached {

@@ -1,5 +1,5 @@
-//! What all kinds of sockets have in common: how guests' addresses are read, how sockets are stored
-//! by number and counted, and how operating system errors are reported.
+//! Code shared by all kinds of sockets. It reads the addresses that guests pass, stores sockets by
+//! number, counts them, and reports errors of the operating system.
 
 use super::call::{Call, Out, Range, at_most};
 use super::failure::{Failure, HostError};
@@ -20,11 +20,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The maximum number of pieces in a write. More are a mistake or an attack, and more than the
-/// operating system takes at once.
+/// The maximum number of pieces in a write. A greater number is a mistake or an attack, and exceeds
+/// what the operating system takes at once.
 const MAX_VECTORS: usize = 1024;
 
-/// The id of a socket of one kind. It says which table holds the socket.
+/// The id of a socket of one kind. The type of the id determines which table holds the socket.
 pub(crate) trait SocketId: Copy + Sized {
     type Socket: Clone;
 
@@ -43,8 +43,8 @@ pub(crate) trait SocketId: Copy + Sized {
         Ok(held.socket.clone())
     }
 
-    /// Opens a socket if the environment may have another one, and answers with its id or an error
-    /// id.
+    /// Opens a socket if the environment may have another socket, and answers with the socket's id
+    /// or an error id.
     fn open(
         call: &mut Call<'_>,
         out: Out<8>,
@@ -59,7 +59,7 @@ pub(crate) trait SocketId: Copy + Sized {
         Self::answer(call, out, opened)
     }
 
-    /// Keeps an opened socket, and answers with its id or an error id.
+    /// Keeps an opened socket, and answers with the socket's id or an error id.
     fn answer(
         call: &mut Call<'_>,
         out: Out<8>,
@@ -69,8 +69,8 @@ pub(crate) trait SocketId: Copy + Sized {
         call.timed_answer(out, result)
     }
 
-    /// Keeps an accepted connection, and writes its id and the id of a result that holds its peer's
-    /// address; on an error, the error's id and 0.
+    /// Keeps an accepted connection, and writes the connection's id and the id of a look-up result
+    /// that holds the peer's address. On an error, writes the error's id and 0.
     fn answer_accepted(
         call: &mut Call<'_>,
         out: Out<8>,
@@ -107,7 +107,7 @@ pub(crate) trait HasPeerAddr {
     fn peer_addr(&self) -> io::Result<SocketAddr>;
 }
 
-/// A stream of bytes with a timeout for each operation.
+/// A byte stream with a timeout for each operation.
 pub(crate) trait Stream: Send + Sync {
     fn wait(&self, operation: Operation) -> impl Ready;
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -220,7 +220,7 @@ pub(crate) fn drop_socket<I: SocketId>(call: &mut Call<'_>, id: I) -> Result<(),
     removed.map(drop)
 }
 
-/// Makes another handle to a socket and returns its id.
+/// Creates another handle to a socket and returns the handle's id.
 pub(crate) fn clone_socket<I: SocketId>(call: &mut Call<'_>, id: I) -> Result<u64, Failure> {
     let guest = call.guest();
     let table = I::table(guest.handles());
@@ -231,7 +231,7 @@ pub(crate) fn clone_socket<I: SocketId>(call: &mut Call<'_>, id: I) -> Result<u6
     Ok(table.insert(another))
 }
 
-/// Makes a copy of a socket that can travel in a message.
+/// Creates a copy of a socket, which can travel in a message.
 pub(super) fn copy_to_send<I: TravellerId>(
     guest: &mut Guest,
     id: u64,
@@ -265,7 +265,7 @@ pub(crate) fn take_socket<I: TravellerId>(call: &mut Call<'_>, index: u64) -> Re
         };
         let permit = attachment
             .permit
-            .expect("a socket is counted once it is in a message");
+            .expect("a socket in a message has been counted");
         Ok(CountedSocket { socket, permit })
     })?;
     Ok(I::keep(call, held))
@@ -291,7 +291,7 @@ where
     answer_address(call, out, address)
 }
 
-/// Writes as much as a stream takes, and waits until the operating system has it.
+/// Writes as many bytes as a stream accepts, and waits until the operating system has taken them.
 pub(crate) async fn write_vectored<I>(
     call: &mut Call<'_>,
     id: I,
@@ -308,7 +308,7 @@ where
     call.timed_answer(out, written)
 }
 
-/// Waits until a stream accepts anything, then writes as much of the pieces as it takes.
+/// Waits until a stream accepts bytes, then writes as much of the pieces as the stream accepts.
 pub(crate) async fn write(
     call: &mut Call<'_>,
     stream: &impl Stream,
@@ -319,8 +319,8 @@ pub(crate) async fn write(
     let count = persist(call, wait, attempt)
         .await
         .map_err(|error| failure(&error))?;
-    // Accepted bytes may be encrypted already and cannot be taken back. On a timeout they count as
-    // written, and the next write has to wait for them.
+    // Accepted bytes may already be encrypted and cannot be taken back. On a timeout, they count as
+    // written, and the next write has to wait until they are sent.
     match flush_stream(call, stream).await {
         Err(error) if error.kind() != io::ErrorKind::TimedOut => Err(failure(&error)),
         _ => Ok(count as u64),
@@ -361,7 +361,8 @@ where
     call.timed_answer(out, count)
 }
 
-/// Receives into the guest's memory once data is available, and returns the number of bytes.
+/// Waits until data is available, receives it into the guest's memory, and returns the number of
+/// bytes.
 pub(crate) async fn receive(
     call: &mut Call<'_>,
     range: Range,
@@ -407,7 +408,7 @@ pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
-/// Counts another socket of the environment, waiting until the environment may have one.
+/// Counts another socket of the environment, waiting until the environment may have another socket.
 pub(crate) async fn permit_in_time(quota: &Arc<Quota>) -> Arc<Permit> {
     loop {
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
@@ -514,7 +515,8 @@ pub(crate) fn pieces(call: &mut Call<'_>, vectors: Vectors) -> Result<Vec<Range>
         .collect()
 }
 
-/// Reads at most `most` pairs of an address and a length. The memory they point to is not checked.
+/// Reads at most `most` pairs of an address and a length. The memory that they refer to is not
+/// checked.
 pub(crate) fn records(
     call: &mut Call<'_>,
     vectors: Vectors,
@@ -555,7 +557,7 @@ pub(crate) fn failure(error: &io::Error) -> HostError {
         ErrorKind::HostUnreachable => Errno::HostUnreachable,
         ErrorKind::InvalidInput => Errno::InvalidInput,
         ErrorKind::InvalidData => Errno::BadTls,
-        // A TLS stream whose peer did not announce the end.
+        // This is the error of a TLS stream whose peer did not announce the end.
         ErrorKind::UnexpectedEof => Errno::ConnectionAborted,
         ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
         _ => match error.raw_os_error() {

@@ -1,4 +1,4 @@
-//! The host's side of one running guest.
+//! The host's state of a running guest.
 
 #![expect(
     clippy::disallowed_types,
@@ -23,9 +23,9 @@ use std::sync::Arc;
 use wasmtime::Memory;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-/// Everything that the host keeps for one running guest; its host functions work on this.
+/// Everything that the host keeps for a running guest. Host functions work on this state.
 pub struct Guest {
-    /// Set while a process runs. A pooled instance keeps nothing of its last process.
+    /// `Some` while a process runs. A pooled instance keeps nothing of its last process.
     life: Option<Life>,
     /// The instance's memory, looked up on first use.
     memory: Option<Memory>,
@@ -36,21 +36,22 @@ struct Life {
     environment: Environment,
     process: Process,
     origin: Origin,
-    /// The message that is being composed or was received last.
+    /// The message that is being composed, or that was received last.
     slot: Option<MailCursor>,
-    /// The empty buffer of a small message that was received, kept for the next message composed.
+    /// The empty buffer of a small message that was received. It is kept for the next message that
+    /// is composed.
     spare: Vec<u8>,
-    /// Created when the process first holds something, which most processes never do.
+    /// Created when the process first holds a resource, which most processes never do.
     handles: Option<Box<Handles>>,
     meter: Meter,
-    /// The turn in which the slice was last checked.
+    /// The turn in which it was last checked whether the slice is over.
     turn: u64,
     /// The number of ticks in that turn.
     ticks: u64,
     calls_back: CallsBack,
     /// Created on the first WASI call.
     wasi: Option<Box<Wasi>>,
-    /// The process's own input and output, if any, which the WASI context is created with.
+    /// The process's own input and output, if any, with which the WASI context is created.
     redirected: Option<Box<(PipeReader, PipeWriter)>>,
     /// Created when the process first opens a database.
     databases: Option<Account>,
@@ -61,8 +62,8 @@ struct Life {
 #[derive(Debug, Default)]
 pub(super) struct CallsBack {
     pub(super) depth: usize,
-    /// A slot for each callback's stack, as the pool has one stack for each slot. The first slot is
-    /// kept to the end: wasmtime keeps one unused stack for the next call.
+    /// A slot for the stack of each callback, because the pool has one stack for each slot. The
+    /// first slot is kept to the end, because wasmtime keeps one unused stack for the next call.
     pub(super) stacks: Vec<engine::Reservation>,
 }
 
@@ -100,9 +101,9 @@ impl Origin {
 /// The maximum number of resources that a message carries.
 pub(crate) const MAX_ATTACHMENTS: usize = 256;
 
-/// The size of the largest buffer that is kept for the next message, in bytes: a mailbox counts the
-/// bytes of messages but not their spare capacity, which must not exceed what a message takes
-/// anyway.
+/// The size in bytes of the largest buffer that is kept for the next message. A mailbox counts the
+/// bytes of messages but not their spare capacity, so the spare capacity must not exceed the memory
+/// that any message takes.
 const SPARE: usize = 128;
 
 /// A message and the position of the next read.
@@ -113,8 +114,8 @@ pub(crate) struct MailCursor {
 }
 
 impl MailCursor {
-    /// Copies as much as fits, starting at the read head, moves the head and returns the number of
-    /// bytes copied. A death reads as a sentence.
+    /// Copies as many bytes as fit, starting at the read position, advances the position and
+    /// returns the number of bytes copied. A death reads as a sentence.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
         let text;
         let data = match &self.mail {
@@ -190,7 +191,7 @@ impl Guest {
         self.life = None;
     }
 
-    /// Whether the guest serves a process and is not pooled.
+    /// Returns whether the guest serves a process. A pooled guest does not.
     pub(crate) fn has_process(&self) -> bool {
         self.life.is_some()
     }
@@ -218,7 +219,7 @@ impl Guest {
         self.life().environment.machine()
     }
 
-    /// Returns the state of the guest's process that others act on.
+    /// Returns the state of the guest's process that other processes act on.
     pub(crate) fn cell(&self) -> &ProcessCell {
         self.life().process.cell()
     }
@@ -228,7 +229,7 @@ impl Guest {
         self.life().environment.domain()
     }
 
-    /// Returns the module that the guest runs, unless it is a component.
+    /// Returns the module that the guest runs. Returns `None` if the guest is a component.
     pub fn module(&self) -> Option<&Module> {
         match &self.life().origin {
             Origin::Module(module) => Some(module),
@@ -236,8 +237,8 @@ impl Guest {
         }
     }
 
-    /// Returns the embedder's value of a type for this process, created on first use and dropped
-    /// with the process.
+    /// Returns the embedder's value of type `T` for this process. The value is created on first use
+    /// and dropped with the process.
     pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
         let value = self
             .life_mut()
@@ -246,7 +247,7 @@ impl Guest {
             .or_insert_with(|| Box::new(T::default()));
         value
             .downcast_mut()
-            .expect("each type has a value of its own")
+            .expect("the value stored under a type has that type")
     }
 
     /// Keeps a resource of the embedder for the process and returns its id.
@@ -274,8 +275,8 @@ impl Guest {
         self.push_attachment(Attachment::uncounted(Resource::Foreign(resource)))
     }
 
-    /// Takes a resource of the embedder out of the message that the guest received last; `None` if
-    /// there is none with this index.
+    /// Takes a resource of the embedder out of the message that the guest received last. Returns
+    /// `None` if the message has no such resource with this index.
     pub fn take_attached(&mut self, index: u64) -> Option<Foreign> {
         let (message, _) = self.message().ok()?;
         let attachments = &mut message.attachments;
@@ -315,8 +316,8 @@ impl Guest {
         })
     }
 
-    /// Returns the total size of the guest's memories, in bytes. Memories do not shrink, so it was
-    /// never larger.
+    /// Returns the total size of the guest's memories, in bytes. Memories do not shrink, so this is
+    /// also the greatest size so far.
     pub fn memory_used(&self) -> u64 {
         self.life().meter.memory()
     }
@@ -329,8 +330,8 @@ impl Guest {
         &mut self.life_mut().meter
     }
 
-    /// Returns the limit that the guest reached last: by growing since it last waited, or in its
-    /// last WASI call.
+    /// Returns the limit that the guest reached most recently, either by growing since it last
+    /// waited or in its last WASI call.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
         self.life()
             .meter
@@ -338,8 +339,8 @@ impl Guest {
             .or_else(|| self.life().wasi.as_ref()?.refused())
     }
 
-    /// Takes the limit that the guest reached last, so that [`Guest::refused`] returns only limits
-    /// reached later.
+    /// Takes the limit that the guest reached most recently, so that [`Guest::refused`] returns
+    /// only limits reached later.
     pub(crate) fn take_refused(&mut self) -> Option<LimitReached> {
         let refused = self.refused();
         self.life_mut().meter.forget_refusal();
@@ -349,7 +350,7 @@ impl Guest {
         refused
     }
 
-    /// Puts back a limit that was taken, unless the guest has reached another one since.
+    /// Puts back a limit that was taken, unless the guest has reached another limit since then.
     pub(crate) fn remember_refused(&mut self, refused: Option<LimitReached>) {
         if self.refused().is_none() {
             self.life_mut().meter.remember_refusal(refused);
@@ -387,8 +388,8 @@ impl Guest {
         life.slot.insert(MailCursor { mail, head: 0 })
     }
 
-    /// Takes an empty buffer for a message. It has capacity if a small message was received since
-    /// the last call.
+    /// Takes an empty buffer for a message. The buffer has capacity if a small message was received
+    /// since the last call.
     pub(crate) fn take_spare(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.life_mut().spare)
     }
@@ -419,7 +420,7 @@ impl Guest {
         }
     }
 
-    /// Makes a configuration with the limits of the guest's own environment.
+    /// Creates a configuration with the limits of the guest's own environment.
     pub(crate) fn new_config(&self, grants: Grants, permissions: Permissions) -> Config {
         let mut config = Config::new(grants);
         config.limits = *self.environment().limits();
@@ -434,8 +435,8 @@ impl Guest {
         Ok(self.handles().errors.insert(error))
     }
 
-    /// Traps if the process may hold no more handles of a kind, for functions that have no other
-    /// way to fail.
+    /// Traps if the process may hold no more handles of a kind. This is for functions that have no
+    /// other way to fail.
     pub(crate) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
         self.check_room(held, what)
             .map_err(|error| Failure::trap(error.text))
@@ -453,13 +454,13 @@ impl Guest {
         ))
     }
 
-    /// Traps if the process would be told of more ends than it may.
+    /// Traps if the process may not be notified of another end.
     pub(crate) fn room_for_end(&self) -> Result<(), Failure> {
         self.check_room_for_end()
             .map_err(|error| Failure::trap(error.text))
     }
 
-    /// Checks that the process may be told of another end.
+    /// Checks that the process may be notified of another end.
     pub(crate) fn check_room_for_end(&self) -> Result<(), HostError> {
         self.cell().room_for_end().map_err(|reached| {
             let text = format!(
@@ -469,7 +470,7 @@ impl Guest {
         })
     }
 
-    /// Whether a new turn of the process has begun since the last call.
+    /// Returns whether a new turn of the process has begun since the last call.
     pub(crate) fn is_new_turn(&mut self) -> bool {
         let life = self.life_mut();
         let turn = life.process.turns();
@@ -487,8 +488,8 @@ impl Guest {
         life.ticks >= life.environment.machine().slice
     }
 
-    /// Prepares for the next turn. It begins with a whole slice, since the process is queued behind
-    /// the others.
+    /// Prepares for the next turn. The next turn begins with a whole slice, because the process is
+    /// queued behind other processes.
     pub(crate) fn expect_turn(&mut self) {
         let life = self.life_mut();
         life.turn += 1;
@@ -512,8 +513,8 @@ impl Guest {
     }
 
     /// Makes this process read its standard input from one pipe and write its standard output to
-    /// another, whatever its environment says. Data that passes through the pipes is neither
-    /// recorded in the environment's journal nor counted as its output.
+    /// another pipe, whatever its environment specifies. Data that passes through the pipes is
+    /// neither recorded in the environment's journal nor counted as its output.
     ///
     /// This has no effect after the process's first WASI call.
     pub fn redirect(&mut self, input: PipeReader, output: PipeWriter) {
@@ -542,12 +543,12 @@ impl Guest {
         })
     }
 
-    /// Whether the guest has a WASI context, which its first WASI call creates.
+    /// Returns whether the guest has a WASI context, which its first WASI call creates.
     pub fn has_wasi(&self) -> bool {
         self.life().wasi.is_some()
     }
 
-    /// Returns the WASI context together with the embedder's value of a type, for interfaces that
+    /// Returns the WASI context together with the embedder's value of type `T`, for interfaces that
     /// need both.
     pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
         self.wasi();
@@ -556,18 +557,18 @@ impl Guest {
         let wasi = life
             .wasi
             .as_mut()
-            .expect("`wasi` has made it")
+            .expect("`wasi` has created the context")
             .begin_call()
             .ctx();
         let value = life
             .extensions
             .get_mut(&TypeId::of::<T>())
-            .expect("`extension` has made it");
+            .expect("`extension` has created the value");
         (
             wasi,
             value
                 .downcast_mut()
-                .expect("each type has a value of its own"),
+                .expect("the value stored under a type has that type"),
         )
     }
 }

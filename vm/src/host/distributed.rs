@@ -1,7 +1,7 @@
-//! `lunatic::distributed`: other machines; there are none.
+//! `lunatic::distributed`: functions for other machines, of which there are none.
 //!
-//! Guests ask for the node of a process before they send to it, so every function answers as node
-//! 0.
+//! Guests request the node of a process before they send to the process, so every function answers
+//! as node 0.
 
 use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU32, OutU64, OutWords, Text};
 use crate::guest::mail::{deliver_soon, request, take_message};

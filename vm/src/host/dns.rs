@@ -1,4 +1,4 @@
-//! `lunatic::networking`: host names.
+//! `lunatic::networking`: the resolution of host names.
 
 use crate::guest::HostError;
 use crate::guest::kinds::{DnsId, Millis, OutIpBytes, OutU16, OutU32, OutU64, Text};
@@ -6,7 +6,7 @@ use crate::guest::socket::failure;
 use crate::guest::{Call, Failure};
 use std::net::SocketAddr;
 
-/// The maximum length of a `host:port` to look up, in bytes: a host name has at most 253.
+/// The maximum length in bytes of a `host:port` to look up. A host name has at most 253 bytes.
 const MAX_NAME: usize = 300;
 
 pub(super) async fn resolve(

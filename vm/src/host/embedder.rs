@@ -9,8 +9,8 @@ type ComponentLink =
 
 /// Functions that an embedder adds to what guests can import.
 ///
-/// They are granted like any other: by a prefix of `namespace::name`, or for components by a prefix
-/// of the package's or interface's name.
+/// The functions are granted like any other functions: to modules by a prefix of `namespace::name`,
+/// and to components by a prefix of the name of the package or interface.
 ///
 /// ```
 /// use lunatic_vm::{Call, Caller, Guest, Host, Vm};
@@ -34,7 +34,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Adds a function that returns at once.
+    /// Adds a function that returns without waiting.
     pub fn function<Params, Results>(
         &mut self,
         namespace: &str,
@@ -79,7 +79,7 @@ impl Host {
     }
 
     /// Adds a package or an interface, such as `my:db` or `my:db/query`, to what components can
-    /// import. Its name is what an environment grants.
+    /// import. An environment grants it by its name.
     pub fn component(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! `lunatic::environment`: what processes may use and call.
+//! `lunatic::environment`: configurations, which determine what processes may use and call.
 
 use crate::environment::{Name, Permissions};
 use crate::guest::call::MAX_TEXT;
@@ -45,7 +45,7 @@ pub(super) fn config_allow_namespace(
         );
         return call.answer(out, Err(HostError::new(Errno::NotGranted, text)));
     }
-    // What the creator lacks is removed when the environment is made.
+    // Rights that the creator lacks are removed when the environment is created.
     call.config(id)?.allow(&prefix);
     call.answer(out, Ok(0))
 }
@@ -87,7 +87,10 @@ pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure
     removed.map(std::mem::drop)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the table says so")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the table of host functions defines the parameters"
+)]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     environment_id: EnvironmentId,

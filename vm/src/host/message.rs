@@ -1,4 +1,4 @@
-//! `lunatic::message`: compose, send, receive.
+//! `lunatic::message`: composing, sending and receiving messages.
 
 use crate::guest::call::{Answer, Out, Range, Rest, View};
 use crate::guest::kinds::{
@@ -18,7 +18,7 @@ use lunatic_abi::{Limit, MessageHeader, ResourceKind};
 use lunatic_process::{Mail, Message, Pid, Wanted};
 
 pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Result<(), Failure> {
-    // The capacity is only a hint: memory is allocated as data comes.
+    // The capacity is only a hint. Memory is allocated as data is written.
     let guest = call.guest();
     let data = guest.take_spare();
     guest.fill_slot(Mail::Data(Message {
@@ -151,7 +151,7 @@ pub(super) async fn send_receive_skip_search(
     request(call, process, tag, timeout).await
 }
 
-/// A receive that found nothing yet.
+/// A receive that has found nothing yet.
 pub(super) struct Receive(Arrival);
 
 impl Rest for Receive {
@@ -189,7 +189,7 @@ fn receive_or_wait<'a>(
     Ok(guest.fill_slot(mail))
 }
 
-/// A receive that found nothing yet, and where it writes the message that arrives.
+/// A receive that has found nothing yet, and where it writes the message that arrives.
 pub(super) struct ReceiveBytes(Arrival, Target);
 
 impl Rest for ReceiveBytes {
@@ -215,7 +215,8 @@ pub(super) fn receive_bytes(
 ) -> Result<Answer<ReceiveBytes>, Failure> {
     let (mut memory, guest) = call.parts()?;
     let wanted = wanted(&mut memory, tags)?;
-    // Checked before anything is received: a bad pointer traps even if no message comes.
+    // The target is checked before anything is received, so a bad pointer traps even if no message
+    // arrives.
     let target = Target {
         buffer: memory.range(buffer)?,
         header: memory.out(header)?,
@@ -233,7 +234,7 @@ struct Target {
 }
 
 impl Target {
-    /// Writes the header of the message in the slot and as much of its data as fits; returns the
+    /// Writes the header of the message in the slot and as much of its data as fits. Returns the
     /// message's kind.
     fn write(&self, memory: &mut View<'_>, slot: &mut MailCursor) -> Result<i32, Failure> {
         let kind = slot.mail.kind();

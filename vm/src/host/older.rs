@@ -1,6 +1,6 @@
-//! The older generation, which guests of the published crate `lunatic` 0.6 and 0.7 import.
-//! Functions with the same meaning in both generations use the newer implementation; the rest is
-//! here.
+//! The older generation of host functions, which guests built with version 0.6 or 0.7 of the
+//! published crate `lunatic` import. Functions with the same meaning in both generations use the
+//! newer implementation. All other functions are in this module.
 
 mod environments;
 mod handles;
@@ -16,13 +16,13 @@ use crate::guest::kinds::{self, Kind};
 use crate::guest::{Call, Guest};
 use wasmtime::{Caller, Linker};
 
-/// Adds the rows of the older table, as guests of 0.7 import them.
+/// Adds the functions of the older generation for guests of 0.7.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_older_host_function!(link_rows);
     add_rows(linker)
 }
 
-/// Adds the rows of the older table, as guests of 0.6 import them.
+/// Adds the functions of the older generation for guests of 0.6.
 pub(super) fn link_0_6(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function_of_0_6!(link_rows);
     link(linker)?;

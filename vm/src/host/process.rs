@@ -1,4 +1,4 @@
-//! `lunatic::process`: spawn, watch, end.
+//! `lunatic::process`: spawning, monitoring and ending processes.
 
 use crate::environment::{Name, Permissions};
 use crate::guest::call::MAX_TEXT;
@@ -134,8 +134,8 @@ pub(super) async fn get_or_spawn(
     let module = call.module(module_id)?;
     let request = SpawnRequest::read(call, module, function, parameters)?;
     if config_id.0 != OWN {
-        // Checked even if it is not needed, so that whether a call is valid does not depend on
-        // which caller comes first.
+        // The configuration is checked even if no process has to be spawned, so that the validity
+        // of a call does not depend on which caller comes first.
         call.config(config_id)?;
     }
     let own = call.guest().environment().clone();

@@ -1,4 +1,4 @@
-//! `lunatic::registry`: unversioned names.
+//! `lunatic::registry`: process names without versions.
 
 use crate::environment::{Name, RegistryError};
 use crate::guest::call::MAX_TEXT;
@@ -21,7 +21,8 @@ pub(super) fn put(
         .environment()
         .register(&name, process, registrar)
     {
-        // The process died first. A look-up of the name finds no process, which is correct.
+        // The process may have died before it was registered. A look-up of the name then finds no
+        // process, which is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(()),
         Err(error) => Err(Failure::trap(error)),
     }

@@ -1,7 +1,7 @@
-//! Builds linkers from the tables of rows.
+//! Macros that build linkers from the tables of host functions.
 //!
-//! These macros expand at the place of use, which has to import `Call`, `Guest`, `Kind`, `kinds`
-//! and the modules that the rows name.
+//! These macros expand where they are used. The file that uses them must import `Call`, `Guest`,
+//! `Kind`, `kinds` and the modules that the rows name.
 
 macro_rules! link_rows {
     ($($(#[$about:meta])* $namespace:literal as $module:ident {

@@ -1,7 +1,7 @@
 //! `lunatic::sqlite`: databases.
 //!
-//! A statement belongs to a connection and is dropped with it. SQLite's work counts toward the
-//! process's compute, if compute is counted.
+//! A statement belongs to a connection and is dropped with the connection. SQLite's work counts
+//! toward the process's compute, if compute is counted.
 
 use crate::environment::Access;
 use crate::guest::HostError;
@@ -19,7 +19,8 @@ const MAX_PATH: usize = 4096;
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// The fuel charged for one instruction of SQLite's own. These do more than a wasm instruction.
+/// The fuel charged for each of SQLite's own instructions, which do more work than a wasm
+/// instruction.
 const FUEL_PER_INSTRUCTION: u64 = 20;
 
 fn connection<'a>(call: &'a mut Call<'_>, id: ConnectionId) -> Result<&'a mut Connection, Failure> {
@@ -40,11 +41,11 @@ fn of_statement<'a>(
     connection(call, connection_id)
 }
 
-/// How much SQLite may compute in one call.
+/// The number of its own instructions that SQLite may run in one call.
 struct Allowance(u64);
 
 impl Allowance {
-    /// Lets a connection compute as much as the guest still may.
+    /// Lets a connection compute as much as the guest is still allowed to compute.
     fn give(call: &mut Call<'_>, id: ConnectionId) -> Result<Allowance, Failure> {
         let instructions = call
             .compute_left()
@@ -53,20 +54,21 @@ impl Allowance {
         Ok(Allowance(instructions))
     }
 
-    /// Charges the guest for what the connection computed. The guest ends if that exceeds its
-    /// limit.
+    /// Charges the guest for the instructions that the connection ran. The guest ends if the charge
+    /// exceeds its limit.
     fn settle(self, call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
         match (self.0, connection(call, id)?.allowed()) {
             (u64::MAX, _) => Ok(()),
-            // All of it, including a remainder of less than one instruction.
+            // If the allowance is used up, all remaining compute is charged, including a remainder
+            // smaller than the price of one instruction.
             (_, 0) => call.charge_compute(u64::MAX),
             (given, left) => call.charge_compute((given - left) * FUEL_PER_INSTRUCTION),
         }
     }
 }
 
-/// Reads SQL. Text longer than SQLite accepts gets the error that SQLite would report, without
-/// being copied.
+/// Reads SQL. A text that is longer than SQLite accepts is not copied, and causes the error that
+/// SQLite would report.
 fn sql(call: &mut Call<'_>, text: Text) -> Result<Result<String, SqlError>, Failure> {
     let range = call.range(text)?;
     if range.len() > MAX_SQL {
@@ -124,7 +126,7 @@ pub(super) async fn open(
         .map(|code| code.unsigned_abs().into())
 }
 
-/// Returns the location of a database and the account that SQLite's memory is charged to.
+/// Returns the location of a database and the account to which SQLite's memory is charged.
 fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Location, Account), HostError> {
     let guest = call.guest();
     let (held, allowed) = (
@@ -170,7 +172,7 @@ pub(super) async fn execute(
     id: ConnectionId,
     text: Text,
 ) -> Result<u32, Failure> {
-    // `last_error` tells why it failed.
+    // The guest can read the reason of a failure with `last_error`.
     Ok(run(call, id, text)
         .await?
         .map_or_else(|error| error.primary(), |()| 0))
@@ -362,7 +364,7 @@ pub(super) fn copy_column_names(
     Ok(copy(call, &names, buffer))
 }
 
-/// Copies as much as fits and returns the full length.
+/// Copies as many bytes as fit and returns the full length.
 fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Range) -> u64 {
     let buffer = call.bytes_mut(buffer);
     let fitting = bytes.len().min(buffer.len());

@@ -31,7 +31,7 @@ pub(super) async fn tcp_accept(
 ) -> Result<i32, Failure> {
     let (out, peer_out) = (call.out(stream)?, call.out(peer)?);
     let listener = id.socket(call)?;
-    // The connection is taken off the queue only once it can be counted.
+    // A connection is taken off the kernel's queue only once it can be counted.
     let quota = call.guest().domain().quota().clone();
     let permit = permit_in_time(&quota).await;
     let accepted = listener

@@ -54,7 +54,8 @@ fn start(
             .permit(limit, amount)
             .map_err(|reached| HostError::new(Errno::LimitReached, reached))
     };
-    // Timer messages wait just as mail does, so their total size has the same limit.
+    // The messages of timers take up memory just as mail does, so their total size has the same
+    // limit.
     let permits = [
         permit(Limit::Timers, 1)?,
         permit(Limit::MailboxBytes, message.size() as u64)?,
@@ -67,8 +68,8 @@ fn start(
         Duration::from_millis(delay.0),
     );
     let timers = &mut guest.handles().timers;
-    // Timers that have fired are no longer needed. Removing them now and then keeps the table in
-    // proportion to the pending timers.
+    // Timers that have fired are no longer needed. Removing them from time to time keeps the size
+    // of the table in proportion to the number of pending timers.
     if timers.len().is_power_of_two() {
         timers.retain(|_, timer| !timer.is_over());
     }

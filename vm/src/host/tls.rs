@@ -18,10 +18,11 @@ use lunatic_abi::Errno;
 use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, TlsStream, Trust};
 use std::io::{self, ErrorKind};
 
-/// The maximum length of a host name to read, in bytes: names have at most 253.
+/// The maximum length in bytes of a host name that is read. Host names have at most 253 bytes.
 const LONGEST_NAME: usize = 300;
 
-/// The maximum number of authority texts in a connect. Each text may hold many authorities.
+/// The maximum number of texts with certificates of authorities in a connect. Each text may hold
+/// many authorities.
 const MAX_ROOTS: usize = 256;
 
 pub(super) async fn tls_bind(
@@ -46,7 +47,7 @@ pub(super) async fn tls_bind(
     })
 }
 
-/// Copies a PEM text out of the guest's memory. A text that is too large is not copied and causes
+/// Copies a PEM text out of the guest's memory. A text that is too long is not copied, and causes
 /// an error rather than a trap.
 fn text(call: &mut Call<'_>, text: Bytes) -> Result<io::Result<Vec<u8>>, Failure> {
     let range = call.range(text)?;
@@ -123,7 +124,8 @@ pub(super) async fn tls_connect(
 /// Copies the certificates of authorities, if any, out of the guest's memory.
 ///
 /// The interface specifies pairs of an address and a length. The published guest crate writes the
-/// length first; such a pair is recognized by a length that no certificate has.
+/// length first; such a pair is recognized because its length, read in the specified order, is one
+/// that no certificate has.
 fn roots_of(call: &mut Call<'_>, roots: Vectors) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
     let largest = MAX_PEM_SIZE as u32;
     let mut texts = Vec::new();

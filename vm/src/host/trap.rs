@@ -3,7 +3,7 @@
 use crate::guest::{Call, Failure};
 use crate::run;
 
-/// The guest function that is called, with the arguments of the host function.
+/// The guest function that is called with the arguments of the host function.
 const CATCHING: &str = "_lunatic_catch_trap";
 
 /// The result if the function trapped.
@@ -14,7 +14,8 @@ pub(super) async fn catch(
     function: i32,
     pointer: i32,
 ) -> Result<i32, Failure> {
-    // An earlier refusal by a limit has nothing to do with this call.
+    // A limit that refused growth before this call must not be taken for the cause of a trap in
+    // this call.
     let refused = call.guest().take_refused();
     let called = call
         .call_back::<(i32, i32), i32>(CATCHING, (function, pointer))

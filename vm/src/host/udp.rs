@@ -13,7 +13,7 @@ use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
 use std::net;
 
-/// The result of a peer address query that fails even though the socket has a peer.
+/// The result of a query for the peer's address that fails even though the socket has a peer.
 const FAILED_OTHERWISE: i32 = 2;
 
 pub(super) fn udp_bind(
@@ -90,7 +90,7 @@ impl Ready for Room<'_> {
     }
 }
 
-/// Sends a datagram to an address or, without one, to the peer.
+/// Sends a datagram to an address, or to the peer if no address is given.
 async fn send(
     call: &mut Call<'_>,
     id: UdpSocketId,

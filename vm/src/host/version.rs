@@ -1,4 +1,4 @@
-//! `lunatic::version`: the generation of this interface.
+//! `lunatic::version`: the version of the interface.
 
 use crate::guest::{Call, Failure};
 

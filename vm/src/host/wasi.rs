@@ -1,8 +1,9 @@
-//! `lunatic::wasi`: arguments, variables and directories of configurations; and WASI itself.
+//! `lunatic::wasi`: the arguments, variables and directories of configurations, and WASI itself.
 //!
 //! `wasmtime-wasi` implements WASI: preview 1 and, for modules from before 2020, preview 0. Three
-//! of its functions are replaced: opening a file has a limit that the guest can handle, random
-//! bytes are generated in pieces, and a program may exit with any status.
+//! of its functions are replaced. Opening a file fails with an error that the guest can handle when
+//! a limit is reached, random bytes are generated in pieces, and a program may exit with any
+//! status.
 
 #![expect(
     clippy::disallowed_methods,
@@ -21,7 +22,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as p1;
 use wiggle::GuestMemory;
 
-/// A version of WASI for modules. A few types and numbers differ.
+/// A version of WASI for modules. The versions differ in a few types and numbers.
 #[derive(Clone, Copy)]
 enum Preview {
     Zero,
@@ -64,7 +65,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         linker.func_wrap_async(namespace, "path_open", move |caller, parameters| {
             Box::new(path_open(preview, caller, parameters))
         })?;
-        // Both have the same parameters and results.
+        // Both versions of these functions have the same parameters and results.
         linker.func_wrap_async(namespace, "random_get", |caller, parameters| {
             Box::new(random_get(caller, parameters))
         })?;
@@ -138,7 +139,7 @@ async fn random_get(
     };
     for piece in (start..end).step_by(MAX_RANDOM) {
         if piece != start {
-            // A piece takes as long as a slice.
+            // Generating a piece takes as long as a slice.
             scheduler::spent().await;
         }
         let length = MAX_RANDOM.min(end - piece);
@@ -156,8 +157,8 @@ async fn random_get(
     Ok(SUCCESS)
 }
 
-/// The maximum total size of a configuration's arguments, names and values, in bytes, and the
-/// maximum number of each.
+/// The maximum total size of a configuration's arguments and of its variables' names and values, in
+/// bytes, and the maximum number of each.
 const MAX_TEXT: usize = 128 << 10;
 const MAX_ENTRIES: usize = 4096;
 
@@ -224,7 +225,7 @@ pub(super) async fn preopen(
     }
     let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = call.config(id)?.preopens.clone();
-    // Looking up a path takes as long as the file system likes.
+    // Looking up a path can take any amount of time, depending on the file system.
     let added =
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;

@@ -4,9 +4,9 @@ use super::program::Program;
 use crate::environment::{Config, Grants, Journal, Limits, Names, Quota, WasiTemplate};
 use std::sync::Arc;
 
-/// What a process knows of its environment: what it may use and call, what is counted, and what it
-/// shares these with. A domain spawns nothing and does not know the machine; an
-/// [`Environment`](crate::Environment) does.
+/// The part of an environment that its processes refer to: their rights and limits, what is
+/// counted, and what they share with other environments. A domain spawns nothing and has no
+/// reference to the machine; an [`Environment`](crate::Environment) has one.
 pub(crate) struct Domain {
     number: u64,
     config: Config,
@@ -17,14 +17,15 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
-    /// Creates the domain of an environment that the host holds, which is a program of its own.
+    /// Creates the domain of an environment that the host holds, which is the outermost environment
+    /// of a new program.
     pub(super) fn outermost(number: u64, config: Config) -> Domain {
         let program = Arc::new(Program::new(number, &config));
         Domain::new(number, config, None, program, Arc::default())
     }
 
-    /// Creates a domain inside this one, with at most this domain's rights, and with names of its
-    /// own or with this domain's.
+    /// Creates a domain inside this domain. The new domain has at most this domain's rights, and
+    /// has its own names or shares this domain's names.
     pub(super) fn inner(&self, number: u64, mut config: Config, has_own_names: bool) -> Domain {
         config.restrict_to(&self.config);
         let names = if has_own_names {

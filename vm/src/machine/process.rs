@@ -1,8 +1,9 @@
 //! Handles to processes.
 //!
-//! A [`Process`] is the handle that a sender, a link or the host has to a process: its cell, its
-//! name and the domain that it lives in. The running part (instance, stack, memory) is in
-//! [`crate::run`] and belongs to the process alone.
+//! A [`Process`] is the handle through which senders, links and the host refer to a process. It
+//! contains the process's cell, its name and the domain that the process lives in. The running
+//! part, which consists of the instance, the stack and the memory, is in [`crate::run`] and belongs
+//! to the process alone.
 
 use super::domain::Domain;
 use crate::environment::{Name, Names, Registration, RegistryError};
@@ -18,7 +19,7 @@ use std::fmt;
 use std::net;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-/// A process, alive or dead. Cheap to clone; holding one does not keep the process alive.
+/// A process, alive or dead. Cheap to clone. Holding a handle does not keep the process alive.
 ///
 /// ```
 /// use lunatic_vm::{Exit, Vm};
@@ -37,14 +38,14 @@ pub struct Process(Arc<Inner>);
 /// What the machine keeps for each process.
 pub(crate) struct Inner {
     cell: ProcessCell,
-    /// What the process runs, for people to read: the entry function, or the name that the host
-    /// gave it.
+    /// A human-readable name of what the process runs: the entry function, or the name that the
+    /// host gave the process.
     name: Box<str>,
     domain: Arc<Domain>,
     /// The names that the process is registered under; `None` once it has ended.
     names: Mutex<Option<Vec<Registration>>>,
-    /// Closed once everything that the process left to other threads is released; set only if it
-    /// may have left something.
+    /// Closed once all resources that the process left to other threads are released. Set only if
+    /// the process may have left such resources.
     released: OnceLock<Receiver<Infallible>>,
 }
 
@@ -71,7 +72,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Returns the code that guests get.
+    /// Returns the error code that guests get.
     pub fn errno(&self) -> Errno {
         match self {
             SendError::MailboxFull(..) => Errno::MailboxFull,
@@ -111,18 +112,18 @@ impl Process {
         self.0.cell.pid()
     }
 
-    /// Returns the name of what the process runs: its entry function.
+    /// Returns the name of what the process runs, which is usually its entry function.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Whether the process is alive.
+    /// Returns whether the process is alive.
     pub fn is_alive(&self) -> bool {
         self.0.cell.is_alive()
     }
 
-    /// Kills the process. It ends within two ticks, whatever it is doing; its links and monitors
-    /// are told.
+    /// Kills the process. The process ends within two ticks, whatever it is doing, and its links
+    /// and monitors are notified.
     pub fn kill(&self) {
         self.0.cell.signal(Signal::Kill);
     }
@@ -131,7 +132,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if there is no room: the host does not wait.
+    /// [`SendError`] if there is no room. The host does not wait for room.
     pub fn send(&self, tag: i64, data: &[u8]) -> Result<(), SendError> {
         self.deliver(Message {
             tag,
@@ -142,17 +143,18 @@ impl Process {
     }
 
     /// Puts a message into the process's mailbox that carries a TCP connection as its first
-    /// resource, the form that a `lunatic::net::TcpStream` takes in a message of the guest library.
-    /// [`Process::STREAM`] holds the bytes of a message that is a stream and nothing else. The
-    /// connection counts toward the receiver's environment from now on; if the receiver is dead,
-    /// the connection is closed.
+    /// resource. This is the form that a `lunatic::net::TcpStream` takes in a message of the guest
+    /// library. [`Process::STREAM`] contains the bytes of a message that consists only of a stream.
+    /// The connection counts toward the receiver's environment from now on. If the receiver is
+    /// dead, the connection is closed.
     ///
-    /// `kept` is dropped when the connection is closed, whichever process has it by then.
+    /// `kept` is dropped when the connection is closed, whichever process holds the connection by
+    /// then.
     ///
     /// # Errors
     ///
     /// [`SendError`] if there is no room for the message or the connection, or if the receiver may
-    /// not use connections; then the connection is closed.
+    /// not use connections. In each case, the connection is closed.
     ///
     /// ```no_run
     /// use lunatic_vm::Process;
@@ -185,9 +187,9 @@ impl Process {
         self.deliver(message).map_err(|(_, error)| error)
     }
 
-    /// The bytes of a message to a `Mailbox<TcpStream>`: the number of its first resource, 0, in
-    /// the form read by every serializer of the guest libraries (this project's and the published
-    /// one) that writes numbers in binary.
+    /// The bytes of a message to a `Mailbox<TcpStream>`. They encode the index of its first
+    /// resource, 0, in the form that is read by every serializer of this project's guest library
+    /// and the published guest library that writes numbers in binary.
     pub const STREAM: &[u8] = &[0; 8];
 
     /// Returns the number of pieces of mail waiting in the mailbox, and their total size in bytes.
@@ -204,13 +206,14 @@ impl Process {
             .collect()
     }
 
-    /// Waits until the process has ended, and returns how it ended. By then its names, sockets and
-    /// memory are gone.
+    /// Waits until the process has ended, and returns how it ended. By then, its names, sockets and
+    /// memory have been released.
     pub async fn exited(&self) -> Exit {
         self.0.cell.exited().await
     }
 
-    /// Returns how the process ended, once its names, sockets and memory are gone.
+    /// Returns how the process ended. Returns `None` until its names, sockets and memory have been
+    /// released.
     pub fn exit(&self) -> Option<Exit> {
         self.0.cell.exit()
     }
@@ -220,7 +223,7 @@ impl Process {
         self.0.cell.turns()
     }
 
-    /// Puts a message into the mailbox, or gives it back with the reason.
+    /// Puts a message into the mailbox, or returns the message with the reason why it was refused.
     pub(crate) fn deliver(&self, mut message: Message) -> Result<(), (Message, SendError)> {
         if !message.attachments.is_empty() {
             let checked = self.0.cell.check_size(&message);
@@ -242,8 +245,8 @@ impl Process {
         }
     }
 
-    /// Sending a resource grants it: checks that this process may have each resource, and charges
-    /// it to this process's environment.
+    /// Checks that this process may have each resource in a message, and charges the resources to
+    /// this process's environment. Sending a resource grants the resource to the receiver.
     fn admit(&self, message: &mut Message) -> Result<(), SendError> {
         let domain = &self.0.domain;
         for attachment in message.attachments.iter_mut().flatten() {
@@ -268,16 +271,18 @@ impl Process {
         Ok(())
     }
 
-    /// Runs `register` and remembers the name that it registers, if any.
+    /// Runs `register` and records the name that it registers, if any.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NoProcess`] if the process has ended; as `register` otherwise.
+    /// [`RegistryError::NoProcess`] if the process has ended. Otherwise the error of `register`, if
+    /// any.
     pub(crate) fn add_name(
         &self,
         register: impl FnOnce() -> Result<Option<Registration>, RegistryError>,
     ) -> Result<(), RegistryError> {
-        // Locked over both steps: if the process ends in between, the name goes with it.
+        // The lock is held over both steps. If the process ends in the meantime, the name is
+        // removed with its other names.
         let mut names = self.registrations();
         let Some(names) = &mut *names else {
             return Err(RegistryError::NoProcess(self.pid()));
@@ -293,13 +298,14 @@ impl Process {
             return false;
         };
         let position = names.iter().position(|held| held.is(table, name));
-        // Dropped while this is locked, so that no name of an ended process can still be found.
+        // The registration is dropped while the lock is held, so that no name of an ended process
+        // can still be found.
         position
             .map(|position| names.swap_remove(position))
             .is_some()
     }
 
-    /// Removes all names from the process; it gets no new ones.
+    /// Removes all names from the process, which can get no new names afterwards.
     pub(super) fn remove_all_names(&self) {
         let names = self.registrations().take();
         drop(names);
@@ -312,19 +318,19 @@ impl Process {
             .expect("nothing panics while it holds a process's names")
     }
 
-    /// Delays the process's end, for a while, until something that other threads work with is
-    /// released.
+    /// Delays the process's end until resources that other threads are working with are released,
+    /// or until a timeout.
     pub(crate) fn ends_after(&self, released: Receiver<Infallible>) {
-        // Set once: a guest has one account.
+        // This is set only once, because a guest has only one account.
         let _ = self.0.released.set(released);
     }
 
-    /// Returns what the process's end waits for.
+    /// Returns the channel whose closing the process's end waits for.
     pub(crate) fn released(&self) -> Option<&Receiver<Infallible>> {
         self.0.released.get()
     }
 
-    /// Returns the state that others act on.
+    /// Returns the state that other processes act on.
     pub(crate) fn cell(&self) -> &ProcessCell {
         &self.0.cell
     }
@@ -334,7 +340,7 @@ impl Process {
         &self.0.domain
     }
 
-    /// Returns the process as the table of processes holds it.
+    /// Returns the process in the form in which the table of processes holds it.
     pub(super) fn into_inner(self) -> Arc<Inner> {
         self.0
     }

@@ -1,8 +1,8 @@
-//! A program: the environment that the host created, and everything that grew from it.
+//! A program, which consists of an environment that the host created and everything inside it.
 //!
-//! A program counts its living processes, so that the last one can be told that it is the last, and
-//! knows whether it is over, so that nothing new begins in it. It consists of counts and flags;
-//! [`super::Machine`] acts on them.
+//! A program counts its living processes, so that the last process can be notified that it is
+//! alone. It also records whether it is over, so that no new process begins in it. A [`Program`]
+//! consists only of counts and flags; [`super::Machine`] acts on them.
 
 use crate::environment::Config;
 use crate::metrics::{Metrics, Named};
@@ -17,30 +17,34 @@ use std::task::{Poll, Waker};
 #[derive(Debug)]
 pub(crate) struct Program {
     number: u64,
-    /// The scheduling group of its processes and timers, including those of environments inside it.
+    /// The scheduling group of the program's processes and timers, including those of environments
+    /// that processes created.
     group: Group,
-    /// Set if nothing outside the program sends into it, so that its last process can wait in vain.
+    /// Set if nothing outside the program sends messages to its processes, so that its last process
+    /// can wait for mail that can never arrive.
     is_closed: bool,
-    /// Set if the program outlives its main process, so that the host can inspect what is left.
+    /// Set if the program outlives its main process, so that the host can inspect the remaining
+    /// processes.
     lingers: bool,
-    /// Set once the main process of a program that lingers is dead: no process is then told that it
-    /// is alone.
+    /// Set once the main process of a program that lingers is dead. From then on, no process is
+    /// notified that it is alone.
     is_left: AtomicBool,
     /// Set once the program is about to end.
     is_over: AtomicBool,
-    /// The pid of the process that the program ends with; 0 if there is none.
+    /// The pid of the main process, with which the program ends. 0 if there is none.
     main: AtomicU64,
-    /// How many processes are alive.
+    /// The number of living processes.
     alive: AtomicU64,
-    /// The exclusive or of the pids of all living processes: with a single process left, its pid.
+    /// The exclusive or of the pids of all living processes. If a single process is left, this is
+    /// its pid.
     pids: AtomicU64,
-    /// How many timers have not fired.
+    /// The number of timers that have not fired.
     timers: AtomicU64,
-    /// The tasks that wait for the last process to end.
+    /// The tasks that wait until the last process has ended.
     waiting: Mutex<Vec<Waker>>,
-    /// The turns that its processes take to work with databases.
+    /// Limits how many of the program's processes work with databases concurrently.
     database_turns: Turns,
-    /// The metrics of its processes. Created when a process first counts something.
+    /// The metrics of the program's processes. Created when a process first records a metric.
     metrics: OnceLock<Arc<Named>>,
 }
 
@@ -77,20 +81,20 @@ impl Program {
 
     /// Counts a new process, before anything can send to it.
     pub(super) fn joined(&self, pid: Pid) {
-        // SeqCst, here and below: the last process's own check in `is_alone` must not miss a
-        // process that joined earlier.
+        // SeqCst, here and below, because the last process's own check in `is_alone` must not miss
+        // a process that joined earlier.
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         self.alive.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Makes the program end with a process that has not run yet.
+    /// Makes a process that has not run yet the main process, with which the program ends.
     pub(crate) fn ends_with(&self, pid: Pid) {
         self.main.store(pid.number(), Ordering::SeqCst);
     }
 
-    /// Returns whether the program ends with a process that has just died. This is called before
-    /// the process is counted out, so that no process is told that it is the last when it is about
-    /// to be killed.
+    /// Returns whether the program ends because this process has just died. This is called before
+    /// [`Program::left`], so that no process is notified that it is alone when it is about to be
+    /// killed.
     pub(super) fn is_ended_by(&self, pid: Pid) -> bool {
         if self.main.load(Ordering::SeqCst) != pid.number() {
             return false;
@@ -101,7 +105,7 @@ impl Program {
         !self.lingers
     }
 
-    /// Counts a process out.
+    /// Removes a process from the count.
     pub(super) fn left(&self, pid: Pid) {
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -111,7 +115,7 @@ impl Program {
         }
     }
 
-    /// Returns the metrics of its processes.
+    /// Returns the metrics of the program's processes.
     pub(crate) fn metrics(&self, all: &Metrics) -> &Named {
         self.metrics.get_or_init(|| all.of_program(self.number))
     }
@@ -124,10 +128,11 @@ impl Program {
         self.timers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether only one process is left and it can get no more messages.
+    /// Returns whether only one process is left and no message can reach it any more.
     ///
-    /// A process that calls this has first made known that it waits; a process that leaves first
-    /// counts itself out and then checks which process waits. So one of the two sees the other.
+    /// A process that calls this has already made known that it waits. A process that ends first
+    /// removes itself from the count and then checks whether the last process waits. So at least
+    /// one of the two processes notices the other.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_closed
             && !self.is_over()
@@ -136,18 +141,18 @@ impl Program {
             && self.timers.load(Ordering::SeqCst) == 0
     }
 
-    /// Returns the remaining process, if it is alone.
+    /// Returns the last process, if it is alone.
     pub(super) fn last(&self) -> Option<Pid> {
         self.is_alone()
             .then(|| Pid::from_number(self.pids.load(Ordering::SeqCst)))
     }
 
-    /// Whether the program is about to end.
+    /// Returns whether the program is about to end.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::SeqCst)
     }
 
-    /// Lets no new process begin.
+    /// Prevents new processes from beginning.
     pub(super) fn close(&self) {
         self.is_over.store(true, Ordering::SeqCst);
     }

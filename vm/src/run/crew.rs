@@ -1,4 +1,4 @@
-//! The instances that serve one queue: how many there are, and when there should be another.
+//! Counts the instances that serve one queue, and decides when there should be another instance.
 
 use crate::machine::Process;
 use futures_lite::FutureExt;
@@ -6,13 +6,14 @@ use lunatic_process::Exit;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts the instances that serve one queue. It neither creates instances nor knows their work.
+/// Counts the instances that serve one queue. It does not create instances and does not depend on
+/// what they do.
 #[derive(Debug)]
 pub struct Crew {
     /// The maximum number of live instances.
     limit: usize,
     alive: Mutex<usize>,
-    /// The number of instances that wait for work, or are about to.
+    /// The number of instances that are waiting for work, or are about to wait.
     idle: AtomicUsize,
 }
 
@@ -28,7 +29,7 @@ pub struct Member {
 pub struct Idle(Arc<Crew>);
 
 impl Crew {
-    /// Creates a crew of at most `limit` instances, without any yet.
+    /// Creates a crew of at most `limit` instances. Initially, it has no instances.
     pub fn new(limit: usize) -> Arc<Crew> {
         Arc::new(Crew {
             limit,
@@ -37,8 +38,8 @@ impl Crew {
         })
     }
 
-    /// Counts one more instance, if more jobs are waiting than instances and the limit allows
-    /// another. It counts as idle from now on.
+    /// Admits another instance if more jobs than instances are waiting and the limit allows another
+    /// instance. The new instance counts as idle from now on.
     pub fn admit(self: &Arc<Crew>, waiting: usize) -> Option<Member> {
         let mut alive = self.alive();
         if waiting <= self.idle.load(Ordering::SeqCst) || *alive >= self.limit {
@@ -58,25 +59,26 @@ impl Crew {
 }
 
 impl Member {
-    /// Records that the instance has started. It waits for work until the guard is dropped.
+    /// Records that the instance has started. The instance counts as waiting for work until the
+    /// guard is dropped.
     pub fn start(&self) -> Idle {
         self.has_started.store(true, Ordering::SeqCst);
-        // `admit` has already counted it as idle.
+        // `admit` has already counted the instance as idle.
         Idle(self.crew.clone())
     }
 
-    /// Records that the instance waits for more work, until the guard is dropped.
+    /// Records that the instance is waiting for more work until the guard is dropped.
     pub fn idle(&self) -> Idle {
         self.crew.idle.fetch_add(1, Ordering::SeqCst);
         Idle(self.crew.clone())
     }
 
-    /// Waits for the end of the instance. If it has not started when `late` completes, it is
-    /// killed: it would keep a core busy and its callers waiting.
+    /// Waits for the end of the instance. If the instance has not started when `late` completes, it
+    /// is killed, because it would keep a core busy and its callers waiting.
     ///
     /// # Errors
     ///
-    /// Returns why an instance that never started did not: how it ended, or `None` if it was late.
+    /// If the instance never started, the error is how it ended, or `None` if it was late.
     pub async fn ended(
         &self,
         instance: &Process,
@@ -99,8 +101,8 @@ impl Member {
         }
     }
 
-    /// Records that the instance is gone. Returns true if it never started and there is no other,
-    /// so that nothing will serve the jobs that wait.
+    /// Records that the instance has ended. Returns true if this instance never started and no
+    /// other instance exists, so that nothing will serve the waiting jobs.
     pub fn left(&self) -> bool {
         let mut alive = self.crew.alive();
         *alive -= 1;

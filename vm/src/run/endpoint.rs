@@ -1,7 +1,7 @@
 //! The host as a process.
 //!
-//! An [`Endpoint`] has a pid and a mailbox but no guest: through it, host code sends, receives,
-//! links and monitors, and is told of ends like any process.
+//! An [`Endpoint`] has a pid and a mailbox but no guest. Through an endpoint, host code can send,
+//! receive, link and monitor, and is notified of ends like any process.
 
 use crate::environment::Permit;
 use crate::machine::{Environment, Machine, Process, SendError};
@@ -30,7 +30,8 @@ use std::task::Poll;
 pub struct Endpoint {
     machine: Arc<Machine>,
     process: Process,
-    /// Its share of the environment's quota of processes; `None` once it has ended.
+    /// The endpoint's share of the environment's quota of processes. `None` once the endpoint has
+    /// ended.
     permit: Option<Permit>,
 }
 
@@ -40,34 +41,34 @@ pub struct Endpoint {
 pub enum Letter {
     /// A message.
     Message {
-        /// The message's tag; 0 for none.
+        /// The message's tag. 0 means no tag.
         tag: i64,
         /// The message's bytes.
         data: Vec<u8>,
-        /// The message's resources of the embedder's kinds. Others are closed.
+        /// The message's resources of the embedder's kinds. All other resources are closed.
         resources: Vec<Foreign>,
     },
     /// A linked process failed.
     LinkDied {
         /// The link's tag.
         tag: i64,
-        /// The process.
+        /// The process that ended.
         pid: Pid,
-        /// Why it ended.
+        /// Why the process ended.
         exit: Exit,
     },
     /// A monitored process ended.
     ProcessDied {
-        /// The process.
+        /// The process that ended.
         pid: Pid,
-        /// Why it ended.
+        /// Why the process ended.
         exit: Exit,
     },
 }
 
 impl Endpoint {
     pub(crate) fn new(environment: &Environment, process: Process, permit: Permit) -> Endpoint {
-        // The host has nothing to kill.
+        // The host cannot be killed by a link, so the endpoint is always notified instead.
         process.cell().set_notified(true);
         Endpoint {
             machine: environment.machine().clone(),
@@ -86,7 +87,8 @@ impl Endpoint {
         &self.process
     }
 
-    /// Sends a message, with resources of the embedder's kinds. A message to the dead is dropped.
+    /// Sends a message, with resources of the embedder's kinds. A message to a dead process is
+    /// dropped.
     ///
     /// # Errors
     ///
@@ -115,8 +117,8 @@ impl Endpoint {
             .map_err(|(_, error)| error)
     }
 
-    /// Links with a process: each is told of the other's failure, the endpoint by a
-    /// [`Letter::LinkDied`] with the tag.
+    /// Links the endpoint with a process. Each of the two is notified of the other's failure; the
+    /// endpoint gets a [`Letter::LinkDied`] with this tag.
     pub fn link(&self, pid: Pid, tag: i64) {
         self.machine.link(&self.process, pid, tag);
     }
@@ -126,8 +128,8 @@ impl Endpoint {
         self.machine.unlink(&self.process, pid);
     }
 
-    /// Asks to be told of a process's end; if the process does not exist, the endpoint is told at
-    /// once.
+    /// Monitors a process, so that the endpoint is notified of the process's end. If the process
+    /// does not exist, the endpoint is notified immediately.
     pub fn monitor(&self, pid: Pid) {
         self.machine.monitor(&self.process, pid, 0);
     }
@@ -141,8 +143,8 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// The endpoint's [`Exit`] once it has been killed: by then its links and monitors have been
-    /// told.
+    /// The endpoint's [`Exit`] once the endpoint has been killed. By then, its links and monitors
+    /// have been notified.
     pub async fn receive(&mut self) -> Result<Letter, Exit> {
         self.receive_tagged(&[]).await
     }

@@ -1,11 +1,12 @@
-//! Instances, and the pool of instances that wait for their next process.
+//! Instances, and the pool of instances that wait to be reused by their next process.
 //!
-//! Most processes of a program run the same module, live briefly and end well. Such a process
-//! leaves an instance whose memory differs from a new instance's by a few pages, and whose globals
-//! are known. The instance is reset and serves the next process, at a fraction of the cost of
-//! creating one. Nothing distinguishes it from a new instance: pages that were written, even those
-//! swapped out since, are overwritten, and an instance that may have changed in any other way (it
-//! grew, it trapped, it was killed, its code can change a table) is not used again.
+//! Most processes of a program run the same module, live briefly and end normally. Such a process
+//! leaves behind an instance whose memory differs from that of a new instance by a few pages, and
+//! whose globals are known. The instance is reset and serves the next process, at a fraction of the
+//! cost of creating an instance. A reset instance cannot be distinguished from a new instance:
+//! pages that were written, even those that have been swapped out since, are overwritten. An
+//! instance that may have changed in any other way is not reused. This applies if its memory grew,
+//! if it trapped or was killed, or if its code can change a table.
 
 #![expect(
     clippy::disallowed_methods,
@@ -33,8 +34,8 @@ pub(crate) struct Instance {
     store: Store<Guest>,
     instance: wasmtime::Instance,
     kind: EngineKind,
-    /// The functions called so far: each is looked up once. There are never more than the module
-    /// exports.
+    /// The functions called so far, so that each function is looked up only once. There are never
+    /// more of them than the module exports.
     functions: Vec<(Box<str>, Callee)>,
     /// The state that the instance is reset to; `None` if it cannot be reset.
     beginning: Option<Beginning>,
@@ -46,7 +47,7 @@ struct Beginning {
     globals: Vec<(Global, Val)>,
 }
 
-/// A function of an instance, typed if its type is common among entry points.
+/// A function of an instance. If its type is common among entry points, it is kept with that type.
 enum Callee {
     Nothing(TypedFunc<(), ()>),
     Number(TypedFunc<i32, ()>),
@@ -77,7 +78,7 @@ impl Instance {
         let module = store
             .data()
             .module()
-            .expect("the instance is a module's")
+            .expect("the guest is a module")
             .clone();
         let beginning = Beginning::of(&mut store, instance, &module);
         Ok(Instance {
@@ -119,7 +120,8 @@ impl Instance {
         self.kind
     }
 
-    /// Calls a function that was checked to exist and to take these parameters.
+    /// Calls a function. It must have been checked that the function exists and takes these
+    /// parameters.
     pub(super) async fn call(
         &mut self,
         function: &str,
@@ -148,14 +150,14 @@ impl Instance {
                     .await
                     .map(|()| results)
             }
-            _ => unreachable!("the parameters were checked"),
+            _ => unreachable!("the parameters have been checked"),
         };
         self.charge_compute();
         called.map_err(|error| exit_of(self.store.data(), &error))
     }
 
-    /// Returns the position of a function among those called so far. They are few, and most calls
-    /// are to the same function.
+    /// Returns the position of a function among those called so far. There are few such functions,
+    /// and most calls are to the same function.
     fn position_of(&mut self, function: &str) -> usize {
         if let Some(position) = self
             .functions
@@ -167,7 +169,7 @@ impl Instance {
         let found = self
             .instance
             .get_func(&mut self.store, function)
-            .expect("the function was checked to exist");
+            .expect("it has been checked that the function exists");
         let callee = Callee::of(found, &self.store);
         self.functions.push((function.into(), callee));
         self.functions.len() - 1
@@ -175,17 +177,18 @@ impl Instance {
 
     /// Charges for the compute used since the last call.
     fn charge_compute(&mut self) {
-        // Requesting fuel that is not counted would create an error each time.
+        // If fuel is not counted, each request for it would create an error.
         if self.kind.code() == Code::Plain {
             return;
         }
         if let Ok(fuel) = self.store.get_fuel() {
-            // If this passes a limit, the next process that computes or begins is stopped.
+            // If this exceeds a limit, the next process that computes or begins is stopped.
             let _ = self.store.data_mut().meter().charge_compute(fuel);
         }
     }
 
-    /// Resets the instance; returns false if that cannot be done or costs more than a new one.
+    /// Resets the instance. Returns false if the instance cannot be reset, or if resetting costs
+    /// more than creating an instance.
     fn reset(&mut self, image: Option<&Image>) -> bool {
         let Some(beginning) = &self.beginning else {
             return false;
@@ -204,14 +207,15 @@ impl Instance {
         for (global, value) in &beginning.globals {
             global
                 .set(&mut self.store, *value)
-                .expect("the global can change and had a value of its type");
+                .expect("the global is mutable, and the value has the global's type");
         }
         true
     }
 }
 
 impl Drop for Instance {
-    /// However the guest ends, even if it is killed in the middle of a slice, its compute counts.
+    /// The guest's compute is counted however the guest ends, even if it is killed in the middle of
+    /// a slice.
     fn drop(&mut self) {
         if self.store.data().has_process() {
             self.charge_compute();
@@ -257,8 +261,8 @@ impl Callee {
     }
 }
 
-/// Instances of a module that wait for their next process, in several parts so that workers do not
-/// wait for each other.
+/// Instances of a module that wait for their next process. The pool is divided into several parts,
+/// so that workers do not wait for each other.
 #[derive(Default)]
 pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 
@@ -270,10 +274,10 @@ struct Pooled {
     _slot: PoolSlot,
 }
 
-/// One of the slots for pooled instances, held until dropped.
+/// One of the slots for pooled instances, which is released when this is dropped.
 struct PoolSlot;
 
-/// How many slots are taken.
+/// The number of slots that are taken.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 impl PoolSlot {
@@ -293,20 +297,17 @@ impl Drop for PoolSlot {
 }
 
 impl InstancePool {
-    /// Takes an instance, preferably the one that this thread put back last.
+    /// Takes an instance, preferably the instance that this thread put back most recently.
     pub(super) fn take(&self) -> Option<Instance> {
         let own = own_part();
         let pooled = (0..PARTS).find_map(|part| self.part((own + part) % PARTS).pop())?;
         Some(pooled.instance)
     }
 
-    /// Puts back an instance whose process has ended well and whose memory's initial contents are
-    /// this image, or drops the instance if it cannot be used again.
+    /// Puts back an instance whose process has ended normally, or drops the instance if it cannot
+    /// be reused. The memory's initial contents must be this image.
     pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
-        let module = instance
-            .guest()
-            .module()
-            .expect("the instance is a module's");
+        let module = instance.guest().module().expect("the guest is a module");
         if instance.beginning.is_none() || !module.serves_again() {
             return;
         }
@@ -314,7 +315,7 @@ impl InstancePool {
             return;
         };
         if instance.reset(image) {
-            // Everything that belongs to the process is dropped with it.
+            // This drops everything that belongs to the process.
             instance.store.data_mut().leave();
             self.part(own_part()).push(Pooled {
                 instance,

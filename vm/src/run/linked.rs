@@ -1,4 +1,4 @@
-//! Modules and components, linked with the host functions that they import.
+//! Modules and components that are linked with the host functions that they import.
 
 use super::instance::InstancePool;
 use crate::compiler::Compiler;
@@ -12,7 +12,7 @@ use wasmtime::{ExternType, InstancePre, Linker, UnknownImportError, component};
 
 /// Everything that guests can import, for one engine.
 pub(crate) struct Linkers {
-    /// One linker for each generation, in their order.
+    /// One linker for each generation, in the order of the generations.
     pub(crate) core: Vec<Linker<Guest>>,
     pub(crate) components: component::Linker<Guest>,
 }
@@ -27,22 +27,22 @@ impl Linkers {
     }
 }
 
-/// A module, linked for an engine and a set of grants.
+/// A module that is linked for an engine and a set of grants.
 pub(crate) struct Linked {
     grants: Box<[u64]>,
     pub(crate) pre: InstancePre<Guest>,
     /// The initial contents of an instance's memory.
     pub(crate) image: Option<Arc<Image>>,
-    /// Instances that wait for their next process.
+    /// The instances that wait for their next process.
     pub(crate) pool: InstancePool,
 }
 
-/// A module linked for one engine, once for each set of grants.
+/// The links of one module for one engine, one for each set of grants.
 #[derive(Default)]
 struct AllLinked(Mutex<Vec<Arc<Linked>>>);
 
-/// How many linked modules are kept. A guest can create more sets of grants than any program could
-/// use.
+/// The maximum number of linked modules that are kept. A guest can create more sets of grants than
+/// any program could use.
 const MAX_LINKED: usize = 64;
 
 /// Why a module was not linked for a process.
@@ -86,8 +86,8 @@ fn missing_import(error: &wasmtime::Error) -> ModuleError {
     }
 }
 
-/// Links a module for an engine and a set of grants: granted functions are the machine's, and the
-/// others are traps that say so.
+/// Links a module for an engine and a set of grants. Functions that are not granted are replaced by
+/// functions that trap with an explanation.
 pub(crate) fn link<'a>(
     module: &'a Module,
     kind: EngineKind,
@@ -95,7 +95,7 @@ pub(crate) fn link<'a>(
 ) -> Result<(&'a Engine, Arc<Linked>), LinkError> {
     let (engine, compiled) = module.compiled(kind)?;
     let all = compiled.linked.get_or_init(AllLinked::default);
-    let mut all = all.0.lock().expect("nothing panics while it links");
+    let mut all = all.0.lock().expect("linking does not panic");
     if let Some(known) = all.iter().find(|known| *known.grants == *grants.key()) {
         return Ok((engine, known.clone()));
     }
@@ -152,7 +152,8 @@ pub(crate) fn load_component(
     Ok(component)
 }
 
-/// Links a component for an engine. A process's context decides which parts of WASI are granted.
+/// Links a component for an engine. The process's WASI context determines which parts of WASI are
+/// granted.
 pub(crate) fn link_component(
     component: &Component,
     code: Code,

@@ -1,8 +1,9 @@
 //! An instance that the host drives.
 //!
-//! A host closure in [`Environment::drive`](crate::Environment::drive) gets a [`Live`]: it calls
-//! exported functions one after the other, and reads and writes the guest's memory in between. Each
-//! call has the full compute and, on request, a time limit of its own.
+//! A host closure in [`Environment::drive`](crate::Environment::drive) gets a [`Live`]. The closure
+//! calls exported functions one after another, and reads and writes the guest's memory between the
+//! calls. Each call may use the full compute that the environment allows, and can have a time limit
+//! of its own.
 
 #![expect(
     clippy::disallowed_methods,
@@ -26,8 +27,8 @@ use wasmtime::{Extern, Memory, Val};
 /// A running instance controlled by the host.
 pub struct Live {
     instance: Instance,
-    /// Set by the call that ended the guest: its memory may be in any state, and it is not called
-    /// again.
+    /// Set by the call that ended the guest. After that, the guest's memory may be in any state,
+    /// and the guest is not called again.
     ended: Option<Exit>,
     /// Set once the memory has been looked up.
     memory: Option<Memory>,
@@ -36,7 +37,7 @@ pub struct Live {
 /// Why a call did not return.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The function does not exist or takes other parameters.
+    /// The function does not exist or takes different parameters.
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// The guest ended in this call or an earlier one.
@@ -44,7 +45,7 @@ pub enum CallError {
     Ended(Exit),
 }
 
-/// Bytes outside the guest's memory were requested.
+/// The error for a request of bytes outside the guest's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {length} bytes at {address} are not all inside the guest's memory of {size} bytes")]
 pub struct OutOfBounds {
@@ -52,12 +53,12 @@ pub struct OutOfBounds {
     pub address: u32,
     /// How many bytes were requested.
     pub length: usize,
-    /// The size of the memory; 0 if the guest exports none.
+    /// The size of the memory, in bytes. 0 if the guest exports no memory.
     pub size: usize,
 }
 
 impl CallError {
-    /// Returns how the process ends if the closure gives up here.
+    /// Returns how the process ends if the closure gives up because of this error.
     pub fn into_exit(self) -> Exit {
         match self {
             CallError::Ended(exit) => exit,
@@ -88,13 +89,13 @@ impl Live {
     /// Calls an exported function and returns its results. Each call may compute as much as the
     /// environment allows.
     ///
-    /// Dropping the future ends the guest: an interrupted call leaves nothing that could be called
-    /// again.
+    /// Dropping the future ends the guest, because a guest cannot be called again after an
+    /// interrupted call.
     ///
     /// # Errors
     ///
     /// [`CallError::Entry`] leaves the guest as it was. After [`CallError::Ended`], every further
-    /// call fails likewise.
+    /// call fails in the same way.
     pub async fn call(
         &mut self,
         function: &str,
@@ -106,7 +107,7 @@ impl Live {
         self.instance
             .guest()
             .module()
-            .expect("the instance is a module's")
+            .expect("the guest is a module")
             .check_entry(function, parameters)?;
         if self.instance.kind().code() == Code::Metered {
             let units = self
@@ -117,7 +118,7 @@ impl Live {
                 .get(Limit::Compute);
             set_compute(self.instance.store(), units);
         }
-        // Stays set if the future is dropped.
+        // This stays set if the future is dropped.
         self.ended = Some(Exit::Killed);
         match self.instance.call(function, parameters).await {
             Ok(results) => {
@@ -131,11 +132,11 @@ impl Live {
         }
     }
 
-    /// Does the same as [`Live::call`], and ends the guest if the call takes longer than `time`.
+    /// Like [`Live::call`], but ends the guest if the call takes longer than `time`.
     ///
     /// # Errors
     ///
-    /// As [`Live::call`]; a call that takes too long reaches [`Limit::Time`].
+    /// The same as for [`Live::call`]. A call that takes too long reaches [`Limit::Time`].
     pub async fn call_within(
         &mut self,
         time: Duration,
@@ -162,9 +163,9 @@ impl Live {
         }
     }
 
-    /// Returns how many instructions the last call executed; `None` if the environment does not
-    /// limit compute, since they are not counted then. A unit of [`Limit::Compute`] is 100,000
-    /// instructions.
+    /// Returns how many instructions the last call executed. Returns `None` if the environment does
+    /// not limit compute, because instructions are then not counted. A unit of [`Limit::Compute`]
+    /// is 100,000 instructions.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.instance.kind().code() {
             Code::Plain => None,
@@ -172,7 +173,7 @@ impl Live {
         }
     }
 
-    /// Returns the size of the guest's memory, in bytes; 0 if it exports none.
+    /// Returns the size of the guest's memory, in bytes. Returns 0 if the guest exports no memory.
     pub fn memory_size(&mut self) -> usize {
         self.memory()
             .map_or(0, |memory| memory.data_size(self.instance.store()))
@@ -182,7 +183,7 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// If they do not all lie in the memory.
+    /// If any of the bytes lie outside the memory.
     pub fn read(&mut self, address: u32, length: usize) -> Result<Vec<u8>, OutOfBounds> {
         let Some(memory) = self.memory() else {
             return Err(OutOfBounds {
@@ -204,7 +205,7 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// If they do not all fit; then nothing is written.
+    /// If the bytes do not all fit. In that case, nothing is written.
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), OutOfBounds> {
         let error = |size| OutOfBounds {
             address,
@@ -223,8 +224,8 @@ impl Live {
         Ok(())
     }
 
-    /// Grows the guest's memory to at least this many bytes; returns `false` if the environment
-    /// does not allow that.
+    /// Grows the guest's memory to at least this many bytes. Returns `false` if the environment
+    /// does not allow the growth.
     pub async fn grow_memory(&mut self, size: usize) -> bool {
         let Some(memory) = self.memory() else {
             return false;
@@ -238,7 +239,8 @@ impl Live {
                 .is_ok()
     }
 
-    /// Returns the value that the process carries for the host; see [`Guest::extension`].
+    /// Returns the host's state of the guest, which can carry the host's own values; see
+    /// [`Guest::extension`].
     pub fn guest(&mut self) -> &mut Guest {
         self.instance.store().data_mut()
     }

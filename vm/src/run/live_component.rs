@@ -13,10 +13,10 @@ use wasmtime_wasi::p2::bindings::Command;
 
 /// A running instance of a component, controlled by the host.
 ///
-/// Only the host knows the component's functions, so it calls them itself, with wasmtime's typed
-/// interface, through [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance).
-/// After a failed call the instance must not be called again: [`exit`](LiveComponent::exit) returns
-/// how the process ends.
+/// Only the host knows the component's functions, so the host calls them itself through wasmtime's
+/// typed interface, with [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance).
+/// After a failed call, the instance must not be called again. [`exit`](LiveComponent::exit) then
+/// returns how the process ends.
 pub struct LiveComponent {
     store: Store<Guest>,
     instance: Instance,
@@ -59,7 +59,7 @@ impl LiveComponent {
         self.store.data().process()
     }
 
-    /// Returns the store, to call the component with. Its limits are already set.
+    /// Returns the store, which is needed to call the component. Its limits are already set.
     pub fn store(&mut self) -> &mut Store<Guest> {
         &mut self.store
     }
@@ -69,8 +69,8 @@ impl LiveComponent {
         self.instance
     }
 
-    /// Lets the component compute as much as its environment allows from now on. Call it before
-    /// each call of the component.
+    /// Lets the component compute as much as its environment allows from now on. Call this method
+    /// before each call of the component.
     pub fn renew_compute(&mut self) {
         if self.code == Code::Metered {
             let units = self.store.data().environment().limits().get(Limit::Compute);
@@ -79,8 +79,8 @@ impl LiveComponent {
     }
 
     /// Returns how many instructions the component has executed since its compute was renewed, or
-    /// since it began; `None` if the environment does not limit compute, since they are not counted
-    /// then. A unit of [`Limit::Compute`] is 100,000 instructions.
+    /// since it began. Returns `None` if the environment does not limit compute, because
+    /// instructions are then not counted. A unit of [`Limit::Compute`] is 100,000 instructions.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.code {
             Code::Plain => None,

@@ -23,7 +23,8 @@ pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     }))
 }
 
-/// Returns how a guest that stopped with this error ended, unless it simply trapped.
+/// Returns how a guest that stopped with this error ended. Returns `None` if the guest simply
+/// trapped.
 pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
     // A host call noticed that the process is ending.
     if let Some(exit) = guest.process().cell().ending() {
@@ -47,7 +48,8 @@ pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
             wanted: None,
         }));
     }
-    // A program that is refused memory usually gives up; how it gives up is only a consequence.
+    // A program that is refused memory usually gives up. The refusal is the cause, whatever way of
+    // giving up the program chooses.
     guest.refused().map(Exit::Limit)
 }
 

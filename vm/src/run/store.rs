@@ -1,4 +1,4 @@
-//! Stores, which guests run in, with their slices and their compute.
+//! The stores that guests run in, with the guests' slices and compute.
 
 use crate::engine::{Code, EngineKind};
 use crate::guest::{Guest, Rejected, portion};
@@ -7,7 +7,7 @@ use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 /// A guest is interrupted on every tick, however many ticks a slice lasts, so that a kill never
-/// waits longer.
+/// waits longer than a tick.
 const TICK: u64 = 1;
 
 /// Creates a store for a guest that is about to begin.
@@ -29,9 +29,9 @@ pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
     }
     let limits = *store.data().environment().limits();
     set_compute(store, limits.get(Limit::Compute));
-    // In a loop without calls the remaining fuel is known only when it runs short, so it is given
-    // in portions if the environment counts it. A portion is small compared to the limit; the end
-    // of a portion also ends a turn, which costs hardly anything.
+    // In a loop without calls, the remaining fuel becomes known only when it runs out, so fuel is
+    // given in portions if the environment counts compute. A portion is small compared to the
+    // limit. The end of a portion also ends a turn, which costs very little.
     let portion = portion(limits.get(Limit::TotalCompute));
     store
         .fuel_async_yield_interval(portion)
@@ -47,8 +47,8 @@ pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     store.data_mut().meter().fuel_given(fuel);
 }
 
-/// Returns how many instructions the guest has executed since it was last given compute; `None` if
-/// they are not counted.
+/// Returns how many instructions the guest has executed since it was last given compute. Returns
+/// `None` if instructions are not counted.
 pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
     let left = store.get_fuel().ok()?;
     Some(store.data_mut().meter().fuel_used(left))
@@ -67,8 +67,8 @@ fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadlin
             .charge_compute(fuel)
             .map_err(Rejected)?;
     }
-    // The deadline may be older than this turn if the process has waited since; then the slice is
-    // just beginning.
+    // The deadline may be older than this turn if the process has waited in the meantime. The slice
+    // is then just beginning.
     if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
         return Ok(UpdateDeadline::Continue(TICK));
     }

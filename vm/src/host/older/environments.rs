@@ -24,7 +24,7 @@ pub(super) fn create_config(
     }
     let configs = guest.handles().configs.len();
     guest.room_for(configs, "configurations")?;
-    // The granted functions decide; this generation has no switches.
+    // This generation has no switches for rights. The granted functions determine the rights.
     let nothing = guest.machine().catalogue.nothing();
     let mut config = guest.new_config(nothing, Permissions::ALL);
     config.limit(Limit::Memory, memory);

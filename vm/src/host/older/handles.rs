@@ -1,4 +1,4 @@
-//! Process handles: ids in the caller's own table, which cannot be forged.
+//! Process handles, which are ids in the caller's own table and therefore cannot be forged.
 
 use crate::guest::kinds::{OutUuid, ProcessId};
 use crate::guest::{Call, Failure, Guest};
@@ -6,9 +6,9 @@ use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
 use lunatic_process::Pid;
 
-/// The maximum number of process handles that a process holds: one for each process that an
-/// environment can have by default. They do not count toward the limit on other handles, since
-/// guests keep a handle to every process that they spawn.
+/// The maximum number of process handles that a process holds. It equals the number of processes
+/// that an environment can have by default. Process handles do not count toward the limit on other
+/// handles, because guests keep a handle to every process that they spawn.
 const MAX_HANDLES: usize = 1_000_000;
 
 /// Checks that the guest may hold another handle.
@@ -53,7 +53,8 @@ pub(super) fn drop_process(call: &mut Call<'_>, id: ProcessId) -> Result<(), Fai
 pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), Failure> {
     let pid = process(call, id)?;
     call.guest().room_for_end()?;
-    // Programs link with children that may have ended already, and a normal end is not reported.
+    // Programs link with child processes that may already have ended, and a normal end is not
+    // reported.
     let guest = call.guest();
     guest.machine().link_with_living(guest.process(), pid, tag);
     Ok(())

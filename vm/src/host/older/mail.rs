@@ -1,4 +1,5 @@
-//! Sending and receiving by handles: `send` has no result, and 0 means no timeout.
+//! Sending and receiving by process handles. Here `send` has no result, and a timeout of 0 means
+//! that there is no timeout.
 
 use super::handles;
 use crate::guest::kinds::{ProcessId, ShortMillis, Words};
@@ -11,12 +12,12 @@ use lunatic_abi::TIMED_OUT;
 use lunatic_process::{Mail, Message, Pid, Wanted};
 use std::time::Duration;
 
-/// How long a sender to a full mailbox waits between attempts, after it has given the receiver a
-/// first chance.
+/// How long a sender to a full mailbox waits between attempts, after the receiver has had a first
+/// chance to make room.
 const RETRY_DELAY: Duration = Duration::from_millis(1);
 
-/// Delivers a message. The interface has no result for a full mailbox, so the sender waits until
-/// there is room.
+/// Delivers a message. The interface has no result that reports a full mailbox, so the sender waits
+/// until there is room.
 async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
     let Some(receiver) = call.guest().machine().process(to) else {
         return Ok(());
@@ -27,7 +28,8 @@ async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), F
     loop {
         message = match receiver.deliver(message) {
             Ok(()) => return Ok(()),
-            // Not for its own mailbox, in which no other process would ever make room.
+            // A process does not wait for room in its own mailbox, because no other process could
+            // ever make room there.
             Err((message, SendError::MailboxFull(..))) if !is_own => message,
             Err((_, error)) => return Err(Failure::trap(error)),
         };
@@ -54,8 +56,8 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // Begins before the message is sent: its answer may arrive before this process waits, and has
-    // to find room.
+    // The wait begins before the message is sent. The answer may arrive before this process waits
+    // for it, and must find room even in a full mailbox.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
     let found = wait(call, arrival).await;
@@ -83,7 +85,7 @@ pub(super) async fn receive_wanted(
     }
 }
 
-/// Returns what a receive with one tag accepts: anything if the tag is 0.
+/// Returns what a receive with one tag accepts. A receive with the tag 0 accepts any mail.
 pub(super) fn tagged(tag: i64) -> Wanted {
     if tag == 0 {
         Wanted::Any
@@ -95,8 +97,8 @@ pub(super) fn tagged(tag: i64) -> Wanted {
 /// Answers a receive that got nothing, because it timed out or because no process is left to send
 /// anything.
 ///
-/// Guests that make a request read the slot without checking the result. They find a message
-/// without data, an error that they can handle.
+/// Guests that make a request read the slot without checking the result. These guests find a
+/// message without data there, which is an error that they can handle.
 fn timed_out(call: &mut Call<'_>) -> i32 {
     call.guest().fill_slot(Mail::Data(Message::default()));
     TIMED_OUT

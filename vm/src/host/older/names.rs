@@ -1,4 +1,5 @@
-//! Versioned process names: registered in a given environment, looked up in the caller's own.
+//! Versioned process names, which are registered in a given environment and looked up in the
+//! caller's own environment.
 
 use super::handles::{process, room_for_handle};
 use crate::environment::{Name, RegistryError};
@@ -13,7 +14,7 @@ const DONE: i32 = 0;
 const BAD_VERSION: i32 = 1;
 const NOT_FOUND: i32 = 2;
 
-/// Reads a name and its version; `None` if the version is invalid.
+/// Reads a name and its version. Returns `None` if the version is invalid.
 fn read(call: &mut Call<'_>, name: Text, version: Text) -> Result<Option<Name>, Failure> {
     let name = call.short_text(name, MAX_TEXT)?;
     let version = call.short_text(version, MAX_TEXT)?;
@@ -39,14 +40,15 @@ pub(super) fn register(
     };
     let registrar = call.guest().process().pid();
     match give(&environment, &name, pid, registrar) {
-        // The process died first. A look-up of the name finds no process, which is correct.
+        // The process may have died before it was registered. A look-up of the name then finds no
+        // process, which is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(DONE),
         Err(error) => Err(Failure::trap(error)),
     }
 }
 
-/// Gives a name to a process, even if another process has it, provided that `registrar` is that
-/// process or registered it.
+/// Gives a name to a process. If another process has the name, `registrar` must be that process, or
+/// must have registered the name for that process.
 fn give(
     environment: &Environment,
     name: &Name,
@@ -57,7 +59,8 @@ fn give(
         Err(RegistryError::Taken(..)) => {}
         done => return done,
     }
-    // Another process can get the name between the two calls; then it is taken.
+    // Another process can get the name between the two calls. The second call then reports that the
+    // name is taken.
     match environment.unregister(name, registrar) {
         Ok(()) | Err(RegistryError::NotFound(_)) => environment.register(name, pid, registrar),
         Err(error) => Err(error),

@@ -12,7 +12,7 @@ pub(super) async fn receive(
 ) -> Result<i32, Failure> {
     let result = receive_wanted(call, tagged(tag), timeout).await?;
     if result == TIMED_OUT && timeout.0 == 0 {
-        // No other process is left, and guests of 0.6 know no timeouts: they get the message
+        // No other process is left. Guests of 0.6 do not have timeouts, so they get a message
         // without data.
         return Ok(MessageKind::Data as i32);
     }
