@@ -1,5 +1,5 @@
-//! Configurations of environments: plain data, passed to the machine when an environment is
-//! created.
+//! Configurations of environments. A configuration is plain data, which is passed to the machine
+//! when an environment is created.
 
 use crate::error::LunaticError;
 use crate::host;
@@ -10,7 +10,7 @@ use lunatic_abi::Limit;
 /// A configuration is plain data. Nothing is checked until
 /// [`Environment::new`](crate::Environment::new), which fails if the configuration grants something
 /// that the calling process does not have. A new configuration grants only compute and memory: no
-/// functions of the machine, no arguments, no variables, no directories.
+/// functions of the machine, and no arguments, variables or directories.
 ///
 /// # Example
 ///
@@ -34,11 +34,11 @@ pub struct Config {
     directories: Vec<String>,
 }
 
-/// Defines a setter for each limit except those that [`Config::new`] sets.
+/// Defines a setter for each limit except the limits that [`Config::new`] sets.
 macro_rules! limits {
     ($($(#[$doc:meta])* $setter:ident => $limit:ident,)*) => {
-        /// The limits. A limit that is not set defaults to that of the process that creates the
-        /// environment, which is also the maximum that can be set.
+        /// The limits. A limit that is not set defaults to the limit of the process that creates
+        /// the environment. That limit is also the maximum that can be set.
         impl Config {
             $(
                 $(#[$doc])*
@@ -57,8 +57,9 @@ impl Config {
     /// Creates a configuration that limits each process to this many bytes of memory and units of
     /// compute.
     ///
-    /// A unit of compute is about 100,000 wasm instructions; the same program always ends at the
-    /// same unit. `None` stands for the limit of the process that creates the environment.
+    /// A unit of compute is about 100,000 wasm instructions; the same program always reaches the
+    /// limit at the same point. `None` stands for the limit of the process that creates the
+    /// environment.
     pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
         let mut config = Self {
             limits: Vec::new(),
@@ -86,7 +87,8 @@ impl Config {
         self
     }
 
-    /// Grants a directory that the process creating the environment has, or a directory inside one.
+    /// Grants a directory that the process creating the environment has, or a directory inside such
+    /// a directory.
     ///
     /// If that process does not have the directory, [`Environment::new`](crate::Environment::new)
     /// traps.
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_bound_set_holds() {
+    fn the_limit_set_last_applies() {
         let mut config = Config::new(1, Some(2));
         config.max_timers(3).max_timers(4);
         let limits = [(Limit::Memory, 1), (Limit::Compute, 2), (Limit::Timers, 4)];

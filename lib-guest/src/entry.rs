@@ -1,10 +1,10 @@
-//! How a function of this program becomes the entry function of a new process.
+//! Makes a function of this program the entry function of a new process.
 //!
 //! A process is a new instance of a module, started at an exported function. Every function of this
 //! program has the same index in the table of every instance, so an index is enough to identify a
-//! function: the parent passes two, and the export calls the functions that they identify. The
-//! first is the index of a starter, which knows the type of the second function; an index alone
-//! does not reveal it.
+//! function. The parent passes two indices, and the export calls the functions that they identify.
+//! The first index identifies a starter, which knows the type of the second function. The starter
+//! is needed because an index alone does not reveal the type of a function.
 
 use crate::envelope::{self, Delivery};
 use crate::mailbox::Mailbox;
@@ -17,7 +17,8 @@ use std::io::Write;
 use std::mem::{transmute, transmute_copy};
 
 /// The name of the export. It contains the version, because two versions of this library may be
-/// linked into one program, and a word that no published version of the crate uses there.
+/// linked into one program. It also contains a word that no published version of the crate uses in
+/// this name.
 macro_rules! export {
     () => {
         concat!("_lunatic_spawn_entry_", env!("CARGO_PKG_VERSION"))
@@ -26,12 +27,12 @@ macro_rules! export {
 
 pub(crate) const EXPORT: &str = export!();
 
-/// Starts a spawned process. It calls no functions of the machine before the given function runs,
-/// so that a process can be spawned even if next to nothing is granted.
+/// Starts a spawned process. No functions of the machine are called before the given function runs,
+/// so that a process can be spawned even if almost nothing is granted.
 #[unsafe(export_name = export!())]
 extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
-    // SAFETY: the parent passes what an `EntryPoint` holds: the index of a starter. In wasm,
-    // calling an index that holds anything of another type traps.
+    // SAFETY: the parent passes the contents of an `EntryPoint`, the first of which is the index of
+    // a starter. In wasm, calling an index that holds a function of a different type traps.
     let starter: fn(*const ()) = unsafe { transmute(starter) };
     starter(function);
     flush_output();
@@ -40,20 +41,20 @@ extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
 /// Writes any unfinished line that the function has printed, as returning from `main` and
 /// `std::process::exit` do.
 ///
-/// If nothing was printed, this makes no calls to the machine, but `stdout` allocates its buffer. A
-/// process whose memory is full skips this and still ends normally.
+/// If nothing was printed, no calls to the machine are made, but `stdout` allocates its buffer. A
+/// process whose memory is full skips this step and still ends normally.
 pub(crate) fn flush_output() {
-    /// More than the size of that buffer.
+    /// A size that is greater than that of the buffer.
     const ROOM: usize = 2_048;
     if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {
-        // Output that cannot be written is no reason to fail.
+        // A failure to write the output does not make the process fail.
         let _ = std::io::stdout().flush();
     }
 }
 
 /// A function pointer that a process can start with.
 pub(crate) trait FirstFunction: Copy {
-    /// Calls the function, in a process that starts with it.
+    /// Calls the function in a process that starts with it.
     fn call(self);
 }
 
@@ -72,7 +73,7 @@ impl<C: DeserializeOwned, T> FirstFunction for fn(C, Mailbox<T>) {
     }
 }
 
-/// Where a process starts: a function, and the starter that knows its type.
+/// Where a process starts: a function, and the starter that knows the function's type.
 pub(crate) struct EntryPoint {
     starter: fn(*const ()),
     function: *const (),
@@ -83,7 +84,8 @@ impl EntryPoint {
         const { assert!(size_of::<F>() == size_of::<*const ()>()) };
         Self {
             starter: start::<F>,
-            // SAFETY: both have the same size, and any bytes form a valid raw pointer.
+            // SAFETY: a function pointer and a raw pointer have the same size, and any bytes form a
+            // valid raw pointer.
             function: unsafe { transmute_copy(&function) },
         }
     }
@@ -108,7 +110,7 @@ fn start<F: FirstFunction>(function: *const ()) {
 
 /// Receives the value that this process was spawned with.
 pub(crate) fn context<C: DeserializeOwned>() -> C {
-    // The value was delivered by the spawn itself, so there is nothing to wait for.
+    // The spawn itself delivered the value, so the process does not have to wait.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.open(),
         Delivery::TimedOut | Delivery::NobodyLeft => {
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_two_places_of_32_bits() {
+    fn an_entry_consists_of_two_indices_of_32_bits() {
         let nothing: fn(Mailbox<()>) = |_| ();
         let entry = EntryPoint::new(nothing);
         let parameters = entry.parameters();

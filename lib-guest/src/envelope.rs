@@ -1,10 +1,11 @@
 //! Messages in transit: the bytes of a value, and the resources that it contains.
 //!
-//! A value is serialized into a buffer in this program and passed to the machine in one call, and
-//! received in the same way. A resource, such as a [`TcpStream`](crate::net::TcpStream), is not
-//! serialized: the value contains an index, and the machine transfers the resource itself. This
-//! file keeps track of whether a message is being written or read, so that a resource anywhere else
-//! is an error rather than a meaningless number.
+//! A value is serialized into a buffer in this program and passed to the machine in one call.
+//! Values are received in the same way. A resource, such as a [`TcpStream`](crate::net::TcpStream),
+//! is not serialized: the value contains an index, and the machine transfers the resource itself.
+//! This file keeps track of whether a message is being written or read. Serializing or
+//! deserializing a resource anywhere else is an error, because the index would be meaningless
+//! there.
 
 mod nesting;
 
@@ -26,11 +27,11 @@ const KEPT_BUFFER: usize = 16 * 1024;
 thread_local! {
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The sockets in the message being written, as the words that the machine uses for them;
-    /// `None` while no message is being written.
+    /// The sockets in the message that is being written, as the words by which the machine
+    /// identifies them. `None` while no message is being written.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-    /// True while a message is being read. The message is then in the machine's slot, with its
-    /// resources.
+    /// True while a message is being read. The machine then holds the message and its resources in
+    /// its slot.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -41,7 +42,8 @@ pub(crate) fn seal<T: Serialize, R>(
 ) -> Result<R, encode::Error> {
     let mut bytes = OUTGOING.take();
     bytes.clear();
-    // A `Serialize` implementation may itself send a message while another one is being written.
+    // A `Serialize` implementation may itself send a message while the outer message is being
+    // written.
     let outer = ENCLOSED.replace(Some(Vec::new()));
     let written = message.serialize(&mut rmp_serde::Serializer::new(&mut bytes));
     let sockets = ENCLOSED.replace(outer).unwrap_or_default();
@@ -86,13 +88,13 @@ pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
     take(kind, index).map_err(de::Error::custom)
 }
 
-/// Sends what [`seal`] has written.
+/// Sends a message that [`seal`] has written.
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
     let offered = host::message::offer_bytes(process, tag.id(), bytes, sockets);
     if outcome_of(offered) != Err(Errno::MailboxFull) {
         return outcome_of(offered);
     }
-    // A call that can wait costs more, so it is made only if there is something to wait for.
+    // A call that can wait is more expensive, so it is made only if the mailbox is full.
     let sent = host::message::send_bytes(process, tag.id(), bytes, sockets);
     outcome_of(sent)
 }
@@ -145,13 +147,13 @@ impl Arrival<'_> {
     }
 }
 
-/// Waits for a message or signal that has one of the tags, or for any if `tags` is empty, and
-/// passes it to `open`.
+/// Waits for a message or signal that has one of the tags, or for any message or signal if `tags`
+/// is empty, and passes it to `open`.
 ///
 /// `timeout` is in milliseconds.
 pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<'_>) -> R) -> R {
-    // If a `Deserialize` implementation itself receives a message, the message that it is part of
-    // loses its resources.
+    // If a `Deserialize` implementation itself receives a message, the message that contains the
+    // value loses its resources.
     READING.set(false);
     let mut bytes = INCOMING.take();
     if bytes.is_empty() {
@@ -185,8 +187,8 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         return false;
     }
     while bytes.len() < length {
-        // The new space is not zeroed first: for a large message, that would take as long as
-        // copying it.
+        // The new space is not zeroed first: for a large message, zeroing would take as long as
+        // copying the message.
         let missing = length - bytes.len();
         let rest = &mut bytes.spare_capacity_mut()[..missing];
         // SAFETY: the pointer and the length are those of `rest`.
@@ -215,8 +217,8 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
 
 /// Takes a socket out of the message being read.
 ///
-/// The sender chose the index, so a wrong index must not end this process: the machine is first
-/// asked what is there.
+/// The sender chose the index, so a wrong index must not end this process. Therefore the machine is
+/// first asked which resource has this index.
 fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     if !READING.get() {
         return Err("a socket can only be read out of a message that is being received");
@@ -244,8 +246,8 @@ mod tests {
             assert!(sockets.is_empty());
             open(bytes)
         });
-        read.expect("every value here can be serialized")
-            .expect("what was serialized can be deserialized")
+        read.expect("every value in this test can be serialized")
+            .expect("a serialized value can be deserialized")
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn values_come_out_as_they_went_in() {
+    fn values_survive_serialization_unchanged() {
         assert_eq!(round_trip(&()), ());
         assert_eq!(round_trip(&u128::MAX), u128::MAX);
         assert_eq!(
@@ -276,7 +278,7 @@ mod tests {
         assert_eq!(round_trip(&map), map);
     }
 
-    /// A value that sends another one while it is being serialized.
+    /// A value that sends another value while it is being serialized.
     struct Nested;
 
     impl Serialize for Nested {
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_written_within_another_leaves_it_alone() {
+    fn a_message_written_within_another_does_not_affect_the_outer_one() {
         let sockets = seal(&Nested, |bytes, sockets| {
             assert_eq!(bytes, [7]);
             sockets.to_vec()
@@ -304,7 +306,7 @@ mod tests {
         assert_eq!(
             enclose(ResourceKind::UdpSocket, 9),
             None,
-            "no message is being written any more"
+            "no message is being written"
         );
     }
 
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_nests_too_deep_is_an_error_and_no_overflow() {
+    fn a_message_that_nests_too_deep_is_an_error_rather_than_an_overflow() {
         let mut deep = [0x81, 0xa2, b'O', b'n'].repeat(1_000_000);
         deep.extend([0xa3, b'T', b'o', b'p']);
         assert!(matches!(

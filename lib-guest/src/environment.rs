@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 /// A set of rights and limits for processes, and a registry of their names.
 ///
-/// The [`Config`] determines what a process spawned in the environment may do; that is never more
-/// than the process creating the environment may do. The environment exists for as long as any of
-/// its processes is alive.
+/// The [`Config`] determines what a process that is spawned in the environment may do. Such a
+/// process can never do more than the process that created the environment. The environment exists
+/// for as long as any of its processes is alive.
 ///
 /// # Example
 ///
@@ -30,11 +30,12 @@ use std::rc::Rc;
 /// ```
 #[derive(Debug)]
 pub struct Environment {
-    // Shared with modules, so that they can be spawned after the `Environment` is gone.
+    // The id is shared with modules, so that their functions can be spawned after the `Environment`
+    // has been dropped.
     id: Rc<Id>,
 }
 
-/// The id of an environment, and the ownership of it.
+/// The id of an environment. Dropping it releases the environment.
 #[derive(Debug)]
 struct Id(u64);
 
@@ -63,7 +64,7 @@ impl Environment {
         })
     }
 
-    /// Returns the environment of the running process.
+    /// Returns the environment of the current process.
     pub(crate) fn own() -> Self {
         Self::from_id(OWN)
     }

@@ -9,7 +9,7 @@ use std::{fmt, io};
 ///
 /// # Example
 ///
-/// Reaching a limit may be worth a retry; anything else is not:
+/// Reaching a limit may be worth a retry, but no other error is:
 ///
 /// ```no_run
 /// use lunatic::{process, Errno, Mailbox};
@@ -55,7 +55,7 @@ impl LunaticError {
         )
     }
 
-    /// Makes a call that writes a value, or an error id in its place.
+    /// Makes a call that writes a value, or writes an error id in its place.
     pub(crate) fn or_value(call: impl FnOnce(&mut u64) -> i32) -> Result<u64, Self> {
         let mut value = 0;
         let result = call(&mut value);
@@ -112,7 +112,7 @@ fn io_kind(kind: Errno) -> io::ErrorKind {
         Errno::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
         Errno::HostUnreachable => io::ErrorKind::HostUnreachable,
         Errno::Exhausted => io::ErrorKind::OutOfMemory,
-        // Kinds added by a later machine have no closer match.
+        // Kinds that are added by later versions of the machine have no closer match.
         _ => io::ErrorKind::Other,
     }
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_ran_out_needs_no_error_id() {
+    fn a_timeout_needs_no_error_id() {
         let error =
             LunaticError::check(lunatic_abi::TIMED_OUT, 0).expect_err("a timeout is an error");
         assert_eq!(error.kind(), Errno::TimedOut);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_failures_without_a_number_become_other() {
+    fn only_failures_without_a_matching_kind_become_other() {
         for &kind in Errno::ALL {
             let vague = matches!(kind, Errno::Success | Errno::Other);
             assert_eq!(io_kind(kind) == io::ErrorKind::Other, vague, "{kind:?}");

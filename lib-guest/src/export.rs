@@ -33,8 +33,8 @@ pub struct Image {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
-/// What an exported function can return: any value that serde can serialize, or [`Bytes`]. A
-/// `Result` of either also works; if it is an error, the host gets its text.
+/// What an exported function can return: any value that serde can serialize, [`Bytes`], or a
+/// `Result` of either. If a `Result` is an error, the host gets the error's text.
 pub trait Answer {
     /// Returns the answer, preceded by the byte that identifies its kind.
     #[doc(hidden)]
@@ -63,8 +63,8 @@ fn failure(error: &dyn Display) -> Vec<u8> {
     bytes
 }
 
-/// Wraps a function's return value, to distinguish a `Result` from anything else: the macro calls
-/// `write` on the wrapper, and the compiler picks the first implementation that fits.
+/// Wraps a function's return value, so that a `Result` can be distinguished from other types. The
+/// macro calls `write` on the wrapper, and the compiler picks the first implementation that fits.
 #[doc(hidden)]
 pub struct Returned<T>(pub T);
 
@@ -97,14 +97,15 @@ impl<T: Answer> Infallible for &Returned<T> {
 ///
 /// # Safety
 ///
-/// The memory was allocated by `lunatic_alloc` with this length, and nothing else owns it.
+/// The memory must have been allocated by `lunatic_alloc` with this length, and nothing else may
+/// own it.
 #[doc(hidden)]
 pub unsafe fn with_value<T: DeserializeOwned>(
     address: *mut u8,
     length: usize,
     function: impl FnOnce(T) -> Vec<u8>,
 ) -> u64 {
-    // SAFETY: the caller guarantees it.
+    // SAFETY: the caller guarantees the requirements of `own`.
     let bytes = unsafe { own(address, length) };
     let argument = serde_json::from_slice(&bytes);
     drop(bytes);
@@ -125,7 +126,7 @@ pub unsafe fn with_bytes(
     length: usize,
     function: impl FnOnce(Vec<u8>) -> Vec<u8>,
 ) -> u64 {
-    // SAFETY: the caller guarantees it.
+    // SAFETY: the caller guarantees the requirements of `own`.
     hand_over(function(unsafe { own(address, length) }))
 }
 
@@ -148,8 +149,8 @@ fn hand_over(result: Vec<u8>) -> u64 {
     (result.as_ptr() as u64) << 32 | result.len() as u64
 }
 
-/// Allocates memory for the host; returns null if none is available. For a length of 0, the address
-/// is not null, and must not be written to.
+/// Allocates memory for the host. Returns null if no memory is available. For a length of 0, the
+/// returned address is not null and must not be written to.
 #[unsafe(no_mangle)]
 extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     match Layout::array::<u8>(length) {
@@ -166,14 +167,14 @@ extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
 ///
 /// # Safety
 ///
-/// The memory has this length, and is no longer in use.
+/// The memory must have this length and must no longer be in use.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn lunatic_free(address: *mut u8, length: usize) {
     if let Ok(layout) = Layout::array::<u8>(length)
         && length > 0
     {
-        // SAFETY: the caller guarantees it, and both kinds of memory are allocated with this
-        // layout.
+        // SAFETY: the caller guarantees that the memory has this length and is no longer in use,
+        // and both kinds of memory are allocated with this layout.
         unsafe { dealloc(address, layout) }
     }
 }

@@ -1,11 +1,12 @@
 //! The functions of the machine, as this program calls them.
 //!
-//! Nothing is listed here: every declaration is generated from the tables in `lunatic-abi`, as an
-//! import in a module `raw` and as a function that takes slices and references. Such a function is
-//! safe: the machine checks all other arguments, and traps if one is wrong.
+//! This file lists no functions. Every function in the tables of `lunatic-abi` is declared by
+//! macros, as an import in a module `raw` and as a function that takes slices and references. The
+//! latter is safe to call, because the machine checks all other arguments and traps if an argument
+//! is wrong.
 //!
-//! Outside the machine, where nothing provides the functions, each of them panics and says so; this
-//! lets the crate compile for the development machine.
+//! Outside the machine, where nothing provides the functions, each of them panics with a message
+//! that says so. This lets the crate compile for the development machine.
 
 use std::io::IoSlice;
 use std::marker::PhantomData;
@@ -51,11 +52,12 @@ mod kinds {
     pub(super) type OutWords<'a> = &'a mut [u64];
     pub(super) type OutIpBytes<'a> = &'a mut [u8; 16];
     pub(super) type OutHeader<'a> = &'a mut lunatic_abi::MessageHeader;
-    /// Its length is known only to the machine, so such a function is called as an import.
+    /// Only the machine knows the length of such a text, so a function with such a parameter can be
+    /// called only as an import.
     pub(super) type OutText = std::convert::Infallible;
 }
 
-/// The Rust type of each part of a parameter, as the import takes it.
+/// The Rust type of each part of a parameter of an import.
 mod parts {
     pub(super) use super::scalars::*;
     pub(super) type Bytes = *const u8;
@@ -75,7 +77,7 @@ mod parts {
     pub(super) type OutText = *mut u8;
 }
 
-/// A parameter, which is taken apart into what the import takes.
+/// A parameter, which is split into the parts that the import takes.
 trait Parameter {
     type Parts;
 
@@ -144,8 +146,8 @@ pub(crate) struct Vector<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-/// The maximum number of slices passed in one vectored write. The rest is left for the next write,
-/// as after any short write.
+/// The maximum number of slices passed in one vectored write. Any further slices are left for the
+/// next write, as after any short write.
 const VECTORS: usize = 16;
 
 impl<'a> Vector<'a> {
@@ -175,7 +177,7 @@ macro_rules! imports {
     ($($(#[doc = $about:literal])* $namespace:literal as $module:ident {
         $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
     })*) => {$(
-        // Some functions are never called by this library: they are for programs in other
+        // This library never calls some of the functions, which are for programs in other
         // languages.
         #[allow(dead_code, unused_imports, clippy::too_many_arguments)]
         $(#[doc = $about])*
@@ -227,8 +229,8 @@ macro_rules! call {
         #[inline]
         pub(crate) fn $name($($first: $kind),*) $(-> $result)? {
             $(let ($first, $($wire,)*) = $first.parts();)*
-            // SAFETY: the machine accesses what slices and references refer to, and checks
-            // everything else.
+            // SAFETY: the machine accesses only the memory that slices and references refer to, and
+            // checks all other arguments.
             unsafe { raw::$name($($first $(, $wire)*),*) }
         }
     };
@@ -245,10 +247,10 @@ fn outside_the_machine(function: &str) -> ! {
     )
 }
 
-/// Converts a duration for the machine: to whole milliseconds, rounded up so that a wait is never
-/// too short.
+/// Converts a duration to the whole milliseconds that the machine takes, rounded up so that a wait
+/// is never too short.
 ///
-/// The maximum is one less than "forever".
+/// The result is always less than the number that means "forever".
 pub(crate) fn milliseconds(time: Duration) -> u64 {
     let rounded_up = time.as_nanos().div_ceil(1_000_000);
     u64::try_from(rounded_up)
@@ -256,12 +258,12 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
         .min(lunatic_abi::FOREVER - 1)
 }
 
-/// Converts an optional duration for the machine: `None` means forever.
+/// Converts an optional duration to the milliseconds that the machine takes. `None` means forever.
 pub(crate) fn milliseconds_or_forever(time: Option<Duration>) -> u64 {
     time.map_or(lunatic_abi::FOREVER, milliseconds)
 }
 
-/// Converts a duration from the machine: forever becomes `None`.
+/// Converts a duration from the machine. "Forever" becomes `None`.
 pub(crate) fn duration(milliseconds: u64) -> Option<Duration> {
     (milliseconds != lunatic_abi::FOREVER).then(|| Duration::from_millis(milliseconds))
 }
@@ -271,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_rounded_up_and_never_forever() {
+    fn a_duration_is_rounded_up_and_never_means_forever() {
         assert_eq!(milliseconds(Duration::ZERO), 0);
         assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
         assert_eq!(milliseconds(Duration::from_millis(7)), 7);

@@ -1,10 +1,10 @@
-//! The library for programs that run in the Lunatic machine: processes that share nothing, exchange
-//! messages, and fail alone.
+//! The library for programs that run in the Lunatic machine. Such programs consist of processes
+//! that share nothing, exchange messages, and fail individually.
 //!
 //! A program is compiled for `wasm32-wasip1` and run by `lunatic program.wasm`. Each of its
 //! processes is an instance of the program with its own memory and stack. The machine runs them on
-//! all cores and preempts them: code simply waits where it has to, and a process that never waits
-//! does not hold up others.
+//! all cores and preempts them. Code simply blocks where it has to wait, and a process that never
+//! waits does not hold up other processes.
 //!
 //! ```no_run
 //! use lunatic::{process, Mailbox};
@@ -31,16 +31,17 @@
 //! * [`Config`] and [`Environment`] limit what processes may do and use.
 //! * [`net`] provides TCP, TLS, UDP and name look-ups.
 //! * [`sqlite`] provides SQLite databases.
-//! * [`Comm`] and [`Spark`] are for functions behind gateways, which read and write, and run one
-//!   another.
+//! * [`Comm`] and [`Spark`] are for functions behind gateways, which read and write bytes, and run
+//!   one another.
 //!
 //! Any value that [serde](https://serde.rs) can serialize can be sent as a message. It is
 //! serialized as MessagePack into a buffer in the sender and passed to the machine in one call.
 //!
 //! The library also compiles outside the machine, so that editors, lints and tests of pure code
-//! work. There, any call to the machine panics and says so.
+//! work. There, any call to the machine panics with a message that says so.
 
-// The attributes refer to this crate by the name its users do, even in its own examples.
+// The attributes refer to this crate by the name that its users use, even in the crate's own
+// examples.
 extern crate self as lunatic;
 
 mod config;
@@ -95,7 +96,7 @@ pub use test::{__test, __test_with_mailbox};
 pub use timer::Timer;
 pub use trap::{Trapped, catch_trap};
 
-/// The items that attributes expand to, besides the public ones.
+/// The non-public items that the expansions of attributes use.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
@@ -121,28 +122,32 @@ pub mod __private {
 /// ```
 pub use lunatic_macros::main;
 
-/// Turns an `impl` block into a server: see [`server`](mod@server), which begins with an example.
+/// Turns an `impl` block into a server. The module [`server`](mod@server) has an example.
 ///
 /// Functions in the block are marked with attributes. Functions without a mark are left unchanged.
 ///
 /// | mark | function | what it is |
 /// |---|---|---|
-/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | creates the state; [`Server::start`] takes its parameter, or a tuple of several |
+/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | creates the state;
+/// [`Server::start`] takes its parameter, or a tuple of several |
 /// | `#[call]` | `fn(&mut self, …) -> R` | is called by clients, which wait for the result |
-/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, but answered through the [`Reply`](server::Reply) at any later time |
+/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, but answered through the
+/// [`Reply`](server::Reply) at any later time |
 /// | `#[cast]` | `fn(&mut self, …)` | is called by clients, which do not wait |
-/// | `#[signal]` | `fn(&mut self, signal: Signal)` | is called when a process that the server monitors or is linked with ends |
+/// | `#[signal]` | `fn(&mut self, signal: Signal)` | is called when a process that the server
+/// monitors or is linked with ends |
 /// | `#[terminate]` | `fn(self)` | is called before the server ends normally |
 ///
-/// A function that clients call has the same visibility as the one in the block. Its parameters and
-/// result must own their data, and serde must be able to serialize and deserialize them. The names
-/// `clone`, `process`, `register`, `stop` and `within` are taken by [`Handle`](server::Handle).
+/// A function that clients call has the same visibility as the function in the block. Its
+/// parameters and result must own their data, and serde must be able to serialize and deserialize
+/// them. The names `clone`, `process`, `register`, `stop` and `within` are taken by
+/// [`Handle`](server::Handle).
 pub use lunatic_macros::server;
 
 /// Declares statics that have a separate value in each process, initialized on first use.
 ///
-/// This is `std::thread_local!` under a name that says what it means here. A new process starts
-/// with fresh values, whatever its parent's are.
+/// This is `std::thread_local!` under a name that says what it does in this library. A new process
+/// starts with fresh values, whatever the values of its parent are.
 ///
 /// # Example
 ///
@@ -169,17 +174,17 @@ macro_rules! process_local {
 /// Turns a function into a test, which `cargo test` runs in the machine as a separate program.
 ///
 /// Each test has its own environment, with its own names, processes, limits and output. Any
-/// processes that it leaves running are ended with it, and a panic affects no other test. All tests
-/// run concurrently in one operating system process.
+/// processes that a test leaves running are ended with it, and a panic affects no other test. All
+/// tests run concurrently in one operating system process.
 ///
 /// The function takes its process's mailbox or no arguments, and may return anything that `main`
-/// may. `#[ignore]` and `#[should_panic]` mean the same as with `#[test]`. Both of the attribute's
-/// own arguments are optional:
+/// may. `#[ignore]` and `#[should_panic]` mean the same as with `#[test]`. The attribute takes two
+/// arguments, both of which are optional:
 ///
-/// * `timeout = "500ms"` fails the test if it takes longer: a whole number of `ms`, `s`, `m` or
-///   `h`;
-/// * `memory = "16MiB"` limits the memory of each of its processes: a whole number of `B`, `KiB`,
-///   `MiB` or `GiB`.
+/// * `timeout = "500ms"` fails the test if it takes longer. The value is a whole number of `ms`,
+///   `s`, `m` or `h`;
+/// * `memory = "16MiB"` limits the memory of each of its processes. The value is a whole number of
+///   `B`, `KiB`, `MiB` or `GiB`.
 ///
 /// # Example
 ///
@@ -208,12 +213,12 @@ pub use lunatic_macros::test;
 /// Runs the first process with its mailbox. `#[lunatic::main]` calls it.
 #[doc(hidden)]
 pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
-    // SAFETY: the process begins here, so it has no mailbox yet.
+    // SAFETY: the process begins in this function, so it has no mailbox yet.
     main(unsafe { Mailbox::new() })
 }
 
-/// Turns a function into one that host programs can call through the machine's bridge: from Rust,
-/// from Elixir, from the shell (`lunatic call`), or over a pipe.
+/// Turns a function into an export that host programs can call through the machine's bridge: from
+/// Rust, from Elixir, from the shell (`lunatic call`), or over a pipe.
 ///
 /// The function takes and returns values that serde can handle; they are passed as JSON. A single
 /// parameter receives the whole argument; several parameters are looked up in it by name. If the
@@ -251,7 +256,7 @@ pub use lunatic_macros::export;
 /// reads and writes bytes through its [`Comm`].
 ///
 /// The function takes the comm to its caller and returns nothing or a `Result`. If it returns an
-/// `Err`, it has failed; the error's text goes to its caller and to the function's log.
+/// `Err`, it has failed, and the error's text goes to its caller and to the function's log.
 ///
 /// # Example
 ///

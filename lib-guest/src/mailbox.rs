@@ -1,5 +1,5 @@
-//! Mailboxes, through which a process receives messages. The machine holds the messages; a mailbox
-//! is only the right to take them out, and its type is the type of the messages.
+//! Mailboxes, through which a process receives messages. The machine holds the messages. A mailbox
+//! is only the right to take them out, and its type parameter is the type of the messages.
 
 use crate::envelope::{self, Delivery};
 use crate::host;
@@ -34,7 +34,7 @@ use std::time::Duration;
 /// }
 /// ```
 pub struct Mailbox<T> {
-    // A mailbox produces values of type `T` and owns none.
+    // A mailbox produces values of type `T` but owns no such values.
     messages: PhantomData<fn() -> T>,
 }
 
@@ -48,11 +48,11 @@ pub struct LinkMailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// Creates the mailbox of the running process.
+    /// Creates the mailbox of the current process.
     ///
     /// # Safety
     ///
-    /// A process has only one mailbox. If there were two, each would take messages meant for the
+    /// A process must have only one mailbox. If it had two, each would take messages meant for the
     /// other.
     #[doc(hidden)]
     pub unsafe fn new() -> Self {
@@ -129,8 +129,8 @@ impl<T: DeserializeOwned> LinkMailbox<T> {
         take(&[], host::milliseconds(timeout)).0
     }
 
-    /// Receives the first message or link failure that has one of the tags, or anything if `tags`
-    /// is empty.
+    /// Receives the first message or link failure that has one of the tags, or any message or
+    /// signal if `tags` is empty.
     ///
     /// The signal for the end of a monitored process has no tag; only a receive without tags
     /// returns it.
@@ -166,8 +166,9 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             if tag == SHUTDOWN {
                 return nothing(ReceiveError::Shutdown);
             }
-            // This is a reply that nothing waits for any longer, and probably not of the mailbox's
-            // type. The wait starts over, at most once for each abandoned request and each task.
+            // This is a reply that nothing is waiting for any longer, and it is probably not of the
+            // mailbox's type. The wait starts over, at most once for each abandoned request and
+            // each task.
             if reply::discards(tag) {
                 return None;
             }
@@ -187,8 +188,8 @@ fn plain<T>((message, _): (Message<T>, Tag)) -> Result<T, ReceiveError> {
     }
 }
 
-/// Converts one kind of mailbox into the other, which determines what the failure of a linked
-/// process does to this one.
+/// Converts one kind of mailbox into the other, which determines how the failure of a linked
+/// process affects this process.
 pub trait TransformMailbox<T> {
     /// From now on, failures of linked processes arrive as signals.
     fn catch_link_panic(self) -> LinkMailbox<T>;

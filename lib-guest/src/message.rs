@@ -36,7 +36,7 @@ impl<T> Message<T> {
         matches!(self, Self::Signal(_))
     }
 
-    /// Returns the signal, if this is one.
+    /// Returns the signal, if this is a signal.
     pub fn signal(&self) -> Option<&Signal> {
         match self {
             Self::Signal(signal) => Some(signal),
@@ -64,7 +64,8 @@ pub enum ReceiveError {
     /// The message is not of the mailbox's type. It has been dropped.
     #[error("the message is not of the expected type: {0}")]
     DeserializationFailed(decode::Error),
-    /// The timeout expired. No message is lost: a later receive returns whatever arrives later.
+    /// The timeout expired. No message is lost, because a later receive returns any message that
+    /// arrives later.
     #[error("no message came in time")]
     Timeout,
     /// The receive could never end: no other process of the program is alive, and no timer is set.
@@ -81,17 +82,17 @@ pub enum ReceiveError {
     Shutdown,
 }
 
-/// Reports the end of a process.
+/// A notice of the end of a process.
 ///
-/// Its `Display` output is a sentence for people, and may say more than the
+/// Its `Display` output is a human-readable sentence, which may say more than the
 /// [`reason`](Self::reason).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signal {
     /// Why this process is notified.
     pub kind: SignalKind,
-    /// The tag of the link; [`Tag::NONE`] if the process was monitored, or if it died after
-    /// spawning this one with a link.
+    /// The tag of the link. [`Tag::NONE`] if the process was monitored, or if the process spawned
+    /// this process with a link and then died.
     pub tag: Tag,
     /// The process that ended, as returned by [`Process::id`](crate::Process::id).
     pub pid: u64,
@@ -129,12 +130,12 @@ impl Signal {
     }
 }
 
-/// Why a process is notified of another's end.
+/// Why a process is notified of the end of another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignalKind {
-    /// The two processes were linked, and the other one failed.
+    /// The process was linked with the other process, which failed.
     LinkDied,
-    /// The process [monitored](crate::Process::monitor) the other one, which ended, for whatever
+    /// The process [monitored](crate::Process::monitor) the other process, which ended for whatever
     /// reason.
     ProcessDied,
 }
@@ -143,22 +144,23 @@ pub enum SignalKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExitReason {
-    /// Its function returned, or it exited with status 0. Linked processes are not notified of
-    /// this.
+    /// The process's function returned, or the process exited with status 0. Linked processes are
+    /// not notified of this.
     Normal,
-    /// It exited with another status.
+    /// The process exited with a status other than 0.
     Status(i32),
-    /// It trapped. A panic ends this way.
+    /// The process trapped. A panic ends a process in this way.
     Trapped,
-    /// It was killed.
+    /// The process was killed.
     Killed,
-    /// It reached a limit of its environment; `None` if this library does not know the limit.
+    /// The process reached a limit of its environment. `None` if this library does not know the
+    /// limit.
     Limit(Option<Limit>),
-    /// A process linked with it failed.
+    /// A process linked with this process failed.
     LinkDied,
-    /// It was already dead, or never existed.
+    /// The process was already dead, or never existed.
     NoProcess,
-    /// The machine itself failed: a bug.
+    /// The machine itself failed because of a bug.
     Fault,
     /// The machine gave a reason that this version of the library does not know.
     Unknown,
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_is_read_with_its_reason() {
+    fn a_signal_is_read_with_its_reason() {
         let limit = header(
             MessageKind::LinkDied,
             ExitKind::Limit,
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_no_death() {
+    fn a_message_is_not_a_signal() {
         assert_eq!(
             Signal::read(&header(MessageKind::Data, ExitKind::Normal, 0), b""),
             None
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_exit_has_a_reason_and_younger_ones_are_unknown() {
+    fn every_kind_of_exit_has_a_reason_and_newer_kinds_are_unknown() {
         for &kind in ExitKind::ALL {
             assert_ne!(
                 ExitReason::from_numbers(kind as u32, 0),
@@ -281,7 +283,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "process <2a> was killed")]
-    fn unwrapping_a_signal_says_which() {
+    fn unwrapping_a_signal_reports_the_signal() {
         let killed = header(MessageKind::LinkDied, ExitKind::Killed, 0);
         let signal = Signal::read(&killed, b"was killed").expect("the header describes a signal");
         let _ = Message::<()>::Signal(signal).normal_or_unwrap();

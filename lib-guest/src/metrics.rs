@@ -1,10 +1,11 @@
 //! Metrics of a program. `lunatic --metrics 9100 program.wasm` serves them to Prometheus.
 //!
-//! A metric is a name. All processes in a program that use the same name share the metric, and
-//! nothing has to be created first. A name has one kind; uses of it as another kind are dropped, as
-//! are new names once the program has as many as its environment allows
-//! ([`Limit::Metrics`](crate::Limit), 1,000 by default). Everything dropped is counted. Names
-//! consist of ASCII letters, digits, `_` and `:`; any other character becomes `_`.
+//! A metric is identified by its name. All processes in a program that use the same name share the
+//! metric, which does not have to be created first. A name has only one kind, and uses of the name
+//! as another kind are dropped. New names are dropped once the program has as many names as its
+//! environment allows ([`Limit::Metrics`](crate::Limit), 1,000 by default). The number of dropped
+//! uses is counted. Names consist of ASCII letters, digits, `_` and `:`; any other character
+//! becomes `_`.
 //!
 //! ```no_run
 //! use lunatic::metrics::{Counter, Gauge, Histogram};
@@ -44,7 +45,7 @@ impl<'a> Counter<'a> {
         host::metrics::increment_counter(self.0);
     }
 
-    /// Sets the counter, for something that is counted elsewhere.
+    /// Sets the counter, for events that are counted elsewhere.
     pub fn set(&self, count: u64) {
         host::metrics::counter(self.0, count);
     }
@@ -78,7 +79,7 @@ impl<'a> Histogram<'a> {
         Self(name)
     }
 
-    /// Adds a sample, in any unit: the buckets range from a ten-thousandth to a million.
+    /// Adds a sample, in any unit. The buckets range from a ten-thousandth to a million.
     pub fn record(&self, sample: f64) {
         host::metrics::histogram(self.0, sample);
     }

@@ -37,7 +37,7 @@ impl Environment {
         })
     }
 
-    /// Adds the module of the running process. Its functions and closures can then be spawned in
+    /// Adds the module of the current process. Its functions and closures can then be spawned in
     /// this environment.
     ///
     /// # Errors
@@ -85,18 +85,19 @@ impl Module {
 
     /// Spawns an exported function with parameters.
     ///
-    /// The type of the messages that the process receives is the caller's claim.
+    /// The caller chooses the type of the messages that the process receives. The type is not
+    /// checked.
     ///
     /// # Errors
     ///
-    /// Fails if the function does not exist, if it takes other parameters, if an import is missing,
-    /// or if a limit is reached.
+    /// Fails if the function does not exist, if it takes different parameters, if an import is
+    /// missing, or if a limit is reached.
     pub fn spawn<T>(&self, function: &str, params: &[Param]) -> Result<Process<T>, LunaticError> {
         self.builder().spawn_export(function, &to_bytes(params))
     }
 
-    /// Spawns an exported function like [`spawn`](Self::spawn), and links the two processes: this
-    /// process receives a signal if the new one fails.
+    /// Spawns an exported function like [`spawn`](Self::spawn), and links the new process with the
+    /// current process. If the new process fails, the current process receives a signal.
     pub fn spawn_link<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
@@ -109,8 +110,8 @@ impl Module {
             })
     }
 
-    /// Spawns an exported function like [`spawn`](Self::spawn), and links the two processes: when
-    /// one of them fails, the other dies too.
+    /// Spawns an exported function like [`spawn`](Self::spawn), and links the new process with the
+    /// current process. If either fails, the other dies too.
     pub fn spawn_link_unwrap<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
@@ -134,7 +135,7 @@ fn to_bytes(params: &[Param]) -> Vec<u8> {
     params.iter().flat_map(|param| param.to_bytes()).collect()
 }
 
-/// The module of the running process, in an [`Environment`]. It offers the functions of
+/// The module of the current process, in an [`Environment`]. It offers the functions of
 /// [`process`](crate::process), with the rights and limits of that environment.
 ///
 /// A process spawned with a value receives the value as a message, so its environment has to allow
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_stand_one_after_another() {
+    fn parameters_are_written_one_after_another() {
         let bytes = to_bytes(&[Param::I32(1), Param::V128(2)]);
         assert_eq!(bytes.len(), 34);
         assert_eq!((bytes[0], bytes[17]), (0x7f, 0x7b));

@@ -1,7 +1,7 @@
 //! TCP, TLS, UDP and name look-ups, modelled on [`std::net`].
 //!
-//! Only the calling process waits for a peer. Calls fail with a [`std::io::Error`] whose kind says
-//! why, and whose source is the machine's [`LunaticError`](crate::LunaticError).
+//! Only the calling process waits for a peer. Calls fail with a [`std::io::Error`] whose kind tells
+//! the reason, and whose source is the machine's [`LunaticError`](crate::LunaticError).
 
 mod dns;
 mod socket;

@@ -1,7 +1,7 @@
-//! Processes: how to spawn them, and what can be done with them.
+//! Functions that spawn processes, and handles to processes.
 //!
-//! [`spawn`] and the functions named after it spawn a process that runs a function of this program;
-//! a [`Builder`] offers more choices. A [`Process`] is a handle to a process.
+//! [`spawn`] and its variants spawn a process that runs a function of this program; a [`Builder`]
+//! offers more options. A [`Process`] is a handle to a process.
 
 pub(crate) mod builder;
 pub(crate) mod failure;
@@ -19,12 +19,12 @@ use crate::mailbox::{LinkMailbox, Mailbox, TransformMailbox};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Returns the running process, which owns this mailbox.
+/// Returns a handle to the current process, which owns this mailbox.
 pub fn this<T, U: TransformMailbox<T>>(_mailbox: &U) -> Process<T> {
     Process::this()
 }
 
-/// Returns the environment of the running process.
+/// Returns the environment of the current process.
 ///
 /// # Example
 ///
@@ -41,7 +41,7 @@ pub fn this_env() -> Environment {
     Environment::own()
 }
 
-/// Suspends only the running process.
+/// Suspends the current process for this many milliseconds. Other processes keep running.
 pub fn sleep(milliseconds: u64) {
     host::process::sleep_ms(milliseconds);
 }
@@ -51,8 +51,8 @@ pub fn sleep(milliseconds: u64) {
 /// `function` is a function of this program or a closure that captures nothing, since processes
 /// share no memory. [`spawn_with`] also passes a value.
 ///
-/// Output is written line by line, and any unfinished line when the function returns. If a process
-/// traps or is killed, its unfinished line is lost.
+/// Output is written line by line, and any unfinished line is written when the function returns. If
+/// a process traps or is killed, its unfinished line is lost.
 ///
 /// # Errors
 ///
@@ -79,13 +79,14 @@ pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
 
 /// Spawns a process like [`spawn`], and passes a value to its function.
 ///
-/// The value is in the process's mailbox before the process runs; if it cannot be delivered,
-/// nothing is spawned. This calls the machine's `lunatic::environment::spawn`; spawning without a
-/// value calls `lunatic::process::spawn`.
+/// The value is in the process's mailbox before the process runs. If the value cannot be delivered,
+/// no process is spawned. This calls the machine's `lunatic::environment::spawn`; spawning without
+/// a value calls `lunatic::process::spawn`.
 ///
 /// # Errors
 ///
-/// Fails like [`spawn`], and also if the value cannot be sent, with the kind of a [`SendFailure`].
+/// Fails like [`spawn`]. Also fails if the value cannot be sent; the error's kind is then that of
+/// the [`SendFailure`].
 ///
 /// # Example
 ///
@@ -112,14 +113,15 @@ where
     Builder::new().spawn_with(context, function)
 }
 
-/// Spawns a process linked with this one, which receives a signal if the new process fails.
+/// Spawns a process linked to the current process. If the new process fails, the current process
+/// receives a signal.
 ///
-/// The link exists before the new process runs. A normal end causes no signal; use
-/// [`Process::monitor`] for that.
+/// The link exists before the new process runs. A normal exit sends no signal; to be notified of
+/// one, use [`Process::monitor`].
 ///
 /// # Errors
 ///
-/// Fails like [`spawn`], and returns the mailbox.
+/// Fails like [`spawn`]; the error also returns the mailbox.
 ///
 /// # Example
 ///
@@ -157,7 +159,7 @@ where
     })
 }
 
-/// Spawns a process linked with this one: when one of the two fails, the other dies too.
+/// Spawns a process linked to the current process: if either fails, the other dies too.
 pub fn spawn_link_unwrap<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Linked<T, Mailbox<P>>
 where
     M: TransformMailbox<P>,

@@ -25,7 +25,8 @@ pub enum RegistryError {
     /// The process is dead.
     #[error("the process is dead")]
     NoProcess,
-    /// Anything else: the limit on names is reached, a right is missing, or the name is malformed.
+    /// The machine refused for another reason: the limit on names is reached, a right is missing,
+    /// or the name is malformed.
     #[error("the machine refused ({0:?})")]
     Refused(Errno),
 }
@@ -58,16 +59,16 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Finds a process in this environment, as [`lookup`] does in the caller's.
+    /// Finds a process in this environment, as [`lookup`] does in the environment of the caller.
     pub fn lookup<T>(&self, name: &str, query: &str) -> Result<Option<Process<T>>, RegistryError> {
         lookup_in(self.id(), name, query)
     }
 }
 
 /// Finds the living process registered under a name, with the newest version that satisfies a
-/// requirement such as `^1.2`, in the environment of the running process.
+/// requirement such as `^1.2`, in the environment of the current process.
 ///
-/// The type of the messages that the process receives is the caller's claim.
+/// The caller chooses the type of the messages that the process receives. The type is not checked.
 ///
 /// # Errors
 ///
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_malformed_version_is_told_from_a_malformed_query() {
+    fn a_malformed_version_is_distinguished_from_a_malformed_query() {
         let malformed = Errno::BadVersion as u32;
         let check_query = check(malformed, RegistryError::IncorrectQuery);
         assert_eq!(check_query, Err(RegistryError::IncorrectQuery));

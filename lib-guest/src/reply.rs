@@ -1,5 +1,4 @@
-//! Waiting for replies: for the reply to a request, for the result of a task, and for the end of a
-//! process.
+//! Code that waits for replies to requests, for results of tasks, and for the ends of processes.
 
 mod late;
 
@@ -36,8 +35,8 @@ pub enum RequestError {
     DeserializationFailed(decode::Error),
 }
 
-/// A reply that a process owes this one. The end of that process is reported with the reply's tag,
-/// so that a single receive waits for both.
+/// A reply that another process owes the current process. The end of that process is reported with
+/// the reply's tag, so that a single receive can wait for both.
 #[derive(Debug)]
 pub(crate) struct PendingReply {
     tag: Tag,
@@ -47,7 +46,7 @@ pub(crate) struct PendingReply {
 }
 
 impl PendingReply {
-    /// Watches a process that is about to receive a request.
+    /// Monitors a process that is about to receive a request.
     pub(crate) fn to_request(tag: Tag, process: u64) -> Self {
         host::process::monitor_tagged(tag.id(), process);
         Self {
@@ -57,7 +56,7 @@ impl PendingReply {
         }
     }
 
-    /// Watches a process that will reply itself, with a tag that no other process knows.
+    /// Monitors a process that will reply itself, with a tag that no other process knows.
     pub(crate) fn from(tag: Tag, process: u64) -> Self {
         Self {
             may_be_passed_on: false,
@@ -73,8 +72,9 @@ impl PendingReply {
         self.process
     }
 
-    /// Allows receives from the mailbox before the reply is settled. They never find the reply,
-    /// which has to be requested first; if they find the end of the process, that end is kept.
+    /// Allows receives from the mailbox before the reply is settled. Such receives never find the
+    /// reply, because the reply has to be requested first. If they find the end of the process,
+    /// that end is kept.
     pub(crate) fn keep(&self) {
         ENDS.with_borrow_mut(|ends| ends.insert(self.tag, None));
     }
@@ -95,7 +95,7 @@ impl PendingReply {
         }
     }
 
-    /// Stops waiting. `reply` is the outcome of the wait; anything that arrives later is dropped.
+    /// Stops waiting. `reply` is the outcome of the wait. A reply that arrives later is dropped.
     pub(crate) fn settle<U>(self, reply: &Result<U, RequestError>) {
         ENDS.with_borrow_mut(|ends| ends.remove(&self.tag));
         let end_was_reported =
@@ -112,14 +112,14 @@ impl PendingReply {
                 late::give_up(self.tag);
             }
         } else if end_was_reported {
-            // The process died after its reply.
+            // The process died after it replied.
             drop_first(&[self.tag]);
         }
     }
 }
 
-/// Waits for the first reply that has one of the tags, or for the end of a process that owes one,
-/// and returns its tag.
+/// Waits for the first reply that has one of the tags, or for the end of a process that owes such a
+/// reply, and returns the tag.
 pub(crate) fn first_reply<U: DeserializeOwned>(
     tags: &[Tag],
     timeout: u64,
@@ -138,8 +138,8 @@ pub(crate) fn first_reply<U: DeserializeOwned>(
     })
 }
 
-/// Drops the first arrival that has one of the tags. Returns its tag if it was a message, not a
-/// signal.
+/// Drops the first arrival that has one of the tags. Returns the tag if the arrival was a message
+/// rather than a signal.
 fn drop_first(tags: &[Tag]) -> Option<Tag> {
     envelope::receive(tags, 0, |delivery| match delivery {
         Delivery::Arrived(arrival) if arrival.signal().is_none() => Some(arrival.tag()),
@@ -158,8 +158,8 @@ pub(crate) fn drop_late_replies() {
 }
 
 thread_local! {
-    /// By tag, the processes whose ends are awaited while receives from the mailbox run, and why
-    /// each process ended, if a receive has found its end.
+    /// The ends of processes that are awaited while receives from the mailbox run, by tag. Each
+    /// entry contains why the process ended, if a receive has found its end.
     static ENDS: RefCell<BTreeMap<Tag, Option<ExitReason>>> = const { RefCell::new(BTreeMap::new()) };
 }
 

@@ -1,4 +1,4 @@
-//! Servers: processes that hold state and answer calls. They are like Erlang's `gen_server`, with
+//! Servers: processes that hold state and answer calls. They resemble Erlang's `gen_server`, with
 //! typed functions for clients.
 //!
 //! [`#[lunatic::server]`](macro@crate::server) on an `impl` block turns a type into a server. The
@@ -43,7 +43,7 @@
 //!
 //! [`Server::start`] waits until `#[init]` has returned. From then on, the server handles calls,
 //! casts and signals one after another, in the order in which they arrived. If a handler panics,
-//! the server ends, and waiting callers get an error at once. The server ends normally when
+//! the server ends, and waiting callers get an error immediately. The server ends normally when
 //! [`Handle::stop`] or its supervisor asks it to, or when a handler calls [`stop`]: the current
 //! handler finishes, and then `#[terminate]` is called. A failure skips `#[terminate]`.
 //!
@@ -81,8 +81,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::time::Duration;
 
-/// A type whose values are server states. [`#[lunatic::server]`](macro@crate::server) implements
-/// this; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
+/// A type whose values are states of a server. [`#[lunatic::server]`](macro@crate::server)
+/// implements this; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
 pub trait Server: Behaviour {
     /// The functions that a [`Handle`] has.
     #[doc(hidden)]
@@ -109,19 +109,19 @@ pub trait Server: Behaviour {
     }
 }
 
-/// A handle to a server. It has the functions that are marked `#[call]` and `#[cast]` in the
+/// A handle to a server. A handle has the functions that are marked `#[call]` and `#[cast]` in the
 /// server's `impl` block.
 ///
-/// A handle is a number and a time limit. It can be copied, compared and sent to other processes;
-/// the time limit is not sent along.
+/// A handle consists of a number and a time limit. It can be copied, compared and sent to other
+/// processes. The time limit is not sent along.
 ///
 /// # Calls and casts
 ///
 /// A call waits for what the server returns: `fn increment(&mut self, by: u32) -> u32` becomes
 /// `fn increment(&self, by: u32) -> Result<u32, RequestError>`. A call to a server that is dead, or
-/// that dies before it answers, fails at once. Without [`within`](Self::within), a call waits for
-/// as long as the server is alive. An answer that arrives too late is dropped. A server that calls
-/// itself panics.
+/// that dies before it answers, fails immediately. Without [`within`](Self::within), a call waits
+/// for as long as the server is alive. An answer that arrives too late is dropped. A server that
+/// calls itself panics.
 ///
 /// A cast does not wait: `fn reset(&mut self)` becomes
 /// `fn reset(&self) -> Result<(), SendFailure>`. There is also
@@ -145,7 +145,7 @@ impl<S: Server> Handle<S> {
         self.calls.as_ref()
     }
 
-    /// Returns a handle to the running process, which must be a server of this type. Handlers can
+    /// Returns a handle to the current process, which must be a server of this type. Handlers can
     /// send it to other processes, or use it to cast to their own server later.
     ///
     /// # Example
@@ -201,7 +201,7 @@ impl<S: Server> Handle<S> {
         self.client().process.shutdown(self.client().timeout)
     }
 
-    /// Registers the server under a name and a semantic version, in the environment of the running
+    /// Registers the server under a name and a semantic version, in the environment of the current
     /// process.
     ///
     /// # Errors
@@ -291,7 +291,7 @@ impl<'de, S: Server> Deserialize<'de> for Handle<S> {
     }
 }
 
-/// What a handle's functions use to send messages.
+/// Sends messages for the functions of a handle.
 #[doc(hidden)]
 pub struct Client<S: Server> {
     process: Process<Request<S::Message, ()>>,

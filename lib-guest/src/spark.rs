@@ -1,6 +1,7 @@
 //! Sparks: functions that read and write bytes.
 //!
-//! A gateway or another function runs a function of a project, and talks to it through a [`Comm`].
+//! A gateway or another function runs a function of a project, and communicates with it through a
+//! [`Comm`].
 
 use crate::error::LunaticError;
 use crate::host;
@@ -23,7 +24,7 @@ use std::time::Duration;
 ///
 /// [`write_all`](Comm::write_all), and therefore `write!`, sends one message.
 /// [`write`](Comm::write) adds to a message that [`flush`](Comm::flush) ends. Code that chooses the
-/// size of its writes itself, like [`io::copy`] and serializers, needs a
+/// size of its writes itself, such as [`io::copy`] and serializers, needs a
 /// [`BufWriter`](io::BufWriter) around the comm, whose `flush` ends the message.
 ///
 /// Dropping the comm to a function started with [`Spark::run`] kills that function.
@@ -53,24 +54,25 @@ pub struct Comm {
 /// The number of the comm to this function's caller.
 const CALLER: u64 = 0;
 
-/// Functions that others can run.
+/// Runs other functions of the project.
 #[derive(Debug)]
 pub enum Spark {}
 
 impl Spark {
-    /// Runs a function of the project, or, given as `owner/name`, a function of a project that it
-    /// depends on, and sends it a first message unless the message is empty.
+    /// Runs a function of the project, or a function of a project that it depends on, which is
+    /// named as `owner/name`. Sends a first message to the function unless the message is empty.
     ///
     /// The function has its own process and environment. The name `http` stands for a function that
-    /// makes HTTP calls, unless the project has a function of that name: its message is the
-    /// request, `GET https://example.com/ HTTP/1.1` and so on, and it sends back the response.
+    /// makes HTTP calls, unless the project has a function with that name. The message to `http` is
+    /// the request, beginning with a line such as `GET https://example.com/ HTTP/1.1`, and the
+    /// function sends back the response.
     ///
     /// # Errors
     ///
     /// Returns [`NotFound`](io::ErrorKind::NotFound) if no function has that name,
     /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) if a limit is reached, and
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if `http` may not make the call. Later
-    /// failures are reported by reads.
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if `http` may not make the call. Reads
+    /// report later failures.
     pub fn run(name: impl AsRef<str>, message: impl AsRef<[u8]>) -> io::Result<Comm> {
         let id = check(host::spark::run(name.as_ref(), message.as_ref()))?;
         Ok(Comm::new(id))
@@ -86,10 +88,10 @@ impl Comm {
         }
     }
 
-    /// Reads bytes of a message, like [`Read::read`]. Waits until some are available.
+    /// Reads bytes of a message, like [`Read::read`]. Waits until bytes are available.
     ///
-    /// At the end of a message, it returns 0 once. When the other side has ended, it returns 0 from
-    /// then on.
+    /// At the end of a message, this returns 0 once. When the other side has ended, every further
+    /// read returns 0.
     ///
     /// # Errors
     ///
@@ -108,13 +110,14 @@ impl Comm {
         }
     }
 
-    /// Reads one message, or the rest of it, appends it to `buffer` and returns its length. If the
-    /// other side has ended, the length is 0; [`is_ended`](Comm::is_ended) distinguishes this from
-    /// an empty message.
+    /// Reads a message, or the rest of a message that has been read in part. Appends it to `buffer`
+    /// and returns its length. If the other side has ended, the length is 0;
+    /// [`is_ended`](Comm::is_ended) distinguishes this from an empty message.
     ///
     /// # Errors
     ///
-    /// Fails like [`read`](Comm::read). Anything that arrived before the failure is in the buffer.
+    /// Fails like [`read`](Comm::read). The bytes that arrived before the failure are in the
+    /// buffer.
     pub fn read_to_end(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         const PIECE: usize = 8 << 10;
         let begin = buffer.len();
@@ -177,7 +180,8 @@ impl Comm {
         Ok(bytes.len())
     }
 
-    /// Sends a message: what [`write`](Comm::write) has added to it, followed by these bytes.
+    /// Sends a message, which consists of the bytes that [`write`](Comm::write) has added to it,
+    /// followed by these bytes.
     ///
     /// # Errors
     ///
@@ -196,7 +200,7 @@ impl Comm {
         self.write_all(message.to_string().as_bytes())
     }
 
-    /// Ends the message being written. Does nothing if there is none.
+    /// Ends the message being written. Does nothing if no message is being written.
     ///
     /// # Errors
     ///
@@ -208,13 +212,14 @@ impl Comm {
         Ok(())
     }
 
-    /// Tells the other side that nothing more will be written. Reading is still possible.
+    /// Announces to the other side that nothing more will be written. Reading is still possible.
     pub fn finish(&self) {
         host::spark::finish(self.id);
     }
 
     /// Waits until one of several comms can be read without waiting, and returns its index, or
-    /// `None` if `timeout` expires first. If several can be read, they take turns.
+    /// `None` if `timeout` expires first. If several comms can be read, their indices are returned
+    /// in turn.
     ///
     /// # Errors
     ///
@@ -312,7 +317,7 @@ macro_rules! read_and_write {
 read_and_write!(Comm);
 read_and_write!(&Comm);
 
-/// What a spark can return: nothing, or a `Result` whose error says how it failed.
+/// What a spark can return: nothing, or a `Result` whose error describes the failure.
 pub trait Outcome {
     /// Returns the text of the failure, if there is one.
     #[doc(hidden)]

@@ -23,10 +23,11 @@
 //! }
 //! ```
 //!
-//! A connection belongs to its process and cannot be sent in messages. Processes share a database
-//! either by each opening the same file, or through one process that has it open. A text, a row and
-//! a statement are each limited to 1 MiB, and SQLite uses at most 64 MiB of memory per process. A
-//! statement cannot access any file except its own database; `ATTACH` and some pragmas are refused.
+//! A connection belongs to its process and cannot be sent in messages. Processes can share a
+//! database in two ways: each process opens the same file, or one process opens the database and
+//! serves the others. The size of a text, of a row and of a statement is limited to 1 MiB each, and
+//! SQLite uses at most 64 MiB of memory per process. A statement cannot access any file except its
+//! own database; `ATTACH` and some pragmas are refused.
 
 mod error;
 mod row;
@@ -57,7 +58,7 @@ pub struct Connection {
 impl Connection {
     /// Opens a database, and creates it if the file does not exist.
     ///
-    /// As for any file, the path starts at a directory that the program was granted. If the
+    /// As for any file, the path begins with a directory that the program was granted. If the
     /// directory is read-only, so is the database. A statement waits up to 5 seconds for a database
     /// that another connection has locked; see [`set_busy_timeout`](Self::set_busy_timeout).
     ///
@@ -90,8 +91,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does; anything the statement did before that is undone. Also fails if `sql`
-    /// contains more than one statement.
+    /// Fails if SQLite reports an error. Any changes that the statement made before the error are
+    /// undone. Also fails if `sql` contains more than one statement.
     pub fn execute(&self, sql: &str, values: impl Parameters) -> Result<u64, Error> {
         self.prepare(sql)?.execute(values)
     }
@@ -100,7 +101,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does. The statements before the failing one have taken effect.
+    /// Fails if SQLite reports an error. The statements before the failing statement have taken
+    /// effect.
     pub fn execute_batch(&self, sql: &str) -> Result<(), Error> {
         Error::or_value(|error| host::sqlite::execute_all(self.id, sql, error)).map(drop)
     }
@@ -109,17 +111,17 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does.
+    /// Fails if SQLite reports an error.
     pub fn query(&self, sql: &str, values: impl Parameters) -> Result<Vec<Row>, Error> {
         self.prepare(sql)?.query(values)?.collect()
     }
 
-    /// Returns the first row that a statement yields, or `None` if it yields none. The statement is
-    /// not run any further.
+    /// Returns the first row that a statement yields, or `None` if it yields no rows. The statement
+    /// is not run any further.
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does.
+    /// Fails if SQLite reports an error.
     pub fn query_row(&self, sql: &str, values: impl Parameters) -> Result<Option<Row>, Error> {
         self.prepare(sql)?.query(values)?.next().transpose()
     }
@@ -128,21 +130,22 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does. Also fails if `sql` does not contain exactly one statement.
+    /// Fails if SQLite reports an error. Also fails if `sql` does not contain exactly one
+    /// statement.
     pub fn prepare(&self, sql: &str) -> Result<Statement<'_>, Error> {
         let id = Error::or_value(|id| host::sqlite::prepare(self.id, sql, id))?;
         Ok(Statement::new(id, self.id))
     }
 
-    /// Runs a function as a transaction: if it returns `Ok`, all of its changes are committed; if
-    /// it returns an error, none are.
+    /// Runs a function as a transaction. If the function returns `Ok`, all of its changes are
+    /// committed. If it returns an error, none of its changes are committed.
     ///
-    /// Meanwhile, other connections can read the database, but not write to it. If the process ends
-    /// during the transaction, nothing is committed.
+    /// During the transaction, other connections can read the database but cannot write to it. If
+    /// the process ends during the transaction, nothing is committed.
     ///
     /// # Errors
     ///
-    /// Fails if the function does, or if SQLite cannot begin or commit the transaction.
+    /// Fails if the function returns an error, or if SQLite cannot begin or commit the transaction.
     ///
     /// # Example
     ///
@@ -168,8 +171,8 @@ impl Connection {
             Ok(done)
         });
         if result.is_err() {
-            // Some errors have already rolled the transaction back; this then fails, which does not
-            // matter.
+            // Some errors have already rolled the transaction back. The rollback then fails, which
+            // does not matter.
             let _ = self.execute_batch("ROLLBACK");
         }
         result

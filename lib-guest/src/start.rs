@@ -1,8 +1,8 @@
-//! Starting a process and waiting until it has started.
+//! Starts a process and waits until it has started.
 //!
-//! A process that is not linked may fail before its parent watches it, and the reason would be
-//! lost. It therefore waits for a message from its parent, which is sent once the parent watches
-//! it; and since the parent may die first, it watches the parent in the meantime.
+//! A process that is not linked may fail before its parent monitors it, and the reason would then
+//! be lost. The process therefore waits for a message that the parent sends once it monitors the
+//! process. Because the parent may die first, the process monitors the parent in the meantime.
 
 use crate::entry::EntryPoint;
 use crate::error::LunaticError;
@@ -24,14 +24,14 @@ pub enum StartError {
     /// The process was not spawned.
     #[error("it was not spawned: {0}")]
     NotSpawned(LunaticError),
-    /// It refused to start, for this reason: the error returned by a server's `#[init]`, or a
-    /// supervisor's child that did not start.
+    /// The process refused to start, for this reason. The reason is the error that a server's
+    /// `#[init]` returned, or a supervisor's child that did not start.
     #[error("{0}")]
     Refused(String),
-    /// It died before it had started.
+    /// The process died before it had started.
     #[error("the starting process {0}")]
     Died(ExitReason),
-    /// It started, but could not be registered, and was ended.
+    /// The process started, but could not be registered, and was ended.
     #[error("it was not registered: {0}")]
     NotRegistered(RegistryError),
 }
@@ -43,17 +43,17 @@ impl From<LunaticError> for StartError {
 }
 
 thread_local! {
-    /// The process that started this one with a link, and with which this one ends; 0 if there is
-    /// none.
+    /// The process that started the current process with a link, and with which the current process
+    /// ends. 0 if there is none.
     static PARENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Returns the process that started this one with a link, if there is one.
+/// Returns the process that started the current process with a link, if there is one.
 pub(crate) fn parent() -> Option<u64> {
     Some(PARENT.get()).filter(|&parent| parent != 0)
 }
 
-/// What a process is given for reporting to its parent.
+/// What a new process needs to report to its parent.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Handshake {
     parent: Process<()>,
@@ -66,8 +66,8 @@ pub(crate) struct Handshake {
 type Report = Result<(), String>;
 
 impl Handshake {
-    /// Waits until the parent watches this process. Returns false if the parent died, in which case
-    /// there is nothing to begin for.
+    /// Waits until the parent monitors this process. Returns false if the parent died, in which
+    /// case this process has no reason to begin.
     #[must_use]
     pub(crate) fn begin(&self) -> bool {
         if self.is_linked {
@@ -76,8 +76,8 @@ impl Handshake {
         self.hear::<()>(BEGIN).is_some()
     }
 
-    /// Waits until the parent says whether it wants the report. Also returns false if the parent
-    /// died.
+    /// Waits until the parent says whether it wants the report, and returns the answer. Also
+    /// returns false if the parent died.
     #[must_use]
     pub(crate) fn is_wanted(&self) -> bool {
         self.hear(WANTED).unwrap_or(false)
@@ -115,7 +115,8 @@ impl Handshake {
     }
 }
 
-/// Spawns a process that begins with a [`Handshake`] and a context, watches it, and lets it begin.
+/// Spawns a process that begins with a [`Handshake`] and a context, monitors the process, and lets
+/// it begin.
 pub(crate) fn spawn<C: Serialize>(
     context: C,
     entry: &EntryPoint,
@@ -141,7 +142,7 @@ pub(crate) fn spawn<C: Serialize>(
 
 /// The outcome of waiting for a process to start.
 pub(crate) enum Started {
-    /// The process runs.
+    /// The process is running.
     Running(u64),
     /// A more urgent message arrived. The process may still be starting.
     Interrupted(u64),
@@ -187,10 +188,11 @@ pub(crate) fn start<C: Serialize>(
     }
 }
 
-/// Ends this process as the failure of its parent would if this process did not catch it.
+/// Ends this process in the same way as the failure of its parent would if this process did not
+/// catch link failures.
 pub(crate) fn die_with(parent: u64) -> ! {
     host::process::die_when_link_dies(1);
-    // A link with a dead process fails at once.
+    // A link with a dead process fails immediately.
     host::process::link(Tag::NONE.id(), parent);
     host::process::sleep_ms(lunatic_abi::FOREVER);
     unreachable!("the failed link ends this process")

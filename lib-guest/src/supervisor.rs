@@ -1,9 +1,10 @@
-//! Supervisors: processes that start others, their children, and restart them when they fail.
+//! Supervisors: processes that start other processes, their children, and restart them when they
+//! fail.
 //!
 //! An unhandled fault ends its process, and the state of that process is lost. A new process in its
-//! place starts from a good state: this is how a program made of processes handles faults that
-//! nobody anticipated. A supervisor makes these decisions and does nothing else, so that it does
-//! not fail itself.
+//! place starts from a good state. In this way, a program that consists of processes can handle
+//! faults that were not anticipated. A supervisor only decides when to start, restart and end
+//! processes and does nothing else, so that it does not fail itself.
 //!
 //! ```no_run
 //! use lunatic::supervisor::{Child, Strategy, Supervisor};
@@ -35,16 +36,16 @@
 //! # Rules
 //!
 //! The rules are those of Erlang's
-//! [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html), and use its terms.
+//! [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html) and use the same terms.
 //!
-//! * Children are started in the order of the plan, each once the one before it has started: a
-//!   server has started when its `#[init]` has returned, a supervisor when all its children have
-//!   started. Children are ended in reverse order. If a child does not start, those before it are
-//!   ended, and the supervisor does not start.
+//! * Children are started in the order of the plan. Each child is started once the child before it
+//!   has started. A server has started when its `#[init]` has returned, and a supervisor has
+//!   started when all its children have started. Children are ended in reverse order. If a child
+//!   does not start, the children before it are ended, and the supervisor does not start.
 //! * When a child ends, its [`Restart`] decides whether it is restarted, and the [`Strategy`]
 //!   decides what else is restarted.
 //! * If there are more restarts than the [intensity](Plan::intensity) allows, the supervisor gives
-//!   up: it ends all children, writes the reason to standard error, and exits with status 1, which
+//!   up. It ends all children, writes the reason to standard error, and exits with status 1, which
 //!   leaves the decision to its own supervisor. A failed restart counts as a restart.
 //! * A child is linked with its supervisor before it runs. No child outlives its supervisor, not
 //!   even one that is still being started.
@@ -52,9 +53,9 @@
 //! Beyond Erlang's rules, restarts can be [delayed](Plan::back_off). Erlang's `auto_shutdown` and
 //! `restart_child` are missing.
 //!
-//! A supervisor uses the clock, `wasi_snapshot_preview1::clock_time_get`. The ends of its children
-//! wait in its mailbox, as two signals each; the mailbox holds at most
-//! [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
+//! A supervisor reads the clock with `wasi_snapshot_preview1::clock_time_get`. The end of each
+//! child is reported by two signals, which wait in the supervisor's mailbox. The mailbox holds at
+//! most [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
 
 mod child;
 mod command;
@@ -78,7 +79,7 @@ use command::Command;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A handle to a supervisor. It is a number, and can be copied, compared and sent to other
+/// A handle to a supervisor. A handle is a number that can be copied, compared and sent to other
 /// processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -89,8 +90,8 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts a supervisor in its own process and waits until all children have started.
     ///
-    /// `tree` defines what the supervisor supervises; it runs in the supervisor's process. It is a
-    /// function of this program or a closure that captures nothing.
+    /// `tree` defines what the supervisor supervises, and runs in the supervisor's process. It must
+    /// be a function of this program or a closure that captures nothing.
     ///
     /// # Errors
     ///
@@ -117,14 +118,14 @@ impl Supervisor {
         self.process
     }
 
-    /// Asks the supervisor to end its children, last one first, and then itself. Waits until it has
-    /// ended, and returns why.
+    /// Asks the supervisor to end its children, beginning with the last, and then itself. Waits
+    /// until it has ended, and returns why.
     pub fn stop(&self) -> ExitReason {
         self.process.shutdown(None)
     }
 
-    /// Starts a child after the others, created from an argument by one of the plan's
-    /// [`Template`]s, and returns a handle to it.
+    /// Starts a further child, which one of the plan's [`Template`]s creates from an argument, and
+    /// returns a handle to the child.
     ///
     /// The supervisor keeps the argument for restarts. If the argument contains a connection, the
     /// connection stays open for as long as the supervisor knows the child. A child that ends and

@@ -1,4 +1,5 @@
-//! Tags, which mark messages so that a receiver can wait for some and leave others for later.
+//! Tags, which mark messages so that a receiver can wait for some messages and leave others for
+//! later.
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -6,7 +7,8 @@ use std::cell::Cell;
 /// Marks messages and links, so that a process can tell them apart and wait for some of them.
 ///
 /// Each process numbers its tags from 1, so two processes create the same tags. A tag has a meaning
-/// only between processes that agree on it: send it along, as [`Request`](crate::Request) does.
+/// only between processes that agree on it. To agree on a tag, send it along, as
+/// [`Request`](crate::Request) does.
 ///
 /// # Example
 ///
@@ -29,7 +31,7 @@ thread_local! {
 }
 
 impl Tag {
-    /// The tag of messages sent without one.
+    /// The tag of messages that are sent without a tag.
     pub const NONE: Tag = Tag(0);
 
     /// Creates a tag that this process has not created before.
@@ -38,8 +40,9 @@ impl Tag {
         Self(LAST.get())
     }
 
-    /// Creates a tag for a reply. Reply tags count down from -1: a tag that another process has
-    /// counted up is never mistaken for a reply, and a late reply can be recognized by its sign.
+    /// Creates a tag for a reply. Reply tags count down from -1. A tag that another process has
+    /// created with [`Tag::new`] is therefore never mistaken for a reply, and a late reply can be
+    /// recognized by its sign.
     pub(crate) fn new_reply() -> Self {
         LAST_REPLY.set(LAST_REPLY.get() - 1);
         Self(LAST_REPLY.get())
@@ -60,19 +63,19 @@ impl Tag {
     }
 }
 
-/// Marks the message that carries the value a process was spawned with.
+/// Marks the message that carries the value with which a process was spawned.
 pub(crate) const CONTEXT: Tag = Tag(i64::MIN);
 
 /// Marks the message that asks a process to end.
 pub(crate) const SHUTDOWN: Tag = Tag(i64::MIN + 1);
 
-/// Marks the message that lets a process begin, now that its parent watches it.
+/// Marks the message that lets a process begin, now that its parent monitors it.
 pub(crate) const BEGIN: Tag = Tag(i64::MIN + 2);
 
 /// Marks the message that says whether the result of a task is wanted.
 pub(crate) const WANTED: Tag = Tag(i64::MIN + 3);
 
-/// Creates a new tag, like [`Tag::new`]: no two defaults are equal.
+/// Creates a new tag, like [`Tag::new`], so no two defaults are equal.
 impl Default for Tag {
     fn default() -> Self {
         Self::new()
@@ -85,7 +88,7 @@ mod tests {
 
     #[test]
     fn tags_count_up_from_one_and_replies_down_from_minus_one() {
-        // A thread stands for a process here: each has its own counters.
+        // Here a thread stands for a process, because each thread has its own counters.
         std::thread::spawn(|| {
             assert_eq!(Tag::new().id(), 1);
             assert_eq!(Tag::new_reply().id(), -1);
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_told_from_tags_and_contexts() {
+    fn replies_are_distinguished_from_tags_and_contexts() {
         assert!(Tag::new_reply().is_reply());
         assert!(!Tag::new().is_reply());
         assert!(!Tag::NONE.is_reply());

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 /// A function that runs in its own process, and whose result of type `R` this process waits for.
 ///
-/// Tasks run concurrently, on all cores. The failure of a task affects no other process: it is the
-/// error that [`result`](Self::result) returns. Dropping a task kills it; [`detach`](Self::detach)
-/// lets it continue.
+/// Tasks run concurrently, on all cores. The failure of a task does not affect other processes;
+/// [`result`](Self::result) returns it as an error. Dropping a task kills it;
+/// [`detach`](Self::detach) lets it continue.
 ///
 /// A process that traps or is killed drops nothing, so its tasks run to completion. A finished task
 /// keeps its result, and its process, until the result is requested.
@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use = "a task that is dropped is killed"]
 pub struct Task<R> {
-    /// `None` once the result has been waited for, or if it is not wanted.
+    /// `None` once the result has been received, or if the result is not wanted.
     pending: Option<PendingReply>,
     /// True once the result has been requested and may be on its way.
     is_asked: bool,
@@ -49,7 +49,7 @@ pub struct Task<R> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The timeout expired; the task was killed.
+    /// The timeout expired, and the task was killed.
     #[error("the task took too long")]
     Timeout,
     /// The task's process ended without a result. The reason is [`ExitReason::Normal`] if it exited
@@ -64,8 +64,8 @@ pub enum TaskError {
 impl<R: Serialize + DeserializeOwned> Task<R> {
     /// Spawns a process that calls the function with a value, and has this process's rights.
     ///
-    /// `function` is a function of this program or a closure that captures nothing. If it needs
-    /// more than one value, pass a tuple.
+    /// `function` is a function of this program or a closure that captures nothing. If the function
+    /// needs more than one value, pass a tuple.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl<R: DeserializeOwned> Task<R> {
     }
 
     /// Waits for the result like [`result`](Self::result), but for at most `timeout`, which is
-    /// rounded up to whole milliseconds; if that expires, the task is killed.
+    /// rounded up to whole milliseconds. If the timeout expires, the task is killed.
     pub fn result_timeout(self, timeout: Duration) -> Result<R, TaskError> {
         self.wait(host::milliseconds(timeout))
     }
@@ -171,7 +171,10 @@ impl<R: DeserializeOwned> Task<R> {
                 .iter()
                 .position(|task| task.tag() == Some(tag))
                 .expect("only the tags of these tasks were waited for");
-            let pending = tasks[index].pending.take().expect("it has the tag");
+            let pending = tasks[index]
+                .pending
+                .take()
+                .expect("a task with the tag is pending");
             pending.settle(&reply);
             results[index] = Some(reply.map_err(TaskError::from_request)?);
         }
@@ -182,7 +185,7 @@ impl<R: DeserializeOwned> Task<R> {
         let pending = self
             .pending
             .take()
-            .expect("only what consumes the task takes it");
+            .expect("only functions that consume the task take its reply");
         let reply = pending.wait(timeout);
         if let Err(RequestError::Timeout) = reply {
             Process::<()>::from_id(pending.process()).kill();
@@ -216,7 +219,7 @@ impl<R> Task<R> {
     /// Lets the task continue, and drops its result.
     pub fn detach(mut self) {
         if let Some(pending) = self.pending.take() {
-            // A task that cannot be told has ended, or ends with this process.
+            // A task that cannot be notified has ended, or ends with this process.
             let _ = Process::<()>::from_id(pending.process()).post(WANTED, &false);
             pending.settle(&Ok(()));
         }
@@ -251,7 +254,8 @@ impl TaskError {
             RequestError::Timeout => Self::Timeout,
             RequestError::Died(reason) => Self::Failed(reason),
             RequestError::DeserializationFailed(error) => Self::DeserializationFailed(error),
-            // The task is alive, or its end was reported; and a task is spawned, not sent.
+            // `NobodyLeft` does not occur, because the task is alive or its end was reported.
+            // `NotSent` means that the task could not be asked for its result.
             RequestError::NobodyLeft | RequestError::NotSent(_) => {
                 Self::Failed(ExitReason::Unknown)
             }

@@ -1,4 +1,5 @@
-//! What `#[lunatic::test]` turns a function into: the first process of a separate program.
+//! The code that `#[lunatic::test]` calls, which runs a test as the first process of a separate
+//! program.
 
 use crate::entry;
 use crate::mailbox::Mailbox;
@@ -13,8 +14,8 @@ pub fn __test<R: Termination>(test: fn() -> R) {
 /// Runs a test that takes the mailbox of its process.
 #[doc(hidden)]
 pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
-    // SAFETY: the process begins here, so it has no mailbox yet. Outside the machine, a mailbox is
-    // never used.
+    // SAFETY: the process begins in this function, so it has no mailbox yet. Outside the machine, a
+    // mailbox is never used.
     settle(test(unsafe { Mailbox::new() }));
 }
 

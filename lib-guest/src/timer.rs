@@ -1,4 +1,4 @@
-//! Messages that are sent later.
+//! Messages that are sent after a delay.
 
 use crate::envelope;
 use crate::error::LunaticError;
@@ -9,8 +9,8 @@ use crate::tag::Tag;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A message that will be sent later. Neither dropping the timer nor the end of the process that
-/// set it stops it.
+/// A message that will be sent later. The timer continues if it is dropped, and also if the process
+/// that set it ends.
 #[derive(Debug)]
 pub struct Timer {
     id: u64,

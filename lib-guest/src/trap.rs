@@ -8,40 +8,40 @@ use crate::host;
 use std::mem::{ManuallyDrop, MaybeUninit, transmute};
 use std::ptr::with_exposed_provenance_mut;
 
-/// A function trapped: it panicked, overflowed its stack, or did something that the machine does
-/// not allow.
+/// The error of a function that trapped because it panicked, overflowed its stack, or did something
+/// that the machine does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the function trapped")]
 #[non_exhaustive]
 pub struct Trapped;
 
-/// What the machine returns if the function returned.
+/// The machine's result if the function returned.
 const RETURNED: i32 = 1;
 
-/// A function to call, and later its result.
+/// A function to call, and its result once the function has returned.
 struct Call<F, R> {
     function: ManuallyDrop<F>,
     result: MaybeUninit<R>,
 }
 
-/// Calls a function and catches its traps: a panic, a division by zero, infinite recursion, or a
-/// wrong call to the machine.
+/// Calls a function and catches its traps, such as a panic, a division by zero, infinite recursion,
+/// or an invalid call to the machine.
 ///
-/// Use it for work that may fail without affecting its process and can be abandoned altogether,
+/// Use this for work that may fail without affecting its process and can be abandoned altogether,
 /// such as a plugin or a parser for untrusted input. For anything else, a separate process is
 /// better, since it can also be limited and killed.
 ///
 /// Nothing is cleaned up after a trap. Whatever the function owned is lost, along with its memory;
 /// a `RefCell` that it had borrowed stays borrowed, and a lock stays locked. Therefore the function
-/// owns everything that it works on (`'static`), and nothing that others refer to is left half
-/// changed. If the function panicked, the message has been printed as usual.
+/// must own everything that it works on (`'static`), so that nothing that other code refers to is
+/// left half changed. If the function panicked, the message has been printed as usual.
 ///
-/// Kills, exits and limits are not caught: they end the process. Calls to this function can be
-/// nested 16 levels deep; deeper ones trap.
+/// Kills, exits and limits are not caught, and end the process. Calls to this function can be
+/// nested 16 levels deep. A call that is nested deeper traps.
 ///
 /// # Errors
 ///
-/// Returns [`Trapped`]. The machine does not say why.
+/// Returns [`Trapped`] if the function trapped. The machine does not report the reason.
 ///
 /// # Example
 ///
@@ -55,7 +55,8 @@ struct Call<F, R> {
 ///     Err(trapped) => println!("no number: {trapped}"),
 /// }
 /// ```
-// Not inlined: the frames of what trapped are released at the end of its own frame.
+// This function is not inlined, because the frames of the code that trapped are released when the
+// frame of this function ends.
 #[inline(never)]
 pub fn catch_trap<F, R>(function: F) -> Result<R, Trapped>
 where
@@ -78,22 +79,22 @@ where
     Ok(unsafe { call.result.assume_init() })
 }
 
-/// Calls the function of a [`Call`] and stores its result there.
+/// Calls the function of a [`Call`] and stores the result in the [`Call`].
 fn run<F: FnOnce() -> R, R>(call: *mut ()) {
     let call = call.cast::<Call<F, R>>();
     // SAFETY: `catch_trap` passes the address of its call, which is valid until the machine
-    // returns. The function is taken once, even if it traps: nothing uses it afterwards.
+    // returns. The function is taken only once. Even if it traps, nothing uses it afterwards.
     unsafe {
         let function = ManuallyDrop::take(&mut (*call).function);
         (*call).result.write(function());
     }
 }
 
-/// What the machine calls with the arguments of `trap::catch`.
+/// The export that the machine calls with the arguments of `trap::catch`.
 #[unsafe(export_name = "_lunatic_catch_trap")]
 extern "C" fn catch_entry(run: *const (), call: i32) -> i32 {
-    // SAFETY: `catch_trap` passes a function of this type. In wasm, calling an index that holds
-    // anything of another type traps.
+    // SAFETY: `catch_trap` passes a function of this type. In wasm, calling an index that holds a
+    // function of a different type traps.
     let run: fn(*mut ()) = unsafe { transmute(run) };
     run(with_exposed_provenance_mut(call as usize));
     RETURNED

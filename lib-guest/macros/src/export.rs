@@ -1,11 +1,12 @@
-//! `#[lunatic::export]`: an export that a host program can call, which calls an ordinary function.
+//! `#[lunatic::export]`, which adds an export that a host program can call and that calls an
+//! ordinary function.
 
 use crate::signature::{lunatic, parse, refuse};
 use proc_macro2::TokenStream as Tokens;
 use quote::quote;
 use syn::{Error, FnArg, Ident, ItemFn, Pat};
 
-/// What the function takes.
+/// The kind of argument that the function takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// Values, as JSON.
@@ -16,7 +17,7 @@ enum Form {
     Bytes,
 }
 
-/// Adds the export to the function.
+/// Expands the attribute to the function and its export.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let form = form(arguments)?;
     let function: ItemFn = parse(item, "export", "a function")?;
@@ -42,7 +43,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let (more, call) = match (form, &parameters[..]) {
         (Form::Values, []) => {
             let call = returned(quote! { #name() });
-            // The argument does not matter.
+            // The function has no parameters, so any argument is ignored.
             let any = quote! { #lunatic::__private::serde::de::IgnoredAny };
             (
                 quote! {},
@@ -108,7 +109,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
 
             #[unsafe(export_name = #export)]
             unsafe extern "C" fn call(address: *mut u8, length: usize #size) -> u64 {
-                // SAFETY: the host passes what `lunatic_alloc` has returned.
+                // SAFETY: the host passes memory that `lunatic_alloc` has returned.
                 unsafe { #call }
             }
         };

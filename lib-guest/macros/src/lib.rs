@@ -1,4 +1,4 @@
-//! The attributes of the crate `lunatic`, which documents and exports them.
+//! The attributes of the crate `lunatic`. That crate exports and documents them.
 
 mod export;
 mod program;
@@ -30,33 +30,36 @@ fn expand_or(
     }
 }
 
-/// Makes `main` the program's first process. Documented where the crate `lunatic` exports it.
+/// Makes `main` the program's first process. The documentation is in the crate `lunatic`, which
+/// exports the attribute.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(program::expand, program::stand_in, arguments, item)
 }
 
-/// Turns an `impl` block into a server. Documented where the crate `lunatic` exports it.
+/// Turns an `impl` block into a server. The documentation is in the crate `lunatic`, which exports
+/// the attribute.
 #[proc_macro_attribute]
 pub fn server(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(server::expand, server::stand_in, arguments, item)
 }
 
-/// Turns a function into one that reads and writes bytes. Documented where the crate `lunatic`
-/// exports it.
+/// Turns a function into a spark, which reads and writes bytes. The documentation is in the crate
+/// `lunatic`, which exports the attribute.
 #[proc_macro_attribute]
 pub fn spark(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(spark::expand, |item| item, arguments, item)
 }
 
-/// Turns a function into a test. Documented where the crate `lunatic` exports it.
+/// Turns a function into a test. The documentation is in the crate `lunatic`, which exports the
+/// attribute.
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(test::expand, |_| Tokens::new(), arguments, item)
 }
 
-/// Turns a function into one that host programs can call. Documented where the crate `lunatic`
-/// exports it.
+/// Turns a function into an export that host programs can call. The documentation is in the crate
+/// `lunatic`, which exports the attribute.
 #[proc_macro_attribute]
 pub fn export(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(export::expand, |item| item, arguments, item)

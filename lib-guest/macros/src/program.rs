@@ -1,4 +1,4 @@
-//! `#[lunatic::main]`: `main` becomes the first function of a program's first process.
+//! `#[lunatic::main]`, which makes `main` the first function of a program's first process.
 
 use crate::signature::{MAILBOX, check, lunatic, parse, refuse, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
@@ -29,10 +29,11 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let lunatic = lunatic();
     let call = match signature.inputs.first() {
         None => quote! { main() },
-        // With the span of the type, the compiler points there if it is not a mailbox.
+        // The call has the span of the type, so that the compiler points to the type if it is not a
+        // mailbox.
         Some(argument) => quote_spanned! { type_of(argument).span() => #lunatic::__main(main) },
     };
-    // With a `;`, there is no lint about a unit value.
+    // The `;` avoids a lint about a unit value.
     let call = match output {
         ReturnType::Default => quote! { #call; },
         ReturnType::Type(..) => call,
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_main_is_called_with_what_it_takes() {
+    fn a_main_is_called_with_its_parameters() {
         let expanded = expand(quote! {}, quote! { fn main(m: Mailbox<u8>) { f(m) } });
         let expected =
             quote! { fn main() { fn main(m: Mailbox<u8>) { f(m) } ::lunatic::__main(main); } };
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_main_is_refused_with_the_reason() {
+    fn an_invalid_main_is_refused_with_a_reason() {
         let check = |item: Tokens, why: &str| {
             let refusal = refusal(quote! {}, item);
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");

@@ -1,8 +1,9 @@
-//! `#[lunatic::server]`: an `impl` block becomes a server, with functions of the same names for its
-//! clients.
+//! `#[lunatic::server]`, which turns an `impl` block into a server that has functions of the same
+//! names for its clients.
 //!
-//! This generates a message with one variant for each call and cast, a type with the functions that
-//! send them, and the implementation of `lunatic::Server`, which takes the message apart.
+//! The attribute generates a message type with one variant for each call and cast, a type with the
+//! functions that send these messages, and an implementation of `lunatic::Server`, which handles
+//! them.
 
 use crate::signature::{lunatic, parse, refuse, refuse_arguments};
 use proc_macro2::{Span, TokenStream as Tokens, TokenTree};
@@ -13,7 +14,7 @@ use syn::{
     PathArguments, ReceiverKind, ReturnType, Type,
 };
 
-/// The mark of a function of the block.
+/// The mark of a function in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Init,
@@ -176,7 +177,8 @@ pub(crate) fn stand_in(item: Tokens) -> Tokens {
     quote! { #[allow(dead_code)] #block }
 }
 
-/// Refuses anything but the inherent functions of a type, and returns the name of the type.
+/// Checks that the block contains the inherent functions of a type, and returns the name of the
+/// type.
 fn check(block: &ItemImpl) -> Result<&Ident, Error> {
     if let Some((path, _)) = &block.trait_ {
         return refuse(
@@ -371,7 +373,7 @@ impl<'a> Handler<'a> {
                 );
             }
             names.pop();
-            let reply = types.pop().expect("`last` found one");
+            let reply = types.pop().expect("`last` has found a type");
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
@@ -461,8 +463,8 @@ impl<'a> Handler<'a> {
     }
 }
 
-/// Refuses types that cannot be sent to another process, with a better reason than serde would
-/// give.
+/// Refuses types that cannot be sent to another process, with a more helpful reason than serde
+/// would give.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
         Type::Reference(_) => refuse(kind, "what is sent to another process owns its data"),
@@ -492,8 +494,8 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     refuse(reply, "a `Reply` says what it answers with: `Reply<u32>`")
 }
 
-/// Replaces `Self` with the name of the server, because the tokens are placed where `Self` is
-/// another type.
+/// Replaces `Self` with the name of the server, because the tokens are placed where `Self` is a
+/// different type.
 fn name_self(tokens: Tokens, server: &Type) -> Tokens {
     let mut named = Tokens::new();
     for token in tokens {
@@ -516,7 +518,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_a_server_is_refused_with_the_reason() {
+    fn an_invalid_server_is_refused_with_a_reason() {
         let check = |item: Tokens, why: &str| {
             let refusal = expand(quote! {}, item)
                 .expect_err("no item here can be a server")
@@ -581,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_without_a_mark_stay_what_they_are() {
+    fn functions_without_a_mark_are_left_unchanged() {
         let item = quote! { impl S { #[init] fn init() -> Self { S } fn help(&self) {} } };
         let expanded = expand(quote! {}, item)
             .expect("the item is a valid server")

@@ -1,4 +1,5 @@
-//! What the attributes share: which functions they accept, and the path of the crate `lunatic`.
+//! Code shared by the attributes: the checks of function signatures, and the path of the crate
+//! `lunatic`.
 
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream as Tokens};
@@ -16,7 +17,7 @@ pub(crate) fn refuse_arguments(arguments: &Tokens, attribute: &str) -> Result<()
     refuse(arguments, why)
 }
 
-/// Refuses what the user has written, at the place where it stands.
+/// Returns an error that points to these tokens.
 pub(crate) fn refuse<T>(tokens: impl ToTokens, why: impl Display) -> Result<T, Error> {
     Err(Error::new_spanned(tokens, why))
 }
@@ -37,7 +38,7 @@ pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
     }
 }
 
-/// What the first function of a program or a test takes.
+/// The error text about the parameters of the first function of a program or a test.
 pub(crate) const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`";
 
 /// Refuses a function that cannot be the first function of a program, a test or a spark. `what` is
@@ -73,7 +74,7 @@ pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Er
 pub(crate) fn lunatic() -> Tokens {
     let name = match crate_name("lunatic") {
         Ok(FoundCrate::Name(name)) => format_ident!("{name}", span = Span::call_site()),
-        // The crate's own examples and builds without a manifest use its own name.
+        // The crate's own examples, and builds without a manifest, use the crate's own name.
         Ok(FoundCrate::Itself) | Err(_) => format_ident!("lunatic"),
     };
     quote! { ::#name }

@@ -1,4 +1,5 @@
-//! `#[lunatic::spark]`: a function becomes the first function of a program, and gets its comm.
+//! `#[lunatic::spark]`, which makes a function the first function of a program and passes the
+//! program's comm to it.
 
 use crate::signature::{check, lunatic, parse, refuse, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
@@ -6,7 +7,8 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn};
 
-/// Adds a `main` that calls the function; if the function is itself called `main`, wraps it.
+/// Adds a `main` that calls the function. If the function is itself called `main`, wraps the
+/// function.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     refuse_arguments(&arguments, "spark")?;
     let function: ItemFn = parse(item, "spark", "a function")?;
@@ -20,7 +22,8 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         "takes its comm and nothing else: `(comm: Comm)`",
     )?;
     let lunatic = lunatic();
-    // With the span of the type, the compiler points there if it is not a `Comm`.
+    // The call has the span of the type, so that the compiler points to the type if it is not a
+    // `Comm`.
     let call = quote_spanned! { type_of(argument).span() => #lunatic::__spark(#name) };
     let main = |inside: Tokens| quote! { fn main() -> ::std::process::ExitCode { #inside #call } };
     Ok(if name == "main" {
@@ -36,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spark_is_handed_its_comm_by_a_main() {
+    fn the_generated_main_passes_the_comm_to_the_spark() {
         let check = |item: Tokens, expected: Tokens| {
             assert_eq!(
                 expand(quote! {}, item)
@@ -61,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_spark_is_refused_with_the_reason() {
+    fn an_invalid_spark_is_refused_with_a_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
                 .expect_err("no item here can be a spark")

@@ -1,7 +1,7 @@
-//! `#[lunatic::test]`: a function becomes an export, whose name contains what the test runner needs
-//! to know.
+//! `#[lunatic::test]`, which turns a function into an export whose name contains everything that
+//! the test runner needs to know.
 //!
-//! The command `lunatic` parses the names, in `test/name.rs`, which documents their grammar.
+//! The command `lunatic` parses these names in `test/name.rs`, which documents their grammar.
 
 use crate::signature::{MAILBOX, check, lunatic, parse, refuse, type_of};
 use proc_macro2::TokenStream as Tokens;
@@ -13,12 +13,12 @@ use syn::{
     parse::Parser,
 };
 
-/// What is known about a test, besides its name.
+/// The options of a test.
 #[derive(Default)]
 struct Options {
     is_ignored: bool,
     why_ignored: Option<String>,
-    /// What the panic message has to contain, if the test has to panic.
+    /// The text that the panic message has to contain, if the test has to panic.
     panic: Option<String>,
     milliseconds: Option<u64>,
     bytes: Option<u64>,
@@ -48,7 +48,8 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let lunatic = lunatic();
     let call = match function.sig.inputs.first() {
         None => quote! { #lunatic::__test(#name); },
-        // With the span of the type, the compiler points there if it is not a mailbox.
+        // The call has the span of the type, so that the compiler points to the type if it is not a
+        // mailbox.
         Some(argument) => {
             quote_spanned! { type_of(argument).span() => #lunatic::__test_with_mailbox(#name); }
         }
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_the_export_says_what_the_runner_has_to_know() {
+    fn the_name_of_the_export_contains_the_options() {
         let check = |arguments: Tokens, item: Tokens, begin: &str| {
             let expanded = expanded(arguments, item);
             let expected = quote! { concat!(#begin, module_path!(), "::t") }.to_string();
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_called_with_what_it_takes() {
+    fn a_test_is_called_with_its_parameters() {
         let call = |item| {
             let expanded = expanded(quote! {}, item);
             expanded
@@ -255,12 +256,12 @@ mod tests {
             call(quote! { fn t(m: Mailbox<u8>) {} }),
             "__test_with_mailbox (t) ; }"
         );
-        // Other attributes stay, on the exported function.
+        // All other attributes are kept on the exported function.
         assert!(expanded(quote! {}, quote! { #[cfg(unix)] fn t() {} }).contains("# [cfg (unix)]"));
     }
 
     #[test]
-    fn what_cannot_be_a_test_is_refused_with_the_reason() {
+    fn an_invalid_test_is_refused_with_a_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
                 .expect_err("no item here can be a test")

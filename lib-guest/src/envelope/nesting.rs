@@ -1,8 +1,8 @@
-//! How deep the values of a message are nested.
+//! Checks how deep the values of a message are nested.
 //!
-//! Deserialization recurses into nested values, and their depth is the sender's choice. `rmp-serde`
-//! counts arrays and maps, but not enums, so a short message could overflow the receiver's stack.
-//! The check here runs before anything is deserialized.
+//! Deserialization recurses into nested values, and the sender chooses how deep they are nested.
+//! `rmp-serde` counts arrays and maps, but not enums, so a short message could overflow the
+//! receiver's stack. The check in this file runs before anything is deserialized.
 
 /// The maximum nesting depth of the values in a message.
 pub(super) const DEPTH: usize = 128;
@@ -11,7 +11,7 @@ pub(super) const DEPTH: usize = 128;
 ///
 /// Bytes that are not MessagePack do not count as too deep: deserializing them fails anyway.
 pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
-    // Each level takes a byte, so most messages need not be examined.
+    // Each level takes at least a byte, so short messages do not have to be examined.
     if bytes.len() <= DEPTH {
         return false;
     }
@@ -29,7 +29,7 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
             depth += 1;
             continue;
         }
-        // This value is complete, and so is each enclosing one in which it is the last.
+        // This value is complete, and so is each enclosing array or map whose last value it is.
         while depth > 0 {
             missing[depth - 1] -= 1;
             if missing[depth - 1] > 0 {
@@ -48,7 +48,7 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
 struct Value {
     /// The value's length in bytes, not counting the values inside.
     length: usize,
-    /// The number of values inside.
+    /// The number of values inside this value.
     values: u64,
 }
 
@@ -83,7 +83,7 @@ impl Value {
             0xdd => (5, number(4)? as u64),
             0xde => (3, 2 * number(2)? as u64),
             0xdf => (5, 2 * number(4)? as u64),
-            // Small numbers, nil, booleans, and a byte that MessagePack never uses.
+            // These are small numbers, nil, booleans, and a byte that MessagePack never uses.
             _ => (1, 0),
         };
         Some(Self { length, values })
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_exact_for_every_kind_that_nests() {
+    fn the_limit_is_exact_for_every_kind_of_nested_value() {
         let array_16 = [0xdc, 0, 1];
         let array_32 = [0xdd, 0, 0, 0, 1];
         let map = [0x81, 0xa1, b'k'];
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_side_by_side_is_not_deep() {
+    fn adjacent_values_are_not_deep() {
         let value = vec![
             (
                 vec![1u8; 300],
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_within_texts_and_bytes_do_not_count() {
+    fn the_contents_of_texts_and_bytes_do_not_count() {
         for head in [
             &[0xda, 0x10, 0][..],
             &[0xc5, 0x10, 0],
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_not_deep_and_ends() {
+    fn malformed_bytes_are_not_deep_and_are_read_to_an_end() {
         for byte in 0..=u8::MAX {
             let deep = matches!(byte, 0x81..=0x8f | 0x91..=0x9f | 0xdc..=0xdf);
             assert_eq!(is_too_deep(&[byte; 2_000]), deep, "{byte:x}");

@@ -18,7 +18,8 @@ pub enum Param {
 }
 
 impl Param {
-    /// Returns the record that the machine reads: the type, then the value in 16 bytes.
+    /// Returns the record that the machine reads, which consists of the type and of the value in 16
+    /// bytes.
     pub(crate) fn to_bytes(self) -> [u8; parameter::SIZE] {
         let (kind, value) = match self {
             // Integers are sign-extended.
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_is_its_type_and_its_value_in_seventeen_bytes() {
+    fn a_parameter_is_written_as_its_type_and_its_value_in_seventeen_bytes() {
         let check = |param: Param, kind: u8, value: u128| {
             let bytes = param.to_bytes();
             assert_eq!(bytes[0], kind, "{param:?}");

@@ -1,4 +1,4 @@
-//! Looking up names, and the types that can stand for an address.
+//! Name look-ups, and the types that can be converted to addresses.
 
 use crate::error::LunaticError;
 use crate::host::{self, RawAddress};
@@ -105,8 +105,8 @@ fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError>
         .map(SocketAddrIterator::from_id)
 }
 
-/// Values that can be converted to addresses, like [`std::net::ToSocketAddrs`], which cannot look
-/// up names in the machine.
+/// Values that can be converted to addresses. This trait replaces [`std::net::ToSocketAddrs`],
+/// which cannot look up names in the machine.
 ///
 /// # Example
 ///
@@ -124,7 +124,7 @@ pub trait ToSocketAddrs {
     /// The iterator over the addresses.
     type Iter: Iterator<Item = SocketAddr>;
 
-    /// Returns the addresses. If this is a name, it is looked up first.
+    /// Returns the addresses. A name is looked up first.
     ///
     /// # Errors
     ///
@@ -208,7 +208,8 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
-/// Calls `act` with one address after another, and returns the first success or the last error.
+/// Calls `act` with one address after another until a call succeeds. Returns the first success or
+/// the last error.
 pub(crate) fn first<T>(
     addresses: impl ToSocketAddrs,
     act: impl Fn(&RawAddress) -> Result<T, LunaticError>,
@@ -223,14 +224,15 @@ pub(crate) fn first<T>(
     Err(last.into())
 }
 
-/// Returns the address from a result that holds one.
+/// Returns the address from a look-up result that holds a single address.
 pub(crate) fn only_address(id: u64) -> io::Result<SocketAddr> {
     SocketAddrIterator::from_id(id)
         .next()
         .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
 }
 
-/// Makes a call that writes the id of a result that holds one address, and returns the address.
+/// Makes a call that writes the id of a look-up result with a single address, and returns the
+/// address.
 pub(crate) fn address(call: impl FnOnce(&mut u64) -> i32) -> io::Result<SocketAddr> {
     only_address(LunaticError::or_value(call)?)
 }
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_out_is_not_looked_up() {
+    fn a_literal_address_is_not_looked_up() {
         let check = |found: Vec<String>, expected: &str| assert_eq!(found, [expected]);
         check(addresses("127.0.0.1:80"), "127.0.0.1:80");
         check(addresses(String::from("[::1]:80")), "[::1]:80");
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_crosses_and_comes_back() {
+    fn an_address_survives_conversion_in_both_directions() {
         let addresses: [SocketAddr; 2] = [
             SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 65_535).into(),
             SocketAddrV6::new(Ipv6Addr::LOCALHOST, 1, 2, 3).into(),
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn no_address_is_invalid_input_and_the_last_failure_counts() {
+    fn no_address_is_invalid_input_and_the_last_error_is_returned() {
         let none: &[SocketAddr] = &[];
         let error = first(none, |_| Ok(())).expect_err("there is no address");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -292,10 +294,10 @@ mod tests {
             };
             Err::<(), _>(LunaticError::new(kind, "no"))
         };
-        let error = first(&two[..], fail).expect_err("both fail");
+        let error = first(&two[..], fail).expect_err("both addresses fail");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(
-            first(&two[..], |address| Ok(address.port)).expect("both succeed"),
+            first(&two[..], |address| Ok(address.port)).expect("the first address succeeds"),
             1
         );
     }

@@ -1,7 +1,7 @@
-//! What all kinds of sockets have in common.
+//! Code shared by all kinds of sockets.
 
-/// Turns a type that holds the id of a socket into a handle to it. `Clone` creates another handle,
-/// as does sending it in a message; dropping the last handle closes the socket.
+/// Turns a type that holds the id of a socket into a handle to the socket. `Clone` creates another
+/// handle, as does sending a handle in a message. Dropping the last handle closes the socket.
 macro_rules! handle {
     ($socket:ident, $kind:expr, $clone:path, $drop:path) => {
         impl Clone for $socket {

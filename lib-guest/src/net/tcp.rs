@@ -55,7 +55,8 @@ impl TcpListener {
         Ok((stream, only_address(peer)?))
     }
 
-    /// Returns an iterator over the connections, which waits for each and never ends.
+    /// Returns an iterator over the connections. The iterator waits for each connection and never
+    /// ends.
     ///
     /// # Example
     ///
@@ -100,10 +101,10 @@ impl Iterator for Incoming<'_> {
 /// A handle to a TCP connection. The connection is closed when its last handle is dropped, in
 /// whichever process that happens.
 ///
-/// [`Clone`] creates another handle to the same connection, as does sending it in a message: the
-/// receiver gets its own handle, and the sender keeps its handle. A handle can be serialized only
-/// while a message is being sent, and deserialized only while one is being received; anywhere else,
-/// both fail.
+/// [`Clone`] creates another handle to the same connection, as does sending a handle in a message:
+/// the receiver gets its own handle, and the sender keeps its handle. A handle can be serialized
+/// only while a message is being sent, and deserialized only while a message is being received.
+/// Anywhere else, both fail.
 #[derive(Debug)]
 pub struct TcpStream {
     id: u64,
@@ -160,8 +161,8 @@ impl TcpStream {
         address(|address| host::tcp::tcp_stream_local_addr(self.id, address))
     }
 
-    /// Reads what has arrived without consuming it. Waits until something arrives, for at most the
-    /// [peek timeout](Self::set_peek_timeout).
+    /// Reads the data that has arrived without consuming it. Waits until data arrives, for at most
+    /// the [peek timeout](Self::set_peek_timeout).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let peek = |length: &mut u64| host::tcp::tcp_peek(self.id, buffer, length);
         Ok(LunaticError::or_value(peek)? as usize)
@@ -178,7 +179,8 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Sets whether small writes are sent at once instead of being gathered. The default is false.
+    /// Sets whether small writes are sent immediately instead of being gathered. The default is
+    /// false.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         let on = i32::from(nodelay);
         LunaticError::or_value(|error| host::tcp::tcp_set_nodelay(self.id, on, error))?;
@@ -260,8 +262,8 @@ mod tests {
     use std::mem::ManuallyDrop;
 
     #[test]
-    fn a_stream_is_written_into_messages_only() {
-        // Not dropped: there is no machine here to release the id.
+    fn a_stream_can_be_written_only_into_a_message() {
+        // The stream is not dropped, because there is no machine here that could release the id.
         let stream = ManuallyDrop::new(TcpStream { id: 40 });
         let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| {
             (bytes.to_vec(), streams.to_vec())

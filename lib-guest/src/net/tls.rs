@@ -40,7 +40,7 @@ impl TlsListener {
     /// Listens on the first address that works. Port 0 means any free port.
     ///
     /// The certificates and the key are in PEM format: the server's own certificate comes first,
-    /// then those of its issuers; the key is PKCS #8, PKCS #1 or SEC 1.
+    /// followed by the certificates of its issuers. The key is in PKCS #8, PKCS #1 or SEC 1 format.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl TlsListener {
     }
 
     /// Waits for a connection, completes its handshake, and returns it with the peer's address.
-    /// Clients whose handshake fails or stalls are not reported, and do not delay others.
+    /// Clients whose handshake fails or stalls are not reported, and do not delay other clients.
     pub fn accept(&self) -> io::Result<(TlsStream, SocketAddr)> {
         let mut peer = 0;
         let id = LunaticError::or_value(|id| host::tls::tls_accept(self.id, id, &mut peer))?;
@@ -66,7 +66,8 @@ impl TlsListener {
         Ok((stream, only_address(peer)?))
     }
 
-    /// Returns an iterator over the connections, which waits for each and never ends.
+    /// Returns an iterator over the connections. The iterator waits for each connection and never
+    /// ends.
     pub fn incoming(&self) -> TlsIncoming<'_> {
         TlsIncoming { listener: self }
     }
@@ -104,20 +105,21 @@ impl Iterator for TlsIncoming<'_> {
 /// way, a third party may have cut it, and the read fails with
 /// [`io::ErrorKind::ConnectionAborted`].
 ///
-/// [`Clone`] creates another handle to the same connection, as does sending it in a message, as
-/// with a [`TcpStream`](crate::net::TcpStream). One process may wait to read while another writes.
+/// [`Clone`] creates another handle to the same connection, as does sending a handle in a message,
+/// as with a [`TcpStream`](crate::net::TcpStream). One process may wait to read while another
+/// process writes.
 #[derive(Debug)]
 pub struct TlsStream {
     id: u64,
 }
 
 impl TlsStream {
-    /// Connects to a host, by name or address, whose certificate is issued by a publicly trusted
-    /// authority.
+    /// Connects to a host, given by name or address, whose certificate was issued by a publicly
+    /// trusted authority.
     ///
     /// # Errors
     ///
-    /// Returns the error of the look-up or for the host's last address,
+    /// Returns the error of the look-up or of the host's last address,
     /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or an address, and
     /// [`io::ErrorKind::InvalidData`] if the host's certificate or anything else about its
     /// handshake is not acceptable.
@@ -147,9 +149,10 @@ impl TlsStream {
         Self::connect_within(host, port, &[], host::milliseconds(timeout))
     }
 
-    /// Connects like [`connect`](Self::connect), but trusts only these authorities. Each is a PEM
-    /// text with at least one certificate; the host's own certificate may take the place of its
-    /// authority's. The `timeout` covers the look-up, the connection and the handshake.
+    /// Connects like [`connect`](Self::connect), but trusts only these authorities. Each authority
+    /// is a PEM text with at least one certificate. The host's own certificate may be given in
+    /// place of its authority's certificate. The `timeout` covers the look-up, the connection and
+    /// the handshake.
     ///
     /// # Errors
     ///
@@ -195,8 +198,8 @@ impl TlsStream {
         address(|address| host::tls::tls_peer_addr(self.id, address))
     }
 
-    /// Closes the writing direction, for all handles: the peer reads the end after everything that
-    /// was written. Reading is still possible.
+    /// Closes the writing direction for all handles. The peer reads the end of the stream after
+    /// everything that was written. Reading is still possible.
     pub fn shutdown(&self) -> io::Result<()> {
         LunaticError::or_value(|error| host::tls::tls_shutdown(self.id, error))?;
         Ok(())
@@ -217,8 +220,8 @@ impl TlsStream {
 
     /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
     /// read. Data counts as written once it is encrypted, even if the timeout expires before the
-    /// peer accepts it: the next write waits for that data first, and dropping the last handle
-    /// before then loses it.
+    /// peer accepts it. The next write first waits until that data has been sent. If the last
+    /// handle is dropped before then, the data is lost.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         host::tls::set_tls_write_timeout(self.id, host::milliseconds_or_forever(timeout));
     }

@@ -12,11 +12,11 @@ use std::time::Duration;
 /// A handle to a UDP socket. When its last handle is dropped, in whichever process that happens,
 /// the socket is closed and its port becomes free.
 ///
-/// Datagrams may be lost, duplicated or reordered, and the operating system drops those that it has
-/// no room for. When waiting for an answer, set a [timeout](Self::set_read_timeout).
+/// Datagrams may be lost, duplicated or reordered, and the operating system drops datagrams that it
+/// has no room for. When waiting for an answer, set a [timeout](Self::set_read_timeout).
 ///
-/// [`Clone`] creates another handle to the same socket, as does sending it in a message, as with a
-/// [`TcpStream`](crate::net::TcpStream).
+/// [`Clone`] creates another handle to the same socket, as does sending a handle in a message, as
+/// with a [`TcpStream`](crate::net::TcpStream).
 ///
 /// # Example
 ///
@@ -51,9 +51,9 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer that [`send`](Self::send) sends to, which is also the only one that is
-    /// received from. Calling this again replaces the peer. Nothing is sent, so the peer need not
-    /// exist.
+    /// Sets the peer that [`send`](Self::send) sends to, which is also the only peer that datagrams
+    /// are received from. Calling this again replaces the peer. Nothing is sent, so the peer need
+    /// not exist.
     pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
         first(addresses, |address| {
             let timeout = lunatic_abi::FOREVER;
@@ -67,7 +67,7 @@ impl UdpSocket {
     /// # Errors
     ///
     /// Returns [`io::ErrorKind::NotConnected`] if no peer is set, [`io::ErrorKind::InvalidInput`]
-    /// for more than a datagram holds (65,507 bytes with IPv4), and
+    /// if the data is larger than a datagram can be (65,507 bytes with IPv4), and
     /// [`io::ErrorKind::ConnectionRefused`] if it has become known that an earlier datagram was not
     /// received.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Spawns processes with more choices than [`spawn`](super::spawn): the environment, and the tag of
+/// Spawns processes with more options than [`spawn`](super::spawn): the environment, and the tag of
 /// the link.
 ///
 /// By default, a process gets the rights of the spawning process and is not linked with it. A
@@ -49,7 +49,7 @@ pub struct Builder<'a> {
     environment: u64,
     module: u64,
     link: Tag,
-    // The machine drops an environment with its last handle.
+    // The machine drops an environment when its last handle is dropped.
     borrowed: PhantomData<&'a Environment>,
 }
 
@@ -65,7 +65,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Sets the environment that the process runs in. The default is that of the spawning process.
+    /// Sets the environment that the process runs in. The default is the environment of the
+    /// spawning process.
     ///
     /// A process spawned with a value receives the value as a message, so this environment has to
     /// allow `lunatic::message::`. A process spawned without a value calls no functions of the
@@ -78,9 +79,9 @@ impl<'a> Builder<'a> {
     /// Links the process with the spawning process before it runs. The default, also set by
     /// [`Tag::NONE`], is no link.
     ///
-    /// The effect of its failure depends on the spawning process's mailbox at that time: with a
-    /// [`Mailbox`], the spawning process dies too; with a [`LinkMailbox`](crate::LinkMailbox), it
-    /// receives a signal with the tag.
+    /// The effect of the process's failure depends on the spawning process's mailbox at that time:
+    /// with a [`Mailbox`], the spawning process dies too; with a
+    /// [`LinkMailbox`](crate::LinkMailbox), it receives a signal with the tag.
     pub fn link(mut self, tag: Tag) -> Self {
         self.link = tag;
         self
@@ -141,8 +142,8 @@ impl<'a> Builder<'a> {
         if (self.environment, self.module) != (OWN, OWN) {
             return self.spawn_with_message(function, parameters, Tag::NONE, &[], &[]);
         }
-        // An environment that grants only `lunatic::process::` grants this call, but not the one
-        // made below.
+        // An environment that grants only `lunatic::process::` grants this call, but not the call
+        // in `spawn_with_message`.
         LunaticError::or_value(|process| {
             host::process::spawn(self.link.id(), OWN, OWN, function, parameters, process)
         })
@@ -175,8 +176,9 @@ impl<'a> Builder<'a> {
         .map(Process::from_id)
     }
 
-    /// Spawns a process linked with a new tag. `mailbox` determines the effect of its failure, and
-    /// is passed through: it must already be of the right kind before the link exists.
+    /// Spawns a process linked with a new tag. `mailbox` determines the effect of the process's
+    /// failure. It is returned unchanged, because it must already be of the right kind before the
+    /// link exists.
     pub(crate) fn linked<T, M>(
         self,
         mailbox: M,
@@ -210,7 +212,7 @@ pub struct SpawnError<M> {
     pub error: LunaticError,
 }
 
-// Not derived, so that `unwrap` works for every mailbox.
+// This is not derived, so that `unwrap` works for every mailbox.
 impl<M> fmt::Debug for SpawnError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SpawnError")

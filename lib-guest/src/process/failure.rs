@@ -1,11 +1,11 @@
-//! Why a message was not sent.
+//! The reason why a message was not sent.
 
 use crate::error::LunaticError;
 use lunatic_abi::Errno;
 use rmp_serde::encode;
 use std::fmt;
 
-/// Why a message was not sent.
+/// The reason why a message was not sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendFailure {
@@ -54,18 +54,18 @@ impl From<SendFailure> for LunaticError {
     }
 }
 
-/// A message that was not sent, and why.
+/// A message that was not sent, and the reason.
 #[derive(thiserror::Error)]
 #[error("{failure}")]
 pub struct SendError<T> {
     /// The message.
     pub message: T,
-    /// Why it was not sent.
+    /// Why the message was not sent.
     #[source]
     pub failure: SendFailure,
 }
 
-// Not derived, so that `unwrap` works for messages without `Debug`.
+// This is not derived, so that `unwrap` works for messages without `Debug`.
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendError")
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_machine_refuses_has_its_failure() {
+    fn every_refusal_by_the_machine_becomes_a_failure() {
         let full = SendFailure::from_errno(Errno::MailboxFull);
         assert!(matches!(full, SendFailure::MailboxFull));
         let error = LunaticError::from(full);

@@ -12,11 +12,11 @@ use std::marker::PhantomData;
 /// A handle to a process that receives messages of type `T`. It stays valid after the process has
 /// died.
 ///
-/// A handle is a number; it can be copied, compared and sent to other processes. Any holder of a
-/// handle may send messages to the process, watch it and kill it.
+/// A handle is a number that can be copied, compared and sent to other processes. Any holder of a
+/// handle may send messages to the process, monitor it and kill it.
 pub struct Process<T> {
     id: u64,
-    // The process takes values of type `T`; its handle owns none.
+    // The process receives values of type `T`, but its handle owns no such values.
     messages: PhantomData<fn(T)>,
 }
 
@@ -28,22 +28,23 @@ impl<T> Process<T> {
         }
     }
 
-    /// Returns the running process, with the message type that the caller claims.
+    /// Returns a handle to the current process, with the message type chosen by the caller.
     pub(crate) fn this() -> Self {
         Self::from_id(host::process::process_id())
     }
 
-    /// Returns the machine's number for the process. A machine never uses a number twice.
+    /// Returns the process's ID. A VM never reuses an ID.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Links this process with the other one and returns the tag of the link.
+    /// Links the current process to the process behind this handle, and returns the tag of the
+    /// link.
     ///
     /// When one of the two fails, the other dies too, or, if it has a
-    /// [`LinkMailbox`](crate::LinkMailbox), receives a signal with the tag. If the other process is
-    /// already dead, the link fails at once. A process that ends normally does not affect those
-    /// linked with it.
+    /// [`LinkMailbox`](crate::LinkMailbox), receives a signal with the tag. If the process behind
+    /// this handle is already dead, the link fails immediately. A process that ends normally does
+    /// not affect those linked with it.
     ///
     /// # Example
     ///
@@ -66,14 +67,15 @@ impl<T> Process<T> {
         tag
     }
 
-    /// Removes the link between this process and the other one, if there is one. A signal that has
-    /// already arrived stays in the mailbox.
+    /// Removes the link, if any, between the current process and the process behind this handle. A
+    /// signal that has already arrived stays in the mailbox.
     pub fn unlink(&self) {
         host::process::unlink(self.id);
     }
 
-    /// Requests a signal when the process ends, for whatever reason. If it is already dead, the
-    /// signal arrives at once, with the reason [`NoProcess`](crate::ExitReason::NoProcess).
+    /// Requests a signal when the process ends, for whatever reason. If the process is already
+    /// dead, the signal arrives immediately, with the reason
+    /// [`NoProcess`](crate::ExitReason::NoProcess).
     ///
     /// The signal is received as [`Message::Signal`](crate::Message::Signal) from a
     /// [`LinkMailbox`](crate::LinkMailbox), and as
@@ -110,7 +112,7 @@ impl<T> Process<T> {
         host::process::kill(self.id);
     }
 
-    /// Returns true if the process is alive. It may die before the caller acts on that.
+    /// Returns true if the process is alive. It may die before the caller acts on the result.
     pub fn is_alive(&self) -> bool {
         host::process::exists(self.id) != 0
     }
@@ -124,8 +126,8 @@ impl<T: Serialize> Process<T> {
     ///
     /// # Panics
     ///
-    /// Panics with a [`SendFailure`] if the message cannot be delivered to a living process: the
-    /// effects of a lost message would show up much later, and elsewhere.
+    /// Panics with a [`SendFailure`] if the message cannot be delivered to a live process, because
+    /// the effects of a lost message would show up much later and elsewhere.
     /// [`try_send`](Self::try_send) returns the failure instead.
     pub fn send(&self, message: T) {
         self.tag_send(Tag::NONE, message);
@@ -145,7 +147,7 @@ impl<T: Serialize> Process<T> {
         }
     }
 
-    /// Sends a message, or returns it if it cannot be sent.
+    /// Sends a message, or returns the message if it cannot be sent.
     ///
     /// # Errors
     ///
@@ -187,7 +189,7 @@ impl<T> Process<T> {
     }
 }
 
-// Not derived, since a handle is a number whatever the message type.
+// This is not derived, because a handle is a number whatever the message type is.
 
 impl<T> Clone for Process<T> {
     fn clone(&self) -> Self {

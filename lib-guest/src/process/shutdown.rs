@@ -13,8 +13,8 @@ impl<T> Process<T> {
     ///
     /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so a process
     /// that returns when a receive fails ends normally. A process that never receives without tags
-    /// does not notice. If the process is already dead, this returns [`ExitReason::NoProcess`] at
-    /// once.
+    /// does not notice. If the process is already dead, this returns [`ExitReason::NoProcess`]
+    /// immediately.
     ///
     /// # Example
     ///
@@ -37,7 +37,7 @@ impl<T> Process<T> {
     /// ```
     pub fn shutdown(&self, timeout: Option<Duration>) -> ExitReason {
         let end = PendingReply::from(Tag::new_reply(), self.id());
-        // A process whose mailbox is full would not see the request in time anyway.
+        // A process whose mailbox is full would not receive the request in time anyway.
         if self.post(SHUTDOWN, &()).is_err() {
             self.kill();
         }

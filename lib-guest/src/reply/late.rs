@@ -7,33 +7,33 @@ thread_local! {
     static LATE: RefCell<LateReplies> = const { RefCell::new(LateReplies { expected: 0, tags: Vec::new() }) };
 }
 
-/// Notes that nothing waits for this reply any longer.
+/// Records that nothing is waiting for this reply any longer.
 pub(super) fn give_up(tag: Tag) {
     LATE.with_borrow_mut(|late| late.give_up(tag));
 }
 
-/// Returns true if a message with this tag has to be dropped, because it is a reply that nothing
-/// waits for any longer.
+/// Returns true if a message with this tag has to be dropped, because it is a reply that nothing is
+/// waiting for any longer.
 pub(crate) fn discards(tag: Tag) -> bool {
     LATE.with_borrow_mut(|late| late.takes(tag))
 }
 
-/// Returns the remembered tags of late replies.
+/// Returns the recorded tags of late replies.
 pub(super) fn tags() -> Vec<Tag> {
     LATE.with_borrow(|late| late.tags.clone())
 }
 
 struct LateReplies {
-    /// The number of replies that may still arrive. Bounds how often a receive starts over,
-    /// whatever other processes send.
+    /// The number of replies that may still arrive. This number limits how often a receive starts
+    /// over, whatever other processes send.
     expected: u64,
     /// The tags of the most recently abandoned replies. A request looks for these replies, so that
     /// they do not fill the mailbox of a process that only ever sends requests.
     tags: Vec<Tag>,
 }
 
-/// The maximum number of tags remembered. A receive drops the replies to older requests when it
-/// comes across them.
+/// The maximum number of recorded tags. A receive drops the replies to older requests when it finds
+/// them.
 const REMEMBERED: usize = 64;
 
 impl LateReplies {
@@ -71,7 +71,7 @@ mod tests {
     fn a_late_reply_is_dropped_once() {
         let mut late = none();
         let tag = Tag::new_reply();
-        assert!(!late.takes(tag), "nothing was given up");
+        assert!(!late.takes(tag), "no reply has been abandoned");
         late.give_up(tag);
         assert!(!late.takes(Tag::new()), "only replies are dropped");
         assert!(late.takes(tag));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_given_up_requests_is_bounded_and_what_is_dropped_is_not() {
+    fn the_number_of_recorded_tags_is_limited_but_the_number_of_dropped_replies_is_not() {
         let mut late = none();
         let tags: Vec<Tag> = (0..1_000).map(|_| Tag::new_reply()).collect();
         for &tag in &tags {
@@ -97,6 +97,9 @@ mod tests {
         late.give_up(Tag::new_reply());
         let forged = Tag::from_id(-1_000_000);
         assert!(late.takes(forged));
-        assert!(!late.takes(forged), "one was given up, so one is dropped");
+        assert!(
+            !late.takes(forged),
+            "only one reply was abandoned, so only one is dropped"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Answers that a server owes its callers.
+//! The answers that a server owes its callers.
 
 use crate::process::failure::SendFailure;
 use crate::process::handle::Process;
@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Answers a call at any later time, rather than at the end of its handler: the last parameter of a
-/// `#[call]` that returns nothing.
+/// Answers a call at any later time, rather than at the end of its handler. It is the last
+/// parameter of a `#[call]` that returns nothing.
 ///
-/// It can be kept in the server's state, or sent to another process, which then sends the answer.
-/// If a `Reply` is dropped, the caller waits until its time limit expires or the server ends.
+/// A `Reply` can be kept in the server's state, or sent to another process, which then sends the
+/// answer. If a `Reply` is dropped, the caller waits until its time limit expires or the server
+/// ends.
 ///
 /// # Example
 ///
@@ -79,7 +80,7 @@ impl<R> fmt::Debug for Reply<R> {
     }
 }
 
-/// A reply whose type depends on the message.
+/// A [`Reply`] without the type of the answer, which depends on the message.
 #[doc(hidden)]
 #[derive(Serialize, Deserialize)]
 pub struct UntypedReply {
@@ -88,7 +89,7 @@ pub struct UntypedReply {
 }
 
 impl UntypedReply {
-    /// Takes a request apart into its message and the reply that it wants.
+    /// Splits a request into its message and the reply that its sender waits for.
     pub(crate) fn to<T>(request: Request<T, ()>) -> (T, Self) {
         let (message, caller, tag) = request.into_parts();
         (message, Self { caller, tag })

@@ -1,4 +1,4 @@
-//! What a server's process does.
+//! The main loop of a server's process.
 
 use super::reply::UntypedReply;
 use crate::entry::EntryPoint;
@@ -13,18 +13,18 @@ use std::cell::Cell;
 /// How a server handles what it receives. [`#[lunatic::server]`](macro@crate::server) implements
 /// this.
 pub trait Behaviour: Sized + 'static {
-    /// What `#[init]` takes: its parameter, a tuple of several, or `()`.
+    /// The argument of `#[init]`: its parameter, a tuple of several parameters, or `()`.
     type Argument: Serialize + DeserializeOwned;
 
-    /// What clients send: one variant for each call and each cast.
+    /// The messages that clients send, with one variant for each call and each cast.
     #[doc(hidden)]
     type Message: Serialize + DeserializeOwned;
 
-    /// True if there is a `#[signal]`.
+    /// True if the server has a `#[signal]`.
     #[doc(hidden)]
     const TAKES_SIGNALS: bool;
 
-    /// True if there is a `#[terminate]`.
+    /// True if the server has a `#[terminate]`.
     #[doc(hidden)]
     const TERMINATES: bool;
 
@@ -49,8 +49,8 @@ thread_local! {
 /// Ends the calling server after the current handler: the handler's answer is still sent, and
 /// `#[terminate]` is called.
 ///
-/// With status 0 it ends normally. Any other status is a failure, reported to the server's links
-/// and supervisor as [`ExitReason::Status`](crate::ExitReason::Status).
+/// With status 0, the server ends normally. Any other status is a failure, which is reported to the
+/// server's links and supervisor as [`ExitReason::Status`](crate::ExitReason::Status).
 ///
 /// # Example
 ///
@@ -82,11 +82,11 @@ pub fn stop(status: i32) {
 
 /// Why a server ends.
 enum StopReason {
-    /// It was asked to, or no process is left that could send it anything.
+    /// The server was asked to end, or no process is left that could send a message to it.
     Asked,
     /// A handler called [`stop`].
     Stopped(i32),
-    /// A process linked with it failed, and its `#[signal]` does not handle that.
+    /// A process linked with the server failed, and no `#[signal]` handles the failure.
     LinkDied(u64),
 }
 
@@ -107,8 +107,8 @@ fn serve<S: Behaviour>(
         Ok(state) => state,
         Err(why) => return handshake.refused(why),
     };
-    // Not earlier: while `#[init]` waits for something, the failure of the parent must not wait in
-    // the mailbox.
+    // This is not done earlier, because a failure of the parent must not wait in the mailbox while
+    // `#[init]` waits for something.
     let reason = if S::TAKES_SIGNALS || S::TERMINATES {
         let mailbox = mailbox.catch_link_panic();
         handshake.started();
@@ -125,7 +125,7 @@ fn serve<S: Behaviour>(
     }
 }
 
-/// Receives from a mailbox whose process dies with its links.
+/// Receives from a mailbox whose process dies when a linked process fails.
 fn receive<T: DeserializeOwned>(mailbox: &Mailbox<T>) -> Message<T> {
     match mailbox.receive() {
         Err(ReceiveError::Signal(signal)) => Message::Signal(signal),
@@ -133,7 +133,7 @@ fn receive<T: DeserializeOwned>(mailbox: &Mailbox<T>) -> Message<T> {
     }
 }
 
-/// Handles whatever arrives until the server has to end.
+/// Handles everything that arrives until the server has to end.
 fn answer<S: Behaviour>(
     state: &mut S,
     receive: impl Fn() -> Message<Request<S::Message, ()>>,
@@ -151,7 +151,7 @@ fn answer<S: Behaviour>(
             Message::Normal(Err(ReceiveError::Shutdown | ReceiveError::NobodyLeft)) => {
                 return StopReason::Asked;
             }
-            // Any process can send anything. Anything that is not a message for this server is
+            // Any process can send any message. A message that is not meant for this server is
             // ignored.
             Message::Normal(Err(_)) => {}
             Message::Signal(signal) => {

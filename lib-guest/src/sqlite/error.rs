@@ -38,7 +38,8 @@ impl Error {
         Self::new(code, LunaticError::from_id(id).to_string())
     }
 
-    /// Makes a call that returns 0 and writes a value, or an SQLite code and writes an error id.
+    /// Makes a call that either returns 0 and writes a value, or returns an SQLite code and writes
+    /// an error id.
     pub(super) fn or_value(call: impl FnOnce(&mut u64) -> u32) -> Result<u64, Self> {
         let mut value = 0;
         match call(&mut value) {

@@ -1,4 +1,4 @@
-//! Rows, and how their columns are identified.
+//! Rows, and the ways to identify their columns.
 
 use super::error::{Error, MISMATCH, RANGE};
 use super::value::{FromValue, Value};
@@ -26,8 +26,8 @@ impl Row {
     ///
     /// # Errors
     ///
-    /// Fails if the column does not exist, or if its value is of another type. A column that can be
-    /// `NULL` is an `Option`.
+    /// Fails if the column does not exist, or if its value is of another type. The value of a
+    /// column that can be `NULL` is read as an `Option`.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, Error> {
         let index = column
             .index(&self.columns)
@@ -58,8 +58,8 @@ impl Row {
     }
 }
 
-/// What identifies a column: its zero-based index or its name. If two columns have the same name,
-/// the name identifies the first one.
+/// Identifies a column by its zero-based index or by its name. If several columns have the same
+/// name, the name identifies the first of them.
 pub trait Column: sealed::Column {}
 
 impl Column for usize {}

@@ -12,7 +12,7 @@ use std::rc::Rc;
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// The number of bytes of a row passed with a step. A larger row takes a second call.
+/// The maximum number of bytes of a row that a step returns. A larger row requires a second call.
 const ROW_BUFFER: usize = 4096;
 
 /// A prepared statement, which can be executed many times.
@@ -53,7 +53,7 @@ impl Statement<'_> {
     ///
     /// # Errors
     ///
-    /// Fails if SQLite does.
+    /// Fails if SQLite reports an error.
     pub fn execute(&mut self, values: impl Parameters) -> Result<u64, Error> {
         self.bind(values)?;
         loop {

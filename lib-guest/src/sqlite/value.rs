@@ -17,7 +17,7 @@ pub enum Value {
     /// No value.
     #[default]
     Null,
-    /// An integer; SQLite has only this width.
+    /// An integer. SQLite has integers of only this width.
     Integer(i64),
     /// A floating point number.
     Real(f64),
@@ -59,8 +59,8 @@ pub trait ToValue {
     fn to_value(&self) -> ValueRef<'_>;
 }
 
-/// Types that a value can be converted to: those of [`ToValue`], if the value fits, and [`Value`]
-/// itself. Integers can also be converted to floating point numbers.
+/// Types that a value can be converted to: the types of [`ToValue`], if the value fits, and
+/// [`Value`] itself. Integers can also be converted to floating point numbers.
 pub trait FromValue: Sized {
     /// What the type is called in error messages, such as `a text`.
     const EXPECTED: &'static str;
@@ -118,7 +118,8 @@ from_value! {
     }
     f64: "a number" {
         Value::Real(number) => Some(*number),
-        // A column of numbers stores whole numbers as integers. The largest are rounded here.
+        // A column of numbers stores whole numbers as integers. The conversion rounds very large
+        // integers.
         Value::Integer(number) => Some(*number as f64),
     }
     String: "a text" { Value::Text(text) => Some(text.clone()), }
@@ -187,9 +188,10 @@ impl<T: FromValue> FromValue for Option<T> {
 
 /// Values for the parameters of a statement.
 ///
-/// Values are given either in order, as a tuple of up to eight or as a list of one type: `()` for
-/// none, `(1, "one")`, `[1, 2]`; or by name, as a list of pairs: `[(":name", "Ada")]`. The sign
-/// before the name is optional. A parameter without a value is `NULL`.
+/// Values are given in order or by name. Values in order are a tuple of up to eight values or a
+/// list of values of one type, such as `(1, "one")`, `[1, 2]`, or `()` for none. Values by name are
+/// a list of pairs, such as `[(":name", "Ada")]`. The sign before the name is optional. A parameter
+/// without a value is `NULL`.
 pub trait Parameters {
     /// Returns the number of values.
     #[doc(hidden)]
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_read_as_what_it_is_or_not_at_all() {
+    fn a_value_is_read_as_its_own_type_or_not_at_all() {
         assert_eq!(i8::from_value(&Value::Integer(128)), None);
         assert_eq!(u32::from_value(&Value::Integer(-1)), None);
         assert_eq!(f64::from_value(&Value::Integer(3)), Some(3.0));

@@ -1,4 +1,4 @@
-//! The children of a supervisor: how they are started, restarted and ended.
+//! The children of a supervisor, and how they are started, restarted and ended.
 
 use super::rules::Restart;
 use crate::entry::EntryPoint;
@@ -28,11 +28,12 @@ pub enum Shutdown {
     Unlimited,
 }
 
-/// Starts a process, or stops waiting for it when a message with one of the tags arrives.
+/// Starts a process and waits for its start. The wait ends early when a message with one of the
+/// tags arrives.
 type Start = Box<dyn Fn(&[Tag]) -> Result<Started, StartError>>;
 
-/// A child of a supervisor: how it is started, restarted and ended. `H` is the type of its handle,
-/// such as a [`Process`].
+/// A child of a supervisor, and how it is started, restarted and ended. `H` is the type of its
+/// handle, such as a [`Process`].
 pub struct Child<H = ()> {
     pub(super) id: String,
     start: Start,
@@ -47,7 +48,7 @@ impl Child {
     /// [`process::spawn`](crate::process::spawn()). It counts as started once it is spawned, and is
     /// [killed](Shutdown::Kill) when it has to end.
     ///
-    /// `id` identifies the child in what the supervisor reports.
+    /// `id` identifies the child in the supervisor's reports.
     pub fn process<T: 'static>(
         id: impl Into<String>,
         function: fn(Mailbox<T>),
@@ -125,15 +126,15 @@ impl<H> Child<H> {
     }
 
     /// Registers the child under a name and a semantic version each time it has started. Clients
-    /// use the name, since a restarted child is another process. If the name is taken, the start
-    /// counts as failed.
+    /// use the name, because a restarted child is a different process. If the name is taken, the
+    /// start counts as failed.
     #[must_use]
     pub fn register(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
         self.registration = Some((name.into(), version.into()));
         self
     }
 
-    /// Forgets the type of the handle.
+    /// Erases the type of the handle.
     pub(super) fn erase(self) -> Child {
         let Self {
             id,

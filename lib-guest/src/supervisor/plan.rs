@@ -1,4 +1,4 @@
-//! What a supervisor supervises.
+//! The plan of a supervisor, which defines what it supervises.
 
 use super::child::Child;
 use super::rules::{Policy, Strategy};
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Creates children while a supervisor runs, each from an argument given to
 /// [`Supervisor::start_child`](super::Supervisor::start_child).
 ///
-/// A template is a constant of the program, used both in the plan and by the code that starts
+/// A template is a constant of the program. It is used both in the plan and by the code that starts
 /// children.
 ///
 /// # Example
@@ -71,11 +71,11 @@ impl<A, H> fmt::Debug for Template<A, H> {
     }
 }
 
-/// Reads the argument of a template from a message, and creates the child.
+/// Reads the argument of a template from a message and creates the child.
 pub(super) type CreateChild = Box<dyn Fn(&Arrival<'_>) -> Result<Child, decode::Error>>;
 
-/// What a supervisor supervises, and by which rules. A supervisor begins by running the function
-/// that fills in its plan.
+/// Defines what a supervisor supervises, and by which rules. A supervisor begins by running the
+/// function that fills in its plan.
 #[derive(Default)]
 pub struct Plan {
     pub(super) policy: Policy,
@@ -84,16 +84,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Sets what else is restarted when a child is. The default is [`Strategy::OneForOne`].
+    /// Sets which other children are restarted when a child is restarted. The default is
+    /// [`Strategy::OneForOne`].
     pub fn strategy(&mut self, strategy: Strategy) -> &mut Self {
         self.policy.strategy = strategy;
         self
     }
 
     /// Sets the total number of restarts of all children that are allowed within a period. One more
-    /// makes the supervisor give up. The default is 3 in 5 seconds.
+    /// restart makes the supervisor give up. The default is 3 in 5 seconds.
     ///
-    /// Restarting a group counts once.
+    /// Restarting a group counts as one restart.
     pub fn intensity(&mut self, restarts: u32, period: Duration) -> &mut Self {
         self.policy.intensity = Intensity {
             restarts: restarts as usize,
@@ -102,9 +103,10 @@ impl Plan {
         self
     }
 
-    /// Delays restarts: the first one of a child by `first`, and each further one twice as long, up
-    /// to `most`. When a child has run for a [period](Self::intensity), its delays start again from
-    /// `first`. By default, nothing is delayed.
+    /// Delays restarts. The first restart of a child is delayed by `first`, and each further
+    /// restart is delayed twice as long as the restart before, up to `most`. When a child has run
+    /// for a [period](Self::intensity), its delays start again from `first`. By default, restarts
+    /// are not delayed.
     ///
     /// If the delays leave no room in a period for the allowed number of restarts, the supervisor
     /// never gives up.
@@ -117,7 +119,7 @@ impl Plan {
         self
     }
 
-    /// Adds a child after the others.
+    /// Adds a child after the existing children.
     pub fn child<H>(&mut self, child: Child<H>) -> &mut Self {
         self.children.push(child.erase());
         self
@@ -139,7 +141,7 @@ impl Plan {
         self
     }
 
-    /// Refuses two children with the same id.
+    /// Checks that no two children have the same id.
     pub(super) fn check(&self) -> Result<(), String> {
         let mut ids = HashSet::new();
         match self.children.iter().find(|child| !ids.insert(&child.id)) {

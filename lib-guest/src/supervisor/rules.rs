@@ -1,34 +1,37 @@
-//! A supervisor's decisions: plain data, which spawns nothing, waits for nothing and has no clock.
+//! A supervisor's decisions, which are made on plain data. This code spawns nothing, waits for
+//! nothing and reads no clock.
 //!
-//! Times are measured from when the supervisor began. The rules are those of Erlang's supervisor;
-//! delays are an addition.
+//! Times are measured from the start of the supervisor. The rules are those of Erlang's supervisor,
+//! with delays as an addition.
 
 use lunatic_abi::restart::{Backoff, Decision, Intensity, Restarts, Streak};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What else is restarted when a child is.
+/// Which other children are restarted when a child is restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// Nothing else. This is the default.
+    /// No other children. This is the default.
     #[default]
     OneForOne,
-    /// All children: the others are ended first.
+    /// All other children, which are ended first.
     OneForAll,
-    /// The children that were started after it: they are ended first.
+    /// The children that were started after the failed child, which are ended first.
     RestForOne,
 }
 
 /// The kinds of end after which a child is restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restart {
-    /// Every end. This is the default.
+    /// The child is restarted after every end. This is the default.
     #[default]
     Permanent,
-    /// Failures: every end but [`ExitReason::Normal`](crate::ExitReason::Normal).
+    /// The child is restarted after failures, which are all ends other than
+    /// [`ExitReason::Normal`](crate::ExitReason::Normal).
     Transient,
-    /// None. The child is also not restarted if the failure of another child ends it.
+    /// The child is never restarted, not even if it was ended because of the failure of another
+    /// child.
     Temporary,
 }
 
@@ -37,7 +40,7 @@ pub enum Restart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(u64);
 
-/// What a plan says about restarts.
+/// The part of a plan that concerns restarts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     pub(super) strategy: Strategy,
@@ -62,30 +65,30 @@ impl Default for Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     Normal,
-    /// Anything else, or a start that failed.
+    /// The child failed, or its start failed.
     Failed,
 }
 
-/// What follows from the end of a child.
+/// What the supervisor has to do after the end of a child.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing: it is not restarted.
+    /// The child is not restarted, and there is nothing to do.
     Leave,
-    /// The child becomes due, as do others. Those that are running have to be ended first, in this
-    /// order.
+    /// The child has to be restarted, possibly with other children. The children in this list are
+    /// running and have to be ended first, in this order.
     Restart { end: Vec<Key> },
-    /// There were too many restarts: the supervisor ends too.
+    /// There were too many restarts, so the supervisor ends too.
     GiveUp,
 }
 
 #[derive(Debug)]
 struct Member {
     restart: Restart,
-    /// True if the child was created from a template. It is then forgotten once it is not
-    /// restarted.
+    /// True if the child was created from a template. Such a child is forgotten once it has ended
+    /// and is not restarted.
     is_dynamic: bool,
     state: State,
-    /// The child's consecutive failures, each before it had run for a period.
+    /// The child's consecutive failures, each of which came before the child had run for a period.
     streak: Streak,
 }
 
@@ -96,12 +99,12 @@ enum State {
     Due { at: Duration },
 }
 
-/// What a supervisor knows about its children, and how it decides.
+/// The state of a supervisor's children, and the decisions about them.
 #[derive(Debug)]
 pub(super) struct Rules {
     policy: Policy,
     members: BTreeMap<Key, Member>,
-    /// The members that have to be started, and when.
+    /// The children that have to be started, and when.
     due: BTreeSet<(Duration, Key)>,
     restarts: Restarts,
     last: u64,
@@ -119,7 +122,7 @@ impl Rules {
         }
     }
 
-    /// Adds a child after the others. The caller starts it.
+    /// Adds a child after the existing children. The caller starts the child.
     pub(super) fn add(&mut self, restart: Restart, is_dynamic: bool) -> Key {
         self.last += 1;
         let key = Key(self.last);
@@ -139,24 +142,24 @@ impl Rules {
         self.members.contains_key(&key)
     }
 
-    /// Removes a child, whether it runs or not.
+    /// Removes a child, whether or not it is running.
     pub(super) fn remove(&mut self, key: Key) {
         self.put(key, State::Down);
         self.members.remove(&key);
     }
 
-    /// Notes that a child is running.
+    /// Records that a child is running.
     pub(super) fn started(&mut self, key: Key, now: Duration) {
         self.put(key, State::Up { since: now });
     }
 
-    /// Notes that a child was ended on purpose, and must not be restarted.
+    /// Records that a child was ended on purpose and must not be restarted.
     pub(super) fn terminated(&mut self, key: Key) {
         self.put(key, State::Down);
         self.forget_if_over(key);
     }
 
-    /// Decides what follows from the end of a child, or from a start that failed.
+    /// Decides what to do after the end of a child, or after a start that failed.
     pub(super) fn ended(&mut self, key: Key, exit: Exit, now: Duration) -> Verdict {
         let Policy {
             strategy,
@@ -203,8 +206,8 @@ impl Rules {
         Verdict::Restart { end: ended }
     }
 
-    /// Returns the child to start now. If several are due, it is the one that has been due the
-    /// longest, with ties broken by order.
+    /// Returns the child to start now. If several children are due, this is the child that has been
+    /// due the longest, with ties broken by the order of the children.
     pub(super) fn due(&self, now: Duration) -> Option<Key> {
         self.due
             .first()
@@ -217,7 +220,8 @@ impl Rules {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Returns the running children, last one first: the order in which a supervisor ends them.
+    /// Returns the running children in the order in which a supervisor ends them, which begins with
+    /// the last child.
     pub(super) fn in_order_of_end(&self) -> Vec<Key> {
         let up = self
             .members
@@ -240,7 +244,7 @@ impl Rules {
         member.state = state;
     }
 
-    /// Forgets a child that will not be started again, unless the plan keeps it for the next group
+    /// Forgets a child that will not be started again, unless the child is kept for the next group
     /// restart.
     fn forget_if_over(&mut self, key: Key) {
         let is_over = |member: &Member| member.is_dynamic || member.restart == Restart::Temporary;
@@ -286,7 +290,7 @@ mod tests {
         (rules, keys)
     }
 
-    /// Starts what is due, and returns it.
+    /// Starts all children that are due, and returns them.
     fn start(rules: &mut Rules, now: Duration) -> Vec<Key> {
         let mut started = Vec::new();
         while let Some(key) = rules.due(now) {
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn one_for_one_restarts_the_one() {
+    fn one_for_one_restarts_only_the_failed_child() {
         let (mut rules, [a, b, c]) = rules(Strategy::OneForOne, [Restart::Permanent; 3]);
         assert_eq!(
             rules.ended(b, Exit::Failed, seconds(1)),
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn rest_for_one_restarts_those_that_were_started_after_it() {
+    fn rest_for_one_restarts_the_children_started_later() {
         let (mut rules, [_, b, c]) = rules(Strategy::RestForOne, [Restart::Permanent; 3]);
         assert_eq!(
             rules.ended(b, Exit::Failed, seconds(1)),
@@ -328,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_restarted_depends_on_its_kind_and_end() {
+    fn whether_a_child_is_restarted_depends_on_its_kind_and_end() {
         let check = |restart: Restart, exit: Exit, is_restarted: bool| {
             let (mut rules, [key]) = rules(Strategy::OneForOne, [restart]);
             let verdict = rules.ended(key, exit, seconds(1));
@@ -349,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_one_that_is_not_restarted_leaves_the_others_alone() {
+    fn the_end_of_a_child_that_is_not_restarted_does_not_affect_others() {
         let (mut rules, [a, b]) = rules(
             Strategy::OneForAll,
             [Restart::Permanent, Restart::Transient],
         );
         assert_eq!(rules.ended(b, Exit::Normal, seconds(1)), Verdict::Leave);
         assert_eq!(rules.in_order_of_end(), [a]);
-        // As in Erlang, it comes back with the others.
+        // As in Erlang, the child is restarted with the other children.
         assert_eq!(
             rules.ended(a, Exit::Failed, seconds(2)),
             Verdict::Restart { end: vec![] }
@@ -378,9 +382,9 @@ mod tests {
         assert!(!rules.is_member(b));
     }
 
-    /// T057: as many restarts as are allowed within the period, and not one more.
+    /// T057: exactly as many restarts as are allowed happen within the period.
     #[test]
-    fn t057_the_restart_after_the_last_one_allowed_is_given_up() {
+    fn t057_the_supervisor_gives_up_after_the_last_allowed_restart() {
         let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
         for _ in 0..3 {
             assert_eq!(
@@ -396,7 +400,7 @@ mod tests {
     fn restarts_older_than_the_period_do_not_count() {
         let (mut rules, [a, b]) = rules(Strategy::OneForOne, [Restart::Permanent; 2]);
         for now in 0..100 {
-            // Two in five seconds, whichever child is restarted.
+            // Two restarts in five seconds are allowed, whichever child is restarted.
             let key = if now % 2 == 0 { a } else { b };
             assert_eq!(
                 rules.ended(key, Exit::Failed, seconds(3 * now)),
@@ -407,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_restarted_where_none_may_be() {
+    fn no_child_is_restarted_if_no_restarts_are_allowed() {
         let mut rules = Rules::new(Policy {
             intensity: intensity(0),
             ..Policy::default()
@@ -418,13 +422,13 @@ mod tests {
     }
 
     #[test]
-    fn starts_that_fail_are_restarts() {
+    fn failed_starts_count_as_restarts() {
         let (mut rules, [a, b]) = rules(Strategy::OneForAll, [Restart::Permanent; 2]);
         rules.ended(b, Exit::Failed, seconds(1));
         assert_eq!(rules.due(seconds(1)), Some(a));
         rules.started(a, seconds(1));
         assert_eq!(rules.due(seconds(1)), Some(b));
-        // What started before it in the same round is ended again.
+        // The children that were started before it in the same round are ended again.
         assert_eq!(
             rules.ended(b, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![a] }
@@ -434,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_the_longest_and_begin_anew_after_a_period_of_life() {
+    fn delays_double_up_to_the_maximum_and_start_over_after_a_period_without_failure() {
         let mut rules = Rules::new(Policy {
             intensity: intensity(1_000),
             backoff: backoff(Duration::from_millis(100), Duration::from_millis(500)),
@@ -446,7 +450,7 @@ mod tests {
             rules.started(key, now);
             now += lived;
             rules.ended(key, Exit::Failed, now);
-            let due = rules.next_due().expect("it is restarted");
+            let due = rules.next_due().expect("the child will be restarted");
             assert_eq!(rules.due(due - Duration::from_nanos(1)), None);
             assert_eq!(rules.due(due), Some(key));
             let delay = due - now;
@@ -462,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_waits_takes_in_who_fails_meanwhile() {
+    fn a_waiting_group_includes_children_that_fail_in_the_meantime() {
         let mut rules = Rules::new(Policy {
             strategy: Strategy::RestForOne,
             backoff: backoff(seconds(1), seconds(60)),
@@ -486,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn dynamic_children_that_are_over_are_forgotten() {
+    fn ended_dynamic_children_are_forgotten() {
         let mut rules = Rules::new(Policy::default());
         let keys = [Restart::Permanent, Restart::Transient, Restart::Temporary]
             .map(|restart| rules.add(restart, true));
@@ -501,13 +505,13 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_was_terminated_stays_down() {
+    fn a_terminated_child_is_not_restarted() {
         let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
         rules.terminated(key);
         assert!(rules.is_member(key));
         assert_eq!((rules.next_due(), rules.in_order_of_end()), (None, vec![]));
         rules.ended(key, Exit::Failed, seconds(1));
         rules.terminated(key);
-        assert_eq!(rules.next_due(), None, "it was due");
+        assert_eq!(rules.next_due(), None, "the child was due");
     }
 }

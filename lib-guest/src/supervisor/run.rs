@@ -1,4 +1,4 @@
-//! What a supervisor's process does: it follows the rules.
+//! The process of a supervisor, which carries out the decisions of the rules.
 
 use super::child::{Child, NotStarted};
 use super::command::{ChildInfo, Command, Count};
@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// A supervisor's process begins with the function that fills in its plan.
+/// A supervisor's process begins by running the function that fills in its plan.
 impl FirstFunction for fn(&mut Plan) {
     fn call(self) {
         let (handshake, ()) = entry::context();
@@ -78,9 +78,9 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
 /// Why a supervisor ends.
 #[derive(Debug)]
 enum StopReason {
-    /// It was asked to, or its parent ended normally.
+    /// The supervisor was asked to end, or its parent ended normally.
     Asked,
-    /// Its parent failed.
+    /// The supervisor's parent failed.
     ParentFailed(u64),
     /// There were too many restarts, for this reason.
     GaveUp(String),
@@ -103,7 +103,7 @@ impl StopReason {
     }
 }
 
-/// A child, and its process while it runs.
+/// A child, and its process while the child is running.
 struct Supervised {
     child: Child,
     process: Option<u64>,
@@ -125,12 +125,12 @@ struct Running {
 /// What a supervisor receives.
 enum Event {
     Ended(Signal),
-    /// A child, created from a template, has to be started.
+    /// A child that was created from a template has to be started.
     Start(Result<Child, String>, UntypedReply),
     /// Any other command.
     Asked(Command, UntypedReply),
     Shutdown,
-    /// Something may be due, or a message is not for a supervisor.
+    /// A child may be due, or a message that is not for a supervisor has arrived.
     Nothing,
 }
 
@@ -140,7 +140,7 @@ impl Running {
         self.begin.elapsed()
     }
 
-    /// Starts what is due, then waits for the next event and handles it.
+    /// Starts all children that are due, then waits for the next event and handles it.
     fn turn(&mut self) -> Result<(), StopReason> {
         while let Some(key) = self.rules.due(self.now()) {
             match self.start(key) {
@@ -167,7 +167,7 @@ impl Running {
                 let _ = reply.send(&started);
             }
             Event::Asked(command, reply) => {
-                // If the caller's mailbox cannot take the answer, that is the caller's problem.
+                // If the caller's mailbox cannot take the answer, the answer is dropped.
                 let _ = match command {
                     Command::Terminate { process } => reply.send(&self.terminate(process)),
                     Command::Children => reply.send(&self.infos()),
@@ -175,7 +175,7 @@ impl Running {
                         children: self.children.len(),
                         active: self.keys.len(),
                     }),
-                    // `receive` has made it an `Event::Start`.
+                    // `receive` has turned this command into an `Event::Start`.
                     Command::Start { .. } => Ok(()),
                 };
             }
@@ -201,7 +201,7 @@ impl Running {
             if let Some(signal) = arrival.signal() {
                 return Event::Ended(signal);
             }
-            // Any process can send anything. Anything that is not a command is ignored.
+            // Any process can send any message. A message that is not a command is ignored.
             let Ok(request) = arrival.open::<Request<(Command, IgnoredAny), ()>>() else {
                 return Event::Nothing;
             };
@@ -218,7 +218,7 @@ impl Running {
         })
     }
 
-    /// Ends a child on request. Returns false if the process is not a child's.
+    /// Ends a child on request. Returns false if the process is not that of a child.
     fn terminate(&mut self, process: u64) -> bool {
         let key = self.keys.get(&process).copied();
         if let Some(key) = key {
@@ -285,15 +285,15 @@ impl Running {
                 StopReason::Asked
             });
         }
-        // The failure of a child arrives twice, from its link and its monitor; and unrelated
-        // processes may be linked with this one.
+        // The failure of a child is reported twice, through its link and through its monitor.
+        // Unrelated processes may also be linked with this process.
         let Some(key) = self.keys.remove(&process) else {
             return Ok(());
         };
         if let Some(supervised) = self.children.get_mut(&key) {
             supervised.process = None;
         }
-        // If it failed before it was monitored, the signal of its link came first.
+        // If the child failed before it was monitored, the signal of its link arrived first.
         let exit = match reason {
             ExitReason::Normal | ExitReason::NoProcess => Exit::Normal,
             _ => Exit::Failed,
@@ -301,7 +301,7 @@ impl Running {
         self.decide(key, exit, &reason.to_string())
     }
 
-    /// Does what follows from the end of a child. `why` says how the child ended.
+    /// Does what the rules decide after the end of a child. `why` says how the child ended.
     fn decide(&mut self, key: Key, exit: Exit, why: &str) -> Result<(), StopReason> {
         match self.rules.ended(key, exit, self.now()) {
             Verdict::Leave => self.forget(key),
@@ -341,7 +341,7 @@ impl Running {
         }
     }
 
-    /// Ends all children, the last one first.
+    /// Ends all children, beginning with the last.
     fn end_all(&mut self) {
         for key in self.rules.in_order_of_end() {
             self.end(key);
