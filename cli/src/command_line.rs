@@ -139,6 +139,18 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_processes: Option<u64>,
 
+    /// Limit what the machine holds for each process outside its memory, e.g. 16MiB [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub(crate) max_host_memory: Option<u64>,
+
+    /// Limit what the machine holds for all processes outside their memory [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub(crate) max_total_host_memory: Option<u64>,
+
+    /// Limit the number of open files, directories, sockets and other descriptors [default: 10000]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_descriptors: Option<u64>,
+
     /// End the program after this time, e.g. 500ms, 10s or 5m [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
@@ -158,6 +170,11 @@ pub(crate) struct Machine {
     /// Number of threads that run processes [default: one per core]
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<NonZeroUsize>,
+
+    /// Memory that the whole machine may occupy, e.g. 2GiB [default: what the computer and its
+    /// control groups allow]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub(crate) machine_memory: Option<u64>,
 
     /// Memory layout: `fast` reserves 4 GiB of addresses per process and needs no bounds checks,
     /// `dense` checks bounds and fits many more [default: fast for the first 3072 processes, then

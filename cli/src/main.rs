@@ -36,6 +36,7 @@ use command_line::{Command, CommandLine};
 
 fn main() -> ! {
     let command_line = CommandLine::parse();
+    lunatic_vm::raise_descriptor_limit();
     let done = match command_line.command {
         // `lunatic app.wasm` is `lunatic run app.wasm`.
         None => run::run(&command_line.run),

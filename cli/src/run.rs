@@ -44,6 +44,9 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     if let Some(workers) = run.machine.workers {
         builder = builder.workers(workers.get());
     }
+    if let Some(bytes) = run.machine.machine_memory {
+        builder = builder.memory(bytes);
+    }
     if let Some(profile) = run.machine.profile {
         builder = builder.profile(match profile {
             command_line::Profile::Fast => Profile::Fast,

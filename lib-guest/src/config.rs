@@ -186,6 +186,14 @@ limits! {
     max_time => Time,
     /// Limits the number of metrics that the environment's processes name while the program runs.
     max_metrics => Metrics,
+    /// Limits the number of bytes that the machine holds for one process outside its memory.
+    max_host_memory => HostMemory,
+    /// Limits the number of bytes that the machine holds for all processes in the environment
+    /// outside their memory.
+    max_total_host_memory => TotalHostMemory,
+    /// Limits the number of descriptors of the operating system that the environment's processes
+    /// hold: files, directories, sockets, databases and the images of modules.
+    max_descriptors => Descriptors,
 }
 
 #[cfg(test)]

@@ -20,6 +20,14 @@ pub struct Settings {
     pub compute: Option<u64>,
     /// The maximum number of live processes, across all requests.
     pub processes: u64,
+    /// What the machine holds for each process outside its memory, in bytes. 64 MiB by default.
+    pub host_memory: u64,
+    /// What the machine holds for all of the function's processes outside their memory, in bytes.
+    /// 1 GiB by default.
+    pub total_host_memory: u64,
+    /// Descriptors of the operating system that all of the function's processes hold: files,
+    /// directories, sockets. 10,000 by default.
+    pub descriptors: u64,
     /// How long a request may take, until its response has been sent.
     pub deadline: Duration,
     /// The maximum size of a request's body, in bytes.
@@ -85,6 +93,9 @@ impl Default for Settings {
             memory: 256 << 20,
             compute: None,
             processes: 10_000,
+            host_memory: 64 << 20,
+            total_host_memory: 1 << 30,
+            descriptors: 10_000,
             deadline: Duration::from_secs(30),
             body: 10 << 20,
             requests: NonZeroUsize::new(1024).expect("1024 is not zero"),
@@ -122,6 +133,9 @@ impl fmt::Debug for Settings {
             .field("memory", &self.memory)
             .field("compute", &self.compute)
             .field("processes", &self.processes)
+            .field("host_memory", &self.host_memory)
+            .field("total_host_memory", &self.total_host_memory)
+            .field("descriptors", &self.descriptors)
             .field("deadline", &self.deadline)
             .field("body", &self.body)
             .field("requests", &self.requests)
@@ -157,7 +171,10 @@ impl Settings {
         config
             .limit(Limit::Memory, self.memory)
             .limit(Limit::Compute, self.compute.unwrap_or(u64::MAX))
-            .limit(Limit::Processes, self.processes);
+            .limit(Limit::Processes, self.processes)
+            .limit(Limit::HostMemory, self.host_memory)
+            .limit(Limit::TotalHostMemory, self.total_host_memory)
+            .limit(Limit::Descriptors, self.descriptors);
         for Directory {
             host,
             guest,

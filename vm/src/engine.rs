@@ -29,6 +29,7 @@ mod kind;
 mod mappings;
 mod memory;
 mod pages;
+mod pressure;
 mod stack;
 
 pub use ceilings::{Capacity, Ceiling};
@@ -36,8 +37,10 @@ pub(crate) use ceilings::{Ceilings, Reservation};
 pub(crate) use image::Image;
 pub use kind::Profile;
 pub(crate) use kind::{Code, EngineKind};
-pub(crate) use mappings::MAX_POOLED;
+pub(crate) use mappings::{MAX_POOLED, Mappings};
 pub(crate) use memory::{Memories, with_image};
+pub(crate) use pressure::Pressure;
+pub use pressure::Shortage;
 
 /// The stack size of a process, in bytes.
 struct StackSize {
@@ -137,6 +140,11 @@ impl Engines {
         self.ceilings
             .profile_of_many()
             .map(|profile| EngineKind::Module(code, profile))
+    }
+
+    /// Returns the watch over the memory that is left.
+    pub(crate) fn pressure(&self) -> &Arc<Pressure> {
+        self.ceilings.pressure()
     }
 
     /// Returns how many processes the machine has room for.

@@ -4,7 +4,9 @@
 //! Nothing here knows a process or spawns one; [`crate::machine`] puts the parts together.
 
 mod config;
+mod descriptors;
 mod grants;
+mod host_memory;
 mod journal;
 mod limits;
 mod names;
@@ -14,7 +16,10 @@ mod wasi;
 
 pub use config::Config;
 pub(crate) use config::Permissions;
+pub(crate) use descriptors::Descriptors;
+pub use descriptors::raise_descriptor_limit;
 pub(crate) use grants::{Catalogue, Grants};
+pub use host_memory::{Charge, HostMemory};
 pub use journal::{Event, Journal, JournalEntry};
 pub use limits::Limits;
 pub(crate) use names::{Names, Registration};

@@ -15,6 +15,6 @@ pub use call::Call;
 pub use failure::Failure;
 pub(crate) use failure::HostError;
 pub(crate) use handles::{AddedModule, CountedSocket};
-pub(crate) use meter::{Rejected, portion};
+pub(crate) use meter::{MemoryPermits, Rejected, portion};
 pub use state::Guest;
 pub(crate) use state::{MailCursor, Origin};

@@ -7,6 +7,7 @@
 //! `host/older/`. In addition to these functions, guests can call WASI preview 1 and the functions
 //! that the embedder adds with [`Host`].
 
+mod component;
 mod distributed;
 mod dns;
 mod embedder;
@@ -35,7 +36,7 @@ use crate::guest::{Call, Guest};
 use crate::run::Linkers;
 use lunatic_abi::Generation;
 use rows::{link_row, link_rows, raw};
-use wasmtime::{Caller, Linker, Store, component};
+use wasmtime::{Caller, Linker, Store};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2;
@@ -76,8 +77,9 @@ pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Li
         own.link(&mut linker)?;
         Ok(linker)
     };
-    let mut components = component::Linker::new(engine);
+    let mut components = wasmtime::component::Linker::new(engine);
     p2::add_to_linker_async(&mut components)?;
+    component::link(&mut components)?;
     own.link_components(&mut components)?;
     let core: wasmtime::Result<_> = Generation::ALL.into_iter().map(core).collect();
     Ok(Linkers {

@@ -51,9 +51,10 @@ mod vm;
 
 pub use cache::Cache;
 pub use compile_limits::CompileLimits;
-pub use engine::{Capacity, Ceiling, Profile};
+pub use engine::{Capacity, Ceiling, Profile, Shortage};
 pub use environment::{
-    Access, Config, Event, Journal, JournalEntry, Limits, PreopenError, RegistryError, Stdio,
+    Access, Charge, Config, Event, HostMemory, Journal, JournalEntry, Limits, PreopenError,
+    RegistryError, Stdio, raise_descriptor_limit,
 };
 pub use guest::{Call, Failure, Guest};
 pub use host::Host;

@@ -8,17 +8,19 @@ pub(crate) use domain::Domain;
 pub use process::{Process, SendError};
 
 use crate::compiler::Compiler;
-use crate::engine::{Code, EngineKind, Engines};
-use crate::environment::{Catalogue, Config, Limits, Name, RegistryError};
+use crate::engine::{Code, EngineKind, Engines, Shortage};
+use crate::environment::{
+    Catalogue, Config, Descriptors, HostMemory, Limits, Name, Quota, RegistryError,
+};
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::scheduler::Scheduler;
 use lunatic_abi::Limit;
 use lunatic_net::dns::Resolver;
-use lunatic_process::{Exit, Pid, PidSource, Table};
+use lunatic_process::{Exit, LimitReached, Pid, PidSource, Table};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// This machine's node id, as seen by guests.
 pub(crate) const THIS_NODE: u64 = 0;
@@ -34,6 +36,9 @@ pub(crate) struct Machine {
     pub(crate) catalogue: Arc<Catalogue>,
     /// The length of a slice in ticks.
     pub(crate) slice: u64,
+    descriptors: Arc<Descriptors>,
+    /// The usage of each program.
+    programs: Mutex<Vec<Weak<Quota>>>,
     processes: Table<process::Inner>,
     environments: AtomicU64,
     /// Set once the machine ends. A process that starts later is killed immediately.
@@ -49,6 +54,7 @@ impl Machine {
         scheduler: Scheduler,
         catalogue: Arc<Catalogue>,
         slice: u64,
+        descriptors: Descriptors,
     ) -> Machine {
         let (open, over) = async_channel::bounded(1);
         Machine {
@@ -60,6 +66,8 @@ impl Machine {
             metrics: Metrics::new(),
             catalogue,
             slice,
+            descriptors: Arc::new(descriptors),
+            programs: Mutex::default(),
             processes: Table::default(),
             environments: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
@@ -174,6 +182,30 @@ impl Machine {
         self.over.close();
     }
 
+    /// Remembers the usage of a new program.
+    fn watch(&self, quota: &Arc<Quota>) {
+        let mut programs = self.programs();
+        // Programs that are gone are removed now and then, so that the list stays in proportion.
+        if programs.len().is_power_of_two() {
+            programs.retain(|program| program.strong_count() > 0);
+        }
+        programs.push(Arc::downgrade(quota));
+    }
+
+    /// Whether no other program holds more memory.
+    pub(crate) fn is_greediest(&self, domain: &Domain) -> bool {
+        let own = domain.quota().outermost().memory();
+        let programs = self.programs();
+        let mut others = programs.iter().filter_map(Weak::upgrade);
+        others.all(|other| other.memory() <= own)
+    }
+
+    fn programs(&self) -> MutexGuard<'_, Vec<Weak<Quota>>> {
+        self.programs
+            .lock()
+            .expect("nothing panics while it holds the programs")
+    }
+
     fn next_environment(&self) -> u64 {
         self.environments.fetch_add(1, Ordering::Relaxed)
     }
@@ -198,15 +230,24 @@ const MAX_DEPTH: u32 = 256;
 
 /// Why an environment was not created inside another environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration"
-)]
-pub(crate) struct TooDeep;
+pub(crate) enum NoEnvironment {
+    #[error(
+        "environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration"
+    )]
+    TooDeep,
+    #[error("{0}")]
+    Limit(LimitReached),
+}
+
+/// What an environment takes of the host's memory besides its configuration, in bytes.
+const ENVIRONMENT: u64 = 2 << 10;
 
 impl Environment {
     /// Creates an environment that the host holds.
     pub(crate) fn outermost(machine: &Arc<Machine>, config: Config) -> Environment {
-        let domain = Domain::outermost(machine.next_environment(), config);
+        let descriptors = machine.descriptors.clone();
+        let domain = Domain::outermost(machine.next_environment(), config, descriptors);
+        machine.watch(domain.quota());
         Environment::new(machine, Arc::new(domain))
     }
 
@@ -218,21 +259,28 @@ impl Environment {
     }
 
     /// Creates an environment inside this environment, with its own names or with the names of this
-    /// environment.
+    /// environment. It is charged to an account as long as it exists.
     ///
     /// # Errors
     ///
-    /// [`TooDeep`] if this environment is already nested too deep.
+    /// [`NoEnvironment`] if this environment is already nested too deep, or if the account has no
+    /// room.
     pub(crate) fn inner(
         &self,
         config: Config,
         has_own_names: bool,
-    ) -> Result<Environment, TooDeep> {
+        account: &HostMemory,
+    ) -> Result<Environment, NoEnvironment> {
         if self.domain().quota().depth() >= MAX_DEPTH {
-            return Err(TooDeep);
+            return Err(NoEnvironment::TooDeep);
         }
+        // The texts exist twice: in the configuration, and in what WASI contexts are made from.
+        let charge = account
+            .charge(ENVIRONMENT + 2 * config.size())
+            .map_err(NoEnvironment::Limit)?;
         let number = self.machine().next_environment();
-        let domain = self.domain().inner(number, config, has_own_names);
+        let mut domain = self.domain().inner(number, config, has_own_names);
+        domain.is_paid_by(charge);
         Ok(Environment::new(self.machine(), Arc::new(domain)))
     }
 
@@ -254,6 +302,17 @@ impl Environment {
     /// Returns the current usage of a limit that is counted per environment.
     pub fn used(&self, limit: Limit) -> u64 {
         self.domain().quota().used(limit)
+    }
+
+    /// Returns the account of what the host holds for this environment apart from its processes.
+    pub fn host_memory(&self) -> &HostMemory {
+        self.domain().host_memory()
+    }
+
+    /// Returns what the machine refuses at the moment because memory is short; see
+    /// [`Vm::shortage`](crate::Vm::shortage).
+    pub fn shortage(&self) -> Shortage {
+        self.machine().engines.pressure().shortage()
     }
 
     /// Kills all processes of the program that this environment belongs to, and prevents new ones

@@ -27,6 +27,9 @@ const OWN_NAMES: &str = "lunatic_machine_";
 /// The maximum total number of metrics of all programs of a VM.
 const MAX_NAMED: u64 = 10_000;
 
+/// What a metric takes besides its name, in bytes.
+const METRIC: u64 = 512;
+
 /// The metrics of a VM.
 pub(crate) struct Metrics {
     /// The number of processes that were spawned.
@@ -57,8 +60,9 @@ pub(crate) struct Named {
 #[derive(Debug)]
 struct Slot {
     metric: Metric,
-    /// Counts toward the quota of the environment that first used the metric.
-    _permit: Permit,
+    /// Count toward the quota of the environment that first used the metric: one metric, and what it
+    /// takes of the host's memory.
+    _permits: [Permit; 2],
 }
 
 impl Metrics {
@@ -186,14 +190,14 @@ impl Named {
         let is_done = match metrics.get_mut(name.as_ref()) {
             Some(slot) => slot.metric.update(update),
             None => match self.admit(quota, &name) {
-                Some(permit) => {
+                Some(permits) => {
                     let mut metric = Metric::of(update);
                     metric.update(update);
                     metrics.insert(
                         name.as_ref().into(),
                         Slot {
                             metric,
-                            _permit: permit,
+                            _permits: permits,
                         },
                     );
                     true
@@ -207,16 +211,21 @@ impl Named {
     }
 
     /// Counts a new metric. Returns `None` if the name is reserved or a limit has been reached.
-    fn admit(&self, quota: &Arc<Quota>, name: &str) -> Option<Permit> {
+    fn admit(&self, quota: &Arc<Quota>, name: &str) -> Option<[Permit; 2]> {
         if name.starts_with(OWN_NAMES) {
             return None;
         }
-        let permit = quota.permit(Limit::Metrics, 1).ok()?;
+        let permits = [
+            quota.permit(Limit::Metrics, 1).ok()?,
+            quota
+                .permit(Limit::TotalHostMemory, METRIC + name.len() as u64)
+                .ok()?,
+        ];
         let more = |named: u64| (named < MAX_NAMED).then_some(named + 1);
         self.total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
-        Some(permit)
+        Some(permits)
     }
 }
 

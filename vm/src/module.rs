@@ -6,6 +6,7 @@
 use crate::compiler::Compiler;
 use crate::engine::{Code, Engine, EngineKind, Image};
 use lunatic_abi::Generation;
+use lunatic_process::Purse;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -27,7 +28,7 @@ pub(crate) use error::{MAX_MODULE_SIZE, binary};
 use extension::Extension;
 pub(crate) use prepared::Exports;
 use prepared::Prepared;
-pub(crate) use requirements::Requirements;
+pub(crate) use requirements::{Requirements, TABLE_ELEMENT};
 pub(crate) use source::demangle;
 pub use source::{SourceLocation, source_locations};
 
@@ -55,7 +56,39 @@ struct Inner {
     served: AtomicU32,
     /// Set when code has been requested ahead of its use.
     is_compiled_ahead: AtomicBool,
+    /// What pays for the module, if a guest had it compiled.
+    purse: Option<Box<dyn Purse>>,
 }
+
+/// What pays for a module that a guest has compiled, until the module is gone.
+pub(crate) struct Payment {
+    pub(crate) purse: Box<dyn Purse>,
+    /// The bytes that are paid for already.
+    pub(crate) paid: u64,
+}
+
+/// What a module takes besides its bytes and its code, in bytes: wasmtime's tables, and mappings.
+const MODULE: u64 = 32 << 10;
+
+impl Payment {
+    /// Returns how many bytes to pay for before a module of this size is compiled.
+    pub(crate) fn in_advance(size: usize) -> u64 {
+        MODULE + 3 * size as u64
+    }
+
+    /// Pays for exactly this many bytes.
+    fn settle(&mut self, bytes: u64) -> Result<(), ModuleError> {
+        match bytes.checked_sub(self.paid) {
+            Some(more) => self.purse.pay(more).map_err(ModuleError::Limit)?,
+            None => self.purse.refund(self.paid - bytes),
+        }
+        self.paid = bytes;
+        Ok(())
+    }
+}
+
+/// What an import or an export takes in the tables of a compiled module, in bytes.
+const NAME: u64 = 256;
 
 /// A function that a process can start with.
 struct EntryPoint {
@@ -87,12 +120,13 @@ impl Module {
         compiler: &Arc<Compiler>,
         name: &str,
         bytes: &[u8],
+        mut payment: Option<Payment>,
     ) -> Result<Module, ModuleError> {
         let bytes = binary(bytes)?;
         let requirements = Requirements::read(&bytes)?;
         let first = compiler.engines.kind_of_next(Code::Plain);
         let engine = compiler.engines.get(first)?;
-        let prepared = Prepared::new(&bytes);
+        let prepared = Prepared::new(&bytes, payment.is_some());
         let (prepared, plain) = match Compiled::new(compiler, engine, &prepared) {
             Ok(plain) => (prepared, plain),
             // Errors must refer to the original bytes.
@@ -102,6 +136,10 @@ impl Module {
                 (prepared, plain)
             }
         };
+        if let Some(payment) = &mut payment {
+            let bytes = bytes.len() + prepared.size();
+            payment.settle(MODULE + bytes as u64 + plain.size())?;
+        }
         let compiled: [OnceLock<Compiled>; EngineKind::COUNT] = Default::default();
         let _ = compiled[first.index()].set(plain);
         Ok(Module(Arc::new(Inner {
@@ -116,6 +154,7 @@ impl Module {
             serves_again: OnceLock::new(),
             served: AtomicU32::new(0),
             is_compiled_ahead: AtomicBool::new(false),
+            purse: payment.map(|payment| payment.purse),
         })))
     }
 
@@ -151,6 +190,19 @@ impl Module {
         &self.0.requirements
     }
 
+    /// Whether a guest had the module compiled, and pays for it as long as it exists.
+    pub(crate) fn is_guests(&self) -> bool {
+        self.0.purse.is_some()
+    }
+
+    /// Charges the guest that had the module compiled, if any, for more that is kept with it.
+    pub(crate) fn pay(&self, bytes: u64) -> Result<(), ModuleError> {
+        match &self.0.purse {
+            Some(purse) => purse.pay(bytes).map_err(ModuleError::Limit),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the original bytes, in the binary format.
     pub(crate) fn bytes(&self) -> &Arc<[u8]> {
         &self.0.bytes
@@ -184,7 +236,17 @@ impl Module {
             Some(compiled) => compiled,
             None => {
                 let compiled = Compiled::new(&inner.compiler, engine, &inner.prepared)?;
-                slot.get_or_init(|| compiled)
+                let size = compiled.size();
+                self.pay(size)?;
+                let mut is_second = true;
+                let kept = slot.get_or_init(|| {
+                    is_second = false;
+                    compiled
+                });
+                if let Some(purse) = inner.purse.as_ref().filter(|_| is_second) {
+                    purse.refund(size);
+                }
+                kept
             }
         };
         Ok((engine, compiled))
@@ -318,6 +380,12 @@ fn type_name(value: &Val) -> &'static str {
     }
 }
 
+impl fmt::Debug for Payment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payment({} bytes)", self.paid)
+    }
+}
+
 impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Module").field(&self.0.name).finish()
@@ -325,6 +393,14 @@ impl fmt::Debug for Module {
 }
 
 impl Compiled {
+    /// Returns how many bytes the code takes, and what belongs to it.
+    fn size(&self) -> u64 {
+        let range = self.module.image_range();
+        let code = range.end.addr() - range.start.addr();
+        let names = self.module.imports().len() + self.module.exports().len();
+        code as u64 + names as u64 * NAME
+    }
+
     fn new(
         compiler: &Compiler,
         engine: &Engine,

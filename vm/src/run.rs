@@ -25,7 +25,7 @@ pub(crate) use outcome::end_of;
 
 use crate::engine::{Engine, EngineKind, Reservation};
 use crate::environment::Permit;
-use crate::guest::{Guest, Origin};
+use crate::guest::{Guest, MemoryPermits, Origin};
 use crate::machine::{Environment, Process};
 use async_io::Timer;
 use futures_lite::FutureExt;
@@ -79,9 +79,9 @@ pub(crate) enum Body {
 pub(crate) struct Permits {
     /// The permit for the process itself.
     pub(crate) process: Permit,
-    /// The permit for the process's memory. It grows with the memory, so it is released with the
-    /// guest's store.
-    pub(crate) memory: Permit,
+    /// The permits for the process's memory, and for what the host holds for its instance. They
+    /// grow, so they are released with the guest's store.
+    pub(crate) memory: MemoryPermits,
     pub(crate) reservation: Reservation,
 }
 
@@ -175,7 +175,7 @@ struct NewGuest {
     environment: Environment,
     process: Process,
     origin: Origin,
-    memory: Permit,
+    memory: MemoryPermits,
 }
 
 impl NewGuest {

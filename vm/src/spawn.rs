@@ -2,9 +2,9 @@
 
 pub(crate) mod request;
 
-use crate::engine::{Ceiling, Engine};
+use crate::engine::{Ceiling, Engine, Shortage};
 use crate::environment::{Name, Permit, RegistryError};
-use crate::guest::{Guest, Origin};
+use crate::guest::{Guest, MemoryPermits, Origin};
 use crate::machine::{Environment, Process, SendError};
 use crate::module::{Component, EntryError, Module, ModuleError, Requirements};
 use crate::observe;
@@ -54,7 +54,7 @@ impl SpawnError {
         match self {
             SpawnError::Entry(EntryError::NoFunction { .. }) => Errno::NoFunction,
             SpawnError::Entry(EntryError::BadParameters { .. }) => Errno::BadParameters,
-            SpawnError::Limit(_) => Errno::LimitReached,
+            SpawnError::Limit(_) | SpawnError::Module(ModuleError::Limit(_)) => Errno::LimitReached,
             SpawnError::Ceiling(_) => Errno::Exhausted,
             SpawnError::Module(_) | SpawnError::Link(_) => Errno::BadModule,
             SpawnError::NotGranted(_) => Errno::NotGranted,
@@ -87,6 +87,15 @@ pub(crate) struct NewName<'a> {
     pub(crate) name: &'a Name,
     pub(crate) registrar: Pid,
 }
+
+/// A new process's share of its environment's quota.
+struct Admitted {
+    process: Permit,
+    memory: MemoryPermits,
+}
+
+/// The bytes that the host may hold for an instance without counting them.
+const INCLUDED: u64 = 16 << 10;
 
 impl Environment {
     /// Spawns an exported function as a process.
@@ -235,7 +244,9 @@ impl Environment {
     ///
     /// If the environment has reached its limit of processes, or is ending.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
-        let (permit, _) = self.admit(&Requirements::default())?;
+        let Admitted {
+            process: permit, ..
+        } = self.admit(name, &Requirements::default())?;
         let process = self.new_process(name);
         self.machine().appear(&process);
         Ok(Endpoint::new(self, process, permit))
@@ -249,21 +260,27 @@ impl Environment {
         options: SpawnOptions<'_>,
         link: impl FnOnce() -> Result<(&'a Engine, Body), SpawnError>,
     ) -> Result<Process, SpawnError> {
-        let admitted = self.admit(origin.requirements())?;
+        let admitted = self.admit(name, origin.requirements())?;
         let (engine, body) = link()?;
         self.start(name, origin, options, admitted, engine, body)
     }
 
     /// Checks the limits that apply to a new process, and counts the process and its memory toward
     /// them.
-    fn admit(&self, required: &Requirements) -> Result<(Permit, Permit), SpawnError> {
+    fn admit(&self, name: &str, required: &Requirements) -> Result<Admitted, SpawnError> {
         if self.is_over() {
             return Err(SpawnError::Ending);
         }
         let (limits, quota) = (self.limits(), self.domain().quota());
+        // Each process may have a little; the limit on processes bounds it.
+        let host = (3 * name.len() as u64)
+            .saturating_add(self.domain().context_size())
+            .saturating_add(required.host)
+            .saturating_sub(INCLUDED);
         for (limit, wanted) in [
             (Limit::Memory, required.memory),
             (Limit::TableElements, required.table_elements),
+            (Limit::HostMemory, host),
         ] {
             let allowed = limits.get(limit);
             if wanted > allowed {
@@ -276,10 +293,13 @@ impl Environment {
         }
         quota.check_compute().map_err(SpawnError::Limit)?;
         let permit = |limit, amount| quota.permit(limit, amount).map_err(SpawnError::Limit);
-        Ok((
-            permit(Limit::Processes, 1)?,
-            permit(Limit::TotalMemory, required.memory)?,
-        ))
+        Ok(Admitted {
+            process: permit(Limit::Processes, 1)?,
+            memory: MemoryPermits {
+                memory: permit(Limit::TotalMemory, required.memory)?,
+                host: permit(Limit::TotalHostMemory, host)?,
+            },
+        })
     }
 
     fn link<'a>(&self, module: &'a Module) -> Result<(&'a Engine, Arc<Linked>), SpawnError> {
@@ -313,11 +333,15 @@ impl Environment {
         name: &str,
         origin: Origin,
         options: SpawnOptions<'_>,
-        (process_permit, memory): (Permit, Permit),
+        admitted: Admitted,
         engine: &Engine,
         body: Body,
     ) -> Result<Process, SpawnError> {
         let machine = self.machine();
+        let pressure = machine.engines.pressure();
+        if pressure.shortage() >= Shortage::GreedySpawns && machine.is_greediest(self.domain()) {
+            return Err(SpawnError::Ceiling(Ceiling::Share(pressure.left() >> 20)));
+        }
         let reservation = machine
             .engines
             .take(engine.kind(), origin.memories())
@@ -360,8 +384,8 @@ impl Environment {
         }
         observe::spawned(process.pid(), name, origin.name());
         let permits = Permits {
-            process: process_permit,
-            memory,
+            process: admitted.process,
+            memory: admitted.memory,
             reservation,
         };
         let life = run::run(self.clone(), process.clone(), permits, engine, origin, body);

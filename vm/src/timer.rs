@@ -32,7 +32,7 @@ pub(crate) struct Pending {
 /// are correct however the timer ends.
 struct Counted {
     environment: Environment,
-    _permits: [Permit; 2],
+    _permits: [Permit; 3],
 }
 
 impl Drop for Counted {
@@ -42,10 +42,11 @@ impl Drop for Counted {
 }
 
 /// Sends a message to a process after a delay. `permits` are the timer's shares of the
-/// environment's quota: one permit for the timer itself, and one for the bytes of the message.
+/// environment's quota: one permit for the timer itself, one for the bytes of the message as mail,
+/// and one for what both take of the host's memory.
 pub(crate) fn start(
     environment: &Environment,
-    permits: [Permit; 2],
+    permits: [Permit; 3],
     to: Pid,
     message: Message,
     delay: Duration,

@@ -3,8 +3,8 @@
 use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::console::Console;
-use crate::engine::{self, Capacity, Ceilings, Engines, Profile};
-use crate::environment::{Catalogue, Config};
+use crate::engine::{self, Capacity, Ceilings, Engines, Profile, Shortage};
+use crate::environment::{Catalogue, Config, Descriptors};
 use crate::host::{self, Host};
 use crate::machine::{Environment, Machine, Process};
 use crate::module::{Component, Module, ModuleError};
@@ -84,6 +84,8 @@ pub struct VmBuilder {
     slice: Option<u64>,
     slots: Option<u32>,
     profile: Option<Profile>,
+    descriptors: Option<u64>,
+    memory: Option<u64>,
     is_manual: bool,
     cache: Option<Cache>,
     host: Host,
@@ -101,6 +103,25 @@ impl VmBuilder {
     /// limit their number.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
+        self
+    }
+
+    /// Sets how many descriptors of the operating system all guests of the machine hold at most:
+    /// files, directories, sockets and the images of modules. By default, as many as the operating
+    /// system allows this process (`ulimit -n`) when the machine is built, except a few. A program
+    /// that already holds more than a quarter of them is refused the last quarter.
+    pub fn descriptors(mut self, descriptors: u64) -> VmBuilder {
+        self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// Sets how much memory this operating system process may occupy, in bytes. By default, only the
+    /// computer and the control groups (version 1 or 2) of the process limit it.
+    ///
+    /// When an eighth of the memory is left, and at most 1 GiB, the machine begins to refuse what
+    /// needs more: see [`Shortage`].
+    pub fn memory(mut self, bytes: u64) -> VmBuilder {
+        self.memory = Some(bytes);
         self
     }
 
@@ -186,9 +207,17 @@ impl VmBuilder {
         names.extend(self.host.names());
         let own = self.host;
         let link: engine::Link = Box::new(move |engine| Ok(Box::new(host::link(engine, &own)?)));
-        let engines = Arc::new(Engines::new(link, Ceilings::new(self.profile, self.slots)));
+        let engines = Arc::new(Engines::new(
+            link,
+            Ceilings::new(self.profile, self.slots, self.memory),
+        ));
 
         let tokio = tokio_handle()?;
+        // What waits for timers and sockets is set up now: it would panic if there were no descriptors
+        // left when a guest first waits.
+        let _ = futures_lite::future::block_on(futures_lite::future::poll_once(
+            async_io::Timer::after(Duration::ZERO),
+        ));
         // A waker that is still held by a clock or a socket keeps parts of the scheduler alive.
         // These parts must not keep the engines' address space alive.
         let ticked = Arc::downgrade(&engines);
@@ -213,7 +242,9 @@ impl VmBuilder {
         let cache = self.cache.unwrap_or_else(Cache::none);
         let compiler = Compiler::new(engines, cache, scheduler.spawner());
         let catalogue = Catalogue::new(names);
-        let machine = Arc::new(Machine::new(compiler, scheduler, catalogue, slice));
+        let descriptors = Descriptors::new(self.descriptors);
+        let machine = Machine::new(compiler, scheduler, catalogue, slice, descriptors);
+        let machine = Arc::new(machine);
         Ok(Vm {
             _end: Arc::new(EndOnDrop(machine.clone())),
             machine,
@@ -273,7 +304,7 @@ impl Vm {
     ///
     /// [`ModuleError`] if the bytes are not a module, or have imports that nothing provides.
     pub fn module(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
-        run::load_module(&self.machine.compiler, name, bytes)
+        run::load_module(&self.machine.compiler, name, bytes, None)
     }
 
     /// Checks and compiles a component, in the binary or the text format. `name` is used in
@@ -343,6 +374,14 @@ impl Vm {
     /// number. This call queries the kernel, which takes a fraction of a millisecond.
     pub fn capacity(&self) -> Capacity {
         self.machine.engines.capacity()
+    }
+
+    /// Returns what the machine refuses at the moment because memory is short.
+    ///
+    /// It refuses compilations, spawns and connections of guests by itself. A host program that
+    /// serves requests should refuse those at [`Shortage::Requests`].
+    pub fn shortage(&self) -> Shortage {
+        self.machine.engines.pressure().shortage()
     }
 
     /// Waits for a future on this thread, which must not be one of the machine's threads.

@@ -140,6 +140,9 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
             Limit::Memory => hints.push("`--max-memory` sets the limit"),
             Limit::Compute => hints.push("`--max-compute` sets the limit"),
             Limit::Processes => hints.push("`--max-processes` sets the limit"),
+            Limit::HostMemory => hints.push("`--max-host-memory` sets the limit"),
+            Limit::TotalHostMemory => hints.push("`--max-total-host-memory` sets the limit"),
+            Limit::Descriptors => hints.push("`--max-descriptors` sets the limit"),
             _ => {}
         },
         Exit::LinkDied { .. } | Exit::Killed => {

@@ -26,6 +26,9 @@ pub(super) fn bound(config: &mut Config, bounds: &Bounds) {
         (Limit::Memory, bounds.max_memory),
         (Limit::Compute, bounds.max_compute),
         (Limit::Processes, bounds.max_processes),
+        (Limit::HostMemory, bounds.max_host_memory),
+        (Limit::TotalHostMemory, bounds.max_total_host_memory),
+        (Limit::Descriptors, bounds.max_descriptors),
     ] {
         if let Some(bound) = bound {
             config.limit(limit, bound);
@@ -222,6 +225,15 @@ mod tests {
             (Limit::Names, "| names | environment | {} |"),
             (Limit::Sockets, "| sockets | environment | {} |"),
             (Limit::Metrics, "| metrics | environment | {} |"),
+            (
+                Limit::HostMemory,
+                "| held by the machine | process | {} bytes |",
+            ),
+            (
+                Limit::TotalHostMemory,
+                "| held by the machine | environment | {} bytes |",
+            ),
+            (Limit::Descriptors, "| descriptors | environment | {} |"),
         ] {
             let row = row.replace("{}", &Limits::default().get(limit).to_string());
             assert!(readme.contains(&row), "{row}");

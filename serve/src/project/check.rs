@@ -484,6 +484,13 @@ impl FileCheck<'_> {
             memory: entry.memory.map_or(default.memory, |Size(bytes)| bytes),
             compute: entry.compute.map(u64::from).or(default.compute),
             processes: entry.processes.map_or(default.processes, u64::from),
+            host_memory: entry
+                .host_memory
+                .map_or(default.host_memory, |Size(bytes)| bytes),
+            total_host_memory: entry
+                .total_host_memory
+                .map_or(default.total_host_memory, |Size(bytes)| bytes),
+            descriptors: entry.descriptors.map_or(default.descriptors, u64::from),
             deadline: entry.deadline.map_or(default.deadline, |Time(time)| time),
             body: entry.body.map_or(default.body, |Size(bytes)| bytes),
             requests: entry.requests.unwrap_or(default.requests),

@@ -132,6 +132,12 @@ pub(super) struct EnvironmentEntry {
     pub(super) compute: Option<NonZeroU64>,
     /// Processes alive at the same time, in all requests together.
     pub(super) processes: Option<NonZeroU64>,
+    /// What the machine holds for each process outside its memory. 64 MiB by default.
+    pub(super) host_memory: Option<Size>,
+    /// What the machine holds for all processes outside their memory. 1 GiB by default.
+    pub(super) total_host_memory: Option<Size>,
+    /// Files, directories and sockets that all processes have open. 10,000 by default.
+    pub(super) descriptors: Option<NonZeroU64>,
     /// How long a request may take, for example `"30s"`.
     pub(super) deadline: Option<Time>,
     /// The largest body of a request, for example `"10MiB"`.

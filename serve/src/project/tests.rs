@@ -127,6 +127,9 @@ fn every_field_is_read() {
         memory = "64MiB"
         compute = 1000
         processes = 7
+        host-memory = "8MiB"
+        total-host-memory = "1GiB"
+        descriptors = 99
         deadline = "500ms"
         body = "1KiB"
         requests = 9
@@ -168,6 +171,14 @@ fn every_field_is_read() {
     assert_eq!(
         (settings.memory, settings.compute, settings.processes),
         (64 << 20, Some(1000), 7)
+    );
+    assert_eq!(
+        (
+            settings.host_memory,
+            settings.total_host_memory,
+            settings.descriptors
+        ),
+        (8 << 20, 1 << 30, 99)
     );
     assert_eq!(
         (settings.deadline, settings.body, settings.requests.get()),

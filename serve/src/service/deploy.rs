@@ -12,7 +12,7 @@ use crate::kill_on_drop::KillOnDrop;
 use crate::{Code, CodeError, Name, Settings, Version};
 use bytes::Bytes;
 use http::StatusCode;
-use lunatic_vm::{CompileLimits, Exit, SpawnError, Vm};
+use lunatic_vm::{CompileLimits, Exit, Shortage, SpawnError, Vm};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -138,6 +138,12 @@ impl Shared {
             options,
             expected,
         } = order;
+        if self.functions.vm().shortage() >= Shortage::Compiles {
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "memory is short, so nothing is deployed; try again later",
+            ));
+        }
         let settings = self.settings(&options)?;
         let hashed = bytes.clone();
         let hash = tokio::task::spawn_blocking(move || blake3::hash(&hashed))

@@ -232,6 +232,15 @@ numbered! {
         Time = 15,
         /// Metrics that the environment's processes have named; they count until the program ends.
         Metrics = 16,
+        /// Bytes that the machine holds for one process outside its memories: handles,
+        /// configurations, compiled modules, databases, messages.
+        HostMemory = 17,
+        /// Bytes that the machine holds for all of the environment's processes outside their
+        /// memories, including what waits in their mailboxes.
+        TotalHostMemory = 18,
+        /// Descriptors of the operating system that the environment's processes hold: files,
+        /// directories, sockets, databases and the images of modules.
+        Descriptors = 19,
     }
 }
 
@@ -256,6 +265,9 @@ impl Limit {
             Self::TotalCompute => ("compute of the environment", "units"),
             Self::Time => ("the life of a process", "milliseconds"),
             Self::Metrics => ("the environment", "metrics"),
+            Self::HostMemory => ("what the machine holds for a process", "bytes"),
+            Self::TotalHostMemory => ("what the machine holds for the environment", "bytes"),
+            Self::Descriptors => ("the environment", "descriptors"),
         }
     }
 }

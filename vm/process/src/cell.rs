@@ -4,12 +4,13 @@
 //! means to wake the process. The code that the process runs and its memory are kept elsewhere and
 //! belong to the process alone.
 
-use super::exit::{Exit, LimitReached};
+use super::exit::{Exit, LimitReached, SHORT_REASON};
 use super::links::ExitNotices;
-use super::mailbox::{Mail, Mailbox, MailboxLimits, Message, Wanted};
+use super::mailbox::{MAIL_BYTES, Mail, Mailbox, MailboxLimits, Message, Wanted};
 use super::pid::Pid;
+use super::purse::{Ledger, Purse};
 use super::signal::Signal;
-use super::state::{Outcome, State, Undelivered};
+use super::state::{END_BYTES, Outcome, State, Undelivered};
 use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use lunatic_abi::Limit;
 use std::task::{Context, Poll, Waker};
@@ -18,6 +19,8 @@ use std::task::{Context, Poll, Waker};
 pub struct ProcessCell {
     pid: Pid,
     limits: MailboxLimits,
+    /// What pays for the mail, if it has to be paid for.
+    purse: Option<std::sync::Arc<dyn Purse>>,
     shared: Mutex<Shared>,
     /// Set under the lock once the process is about to end; read without the lock before every
     /// turn.
@@ -28,6 +31,8 @@ pub struct ProcessCell {
 
 struct Shared {
     state: State,
+    /// How much of the mail is paid for.
+    ledger: Ledger,
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
     /// How the process ended. Set once everything that the process held has been released and other
@@ -62,14 +67,24 @@ impl ProcessCell {
         ProcessCell {
             pid,
             limits,
+            purse: None,
             shared: Mutex::new(Shared {
                 state: State::new(),
+                ledger: Ledger::default(),
                 waker: None,
                 ended: None,
                 waiting: Vec::new(),
             }),
             is_ending: AtomicBool::new(false),
             turns: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes a purse pay for the mail of a new process.
+    pub fn paid_by(self, purse: std::sync::Arc<dyn Purse>) -> ProcessCell {
+        ProcessCell {
+            purse: Some(purse),
+            ..self
         }
     }
 
@@ -117,6 +132,7 @@ impl ProcessCell {
     /// Applies a signal and returns whether the process was alive to receive it.
     pub fn signal(&self, signal: Signal) -> bool {
         let mut shared = self.lock();
+        let signal = self.affordable(&mut shared, signal);
         let outcome = shared.state.signal(signal);
         if shared.state.ending().is_some() {
             // Release pairs with the Acquire in `is_ending`. For all other readers, the lock
@@ -147,6 +163,10 @@ impl ProcessCell {
             return Err((message, refusal));
         }
         let mut shared = self.lock();
+        let weight = MAIL_BYTES.saturating_add(message.size() as u64);
+        if let Err(reached) = self.afford(&mut shared, weight) {
+            return Err((message, Refusal::Full(reached)));
+        }
         match shared.state.message(message, self.limits) {
             Ok(outcome) => {
                 self.wake(shared, outcome);
@@ -170,12 +190,18 @@ impl ProcessCell {
 
     /// Takes the mail that a receive wants, or records that the process waits for that mail.
     pub fn receive(&self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
-        self.lock().state.receive(wanted, since, forever)
+        let mut shared = self.lock();
+        let mail = shared.state.receive(wanted, since, forever)?;
+        self.settle_mail(&mut shared);
+        Some(mail)
     }
 
     /// Takes the mail that the process is waiting for, if that mail has arrived.
     pub fn receive_awaited(&self) -> Option<Mail> {
-        self.lock().state.receive_awaited()
+        let mut shared = self.lock();
+        let mail = shared.state.receive_awaited()?;
+        self.settle_mail(&mut shared);
+        Some(mail)
     }
 
     /// Ends a receive, whether or not mail has arrived.
@@ -205,9 +231,53 @@ impl ProcessCell {
 
     /// Checks that the process, whose turn it is, may be notified of another end.
     pub fn room_for_end(&self) -> Result<(), LimitReached> {
-        self.lock()
+        let mut shared = self.lock();
+        shared
             .state
-            .room_for_end(self.limits.messages.max(MIN_ENDS))
+            .room_for_end(self.limits.messages.max(MIN_ENDS))?;
+        self.afford(&mut shared, END_BYTES)
+    }
+
+    /// Pays for more mail.
+    fn afford(&self, shared: &mut Shared, more: u64) -> Result<(), LimitReached> {
+        let Some(purse) = self.purse.as_deref().filter(|_| !shared.state.is_dead()) else {
+            return Ok(());
+        };
+        let weight = shared.state.weight().saturating_add(more);
+        shared.ledger.afford(weight, Some(purse))
+    }
+
+    /// Gives back what was paid for mail that is gone.
+    fn settle_mail(&self, shared: &mut Shared) {
+        let weight = shared.state.weight();
+        shared.ledger.settle(weight, self.purse.as_deref());
+    }
+
+    /// Returns a signal that the process can keep. A notice of an end is never dropped, and was
+    /// paid for when the link or monitor was made, but its text was not: without room for all of
+    /// it, only the beginning is kept.
+    fn affordable(&self, shared: &mut Shared, signal: Signal) -> Signal {
+        let (Signal::LinkDied { exit, .. } | Signal::ProcessDied { exit, .. }) = &signal else {
+            return signal;
+        };
+        let length = exit.text_length();
+        if length <= SHORT_REASON || self.afford(shared, length as u64).is_ok() {
+            return signal;
+        }
+        match signal {
+            Signal::ProcessDied { pid, exit } => Signal::ProcessDied {
+                pid,
+                exit: exit.told(SHORT_REASON),
+            },
+            // Kept if the process is notified; if it dies of this, the whole exit goes with it.
+            Signal::LinkDied { pid, exit } if shared.state.links().is_notified() => {
+                Signal::LinkDied {
+                    pid,
+                    exit: exit.told(SHORT_REASON),
+                }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn remember_link(&self, pid: Pid, tag: i64) -> bool {
@@ -274,6 +344,7 @@ impl ProcessCell {
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
         shared.waker = None;
+        shared.ledger.close(self.purse.as_deref());
         shared.state.die(exit)
     }
 

@@ -109,6 +109,34 @@ impl Exit {
         }
     }
 
+    /// Returns this exit as links and monitors are told of it, which may wait in their mailboxes for
+    /// long: with a text of at most `most` bytes, and without frames and the module.
+    pub(crate) fn told(&self, most: usize) -> Exit {
+        match self {
+            Exit::Trapped(trap) => Exit::Trapped(Arc::new(Trap {
+                reason: shortened(&trap.reason, most),
+                frames: Vec::new(),
+                wasm: None,
+            })),
+            Exit::Fault(what) => Exit::Fault(shortened(what, most).into()),
+            Exit::LinkDied { pid, exit } => Exit::LinkDied {
+                pid: *pid,
+                exit: Arc::new(exit.told(most)),
+            },
+            other => other.clone(),
+        }
+    }
+
+    /// Returns the length of the text that varies from exit to exit.
+    pub(crate) fn text_length(&self) -> usize {
+        match self {
+            Exit::Trapped(trap) => trap.reason.len(),
+            Exit::Fault(what) => what.len(),
+            Exit::LinkDied { exit, .. } => exit.text_length(),
+            _ => 0,
+        }
+    }
+
     /// Returns the trap at the root of this exit, if any.
     pub fn trap(&self) -> Option<&Trap> {
         match self {
@@ -117,6 +145,21 @@ impl Exit {
             _ => None,
         }
     }
+}
+
+/// The maximum length of the reason that links and monitors are told, in bytes. A guest can make a
+/// trap quote what it passed.
+pub(crate) const MAX_REASON: usize = 2048;
+
+/// The length of a reason that comes with the notice of an end, in bytes.
+pub(crate) const SHORT_REASON: usize = 128;
+
+/// Returns a text, cut after at most `most` bytes.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_string();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(most)])
 }
 
 impl fmt::Display for Exit {

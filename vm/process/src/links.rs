@@ -3,7 +3,7 @@
 //! The rules are Erlang's (reference manual, "Processes"), with one difference, which programs
 //! built for Lunatic rely on: the normal end of a process is not reported to linked processes.
 
-use super::exit::Exit;
+use super::exit::{Exit, MAX_REASON};
 use super::mailbox::Mail;
 use super::pid::Pid;
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,6 +99,11 @@ impl Links {
         self.is_notified = is_notified;
     }
 
+    /// Whether this process is notified of failures of linked processes.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.is_notified
+    }
+
     /// Handles the failure of a linked process.
     pub(crate) fn on_link_died(&mut self, pid: Pid, exit: &Exit) -> Reaction {
         let Some(tag) = self.linked.remove(&pid) else {
@@ -108,7 +113,7 @@ impl Links {
             Reaction::Tell(Mail::LinkDied {
                 tag,
                 pid,
-                exit: exit.clone(),
+                exit: exit.told(MAX_REASON),
             })
         } else {
             Reaction::Die(exit.passed_on(pid))

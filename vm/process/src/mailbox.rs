@@ -72,6 +72,16 @@ impl Mail {
         }
     }
 
+    /// Returns the length of a death's reason.
+    fn reason_length(&self) -> u64 {
+        match self {
+            Mail::Data(_) => 0,
+            Mail::LinkDied { exit, .. } | Mail::ProcessDied { exit, .. } => {
+                exit.text_length() as u64
+            }
+        }
+    }
+
     /// Returns the kind of the mail, as guests see it.
     pub fn kind(&self) -> MessageKind {
         match self {
@@ -144,6 +154,10 @@ pub struct MailboxLimits {
     pub bytes: u64,
 }
 
+/// What a piece of mail takes besides its data, in bytes: its place in the queue and in the index,
+/// and what an allocation costs.
+pub(crate) const MAIL_BYTES: u64 = 256;
+
 /// The mailbox of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
@@ -158,6 +172,8 @@ pub(crate) struct Mailbox {
     /// because the number of links and monitors limits them.
     messages: u64,
     bytes: u64,
+    /// The total length of the reasons of the waiting deaths, in bytes.
+    reasons: u64,
     /// For each tag, the sequence numbers of the mail with this tag, in ascending order. The index
     /// is kept from the first long search until the mailbox is empty.
     index: Option<HashMap<i64, VecDeque<u64>>>,
@@ -213,6 +229,7 @@ impl Mailbox {
             !matches!(mail, Mail::Data(_)),
             "messages go through `push`, which limits them"
         );
+        self.reasons += mail.reason_length();
         self.append(mail);
     }
 
@@ -247,6 +264,8 @@ impl Mailbox {
         if let Mail::Data(message) = &mail {
             self.messages -= 1;
             self.bytes -= message.size() as u64;
+        } else {
+            self.reasons -= mail.reason_length();
         }
         self.compact();
         Some(mail)
@@ -355,6 +374,14 @@ impl Mailbox {
     /// Returns how many deaths are waiting.
     pub(crate) fn deaths(&self) -> usize {
         self.len() - self.messages as usize
+    }
+
+    /// Returns how many bytes the waiting mail takes.
+    pub(crate) fn weight(&self) -> u64 {
+        let pieces = self.len() as u64 * MAIL_BYTES;
+        self.bytes
+            .saturating_add(pieces)
+            .saturating_add(self.reasons)
     }
 
     /// Returns the total size of waiting messages, in bytes.

@@ -51,6 +51,9 @@ struct Wait {
     forever: bool,
 }
 
+/// What a notice of an end takes, and the link or monitor before it, on both sides, in bytes.
+pub(crate) const END_BYTES: u64 = 256;
+
 /// The state of one process.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -150,6 +153,13 @@ impl State {
             Ok(()) => Ok(if wakes { Outcome::Wake } else { Outcome::Done }),
             Err((message, reached)) => Err(Undelivered::Full(message, reached)),
         }
+    }
+
+    /// Returns how many bytes the process's mail takes, including the notices of ends that it
+    /// expects.
+    pub(crate) fn weight(&self) -> u64 {
+        let ends = self.links.expected() as u64 * END_BYTES;
+        self.mailbox.weight().saturating_add(ends)
     }
 
     fn deliver(&mut self, mail: Mail) -> Outcome {

@@ -2,7 +2,7 @@
 //! them.
 
 use super::cell::ProcessCell;
-use super::exit::Exit;
+use super::exit::{Exit, MAX_REASON};
 use super::pid::Pid;
 use super::signal::Signal;
 use super::sync::{Arc, Mutex, MutexGuard};
@@ -165,17 +165,14 @@ impl<T: AsRef<ProcessCell>> Table<T> {
                 self.signal(pid, signal.clone());
             }
         };
-        let reason = || exit.clone();
-        let (link_died, process_died) = (
-            Signal::LinkDied {
-                pid,
-                exit: reason(),
-            },
-            Signal::ProcessDied {
-                pid,
-                exit: reason(),
-            },
-        );
+        let link_died = Signal::LinkDied {
+            pid,
+            exit: exit.clone(),
+        };
+        let process_died = Signal::ProcessDied {
+            pid,
+            exit: exit.told(MAX_REASON),
+        };
         tell(notices.links, link_died);
         tell(notices.watchers, process_died);
         tell(notices.unlinked, Signal::Unlink { pid });

@@ -7,9 +7,10 @@
 
 use super::kind::{Code, EngineKind, Profile};
 use super::mappings::{self, Mappings};
+use super::pressure::{self, Pressure, Shortage};
 use super::{arena, memory, pages};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// The number of processes that use the profile `fast` before further processes use `dense`, if no
@@ -22,13 +23,6 @@ const MAX_FAST: u32 = 28_000;
 
 /// The maximum number of components alive at once, for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
-
-/// The amount of the computer's memory that new processes must leave available, in bytes.
-const RESERVED_MEMORY: u64 = 256 << 20;
-
-/// The number of processes spawned between two checks of the available memory. Each process takes
-/// less than 64 KiB at first, so at least three quarters of the reserve is left at the next check.
-const MEMORY_CHECK_INTERVAL: u32 = 1_024;
 
 /// Whether there is address space for the profile `fast` at all. There is none if the address space
 /// is limited (`ulimit -v`).
@@ -54,9 +48,14 @@ pub enum Ceiling {
          `sysctl -w vm.max_map_count=1048576`"
     )]
     Mappings(u32),
+    /// Memory is short, and the program holds more of it than any other.
+    #[error(
+        "only {0} MiB of memory are left, and this program holds more than any other; end some of its processes first"
+    )]
+    Share(u64),
     /// Too little memory is left.
     #[error(
-        "only {0} MiB of this computer's memory are left; end some processes first, or add memory"
+        "only {0} MiB of memory are left to this machine; end some processes first, or add memory"
     )]
     Memory(u64),
 }
@@ -68,11 +67,7 @@ pub(crate) struct Ceilings {
     counts: Arc<Counts>,
     /// The maximum number of processes of all kinds.
     slots: u32,
-    /// The number of processes requested since the machine started, including those that were
-    /// refused.
-    requested: AtomicU32,
-    /// The available memory at the last check, in bytes.
-    memory: AtomicU64,
+    pressure: Arc<Pressure>,
 }
 
 #[derive(Debug, Default)]
@@ -202,20 +197,29 @@ impl Ceilings {
             mappings: mappings::all(),
             has_light_guards: arena::has_light_guards(),
             tells_written_pages: pages::scan_is_supported(),
-            memory: available_memory(),
+            memory: pressure::available(),
         }
     }
 
     /// Sets the limits of a machine. If `profile` is `None`, a profile is chosen for each process.
-    /// If `slots` is `None`, only the computer's resources limit the number of processes.
-    pub(crate) fn new(profile: Option<Profile>, slots: Option<u32>) -> Ceilings {
+    /// If `slots` is `None`, only the computer's resources limit the number of processes, and if
+    /// `memory` is `None`, their memory.
+    pub(crate) fn new(
+        profile: Option<Profile>,
+        slots: Option<u32>,
+        memory: Option<u64>,
+    ) -> Ceilings {
         Ceilings {
             profile,
             counts: Arc::default(),
             slots: slots.unwrap_or(u32::MAX),
-            requested: AtomicU32::new(0),
-            memory: AtomicU64::new(u64::MAX),
+            pressure: Arc::new(Pressure::new(memory)),
         }
+    }
+
+    /// Returns the watch over the memory that is left.
+    pub(super) fn pressure(&self) -> &Arc<Pressure> {
+        &self.pressure
     }
 
     /// Returns the profile of the next process.
@@ -241,7 +245,9 @@ impl Ceilings {
 
     /// Reserves the resources that a process with this many memories needs.
     pub(super) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
-        self.check_memory()?;
+        if self.pressure.shortage_at_spawn() == Shortage::Requests {
+            return Err(Ceiling::Memory(self.pressure.left() >> 20));
+        }
         if matches!(kind, EngineKind::Module(_, Profile::Fast))
             && memories > 0
             && !*HAS_ADDRESS_SPACE
@@ -263,46 +269,6 @@ impl Ceilings {
             _mappings: mappings,
         })
     }
-
-    /// Periodically checks how much memory is left.
-    fn check_memory(&self) -> Result<(), Ceiling> {
-        let is_due = self
-            .requested
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(MEMORY_CHECK_INTERVAL);
-        if is_due || self.memory.load(Ordering::Relaxed) < RESERVED_MEMORY {
-            self.memory.store(available_memory(), Ordering::Relaxed);
-        }
-        match self.memory.load(Ordering::Relaxed) {
-            left if left < RESERVED_MEMORY => Err(Ceiling::Memory(left >> 20)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Returns how many bytes of memory are available to this operating system process.
-fn available_memory() -> u64 {
-    let number = |path: &str| {
-        std::fs::read_to_string(path)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
-    // In a container the limit may be lower than the computer's memory.
-    let of_group = number("/sys/fs/cgroup/memory.max")
-        .and_then(|most| Some(most.saturating_sub(number("/sys/fs/cgroup/memory.current")?)));
-    let of_computer = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-        });
-    of_group
-        .unwrap_or(u64::MAX)
-        .min(of_computer.map_or(u64::MAX, |kilobytes| kilobytes << 10))
 }
 
 #[cfg(test)]
@@ -314,7 +280,7 @@ mod tests {
 
     #[test]
     fn dropped_reservations_are_released() {
-        let ceilings = Ceilings::new(None, Some(2));
+        let ceilings = Ceilings::new(None, Some(2), None);
         let first = ceilings
             .take(FAST, 1)
             .expect("neither of the two slots is taken");
@@ -331,7 +297,7 @@ mod tests {
 
     #[test]
     fn components_use_separate_slots() {
-        let ceilings = Ceilings::new(None, None);
+        let ceilings = Ceilings::new(None, None, None);
         let kind = EngineKind::Component(Code::Plain);
         let all: Vec<Reservation> = std::iter::from_fn(|| ceilings.take(kind, 1).ok()).collect();
         assert_eq!(all.len(), COMPONENT_SLOTS as usize);
@@ -346,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_first_processes_are_fast_and_later_processes_are_dense() {
-        let ceilings = Ceilings::new(None, None);
+        let ceilings = Ceilings::new(None, None, None);
         let mut all = Vec::new();
         while ceilings.profile_of_next() == Profile::Fast {
             all.push(
@@ -359,21 +325,21 @@ mod tests {
         all.pop();
         assert_eq!(ceilings.profile_of_next(), Profile::Fast);
         assert_eq!(
-            Ceilings::new(Some(Profile::Dense), None).profile_of_next(),
+            Ceilings::new(Some(Profile::Dense), None, None).profile_of_next(),
             Profile::Dense
         );
     }
 
     #[test]
     fn as_many_processes_fit_as_the_capacity_says() {
-        let ceilings = Ceilings::new(None, Some(5_000));
+        let ceilings = Ceilings::new(None, Some(5_000), None);
         let capacity = ceilings.capacity();
         assert_eq!(
             (capacity.fast, capacity.dense),
             (FAST_BY_DEFAULT, 5_000 - FAST_BY_DEFAULT)
         );
         assert_eq!(
-            Ceilings::new(Some(Profile::Dense), Some(10))
+            Ceilings::new(Some(Profile::Dense), Some(10), None)
                 .capacity()
                 .to_string()
                 .find("10 processes"),
@@ -383,6 +349,6 @@ mod tests {
 
     #[test]
     fn the_available_memory_is_detected() {
-        assert!(available_memory() > 1 << 20);
+        assert!(pressure::available() > 1 << 20);
     }
 }

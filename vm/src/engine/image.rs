@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// small.
 const TRAILING_HOLE: usize = 4 << 20;
 
+/// The same for a module that a guest compiles, which is charged for the whole file.
+const TRAILING_HOLE_OF_GUESTS: usize = 64 << 10;
+
 /// The initial contents of a module's memory.
 pub(crate) struct Image {
     file: File,
@@ -66,7 +69,7 @@ impl Image {
     /// # Errors
     ///
     /// If the kernel refuses to create the file.
-    pub(crate) fn new(offset: usize, bytes: &[u8]) -> io::Result<Image> {
+    pub(crate) fn new(offset: usize, bytes: &[u8], is_guests: bool) -> io::Result<Image> {
         let start = offset - offset % page_size();
         let end = (offset + bytes.len()).next_multiple_of(page_size());
         let mut data = vec![0; end - start];
@@ -74,7 +77,11 @@ impl Image {
 
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(rustix::fs::memfd_create("lunatic-image", flags)?);
-        let length = end + TRAILING_HOLE;
+        let hole = match is_guests {
+            true => TRAILING_HOLE_OF_GUESTS,
+            false => TRAILING_HOLE,
+        };
+        let length = end + hole;
         file.set_len(length as u64)?;
         file.write_all_at(&data, start as u64)?;
         // The file is sealed against changes, including changes of its length, so that no page of a
@@ -100,6 +107,11 @@ impl Image {
 
     pub(super) fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many bytes the image can take: the data here, and the file with all its holes.
+    pub(crate) fn size(&self) -> usize {
+        self.data.len() + self.length
     }
 
     /// Returns how many bytes at the start of a memory can be mapped from the image.

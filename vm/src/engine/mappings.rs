@@ -23,7 +23,7 @@ pub(super) fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
 
 /// A number of reserved kernel mappings. Dropping this releases them.
 #[derive(Debug)]
-pub(super) struct Mappings(u32);
+pub(crate) struct Mappings(u32);
 
 /// The total number of mappings reserved by all machines in this operating system process.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -57,7 +57,7 @@ impl Mappings {
     }
 
     /// Reserves `count` mappings, if there are enough.
-    pub(super) fn take(count: u32) -> Option<Mappings> {
+    pub(crate) fn take(count: u32) -> Option<Mappings> {
         take(&TAKEN, count, *ALL)?;
         Some(Mappings(count))
     }

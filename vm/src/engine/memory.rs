@@ -517,7 +517,8 @@ mod tests {
     #[test]
     fn t034_a_reused_slot_looks_like_a_new_slot() {
         for memories in both() {
-            let image = Arc::new(Image::new(PAGE + 5, b"data").expect("memory is available"));
+            let image =
+                Arc::new(Image::new(PAGE + 5, b"data", false).expect("memory is available"));
             let mut bases = Vec::new();
             for _ in 0..10 {
                 let memory = memories
@@ -540,7 +541,7 @@ mod tests {
     #[test]
     fn a_memory_that_moves_keeps_its_contents_and_gains_none() {
         let memories = Arc::new(Memories::new(Profile::Dense));
-        let image = Arc::new(Image::new(5, b"data").expect("memory is available"));
+        let image = Arc::new(Image::new(5, b"data", false).expect("memory is available"));
         let mut memory = memories
             .make(PAGE, Some(image))
             .expect("address space is available");
@@ -558,7 +559,7 @@ mod tests {
     #[test]
     fn no_memories_are_kept_for_a_forgotten_image() {
         for memories in both() {
-            let image = Arc::new(Image::new(0, b"data").expect("memory is available"));
+            let image = Arc::new(Image::new(0, b"data", false).expect("memory is available"));
             let [early, late] = [(); 2].map(|()| {
                 memories
                     .make(PAGE, Some(image.clone()))

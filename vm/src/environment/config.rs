@@ -3,11 +3,13 @@
 use super::grants::Grants;
 use super::journal::Journal;
 use super::limits::Limits;
+use super::quota::Permit;
 use super::wasi::{Access, PreopenError, Preopens, Stdio};
 use crate::pipe::{PipeReader, PipeWriter};
 use crate::scheduler::Weight;
 use lunatic_abi::Limit;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A description of an environment. A new configuration grants no functions, files or variables,
 /// and has the limits of [`Limits::default`].
@@ -30,6 +32,9 @@ pub struct Config {
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) preopens: Preopens,
+    /// The share of the quota of a guest that directories were added by, until the last
+    /// configuration or environment that has them is gone.
+    pub(crate) descriptors: Vec<Arc<Permit>>,
     pub(crate) stdin: Stdio<PipeReader>,
     pub(crate) stdout: Stdio<PipeWriter>,
     pub(crate) stderr: Stdio<PipeWriter>,
@@ -71,6 +76,7 @@ impl Config {
             arguments: Vec::new(),
             variables: Vec::new(),
             preopens: Preopens::default(),
+            descriptors: Vec::new(),
             stdin: Stdio::Inherit,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
@@ -198,6 +204,25 @@ impl Config {
     pub fn weight(&mut self, weight: Weight) -> &mut Config {
         self.weight = weight;
         self
+    }
+
+    /// Returns how many bytes a configuration takes, without its directories.
+    pub(crate) fn size(&self) -> u64 {
+        let variables = self.variables.iter();
+        let variables = variables.map(|(name, value)| {
+            Config::size_of_text(name.len()) + Config::size_of_text(value.len())
+        });
+        let arguments = self.arguments.iter();
+        let arguments = arguments.map(|argument| Config::size_of_text(argument.len()));
+        Config::SIZE + variables.chain(arguments).sum::<u64>()
+    }
+
+    /// What a configuration without texts takes, in bytes.
+    pub(crate) const SIZE: u64 = 2 << 10;
+
+    /// Returns how many bytes one of its texts takes: the text, its owner, and the allocation.
+    pub(crate) fn size_of_text(length: usize) -> u64 {
+        length as u64 + 64
     }
 
     /// Keeps only the rights that `outer` also has, and adopts the standard streams and the journal

@@ -68,6 +68,9 @@ pub enum Event {
 /// limit on bytes also limits the number of entries.
 const OVERHEAD: usize = 256;
 
+/// What a frame counts in addition to the name of its function.
+const FRAME: usize = 64;
+
 /// The entries and their total size, as plain data.
 #[derive(Debug)]
 struct Book {
@@ -82,7 +85,11 @@ impl Event {
     fn size(&self) -> usize {
         match self {
             Event::Output(bytes) | Event::Error(bytes) => bytes.len(),
-            Event::Failed(_) => 0,
+            Event::Failed(exit) => exit.trap().map_or(0, |trap| {
+                let frames = trap.frames.iter();
+                let frames = frames.map(|frame| FRAME + frame.function.len());
+                trap.reason.len() + frames.sum::<usize>()
+            }),
         }
     }
 

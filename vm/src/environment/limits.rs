@@ -27,6 +27,9 @@ impl Default for Limits {
             (Limit::Files, 256),
             (Limit::Handles, 10_000),
             (Limit::Metrics, 1_000),
+            (Limit::HostMemory, 64 * MIB),
+            (Limit::TotalHostMemory, 1_024 * MIB),
+            (Limit::Descriptors, 10_000),
         ] {
             limits.set(limit, value);
         }

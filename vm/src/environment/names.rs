@@ -16,8 +16,8 @@ pub(crate) struct Registration {
     names: Arc<Names>,
     name: Name,
     pid: Pid,
-    /// The share of the quota of the environment that registered the name.
-    _permit: Permit,
+    /// The shares of the quota of the environment that registered the name: one name, and its bytes.
+    _permits: [Permit; 2],
 }
 
 impl Names {
@@ -70,12 +70,15 @@ impl Names {
         let permit = quota
             .permit(Limit::Names, 1)
             .map_err(RegistryError::Limit)?;
+        let bytes = quota
+            .permit(Limit::TotalHostMemory, name.size())
+            .map_err(RegistryError::Limit)?;
         registry.register(name, pid, registrar)?;
         Ok(Registration {
             names: self.clone(),
             name: name.clone(),
             pid,
-            _permit: permit,
+            _permits: [permit, bytes],
         })
     }
 

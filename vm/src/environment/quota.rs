@@ -3,10 +3,11 @@
 //! Usage in an environment that a process created also counts in its creator's environment, so that
 //! creating environments gains nothing.
 
+use super::descriptors::Descriptors;
 use super::limits::Limits;
 use event_listener::{Event, EventListener};
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
-use lunatic_process::LimitReached;
+use lunatic_process::{LimitReached, Purse};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,13 +18,15 @@ pub(crate) struct Quota {
     used: [AtomicU64; Limit::ALL.len()],
     /// The fuel burned. Amounts of less than a unit accumulate here.
     fuel: AtomicU64,
-    /// Notified when a socket is released, here or in any environment with the same outermost
+    /// Notified when a socket or another descriptor is released, here or in any environment with the same outermost
     /// environment.
     socket_freed: Arc<Event>,
     /// How many environments enclose this one.
     depth: u32,
     /// The counters of the environment that encloses this one.
     outer: Option<Arc<Quota>>,
+    /// What the programs of a machine share, if this is the outermost environment of one.
+    descriptors: Option<Arc<Descriptors>>,
 }
 
 impl Quota {
@@ -40,7 +43,21 @@ impl Quota {
             socket_freed,
             depth,
             outer,
+            descriptors: None,
         }
+    }
+
+    /// Creates the counters of the outermost environment of a program.
+    pub(crate) fn of_program(limits: Limits, descriptors: Arc<Descriptors>) -> Quota {
+        Quota {
+            descriptors: Some(descriptors),
+            ..Quota::new(limits, None)
+        }
+    }
+
+    /// Returns the limits that hold here.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Returns how many environments enclose this one.
@@ -102,8 +119,18 @@ impl Quota {
             .expect("this quota itself is one of them")
     }
 
-    /// Counts an amount in this environment and all enclosing ones, or in none of them.
+    /// Counts an amount in this environment and all enclosing ones, or in none of them. A socket
+    /// also counts as a descriptor.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
+        if limit != Limit::Sockets {
+            return self.charge_outwards(limit, amount);
+        }
+        self.charge_outwards(Limit::Descriptors, amount)?;
+        self.charge_outwards(limit, amount)
+            .inspect_err(|_| self.release_outwards(Limit::Descriptors, amount))
+    }
+
+    fn charge_outwards(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         for (charged, quota) in self.outwards().enumerate() {
             if let Err(reached) = quota.charge_here(limit, amount) {
                 for quota in self.outwards().take(charged) {
@@ -113,6 +140,18 @@ impl Quota {
             }
         }
         Ok(())
+    }
+
+    /// Returns the counters of the whole program.
+    pub(crate) fn outermost(&self) -> &Quota {
+        self.outwards()
+            .last()
+            .expect("this quota itself is one of them")
+    }
+
+    /// Returns how many bytes the processes have, and the host for them.
+    pub(crate) fn memory(&self) -> u64 {
+        self.used(Limit::TotalMemory) + self.used(Limit::TotalHostMemory)
     }
 
     /// Returns this quota and the enclosing ones.
@@ -132,7 +171,21 @@ impl Quota {
             allowed,
             wanted: Some(used.saturating_add(amount)),
         };
-        counted.map(drop).map_err(too_much)
+        let before = counted.map_err(too_much)?;
+        if limit == Limit::Descriptors
+            && let Some(descriptors) = &self.descriptors
+        {
+            let held = before + amount;
+            descriptors.take(amount, held).map_err(|allowed| {
+                self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
+                LimitReached {
+                    limit,
+                    allowed,
+                    wanted: None,
+                }
+            })?;
+        }
+        Ok(())
     }
 
     fn release_here(&self, limit: Limit, amount: u64) {
@@ -141,20 +194,32 @@ impl Quota {
             before >= amount,
             "{limit:?}: {amount} released, {before} in use"
         );
+        if limit == Limit::Descriptors
+            && let Some(descriptors) = &self.descriptors
+        {
+            descriptors.give_back(amount);
+        }
     }
 
     /// Releases an amount.
     pub(crate) fn release(&self, limit: Limit, amount: u64) {
-        for quota in self.outwards() {
-            quota.release_here(limit, amount);
-        }
+        self.release_outwards(limit, amount);
         if limit == Limit::Sockets {
+            self.release_outwards(Limit::Descriptors, amount);
+        }
+        if matches!(limit, Limit::Sockets | Limit::Descriptors) {
             // All listeners, since it is not known here which environment each of them waits for.
             self.socket_freed.notify(usize::MAX);
         }
     }
 
-    /// Returns a listener for the next release of a socket.
+    fn release_outwards(&self, limit: Limit, amount: u64) {
+        for quota in self.outwards() {
+            quota.release_here(limit, amount);
+        }
+    }
+
+    /// Returns a listener for the next release of a socket or another descriptor.
     pub(crate) fn socket_freed(&self) -> EventListener {
         self.socket_freed.listen()
     }
@@ -182,6 +247,17 @@ impl Quota {
     }
 }
 
+/// Mail counts where its receiver lives.
+impl Purse for Quota {
+    fn pay(&self, bytes: u64) -> Result<(), LimitReached> {
+        self.charge(Limit::TotalHostMemory, bytes)
+    }
+
+    fn refund(&self, bytes: u64) {
+        self.release(Limit::TotalHostMemory, bytes);
+    }
+}
+
 /// An amount that counts as in use until the permit is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
@@ -194,6 +270,18 @@ impl Permit {
     /// Whether the permit counts in this quota.
     pub(crate) fn is_of(&self, quota: &Arc<Quota>) -> bool {
         Arc::ptr_eq(&self.quota, quota)
+    }
+
+    /// Makes the permit one for this amount.
+    pub(crate) fn resize(&mut self, amount: u64) -> Result<(), LimitReached> {
+        match amount.checked_sub(self.amount) {
+            Some(more) => self.grow(more)?,
+            None => {
+                self.quota.release(self.limit, self.amount - amount);
+                self.amount = amount;
+            }
+        }
+        Ok(())
     }
 
     /// Increases the amount.
@@ -280,6 +368,44 @@ mod tests {
                 .allowed,
             3
         );
+    }
+
+    #[test]
+    fn a_socket_is_a_descriptor() {
+        let mut limits = Limits::default();
+        limits.set(Limit::Sockets, 2);
+        limits.set(Limit::Descriptors, 3);
+        let quota = Arc::new(Quota::of_program(
+            limits,
+            Arc::new(Descriptors::new(Some(100))),
+        ));
+        let _files = quota.permit(Limit::Descriptors, 2).expect("2 of 3");
+        let socket = quota.permit(Limit::Sockets, 1).expect("3 of 3");
+        let reached = quota.permit(Limit::Sockets, 1).expect_err("4 of 3");
+        assert_eq!(reached.limit, Limit::Descriptors);
+        assert_eq!(quota.used(Limit::Sockets), 1);
+        drop(socket);
+        assert_eq!(
+            (quota.used(Limit::Sockets), quota.used(Limit::Descriptors)),
+            (0, 2)
+        );
+    }
+
+    #[test]
+    fn programs_share_what_the_machine_has() {
+        let descriptors = Arc::new(Descriptors::new(Some(8)));
+        let program = || Arc::new(Quota::of_program(Limits::default(), descriptors.clone()));
+        let (greedy, modest) = (program(), program());
+        let mut held: Vec<Permit> = Vec::new();
+        while let Ok(permit) = greedy.permit(Limit::Descriptors, 1) {
+            held.push(permit);
+        }
+        assert_eq!((held.len(), greedy.used(Limit::Descriptors)), (6, 6));
+        let _own = modest
+            .permit(Limit::Descriptors, 2)
+            .expect("a quarter is left to others");
+        held.clear();
+        assert_eq!(greedy.used(Limit::Descriptors), 0);
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl Name {
         })
     }
 
+    /// Returns how many bytes a registration under the name takes: the name is kept in the table and
+    /// by its process.
+    pub(crate) fn size(&self) -> u64 {
+        let version = self.version.pre.len() + self.version.build.len();
+        512 + 2 * (self.text.len() + version) as u64
+    }
+
     /// Returns the name's text.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -1,6 +1,8 @@
 //! How host functions fail.
 
+use super::meter::Rejected;
 use lunatic_abi::Errno;
+use lunatic_process::LimitReached;
 use std::fmt;
 
 /// Why a host function failed.
@@ -16,6 +18,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Ends the process because it reached a limit.
+    pub fn limit(reached: LimitReached) -> Failure {
+        Failure::Guest(Rejected(reached).into())
+    }
+
     /// Ends the process with a sentence about what its guest did wrong.
     pub fn trap(what: impl fmt::Display) -> Failure {
         Failure::Trap(what.to_string())
@@ -49,7 +56,7 @@ pub(crate) struct HostError {
 
 /// The maximum length of an error text, in bytes. A guest can make the text quote names that it
 /// chose.
-const MAX_ERROR_TEXT: usize = 2048;
+pub(super) const MAX_ERROR_TEXT: usize = 2048;
 
 impl HostError {
     pub(crate) fn new(errno: Errno, text: impl fmt::Display) -> HostError {

@@ -4,8 +4,8 @@
 //! in the guest's own process. The ids of each kind count up from 0 and are never reused, so that a
 //! stale id does not refer to a different resource.
 
-use super::failure::{Failure, HostError};
-use crate::environment::{Config, Permit};
+use super::failure::{Failure, HostError, MAX_ERROR_TEXT};
+use crate::environment::{Charge, Config, Permit};
 use crate::machine::Environment;
 use crate::module::Module;
 use crate::sqlite::Connection;
@@ -89,44 +89,71 @@ pub(crate) struct CountedSocket<T> {
     pub(crate) permit: Arc<Permit>,
 }
 
+/// What a handle takes in its table, and a small resource behind it, in bytes.
+const HANDLE: u64 = 256;
+
+/// What an error takes: a handle and its text.
+const ERROR: u64 = HANDLE + MAX_ERROR_TEXT as u64;
+
+/// What a TLS connection takes: a handle, its buffers and its keys.
+const TLS_STREAM: u64 = HANDLE + (48 << 10);
+
 macro_rules! handles {
-    ($($(#[$about:meta])* $table:ident: $thing:ty, $name:literal;)*) => {
+    ($($(#[$about:meta])* $table:ident: $thing:ty, $name:literal, $size:expr;)*) => {
         /// All resources that a process holds by number.
         #[derive(Debug)]
         pub(crate) struct Handles {
             $($(#[$about])* pub(crate) $table: HandleTable<$thing>,)*
+            /// What the handles take of the host's memory. Configurations, modules and environments
+            /// are charged apart.
+            pub(crate) charge: Option<Charge>,
         }
 
         impl Default for Handles {
             fn default() -> Handles {
                 Handles {
                     $($table: HandleTable::new($name),)*
+                    charge: None,
                 }
+            }
+        }
+
+        impl Handles {
+            /// Returns how many bytes the handles take.
+            pub(crate) fn size(&self) -> u64 {
+                [$(self.$table.len() as u64 * $size,)*].iter().sum()
             }
         }
     };
 }
 
 handles! {
-    configs: Config, "configuration";
-    modules: Module, "module";
-    environments: Environment, "environment";
-    addresses: std::vec::IntoIter<SocketAddr>, "result of a look-up";
-    listeners: CountedSocket<TcpListener>, "listener";
-    streams: CountedSocket<TcpStream>, "stream";
-    tls_listeners: CountedSocket<TlsListener<Arc<Permit>>>, "TLS listener";
-    tls_streams: CountedSocket<TlsStream>, "TLS stream";
-    udp_sockets: CountedSocket<UdpSocket>, "UDP socket";
-    errors: HostError, "error";
-    timers: Pending, "timer";
-    connections: Connection, "connection";
+    configs: HeldConfig, "configuration", HANDLE;
+    modules: Module, "module", HANDLE;
+    environments: Environment, "environment", HANDLE;
+    addresses: std::vec::IntoIter<SocketAddr>, "result of a look-up", HANDLE;
+    listeners: CountedSocket<TcpListener>, "listener", HANDLE;
+    streams: CountedSocket<TcpStream>, "stream", HANDLE;
+    tls_listeners: CountedSocket<TlsListener<Arc<Permit>>>, "TLS listener", TLS_STREAM;
+    tls_streams: CountedSocket<TlsStream>, "TLS stream", TLS_STREAM;
+    udp_sockets: CountedSocket<UdpSocket>, "UDP socket", HANDLE;
+    errors: HostError, "error", ERROR;
+    timers: Pending, "timer", HANDLE;
+    connections: Connection, "connection", HANDLE;
     /// Prepared statements, each with the connection that it belongs to.
-    statements: u64, "statement";
-    foreign: Foreign, "resource";
+    statements: u64, "statement", HANDLE;
+    foreign: Foreign, "resource", HANDLE;
     /// Processes that guests of the older generation hold.
-    processes: Pid, "process";
+    processes: Pid, "process", HANDLE;
     /// Modules that guests of the older generation hold.
-    added_modules: AddedModule, "module";
+    added_modules: AddedModule, "module", HANDLE;
+}
+
+/// A configuration and what it takes of the host's memory.
+#[derive(Debug)]
+pub(crate) struct HeldConfig {
+    pub(crate) config: Config,
+    pub(crate) charge: Charge,
 }
 
 /// A module and the environment that it was added to. The module's processes live in that

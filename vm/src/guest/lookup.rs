@@ -1,7 +1,8 @@
 //! Looks up what a guest refers to by an id.
 
 use super::call::Call;
-use super::failure::Failure;
+use super::failure::{Failure, HostError};
+use super::handles::HeldConfig;
 use super::kinds::{ConfigId, EnvironmentId, ModuleId};
 use crate::environment::Config;
 use crate::machine::Environment;
@@ -27,7 +28,26 @@ impl Call<'_> {
 
     /// Returns a configuration by its id.
     pub(crate) fn config(&mut self, id: ConfigId) -> Result<&mut Config, Failure> {
-        self.guest().handles().configs.get_mut(id.0)
+        let held = self.guest().handles().configs.get_mut(id.0)?;
+        Ok(&mut held.config)
+    }
+
+    /// Charges the caller for a text that a configuration gets, of this many bytes.
+    pub(crate) fn charge_config(&mut self, id: ConfigId, bytes: usize) -> Result<(), Failure> {
+        let held = self.guest().handles().configs.get_mut(id.0)?;
+        held.charge
+            .grow(Config::size_of_text(bytes))
+            .map_err(Failure::limit)
+    }
+
+    /// Keeps a configuration for the guest and returns its id.
+    pub(crate) fn keep_config(&mut self, config: Config) -> Result<u64, HostError> {
+        let guest = self.guest();
+        let configs = guest.handles().configs.len();
+        guest.check_room(configs, "configurations")?;
+        let charge = guest.charge(config.size())?;
+        let held = HeldConfig { config, charge };
+        Ok(guest.handles().configs.insert(held))
     }
 
     /// Returns an environment by its id, or the caller's own environment.

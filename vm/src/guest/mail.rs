@@ -4,7 +4,7 @@ use super::call::{Answer, Call, Rest, View};
 use super::failure::Failure;
 use super::kinds::{Bytes, Millis, StreamId, TlsStreamId, UdpSocketId, Words};
 use super::socket::copy_to_send;
-use super::state::{Guest, MAX_ATTACHMENTS, MailCursor};
+use super::state::{Guest, MAX_ATTACHMENTS, MailCursor, SMALL_MESSAGE};
 use crate::machine::{Process, SendError};
 use crate::scheduler;
 use crate::timer;
@@ -43,7 +43,10 @@ pub(crate) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
         Some(MailCursor {
             mail: Mail::Data(message),
             ..
-        }) => Ok(message),
+        }) => {
+            let _ = call.guest().charge_slot(0);
+            Ok(message)
+        }
         _ => unreachable!("`message` found data in the slot"),
     }
 }
@@ -82,8 +85,16 @@ pub(crate) struct Undelivered {
 }
 
 impl Undelivered {
-    /// Tries again after one slice.
+    /// Tries again after one slice. A large message counts for its sender meanwhile.
     async fn deliver(self, call: &mut Call<'_>) -> Result<(), SendError> {
+        let size = match self.message.size() {
+            0..=SMALL_MESSAGE => 0,
+            size => size as u64,
+        };
+        let quota = call.guest().domain().quota();
+        let _held = quota
+            .permit(Limit::TotalHostMemory, size)
+            .map_err(|reached| SendError::MailboxFull(self.to, reached))?;
         scheduler::spent().await;
         deliver(call.guest(), self.to, self.message).map_err(|(_, error)| error)
     }

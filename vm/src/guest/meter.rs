@@ -1,6 +1,8 @@
 //! Meters how much of its limits a guest has used.
 
+use crate::engine::{Pressure, Shortage};
 use crate::environment::{Limits, Permit, Quota};
+use crate::module::{Requirements, TABLE_ELEMENT};
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use lunatic_process::LimitReached;
 use std::fmt;
@@ -29,6 +31,14 @@ impl fmt::Display for Rejected {
 }
 
 impl std::error::Error for Rejected {}
+
+/// A guest's share of its environment's quota: what it has, and what the host holds for its
+/// instance. It is released with the guest's store.
+#[derive(Debug)]
+pub(crate) struct MemoryPermits {
+    pub(crate) memory: Permit,
+    pub(crate) host: Permit,
+}
 
 /// A quantity that only grows while a guest runs, and its limit for one process.
 #[derive(Debug)]
@@ -71,8 +81,12 @@ pub(crate) struct Meter {
     table_elements: Growing,
     /// The bytes of memory that the environment counts. The memory that the module declares is
     /// counted from the time of the spawn.
-    permit: Permit,
+    permits: MemoryPermits,
     permitted: u64,
+    /// The table elements that the environment counts as the host's memory.
+    permitted_elements: u64,
+    /// The memory that is left to the machine.
+    pressure: Arc<Pressure>,
     /// The most recent growth that was refused since the guest last waited.
     refused: Option<LimitReached>,
     /// The fuel that the guest was last given.
@@ -82,13 +96,22 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(limits: &Limits, quota: Arc<Quota>, permit: Permit, permitted: u64) -> Meter {
+    /// Counts from what the guest's module declares, which `permits` contain.
+    pub(crate) fn new(
+        limits: &Limits,
+        quota: Arc<Quota>,
+        permits: MemoryPermits,
+        declared: &Requirements,
+        pressure: Arc<Pressure>,
+    ) -> Meter {
         Meter {
             quota,
             memory: Growing::new(limits, Limit::Memory),
             table_elements: Growing::new(limits, Limit::TableElements),
-            permit,
-            permitted,
+            permits,
+            permitted: declared.memory,
+            permitted_elements: declared.table_elements,
+            pressure,
             refused: None,
             given: 0,
             fuel: 0,
@@ -141,7 +164,7 @@ impl Meter {
     fn grow_memory(&mut self, growth: usize) -> Result<(), LimitReached> {
         let wanted = self.memory.after(growth)?;
         if wanted > self.permitted {
-            self.permit.grow(wanted - self.permitted)?;
+            self.permits.memory.grow(wanted - self.permitted)?;
             self.permitted = wanted;
         }
         self.memory.used = wanted;
@@ -149,7 +172,13 @@ impl Meter {
     }
 
     fn grow_table(&mut self, growth: usize) -> Result<(), LimitReached> {
-        self.table_elements.used = self.table_elements.after(growth)?;
+        let wanted = self.table_elements.after(growth)?;
+        if wanted > self.permitted_elements {
+            let more = (wanted - self.permitted_elements) * TABLE_ELEMENT;
+            self.permits.host.grow(more)?;
+            self.permitted_elements = wanted;
+        }
+        self.table_elements.used = wanted;
         Ok(())
     }
 
@@ -175,6 +204,10 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if desired > current && self.pressure.shortage() == Shortage::Requests {
+            // Nothing is left for anyone, whatever this guest may have.
+            return Ok(false);
+        }
         Ok(self.growing((current, desired, maximum), Meter::grow_memory))
     }
 
@@ -208,10 +241,19 @@ mod tests {
         let mut limits = Limits::default();
         limits.set(limit, bound);
         let quota = Arc::new(Quota::new(limits, None));
-        let permit = quota
-            .permit(Limit::TotalMemory, 0)
-            .expect("a permit for zero bytes always fits");
-        Meter::new(&limits, quota, permit, 0)
+        let nothing = |limit| quota.permit(limit, 0).expect("nothing fits");
+        let permits = MemoryPermits {
+            memory: nothing(Limit::TotalMemory),
+            host: nothing(Limit::TotalHostMemory),
+        };
+        let pressure = Arc::new(Pressure::new(None));
+        Meter::new(
+            &limits,
+            quota.clone(),
+            permits,
+            &Requirements::default(),
+            pressure,
+        )
     }
 
     #[test]

@@ -9,8 +9,11 @@ use super::kinds::{
     UdpSocketId, Vectors,
 };
 use super::state::Guest;
+use crate::engine::{Pressure, Shortage};
 use crate::environment::{Permit, Quota};
+use crate::timer;
 use crate::travel::{Attachment, Resource};
+use futures_lite::FutureExt;
 use lunatic_abi::{Errno, FOREVER, Limit};
 use lunatic_net::tcp::{self, Operation, TcpListener, TcpStream};
 use lunatic_net::tls::{self, TlsListener, TlsStream};
@@ -402,15 +405,24 @@ timeouts! {
 
 /// Counts another socket of the environment.
 pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
+    call.guest().charge_handles()?;
     let counted = call.guest().domain().quota().permit(Limit::Sockets, 1);
     counted
         .map(Arc::new)
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
-/// Counts another socket of the environment, waiting until the environment may have another socket.
-pub(crate) async fn permit_in_time(quota: &Arc<Quota>) -> Arc<Permit> {
+/// How often a process that waits for room for a socket tries again unasked.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Counts another socket of the environment, waiting until the environment may have another socket
+/// and memory is not short.
+pub(crate) async fn permit_in_time(quota: &Arc<Quota>, pressure: &Pressure) -> Arc<Permit> {
     loop {
+        if pressure.shortage() >= Shortage::Accepts {
+            timer::after(RETRY).await;
+            continue;
+        }
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
@@ -419,7 +431,11 @@ pub(crate) async fn permit_in_time(quota: &Arc<Quota>) -> Arc<Permit> {
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
-        freed.await;
+        // What other programs, or the machine itself, release is not notified here.
+        let again = async {
+            timer::after(RETRY).await;
+        };
+        freed.or(again).await;
     }
 }
 

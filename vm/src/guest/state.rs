@@ -7,9 +7,9 @@
 
 use super::failure::{Failure, HostError};
 use super::handles::Handles;
-use super::meter::Meter;
+use super::meter::{MemoryPermits, Meter};
 use crate::engine;
-use crate::environment::{Config, Grants, Permissions, Permit, Wasi, WasiGrants};
+use crate::environment::{Charge, Config, Grants, Permissions, Permit, Wasi, WasiGrants};
 use crate::machine::{Domain, Environment, Machine, Process};
 use crate::module::{Component, Module, Requirements};
 use crate::pipe::{PipeReader, PipeWriter};
@@ -21,6 +21,8 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::Memory;
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::{TcpSocket, UdpSocket};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 /// Everything that the host keeps for a running guest. Host functions work on this state.
@@ -56,6 +58,10 @@ struct Life {
     /// Created when the process first opens a database.
     databases: Option<Account>,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
+    /// The share of the quota of what a component has open.
+    opened: Option<Box<[Permit; 2]>>,
+    /// What the message in the slot takes of the host's memory, if it is large.
+    slot_permit: Option<Permit>,
 }
 
 /// A guest's active callbacks.
@@ -106,6 +112,9 @@ pub(crate) const MAX_ATTACHMENTS: usize = 256;
 /// that any message takes.
 const SPARE: usize = 128;
 
+/// The size up to which a message in the slot is not charged, in bytes.
+pub(crate) const SMALL_MESSAGE: usize = 4 << 10;
+
 /// A message and the position of the next read.
 #[derive(Debug)]
 pub(crate) struct MailCursor {
@@ -140,13 +149,14 @@ impl Guest {
         environment: Environment,
         process: Process,
         origin: Origin,
-        memory: Permit,
+        memory: MemoryPermits,
     ) -> Guest {
         let meter = Meter::new(
             environment.limits(),
             environment.domain().quota().clone(),
             memory,
-            origin.requirements().memory,
+            origin.requirements(),
+            environment.machine().engines.pressure().clone(),
         );
         let life = Life {
             environment,
@@ -163,6 +173,8 @@ impl Guest {
             redirected: None,
             databases: None,
             extensions: HashMap::new(),
+            opened: None,
+            slot_permit: None,
         };
         Guest {
             life: Some(life),
@@ -176,7 +188,7 @@ impl Guest {
         environment: Environment,
         process: Process,
         origin: Origin,
-        memory: Permit,
+        memory: MemoryPermits,
     ) {
         let other = Guest::new(environment, process, origin, memory);
         self.life = other.life;
@@ -322,6 +334,12 @@ impl Guest {
         self.life().meter.memory()
     }
 
+    /// Charges the process for bytes that the host holds for it, as a call that can fail.
+    pub(crate) fn charge(&self, bytes: u64) -> Result<Charge, HostError> {
+        let charged = self.process().host_memory().charge(bytes);
+        charged.map_err(|reached| HostError::new(Errno::LimitReached, reached))
+    }
+
     pub(crate) fn handles(&mut self) -> &mut Handles {
         self.life_mut().handles.get_or_insert_default()
     }
@@ -385,7 +403,14 @@ impl Guest {
             data.clear();
             life.spare = data;
         }
-        life.slot.insert(MailCursor { mail, head: 0 })
+        let size = match &mail {
+            Mail::Data(message) => message.data.len(),
+            _ => 0,
+        };
+        // What was received is kept even if there is no room for it: there is one for each process,
+        // and its size is limited.
+        let _ = self.charge_slot(size);
+        self.life_mut().slot.insert(MailCursor { mail, head: 0 })
     }
 
     /// Takes an empty buffer for a message. The buffer has capacity if a small message was received
@@ -402,6 +427,65 @@ impl Guest {
         let mut data = self.take_spare();
         data.extend_from_slice(bytes);
         data
+    }
+
+    /// Charges the environment for a message of this size in the slot, unless it is small: each
+    /// process may have a small one.
+    pub(crate) fn charge_slot(&mut self, bytes: usize) -> Result<(), LimitReached> {
+        let life = self.life_mut();
+        if bytes <= SMALL_MESSAGE {
+            life.slot_permit = None;
+            return Ok(());
+        }
+        // A buffer that grows doubles.
+        let bytes = bytes.next_power_of_two() as u64;
+        let quota = life.environment.domain().quota();
+        match &mut life.slot_permit {
+            Some(permit) => permit.resize(bytes),
+            None => {
+                life.slot_permit = Some(quota.permit(Limit::TotalHostMemory, bytes)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts the files and sockets that a component has open, and another of them.
+    pub(crate) fn room_for_opened(&mut self, is_file: bool) -> Result<(), LimitReached> {
+        let (mut files, mut sockets) = (0, 0);
+        for entry in WasiView::ctx(self).table.iter_mut() {
+            if entry.is::<Descriptor>() {
+                files += 1;
+            } else if entry.is::<TcpSocket>() || entry.is::<UdpSocket>() {
+                sockets += 1;
+            }
+        }
+        if is_file {
+            files += 1;
+        } else {
+            sockets += 1;
+        }
+        let life = self.life_mut();
+        let domain = life.environment.domain();
+        let allowed = domain.limits().get(Limit::Files);
+        // The granted directories are among the descriptors.
+        let granted = domain.config().preopens.len() as u64;
+        if is_file && files > allowed.saturating_add(granted) {
+            return Err(LimitReached {
+                limit: Limit::Files,
+                allowed,
+                wanted: Some(files - granted),
+            });
+        }
+        if life.opened.is_none() {
+            let nothing = |limit| domain.quota().permit(limit, 0);
+            life.opened = Some(Box::new([
+                nothing(Limit::Descriptors)?,
+                nothing(Limit::Sockets)?,
+            ]));
+        }
+        let [of_files, of_sockets] = &mut **life.opened.as_mut().expect("it was made above");
+        of_files.resize(files)?;
+        of_sockets.resize(sockets)
     }
 
     /// Returns the data message in the slot.
@@ -437,16 +521,16 @@ impl Guest {
 
     /// Traps if the process may hold no more handles of a kind. This is for functions that have no
     /// other way to fail.
-    pub(crate) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
+    pub(crate) fn room_for(&mut self, held: usize, what: &str) -> Result<(), Failure> {
         self.check_room(held, what)
             .map_err(|error| Failure::trap(error.text))
     }
 
     /// Checks that the process may hold another handle of a kind.
-    pub(crate) fn check_room(&self, held: usize, what: &str) -> Result<(), HostError> {
+    pub(crate) fn check_room(&mut self, held: usize, what: &str) -> Result<(), HostError> {
         let allowed = self.environment().limits().get(Limit::Handles);
         if (held as u64) < allowed {
-            return Ok(());
+            return self.charge_handles();
         }
         Err(HostError::new(
             Errno::LimitReached,
@@ -468,6 +552,18 @@ impl Guest {
             );
             HostError::new(Errno::LimitReached, text)
         })
+    }
+
+    /// Charges the process for the handles that it holds. Handles that were dropped are given back
+    /// at the next such call.
+    pub(crate) fn charge_handles(&mut self) -> Result<(), HostError> {
+        let account = self.process().host_memory().clone();
+        let handles = self.handles();
+        let size = handles.size();
+        let charge = handles.charge.get_or_insert_with(|| account.nothing());
+        charge
+            .resize(size)
+            .map_err(|reached| HostError::new(Errno::LimitReached, reached))
     }
 
     /// Returns whether a new turn of the process has begun since the last call.

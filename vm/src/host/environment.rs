@@ -19,14 +19,10 @@ pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i3
         );
         return call.answer(out, Err(error));
     }
-    let configs = guest.handles().configs.len();
-    if let Err(error) = guest.check_room(configs, "configurations") {
-        return call.answer(out, Err(error));
-    }
     let nothing = guest.machine().catalogue.nothing();
     let config = guest.new_config(nothing, Permissions::ALL);
-    let id = guest.handles().configs.insert(config);
-    call.answer(out, Ok(id))
+    let id = call.keep_config(config);
+    call.answer(out, id)
 }
 
 pub(super) fn config_allow_namespace(
@@ -75,7 +71,8 @@ pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i
     let result = guest
         .check_room(environments, "environments")
         .and_then(|()| {
-            let made = guest.environment().inner(config, true);
+            let account = guest.process().host_memory();
+            let made = guest.environment().inner(config, true, account);
             made.map_err(|error| HostError::new(Errno::LimitReached, error))
         });
     let result = result.map(|environment| guest.handles().environments.insert(environment));

@@ -34,10 +34,12 @@ pub(super) fn write_data(call: &mut Call<'_>, data: Bytes) -> Result<u32, Failur
     let range = memory.range(data)?;
     let bytes = memory.bytes(range);
     let most = guest.environment().limits().get(Limit::MessageBytes);
-    let (message, _) = guest.message()?;
-    if (message.data.len() + bytes.len()) as u64 > most {
+    let length = guest.message()?.0.data.len() + bytes.len();
+    if length as u64 > most {
         return Err(Failure::trap(format!("a message has at most {most} bytes")));
     }
+    guest.charge_slot(length).map_err(Failure::limit)?;
+    let (message, _) = guest.message()?;
     message.data.extend_from_slice(bytes);
     Ok(bytes.len() as u32)
 }

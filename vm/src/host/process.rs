@@ -39,11 +39,10 @@ pub(super) fn create_config(call: &mut Call<'_>) -> Result<u64, Failure> {
     if !guest.domain().config().permissions.create_configs {
         return Ok(u64::MAX);
     }
-    let configs = guest.handles().configs.len();
-    guest.room_for(configs, "configurations")?;
     let grants = guest.domain().grants().clone();
     let config = guest.new_config(grants, Permissions::NONE);
-    Ok(guest.handles().configs.insert(config))
+    call.keep_config(config)
+        .map_err(|error| Failure::trap(error.text))
 }
 
 pub(super) fn drop_config(call: &mut Call<'_>, id: ConfigId) -> Result<(), Failure> {

@@ -33,7 +33,8 @@ pub(super) async fn tcp_accept(
     let listener = id.socket(call)?;
     // A connection is taken off the kernel's queue only once it can be counted.
     let quota = call.guest().domain().quota().clone();
-    let permit = permit_in_time(&quota).await;
+    let pressure = call.guest().machine().engines.pressure().clone();
+    let permit = permit_in_time(&quota, &pressure).await;
     let accepted = listener
         .accept()
         .await

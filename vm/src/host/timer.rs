@@ -39,6 +39,9 @@ pub(super) fn send_bytes_after(
     call.answer(out, result)
 }
 
+/// What a timer takes of the host's memory besides its message: its task and its handle, in bytes.
+const TIMER: u64 = 1 << 10;
+
 fn start(
     call: &mut Call<'_>,
     process: Pid,
@@ -59,6 +62,7 @@ fn start(
     let permits = [
         permit(Limit::Timers, 1)?,
         permit(Limit::MailboxBytes, message.size() as u64)?,
+        permit(Limit::TotalHostMemory, TIMER + message.size() as u64)?,
     ];
     let pending = timer::start(
         &environment,

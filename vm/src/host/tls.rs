@@ -72,7 +72,8 @@ pub(super) async fn tls_accept(
     // Each connection counts toward the environment's sockets before it is taken off the kernel's
     // queue.
     let quota = call.guest().domain().quota().clone();
-    let accepted = listener.accept(|| permit_in_time(&quota)).await;
+    let pressure = call.guest().machine().engines.pressure().clone();
+    let accepted = listener.accept(|| permit_in_time(&quota, &pressure)).await;
     let accepted = accepted.map(|(socket, peer, permit)| (CountedSocket { socket, permit }, peer));
     TlsStreamId::answer_accepted(call, out, peer_out, accepted)
 }

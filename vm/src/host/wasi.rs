@@ -15,6 +15,7 @@ use crate::guest::kinds::{ConfigId, Text};
 use crate::guest::{Call, Failure, Guest};
 use crate::scheduler;
 use lunatic_abi::Limit;
+use std::sync::Arc;
 use wasmtime::{AsContextMut, Caller, Linker};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p0::wasi_unstable as p0;
@@ -182,7 +183,8 @@ pub(super) fn config_add_environment_variable(
         "variables",
         key.len() + value.len(),
     )?;
-    config.variable(&key, &value);
+    call.charge_config(id, key.len() + value.len())?;
+    call.config(id)?.variable(&key, &value);
     Ok(())
 }
 
@@ -197,7 +199,8 @@ pub(super) fn config_add_command_line_argument(
     }
     let config = call.config(id)?;
     room_for(config, config.arguments.len(), "arguments", argument.len())?;
-    config.argument(&argument);
+    call.charge_config(id, argument.len())?;
+    call.config(id)?.argument(&argument);
     Ok(())
 }
 
@@ -208,6 +211,12 @@ pub(super) async fn config_preopen_dir(
 ) -> Result<(), Failure> {
     preopen(call, id, directory).await?.map_err(Failure::trap)
 }
+
+/// How many descriptors an added directory takes: one for itself, one for `wasmtime-wasi`.
+const DESCRIPTORS_OF_DIRECTORY: u64 = 2;
+
+/// What an added directory takes of the host's memory besides its path, in bytes.
+const SIZE_OF_DIRECTORY: usize = 512;
 
 /// Grants a configuration a directory inside one of the caller's.
 pub(super) async fn preopen(
@@ -223,13 +232,26 @@ pub(super) async fn preopen(
             "a configuration has at most {allowed} directories"
         )));
     }
+    let permit = call
+        .guest()
+        .domain()
+        .quota()
+        .permit(Limit::Descriptors, DESCRIPTORS_OF_DIRECTORY)
+        .map_err(Failure::limit)?;
+    call.charge_config(id, directory.len() + SIZE_OF_DIRECTORY)?;
     let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = call.config(id)?.preopens.clone();
     // Looking up a path can take any amount of time, depending on the file system.
     let added =
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
-    Ok(added.map(|preopens| config.preopens = preopens))
+    Ok(added.map(|preopens| {
+        // A directory that replaces another takes over its share.
+        if preopens.len() > config.preopens.len() {
+            config.descriptors.push(Arc::new(permit));
+        }
+        config.preopens = preopens;
+    }))
 }
 
 /// Checks that a configuration has room for another text of this many bytes.

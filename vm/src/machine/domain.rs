@@ -1,7 +1,9 @@
 //! The protection domain behind an environment.
 
 use super::program::Program;
-use crate::environment::{Config, Grants, Journal, Limits, Names, Quota, WasiTemplate};
+use crate::environment::{
+    Charge, Config, Descriptors, Grants, HostMemory, Journal, Limits, Names, Quota, WasiTemplate,
+};
 use std::sync::Arc;
 
 /// The part of an environment that its processes refer to: their rights and limits, what is
@@ -13,15 +15,22 @@ pub(crate) struct Domain {
     wasi: WasiTemplate,
     names: Arc<Names>,
     quota: Arc<Quota>,
+    /// The account of what is held for the environment apart from its processes.
+    host_memory: HostMemory,
     program: Arc<Program>,
+    /// What the texts of a process's WASI context take of the host's memory, in bytes.
+    context_size: u64,
+    /// What the domain itself takes of the host's memory, if a guest made it.
+    charge: Option<Charge>,
 }
 
 impl Domain {
     /// Creates the domain of an environment that the host holds, which is the outermost environment
     /// of a new program.
-    pub(super) fn outermost(number: u64, config: Config) -> Domain {
+    pub(super) fn outermost(number: u64, config: Config, descriptors: Arc<Descriptors>) -> Domain {
         let program = Arc::new(Program::new(number, &config));
-        Domain::new(number, config, None, program, Arc::default())
+        let quota = Quota::of_program(config.limits, descriptors);
+        Domain::new(number, config, quota, program, Arc::default())
     }
 
     /// Creates a domain inside this domain. The new domain has at most this domain's rights, and
@@ -33,27 +42,35 @@ impl Domain {
         } else {
             self.names.clone()
         };
-        let (outer, program) = (Some(self.quota.clone()), self.program.clone());
-        Domain::new(number, config, outer, program, names)
+        let quota = Quota::new(config.limits, Some(self.quota.clone()));
+        Domain::new(number, config, quota, self.program.clone(), names)
     }
 
     fn new(
         number: u64,
         config: Config,
-        outer: Option<Arc<Quota>>,
+        quota: Quota,
         program: Arc<Program>,
         names: Arc<Names>,
     ) -> Domain {
-        let quota = Arc::new(Quota::new(config.limits, outer));
+        let quota = Arc::new(quota);
         let wasi = WasiTemplate::new(&config, number, &quota);
         Domain {
             number,
+            context_size: config.size(),
             config,
             wasi,
             names,
+            host_memory: HostMemory::of_environment(&quota),
             quota,
             program,
+            charge: None,
         }
+    }
+
+    /// Charges a guest for the domain as long as it exists.
+    pub(super) fn is_paid_by(&mut self, charge: Charge) {
+        self.charge = Some(charge);
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -86,6 +103,14 @@ impl Domain {
 
     pub(crate) fn quota(&self) -> &Arc<Quota> {
         &self.quota
+    }
+
+    pub(crate) fn host_memory(&self) -> &HostMemory {
+        &self.host_memory
+    }
+
+    pub(crate) fn context_size(&self) -> u64 {
+        self.context_size
     }
 
     pub(crate) fn program(&self) -> &Arc<Program> {

@@ -6,7 +6,7 @@
 //! to the process alone.
 
 use super::domain::Domain;
-use crate::environment::{Name, Names, Registration, RegistryError};
+use crate::environment::{HostMemory, Name, Names, Registration, RegistryError};
 use crate::travel::{Attachment, Resource};
 use async_channel::Receiver;
 use lunatic_abi::{Errno, Limit};
@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     domain: Arc<Domain>,
     /// The names that the process is registered under; `None` once it has ended.
     names: Mutex<Option<Vec<Registration>>>,
+    /// The account of what the host holds for it, which most processes never need.
+    host_memory: OnceLock<HostMemory>,
     /// Closed once all resources that the process left to other threads are released. Set only if
     /// the process may have left such resources.
     released: OnceLock<Receiver<Infallible>>,
@@ -99,10 +101,11 @@ impl Process {
             bytes: limits.get(Limit::MailboxBytes),
         };
         Process(Arc::new(Inner {
-            cell: ProcessCell::new(pid, limits),
+            cell: ProcessCell::new(pid, limits).paid_by(domain.quota().clone()),
             name: name.into(),
             domain,
             names: Mutex::new(Some(Vec::new())),
+            host_memory: OnceLock::new(),
             released: OnceLock::new(),
         }))
     }
@@ -316,6 +319,14 @@ impl Process {
             .names
             .lock()
             .expect("nothing panics while it holds a process's names")
+    }
+
+    /// Returns the account of what the host holds for the process.
+    pub fn host_memory(&self) -> &HostMemory {
+        let quota = self.0.domain.quota();
+        self.0
+            .host_memory
+            .get_or_init(|| HostMemory::of_process(quota))
     }
 
     /// Delays the process's end until resources that other threads are working with are released,

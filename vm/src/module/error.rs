@@ -1,5 +1,6 @@
 //! Errors in modules.
 
+use lunatic_process::LimitReached;
 use std::borrow::Cow;
 use wasmparser::BinaryReaderError;
 
@@ -17,6 +18,9 @@ pub enum ModuleError {
     /// They exceed the maximum size of a module.
     #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
     TooLarge(usize),
+    /// A guest has it compiled, and the machine would hold too much for that guest.
+    #[error("{0}")]
+    Limit(LimitReached),
     /// It exceeds a bound of [`CompileLimits`](crate::CompileLimits).
     #[error("{found} {what}, and at most {allowed} are compiled (at offset {offset:#x})")]
     Excessive {

@@ -60,9 +60,16 @@ pub(crate) struct Exports {
 }
 
 impl Prepared {
-    /// Prepares a module. Invalid bytes are left alone: the compiler will report the error.
-    pub(super) fn new(bytes: &[u8]) -> Prepared {
-        prepare(bytes).unwrap_or_else(|| Prepared::untouched(bytes))
+    /// Prepares a module of the host or of a guest. Invalid bytes are left alone: the compiler will
+    /// report the error.
+    pub(super) fn new(bytes: &[u8], is_guests: bool) -> Prepared {
+        prepare(bytes, is_guests).unwrap_or_else(|| Prepared::untouched(bytes))
+    }
+
+    /// Returns how many bytes this takes.
+    pub(super) fn size(&self) -> usize {
+        let image = self.image.as_ref().map_or(0, |image| image.size());
+        self.bytes.len() + image
     }
 
     /// Returns the module with its short loops unrolled, for code that can be interrupted at any
@@ -146,7 +153,7 @@ struct Survey<'a> {
     code: Option<usize>,
 }
 
-fn prepare(bytes: &[u8]) -> Option<Prepared> {
+fn prepare(bytes: &[u8], is_guests: bool) -> Option<Prepared> {
     let survey = survey(bytes)?;
     // Several memories would require several images.
     if survey.imports_state || survey.memories.len() > 1 {
@@ -223,7 +230,7 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
     }
     let prepared = module.finish();
     let image = match &laid_out {
-        Some(Some((offset, data))) => Some(Arc::new(Image::new(*offset, data).ok()?)),
+        Some(Some((offset, data))) => Some(Arc::new(Image::new(*offset, data, is_guests).ok()?)),
         _ => None,
     };
     let code_shift = match survey.code {
@@ -424,7 +431,7 @@ mod tests {
         let bytes = binary(
             r#"(module (memory 1) (data (i32.const 8) "active") (data "passive") (func (export "f")))"#,
         );
-        let prepared = Prepared::new(&bytes);
+        let prepared = Prepared::new(&bytes, false);
         assert!(prepared.image_is_complete && prepared.image.is_some());
         let survey = survey(&prepared.bytes).expect("the module is valid");
         let lengths: Vec<usize> = survey.data.iter().map(|data| data.data.len()).collect();
@@ -436,7 +443,7 @@ mod tests {
         let bytes = binary(
             r#"(module (memory 1) (global i32 (i32.const 1)) (global (mut i32) (i32.const 2)) (func (export "f") nop nop))"#,
         );
-        let prepared = Prepared::new(&bytes);
+        let prepared = Prepared::new(&bytes, false);
         let names = exports(&prepared.bytes);
         assert_eq!(names.len(), 3, "{names:?}");
         let added = prepared.exports.expect("the instance can be reset");
@@ -459,7 +466,7 @@ mod tests {
             r#"(module (memory 1) (global (mut i32) (i32.const 2)) (func (export "f") (param i32)
                 (loop (br_if 0 (i32.load (local.get 0)))) unreachable))"#,
         );
-        let prepared = Prepared::new(&bytes);
+        let prepared = Prepared::new(&bytes, false);
         let unrolled = prepared.unrolled();
         assert!(unrolled.len() > prepared.bytes.len() && prepared.code_shift > 0);
         let unreachable = |bytes: &[u8]| {
@@ -483,9 +490,12 @@ mod tests {
     #[test]
     fn a_module_that_cannot_be_reset_is_recognized() {
         let can = |fields: &str| {
-            Prepared::new(&binary(&format!("(module {fields} (func (export \"f\")))")))
-                .exports
-                .is_some()
+            Prepared::new(
+                &binary(&format!("(module {fields} (func (export \"f\")))")),
+                false,
+            )
+            .exports
+            .is_some()
         };
         assert!(can("(memory 1)"));
         assert!(!can("(memory 1) (memory 1)"), "two memories");
@@ -532,7 +542,7 @@ mod tests {
     #[test]
     fn invalid_bytes_are_left_alone() {
         for bytes in [&b""[..], b"\0asm", b"not wasm", b"\0asm\x01\0\0\0\x0b\xff"] {
-            assert_eq!(&*Prepared::new(bytes).bytes, bytes);
+            assert_eq!(&*Prepared::new(bytes, false).bytes, bytes);
         }
     }
 }

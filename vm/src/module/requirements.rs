@@ -4,7 +4,7 @@
 use super::error::ModuleError;
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
-    ComponentTypeRef, Encoding, Instance, Parser, Payload,
+    ComponentTypeRef, ElementItems, Encoding, Instance, Parser, Payload,
 };
 
 /// The initial resources of a module instance; for a component, those of the instances of all
@@ -15,6 +15,8 @@ pub(crate) struct Requirements {
     pub(crate) memory: u64,
     /// Elements of all tables.
     pub(crate) table_elements: u64,
+    /// Bytes that the host holds for its imports, globals, tables and references to functions.
+    pub(crate) host: u64,
     /// The number of memories.
     pub(crate) memories: u32,
     /// Bytes of code in the longest function, which is also an upper bound on its instructions.
@@ -23,6 +25,13 @@ pub(crate) struct Requirements {
     /// imported component, this is [`UNKNOWN`].
     pub(crate) instances: u64,
 }
+
+/// What each import, global and function that can be referred to takes in an instance, in bytes: the
+/// largest of them, a reference to a function.
+const INSTANCE_ENTRY: u64 = 32;
+
+/// What a table's element takes, in bytes.
+pub(crate) const TABLE_ELEMENT: u64 = 8;
 
 /// The number of instances when it is not known before instantiation. Larger than any limit.
 const UNKNOWN: u64 = u64::MAX;
@@ -105,6 +114,20 @@ impl Requirements {
                 for table in tables {
                     let elements = table?.ty.initial;
                     self.table_elements = self.table_elements.saturating_add(elements);
+                    self.hold(TABLE_ELEMENT.saturating_mul(elements));
+                }
+            }
+            Payload::ImportSection(imports) => self.hold_each(imports.count()),
+            Payload::GlobalSection(globals) => self.hold_each(globals.count()),
+            Payload::ExportSection(exports) => self.hold_each(exports.count()),
+            Payload::DataSection(segments) => self.hold_each(segments.count()),
+            Payload::ElementSection(segments) => {
+                for segment in segments {
+                    let items = match segment?.items {
+                        ElementItems::Functions(items) => items.count(),
+                        ElementItems::Expressions(_, items) => items.count(),
+                    };
+                    self.hold_each(items.saturating_add(1));
                 }
             }
             Payload::CodeSectionEntry(body) => {
@@ -115,10 +138,19 @@ impl Requirements {
         Ok(())
     }
 
+    fn hold_each(&mut self, count: u32) {
+        self.hold(u64::from(count) * INSTANCE_ENTRY);
+    }
+
+    fn hold(&mut self, bytes: u64) {
+        self.host = self.host.saturating_add(bytes);
+    }
+
     /// Adds the requirements of one more instance.
     fn instantiate(&mut self, part: &Requirements) {
         self.memory = self.memory.saturating_add(part.memory);
         self.table_elements = self.table_elements.saturating_add(part.table_elements);
+        self.host = self.host.saturating_add(part.host);
         self.memories = self.memories.saturating_add(part.memories);
         self.longest_function = self.longest_function.max(part.longest_function);
         self.instances = self
@@ -182,6 +214,7 @@ impl Scope {
 const MODULE: Requirements = Requirements {
     memory: 0,
     table_elements: 0,
+    host: 0,
     memories: 0,
     longest_function: 0,
     instances: 0,

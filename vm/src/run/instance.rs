@@ -18,8 +18,7 @@
 use super::outcome::exit_of;
 use super::store;
 use crate::engine::{Code, EngineKind, Image, MAX_POOLED, Memories, with_image};
-use crate::environment::Permit;
-use crate::guest::{Guest, Origin};
+use crate::guest::{Guest, MemoryPermits, Origin};
 use crate::machine::{Environment, Process};
 use crate::module::Module;
 use lunatic_process::Exit;
@@ -46,6 +45,9 @@ struct Beginning {
     memory: Option<(Memory, usize)>,
     globals: Vec<(Global, Val)>,
 }
+
+/// How many mutable globals an instance that is reset may have. Compilers make a few.
+const MAX_GLOBALS: usize = 1_024;
 
 /// A function of an instance. If its type is common among entry points, it is kept with that type.
 enum Callee {
@@ -96,7 +98,7 @@ impl Instance {
         environment: Environment,
         process: Process,
         origin: Origin,
-        memory: Permit,
+        memory: MemoryPermits,
     ) {
         self.store
             .data_mut()
@@ -230,6 +232,9 @@ impl Beginning {
         module: &Module,
     ) -> Option<Beginning> {
         let exports = module.beginning()?;
+        if exports.globals.len() > MAX_GLOBALS {
+            return None;
+        }
         let memory = match &exports.memory {
             Some(name) => {
                 let memory = instance.get_memory(&mut *store, name)?;
@@ -267,6 +272,9 @@ impl Callee {
 pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 
 const PARTS: usize = 8;
+
+/// How many bytes the host may hold for a waiting instance, which counts for nobody.
+const MAX_POOLED_BYTES: u64 = 64 << 10;
 
 /// A waiting instance.
 struct Pooled {
@@ -308,7 +316,8 @@ impl InstancePool {
     /// be reused. The memory's initial contents must be this image.
     pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
         let module = instance.guest().module().expect("the guest is a module");
-        if instance.beginning.is_none() || !module.serves_again() {
+        let is_small = module.requirements().host <= MAX_POOLED_BYTES;
+        if instance.beginning.is_none() || !is_small || !module.serves_again() {
             return;
         }
         let Some(slot) = PoolSlot::take() else {

@@ -5,7 +5,7 @@ use crate::compiler::Compiler;
 use crate::engine::{Code, Engine, EngineKind, Image};
 use crate::environment::Grants;
 use crate::guest::Guest;
-use crate::module::{Component, Module, ModuleError};
+use crate::module::{Component, Module, ModuleError, Payment};
 use lunatic_abi::Generation;
 use std::sync::{Arc, Mutex};
 use wasmtime::{ExternType, InstancePre, Linker, UnknownImportError, component};
@@ -45,6 +45,9 @@ struct AllLinked(Mutex<Vec<Arc<Linked>>>);
 /// any program could use.
 const MAX_LINKED: usize = 64;
 
+/// What a linked import takes, in bytes.
+const LINKED_IMPORT: u64 = 256;
+
 /// Why a module was not linked for a process.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -59,8 +62,9 @@ pub(crate) fn load_module(
     compiler: &Arc<Compiler>,
     name: &str,
     bytes: &[u8],
+    payment: Option<Payment>,
 ) -> Result<Module, ModuleError> {
-    let module = Module::new(compiler, name, bytes)?;
+    let module = Module::new(compiler, name, bytes, payment)?;
     let (engine, compiled) = module.compiled(module.first_kind())?;
     let linker = Linkers::of(engine).core(compiled.generation);
     match linker.instantiate_pre(&compiled.module) {
@@ -123,6 +127,8 @@ pub(crate) fn link<'a>(
     };
     if all.len() == MAX_LINKED {
         all.remove(0);
+    } else {
+        module.pay(compiled.module.imports().len() as u64 * LINKED_IMPORT)?;
     }
     let linked = Arc::new(Linked {
         grants: grants.key().into(),

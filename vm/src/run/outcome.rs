@@ -17,9 +17,12 @@ pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     let module = guest.module();
     let frames = frames(module, guest.environment().code(), error);
     Exit::Trapped(Arc::new(Trap {
-        reason: reason(error),
+        reason: cut(reason(error)),
         frames,
-        wasm: module.map(|module| module.bytes().clone()),
+        // A guest's module can be held only as long as it is paid for.
+        wasm: module
+            .filter(|module| !module.is_guests())
+            .map(|module| module.bytes().clone()),
     }))
 }
 
@@ -65,6 +68,18 @@ fn reason(error: &wasmtime::Error) -> String {
         .filter(|cause| !cause.starts_with("error while executing"))
         .collect();
     sentences.join(": ")
+}
+
+/// The maximum length of a reason, in bytes. A guest can make it quote what it passed.
+const MAX_REASON: usize = 2048;
+
+fn cut(mut reason: String) -> String {
+    if reason.len() > MAX_REASON {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason.push('…');
+        reason.shrink_to_fit();
+    }
+    reason
 }
 
 fn frames(module: Option<&Module>, code: Code, error: &wasmtime::Error) -> Vec<Frame> {

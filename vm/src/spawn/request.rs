@@ -1,15 +1,17 @@
 //! What host functions that spawn have in common: what is spawned, and where.
 
 use super::{NewName, SpawnError, SpawnOptions};
-use crate::environment::{Name, RegistryError};
+use crate::engine::{Mappings, Shortage};
+use crate::environment::{Charge, Name, Permit, RegistryError};
 use crate::guest::call::{Range, at_most};
 use crate::guest::kinds::{Bytes, ConfigId, ModuleId, Text};
 use crate::guest::{Call, Failure, HostError};
 use crate::machine::Environment;
-use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
+use crate::module::{MAX_MODULE_SIZE, Module, ModuleError, Payment};
 use crate::run;
-use lunatic_abi::{Errno, OWN, parameter};
-use lunatic_process::{Message, Pid};
+use lunatic_abi::{Errno, Limit, OWN, parameter};
+use lunatic_process::{LimitReached, Message, Pid, Purse};
+use std::sync::{Mutex, MutexGuard};
 use wasmtime::{V128, Val};
 
 /// The maximum length of a function name to look up, in bytes.
@@ -20,10 +22,21 @@ const MAX_PARAMETERS: usize = 64;
 
 /// Compiles a guest's module without occupying a worker.
 pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
-    let bad = |error: ModuleError| HostError::new(Errno::BadModule, error);
+    let bad = |error: ModuleError| match error {
+        ModuleError::Limit(_) => HostError::new(Errno::LimitReached, error),
+        _ => HostError::new(Errno::BadModule, error),
+    };
     if range.len() > MAX_MODULE_SIZE {
         return Err(bad(ModuleError::TooLarge(range.len())));
     }
+    let pressure = call.guest().machine().engines.pressure();
+    if pressure.shortage() >= Shortage::Compiles {
+        let left = pressure.left() >> 20;
+        let text =
+            format!("only {left} MiB of memory are left, so nothing is compiled; try again later");
+        return Err(HostError::new(Errno::Exhausted, text));
+    }
+    let payment = pay(call, range.len())?;
     let bytes = call.bytes(range).to_vec();
     if !bytes.starts_with(b"\0asm") {
         // The text format is for people; for guests, it would only be a second parser to attack.
@@ -34,12 +47,69 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     }
     let compiler = call.guest().machine().compiler.clone();
     let pid = call.guest().process().pid();
-    let name = format!("{} (compiled by {pid})", call.own_module().name());
+    let own = call.own_module().name();
+    // A module compiled by a compiled module has a name of the same length.
+    let origin = own.split(COMPILED_BY).next().unwrap_or(own);
+    let name = format!("{origin}{COMPILED_BY}{pid})");
     let shared = compiler.clone();
     compiler
-        .run(move || run::load_module(&shared, &name, &bytes))
+        .run(move || run::load_module(&shared, &name, &bytes, Some(payment)))
         .await
         .map_err(bad)
+}
+
+/// What the name of a module that a guest compiled has after the name of the guest's own.
+const COMPILED_BY: &str = " (compiled by ";
+
+/// A guest's share of what the machine has for a module that it compiles.
+struct ModuleShare {
+    charge: Mutex<Charge>,
+    /// The descriptor of its image.
+    _descriptor: Permit,
+    _mappings: Mappings,
+}
+
+/// How many mappings compiled code takes.
+const MAPPINGS: u32 = 4;
+
+impl Purse for ModuleShare {
+    fn pay(&self, bytes: u64) -> Result<(), LimitReached> {
+        self.charge().grow(bytes)
+    }
+
+    fn refund(&self, bytes: u64) {
+        self.charge().shrink(bytes);
+    }
+}
+
+impl ModuleShare {
+    fn charge(&self) -> MutexGuard<'_, Charge> {
+        self.charge
+            .lock()
+            .expect("nothing panics while it holds a charge")
+    }
+}
+
+/// Pays in advance for a module of this many bytes that the caller compiles.
+fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
+    let paid = Payment::in_advance(size);
+    let guest = call.guest();
+    let descriptor = guest.domain().quota().permit(Limit::Descriptors, 1);
+    let mappings = Mappings::take(MAPPINGS).ok_or_else(|| {
+        HostError::new(
+            Errno::Exhausted,
+            "the kernel allows no more mappings; raise it with `sysctl -w vm.max_map_count=1048576`",
+        )
+    })?;
+    let share = ModuleShare {
+        charge: Mutex::new(guest.charge(paid)?),
+        _descriptor: descriptor.map_err(|reached| HostError::new(Errno::LimitReached, reached))?,
+        _mappings: mappings,
+    };
+    Ok(Payment {
+        purse: Box::new(share),
+        paid,
+    })
 }
 
 /// Returns the environment for processes spawned with a configuration, or the caller's own if none
@@ -52,7 +122,9 @@ pub(crate) fn environment_for(
         return Ok(Ok(call.guest().environment().clone()));
     }
     let config = call.config(id)?.clone();
-    let made = call.guest().environment().inner(config, false);
+    let guest = call.guest();
+    let account = guest.process().host_memory();
+    let made = guest.environment().inner(config, false, account);
     Ok(made.map_err(|error| HostError::new(Errno::LimitReached, error)))
 }
 

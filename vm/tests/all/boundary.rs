@@ -8,6 +8,7 @@ mod attack;
 mod c;
 mod fuzz;
 mod published;
+mod walk;
 
 use crate::support::{Lab, constant, guest, signature, wasm};
 use attack::{Attack, Expected, attacks, prepared_guest};
@@ -199,7 +200,7 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
         attacks.len()
     );
     let lab = Lab::new();
-    let module = lab.module(&prepared_guest(generation, &attacks));
+    let module = lab.module(&prepared_guest(generation, &attacks, 1));
     for (number, attack) in attacks.iter().enumerate() {
         // If the attack passes a time, the call may wait forever. A time limit of the environment
         // then ends it.
@@ -303,7 +304,7 @@ fn check_ids_of_another_process(generation: Generation) {
     let lab = Lab::new();
     let is_forged = |attack: &Attack| attack.is_first_id() && attack.row().name != "cancel_timer";
     let forged: Vec<Attack> = attacks(generation).into_iter().filter(is_forged).collect();
-    let module = lab.module(&prepared_guest(generation, &forged));
+    let module = lab.module(&prepared_guest(generation, &forged, 1));
     let environment = lab.environment();
     let (leave, left) = async_channel::bounded::<()>(1);
     let (hold, held) = async_channel::bounded(1);
@@ -340,7 +341,7 @@ fn t083_a_dropped_resource_no_longer_exists() {
 
 fn check_drops(generation: Generation, count: usize) {
     let lab = Lab::new();
-    let mut text = prepared_guest(generation, &[]);
+    let mut text = prepared_guest(generation, &[], 1);
     let drops: Vec<(usize, &HostFunction)> = generation
         .host_functions()
         .enumerate()

@@ -12,6 +12,7 @@ mod environments;
 mod files;
 mod generations;
 mod get_or_spawn;
+mod held;
 mod journal;
 mod links;
 mod mailboxes;

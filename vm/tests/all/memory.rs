@@ -1,9 +1,8 @@
 //! Tests of memory: no process takes more than its share, leaves anything behind, or sees what
 //! another process left behind.
 
-use crate::support::{Lab, guest};
+use crate::support::{Lab, guest, is_alone};
 use lunatic_vm::{Caller, Config, Exit, Guest, Host, Limit, LimitReached, Profile, SpawnError, Vm};
-use std::process::Command;
 use std::sync::Arc;
 
 const PAGE: u64 = 65_536;
@@ -12,44 +11,6 @@ fn limited(lab: &Lab, limit: Limit, bound: u64) -> lunatic_vm::Environment {
     lab.environment_with(|config: &mut Config| {
         config.limit(limit, bound);
     })
-}
-
-/// Set when a test runs in a separate operating system process.
-const ALONE: &str = "LUNATIC_TEST_ALONE";
-
-/// Runs a test in a separate operating system process, where nothing else affects what the test
-/// measures. Returns true in that process.
-fn is_alone(test: &str, through: &[&str]) -> bool {
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
-    let own = std::env::current_exe().expect("the path of the test is known");
-    let mut words = through
-        .iter()
-        .map(|word| word.to_string())
-        .collect::<Vec<_>>();
-    words.extend([
-        own.display().to_string(),
-        test.into(),
-        "--exact".into(),
-        "--nocapture".into(),
-    ]);
-    let output = Command::new(&words[0])
-        .args(&words[1..])
-        .env(ALONE, "1")
-        .output()
-        .expect("the test binary can be started");
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{test} alone: {}\n{text}",
-        output.status
-    );
-    false
 }
 
 #[test]

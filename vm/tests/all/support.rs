@@ -13,6 +13,7 @@ use lunatic_vm::{
     Caller, Config, Environment, Exit, Guest, Host, Module, Process, Profile, Vm, VmBuilder,
 };
 use std::fmt::Write;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,51 @@ const SLOTS: u32 = 3_000;
 /// How long a test waits for an event. This limit makes a VM that hangs fail one test rather than
 /// the whole run.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Set when a test runs in a separate operating system process.
+const ALONE: &str = "LUNATIC_TEST_ALONE";
+
+/// Runs a test in a separate operating system process, where nothing else affects what the test
+/// measures. Returns true in that process.
+pub(crate) fn is_alone(test: &str, through: &[&str]) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let own = std::env::current_exe().expect("the path of the test is known");
+    let mut words = through
+        .iter()
+        .map(|word| word.to_string())
+        .collect::<Vec<_>>();
+    words.extend([
+        own.display().to_string(),
+        test.into(),
+        "--exact".into(),
+        "--nocapture".into(),
+    ]);
+    let output = Command::new(&words[0])
+        .args(&words[1..])
+        .env(ALONE, "1")
+        .output()
+        .expect("the test binary can be started");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{test} alone: {}\n{text}",
+        output.status
+    );
+    false
+}
+
+/// Returns how many bytes of memory this operating system process occupies.
+pub(crate) fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has this file");
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.map_or(0, |pages: u64| pages * 4096)
+}
 
 impl Lab {
     /// Creates a VM with room for as many processes as most tests need. Several tests run at the

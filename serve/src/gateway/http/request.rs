@@ -22,6 +22,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use lunatic_vm::Shortage;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -248,6 +249,9 @@ async fn enter(
     let all = setup.limits.requests;
     let of_function = match backend {
         Backend::Function { function, version } => {
+            if version.environment().shortage() == Shortage::Requests {
+                return Err(Failure::Overload("memory is short".into()));
+            }
             let limit = version
                 .settings()
                 .requests

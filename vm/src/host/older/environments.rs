@@ -22,8 +22,6 @@ pub(super) fn create_config(
             "the environment does not let its processes make configurations",
         ));
     }
-    let configs = guest.handles().configs.len();
-    guest.room_for(configs, "configurations")?;
     // This generation has no switches for rights. The granted functions determine the rights.
     let nothing = guest.machine().catalogue.nothing();
     let mut config = guest.new_config(nothing, Permissions::ALL);
@@ -32,7 +30,8 @@ pub(super) fn create_config(
         Limit::Compute,
         if compute == 0 { u64::MAX } else { compute },
     );
-    Ok(guest.handles().configs.insert(config))
+    call.keep_config(config)
+        .map_err(|error| Failure::trap(error.text))
 }
 
 pub(super) fn allow_namespace(

@@ -163,6 +163,21 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     attacks
 }
 
+/// Returns a valid call of every row of a generation.
+pub(super) fn valid_calls(generation: Generation) -> Vec<Attack> {
+    let rows = generation.host_functions();
+    rows.map(|row| Attack {
+        row,
+        arguments: (0..row.parameters.len())
+            .map(|index| good(row, index))
+            .collect(),
+        weapon: Weapon::Number,
+        parameter: 0,
+        expected: Expected::Either,
+    })
+    .collect()
+}
+
 /// Returns whether the call waits for a client that an attacking process cannot have, because a
 /// process cannot complete a handshake with itself.
 fn is_accept_without_client(row: &HostFunction) -> bool {
@@ -438,8 +453,8 @@ fn good(row: &HostFunction, index: usize) -> Vec<u64> {
 
 /// Writes a guest that can create one resource of every kind and then make each attack. `prepare`
 /// creates the resources that need no other process, and `prepare_all` also creates the others. The
-/// attacks are `attack0` and so on.
-pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> String {
+/// attacks are `attack0` and so on; each is made this many times.
+pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack], times: u32) -> String {
     let idle = match generation {
         Generation::V0_13 => "(i32.const 0) (i32.const 0) (i64.const -1)",
         Generation::V0_7 => "(i32.const 0) (i32.const 0) (i32.const 0)",
@@ -478,7 +493,10 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
     }
     for (number, attack) in attacks.iter().enumerate() {
         let row = attack.row();
-        let _ = write!(text, "(func (export \"attack{number}\") ");
+        let _ = write!(
+            text,
+            "(func (export \"attack{number}\") (local $times i32) (loop $again "
+        );
         let mut arguments = String::new();
         for (ty, value) in row.parameter_types().zip(attack.arguments.iter().flatten()) {
             let _ = write!(arguments, "{} ", constant(ty, *value));
@@ -488,7 +506,11 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
             &format!("{}::{}", row.namespace, row.name),
             &arguments,
         ));
-        text.push_str(")\n");
+        let _ = writeln!(
+            text,
+            "(local.set $times (i32.add (local.get $times) (i32.const 1)))
+             (br_if $again (i32.lt_u (local.get $times) (i32.const {times})))))"
+        );
     }
     text.push(')');
     text

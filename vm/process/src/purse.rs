@@ -1,0 +1,168 @@
+//! What the mail of a process costs its environment.
+//!
+//! A [`Ledger`] is plain data: how much of a process's mail is paid for. It pays in portions, so
+//! that a process that exchanges small messages pays once.
+
+use super::exit::LimitReached;
+
+/// What pays for the memory that waiting mail takes: the environment of a process.
+pub trait Purse: Send + Sync {
+    /// Pays for bytes, or refuses. Called while a process's lock is held, so this takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`] if nothing was paid.
+    fn pay(&self, bytes: u64) -> Result<(), LimitReached>;
+
+    /// Gives back bytes that were paid for.
+    fn refund(&self, bytes: u64);
+}
+
+/// The bytes that every process may have without paying.
+const INCLUDED: u64 = 4 << 10;
+
+/// The size of the portions in which mail is paid for.
+const PORTION: u64 = 16 << 10;
+
+/// How much of a process's mail is paid for.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    paid: u64,
+}
+
+impl Ledger {
+    /// Pays for mail of this total weight, unless that is paid for already.
+    pub(crate) fn afford(
+        &mut self,
+        weight: u64,
+        purse: Option<&dyn Purse>,
+    ) -> Result<(), LimitReached> {
+        let missing = weight.saturating_sub(INCLUDED).saturating_sub(self.paid);
+        let Some(purse) = purse.filter(|_| missing > 0) else {
+            return Ok(());
+        };
+        let portions = missing.next_multiple_of(PORTION);
+        self.paid += match purse.pay(portions) {
+            Ok(()) => portions,
+            // Near the limit, every byte counts.
+            Err(_) => purse.pay(missing).map(|()| missing)?,
+        };
+        Ok(())
+    }
+
+    /// Gives back what is paid for beyond this total weight, except a portion that is probably
+    /// needed again.
+    pub(crate) fn settle(&mut self, weight: u64, purse: Option<&dyn Purse>) {
+        let spare = self.paid.saturating_sub(weight.saturating_sub(INCLUDED));
+        if spare >= 2 * PORTION {
+            self.give_back(spare - PORTION, purse);
+        }
+    }
+
+    /// Gives everything back.
+    pub(crate) fn close(&mut self, purse: Option<&dyn Purse>) {
+        self.give_back(self.paid, purse);
+    }
+
+    fn give_back(&mut self, bytes: u64, purse: Option<&dyn Purse>) {
+        if let Some(purse) = purse.filter(|_| bytes > 0) {
+            self.paid -= bytes;
+            purse.refund(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sync::{AtomicU64, Ordering};
+    use super::*;
+    use lunatic_abi::Limit;
+
+    struct Bounded(AtomicU64, u64);
+
+    impl Purse for Bounded {
+        fn pay(&self, bytes: u64) -> Result<(), LimitReached> {
+            let paid = self.0.load(Ordering::Relaxed) + bytes;
+            if paid > self.1 {
+                return Err(LimitReached {
+                    limit: Limit::TotalHostMemory,
+                    allowed: self.1,
+                    wanted: Some(paid),
+                });
+            }
+            self.0.store(paid, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn refund(&self, bytes: u64) {
+            self.0.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn mail_is_paid_for_in_portions_to_the_last_byte_and_given_back() {
+        let purse = Bounded(AtomicU64::new(0), 3 * PORTION + 1);
+        let paid = || purse.0.load(Ordering::Relaxed);
+        let mut ledger = Ledger::default();
+        for weight in [INCLUDED, INCLUDED + 1, INCLUDED + PORTION] {
+            ledger.afford(weight, Some(&purse)).expect("there is room");
+            assert_eq!(paid(), if weight == INCLUDED { 0 } else { PORTION });
+        }
+        let all = INCLUDED + 3 * PORTION + 1;
+        ledger.afford(all, Some(&purse)).expect("exactly the limit");
+        ledger
+            .afford(all + 1, Some(&purse))
+            .expect_err("a byte too much");
+        ledger.settle(INCLUDED + 2 * PORTION, Some(&purse));
+        assert_eq!(paid(), 3 * PORTION + 1, "little is left over");
+        ledger.settle(0, Some(&purse));
+        assert_eq!(paid(), PORTION);
+        ledger.close(Some(&purse));
+        assert_eq!(paid(), 0);
+    }
+
+    #[test]
+    fn a_death_is_told_even_if_its_reason_cannot_be_paid_for() {
+        use super::super::cell::ProcessCell;
+        use super::super::exit::{Exit, Trap};
+        use super::super::mailbox::{Mail, MailboxLimits, Wanted};
+        use super::super::pid::Pid;
+        use super::super::table::Table;
+        use std::sync::Arc;
+
+        let limits = MailboxLimits {
+            message_bytes: 100,
+            messages: 100,
+            bytes: 100,
+        };
+        let purse = Arc::new(Bounded(AtomicU64::new(0), PORTION));
+        let table: Table<ProcessCell> = Table::default();
+        let watcher = ProcessCell::new(Pid::from_number(1), limits).paid_by(purse.clone());
+        let watcher = Arc::new(watcher);
+        table.insert(watcher.clone());
+        let mut told = Vec::new();
+        for number in 2..22 {
+            let dying = Arc::new(ProcessCell::new(Pid::from_number(number), limits));
+            table.insert(dying.clone());
+            watcher.room_for_end().expect("notices are small");
+            table.monitor(&watcher, dying.pid(), 0);
+            let trap = Trap {
+                reason: "x".repeat(5_000),
+                frames: Vec::new(),
+                wasm: None,
+            };
+            table.finish(&dying, Exit::Trapped(Arc::new(trap)), |_, _| {});
+        }
+        while let Some(mail) = watcher.receive(&Wanted::Any, 0, false) {
+            let Mail::ProcessDied { exit, .. } = mail else {
+                panic!("{mail:?}");
+            };
+            told.push(exit.text_length());
+        }
+        assert_eq!(told.len(), 20);
+        assert!((2_000..2_100).contains(&told[0]), "{told:?}");
+        assert!((100..200).contains(&told[19]), "{told:?}");
+        table.finish(&watcher, Exit::Normal, |_, _| {});
+        assert_eq!(purse.0.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,407 @@
+//! What the machine refuses while memory is short, so that it is not killed.
+//!
+//! How much is left is the least of what the computer has, what a control group (version 1 or 2)
+//! leaves to this operating system process, and what the host program allows the machine. It is
+//! read when something asks for memory, at most every few milliseconds; nothing is read while the
+//! machine is at rest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What is refused while memory is short: each level includes the ones before it.
+///
+/// ```
+/// use lunatic_vm::{Shortage, Vm};
+///
+/// // A machine that may take a byte refuses whatever needs memory.
+/// let vm = Vm::builder().memory(1).build()?;
+/// assert!(vm.shortage() >= Shortage::Compiles);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shortage {
+    /// Memory is not short.
+    None,
+    /// Guests' modules are not compiled, and nothing is deployed.
+    Compiles,
+    /// The program that holds the most memory spawns no processes.
+    GreedySpawns,
+    /// Guests accept no connections.
+    Accepts,
+    /// No requests are served and no processes spawned, and memories do not grow.
+    Requests,
+}
+
+impl Shortage {
+    const ALL: [Shortage; 5] = [
+        Shortage::None,
+        Shortage::Compiles,
+        Shortage::GreedySpawns,
+        Shortage::Accepts,
+        Shortage::Requests,
+    ];
+
+    /// Returns what is refused when this many bytes are left of all.
+    ///
+    /// The reserve is an eighth of the memory, at most 1 GiB: below it, one level begins with each
+    /// quarter of it that is used.
+    fn at(left: u64, all: u64) -> Shortage {
+        let reserve = (all / 8).min(MAX_RESERVE);
+        let quarters = match reserve / 4 {
+            0 => 4,
+            quarter => left.div_ceil(quarter),
+        };
+        match quarters {
+            _ if left >= reserve => Shortage::None,
+            4.. => Shortage::Compiles,
+            3 => Shortage::GreedySpawns,
+            2 => Shortage::Accepts,
+            _ => Shortage::Requests,
+        }
+    }
+
+    /// Returns the next level, which refuses more.
+    fn raised(self) -> Shortage {
+        Shortage::ALL[(self as usize + 1).min(Shortage::ALL.len() - 1)]
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Shortage::None => "nothing is refused any more",
+            Shortage::Compiles => "guests' modules are not compiled and nothing is deployed",
+            Shortage::GreedySpawns => {
+                "in addition, the program that holds the most spawns no processes"
+            }
+            Shortage::Accepts => "in addition, guests accept no connections",
+            Shortage::Requests => {
+                "in addition, no requests are served, no processes spawned, and memories do not grow"
+            }
+        }
+    }
+}
+
+/// The largest reserve, in bytes.
+const MAX_RESERVE: u64 = 1 << 30;
+
+/// How long a reading is used.
+const FRESH: Duration = Duration::from_millis(20);
+
+/// How many spawns use one reading. Each process takes less than 64 KiB at first.
+const SPAWNS: u32 = 512;
+
+/// The share of time in percent, over ten seconds, in which all tasks of the control group waited
+/// for memory, from which on a level more is refused.
+const STALLED: f64 = 10.0;
+
+/// Watches how much memory is left to a machine.
+#[derive(Debug)]
+pub(crate) struct Pressure {
+    /// What the host program allows the machine; `None` if only the computer limits it.
+    allowed: Option<u64>,
+    /// When memory was last read, in milliseconds since the first reading of any machine.
+    read_at: AtomicU64,
+    spawns: AtomicU32,
+    left: AtomicU64,
+    /// The number of the level.
+    level: AtomicU8,
+}
+
+impl Pressure {
+    pub(crate) fn new(allowed: Option<u64>) -> Pressure {
+        Pressure {
+            allowed,
+            read_at: AtomicU64::new(u64::MAX),
+            spawns: AtomicU32::new(0),
+            left: AtomicU64::new(u64::MAX),
+            level: AtomicU8::new(0),
+        }
+    }
+
+    /// Returns what is refused at the moment.
+    pub(crate) fn shortage(&self) -> Shortage {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let now = BEGINNING.elapsed().as_millis() as u64;
+        // Relaxed, here and below: a reading that is late or done twice does no harm.
+        let read_at = self.read_at.load(Ordering::Relaxed);
+        if read_at == u64::MAX || now.saturating_sub(read_at) >= FRESH.as_millis() as u64 {
+            self.read_at.store(now, Ordering::Relaxed);
+            self.read();
+        }
+        Shortage::ALL[usize::from(self.level.load(Ordering::Relaxed))]
+    }
+
+    /// Does the same for a spawn, which takes memory itself.
+    pub(crate) fn shortage_at_spawn(&self) -> Shortage {
+        let spawns = self.spawns.fetch_add(1, Ordering::Relaxed);
+        if spawns.is_multiple_of(SPAWNS) {
+            self.read_at.store(u64::MAX, Ordering::Relaxed);
+        }
+        self.shortage()
+    }
+
+    /// Returns how many bytes were left at the last reading.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn read(&self) {
+        let own = self
+            .allowed
+            .map(|allowed| (allowed.saturating_sub(resident()), allowed));
+        let group = Group::own().and_then(Group::left);
+        let readings = [own, group, of_computer()];
+        let level = readings
+            .iter()
+            .flatten()
+            .map(|&(left, all)| Shortage::at(left, all))
+            .max()
+            .unwrap_or(Shortage::None);
+        let is_stalled = || Group::own().is_some_and(Group::is_stalled);
+        let level = match level {
+            Shortage::None | Shortage::Requests => level,
+            // What is short already is short sooner if everything waits for it.
+            _ if is_stalled() => level.raised(),
+            _ => level,
+        };
+        let left = readings.iter().flatten().map(|(left, _)| *left).min();
+        let left = left.unwrap_or(u64::MAX);
+        self.left.store(left, Ordering::Relaxed);
+        let before = self.level.swap(level as u8, Ordering::Relaxed);
+        if level as u8 > before {
+            log::warn!("{} MiB of memory are left: {}", left >> 20, level.words());
+        } else if level == Shortage::None && before > 0 {
+            log::info!("{} MiB of memory are left: {}", left >> 20, level.words());
+        }
+    }
+}
+
+/// Returns how many bytes of memory are available to this operating system process.
+pub(super) fn available() -> u64 {
+    let group = Group::own().and_then(Group::left);
+    let readings = [group, of_computer()];
+    let left = readings.iter().flatten().map(|(left, _)| *left).min();
+    left.unwrap_or(u64::MAX)
+}
+
+/// Returns how much memory the computer has left, and how much it has.
+fn of_computer() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes = |name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let number = line.trim().strip_suffix(" kB")?;
+        number.parse::<u64>().ok()
+    };
+    Some((
+        kilobytes("MemAvailable:")? << 10,
+        kilobytes("MemTotal:")? << 10,
+    ))
+}
+
+/// Returns how much memory this operating system process occupies.
+fn resident() -> u64 {
+    let pages = fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * super::arena::page_size() as u64
+}
+
+/// The control groups that limit the memory of this operating system process: its own and those
+/// around it.
+#[derive(Debug)]
+struct Group {
+    /// From the innermost to the outermost.
+    directories: Vec<PathBuf>,
+    files: &'static Files,
+}
+
+/// What the files of a version are called.
+#[derive(Debug)]
+struct Files {
+    limit: &'static str,
+    usage: &'static str,
+    /// The entry of `memory.stat` for the cache of files that can be dropped at once.
+    cache: &'static str,
+}
+
+const VERSION_1: Files = Files {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cache: "total_inactive_file ",
+};
+
+const VERSION_2: Files = Files {
+    limit: "memory.max",
+    usage: "memory.current",
+    cache: "inactive_file ",
+};
+
+impl Group {
+    fn own() -> Option<&'static Group> {
+        static OWN: OnceLock<Option<Group>> = OnceLock::new();
+        OWN.get_or_init(|| {
+            let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+            Group::find(&text, Path::new("/sys/fs/cgroup"))
+        })
+        .as_ref()
+    }
+
+    /// Finds the groups, given the contents of `/proc/self/cgroup` and where control groups are
+    /// mounted.
+    fn find(text: &str, root: &Path) -> Option<Group> {
+        let of = |root: PathBuf, path: &str, files: &'static Files| {
+            let path = path.trim_start_matches('/');
+            // In a container the path may be that outside, where nothing is mounted.
+            let inner = Some(root.join(path)).filter(|path| path.join(files.usage).exists());
+            let directories: Vec<PathBuf> = inner
+                .as_deref()
+                .unwrap_or(&root)
+                .ancestors()
+                .take_while(|path| path.starts_with(&root))
+                .map(Path::to_path_buf)
+                .collect();
+            Group { directories, files }
+        };
+        text.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?);
+            if controllers.split(',').any(|name| name == "memory") {
+                return Some(of(root.join("memory"), path, &VERSION_1));
+            }
+            let is_version_2 = controllers.is_empty() && root.join("cgroup.controllers").exists();
+            is_version_2.then(|| of(root.to_path_buf(), path, &VERSION_2))
+        })
+    }
+
+    /// Returns how much memory the tightest group has left, and how much it allows.
+    fn left(&self) -> Option<(u64, u64)> {
+        let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+        let left = |directory: &PathBuf| {
+            // `max`, or a number near the largest, means that there is no limit.
+            let limit =
+                number(directory.join(self.files.limit)).filter(|&limit| limit < 1 << 60)?;
+            let usage = number(directory.join(self.files.usage))?;
+            let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+            let cache = stat
+                .lines()
+                .find_map(|line| line.strip_prefix(self.files.cache)?.parse::<u64>().ok());
+            let used = usage.saturating_sub(cache.unwrap_or(0));
+            Some((limit.saturating_sub(used), limit))
+        };
+        self.directories.iter().filter_map(left).min()
+    }
+
+    /// Whether everything in the group often waits for memory.
+    fn is_stalled(&self) -> bool {
+        let stalled = |directory: &PathBuf| {
+            let text = fs::read_to_string(directory.join("memory.pressure")).ok()?;
+            let full = text
+                .lines()
+                .find_map(|line| line.strip_prefix("full avg10="))?;
+            full.split(' ').next()?.parse::<f64>().ok()
+        };
+        let mut stalled = self.directories.iter().filter_map(stalled);
+        stalled.next().is_some_and(|percent| percent >= STALLED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn more_is_refused_the_less_is_left() {
+        // Of 8 GiB and more, 1 GiB is the reserve; of less, an eighth.
+        for (all, reserve) in [
+            (64 << 30, 1 << 30),
+            (8 << 30, 1 << 30),
+            (256 * MIB, 32 * MIB),
+        ] {
+            for (left, level) in [
+                (all, Shortage::None),
+                (reserve, Shortage::None),
+                (reserve - 1, Shortage::Compiles),
+                (reserve * 3 / 4, Shortage::GreedySpawns),
+                (reserve / 2, Shortage::Accepts),
+                (reserve / 4, Shortage::Requests),
+                (0, Shortage::Requests),
+            ] {
+                assert_eq!(Shortage::at(left, all), level, "{left} of {all}");
+            }
+        }
+        assert_eq!(Shortage::at(0, 1), Shortage::Requests, "of next to nothing");
+    }
+
+    /// Writes files below a directory.
+    fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("there is room for a directory");
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().expect("it is below the root"))
+                .and_then(|()| fs::write(path, text))
+                .expect("the directory can be written to");
+        }
+        root
+    }
+
+    fn left(root: &tempfile::TempDir, groups: &str) -> Option<(u64, u64)> {
+        Group::find(groups, root.path()).and_then(|group| group.left())
+    }
+
+    #[test]
+    fn the_tightest_group_of_version_2_counts() {
+        let root = written(&[
+            ("cgroup.controllers", "memory"),
+            ("a/memory.max", "1000\n"),
+            ("a/memory.current", "900\n"),
+            ("a/memory.stat", "anon 100\ninactive_file 300\n"),
+            ("a/b/memory.max", "max\n"),
+            ("a/b/memory.current", "500\n"),
+            (
+                "a/b/memory.pressure",
+                "some avg10=50.00\nfull avg10=12.50 avg60=1.00 total=1\n",
+            ),
+        ]);
+        assert_eq!(left(&root, "0::/a/b\n"), Some((400, 1000)));
+        let group = Group::find("0::/a/b\n", root.path()).expect("there is one");
+        assert!(group.is_stalled());
+    }
+
+    #[test]
+    fn a_group_of_version_1_counts() {
+        let root = written(&[
+            ("memory/a/memory.limit_in_bytes", "1000\n"),
+            ("memory/a/memory.usage_in_bytes", "400\n"),
+            (
+                "memory/a/memory.stat",
+                "inactive_file 1\ntotal_inactive_file 100\n",
+            ),
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/memory.usage_in_bytes", "400\n"),
+        ]);
+        let groups = "5:cpu,cpuacct:/a\n4:memory:/a\n0::/\n";
+        assert_eq!(left(&root, groups), Some((700, 1000)));
+    }
+
+    #[test]
+    fn in_a_container_the_root_is_the_group() {
+        let root = written(&[
+            ("cgroup.controllers", "memory"),
+            ("memory.max", "1000\n"),
+            ("memory.current", "100\n"),
+        ]);
+        assert_eq!(left(&root, "0::/docker/0123\n"), Some((900, 1000)));
+        assert_eq!(left(&written(&[]), "0::/a\n"), None, "nothing is mounted");
+    }
+
+    #[test]
+    fn a_machine_that_may_take_little_is_short_of_memory() {
+        assert_eq!(Pressure::new(Some(1)).shortage(), Shortage::Requests);
+        let pressure = Pressure::new(Some(u64::MAX));
+        assert_eq!(pressure.shortage(), Pressure::new(None).shortage());
+    }
+}

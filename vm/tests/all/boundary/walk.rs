@@ -1,0 +1,81 @@
+//! Every row, called over and over by one process: the memory that the host holds afterwards is
+//! what the process's environment counts.
+
+use super::attack::{Attack, prepared_guest, valid_calls};
+use crate::support::{Lab, is_alone, resident};
+use lunatic_abi::Generation;
+use lunatic_vm::{CallError, Environment, Exit, Limit, Module};
+
+/// How often each row is called.
+const CALLS: u32 = 3_000;
+
+/// What a process may take that is not counted: the limit on processes bounds it.
+const OF_PROCESS: u64 = 192 << 10;
+
+/// Memory that the allocator and the operating system keep for other reasons.
+const SLACK: u64 = 8 << 20;
+
+#[test]
+fn what_every_row_makes_the_host_hold_is_counted() {
+    const TEST: &str = "boundary::walk::what_every_row_makes_the_host_hold_is_counted";
+    if !is_alone(TEST, &[]) {
+        return;
+    }
+    for generation in [Generation::V0_13, Generation::V0_7] {
+        let calls = valid_calls(generation);
+        let lab = Lab::new();
+        let module = lab.module(&prepared_guest(generation, &calls, CALLS));
+        for (number, call) in calls.iter().enumerate() {
+            // A call that waits is ended by its environment.
+            let environment = lab.environment_with(|config| {
+                config
+                    .limit(Limit::Time, 1_000)
+                    .limit(Limit::Processes, 1_000);
+            });
+            if let Some((grown, counted)) = hold(&lab, &environment, &module, call, number) {
+                assert!(
+                    grown <= 2 * counted + SLACK,
+                    "{call}: the host holds {grown} bytes more, and counts {counted}"
+                );
+            }
+            environment.end();
+            lab.wait_for("the processes to end", environment.ended());
+        }
+    }
+}
+
+/// Makes the calls and returns how many bytes the host holds then, and how many it counts; `None`
+/// if the process has ended.
+fn hold(
+    lab: &Lab,
+    environment: &Environment,
+    module: &Module,
+    call: &Attack,
+    number: usize,
+) -> Option<(u64, u64)> {
+    let (tell, told) = async_channel::bounded(1);
+    let (prepare, inner) = (call.prepare(), environment.clone());
+    let counted = move || {
+        inner.used(Limit::TotalHostMemory)
+            + inner.used(Limit::TotalMemory)
+            + inner.used(Limit::Processes) * OF_PROCESS
+    };
+    environment
+        .drive(module, "walker", move |live| {
+            Box::pin(async move {
+                if let Err(error) = live.call(prepare, &[]).await {
+                    return error.into_exit();
+                }
+                let before = resident();
+                match live.call(&format!("attack{number}"), &[]).await {
+                    Ok(_) | Err(CallError::Ended(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                let grown = resident().saturating_sub(before);
+                let _ = tell.send((grown, counted())).await;
+                Exit::Normal
+            })
+        })
+        .expect("no limit applies");
+    lab.wait_for("a walker", told.recv()).ok()
+}

@@ -1,0 +1,393 @@
+//! What guests make the host hold: it is counted for the one that does, and bounded.
+
+use crate::support::{Lab, guest, is_alone, resident};
+use lunatic_abi::Errno;
+use lunatic_vm::{Environment, Exit, Limit, LimitReached, Vm};
+
+const MIB: u64 = 1 << 20;
+
+/// An environment of which the host holds at most this many bytes for each process.
+fn holding(lab: &Lab, bytes: u64) -> Environment {
+    lab.environment_with(|config| {
+        config.limit(Limit::HostMemory, bytes);
+    })
+}
+
+fn limit_of(exit: &Exit) -> Option<Limit> {
+    match exit {
+        Exit::Limit(LimitReached { limit, .. }) => Some(*limit),
+        _ => None,
+    }
+}
+
+/// Waits until nothing is held for an environment.
+fn wait_until_nothing_is_held(lab: &Lab, environment: &Environment) {
+    lab.wait_for("what was held to be released", environment.ended());
+    for limit in [Limit::TotalHostMemory, Limit::Descriptors] {
+        assert_eq!(environment.used(limit), 0, "{limit:?}");
+    }
+}
+
+/// Kinds of things that a guest can make without end: the rows, what is done once, and what is done
+/// until it is refused. `$out` is written by calls that answer with an id; a result other than 0 is
+/// a refusal.
+const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
+    (
+        "configurations with variables",
+        &[
+            "lunatic::environment::create_empty_config",
+            "lunatic::wasi::config_add_environment_variable",
+        ],
+        "",
+        "(br_if $refused (call $create_empty_config (i32.const 64)))
+         (call $config_add_environment_variable (i64.load (i32.const 64))
+            (i32.const 1024) (i32.const 9) (i32.const 1024) (i32.const 60000))",
+    ),
+    (
+        "configurations with many short variables",
+        &[
+            "lunatic::environment::create_empty_config",
+            "lunatic::wasi::config_add_environment_variable",
+        ],
+        "(local $name i32)",
+        "(br_if $refused (call $create_empty_config (i32.const 64)))
+         (local.set $name (i32.const 0))
+         (loop $variable
+            (i32.store (i32.const 1024) (i32.add (local.get $name) (i32.const 0x41414141)))
+            (call $config_add_environment_variable (i64.load (i32.const 64))
+                (i32.const 1024) (i32.const 4) (i32.const 1024) (i32.const 1))
+            (local.set $name (i32.add (local.get $name) (i32.const 1)))
+            (br_if $variable (i32.lt_u (local.get $name) (i32.const 20))))",
+    ),
+    (
+        "arguments",
+        &[
+            "lunatic::environment::create_empty_config",
+            "lunatic::wasi::config_add_command_line_argument",
+        ],
+        "",
+        "(br_if $refused (call $create_empty_config (i32.const 64)))
+         (call $config_add_command_line_argument (i64.load (i32.const 64)) (i32.const 1024) (i32.const 60000))",
+    ),
+    (
+        "environments",
+        &[
+            "lunatic::environment::create_empty_config",
+            "lunatic::environment::create",
+            "lunatic::wasi::config_add_environment_variable",
+        ],
+        "(drop (call $create_empty_config (i32.const 64)))
+         (call $config_add_environment_variable (i64.const 0) (i32.const 1024) (i32.const 9) (i32.const 1024) (i32.const 60000))",
+        "(br_if $refused (call $create (i64.const 0) (i32.const 64)))",
+    ),
+    (
+        "modules",
+        &["lunatic::process::compile_module"],
+        "",
+        "(br_if $refused (call $compile_module (i32.const 131072) (i32.const 60014) (i32.const 64)))",
+    ),
+    (
+        "errors",
+        &["lunatic::environment::config_set_limit", "lunatic::environment::create_empty_config"],
+        "(drop (call $create_empty_config (i32.const 64)))",
+        "(drop (call $config_set_limit (i64.const 0) (i32.const 99) (i64.const 0) (i32.const 64)))",
+    ),
+];
+
+/// Writes a guest that hoards: it says how often it succeeded.
+fn hoarder(rows: &[&str], once: &str, again: &str) -> String {
+    // Local variables are declared before all else.
+    let (locals, once) = match once.strip_prefix("(local ") {
+        Some(_) => (once, ""),
+        None => ("", once),
+    };
+    guest(
+        rows,
+        &format!(
+            "(func (export \"main\") (local $made i64) {locals}
+                (drop (memory.grow (i32.const 4)))
+                (memory.fill (i32.const 1024) (i32.const 120) (i32.const 60000))
+                ;; A module of 60,014 bytes that has one custom section.
+                (i64.store (i32.const 131072) (i64.const 0x16d736100))
+                (i64.store (i32.const 131080) (i64.const 0x780103d4e200))
+                {once}
+                (block $refused
+                    (loop $again
+                        {again}
+                        (local.set $made (i64.add (local.get $made) (i64.const 1)))
+                        (br_if $again (i64.lt_u (local.get $made) (i64.const 9000)))))
+                (call $say (local.get $made)))"
+        ),
+    )
+}
+
+#[test]
+fn whatever_a_guest_hoards_ends_at_its_limit() {
+    const TEST: &str = "held::whatever_a_guest_hoards_ends_at_its_limit";
+    if !is_alone(TEST, &[]) {
+        return;
+    }
+    let lab = Lab::new();
+    for (what, rows, once, again) in HOARDERS {
+        let environment = holding(&lab, 8 * MIB);
+        let module = lab.module(&hoarder(rows, once, again));
+        let before = resident();
+        let process = environment
+            .spawn(&module, "main", &[])
+            .expect("no limit applies");
+        let exit = lab.exit(&process);
+        let grown = resident().saturating_sub(before);
+        match &exit {
+            Exit::Normal => assert!((10..9_000).contains(&lab.hear()), "{what}"),
+            Exit::Limit(_) => assert_eq!(limit_of(&exit), Some(Limit::HostMemory), "{what}"),
+            Exit::Trapped(trap) => assert!(
+                trap.reason.contains("what the machine holds"),
+                "{what}: {exit}"
+            ),
+            _ => panic!("{what}: {exit}"),
+        }
+        // The allocator keeps what was released.
+        assert!(
+            grown < 32 * MIB,
+            "{what}: {grown} bytes for a limit of 8 MiB"
+        );
+        wait_until_nothing_is_held(&lab, &environment);
+    }
+}
+
+#[test]
+fn a_module_counts_until_the_last_process_that_runs_it_is_gone() {
+    let lab = Lab::new();
+    let environment = lab.environment();
+    let module = lab.module(&guest(
+        &[
+            "lunatic::process::compile_module",
+            "lunatic::process::drop_module",
+            "lunatic::message::receive_bytes",
+        ],
+        r#"(data (i32.const 1024) "\00asm\01\00\00\00\05\03\01\00\01\0b\07\01\00\41\00\0b\01x")
+           (func (export "main")
+            (call $say (i64.extend_i32_u (call $compile_module (i32.const 1024) (i32.const 22) (i32.const 64))))
+            (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0)))
+            (call $drop_module (i64.load (i32.const 64)))
+            (call $say (i64.const 1))
+            (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0))))"#,
+    ));
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("no limit applies");
+    assert_eq!(lab.hear(), 0, "it compiles");
+    assert_eq!(environment.used(Limit::Descriptors), 1, "its image");
+    let held = process.host_memory().used();
+    assert!(
+        held > 64 << 10,
+        "{held} bytes for code, tables and the image"
+    );
+    process.send(0, b"").expect("there is room");
+    assert_eq!(lab.hear(), 1, "it is dropped");
+    assert_eq!(environment.used(Limit::Descriptors), 0);
+    assert!(process.host_memory().used() < held - (64 << 10));
+    process.send(0, b"").expect("there is room");
+    assert!(lab.exit(&process).is_normal());
+    wait_until_nothing_is_held(&lab, &environment);
+}
+
+#[test]
+fn descriptors_are_refused_by_a_sentence() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::Descriptors, 3);
+    });
+    let module = lab.module(&guest(
+        &[
+            "lunatic::process::compile_module",
+            "lunatic::networking::tcp_bind",
+            "lunatic::error::kind",
+            "lunatic::error::string_size",
+        ],
+        r#"(data (i32.const 1024) "\00asm\01\00\00\00") (data (i32.const 32) "\7f\00\00\01")
+           (func $compile (result i64)
+            (i64.extend_i32_u (call $compile_module (i32.const 1024) (i32.const 8) (i32.const 64))))
+           (func (export "main")
+            (call $say (call $compile)) (call $say (call $compile)) (call $say (call $compile))
+            (call $say (call $compile))
+            (call $say (i64.extend_i32_u (call $kind (i64.load (i32.const 64)))))
+            (call $say (i64.extend_i32_u (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64))))
+            (call $say (i64.extend_i32_u (call $kind (i64.load (i32.const 64))))))"#,
+    ));
+    let exit = lab.run_in(&environment, &module);
+    assert!(exit.is_normal(), "{exit}");
+    let reached = Errno::LimitReached as i64;
+    assert_eq!(lab.hear_all(), [0, 0, 0, 1, reached, 1, reached]);
+}
+
+#[test]
+fn one_program_leaves_descriptors_to_the_others() {
+    let lab = Lab::with(Vm::builder().descriptors(8));
+    let module = lab.module(&guest(
+        &["lunatic::networking::udp_bind"],
+        r#"(data (i32.const 32) "\7f\00\00\01")
+           (func (export "main") (local $open i64)
+            (loop $again
+                (if (i32.eqz (call $udp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64))) (then
+                    (local.set $open (i64.add (local.get $open) (i64.const 1)))
+                    (br $again))))
+            (call $say (local.get $open))
+            (loop (br 0)))"#,
+    ));
+    let programs = [lab.environment(), lab.environment()];
+    for (program, open) in programs.iter().zip([6, 2]) {
+        program
+            .spawn(&module, "main", &[])
+            .expect("no limit applies");
+        assert_eq!(lab.hear(), open);
+    }
+    for program in programs {
+        program.end();
+        wait_until_nothing_is_held(&lab, &program);
+    }
+}
+
+/// A guest whose child dies with a reason that quotes 128 KiB, and that is told of this.
+fn deaths(children: u32) -> String {
+    guest(
+        &[
+            "lunatic::process::create_config",
+            "lunatic::process::monitor",
+            "lunatic::process::spawn",
+            "lunatic::process::exists",
+            "lunatic::process::sleep_ms",
+            "lunatic::message::receive_bytes",
+            "lunatic::wasi::config_preopen_dir",
+        ],
+        &format!(
+            r#"(data (i32.const 16) "die")
+            (func (export "die")
+                (drop (memory.grow (i32.const 4)))
+                (memory.fill (i32.const 65536) (i32.const 1) (i32.const 131072))
+                (call $config_preopen_dir (call $create_config) (i32.const 65536) (i32.const 131072)))
+            (func $child
+                (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (i32.const 16) (i32.const 3)
+                    (i32.const 0) (i32.const 0) (i32.const 64)) (then unreachable))
+                (call $monitor (i64.load (i32.const 64)))
+                (loop $alive
+                    (call $sleep_ms (i64.const 0))
+                    (br_if $alive (call $exists (i64.load (i32.const 64))))))
+            (func (export "main") (local $count i32)
+                (loop $next
+                    (call $child)
+                    (local.set $count (i32.add (local.get $count) (i32.const 1)))
+                    (br_if $next (i32.lt_u (local.get $count) (i32.const {children}))))
+                (loop $told
+                    ;; The length of the reason.
+                    (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 4096) (i32.const 60000) (i32.const 1024)))
+                    (call $say (i64.load32_u (i32.const 1028)))
+                    (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+                    (br_if $told (local.get $count))))"#
+        ),
+    )
+}
+
+#[test]
+fn the_reasons_of_deaths_are_short_and_counted() {
+    let lab = Lab::new();
+    let environment = lab.environment();
+    let module = lab.module(&deaths(20));
+    assert!(lab.run_in(&environment, &module).is_normal());
+    for length in lab.hear_all::<20>() {
+        assert!((1_000..2_100).contains(&length), "{length} bytes");
+    }
+    wait_until_nothing_is_held(&lab, &environment);
+}
+
+#[test]
+fn mail_that_waits_counts_for_its_receivers_environment() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::TotalHostMemory, MIB);
+    });
+    let module = lab.module(&guest(
+        &["lunatic::message::receive_bytes"],
+        "(func (export \"main\") (loop $next
+            (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 4096) (i32.const 60000) (i32.const 0)))
+            (call $say (i64.load (i32.const 4096)))
+            (br_if $next (i64.ne (i64.load (i32.const 4096)) (i64.const 0)))))",
+    ));
+    // The receivers are endpoints, which receive when the test does.
+    let receivers = ["one", "other"].map(|name| environment.endpoint(name).expect("there is room"));
+    let data = vec![1; 60_000];
+    let sent: Vec<usize> = receivers
+        .iter()
+        .map(|receiver| {
+            (0..100)
+                .take_while(|_| receiver.process().send(0, &data).is_ok())
+                .count()
+        })
+        .collect();
+    assert_eq!(sent.iter().sum::<usize>(), 17, "{sent:?}");
+    drop(receivers);
+    assert_eq!(environment.used(Limit::TotalHostMemory), 0);
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("no limit applies");
+    process.send(0, &data).expect("there is room again");
+    process.send(0, &[0; 8]).expect("there is room");
+    assert!(lab.exit(&process).is_normal());
+    wait_until_nothing_is_held(&lab, &environment);
+}
+
+#[test]
+fn an_instance_counts_for_its_globals_functions_and_tables() {
+    let lab = Lab::new();
+    let globals = "(global (mut i64) (i64.const 0)) ".repeat(200_000);
+    let elements = "$f ".repeat(200_000);
+    for text in [
+        format!("(module {globals} (func (export \"main\")))"),
+        format!(
+            "(module (func $f) (table 200000 funcref) (elem (i32.const 0) func {elements}) (func (export \"main\")))"
+        ),
+    ] {
+        let module = lab.module(&text);
+        let refuse = |limit| {
+            let environment = lab.environment_with(|config| {
+                config
+                    .limit(Limit::TableElements, u64::MAX)
+                    .limit(limit, 4 * MIB);
+            });
+            let refused = environment.spawn(&module, "main", &[]);
+            let refused = refused
+                .expect_err("200,000 entries take 6.4 MB")
+                .to_string();
+            assert!(refused.contains("what the machine holds"), "{refused}");
+        };
+        refuse(Limit::HostMemory);
+        refuse(Limit::TotalHostMemory);
+        let environment = lab.environment_with(|config| {
+            config.limit(Limit::TableElements, u64::MAX);
+        });
+        assert!(lab.run_in(&environment, &module).is_normal());
+        wait_until_nothing_is_held(&lab, &environment);
+    }
+}
+
+#[test]
+fn a_table_that_grows_counts() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::TotalHostMemory, 64 << 10);
+    });
+    let module = lab.module(&guest(
+        &[],
+        "(table 1 funcref)
+         (func (export \"main\") (loop $again
+            (br_if $again (i32.ne (table.grow (ref.null func) (i32.const 1024)) (i32.const -1))))
+            (call $say (i64.extend_i32_u (table.size))))",
+    ));
+    assert_eq!(
+        limit_of(&lab.run_in(&environment, &module)).or(Some(Limit::TotalHostMemory)),
+        Some(Limit::TotalHostMemory)
+    );
+    let elements = lab.hear();
+    assert!((7_000..=8_193).contains(&elements), "{elements} elements");
+    wait_until_nothing_is_held(&lab, &environment);
+}
