@@ -19,6 +19,8 @@ pub(crate) struct Links {
     watchers: BTreeSet<Pid>,
     /// The processes that this process monitors, with the tag of each monitor.
     watched: BTreeSet<(Pid, i64)>,
+    /// The same monitors by tag, without those that have none.
+    by_tag: BTreeSet<(i64, Pid)>,
     /// Set if this process is notified of the failure of a linked process, rather than killed.
     is_notified: bool,
 }
@@ -74,11 +76,22 @@ impl Links {
     /// Adds a monitor of another process and returns whether the monitor is new. Each tag is a
     /// separate monitor.
     pub(crate) fn watch(&mut self, pid: Pid, tag: i64) -> bool {
+        if tag != 0 {
+            self.by_tag.insert((tag, pid));
+        }
         self.watched.insert((pid, tag))
+    }
+
+    /// Whether a monitor of this process has this tag: a process that asks another for something
+    /// monitors it under the tag of the answer.
+    pub(crate) fn awaits(&self, tag: i64) -> bool {
+        let mut monitors = self.by_tag.range((tag, Pid(0))..);
+        monitors.next().is_some_and(|&(first, _)| first == tag)
     }
 
     /// Removes a monitor and returns whether it existed.
     pub(crate) fn unwatch(&mut self, pid: Pid, tag: i64) -> bool {
+        self.by_tag.remove(&(tag, pid));
         self.watched.remove(&(pid, tag))
     }
 
@@ -123,8 +136,8 @@ impl Links {
     /// Handles the end of a monitored process. Returns a piece of mail for each remaining monitor.
     pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
         let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
-        for monitor in &monitors {
-            self.watched.remove(monitor);
+        for &(pid, tag) in &monitors {
+            self.unwatch(pid, tag);
         }
         monitors
             .into_iter()
@@ -139,7 +152,7 @@ impl Links {
     /// Handles a monitor of a process that does not exist. Older monitors of the same process stay,
     /// because the notice for them, which contains the reason, is still on its way.
     pub(crate) fn on_no_process(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
-        let was_watched = self.watched.remove(&(pid, tag));
+        let was_watched = self.unwatch(pid, tag);
         was_watched.then_some(Mail::ProcessDied {
             tag,
             pid,

@@ -192,10 +192,10 @@ impl Mailbox {
     pub(crate) fn push(
         &mut self,
         message: Message,
-        is_waited_for: bool,
+        is_awaited: bool,
         limits: MailboxLimits,
     ) -> Result<(), (Message, LimitReached)> {
-        if self.messages >= limits.messages.saturating_add(is_waited_for.into()) {
+        if self.messages >= limits.messages.saturating_add(is_awaited.into()) {
             let reached = LimitReached {
                 limit: Limit::MailboxMessages,
                 allowed: limits.messages,
@@ -204,7 +204,7 @@ impl Mailbox {
             return Err((message, reached));
         }
         let bytes = self.bytes.saturating_add(message.size() as u64);
-        let is_beyond = if is_waited_for {
+        let is_beyond = if is_awaited {
             self.bytes > limits.bytes
         } else {
             bytes > limits.bytes

@@ -149,7 +149,14 @@ impl State {
             .wait
             .as_ref()
             .is_some_and(|wait| wait.wanted.accepts_data(message.tag));
-        match self.mailbox.push(message, wakes, limits) {
+        let pushed = match self.mailbox.push(message, wakes, limits) {
+            // An answer that comes before the owner, which has just asked, waits for it.
+            Err((message, _)) if !wakes && self.links.awaits(message.tag) => {
+                self.mailbox.push(message, true, limits)
+            }
+            pushed => pushed,
+        };
+        match pushed {
             Ok(()) => Ok(if wakes { Outcome::Wake } else { Outcome::Done }),
             Err((message, reached)) => Err(Undelivered::Full(message, reached)),
         }
@@ -437,6 +444,39 @@ mod tests {
                 "the process is no longer waiting"
             );
         }
+    }
+
+    #[test]
+    fn an_answer_finds_room_before_it_is_waited_for() {
+        let limits = MailboxLimits {
+            messages: 1,
+            ..WIDE
+        };
+        let mut state = State::new();
+        state.links().watch(Pid(1), -1);
+        state.links().watch(Pid(1), 0);
+        state.message(message(0), limits).expect("there is room");
+        for nobody_asked in [0, -2] {
+            let refused = state.message(message(nobody_asked), limits);
+            assert!(matches!(refused, Err(Undelivered::Full(..))));
+        }
+        assert_eq!(
+            state.message(message(-1), limits).expect("it is awaited"),
+            Outcome::Done
+        );
+        assert!(
+            matches!(
+                state.message(message(-1), limits),
+                Err(Undelivered::Full(..))
+            ),
+            "one was there already"
+        );
+        assert!(state.receive(&Wanted::Tag(-1), 0, true).is_some());
+        state.links().unwatch(Pid(1), -1);
+        assert!(matches!(
+            state.message(message(-1), limits),
+            Err(Undelivered::Full(..))
+        ));
     }
 
     #[test]
