@@ -39,7 +39,10 @@ impl Row {
             )
         })?;
         T::from_value(&self.values[index]).ok_or_else(|| {
-            let (kind, name) = (self.values[index].kind(), &self.columns[index]);
+            // If the table has got more columns since the statement was prepared, there are more
+            // values than names.
+            let name = self.columns.get(index).map_or("?", String::as_str);
+            let kind = self.values[index].kind();
             Error::new(
                 MISMATCH,
                 format!("column `{name}` is {kind}, not {}", T::EXPECTED),

@@ -135,7 +135,13 @@ impl Iterator for Rows<'_> {
             self.buffer.resize(size, 0);
             host::sqlite::copy_row(self.id, &mut self.buffer);
         }
-        Some(Ok(Row::read(&self.buffer[..size], &self.columns)))
+        let mut row = Row::read(&self.buffer[..size], &self.columns);
+        if row.values().len() != self.columns.len() {
+            // Another connection has changed the table since the columns were named.
+            self.columns = column_names(self.id);
+            row = Row::read(&self.buffer[..size], &self.columns);
+        }
+        Some(Ok(row))
     }
 }
 

@@ -148,4 +148,17 @@ claims! {
         let signal = crate::end_in(config, mailbox, for_ever);
         assert!(signal.to_string().contains("lunatic::sqlite::open"), "{signal}");
     }
+
+    fn columns_that_a_table_has_got_since_have_their_names(_mailbox: Mailbox<()>) {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE one (a); INSERT INTO one VALUES (1)").unwrap();
+        let mut all = connection.prepare("SELECT * FROM one").unwrap();
+        assert_eq!(all.column_names(), ["a"]);
+        connection.execute_batch("ALTER TABLE one ADD COLUMN b DEFAULT 2").unwrap();
+        let rows: Vec<Row> = all.query(()).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(rows[0].column_names(), ["a", "b"]);
+        assert_eq!(rows[0].get::<i64>("b").unwrap(), 2);
+        let error = rows[0].get::<String>(1).unwrap_err();
+        assert_eq!(error.to_string(), "column `b` is an integer, not a text");
+    }
 }
