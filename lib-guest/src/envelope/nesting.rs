@@ -63,7 +63,8 @@ impl Value {
         };
         // The length of a value whose size is stored in `size` bytes, with `kind` more bytes for
         // its type.
-        let sized = |size: usize, kind: usize| Some(1 + size + kind + number(size)?);
+        // On wasm, a length of almost 4 GiB and the head before it are more than a `usize` holds.
+        let sized = |size: usize, kind: usize| Some(number(size)?.saturating_add(1 + size + kind));
         let (length, values) = match first {
             0x80..=0x8f => (1, 2 * u64::from(first & 0x0f)),
             0x90..=0x9f => (1, u64::from(first & 0x0f)),
