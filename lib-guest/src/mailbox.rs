@@ -4,6 +4,7 @@
 use crate::envelope::{self, Delivery};
 use crate::host;
 use crate::message::{Message, ReceiveError};
+use crate::process::monitors;
 use crate::reply;
 use crate::tag::{SHUTDOWN, Tag};
 use serde::de::DeserializeOwned;
@@ -161,6 +162,8 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
                 if reply::keeps_end(tag, signal.reason) {
                     return None;
                 }
+                let signal = monitors::received(signal);
+                let tag = signal.tag;
                 return Some((Message::Signal(signal), tag));
             }
             if tag == SHUTDOWN {

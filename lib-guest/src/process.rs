@@ -6,6 +6,7 @@
 pub(crate) mod builder;
 pub(crate) mod failure;
 pub(crate) mod handle;
+pub(crate) mod monitors;
 mod shutdown;
 
 pub use builder::{Builder, Linked, SpawnError};

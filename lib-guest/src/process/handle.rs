@@ -1,9 +1,11 @@
 //! The handle to a process.
 
 use super::failure::{SendError, SendFailure};
+use super::monitors;
 use crate::envelope;
 use crate::host;
 use crate::tag::Tag;
+use rmp_serde::encode;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -80,8 +82,8 @@ impl<T> Process<T> {
     /// The signal is received as [`Message::Signal`](crate::Message::Signal) from a
     /// [`LinkMailbox`](crate::LinkMailbox), and as
     /// [`ReceiveError::Signal`](crate::ReceiveError::Signal) from a [`Mailbox`](crate::Mailbox). It
-    /// has no tag, so a receive with tags leaves it in place. Monitoring a process twice yields one
-    /// signal.
+    /// has no tag, so a receive with tags leaves it in place. Each call adds a monitor of its own,
+    /// so monitoring a process twice yields two signals.
     ///
     /// # Example
     ///
@@ -98,12 +100,13 @@ impl<T> Process<T> {
     /// }
     /// ```
     pub fn monitor(&self) {
-        host::process::monitor(self.id);
+        monitors::add(self.id);
     }
 
-    /// Undoes [`monitor`](Self::monitor). A signal that has already arrived stays in the mailbox.
+    /// Undoes the last [`monitor`](Self::monitor), and leaves earlier ones alone. If the process has
+    /// ended and the signal waits in the mailbox, the signal is removed.
     pub fn stop_monitoring(&self) {
-        host::process::stop_monitoring(self.id);
+        monitors::remove(self.id);
     }
 
     /// Kills the process, unless it is already dead. Processes linked with it die too, or receive a
@@ -120,15 +123,16 @@ impl<T> Process<T> {
 
 impl<T: Serialize> Process<T> {
     /// Sends a message. Messages from one process to another arrive in the order in which they were
-    /// sent. A message to a dead process is dropped.
+    /// sent.
     ///
-    /// If the receiver's mailbox is full, the sender waits for at most one time slice.
+    /// A message that the receiver cannot take is dropped: it is dead, its mailbox is still full
+    /// after the sender has waited for one time slice, or its environment does not accept the
+    /// message. So no receiver can make a sender fail. [`try_send`](Self::try_send) returns such a
+    /// message, for a sender that has to know.
     ///
     /// # Panics
     ///
-    /// Panics with a [`SendFailure`] if the message cannot be delivered to a live process, because
-    /// the effects of a lost message would show up much later and elsewhere.
-    /// [`try_send`](Self::try_send) returns the failure instead.
+    /// Panics if the value cannot be serialized, which is a defect of this program.
     pub fn send(&self, message: T) {
         self.tag_send(Tag::NONE, message);
     }
@@ -139,11 +143,11 @@ impl<T: Serialize> Process<T> {
     ///
     /// Panics like [`send`](Self::send).
     pub fn tag_send(&self, tag: Tag, message: T) {
-        if let Err(failure) = self.post(tag, &message) {
-            panic!(
-                "a message to process <{:x}> was not sent: {failure}",
-                self.id
-            );
+        if let Err(SendFailure::SerializationFailed(error)) = self.post(tag, &message)
+            // How deep a value is nested may be the choice of another process.
+            && !matches!(error, encode::Error::DepthLimitExceeded)
+        {
+            panic!("a message cannot be serialized: {error}");
         }
     }
 
