@@ -6,9 +6,11 @@ use crate::envelope::{self, Delivery};
 use crate::host;
 use crate::message::ExitReason;
 use crate::process::failure::SendFailure;
+use crate::process::handle::Process;
 use crate::tag::Tag;
 pub(crate) use late::discards;
 use rmp_serde::decode;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,6 +32,13 @@ pub enum RequestError {
     /// The request was not sent.
     #[error("the request was not sent: {0}")]
     NotSent(SendFailure),
+    /// A process that asks itself would wait forever for its own reply.
+    #[error("a process cannot wait for a reply from itself")]
+    Itself,
+    /// There is a reply, but it was not sent: it is larger than this process's environment accepts,
+    /// carries a resource that the environment does not grant, or cannot be serialized.
+    #[error("the reply cannot be sent to this process")]
+    ReplyRefused,
     /// The reply is not of the expected type.
     #[error("the reply is not of the expected type: {0}")]
     DeserializationFailed(decode::Error),
@@ -118,6 +127,25 @@ impl PendingReply {
     }
 }
 
+/// Sends a reply. A reply that the asker cannot take is dropped, whatever the reason, because a
+/// process that replies to others must not fail when they fail.
+///
+/// If the asker's environment refuses the reply, an empty message takes its place. No value is
+/// serialized to an empty message.
+pub(crate) fn send<R: Serialize>(asker: Process<()>, tag: Tag, reply: &R) {
+    // The asker chose the tag. Any tag that is not a reply's might have a meaning to the process that
+    // the request names as its sender.
+    if !tag.is_reply() {
+        return;
+    }
+    match asker.post(tag, reply) {
+        Ok(()) | Err(SendFailure::MailboxFull) => {}
+        Err(_) => {
+            let _ = envelope::post(asker.id(), tag, &[], &[]);
+        }
+    }
+}
+
 /// Waits for the first reply that has one of the tags, or for the end of a process that owes such a
 /// reply, and returns the tag.
 pub(crate) fn first_reply<U: DeserializeOwned>(
@@ -132,6 +160,7 @@ pub(crate) fn first_reply<U: DeserializeOwned>(
         };
         let reply = match arrival.signal() {
             Some(signal) => Err(RequestError::Died(signal.reason)),
+            None if arrival.header.length == 0 => Err(RequestError::ReplyRefused),
             None => arrival.open().map_err(RequestError::DeserializationFailed),
         };
         Ok((arrival.tag(), reply))

@@ -67,16 +67,14 @@ impl<T, U> Request<T, U> {
         &self.sender
     }
 
-    /// Sends the reply. If the sender has given up or died, the reply is dropped.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the sender's mailbox cannot take the reply, like [`Process::send`].
+    /// Sends the reply. If the sender has given up or died, or its mailbox is full, the reply is
+    /// dropped. If the sender's environment does not accept the reply, the request fails with
+    /// [`RequestError::ReplyRefused`].
     pub fn reply(self, reply: U)
     where
         U: Serialize,
     {
-        self.sender.tag_send(self.tag, reply);
+        reply::send(Process::from_id(self.sender.id()), self.tag, &reply);
     }
 }
 
@@ -88,10 +86,6 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     /// # Errors
     ///
     /// Returns any [`RequestError`] except a timeout.
-    ///
-    /// # Panics
-    ///
-    /// Panics if a process sends a request to itself.
     pub fn request(&self, message: T) -> Result<U, RequestError> {
         self.ask(message, lunatic_abi::FOREVER)
     }
@@ -123,10 +117,10 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     pub(crate) fn ask(&self, message: T, timeout: u64) -> Result<U, RequestError> {
         reply::drop_late_replies();
         let this = Process::<U>::this();
-        assert!(
-            this.id() != self.id(),
-            "a process that sends itself a request would wait forever"
-        );
+        // The handle may have come from another process.
+        if this.id() == self.id() {
+            return Err(RequestError::Itself);
+        }
         let tag = Tag::new_reply();
         let pending = PendingReply::to_request(tag, self.id());
         let request = Request {

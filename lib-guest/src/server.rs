@@ -119,9 +119,9 @@ pub trait Server: Behaviour {
 ///
 /// A call waits for what the server returns: `fn increment(&mut self, by: u32) -> u32` becomes
 /// `fn increment(&self, by: u32) -> Result<u32, RequestError>`. A call to a server that is dead, or
-/// that dies before it answers, fails immediately. Without [`within`](Self::within), a call waits
-/// for as long as the server is alive. An answer that arrives too late is dropped. A server that
-/// calls itself panics.
+/// that dies before it answers, fails immediately. Without [`within`](Self::within), a call waits for
+/// as long as the server is alive. An answer that arrives too late is dropped. A server that calls
+/// itself gets [`RequestError::Itself`].
 ///
 /// A cast does not wait: `fn reset(&mut self)` becomes
 /// `fn reset(&self) -> Result<(), SendFailure>`. There is also

@@ -11,7 +11,7 @@ use crate::message::ExitReason;
 use crate::process::builder::Builder;
 use crate::process::handle::Process;
 use crate::registry::RegistryError;
-use crate::reply::{PendingReply, RequestError, first_reply};
+use crate::reply::{self, PendingReply, RequestError, first_reply};
 use crate::tag::{BEGIN, Tag, WANTED};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -86,9 +86,16 @@ impl Handshake {
     /// Waits for a message from the parent with this tag. Returns `None` if the parent died.
     fn hear<T: DeserializeOwned>(&self, tag: Tag) -> Option<T> {
         let end = PendingReply::from(Tag::new_reply(), self.parent.id());
-        let heard = match first_reply(&[tag, end.tag()], lunatic_abi::FOREVER) {
-            Ok((_, heard)) => heard,
-            Err(error) => Err(error),
+        let heard = loop {
+            match first_reply(&[tag, end.tag()], lunatic_abi::FOREVER) {
+                // Any process can send anything. Anything but the parent's message is ignored.
+                Ok((
+                    _,
+                    Err(RequestError::DeserializationFailed(_) | RequestError::ReplyRefused),
+                )) => {}
+                Ok((_, heard)) => break heard,
+                Err(error) => break Err(error),
+            }
         };
         end.settle(&heard);
         heard.ok()
@@ -96,12 +103,7 @@ impl Handshake {
 
     /// Sends the parent the report that it is waiting for.
     pub(crate) fn report<R: Serialize>(&self, report: &R) {
-        if let Err(failure) = self.parent.post(self.tag, report) {
-            panic!(
-                "the parent, process <{:x}>, cannot be told: {failure}",
-                self.parent.id()
-            );
-        }
+        reply::send(self.parent, self.tag, report);
     }
 
     /// Reports that this process has started.

@@ -56,7 +56,8 @@ pub enum TaskError {
     /// with status 0.
     #[error("the task has no result: its process {0}")]
     Failed(ExitReason),
-    /// The result is nested too deeply, or does not fit into the memory of this process.
+    /// The result is nested too deeply, or larger than this process's memory or its environment
+    /// accepts.
     #[error("the task's result cannot be read: {0}")]
     DeserializationFailed(decode::Error),
 }
@@ -254,9 +255,14 @@ impl TaskError {
             RequestError::Timeout => Self::Timeout,
             RequestError::Died(reason) => Self::Failed(reason),
             RequestError::DeserializationFailed(error) => Self::DeserializationFailed(error),
+            RequestError::ReplyRefused => {
+                let why = "it cannot be sent to this process".to_string();
+                Self::DeserializationFailed(decode::Error::Uncategorized(why))
+            }
             // `NobodyLeft` does not occur, because the task is alive or its end was reported.
-            // `NotSent` means that the task could not be asked for its result.
-            RequestError::NobodyLeft | RequestError::NotSent(_) => {
+            // `NotSent` means that the task could not be asked for its result. A task is never this
+            // process itself.
+            RequestError::NobodyLeft | RequestError::NotSent(_) | RequestError::Itself => {
                 Self::Failed(ExitReason::Unknown)
             }
         }

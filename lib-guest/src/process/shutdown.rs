@@ -41,15 +41,21 @@ impl<T> Process<T> {
         if self.post(SHUTDOWN, &()).is_err() {
             self.kill();
         }
-        let mut ended = end.wait::<()>(host::milliseconds_or_forever(timeout));
-        if let Err(RequestError::Timeout) = ended {
-            self.kill();
-            ended = end.wait(lunatic_abi::FOREVER);
-        }
-        end.settle(&ended);
-        match ended {
-            Err(RequestError::Died(reason)) => reason,
-            _ => ExitReason::Unknown,
+        let mut timeout = host::milliseconds_or_forever(timeout);
+        loop {
+            let ended = end.wait::<()>(timeout);
+            let reason = match ended {
+                Err(RequestError::Died(reason)) => reason,
+                Err(RequestError::NobodyLeft) => ExitReason::Unknown,
+                // Its time is over; or another process has sent something in place of its end.
+                _ => {
+                    self.kill();
+                    timeout = lunatic_abi::FOREVER;
+                    continue;
+                }
+            };
+            end.settle(&ended);
+            return reason;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The answers that a server owes its callers.
 
-use crate::process::failure::SendFailure;
 use crate::process::handle::Process;
+use crate::reply;
 use crate::request::Request;
 use crate::tag::Tag;
 use serde::{Deserialize, Serialize};
@@ -59,18 +59,12 @@ use std::marker::PhantomData;
 pub struct Reply<R>(UntypedReply, PhantomData<fn(R)>);
 
 impl<R: Serialize> Reply<R> {
-    /// Sends the answer. If the caller has given up or died, the answer is dropped.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the caller's mailbox cannot take the answer, like [`Process::send`].
+    /// Sends the answer. If the caller has given up or died, or its mailbox is full, the answer is
+    /// dropped. If the caller's environment does not accept the answer, the call fails with
+    /// [`RequestError::ReplyRefused`](crate::RequestError::ReplyRefused). Either way, the server
+    /// goes on.
     pub fn send(self, answer: R) {
-        if let Err(failure) = self.0.send(&answer) {
-            panic!(
-                "an answer to process <{:x}> was not sent: {failure}",
-                self.0.caller.id()
-            );
-        }
+        self.0.send(&answer);
     }
 }
 
@@ -95,8 +89,8 @@ impl UntypedReply {
         (message, Self { caller, tag })
     }
 
-    pub(crate) fn send<R: Serialize>(&self, answer: &R) -> Result<(), SendFailure> {
-        self.caller.post(self.tag, answer)
+    pub(crate) fn send<R: Serialize>(&self, answer: &R) {
+        reply::send(self.caller, self.tag, answer);
     }
 
     #[doc(hidden)]

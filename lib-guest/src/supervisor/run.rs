@@ -164,11 +164,10 @@ impl Running {
                     Ok(Err(NotStarted::Interrupted)) => return Err(self.interrupted()),
                     Err(why) => Err(why),
                 };
-                let _ = reply.send(&started);
+                reply.send(&started);
             }
             Event::Asked(command, reply) => {
-                // If the caller's mailbox cannot take the answer, the answer is dropped.
-                let _ = match command {
+                match command {
                     Command::Terminate { process } => reply.send(&self.terminate(process)),
                     Command::Children => reply.send(&self.infos()),
                     Command::Count => reply.send(&Count {
@@ -176,8 +175,8 @@ impl Running {
                         active: self.keys.len(),
                     }),
                     // `receive` has turned this command into an `Event::Start`.
-                    Command::Start { .. } => Ok(()),
-                };
+                    Command::Start { .. } => {}
+                }
             }
             Event::Shutdown => return Err(StopReason::Asked),
             Event::Nothing => {}
@@ -262,7 +261,7 @@ impl Running {
             .get_mut(&key)
             .expect("a child is kept for as long as the rules know it");
         let process = supervised.child.begin(&self.interrupts)?;
-        Process::<()>::from_id(process).monitor();
+        host::process::monitor(process);
         supervised.process = Some(process);
         self.keys.insert(process, key);
         self.rules.started(key, self.begin.elapsed());

@@ -57,6 +57,7 @@ macro_rules! claims {
 }
 
 // These modules are declared after the macro because they use it.
+mod hostile;
 mod net;
 mod server;
 mod sqlite;
@@ -67,6 +68,7 @@ mod trap;
 /// The claims in this file, and the claims about the subjects that have their own files.
 const SUBJECTS: &[&[Claim]] = &[
     CLAIMS,
+    hostile::CLAIMS,
     net::CLAIMS,
     server::CLAIMS,
     sqlite::CLAIMS,
