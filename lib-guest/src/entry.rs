@@ -130,7 +130,7 @@ mod tests {
     fn the_export_carries_the_version() {
         assert_eq!(
             EXPORT,
-            format!("_lunatic_spawn_entry_{}", env!("CARGO_PKG_VERSION"))
+            format!("{}{}", lunatic_abi::ENTRY_PREFIX, env!("CARGO_PKG_VERSION"))
         );
     }
 

@@ -67,7 +67,7 @@ impl Tag {
 pub(crate) const CONTEXT: Tag = Tag(i64::MIN);
 
 /// Marks the message that asks a process to end.
-pub(crate) const SHUTDOWN: Tag = Tag(i64::MIN + 1);
+pub(crate) const SHUTDOWN: Tag = Tag(lunatic_abi::SHUTDOWN);
 
 /// Marks the message that lets a process begin, now that its parent monitors it.
 pub(crate) const BEGIN: Tag = Tag(i64::MIN + 2);

@@ -71,6 +71,14 @@ pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Li
         wasi::link(&mut linker)?;
         match generation {
             Generation::V0_13 => link_newest(&mut linker)?,
+            Generation::V0_12 => {
+                link_newest(&mut linker)?;
+                older::link_0_12(&mut linker)?;
+            }
+            Generation::V0_10 => {
+                link_newest(&mut linker)?;
+                older::link_0_10(&mut linker)?;
+            }
             Generation::V0_7 => older::link(&mut linker)?,
             Generation::V0_6 => older::link_0_6(&mut linker)?,
         }

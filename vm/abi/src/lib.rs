@@ -55,6 +55,13 @@ pub const NOBODY_LEFT: i32 = 9028;
 /// The timeout that never expires.
 pub const FOREVER: u64 = u64::MAX;
 
+/// The tag of the message, empty but for a `nil`, that asks a process of a program written with this
+/// project's guest library to end.
+pub const SHUTDOWN: i64 = i64::MIN + 1;
+
+/// What the names of exports begin with at which processes of such a program start.
+pub const ENTRY_PREFIX: &str = "_lunatic_spawn_entry_";
+
 /// The id that means "the caller's own" in rows that take a configuration, a module or an
 /// environment.
 pub const OWN: u64 = u64::MAX;
@@ -422,6 +429,18 @@ pub const HOST_FUNCTIONS: &[HostFunction] = {
     ROWS
 };
 
+/// The host functions that guests of 0.12 import with a different type.
+const HOST_FUNCTIONS_OF_0_12: &[HostFunction] = {
+    for_each_host_function_of_0_12!(rows);
+    ROWS
+};
+
+/// The host functions that guests of 0.10 import with a different type than those of 0.12.
+const HOST_FUNCTIONS_OF_0_10: &[HostFunction] = {
+    for_each_host_function_of_0_10!(rows);
+    ROWS
+};
+
 /// Every host function of the older generation as guests of 0.7 import it, in the order of the
 /// table.
 const OLDER_HOST_FUNCTIONS: &[HostFunction] = {
@@ -450,31 +469,45 @@ pub enum Generation {
     /// Lunatic 0.13 with this project's extensions: guests of this project's `lunatic` and of the
     /// published 0.13 and 0.14.
     V0_13,
+    /// Lunatic 0.12: guests of the published `lunatic` 0.12.
+    V0_12,
     /// Lunatic 0.7: guests of the published `lunatic` 0.7.
     V0_7,
     /// Lunatic 0.6: guests of the published `lunatic` 0.6.
     V0_6,
+    /// Lunatic 0.10: guests of the published `lunatic` 0.10 and 0.11.
+    V0_10,
 }
 
 impl Generation {
-    /// Every generation, newest first.
-    pub const ALL: [Generation; 3] = [Generation::V0_13, Generation::V0_7, Generation::V0_6];
+    /// Every generation, in the order in which that of a module is looked for.
+    pub const ALL: [Generation; 5] = [
+        Generation::V0_13,
+        Generation::V0_12,
+        Generation::V0_7,
+        Generation::V0_6,
+        Generation::V0_10,
+    ];
 
     /// Returns the functions that a guest of this generation can import, one row each.
     pub fn host_functions(self) -> impl Iterator<Item = &'static HostFunction> {
-        let (rows, instead): (_, &[HostFunction]) = match self {
+        let (rows, instead): (_, &[&[HostFunction]]) = match self {
             Generation::V0_13 => (HOST_FUNCTIONS, &[]),
+            Generation::V0_12 => (HOST_FUNCTIONS, &[HOST_FUNCTIONS_OF_0_12]),
+            Generation::V0_10 => (
+                HOST_FUNCTIONS,
+                &[HOST_FUNCTIONS_OF_0_12, HOST_FUNCTIONS_OF_0_10],
+            ),
             Generation::V0_7 => (OLDER_HOST_FUNCTIONS, &[]),
-            Generation::V0_6 => (OLDER_HOST_FUNCTIONS, HOST_FUNCTIONS_OF_0_6),
+            Generation::V0_6 => (OLDER_HOST_FUNCTIONS, &[HOST_FUNCTIONS_OF_0_6]),
         };
-        let is_another = |row: &HostFunction| {
-            instead
-                .iter()
-                .any(|other| (other.namespace, other.name) == (row.namespace, row.name))
+        let instead = || instead.iter().copied().flatten();
+        let is_another = move |row: &HostFunction| {
+            instead().any(|other| (other.namespace, other.name) == (row.namespace, row.name))
         };
         rows.iter()
             .filter(move |row| !is_another(row))
-            .chain(instead)
+            .chain(instead())
     }
 }
 

@@ -1,8 +1,10 @@
-//! The rows of the older generation, which guests of the published crate `lunatic` 0.6 and 0.7
-//! import: processes as handles, environments, names with versions. Read them like those of
-//! `table.rs`.
+//! The rows of older generations. Read them like those of `table.rs`.
 //!
-//! What sets the generation apart: a process is named by a handle in the caller's own table, which
+//! Guests of the published crate `lunatic` 0.6 and 0.7 have a table of their own: processes as
+//! handles, environments, names with versions. Guests of 0.10 to 0.12 import the newer table, but
+//! for a few functions with other types.
+//!
+//! What sets 0.6 and 0.7 apart: a process is named by a handle in the caller's own table, which
 //! cannot be forged and travels in messages; a timeout of 0 means no timeout; `send` has no result.
 //! A function that means the same as in the newer table is served by the same function of the
 //! machine.
@@ -219,6 +221,53 @@ macro_rules! for_each_older_host_function {
                 now minor() -> U32;
                 /// Returns the patch version.
                 now patch() -> U32;
+            }
+        }
+    };
+}
+
+/// Calls `$project!` with those functions of the table that guests of 0.10 to 0.12 import with
+/// another type: a request names no tag, it waits for the one that its message has.
+#[macro_export]
+macro_rules! for_each_host_function_of_0_12 {
+    ($project:path) => {
+        $project! {
+            /// Messages: request.
+            "lunatic::message" as request {
+                /// Sends the message in the slot, then waits for a message with its tag that
+                /// arrives from now on, or for any if it has none. Returns 0 or 9027.
+                wait send_receive_skip_search(process: Pid, timeout: Millis) -> I32;
+            }
+
+            /// Other machines: request.
+            "lunatic::distributed" as distributed_request {
+                /// Sends to a process of node 0 and waits as `message::send_receive_skip_search`
+                /// does. Returns 2 for any other node and drops the message.
+                wait send_receive_skip_search(node: U64, process: Pid, timeout: Millis) -> I32;
+            }
+        }
+    };
+}
+
+/// Calls `$project!` with those functions that guests of 0.10 and 0.11 import with another type
+/// than those of 0.12: sending has no result.
+#[macro_export]
+macro_rules! for_each_host_function_of_0_10 {
+    ($project:path) => {
+        $project! {
+            /// Messages: send.
+            "lunatic::message" as request {
+                /// Sends the message in the slot; to a process that does not exist, drops it. As
+                /// there is no result, the caller waits while the mailbox is full, and traps if the
+                /// receiver cannot take the message at all.
+                wait send(process: Pid);
+            }
+
+            /// Other machines: send.
+            "lunatic::distributed" as distributed_request {
+                /// Sends to a process of node 0 as `message::send` does. Drops the message for any
+                /// other node.
+                wait send(node: U64, process: Pid);
             }
         }
     };

@@ -113,7 +113,7 @@ impl Rest for Undelivered {
 pub(crate) async fn request(
     call: &mut Call<'_>,
     process: Pid,
-    tag: i64,
+    wanted: &Wanted,
     timeout: Millis,
 ) -> Result<i32, Failure> {
     let message = take_message(call)?;
@@ -121,7 +121,7 @@ pub(crate) async fn request(
     let since = this.cell().next_sequence();
     // The wait begins before the message is sent. The answer may arrive before this process waits
     // for it, and must find room even in a full mailbox.
-    let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
+    let arrival = Arrival::expect(this, wanted, since, timeout);
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => {
             let to = process;

@@ -9,10 +9,10 @@ use crate::guest::{Call, Failure, HostError};
 use crate::machine::THIS_NODE;
 use crate::spawn::request::SpawnRequest;
 use lunatic_abi::Errno;
-use lunatic_process::Pid;
+use lunatic_process::{Pid, Wanted};
 
 /// The result of a send if the node does not exist.
-const NO_SUCH_NODE: i32 = 2;
+pub(super) const NO_SUCH_NODE: i32 = 2;
 
 /// The maximum length of a query, in bytes.
 const MAX_QUERY: usize = 64 << 10;
@@ -86,7 +86,7 @@ pub(super) async fn send_receive_skip_search(
         take_message(call)?;
         return Ok(NO_SUCH_NODE);
     }
-    request(call, process, tag, timeout).await
+    request(call, process, &Wanted::Tag(tag), timeout).await
 }
 
 pub(super) fn exec_lookup_nodes(

@@ -150,7 +150,7 @@ pub(super) async fn send_receive_skip_search(
     tag: i64,
     timeout: Millis,
 ) -> Result<i32, Failure> {
-    request(call, process, tag, timeout).await
+    request(call, process, &Wanted::Tag(tag), timeout).await
 }
 
 /// A receive that has found nothing yet.

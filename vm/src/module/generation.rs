@@ -28,7 +28,7 @@ struct Refused {
     functions: &'static [(&'static str, &'static str)],
 }
 
-const REFUSED: [Refused; 3] = [
+const REFUSED: [Refused; 2] = [
     Refused {
         versions: "0.5",
         functions: &[
@@ -85,56 +85,9 @@ const REFUSED: [Refused; 3] = [
             ),
         ],
     },
-    Refused {
-        versions: "0.10 to 0.12",
-        functions: &[
-            (
-                "distributed",
-                "nodes_count()i get_nodes(ii)i node_id()l module_id()l spawn(llliiiii)i send(ll) send(ll)i
-                 send_receive_skip_search(lll)i exec_lookup_nodes(iiiii)i copy_lookup_nodes_results(liii)i",
-            ),
-            ("error", "string_size(l)i to_string(li) drop(l)"),
-            (
-                "message",
-                "create_data(ll) write_data(ii)i read_data(ii)i seek_data(l) get_tag()l data_size()l push_module(l)l
-                 take_module(l)l push_tcp_stream(l)l take_tcp_stream(l)l push_tls_stream(l)l take_tls_stream(l)l
-                 send(l) send(l)i send_receive_skip_search(ll)i receive(iil)i",
-            ),
-            (
-                "networking",
-                "resolve(iili)i drop_dns_iterator(l) resolve_next(liiiii)i tcp_bind(iiiiii)i drop_tcp_listener(l)
-                 tcp_local_addr(li)i tcp_accept(lii)i tcp_connect(iiiiili)i drop_tcp_stream(l) clone_tcp_stream(l)l
-                 tcp_write_vectored(liii)i tcp_read(liii)i tcp_peek(liii)i tcp_flush(li)i set_read_timeout(ll)
-                 get_read_timeout(l)l set_write_timeout(ll) get_write_timeout(l)l set_peek_timeout(ll)
-                 get_peek_timeout(l)l tls_bind(iiiiiiiiii)i drop_tls_listener(l) tls_local_addr(li)i tls_accept(lii)i
-                 tls_connect(iiiliii)i drop_tls_stream(l) clone_tls_stream(l)l tls_write_vectored(liii)i
-                 tls_read(liii)i tls_flush(li)i set_tls_read_timeout(ll) get_tls_read_timeout(l)l
-                 set_tls_write_timeout(ll) get_tls_write_timeout(l)l udp_bind(iiiiii)i drop_udp_socket(l)
-                 udp_local_addr(li)i udp_receive(liii)i udp_receive_from(liiii)i udp_connect(liiiiili)i
-                 clone_udp_socket(l)l set_udp_socket_broadcast(li) get_udp_socket_broadcast(l)i
-                 set_udp_socket_ttl(li) get_udp_socket_ttl(l)i udp_send_to(liiiiiiii)i udp_send(liii)i",
-            ),
-            (
-                "process",
-                "compile_module(iii)i drop_module(l) create_config()l drop_config(l) config_set_max_memory(ll)
-                 config_get_max_memory(l)l config_set_max_fuel(ll) config_get_max_fuel(l)l
-                 config_can_compile_modules(l)i config_set_can_compile_modules(li) config_can_create_configs(l)i
-                 config_set_can_create_configs(li) config_can_spawn_processes(l)i config_set_can_spawn_processes(li)
-                 spawn(llliiiii)i kill(l) sleep_ms(l) die_when_link_dies(i) process_id()l link(ll) unlink(l)",
-            ),
-            ("registry", "put(iill) get(iiii)i remove(ii)"),
-            ("timer", "send_after(ll)l cancel_timer(l)i"),
-            ("version", "major()i minor()i patch()i"),
-            (
-                "wasi",
-                "config_add_environment_variable(liiii) config_add_command_line_argument(lii)
-                 config_preopen_dir(lii)",
-            ),
-        ],
-    },
 ];
 
-/// Returns the newest generation that has all functions of the interface that a module imports. A
+/// Returns the first generation that has all functions of the interface that a module imports. A
 /// module that imports none belongs to the newest generation.
 ///
 /// # Errors

@@ -93,6 +93,16 @@ fn the_older_generations_have_exactly_the_published_functions() {
     }
 }
 
+#[test]
+fn guests_of_0_10_to_0_12_find_what_they_import() {
+    for generation in [Generation::V0_12, Generation::V0_10] {
+        for (whole, ty) in published::functions_of_0_12(generation == Generation::V0_10) {
+            let (_, row) = row_of(generation, &whole);
+            assert_eq!(type_of(row), ty, "{generation:?}: {whole}");
+        }
+    }
+}
+
 /// Returns a row's type in the notation that the list of published functions uses.
 fn type_of(row: &HostFunction) -> String {
     let letter = |ty| match wasm(ty) {

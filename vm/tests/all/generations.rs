@@ -202,26 +202,6 @@ fn guests_of_other_generations_are_refused_and_the_error_names_their_version() {
             "version 0.9 of",
             "`lunatic::registry::put`",
         ),
-        (
-            &[
-                ("process", "process_id", "(result i64)"),
-                ("message", "send", "(param i64)"),
-            ],
-            "version 0.10 to 0.12 of",
-            "`lunatic::message::send`",
-        ),
-        (
-            &[
-                ("message", "send", "(param i64) (result i32)"),
-                (
-                    "message",
-                    "send_receive_skip_search",
-                    "(param i64 i64) (result i32)",
-                ),
-            ],
-            "version 0.10 to 0.12 of",
-            "`lunatic::message::send_receive_skip_search`",
-        ),
     ] {
         let error = refusal(imports);
         match versions {
@@ -252,6 +232,118 @@ fn a_guest_of_0_12_runs_if_its_imports_have_not_changed() {
             (func (export \"main\")))",
     );
     assert!(exit.is_normal(), "{exit}");
+}
+
+/// Writes a guest of 0.10 to 0.12 with what its functions have in common: `send` has a result or
+/// none, and `$post` sends a number with a tag.
+fn guest_of_0_12(send: &str, send_drops: &str, fields: &str) -> String {
+    format!(
+        r#"(module
+            (import "lunatic::process" "process_id" (func $this (result i64)))
+            (import "lunatic::process" "spawn"
+                (func $spawn (param i64 i64 i64 i32 i32 i32 i32 i32) (result i32)))
+            (import "lunatic::message" "create_data" (func $create_data (param i64 i64)))
+            (import "lunatic::message" "write_data" (func $write_data (param i32 i32) (result i32)))
+            (import "lunatic::message" "read_data" (func $read_data (param i32 i32) (result i32)))
+            (import "lunatic::message" "get_tag" (func $get_tag (result i64)))
+            (import "lunatic::message" "send" (func $send_raw {send}))
+            (import "lunatic::message" "send_receive_skip_search"
+                (func $request (param i64 i64) (result i32)))
+            (import "lunatic::distributed" "send_receive_skip_search"
+                (func $request_of_node (param i64 i64 i64) (result i32)))
+            (import "lunatic::message" "receive" (func $receive (param i32 i32 i64) (result i32)))
+            (import "test" "say" (func $say (param i64)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "child")
+            (func $send (param i64) (call $send_raw (local.get 0)) {send_drops})
+            (func $compose (param $tag i64) (param $number i64)
+                (call $create_data (local.get $tag) (i64.const 0))
+                (i64.store (i32.const 8) (local.get $number))
+                (drop (call $write_data (i32.const 8) (i32.const 8))))
+            (func $number (result i64)
+                (drop (call $read_data (i32.const 16) (i32.const 8)))
+                (i64.load (i32.const 16)))
+            (func $child (result i64)
+                (drop (call $spawn (i64.const 0) (i64.const -1) (i64.const -1)
+                    (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 24)))
+                (i64.load (i32.const 24)))
+            {fields})"#
+    )
+}
+
+#[test]
+fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
+    // The child doubles a number and answers under the tag of the request, after a message that has
+    // another one.
+    let fields = r#"
+        (func (export "child") (local $tag i64) (local $asker i64) (local $number i64)
+            (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+            (local.set $asker (call $number))
+            (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+            (local.set $tag (call $get_tag))
+            (local.set $number (call $number))
+            (call $compose (i64.const 99) (i64.const 1))
+            (call $send (local.get $asker))
+            (call $compose (local.get $tag) (i64.mul (local.get $number) (i64.const 2)))
+            (call $send (local.get $asker)))
+        (func $ask (param $tag i64) (param $node i32)
+            (local $child i64)
+            (local.set $child (call $child))
+            (call $compose (i64.const 0) (call $this))
+            (call $send (local.get $child))
+            (call $compose (local.get $tag) (i64.const 21))
+            (call $say (i64.extend_i32_u (if (result i32) (local.get $node)
+                (then (call $request_of_node (i64.const 0) (local.get $child) (i64.const -1)))
+                (else (call $request (local.get $child) (i64.const -1))))))
+            (call $say (call $number)))
+        (func (export "main")
+            (call $ask (i64.const 7) (i32.const 0))
+            (call $ask (i64.const 8) (i32.const 1))
+            ;; Without a tag, the first message that arrives from now on is the answer.
+            (call $ask (i64.const 0) (i32.const 0))
+            ;; Nobody answers; and there is no other node.
+            (call $compose (i64.const 5) (i64.const 0))
+            (call $say (i64.extend_i32_u (call $request (call $this) (i64.const 0))))
+            (call $compose (i64.const 5) (i64.const 0))
+            (call $say (i64.extend_i32_u
+                (call $request_of_node (i64.const 3) (call $this) (i64.const -1)))))"#;
+    for (send, send_drops) in [("(param i64) (result i32)", "drop"), ("(param i64)", "")] {
+        let lab = Lab::new();
+        let exit = lab.run(&guest_of_0_12(send, send_drops, fields));
+        assert!(exit.is_normal(), "{send}: {exit}");
+        // A message to itself is found by a request with its tag.
+        assert_eq!(lab.hear_all(), [0, 42, 0, 42, 0, 1, 0, 2], "{send}");
+        assert!(lab.heard_nothing_more());
+    }
+}
+
+#[test]
+fn a_sender_of_0_10_waits_for_room() {
+    let lab = Lab::new();
+    let module = lab.module(&guest_of_0_12(
+        "(param i64)",
+        "",
+        r#"(func (export "child")
+            (loop $more
+                (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+                (br_if $more (i64.ne (call $number) (i64.const 20))))
+            (call $say (i64.const 20)))
+        (func (export "main") (local $child i64) (local $number i64)
+            (local.set $child (call $child))
+            (loop $more
+                (local.set $number (i64.add (local.get $number) (i64.const 1)))
+                (call $compose (i64.const 0) (local.get $number))
+                (call $send (local.get $child))
+                (br_if $more (i64.ne (local.get $number) (i64.const 20)))))"#,
+    ));
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::MailboxMessages, 2);
+    });
+    let main = environment
+        .spawn(&module, "main", &[])
+        .expect("no limit applies");
+    assert!(lab.exit(&main).is_normal());
+    assert_eq!(lab.hear(), 20);
 }
 
 #[test]

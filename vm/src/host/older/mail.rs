@@ -18,7 +18,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(1);
 
 /// Delivers a message. The interface has no result that reports a full mailbox, so the sender waits
 /// until there is room.
-async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
+pub(super) async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
     let Some(receiver) = call.guest().machine().process(to) else {
         return Ok(());
     };

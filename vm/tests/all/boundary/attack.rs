@@ -456,7 +456,9 @@ fn good(row: &HostFunction, index: usize) -> Vec<u64> {
 /// attacks are `attack0` and so on; each is made this many times.
 pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack], times: u32) -> String {
     let idle = match generation {
-        Generation::V0_13 => "(i32.const 0) (i32.const 0) (i64.const -1)",
+        Generation::V0_13 | Generation::V0_12 | Generation::V0_10 => {
+            "(i32.const 0) (i32.const 0) (i64.const -1)"
+        }
         Generation::V0_7 => "(i32.const 0) (i32.const 0) (i32.const 0)",
         Generation::V0_6 => "(i64.const 0) (i32.const 0)",
     };
@@ -477,7 +479,7 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack], times: 
         call_of(generation, "lunatic::message::receive", idle),
     );
     let preparation = match generation {
-        Generation::V0_13 => preparation(),
+        Generation::V0_13 | Generation::V0_12 | Generation::V0_10 => preparation(),
         Generation::V0_7 | Generation::V0_6 => older_preparation(),
     };
     for (row, arguments) in preparation {
@@ -486,7 +488,9 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack], times: 
     }
     text.push_str(")\n");
     match generation {
-        Generation::V0_13 => text.push_str(&tls_preparation()),
+        Generation::V0_13 | Generation::V0_12 | Generation::V0_10 => {
+            text.push_str(&tls_preparation());
+        }
         Generation::V0_7 | Generation::V0_6 => {
             text.push_str("(func $prepare_all (export \"prepare_all\") (call $prepare))\n");
         }

@@ -128,6 +128,8 @@ fn random_guest(random: &mut Random) -> String {
         Generation::V0_13,
         Generation::V0_13,
         Generation::V0_13,
+        Generation::V0_12,
+        Generation::V0_10,
         Generation::V0_7,
         Generation::V0_6,
     ]);

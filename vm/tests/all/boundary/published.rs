@@ -1,4 +1,4 @@
-//! The published interfaces of Lunatic 0.13, 0.7 and 0.6, listed independently of the tables.
+//! The published interfaces of Lunatic 0.13, 0.12, 0.10, 0.7 and 0.6, listed independently of the tables.
 
 use std::collections::BTreeMap;
 
@@ -88,6 +88,63 @@ const PUBLISHED_0_7: &[(&str, &str)] = &[
     ),
     ("lunatic::version", "major()i minor()i patch()i"),
 ];
+
+/// The functions of 0.12, the last of its generation, as far as its guest crate imports them.
+const PUBLISHED_0_12: &[(&str, &str)] = &[
+    (
+        "lunatic::distributed",
+        "nodes_count()i get_nodes(ii)i node_id()l module_id()l spawn(llliiiii)i send(ll)i
+         send_receive_skip_search(lll)i exec_lookup_nodes(iiiii)i copy_lookup_nodes_results(liii)i",
+    ),
+    ("lunatic::error", "string_size(l)i to_string(li) drop(l)"),
+    (
+        "lunatic::message",
+        "create_data(ll) write_data(ii)i read_data(ii)i seek_data(l) get_tag()l data_size()l push_module(l)l
+         take_module(l)l push_tcp_stream(l)l take_tcp_stream(l)l push_tls_stream(l)l take_tls_stream(l)l
+         send(l)i send_receive_skip_search(ll)i receive(iil)i",
+    ),
+    (
+        "lunatic::networking",
+        "resolve(iili)i drop_dns_iterator(l) resolve_next(liiiii)i tcp_bind(iiiiii)i drop_tcp_listener(l)
+         tcp_local_addr(li)i tcp_accept(lii)i tcp_connect(iiiiili)i drop_tcp_stream(l) clone_tcp_stream(l)l
+         tcp_write_vectored(liii)i tcp_read(liii)i tcp_peek(liii)i tcp_flush(li)i set_read_timeout(ll)
+         get_read_timeout(l)l set_write_timeout(ll) get_write_timeout(l)l set_peek_timeout(ll)
+         get_peek_timeout(l)l tls_bind(iiiiiiiiii)i drop_tls_listener(l) tls_local_addr(li)i tls_accept(lii)i
+         tls_connect(iiiliii)i drop_tls_stream(l) clone_tls_stream(l)l tls_write_vectored(liii)i
+         tls_read(liii)i tls_flush(li)i set_tls_read_timeout(ll) get_tls_read_timeout(l)l
+         set_tls_write_timeout(ll) get_tls_write_timeout(l)l udp_bind(iiiiii)i drop_udp_socket(l)
+         udp_local_addr(li)i udp_receive(liii)i udp_receive_from(liiii)i udp_connect(liiiiili)i
+         clone_udp_socket(l)l set_udp_socket_broadcast(li) get_udp_socket_broadcast(l)i
+         set_udp_socket_ttl(li) get_udp_socket_ttl(l)i udp_send_to(liiiiiiii)i udp_send(liii)i",
+    ),
+    (
+        "lunatic::process",
+        "compile_module(iii)i drop_module(l) create_config()l drop_config(l) config_set_max_memory(ll)
+         config_get_max_memory(l)l config_set_max_fuel(ll) config_get_max_fuel(l)l
+         config_can_compile_modules(l)i config_set_can_compile_modules(li) config_can_create_configs(l)i
+         config_set_can_create_configs(li) config_can_spawn_processes(l)i config_set_can_spawn_processes(li)
+         spawn(llliiiii)i kill(l) sleep_ms(l) die_when_link_dies(i) process_id()l link(ll) unlink(l)",
+    ),
+    ("lunatic::registry", "put(iill) get(iiii)i remove(ii)"),
+    ("lunatic::timer", "send_after(ll)l cancel_timer(l)i"),
+    ("lunatic::version", "major()i minor()i patch()i"),
+    (
+        "lunatic::wasi",
+        "config_add_environment_variable(liiii) config_add_command_line_argument(lii)
+         config_preopen_dir(lii)",
+    ),
+];
+
+/// Returns the types of the functions that guests of 0.12 import, or of 0.10 and 0.11, in which
+/// sending has no result.
+pub(super) fn functions_of_0_12(as_0_10: bool) -> BTreeMap<String, &'static str> {
+    let mut functions = by_name(PUBLISHED_0_12);
+    if as_0_10 {
+        functions.insert("lunatic::message::send".into(), "(l)");
+        functions.insert("lunatic::distributed::send".into(), "(ll)");
+    }
+    functions
+}
 
 /// Returns the types of all published functions, by full name.
 pub(super) fn functions() -> BTreeMap<String, &'static str> {
