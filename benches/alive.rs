@@ -1,5 +1,5 @@
-//! Many processes live concurrently with the kernel's default settings: mappings run out first, so
-//! a process may cost at most one mapping.
+//! Many processes can be alive at once with the kernel's default settings. Mappings run out first,
+//! so a process may cost at most one mapping.
 
 use lunatic_benches::{Bar, Chart, Crowd, HEAP, PROFILES, Peer, Row, guest, meters, promise};
 
@@ -10,7 +10,7 @@ fn main() {
     println!("  vm.max_map_count is {}", meters::max_mappings());
     let bytes = Chart::new(
         "alive-bytes",
-        "a waiting process, all included",
+        "a waiting process, everything included",
         "processes alive",
         "bytes each",
     );

@@ -1,8 +1,8 @@
 //! Functions called from outside across the bridge, compared with a hand-written embedding of plain
 //! wasmtime and the same guest.
 //!
-//! The guest does next to nothing, so this measures what a call itself costs. Criterion takes the
-//! measurements; its reports are in `criterion/` below the target directory. No target was
+//! The guest does almost nothing, so this measures the cost of a call itself. Criterion takes the
+//! measurements; its reports are in `criterion/` below the target directory. No figures were
 //! promised.
 
 #![expect(
@@ -53,8 +53,8 @@ fn records(count: u32) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// What an embedder would write who needs only this and has one caller at a time: no limits or
-/// timeouts, and a trap ends the store.
+/// What an embedder would write for only this purpose and a single caller at a time. There are no
+/// limits or timeouts, and a trap ends the store.
 struct Embedding {
     store: Store<()>,
     memory: Memory,
@@ -62,7 +62,7 @@ struct Embedding {
     look: TypedFunc<(u32, u32, u32, u32), u32>,
 }
 
-/// Where the embedding writes arguments: behind the guest's own memory.
+/// The address at which the embedding writes arguments, which is after the guest's own memory.
 const INDEX: u32 = 65536;
 
 impl Embedding {
@@ -122,7 +122,7 @@ impl Embedding {
     }
 }
 
-/// One embedding per core, shared by all callers.
+/// A pool with one embedding per core, shared by all callers.
 struct Embeddings {
     idle: Mutex<Vec<Embedding>>,
     returned: Condvar,
@@ -135,7 +135,7 @@ impl Embeddings {
             .returned
             .wait_while(idle, |idle| idle.is_empty())
             .expect("callers do not panic");
-        let mut embedding = idle.pop().expect("the wait ends when one is idle");
+        let mut embedding = idle.pop().expect("the wait ends when an embedding is idle");
         drop(idle);
         let result = call(&mut embedding);
         self.idle
@@ -296,8 +296,8 @@ fn time(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// Has another thread answer the given number of times: the minimum cost of a call whose function
-/// runs on another thread.
+/// Makes another thread answer the given number of times. This is the minimum cost of a call whose
+/// function runs on another thread.
 fn hand_over(times: u64) -> Duration {
     let (ask, asked) = sync_channel::<u64>(1);
     let (answer, answered) = sync_channel(1);
@@ -323,7 +323,7 @@ fn inside(times: u64) -> Duration {
     let vm = Vm::builder()
         .workers(1)
         .build()
-        .expect("the machine can be set up");
+        .expect("the machine can be created");
     let module = vm
         .module("guest", GUEST.as_bytes())
         .expect("the guest is a module");

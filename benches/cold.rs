@@ -1,4 +1,4 @@
-//! A process is cheap even in a fresh slot, whose memory and stack were never used.
+//! A process is cheap even in a fresh slot, whose memory and stack have never been used.
 
 use lunatic_benches::{Bar, Machine, PROFILES, Peer, Row, guest, promise, side_by_side};
 
@@ -12,7 +12,7 @@ fn main() {
     let microseconds = |peer: &Peer| peer.run(&arguments).get(1).copied().into_iter().collect();
     for profile in PROFILES {
         let ours = || {
-            // Only a new machine has slots that were never used.
+            // Only a new machine has slots that have never been used.
             let machine = Machine::with_profile(profile);
             let environment = machine.environment(&arguments);
             let main = environment

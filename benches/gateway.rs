@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The components are those of the `serve` tests.
+/// The components are those that the tests of `serve` use.
 #[path = "../serve/tests/all/guests.rs"]
 #[expect(dead_code, reason = "the tests have more guests")]
 mod guests;
@@ -75,16 +75,16 @@ fn main() {
         .print(Bar::AtLeastTimes(0.4));
     drop(go);
 
-    // Over one connection: many connections show only the throughput.
+    // Latency is measured over one connection, because many connections show only the throughput.
     latency("small core function, fresh", &function, time);
     latency("plain hyper", &hyper, time);
     drop((function, hyper));
-    // The first server compiles the component; it is in the cache from then on.
+    // The first server compiles the component; after that, it is in the cache.
     let small = keep(
         "small.wasm",
         &guests::rust("examples/http-server", "http_server.wasm"),
     );
-    // Fewer connections than the maximum number of component instances.
+    // There are fewer connections than the maximum number of component instances.
     components("small component", &small, 256, time);
     match guests::python() {
         Some(bytes) => components("CPython component", &keep("python.wasm", &bytes), 64, time),
@@ -125,7 +125,7 @@ fn keep(name: &str, bytes: &[u8]) -> PathBuf {
 fn serve_component() {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let [policy, file] = &arguments[..] else {
-        panic!("two arguments: a policy and a file")
+        panic!("the arguments are a policy and a file")
     };
     let policy = match policy.as_str() {
         "pool" => Policy::Pool(NonZeroUsize::new(4).expect("four is not zero")),
@@ -142,12 +142,12 @@ fn serve(bytes: &[u8], policy: Policy) {
     let mut host = Host::default();
     add_to_host(&mut host);
     let cache = Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"))
-        .expect("the cache is in a directory of ours");
+        .expect("the cache is in a directory of this program");
     let vm = Vm::builder()
         .host(host)
         .cache(cache)
         .build()
-        .expect("the machine can be set up");
+        .expect("the machine can be created");
     let functions = Functions::new(&vm);
     let name = Name::new("hello").expect("the name is valid");
     let code = Code::new(&vm, "hello", bytes).expect("the guest is a function");
@@ -160,7 +160,7 @@ fn serve(bytes: &[u8], policy: Policy) {
     };
     functions
         .put(&name, 1, blake3::hash(bytes), code, settings)
-        .expect("the function asks for nothing");
+        .expect("the function needs no grants");
     let http = HttpGateway {
         routes: vec![Route {
             path: "/".into(),
@@ -190,7 +190,7 @@ fn serve(bytes: &[u8], policy: Policy) {
     wait();
 }
 
-/// The upper bound: the library that reads and writes HTTP for us, with nothing behind it.
+/// Serves with only the library that reads and writes HTTP for the gateway, as an upper bound.
 fn serve_hyper() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -1,4 +1,5 @@
-//! A small web server is a guest: one process per connection, which stays open for many requests.
+//! A guest is a small web server with one process per connection. Connections stay open for many
+//! requests.
 
 use lunatic_benches::client::{answer_length, load};
 use lunatic_benches::{Bar, Peer, Row, Server, command, promise, side_by_side};
@@ -14,7 +15,8 @@ fn main() {
     let (erlang, go) = (Peer::erlang("http"), Peer::go("http"));
     let ours = Server::start(command("http"));
     let erlang = erlang.command(&[]).map(Server::start);
-    // Go's own HTTP server, and a Go server that parses requests the way ours does.
+    // The peers are Go's own HTTP server, and a Go server that parses requests in the same way as
+    // the guest.
     let [go, raw] = ["net/http", "net"].map(|how| go.command(&[how]).map(Server::start));
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));

@@ -1,5 +1,5 @@
-//! Code that shares nothing and can be interrupted at any time is hardly slower than code that
-//! cannot.
+//! Code that shares nothing and can be interrupted at any time is hardly slower than code without
+//! these properties.
 
 #[path = "guests/kernels.rs"]
 #[expect(
@@ -30,7 +30,7 @@ fn main() {
         .map(|profile| (profile, Machine::with_profile(profile)))
         .collect();
 
-    // Every way to run a kernel, starting with the peer.
+    // All ways to run a kernel, starting with the peer.
     type Way<'a> = Box<dyn Fn(&str, u32) -> Run + 'a>;
     let mut ways: Vec<(String, Way)> = vec![(
         "plain wasmtime".to_string(),
@@ -94,7 +94,7 @@ fn main() {
         .collect();
     table.push(format!("| geometric mean | 1 | {} |", means.join(" | ")));
     for ((what, _), product) in ways.iter().zip(&products).skip(1) {
-        // The promise is about the first of these; the others are shown for comparison.
+        // The promise is about the first of these. The other figures are shown for comparison.
         let bar = if what == "process" {
             Bar::AtMost(1.05)
         } else {

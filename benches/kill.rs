@@ -1,4 +1,4 @@
-//! A process that only computes is dead at most two ticks after it is killed.
+//! A process that only computes is dead no later than two ticks after it is killed.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
@@ -24,7 +24,7 @@ fn main() {
         while process.turns() == 0 {
             std::thread::yield_now();
         }
-        // Kills at different points within a tick.
+        // The kills happen at different points within a tick.
         sleep(Duration::from_micros(
             u64::from(process.pid().number() as u16) * 7919 % 3000,
         ));

@@ -1,4 +1,4 @@
-//! A woken process runs soon, however many others compute.
+//! A woken process runs soon, however many other processes compute.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
@@ -36,7 +36,7 @@ fn main() {
         .expect("the machine has room");
 
     let measure = |wake: u64| {
-        // Wakes the process at different points within a tick.
+        // The process is woken at different points within a tick.
         sleep(Duration::from_micros(1_000 + wake * 7919 % 4_000));
         let start = Instant::now();
         listener

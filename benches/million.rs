@@ -1,16 +1,17 @@
-//! A million processes live concurrently, if the kernel allows the mappings and there is enough
-//! memory.
+//! A million processes can be alive at once, if the kernel allows enough mappings and there is
+//! enough memory.
 
 use lunatic_benches::{
     Bar, Chart, Crowd, Figures, PROFILES, RAISE, Row, guest, meters, open, promise,
 };
 use std::fs;
 
-/// The promised number of processes, and the maximum bytes for each: in total they fit into 24 GiB.
+/// The promised number of processes, and the maximum number of bytes per process: together they fit
+/// in 24 GiB.
 const GOAL: usize = 1_000_000;
 const BYTES: usize = 22 << 10;
 
-/// The kernel's limit on mappings that the promise is about; newer systems have it by default.
+/// The limit on kernel mappings that the promise assumes; it is the default on newer systems.
 const MAPPINGS: u64 = 1_048_576;
 
 fn main() {
@@ -23,7 +24,7 @@ fn main() {
     }
     let bytes = Chart::new(
         "million-bytes",
-        "a waiting process, all included",
+        "a waiting process, everything included",
         "processes alive",
         "bytes each",
     );
@@ -65,13 +66,13 @@ fn main() {
 ///
 /// # Errors
 ///
-/// Returns what is missing.
+/// Returns what is missing if there is not enough room.
 fn room(goal: usize) -> Result<(), String> {
     let needed = (goal * BYTES) as u64;
     let available = meters::available_memory();
     if available < needed {
         return Err(format!(
-            "it needs {} MiB of memory, and {} MiB are available",
+            "this needs {} MiB of memory, but only {} MiB is available",
             needed >> 20,
             available >> 20
         ));

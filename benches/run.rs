@@ -1,4 +1,4 @@
-//! Runs benches one after the other, each for a bounded time, and prints a table of their figures.
+//! Runs benches one after another, each for a limited time, and prints a table of their figures.
 //!
 //! `lunatic-bench [--write] [--raise] [BENCH…]`; `./x bench` compiles and starts it. With
 //! `--write`, the table goes into `benches/README.md` and the curves into `benches/curves/`.
@@ -14,7 +14,8 @@ use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// If the machine is busier than this before the first bench starts, it is too busy to measure on.
+/// If the computer is busier than this before the first bench starts, it is too busy for
+/// measurements.
 const QUIET: f64 = 0.05;
 
 /// The time limit for a bench, after which it is killed.
@@ -114,7 +115,7 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
             Some(status) => break Some(status.to_string()),
             None if start.elapsed() < TIMEOUT => sleep(Duration::from_millis(50)),
             None => {
-                // It may have ended just now.
+                // The child may have ended just now.
                 let _ = child.kill();
                 let _ = child.wait();
                 break Some(format!("it took more than {} s", TIMEOUT.as_secs()));
@@ -124,7 +125,7 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
     if let Some(failure) = &failure {
         println!("  failed: {failure}");
     }
-    // A bench that failed at once has recorded nothing.
+    // A bench that failed immediately has recorded nothing.
     let records = records::read(&fs::read_to_string(&records).unwrap_or_default());
     Ok(Report {
         bench: name.to_string(),

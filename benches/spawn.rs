@@ -1,5 +1,5 @@
-//! A process is cheap: to spawn a Rust closure, run it and end costs at most three times as much as
-//! in Erlang.
+//! A process is cheap. Spawning a process that runs a Rust closure and ends costs at most three
+//! times as much as in Erlang.
 
 use lunatic_benches::{Bar, Machine, PROFILES, Peer, Row, guest, promise, side_by_side};
 

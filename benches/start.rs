@@ -1,5 +1,5 @@
-//! A program starts at once: all of `lunatic hello.wasm`, with its compiled code cached by an
-//! earlier run.
+//! A program starts immediately. This measures a whole run of `lunatic hello.wasm` whose compiled
+//! code was cached by an earlier run.
 
 use lunatic_benches::{Bar, Figures, Row, command, promise};
 use std::time::Instant;

@@ -1,10 +1,10 @@
-//! A connection is a process, and a thousand of them are served as fast as Erlang serves them.
+//! Each connection has a process, and a thousand connections are served as fast as in Erlang.
 
 use lunatic_benches::client::load;
 use lunatic_benches::{Bar, Peer, Row, Server, command, promise, side_by_side};
 use std::time::Duration;
 
-/// What a client sends and expects back.
+/// The bytes that a client sends and expects back.
 const LINE: [u8; 64] = [b'.'; 64];
 
 fn main() {

@@ -1,4 +1,4 @@
-//! A waiting process is small: its memory and page tables, after it has used its heap.
+//! A waiting process is small. This measures its memory and page tables after it has used its heap.
 
 use lunatic_benches::{Bar, Crowd, Figures, HEAP, PROFILES, Peer, Row, guest, promise};
 
@@ -19,7 +19,8 @@ fn main() {
 
     let crowd = guest("crowd");
     for profile in PROFILES {
-        // One round: memory that a first crowd gave back would hide what a second one takes.
+        // There is only one round, because memory that a first crowd has released would hide the
+        // memory that a second crowd takes.
         let footprint = Crowd::new(profile, &crowd).grow(count);
         let figure = |figure: f64| Figures::from_iter([figure]);
         let (ours, tables, mappings) = (

@@ -1,8 +1,8 @@
-//! Environments limit what processes may do: here, their memory, their compute, and their right to
-//! print.
+//! Environments limit what processes may do. This example limits their memory, their compute, and
+//! their right to print.
 //!
 //! Look at how each child ends, and how its parent, which is linked to it, gets the reason. The
-//! machine stops the children; they need not cooperate. `black_box` keeps the optimizer from
+//! machine stops the children, which do not have to cooperate. `black_box` keeps the optimizer from
 //! removing a vector that is never read, along with the memory that exceeds the limit. Without
 //! `black_box`, the second child would end normally in a release build, and its parent would get no
 //! signal.
@@ -12,10 +12,10 @@ use std::hint::black_box;
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) {
-    // 17 Wasm pages (17 * 64 KiB) are 1,114,112 bytes: a process of this size fits, with little
-    // room to spare. One unit of compute is about 100,000 instructions.
+    // 17 Wasm pages (17 * 64 KiB) are 1,114,112 bytes: a process of this size fits with little room
+    // to spare. One unit of compute is about 100,000 instructions.
     let mut config = Config::new(1_200_000, Some(1));
-    // Allows only functions whose names start with this prefix. Printing is not among them.
+    // Allows only functions whose names start with this prefix. The functions that print do not.
     config.allow_namespace("wasi_snapshot_preview1::environ");
     let mut environment =
         Environment::new(config).expect("this process has what the configuration grants");
@@ -35,7 +35,7 @@ fn main(mailbox: Mailbox<()>) {
         .expect("a process of 17 pages fits");
     report("hoards", &mailbox);
 
-    #[expect(clippy::empty_loop, reason = "it exists to use up its compute")]
+    #[expect(clippy::empty_loop, reason = "the loop exists to use up its compute")]
     let spins = |_: Mailbox<()>| loop {};
     let (_, mailbox) = module
         .spawn_link(mailbox, spins)
@@ -47,6 +47,6 @@ fn report(child: &str, mailbox: &LinkMailbox<()>) {
     let message = mailbox.receive();
     let signal = message
         .signal()
-        .expect("nobody sends messages, and every child fails");
+        .expect("no process sends messages, and every child fails");
     println!("the one that {child} {}", signal.sentence);
 }

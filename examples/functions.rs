@@ -17,7 +17,7 @@ struct ImageInfo {
     height: u32,
 }
 
-/// A single parameter is the whole argument.
+/// A single parameter receives the whole argument.
 #[lunatic::export]
 fn echo(args: Args) -> Args {
     args

@@ -56,7 +56,7 @@ fn main(mailbox: Mailbox<()>) {
     let signal = message.signal().expect("only the link has this tag");
     println!("linked, with the tag: {}", signal.reason);
 
-    // A link does not report a normal end: the first signal comes from the monitor.
+    // A link does not report a normal end, so the first signal comes from the monitor.
     let (child, mailbox) = process::spawn_link(mailbox, |mailbox: Mailbox<()>| {
         mailbox.receive().expect("the parent sends");
     })
@@ -64,7 +64,7 @@ fn main(mailbox: Mailbox<()>) {
     child.monitor();
     child.send(());
     let message = mailbox.receive();
-    let signal = message.signal().expect("nobody sends messages");
+    let signal = message.signal().expect("no process sends messages");
     println!("linked and monitored: {:?} {}", signal.kind, signal.reason);
 }
 

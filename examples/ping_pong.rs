@@ -1,4 +1,4 @@
-//! Two processes send each other a number until it is large enough.
+//! Two processes send each other a number until the number is large enough.
 //!
 //! Look at the type of the message: it contains the process to reply to, so neither process has to
 //! know the other in advance. A `Process<T>` is a number, and its type says what the process

@@ -1,4 +1,4 @@
-//! A server is a process that receives requests; a client waits for the reply to its own request.
+//! A server is a process that receives requests. A client waits for the reply to its own request.
 //!
 //! Look at `main`, which has no mailbox for replies: `request` waits for the reply to this request
 //! and leaves all other messages in place. It also returns if there will be no reply, because the
@@ -13,9 +13,9 @@ use std::time::Duration;
 enum Question {
     Set(String, u32),
     Get(String),
-    /// Is never answered.
+    /// A question that is never answered.
     Meaning,
-    /// Ends the server.
+    /// A question that ends the server.
     Crash,
 }
 

@@ -1,13 +1,13 @@
-//! Processes in a ring pass a token, each to the next.
+//! Processes in a ring pass a token, each to the next process.
 //!
 //! ```text
 //! lunatic ring.wasm [PROCESSES [ROUNDS]]
 //! ```
 //!
-//! Look at how the ring is closed: every process is spawned with the next one, so they are spawned
-//! from the last to the first, and the last one is this process. When the token has gone around
-//! often enough, this process ends, and with it the program and all other processes, which are
-//! still waiting.
+//! Look at how the ring is closed: every process is spawned with a handle to the next process, so
+//! they are spawned from the last to the first. The last process is this process. When the token
+//! has gone around often enough, this process ends, and with it the program and all other
+//! processes, which are still waiting.
 
 use lunatic::{Mailbox, Process, process};
 

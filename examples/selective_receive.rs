@@ -1,9 +1,9 @@
-//! A process takes the messages that it is waiting for, and leaves the others in its mailbox, in
+//! A process takes the messages that it is waiting for, and leaves all others in its mailbox, in
 //! order.
 //!
 //! Look at the tags, which distinguish messages. Orders are received first and in order, no matter
 //! how many letters arrived before them; a receive without tags then finds the letters as if
-//! nothing had happened. A receive that times out loses nothing either.
+//! nothing had happened. A receive that times out does not lose messages either.
 
 use lunatic::{Mailbox, Process, ReceiveError, Tag, process};
 use std::time::Duration;

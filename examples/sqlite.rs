@@ -1,4 +1,4 @@
-//! A bank in a file: processes that share nothing can share a database.
+//! A bank in a file. Processes that share no memory can share a database.
 //!
 //! Every clerk is a process with its own connection. They transfer money concurrently, and each
 //! transfer is a transaction: no process ever sees money in transit, even if a clerk dies in the

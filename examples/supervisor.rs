@@ -30,7 +30,7 @@ impl Divider {
     #[call]
     fn divide(&mut self, dividend: u32, divisor: u32) -> u32 {
         if divisor == 0 {
-            // Like a panic, but without a message on standard error.
+            // This is like a panic, but prints no message to standard error.
             std::process::abort();
         }
         self.divisions += 1;
@@ -68,7 +68,7 @@ fn main(mailbox: Mailbox<()>) {
         since < 10 * CLIENTS
     );
 
-    // A persistent fault.
+    // From here on, the fault is persistent.
     supervisor.process().monitor();
     let storm = Task::spawn((), |()| {
         loop {
@@ -91,7 +91,8 @@ fn client(number: u32) -> u32 {
     let mut right = 0;
     for divisor in 1..=10 {
         if divisor == 5 {
-            // The server dies from this request, or from another client's, before it answers.
+            // The server dies because of this request, or because of another client's request,
+            // before it answers.
             let asked = again(divider).divide(number, 0);
             assert!(matches!(asked, Err(RequestError::Died(_))), "{asked:?}");
         }
@@ -105,8 +106,8 @@ fn divider() -> Option<Handle<Divider>> {
     Handle::lookup(NAME, "^1").expect("the query is well-formed")
 }
 
-/// Tries until there is an answer. Between the end of one server and the start of the next, there
-/// is none.
+/// Tries until there is an answer. There is no answer between the end of one server and the start
+/// of the next.
 fn again<T>(ask: impl Fn() -> Option<T>) -> T {
     loop {
         if let Some(answer) = ask() {

@@ -1,6 +1,6 @@
 //! Tasks are functions that run in their own processes, and whose results are awaited.
 //!
-//! Look at the effect of a failure: it is an error of that one task. A task that takes too long is
+//! Look at the effect of a failure: it is an error of only that task. A task that takes too long is
 //! killed, and when several tasks are awaited, the first failure ends the others.
 
 use lunatic::{Mailbox, Task, TaskError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 #[lunatic::main]
 fn main(_: Mailbox<()>) {
-    // The tasks use all cores. Each gets a value; its function captures nothing.
+    // The tasks use all cores. Each task gets a value, and its function captures nothing.
     let ranges = (0..10u32).map(|part| part * 10_000..(part + 1) * 10_000);
     let parts: Vec<Task<usize>> = ranges
         .map(|range| {
@@ -52,7 +52,7 @@ fn is_prime(number: u32) -> bool {
 
 fn divide(divisor: u32) -> u32 {
     if divisor == 0 {
-        // Like a panic, but without a message on standard error.
+        // This is like a panic, but prints no message to standard error.
         std::process::abort();
     }
     100 / divisor

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Look at how the stream is passed: as the value with which the new process is spawned. Each
-//! process simply waits in its `read_line`, and the machine runs the others meanwhile. If a client
-//! makes its process fail, no other process fails.
+//! process simply waits in its `read_line`, and the machine runs other processes in the meantime.
+//! If a client makes its process fail, no other process fails.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
@@ -35,7 +35,7 @@ fn main() {
                 .map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
-        // Having too many clients is no reason to abandon those being served; some of them will
+        // Too many clients are no reason to stop serving the existing clients, some of which will
         // leave.
         if let Some(error) = refused {
             eprintln!("a connection has to wait or was refused: {error}");
@@ -45,7 +45,7 @@ fn main() {
 }
 
 fn handle(mut stream: net::TcpStream, _: Mailbox<()>) {
-    // Both are handles to the same connection, which is closed when the last one is dropped.
+    // Both are handles to the same connection, which is closed when the last handle is dropped.
     let mut lines = BufReader::new(stream.clone());
     loop {
         let mut line = String::new();

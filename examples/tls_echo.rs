@@ -34,7 +34,7 @@ fn main() -> std::io::Result<()> {
 }
 
 fn handle(mut stream: net::TlsStream, _: Mailbox<()>) {
-    // Both are handles to the same connection, which is closed when the last one is dropped.
+    // Both are handles to the same connection, which is closed when the last handle is dropped.
     let lines = BufReader::new(stream.clone()).lines();
     for line in lines.map_while(Result::ok) {
         if writeln!(stream, "{line}").is_err() {

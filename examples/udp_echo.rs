@@ -33,7 +33,7 @@ fn main(mailbox: Mailbox<()>) {
             process::spawn_with(socket.clone(), echo).expect("there is room for a few processes")
         })
         .collect();
-    // The program ends with this process, so it waits for the others.
+    // The program ends with this process, so this process waits for the others.
     for worker in &workers {
         worker.monitor();
     }

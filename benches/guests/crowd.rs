@@ -1,15 +1,15 @@
-//! Spawns processes that answer and wait. Reports how many there are, and how many microseconds
-//! each took.
+//! Spawns processes that answer and wait. Reports how many processes there are, and how many
+//! microseconds each took.
 //!
-//! Arguments: how many processes, and how many bytes of heap each uses to handle a message before
-//! it answers. With 0 bytes, no message is sent.
+//! The arguments are the number of processes, and the number of bytes of heap that each process
+//! uses to handle a message before it answers. With 0 bytes, no message is sent.
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// How many processes are spawned before the first answer is received.
+/// The number of processes that are spawned before the first answer is received.
 const TOGETHER: usize = 200;
 
 #[lunatic::main]
@@ -19,7 +19,7 @@ fn main(mailbox: Mailbox<()>) {
         .skip(1)
         .map(|word| word.parse::<usize>().expect("the arguments are numbers"));
     let (Some(wanted), Some(bytes)) = (arguments.next(), arguments.next()) else {
-        panic!("two arguments")
+        panic!("there must be two arguments")
     };
 
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The smallest program: running it costs what the machine itself needs to start.
+//! The smallest program. Running it takes the time that the machine itself needs to start.
 
 fn main() {
     println!("Hello!");

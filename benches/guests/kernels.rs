@@ -1,5 +1,5 @@
-//! Small computations. Each is an export whose parameter says how much to compute, and whose result
-//! depends on the whole computation.
+//! Small computations. Each computation is an export whose parameter says how much to compute, and
+//! whose result depends on the whole computation.
 //!
 //! They need only the standard library, so that the same file can be compiled as a native program
 //! too.
@@ -36,7 +36,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// Nothing but calls.
+/// A computation that consists only of calls.
 #[unsafe(no_mangle)]
 pub extern "C" fn fibonacci(size: u32) -> u64 {
     fn fibonacci(number: u32) -> u64 {
@@ -111,7 +111,7 @@ pub extern "C" fn hash(size: u32) -> u64 {
     })
 }
 
-/// Primes, by the sieve of Eratosthenes.
+/// The sieve of Eratosthenes.
 #[unsafe(no_mangle)]
 pub extern "C" fn sieve(size: u32) -> u64 {
     let mut is_crossed = vec![false; size as usize];
@@ -127,7 +127,7 @@ pub extern "C" fn sieve(size: u32) -> u64 {
     primes
 }
 
-/// Floating point without memory accesses.
+/// Floating-point arithmetic without memory accesses.
 #[unsafe(no_mangle)]
 pub extern "C" fn mandelbrot(size: u32) -> u64 {
     let inside = |column: u32, row: u32| {
@@ -149,7 +149,7 @@ pub extern "C" fn mandelbrot(size: u32) -> u64 {
         .sum()
 }
 
-/// Text, formatted and parsed, with the allocator at work.
+/// Formatting and parsing of text, which uses the allocator.
 #[unsafe(no_mangle)]
 pub extern "C" fn text(size: u32) -> u64 {
     let mut text = String::new();
@@ -176,10 +176,10 @@ pub extern "C" fn words(size: u32) -> u64 {
     counts.values().map(|count| count * count).sum()
 }
 
-/// Nested lists of numbers, parsed byte by byte by a recursive parser.
+/// A recursive parser that reads nested lists of numbers byte by byte.
 #[unsafe(no_mangle)]
 pub extern "C" fn parse(size: u32) -> u64 {
-    /// Parses a number or a list, and returns the sum of its numbers and its length in bytes.
+    /// Parses a number or a list. Returns the sum of its numbers and its length in bytes.
     fn value(text: &[u8]) -> (u64, usize) {
         if text[0] != b'[' {
             let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -213,7 +213,7 @@ pub extern "C" fn parse(size: u32) -> u64 {
     value(text.as_bytes()).0
 }
 
-/// The allocator: blocks of different sizes, freed in a different order from their allocation.
+/// Allocates blocks of different sizes, and frees them in a different order.
 #[unsafe(no_mangle)]
 pub extern "C" fn allocate(size: u32) -> u64 {
     let mut state = 1;

@@ -1,18 +1,18 @@
 //! Spawns processes or exchanges messages as fast as possible, in one group or in several
 //! concurrent groups. Reports how many spawns or round trips there were per second.
 //!
-//! Arguments: `spawn` or `ping`, the number of groups, and the number of spawns or round trips in
-//! each (a multiple of 200).
+//! The arguments are `spawn` or `ping`, the number of groups, and the number of spawns or round
+//! trips in each group (a multiple of 200).
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// How many processes a parent spawns before it waits for them.
+/// The number of processes that a parent spawns before it waits for them.
 const TOGETHER: u32 = 200;
 
-/// What two processes throw back and forth.
+/// The message that two processes send back and forth.
 #[derive(Serialize, Deserialize)]
 struct Ball {
     from: Process<Ball>,
@@ -25,10 +25,14 @@ fn main(mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, groups, times] = &arguments[..] else {
-        panic!("three arguments")
+        panic!("there must be three arguments")
     };
-    let groups: u32 = groups.parse().expect("a number of groups");
-    let times: u32 = times.parse().expect("a number of times");
+    let groups: u32 = groups
+        .parse()
+        .expect("the second argument is a number of groups");
+    let times: u32 = times
+        .parse()
+        .expect("the third argument is a number of times");
 
     let run = |times: u32| {
         let start = Instant::now();
@@ -71,7 +75,7 @@ fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
     parent.send(());
 }
 
-/// Throws a ball to another process and catches it, again and again.
+/// Sends a ball to another process and receives it back, again and again.
 fn ping((parent, times): (Process<()>, u32), mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
     let partner = process::spawn(|mailbox: Mailbox<Ball>| {

@@ -1,7 +1,7 @@
-//! Throws bytes to another process, which throws them back. Reports how many round trips there were
+//! Sends bytes to another process, which sends them back. Reports how many round trips there were
 //! per second.
 //!
-//! Arguments: the number of bytes, and the number of round trips.
+//! The arguments are the number of bytes and the number of round trips.
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Instant;
 
-/// Bytes that are serialised as one block, not one by one as serde does with a vector.
+/// Bytes that are serialised as one block, rather than one by one as serde serialises a vector.
 struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {
@@ -49,7 +49,7 @@ fn main(mailbox: Mailbox<Bytes>) {
         .skip(1)
         .map(|word| word.parse::<usize>().expect("the arguments are numbers"));
     let (Some(size), Some(times)) = (arguments.next(), arguments.next()) else {
-        panic!("two arguments")
+        panic!("there must be two arguments")
     };
     let this = process::this(&mailbox);
     let partner = process::spawn_with(this, throw_back).expect("no limit is set");

@@ -1,7 +1,7 @@
-//! Runs one of the kernels as a native program. Prints how many milliseconds it took and the lower
-//! half of its result.
+//! Runs one of the kernels as a native program. Prints how many milliseconds the kernel took and
+//! the lower half of its result.
 //!
-//! Arguments: the kernel, and how much it computes.
+//! The arguments are the name of the kernel and how much it computes.
 
 #[path = "../guests/kernels.rs"]
 mod kernels;
@@ -11,7 +11,7 @@ use std::time::Instant;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, size] = &arguments[..] else {
-        panic!("two arguments")
+        panic!("there must be two arguments")
     };
     let size = size.parse().expect("the arguments are numbers");
     let (_, kernel, _) = kernels::KERNELS

@@ -22,7 +22,7 @@ const NOTE_HEIGHT: i32 = 16;
 const FONT: (&str, i32) = ("sans-serif", 12);
 const POINT_SIZE: u32 = 3;
 
-/// Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+/// Okabe and Ito's colours, which people with any kind of colour vision can distinguish.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -33,8 +33,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x00, 0x00),
 ];
 
-/// Draws a chart. Leaves out points that are not positive, which have no place on a logarithmic
-/// axis.
+/// Draws a chart. Points that are not positive are left out, because they have no place on a
+/// logarithmic axis.
 pub fn draw(chart: &Chart, curves: &Curves) -> String {
     let height = HEIGHT + NOTE_HEIGHT as u32 * curves.notes.len() as u32;
     let mut svg = String::new();
@@ -94,7 +94,7 @@ fn draw_on<'a>(
             format!("{name}, at {}: {}", short(*x), number(*y))
         });
         plot.draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(POINT_SIZE))?;
-        // Plotters' own legend would cover the curves.
+        // The legend is drawn here because the legend of plotters would cover the curves.
         let legend = EmptyElement::at((WIDTH as i32 - 190, y))
             + Circle::new((0, 0), POINT_SIZE, colour.filled())
             + Text::new(label, (10, -5), FONT);
@@ -106,8 +106,9 @@ fn draw_on<'a>(
     area.present()
 }
 
-/// Returns where an axis begins and ends, at round numbers, and where its labels are: at each power
-/// of ten, and, if those would be too few, also at 2 and 5 times each power.
+/// Returns the range of an axis, which begins and ends at round numbers, and the positions of its
+/// labels. There is a label at each power of ten. If there would be too few labels, 2 and 5 times
+/// each power also have labels.
 fn axis(values: impl Iterator<Item = f64> + Clone) -> (Range<f64>, Vec<f64>) {
     let steps = || (-9..13).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)));
     // An axis without values is still drawn.
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_draw_and_a_single_point_are_charts_too() {
+    fn no_points_and_a_single_point_make_charts_too() {
         for points in [vec![], vec![(5.0, 5.0)]] {
             let curves = Curves {
                 series: BTreeMap::from([("ours".to_string(), points)]),

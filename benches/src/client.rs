@@ -7,15 +7,15 @@ use smol::net::TcpStream;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How many connections [`load`] makes.
+/// The number of connections that [`load`] opens.
 pub const CONNECTIONS: usize = 1_000;
 
-/// Returns the length of an answer once enough of it has arrived to tell.
+/// Returns the length of an answer, once enough of the answer has arrived to determine it.
 pub type Length = fn(&[u8]) -> Option<usize>;
 
-/// Sends requests over all connections, each as soon as the previous one is answered, and returns
-/// how many answers arrived per second. All answers on a connection must have the length of the
-/// first.
+/// Sends requests over all connections, each as soon as the previous request is answered, and
+/// returns how many answers arrived per second. All answers on a connection must have the same
+/// length as the first answer.
 ///
 /// # Panics
 ///
@@ -24,12 +24,12 @@ pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> 
     load_over(CONNECTIONS, server, request, length, time)
 }
 
-/// Like [`load`], over the given number of connections. With one connection, the result says how
+/// Like [`load`], over the given number of connections. With one connection, the result tells how
 /// long an answer takes.
 ///
 /// # Panics
 ///
-/// Panics as [`load`] does.
+/// Panics in the same cases as [`load`].
 pub fn load_over(
     connections: usize,
     server: &Server,
@@ -59,7 +59,7 @@ pub fn load_over(
                 let answers = &answers;
                 executor.spawn(async move {
                     let mut answer = vec![0; first.len()];
-                    // A date in the answer may change, the first line may not.
+                    // A date in the answer may change, but the first line may not.
                     let line = first
                         .iter()
                         .position(|&byte| byte == b'\r')
@@ -90,8 +90,8 @@ pub fn load_over(
     }))
 }
 
-/// Returns the length of an HTTP answer: once its head has arrived or, for a chunked answer, once
-/// it is complete.
+/// Returns the length of an HTTP answer once its head has arrived. The length of a chunked answer
+/// is returned once the answer is complete.
 ///
 /// # Panics
 ///

@@ -1,11 +1,11 @@
-//! Many concurrent processes, and ever more until the machine refuses.
+//! Spawns more and more concurrent processes until the machine refuses to spawn another.
 
 use crate::machine::{Machine, Profile};
 use crate::meters;
 use lunatic_vm::{Environment, Module};
 use std::time::Duration;
 
-/// How many bytes of its heap each process of a crowd uses to handle its message.
+/// The number of bytes of its heap that each process of a crowd uses to handle its message.
 pub const HEAP: &str = "10000";
 
 /// The flag that lets a bench raise `vm.max_map_count`.
@@ -23,17 +23,17 @@ pub struct Crowd {
 /// A crowd's resource use per process.
 #[derive(Clone, Debug)]
 pub struct Footprint {
-    /// How many processes are alive.
+    /// The number of living processes.
     pub alive: usize,
-    /// How long each of the most recent spawns took, in microseconds.
+    /// The average time that each of the most recent spawns took, in microseconds.
     pub microseconds: f64,
-    /// Bytes, including page tables.
+    /// The number of bytes, including page tables.
     pub bytes: f64,
-    /// Bytes of page tables alone.
+    /// The number of bytes of page tables alone.
     pub table_bytes: f64,
-    /// Mappings in the kernel.
+    /// The number of mappings in the kernel.
     pub mappings: f64,
-    /// Why no more processes are alive, if more were requested.
+    /// The reason why no more processes are alive, if more were requested.
     pub ceiling: Option<String>,
 }
 
@@ -57,8 +57,8 @@ impl Usage {
 }
 
 impl Crowd {
-    /// Creates a machine with a profile. What its processes share exists from the start and is not
-    /// counted.
+    /// Creates a machine with a profile. Resources that its processes share exist from the start
+    /// and are not counted.
     pub fn new(profile: &Profile, module: &[u8]) -> Crowd {
         let machine = Machine::with_profile(profile);
         let module = machine.module(module);
@@ -75,8 +75,8 @@ impl Crowd {
         crowd
     }
 
-    /// Grows to the given number of processes, or to as many as fit, and prints and returns what
-    /// each uses.
+    /// Grows to the given number of processes, or to as many as fit, and prints and returns the
+    /// resources that each process uses.
     pub fn grow(&mut self, goal: usize) -> Footprint {
         let wanted = goal.saturating_sub(self.alive);
         let (more, microseconds) = self.spawn(wanted);
@@ -109,7 +109,7 @@ impl Crowd {
         footprint
     }
 
-    /// Returns why the machine has no room for one more process.
+    /// Returns why the machine has no room for another process.
     fn refusal(&self) -> String {
         // The last program was refused a process, so this one is refused too.
         match self
@@ -122,8 +122,8 @@ impl Crowd {
         }
     }
 
-    /// Starts a program that spawns this many processes. Returns the number of processes spawned,
-    /// and the microseconds that each took.
+    /// Starts a program that spawns this many processes. Returns the number of processes that were
+    /// spawned, and the number of microseconds that each took.
     fn spawn(&mut self, count: usize) -> (usize, f64) {
         let environment = self.machine.environment(&[&count.to_string(), HEAP]);
         let Ok(main) = environment.spawn(&self.module, "_start", &[]) else {

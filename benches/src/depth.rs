@@ -1,11 +1,11 @@
-//! How thoroughly this run measures.
+//! Determines how thoroughly this run measures.
 
 /// How long a bench takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Long enough to measure.
+    /// The bench runs long enough to measure.
     Full,
-    /// One round, to see that the bench works; its figures mean nothing.
+    /// The bench runs for one round, to check that it works. Its figures mean nothing.
     Quick,
 }
 

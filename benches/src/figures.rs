@@ -1,4 +1,4 @@
-//! What was measured in several rounds.
+//! Figures that were measured in several rounds.
 
 /// The figures of several rounds.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ impl Figures {
         self.0.push(figure);
     }
 
-    /// Returns whether there are no figures: the peer is not installed.
+    /// Returns whether there are no figures, because the peer is not installed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -37,7 +37,7 @@ impl Figures {
         sorted[(last as f64 * fraction).ceil() as usize]
     }
 
-    /// Returns the median: half of the rounds were at least as good.
+    /// Returns the median. Half of the rounds were at least as good.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
@@ -47,7 +47,8 @@ impl Figures {
         self.quantile(0.0)
     }
 
-    /// Returns a quantile as text; if there were several rounds, with the minimum and the maximum.
+    /// Returns a quantile as text. If there were several rounds, the text includes the minimum and
+    /// the maximum.
     pub(crate) fn show(&self, fraction: f64, unit: &str) -> String {
         let value = number(self.quantile(fraction));
         if self.0.len() == 1 {
@@ -61,10 +62,11 @@ impl Figures {
     }
 }
 
-/// Takes several measurements in turn, round after round, so that other load on the machine affects
-/// all of them.
+/// Takes several measurements in turn, round after round, so that any other load on the computer
+/// affects all of them.
 ///
-/// Each measurement returns its figures for one round, or none if it cannot be taken here.
+/// Each measurement returns its figures for one round, or no figures if it cannot be taken on this
+/// computer.
 pub fn side_by_side<const N: usize>(
     rounds: usize,
     measure: [&dyn Fn() -> Vec<f64>; N],
@@ -78,7 +80,7 @@ pub fn side_by_side<const N: usize>(
     figures.map(Figures)
 }
 
-/// Formats a number with as many digits as are meaningful.
+/// Formats a number with its meaningful digits.
 pub(crate) fn number(value: f64) -> String {
     if value.abs() < 10.0 {
         return format!("{value:.2}");
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_round_counts_and_the_worst_of_a_hundred_does_not() {
+    fn the_median_round_counts_and_the_worst_of_a_hundred_does_not() {
         let figures: Figures = (1..=100).rev().map(f64::from).collect();
         assert_eq!(
             (figures.median(), figures.quantile(0.98), figures.least()),
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_measured_side_by_side_takes_turns() {
+    fn measurements_side_by_side_take_turns() {
         let order = std::cell::RefCell::new(String::new());
         let note = |letter| order.borrow_mut().push(letter);
         let [ours, missing] = side_by_side(

@@ -1,9 +1,10 @@
-//! What the benches share: guests, a machine to run them on, peers to compare with, and rows.
+//! Code shared by the benches: guests, a machine to run them on, peers to compare them with, and
+//! rows.
 //!
 //! A bench runs our code and its peers in turn, within the same minutes and on the same cores,
-//! since figures from different hours cannot be compared. It prints one [`Row`] per figure and
-//! fails only if it cannot measure: a bar that is not met is a row that says so. `run.rs` runs all
-//! benches and makes one table of their rows.
+//! because figures from different hours cannot be compared. It prints one [`Row`] per figure and
+//! fails only if it cannot measure. If a bar is not met, the row says so. `run.rs` runs all benches
+//! and creates a table of their rows.
 
 #[cfg(not(target_family = "wasm"))]
 pub mod charts;

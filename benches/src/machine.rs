@@ -13,13 +13,13 @@ pub struct Machine {
 
 /// A machine configuration.
 pub struct Profile {
-    /// Its name.
+    /// The name of the configuration.
     pub name: &'static str,
     set_up: fn(VmBuilder) -> VmBuilder,
 }
 
-/// All machine configurations. The first is the default: bars apply to it, and the figures of the
-/// others are shown next to it.
+/// All machine configurations. The first is the default. Bars apply only to the default, and the
+/// figures of the other configurations are shown next to it.
 pub const PROFILES: &[Profile] = &[
     Profile {
         name: "default",
@@ -32,7 +32,7 @@ pub const PROFILES: &[Profile] = &[
 ];
 
 impl Profile {
-    /// Names what was measured with this profile. For the default there is nothing to add.
+    /// Names what was measured with this profile. For the default, nothing is added.
     pub fn of(&self, what: &str) -> String {
         if self.is_first() {
             what.to_string()
@@ -41,7 +41,7 @@ impl Profile {
         }
     }
 
-    /// Returns the bar for the default profile, and none for the others.
+    /// Returns the bar for the default profile, and no bar for other profiles.
     pub fn bar(&self, bar: Bar) -> Bar {
         if self.is_first() { bar } else { Bar::None }
     }
@@ -51,7 +51,7 @@ impl Profile {
     }
 }
 
-/// A guest that reports nothing for this long has failed.
+/// The time after which a guest that reports nothing has failed.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Machine {
@@ -85,7 +85,7 @@ impl Machine {
             vm: builder
                 .host(host)
                 .build()
-                .expect("the machine can be set up"),
+                .expect("the machine can be created"),
             reports,
         }
     }
@@ -112,7 +112,7 @@ impl Machine {
         self.vm.environment(config)
     }
 
-    /// Runs a program until it ends, and returns what it reported.
+    /// Runs a program until it ends, and returns the numbers that it reported.
     pub fn run(&self, module: &Module, arguments: &[&str]) -> Vec<f64> {
         let environment = self.environment(arguments);
         let main = environment

@@ -1,12 +1,12 @@
-//! What the kernel knows about this process and this machine.
+//! Reads what the kernel knows about this process and this computer.
 
 use std::fs;
 use std::time::Duration;
 
 /// Returns how many bytes are resident, and how many the kernel holds in page tables in addition.
 ///
-/// A page that is mapped many times counts once. The resident set would count the shared image of a
-/// module again for each of its processes.
+/// A page that is mapped many times counts only once. The resident set would count the shared image
+/// of a module once for each of the module's processes.
 pub fn memory() -> (u64, u64) {
     let resident = fs::read_to_string("/proc/self/smaps_rollup")
         .expect("the kernel is new enough for smaps_rollup");
@@ -29,7 +29,7 @@ pub fn max_mappings() -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
-/// Returns how many bytes of memory the machine has.
+/// Returns how many bytes of memory the computer has.
 pub fn total_memory() -> u64 {
     number(
         &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
@@ -55,7 +55,7 @@ pub fn busy() -> f64 {
     1.0 - (idle - idle_before) as f64 / (all - before).max(1) as f64
 }
 
-/// Returns the number of the kernel's ticks for which the cores were idle, and the total number of
+/// Returns the number of kernel ticks during which the cores were idle, and the total number of
 /// ticks.
 fn ticks() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
@@ -69,7 +69,7 @@ fn ticks() -> (u64, u64) {
     (ticks.iter().skip(3).take(2).sum(), ticks.iter().sum())
 }
 
-/// Returns how long all threads have run, and how often they went to sleep voluntarily.
+/// Returns how long all threads have run in total, and how often they went to sleep voluntarily.
 pub fn activity() -> (Duration, u64) {
     let threads = fs::read_dir("/proc/self/task").expect("/proc is mounted");
     let mut total = (Duration::ZERO, 0);

@@ -1,4 +1,4 @@
-//! What runs next to our code for comparison: Erlang, Go, and native programs.
+//! Programs that run next to our code for comparison, in Erlang, in Go and as native programs.
 
 use crate::programs::target;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 /// It prints its measurements, one number per line.
 pub struct Peer {
     name: &'static str,
-    /// The program and its first arguments; `None` if the language is not installed.
+    /// The program and its first arguments. `None` if the language is not installed.
     line: Option<Vec<OsString>>,
 }
 
@@ -89,8 +89,8 @@ impl Peer {
         self.name
     }
 
-    /// Runs the program and returns the numbers that it prints; none if its language is not
-    /// installed.
+    /// Runs the program and returns the numbers that it prints. Returns no numbers if its language
+    /// is not installed.
     ///
     /// # Panics
     ///
@@ -112,11 +112,11 @@ impl Peer {
         text.lines().map(number).collect()
     }
 
-    /// Returns the command that runs the program; `None` if its language is not installed.
+    /// Returns the command that runs the program. Returns `None` if its language is not installed.
     pub fn command(&self, arguments: &[&str]) -> Option<Command> {
         let (program, first) = self.line.as_ref()?.split_first()?;
         let mut command = Command::new(program);
-        // Erlang prints a failure as well; the dump is of no use.
+        // Erlang also prints failures, so the dump is of no use.
         command.env("ERL_CRASH_DUMP_SECONDS", "0");
         command.args(first).args(arguments);
         Some(command)
@@ -163,12 +163,12 @@ fn source(language: &str, name: &str, extension: &str) -> PathBuf {
 /// A server in its own operating system process, which is killed when this value is dropped.
 pub struct Server {
     child: Child,
-    /// The address it listens on: the first line that it prints.
+    /// The address that the server listens on, which is the first line that it prints.
     pub address: String,
 }
 
 impl Server {
-    /// Starts a server and waits until it prints where it listens.
+    /// Starts a server and waits until it prints its address.
     pub fn start(mut command: Command) -> Server {
         let mut child = command
             .stdout(Stdio::piped())
@@ -193,7 +193,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The server may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

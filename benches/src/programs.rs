@@ -1,4 +1,5 @@
-//! Compiles what is measured: guests, the command `lunatic`, and the benches themselves.
+//! Compiles the programs that are measured: guests, the command `lunatic`, and the benches
+//! themselves.
 
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 ///
 /// # Panics
 ///
-/// Panics if the guest does not compile: then there is nothing to measure.
+/// Panics if the guest does not compile, because there is then nothing to measure.
 pub fn guest(name: &str) -> Vec<u8> {
     let path = guest_path(name);
     std::fs::read(&path)
@@ -18,7 +19,7 @@ pub fn guest(name: &str) -> Vec<u8> {
 /// Compiles a guest of this package and returns its path.
 fn guest_path(name: &str) -> PathBuf {
     let example = format!("bench_{name}");
-    // As `cargo build --release` does by default; this workspace's own profile keeps debug
+    // These are the defaults of `cargo build --release`. This workspace's own profile keeps debug
     // information.
     let defaults = [
         ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
@@ -42,12 +43,12 @@ fn guest_path(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Compiles the command `lunatic` in the profile of this bench, and a guest, and returns the command
-/// that runs the guest.
+/// Compiles the command `lunatic` in the profile of this bench, and a guest, and returns the
+/// command that runs the guest.
 ///
 /// # Panics
 ///
-/// Panics as [`guest`] does.
+/// Panics in the same cases as [`guest`].
 pub fn command(name: &str) -> Command {
     let guest = guest_path(name);
     let mut command = Command::new(lunatic());
@@ -60,7 +61,7 @@ pub fn command(name: &str) -> Command {
 ///
 /// # Panics
 ///
-/// Panics as [`guest`] does.
+/// Panics in the same cases as [`guest`].
 pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
     let mut cargo = cargo_command("test");
     cargo.args([
@@ -93,7 +94,7 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
 ///
 /// # Panics
 ///
-/// Panics as [`guest`] does.
+/// Panics in the same cases as [`guest`].
 pub fn lunatic() -> PathBuf {
     cargo(
         &[
@@ -109,8 +110,8 @@ pub fn lunatic() -> PathBuf {
     profile().join("lunatic")
 }
 
-/// Compiles all benches, or those named, in this program's profile, and returns their names and
-/// paths, in manifest order.
+/// Compiles all benches, or only the named benches, in this program's profile. Returns their names
+/// and paths, in the order of the manifest.
 ///
 /// # Errors
 ///
@@ -118,7 +119,7 @@ pub fn lunatic() -> PathBuf {
 ///
 /// # Panics
 ///
-/// Panics as [`guest`] does.
+/// Panics in the same cases as [`guest`].
 pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     let all = bench_names();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
@@ -164,7 +165,7 @@ pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     Ok(names.iter().map(path).collect())
 }
 
-/// What cargo reports about a program that it has built.
+/// A message of cargo about a program that it has built.
 #[derive(Deserialize)]
 struct Message {
     target: Target,
@@ -177,7 +178,7 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Returns the names of all benches, in manifest order.
+/// Returns the names of all benches, in the order of the manifest.
 fn bench_names() -> Vec<String> {
     let manifest = include_str!("../Cargo.toml");
     let benches = manifest.split("[[bench]]\nname = \"").skip(1);
@@ -219,7 +220,8 @@ pub(crate) fn profile_name() -> String {
     }
 }
 
-/// Returns the directory of this program's profile. Commands are in it, and benches in its `deps`.
+/// Returns the directory of this program's profile. It contains the commands, and its subdirectory
+/// `deps` contains the benches.
 fn profile() -> PathBuf {
     let program = std::env::current_exe().expect("the system knows the path of a running program");
     let directory = program.parent().expect("a program is in a directory");

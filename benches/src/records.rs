@@ -1,5 +1,5 @@
-//! What a bench reports to the program that runs all of them, in addition to what it prints: one
-//! JSON object per line, in a file.
+//! The records that a bench writes for the program that runs all benches, in addition to its
+//! output. The records are in a file with one JSON object per line.
 
 use crate::depth::Depth;
 use serde::{Deserialize, Serialize};
@@ -13,28 +13,28 @@ pub const VARIABLE: &str = "LUNATIC_BENCH_RECORDS";
 /// One result of a bench.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
-    /// What the bench measures; the records after it belong to it.
+    /// What the bench measures. The following records belong to this promise.
     Promise(String),
     /// A figure that was promised.
     Row {
         /// What was measured.
         what: String,
-        /// What the figure has to reach, as text.
+        /// The bar that the figure has to reach, as text.
         bar: String,
-        /// The figure, as text, with its peers' figures.
+        /// The figure, as text, with the figures of the peers.
         figure: String,
-        /// Whether the figure reaches the bar, or why that is not known.
+        /// Whether the figure reaches the bar, or the reason why this is not known.
         verdict: String,
     },
     /// A point of a curve.
     Point {
-        /// The chart it is drawn in.
+        /// The chart in which the point is drawn.
         chart: Chart,
-        /// The curve it belongs to.
+        /// The curve that the point belongs to.
         series: String,
-        /// Its horizontal coordinate, positive.
+        /// The horizontal coordinate, which is positive.
         x: f64,
-        /// Its vertical coordinate, positive.
+        /// The vertical coordinate, which is positive.
         y: f64,
     },
     /// A line of text below a chart, for example why a curve ends.
@@ -51,9 +51,9 @@ pub enum Record {
 /// A chart and its axes. Both are logarithmic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Chart {
-    /// The name of its file, without the extension.
+    /// The name of the chart's file, without the extension.
     pub file: String,
-    /// What it shows.
+    /// What the chart shows.
     pub title: String,
     /// The horizontal axis label.
     pub x: String,
@@ -62,7 +62,7 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// Names a chart and its axes.
+    /// Describes a chart and its axes.
     pub fn new(file: &str, title: &str, x: &str, y: &str) -> Chart {
         Chart {
             file: file.into(),
@@ -91,8 +91,8 @@ impl Chart {
     }
 }
 
-/// Records a result for the program that runs all benches. Does nothing if this bench runs by
-/// itself or in a quick run.
+/// Records a result for the program that runs all benches. Does nothing if this bench runs on its
+/// own, or if the run is quick.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! What a bench prints: its promise, and one line per figure.
+//! The output of a bench, which consists of its promise and one line per figure.
 
 use crate::depth::Depth;
 use crate::figures::{Figures, number};
@@ -6,7 +6,7 @@ use crate::records::{Record, record};
 use crate::setup::Setup;
 use std::fmt::Write;
 
-/// States what a bench measures, on which machine and at which commit.
+/// Prints what a bench measures, on which computer and at which commit.
 pub fn promise(sentence: &str) -> Depth {
     let depth = Depth::of_this_run();
     let Setup { machine, commit } = Setup::current();
@@ -16,7 +16,7 @@ pub fn promise(sentence: &str) -> Depth {
     depth
 }
 
-/// What a figure has to reach.
+/// The bar that a figure has to reach.
 #[derive(Clone, Copy, Debug)]
 pub enum Bar {
     /// At most this much.
@@ -27,11 +27,11 @@ pub enum Bar {
     AtMostTimes(f64),
     /// At least this many times the first peer's figure.
     AtLeastTimes(f64),
-    /// Nothing: the figure explains another row.
+    /// No bar. The figure explains another row.
     None,
 }
 
-/// Our figure, the peers' figures, what was promised, and whether the promise is kept.
+/// A row with our figure, the peers' figures, the promise, and whether the promise is kept.
 pub struct Row<'a> {
     what: &'a str,
     unit: &'a str,
@@ -53,14 +53,14 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Makes the 99th percentile the figure, instead of the median.
+    /// Uses the 99th percentile as the figure instead of the median.
     pub fn ninety_ninth(mut self) -> Row<'a> {
         self.quantile = 0.99;
         self
     }
 
-    /// Adds a peer, with no figures if it is not installed here. A relative bar refers to the first
-    /// peer.
+    /// Adds a peer, which has no figures if it is not installed on this computer. A relative bar
+    /// refers to the first peer.
     pub fn beside(mut self, name: &'a str, peer: &'a Figures) -> Row<'a> {
         self.peers.push((name, peer));
         self
@@ -116,7 +116,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Prints and records a row that cannot be measured here, and why.
+/// Prints and records a row that cannot be measured on this computer, with the reason.
 pub fn open(what: &str, bar: &str, reason: &str) {
     finish(
         what,

@@ -1,19 +1,19 @@
-//! The machine and the commit that figures were measured on.
+//! The computer and the commit on which figures were measured.
 
 use crate::{meters, programs};
 use std::process::Command;
 
-/// A machine and a commit.
+/// A computer and a commit.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The machine, and the profile that this is compiled in.
+    /// The computer, and the profile in which this program is compiled.
     pub machine: String,
-    /// The commit; with `-dirty` if files differ from it.
+    /// The commit, with `-dirty` appended if files differ from it.
     pub commit: String,
 }
 
 impl Setup {
-    /// Describes this machine and this working copy.
+    /// Describes this computer and this working copy.
     pub fn current() -> Setup {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let memory = (meters::total_memory() as f64 / f64::from(1 << 30)).round();

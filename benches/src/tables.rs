@@ -1,15 +1,16 @@
-//! The table of promises: made from the records of benches, and merged into a Markdown file.
+//! The table of promises, which is created from the records of benches and merged into a Markdown
+//! file.
 
 use crate::records::Record;
 use crate::setup::Setup;
 use std::fmt::Write;
 
-/// One bench's report, and why it failed if it did.
+/// The report of a bench, and the reason for its failure if it failed.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The bench's name.
     pub bench: String,
-    /// Its records, in order.
+    /// The bench's records, in order.
     pub records: Vec<Record>,
     /// Why the bench did not finish, if it did not.
     pub failure: Option<String>,
@@ -60,7 +61,7 @@ fn command(bench: &str) -> String {
     format!("`./x bench {bench}`")
 }
 
-/// Escapes a text so that it stays within its cell.
+/// Escapes a text so that it stays within its table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
@@ -71,18 +72,18 @@ pub fn table(reports: &[Report], setup: &Setup) -> String {
     format!("{HEAD}{lines}")
 }
 
-/// Returns the file with the lines of these benches replaced; the lines of other benches stay.
-/// Benches that had no lines come last. Tables of explanatory figures are replaced as a whole.
+/// Returns the file with the lines of these benches replaced; the lines of other benches are kept.
+/// The lines of new benches come last. Tables of explanatory figures are replaced as a whole.
 ///
 /// # Errors
 ///
-/// Fails if the file lacks a pair of markers: `<!-- promises -->` and `<!-- end of promises -->`,
-/// and such a pair with the name of each bench that reports a table.
+/// Fails if the file lacks a pair of markers. The pairs are `<!-- promises -->` and
+/// `<!-- end of promises -->`, and a pair with the name of each bench that reports a table.
 pub fn merge(file: &str, reports: &[Report], setup: &Setup) -> Result<String, String> {
     let mut promises = between(file, "promises")?.trim_matches('\n').to_string();
     for report in reports {
         let (command, new) = (command(&report.bench), report.lines(setup));
-        // Without a promised figure, the line in the file was written by hand.
+        // The line of a bench without a promised figure was written by hand.
         if new.is_empty() {
             continue;
         }
@@ -167,7 +168,7 @@ mod tests {
                         | stays | `./x bench b` |\n\n<!-- end of promises -->\nafter\n";
 
     #[test]
-    fn lines_of_a_bench_that_ran_are_replaced_and_the_others_stay() {
+    fn lines_of_a_bench_that_ran_are_replaced_and_other_lines_are_kept() {
         let silent = Report {
             bench: "b".into(),
             records: vec![Record::Promise("it is fast".into())],
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bench_that_failed_has_a_line_that_says_so() {
+    fn a_failed_bench_has_a_line_that_reports_the_failure() {
         let mut report = report("a", "5");
         report.failure = Some("it took more than 300 s".into());
         let table = table(&[report], &setup());
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_goes_between_its_own_markers_or_is_refused() {
+    fn a_table_is_put_between_its_own_markers_or_refused() {
         let mut report = report("a", "5");
         report
             .records

@@ -1,4 +1,4 @@
-//! What goes into a call and what comes out of it.
+//! The arguments and results of calls.
 
 use crate::CallError;
 use serde::Serialize;
@@ -24,8 +24,8 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// Serializes a value. Nested values use the caller's stack; serde bounds the depth only when
-    /// it deserializes.
+    /// Serializes a value. Nested values use the caller's stack; serde limits the nesting depth
+    /// only when it deserializes.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Argument {
         }
     }
 
-    /// Returns how many bytes of memory the guest may access. For an image this depends on its
+    /// Returns how many bytes of memory the guest may access. For an image, this depends on its
     /// size, however few bytes were given.
     pub(crate) fn room(&self) -> u64 {
         let bytes = self.bytes().len() as u64;

@@ -1,4 +1,4 @@
-//! A module, ready to be called.
+//! A module that is ready to be called.
 
 use crate::error::InstanceError;
 use crate::file;
@@ -16,12 +16,14 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// A module, ready to be called. Cheap to clone; any number of threads can call it concurrently.
+/// A module that is ready to be called. Cheap to clone. Any number of threads can call the module
+/// concurrently.
 ///
-/// Calls wait while all instances are busy. With one instance, the default, they run one after
-/// another, and what a function leaves in its memory is available to the next call; with
-/// [more](Builder::instances), a call gets any one of several memories. A call that traps, reaches
-/// a limit or is abandoned ends its instance, and the next call gets a new one.
+/// Calls wait while all instances are busy. With one instance, which is the default, calls run one
+/// after another, and the data that a function leaves in its memory is available to the next call.
+/// With [more instances](Builder::instances), a call can run on any of them, each of which has a
+/// memory of its own. A call that traps, reaches a limit or is abandoned ends its instance, and the
+/// next call gets a new one.
 ///
 /// Every call has a blocking and an asynchronous form. Dropping the future ends the call.
 ///
@@ -42,7 +44,7 @@ use std::time::Duration;
 pub struct Bridge {
     pool: Pool,
     time: Option<Duration>,
-    /// Last, so that the machine outlives the instances on it.
+    /// This field is last, so that the machine outlives the instances that run on it.
     _vm: Vm,
 }
 
@@ -75,67 +77,69 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Runs the instances on this machine. By default all bridges of a program share one.
+    /// Runs the instances on this machine. By default, all bridges of a program share a machine.
     pub fn vm(mut self, vm: Vm) -> Builder {
         self.vm = Some(vm);
         self
     }
 
-    /// Sets how many calls are served concurrently, each by an instance with its own memory. 1 by
-    /// default.
+    /// Sets how many calls are served concurrently, each by an instance with its own memory. The
+    /// default is 1.
     ///
     /// # Panics
     ///
-    /// Panics if it is 0.
+    /// Panics if the number is 0.
     pub fn instances(mut self, instances: usize) -> Builder {
         assert!(instances > 0, "a bridge needs at least one instance");
         self.instances = instances;
         self
     }
 
-    /// Sets how long a call may take, including the time it waits for an instance. Unlimited by
-    /// default.
+    /// Sets how long a call may take, including the time that it waits for an instance. By default,
+    /// the time is unlimited.
     pub fn time(mut self, time: Duration) -> Builder {
         self.time = Some(time);
         self
     }
 
-    /// Limits what a call may compute, in units of 100,000 wasm instructions. The same call ends at
-    /// the same point every time; counting slows the code down. Unlimited by default.
+    /// Limits what a call may compute, in units of 100,000 wasm instructions. A call that reaches
+    /// the limit ends at the same point every time. Counting instructions slows the code down. By
+    /// default, compute is unlimited.
     pub fn compute(mut self, units: u64) -> Builder {
         self.compute = units;
         self
     }
 
-    /// Limits the memory of each instance, in bytes. 256 MiB by default.
+    /// Limits the memory of each instance, in bytes. The default is 256 MiB.
     pub fn memory(mut self, bytes: u64) -> Builder {
         self.memory = Some(bytes);
         self
     }
 
-    /// Writes arguments to this address, whatever is there, for modules that expect them at a fixed
-    /// address. By default arguments get memory of their own. A module that exports `lunatic_alloc`
-    /// decides for itself.
+    /// Writes arguments to this address, overwriting the memory there, for modules that expect
+    /// arguments at a fixed address. By default, arguments get memory of their own. This setting
+    /// has no effect on a module that exports `lunatic_alloc`, which allocates the memory for
+    /// arguments itself.
     pub fn index(mut self, index: u32) -> Builder {
         self.index = Some(index);
         self
     }
 
-    /// Grants the host functions whose `namespace::name` starts with this, such as
-    /// `wasi_snapshot_preview1::`. None are granted by default.
+    /// Grants the host functions whose `namespace::name` starts with this prefix, such as
+    /// `wasi_snapshot_preview1::`. By default, no host functions are granted.
     pub fn allow(mut self, prefix: &str) -> Builder {
         self.allowed.push(prefix.to_string());
         self
     }
 
     /// Sets how long an instance may take to start, that is, to return from its start function and
-    /// from `_initialize`. 10 s by default.
+    /// from `_initialize`. The default is 10 s.
     pub fn start_within(mut self, time: Duration) -> Builder {
         self.start_timeout = time;
         self
     }
 
-    /// Creates a bridge from the module in a file, as wasm or wat. Blocks while the module
+    /// Creates a bridge from a module in a file, in binary or text format. Blocks while the module
     /// compiles, for milliseconds to seconds.
     ///
     /// # Errors
@@ -147,11 +151,11 @@ impl Builder {
         self.make(&name(path), &bytes)
     }
 
-    /// Creates a bridge from a module, as wasm or wat.
+    /// Creates a bridge from a module in binary or text format.
     ///
     /// # Errors
     ///
-    /// Same as [`from_file`](Self::from_file).
+    /// The same as for [`from_file`](Self::from_file).
     pub fn from_bytes(&self, bytes: &[u8]) -> Result<Bridge, LoadError> {
         self.make("module", bytes)
     }
@@ -212,8 +216,8 @@ pub(crate) fn name(file: &Path) -> Cow<'_, str> {
         .map_or("module".into(), |name| name.to_string_lossy())
 }
 
-/// Returns the machine shared by bridges that have none of their own. It lives as long as the
-/// program; while idle, it costs only address space.
+/// Returns the machine that is shared by all bridges without a machine of their own. It lives as
+/// long as the program. While it is idle, it costs only address space.
 fn shared_machine() -> Result<Vm, BuildError> {
     static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
     let mut shared = SHARED
@@ -235,7 +239,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// Same as [`Builder::from_file`].
+    /// The same as for [`Builder::from_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Bridge, LoadError> {
         Bridge::builder().from_file(path)
     }
@@ -244,17 +248,17 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// Same as [`Builder::from_bytes`].
+    /// The same as for [`Builder::from_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Bridge, LoadError> {
         Bridge::builder().from_bytes(bytes)
     }
 
-    /// Calls a function with a value and returns its answer. Both are passed as JSON: what JSON
-    /// cannot express, such as NaN, arrives as `null`.
+    /// Calls a function with a value and returns its answer. Both are passed as JSON. A value that
+    /// JSON cannot express, such as NaN, arrives as `null`.
     ///
     /// # Errors
     ///
-    /// [`CallError`] says what went wrong; the bridge remains usable.
+    /// The [`CallError`] says what went wrong. The bridge remains usable.
     pub fn call<A, R>(&self, function: &str, argument: &A) -> Result<R, CallError>
     where
         A: Serialize + ?Sized,
@@ -263,11 +267,11 @@ impl Bridge {
         self.invoke(function, Argument::json(argument)?)?.json()
     }
 
-    /// Calls a function with an image: its bytes, and its size in pixels.
+    /// Calls a function with an image, given by its bytes and its size in pixels.
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as for [`call`](Self::call).
     pub fn call_image<R: DeserializeOwned>(
         &self,
         function: &str,
@@ -283,7 +287,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as for [`call`](Self::call).
     pub fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, CallError> {
         self.invoke(function, Argument::Bytes(bytes.to_vec()))
             .map(Answer::into_bytes)
@@ -293,7 +297,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as for [`call`](Self::call).
     pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
         block_on(self.invoke_async(function, argument))
     }
@@ -302,7 +306,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as for [`call`](Self::call).
     pub async fn invoke_async(
         &self,
         function: &str,
@@ -326,12 +330,12 @@ impl Bridge {
         }
     }
 
-    /// Calls a function with a time limit that replaces the bridge's. Dropping the future ends the
-    /// call.
+    /// Calls a function with a time limit that replaces the bridge's time limit. Dropping the
+    /// future ends the call.
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as for [`call`](Self::call).
     pub async fn invoke_within(
         &self,
         time: Duration,

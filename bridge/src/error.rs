@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! The errors of bridges.
 
 use lunatic_vm::{BuildError, EntryError, Exit, ModuleError, SpawnError};
 use std::path::PathBuf;
@@ -20,21 +20,21 @@ pub enum LoadError {
     /// The given bytes are not a module that the machine can run.
     #[error(transparent)]
     Module(#[from] ModuleError),
-    /// The machine cannot be set up.
+    /// The machine cannot be created.
     #[error(transparent)]
     Machine(#[from] BuildError),
     /// A required function is missing.
     #[error("the module exports no function `{wanted}`; it has {}", list(.exported))]
     Missing {
-        /// The function.
+        /// The name of the function.
         wanted: String,
-        /// The functions that it exports.
+        /// The functions that the module exports.
         exported: Vec<String>,
     },
-    /// A function's type differs from that in the previous version.
+    /// A function's type differs from its type in the previous version.
     #[error("the function `{function}` was {then} and is now {now}")]
     Changed {
-        /// The function.
+        /// The name of the function.
         function: String,
         /// Its type in the previous version.
         then: String,
@@ -51,7 +51,7 @@ pub enum LoadError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
-    /// The machine refused to create it.
+    /// The machine refused to create the instance.
     #[error("{0}")]
     Refused(Arc<SpawnError>),
     /// The instance ended while it was starting.
@@ -74,18 +74,18 @@ pub enum CallError {
         "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow that far"
     )]
     TooLarge {
-        /// How many bytes the argument needs, saturating.
+        /// The number of bytes that the argument needs, saturating at the maximum.
         wanted: u64,
         /// The size of the memory.
         size: u64,
     },
-    /// The function does not exist, or takes other parameters.
+    /// The function does not exist, or takes different parameters.
     #[error("{0}")]
     Function(#[from] EntryError),
     /// The function returned an error.
     #[error("the function failed: {0}")]
     Failed(String),
-    /// The call ended its instance: it trapped, or reached a limit.
+    /// The call ended its instance by trapping or by reaching a limit.
     #[error("the call ended its instance, which {0}")]
     Ended(Exit),
     /// The call took too long, and its instance was ended.

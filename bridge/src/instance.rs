@@ -1,4 +1,4 @@
-//! One instance, and how arguments get into its memory and results out of it.
+//! An instance, and the code that writes arguments into its memory and reads results from it.
 
 use crate::{Answer, Argument, CallError};
 use lunatic_vm::{Exit, FuncType, Live, Module, Val, ValType};
@@ -11,12 +11,13 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// By how many bytes a result that overwrites its argument may always exceed it.
+/// A result that overwrites its argument may always exceed the argument by this many bytes.
 const ROOM: u64 = 64 << 10;
 
-/// The function with which a module allocates room: length in, address out; 0 if there is none.
+/// The function with which a module allocates memory. It takes a length and returns an address, or
+/// 0 if no memory is available.
 const ALLOCATE: &str = "lunatic_alloc";
-/// The function that frees this room: address and length.
+/// The function that frees this memory. It takes an address and a length.
 const FREE: &str = "lunatic_free";
 
 /// The function that a WASI reactor expects to be called first.
@@ -27,8 +28,8 @@ const INITIALIZE: &str = "_initialize";
 enum Convention {
     /// The result overwrites the argument, and its length is returned.
     InPlace,
-    /// The result's address and length are returned, and the guest owns the argument's memory from
-    /// the call on.
+    /// The result's address and length are returned. The guest owns the argument's memory from the
+    /// time of the call.
     Elsewhere,
 }
 
@@ -52,11 +53,11 @@ pub(crate) struct Instance {
     can_free: bool,
     /// Pages that were added to the memory for arguments and results.
     area: Option<Area>,
-    /// The functions called so far, at most those that the module exports.
+    /// The functions called so far. There are never more of them than the module exports.
     functions: HashMap<Box<str>, Signature>,
 }
 
-/// How a function is called.
+/// The calling convention of a function.
 #[derive(Clone, Copy)]
 struct Signature {
     parameters: usize,
@@ -102,7 +103,7 @@ impl Instance {
         }
     }
 
-    /// Calls a function. After [`CallError::Ended`] the instance must not be used.
+    /// Calls a function. After [`CallError::Ended`], the instance must not be used.
     pub(crate) async fn call(
         &mut self,
         live: &mut Live,
@@ -121,7 +122,7 @@ impl Instance {
             .signature(function)
             .filter(|known| known.parameters == parameters.len())
         else {
-            // The call itself reports what is wrong.
+            // The call itself reports what is wrong with the parameters.
             return Err(live
                 .call(function, &parameters)
                 .await
@@ -176,8 +177,7 @@ impl Instance {
             ));
         }
         let kind = live.read(address, 1).map_err(out_of_bounds)?[0];
-        // If the first byte is at the last address there is nothing after it, and this reads zero
-        // bytes.
+        // If the first byte is at the last address, nothing follows it, and this reads zero bytes.
         let bytes = live
             .read(address.saturating_add(1), length as usize - 1)
             .map_err(out_of_bounds)?;
@@ -209,8 +209,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Finds room for the argument, and for a result that overwrites it. Returns its address and
-    /// length.
+    /// Finds room for the argument and for a result that overwrites the argument. Returns its
+    /// address and length.
     async fn reserve(
         &mut self,
         live: &mut Live,
@@ -235,7 +235,7 @@ impl Instance {
             };
         }
         if let Some(index) = self.index {
-            // The embedder knows what is there; the memory only has to be large enough.
+            // The embedder has chosen the address. The memory only has to be large enough.
             let end = u64::from(index) + argument.room();
             return if grow(live, end).await {
                 Ok((index, length))
@@ -246,8 +246,8 @@ impl Instance {
         if let Some(area) = self.area.filter(|area| area.length >= room) {
             return Ok((area.start, length));
         }
-        // At least twice the previous area, so that growing arguments do not fill the memory with
-        // abandoned ones.
+        // The new area is at least twice as long as the previous area, so that growing arguments do
+        // not fill the memory with abandoned areas.
         let wanted = self.area.map_or(room, |area| room.max(area.length * 2));
         let start = u32::try_from(size).map_err(|_| too_large(size + wanted))?;
         if !grow(live, size + wanted).await {
@@ -261,7 +261,7 @@ impl Instance {
     }
 }
 
-/// Grows the memory to at least `size` bytes. Returns false if that is impossible.
+/// Grows the memory to at least `size` bytes. Returns false if the memory cannot grow.
 async fn grow(live: &mut Live, size: u64) -> bool {
     match usize::try_from(size) {
         Ok(size) => live.grow_memory(size).await,

@@ -1,10 +1,11 @@
 //! Lets host programs call functions in wasm modules.
 //!
-//! A [`Bridge`] is a module, ready to be called: with any value that serde knows, with an image,
-//! with bytes. The functions run as processes of the machine, so none can take the host down, hold
-//! a core, or reach memory or host functions that it was not given; a call that traps or takes too
-//! long is an error, and a fresh instance serves the next one. A [`Worker`] is a bridge that
-//! watches its file: a new version takes over once it has been shown to start.
+//! A [`Bridge`] is a module that is ready to be called. Its functions can be called with any value
+//! that serde can serialize, with an image or with bytes. The functions run as processes of the
+//! machine. No function can bring down the host, occupy a core permanently, or access memory or
+//! host functions that it was not given. A call that traps or takes too long returns an error, and
+//! a fresh instance serves the next call. A [`Worker`] is a bridge that watches its file. A new
+//! version of the file takes over once it has been shown to start.
 //!
 //! ```
 //! use lunatic_bridge::Bridge;
@@ -19,20 +20,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What a function looks like
+//! # The type of a function
 //!
-//! The function's type decides how arguments and results are passed:
+//! The type of a function determines how arguments and results are passed:
 //!
-//! * `(index, length) -> length`: the argument is JSON, `length` bytes at `index`. The function
-//!   overwrites it with its result, also JSON, and returns the result's length.
+//! * `(index, length) -> length`: the argument is JSON and consists of `length` bytes at `index`.
+//!   The function overwrites the argument with its result, which is also JSON, and returns the
+//!   result's length.
 //! * `(index, length, width, height) -> length`: the same for an image, whose bytes are at `index`.
-//! * The same with a 64-bit result: the upper half is the address of the result, the lower its
-//!   length. The result's first byte says what follows: 0 JSON, 1 bytes, 2 the text of an error.
-//!   The guest library's attribute `#[lunatic::export]` turns ordinary functions into this kind.
+//! * The same parameters with a 64-bit result: the upper half is the address of the result, and the
+//!   lower half is its length. The result's first byte says what follows: JSON (0), bytes (1) or
+//!   the text of an error (2). The guest library's attribute `#[lunatic::export]` exports ordinary
+//!   functions in this form.
 //!
-//! If a module exports `lunatic_alloc` (and `lunatic_free`), arguments go where it allocates room.
-//! Otherwise the memory is grown by new pages for them, and the contents of the old ones are never
-//! overwritten.
+//! If a module exports `lunatic_alloc` (and `lunatic_free`), arguments are written to memory that
+//! it allocates. Otherwise the memory grows by new pages for the arguments, and the contents of the
+//! old pages are never overwritten.
 
 #![forbid(unsafe_code)]
 

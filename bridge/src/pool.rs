@@ -1,9 +1,9 @@
-//! The instances of a module, and the calls that wait for them.
+//! The instances of a module, and the calls that wait for an instance.
 //!
 //! An instance is a process that takes one call after another from a queue that all instances
-//! share. It ends when a call ends it or its caller gives up, and another replaces it if calls are
-//! waiting. So nothing runs without a caller waiting for it, and one caller's trap does not affect
-//! another.
+//! share. An instance ends when a call ends it or when the caller gives up. If calls are waiting,
+//! another instance replaces it. So no function runs unless a caller is waiting for it, and a trap
+//! in one call does not affect other calls.
 
 use crate::error::InstanceError;
 use crate::instance::Instance;
@@ -18,13 +18,13 @@ use lunatic_vm::{Crew, Environment, Exit, Live, Member, Module, Process};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// The maximum number of calls that wait for an instance. An abandoned call counts until an
-/// instance would have served it.
+/// The maximum number of calls that wait for an instance. An abandoned call is counted until its
+/// turn would have come.
 const MAX_WAITING: usize = 1 << 16;
 
-/// What an instance is told to do.
+/// The work that an instance is to do.
 enum Work {
-    /// Nothing but answer, which proves that an instance could be created.
+    /// Only send an answer, which proves that an instance could be created.
     Start,
     Call {
         function: String,
@@ -32,19 +32,19 @@ enum Work {
     },
 }
 
-/// Work in the queue.
+/// An entry of the queue.
 struct Job {
     order: Arc<Order>,
-    /// A caller that gives up drops the receiver.
+    /// The sender of the answer. A caller that gives up drops the receiver.
     reply: oneshot::Sender<Result<Answer, CallError>>,
 }
 
-/// What a caller shares with the instance that serves its call.
+/// The state that a caller shares with the instance that serves its call.
 struct Order {
-    /// Set until an instance takes it or the caller gives up, so that no argument outlives its
+    /// The work, until an instance takes it or the caller gives up. So no argument outlives its
     /// caller.
     work: Mutex<Option<Work>>,
-    /// The instance that took the work, for a caller that gets no reply.
+    /// The instance that took the work, which a caller needs if it gets no reply.
     taken: OnceLock<Process>,
 }
 
@@ -57,7 +57,7 @@ impl Order {
     }
 }
 
-/// A waiting caller. Takes the work back when dropped.
+/// A waiting caller. When this is dropped, the work is taken back.
 struct Waiting {
     order: Arc<Order>,
     answer: oneshot::Receiver<Result<Answer, CallError>>,
@@ -73,7 +73,7 @@ impl Waiting {
     async fn answer(mut self) -> Result<Answer, CallError> {
         match (&mut self.answer).await {
             Ok(answer) => answer,
-            // The instance went away without a reply: it was killed.
+            // The instance ended without a reply because it was killed.
             Err(_) => Err(CallError::Ended(match self.order.taken.get() {
                 Some(instance) => instance.exited().await,
                 None => Exit::Killed,
@@ -90,11 +90,11 @@ struct Inner {
     module: Module,
     environment: Environment,
     index: Option<u32>,
-    /// The only sender: dropping it ends the instances.
+    /// The only sender. Dropping it ends the instances.
     jobs: Sender<Job>,
     queue: Receiver<Job>,
     crew: Arc<Crew>,
-    /// An instance that has not started after this time is killed.
+    /// The time after which an instance that has not started is killed.
     start_timeout: Duration,
 }
 
@@ -122,8 +122,9 @@ impl Pool {
         &self.0.module
     }
 
-    /// Has an instance call a function. The call is in the queue when this returns; the future
-    /// waits for the answer. Dropping it ends the call, and the instance that is serving it.
+    /// Makes an instance call a function. The call is in the queue when this returns, and the
+    /// future waits for the answer. Dropping the future ends the call and the instance that is
+    /// serving it.
     pub(crate) fn call(
         &self,
         function: &str,
@@ -135,7 +136,7 @@ impl Pool {
         })
     }
 
-    /// Waits for an instance, to find out whether one can be created.
+    /// Waits for an instance, to find out whether an instance can be created.
     pub(crate) async fn start(&self) -> Result<(), CallError> {
         self.ask(Work::Start).await.map(drop)
     }
@@ -194,8 +195,8 @@ impl Inner {
         }
     }
 
-    /// Removes an instance from the count. If it never started and there is no other, all waiting
-    /// callers get the error.
+    /// Removes an instance from the count. If this instance never started and no other instance
+    /// exists, all waiting callers get the error.
     fn left(&self, member: &Member, error: InstanceError) {
         if member.left() {
             while let Ok(job) = self.queue.try_recv() {
@@ -207,7 +208,7 @@ impl Inner {
 }
 
 /// Runs a supervising future on a thread of its own. Any other executor may be blocked by a call
-/// that waits for this very future.
+/// that waits for this future.
 fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     static THREAD: Once = Once::new();
@@ -221,7 +222,7 @@ fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     EXECUTOR.spawn(watching).detach();
 }
 
-/// Waits for an instance to end, and creates another if work is waiting.
+/// Waits for an instance to end, and creates another instance if work is waiting.
 async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_timeout: Duration) {
     let late = async {
         Timer::after(start_timeout).await;
@@ -229,7 +230,7 @@ async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_time
     let error = match member.ended(&instance, late).await {
         Err(None) => InstanceError::Late(start_timeout),
         Err(Some(exit)) => InstanceError::Ended(exit),
-        // It started, so nothing is told this.
+        // The instance started, so no caller gets this error.
         Ok(()) => InstanceError::Ended(Exit::Normal),
     };
     let Some(inner) = inner.upgrade() else { return };
@@ -237,7 +238,7 @@ async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_time
     Inner::recruit(&inner);
 }
 
-/// What runs as an instance's process.
+/// The code that runs as an instance's process.
 struct Server {
     instance: Instance,
     queue: Receiver<Job>,
@@ -263,10 +264,10 @@ impl Server {
         }
     }
 
-    /// Does one job. Returns `Err` if the instance cannot continue.
+    /// Does a single job. Returns `Err` if the instance cannot continue.
     async fn work(&mut self, live: &mut Live, job: Job) -> Result<(), Exit> {
         let Job { order, mut reply } = job;
-        // Set first, for a caller that sees the work taken and gets no reply.
+        // This is set first, for a caller that finds that the work was taken but gets no reply.
         let _ = order.taken.set(live.process().clone());
         let Some(work) = order.take() else {
             return Ok(());
@@ -279,7 +280,7 @@ impl Server {
                     reply.cancellation().await;
                     None
                 };
-                // An instance that was interrupted is not called again.
+                // An instance is not called again after it was interrupted.
                 answered.or(given_up).await.ok_or(Exit::Killed)?
             }
         };
@@ -321,7 +322,7 @@ mod tests {
     #[test]
     fn a_call_abandoned_before_an_instance_takes_it_keeps_no_argument() {
         let (_vm, pool) = pool();
-        block_on(pool.start()).expect("an instance can be made");
+        block_on(pool.start()).expect("an instance can be created");
         let spinning = pool.call("spin", Argument::Bytes(Vec::new()));
         while !pool.0.queue.is_empty() {
             std::thread::yield_now();
@@ -337,9 +338,9 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_waiting_calls_is_bounded() {
+    fn the_number_of_waiting_calls_is_limited() {
         let (_vm, pool) = pool();
-        block_on(pool.start()).expect("an instance can be made");
+        block_on(pool.start()).expect("an instance can be created");
         let _spinning = pool.call("spin", Argument::Bytes(Vec::new()));
         while !pool.0.queue.is_empty() {
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! A supervised bridge that follows its file.
+//! A supervised bridge that reloads its module when the file changes.
 
 mod watch;
 
@@ -20,25 +20,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use watch::Changes;
 
-/// The functions that hand a module's state to the next version: bytes out, bytes in.
+/// The functions that pass a module's state to its next version. The first returns bytes, and the
+/// second takes them.
 const SAVE: &str = "lunatic_save";
 const RESTORE: &str = "lunatic_restore";
 
-/// How long each of the two functions may take.
+/// The maximum time that each of the two functions may take.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of events that wait for a subscriber. Beyond that the oldest are dropped.
+/// The maximum number of events that wait for a subscriber. If there are more, the oldest events
+/// are dropped.
 const MAX_EVENTS: usize = 1024;
 
 /// A supervised bridge to a module in a file, which is reloaded when it changes.
 ///
 /// Crashed instances are replaced after a growing delay; if they crash too often, the worker stops
 /// until its file changes. When the file's content changes, the new version is first compiled and
-/// instantiated, and takes over only if that works and it has all functions of the previous one: a
-/// bad file changes nothing. Calls in progress finish on the version they started on. If both
-/// versions support it, the state is handed over: what the old one's `lunatic_save` returns is
-/// passed to the new one's `lunatic_restore`, and calls wait meanwhile. With more than one instance
-/// there is no single state, and nothing is handed over.
+/// instantiated. It takes over only if that succeeds and if it has all functions of the previous
+/// version, so a bad file changes nothing. Calls in progress finish on the version on which they
+/// started. If both versions support it, the state is handed over: the result of the old version's
+/// `lunatic_save` is passed to the new version's `lunatic_restore`, and calls wait until this is
+/// done. With more than one instance, there is no single state, and nothing is handed over.
 ///
 /// Cheap to clone. Watching stops when the last clone is dropped.
 ///
@@ -92,7 +94,7 @@ pub enum Event {
         /// How the instance ended.
         exit: Exit,
     },
-    /// Instances crashed too often; calls fail until the file changes.
+    /// Instances crashed too often, and calls fail until the file changes.
     Stopped,
 }
 
@@ -115,8 +117,8 @@ struct Shared {
     current: RwLock<Current>,
     started: Instant,
     crashes: Mutex<Restarts>,
-    /// The content that was last refused, if it could be read, and why, so that it is neither tried
-    /// nor reported twice.
+    /// The content that was refused most recently, if it could be read, and the reason, so that it
+    /// is neither tried nor reported twice.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
 }
@@ -127,7 +129,7 @@ struct Current {
     version: u64,
     /// The hash of the file's content.
     hash: blake3::Hash,
-    /// After a crash, when the next call may start.
+    /// The time at which the next call may start after a crash.
     not_before: Option<Instant>,
     has_stopped: bool,
 }
@@ -157,21 +159,22 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sets how often instances may crash before the worker stops: by default 10 times in a minute.
+    /// Sets how often instances may crash before the worker stops. The default is 10 times in a
+    /// minute.
     pub fn intensity(mut self, intensity: Intensity) -> WorkerBuilder {
         self.intensity = intensity;
         self
     }
 
-    /// Sets how long calls wait after a crash: by default not at all after the first, then 10 ms,
-    /// up to a second.
+    /// Sets how long calls wait after a crash. By default, they do not wait after the first crash.
+    /// After further crashes they wait 10 ms at first, and up to a second later.
     pub fn backoff(mut self, backoff: Backoff) -> WorkerBuilder {
         self.backoff = backoff;
         self
     }
 
-    /// Refuses versions of the file that do not export these functions. By default a version must
-    /// have the functions of the previous one, with the same types.
+    /// Refuses versions of the file that do not export these functions. By default, a version must
+    /// have the functions of the previous version, with the same types.
     pub fn requires<'a>(mut self, functions: impl IntoIterator<Item = &'a str>) -> WorkerBuilder {
         self.required = Some(functions.into_iter().map(String::from).collect());
         self
@@ -188,7 +191,7 @@ impl WorkerBuilder {
             path: file.as_ref().to_path_buf(),
             error,
         })?;
-        // Watched before it is read, so that no change is missed.
+        // The file is watched before it is read, so that no change is missed.
         let (changes, stop) = Changes::of(&file);
         let bytes = read_regular(&file)?;
         let bridge = self.load(&file, &bytes, None)?;
@@ -292,7 +295,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// [`WorkerError`] says what went wrong.
+    /// The [`WorkerError`] says what went wrong.
     pub fn call<A, R>(&self, function: &str, argument: &A) -> Result<R, WorkerError>
     where
         A: Serialize + ?Sized,
@@ -344,7 +347,7 @@ impl Worker {
                 }
                 match current.not_before.filter(|&then| then > Instant::now()) {
                     Some(not_before) => not_before,
-                    // The call is in the queue before another version can take over, so its effect
+                    // The call enters the queue before another version can take over, so its effect
                     // on the state is not lost when the state is handed over.
                     None => break (current.version, current.bridge.begin(function, argument)),
                 }
@@ -382,7 +385,8 @@ impl Worker {
         &self.shared.file
     }
 
-    /// Subscribes to events from now on. If 1,024 are waiting, the oldest are dropped.
+    /// Subscribes to events from now on. If more than 1,024 events are waiting, the oldest events
+    /// are dropped.
     pub fn events(&self) -> Receiver<Event> {
         let (events, received) = async_channel::bounded(MAX_EVENTS);
         let mut subscribers = self
@@ -396,7 +400,7 @@ impl Worker {
 }
 
 impl Shared {
-    /// Records a crash and decides what follows.
+    /// Records a crash and decides how to continue.
     async fn crashed(&self, version: u64, exit: Exit) {
         self.notify(&Event::Crashed { version, exit });
         let mut current = self.current.write().await;
@@ -442,7 +446,7 @@ impl Shared {
             Err(error) => return self.refuse(Some(hash), error.to_string()),
         };
         {
-            // From here on calls wait until it is clear which version serves them.
+            // From here on, calls wait until it is known which version serves them.
             let mut current = self.current.write_blocking();
             if let Err(error) = self.hand_over(&before, &bridge) {
                 drop(current);
@@ -499,7 +503,7 @@ impl Shared {
         {
             return Ok(());
         }
-        // There is one queue and one instance, so saving waits for the calls in progress.
+        // Because there is one queue and one instance, saving waits for the calls in progress.
         let saved =
             block_on(before.invoke_within(HANDOVER_TIMEOUT, SAVE, Argument::Bytes(Vec::new())))?;
         block_on(after.invoke_within(

@@ -22,11 +22,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Limits on the work a resolver does.
+/// Limits on the work that a resolver does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The maximum number of concurrent lookups, each on its own thread. A lookup whose caller has
-    /// given up counts toward the limit until its thread is done.
+    /// The maximum number of concurrent lookups. Each lookup has its own thread. A lookup whose
+    /// caller has given up counts toward the limit until its thread is done.
     pub running: NonZero<usize>,
     /// The maximum number of lookups waiting for a thread. Further lookups are refused.
     pub waiting: usize,
@@ -35,7 +35,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 16 running, 512 waiting, 64 addresses.
+    /// Returns limits of 16 running lookups, 512 waiting lookups and 64 addresses.
     fn default() -> Limits {
         Limits {
             running: NonZero::new(16).expect("16 is not 0"),
@@ -48,7 +48,7 @@ impl Default for Limits {
 /// Looks up one host, and returns its addresses with the given port. May block.
 type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks up host names within its limits. A clone is another handle to the same resolver.
+/// Looks up host names within limits. A clone is another handle to the same resolver.
 #[derive(Clone)]
 pub struct Resolver {
     shared: Arc<Shared>,
@@ -61,13 +61,13 @@ struct Shared {
 }
 
 impl Resolver {
-    /// Returns a resolver that asks the system.
+    /// Returns a resolver that uses the system's resolver.
     pub fn new(limits: Limits) -> Resolver {
         Resolver::with_look_up(limits, ask_system)
     }
 
-    /// Returns a resolver that asks `look_up` for the addresses of a host, with the given port. The
-    /// function may block, and runs on as many threads at once as the limits allow.
+    /// Returns a resolver that calls `look_up` for the addresses of a host, with the given port.
+    /// The function may block, and runs on as many threads at once as the limits allow.
     ///
     /// ```
     /// use lunatic_net::dns::{Limits, Resolver};
@@ -98,16 +98,16 @@ impl Resolver {
     /// least one address, and is in the system's order of preference. An address (`127.0.0.1:80`,
     /// `[::1]:80`) resolves to itself, without a thread or a wait.
     ///
-    /// Waits for at most `timeout`. A caller that gives up, after the timeout or by dropping the
-    /// future, leaves the queue; a lookup that has begun ends on its thread, and its answer is
-    /// dropped.
+    /// Waits for at most `timeout`. A caller can give up by letting the timeout expire or by
+    /// dropping the future. If the lookup is still queued, it is then removed from the queue. A
+    /// lookup that has begun runs to its end on its thread, and its answer is dropped.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a malformed name, saying what is wrong with it; `NotFound` for a host
-    /// without an address; `TimedOut`; `ResourceBusy` if too many lookups are waiting already.
-    /// Other errors come from the system; the most frequent, a name server that did not answer, is
-    /// `Other`.
+    /// `InvalidInput` for a malformed name, with a message that says what is wrong with the name;
+    /// `NotFound` for a host without an address; `TimedOut`; `ResourceBusy` if too many lookups are
+    /// already waiting. Other errors come from the system. The most frequent of these, that a name
+    /// server did not answer, has the kind `Other`.
     ///
     /// ```
     /// use lunatic_net::dns::Resolver;
@@ -165,7 +165,7 @@ impl Resolver {
 }
 
 impl Default for Resolver {
-    /// Returns a resolver that asks the system, within the default limits.
+    /// Returns a resolver that uses the system's resolver within the default limits.
     fn default() -> Resolver {
         Resolver::new(Limits::default())
     }
@@ -186,21 +186,22 @@ impl Shared {
             .expect("nothing panics while it holds the queue")
     }
 
-    /// The body of a lookup thread: answers this question and then the queued ones, until the queue
-    /// is empty.
+    /// The body of a lookup thread. Answers this question and then the queued questions, until the
+    /// queue is empty.
     fn answer_from(&self, first: Arc<Question>) {
         let mut next = Some(first);
         while let Some(question) = next {
             let answer = self.answer(&question.host, question.port);
-            // The next question is taken first, since the caller that gets the answer may ask again
-            // at once.
+            // The next question is taken before the answer is stored, because the caller that gets
+            // the answer may ask again immediately.
             next = self.queue().next();
             question.answer(answer);
         }
     }
 
     fn answer(&self, host: &str, port: u16) -> Answer {
-        // A panic must neither lose the thread's place nor leave the caller without an answer.
+        // After a panic, the thread must still be counted correctly, and the caller must still get
+        // an answer.
         let looked_up = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(host, port)));
         let mut addresses = looked_up.unwrap_or_else(|_| {
             Err(io::Error::other(format!("the lookup of `{host}` panicked")))
@@ -233,7 +234,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// Calls `getaddrinfo`, for stream sockets only, so that each address is returned once.
+/// Calls `getaddrinfo` for stream sockets only, so that each address is returned only once.
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let hints = AddrInfoHints {
         socktype: SockType::Stream.into(),

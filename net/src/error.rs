@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-/// Adds the address for which an operation failed to the error; the kind is unchanged.
+/// Adds the address for which an operation failed to the error's message. The error's kind is
+/// unchanged.
 pub(crate) fn failed(action: &str, addr: SocketAddr, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {action} {addr}: {error}"))
 }

@@ -1,9 +1,10 @@
 //! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, and [`dns`]
-//! lookups. This crate knows nothing of wasm or processes: no guest memory, no rights, no quotas.
+//! lookups. This crate does not depend on wasm or processes. It has no notion of guest memory,
+//! rights or quotas.
 //!
-//! Reading and writing come in two halves: a *try* that never waits, and a *wait* that holds no
-//! buffer. This lets a host function receive straight into guest memory, which it may borrow
-//! between two waits but not across one:
+//! Reading and writing each consist of two operations: a *try* that never waits, and a *wait* that
+//! holds no buffer. This lets a host function receive directly into guest memory, which it may
+//! borrow between two waits but not during a wait:
 //!
 //! ```
 //! use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
@@ -33,8 +34,9 @@
 //! # io::Result::Ok(())
 //! ```
 //!
-//! Every future here can be dropped at any await: no byte, no connection and no descriptor is lost.
-//! Nothing blocks the calling thread; all waiting is done by the one reactor of `async-io`.
+//! Every future in this crate can be dropped at any `await` without losing a byte, a connection or
+//! a descriptor. Nothing blocks the calling thread. All waiting is done by the single reactor of
+//! `async-io`.
 
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,11 @@
-//! TCP: a [`TcpListener`] accepts, a [`TcpStream`] carries bytes both ways.
+//! TCP. A [`TcpListener`] accepts connections, and a [`TcpStream`] carries bytes in both
+//! directions.
 //!
-//! Both are handles: clones share one socket, which is closed the moment the last of them is
-//! dropped. Nagle's algorithm is off ([`TcpStream::set_nodelay`] turns it on): programs here write
-//! whole messages and wait for the answer, and holding back the last segment until the peer's
-//! delayed acknowledgement would cost such a program up to 40 ms each time. A program that writes
-//! byte by byte should buffer.
+//! Both are handles. Clones share a single socket, which is closed as soon as the last clone is
+//! dropped. Nagle's algorithm is off ([`TcpStream::set_nodelay`] turns it on), because programs
+//! typically write whole messages and wait for the answer. If the last segment were held back until
+//! the peer's delayed acknowledgement arrives, each message would be delayed by up to 40 ms. A
+//! program that writes byte by byte should use a buffer.
 
 mod listener;
 mod stream;

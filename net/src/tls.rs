@@ -1,11 +1,11 @@
-//! TLS over TCP: a [`TlsListener`] presents its [`Identity`], and a [`TlsStream`] connects to
-//! servers for which its [`Trust`] vouches.
+//! TLS over TCP. A [`TlsListener`] presents its [`Identity`], and a [`TlsStream`] connects to
+//! servers that its [`Trust`] accepts.
 //!
-//! Versions 1.2 and 1.3, by rustls with ring. Clients present no certificate, no protocol is
-//! negotiated (ALPN), and no session is resumed: each connection begins with a full handshake, and
-//! nothing is kept from one connection to another. The computation for a handshake takes
-//! milliseconds, so it runs on the threads of `blocking` rather than where the futures run;
-//! encrypting and decrypting afterwards takes microseconds.
+//! Versions 1.2 and 1.3 are implemented by rustls with ring. Clients present no certificate, and no
+//! protocol is negotiated (ALPN). Sessions are not resumed: each connection begins with a full
+//! handshake, and no state is kept from one connection to the next. The computation for a handshake
+//! takes milliseconds, so it runs on the threads of `blocking` rather than on the threads that run
+//! the futures. Encrypting and decrypting afterwards takes microseconds.
 
 mod credentials;
 mod handshake;

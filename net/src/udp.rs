@@ -1,8 +1,8 @@
-//! UDP: a [`UdpSocket`] sends and receives datagrams.
+//! UDP. A [`UdpSocket`] sends and receives datagrams.
 //!
-//! As everywhere, datagrams may be lost, duplicated or reordered. Those not received yet wait in
-//! the kernel's buffer, whose size is set by the system (about 200 KiB on Linux); those that do not
-//! fit are dropped and not counted.
+//! Datagrams may be lost, duplicated or reordered, as with any use of UDP. Datagrams that have not
+//! been received yet wait in the kernel's buffer, whose size is set by the system (about 200 KiB on
+//! Linux). Datagrams that do not fit into the buffer are dropped and not counted.
 
 use crate::error::failed;
 use crate::wait::{self, Operation, Timed};
@@ -18,18 +18,18 @@ use std::time::Duration;
 ///
 /// A clone is another handle to the same socket, its peer and its options. When the last handle is
 /// dropped, the socket is closed and its port is free. Any number of tasks may receive through any
-/// number of handles: a datagram wakes all of them and goes to one, as a whole.
+/// number of handles. A datagram wakes all of these tasks and goes to one of them as a whole.
 #[derive(Clone)]
 pub struct UdpSocket {
     /// Only receives have a timeout.
     shared: Arc<Timed<net::UdpSocket>>,
 }
 
-/// Waiting on behalf of one receive.
+/// A wait on behalf of one receive.
 pub type Wait<'a> = wait::Wait<'a, net::UdpSocket>;
 
 impl UdpSocket {
-    /// Binds to `addr`; with port 0 the system chooses one. Never waits.
+    /// Binds to `addr`. If the port is 0, the system chooses a port. Never waits.
     ///
     /// # Errors
     ///
@@ -58,13 +58,14 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer: [`try_send`](UdpSocket::try_send) sends to it, and only its datagrams are
-    /// received. Another call replaces the peer. This sends nothing and never waits.
+    /// Sets the peer. [`try_send`](UdpSocket::try_send) sends to the peer, and only the peer's
+    /// datagrams are received. Another call replaces the peer. This method sends nothing and never
+    /// waits.
     ///
     /// # Errors
     ///
-    /// The system's errors, with the address in the message, for example if it belongs to another
-    /// family than the socket or cannot be reached.
+    /// The system's errors, with the address in the message, for example if the address is of a
+    /// different family than the socket or cannot be reached.
     pub fn connect(&self, addr: SocketAddr) -> io::Result<()> {
         self.socket()
             .connect(addr)
@@ -86,7 +87,7 @@ impl UdpSocket {
             .map_err(|error| refused(datagram, error))
     }
 
-    /// Sends one datagram to an address; otherwise like [`try_send`](UdpSocket::try_send).
+    /// Sends one datagram to an address. Otherwise, this is like [`try_send`](UdpSocket::try_send).
     pub fn try_send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.socket()
             .send_to(datagram, to)
@@ -98,25 +99,25 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if no datagram is available; `ConnectionRefused` as for
+    /// `WouldBlock` if no datagram is available; `ConnectionRefused` for the same reason as in
     /// [`try_send`](UdpSocket::try_send).
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket().recv(buffer)
     }
 
-    /// Receives one datagram and returns its sender too; otherwise like
+    /// Receives one datagram and also returns its sender. Otherwise, this is like
     /// [`try_receive`](UdpSocket::try_receive).
     pub fn try_receive_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket().recv_from(buffer)
     }
 
-    /// Prepares to wait for a datagram. Costs nothing yet: the timeout starts with the first
-    /// [`Wait::ready`] and covers all later ones.
+    /// Prepares to wait for a datagram. This call costs nothing. The timeout starts with the first
+    /// [`Wait::ready`] and covers all later calls.
     pub fn wait(&self) -> Wait<'_> {
         self.shared.wait(Operation::Read, "no datagram", None)
     }
 
-    /// Waits until receiving is worth a try; the same as one [`Wait::ready`].
+    /// Waits until receiving is worth a try. This is the same as a single [`Wait::ready`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait().ready().await
     }
@@ -131,7 +132,7 @@ impl UdpSocket {
         self.socket().local_addr()
     }
 
-    /// Returns the address of the peer. Fails with `NotConnected` if none was set.
+    /// Returns the address of the peer. Fails with `NotConnected` if no peer was set.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket().peer_addr()
     }
@@ -142,7 +143,7 @@ impl UdpSocket {
     }
 
     /// Sets how long a receive may wait, through any handle. Waits that have begun keep their
-    /// deadline. With a timeout of zero, a receive is a single try.
+    /// deadline. With a timeout of zero, a receive consists of a single try.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.shared.set_timeout(Operation::Read, timeout);
     }
@@ -152,12 +153,12 @@ impl UdpSocket {
         self.socket().ttl()
     }
 
-    /// Sets how many hops a datagram may take: 1 to 255.
+    /// Sets how many hops a datagram may take, from 1 to 255.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.socket().set_ttl(ttl)
     }
 
-    /// Returns whether datagrams may be sent to a broadcast address. By default they may not.
+    /// Returns whether datagrams may be sent to a broadcast address. By default, they may not.
     pub fn broadcast(&self) -> io::Result<bool> {
         self.socket().broadcast()
     }
@@ -186,7 +187,7 @@ fn bind(addr: SocketAddr) -> io::Result<Async<net::UdpSocket>> {
     Async::new_nonblocking(socket.into())
 }
 
-/// Maps send failures that have no `ErrorKind` of their own to a kind that a caller can act on.
+/// Gives send failures that have no `ErrorKind` of their own a kind that a caller can act on.
 fn refused(datagram: &[u8], error: io::Error) -> io::Error {
     #[cfg(unix)]
     match error.raw_os_error() {

@@ -1,4 +1,4 @@
-//! Waiting for a socket, with a timeout for each of its operations.
+//! Waits for a socket, with a timeout for each of its operations.
 
 use crate::deadline::Deadline;
 use async_io::Async;
@@ -6,14 +6,14 @@ use std::io;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// What can be waited for on a socket. Each operation has its own timeout.
+/// An operation on a socket that a task can wait for. Each operation has its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Taking bytes out of the stream.
+    /// Reading bytes from the stream.
     Read,
-    /// Putting bytes into the stream.
+    /// Writing bytes to the stream.
     Write,
-    /// Looking at the next bytes without taking them.
+    /// Reading the next bytes without consuming them.
     Peek,
 }
 
@@ -40,8 +40,8 @@ impl<S> Timed<S> {
         self.timeouts()[operation as usize] = timeout;
     }
 
-    /// Prepares to wait for an operation, with its own timeout unless another one is given. `what`
-    /// is what did not happen, for the error.
+    /// Prepares to wait for an operation. The operation's own timeout applies unless a different
+    /// timeout is given. If the wait times out, the error says that `what` did not happen.
     pub(crate) fn wait(
         &self,
         operation: Operation,
@@ -64,7 +64,7 @@ impl<S> Timed<S> {
     }
 }
 
-/// Waiting on behalf of one operation. However many spurious wakeups there are because another task
+/// A wait on behalf of one operation. However many spurious wakeups there are because another task
 /// was faster, the wait ends when the socket's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
@@ -72,22 +72,24 @@ pub struct Wait<'a, S> {
     timed: &'a Timed<S>,
     operation: Operation,
     what: &'static str,
-    /// The timeout of this wait, if it is not the one set for the socket when the wait begins.
+    /// The timeout of this wait, if it differs from the timeout that is set for the socket when the
+    /// wait begins.
     timeout: Option<Option<Duration>>,
-    /// Unset until the first wait, so that an operation that succeeds at once reads no clock.
+    /// Unset until the first wait, so that an operation that succeeds immediately does not read the
+    /// clock.
     deadline: Option<Deadline>,
 }
 
 impl<S> Wait<'_, S> {
-    /// Waits until the operation is worth another try. Call it after a try returned `WouldBlock`:
-    /// it waits for a change, and with a timeout of zero it fails without checking.
+    /// Waits until the operation is worth another try. Call this method after a try has returned
+    /// `WouldBlock`. It waits for a change; with a timeout of zero, it fails without checking.
     ///
     /// A stream that has ended, was reset or was shut down is ready, and the next try reports it.
     /// The next try may still return `WouldBlock`.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the operation's timeout expires; nothing is lost, and the socket remains
+    /// `TimedOut` when the operation's timeout expires. No data is lost, and the socket remains
     /// usable.
     pub async fn ready(&mut self) -> io::Result<()> {
         let (timed, timeout) = (self.timed, self.timeout);

@@ -1,8 +1,9 @@
-//! Strongly connected components of a graph: nodes that reach each other.
+//! Finds the strongly connected components of a graph, which consist of nodes that reach each
+//! other.
 
 use std::collections::BTreeSet;
 
-/// Returns the sets of two or more nodes that reach each other, the largest first.
+/// Returns the sets of two or more nodes that reach each other, beginning with the largest set.
 ///
 /// `edges[node]` lists the nodes that `node` leads to.
 ///
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 /// assert_eq!(lunatic_tidy::circles(&edges), [[0, 1, 2]]);
 /// ```
 pub fn circles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    // A crate has a few hundred files, so looking from each of them costs nothing.
+    // A crate has a few hundred files, so a search from each of them is cheap.
     let reached: Vec<BTreeSet<usize>> = (0..edges.len()).map(|node| reach(edges, node)).collect();
     let circle = |node: usize| -> Vec<usize> {
         let mut others = reached[node].iter().copied();

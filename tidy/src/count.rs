@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is counted, for `--help`.
+/// The rules of counting, as shown by `--help`.
 pub const RULES: &str = "\
 A line of code is a line of a .rs file that is neither blank nor only a comment. Items under `#[cfg(test)]`, the files of
 such modules, and directories named `tests` or `target` are left out. So are the packages `tidy` and `vm/model`, which
 exist only for tests. A file counts for the package in whose directory it is. Format both trees in the same way before
 you compare them.";
 
-/// Packages whose code runs only as tests, or to print what tests check.
+/// Packages whose code runs only in tests, or only prints what tests check.
 const TEST_PACKAGES: [&str; 2] = ["tidy", "vm/model"];
 
-/// Returns the lines of code of each package below a directory, by the package's path from there.
+/// Returns the number of lines of code of each package below a directory, by the package's path
+/// relative to the directory.
 ///
 /// # Panics
 ///
@@ -63,7 +64,7 @@ fn is_for_tests(package: &Path) -> bool {
         .any(|other| package == Path::new(other))
 }
 
-/// Returns the directory in which the child modules of a file are.
+/// Returns the directory that contains the child modules of a file.
 fn children(file: &Path) -> PathBuf {
     if ["lib.rs", "main.rs"]
         .iter()
@@ -90,7 +91,7 @@ fn code(text: &str) -> (usize, Vec<&str>) {
             count += 1;
             continue;
         }
-        // The item ends at its own indentation, as rustfmt has it.
+        // rustfmt indents the end of an item like its beginning.
         let mut item = lines.by_ref().filter(|line| {
             let trimmed = line.trim_start();
             line.len() - trimmed.len() == indentation && !trimmed.is_empty()
@@ -140,12 +141,12 @@ mod tests {
     }
 }
 ";
-        // `use`, the three lines of the structure, and the last function.
+        // The lines are `use`, the three lines of the structure, and the last function.
         assert_eq!(code(text), (5, vec!["fakes"]));
     }
 
     #[test]
-    fn lines_count_for_the_nearest_package_and_those_of_tests_for_none() {
+    fn lines_count_for_the_nearest_package_and_lines_of_tests_for_none() {
         let directory = tempfile::tempdir().expect("there is a temporary directory");
         for (path, text) in [
             ("a/Cargo.toml", ""),

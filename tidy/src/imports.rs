@@ -1,8 +1,8 @@
-//! Which file of a crate uses which.
+//! Finds out which files of a crate use which other files.
 //!
-//! Paths are followed as the compiler does, through `use`, globs and re-exports, to the file that
-//! defines the name. Method calls are not: a method comes with its type, whose name stands
-//! somewhere. Tests within the sources do not count.
+//! Paths are followed as in the compiler, through `use`, globs and re-exports, to the file that
+//! defines the name. Method calls are not followed, because the name of the method's type usually
+//! occurs in the file too. Tests within the sources are ignored.
 
 use crate::circles::circles;
 use crate::tree::root;
@@ -11,19 +11,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The files of a crate, and what each uses of the others.
+/// The files of a crate, and what each file uses from the other files.
 pub struct Crate {
     files: Vec<String>,
     uses: BTreeMap<(usize, usize), BTreeSet<String>>,
 }
 
 impl Crate {
-    /// Reads a crate of the workspace, by its directory: its library or its program, whichever
-    /// there is.
+    /// Reads the crate of the workspace in this directory. If the crate has no library, its program
+    /// is read.
     ///
     /// # Panics
     ///
-    /// If a file is missing or is not Rust.
+    /// Panics if a file is missing or is not Rust.
     pub fn read(directory: &str) -> Crate {
         let source = root().join(directory).join("src");
         let main = ["lib.rs", "main.rs"]
@@ -38,19 +38,19 @@ impl Crate {
         reader.finish()
     }
 
-    /// Returns the paths of the files, from the root of the workspace.
+    /// Returns the paths of the files, relative to the root of the workspace.
     pub fn files(&self) -> &[String] {
         &self.files
     }
 
-    /// Returns the sets of files that use each other in a circle, the largest first.
+    /// Returns the sets of files that use each other in a circle, beginning with the largest set.
     pub fn circles(&self) -> Vec<Vec<&str>> {
         let names =
             |circle: Vec<usize>| circle.into_iter().map(|file| &*self.files[file]).collect();
         circles(&self.edges()).into_iter().map(names).collect()
     }
 
-    /// Returns the imports between some files, as `from → to: names`.
+    /// Returns the imports between the given files, in the form `from → to: names`.
     pub fn ties(&self, among: &[&str]) -> Vec<String> {
         let is_among = |file: usize| among.contains(&&*self.files[file]);
         let ties = self.uses.iter();
@@ -67,8 +67,8 @@ impl Crate {
         .collect()
     }
 
-    /// Returns how a file that `from` holds for reaches one that `to` holds for, as the shortest
-    /// chain of files; `None` if no such file does.
+    /// Returns the shortest chain of files that leads from a file accepted by `from` to a file
+    /// accepted by `to`. Returns `None` if there is no such chain.
     pub fn way(&self, from: impl Fn(&str) -> bool, to: impl Fn(&str) -> bool) -> Option<Vec<&str>> {
         let edges = self.edges();
         let mut before: Vec<Option<usize>> = vec![None; self.files.len()];
@@ -100,24 +100,24 @@ impl Crate {
     }
 }
 
-/// What a name stands for.
+/// What a name refers to.
 #[derive(Clone, Copy)]
 enum Item {
     Module(usize),
-    /// Something else, defined in this file.
+    /// Any other item, which is defined in this file.
     Definition(usize),
 }
 
 struct Module {
     file: usize,
     parent: Option<usize>,
-    /// Where the files of its child modules are.
+    /// The directory of the files of its child modules.
     directory: PathBuf,
     items: HashMap<String, Item>,
-    /// What `use` names: the name here, and the path it stands for.
+    /// The names that `use` introduces, each with the path that it stands for.
     aliases: HashMap<String, Vec<String>>,
     globs: Vec<Vec<String>>,
-    /// Every path in the code, single names included.
+    /// Every path in the code, including single names.
     mentions: BTreeSet<Vec<String>>,
 }
 
@@ -136,7 +136,7 @@ fn tokens(path: &Path) -> Vec<TokenTree> {
     tokens.into_iter().collect()
 }
 
-/// Whether the attributes in front of an item leave it out of the crate that users get.
+/// Returns whether the attributes in front of an item exclude it from the crate that users get.
 fn is_for_tests(attribute: &str) -> bool {
     let attribute = attribute.replace(' ', "");
     attribute.starts_with("cfg(test)") || attribute.starts_with("cfg(all(test,")
@@ -189,8 +189,8 @@ impl Reader {
         self.read(module, tokens, true);
     }
 
-    /// Reads tokens; what they define counts as the module's own if they are its items rather than
-    /// the body of one.
+    /// Reads tokens. If the tokens are items of the module, rather than the body of an item, their
+    /// definitions become the module's own.
     fn read(&mut self, module: usize, tokens: Vec<TokenTree>, are_items: bool) {
         let mut at = 0;
         let mut skips_next = false;
@@ -247,7 +247,7 @@ impl Reader {
             }
             match token {
                 TokenTree::Group(group) => {
-                    // The body of an implementation or a function, or the input of a macro.
+                    // This is the body of an implementation or a function, or the input of a macro.
                     self.read(module, group.stream().into_iter().collect(), false);
                     at += 1;
                 }
@@ -335,7 +335,7 @@ impl Reader {
         }
     }
 
-    /// Finds what a path leads to, if that is in this crate.
+    /// Finds what a path refers to, if that is in this crate.
     fn resolve(&self, module: usize, path: &[String], depth: usize) -> Option<Item> {
         let (first, mut rest) = path.split_first()?;
         let mut item = match first.as_str() {
@@ -355,7 +355,8 @@ impl Reader {
     }
 
     fn look_up(&self, module: usize, name: &str, depth: usize) -> Option<Item> {
-        // Aliases that stand for each other, as globs of each other's modules make, lead nowhere.
+        // Aliases that refer to each other, as caused by modules that import each other with globs,
+        // lead nowhere.
         let depth = depth.checked_sub(1)?;
         let found = &self.modules[module];
         if let Some(&item) = found.items.get(name) {
@@ -398,7 +399,8 @@ impl Reader {
     }
 }
 
-/// Returns where the item that begins at `at` is over: behind its `;` or its braces.
+/// Returns the position after the end of the item that begins at `at`, which is after its `;` or
+/// its braces.
 fn end_of_item(tokens: &[TokenTree], at: usize) -> usize {
     let is_end = |token: &TokenTree| {
         punctuation(Some(token)) == Some(';') || group(Some(token), Delimiter::Brace).is_some()

@@ -1,8 +1,7 @@
-//! What must hold of the sources themselves. The tests of this crate read the tree; they build
-//! nothing of it.
+//! Checks of the source tree. The tests of this crate read the tree but build nothing from it.
 //!
-//! [`Crate`] follows the imports between the files of a crate, which is what the tests about layers
-//! are made of; [`count`] counts lines of code.
+//! [`Crate`] follows the imports between the files of a crate, on which the tests about layers are
+//! based. [`count`] counts lines of code.
 
 #![forbid(unsafe_code)]
 

@@ -39,7 +39,7 @@ fn layers(directory: &str) {
     }
 }
 
-/// Packages that users do not get.
+/// Packages that are not shipped to users.
 const NOT_SHIPPED: [&str; 2] = ["benches", "examples"];
 
 fn count(directory: &Path) {

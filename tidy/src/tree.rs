@@ -11,11 +11,13 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Returns every Rust file below a directory of the workspace, as paths from the root, sorted.
+/// Returns the paths of all Rust files below a directory of the workspace, relative to the root and
+/// sorted.
 ///
 /// # Panics
 ///
-/// If the directory cannot be read: a test that looks for a directory which has moved must fail.
+/// Panics if the directory cannot be read, because a test that searches a directory that has moved
+/// must fail.
 pub fn sources(directory: &str) -> Vec<String> {
     let root = root();
     rust_files(&root.join(directory))
@@ -28,11 +30,11 @@ pub fn sources(directory: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns every Rust file below a directory, sorted, without what cargo has built.
+/// Returns all Rust files below a directory, sorted, except for files that cargo has built.
 ///
 /// # Panics
 ///
-/// If the directory cannot be read.
+/// Panics if the directory cannot be read.
 pub(crate) fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];

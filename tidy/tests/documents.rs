@@ -1,4 +1,4 @@
-//! Documents agree with each other and with the code.
+//! Checks that documents agree with each other and with the code.
 
 use lunatic_tidy::{root, sources};
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the text of the first block of code in a language.
+/// Returns the text of the first code block in a language.
 fn block<'a>(text: &'a str, language: &str) -> &'a str {
     let (_, rest) = text
         .split_once(&format!("```{language}\n"))
@@ -17,7 +17,7 @@ fn block<'a>(text: &'a str, language: &str) -> &'a str {
     rest.split_once("\n```").expect("every block is closed").0
 }
 
-/// Returns the cells of the table rows that a text has, without heads and rules.
+/// Returns the cells of all table rows in a text, without headers and separators.
 fn rows(text: &str) -> Vec<Vec<&str>> {
     text.lines()
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))

@@ -1,11 +1,13 @@
-//! Whatever is built, dependencies have the same features, so that wasmtime is compiled once.
+//! Checks that dependencies have the same features whichever package is built, so that wasmtime is
+//! compiled only once.
 
 use lunatic_tidy::root;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Returns the dependencies of what `cargo -p PACKAGE` builds, each with the features it is compiled with: for this computer and
-/// for procedural macros these may be two sets.
+/// Returns the dependencies of the packages that `cargo -p PACKAGE` builds, each with the features
+/// with which it is compiled. A dependency may have one set of features for this computer and
+/// another for procedural macros.
 fn dependencies(package: &str) -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args([

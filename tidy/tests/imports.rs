@@ -1,15 +1,15 @@
-//! Imports are followed to the file that defines a name, however it is reached.
+//! Checks that imports are followed to the file that defines a name, however the name is reached.
 
 use lunatic_tidy::Crate;
 use std::fs;
 use tempfile::TempDir;
 
-/// Reads a crate of these files and returns who uses what, by the files' names.
+/// Reads a crate made up of these files and returns which file uses what from which.
 fn ties(files: &[(&str, &str)]) -> Vec<String> {
     let directory = TempDir::new().expect("temporary files can be written");
     for (name, text) in files {
         let path = directory.path().join("src").join(name);
-        fs::create_dir_all(path.parent().expect("the file is below src"))
+        fs::create_dir_all(path.parent().expect("the file is under src"))
             .and_then(|()| fs::write(path, text))
             .expect("temporary files can be written");
     }
@@ -44,7 +44,7 @@ fn a_reexport_leads_to_the_definition() {
 }
 
 #[test]
-fn globs_groups_and_other_names_are_followed() {
+fn globs_groups_and_renames_are_followed() {
     let found = ties(&[
         ("lib.rs", "mod a; mod b; mod c; pub use c::own as other;"),
         ("a.rs", "pub struct One; pub mod inner { pub struct Two; }"),

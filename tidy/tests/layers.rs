@@ -1,8 +1,10 @@
-//! Who knows whom, inside each crate: nobody those above, and no large circles.
+//! Checks the dependencies between the files of each crate: no file depends on a file in a layer
+//! above it, and there are no large circles.
 
 use lunatic_tidy::{Crate, root};
 
-/// The most files of a crate that may use each other in a circle: four, or 8 % in a large crate.
+/// Returns the maximum number of files of a crate that may use each other in a circle: four, or 8 %
+/// of the files in a large crate.
 fn bound(files: usize) -> usize {
     (files * 8 / 100).max(4)
 }
@@ -37,8 +39,8 @@ fn no_circle_of_files_is_large() {
     }
 }
 
-/// Fails if a file whose path begins with one of `from` reaches one whose path begins with one of
-/// `to`.
+/// Fails if a file whose path begins with one of `from` reaches a file whose path begins with one
+/// of `to`.
 #[track_caller]
 fn must_not_reach(directory: &str, from: &[&str], to: &[&str]) {
     let read = Crate::read(directory);
@@ -56,12 +58,12 @@ fn must_not_reach(directory: &str, from: &[&str], to: &[&str]) {
         );
     }
     if let Some(way) = read.way(|file| is_of(file, from), |file| is_of(file, to)) {
-        panic!("{from:?} must not know {to:?}: {}", way.join(" → "));
+        panic!("{from:?} must not depend on {to:?}: {}", way.join(" → "));
     }
 }
 
 #[test]
-fn the_rules_know_nothing_but_the_interface_of_guests() {
+fn the_rules_depend_only_on_the_interface_of_guests() {
     let manifest = root().join("vm/process/Cargo.toml");
     let manifest = std::fs::read_to_string(manifest).expect("the rules are a crate of their own");
     let (_, dependencies) = manifest
@@ -71,8 +73,8 @@ fn the_rules_know_nothing_but_the_interface_of_guests() {
     assert!(dependencies.eq(["lunatic-abi.workspace = true"]));
 }
 
-/// The rooms of the machine, from the top: each knows only those below it. `vm/README.md` says what
-/// is in them.
+/// The rooms of the machine, from top to bottom. Each room depends only on the rooms below it.
+/// `vm/README.md` says what each room contains.
 const ROOMS: [&str; 20] = [
     "vm",
     "host",
@@ -97,16 +99,17 @@ const ROOMS: [&str; 20] = [
 ];
 
 #[test]
-fn each_room_of_the_machine_knows_only_those_below() {
+fn each_room_of_the_machine_depends_only_on_rooms_below() {
     for (number, room) in ROOMS.iter().enumerate().skip(1) {
         must_not_reach("vm", &[room], &ROOMS[..number]);
     }
 }
 
-/// What several namespaces need lies below them, in `guest` and `spawn`, so that a call passes
-/// through one file of host functions. Only the older generation may use the newer one's.
+/// Code that several namespaces need lies below them, in `guest` and `spawn`, so that a call passes
+/// through only one file of host functions. Only the older generation may use the host functions of
+/// the newer generation.
 #[test]
-fn a_host_function_knows_no_other_file_of_host_functions() {
+fn a_host_function_depends_on_no_other_file_of_host_functions() {
     let read = Crate::read("vm");
     let is_older =
         |file: &str| file == "vm/src/host/older.rs" || file.starts_with("vm/src/host/older/");
@@ -120,7 +123,7 @@ fn a_host_function_knows_no_other_file_of_host_functions() {
         let is_other = |other: &str| other.starts_with("vm/src/host") && other != file.as_str();
         if let Some(way) = read.way(|from| from == file.as_str(), is_other) {
             panic!(
-                "{file} must know nothing of host functions: {}",
+                "{file} must not depend on host functions: {}",
                 way.join(" → ")
             );
         }
@@ -128,7 +131,7 @@ fn a_host_function_knows_no_other_file_of_host_functions() {
 }
 
 #[test]
-fn engines_and_modules_know_no_guest() {
+fn engines_and_modules_do_not_depend_on_guests() {
     must_not_reach(
         "vm",
         &["engine", "module"],
@@ -137,7 +140,7 @@ fn engines_and_modules_know_no_guest() {
 }
 
 #[test]
-fn environments_know_no_process() {
+fn environments_do_not_depend_on_processes() {
     must_not_reach(
         "vm",
         &["environment"],
@@ -145,7 +148,8 @@ fn environments_know_no_process() {
     );
 }
 
-/// The rooms between a connection and a function, from the top: each knows only those below it.
+/// The rooms between a connection and a function, from top to bottom. Each room depends only on the
+/// rooms below it.
 const SERVING_ROOMS: [&str; 19] = [
     "server",
     "gateway/http",
@@ -169,7 +173,7 @@ const SERVING_ROOMS: [&str; 19] = [
 ];
 
 #[test]
-fn each_room_between_a_connection_and_a_function_knows_only_those_below() {
+fn each_room_between_a_connection_and_a_function_depends_only_on_rooms_below() {
     for (number, room) in SERVING_ROOMS.iter().enumerate().skip(1) {
         must_not_reach("serve", &[room], &SERVING_ROOMS[..number]);
     }

@@ -1,4 +1,4 @@
-//! Files for tools and hosts: the toolchain, hosted CI, and templates for issues.
+//! Checks the files for tools and hosts: the toolchain, hosted CI, and templates for issues.
 
 use lunatic_tidy::root;
 use serde::Deserialize;
@@ -129,7 +129,7 @@ fn templates_for_issues_are_forms() {
 }
 
 #[test]
-fn contributors_are_told_every_command_that_there_is() {
+fn the_contributing_guide_lists_every_command() {
     let told = commands(&read("CONTRIBUTING.md"));
     let offered = subcommands();
     assert_eq!(told, offered);

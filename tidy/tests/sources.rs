@@ -1,14 +1,14 @@
-//! The invariants of the tree, as absences: who must not know whom.
+//! Invariants of the source tree, expressed as prohibitions: which code must not depend on which.
 //!
-//! These are searches over the sources, not proofs, for what neither the compiler nor clippy can
-//! check; `clippy.toml` and the lints in `Cargo.toml` have the rest.
+//! These tests search the sources for what neither the compiler nor clippy can check, and prove
+//! nothing; `clippy.toml` and the lints in `Cargo.toml` cover the rest.
 
 use lunatic_tidy::{root, sources};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Returns the lines of a file that are code, without comments and without the tests at its end.
+/// Returns the lines of code in a file, without comments and without the tests at its end.
 fn code(file: &str) -> Vec<String> {
     let text =
         fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -20,7 +20,7 @@ fn code(file: &str) -> Vec<String> {
         .collect()
 }
 
-/// Fails where a file's code has one of the words.
+/// Fails if a file's code contains any of the words.
 fn must_not_say(file: &str, words: &[&str], why: &str) {
     for (number, line) in code(file).iter().enumerate() {
         for word in words {
@@ -57,10 +57,10 @@ fn the_rules_are_plain_data() {
                 "wasmtime",
                 "thread",
             ],
-            "rules are decided without waiting, locks, clocks and wasm; `cell.rs` and `run.rs` act on them",
+            "rules are decided without waiting, locks, clocks or wasm; `cell.rs` and `run.rs` act on them",
         );
     }
-    // Pids are numbers; only where new ones come from is shared by threads.
+    // Pids are numbers; only the source of new ones is shared between threads.
     must_not_say(
         "vm/process/src/pid.rs",
         &["async", "Mutex", "Instant", "wasmtime"],
@@ -69,7 +69,7 @@ fn the_rules_are_plain_data() {
 }
 
 #[test]
-fn the_scheduler_does_not_know_what_a_process_is() {
+fn the_scheduler_does_not_depend_on_processes() {
     let mut files = sources("vm/src/scheduler");
     files.push("vm/src/scheduler.rs".into());
     assert!(files.len() > 4, "the scheduler was moved");
@@ -90,7 +90,7 @@ fn the_scheduler_does_not_know_what_a_process_is() {
     }
 }
 
-/// Returns the crates of ours that a member depends on, tests aside.
+/// Returns which of our own crates a workspace member depends on, ignoring dev-dependencies.
 fn dependencies(member: &str) -> BTreeSet<String> {
     let manifest = fs::read_to_string(root().join(member).join("Cargo.toml"))
         .unwrap_or_else(|error| panic!("{member}: {error}"));
@@ -110,10 +110,11 @@ fn dependencies(member: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn crates_know_only_what_is_below_them() {
+fn crates_depend_only_on_crates_below_them() {
     for (member, allowed) in [
         ("vm/abi", &[][..]),
-        // A list of features, at the bottom so that every crate above gets them.
+        // This crate is a list of features. It is at the bottom, so that every crate above gets
+        // these features.
         ("net", &["lunatic-workspace-hack"]),
         ("vm/process", &["lunatic-abi"]),
         ("vm", &["lunatic-abi", "lunatic-net", "lunatic-process"]),
@@ -128,19 +129,19 @@ fn crates_know_only_what_is_below_them() {
         for dependency in dependencies(member) {
             assert!(
                 allowed.contains(&dependency.as_str()),
-                "{member} must not know {dependency}"
+                "{member} must not depend on {dependency}"
             );
         }
     }
-    let abi =
-        fs::read_to_string(root().join("vm/abi/Cargo.toml")).expect("the interface is a member");
+    let abi = fs::read_to_string(root().join("vm/abi/Cargo.toml"))
+        .expect("the ABI crate is a workspace member");
     assert!(
         !abi.contains("dependencies"),
-        "the table has no dependency, so that both sides can use it"
+        "the ABI crate must have no dependencies, so that both sides can use it"
     );
     assert!(
         fs::read_to_string(root().join("vm/abi/src/lib.rs"))
-            .expect("the interface is a library")
+            .expect("the ABI crate is a library")
             .contains("#![no_std]")
     );
 }
@@ -172,7 +173,7 @@ fn unsafe_code_lives_in_the_files_that_the_readme_lists() {
 }
 
 #[test]
-fn files_are_named_for_what_they_hold() {
+fn files_are_named_after_their_contents() {
     for directory in [
         "vm",
         "net",
@@ -190,7 +191,7 @@ fn files_are_named_for_what_they_hold() {
                 .unwrap_or_default();
             assert!(
                 !matches!(stem, "common" | "utils" | "util" | "helpers" | "misc"),
-                "{file} says nothing by its name"
+                "the name of {file} says nothing about its contents"
             );
         }
     }

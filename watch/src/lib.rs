@@ -1,9 +1,10 @@
-//! Waits until files below directories may have changed.
+//! Waits until files in watched directories may have changed.
 //!
-//! The system's reports are prompt but incomplete: a link may lead to a place that is not watched,
-//! a file system may report nothing, and watches may run out. So a waiter is also woken at
-//! intervals, to check for itself. It learns that something may have changed, never what;
-//! determining whether it did, by [`Fingerprint`] or by content, is up to the caller.
+//! The system's reports are prompt but incomplete: a link may lead to a directory that is not
+//! watched, a file system may report nothing, and watches may run out. Therefore a waiter is also
+//! woken at intervals and then checks for itself. The waiter learns that something may have
+//! changed, but never what. The caller has to determine whether a file has changed, by its
+//! [`Fingerprint`] or by its content.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A burst of changes is over when nothing has changed for this long.
+/// A burst of changes has ended when nothing has changed for this long.
 const QUIET_PERIOD: Duration = Duration::from_millis(50);
 
 /// The maximum time for which a burst delays the waiter.
@@ -48,7 +49,7 @@ pub struct Watch {
     is_over: Arc<AtomicBool>,
 }
 
-/// Ends a watch when dropped: [`Watch::wait`] returns `None` from then on.
+/// Ends a watch when dropped. From then on, [`Watch::wait`] returns `None`.
 pub struct StopOnDrop {
     is_over: Arc<AtomicBool>,
     wake: SyncSender<()>,
@@ -64,14 +65,15 @@ pub enum Wake {
 }
 
 impl Watch {
-    /// Creates a watch that watches nothing yet. If the system cannot watch at all, that is logged,
-    /// and only polling wakes the waiter.
+    /// Creates a watch that watches nothing yet. If the system cannot watch at all, a warning is
+    /// logged, and the waiter is woken only by polling.
     pub fn new(poll_interval: Duration) -> (Watch, StopOnDrop) {
-        // One slot suffices: the waiter that takes it sees everything that happened before.
+        // One slot suffices, because the waiter that takes the notice sees everything that happened
+        // before.
         let (wake, woken) = sync_channel(1);
         let report = wake.clone();
         let watcher = notify::recommended_watcher(move |_| {
-            // If the slot is full, the waiter has not looked since the last change.
+            // If the slot is full, the waiter has not yet taken the notice of an earlier change.
             let _ = report.try_send(());
         });
         let watcher = watcher
@@ -93,14 +95,14 @@ impl Watch {
         (watch, stop)
     }
 
-    /// Watches exactly these directories, not their subdirectories. A directory that cannot be
-    /// watched is left to polling.
+    /// Watches exactly these directories, not their subdirectories. Changes in a directory that
+    /// cannot be watched are found only by polling.
     pub fn set(&mut self, directories: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
         for gone in self.directories.difference(&directories) {
-            // It fails if the directory no longer exists.
+            // This fails if the directory no longer exists.
             let _ = watcher.unwatch(gone);
         }
         self.directories.retain(|known| directories.contains(known));
@@ -111,7 +113,7 @@ impl Watch {
             match watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     self.directories.insert(directory);
-                    // Something may have changed there before it was watched.
+                    // A file in a new directory may have changed before the directory was watched.
                     let _ = self.wake.try_send(());
                 }
                 Err(error) => {
@@ -147,12 +149,12 @@ impl Watch {
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // If the slot is full, the waiter is about to look at the flag.
+        // If the slot is full, the waiter is about to check the flag.
         let _ = self.wake.try_send(());
     }
 }
 
-/// A file's metadata. As long as it is unchanged, so is the content.
+/// The metadata of a file. As long as it is unchanged, the content is unchanged too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     length: u64,
@@ -171,7 +173,7 @@ impl Fingerprint {
     }
 }
 
-/// Distinguishes a file from another of the same size and date, if the system supports it.
+/// Distinguishes a file from another file of the same size and date, if the system supports this.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> [i64; 4] {
     use std::os::unix::fs::MetadataExt;
@@ -192,7 +194,8 @@ fn identity(_: &Metadata) -> [i64; 4] {
 mod tests {
     use super::*;
 
-    /// Longer than any test runs: only a change or the end of the watch wakes the waiter.
+    /// This is longer than any test runs, so only a change or the end of the watch wakes the
+    /// waiter.
     const NEVER: Duration = Duration::from_secs(3600);
 
     #[test]
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_watched_is_polled() {
+    fn a_directory_that_cannot_be_watched_is_polled() {
         let (mut watch, _stop) = Watch::new(Duration::from_millis(1));
         watch.set(["/no/such/directory".into()].into());
         assert_eq!(watch.wait(), Some(Wake::Poll));
@@ -217,9 +220,13 @@ mod tests {
         let (watch, stop) = Watch::new(NEVER);
         let waiter = std::thread::spawn(move || watch.wait());
         drop(stop);
-        assert_eq!(waiter.join().expect("it does not panic"), None);
+        assert_eq!(waiter.join().expect("the waiter does not panic"), None);
         let (watch, stop) = Watch::new(NEVER);
         drop(stop);
-        assert_eq!(watch.wait(), None, "even if it ended before");
+        assert_eq!(
+            watch.wait(),
+            None,
+            "a wait that begins after the end returns too"
+        );
     }
 }

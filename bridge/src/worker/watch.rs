@@ -1,11 +1,11 @@
-//! Notices changes of one file, even if it is replaced or reached through a link.
+//! Detects changes of a file, even if the file is replaced or reached through a link.
 
 use lunatic_watch::{Fingerprint, StopOnDrop, Wake, Watch};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often the file is checked if the system reports nothing.
+/// The interval at which the file is checked if the system reports nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The changes of a file.
@@ -33,7 +33,8 @@ impl Changes {
     ) -> std::io::Result<()> {
         let work = move || {
             while let Some(wake) = self.watch.wait() {
-                // Taken before the content is read, so that a later change shows.
+                // The fingerprint is taken before the content is read, so that a later change is
+                // detected.
                 let now = fingerprint(&self.file);
                 if wake == Wake::Poll && now == self.known {
                     continue;
@@ -57,8 +58,8 @@ fn fingerprint(file: &Path) -> Option<Fingerprint> {
     Some(Fingerprint::of(&metadata))
 }
 
-/// Returns the directories in which a change of the file shows: its own and, if it is a link, that
-/// of its target.
+/// Returns the directories in which a change of the file is visible: the directory of the file and,
+/// if the file is a link, the directory of its target.
 fn directories(file: &Path) -> BTreeSet<PathBuf> {
     let target = file.canonicalize().ok();
     let paths = [Some(file), target.as_deref()].into_iter().flatten();

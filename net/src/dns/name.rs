@@ -1,4 +1,5 @@
-//! Parses and validates the name to resolve: `host:port`. This module looks nothing up.
+//! Parses and validates the name to resolve, which has the form `host:port`. This module looks
+//! nothing up.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -12,19 +13,19 @@ const MAX_LABEL_LENGTH: usize = 63;
 /// A well-formed name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Name<'a> {
-    /// An address and a port: nothing is left to look up.
+    /// An address and a port, which need no lookup.
     Address(SocketAddr),
-    /// A host and a port.
+    /// A host name and a port.
     Host(&'a str, u16),
 }
 
 impl Name<'_> {
-    /// Parses `text`, or says what is wrong with it.
+    /// Parses `text`, or returns an error that says what is wrong with it.
     pub(super) fn parse(text: &str) -> io::Result<Name<'_>> {
         if let Ok(address) = text.parse() {
             return Ok(Name::Address(address));
         }
-        // Checked before any message repeats the text.
+        // The length is checked before any message repeats the text.
         if text.len() > MAX_HOST_LENGTH + ":65535".len() {
             return Err(invalid(format!(
                 "the host name has {} bytes; at most {MAX_HOST_LENGTH} are allowed",
@@ -56,7 +57,7 @@ impl Name<'_> {
     }
 }
 
-/// Returns what is wrong with a host name, if anything is.
+/// Returns what is wrong with a host name, or `None` if it is valid.
 fn host_error(host: &str) -> Option<String> {
     if host.len() > MAX_HOST_LENGTH {
         return Some(format!(
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_its_own_answer() {
+    fn an_address_resolves_to_itself() {
         for text in [
             "127.0.0.1:80",
             "0.0.0.0:0",

@@ -10,14 +10,14 @@ use std::task::{Context, Poll, Waker};
 /// The result of a lookup.
 pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
-/// One lookup, shared by the task that waits for it and the thread that runs it.
+/// A lookup, shared by the task that waits for it and the thread that runs it.
 pub(super) struct Question {
     pub(super) host: String,
     pub(super) port: u16,
     reply: Mutex<Reply>,
 }
 
-/// What the thread passes to the task.
+/// The state that the thread and the task share.
 #[derive(Default)]
 struct Reply {
     answer: Option<Answer>,
@@ -63,14 +63,15 @@ impl Question {
     }
 }
 
-/// The number of free threads, and the queue for them, first come, first served.
+/// The number of free threads, and the queue of lookups that wait for a thread, in order of
+/// arrival.
 pub(super) struct Queue {
     free: usize,
     waiting: VecDeque<Arc<Question>>,
     max_waiting: usize,
 }
 
-/// No thread is free, and the queue is full.
+/// The error if no thread is free and the queue is full.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -83,8 +84,9 @@ impl Queue {
         }
     }
 
-    /// Takes a thread for this question (true: the caller starts it, and it goes on with
-    /// [`next`](Queue::next)) or a place in the queue (false).
+    /// Reserves a thread for this question and returns true, or puts the question into the queue
+    /// and returns false. If a thread was reserved, the caller starts it, and the thread continues
+    /// with [`next`](Queue::next).
     pub(super) fn admit(&mut self, question: &Arc<Question>) -> Result<bool, Full> {
         if self.free > 0 {
             self.free -= 1;
@@ -97,7 +99,8 @@ impl Queue {
         Ok(false)
     }
 
-    /// Returns the next question for a thread that has finished one, or counts the thread as free.
+    /// Returns the next question for a thread that has finished a question, or counts the thread as
+    /// free.
     pub(super) fn next(&mut self) -> Option<Arc<Question>> {
         let next = self.waiting.pop_front();
         if next.is_none() {
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_then_places_then_refusal() {
+    fn questions_get_a_thread_then_a_place_then_a_refusal() {
         let mut queue = Queue::new(NonZero::new(2).expect("2 is not 0"), 1);
         assert_eq!(queue.admit(&question()), Ok(true));
         assert_eq!(queue.admit(&question()), Ok(true));
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_goes_to_whoever_waits_longest() {
+    fn a_thread_goes_to_the_question_that_has_waited_longest() {
         let mut queue = Queue::new(NonZero::<usize>::MIN, 3);
         let [first, second, third] = [question(), question(), question()];
         assert_eq!(queue.admit(&question()), Ok(true));
@@ -139,14 +142,20 @@ mod tests {
             assert_eq!(queue.admit(waiting), Ok(false));
         }
         queue.remove(&second);
-        assert!(Arc::ptr_eq(&queue.next().expect("two wait"), &first));
-        assert!(Arc::ptr_eq(&queue.next().expect("one waits"), &third));
+        assert!(Arc::ptr_eq(
+            &queue.next().expect("two questions are waiting"),
+            &first
+        ));
+        assert!(Arc::ptr_eq(
+            &queue.next().expect("one question is waiting"),
+            &third
+        ));
         assert!(queue.next().is_none());
         assert_eq!(queue.admit(&first), Ok(true), "the thread is free again");
     }
 
     #[test]
-    fn removing_one_that_does_not_wait_changes_nothing() {
+    fn removing_a_question_that_is_not_queued_changes_nothing() {
         let mut queue = Queue::new(NonZero::<usize>::MIN, 1);
         let (runs, waits) = (question(), question());
         assert_eq!(queue.admit(&runs), Ok(true));

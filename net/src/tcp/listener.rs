@@ -17,17 +17,18 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// A listening TCP socket.
 ///
 /// A clone is another handle to the same socket. Any number of tasks may accept through any number
-/// of handles: a connection wakes all of them and goes to one. The port is free as soon as the last
-/// handle is dropped; a task that waits in [`accept`](TcpListener::accept) only borrows its handle.
+/// of handles. A connection wakes all of these tasks and goes to one of them. The port is free as
+/// soon as the last handle is dropped. A task that waits in [`accept`](TcpListener::accept) only
+/// borrows its handle.
 #[derive(Clone, Debug)]
 pub struct TcpListener {
     socket: Arc<Async<net::TcpListener>>,
 }
 
 impl TcpListener {
-    /// Listens on `addr`; with port 0 the system chooses one. Never waits.
+    /// Listens on `addr`. If the port is 0, the system chooses a port. Never waits.
     ///
-    /// On Unix the port may be bound again while connections of an earlier listener linger
+    /// On Unix, the port may be bound again while connections of an earlier listener linger
     /// (`SO_REUSEADDR`), but not while that listener exists. `[::]` also accepts IPv4 connections
     /// if that is the system's default, as with the standard library.
     ///
@@ -59,9 +60,9 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// If a connection is waiting and the process or the system has no descriptor or memory left
-    /// for it, the error is returned after 100 ms and a second try, so that a loop around `accept`
-    /// does not spin. The connection stays in the queue for the next call.
+    /// If a connection is waiting but the process or the system has no descriptor or memory left
+    /// for it, accepting is tried again after 100 ms before the error is returned, so that a loop
+    /// around `accept` does not spin. The connection stays in the queue for the next call.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut has_retried = false;
         loop {
@@ -97,7 +98,7 @@ impl TcpListener {
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr)?;
-    // On other systems the option would let two listeners share a port.
+    // On other systems, the option would let two listeners share a port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -110,8 +111,7 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Returns whether an error of `accept` concerns only the connection that it was about to return.
-/// Rarer errors of this kind, which have no `ErrorKind` of their own, are covered by the second
-/// try.
+/// Rarer errors of this kind have no `ErrorKind` of their own. The second try handles these.
 fn concerns_one_connection(kind: ErrorKind) -> bool {
     matches!(
         kind,

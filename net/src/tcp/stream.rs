@@ -1,4 +1,4 @@
-//! A connection.
+//! TCP connections.
 
 use crate::deadline::Deadline;
 use crate::error::failed;
@@ -15,8 +15,8 @@ use std::time::Duration;
 /// The maximum number of buffers per system call (`IOV_MAX` on Linux and the BSDs).
 const MAX_BUFFERS: usize = 1024;
 
-/// A write to a closed connection must fail rather than raise a signal that ends the machine.
-/// Apple's systems have a socket option for this, which `socket2` sets.
+/// A write to a closed connection must fail rather than raise a signal that ends the machine. On
+/// Apple's systems, a socket option that `socket2` sets has this effect.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
@@ -24,12 +24,12 @@ const SEND_FLAGS: i32 = 0;
 
 /// A TCP connection.
 ///
-/// A clone is another handle to the same socket and the same timeouts; the socket is closed when
-/// the last handle is dropped. The two directions are independent: one handle may wait to read
-/// while another writes. Any number of tasks may wait for the same direction: all of them wake when
-/// it is ready, and each byte goes to exactly one reader. The bytes that one `try_write_vectored`
-/// accepts are contiguous in the stream; between those of two calls, another writer's bytes may
-/// appear.
+/// A clone is another handle to the same socket and the same timeouts. The socket is closed when
+/// the last handle is dropped. The two directions are independent, so one handle may wait to read
+/// while another handle writes. Any number of tasks may wait for the same direction. All of them
+/// wake when the direction is ready, and each byte goes to exactly one reader. The bytes that a
+/// single call of `try_write_vectored` accepts are contiguous in the stream. Between the bytes of
+/// two calls, another writer's bytes may appear.
 ///
 /// A peer that vanishes silently is noticed only by a timeout or by writing to it.
 #[derive(Clone)]
@@ -44,18 +44,19 @@ struct Shared {
     _guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
-/// Waiting on behalf of one operation on a stream.
+/// A wait on behalf of one operation on a stream.
 pub type Wait<'a> = wait::Wait<'a, net::TcpStream>;
 
 impl TcpStream {
-    /// Connects to `addr` within `timeout`, or, without a timeout, for as long as the system keeps
-    /// trying (about two minutes on Linux). Dropping the future aborts the connection.
+    /// Connects to `addr` within `timeout`. Without a timeout, the call waits for as long as the
+    /// system keeps trying, which is about two minutes on Linux. Dropping the future aborts the
+    /// connection.
     ///
     /// # Errors
     ///
     /// `TimedOut` when the timeout expires, otherwise the system's errors (`ConnectionRefused` and
-    /// others). Each names the address. A connection of a socket to itself, which can happen on a
-    /// free local port, is refused.
+    /// others). Each error names the address. A connection of a socket to itself, which can happen
+    /// on a free local port, is refused.
     ///
     /// ```
     /// use lunatic_net::tcp::{TcpListener, TcpStream};
@@ -76,8 +77,8 @@ impl TcpStream {
             .map_err(|error| failed("connect to", addr, error))
     }
 
-    /// Takes over a connected socket, whether it blocks or not. `guard` is dropped when the socket
-    /// is closed, which is when the last handle is dropped.
+    /// Takes over a connected socket, whether or not it is in blocking mode. `guard` is dropped
+    /// when the socket is closed, which is when the last handle is dropped.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl TcpStream {
         TcpStream::with_guard(socket, Some(Box::new(guard)))
     }
 
-    /// Takes over a connected socket, whether it blocks or not.
+    /// Takes over a connected socket, whether or not it is in blocking mode.
     pub(super) fn from_connected(socket: net::TcpStream) -> io::Result<TcpStream> {
         TcpStream::with_guard(socket, None)
     }
@@ -107,24 +108,24 @@ impl TcpStream {
         })
     }
 
-    /// Reads what is available into `buffer`, and returns the number of bytes read; 0 means the end
-    /// of the stream, or an empty buffer. Never waits.
+    /// Reads the available bytes into `buffer`, and returns the number of bytes read. 0 means that
+    /// the stream has ended or that the buffer is empty. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if nothing is available yet. A connection that the peer reset reports this once
-    /// (`ConnectionReset`) and reads as ended from then on.
+    /// `WouldBlock` if nothing is available yet. If the peer has reset the connection, the first
+    /// read returns `ConnectionReset`, and later reads return the end of the stream.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        // The kernel would make an empty read wait for a first byte.
+        // With an empty buffer, the kernel would still wait for a first byte.
         if buffer.is_empty() {
             return Ok(0);
         }
         uninterrupted(|| self.socket().read(buffer))
     }
 
-    /// Reads what is available into `buffers`, one after the other; otherwise like
-    /// [`try_read`](TcpStream::try_read). At most 1024 buffers are used, from the first one that is
-    /// not empty.
+    /// Reads the available bytes into `buffers`, one after another. Otherwise, this is like
+    /// [`try_read`](TcpStream::try_read). At most 1024 buffers are used, starting with the first
+    /// buffer that is not empty.
     pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else {
             return Ok(0);
@@ -133,8 +134,8 @@ impl TcpStream {
         uninterrupted(|| self.socket().read_vectored(&mut buffers[first..end]))
     }
 
-    /// Copies what is available into `buffer` and leaves it in the stream; otherwise like
-    /// [`try_read`](TcpStream::try_read).
+    /// Copies the available bytes into `buffer` and leaves them in the stream. Otherwise, this is
+    /// like [`try_read`](TcpStream::try_read).
     pub fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -142,9 +143,10 @@ impl TcpStream {
         uninterrupted(|| self.socket().peek(buffer))
     }
 
-    /// Writes as much of `buffers`, one after the other, as the kernel has room for, and returns
-    /// the number of bytes written; 0 means that there was nothing to write. At most 1024 buffers
-    /// are used, from the first one that is not empty. Never waits, and raises no `SIGPIPE`.
+    /// Writes as much of `buffers`, one after another, as the kernel has room for, and returns the
+    /// number of bytes written. 0 means that there was nothing to write. At most 1024 buffers are
+    /// used, starting with the first buffer that is not empty. Never waits, and raises no
+    /// `SIGPIPE`.
     ///
     /// # Errors
     ///
@@ -159,14 +161,14 @@ impl TcpStream {
         uninterrupted(|| socket.send_vectored_with_flags(&buffers[first..end], SEND_FLAGS))
     }
 
-    /// Prepares to wait for `operation`. Costs nothing yet: the operation's timeout starts with the
-    /// first [`Wait::ready`] and covers all later ones.
+    /// Prepares to wait for `operation`. This call costs nothing. The operation's timeout starts
+    /// with the first [`Wait::ready`] and covers all later calls.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
         self.wait_for(operation, None)
     }
 
-    /// Prepares to wait for `operation` with a timeout that replaces the stream's. `None` means
-    /// forever.
+    /// Prepares to wait for `operation` with a timeout that replaces the stream's timeout. `None`
+    /// means forever.
     pub fn wait_within(&self, operation: Operation, timeout: Option<Duration>) -> Wait<'_> {
         self.wait_for(operation, Some(timeout))
     }
@@ -179,24 +181,26 @@ impl TcpStream {
         self.shared.timed.wait(operation, what, timeout)
     }
 
-    /// Waits until reading is worth a try; the same as one [`Wait::ready`] for [`Operation::Read`].
+    /// Waits until reading is worth a try. This is the same as a single [`Wait::ready`] for
+    /// [`Operation::Read`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait(Operation::Read).ready().await
     }
 
-    /// Waits until writing is worth a try; the same as one [`Wait::ready`] for
+    /// Waits until writing is worth a try. This is the same as a single [`Wait::ready`] for
     /// [`Operation::Write`].
     pub async fn writable(&self) -> io::Result<()> {
         self.wait(Operation::Write).ready().await
     }
 
-    /// Does nothing: what a write accepted has been handed to the kernel.
+    /// Does nothing, because all accepted bytes have already been handed to the kernel.
     pub fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Closes one direction or both, for all handles, and wakes all tasks waiting on it. When the
-    /// writing direction is closed, the peer reads what was written and then the end.
+    /// Closes one direction or both, for all handles, and wakes all tasks that are waiting for it.
+    /// When the writing direction is closed, the peer reads the bytes that were written and then
+    /// the end of the stream.
     ///
     /// # Errors
     ///
@@ -215,12 +219,12 @@ impl TcpStream {
         self.socket().peer_addr()
     }
 
-    /// Returns whether small writes are sent at once. They are by default.
+    /// Returns whether small writes are sent immediately, which is the default.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.socket().nodelay()
     }
 
-    /// Sets whether small writes are sent at once rather than wait for the acknowledgement of
+    /// Sets whether small writes are sent immediately rather than after the acknowledgement of
     /// earlier ones (Nagle's algorithm).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.socket().set_nodelay(nodelay)
@@ -232,7 +236,7 @@ impl TcpStream {
     }
 
     /// Sets how long a wait for `operation` may last, through any handle. Waits that have begun
-    /// keep their deadline. With a timeout of zero, an operation is a single try.
+    /// keep their deadline. With a timeout of zero, an operation consists of a single try.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
         self.shared.timed.set_timeout(operation, timeout);
     }
@@ -274,7 +278,7 @@ async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
                 return Err(ErrorKind::ConnectionRefused.into());
             }
             Ok(_) => return Ok(stream),
-            // A spurious wakeup: neither connected nor failed yet.
+            // This is a spurious wakeup: the socket has neither connected nor failed yet.
             Err(error) if error.kind() == ErrorKind::NotConnected => {}
             Err(error) => return Err(error),
         }
@@ -290,9 +294,9 @@ fn is_in_progress(error: &io::Error) -> bool {
 }
 
 /// Returns whether the socket is connected to itself. TCP allows a simultaneous open from both
-/// ends, so a connect to a free local port succeeds if the system happens to pick the same port for
-/// this end. The caller would then talk to itself, and occupy a port that some server is about to
-/// bind.
+/// ends, so a connect to a free local port succeeds if the system happens to choose the same port
+/// for this end. The caller would then communicate with itself, and occupy a port that a server may
+/// be about to bind.
 fn is_connected_to_itself(socket: &Socket) -> bool {
     match (socket.local_addr(), socket.peer_addr()) {
         (Ok(local), Ok(peer)) => local.as_socket() == peer.as_socket(),
@@ -330,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_call_is_made_again() {
+    fn an_interrupted_call_is_retried() {
         let mut calls = 0;
         let answer = uninterrupted(|| {
             calls += 1;

@@ -1,4 +1,5 @@
-//! The identity of a server and the trust of a client: certificates and keys, read from PEM.
+//! The identity of a server and the trust of a client, which consist of certificates and keys read
+//! from PEM texts.
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -63,7 +64,7 @@ impl Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// Shows nothing, since an identity contains a key.
+    /// Shows no contents, because an identity contains a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
@@ -85,7 +86,7 @@ impl Trust {
     }
 
     /// Trusts only the authorities whose certificates are in the given PEM texts. Each text must
-    /// contain at least one. A server's own certificate may serve as its authority.
+    /// contain at least one certificate. A server's own certificate may serve as its authority.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .expect("the provider supports the default versions");
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        // The web's authorities are shared by callers that must not learn about each other.
+        // Callers that must not learn about each other share this trust, so no sessions are kept.
         config.resumption = rustls::client::Resumption::disabled();
         Trust {
             config: Arc::new(config),
@@ -125,8 +126,8 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Returns the crypto provider. The process-wide default is not used, since another library might
-/// have installed a different one.
+/// Returns the crypto provider. The process-wide default is not used, because another library might
+/// have installed a different provider.
 fn provider() -> Arc<CryptoProvider> {
     static RING: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(ring::default_provider()));

@@ -7,17 +7,17 @@ use rustls::Connection;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Roughly how many bytes a connection may hold that the kernel has not accepted yet.
+/// The approximate number of bytes that a connection may hold before the kernel accepts them.
 const SEND_BUFFER_LIMIT: usize = 32 * 1024;
 
 /// Performs the handshake. The peer has `flight_timeout` for each of its flights, of which there
 /// are two or three. A single timeout for the whole handshake would also count time during which
-/// the future is not polled, and fail peers that answered long ago.
+/// the future is not polled, so that peers that answered long ago could time out.
 ///
 /// # Errors
 ///
-/// `InvalidData` if what the peer sends or presents is not acceptable, which the peer is told;
-/// `UnexpectedEof` if it leaves; `TimedOut`.
+/// `InvalidData` if the peer sends or presents something unacceptable, in which case the peer is
+/// told the reason; `UnexpectedEof` if the peer closes the connection; `TimedOut`.
 pub(super) async fn shake_hands(
     socket: &TcpStream,
     mut connection: Connection,
@@ -59,12 +59,12 @@ pub(super) async fn shake_hands(
         })
         .await;
         if let Err(error) = processed {
-            // Tell the peer why, if that is possible without waiting.
+            // Tells the peer the reason, if that is possible without waiting.
             let _ = send(&mut connection, socket);
             return Err(io::Error::new(ErrorKind::InvalidData, error));
         }
         if connection.wants_write() {
-            // The peer's flight is complete and gets an answer.
+            // The peer's flight is complete, and the answer to it is sent next.
             deadline = Deadline::after(flight_timeout);
         }
     }

@@ -15,18 +15,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Limits on what a listener does for clients that have not completed a handshake.
+/// Limits on the resources that a listener spends on clients that have not completed a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandshakeLimits {
-    /// The maximum number of concurrent handshakes, including completed ones that wait to be
-    /// accepted. Further connections stay in the kernel's queue.
+    /// The maximum number of concurrent handshakes, including completed handshakes whose
+    /// connections wait to be accepted. Further connections stay in the kernel's queue.
     pub concurrent: usize,
     /// How long a client may take for each of its flights, of which a handshake has two or three.
     pub flight_timeout: Duration,
 }
 
 impl Default for HandshakeLimits {
-    /// 64 at once, 10 seconds for each flight.
+    /// Returns limits of 64 concurrent handshakes and 10 seconds for each flight.
     fn default() -> HandshakeLimits {
         HandshakeLimits {
             concurrent: 64,
@@ -37,16 +37,16 @@ impl Default for HandshakeLimits {
 
 /// A listening TCP socket that speaks TLS.
 ///
-/// Handshakes proceed concurrently, and only connections whose handshake succeeded are accepted: a
-/// client that stalls, sends nonsense or leaves delays no other client and is not reported.
-/// Handshakes proceed while any task waits in [`accept`](TlsListener::accept), through any handle,
-/// and make no progress otherwise.
+/// Handshakes proceed concurrently, and only connections whose handshake succeeded are accepted. A
+/// client that stalls, sends invalid data or closes the connection does not delay other clients and
+/// is not reported. Handshakes make progress only while a task waits in
+/// [`accept`](TlsListener::accept), through any handle.
 ///
 /// `P` is the value that each connection holds from the moment it is taken off the kernel's queue,
 /// for example a quota permit.
 ///
 /// A clone is another handle to the same socket. As soon as the last handle is dropped, the port is
-/// free and connections whose handshake is not complete are closed.
+/// free, and connections whose handshake is not complete are closed.
 pub struct TlsListener<P = ()> {
     shared: Arc<Shared<P>>,
 }
@@ -55,7 +55,7 @@ struct Shared<P> {
     socket: TcpListener,
     identity: Identity,
     limits: HandshakeLimits,
-    /// Runs the handshakes on whichever task is accepting.
+    /// Runs the handshakes on any task that is accepting.
     handshakes: Executor<'static>,
     /// A permit is held from before a connection is accepted until it is returned to the caller.
     permits: Arc<Semaphore>,
@@ -72,11 +72,11 @@ struct Accepted<P> {
 }
 
 impl<P: Send + 'static> TlsListener<P> {
-    /// Listens on `addr`; with port 0 the system chooses one. Never waits.
+    /// Listens on `addr`. If the port is 0, the system chooses a port. Never waits.
     ///
     /// # Errors
     ///
-    /// As for [`TcpListener::bind`].
+    /// The same as for [`TcpListener::bind`].
     ///
     /// ```
     /// use lunatic_net::dns::Resolver;
@@ -139,7 +139,8 @@ impl<P: Send + 'static> TlsListener<P> {
     ///
     /// # Errors
     ///
-    /// As for [`TcpListener::accept`]. A failed handshake is not an error here.
+    /// The same as for [`TcpListener::accept`]. A failed handshake is not an error of this
+    /// function.
     pub async fn accept<A: Future<Output = P>>(
         &self,
         admit: impl Fn() -> A,
@@ -175,14 +176,14 @@ impl<P: Send + 'static> Shared<P> {
             return;
         };
         let flight_timeout = self.limits.flight_timeout;
-        // Clones only the sender, since the listener would keep itself alive.
+        // Only the sender is cloned, because a clone of the listener would keep the listener alive.
         let sender = self.sender.clone();
         let handshake = async move {
             if let Ok(connection) =
                 shake_hands(&socket, connection.into(), Some(flight_timeout)).await
             {
                 let stream = TlsStream::new(socket, connection);
-                // This fails if the listener was just dropped.
+                // Sending fails if the listener was just dropped.
                 let _ = sender.try_send(Accepted {
                     stream,
                     peer,

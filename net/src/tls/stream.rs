@@ -16,19 +16,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// How many times one try takes bytes off the socket that yield nothing to read yet. After that the
-/// try yields, so that a peer that sends only nonsense does not cause an endless loop.
+/// How many times a single try takes bytes off the socket that do not yield data to read. After
+/// that, the try yields, so that a peer that sends only such bytes does not cause an endless loop.
 const MAX_RECORDS_PER_READ: usize = 64;
 
 /// A TLS connection.
 ///
 /// A clone is another handle to the same connection and the same timeouts. The two directions are
-/// independent: one handle may wait to read while another writes. Any number of tasks may wait for
-/// the same direction: all of them wake when something happens, and each byte goes to exactly one
-/// reader. The bytes that one `try_write_vectored` accepts are contiguous in the stream.
+/// independent, so one handle may wait to read while another handle writes. Any number of tasks may
+/// wait for the same direction. All of them wake when the direction may be ready, and each byte
+/// goes to exactly one reader. The bytes that a single call of `try_write_vectored` accepts are
+/// contiguous in the stream.
 ///
-/// When the last handle is dropped, the peer is told that this is the end (`close_notify`), if the
-/// kernel accepts that without waiting, and the socket is closed.
+/// When the last handle is dropped, the end is announced to the peer (`close_notify`) if the kernel
+/// accepts the announcement without waiting, and the socket is closed.
 #[derive(Clone)]
 pub struct TlsStream {
     shared: Arc<Shared>,
@@ -38,14 +39,14 @@ pub struct TlsStream {
 struct Shared {
     socket: TcpStream,
     state: Mutex<State>,
-    /// Notified when bytes were taken off the socket: a task waiting on the socket will not see
-    /// them there, but their contents may be meant for that task.
+    /// Notified when bytes have been taken off the socket. A task that waits for the socket is not
+    /// woken by these bytes, but the data in them may be meant for that task.
     received: Event,
 }
 
 struct State {
     connection: Connection,
-    /// Set when the writing direction was closed. Rustls would still accept writes.
+    /// Set when the writing direction has been closed. Rustls itself would still accept writes.
     is_shut: bool,
 }
 
@@ -64,15 +65,15 @@ impl TlsStream {
         }
     }
 
-    /// Connects to a host, given by name or address, whose certificate must be valid for it and
-    /// issued by a trusted authority. Its addresses are tried one after the other until one
-    /// answers, all within `timeout`.
+    /// Connects to a host, given by name or address, whose certificate must be valid for the host
+    /// and issued by a trusted authority. The addresses of the host are tried one after another
+    /// until one of them answers. `timeout` covers all of these attempts.
     ///
     /// # Errors
     ///
-    /// As for [`Resolver::resolve`] and [`TcpStream::connect`]; `InvalidInput` for a string that is
-    /// not a host name or address; `InvalidData` if the server's certificate or anything else about
-    /// its handshake is not acceptable, with a message that says what.
+    /// The same as for [`Resolver::resolve`] and [`TcpStream::connect`]; `InvalidInput` for a
+    /// string that is not a host name or address; `InvalidData` if the server's certificate or
+    /// anything else about its handshake is not acceptable, with a message that gives the reason.
     pub async fn connect(
         resolver: &Resolver,
         host: &str,
@@ -107,15 +108,15 @@ impl TlsStream {
         })
     }
 
-    /// Reads what is available into `buffer`, and returns the number of bytes read; 0 means the end
-    /// of the stream as announced by the peer, or an empty buffer. Never waits.
+    /// Reads the available bytes into `buffer`, and returns the number of bytes read. 0 means that
+    /// the peer has announced the end of the stream or that the buffer is empty. Never waits.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if nothing is available yet; `UnexpectedEof` if the connection ended although
-    /// the peer did not announce it (`close_notify`), so a third party may have cut it;
-    /// `InvalidData` for bytes that the peer did not encrypt, which ends the connection. Data
-    /// received before either error is read first.
+    /// the peer did not announce the end (`close_notify`), in which case a third party may have cut
+    /// the connection; `InvalidData` for bytes that the peer did not encrypt, which end the
+    /// connection. Data that was received before either of the last two errors is read first.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -138,8 +139,8 @@ impl TlsStream {
     ) -> io::Result<usize> {
         for _ in 0..MAX_RECORDS_PER_READ {
             let processed = process(connection);
-            // Answers to what was received do not concern the reader: the next writer sends what is
-            // left of them.
+            // Replies to received records do not concern the reader. The next writer sends any part
+            // of them that the kernel does not accept now.
             let _ = send(connection, &self.shared.socket);
             match connection.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => processed?,
@@ -151,15 +152,16 @@ impl TlsStream {
         Err(ErrorKind::WouldBlock.into())
     }
 
-    /// Encrypts as much of `buffers`, one after the other, as there is room for, hands it to the
-    /// kernel, and returns how many bytes it accepted. What the kernel does not take at once is
-    /// kept here, and nothing more is accepted until it has been sent;
-    /// [`try_flush`](TlsStream::try_flush) sends more of it. Never waits.
+    /// Encrypts as much of `buffers`, one after another, as there is room for, hands the encrypted
+    /// bytes to the kernel, and returns how many bytes were accepted. Encrypted bytes that the
+    /// kernel does not take are kept in the stream, and no more bytes are accepted until these have
+    /// been sent. [`try_flush`](TlsStream::try_flush) continues to send them. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if what was accepted earlier is still here; `BrokenPipe` or `ConnectionReset`
-    /// if the peer no longer reads; `BrokenPipe` also after [`shutdown`](TlsStream::shutdown).
+    /// `WouldBlock` if bytes that were accepted earlier have not been sent yet; `BrokenPipe` or
+    /// `ConnectionReset` if the peer no longer reads; `BrokenPipe` also after
+    /// [`shutdown`](TlsStream::shutdown).
     pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
             return Ok(0);
@@ -179,27 +181,28 @@ impl TlsStream {
         }
     }
 
-    /// Hands what was accepted and is still here to the kernel. Never waits.
+    /// Hands accepted bytes that have not been sent yet to the kernel. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the kernel has no room for all of it; otherwise as for
+    /// `WouldBlock` if the kernel has no room for all of them; otherwise the same as for
     /// [`try_write_vectored`](TlsStream::try_write_vectored).
     pub fn try_flush(&self) -> io::Result<()> {
         send(&mut self.lock().connection, &self.shared.socket)
     }
 
-    /// Closes the writing direction, for all handles: the peer is told that this is the end
-    /// (`close_notify`) once everything accepted has been sent; [`try_flush`](TlsStream::try_flush)
-    /// sends more of it. Reading continues.
+    /// Closes the writing direction for all handles. The end is announced to the peer
+    /// (`close_notify`) once all accepted bytes have been sent. [`try_flush`](TlsStream::try_flush)
+    /// continues to send them. Reading is still possible.
     pub fn shutdown(&self) {
         let mut state = self.lock();
         state.is_shut = true;
         state.connection.send_close_notify();
     }
 
-    /// Prepares to wait for reading or writing; a TLS stream cannot be peeked. Costs nothing yet:
-    /// the operation's timeout starts with the first [`Wait::ready`] and covers all later ones.
+    /// Prepares to wait for reading or writing. A TLS stream does not support peeking. This call
+    /// costs nothing. The operation's timeout starts with the first [`Wait::ready`] and covers all
+    /// later calls.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
         Wait {
             stream: self,
@@ -208,12 +211,13 @@ impl TlsStream {
         }
     }
 
-    /// Waits until reading is worth a try; the same as one [`Wait::ready`] for [`Operation::Read`].
+    /// Waits until reading is worth a try. This is the same as a single [`Wait::ready`] for
+    /// [`Operation::Read`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait(Operation::Read).ready().await
     }
 
-    /// Waits until writing is worth a try; the same as one [`Wait::ready`] for
+    /// Waits until writing is worth a try. This is the same as a single [`Wait::ready`] for
     /// [`Operation::Write`].
     pub async fn writable(&self) -> io::Result<()> {
         self.wait(Operation::Write).ready().await
@@ -263,12 +267,12 @@ impl Drop for Shared {
             return;
         };
         state.connection.send_close_notify();
-        // This does not wait for a peer that accepts nothing now.
+        // Sending does not wait, so the bytes are lost if the peer does not accept them now.
         let _ = send(&mut state.connection, &self.socket);
     }
 }
 
-/// Waiting on behalf of one operation. However many spurious wakeups there are, the wait ends when
+/// A wait on behalf of one operation. However many spurious wakeups there are, the wait ends when
 /// the stream's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
@@ -279,19 +283,19 @@ pub struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Waits until the operation is worth another try. Call it after a try returned `WouldBlock`;
-    /// the next try may return it again.
+    /// Waits until the operation is worth another try. Call this method after a try has returned
+    /// `WouldBlock`. The next try may return `WouldBlock` again.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the operation's timeout expires; nothing is lost, and the stream remains
+    /// `TimedOut` when the operation's timeout expires. No data is lost, and the stream remains
     /// usable.
     pub async fn ready(&mut self) -> io::Result<()> {
         if self.operation == Operation::Write {
             return self.wait.ready().await;
         }
         let received = self.stream.shared.received.listen();
-        // Another reader may have taken the bytes off the socket before this one listened.
+        // Another reader may have taken the bytes off the socket before this task began to listen.
         if self.stream.is_readable() {
             future::yield_now().await;
             return Ok(());
@@ -304,10 +308,11 @@ impl Wait<'_> {
     }
 }
 
-/// How many characters of an invalid host name an error message repeats.
+/// The maximum number of characters of an invalid host name that an error message repeats.
 const MAX_SHOWN: usize = 100;
 
-/// Decrypts what was taken off the socket. An error from an earlier call is returned again.
+/// Decrypts the bytes that have been taken off the socket. An error from an earlier call is
+/// returned again.
 fn process(connection: &mut Connection) -> io::Result<()> {
     connection
         .process_new_packets()

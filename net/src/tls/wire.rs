@@ -1,4 +1,4 @@
-//! The socket as rustls reads and writes it: without waiting.
+//! The socket in the form in which rustls reads and writes it, which is without waiting.
 
 use crate::tcp::TcpStream;
 use rustls::Connection;
@@ -26,7 +26,8 @@ impl Write for Wire<'_> {
     }
 }
 
-/// Hands the connection's pending output to the kernel; `WouldBlock` if not all of it fits.
+/// Hands the connection's pending output to the kernel. Returns `WouldBlock` if the kernel does not
+/// have room for all of it.
 pub(super) fn send(connection: &mut Connection, socket: &TcpStream) -> io::Result<()> {
     while connection.wants_write() {
         connection.write_tls(&mut Wire(socket))?;

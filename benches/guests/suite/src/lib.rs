@@ -3,7 +3,7 @@
 //! `#[lunatic::test]` makes them tests for the machine, and ordinary tests when they are compiled
 //! natively.
 
-/// What a test might do: makes text, takes it apart, counts and sorts.
+/// Does what a test might do: creates text, splits it, counts words and sorts them.
 #[cfg(test)]
 fn work(seed: u64) {
     use std::collections::BTreeMap;
