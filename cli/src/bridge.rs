@@ -1,8 +1,8 @@
-//! `lunatic bridge`: offers the functions of a module to another program over two pipes.
+//! `lunatic bridge`: makes the functions of a module available to another program over two pipes.
 //!
-//! A frame is a four-byte big-endian length followed by that many bytes, the format of an Erlang
-//! port with `{packet, 4}`. Calls run concurrently, up to the number of instances, and are answered
-//! as they finish, so each reply carries the id of its request.
+//! A frame is a four-byte big-endian length followed by that many bytes. This is the format of an
+//! Erlang port with `{packet, 4}`. Calls run concurrently, up to the number of instances, and are
+//! answered as they finish. Each reply therefore carries the id of its request.
 
 use crate::background;
 use crate::call::{builder, not_loaded};
@@ -21,25 +21,26 @@ use std::time::Duration;
 /// The maximum size of an accepted frame, in bytes.
 const MAX_FRAME: usize = 64 << 20;
 
-/// The maximum number of requests in progress; the next one is read once one has been answered.
+/// The maximum number of requests in progress. Further requests are read only once a request has
+/// been answered.
 const MAX_REQUESTS: usize = 1024;
 
 /// A request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Returned in the reply.
+    /// The id, which is returned in the reply.
     #[serde(default)]
     id: Value,
     function: String,
     /// The argument, if it is a value.
     data: Option<Box<RawValue>>,
-    /// The argument is the next frame, an image of this size.
+    /// If set, the argument is the next frame, which is an image of this size.
     image: Option<Size>,
-    /// The argument is the next frame, as bytes.
+    /// If true, the argument is the next frame, as bytes.
     #[serde(default)]
     bytes: bool,
-    /// In milliseconds.
+    /// The time limit in milliseconds.
     timeout: Option<u64>,
 }
 
@@ -121,7 +122,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
             drop(permit);
         });
     }
-    // Wait until every request has been answered.
+    // Waits until every request has been answered.
     for _ in 0..MAX_REQUESTS {
         std::mem::forget(block_on(permits.acquire_arc()));
     }
@@ -130,13 +131,13 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
 
 /// Why a request could not be read.
 enum Broken {
-    /// The request is invalid, but the next one may be valid.
+    /// The request is invalid, but the next request may be valid.
     Request(Value, String),
     /// The start of the next request is unknown.
     Frame(io::Error),
 }
 
-/// Reads a request and its argument; `None` at the end of the input.
+/// Reads a request and its argument. Returns `None` at the end of the input.
 fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
     let Some(frame) = read_frame(input).map_err(Broken::Frame)? else {
         return Ok(None);
@@ -149,7 +150,7 @@ fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
     let request = match serde_json::from_slice::<Request>(&frame) {
         Ok(request) => request,
         Err(error) => {
-            // Recover the id if possible, and skip the frame that the request announces.
+            // Recovers the id if possible, and skips the frame that the request announces.
             let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
             if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
                 attached()?;
@@ -192,7 +193,7 @@ fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
         let text = format!("a frame of {length} bytes; at most {MAX_FRAME} are accepted");
         return Err(io::Error::new(ErrorKind::InvalidData, text));
     }
-    // Memory is allocated as bytes arrive, not as they are announced.
+    // Memory is allocated as bytes arrive, rather than for the announced length.
     let mut frame = Vec::new();
     input.take(length as u64).read_to_end(&mut frame)?;
     if frame.len() < length {
@@ -270,7 +271,7 @@ fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) 
         out.write_all(bytes)
     };
     let written = write(&frame).and_then(|()| attached.map_or(Ok(()), |bytes| write(&bytes)));
-    // The caller is gone, so standard input will end too.
+    // The caller has ended, so standard input will end too.
     if let Err(error) = written.and_then(|()| out.flush()) {
         log::debug!("a reply was not written: {error}");
     }

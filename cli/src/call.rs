@@ -15,7 +15,7 @@ pub(crate) fn call(call: &Call) -> Outcome {
         .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
         if let Answer::Json(_) = answer {
-            // Parsed only as a check: what is printed is exactly what the function wrote.
+            // The answer is parsed only as a check. The output is exactly what the function wrote.
             answer.json::<serde::de::IgnoredAny>()?;
         }
         Ok(answer)
@@ -91,7 +91,8 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
     Ok(Argument::Json(json))
 }
 
-/// Returns data as a flag has it: as it is written, or `@FILE` for what a file contains.
+/// Returns the data given by a flag, which is either the text itself or, for `@FILE`, the contents
+/// of a file.
 pub(crate) fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
     match data.strip_prefix('@') {
         Some(file) => read_file(Path::new(file)),

@@ -1,7 +1,7 @@
 //! Sends requests to a running service, for `lunatic functions`, `lunatic logs` and `lunatic
 //! invoke`.
 //!
-//! The client speaks plain HTTP/1.1. For a service with TLS, use a program that knows its
+//! The client speaks plain HTTP/1.1. For a service with TLS, use a program that can check its
 //! certificate, such as curl.
 
 use crate::command_line::Deployer;
@@ -39,7 +39,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
         .block_on(future)
 }
 
-/// Returns the address of a service: from the flag, the variable or the default.
+/// Returns the address of a service, from the flag, the variable or the default.
 pub(crate) fn address(
     flag: Option<SocketAddr>,
     (default, variable): (&str, &str),
@@ -147,7 +147,8 @@ fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
     }
 }
 
-/// Returns the token for deploying: the first one in the file, or the one in the variable.
+/// Returns the token for deploying, which is the first token in the file, or the token in the
+/// variable.
 fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else {
         return Ok(std::env::var(TOKEN)
@@ -164,8 +165,8 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
         .ok_or_else(|| unreadable("it is empty"))
 }
 
-/// Encodes text as one segment of a path, so that a bad name cannot lead elsewhere; the service
-/// refuses it.
+/// Encodes text as one segment of a path, so that an invalid name cannot change the path. The
+/// service refuses such a name.
 pub(crate) fn segment(text: &str) -> String {
     let encoded = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),

@@ -1,4 +1,5 @@
-//! `lunatic completions`: shell completions, from the same definitions that parse the command line.
+//! `lunatic completions`: prints shell completions, which are generated from the definitions that
+//! parse the command line.
 
 use crate::command_line::{CommandLine, Completions};
 use crate::failure::Outcome;

@@ -58,7 +58,7 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
     })?;
     signals::wait().map_err(not_started)?;
     running.stop(DRAIN_TIMEOUT);
-    // As in `build`.
+    // For the same reason as in `build`.
     std::mem::forget(vm);
     Ok(0)
 }

@@ -1,4 +1,4 @@
-//! Errors of the command: what it tells the user, and the status it exits with.
+//! Errors of the command, each with a report to the user and an exit status.
 
 use crate::status;
 use lunatic_vm::printable;
@@ -28,7 +28,7 @@ impl Failure {
         }
     }
 
-    /// Sets the status to exit with.
+    /// Sets the exit status.
     pub(crate) fn status(mut self, status: i32) -> Failure {
         self.status = status;
         self
@@ -56,9 +56,9 @@ pub(crate) fn not_started(error: impl Display) -> Failure {
     Failure::new(error).status(status::NOT_STARTED)
 }
 
-/// Writes to standard error as one unit, so that nothing is interleaved. Escapes control
-/// characters, so that a program's text cannot control the terminal. Ignores errors: a closed
-/// standard error is no reason to fail.
+/// Writes to standard error as one unit, so that nothing is interleaved. Control characters are
+/// escaped, so that a program's text cannot control the terminal. Errors are ignored, because a
+/// closed standard error is not a reason to fail.
 pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr()
         .lock()

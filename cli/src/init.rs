@@ -1,5 +1,5 @@
 //! `lunatic init`: edits `.cargo/config.toml` so that `cargo run` builds for the machine and runs
-//! there.
+//! the program in it.
 //!
 //! Comments and everything else in the file are kept.
 
@@ -19,7 +19,7 @@ struct Setting {
     tables: &'static [&'static str],
     key: &'static str,
     value: &'static str,
-    /// Whether an existing value needs no change.
+    /// Returns whether an existing value needs no change.
     fits: fn(&Item) -> bool,
 }
 
@@ -41,9 +41,9 @@ const SETTINGS: &[Setting] = &[
 /// The changes to a configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
-    /// What was set.
+    /// The settings that were made.
     made: Vec<String>,
-    /// What was not set because it has another value.
+    /// The settings that were not made because the key has another value.
     conflicts: Vec<String>,
 }
 
@@ -124,7 +124,7 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Returns the file that cargo reads: if both exist, the one without an extension.
+/// Returns the file that cargo reads. If both files exist, this is the file without an extension.
 fn config_path(project: &Path) -> PathBuf {
     let directory = project.join(".cargo");
     let old = directory.join("config");
@@ -146,11 +146,11 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(&draft, &path)
 }
 
-/// Sets what is missing, and with `force` replaces other values.
+/// Sets missing values, and with `force` also replaces other values.
 ///
 /// # Errors
 ///
-/// Returns the key that has to be a table but is not.
+/// Returns the key that should be a table but is not.
 fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
     let mut changes = Changes::default();
     for setting in SETTINGS {
@@ -193,7 +193,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
                 continue;
             }
             Some(found) => {
-                // Keep a comment after the old value.
+                // Keeps a comment after the old value.
                 let decor = found.as_value().map(|old| old.decor().clone());
                 *found = value(setting.value);
                 if let (Some(new), Some(decor)) = (found.as_value_mut(), decor) {
@@ -214,7 +214,8 @@ fn without_comment(item: &Item) -> String {
     }
 }
 
-/// Returns whether our target is the only one, as a string or as the single element of a list.
+/// Returns whether our target is the only target, given as a string or as the single element of a
+/// list.
 fn is_our_target(item: &Item) -> bool {
     match item.as_array() {
         Some(targets) => {
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_other_keys_stay() {
+    fn comments_and_other_keys_are_kept() {
         let before = "# Ours.\n[build]\njobs = 2 # few\n\n[alias]\nx = \"run\"\n";
         let after = "# Ours.\n[build]\njobs = 2 # few\ntarget = \"wasm32-wasip1\"\n\n[alias]\nx = \"run\"\n\n\
             [target.wasm32-wasip1]\nrunner = \"lunatic\"\n";

@@ -1,12 +1,12 @@
-//! Log lines on standard error: which ones are shown, and in what format.
+//! Log lines on standard error: which lines are shown, and in what format.
 
 use std::io::Write;
 
 /// Starts logging.
 ///
-/// `RUST_LOG` decides what is shown. If it is not set, the number of `-v` flags does: none shows
-/// warnings, one also shows the end of every process, and two show everything that the machine
-/// does.
+/// `RUST_LOG` determines what is shown. If it is not set, the number of `-v` flags determines it.
+/// Without a flag, warnings are shown. One flag also shows the end of every process, and two flags
+/// show everything that the machine does.
 pub(crate) fn start(verbose: u8) {
     let default = match verbose {
         0 => "warn",

@@ -1,7 +1,8 @@
 //! The command `lunatic`: runs programs, and sets up cargo projects so that `cargo run` runs them.
 //!
-//! It parses flags, calls the machine and prints. `lunatic_vm` decides what a program may do and
-//! how it ends; this crate contains only what a shell user sees: flags, reports and exit statuses.
+//! The command parses flags, calls the machine and prints. `lunatic_vm` determines what a program
+//! may do and how it ends. This crate contains only the parts that a shell user sees: flags,
+//! reports and exit statuses.
 
 #![forbid(unsafe_code)]
 

@@ -82,8 +82,8 @@ lunatic = { path = "" }
 debug = "line-tables-only"
 "#;
 
-/// Finds the guest library, which is not published: in the given directory, or next to the sources
-/// of this command.
+/// Finds the guest library, which is not published. It is in the given directory, or next to the
+/// sources of this command.
 fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../lib-guest");
     let directory = given.unwrap_or(Path::new(beside));
@@ -113,7 +113,7 @@ fn is_inside_a_workspace(directory: &Path) -> bool {
     directory.ancestors().skip(1).any(has_workspace)
 }
 
-/// Words that cannot be used as a crate name.
+/// Words that cannot be used as the name of a crate.
 const KEYWORDS: &[&str] = &[
     "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
     "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",
@@ -128,7 +128,7 @@ const BUILT_IN: &[&str] = &["alloc", "core", "proc-macro", "proc_macro", "std", 
 /// Directories that cargo creates for build output.
 const DIRECTORIES: &[&str] = &["build", "deps", "examples", "incremental"];
 
-/// Checks a package name the way cargo does.
+/// Checks a package name in the same way as cargo.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let mut characters = name.chars();
     if !characters

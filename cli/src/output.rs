@@ -9,7 +9,7 @@ use lunatic_serve::{Function, LineKind};
 pub(crate) fn show(function: &Function) {
     let name = function.name().clone();
     let (_, mut follower) = function.log().follow();
-    // Ends with the function, or with the command.
+    // This ends with the function or with the command.
     let following = async move {
         while let Some(lines) = follower.next().await {
             for line in lines {

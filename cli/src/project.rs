@@ -13,7 +13,8 @@ use std::time::Duration;
 /// The interval between the frames of a spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Returns the given project file, or the nearest one; `None` if neither exists.
+/// Returns the given project file, or the nearest project file. Returns `None` if there is no
+/// project file.
 pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
     project
         .file
@@ -33,7 +34,7 @@ pub(crate) fn wrong(error: &ProjectError) -> Failure {
     Failure::new(text.strip_prefix("error: ").unwrap_or(&text))
 }
 
-/// Shows what is being built: spinners on a terminal, lines elsewhere.
+/// Shows what is being built, with spinners on a terminal and with lines elsewhere.
 pub(crate) struct Progress {
     /// `None` if standard error is not a terminal.
     bars: Option<MultiProgress>,
@@ -49,8 +50,8 @@ impl Progress {
         }
     }
 
-    /// Shows an event of a build. Reporting successful builds is left to the caller, which knows
-    /// their purpose.
+    /// Shows an event of a build. The caller reports successful builds, because it knows their
+    /// purpose.
     pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match (event, &self.bars) {

@@ -17,7 +17,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs a program and returns its exit status. If it exports tests, runs those instead.
+/// Runs a program and returns its exit status. If the program exports tests, runs the tests
+/// instead.
 pub(crate) fn run(run: &Run) -> Outcome {
     begin(run, crate::test::has_tests)
 }
@@ -65,8 +66,8 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     let vm = builder.build().map_err(not_started)?;
     log::debug!(target: "lunatic::process", "{}", vm.capacity());
     let mut config = vm.config();
-    // Nothing outside the program sends to its processes, so a process that waits in vain can be
-    // detected.
+    // Nothing outside the program sends messages to its processes, so a process that waits for a
+    // message that can never arrive is detected.
     config.closed();
     rights::grant(&mut config, &run.rights)?;
     rights::bound(&mut config, &run.bounds);
@@ -103,20 +104,21 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
         ending
     });
     let status = settle(ending, &main, &name, &interrupt);
-    // The process is about to exit, which frees everything the machine holds, and does it faster.
+    // This process is about to exit, which frees everything that the machine holds faster than
+    // dropping the machine would.
     std::mem::forget(vm);
     Ok(status)
 }
 
 /// How a program ended.
 enum Ending {
-    /// Its main process ended.
+    /// The program's main process ended.
     Main(Exit),
-    /// It exceeded the timeout and was ended.
+    /// The program exceeded the timeout and was ended.
     TimedOut(Duration),
 }
 
-/// Waits at most `timeout` for the main process to end, then ends the others.
+/// Waits for at most `timeout` until the main process has ended, then ends all other processes.
 async fn wait(environment: &Environment, main: &Process, timeout: Option<Duration>) -> Ending {
     let exited = async { Ending::Main(main.exited().await) };
     let ending = match timeout {
@@ -164,7 +166,7 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     (1..).zip(arguments).map(text).collect()
 }
 
-/// Opens the cache of compiled code. Without the cache, programs only start more slowly.
+/// Opens the cache of compiled code. Without the cache, programs work but start more slowly.
 pub(crate) fn cache() -> Cache {
     let Some(directory) = cache_directory() else {
         return Cache::none();

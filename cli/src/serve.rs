@@ -49,16 +49,16 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     tell(&addresses(&server.listening(), gateways));
     signals::wait().map_err(not_started)?;
     if let Some(service) = &service {
-        // Otherwise shutdown would wait for clients that follow a log.
+        // Otherwise, stopping would wait for clients that follow a log.
         service.drain();
     }
     server.stop(serve.drain);
-    // As in `build`.
+    // For the same reason as in `build`.
     std::mem::forget(vm);
     Ok(0)
 }
 
-/// Builds a machine for functions.
+/// Creates a machine for functions.
 pub(crate) fn machine() -> Result<Vm, Failure> {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
@@ -110,7 +110,7 @@ fn route(Route { path, target }: &Route) -> String {
 /// Builds the functions of a project and puts them into service.
 fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure> {
     let project = Project::read(file).map_err(|error| project::wrong(&error))?;
-    // Checked before the builds, which take a long time.
+    // The settings are checked before the builds, because builds take a long time.
     let settings = project.settings().map_err(|error| project::wrong(&error))?;
     let progress = Progress::new();
     let results = Builder::new(vm, &project).build(project.functions(), &|name, event| {

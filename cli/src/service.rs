@@ -1,12 +1,12 @@
-//! `lunatic serve --deploy`: the service as the command line and the project describe it.
+//! `lunatic serve --deploy`: opens the service that the command line and the project describe.
 
 use crate::client;
 use crate::command_line::ServiceFlags;
 use crate::failure::{Failure, not_started};
 use lunatic_serve::{Functions, Service, ServiceConfig, StorageSettings, Token};
 
-/// Opens the service, if flags or the project request it: stored functions are served from then on.
-/// Flags take precedence over the project file.
+/// Opens the service, if flags or the project request it. From then on, stored functions are
+/// served. Flags take precedence over the project file.
 pub(crate) fn open(
     functions: &Functions,
     described: Option<ServiceConfig>,

@@ -1,9 +1,10 @@
-//! SIGINT and SIGTERM: the first ends what the command does in an orderly way, the second ends the
-//! command immediately.
+//! Handles SIGINT and SIGTERM. The first signal ends the command in an orderly way, and the second
+//! ends it immediately.
 
 use std::io;
 
-/// Calls `first` with the first signal, on another thread. A second signal exits.
+/// Calls `first` with the first signal, on another thread. A second signal ends the command
+/// immediately.
 #[cfg(unix)]
 pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -24,7 +25,7 @@ pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()>
         .map(|_| ())
 }
 
-/// Elsewhere, a signal ends the command.
+/// On other systems, a signal ends the command without calling `first`.
 #[cfg(not(unix))]
 pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
     std::mem::forget(first);
@@ -34,7 +35,7 @@ pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()>
 /// Waits for the first signal.
 pub(crate) fn wait() -> io::Result<()> {
     let (sender, receiver) = std::sync::mpsc::channel();
-    // The receiver waits for it.
+    // The receiver waits for this message.
     listen(move |_| _ = sender.send(()))?;
     receiver.recv().map_err(io::Error::other)
 }

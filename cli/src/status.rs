@@ -1,4 +1,4 @@
-//! Exit statuses: one table for `--help` and the README.
+//! The exit statuses, in a table that is the same in `--help` and in the README.
 
 use lunatic_vm::{Exit, Limit};
 
@@ -6,13 +6,14 @@ use lunatic_vm::{Exit, Limit};
 pub(crate) const NOT_STARTED: i32 = 126;
 /// The program does not exist.
 pub(crate) const NOT_FOUND: i32 = 127;
-/// The `--timeout`, or the time limit of a process, was exceeded; the same status as timeout(1).
+/// The `--timeout`, or the time limit of a process, was exceeded. This is the same status as that
+/// of timeout(1).
 pub(crate) const TIMED_OUT: i32 = 124;
-/// A process trapped; the status that a shell reports for an abort.
+/// A process trapped. This is the status that a shell reports for an abort.
 const TRAPPED: i32 = 134;
-/// A process was killed; the status that a shell reports for that.
+/// A process was killed. This is the status that a shell reports for a killed command.
 const KILLED: i32 = 137;
-/// Another limit was reached; the status that a shell reports for the CPU time limit.
+/// Another limit was reached. This is the status that a shell reports for the CPU time limit.
 const LIMIT: i32 = 152;
 /// An internal error of the machine.
 const FAULT: i32 = 255;
@@ -53,8 +54,8 @@ pub(crate) fn of(exit: &Exit) -> i32 {
     match exit {
         Exit::Normal => 0,
         Exit::Status(status) if (1..=0xff).contains(status) => *status,
-        // Only the low eight bits are passed on, and a status that does not fit must not look like
-        // success.
+        // The system passes on only the low eight bits, and a status that does not fit must not
+        // look like success.
         Exit::Status(_) => 0xff,
         Exit::Trapped(_) => TRAPPED,
         Exit::Killed | Exit::NoProcess => KILLED,

@@ -3,8 +3,8 @@
 use crate::failure::Failure;
 use std::io::{self, ErrorKind, Write};
 
-/// Writes bytes and flushes them. Returns whether they still have a reader: one that closes the pipe
-/// has seen enough, which is no failure.
+/// Writes bytes and flushes them. Returns whether standard output still has a reader. It is not a
+/// failure if the reader has closed the pipe.
 pub(crate) fn print(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

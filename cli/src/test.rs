@@ -1,9 +1,9 @@
-//! A test run: runs the tests of a module, each as a separate program, in one machine.
+//! Runs the tests of a module, each as a separate program, in one machine.
 //!
 //! A test is an exported function whose name marks it as a test (see [`name`]), or a Rust `#[test]`
 //! that the module's `_start` lists and runs. Every test has its own environment, with its own
-//! names, limits and output, and anything that it leaves behind is ended with it. The module is
-//! compiled once.
+//! names, limits and output, and any processes that it leaves behind are ended with it. The module
+//! is compiled only once.
 
 mod case;
 mod flags;
@@ -30,7 +30,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use trial::Common;
 
-/// The exit status if a test failed or a flag is wrong, as in Rust's test programs.
+/// The exit status if a test failed or a flag is invalid, as in Rust's test programs.
 pub(crate) const FAILED: i32 = 101;
 
 /// How long a test may run before it is reported as slow.
@@ -44,7 +44,7 @@ pub(crate) fn has_tests(module: &Module) -> bool {
 }
 
 /// Runs the tests of a module according to the arguments, and returns the exit status. Each test
-/// gets `config`, and takes at most `timeout`.
+/// gets `config` and may take at most `timeout`.
 pub(crate) fn test(
     vm: &Vm,
     module: &Module,
@@ -90,8 +90,8 @@ fn wrong(error: &str) -> Failure {
     Failure::new(error).status(FAILED)
 }
 
-/// Writes to standard output. Ignores errors: even if nothing reads the output, the exit status
-/// still tells the result.
+/// Writes to standard output. Errors are ignored, because the exit status still tells the result
+/// even if nothing reads the output.
 fn write(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -125,8 +125,8 @@ fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     Ok(tests)
 }
 
-/// Asks the module's `_start` for its tests. If the program is not a Rust test program there are
-/// none, which is an error if `must_have_tests` is set.
+/// Makes the module's `_start` list its tests. A program that is not a Rust test program has no
+/// tests, which is an error if `must_have_tests` is set.
 fn of_the_harness(common: &Common, must_have_tests: bool) -> Result<Vec<Test>, Failure> {
     let has_entry = common.module.functions().any(|function| function == ENTRY);
     let lists = has_entry.then(|| {
@@ -177,7 +177,7 @@ fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
 /// Shuffles tests into the order given by a seed.
 fn shuffle(tests: &mut [&Test], seed: u64) {
     let mut state = seed;
-    // SplitMix64.
+    // The generator is SplitMix64.
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -190,7 +190,7 @@ fn shuffle(tests: &mut [&Test], seed: u64) {
     }
 }
 
-/// What the threads that run tests report to the runner.
+/// A report to the runner from a thread that runs tests.
 enum Event {
     Started(usize),
     Finished(usize, Finished),
@@ -345,7 +345,7 @@ impl Queue {
                     && let number = next.fetch_add(1, Ordering::SeqCst)
                     && let Some(test) = tests.get(number)
                 {
-                    // If there is no receiver, the run is over.
+                    // If there is no receiver, the run has ended.
                     let _ = sender.send(Event::Started(number));
                     let finished = if !runs_tests || test.is_ignored && !runs_ignored {
                         Finished::new(Outcome::Ignored(test.why_ignored.clone()))

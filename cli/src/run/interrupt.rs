@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the first ends the program in an orderly way, the second ends the command
-//! immediately.
+//! Handles SIGINT and SIGTERM. The first signal ends the program in an orderly way, and the second
+//! ends the command immediately.
 
 use crate::signals;
 use lunatic_vm::Environment;
@@ -20,8 +20,8 @@ impl Interrupt {
         }
     }
 
-    /// Starts listening on a dedicated thread, so that the second signal works regardless of what
-    /// other threads do.
+    /// Starts listening on a dedicated thread, so that the second signal is handled regardless of
+    /// what other threads do.
     pub(super) fn listen(environment: &Environment) -> io::Result<Interrupt> {
         let interrupt = Interrupt::default();
         let (environment, first) = (environment.clone(), interrupt.clone());

@@ -1,6 +1,6 @@
 //! `--metrics`: serves the metrics of the machine and the program to Prometheus.
 //!
-//! There is one page, and no client can hold up another.
+//! There is only one page, and no client can delay other clients.
 
 use crate::failure::{Failure, not_started, tell};
 use hyper::body::Incoming;
@@ -35,14 +35,14 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// The maximum number of concurrent connections. Further ones are closed.
+/// The maximum number of concurrent connections. Further connections are closed.
 const MAX_CONNECTIONS: usize = 16;
 
 /// How long to wait after a failed accept, for example when no file descriptors are left.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Starts serving, which continues until the command ends. Prints the address if port 0 left the
-/// choice to the system.
+/// Starts serving, which continues until the command ends. Prints the address if the system chose
+/// the port because port 0 was requested.
 pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     let start = || {
         let runtime = tokio_handle()?;
@@ -100,7 +100,7 @@ async fn connection(stream: TcpStream, vm: Vm) -> io::Result<()> {
     let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let mut stream = connection.into_parts().io.into_inner();
     stream.shutdown().await?;
-    // Closing with unread input would make the system discard the response.
+    // If the connection were closed with unread input, the system would discard the response.
     while stream.read(&mut [0; 1024]).await? > 0 {}
     served.map_err(io::Error::other)
 }

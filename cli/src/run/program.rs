@@ -1,4 +1,4 @@
-//! Reads and compiles the program's file, or explains why that is not possible.
+//! Reads and compiles the program's file, or explains why this is not possible.
 
 use crate::failure::Failure;
 use crate::status::{NOT_FOUND, NOT_STARTED};
@@ -15,7 +15,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
-/// Compiles the content of a file. `name` is its name in reports.
+/// Compiles the contents of a file. `name` is its name in reports.
 pub(super) fn compile(vm: &Vm, path: &Path, name: &str, bytes: &[u8]) -> Result<Module, Failure> {
     vm.module(name, bytes)
         .map_err(|error| unusable(path, &error))

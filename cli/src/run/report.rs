@@ -9,8 +9,8 @@ struct Located {
     locations: Vec<SourceLocation>,
 }
 
-/// Returns the report on how a main process ended; `None` if there is nothing to report. A program
-/// that chose its exit status does its own reporting.
+/// Returns the report on how a main process ended, or `None` if there is nothing to report. A
+/// program that chose its exit status is expected to report errors itself.
 pub(super) fn report(process: &str, module: &str, exit: &Exit) -> Option<String> {
     if let Exit::Normal | Exit::Status(_) = exit {
         return None;
@@ -56,8 +56,8 @@ fn located(trap: &Trap) -> Vec<Located> {
         .collect()
 }
 
-/// Returns the frames without those of Rust's runtime, which marks the points where it handles a
-/// panic and where it calls `main`. A program in another language has neither mark.
+/// Returns the frames without those of Rust's runtime. The runtime marks the point where it handles
+/// a panic and the point where it calls `main`. A program in another language has neither mark.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames
@@ -65,7 +65,7 @@ fn own(frames: &[Located]) -> &[Located] {
             .position(|located| located.frame.function.contains(mark))
     };
     let start = find("__rust_end_short_backtrace").map_or(0, |last| last + 1);
-    // A test is called by the guest library, not by the runtime.
+    // A test is called by the guest library rather than by the runtime.
     let end = find("__rust_begin_short_backtrace").or_else(|| find("lunatic::test::__test"));
     let end = end.filter(|&end| end > start).unwrap_or(frames.len());
     &frames[start..end]
@@ -195,7 +195,7 @@ mod tests {
             assert_eq!(left, expected);
         };
         check(&frames, &["f", "main"]);
-        // A trap that is not a panic, and a program that is not written in Rust.
+        // This checks a trap that is not a panic, and a program that is not written in Rust.
         check(&frames[2..], &["f", "main"]);
         check(&frames[2..4], &["f", "main"]);
         check(&frames[..1], &["abort"]);

@@ -1,4 +1,4 @@
-//! Configures what the program may use, according to the flags.
+//! Configures the rights and limits of the program according to the flags.
 
 use crate::command_line::{Bounds, Rights};
 use crate::failure::{Failure, not_started};
@@ -9,7 +9,7 @@ use std::path::Path;
 /// The namespace of sockets and DNS lookups.
 const NETWORKING: &str = "lunatic::networking::";
 
-/// The word that means every function.
+/// The word that stands for all functions.
 const ALL: &str = "all";
 
 /// Grants the user's own rights, except those that the flags deny.
@@ -55,8 +55,8 @@ fn grant_functions(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Returns what to allow and what to deny, in order: the longest prefix decides, and deny wins over
-/// allow.
+/// Returns the prefixes to allow and to deny, in the order in which they are applied. The longest
+/// prefix decides, and denying takes precedence over allowing.
 fn rules(rights: &Rights) -> Vec<(bool, &str)> {
     let prefix = |prefix| if prefix == ALL { "" } else { prefix };
     let allowed = rights
@@ -68,7 +68,7 @@ fn rules(rights: &Rights) -> Vec<(bool, &str)> {
         .iter()
         .map(|denied| (false, prefix(denied.as_str())));
     let networking = rights.no_net.then_some((false, NETWORKING));
-    // The sort is stable.
+    // The sort is stable, so rules of the same length keep their order.
     let mut rules: Vec<_> = allowed.chain(denied).chain(networking).collect();
     rules.sort_by_key(|(_, prefix)| prefix.len());
     rules
@@ -86,10 +86,10 @@ fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
     failure.hint(format!("did you mean {}?", list(near)))
 }
 
-/// How similar a name must be to be suggested, from 0 to 1.
+/// The minimum similarity of a name that is suggested, from 0 to 1.
 const LIKENESS: f64 = 0.8;
 
-/// Returns the namespaces and functions with similar names, most similar first.
+/// Returns the namespaces and functions with similar names, beginning with the most similar name.
 fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
     let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
     let likeness = |name: &str| {

@@ -16,7 +16,7 @@ pub(super) struct Test {
     pub(super) memory: Option<u64>,
 }
 
-/// What runs a test.
+/// The code that runs a test.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Body {
     /// An exported function.
@@ -32,9 +32,9 @@ pub(super) struct Finished {
     pub(super) outcome: Outcome,
     /// The test's output and, if it failed, the reason, formatted for display.
     pub(super) output: String,
-    /// What it left behind.
+    /// What the test left behind.
     pub(super) leaks: Option<String>,
-    /// How long it took; `None` if it was not run.
+    /// How long the test took. `None` if it was not run.
     pub(super) time: Option<Duration>,
 }
 

@@ -1,21 +1,22 @@
-//! The arguments of a test run: those of Rust's test programs, which are passed by cargo, nextest,
-//! editors and users, and a few more.
+//! The arguments of a test run. They are those of Rust's test programs, which cargo, nextest,
+//! editors and users pass, and a few more.
 //!
-//! One table lists them, for parsing and for `--help`. What Rust accepts only with `-Z
-//! unstable-options` is accepted without. `getopts` parses them, as in Rust's test programs, so that
-//! errors have the same words.
+//! A single table lists the flags, for parsing and for `--help`. Flags that Rust accepts only with
+//! `-Z unstable-options` are accepted without it. `getopts` parses the flags, as in Rust's test
+//! programs, so that error messages have the same wording.
 //!
-//! The rest is custom code, since `libtest-mimic` prints different lines (names in columns, `---- name
-//! ----`, `ignored (why)`, no `should panic`, `F` in the terse format), captures no output, reports
-//! errors with clap's wording, and accepts only one filter, no `--shuffle`, `--report-time` or
-//! `--fail-fast`, no environment variables, and none of our own flags.
+//! Everything else is custom code, because `libtest-mimic` prints different lines (names in
+//! columns, `---- name ----`, `ignored (why)`, no `should panic`, `F` in the terse format),
+//! captures no output, reports errors with clap's wording, and accepts only one filter, no
+//! `--shuffle`, `--report-time` or `--fail-fast`, no environment variables, and none of our own
+//! flags.
 
 use crate::quantity;
 use getopts::{HasArg, Matches, Occur, Options};
 use std::time::Duration;
 
-/// Every flag, as `--help` prints it; the parser is made from these lines too. A value followed by
-/// `...` may be given any number of times.
+/// All flags, as printed by `--help`. The parser is created from these lines too. A flag whose
+/// value is followed by `...` may be given any number of times.
 const FLAGS: &str = "Flags:
       --exact                         Match whole names instead of parts of names
       --skip FILTER...                Skip tests whose names contain FILTER
@@ -77,7 +78,7 @@ pub(super) struct Flags {
     pub(super) is_exact: bool,
     pub(super) ignored: Ignored,
     pub(super) excludes_panics: bool,
-    /// Whether tests are run, or only benchmarks, which do not exist here.
+    /// Whether tests are run. If not, only benchmarks would be run, but there are none.
     pub(super) runs_tests: bool,
     pub(super) lists: bool,
     pub(super) threads: Option<usize>,
@@ -93,7 +94,7 @@ pub(super) struct Flags {
     pub(super) leaks: OnLeaks,
 }
 
-/// What to do with ignored tests.
+/// How to treat ignored tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ignored {
     NotRun,
@@ -122,7 +123,7 @@ pub(super) enum Shuffle {
     Seed(u64),
 }
 
-/// What to do when a test leaves something behind.
+/// How to treat a test that leaves something behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnLeaks {
     Note,
@@ -130,7 +131,7 @@ pub(super) enum OnLeaks {
     Ignore,
 }
 
-/// What the arguments request.
+/// The request that the arguments make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Help,
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_all_tests_run_and_output_is_captured() {
+    fn without_flags_all_tests_run_and_their_output_is_captured() {
         let none = flags("");
         assert!(
             none.filters.is_empty()
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_in_the_words_of_rust() {
+    fn errors_have_the_same_wording_as_in_rust() {
         // Rust's test programs print these; `cli/tests/all/testing.rs` compares some with a real
         // one.
         for (line, sentence) in [

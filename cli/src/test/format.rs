@@ -1,7 +1,7 @@
 //! The output of a test run: the same lines that Rust's test programs print, so that tools that
 //! parse their output can parse this output too.
 //!
-//! This module only formats text into a `String`; it runs and decides nothing.
+//! This module only formats text into a `String`. It runs no tests and makes no decisions.
 
 use super::case::{Finished, Test};
 use super::flags::Format;
@@ -16,11 +16,11 @@ pub(super) struct Writer {
     pub(super) reports_time: bool,
     /// Whether the output of passed tests is shown.
     pub(super) shows_output: bool,
-    /// Whether tests run concurrently. If so, a test's name is printed together with its result,
-    /// not before.
+    /// Whether tests run concurrently. If so, a test's name is printed together with its result
+    /// rather than before the test runs.
     pub(super) is_parallel: bool,
-    /// The number of tests, and the number of characters printed for them, in total and on the
-    /// current line.
+    /// The number of tests, and the numbers of characters that have been printed for them, in total
+    /// and on the current line.
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) column: usize,
@@ -308,7 +308,7 @@ fn section(title: &str, selected: &[&(&Test, Finished)], out: &mut String) {
     }
 }
 
-/// Formats what tests left behind.
+/// Formats the list of what tests left behind.
 fn leaks(summary: &Summary<'_>, out: &mut String) {
     let leaks = summary
         .finished

@@ -1,8 +1,8 @@
 //! Rust's own tests, which the program's `_start` lists and runs.
 //!
-//! In wasm a failed `#[test]` ends the program, so the tests after it would never run. Each test is
-//! therefore run separately, selected by name, and what `_start` prints around its output is
-//! removed.
+//! In wasm, a failed `#[test]` ends the program, so the tests after it would never run. Therefore
+//! each test is selected by name and run separately, and the text that `_start` prints around its
+//! output is removed.
 
 use lunatic_vm::printable;
 
@@ -22,7 +22,7 @@ pub(super) fn arguments(name: &str) -> [&str; 5] {
     ]
 }
 
-/// Parses a list of tests; `None` if the text is something else.
+/// Parses a list of tests. Returns `None` if the text is not such a list.
 pub(super) fn read(list: &str) -> Option<Vec<&str>> {
     let benchmark = |line: &str| line.ends_with(": benchmark");
     let name = |line| str::strip_suffix(line, ": test").filter(|name| printable(name) == *name);
@@ -32,16 +32,16 @@ pub(super) fn read(list: &str) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// What `_start` wrote about one test.
+/// The output of `_start` for a single test.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ran<'a> {
-    /// What the test itself wrote.
+    /// The output of the test itself.
     pub(super) output: &'a str,
     /// Whether the test was skipped, as tests that must panic are in wasm.
     pub(super) is_ignored: bool,
 }
 
-/// Extracts what the test wrote from what `_start` wrote to standard output.
+/// Extracts the output of a test from the text that `_start` wrote to standard output.
 pub(super) fn unwrap<'a>(name: &str, output: &'a str) -> Ran<'a> {
     let output = output.strip_prefix("\nrunning 1 test\n").unwrap_or(output);
     if let Some(end) = output.rfind(&format!("{name} --- FAILED\n\nfailures:\n")) {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_surrounds_a_tests_output_is_removed() {
+    fn text_around_the_output_of_a_test_is_removed() {
         let end = "\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s\n\n";
         let check = |output: &str, expected: &str, is_ignored: bool| {
             assert_eq!(

@@ -1,7 +1,8 @@
-//! What a test leaves behind: processes, the names and sockets they hold, and timers.
+//! Finds what a test leaves behind: processes, the names and sockets that they hold, and timers.
 //!
-//! Everything left behind is ended with the test, so it cannot affect other tests. But a server
-//! left running by a test may be a mistake, and in a real program it would keep running.
+//! Everything that a test leaves behind is ended with the test, so it cannot affect other tests.
+//! But a server that a test leaves running may be a mistake, and in a real program it would keep
+//! running.
 
 use async_io::Timer;
 use lunatic_vm::{Environment, Limit, Process, printable};
@@ -10,13 +11,14 @@ use std::time::Duration;
 /// How long to wait for processes that are still running.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long nothing must happen before the remaining processes count as left behind.
+/// The time for which nothing must happen before the remaining processes count as left behind.
 const QUIET_PERIOD: Duration = Duration::from_millis(2);
 
-/// Describes what remains of a test whose main process has ended; `None` if nothing does.
+/// Describes what remains of a test whose main process has ended. Returns `None` if nothing
+/// remains.
 ///
-/// A process that was told to end may not have ended yet. So this waits for processes that are
-/// still running, but not for processes that are themselves waiting.
+/// A process that was told to end may not have ended yet. Therefore this waits for processes that
+/// are still running, but not for processes that are themselves waiting.
 pub(super) async fn find(environment: &Environment) -> Option<String> {
     let mut waited = Duration::ZERO;
     let mut turns = turns(&environment.processes());

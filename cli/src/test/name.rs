@@ -10,8 +10,8 @@
 //! ```
 //!
 //! In a text, `\#` stands for `#`. Programs that use the published crate export the first, second
-//! and fourth lines. They do not escape backslashes, so one at the end of a text looks like an
-//! escape of the final `#`.
+//! and fourth lines. They do not escape backslashes, so a backslash at the end of a text looks like
+//! an escape of the final `#`.
 
 use lunatic_vm::printable;
 use std::time::Duration;
@@ -19,21 +19,21 @@ use std::time::Duration;
 /// The prefix of the exported names of tests.
 const PREFIX: &str = "#lunatic_test_";
 
-/// What an export's name says about a test.
+/// A test, as declared by the name of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Declaration {
-    /// Its path: the crate, modules, the function.
+    /// The path of the test, which consists of the crate, the modules and the function.
     pub(super) path: String,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// If the test must panic, the text that the message must contain; empty if any message is
+    /// If the test must panic, the text that the message must contain. Empty if any message is
     /// accepted.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
 }
 
-/// Parses an export's name; `None` if the export is not a test.
+/// Parses an export's name. Returns `None` if the export is not a test.
 pub(super) fn read(export: &str) -> Option<Declaration> {
     let mut rest = export.strip_prefix(PREFIX)?;
     let mut declared = Declaration::default();
@@ -75,14 +75,14 @@ fn take_text(text: &str) -> Option<(String, &str)> {
         value.push('#');
         rest = after;
     }
-    // No `#` is left to end the text, so the last one did, preceded by a backslash that is part of
-    // the text.
+    // No `#` is left that could end the text. So the text ended at the last `#`, and the backslash
+    // before that `#` is part of the text.
     let (before, after) = text.rsplit_once("\\#")?;
     Some((before.replace("\\#", "#") + "\\", after))
 }
 
-/// Returns the crate that all paths start with, including `::`, to be removed from test names.
-/// Empty if they do not share one.
+/// Returns the crate with which all paths start, including `::`, so that it can be removed from the
+/// names of tests. Empty if the paths do not start with the same crate.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
     let first = |path: &'a str| path.find("::").map(|end| &path[..end + 2]);
     let Some(begin) = paths.next().and_then(first) else {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_option_belongs_to_the_path() {
+    fn text_that_is_not_an_option_belongs_to_the_path() {
         let path = |export: &str| read(export).expect("the prefix is that of a test").path;
         for rest in [
             "m::r#fn",

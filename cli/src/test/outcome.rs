@@ -1,5 +1,5 @@
-//! Decides whether a test passed, from how its main process ended and what it wrote. Works on plain
-//! data only.
+//! Decides whether a test passed, based on how its main process ended and what it wrote. This
+//! module works only on plain data.
 
 use super::panic;
 use lunatic_vm::Exit;
@@ -9,11 +9,11 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed,
-    /// It failed. The note says why, if its output does not.
+    /// The test failed. The note gives the reason if the output of the test does not.
     Failed(Option<String>),
-    /// It exceeded its time limit and was ended.
+    /// The test exceeded its time limit and was ended.
     TimedOut(Duration),
-    /// It was not run, for the given reason.
+    /// The test was not run, for the given reason.
     Ignored(Option<String>),
 }
 
@@ -24,7 +24,7 @@ impl Outcome {
 }
 
 /// Judges a test that ended on its own. If the test must panic, `expected` is the text that the
-/// message must contain; `errors` is the standard error of the process in which the failure
+/// message must contain. `errors` is the standard error of the process in which the failure
 /// originated.
 pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcome {
     let Some(expected) = expected else {

@@ -1,4 +1,4 @@
-//! Runs one test: a program in its own environment, from its start to its result.
+//! Runs a test, which is a program in its own environment, from its start to its result.
 
 use super::case::{Body, Finished, Test};
 use super::flags::OnLeaks;
@@ -12,11 +12,11 @@ use lunatic_vm::{Config, Event, Exit, Journal, Limit, Module, Pid, Process, Stdi
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// What all tests of a run have in common.
+/// The state shared by all tests of a run.
 pub(super) struct Common {
     pub(super) vm: Vm,
     pub(super) module: Module,
-    /// What each test may use. The streams in it are still those of the command.
+    /// The configuration of each test. Its streams are still those of the command.
     pub(super) config: Config,
     pub(super) captures: bool,
     /// The time limit for tests that do not set their own.
@@ -41,18 +41,18 @@ enum Ending {
 struct Record {
     ending: Ending,
     processes: Vec<ProcessRecord>,
-    /// Bytes of output that were not kept.
+    /// The number of bytes of output that were not kept.
     lost: u64,
     leaks: Option<String>,
-    /// The number of processes, other than the main one, that were alive at a timeout.
+    /// The number of processes, not counting the main process, that were alive at a timeout.
     alive: usize,
 }
 
-/// What one process did.
+/// The record of one process.
 struct ProcessRecord {
     pid: Pid,
     name: String,
-    /// What it wrote, in order, and what of that to each stream.
+    /// Everything that the process wrote, in order, followed by what it wrote to each stream.
     written: Vec<u8>,
     to_output: Vec<u8>,
     to_error: Vec<u8>,
@@ -80,7 +80,8 @@ impl Common {
         if self.captures {
             config.stdout(Stdio::Null).stderr(Stdio::Null);
         } else if let Body::Harness = test.body {
-            // The harness's own lines are removed, so the output is shown only once it is complete.
+            // The harness's own lines have to be removed, so the output is shown only once it is
+            // complete.
             config.stdout(Stdio::Null);
         }
         let mut record = self
@@ -131,7 +132,7 @@ impl Common {
         }
     }
 
-    /// Makes the program list its tests; `None` if the program does something else.
+    /// Makes the program list its tests. Returns `None` if the program does something else.
     pub(super) async fn list(&self, arguments: &[&str]) -> Option<Vec<String>> {
         let mut config = self.config.clone();
         config
@@ -184,7 +185,8 @@ impl Common {
             Ending::TimedOut(..) => alive = environment.processes().len().saturating_sub(1),
             _ => {}
         }
-        // Read before the remaining processes are ended, since those have not failed.
+        // The journal is read before the remaining processes are ended, because those processes
+        // have not failed.
         let record = Record {
             ending,
             processes: processes(&journal),
@@ -263,8 +265,8 @@ impl ProcessRecord {
         }
     }
 
-    /// Removes what the program's `_start` wrote around a test's own output. Returns whether it
-    /// ignored the test.
+    /// Removes the text that the program's `_start` wrote around the test's own output. Returns
+    /// whether `_start` ignored the test.
     fn unwrap(&mut self, name: &str) -> bool {
         for written in [&mut self.written, &mut self.to_output] {
             let text = String::from_utf8_lossy(written).into_owned();
@@ -300,9 +302,9 @@ impl Record {
             .unwrap_or_default()
     }
 
-    /// Describes what happened, process by process, starting with the main one: with
-    /// `shows_output`, what each process wrote, and with `shows_ends`, how each failed process
-    /// ended.
+    /// Describes what happened, process by process, starting with the main process. With
+    /// `shows_output`, the description contains what each process wrote. With `shows_ends`, it
+    /// contains how each failed process ended.
     fn describe(&self, shows_output: bool, shows_ends: bool) -> String {
         let mut text = String::new();
         if shows_output && self.lost > 0 {
