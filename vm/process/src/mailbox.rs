@@ -1,14 +1,14 @@
 //! A mailbox, which is a plain bounded queue. It never waits and never wakes anything.
 //!
-//! Messages keep the order in which they arrived. A selective take searches for tags. Once a take
-//! has had to search far, the mailbox keeps an index of tags until it is empty. Without the index,
-//! many such takes would need quadratic time.
+//! Messages keep the order in which they arrived. A selective take looks for tags. Once more than a
+//! handful wait, their tags are kept in order too, so that no single push or take looks at all of
+//! them.
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;
 use lunatic_abi::{Limit, MessageKind};
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A resource that travels in a message. This crate passes it on without inspecting it.
 pub type Attachment = Box<dyn Any + Send>;
@@ -161,29 +161,70 @@ pub(crate) const MAIL_BYTES: u64 = 256;
 /// The mailbox of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    /// The waiting mail, in order. An element is `None` if a selective take removed it from the
-    /// middle.
-    queue: VecDeque<Option<Mail>>,
-    /// The sequence number of the first element of `queue`.
-    first: u64,
-    /// How many elements of `queue` are `None`.
-    holes: usize,
-    /// The number of waiting messages, and their total size in bytes. Deaths are not counted,
-    /// because the number of links and monitors limits them.
+    waiting: Waiting,
+    /// The sequence number of the next piece of mail.
+    next: u64,
+    /// The number of waiting messages, and their total size in bytes. Deaths are not counted: links
+    /// and monitors bound them.
     messages: u64,
     bytes: u64,
     /// The total length of the reasons of the waiting deaths, in bytes.
     reasons: u64,
-    /// For each tag, the sequence numbers of the mail with this tag, in ascending order. The index
-    /// is kept from the first long search until the mailbox is empty.
-    index: Option<HashMap<i64, VecDeque<u64>>>,
-    /// How many elements were visited to find mail, to build the index or to compact the queue.
+    /// How many elements were visited to find mail.
     #[cfg(test)]
     looked_at: usize,
 }
 
-/// How many elements a selective take skips before it builds the index.
-const LONG_SEARCH: usize = 32;
+/// The waiting mail, each piece with its sequence number, in order.
+#[derive(Debug)]
+enum Waiting {
+    /// A handful, which is searched.
+    Few(VecDeque<(u64, Mail)>),
+    /// More, which are found by their tags. They become few again once all are taken.
+    Many(Box<Many>),
+}
+
+impl Default for Waiting {
+    fn default() -> Waiting {
+        Waiting::Few(VecDeque::new())
+    }
+}
+
+/// Mail that is found by its tag.
+#[derive(Debug, Default)]
+struct Many {
+    mail: BTreeMap<u64, Mail>,
+    /// The tag and the sequence number of each piece that a selective take finds.
+    tags: BTreeSet<(i64, u64)>,
+}
+
+/// The largest number that is searched.
+const FEW: usize = 32;
+
+impl Many {
+    fn append(&mut self, sequence: u64, mail: Mail) {
+        if let Some(tag) = mail.tag() {
+            self.tags.insert((tag, sequence));
+        }
+        self.mail.insert(sequence, mail);
+    }
+
+    fn take(&mut self, wanted: &Wanted, since: u64) -> Option<Mail> {
+        let first_of = |tag: &i64| self.tags.range((*tag, since)..=(*tag, u64::MAX)).next();
+        let sequence = match wanted {
+            Wanted::Any => *self.mail.range(since..).next()?.0,
+            Wanted::Tag(_) | Wanted::Tags(_) => {
+                let found = wanted.tags().iter().filter_map(first_of);
+                found.map(|(_, sequence)| *sequence).min()?
+            }
+        };
+        let mail = self.mail.remove(&sequence)?;
+        if let Some(tag) = mail.tag() {
+            self.tags.remove(&(tag, sequence));
+        }
+        Some(mail)
+    }
+}
 
 impl Mailbox {
     /// Puts a message at the end, or returns the message if there is no room. A message that the
@@ -234,141 +275,68 @@ impl Mailbox {
     }
 
     fn append(&mut self, mail: Mail) {
-        let sequence = self.first + self.queue.len() as u64;
-        if let (Some(index), Some(tag)) = (&mut self.index, mail.tag()) {
-            index.entry(tag).or_default().push_back(sequence);
+        let sequence = self.next;
+        self.next += 1;
+        match &mut self.waiting {
+            Waiting::Few(few) if few.len() < FEW => few.push_back((sequence, mail)),
+            Waiting::Few(few) => {
+                let mut many = Box::<Many>::default();
+                for (sequence, mail) in few.drain(..) {
+                    many.append(sequence, mail);
+                }
+                many.append(sequence, mail);
+                self.waiting = Waiting::Many(many);
+            }
+            Waiting::Many(many) => many.append(sequence, mail),
         }
-        self.queue.push_back(Some(mail));
     }
 
     /// Returns the sequence number of the next piece of mail to arrive.
     pub(crate) fn next_sequence(&self) -> u64 {
-        self.first + self.queue.len() as u64
+        self.next
     }
 
     /// Takes the first piece of wanted mail, starting at the sequence number `since`, and leaves
     /// all other mail in place.
     pub(crate) fn take(&mut self, wanted: &Wanted, since: u64) -> Option<Mail> {
-        let start = since.saturating_sub(self.first) as usize;
-        let position = match wanted {
-            Wanted::Any => start + self.queue.iter().skip(start).position(Option::is_some)?,
-            Wanted::Tag(_) | Wanted::Tags(_) => self.find(wanted, start)?,
+        let mail = match &mut self.waiting {
+            Waiting::Few(few) => {
+                let is_found =
+                    |(sequence, mail): &(u64, Mail)| *sequence >= since && wanted.accepts(mail);
+                let position = few.iter().position(is_found);
+                #[cfg(test)]
+                {
+                    self.looked_at += position.map_or(few.len(), |passed| passed + 1);
+                }
+                few.remove(position?)?.1
+            }
+            Waiting::Many(many) => {
+                #[cfg(test)]
+                {
+                    self.looked_at += wanted.tags().len();
+                }
+                let mail = many.take(wanted, since)?;
+                if many.mail.is_empty() {
+                    self.waiting = Waiting::default();
+                }
+                mail
+            }
         };
-        let mail = self.queue[position]
-            .take()
-            .expect("the search stops at elements with mail");
-        self.holes += 1;
-        if let Some(tag) = mail.tag() {
-            self.forget(tag, self.first + position as u64);
-        }
         if let Mail::Data(message) = &mail {
             self.messages -= 1;
             self.bytes -= message.size() as u64;
         } else {
             self.reasons -= mail.reason_length();
         }
-        self.compact();
         Some(mail)
     }
 
-    /// Returns the first position, from `start` on, whose mail has one of the tags.
-    fn find(&mut self, wanted: &Wanted, start: usize) -> Option<usize> {
-        let Some(index) = &self.index else {
-            let mut elements = self.queue.iter().skip(start);
-            let found =
-                elements.position(|mail| mail.as_ref().is_some_and(|mail| wanted.accepts(mail)));
-            #[cfg(test)]
-            {
-                self.looked_at +=
-                    found.map_or(self.queue.len().saturating_sub(start), |passed| passed + 1);
-            }
-            if found.unwrap_or(self.queue.len().saturating_sub(start)) >= LONG_SEARCH {
-                self.make_index();
-            }
-            return found.map(|passed| start + passed);
-        };
-        let since = self.first + start as u64;
-        let first_of = |tag: &i64| {
-            let sequences = index.get(tag)?;
-            sequences
-                .get(sequences.partition_point(|&sequence| sequence < since))
-                .copied()
-        };
-        let earliest = wanted.tags().iter().filter_map(first_of).min();
-        earliest.map(|sequence| (sequence - self.first) as usize)
-    }
-
-    /// Removes a taken element from the index.
-    fn forget(&mut self, tag: i64, sequence: u64) {
-        let Some(index) = &mut self.index else { return };
-        let sequences = index
-            .get_mut(&tag)
-            .expect("all mail with a tag is in the index");
-        let position = sequences
-            .binary_search(&sequence)
-            .expect("all mail with a tag is in the index");
-        // Most takes remove the first mail with the tag; other takes usually remove one of the
-        // last.
-        sequences.remove(position);
-        if sequences.is_empty() {
-            index.remove(&tag);
-        }
-    }
-
-    fn make_index(&mut self) {
-        let mut index: HashMap<i64, VecDeque<u64>> = HashMap::new();
-        #[cfg(test)]
-        {
-            self.looked_at += self.queue.len();
-        }
-        for (position, mail) in self.queue.iter().enumerate() {
-            if let Some(tag) = mail.as_ref().and_then(Mail::tag) {
-                index
-                    .entry(tag)
-                    .or_default()
-                    .push_back(self.first + position as u64);
-            }
-        }
-        self.index = Some(index);
-    }
-
-    /// Drops empty elements at the front, and all empty elements once they make up most of the
-    /// queue, so that a message that is never taken does not keep empty elements behind it in
-    /// memory.
-    fn compact(&mut self) {
-        while let Some(None) = self.queue.front() {
-            self.queue.pop_front();
-            self.first += 1;
-            self.holes -= 1;
-        }
-        if self.queue.is_empty() {
-            self.index = None;
-            // Memory is released after a burst, but a handful of messages causes no reallocation.
-            if self.queue.capacity() > LONG_SEARCH {
-                self.queue = VecDeque::new();
-            }
-            return;
-        }
-        if self.holes > LONG_SEARCH && self.holes > self.queue.len() / 2 {
-            // Sequence numbers are reassigned from the end backwards, so that a sequence number
-            // that a caller recorded earlier still lies behind all mail that had arrived by then.
-            let end = self.next_sequence();
-            #[cfg(test)]
-            {
-                self.looked_at += self.queue.len();
-            }
-            self.queue.retain(Option::is_some);
-            self.first = end - self.queue.len() as u64;
-            self.holes = 0;
-            if self.index.is_some() {
-                self.make_index();
-            }
-        }
-    }
-
-    /// Returns how many pieces of mail are waiting.
+    /// Returns how many pieces of mail wait.
     pub(crate) fn len(&self) -> usize {
-        self.queue.len() - self.holes
+        match &self.waiting {
+            Waiting::Few(few) => few.len(),
+            Waiting::Many(many) => many.mail.len(),
+        }
     }
 
     /// Returns how many deaths are waiting.
@@ -447,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_finds_what_a_search_finds() {
+    fn many_are_found_as_few_are() {
         let mut mailbox = Mailbox::default();
         for number in 0..1000i64 {
             mailbox
@@ -455,7 +423,7 @@ mod tests {
                 .expect("the limits are high enough");
         }
         assert_eq!(take(&mut mailbox, &[99]), None);
-        assert!(mailbox.index.is_some());
+        assert!(matches!(mailbox.waiting, Waiting::Many(_)));
         for number in (7..1000).step_by(10) {
             assert_eq!(take(&mut mailbox, &[7]), Some(number.to_string()));
         }
@@ -463,7 +431,7 @@ mod tests {
         for number in (0..1000).filter(|number| number % 10 != 7) {
             assert_eq!(take(&mut mailbox, &[]), Some(number.to_string()));
         }
-        assert!(mailbox.index.is_none());
+        assert!(matches!(mailbox.waiting, Waiting::Few(_)));
     }
 
     #[test]
@@ -475,17 +443,14 @@ mod tests {
                 .push(message(number % 1_000, ""), false, WIDE)
                 .expect("the limits are high enough");
         }
-        // A search for an answer starts at the request, so earlier mail is not visited.
+        // Not even the first search looks at all of them.
         let now = mailbox.next_sequence();
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_none());
         mailbox
             .push(message(-1, ""), false, WIDE)
             .expect("the limits are high enough");
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_some());
-        assert_eq!(mailbox.looked_at, 1);
-        // Any other receive visits all messages once and builds the index. After that, a search
-        // finds its message, or finds that there is none, without visiting messages again. Gaps are
-        // closed after as many takes as there are messages, which visits all messages twice.
+        assert_eq!(mailbox.looked_at, 2);
         const TAKES: usize = 1_000_000;
         for _ in 0..TAKES {
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_none());
@@ -494,15 +459,11 @@ mod tests {
                 .expect("the limits are high enough");
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_some());
         }
-        assert!(
-            mailbox.looked_at <= 2 * WAITING as usize + 4 * TAKES,
-            "{}",
-            mailbox.looked_at
-        );
+        assert!(mailbox.looked_at <= 2 + 4 * TAKES, "{}", mailbox.looked_at);
     }
 
     #[test]
-    fn an_index_is_no_larger_than_the_mailbox() {
+    fn no_more_tags_are_kept_than_mail() {
         let mut mailbox = Mailbox::default();
         for tag in 0..100 {
             mailbox
@@ -516,9 +477,10 @@ mod tests {
                 .expect("the limits are high enough");
             assert!(take(&mut mailbox, &[]).is_some());
         }
-        let index = mailbox.index.as_ref().expect("the mailbox was never empty");
-        assert_eq!(index.values().map(VecDeque::len).sum::<usize>(), 100);
-        assert_eq!(index.len(), 100);
+        let Waiting::Many(many) = &mailbox.waiting else {
+            panic!("a hundred are many")
+        };
+        assert_eq!((many.tags.len(), many.mail.len()), (100, 100));
     }
 
     #[test]
@@ -532,7 +494,7 @@ mod tests {
             }
             let now = mailbox.next_sequence();
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
-            // Takes from the middle renumber the mail, but earlier mail keeps lower numbers.
+            // Earlier mail stays earlier.
             for _ in 0..length - 1 {
                 assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
             }
@@ -557,9 +519,9 @@ mod tests {
             assert_eq!(take(&mut mailbox, &[2]).as_deref(), Some("goes"));
         }
         assert!(
-            mailbox.queue.len() < 100,
+            mailbox.len() == 1,
             "{} elements for one message",
-            mailbox.queue.len()
+            mailbox.len()
         );
         assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("stays"));
     }
