@@ -22,7 +22,7 @@ pub(crate) use grants::{Catalogue, Grants};
 pub use host_memory::{Charge, HostMemory};
 pub use journal::{Event, Journal, JournalEntry};
 pub use limits::Limits;
-pub(crate) use names::{Names, Registration};
+pub(crate) use names::{Names, Registration, RegistrationId};
 pub(crate) use quota::{Permit, Quota};
 pub(crate) use registry::Name;
 pub use registry::RegistryError;

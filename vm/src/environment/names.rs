@@ -16,9 +16,13 @@ pub(crate) struct Registration {
     names: Arc<Names>,
     name: Name,
     pid: Pid,
+    number: u64,
     /// The shares of the quota of the environment that registered the name: one name, and its bytes.
     _permits: [Permit; 2],
 }
+
+/// Identifies a registration: the address of its table, which lives as long, and its number there.
+pub(crate) type RegistrationId = (usize, u64);
 
 impl Names {
     /// Registers a process and charges the registration to a quota. Returns `None` if the process
@@ -73,13 +77,20 @@ impl Names {
         let bytes = quota
             .permit(Limit::TotalHostMemory, name.size())
             .map_err(RegistryError::Limit)?;
-        registry.register(name, pid, registrar)?;
+        let number = registry.register(name, pid, registrar)?;
         Ok(Registration {
             names: self.clone(),
             name: name.clone(),
             pid,
+            number,
             _permits: [permit, bytes],
         })
+    }
+
+    /// Returns what identifies a process's registration under a name.
+    pub(crate) fn registration(self: &Arc<Names>, name: &Name, pid: Pid) -> Option<RegistrationId> {
+        let number = self.lock().number(name, pid)?;
+        Some((Arc::as_ptr(self) as usize, number))
     }
 
     /// Returns the process that has a name, if `caller` may revoke it.
@@ -111,9 +122,8 @@ impl Registration {
         &self.name
     }
 
-    /// Returns whether this registration is for the given name in the given table.
-    pub(crate) fn is(&self, names: &Arc<Names>, name: &Name) -> bool {
-        Arc::ptr_eq(&self.names, names) && self.name == *name
+    pub(crate) fn id(&self) -> RegistrationId {
+        (Arc::as_ptr(&self.names) as usize, self.number)
     }
 }
 

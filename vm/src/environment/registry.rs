@@ -8,7 +8,8 @@
 use lunatic_abi::Errno;
 use lunatic_process::{LimitReached, Pid};
 use semver::{Version, VersionReq};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
 
 /// A name with a version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,17 +21,20 @@ pub(crate) struct Name {
 /// The maximum length of a name, in bytes.
 pub(crate) const MAX_NAME_LENGTH: usize = 1024;
 
+/// The maximum length of a version or of a requirement, in bytes: each look-up compares many.
+pub(crate) const MAX_VERSION_LENGTH: usize = 128;
+
 /// Why a name cannot be registered, found or revoked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// The name is empty, too long, or holds control characters.
     #[error("a name must be 1 to {MAX_NAME_LENGTH} bytes long and free of control characters")]
     BadName,
-    /// The version is not a semantic version.
-    #[error("`{0}` is no semantic version such as `1.2.3`")]
+    /// The version is not a semantic version, or is too long.
+    #[error("`{0}` is no semantic version of at most {MAX_VERSION_LENGTH} bytes such as `1.2.3`")]
     BadVersion(String),
-    /// The query is not a version requirement.
-    #[error("`{0}` is no version requirement such as `^1.2`")]
+    /// The query is not a version requirement, or is too long.
+    #[error("`{0}` is no version requirement of at most {MAX_VERSION_LENGTH} bytes such as `^1.2`")]
     BadQuery(String),
     /// A living process holds the name.
     #[error("the name `{0}` is held by process {1}")]
@@ -72,8 +76,7 @@ impl Name {
     /// [`RegistryError::BadName`] or [`RegistryError::BadVersion`] if the text or the version is
     /// invalid.
     pub(crate) fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
-        let version = Version::parse(version)
-            .map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
+        let version = parse(version).map_err(RegistryError::BadVersion)?;
         Ok(Name {
             text: check(text)?.into(),
             version,
@@ -105,6 +108,16 @@ impl Name {
     }
 }
 
+/// Parses a version or a requirement; on an error, returns its beginning.
+fn parse<T: FromStr>(text: &str) -> Result<T, String> {
+    let is_short = text.len() <= MAX_VERSION_LENGTH;
+    let parsed = is_short.then(|| text.parse().ok()).flatten();
+    parsed.ok_or_else(|| {
+        let begin = &text[..text.floor_char_boundary(MAX_VERSION_LENGTH)];
+        begin.escape_debug().to_string()
+    })
+}
+
 fn check(text: &str) -> Result<&str, RegistryError> {
     let good = (1..=MAX_NAME_LENGTH).contains(&text.len()) && !text.chars().any(char::is_control);
     if good {
@@ -124,31 +137,41 @@ struct Holder {
     pid: Pid,
     /// The process that made the registration.
     registrar: Pid,
+    /// How many names were registered before it.
+    number: u64,
 }
 
 /// The names of one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    /// The registered versions of each name, in the order of registration.
-    names: HashMap<Box<str>, Vec<(Version, Holder)>>,
+    names: HashMap<Box<str>, BTreeMap<Version, Holder>>,
+    /// How many names have been registered.
+    registered: u64,
 }
 
 impl Registry {
-    /// Registers a process under a name.
+    /// Registers a process under a name, and returns the number of the registration.
     pub(crate) fn register(
         &mut self,
         name: &Name,
         pid: Pid,
         registrar: Pid,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<u64, RegistryError> {
         if let Some(holder) = self.holder_of(name) {
             return Err(RegistryError::Taken(name.text.to_string(), holder.pid));
         }
+        let number = self.registered;
+        self.registered += 1;
+        let holder = Holder {
+            pid,
+            registrar,
+            number,
+        };
         self.names
             .entry(name.text.clone())
             .or_default()
-            .push((name.version.clone(), Holder { pid, registrar }));
-        Ok(())
+            .insert(name.version.clone(), holder);
+        Ok(number)
     }
 
     /// Returns whether the process has the name.
@@ -156,8 +179,14 @@ impl Registry {
         self.holder_of(name).is_some_and(|holder| holder.pid == pid)
     }
 
-    /// Returns the process that has a name, if `caller` may revoke the name. Only the process that
-    /// has the name and the process that registered it may do so.
+    /// Returns the number of a process's registration under a name.
+    pub(crate) fn number(&self, name: &Name, pid: Pid) -> Option<u64> {
+        let holder = self.holder_of(name).filter(|holder| holder.pid == pid)?;
+        Some(holder.number)
+    }
+
+    /// Returns the process that has a name, if `caller` may revoke it: only that process and the
+    /// one that registered it may.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         let holder = self
             .holder_of(name)
@@ -173,57 +202,57 @@ impl Registry {
         let Some(versions) = self.names.get_mut(&name.text) else {
             return false;
         };
-        let before = versions.len();
-        versions.retain(|(version, holder)| !(*version == name.version && holder.pid == pid));
-        let removed = versions.len() < before;
+        if versions
+            .get(&name.version)
+            .is_none_or(|holder| holder.pid != pid)
+        {
+            return false;
+        }
+        versions.remove(&name.version);
         if versions.is_empty() {
             self.names.remove(&name.text);
         }
-        removed
+        true
     }
 
     /// Finds the process with the highest version under a name that satisfies a requirement such as
     /// `^1.2`. The requirement `*` accepts any version.
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
-        let highest = self
-            .satisfying(text, query)?
-            .max_by(|(one, _), (other, _)| one.cmp(other));
+        let highest = self.satisfying(text, query)?.next_back();
         highest
-            .map(|(_, holder)| holder.pid)
+            .map(|holder| holder.pid)
             .ok_or_else(|| not_found(text))
     }
 
     /// Finds the most recently registered process among those under a name whose version satisfies
     /// a requirement.
     pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
-        self.satisfying(text, query)?
-            .last()
-            .map(|(_, holder)| holder.pid)
+        let newest = self
+            .satisfying(text, query)?
+            .max_by_key(|holder| holder.number);
+        newest
+            .map(|holder| holder.pid)
             .ok_or_else(|| not_found(text))
     }
 
-    /// Returns the processes under a name whose versions satisfy a requirement, in the order of
-    /// registration.
+    /// Returns the processes registered under a name with a version that satisfies a requirement,
+    /// lowest version first.
     fn satisfying(
         &self,
         text: &str,
         query: &str,
-    ) -> Result<impl Iterator<Item = &(Version, Holder)>, RegistryError> {
+    ) -> Result<impl DoubleEndedIterator<Item = &Holder>, RegistryError> {
         let any = query == "*";
-        let requirement = VersionReq::parse(query)
-            .map_err(|_| RegistryError::BadQuery(query.escape_debug().to_string()))?;
+        let requirement: VersionReq = parse(query).map_err(RegistryError::BadQuery)?;
         let versions = self.names.get(text).ok_or_else(|| not_found(text))?;
         Ok(versions
             .iter()
-            .filter(move |(version, _)| any || requirement.matches(version)))
+            .filter(move |(version, _)| any || requirement.matches(version))
+            .map(|(_, holder)| holder))
     }
 
     fn holder_of(&self, name: &Name) -> Option<Holder> {
-        let versions = self.names.get(&name.text)?;
-        versions
-            .iter()
-            .find(|(version, _)| *version == name.version)
-            .map(|(_, holder)| *holder)
+        self.names.get(&name.text)?.get(&name.version).copied()
     }
 }
 
@@ -326,7 +355,25 @@ mod tests {
     }
 
     #[test]
-    fn a_registrar_can_revoke_the_name_of_another_process() {
+    fn thousands_of_versions_of_one_name_are_found_and_removed() {
+        let mut registry = Registry::default();
+        let prerelease = "a".repeat(100);
+        let versions = || (0..10_000).map(|number| name(&format!("1.0.0-{prerelease}{number}")));
+        for version in versions() {
+            registry
+                .register(&version, ME, ME)
+                .expect("the versions differ");
+        }
+        assert_eq!(registry.lookup("db", "*"), Ok(ME));
+        assert!(registry.lookup("db", "^1").is_err());
+        for version in versions() {
+            assert!(registry.remove(&version, ME));
+        }
+        assert!(registry.names.is_empty());
+    }
+
+    #[test]
+    fn who_registered_another_can_take_it_back() {
         let mut registry = Registry::default();
         registry
             .register(&name("1.0.0"), OTHER, ME)
@@ -363,5 +410,22 @@ mod tests {
             Name::new("n", "1.x"),
             Err(RegistryError::BadVersion("1.x".into()))
         );
+    }
+
+    #[test]
+    fn a_version_is_short() {
+        let long = format!("1.0.0-{}", "a".repeat(MAX_VERSION_LENGTH));
+        assert!(matches!(
+            Name::new("n", &long),
+            Err(RegistryError::BadVersion(begin)) if begin.len() == MAX_VERSION_LENGTH
+        ));
+        let mut registry = Registry::default();
+        registry
+            .register(&name("1.0.0"), ME, ME)
+            .expect("the name is free");
+        assert!(matches!(
+            registry.lookup("db", &long),
+            Err(RegistryError::BadQuery(_))
+        ));
     }
 }

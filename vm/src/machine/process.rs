@@ -6,7 +6,7 @@
 //! to the process alone.
 
 use super::domain::Domain;
-use crate::environment::{HostMemory, Name, Names, Registration, RegistryError};
+use crate::environment::{HostMemory, Name, Names, Registration, RegistrationId, RegistryError};
 use crate::travel::{Attachment, Resource};
 use async_channel::Receiver;
 use lunatic_abi::{Errno, Limit};
@@ -14,6 +14,7 @@ use lunatic_net::tcp::TcpStream;
 use lunatic_process::{
     Exit, LimitReached, MailboxLimits, Message, Pid, ProcessCell, Refusal, Signal,
 };
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::net;
@@ -35,6 +36,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 #[derive(Clone)]
 pub struct Process(Arc<Inner>);
 
+/// The names that a process is registered under.
+type Registrations = BTreeMap<RegistrationId, Registration>;
+
 /// What the machine keeps for each process.
 pub(crate) struct Inner {
     cell: ProcessCell,
@@ -43,7 +47,7 @@ pub(crate) struct Inner {
     name: Box<str>,
     domain: Arc<Domain>,
     /// The names that the process is registered under; `None` once it has ended.
-    names: Mutex<Option<Vec<Registration>>>,
+    names: Mutex<Option<Registrations>>,
     /// The account of what the host holds for it, which most processes never need.
     host_memory: OnceLock<HostMemory>,
     /// Closed once all resources that the process left to other threads are released. Set only if
@@ -104,7 +108,7 @@ impl Process {
             cell: ProcessCell::new(pid, limits).paid_by(domain.quota().clone()),
             name: name.into(),
             domain,
-            names: Mutex::new(Some(Vec::new())),
+            names: Mutex::new(Some(BTreeMap::new())),
             host_memory: OnceLock::new(),
             released: OnceLock::new(),
         }))
@@ -203,7 +207,7 @@ impl Process {
     /// Returns the names that the process is registered under, without their versions.
     pub fn names(&self) -> Vec<String> {
         let names = self.registrations();
-        let names = names.iter().flatten();
+        let names = names.iter().flat_map(BTreeMap::values);
         names
             .map(|registration| registration.name().text().to_string())
             .collect()
@@ -290,7 +294,7 @@ impl Process {
         let Some(names) = &mut *names else {
             return Err(RegistryError::NoProcess(self.pid()));
         };
-        names.extend(register()?);
+        names.extend(register()?.map(|name| (name.id(), name)));
         Ok(())
     }
 
@@ -300,12 +304,9 @@ impl Process {
         let Some(names) = &mut *names else {
             return false;
         };
-        let position = names.iter().position(|held| held.is(table, name));
-        // The registration is dropped while the lock is held, so that no name of an ended process
-        // can still be found.
-        position
-            .map(|position| names.swap_remove(position))
-            .is_some()
+        let id = table.registration(name, self.pid());
+        // Dropped while this is locked, so that no name of an ended process can still be found.
+        id.and_then(|id| names.remove(&id)).is_some()
     }
 
     /// Removes all names from the process, which can get no new names afterwards.
@@ -314,7 +315,7 @@ impl Process {
         drop(names);
     }
 
-    fn registrations(&self) -> MutexGuard<'_, Option<Vec<Registration>>> {
+    fn registrations(&self) -> MutexGuard<'_, Option<Registrations>> {
         self.0
             .names
             .lock()
