@@ -15,6 +15,7 @@ use super::failure::{Failure, HostError};
 use super::kinds::{OutKind, Slice, Text, Words};
 use super::meter::Rejected;
 use super::state::Guest;
+use crate::scheduler;
 use lunatic_abi::Errno;
 use std::io::IoSlice;
 use wasmtime::{Caller, Extern, Memory};
@@ -25,6 +26,9 @@ const ALLOCATE: &str = "lunatic_alloc";
 
 /// The maximum length of a prefix, name, version or query, in bytes. A longer text cannot be valid.
 pub(crate) const MAX_TEXT: usize = 4096;
+
+/// How many bytes are copied without a pause: about a tenth of a tick.
+const PORTION: usize = 1 << 20;
 
 /// A call of a host function by a guest.
 pub struct Call<'a> {
@@ -121,6 +125,14 @@ impl Range {
     /// Returns the length in bytes.
     pub(crate) fn len(self) -> usize {
         self.length
+    }
+
+    /// Returns the parts that are copied without a pause.
+    fn portions(self) -> impl Iterator<Item = Range> {
+        (0..self.length).step_by(PORTION).map(move |done| Range {
+            start: self.start + done,
+            length: PORTION.min(self.length - done),
+        })
     }
 
     fn of(self, memory: &mut [u8]) -> &mut [u8] {
@@ -329,6 +341,36 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// Copies bytes that were checked out of the guest's memory. Many are copied in portions, so
+    /// that other processes run in between.
+    pub(crate) async fn copied(&mut self, range: Range) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(range.length);
+        for portion in range.portions() {
+            if !copy.is_empty() {
+                scheduler::spent().await;
+            }
+            copy.extend_from_slice(self.bytes(portion));
+        }
+        copy
+    }
+
+    /// Copies bytes into a part of the guest's memory that was checked, in portions, as
+    /// [`Call::copied`] does. Bytes that do not fit are left out.
+    pub(crate) async fn paste(&mut self, range: Range, bytes: &[u8]) {
+        let mut rest = bytes;
+        for portion in range.portions() {
+            if rest.len() < bytes.len() {
+                scheduler::spent().await;
+            }
+            let count = rest.len().min(portion.length);
+            self.bytes_mut(portion)[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+
     /// Reads text of at most `most` bytes.
     pub(crate) fn short_text(&mut self, text: Text, most: usize) -> Result<String, Failure> {
         let range = self.range(text)?;
@@ -405,7 +447,8 @@ impl<'a> Call<'a> {
             .await?
             .map_err(Failure::Guest)?
             .cast_unsigned();
-        self.write(address, bytes)?;
+        let range = self.range(Slice::of_bytes(address, size.cast_unsigned()))?;
+        self.paste(range, bytes).await;
         self.put(length, size.to_le_bytes());
         Ok(address)
     }

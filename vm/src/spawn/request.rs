@@ -37,14 +37,14 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
         return Err(HostError::new(Errno::Exhausted, text));
     }
     let payment = pay(call, range.len())?;
-    let bytes = call.bytes(range).to_vec();
-    if !bytes.starts_with(b"\0asm") {
+    if !call.bytes(range).starts_with(b"\0asm") {
         // The text format is for people; for guests, it would only be a second parser to attack.
         return Err(HostError::new(
             Errno::BadModule,
             "not a wasm module in the binary format",
         ));
     }
+    let bytes = call.copied(range).await;
     let compiler = call.guest().machine().compiler.clone();
     let pid = call.guest().process().pid();
     let own = call.own_module().name();
