@@ -27,7 +27,8 @@
 //! database in two ways: each process opens the same file, or one process opens the database and
 //! serves the others. The size of a text, of a row and of a statement is limited to 1 MiB each, and
 //! SQLite uses at most 64 MiB of memory per process. A statement cannot access any file except its
-//! own database; `ATTACH` and some pragmas are refused.
+//! own database; `ATTACH`, some pragmas and virtual tables such as `fts5` are refused. Foreign keys
+//! are enforced after `PRAGMA foreign_keys = ON`.
 
 mod error;
 mod row;

@@ -7,28 +7,34 @@
 //! `heap` determine what SQL may do and what SQLite may consume. The module `vfs` ensures that
 //! SQLite accesses no other file.
 
+mod control;
 mod database;
 mod functions;
 mod heap;
+mod parameters;
+mod patterns;
 mod rules;
 mod vfs;
+mod work;
 
-pub(crate) use database::{Database, Location, MAX_SQL, Step};
+pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Step};
+pub(crate) use heap::Held;
 
 use crate::environment::Quota;
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::Semaphore;
-use database::CHECK_INTERVAL;
+use control::Control;
+use database::{SMALL, Sql};
 use heap::Heap;
 use lunatic_process::LimitReached;
 use rusqlite::ffi;
 use std::convert::Infallible;
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use work::Phase;
 
 /// The maximum number of calls that one program's processes run concurrently. Further calls wait
 /// for their turn.
@@ -45,12 +51,25 @@ pub(crate) struct SqlError {
     pub(crate) message: String,
 }
 
+/// The maximum length of an error message, in bytes. A guest can make it quote names that it chose.
+const MAX_MESSAGE: usize = 2048;
+
 impl SqlError {
     fn new(code: i32, message: impl Into<String>) -> SqlError {
-        SqlError {
-            code,
-            message: message.into(),
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+            message.shrink_to_fit();
         }
+        SqlError { code, message }
+    }
+
+    /// The guest reads or binds more at once than is ever sensible.
+    pub(crate) fn too_large(what: &str) -> SqlError {
+        SqlError::new(
+            ffi::SQLITE_TOOBIG,
+            format!("{what} has at most {MAX_LIST} bytes; handle fewer values at once"),
+        )
     }
 
     fn no_statement() -> SqlError {
@@ -130,60 +149,13 @@ impl Account {
     }
 }
 
-/// State shared between a connection and the thread that works with its database.
-#[derive(Debug, Default)]
-struct Control {
-    /// Set once nothing is waiting for the result any longer.
-    is_stopped: AtomicBool,
-    /// The number of SQLite instructions that the call may still run; the maximum value means no
-    /// limit.
-    allowed: AtomicU64,
-    /// Why the rules refused a statement.
-    refusal: Mutex<Option<String>>,
-    /// How long to wait for a locked database, in milliseconds.
-    busy_timeout: AtomicU64,
-}
-
-impl Control {
-    /// Counts another `CHECK_INTERVAL` instructions. Returns true if the call has to stop.
-    fn is_over(&self) -> bool {
-        // Relaxed, because stopping a call publishes no other data.
-        if self.is_stopped.load(Ordering::Relaxed) {
-            return true;
-        }
-        let left = self.allowed.load(Ordering::Relaxed);
-        if left == u64::MAX {
-            return false;
-        }
-        // Only the call itself updates the count, so there is no race.
-        let left = left.saturating_sub(CHECK_INTERVAL);
-        self.allowed.store(left, Ordering::Relaxed);
-        left == 0
-    }
-
-    fn refuse(&self, what: String) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
-    }
-
-    fn take_refusal(&self) -> Option<String> {
-        self.refusal
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    fn set_busy_timeout(&self, milliseconds: u64) {
-        self.busy_timeout.store(milliseconds, Ordering::Relaxed);
-    }
-}
-
 /// A guard that stops the work on the other thread when it is dropped. It is forgotten once that
 /// work has ended.
 struct StopOnDrop<'a>(&'a Control);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.is_stopped.store(true, Ordering::Relaxed);
+        self.0.stop();
     }
 }
 
@@ -194,11 +166,24 @@ struct Lent {
     closing: Sender<Infallible>,
 }
 
+/// Values that a guest reads or binds.
+pub(crate) struct Values {
+    pub(crate) bytes: Vec<u8>,
+    _held: Held,
+}
+
+impl Values {
+    pub(crate) fn new(bytes: Vec<u8>, held: Held) -> Values {
+        Values { bytes, _held: held }
+    }
+}
+
 /// A process's handle to a database.
 pub(crate) struct Connection {
     /// `None` while another thread is working with the database.
     database: Option<Database>,
     control: Arc<Control>,
+    heap: Arc<Heap>,
     turns: Turns,
     /// The error of the most recent call that failed.
     failed: Option<SqlError>,
@@ -212,10 +197,7 @@ impl Connection {
         location: Location,
         account: &Account,
     ) -> Result<Connection, SqlError> {
-        let control = Arc::new(Control {
-            allowed: AtomicU64::new(u64::MAX),
-            ..Control::default()
-        });
+        let control = Arc::new(Control::new());
         let turn = account.turns.0.acquire_arc().await;
         let (heap, watched, closing) = (
             account.heap.clone(),
@@ -236,6 +218,7 @@ impl Connection {
         Ok(Connection {
             database: Some(database),
             control,
+            heap: account.heap.clone(),
             turns: account.turns.clone(),
             failed: None,
             closing,
@@ -244,12 +227,12 @@ impl Connection {
 
     /// Sets how many SQLite instructions all following calls together may run.
     pub(crate) fn allow(&self, instructions: u64) {
-        self.control.allowed.store(instructions, Ordering::Relaxed);
+        self.control.allow(instructions);
     }
 
     /// Returns how many of these instructions remain.
     pub(crate) fn allowed(&self) -> u64 {
-        self.control.allowed.load(Ordering::Relaxed)
+        self.control.allowed()
     }
 
     /// Runs `work` with the database on a thread for blocking work.
@@ -271,7 +254,7 @@ impl Connection {
         let stop = StopOnDrop(&self.control);
         let (lent, result) = blocking::unblock(move || {
             let _turn = turn;
-            let result = lent.database.enter(work);
+            let result = lent.database.enter(Phase::Running, work);
             (lent, result)
         })
         .await;
@@ -282,14 +265,14 @@ impl Connection {
 
     /// Executes statements until one fails. The effects of earlier statements remain.
     pub(crate) async fn execute(&mut self, sql: &str) -> Result<(), SqlError> {
-        let sql: Arc<str> = sql.into();
+        let sql = self.parsed(sql)?;
         let (mut done, mut retry) = (0, Retry::new(&self.control));
         loop {
-            let rest = sql.clone();
-            let (more, result) = self
-                .work(move |database| database.execute(&rest[done..]))
+            let sql = sql.clone();
+            let (end, result) = self
+                .work(move |database| database.execute(&sql, done))
                 .await;
-            done += more;
+            done = end;
             if !retry.wait_after(&result).await {
                 return self.note(result);
             }
@@ -304,7 +287,7 @@ impl Connection {
         sql: &str,
         is_alone: bool,
     ) -> Result<(), SqlError> {
-        let sql: Arc<str> = sql.into();
+        let sql = self.parsed(sql)?;
         let mut retry = Retry::new(&self.control);
         loop {
             let sql = sql.clone();
@@ -334,45 +317,110 @@ impl Connection {
     pub(crate) async fn reset(&mut self, id: u64) {
         // Resetting a statement releases its locks and rolls back unfinished writes, which requires
         // disk access.
-        if self.database().has_row(id) {
-            self.work(move |database| database.reset(id)).await;
-        } else {
-            self.database_mut().enter(|database| database.reset(id));
-        }
+        let takes_long = self.database().has_row(id);
+        self.close_with(takes_long, move |database| database.reset(id))
+            .await;
     }
 
     /// Releases a statement.
     pub(crate) async fn finalize(&mut self, id: u64) {
-        self.reset(id).await;
-        self.database_mut().enter(|database| database.finalize(id));
+        let takes_long = self.database().has_row(id) || self.database().is_large(id);
+        self.close_with(takes_long, move |database| database.finalize(id))
+            .await;
+    }
+
+    /// Does work that is needed even if nothing waits for it any more.
+    async fn close_with(
+        &mut self,
+        takes_long: bool,
+        work: impl FnOnce(&mut Database) + Send + 'static,
+    ) {
+        if takes_long {
+            self.work(move |database| database.enter(Phase::Closing, work))
+                .await;
+        } else {
+            self.database_mut().enter(Phase::Closing, work);
+        }
     }
 
     /// Binds a list of values.
-    pub(crate) fn bind(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
-        let bound = self
-            .database_mut()
-            .enter(|database| database.bind(id, list));
+    pub(crate) async fn bind(&mut self, id: u64, list: Values) -> Result<(), SqlError> {
+        let Values { bytes: list, _held } = list;
+        let bound = if list.len() + self.database().size_of_sql(id) <= SMALL {
+            self.database_mut()
+                .enter(Phase::Running, |database| database.bind(id, &list))
+        } else {
+            self.work(move |database| database.bind(id, &list)).await
+        };
         self.note(bound)
     }
 
     /// Resets a statement to its beginning and replaces its bound values with those in a list.
-    pub(crate) async fn bind_anew(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
+    pub(crate) async fn bind_anew(&mut self, id: u64, list: Values) -> Result<(), SqlError> {
         self.reset(id).await;
         self.database_mut()
-            .enter(|database| database.clear_values(id));
-        self.bind(id, list)
+            .enter(Phase::Closing, |database| database.clear_values(id));
+        self.bind(id, list).await
+    }
+
+    /// Returns the list of column names, in the format that guests read.
+    pub(crate) async fn column_names(&mut self, id: u64) -> Result<Values, SqlError> {
+        let size = self.database().size_of_names(id);
+        self.values(size, move |database| database.column_names(id))
+            .await
     }
 
     /// Returns a value of the current row, in the format that guests read; `NULL` if there is no
-    /// row.
-    pub(crate) fn column(&mut self, id: u64, column: u32) -> Option<Vec<u8>> {
-        self.database_mut()
-            .enter(|database| database.column(id, column))
+    /// row. `None` if there is no such column.
+    pub(crate) async fn column(
+        &mut self,
+        id: u64,
+        column: u32,
+    ) -> Result<Option<Values>, SqlError> {
+        if column >= self.database().column_count(id) {
+            return Ok(None);
+        }
+        // A value is never larger than its row.
+        let size = self.database().size_of_row(id).min(MAX_LIST);
+        self.values(size, move |database| database.column(id, column))
+            .await
+            .map(Some)
     }
 
     /// Returns the list of the current row's values, in the format that guests read.
-    pub(crate) fn row(&mut self, id: u64) -> Vec<u8> {
-        self.database_mut().enter(|database| database.row(id))
+    pub(crate) async fn row(&mut self, id: u64) -> Result<Values, SqlError> {
+        let size = self.database().size_of_row(id);
+        self.values(size, move |database| database.row(id)).await
+    }
+
+    /// Reads values of at most `size` bytes.
+    async fn values(
+        &mut self,
+        size: usize,
+        read: impl FnOnce(&mut Database) -> Vec<u8> + Send + 'static,
+    ) -> Result<Values, SqlError> {
+        if size > MAX_LIST {
+            return self.fail(SqlError::too_large("a row"));
+        }
+        let held = self.hold(size)?;
+        let bytes = if size <= SMALL {
+            self.database_mut().enter(Phase::Running, read)
+        } else {
+            self.work(read).await
+        };
+        Ok(Values::new(bytes, held))
+    }
+
+    /// Counts memory that the host is about to use for the process's databases.
+    pub(crate) fn hold(&mut self, size: usize) -> Result<Held, SqlError> {
+        let held = self.heap.hold(size);
+        self.note(held.ok_or_else(|| SqlError::new(ffi::SQLITE_NOMEM, "out of memory")))
+    }
+
+    /// Takes a text of statements.
+    fn parsed(&mut self, sql: &str) -> Result<Arc<Sql>, SqlError> {
+        let sql = Sql::new(sql);
+        self.note(sql).map(Arc::new)
     }
 
     /// Sets how long to wait for a locked database.
@@ -448,7 +496,7 @@ struct Retry {
 
 impl Retry {
     fn new(control: &Control) -> Retry {
-        let timeout = Duration::from_millis(control.busy_timeout.load(Ordering::Relaxed));
+        let timeout = Duration::from_millis(control.busy_timeout());
         // A time beyond the clock's range is never reached.
         Retry {
             end: Instant::now().checked_add(timeout),

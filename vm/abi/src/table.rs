@@ -513,7 +513,7 @@ macro_rules! for_each_host_function {
                 wait query_prepare(connection: ConnectionId, sql: Text) -> StatementId;
                 /// Binds a list of values to parameters. Traps if the list is malformed or there is
                 /// no such parameter.
-                now bind_value(statement: StatementId, values: Bytes);
+                wait bind_value(statement: StatementId, values: Bytes);
                 /// Returns how many rows were changed by the last statement that changes rows.
                 now sqlite3_changes(connection: ConnectionId) -> U32;
                 /// Resets a statement to its beginning. Its values stay bound.
@@ -553,10 +553,10 @@ macro_rules! for_each_host_function {
                 wait step_row(statement: StatementId, buffer: Buffer, size: OutU64) -> U32;
                 /// Extension. Copies the list of the current row's values once more, as much as
                 /// fits, and returns its length.
-                now copy_row(statement: StatementId, buffer: Buffer) -> U64;
+                wait copy_row(statement: StatementId, buffer: Buffer) -> U64;
                 /// Extension. Copies the list of the columns' names, as much as fits, and returns
                 /// its length.
-                now copy_column_names(statement: StatementId, buffer: Buffer) -> U64;
+                wait copy_column_names(statement: StatementId, buffer: Buffer) -> U64;
                 /// Extension. Returns the row id of the last row inserted.
                 now last_insert_rowid(connection: ConnectionId) -> I64;
                 /// Extension. Sets how long a statement waits for a database that another

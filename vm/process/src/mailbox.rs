@@ -164,8 +164,8 @@ pub(crate) struct Mailbox {
     waiting: Waiting,
     /// The sequence number of the next piece of mail.
     next: u64,
-    /// The number of waiting messages, and their total size in bytes. Deaths are not counted: links
-    /// and monitors bound them.
+    /// The number of waiting messages, and their total size in bytes. Deaths are not counted,
+    /// because the number of links and monitors limits them.
     messages: u64,
     bytes: u64,
     /// The total length of the reasons of the waiting deaths, in bytes.
@@ -331,7 +331,7 @@ impl Mailbox {
         Some(mail)
     }
 
-    /// Returns how many pieces of mail wait.
+    /// Returns how many pieces of mail are waiting.
     pub(crate) fn len(&self) -> usize {
         match &self.waiting {
             Waiting::Few(few) => few.len(),

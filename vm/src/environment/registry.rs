@@ -185,8 +185,8 @@ impl Registry {
         Some(holder.number)
     }
 
-    /// Returns the process that has a name, if `caller` may revoke it: only that process and the
-    /// one that registered it may.
+    /// Returns the process that has a name, if `caller` may revoke the name. Only the process that
+    /// has the name and the process that registered it may do so.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         let holder = self
             .holder_of(name)

@@ -8,7 +8,9 @@ use crate::guest::HostError;
 use crate::guest::call::{Out, Range};
 use crate::guest::kinds::{Buffer, Bytes, ConnectionId, Millis, OutU32, OutU64, StatementId, Text};
 use crate::guest::{Call, Failure};
-use crate::sqlite::{Account, Connection, Location, MAX_SQL, SqlError, Step};
+use crate::sqlite::{
+    Account, Connection, Held, Location, MAX_LIST, MAX_SQL, SqlError, Step, Values,
+};
 use lunatic_abi::sqlite::write_error;
 use lunatic_abi::{Errno, Limit};
 
@@ -57,7 +59,10 @@ impl Allowance {
     /// Charges the guest for the instructions that the connection ran. The guest ends if the charge
     /// exceeds its limit.
     fn settle(self, call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
-        match (self.0, connection(call, id)?.allowed()) {
+        let connection = connection(call, id)?;
+        let left = connection.allowed();
+        connection.allow(u64::MAX);
+        match (self.0, left) {
             (u64::MAX, _) => Ok(()),
             // If the allowance is used up, all remaining compute is charged, including a remainder
             // smaller than the price of one instruction.
@@ -67,14 +72,26 @@ impl Allowance {
     }
 }
 
-/// Reads SQL. A text that is longer than SQLite accepts is not copied, and causes the error that
-/// SQLite would report.
-fn sql(call: &mut Call<'_>, text: Text) -> Result<Result<String, SqlError>, Failure> {
+/// How often a text is held at the same time: as the host reads it, as SQLite reads it, and as a
+/// statement keeps it.
+const COPIES_OF_SQL: usize = 3;
+
+/// Reads SQL, which counts as long as the second value lives. Text longer than SQLite accepts gets
+/// the error that SQLite would report, without being copied.
+fn sql(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    text: Text,
+) -> Result<Result<(String, Held), SqlError>, Failure> {
     let range = call.range(text)?;
+    let connection = connection(call, id)?;
     if range.len() > MAX_SQL {
-        return Ok(Err(SqlError::too_long()));
+        return Ok(connection.fail(SqlError::too_long()));
     }
-    call.text_of(range).map(Ok)
+    match connection.hold(COPIES_OF_SQL * range.len()) {
+        Ok(held) => Ok(Ok((call.text_of(range)?, held))),
+        Err(error) => Ok(Err(error)),
+    }
 }
 
 /// Returns SQLite's extended code and writes the id of the error.
@@ -196,13 +213,12 @@ async fn run(
     id: ConnectionId,
     text: Text,
 ) -> Result<Result<(), SqlError>, Failure> {
-    let text = sql(call, text)?;
-    let allowance = Allowance::give(call, id)?;
-    let connection = connection(call, id)?;
-    let result = match text {
-        Ok(text) => connection.execute(&text).await,
-        Err(error) => connection.fail(error),
+    let (text, _held) = match sql(call, id, text)? {
+        Ok(text) => text,
+        Err(error) => return Ok(Err(error)),
     };
+    let allowance = Allowance::give(call, id)?;
+    let result = connection(call, id)?.execute(&text).await;
     allowance.settle(call, id)?;
     Ok(result)
 }
@@ -239,13 +255,12 @@ async fn prepare_first(
     text: Text,
     is_alone: bool,
 ) -> Result<Result<u64, SqlError>, Failure> {
-    let text = sql(call, text)?;
-    connection(call, id)?;
-    let held = call.guest().handles().statements.len();
-    call.guest().room_for(held, "statements")?;
-    let text = match text {
+    let text = sql(call, id, text)?;
+    let statements = call.guest().handles().statements.len();
+    call.guest().room_for(statements, "statements")?;
+    let (text, _held) = match text {
         Ok(text) => text,
-        Err(error) => return Ok(connection(call, id)?.fail(error)),
+        Err(error) => return Ok(Err(error)),
     };
     let statement = call.guest().handles().statements.insert(id.0);
     let allowance = Allowance::give(call, id)?;
@@ -259,16 +274,16 @@ async fn prepare_first(
     Ok(prepared.map(|()| statement))
 }
 
-pub(super) fn bind_value(
+pub(super) async fn bind_value(
     call: &mut Call<'_>,
     id: StatementId,
     values: Bytes,
 ) -> Result<(), Failure> {
-    let range = call.range(values)?;
-    let values = call.bytes(range).to_vec();
-    of_statement(call, id)?
-        .bind(id.0, &values)
-        .map_err(|error| trap(&error))
+    let bound = match list(call, id, values).await? {
+        Ok(values) => of_statement(call, id)?.bind(id.0, values).await,
+        Err(error) => Err(error),
+    };
+    bound.map_err(|error| trap(&error))
 }
 
 pub(super) async fn bind(
@@ -278,12 +293,32 @@ pub(super) async fn bind(
     error: OutU64,
 ) -> Result<u32, Failure> {
     let out = call.out(error)?;
-    let range = call.range(values)?;
-    let values = call.bytes(range).to_vec();
-    match of_statement(call, id)?.bind_anew(id.0, &values).await {
+    let bound = match list(call, id, values).await? {
+        Ok(values) => of_statement(call, id)?.bind_anew(id.0, values).await,
+        Err(error) => Err(error),
+    };
+    match bound {
         Ok(()) => Ok(0),
         Err(error) => fail(call, out, error),
     }
+}
+
+/// Copies a list of values. One that is too large is not copied.
+async fn list(
+    call: &mut Call<'_>,
+    id: StatementId,
+    values: Bytes,
+) -> Result<Result<Values, SqlError>, Failure> {
+    let range = call.range(values)?;
+    if range.len() > MAX_LIST {
+        let error = SqlError::too_large("a list of values");
+        return Ok(of_statement(call, id)?.fail(error));
+    }
+    let held = match of_statement(call, id)?.hold(range.len()) {
+        Ok(held) => held,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(Ok(Values::new(call.copied(range).await, held)))
 }
 
 pub(super) fn sqlite3_changes(call: &mut Call<'_>, id: ConnectionId) -> Result<u32, Failure> {
@@ -333,42 +368,54 @@ pub(super) async fn step_row(
     let out = call.out(size)?;
     let buffer = call.range(buffer)?;
     match step(call, id).await? {
-        Ok(Step::Row) => {
-            let row = of_statement(call, id)?.row(id.0);
-            let size = copy(call, &row, buffer);
-            call.put(out, size.to_le_bytes());
-            Ok(ROW)
-        }
+        Ok(Step::Row) => match of_statement(call, id)?.row(id.0).await {
+            Ok(row) => {
+                let size = copy(call, &row.bytes, buffer).await;
+                call.put(out, size.to_le_bytes());
+                Ok(ROW)
+            }
+            Err(error) => fail(call, out, error),
+        },
         Ok(Step::Done) => Ok(DONE),
         Err(error) => fail(call, out, error),
     }
 }
 
-pub(super) fn copy_row(
+pub(super) async fn copy_row(
     call: &mut Call<'_>,
     id: StatementId,
     buffer: Buffer,
 ) -> Result<u64, Failure> {
     let buffer = call.range(buffer)?;
-    let row = of_statement(call, id)?.row(id.0);
-    Ok(copy(call, &row, buffer))
+    let row = row(call, id).await?;
+    Ok(copy(call, &row.bytes, buffer).await)
 }
 
-pub(super) fn copy_column_names(
+pub(super) async fn copy_column_names(
     call: &mut Call<'_>,
     id: StatementId,
     buffer: Buffer,
 ) -> Result<u64, Failure> {
     let buffer = call.range(buffer)?;
-    let names = of_statement(call, id)?.database().column_names(id.0);
-    Ok(copy(call, &names, buffer))
+    let names = names(call, id).await?;
+    Ok(copy(call, &names.bytes, buffer).await)
+}
+
+/// Returns the values of the current row, for functions that have no way to fail but a trap.
+async fn row(call: &mut Call<'_>, id: StatementId) -> Result<Values, Failure> {
+    let row = of_statement(call, id)?.row(id.0).await;
+    row.map_err(|error| trap(&error))
+}
+
+/// Returns the names of the columns, for functions that have no way to fail but a trap.
+async fn names(call: &mut Call<'_>, id: StatementId) -> Result<Values, Failure> {
+    let names = of_statement(call, id)?.column_names(id.0).await;
+    names.map_err(|error| trap(&error))
 }
 
 /// Copies as many bytes as fit and returns the full length.
-fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Range) -> u64 {
-    let buffer = call.bytes_mut(buffer);
-    let fitting = bytes.len().min(buffer.len());
-    buffer[..fitting].copy_from_slice(&bytes[..fitting]);
+async fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Range) -> u64 {
+    call.paste(buffer, bytes).await;
     bytes.len() as u64
 }
 
@@ -413,8 +460,8 @@ pub(super) async fn column_names(
     length: OutU32,
 ) -> Result<u32, Failure> {
     let out = call.out(length)?;
-    let names = of_statement(call, id)?.database().column_names(id.0);
-    call.give(&names, out).await
+    let names = names(call, id).await?;
+    call.give(&names.bytes, out).await
 }
 
 pub(super) async fn read_column(
@@ -424,10 +471,11 @@ pub(super) async fn read_column(
     length: OutU32,
 ) -> Result<u32, Failure> {
     let out = call.out(length)?;
-    let value = of_statement(call, id)?
-        .column(id.0, column)
+    let value = of_statement(call, id)?.column(id.0, column).await;
+    let value = value
+        .map_err(|error| trap(&error))?
         .ok_or_else(|| no_column(column))?;
-    call.give(&value, out).await
+    call.give(&value.bytes, out).await
 }
 
 pub(super) async fn read_row(
@@ -436,8 +484,8 @@ pub(super) async fn read_row(
     length: OutU32,
 ) -> Result<u32, Failure> {
     let out = call.out(length)?;
-    let row = of_statement(call, id)?.row(id.0);
-    call.give(&row, out).await
+    let row = row(call, id).await?;
+    call.give(&row.bytes, out).await
 }
 
 pub(super) async fn last_error(

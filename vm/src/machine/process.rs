@@ -305,7 +305,8 @@ impl Process {
             return false;
         };
         let id = table.registration(name, self.pid());
-        // Dropped while this is locked, so that no name of an ended process can still be found.
+        // The registration is dropped while the lock is held, so that no name of an ended process
+        // can still be found.
         id.and_then(|id| names.remove(&id)).is_some()
     }
 

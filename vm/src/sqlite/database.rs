@@ -6,8 +6,11 @@
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
-use super::heap::Heap;
-use super::{Control, SqlError, functions, rules, vfs};
+use super::control::{CHECK_INTERVAL, Control};
+use super::heap::{Heap, Held};
+use super::parameters::Parameters;
+use super::work::{Phase, Work};
+use super::{SqlError, functions, rules, vfs};
 use lunatic_abi::sqlite::{Key, List, Value, write_length, write_text, write_value};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::AuthContext;
@@ -38,16 +41,22 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 100),
     // This allows the nameless database that `VACUUM` creates.
     (Limit::SQLITE_LIMIT_ATTACHED, 1),
-    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN),
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
     (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
     (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
     (Limit::SQLITE_LIMIT_PARSER_DEPTH, 200),
 ];
 
-/// The number of SQLite's own instructions between two checks of whether to continue. They take
-/// less than a tenth of a millisecond.
-pub(super) const CHECK_INTERVAL: u64 = 1_000;
+/// The maximum length of a pattern of `LIKE` or `GLOB`, in bytes.
+pub(super) const MAX_PATTERN: i32 = 256;
+
+/// The maximum size of a list of values or names that a guest reads, in bytes. Expressions can make
+/// a row of many values far larger than what is stored.
+pub(crate) const MAX_LIST: usize = 8 << 20;
+
+/// What is handled without leaving the worker, in bytes.
+pub(super) const SMALL: usize = 64 << 10;
 
 /// The location of a database.
 #[derive(Debug)]
@@ -66,12 +75,33 @@ pub(crate) enum Location {
     },
 }
 
+/// The size of a length in a list, and the largest size of what precedes a value's bytes, or of a
+/// number with it.
+const LENGTH_SIZE: usize = 8;
+const MAX_HEADER: usize = 12;
+
+/// The text of statements, with a zero byte after it, without which SQLite would copy it.
+#[derive(Debug)]
+pub(super) struct Sql(String);
+
+impl Sql {
+    pub(super) fn new(text: &str) -> Result<Sql, SqlError> {
+        if text.contains('\0') {
+            return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
+        }
+        Ok(Sql(format!("{text}\0")))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+}
+
 /// An open database.
 pub(crate) struct Database {
     /// Taken only when the database is dropped.
     inner: Option<Inner>,
-    control: Arc<Control>,
-    heap: Arc<Heap>,
+    work: Arc<Work>,
 }
 
 struct Inner {
@@ -85,7 +115,15 @@ struct Inner {
 /// A prepared statement.
 struct Statement {
     raw: NonNull<ffi::sqlite3_stmt>,
-    has_row: bool,
+    /// The size of the current row's list of values, in bytes.
+    row: Option<usize>,
+    /// The size of the list of column names, in bytes.
+    names: usize,
+    /// The size of the text, and of what SQLite has made of it, in bytes.
+    text: usize,
+    memory: usize,
+    /// The parameters by name, found when one is first bound by its name.
+    parameters: Option<(Parameters, Held)>,
 }
 
 // SAFETY: SQLite does not care which thread calls it. A statement is used only through `Database`,
@@ -105,7 +143,7 @@ impl Drop for Statement {
 impl Drop for Database {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        self.heap.enter(|| drop(inner));
+        self.work.enter(Phase::Closing, || drop(inner));
     }
 }
 
@@ -124,15 +162,22 @@ impl Database {
         control: &Arc<Control>,
         heap: &Arc<Heap>,
     ) -> Result<Database, SqlError> {
-        heap.enter(|| {
-            let (path, is_writable, directory) = match location {
-                Location::Memory => (PathBuf::from(":memory:"), true, None),
-                Location::File {
-                    directory,
-                    path,
-                    is_writable,
-                } => (path, is_writable, Some(directory)),
-            };
+        let (path, is_writable, directory) = match location {
+            Location::Memory => (PathBuf::from(":memory:"), true, None),
+            Location::File {
+                directory,
+                path,
+                is_writable,
+            } => (path, is_writable, Some(directory)),
+        };
+        let work = Arc::new(Work {
+            heap: heap.clone(),
+            control: control.clone(),
+            file: directory
+                .as_ref()
+                .and_then(|_| CString::new(path.as_os_str().as_encoded_bytes()).ok()),
+        });
+        work.clone().enter(Phase::Running, || {
             let access = match is_writable {
                 true => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
                 false => OpenFlags::SQLITE_OPEN_READ_ONLY,
@@ -140,9 +185,11 @@ impl Database {
             let name = vfs::name(is_writable)
                 .map_err(|code| SqlError::new(code, "SQLite cannot reach files"))?;
             // The guest must not learn the host's path.
-            let cannot = |error| SqlError {
-                message: "unable to open the database file".into(),
-                ..SqlError::from(error)
+            let cannot = |error| {
+                SqlError::new(
+                    SqlError::from(error).code,
+                    "unable to open the database file",
+                )
             };
             let connection = rusqlite::Connection::open_with_flags_and_vfs(
                 path,
@@ -157,8 +204,7 @@ impl Database {
             };
             let mut database = Database {
                 inner: Some(inner),
-                control: control.clone(),
-                heap: heap.clone(),
+                work,
             };
             database.secure()?;
             Ok(database)
@@ -167,7 +213,7 @@ impl Database {
 
     /// Disables features that untrusted SQL must not have.
     fn secure(&mut self) -> Result<(), SqlError> {
-        let control = self.control.clone();
+        let control = self.work.control.clone();
         let connection = &mut self.inner_mut().connection;
         connection.busy_timeout(std::time::Duration::ZERO)?;
         for (limit, bound) in LIMITS {
@@ -175,29 +221,40 @@ impl Database {
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        // As SQLite is configured by default. The library that builds it here turns them on.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
         // Sorting and temporary tables stay in memory, which is limited. This pragma reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+        // SAFETY: the connection is open. Virtual tables such as `fts5` and `rtree` work without
+        // being interrupted; those of JSON and of pragmas are added when they are used.
+        unsafe { ffi::sqlite3_drop_modules(connection.handle(), std::ptr::null_mut()) };
         functions::replace_slow_ones(connection)
             .map_err(|code| SqlError::new(code, "SQLite accepts no functions"))?;
         let watched = control.clone();
-        connection.progress_handler(CHECK_INTERVAL as c_int, Some(move || watched.is_over()))?;
+        connection.progress_handler(CHECK_INTERVAL as c_int, Some(move || watched.check()))?;
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             rules::authorize(&control, &context)
         }))?;
         Ok(())
     }
 
-    /// Runs `work`, charging SQLite's allocations to the process that owns the database.
-    pub(super) fn enter<T>(&mut self, work: impl FnOnce(&mut Database) -> T) -> T {
-        let heap = self.heap.clone();
-        heap.enter(|| work(self))
+    /// Does work on behalf of the process that owns the database.
+    pub(super) fn enter<T>(&mut self, phase: Phase, work: impl FnOnce(&mut Database) -> T) -> T {
+        let current = self.work.clone();
+        current.enter(phase, || work(self))
+    }
+
+    /// Whether releasing a statement takes long.
+    pub(super) fn is_large(&self, id: u64) -> bool {
+        let statement = self.inner().statements.get(&id);
+        statement.is_some_and(|statement| statement.memory > SMALL)
     }
 
     /// Executes statements until one fails, and returns how many bytes of `sql` were processed.
-    pub(super) fn execute(&mut self, sql: &str) -> (usize, Result<(), SqlError>) {
-        let mut done = 0;
+    pub(super) fn execute(&mut self, sql: &Sql, from: usize) -> (usize, Result<(), SqlError>) {
+        let mut done = from;
         while done < sql.len() {
-            let (statement, length) = match self.parse(&sql[done..]) {
+            let (statement, length) = match self.parse(sql, done) {
                 Ok(parsed) => parsed,
                 Err(error) => return (done, Err(error)),
             };
@@ -220,11 +277,11 @@ impl Database {
 
     /// Prepares the first statement of `sql` under an id. If `is_alone` is set, a second statement
     /// is an error.
-    pub(super) fn prepare(&mut self, id: u64, sql: &str, is_alone: bool) -> Result<(), SqlError> {
+    pub(super) fn prepare(&mut self, id: u64, sql: &Sql, is_alone: bool) -> Result<(), SqlError> {
         let mut done = 0;
         let mut found = None;
         while done < sql.len() {
-            let (statement, length) = self.parse(&sql[done..])?;
+            let (statement, length) = self.parse(sql, done)?;
             if statement.is_some() && found.is_some() {
                 return Err(SqlError::new(
                     ffi::SQLITE_MISUSE,
@@ -238,41 +295,89 @@ impl Database {
             done += length;
         }
         let none = || SqlError::new(ffi::SQLITE_MISUSE, "there is no statement in the text");
-        let statement = found.ok_or_else(none)?;
+        let mut statement = found.ok_or_else(none)?;
+        statement.names = statement.size_of_names();
+        statement.text = statement.sql().len();
+        statement.memory = statement.memory();
         self.inner_mut().statements.insert(id, statement);
         Ok(())
     }
 
-    /// Parses the first statement of `sql` and returns the statement's length. A string of only
+    /// Parses the first statement of the rest of a text and returns its length. A text of only
     /// blanks and comments has no statement.
-    fn parse(&mut self, sql: &str) -> Result<(Option<Statement>, usize), SqlError> {
-        if sql.contains('\0') {
-            return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
-        }
-        let length = c_int::try_from(sql.len()).map_err(|_| {
-            SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite accepts")
-        })?;
+    fn parse(&mut self, sql: &Sql, from: usize) -> Result<(Option<Statement>, usize), SqlError> {
+        let rest = &sql.0.as_bytes()[from..];
+        let length = c_int::try_from(rest.len()).map_err(|_| SqlError::too_long())?;
         // Any refusal found later must belong to this statement, so an earlier one is discarded.
-        self.control.take_refusal();
+        self.work.control.begin_statement();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
-        // SAFETY: the connection is open, and the string has the length that is passed. SQLite sets
-        // `tail` to an address in the string or to its end, and `raw` to a statement of this
-        // connection or to NULL.
-        let code = unsafe {
-            let connection = self.inner_mut().connection.handle();
-            let text = sql.as_ptr().cast::<c_char>();
-            ffi::sqlite3_prepare_v3(connection, text, length, 0, &raw mut raw, &raw mut tail)
-        };
+        let code = self.enter(Phase::Preparing, |database| {
+            // SAFETY: the connection is open, and the text has the length that is passed, with its
+            // zero byte, so that SQLite does not copy it. SQLite sets `tail` to an address in the
+            // text or to its end, and `raw` to a statement of this connection or to NULL.
+            unsafe {
+                let connection = database.inner_mut().connection.handle();
+                let text = rest.as_ptr().cast::<c_char>();
+                ffi::sqlite3_prepare_v3(connection, text, length, 0, &raw mut raw, &raw mut tail)
+            }
+        });
         let statement = NonNull::new(raw).map(|raw| Statement {
             raw,
-            has_row: false,
+            row: None,
+            names: 0,
+            text: 0,
+            memory: 0,
+            parameters: None,
         });
         if code != ffi::SQLITE_OK {
             return Err(self.error(code));
         }
-        let parsed = (tail as usize).saturating_sub(sql.as_ptr() as usize);
+        if let Some(statement) = &statement
+            && self.work.control.reads_json_tree()
+        {
+            self.check_plan(statement)?;
+        }
+        let parsed = (tail as usize).saturating_sub(rest.as_ptr() as usize);
         // A statement ends at a character boundary, after a semicolon or at the end of the string.
-        Ok((statement, sql.ceil_char_boundary(parsed)))
+        let end = sql.0.ceil_char_boundary(from + parsed);
+        Ok((statement, end - from))
+    }
+
+    /// Refuses a statement that reads `json_tree` with a path: SQLite would search the document
+    /// once for each character of the path, without being interrupted.
+    fn check_plan(&mut self, statement: &Statement) -> Result<(), SqlError> {
+        /// Begins the plan of a `json_tree` with a path.
+        const WITH_PATH: &str = "VIRTUAL TABLE INDEX 3:";
+        let raw = statement.raw.as_ptr();
+        let has_path = self.enter(Phase::Preparing, |_| {
+            // SAFETY: the statement is prepared, not begun and not finalized. Its plan has four
+            // columns, of which the last is a text.
+            unsafe {
+                if ffi::sqlite3_stmt_isexplain(raw) != 0 {
+                    return false;
+                }
+                let mut has_path = ffi::sqlite3_stmt_explain(raw, 2) != ffi::SQLITE_OK;
+                while !has_path {
+                    match ffi::sqlite3_step(raw) {
+                        ffi::SQLITE_ROW => {}
+                        ffi::SQLITE_DONE => break,
+                        // A plan that cannot be seen is not trusted.
+                        _ => has_path = true,
+                    }
+                    let line = text_of(ffi::sqlite3_column_text(raw, 3).cast());
+                    has_path |= line.is_some_and(|line| line.contains(WITH_PATH));
+                }
+                ffi::sqlite3_reset(raw);
+                has_path || ffi::sqlite3_stmt_explain(raw, 0) != ffi::SQLITE_OK
+            }
+        });
+        if !has_path {
+            return Ok(());
+        }
+        Err(SqlError::new(
+            ffi::SQLITE_AUTH,
+            "`json_tree` is available without a path only; extract the part first",
+        ))
     }
 
     /// Steps a statement.
@@ -292,13 +397,16 @@ impl Database {
         self.inner()
             .statements
             .get(&id)
-            .is_some_and(|statement| statement.has_row)
+            .is_some_and(|statement| statement.row.is_some())
     }
 
     fn advance(&mut self, statement: &mut Statement) -> Result<Step, SqlError> {
+        // SQLite prepares the statement again if the schema has changed.
+        self.work.control.begin_statement();
         // SAFETY: the statement is prepared and not finalized, and its connection is open.
         let code = unsafe { ffi::sqlite3_step(statement.raw.as_ptr()) };
-        statement.has_row = code == ffi::SQLITE_ROW;
+        // Sizes are taken here since a text of a database in UTF-16 is converted for it.
+        statement.row = (code == ffi::SQLITE_ROW).then(|| statement.size_of_row());
         match code {
             ffi::SQLITE_ROW => Ok(Step::Row),
             ffi::SQLITE_DONE => Ok(Step::Done),
@@ -315,7 +423,7 @@ impl Database {
     /// Resets a statement to its beginning.
     pub(super) fn reset(&mut self, id: u64) {
         if let Some(statement) = self.inner_mut().statements.get_mut(&id) {
-            statement.has_row = false;
+            statement.row = None;
             // SAFETY: the statement is prepared and not finalized. The result is the last step's
             // error.
             unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
@@ -343,74 +451,36 @@ impl Database {
         while check.binding().map_err(malformed)?.is_some() {}
         let mut list = List::new(list).map_err(malformed)?;
         let mut position = 0;
+        let heap = self.work.heap.clone();
+        let statements = &mut self.inner_mut().statements;
+        let statement = statements.get_mut(&id).ok_or_else(SqlError::no_statement)?;
+        let raw = statement.raw.as_ptr();
+        let mut bound = Ok(());
         while let Some((key, value)) = list.binding().map_err(malformed)? {
             position += 1;
-            self.bind_one(id, key, position, value)?;
+            bound = statement
+                .number(key, position, &heap)
+                .and_then(|number| bind_one(raw, number, value));
+            if bound.is_err() {
+                break;
+            }
         }
-        Ok(())
-    }
-
-    fn bind_one(
-        &mut self,
-        id: u64,
-        key: Key<'_>,
-        position: u64,
-        value: Value<'_>,
-    ) -> Result<(), SqlError> {
-        let raw = self
-            .inner()
-            .statements
-            .get(&id)
-            .ok_or_else(SqlError::no_statement)?
-            .raw
-            .as_ptr();
-        let range = |what: String| {
-            SqlError::new(
+        bound.map_err(|failed| match failed {
+            Unbound::NoParameter(what) => SqlError::new(
                 ffi::SQLITE_RANGE,
                 format!("the statement has no parameter {what}"),
-            )
-        };
-        let number = match key {
-            Key::Position => position,
-            Key::Number(number) => number,
-            Key::Name(name) => named(raw, name)
-                .ok_or_else(|| range(format!("`{}`", crate::printable::printable(name))))?,
-        };
-        let index = c_int::try_from(number).map_err(|_| range(number.to_string()))?;
-        // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that
-        // is passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests.
-        // SQLite rejects an index that does not exist.
-        let code = unsafe {
-            let copied = ffi::SQLITE_TRANSIENT();
-            match value {
-                Value::Null => ffi::sqlite3_bind_null(raw, index),
-                Value::Integer(number) => ffi::sqlite3_bind_int64(raw, index, number),
-                Value::Real(number) => ffi::sqlite3_bind_double(raw, index, number),
-                Value::Blob(bytes) => ffi::sqlite3_bind_blob64(
-                    raw,
-                    index,
-                    bytes.as_ptr().cast(),
-                    bytes.len() as u64,
-                    copied,
-                ),
-                Value::Text(text) => {
-                    let (start, length) = (text.as_ptr().cast(), text.len() as u64);
-                    ffi::sqlite3_bind_text64(
-                        raw,
-                        index,
-                        start,
-                        length,
-                        copied,
-                        ffi::SQLITE_UTF8 as u8,
-                    )
-                }
-            }
-        };
-        match code {
-            ffi::SQLITE_OK => Ok(()),
-            ffi::SQLITE_RANGE => Err(range(number.to_string())),
-            code => Err(self.error(code)),
-        }
+            ),
+            Unbound::Code(code) => self.error(code),
+        })
+    }
+
+    /// How many bytes a binding of values looks at besides the values.
+    pub(super) fn size_of_sql(&self, id: u64) -> usize {
+        let statement = self.inner().statements.get(&id);
+        statement.map_or(0, |statement| match statement.parameters {
+            Some(_) => 0,
+            None => statement.text,
+        })
     }
 
     /// Returns the number of columns in a statement's rows.
@@ -434,9 +504,21 @@ impl Database {
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
     }
 
+    /// Returns the size of the list of column names, in bytes.
+    pub(super) fn size_of_names(&self, id: u64) -> usize {
+        let statement = self.inner().statements.get(&id);
+        statement.map_or(0, |statement| statement.names)
+    }
+
+    /// Returns the size of the list of the current row's values, in bytes.
+    pub(super) fn size_of_row(&self, id: u64) -> usize {
+        let statement = self.inner().statements.get(&id);
+        statement.and_then(|statement| statement.row).unwrap_or(0)
+    }
+
     /// Returns the list of column names in the guests' format.
-    pub(crate) fn column_names(&self, id: u64) -> Vec<u8> {
-        let mut names = Vec::new();
+    pub(super) fn column_names(&self, id: u64) -> Vec<u8> {
+        let mut names = Vec::with_capacity(self.size_of_names(id));
         let count = self.column_count(id);
         write_length(&mut names, count as usize);
         for column in 0..count {
@@ -448,16 +530,17 @@ impl Database {
         names
     }
 
-    /// Returns a value of the current row in the guests' format; `NULL` if there is no row.
-    pub(super) fn column(&self, id: u64, column: u32) -> Option<Vec<u8>> {
+    /// Returns a value of the current row in the guests' format; `NULL` if there is no row. The
+    /// column exists.
+    pub(super) fn column(&self, id: u64, column: u32) -> Vec<u8> {
         let mut value = Vec::new();
-        (column < self.column_count(id)).then(|| self.write_column(id, column, &mut value))?;
-        Some(value)
+        self.write_column(id, column, &mut value);
+        value
     }
 
     /// Returns the list of the current row's values in the guests' format.
     pub(super) fn row(&self, id: u64) -> Vec<u8> {
-        let mut row = Vec::new();
+        let mut row = Vec::with_capacity(self.size_of_row(id));
         let count = self.column_count(id);
         write_length(&mut row, count as usize);
         for column in 0..count {
@@ -467,28 +550,156 @@ impl Database {
     }
 
     fn write_column(&self, id: u64, column: u32, out: &mut Vec<u8>) {
-        let statement = self
-            .inner()
-            .statements
-            .get(&id)
-            .filter(|statement| statement.has_row);
-        let Some(raw) = statement.map(|statement| statement.raw.as_ptr()) else {
-            return write_value(out, Value::Null);
+        let statement = self.inner().statements.get(&id);
+        let statement = statement.filter(|statement| statement.row.is_some());
+        match statement {
+            Some(statement) => statement.write_column(column as c_int, out),
+            None => write_value(out, Value::Null),
+        }
+    }
+
+    /// Returns the number of rows changed by the last statement that could change rows.
+    pub(crate) fn changes(&self) -> u64 {
+        self.inner().connection.changes()
+    }
+
+    pub(crate) fn last_insert_rowid(&self) -> i64 {
+        self.inner().connection.last_insert_rowid()
+    }
+
+    /// Returns the error of the last call to SQLite, which returned this code.
+    fn error(&self, code: c_int) -> SqlError {
+        // SAFETY: the connection is open. The message ends with a zero byte and is copied
+        // immediately.
+        let message = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
+        SqlError {
+            code,
+            message: self
+                .work
+                .control
+                .take_refusal()
+                .or(message)
+                .unwrap_or_else(|| ffi::code_to_str(code).to_string()),
+        }
+    }
+
+    fn inner(&self) -> &Inner {
+        self.inner
+            .as_ref()
+            .expect("taken only when the database is dropped")
+    }
+
+    fn inner_mut(&mut self) -> &mut Inner {
+        self.inner
+            .as_mut()
+            .expect("taken only when the database is dropped")
+    }
+}
+
+impl Statement {
+    /// Returns the statement's text.
+    fn sql(&self) -> &str {
+        // SAFETY: the statement is prepared and not finalized. Its text is part of what a guest
+        // passed as UTF-8, ends with a zero byte, and lives as long as the statement.
+        unsafe {
+            let sql = ffi::sqlite3_sql(self.raw.as_ptr());
+            if sql.is_null() {
+                return "";
+            }
+            CStr::from_ptr(sql).to_str().unwrap_or_default()
+        }
+    }
+
+    /// Returns the number of the parameter that a value is bound to.
+    fn number(&mut self, key: Key<'_>, position: u64, heap: &Arc<Heap>) -> Result<u64, Unbound> {
+        match key {
+            Key::Position => Ok(position),
+            Key::Number(number) => Ok(number),
+            Key::Name(name) => {
+                if self.parameters.is_none() {
+                    let found = Parameters::of(self.sql());
+                    let held = heap.hold(found.size());
+                    let held = held.ok_or(Unbound::Code(ffi::SQLITE_NOMEM))?;
+                    self.parameters = Some((found, held));
+                }
+                let parameters = self.parameters.as_ref();
+                parameters
+                    .and_then(|(parameters, _)| parameters.number(name))
+                    .ok_or_else(|| {
+                        let name = crate::printable::printable(name);
+                        Unbound::NoParameter(format!("`{name}`"))
+                    })
+            }
+        }
+    }
+
+    /// Returns how much memory SQLite uses for the statement.
+    fn memory(&self) -> usize {
+        // SAFETY: the statement is prepared and not finalized.
+        let used = unsafe {
+            ffi::sqlite3_stmt_status(self.raw.as_ptr(), ffi::SQLITE_STMTSTATUS_MEMUSED, 0)
         };
-        let column = column as c_int;
+        usize::try_from(used).unwrap_or(0)
+    }
+
+    fn column_count(&self) -> c_int {
+        // SAFETY: the statement is prepared and not finalized.
+        unsafe { ffi::sqlite3_column_count(self.raw.as_ptr()) }
+    }
+
+    fn size_of_names(&self) -> usize {
+        let size = |column| {
+            // SAFETY: the statement is prepared and not finalized, and the column exists. The name
+            // is NULL or ends with a zero byte.
+            unsafe {
+                let name = ffi::sqlite3_column_name(self.raw.as_ptr(), column);
+                if name.is_null() {
+                    return 0;
+                }
+                LENGTH_SIZE + CStr::from_ptr(name).count_bytes()
+            }
+        };
+        LENGTH_SIZE + (0..self.column_count()).map(size).sum::<usize>()
+    }
+
+    /// Returns an upper bound of the size of the current row's list of values.
+    fn size_of_row(&self) -> usize {
+        let size = |column| {
+            let raw = self.raw.as_ptr();
+            // SAFETY: the statement is prepared, not finalized and on a row, and the column exists.
+            // The address of a text is requested before its length, and is not used after the next
+            // call.
+            unsafe {
+                match ffi::sqlite3_column_type(raw, column) {
+                    ffi::SQLITE_TEXT => {
+                        let start = ffi::sqlite3_column_text(raw, column);
+                        let text = bytes_of(start, ffi::sqlite3_column_bytes(raw, column));
+                        match std::str::from_utf8(text) {
+                            Ok(text) => MAX_HEADER + text.len(),
+                            // Each byte that is no UTF-8 becomes three.
+                            Err(_) => MAX_HEADER + 3 * text.len(),
+                        }
+                    }
+                    ffi::SQLITE_BLOB => {
+                        let length = ffi::sqlite3_column_bytes(raw, column);
+                        MAX_HEADER + usize::try_from(length).unwrap_or(0)
+                    }
+                    _ => MAX_HEADER,
+                }
+            }
+        };
+        MAX_HEADER + (0..self.column_count()).map(size).sum::<usize>()
+    }
+
+    /// Appends a value of the current row.
+    fn write_column(&self, column: c_int, out: &mut Vec<u8>) {
+        let raw = self.raw.as_ptr();
         // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers pass
         // only existing columns. The address of a text or blob is requested before its length, as
         // SQLite requires. Unless it is NULL, the address is valid for that length, and it is not
         // used after the next call.
         unsafe {
-            let bytes = |start: *const u8| {
-                let length = usize::try_from(ffi::sqlite3_column_bytes(raw, column)).unwrap_or(0);
-                if start.is_null() || length == 0 {
-                    &[][..]
-                } else {
-                    std::slice::from_raw_parts(start, length)
-                }
-            };
+            let bytes = |start: *const u8| bytes_of(start, ffi::sqlite3_column_bytes(raw, column));
             match ffi::sqlite3_column_type(raw, column) {
                 ffi::SQLITE_INTEGER => {
                     write_value(out, Value::Integer(ffi::sqlite3_column_int64(raw, column)))
@@ -512,56 +723,60 @@ impl Database {
             }
         }
     }
+}
 
-    /// Returns the number of rows changed by the last statement that could change rows.
-    pub(crate) fn changes(&self) -> u64 {
-        self.inner().connection.changes()
-    }
+/// Why a value was not bound.
+enum Unbound {
+    /// The statement has no such parameter.
+    NoParameter(String),
+    /// SQLite returned this code.
+    Code(c_int),
+}
 
-    pub(crate) fn last_insert_rowid(&self) -> i64 {
-        self.inner().connection.last_insert_rowid()
-    }
-
-    /// Returns the error of the last call to SQLite, which returned this code.
-    fn error(&self, code: c_int) -> SqlError {
-        // SAFETY: the connection is open. The message ends with a zero byte and is copied
-        // immediately.
-        let message = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
-        SqlError {
-            code,
-            message: self
-                .control
-                .take_refusal()
-                .or(message)
-                .unwrap_or_else(|| ffi::code_to_str(code).to_string()),
+/// Binds a value to the parameter with a number.
+fn bind_one(raw: *mut ffi::sqlite3_stmt, number: u64, value: Value<'_>) -> Result<(), Unbound> {
+    let none = || Unbound::NoParameter(number.to_string());
+    let index = c_int::try_from(number).map_err(|_| none())?;
+    // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that
+    // is passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests. It
+    // refuses an index that does not exist.
+    let code = unsafe {
+        let copied = ffi::SQLITE_TRANSIENT();
+        match value {
+            Value::Null => ffi::sqlite3_bind_null(raw, index),
+            Value::Integer(number) => ffi::sqlite3_bind_int64(raw, index, number),
+            Value::Real(number) => ffi::sqlite3_bind_double(raw, index, number),
+            Value::Blob(bytes) => ffi::sqlite3_bind_blob64(
+                raw,
+                index,
+                bytes.as_ptr().cast(),
+                bytes.len() as u64,
+                copied,
+            ),
+            Value::Text(text) => {
+                let (start, length) = (text.as_ptr().cast(), text.len() as u64);
+                ffi::sqlite3_bind_text64(raw, index, start, length, copied, ffi::SQLITE_UTF8 as u8)
+            }
         }
-    }
-
-    fn inner(&self) -> &Inner {
-        self.inner
-            .as_ref()
-            .expect("`inner` is taken only when the database is dropped")
-    }
-
-    fn inner_mut(&mut self) -> &mut Inner {
-        self.inner
-            .as_mut()
-            .expect("`inner` is taken only when the database is dropped")
+    };
+    match code {
+        ffi::SQLITE_OK => Ok(()),
+        ffi::SQLITE_RANGE => Err(none()),
+        code => Err(Unbound::Code(code)),
     }
 }
 
-/// Returns the index of the parameter with a name, which may be given without its leading sign.
-fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
-    let find = |name: String| {
-        let name = CString::new(name).ok()?;
-        // SAFETY: the statement comes from `Database`, which has not finalized it, and the name
-        // ends with a zero byte.
-        let index = unsafe { ffi::sqlite3_bind_parameter_index(raw, name.as_ptr()) };
-        u64::try_from(index).ok().filter(|index| *index > 0)
-    };
-    ["", ":", "@", "$"]
-        .into_iter()
-        .find_map(|sign| find(format!("{sign}{name}")))
+/// Returns bytes of SQLite's.
+///
+/// # Safety
+///
+/// The address is NULL or that of as many bytes, which live as long as they are used.
+unsafe fn bytes_of<'a>(start: *const u8, length: c_int) -> &'a [u8] {
+    match usize::try_from(length) {
+        // SAFETY: the caller vouches for the address.
+        Ok(length) if !start.is_null() => unsafe { std::slice::from_raw_parts(start, length) },
+        _ => &[],
+    }
 }
 
 /// Copies a C string.

@@ -1,21 +1,25 @@
-//! SQL functions that replace SQLite's own, which take time quadratic in their input.
+//! SQL functions that replace SQLite's own, whose time is more than linear in their input.
 //!
-//! A function cannot be interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to
-//! hours on the longest strings that a statement may contain, and would occupy a thread and a core
-//! the whole time. The functions in this file take milliseconds and return the same results.
+//! A function cannot be interrupted. SQLite's own `instr`, `replace`, `trim`, `unhex` and `LIKE`
+//! take seconds to hours for the longest texts that a statement may contain, and would occupy a
+//! thread and a core meanwhile. These return the same results, count their work, and stop with the
+//! call.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
-use super::database::MAX_LENGTH;
+use super::database::{MAX_LENGTH, MAX_PATTERN};
+use super::patterns::{Pattern, Stopped};
+use super::work;
 use memchr::memmem;
 use rusqlite::ffi;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ffi::{CStr, c_int};
 
 type Function =
     unsafe extern "C" fn(*mut ffi::sqlite3_context, c_int, *mut *mut ffi::sqlite3_value);
 
-const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
+const FUNCTIONS: [(&CStr, c_int, Function); 15] = [
     (c"instr", 2, instr),
     (c"replace", 3, replace),
     (c"trim", 1, trim::<true, true>),
@@ -24,6 +28,13 @@ const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
     (c"ltrim", 2, trim::<true, false>),
     (c"rtrim", 1, trim::<false, true>),
     (c"rtrim", 2, trim::<false, true>),
+    (c"unhex", 1, unhex),
+    (c"unhex", 2, unhex),
+    (c"like", 2, like),
+    (c"like", 3, like),
+    (c"glob", 2, glob),
+    (c"json_patch", 2, refuse),
+    (c"jsonb_patch", 2, refuse),
 ];
 
 /// Replaces SQLite's own functions with those in this file. Returns SQLite's error code if SQLite
@@ -93,6 +104,22 @@ impl<'a> Arguments<'a> {
     }
 }
 
+/// Charges the current call for its arguments. Returns false, and sets an error as the function's
+/// result, if the call has to stop.
+///
+/// # Safety
+///
+/// The context belongs to a call that has not returned.
+unsafe fn go_on(context: *mut ffi::sqlite3_context, arguments: &[&[u8]]) -> bool {
+    let bytes: usize = arguments.iter().map(|argument| argument.len()).sum();
+    let goes_on = work::spend(bytes as u64);
+    if !goes_on {
+        // SAFETY: the caller vouches for the context.
+        unsafe { ffi::sqlite3_result_error_code(context, ffi::SQLITE_INTERRUPT) };
+    }
+    goes_on
+}
+
 /// Sets the result of a call to a text value.
 ///
 /// # Safety
@@ -124,6 +151,10 @@ unsafe extern "C" fn instr(
     else {
         return;
     };
+    // SAFETY: the call has not returned.
+    if !unsafe { go_on(context, &[hay, needle]) } {
+        return;
+    }
     let position = match memmem::find(hay, needle) {
         None => 0,
         // Characters are counted by counting their first bytes.
@@ -151,6 +182,10 @@ unsafe extern "C" fn replace(
     else {
         return;
     };
+    // SAFETY: the call has not returned.
+    if !unsafe { go_on(context, &[text, old]) } {
+        return;
+    }
     if old.first().is_none_or(|byte| *byte == 0) {
         // SAFETY: the call has not returned, and the value is its argument.
         return unsafe { ffi::sqlite3_result_value(context, arguments.0[0]) };
@@ -191,6 +226,10 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
         Some(&b" "[..])
     };
     let Some(characters) = characters else { return };
+    // SAFETY: the call has not returned.
+    if !unsafe { go_on(context, &[text, characters]) } {
+        return;
+    }
     let (text, characters) = (
         String::from_utf8_lossy(text),
         String::from_utf8_lossy(characters),
@@ -205,4 +244,140 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
     }
     // SAFETY: the call has not returned.
     unsafe { set_result(context, trimmed.as_bytes()) };
+}
+
+/// A function that the rules refuse to statements, but that a database's own schema can name.
+unsafe extern "C" fn refuse(
+    context: *mut ffi::sqlite3_context,
+    _: c_int,
+    _: *mut *mut ffi::sqlite3_value,
+) {
+    let what = c"this function is not available to guests";
+    // SAFETY: the call has not returned, and SQLite copies the text.
+    unsafe { ffi::sqlite3_result_error(context, what.as_ptr(), -1) };
+}
+
+unsafe extern "C" fn unhex(
+    context: *mut ffi::sqlite3_context,
+    count: c_int,
+    values: *mut *mut ffi::sqlite3_value,
+) {
+    // SAFETY: SQLite calls this.
+    let arguments = unsafe { Arguments::new(count, values) };
+    let ignored = match count {
+        2 => arguments.bytes(1, true),
+        _ => Some(&b""[..]),
+    };
+    let (Some(text), Some(ignored)) = (arguments.bytes(0, true), ignored) else {
+        return;
+    };
+    // SAFETY: the call has not returned.
+    if !unsafe { go_on(context, &[text, ignored]) } {
+        return;
+    }
+    if let Some(bytes) = decode_hex(&text_of(text), &text_of(ignored)) {
+        // SAFETY: the call has not returned, the bytes have the length that is passed, and SQLite
+        // copies them.
+        unsafe {
+            let (start, length) = (bytes.as_ptr().cast(), bytes.len() as u64);
+            ffi::sqlite3_result_blob64(context, start, length, ffi::SQLITE_TRANSIENT());
+        }
+    }
+}
+
+/// Decodes pairs of hexadecimal digits, between which the ignored characters may stand.
+fn decode_hex(text: &str, ignored: &str) -> Option<Vec<u8>> {
+    let ignored: HashSet<char> = ignored.chars().collect();
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character.to_digit(16) {
+            Some(high) => {
+                let low = characters.next()?.to_digit(16)?;
+                bytes.push((high << 4 | low) as u8);
+            }
+            None if ignored.contains(&character) => {}
+            None => return None,
+        }
+    }
+    Some(bytes)
+}
+
+/// Returns a text as SQLite's own functions read it: up to the first zero byte.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end])
+}
+
+unsafe extern "C" fn like(
+    context: *mut ffi::sqlite3_context,
+    count: c_int,
+    values: *mut *mut ffi::sqlite3_value,
+) {
+    // SAFETY: SQLite calls this.
+    let arguments = unsafe { Arguments::new(count, values) };
+    let escape = match count {
+        3 => {
+            let Some(escape) = arguments.bytes(2, true) else {
+                return;
+            };
+            let escape = text_of(escape);
+            let mut characters = escape.chars();
+            let (Some(escape), None) = (characters.next(), characters.next()) else {
+                let what = c"ESCAPE expression must be a single character";
+                // SAFETY: the call has not returned, and SQLite copies the text.
+                return unsafe { ffi::sqlite3_result_error(context, what.as_ptr(), -1) };
+            };
+            Some(escape)
+        }
+        _ => None,
+    };
+    let ignores_case = !work::is_like_case_sensitive();
+    let parse = |pattern: &str| Pattern::like(pattern, escape, ignores_case);
+    // SAFETY: the call has not returned.
+    unsafe { match_pattern(context, &arguments, parse) };
+}
+
+unsafe extern "C" fn glob(
+    context: *mut ffi::sqlite3_context,
+    count: c_int,
+    values: *mut *mut ffi::sqlite3_value,
+) {
+    // SAFETY: SQLite calls this, and the call has not returned.
+    unsafe {
+        let arguments = Arguments::new(count, values);
+        match_pattern(context, &arguments, Pattern::glob);
+    }
+}
+
+/// Sets the result of a call to whether its second argument matches the pattern in its first.
+///
+/// # Safety
+///
+/// The context belongs to a call that has not returned.
+unsafe fn match_pattern(
+    context: *mut ffi::sqlite3_context,
+    arguments: &Arguments<'_>,
+    parse: impl FnOnce(&str) -> Pattern,
+) {
+    let (Some(pattern), Some(text)) = (arguments.bytes(0, true), arguments.bytes(1, true)) else {
+        return;
+    };
+    if pattern.len() > MAX_PATTERN as usize {
+        let what = c"LIKE or GLOB pattern too complex";
+        // SAFETY: the call has not returned, and SQLite copies the text.
+        return unsafe { ffi::sqlite3_result_error(context, what.as_ptr(), -1) };
+    }
+    // SAFETY: the call has not returned.
+    if !unsafe { go_on(context, &[pattern, text]) } {
+        return;
+    }
+    let is_match = parse(&text_of(pattern)).matches(&text_of(text), |steps| work::spend(4 * steps));
+    // SAFETY: the call has not returned.
+    unsafe {
+        match is_match {
+            Ok(is_match) => ffi::sqlite3_result_int(context, is_match.into()),
+            Err(Stopped) => ffi::sqlite3_result_error_code(context, ffi::SQLITE_INTERRUPT),
+        }
+    }
 }

@@ -1,18 +1,17 @@
 //! The memory that SQLite allocates for a process, counted and limited.
 //!
-//! SQLite has one allocator for all databases, and a limit on the allocator would let one process
-//! take memory that other processes need. Therefore each call to SQLite is made on behalf of a
-//! process ([`Heap::enter`]), and memory allocated on the thread during the call is charged to that
-//! process. An allocation that would exceed the process's limit is refused, and SQLite fails the
-//! statement with "out of memory".
+//! SQLite has one allocator for all databases, and a limit on it would let one process take what
+//! others need. So each call to SQLite is made on behalf of a process ([`Work::enter`](work::Work::enter)), and memory
+//! allocated on the thread meanwhile is charged to that process. An allocation that does not fit is
+//! refused, and SQLite fails the statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
+use super::work;
 use crate::environment::{Permit, Quota};
 use lunatic_abi::Limit;
 use lunatic_process::LimitReached;
 use rusqlite::ffi;
-use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -44,21 +43,8 @@ impl Heap {
         }))
     }
 
-    /// Runs `work`, charging SQLite's allocations on this thread to this process until it returns.
-    pub(super) fn enter<T>(self: &Arc<Heap>, work: impl FnOnce() -> T) -> T {
-        /// Restores the process that the thread was working for before, even if `work` panics.
-        struct Restore(Option<Arc<Heap>>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                CURRENT.with_borrow_mut(|current| *current = self.0.take());
-            }
-        }
-        install();
-        let _restore = Restore(CURRENT.with_borrow_mut(|current| current.replace(self.clone())));
-        work()
-    }
-
-    fn take(&self, size: u64) -> bool {
+    /// Counts allocated memory. Returns false if the process may not have it.
+    pub(super) fn take(&self, size: u64) -> bool {
         // Relaxed, here and below: the count publishes no other data.
         let counted = self
             .used
@@ -80,7 +66,17 @@ impl Heap {
         true
     }
 
-    fn release(&self, size: u64) {
+    /// Counts memory that the host is about to use; `None` if the process may not have it.
+    pub(super) fn hold(self: &Arc<Heap>, size: usize) -> Option<Held> {
+        let size = size as u64;
+        self.take(size).then(|| Held {
+            heap: self.clone(),
+            size,
+        })
+    }
+
+    /// Counts released memory.
+    pub(super) fn release(&self, size: u64) {
         // The databases of several processes share a few bytes, which may be released by a process
         // other than the one that allocated them.
         let _ = self
@@ -91,23 +87,18 @@ impl Heap {
     }
 }
 
-thread_local! {
-    /// The process that this thread is currently working for.
-    static CURRENT: RefCell<Option<Arc<Heap>>> = const { RefCell::new(None) };
+/// Memory that the host uses for a process's databases. It counts as memory that SQLite allocates
+/// for the process, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    heap: Arc<Heap>,
+    size: u64,
 }
 
-fn take(size: u64) -> bool {
-    CURRENT
-        .try_with(|current| current.borrow().as_ref().is_none_or(|heap| heap.take(size)))
-        .unwrap_or(true)
-}
-
-fn release(size: u64) {
-    let _ = CURRENT.try_with(|current| {
-        if let Some(heap) = &*current.borrow() {
-            heap.release(size);
-        }
-    });
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.heap.release(self.size);
+    }
 }
 
 /// SQLite's own allocator, which performs the allocations.
@@ -123,7 +114,7 @@ struct Allocator {
 static OWN: OnceLock<Option<Allocator>> = OnceLock::new();
 
 /// Puts the counting allocator in front of SQLite's own, once, before anything is allocated.
-fn install() {
+pub(super) fn install() {
     OWN.get_or_init(|| {
         // SAFETY: a struct of optional function pointers may be all zeros, which are `None`.
         // `sqlite3_config` takes a pointer to a struct, which it fills in or copies, depending on
@@ -160,20 +151,20 @@ unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
     };
     // SQLite requests an already rounded size, so `free` releases the same amount.
     let asked = u64::try_from(size).unwrap_or(0);
-    if !take(asked) {
+    if !work::allocate(asked, asked) {
         return std::ptr::null_mut();
     }
     // SAFETY: SQLite's own function receives the argument that SQLite passed.
     let address = unsafe { (own.allocate)(size) };
     if address.is_null() {
-        release(asked);
+        work::release(asked);
     }
     address
 }
 
 unsafe extern "C" fn free(address: *mut c_void) {
     let Some(own) = own() else { return };
-    release(size_of(address));
+    work::release(size_of(address));
     // SAFETY: SQLite frees only addresses that it got from `allocate` or `reallocate`, so this
     // address belongs to SQLite's own allocator.
     unsafe { (own.free)(address) }
@@ -184,7 +175,7 @@ unsafe extern "C" fn reallocate(address: *mut c_void, size: c_int) -> *mut c_voi
         return std::ptr::null_mut();
     };
     let (before, asked) = (size_of(address), u64::try_from(size).unwrap_or(0));
-    if !take(asked.saturating_sub(before)) {
+    if !work::allocate(asked, asked.saturating_sub(before)) {
         return std::ptr::null_mut();
     }
     // SAFETY: as in `free`.
@@ -195,7 +186,7 @@ unsafe extern "C" fn reallocate(address: *mut c_void, size: c_int) -> *mut c_voi
     } else {
         before.saturating_sub(asked)
     };
-    release(gone);
+    work::release(gone);
     new
 }
 

@@ -4,7 +4,7 @@
 //! that would reach another file, load code, affect the whole machine or remove the database's own
 //! protection is refused with an explanation.
 
-use super::Control;
+use super::control::{Control, MAX_FUNCTION_CALLS};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 /// Pragmas that only report something, or only change how this connection uses its own database.
@@ -15,7 +15,6 @@ const ALLOWED: &[&str] = &[
     "automatic_index",
     "cache_size",
     "cache_spill",
-    "case_sensitive_like",
     "cell_size_check",
     "checkpoint_fullfsync",
     "collation_list",
@@ -75,8 +74,136 @@ const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
 /// Pragmas that may be read but not set.
 const READ_ONLY: &[&str] = &["schema_version", "trusted_schema", "writable_schema"];
 
-/// Functions that reach beyond the database.
-const FORBIDDEN_FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer"];
+/// The functions that a guest may call, and those that `ALTER TABLE` calls: their time is linear in
+/// their arguments, or they stop with the call. Others reach beyond the database, belong to virtual
+/// tables that are not available, or take too long, as `json_patch` does for two large objects.
+const FUNCTIONS: &[&str] = &[
+    "->",
+    "->>",
+    "abs",
+    "avg",
+    "changes",
+    "char",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "count",
+    "cume_dist",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "date",
+    "datetime",
+    "dense_rank",
+    "first_value",
+    "format",
+    "glob",
+    "group_concat",
+    "hex",
+    "if",
+    "ifnull",
+    "iif",
+    "instr",
+    "json",
+    "json_array",
+    "json_array_insert",
+    "json_array_length",
+    "json_error_position",
+    "json_extract",
+    "json_group_array",
+    "json_group_object",
+    "json_insert",
+    "json_object",
+    "json_pretty",
+    "json_quote",
+    "json_remove",
+    "json_replace",
+    "json_set",
+    "json_type",
+    "json_valid",
+    "jsonb",
+    "jsonb_array",
+    "jsonb_array_insert",
+    "jsonb_extract",
+    "jsonb_group_array",
+    "jsonb_group_object",
+    "jsonb_insert",
+    "jsonb_object",
+    "jsonb_remove",
+    "jsonb_replace",
+    "jsonb_set",
+    "julianday",
+    "lag",
+    "last_insert_rowid",
+    "last_value",
+    "lead",
+    "length",
+    "like",
+    "likelihood",
+    "likely",
+    "lower",
+    "ltrim",
+    "max",
+    "min",
+    "nth_value",
+    "ntile",
+    "nullif",
+    "octet_length",
+    "percent_rank",
+    "printf",
+    "quote",
+    "random",
+    "randomblob",
+    "rank",
+    "replace",
+    "round",
+    "row_number",
+    "rtrim",
+    "sign",
+    "soundex",
+    "sqlite_add_constraint",
+    "sqlite_compileoption_get",
+    "sqlite_compileoption_used",
+    "sqlite_drop_column",
+    "sqlite_drop_constraint",
+    "sqlite_fail",
+    "sqlite_find_constraint",
+    "sqlite_rename_column",
+    "sqlite_rename_quotefix",
+    "sqlite_rename_table",
+    "sqlite_rename_test",
+    "sqlite_source_id",
+    "sqlite_version",
+    "strftime",
+    "string_agg",
+    "substr",
+    "substring",
+    "subtype",
+    "sum",
+    "time",
+    "timediff",
+    "total",
+    "total_changes",
+    "trim",
+    "typeof",
+    "unhex",
+    "unicode",
+    "unistr",
+    "unistr_quote",
+    "unixepoch",
+    "unlikely",
+    "upper",
+    "zeroblob",
+];
+
+/// Tables that are searched for each character of a path that they begin with.
+const JSON_TREES: &[&str] = &["json_tree", "jsonb_tree"];
+
+/// Whether the value of a pragma means yes.
+fn is_true(value: &str) -> bool {
+    let is = |yes: &&str| value.eq_ignore_ascii_case(yes);
+    ["on", "yes", "true"].iter().any(is) || value.parse().is_ok_and(|number: i64| number != 0)
+}
 
 /// Decides whether a statement may perform an action.
 pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authorization {
@@ -92,10 +219,33 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         AuthAction::Attach { .. } => refuse(
             "a connection has only one database; open a separate connection for each further database".into(),
         ),
-        AuthAction::Function { function_name } if is_in(FORBIDDEN_FUNCTIONS, function_name) => {
+        AuthAction::Function { function_name } if !is_in(FUNCTIONS, function_name) => {
             refuse(format!(
-                "the function `{function_name}` is not available to guests"
+                "the function `{}` is not available to guests",
+                crate::printable::printable(function_name)
             ))
+        }
+        AuthAction::Function { .. } if !control.count_function() => refuse(format!(
+            "a statement calls at most {MAX_FUNCTION_CALLS} functions; split it"
+        )),
+        AuthAction::Read { table_name, .. } if is_in(JSON_TREES, table_name) => {
+            if context.accessor.is_some() {
+                return refuse(format!(
+                    "`{table_name}` is not available in views and triggers"
+                ));
+            }
+            control.note_json_tree();
+            Authorization::Allow
+        }
+        // SQLite would go back to its own `LIKE`.
+        AuthAction::Pragma {
+            pragma_name,
+            pragma_value,
+        } if is_in(&["case_sensitive_like"], pragma_name) => {
+            if let Some(value) = pragma_value {
+                control.set_like_case_sensitive(is_true(value));
+            }
+            Authorization::Ignore
         }
         // SQLite would block a thread while waiting; the VM waits without blocking one.
         AuthAction::Pragma {
@@ -139,6 +289,47 @@ mod tests {
         let all: Vec<&str> = [ALLOWED, IGNORED, READ_ONLY].concat();
         for (index, name) in all.iter().enumerate() {
             assert!(!all[..index].contains(name), "{name} is listed twice");
+        }
+    }
+
+    /// The functions of SQLite that guests cannot call: those of virtual tables, those that reach
+    /// beyond the database, and those that take too long.
+    const REFUSED: &[&str] = &[
+        "bm25",
+        "fts3_tokenizer",
+        "fts5",
+        "fts5_get_locale",
+        "fts5_insttoken",
+        "fts5_locale",
+        "fts5_source_id",
+        "highlight",
+        "json_patch",
+        "jsonb_patch",
+        "load_extension",
+        "match",
+        "matchinfo",
+        "offsets",
+        "optimize",
+        "rtreecheck",
+        "rtreedepth",
+        "rtreenode",
+        "snippet",
+        "sqlite_log",
+    ];
+
+    #[test]
+    fn each_function_of_sqlite_is_available_or_refused_on_purpose() {
+        let connection = rusqlite::Connection::open_in_memory().expect("memory suffices");
+        let names = "SELECT DISTINCT name FROM pragma_function_list";
+        let mut names = connection.prepare(names).expect("the SQL is valid");
+        let names = names.query_map([], |row| row.get(0));
+        let names: Result<Vec<String>, _> = names.expect("it has no parameters").collect();
+        for name in names.expect("names are text") {
+            let name = name.as_str();
+            assert!(
+                FUNCTIONS.contains(&name) != REFUSED.contains(&name),
+                "is `{name}` linear in its arguments, or does it stop with the call?"
+            );
         }
     }
 }

@@ -1,18 +1,21 @@
 //! Restricts how SQLite accesses files: only next to a database that was opened for it, and never
 //! through memory that is shared with a file.
 //!
-//! SQLite's own VFS is used, with four changes. A name is used verbatim, without being resolved, so
+//! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
 //! that every file of a database is found through the open directory by which [`super::Database`]
-//! names it. A file without a name is refused, so that data that does not fit in memory is not
-//! written elsewhere. If the directory is read-only, nothing is opened for writing or removed. And
-//! database files have no shared memory: the write-ahead log and `mmap_size` map files into this
-//! process, and a guest that truncates such a file would end the machine. Databases therefore use a
-//! rollback journal, and a database with a write-ahead log cannot be opened.
+//! names it. Any other name is refused, such as that of a super-journal, which a forged journal can
+//! make SQLite look for anywhere; so is a file without a name: data that does not fit in memory is
+//! not written elsewhere. What is no regular file is not opened, since a FIFO would hold the thread.
+//! Reading a page is charged, and stops with the call. If the directory is read-only, nothing is opened for writing or removed. And database
+//! files have no shared memory: the write-ahead log and `mmap_size` map files into this process,
+//! and a guest that truncates such a file would end the machine. So databases use a rollback
+//! journal, and one with a write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
+use super::work;
 use rusqlite::ffi;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 /// The names of the two VFSs. The first may change files; the second only reads them.
@@ -47,17 +50,92 @@ fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int
         if own.is_null() {
             return Err(ffi::SQLITE_ERROR);
         }
+        open_regular_files_only(own)?;
         let changed = Box::leak(Box::new(*own));
         changed.pNext = std::ptr::null_mut();
         changed.zName = name.as_ptr();
         changed.xOpen = Some(open);
         changed.xDelete = Some(delete);
+        changed.xAccess = Some(access);
         changed.xFullPathname = Some(full_path_name);
         match ffi::sqlite3_vfs_register(changed, 0) {
             ffi::SQLITE_OK => Ok(()),
             code => Err(code),
         }
     }
+}
+
+/// Replaces the function with which SQLite's own VFS opens files.
+///
+/// # Safety
+///
+/// The VFS is SQLite's own.
+#[cfg(unix)]
+unsafe fn open_regular_files_only(own: *mut ffi::sqlite3_vfs) -> Result<(), c_int> {
+    type SystemCall = unsafe extern "C" fn();
+    type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
+    // SAFETY: the caller vouches for the VFS. SQLite calls this function with the parameters of its
+    // own, which are those of `Open`; every function has the same address type here.
+    unsafe {
+        let set = (*own).xSetSystemCall.ok_or(ffi::SQLITE_ERROR)?;
+        let open = std::mem::transmute::<Open, SystemCall>(open_regular_file);
+        match set(own, c"open".as_ptr(), Some(open)) {
+            ffi::SQLITE_OK => Ok(()),
+            code => Err(code),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+unsafe fn open_regular_files_only(_: *mut ffi::sqlite3_vfs) -> Result<(), c_int> {
+    Ok(())
+}
+
+/// Opens a file as `open` does, but on behalf of a guest only a regular file or a directory.
+#[cfg(unix)]
+unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: c_int) -> c_int {
+    // SAFETY: SQLite passes what it would pass to `open`. The structure is written before it is
+    // read, and the descriptor belongs to this call.
+    unsafe {
+        let is_for_guest = work::is_current() && CStr::from_ptr(name) != c"/dev/urandom";
+        if !is_for_guest {
+            return libc::open(name, flags, mode);
+        }
+        // Opening a FIFO does not wait then; for regular files it makes no difference.
+        let descriptor = libc::open(name, flags | libc::O_NONBLOCK, mode);
+        let mut about = std::mem::zeroed::<libc::stat>();
+        if descriptor < 0 || libc::fstat(descriptor, &raw mut about) != 0 {
+            return descriptor;
+        }
+        if matches!(about.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR) {
+            return descriptor;
+        }
+        libc::close(descriptor);
+        // Fails, and leaves an error number that SQLite can report.
+        libc::close(-1)
+    }
+}
+
+type Read =
+    unsafe extern "C" fn(*mut ffi::sqlite3_file, *mut c_void, c_int, ffi::sqlite3_int64) -> c_int;
+
+/// How SQLite's own VFS reads from a database file.
+static OWN_READ: OnceLock<Read> = OnceLock::new();
+
+unsafe extern "C" fn read(
+    file: *mut ffi::sqlite3_file,
+    buffer: *mut c_void,
+    amount: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    let Some(own_read) = OWN_READ.get() else {
+        return ffi::SQLITE_IOERR_READ;
+    };
+    if !work::spend(u64::try_from(amount).unwrap_or(0)) {
+        return ffi::SQLITE_IOERR_READ;
+    }
+    // SAFETY: SQLite's own function receives the arguments unchanged.
+    unsafe { own_read(file, buffer, amount, offset) }
 }
 
 /// The methods of a database file: SQLite's own, without shared memory.
@@ -85,7 +163,7 @@ unsafe extern "C" fn open(
     // the same for every main database, and their copy lives as long as the process.
     unsafe {
         (*file).pMethods = std::ptr::null();
-        if name.is_null() {
+        if name.is_null() || !work::may_reach(CStr::from_ptr(name).to_bytes()) {
             return ffi::SQLITE_CANTOPEN;
         }
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
@@ -96,9 +174,12 @@ unsafe extern "C" fn open(
         if code == ffi::SQLITE_OK
             && flags & ffi::SQLITE_OPEN_MAIN_DB != 0
             && let Some(methods) = (*file).pMethods.as_ref()
+            && let Some(own_read) = methods.xRead
         {
+            OWN_READ.get_or_init(|| own_read);
             let changed = ffi::sqlite3_io_methods {
                 iVersion: WITHOUT_SHARED_MEMORY,
+                xRead: Some(read),
                 ..*methods
             };
             (*file).pMethods = &METHODS.get_or_init(|| Methods(changed)).0;
@@ -125,13 +206,36 @@ unsafe extern "C" fn open_to_read(
 }
 
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
-    // SAFETY: SQLite's own function receives the arguments unchanged.
+    // SAFETY: the name ends with a zero byte, and SQLite's own function gets the arguments
+    // unchanged.
     unsafe {
+        if !work::may_reach(CStr::from_ptr(name).to_bytes()) {
+            return ffi::SQLITE_IOERR_DELETE;
+        }
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
         let Some(own_delete) = own.as_ref().and_then(|own| own.xDelete) else {
             return ffi::SQLITE_IOERR_DELETE;
         };
         own_delete(own, name, sync)
+    }
+}
+
+unsafe extern "C" fn access(
+    _: *mut ffi::sqlite3_vfs,
+    name: *const c_char,
+    flags: c_int,
+    out: *mut c_int,
+) -> c_int {
+    // SAFETY: as in `delete`.
+    unsafe {
+        if !work::may_reach(CStr::from_ptr(name).to_bytes()) {
+            return ffi::SQLITE_IOERR_ACCESS;
+        }
+        let own = ffi::sqlite3_vfs_find(std::ptr::null());
+        let Some(own_access) = own.as_ref().and_then(|own| own.xAccess) else {
+            return ffi::SQLITE_IOERR_ACCESS;
+        };
+        own_access(own, name, flags, out)
     }
 }
 

@@ -1138,6 +1138,7 @@ fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
         "SELECT length(replace(hex(zeroblob(500000)), hex(zeroblob(250000)) || '1', 'x'))",
         "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 300000)
             SELECT length(trim(hex(zeroblob(500000)), group_concat(char(0x4e00 + n % 20000), '') || '0')) FROM t",
+        "SELECT length(unhex('AB' || printf('%.*c', 900000, 'x'), printf('%.*c', 900000, 'y') || 'x'))",
     ] {
         client.query(connection, sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
@@ -1160,6 +1161,268 @@ fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
     check("SELECT trim('aaa', 'a')", text(""));
     check("SELECT trim('a', NULL)", Kept::Null);
     check("SELECT trim(NULL)", Kept::Null);
+    check("SELECT unhex('4a-4B', '-')", Kept::Blob(b"JK".to_vec()));
+    check("SELECT unhex('4-a', '-')", Kept::Null);
+    check("SELECT unhex('4a4')", Kept::Null);
+    check("SELECT unhex('')", Kept::Blob(Vec::new()));
+    check("SELECT unhex(NULL)", Kept::Null);
+    check("SELECT 'Straße' LIKE 'S%_E'", Kept::Integer(1));
+    check("SELECT '10%' LIKE '10\\%' ESCAPE '\\'", Kept::Integer(1));
+    check("SELECT 12 LIKE '1_'", Kept::Integer(1));
+    check("SELECT NULL LIKE '%'", Kept::Null);
+    check("SELECT 'abc' GLOB 'a[a-c]?'", Kept::Integer(1));
+    check("SELECT 'abc' GLOB 'A*'", Kept::Integer(0));
+    client
+        .execute_all(connection, "PRAGMA case_sensitive_like = ON")
+        .expect("the pragma is available");
+    check("SELECT 'abc' LIKE 'A%'", Kept::Integer(0));
+    check("SELECT 'abc' LIKE 'a%'", Kept::Integer(1));
+}
+
+#[test]
+fn t171_a_statement_without_jumps_ends_when_its_process_ends() {
+    let lab = Lab::new();
+    // SQLite looks whether to stop at jumps only, and this would take it an hour.
+    let pattern = format!("%{}b", "_a".repeat(100));
+    let sql = format!(
+        "SELECT {}",
+        vec![format!("?1 LIKE '{pattern}'"); 2_000].join(", ")
+    );
+    for limit in [None, Some(Limit::Compute), Some(Limit::TotalCompute)] {
+        let environment = lab.environment_with(|config| {
+            if let Some(limit) = limit {
+                config.limit(limit, 1_000);
+            }
+        });
+        let client = Client::new(&lab, &environment);
+        let connection = client.opened(":memory:");
+        let statement = client.prepare(connection, &sql).expect("the SQL is valid");
+        let long = "a".repeat(900_000);
+        client
+            .bind(statement, &[(Key::Position, Value::Text(&long))])
+            .expect("the text is short enough");
+        client.begin("sqlite3_step", vec![Val::I64(statement)]);
+        if limit.is_none() {
+            client.process.kill();
+        }
+        let exit = lab.exit(&client.process);
+        assert_eq!(
+            matches!(&exit, Exit::Limit(reached) if Some(reached.limit) == limit),
+            limit.is_some(),
+            "{exit}"
+        );
+    }
+}
+
+#[test]
+fn t171_what_cannot_be_stopped_is_not_available() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    let functions = format!("SELECT {}1", "abs(1) + ".repeat(150));
+    let many = vec![functions; 80].join(" UNION ALL ");
+    for (sql, words) in [
+        ("SELECT json_patch('{}', '{}')", "`json_patch`"),
+        ("CREATE VIRTUAL TABLE f USING fts5(x)", "no such module"),
+        (
+            "CREATE VIRTUAL TABLE r USING rtree(i, a, b)",
+            "no such module",
+        ),
+        ("SELECT * FROM dbstat", "no such table"),
+        ("SELECT * FROM json_tree('[1]', '$[0]')", "without a path"),
+        (
+            "SELECT * FROM json_tree WHERE json = '[1]' AND root = '$[0]'",
+            "without a path",
+        ),
+        (&*many, "at most 10000 functions"),
+    ] {
+        let (_, sentence) = client.execute_all(connection, sql).expect_err(sql);
+        assert!(sentence.contains(words), "{sql}: {sentence}");
+    }
+    for (sql, expected) in [
+        (
+            "SELECT count(*) FROM json_tree('[1, [2]]')",
+            Kept::Integer(4),
+        ),
+        (
+            "SELECT count(*) FROM json_each('[[1, 2]]', '$[0]')",
+            Kept::Integer(2),
+        ),
+        ("SELECT '{\"a\": [7]}' ->> '$.a[0]'", Kept::Integer(7)),
+    ] {
+        assert_eq!(client.value(connection, sql), expected, "{sql}");
+    }
+    client
+        .execute_all(
+            connection,
+            "CREATE TABLE t (a, b); ALTER TABLE t RENAME a TO c; ALTER TABLE t DROP b; ANALYZE",
+        )
+        .expect("the functions of `ALTER TABLE` are available");
+}
+
+#[test]
+fn foreign_keys_are_enforced_only_on_request() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    let tables = "CREATE TABLE owner (id INTEGER PRIMARY KEY);
+        CREATE TABLE thing (owner REFERENCES owner); INSERT INTO thing VALUES (1)";
+    client
+        .execute_all(connection, tables)
+        .expect("the row refers to none, which is allowed");
+    client
+        .execute_all(connection, "PRAGMA foreign_keys = ON")
+        .expect("the pragma is available");
+    let failed = client
+        .execute_all(connection, "INSERT INTO thing VALUES (2)")
+        .expect_err("there is no owner 2");
+    assert_eq!(failed.0 & 0xff, code::CONSTRAINT);
+}
+
+#[test]
+fn a_row_of_a_few_values_again_and_again_is_not_written_out() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    let sql = format!("SELECT {}", vec!["?1"; 1_900].join(", "));
+    let statement = client.prepare(connection, &sql).expect("the SQL is valid");
+    client
+        .bind(
+            statement,
+            &[(Key::Position, Value::Blob(&vec![0; 1_000_000]))],
+        )
+        .expect("the value is small enough");
+    let (failed, sentence) = client.step(statement).expect_err("it has 1.9 GB");
+    assert_eq!(failed, code::TOOBIG, "{sentence}");
+    let copied = client.trapped(
+        "copy_row",
+        vec![
+            Val::I64(statement),
+            Val::I32(ROWS as i32),
+            Val::I32(ROWS_LENGTH as i32),
+        ],
+    );
+    assert!(copied.contains("a row has at most"), "{copied}");
+}
+
+#[test]
+fn many_parameters_can_be_bound_by_name() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    const COUNT: i64 = 30_000;
+    let names: Vec<String> = (0..COUNT).map(|number| format!(":p{number}")).collect();
+    let sql = format!(
+        "SELECT count(DISTINCT column1) FROM (VALUES ({}))",
+        names.join("), (")
+    );
+    let statement = client.prepare(connection, &sql).expect("the SQL is valid");
+    let values: Vec<_> = (0..COUNT)
+        .map(|number| (Key::Name(&names[number as usize]), Value::Integer(number)))
+        .collect();
+    client.bind(statement, &values).expect("all names exist");
+    let rows = client.step(statement).expect("the values are bound");
+    assert_eq!(rows, Some(vec![Kept::Integer(COUNT)]));
+}
+
+/// Writes a journal that SQLite would roll back, and that names a super-journal.
+fn forge_journal(database: &Path, super_journal: &Path) {
+    const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    const PAGE: u32 = 4096;
+    let pages = fs::metadata(database).expect("it is there").len() as u32 / PAGE;
+    let mut journal = MAGIC.to_vec();
+    for number in [0, 0x1234, pages, 512, PAGE] {
+        journal.extend(number.to_be_bytes());
+    }
+    journal.resize(512, 0);
+    let name = super_journal.as_os_str().as_encoded_bytes();
+    journal.extend((0x4000_0000 / PAGE + 1).to_be_bytes());
+    journal.extend(name);
+    journal.extend((name.len() as u32).to_be_bytes());
+    journal.extend(
+        name.iter()
+            .map(|byte| u32::from(*byte))
+            .sum::<u32>()
+            .to_be_bytes(),
+    );
+    journal.extend(MAGIC);
+    let path = database.with_extension("db-journal");
+    fs::write(path, journal).expect("the test owns the directory");
+}
+
+#[test]
+fn t090_a_forged_journal_leads_to_no_other_file() {
+    let (lab, house) = (Lab::new(), temporary());
+    let granted = house.path().join("granted");
+    fs::create_dir(&granted).expect("the test owns the directory");
+    let there = house.path().join("there");
+    fs::write(&there, "secret").expect("the test owns the directory");
+    let mut answers = Vec::new();
+    for (outside, name) in [
+        (there.clone(), "granted/x.db-mj0000009AA"),
+        (house.path().join("nowhere"), "granted/x.db-mj0000009AA"),
+        (there.clone(), "there-mj0000009AA"),
+    ] {
+        let database = granted.join("x.db");
+        {
+            let client = Client::at(&lab, &granted);
+            let connection = client.opened("x.db");
+            client
+                .execute_all(connection, "CREATE TABLE IF NOT EXISTS t (n)")
+                .expect("the SQL is valid");
+            client.process.kill();
+            lab.exit(&client.process);
+        }
+        let super_journal = house.path().join(name);
+        let mut list = outside.as_os_str().as_encoded_bytes().to_vec();
+        list.push(0);
+        fs::write(&super_journal, list).expect("the test owns the directory");
+        forge_journal(&database, &super_journal);
+        let client = Client::at(&lab, &granted);
+        let connection = client.opened("x.db");
+        answers.push(client.execute_all(connection, "SELECT * FROM t"));
+        client.process.kill();
+        lab.exit(&client.process);
+        assert!(super_journal.exists() && there.exists());
+        fs::remove_file(database.with_extension("db-journal")).expect("it was not removed");
+    }
+    assert!(
+        answers
+            .iter()
+            .all(|answer| *answer == answers[0] && answer.is_err()),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn t090_a_fifo_in_the_place_of_a_database_or_its_journal_is_an_error() {
+    let (lab, directory) = (Lab::new(), temporary());
+    let fifo = |name: &str| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, directory.path().join(name), kind, mode, 0)
+            .expect("the test owns the directory");
+    };
+    fifo("fifo.db");
+    for access in [Access::Read, Access::Write] {
+        let environment = lab.environment_with(|config| grant(config, directory.path(), access));
+        let client = Client::new(&lab, &environment);
+        let failed = client.open("fifo.db").map(|connection| {
+            client
+                .execute_all(connection, "SELECT * FROM sqlite_schema")
+                .is_err()
+        });
+        assert!(failed.unwrap_or(true), "{access:?}");
+    }
+    let client = Client::at(&lab, directory.path());
+    let connection = client.opened("app.db");
+    client
+        .execute_all(connection, "CREATE TABLE t (n)")
+        .expect("the SQL is valid");
+    fifo("app.db-journal");
+    client
+        .execute_all(connection, "INSERT INTO t VALUES (1)")
+        .expect_err("the journal cannot be written");
 }
 
 #[test]

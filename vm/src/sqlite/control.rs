@@ -1,0 +1,192 @@
+//! State shared between a connection and the thread that works with its database.
+
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// How many of SQLite's own instructions run between two checks whether to continue.
+pub(super) const CHECK_INTERVAL: u64 = 100;
+
+/// The time for which an instruction is charged, and the time between two checks from which on it
+/// is, in nanoseconds: a hundred of the usual instructions take far less, and their charge is always
+/// the same.
+const TIME_PER_INSTRUCTION: u64 = 50;
+const LONG_TIME: u64 = 500_000;
+
+/// The maximum number of calls of SQL functions in one statement.
+pub(super) const MAX_FUNCTION_CALLS: u32 = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Control {
+    /// Set once nothing is waiting for the answer any more.
+    is_stopped: AtomicBool,
+    /// The number of SQLite instructions that the call may still run; the largest value means no
+    /// limit.
+    allowed: AtomicU64,
+    /// What was charged since the thread's time was last read, and that time.
+    charged: AtomicU64,
+    read_at: AtomicU64,
+    /// How many bytes were allocated after the call should have stopped.
+    overdraft: AtomicU64,
+    /// Why the rules refused a statement.
+    refusal: Mutex<Option<String>>,
+    /// How long to wait for a locked database, in milliseconds.
+    busy_timeout: AtomicU64,
+    /// Whether `LIKE` distinguishes upper and lower case.
+    is_like_case_sensitive: AtomicBool,
+    /// How many functions the statement being prepared calls.
+    functions: AtomicU32,
+    /// Whether the statement being prepared reads `json_tree`.
+    reads_json_tree: AtomicBool,
+}
+
+impl Control {
+    pub(super) fn new() -> Control {
+        Control {
+            is_stopped: AtomicBool::new(false),
+            allowed: AtomicU64::new(u64::MAX),
+            charged: AtomicU64::new(0),
+            read_at: AtomicU64::new(0),
+            overdraft: AtomicU64::new(0),
+            refusal: Mutex::new(None),
+            busy_timeout: AtomicU64::new(0),
+            is_like_case_sensitive: AtomicBool::new(false),
+            functions: AtomicU32::new(0),
+            reads_json_tree: AtomicBool::new(false),
+        }
+    }
+
+    // Relaxed, here and below: stopping a call publishes no other data, and only the call itself
+    // updates the counts.
+
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets how many SQLite instructions may run from now on.
+    pub(super) fn allow(&self, instructions: u64) {
+        self.allowed.store(instructions, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that are allocated although the call has to stop, and returns their sum.
+    pub(super) fn overdraw(&self, bytes: u64) -> u64 {
+        self.overdraft.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    /// Returns how many of these instructions remain.
+    pub(super) fn allowed(&self) -> u64 {
+        self.allowed.load(Ordering::Relaxed)
+    }
+
+    /// Charges for some instructions. Returns true if the call has to stop.
+    pub(super) fn charge(&self, instructions: u64) -> bool {
+        if self.is_stopped.load(Ordering::Relaxed) {
+            return true;
+        }
+        let left = self.allowed();
+        if left == u64::MAX {
+            return false;
+        }
+        let left = left.saturating_sub(instructions);
+        self.allow(left);
+        self.charged.fetch_add(instructions, Ordering::Relaxed);
+        left == 0
+    }
+
+    /// Charges for the instructions between two checks. Returns true if the call has to stop.
+    pub(super) fn check(&self) -> bool {
+        self.charge(CHECK_INTERVAL) || self.charge_time()
+    }
+
+    /// Starts to measure the thread's time.
+    pub(super) fn start_time(&self) {
+        if self.allowed() != u64::MAX {
+            self.charged.store(0, Ordering::Relaxed);
+            self.read_at.store(thread_time(), Ordering::Relaxed);
+        }
+    }
+
+    /// Charges for the thread's time as far as its instructions have not been. Returns true if the
+    /// call has to stop.
+    pub(super) fn charge_time(&self) -> bool {
+        if self.allowed() == u64::MAX {
+            return false;
+        }
+        let now = thread_time();
+        let time = now.saturating_sub(self.read_at.swap(now, Ordering::Relaxed));
+        let charged = self.charged.swap(0, Ordering::Relaxed);
+        if time < LONG_TIME {
+            return false;
+        }
+        let is_over = self.charge((time / TIME_PER_INSTRUCTION).saturating_sub(charged));
+        self.charged.store(0, Ordering::Relaxed);
+        is_over
+    }
+
+    pub(super) fn refuse(&self, what: String) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    pub(super) fn take_refusal(&self) -> Option<String> {
+        self.refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    pub(super) fn set_busy_timeout(&self, milliseconds: u64) {
+        self.busy_timeout.store(milliseconds, Ordering::Relaxed);
+    }
+
+    pub(super) fn busy_timeout(&self) -> u64 {
+        self.busy_timeout.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_like_case_sensitive(&self, is_sensitive: bool) {
+        self.is_like_case_sensitive
+            .store(is_sensitive, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_like_case_sensitive(&self) -> bool {
+        self.is_like_case_sensitive.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what the statement that was prepared last uses.
+    pub(super) fn begin_statement(&self) {
+        self.take_refusal();
+        self.functions.store(0, Ordering::Relaxed);
+        self.reads_json_tree.store(false, Ordering::Relaxed);
+    }
+
+    /// Counts a function that the statement calls. Returns false if there are too many.
+    pub(super) fn count_function(&self) -> bool {
+        self.functions.fetch_add(1, Ordering::Relaxed) < MAX_FUNCTION_CALLS
+    }
+
+    pub(super) fn note_json_tree(&self) {
+        self.reads_json_tree.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn reads_json_tree(&self) -> bool {
+        self.reads_json_tree.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns how long this thread has computed, in nanoseconds.
+#[cfg(unix)]
+fn thread_time() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: it writes the structure that it gets the address of.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+/// Returns 0: only instructions are charged where a thread's time is not known.
+#[cfg(not(unix))]
+fn thread_time() -> u64 {
+    0
+}
