@@ -10,8 +10,8 @@ mod fuzz;
 mod published;
 mod walk;
 
-use crate::support::{Lab, constant, guest, signature, wasm};
-use attack::{Attack, Expected, attacks, prepared_guest};
+use crate::support::{Lab, allocations, constant, guest, signature, wasm};
+use attack::{Attack, Expected, attacks, huge_slices, prepared_guest};
 use lunatic_abi::{Generation, HOST_FUNCTIONS, HostFunction, OWN};
 use lunatic_vm::{CallError, Environment, Exit, Limit, Module, ModuleError, Vm};
 use std::collections::BTreeMap;
@@ -194,6 +194,37 @@ fn extreme_numbers_and_times_do_no_harm() {
     check("numbers", |attack| attack.is_number());
 }
 
+#[test]
+fn t081_huge_slices_are_refused_before_they_are_copied() {
+    const HUGE: u64 = 64 << 20;
+    // More than any call copies without a pause.
+    const ALLOWED: u64 = 2 << 20;
+    let lab = Lab::with(Vm::builder().workers(1));
+    for generation in Generation::ALL {
+        let attacks = huge_slices(generation, HUGE);
+        assert!(attacks.len() > 10, "{generation:?}");
+        let guest = prepared_guest(generation, &attacks, 1);
+        let small = "(memory (export \"memory\") 1)";
+        assert!(guest.contains(small), "the guest's memory has one page");
+        let huge = format!("(memory (export \"memory\") {})", HUGE >> 16);
+        let module = lab.module(&guest.replace(small, &huge));
+        for (number, attack) in attacks.iter().enumerate() {
+            let environment = lab.environment_with(|config| {
+                config.limit(Limit::Time, 5_000);
+            });
+            let function = format!("attack{number}");
+            let outcome = make(&lab, &environment, &module, attack.prepare(), &function);
+            environment.end();
+            lab.wait_for("an attacking process's children", environment.ended());
+            assert!(
+                outcome.allocated <= ALLOWED,
+                "{attack}: {} bytes were allocated",
+                outcome.allocated
+            );
+        }
+    }
+}
+
 /// Makes every attack of a kind in each generation. Each attack comes from its own process, which
 /// holds one resource of every kind.
 fn check(what: &str, is_meant: impl Fn(&Attack) -> bool) {
@@ -241,6 +272,8 @@ struct Outcome {
     /// The environment's counters before and after the call.
     before: Vec<(Limit, u64)>,
     after: Vec<(Limit, u64)>,
+    /// How many bytes the worker allocated during the call.
+    allocated: u64,
 }
 
 fn make(
@@ -273,6 +306,7 @@ fn make(
                     return error.into_exit();
                 }
                 let before = used(&inner);
+                let allocated = allocations::allocated();
                 let exit = match live.call(&function, &[]).await {
                     Ok(_) => None,
                     Err(CallError::Ended(exit)) => Some(exit),
@@ -281,11 +315,14 @@ fn make(
                 // The instance still exists, so everything that a failed call acquired still counts
                 // here.
                 let after = used(&inner);
+                // Meaningful with a single worker only.
+                let allocated = allocations::allocated().saturating_sub(allocated);
                 let _ = tell
                     .send(Outcome {
                         exit,
                         before,
                         after,
+                        allocated,
                     })
                     .await;
                 Exit::Normal
@@ -299,6 +336,7 @@ fn make(
             exit: Some(lab.exit(&process)),
             before: Vec::new(),
             after: Vec::new(),
+            allocated: 0,
         },
     }
 }

@@ -6,6 +6,7 @@
 //! with [`Lab::hear`].
 
 pub(crate) mod actor;
+pub(crate) mod allocations;
 
 use async_channel::{Receiver, Sender};
 use lunatic_abi::{HOST_FUNCTIONS, HostFunction, ValueType};

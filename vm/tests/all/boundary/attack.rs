@@ -178,6 +178,32 @@ pub(super) fn valid_calls(generation: Generation) -> Vec<Attack> {
     .collect()
 }
 
+/// Returns a call of each row that takes a slice, with slices of as many bytes as the memory of
+/// `size` bytes has above the first of its halves.
+pub(super) fn huge_slices(generation: Generation, size: u64) -> Vec<Attack> {
+    let attack = |row: &'static HostFunction| {
+        let mut first = None;
+        let arguments = (0..row.parameters.len()).map(|index| {
+            let item = match row.parameters[index].kind {
+                Kind::Bytes | Kind::Text | Kind::Buffer => 1,
+                Kind::Words | Kind::OutWords | Kind::Vectors => 8,
+                _ => return good(row, index),
+            };
+            first.get_or_insert(index);
+            vec![size / 2, size / 2 / item]
+        });
+        let arguments = arguments.collect();
+        Some(Attack {
+            row,
+            arguments,
+            weapon: Weapon::Count,
+            parameter: first?,
+            expected: Expected::Either,
+        })
+    };
+    generation.host_functions().filter_map(attack).collect()
+}
+
 /// Returns whether the call waits for a client that an attacking process cannot have, because a
 /// process cannot complete a handshake with itself.
 fn is_accept_without_client(row: &HostFunction) -> bool {
