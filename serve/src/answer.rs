@@ -1,4 +1,4 @@
-//! Dispatches a request to the kind of function that answers it.
+//! Passes a request to the function, in the way that its kind of code requires.
 
 use crate::body::Body;
 use crate::request_info::RequestInfo;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Makes a function answer a request, either in a process of its own or in a pooled instance.
 ///
 /// The response is returned as soon as its head is available. Dropping the future, or the
-/// response's body before its end, kills the process, since nothing is waiting for its result.
+/// response's body before its end, kills the process, because nothing is waiting for its result.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,

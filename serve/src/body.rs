@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 
-/// A body that is produced as it is read: at most one chunk is buffered ahead of the reader.
+/// A body that is produced as it is read. At most one chunk is buffered ahead of the reader.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Why a body ended prematurely.

@@ -1,10 +1,11 @@
-//! Building a project: turns each function's recipe into checked code, several functions at a time.
+//! Builds a project. Each function's recipe is turned into checked code, several functions at a
+//! time.
 //!
 //! Artifacts are stored in the project's `.lunatic/build`, each named by the hash of its content.
-//! Cargo tracks what is up to date itself; a command runs again when the content of its sources has
-//! changed.
+//! Cargo itself tracks what is up to date. A command runs again when the contents of its sources
+//! have changed.
 //!
-//! Nothing here prints: events are reported to the caller, which displays them.
+//! This module prints nothing. It reports events to the caller, which displays them.
 
 mod artifact;
 mod cargo;
@@ -27,7 +28,8 @@ use store::Store;
 
 pub use error::BuildError;
 
-/// The maximum number of functions built concurrently by default: cargo uses all cores for each.
+/// The maximum number of functions that are built concurrently by default. It is small because
+/// cargo uses all cores for each function.
 const MAX_JOBS: usize = 4;
 
 /// A function that was built and checked.
@@ -43,7 +45,7 @@ pub struct Built {
     external_sources: Vec<PathBuf>,
 }
 
-/// What happens while a function is built.
+/// An event during the build of a function.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildEvent<'b> {
@@ -103,8 +105,8 @@ impl Builder {
         self
     }
 
-    /// Builds functions and returns one result per function, in the same order. Blocks until every
-    /// build has succeeded or failed.
+    /// Builds functions and returns one result per function, in the same order. This call blocks
+    /// until every build has succeeded or failed.
     pub fn build(
         &self,
         functions: &[ProjectFunction],

@@ -1,9 +1,9 @@
-//! What a function runs, determined from the imports and exports of its bytes.
+//! The code that a function runs. Its kind is determined from its imports and exports.
 
 use crate::SettingsError;
 use lunatic_vm::{Component, Exit, Live, Module, ModuleError, Val, ValType, Vm};
 
-/// What a function runs.
+/// The code that a function runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Code {
@@ -28,11 +28,11 @@ pub struct Spark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPoint {
     function: &'static str,
-    /// The number of parameters; zero is passed for each of them.
+    /// The number of parameters. Zero is passed for each of them.
     parameters: usize,
 }
 
-/// The bytes cannot be run as a function.
+/// Why bytes cannot be run as a function.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeError {
@@ -100,7 +100,7 @@ impl Code {
     }
 }
 
-/// Whether the text starts like that of a component.
+/// Returns whether the text starts like the text of a component.
 fn wat_is_component(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;
@@ -110,7 +110,7 @@ fn wat_is_component(bytes: &[u8]) -> bool {
         .is_some_and(|text| text.trim_start().starts_with("component"))
 }
 
-/// Whether a module imports one of the functions by which a spark reads and writes.
+/// Returns whether a module imports one of the functions by which a spark reads and writes.
 fn has_comms(module: &Module) -> bool {
     module.imports().any(|(namespace, name)| match namespace {
         "lunatic::spark" | "embly" => true,

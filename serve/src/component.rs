@@ -1,10 +1,10 @@
 //! Components that handle HTTP requests.
 //!
-//! A component exports `wasi:http/incoming-handler`, through which it receives requests: either one
-//! instance per request, or a few instances that each serve one request after another, depending on
-//! the function's [`Policy`](crate::Policy). The response is sent as soon as the component has set
-//! its head, while the component continues to run; anything written afterwards is sent as the
-//! client reads.
+//! A component exports `wasi:http/incoming-handler`, through which it receives requests. Depending
+//! on the function's [`Policy`](crate::Policy), each request has an instance of its own, or a few
+//! instances each serve one request after another. The response is sent as soon as the component
+//! has set its head, while the component continues to run. Everything that the component writes
+//! afterwards is sent as the client reads it.
 
 pub(crate) mod answer;
 mod body;
@@ -20,7 +20,7 @@ mod spawn;
 
 use lunatic_vm::Host;
 
-/// Adds everything that components can import.
+/// Adds all interfaces that components can import.
 pub(crate) fn add_to_host(host: &mut Host) {
     host.component("wasi:http", interfaces::link);
     host.component("rvm:lambda/host", lambda::link);

@@ -1,10 +1,10 @@
 //! Serves a project during development: a function whose sources change is rebuilt, and swapped in
 //! if the build succeeds.
 //!
-//! Only content matters. Saving an unchanged file has no effect, and a build that writes into its
-//! own source directories does not trigger an endless series of builds. Code that does not compile
-//! or cannot run is reported, and the previous version keeps serving. The same applies to an
-//! invalid project file.
+//! Only the contents of files matter. Saving an unchanged file has no effect, and a build that
+//! writes into its own source directories does not trigger an endless series of builds. Code that
+//! does not compile or cannot run is reported, and the previous version keeps serving. The same
+//! applies to an invalid project file.
 
 use crate::build::sources::{Contents, FileHashes, Sources};
 use crate::server::Listening;
@@ -31,7 +31,7 @@ pub struct Dev {
     _stop: StopOnDrop,
 }
 
-/// What happens while a project is served.
+/// An event while a project is served.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DevEvent<'d> {
@@ -51,7 +51,7 @@ pub enum DevEvent<'d> {
     Listening(&'d [Listening], &'d [Gateway]),
 }
 
-/// A project cannot be served.
+/// Why a project cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DevError {
@@ -76,7 +76,8 @@ impl Dev {
     ///
     /// # Errors
     ///
-    /// [`DevError`]. A function that fails to build is not an error, since it can still be fixed.
+    /// [`DevError`] if the project file is invalid or the gateways or threads cannot be started. A
+    /// function that fails to build is not an error, because it can still be fixed.
     pub fn start(
         vm: &Vm,
         file: &Path,
@@ -169,7 +170,7 @@ struct Tracked {
     function: ProjectFunction,
     settings: Settings,
     sources: Sources,
-    /// The contents of its sources at the last build; `None` before the first.
+    /// The contents of the function's sources at the last build. `None` before the first build.
     built_from: Option<Contents>,
     /// The sources that changed during the last build.
     changed_during_build: BTreeSet<PathBuf>,
@@ -221,8 +222,8 @@ impl Worker {
         }
     }
 
-    /// Adopts the project's functions. A function whose recipe and sources are unchanged need not
-    /// be rebuilt.
+    /// Adopts the project's functions. A function whose recipe and sources are unchanged does not
+    /// have to be rebuilt.
     fn update_functions(&mut self, settings: &[Settings]) {
         let mut before = std::mem::take(&mut self.tracked);
         for (function, settings) in self.project.functions().iter().zip(settings) {
@@ -399,8 +400,8 @@ impl Tracked {
             || (is_own_doing && hash == self.hash && changed.is_subset(&self.changed_during_build));
         self.built_from = Some(match is_settled {
             true => after,
-            // Record the contents from before the build, so that changes made during it trigger
-            // another build; new sources are recorded in their current state.
+            // The contents from before the build are recorded, so that changes made during the
+            // build trigger another build. New sources are recorded in their current state.
             false => {
                 let kept = before.into_iter().filter(|(path, _)| {
                     after.contains_key(path) || !after_known.contains_key(path)

@@ -101,7 +101,7 @@ impl Failure {
             Failure::TooLarge(_) => (413, "too_large"),
             Failure::Malformed(_) => (400, "malformed"),
             Failure::Slow(_) => (408, "slow"),
-            // No client receives this status; other servers use it in their logs.
+            // No client receives this status. Other servers use it in their logs.
             Failure::Gone => (499, "gone"),
         }
     }

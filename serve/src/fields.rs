@@ -1,4 +1,4 @@
-//! Header fields that determine where a message ends, and those that concern a single connection.
+//! Header fields that determine where a message ends, and fields that concern a single connection.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE,
@@ -19,8 +19,8 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Fields that are forwarded even if `connection` lists them: without them the message would end
-/// elsewhere or have a different recipient.
+/// Fields that are forwarded even if `connection` lists them. Without these fields, the message
+/// would end at a different place or have a different recipient.
 static END_TO_END: [HeaderName; 2] = [CONTENT_LENGTH, HOST];
 
 /// Removes the fields that concern a single connection, including those that `connection` lists.
@@ -50,7 +50,7 @@ pub(crate) fn words<'a>(
         .map(str::trim)
 }
 
-/// The length of a body cannot be determined.
+/// Why the length of a body cannot be determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LengthError {
     NotANumber,
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn t138_hop_by_hop_fields_and_those_that_connection_lists_are_removed() {
+    fn t138_hop_by_hop_fields_and_fields_that_connection_lists_are_removed() {
         let mut map = fields(&[
             ("accept", "*/*"),
             ("connection", "keep-alive, X-Listed"),

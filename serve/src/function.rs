@@ -1,4 +1,5 @@
-//! One version of a function: the data that gateways, sparks and components need to serve requests.
+//! A version of a function, which holds the data that gateways, sparks and components need to serve
+//! requests.
 
 use crate::component::instances::Instances;
 use crate::metrics::{FunctionMetrics, Metrics};
@@ -8,10 +9,10 @@ use lunatic_vm::{Environment, Stdio, Vm};
 use std::fmt;
 use std::sync::Arc;
 
-/// One version of a function, ready to serve.
+/// A version of a function that is ready to serve.
 pub struct Version {
     shared: Arc<Shared>,
-    /// The version number; each function's versions are numbered from 1.
+    /// The version number. The versions of each function are numbered from 1.
     number: u64,
     hash: blake3::Hash,
     code: Code,

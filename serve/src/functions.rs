@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-/// The functions of a machine. Cheap to clone: all clones are the same table.
+/// The functions of a machine. Cheap to clone. All clones refer to the same table.
 #[derive(Clone)]
 pub struct Functions(Arc<Table>);
 
@@ -23,7 +23,7 @@ struct Table {
     functions: Mutex<BTreeMap<Name, Arc<Function>>>,
 }
 
-/// A named function. Its code can be replaced while it serves: each request is served to completion
+/// A named function. Its code can be replaced while it serves. Each request is served to completion
 /// by the version that was current when the request arrived.
 pub struct Function {
     shared: Arc<Shared>,
@@ -56,7 +56,7 @@ impl Function {
         &self.requests
     }
 
-    /// Makes another version serve new requests; requests in progress finish on their current
+    /// Makes another version serve new requests. Requests in progress finish on their current
     /// version.
     fn replace(&self, version: Arc<Version>) {
         self.log().replaced(version.number());
@@ -95,7 +95,7 @@ impl Functions {
         self.table().values().cloned().collect()
     }
 
-    /// Adds a function, or a new version that serves from now on.
+    /// Adds a function, or a new version of a function, which serves from now on.
     ///
     /// # Errors
     ///

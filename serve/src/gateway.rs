@@ -29,7 +29,7 @@ pub enum Protocol {
     Tcp(TcpGateway),
 }
 
-/// What an HTTP gateway does with requests.
+/// How an HTTP gateway handles requests.
 #[derive(Clone, Debug)]
 pub struct HttpGateway {
     /// The routes. The longest matching path wins.
@@ -49,7 +49,7 @@ pub struct Route {
     pub target: Target,
 }
 
-/// What answers requests.
+/// What answers the requests of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
@@ -59,7 +59,7 @@ pub enum Target {
     Files(PathBuf),
     /// Any function of the table, named by the first part of the path, which is removed.
     Named,
-    /// Nothing: the response is a 404 with this text, which can point to the right place.
+    /// Nothing. The response is a 404 with this text, which can point to the right address.
     Notice(String),
 }
 
@@ -89,7 +89,7 @@ pub struct HttpLimits {
     pub idle: Duration,
 }
 
-/// What a TCP gateway does with connections.
+/// How a TCP gateway handles connections.
 #[derive(Clone, Debug)]
 pub struct TcpGateway {
     /// The function that serves each connection.

@@ -1,4 +1,4 @@
-//! A guard that ties a process's lifetime to that of its waiter.
+//! A guard that ties the lifetime of a process to that of the code that waits for it.
 
 use lunatic_vm::Process;
 
@@ -17,7 +17,7 @@ impl KillOnDrop {
             .expect("only `release` takes it, which consumes the guard")
     }
 
-    /// Disarms the guard: the process keeps running.
+    /// Disarms the guard, so that the process keeps running.
     pub(crate) fn release(mut self) -> Process {
         self.0
             .take()

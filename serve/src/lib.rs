@@ -1,14 +1,14 @@
-//! Named functions behind gateways: each request is served by its own process, in the function's
+//! Named functions behind gateways. Each request is served by its own process, in the function's
 //! environment.
 //!
 //! A [`Function`] has a name, [`Settings`] and versions, one of which serves new requests. It runs
 //! a *spark* (a module that reads and writes bytes, as Embly's functions do), a component that
 //! handles HTTP requests (`wasi:http/incoming-handler`), or a program of the machine that gets a
-//! gateway's connections as messages. Functions come from a [`Project`] or are deployed over HTTP;
-//! gateways for HTTP and TCP lead to them.
+//! gateway's connections as messages. Functions come from a [`Project`] or are deployed over HTTP.
+//! Gateways for HTTP and TCP lead to them.
 //!
-//! Everything here builds on the public API of `lunatic_vm`. This crate adds names and gateways;
-//! processes are limited by their environments.
+//! This crate uses only the public API of `lunatic_vm`. It adds names and gateways, while processes
+//! are limited by their environments.
 
 #![forbid(unsafe_code)]
 
@@ -65,8 +65,8 @@ pub use service::{
 };
 pub use settings::{Policy, Settings, SettingsError};
 
-/// Adds to a machine's host everything that functions can import beyond what the machine itself
-/// provides.
+/// Adds to a machine's host all functions and interfaces that functions can import in addition to
+/// those of the machine itself.
 ///
 /// ```
 /// use lunatic_vm::{Host, Vm};

@@ -1,9 +1,10 @@
-//! The log of a function: the output of its processes, and the reasons why requests failed.
+//! The log of a function, which contains the output of its processes and the reasons why requests
+//! failed.
 //!
-//! The newest lines are kept, the oldest are dropped, and nothing ever blocks on the log. Output
-//! arrives through the machine's journal, which is also bounded, and is collected when a request
-//! ends and when the log is read. A log without readers therefore costs next to nothing, and a
-//! guest that writes endlessly wastes only its own time.
+//! The newest lines are kept, the oldest lines are dropped, and nothing ever blocks on the log.
+//! Output arrives through the machine's journal, which is also limited in size. It is collected
+//! when a request ends and when the log is read. A log without readers therefore costs very little,
+//! and a guest that writes endlessly wastes only its own time.
 
 mod budget;
 
@@ -46,7 +47,8 @@ const BATCH_DELAY: Duration = Duration::from_millis(20);
 /// The maximum number of frames logged for a trap.
 const MAX_FRAMES: usize = 20;
 
-/// The log of one function, across all its versions. Cheap to clone: all clones are the same log.
+/// The log of one function, across all its versions. Cheap to clone. All clones refer to the same
+/// log.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
 
@@ -71,8 +73,8 @@ pub struct Line {
     /// The pid of the process.
     #[serde(serialize_with = "as_pid")]
     pub process: Option<Pid>,
-    /// The id of the request that the process served, if known: the process may have been spawned
-    /// by another process.
+    /// The id of the request that the process served. It may be unknown because the process was
+    /// spawned by another process.
     pub request: Option<String>,
     /// The source of the line.
     pub kind: LineKind,
@@ -91,11 +93,11 @@ pub enum LineKind {
     Error,
     /// A request that was not answered, or a process that failed.
     Failure,
-    /// The log itself, when output was omitted.
+    /// A note by the log itself about omitted output.
     Note,
 }
 
-/// The lines and the known processes: plain data.
+/// The lines and the known processes, as plain data.
 struct State {
     function: Name,
     lines: VecDeque<Arc<Line>>,
@@ -175,7 +177,7 @@ impl Log {
         lock(&self.0.state).version = version;
     }
 
-    /// Records which request a process serves, replacing the previous one.
+    /// Records which request a process serves, replacing the previous request.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
         self.assign(process, version, request, true);
     }
@@ -195,7 +197,7 @@ impl Log {
         lock(&self.0.state).assignments.add(process, assignment);
     }
 
-    /// Closes the log: no more lines will follow.
+    /// Closes the log. No more lines will follow.
     pub(crate) fn close(&self) {
         self.collect();
         lock(&self.0.state).is_closed = true;
@@ -245,7 +247,7 @@ impl Log {
         lock(&self.0.state).lines.iter().cloned().collect()
     }
 
-    /// Returns the retained lines, and a follower that reads all subsequent ones.
+    /// Returns the retained lines, and a follower that reads all subsequent lines.
     pub fn follow(&self) -> (Vec<Arc<Line>>, Follower) {
         self.collect();
         let queue = Arc::default();
@@ -270,7 +272,8 @@ impl Follower {
     pub async fn next(&mut self) -> Option<Vec<Arc<Line>>> {
         let log = self.log.clone();
         loop {
-            // Created before collecting, so that any later lines wake this follower.
+            // The notification is created before collecting, so that any later lines wake this
+            // follower.
             let grown = log.0.grown.notified();
             log.collect();
             let is_closed = lock(&log.0.state).is_closed;
@@ -472,7 +475,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn timestamp(time: SystemTime) -> String {
-    // Out of range only if the clock is before the year -9999 or after 9999.
+    // The time is out of range only if the clock is before the year -9999 or after the year 9999.
     jiff::Timestamp::try_from(time).map_or_else(|_| "?".to_string(), |time| format!("{time:.3}"))
 }
 
@@ -537,7 +540,7 @@ mod tests {
     use lunatic_vm::Exit;
 
     fn log() -> Log {
-        Log::new(&Name::new("f").expect("`f` is a name"))
+        Log::new(&Name::new("f").expect("`f` is a valid name"))
     }
 
     fn output(pid: u64, bytes: &[u8]) -> JournalEntry {
@@ -575,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn t181_a_flood_is_bounded_and_reported() {
+    fn t181_a_flood_of_output_is_limited_and_reported() {
         let log = log();
         let now = Instant::now();
         let piece = vec![b'x'; JOURNAL_CAPACITY];
@@ -601,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_which_request_its_process_serves() {
+    fn a_line_names_the_request_that_its_process_serves() {
         let log = log();
         let request = RequestId::next();
         log.replaced(7);
@@ -645,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn assignments_are_bounded() {
+    fn the_number_of_assignments_is_limited() {
         let mut assignments = Assignments::default();
         for pid in 0..2 * MAX_ASSIGNMENTS as u64 {
             for version in [1, 2] {
@@ -666,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_does_not_read_loses_the_oldest_and_is_reported_how_many() {
+    fn a_follower_that_does_not_read_loses_the_oldest_lines_and_learns_how_many() {
         let log = log();
         let (kept, mut follower) = log.follow();
         assert!(kept.is_empty());

@@ -1,7 +1,7 @@
 //! Metrics of functions, for Prometheus.
 //!
-//! The number of label values is bounded: at most [`FUNCTIONS`] functions, and the outcomes that
-//! [`Failure::outcome`] can return. Nothing that a client or a guest sends becomes a label.
+//! The number of label values is limited to at most [`FUNCTIONS`] functions, and the outcomes that
+//! [`Failure::outcome`] can return. No text that a client or a guest sends becomes a label.
 
 use crate::{Failure, Name};
 use prometheus_client::encoding::text::encode_registry;
@@ -79,7 +79,7 @@ struct Deploy {
     outcome: &'static str,
 }
 
-/// The name of a function; `None` stands for all functions without their own metrics.
+/// The name of a function. `None` stands for all functions without their own metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Label(Option<Name>);
 
@@ -88,7 +88,7 @@ struct Label(Option<Name>);
 #[derive(Clone, Debug, Default)]
 struct Total(Counter);
 
-/// The metrics of one function. They are removed when the function is.
+/// The metrics of one function. They are removed when the function is removed.
 pub(crate) struct FunctionMetrics {
     metrics: Metrics,
     label: Label,
@@ -133,8 +133,8 @@ impl Metrics {
 
     /// Returns the metrics of a function.
     pub(crate) fn of(&self, name: &Name) -> Arc<FunctionMetrics> {
-        // Held until all metrics exist: another function of the same name may be dropping its
-        // metrics.
+        // The lock is held until all metrics exist, because another function with the same name may
+        // be dropping its metrics.
         let mut known = self.known();
         if let Some(metrics) = known.get(name).and_then(Weak::upgrade) {
             return metrics;
@@ -177,12 +177,12 @@ impl Metrics {
     /// Returns all metrics in Prometheus's text format, version 0.0.4.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        encode_registry(&mut text, &self.0.registry).expect("a string takes everything");
+        encode_registry(&mut text, &self.0.registry).expect("writing to a string cannot fail");
         text
     }
 }
 
-/// The outcome of a request that was answered, whatever the status.
+/// The outcome of a request that was answered, with any status.
 const ANSWERED: &str = "answered";
 
 impl FunctionMetrics {
@@ -213,7 +213,7 @@ impl FunctionMetrics {
 
     /// Records the memory used by a process, in bytes.
     pub(crate) fn had_memory(&self, bytes: usize) {
-        // Exact up to 2^53.
+        // The conversion is exact up to 2^53.
         self.memory.observe(bytes as f64);
     }
 
@@ -230,7 +230,7 @@ impl Drop for FunctionMetrics {
         };
         let metrics = self.metrics.clone();
         let mut known = metrics.known();
-        // A new function of the same name may already use the same counters.
+        // A new function with the same name may already use the same counters.
         if !known
             .get(name)
             .is_some_and(|known| ptr::eq(known.as_ptr(), self))
@@ -262,7 +262,7 @@ impl Drop for FunctionMetrics {
 
 impl EncodeMetric for Total {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        // Encoded as a gauge, because `encode_counter` would append a suffix.
+        // The counter is encoded as a gauge, because `encode_counter` would append a suffix.
         encoder.encode_gauge(&self.0.get())
     }
 
@@ -277,7 +277,7 @@ impl TypedMetric for Total {
 
 impl EncodeLabelValue for Label {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        // No function can have the name used for `None`.
+        // No function can have the name that is used for `None`.
         self.0
             .as_ref()
             .map_or("(others)", Name::as_str)
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn t180_labels_are_bounded() {
+    fn t180_the_number_of_labels_is_limited() {
         let metrics = Metrics::new();
         let functions: Vec<_> = (0..2 * FUNCTIONS)
             .map(|number| metrics.of(&name(&format!("f{number}"))))

@@ -20,7 +20,7 @@ const MAX_LENGTH: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// The text is not a valid function name.
+/// The error for a text that is not a valid function name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a valid function name: it has 1 to 63 characters of a-z, 0-9 and -, and does not begin with -", lunatic_vm::printable(.0))]
 pub struct NameError(String);
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t151_what_leads_elsewhere_or_is_too_long_is_no_name() {
+    fn t151_paths_and_long_texts_are_not_names() {
         let long = "a".repeat(64);
         for text in [
             "", "-a", "../x", "a/b", "a.b", "A", "a b", "a\0", "é", "а", "%2e", &long,

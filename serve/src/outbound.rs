@@ -1,12 +1,13 @@
 //! Calls that functions make to other hosts over HTTP.
 //!
-//! A function may call only the hosts that its rules name; without rules it may call none. Names
-//! are resolved for each connection, and addresses in private networks or on this computer are
-//! refused unless the function is allowed to call them. Redirects are not followed automatically: a
-//! function that follows one makes another call, which is checked like the first.
+//! A function may call only the hosts that its rules name. Without rules, it may not call any host.
+//! Names are resolved for each connection, and addresses in private networks or on this computer
+//! are refused unless the function is allowed to call them. Redirects are not followed
+//! automatically. A function that follows a redirect makes another call, which is checked like the
+//! first call.
 //!
-//! Connections are kept for reuse by the same function. Each is driven by its own task, so that a
-//! caller can stop waiting at any time.
+//! Connections are kept for reuse by the same function. Each connection is driven by its own task,
+//! so that a caller can stop waiting at any time.
 
 mod address;
 mod connector;
@@ -56,11 +57,11 @@ pub struct Outbound {
 /// How long each part of a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// Until a connection is established.
+    /// The time until a connection is established.
     pub(crate) connect: Duration,
-    /// From then until the head of the response arrives.
+    /// The time from then until the head of the response arrives.
     pub(crate) first_byte: Duration,
-    /// Between two chunks of the response's body.
+    /// The time between two chunks of the response's body.
     pub(crate) between_bytes: Duration,
 }
 
@@ -88,7 +89,7 @@ impl Times {
 }
 
 impl Outbound {
-    /// Allows only calls that match a rule; without rules, none.
+    /// Allows only calls that match a rule. Without rules, no calls are allowed.
     pub fn new(rules: &[OutboundRule], private_addresses: bool) -> Outbound {
         Outbound::with(rules, private_addresses, LookUp::of_system(), None)
     }
@@ -112,7 +113,8 @@ impl Outbound {
     /// Sends a request to its address, and returns the response once its head has arrived. The body
     /// is received as it is read.
     ///
-    /// Can be awaited on any thread. Dropping the future or the response's body ends the call.
+    /// This future can be awaited on any thread. Dropping the future or the response's body ends
+    /// the call.
     pub(crate) async fn send(
         &self,
         request: Request<Body>,
@@ -148,8 +150,9 @@ impl Outbound {
         ended.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string())))
     }
 
-    /// Returns the client that makes the calls. If it has reached its connection limit, idle
-    /// connections are closed: a rule may allow more hosts than there can be connections.
+    /// Returns the client that makes the calls. If the client has reached its connection limit,
+    /// idle connections are closed, because a rule may allow more hosts than there can be
+    /// connections.
     fn client(&self) -> Client<Connector, Body> {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connector.is_full() {
@@ -196,7 +199,7 @@ fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(),
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
     fields::remove_hop_by_hop(request.headers_mut());
-    // The same address might also serve hosts other than the allowed one.
+    // The same address might also serve hosts other than the allowed host.
     request.headers_mut().remove(header::HOST);
     Ok(())
 }
@@ -255,8 +258,8 @@ fn cause(error: &(dyn Error + 'static)) -> OutboundError {
         }
         match innermost.source() {
             Some(source) => innermost = source,
-            // The innermost error is the most specific: "connection reset" rather than "client
-            // error".
+            // The innermost error is the most specific, such as "connection reset" rather than
+            // "client error".
             None => return OutboundError::Protocol(innermost.to_string()),
         }
     }

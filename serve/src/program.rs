@@ -1,7 +1,7 @@
 //! The main process of a program of the machine, to which a gateway hands its connections.
 //!
 //! The process starts with the gateway. If it has exited, it is restarted when a client connects,
-//! after a growing delay. The program owns its connections: nothing here sees their bytes. A
+//! after a growing delay. The program owns its connections, whose bytes are not visible here. A
 //! replaced version gets no new connections, and its processes are killed when its last connection
 //! is closed.
 
@@ -17,7 +17,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Program(Mutex<State>);
 
-/// When the process is restarted: immediately after it first exits, then after growing delays.
+/// When the process is restarted, which is immediately after it first exits and then after growing
+/// delays.
 const BACKOFF: Backoff = Backoff {
     immediate: 1,
     first: Duration::from_millis(10),
@@ -72,8 +73,8 @@ impl Program {
         }
     }
 
-    /// Returns the process, starting it if it is not alive, or else the time when it may be
-    /// started.
+    /// Returns the process, starting it if it is not alive. If it may not be started yet, returns
+    /// the time when it may be started.
     fn try_begin(
         &self,
         environment: &Environment,
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_up_to_the_longest_and_start_anew_after_a_long_run() {
+    fn delays_grow_up_to_the_maximum_and_are_reset_after_a_long_run() {
         let (start, mut state) = (Instant::now(), State::default());
         let mut delay = |begun: u64, ended: u64| {
             let (begun, ended) = (

@@ -1,9 +1,9 @@
 //! Projects: functions, their settings, and the gateways that route to them.
 //!
-//! A project file is either `lunatic.toml` or Embly's `embly-project.yml`. Reading one opens only
-//! the file itself and those of the projects that it depends on; other paths in the file are only
-//! checked for existence. All problems are reported at once, each with its file, line, column and
-//! remedy.
+//! A project file is either `lunatic.toml` or Embly's `embly-project.yml`. Reading a project file
+//! opens only the file itself and the files of the projects that it depends on. Other paths in the
+//! file are only checked for existence. All problems are reported at once, each with its file,
+//! line, column and remedy.
 
 mod check;
 mod decode;
@@ -36,12 +36,12 @@ pub struct Project {
 }
 
 impl Project {
-    /// Finds the project file for a directory: in the directory itself or in its nearest ancestor.
+    /// Finds the project file for a directory, in the directory itself or in its nearest ancestor.
     pub fn find(directory: &Path) -> Option<PathBuf> {
         paths::find(directory)
     }
 
-    /// Reads a project file and those of the projects that it depends on. Relative paths are
+    /// Reads a project file and the files of the projects that it depends on. Relative paths are
     /// resolved against the directory of the file that contains them.
     ///
     /// ```no_run
@@ -75,14 +75,14 @@ impl Project {
         paths::directory_of(&self.file)
     }
 
-    /// Returns the files that were read: the project's own, and those of the projects that it
-    /// depends on.
+    /// Returns the files that were read: the project's own file, and the files of the projects that
+    /// it depends on.
     pub fn files(&self) -> &[PathBuf] {
         &self.checked.files
     }
 
-    /// Returns the functions: the project's own, and those of the projects that it depends on,
-    /// named `owner/name`. There is at least one.
+    /// Returns the functions: the project's own functions, and those of the projects that it
+    /// depends on, named `owner/name`. There is at least one function.
     pub fn functions(&self) -> &[ProjectFunction] {
         &self.checked.functions
     }
@@ -93,7 +93,7 @@ impl Project {
     }
 
     /// Reads the secrets of the service that the project file describes, and returns its
-    /// configuration; `None` if the file describes no service.
+    /// configuration. Returns `None` if the file describes no service.
     ///
     /// # Errors
     ///

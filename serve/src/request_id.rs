@@ -17,8 +17,8 @@ pub(crate) struct RequestId(uuid::Uuid);
 impl RequestId {
     /// Returns a unique id. Later ids are greater.
     pub(crate) fn next() -> RequestId {
-        // Fresh random bits for each id would cost a system call each, so they are drawn once, and
-        // a counter distinguishes the ids.
+        // New random bits for each id would require a system call each time. Therefore random bits
+        // are drawn only once, and a counter distinguishes the ids.
         static RANDOM: LazyLock<[u8; 16]> = LazyLock::new(|| uuid::Uuid::now_v7().into_bytes());
         static LATEST: AtomicU64 = AtomicU64::new(0);
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -28,7 +28,7 @@ impl RequestId {
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         // Ids keep increasing even if the clock is set back.
         let millis = LATEST.fetch_max(millis, Ordering::SeqCst).max(millis);
-        // The first three bytes are shared with the version bits of the UUID.
+        // The version bits of the UUID are among the first three bytes.
         let mut rest = [0; 10];
         rest[3..7].copy_from_slice(&COUNT.fetch_add(1, Ordering::SeqCst).to_be_bytes());
         rest[7..].copy_from_slice(&RANDOM[13..]);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_id_is_greater_than_the_one_before() {
+    fn each_id_is_greater_than_the_previous_id() {
         let mut ids = (0..10_000).map(|_| RequestId::next().0);
         let first = ids.next().expect("ten thousand were generated");
         ids.fold(first, |before, next| {

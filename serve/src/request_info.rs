@@ -1,4 +1,4 @@
-//! The information about a request while it is served.
+//! Information about a request while it is served.
 
 use crate::request_id::RequestId;
 use crate::{Failure, Log};
@@ -34,8 +34,8 @@ impl RequestInfo {
         let _ = self.log.set((log.clone(), version));
     }
 
-    /// Records which process serves the request; if there are several, only the first counts. From
-    /// then on, the output of the process is logged under this request.
+    /// Records which process serves the request. If there are several, only the first is recorded.
+    /// From then on, the output of the process is logged under this request.
     pub(crate) fn served_by(&self, process: &Process) {
         if self.process.set(process.clone()).is_ok()
             && let Some((log, version)) = self.log.get()

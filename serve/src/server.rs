@@ -1,6 +1,6 @@
-//! Running gateways.
+//! The server, which runs gateways.
 //!
-//! A [`Server`] owns the listening sockets. It does not run functions: those run on the machine's
+//! A [`Server`] owns the listening sockets. It does not run functions, which run on the machine's
 //! workers.
 
 mod accept;
@@ -22,13 +22,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 
-/// The maximum number of connections waiting to be accepted; the system may allow fewer.
+/// The maximum number of connections that wait to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 /// How long the connections of a gateway removed by [`Server::reload`] may continue.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Running gateways. Dropping this value closes everything at once; [`stop`](Server::stop) lets
-/// requests finish.
+/// A server that runs gateways. Dropping the server closes everything immediately, while
+/// [`stop`](Server::stop) lets requests finish.
 ///
 /// ```
 /// use lunatic_serve::{Code, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings, Target};
@@ -70,20 +70,21 @@ pub struct ServerBuilder {
     mounts: Vec<Mount>,
 }
 
-/// A gateway or service address that is being listened on.
+/// An address of a gateway or service on which the server is listening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
     /// The name of the gateway.
     pub name: String,
-    /// The address it listens on, with the actual port.
+    /// The address that the gateway listens on, with the actual port.
     pub address: SocketAddr,
 }
 
-/// Gateways cannot be started. In that case none are, and those already running are unchanged.
+/// Why gateways cannot be started. In that case, no gateways are started, and running gateways are
+/// unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("gateway `{gateway}` cannot listen on {address}: {source}")]
     Bind {
         /// The name of the gateway.
@@ -111,7 +112,7 @@ pub enum StartError {
         /// The name of the function.
         function: Name,
     },
-    /// The gateway cannot do what its description says.
+    /// The description of the gateway cannot be used.
     #[error("gateway `{gateway}`: {what}")]
     Setup {
         /// The name of the gateway.
@@ -141,7 +142,7 @@ struct Listener {
     local: SocketAddr,
     acceptor: Arc<RwLock<Acceptor>>,
     stopper: Arc<Stopper>,
-    /// Whether it is a mount, which [`Server::reload`] leaves alone.
+    /// Whether this is a mount, which [`Server::reload`] does not change.
     is_mount: bool,
 }
 
@@ -173,25 +174,25 @@ impl ServerBuilder {
 
     /// Sets the number of I/O threads for connections, 2 by default. Functions run elsewhere.
     ///
-    /// All servers and services in a process share these threads, so only the first one can choose
-    /// the number.
+    /// All servers and services in a process share these threads, so only the first server or
+    /// service can choose the number.
     pub fn threads(mut self, threads: NonZeroUsize) -> ServerBuilder {
         self.threads = threads;
         self
     }
 
     /// Logs one line per request through the `log` crate, with the target `access` and the level
-    /// `info`. Off by default.
+    /// `info`. This is off by default.
     pub fn access_log(mut self, is_logged: bool) -> ServerBuilder {
         self.is_logged = is_logged;
         self
     }
 
-    /// Starts all gateways, or none. Blocks until they listen.
+    /// Starts all gateways, or none of them. Blocks until all gateways are listening.
     ///
     /// # Errors
     ///
-    /// [`StartError`] names the gateway, the address and the reason.
+    /// The [`StartError`] names the gateway, the address and the reason.
     pub fn start(self) -> Result<Server, StartError> {
         let server = Server {
             functions: self.functions,
@@ -243,9 +244,9 @@ impl Server {
     }
 
     /// Replaces the gateways. A gateway that listens on the same address as before keeps running,
-    /// and so do its connections: their next requests are answered according to the new
-    /// description. A gateway that is no longer listed stops listening, and its connections have
-    /// half a minute to finish.
+    /// and its connections stay open. The next requests on these connections are answered according
+    /// to the new description. A gateway that is no longer listed stops listening, and its
+    /// connections have half a minute to finish.
     ///
     /// # Errors
     ///
@@ -254,11 +255,11 @@ impl Server {
         self.put(self.check(gateways)?)
     }
 
-    /// Stops the server: accepts no more connections or requests, lets requests in progress finish,
-    /// and cuts off whatever has not finished in time. Returns true if nothing had to be cut off.
-    /// Blocks; must not be called from asynchronous code.
+    /// Stops the server. No more connections or requests are accepted. Requests in progress may
+    /// finish, and those that have not finished in time are cut off. Returns true if nothing had to
+    /// be cut off. This method blocks and must not be called from asynchronous code.
     ///
-    /// Calling [`cut`](Server::cut) from another thread ends everything at once.
+    /// Calling [`cut`](Server::cut) from another thread ends everything immediately.
     pub fn stop(&self, within: Duration) -> bool {
         let stoppers = self.advance(Phase::Draining);
         let in_time = self.runtime.block_on(async {
@@ -271,9 +272,9 @@ impl Server {
         in_time && !was_cut
     }
 
-    /// Ends everything at once, including requests in progress. Returns when everything has ended,
-    /// which takes no longer than one turn of a process. Blocks; must not be called from
-    /// asynchronous code.
+    /// Ends everything immediately, including requests in progress. Returns when everything has
+    /// ended, which takes no longer than one turn of a process. This method blocks and must not be
+    /// called from asynchronous code.
     pub fn cut(&self) {
         let stoppers = self.advance(Phase::Cut);
         self.runtime.block_on(closed(&stoppers));
@@ -462,7 +463,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Returns why a gateway cannot lead to a function, if it cannot.
+/// If a gateway cannot lead to a function, returns the reason.
 fn objection(protocol: &Protocol, function: &Name, code: &Code) -> Option<String> {
     match (protocol, code) {
         (Protocol::Tcp(_), code) => tcp::objection(code)

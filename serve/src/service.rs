@@ -1,8 +1,8 @@
-//! Deploy and invoke: functions uploaded over HTTP, stored, and called by name.
+//! The service, through which functions are deployed over HTTP, stored, and invoked by name.
 //!
-//! A [`Service`] has two addresses. On one, an ordinary gateway, `/NAME/path` invokes a function.
-//! On the other, authorised clients deploy functions, list them and read their logs. The service
-//! has no policy of its own: what a function may use is determined by its
+//! A [`Service`] has two addresses. The first is an ordinary gateway, where `/NAME/path` invokes a
+//! function. At the second, authorised clients deploy functions, list them and read their logs. The
+//! service has no policy of its own: what a function may use is determined by its
 //! [`Settings`](crate::Settings), some of which can be requested by a deploy.
 
 mod api;
@@ -38,7 +38,7 @@ use storage::Storage;
 /// How long a request to the service may take. It is long because clients can follow a log.
 const REQUEST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A service cannot be started.
+/// Why a service cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
@@ -85,9 +85,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the storage and starts serving the stored functions. Those that cannot serve are
-    /// skipped: see [`skipped`](Service::skipped). Blocks; must not be called from asynchronous
-    /// code.
+    /// Opens the storage and starts serving the stored functions. Functions that cannot serve are
+    /// skipped; see [`skipped`](Service::skipped). This function blocks and must not be called from
+    /// asynchronous code.
     ///
     /// # Errors
     ///
@@ -176,7 +176,8 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.drain();
-        // A deploy interrupted here leaves either the old version or the new one.
+        // A deploy that is interrupted here leaves either the old version or the new version in
+        // place.
         self.shared.abort_tasks();
         // Requests that are still being answered may hold the rest for a moment.
         self.shared.storage.release();

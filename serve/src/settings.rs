@@ -1,4 +1,4 @@
-//! What a function may use and how its requests are served.
+//! The settings of functions.
 
 use crate::outbound::rule::OutboundRule;
 use lunatic_vm::{Access, Config, Limit, PreopenError, Vm};
@@ -7,8 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a function may use and how its requests are served: plain data, from a project file or a
-/// service's defaults. The debug output omits the values of variables and secrets.
+/// The settings of a function, which determine what the function may use and how its requests are
+/// served. They are plain data, from a project file or a service's defaults. The debug output omits
+/// the values of variables and secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How instances serve requests.
@@ -35,8 +36,8 @@ pub struct Settings {
     /// The maximum number of concurrent requests. Excess requests wait for a short time and are
     /// then refused.
     pub requests: NonZeroUsize,
-    /// Host functions granted in addition to those that every function has, as prefixes of
-    /// `namespace::name`.
+    /// Host functions that are granted in addition to the functions that every function has, as
+    /// prefixes of `namespace::name`.
     pub namespaces: Vec<String>,
     /// Hosts that the function may call over HTTP.
     pub outbound: Vec<OutboundRule>,
@@ -74,7 +75,7 @@ pub struct Directory {
     pub access: Access,
 }
 
-/// Settings cannot be granted.
+/// Why settings cannot be granted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
@@ -109,8 +110,8 @@ impl Default for Settings {
     }
 }
 
-/// The host functions that every function has: clocks, random bytes, output, and communication with
-/// its caller. None of them gives access to files unless a directory is granted.
+/// The host functions that every function has, for clocks, random bytes, output, and communication
+/// with the function's caller. None of them gives access to files unless a directory is granted.
 const GRANTED: [&str; 7] = [
     "wasi_snapshot_preview1::",
     "wasi_unstable::",

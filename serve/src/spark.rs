@@ -1,10 +1,10 @@
-//! Sparks: modules that read and write bytes.
+//! Sparks, which are modules that read and write bytes.
 //!
-//! A spark is run by a gateway or by another spark, and has a *comm* to its caller: byte messages
-//! in both directions. It can run other functions of its project by name, each in its own process
-//! and environment, and has a comm to each of them. Modules built for Embly use the same comms
-//! through Embly's own functions, and a program that does not use comms at all reads its standard
-//! input and writes its standard output.
+//! A spark is run by a gateway or by another spark, and has a *comm* to its caller, which carries
+//! byte messages in both directions. It can run other functions of its project by name, each in its
+//! own process and environment, and has a comm to each of them. Modules built for Embly use the
+//! same comms through Embly's own functions, and a program that does not use comms reads its
+//! standard input and writes its standard output.
 
 pub(crate) mod answer;
 mod calls;
@@ -21,7 +21,7 @@ mod wire;
 
 use lunatic_vm::Host;
 
-/// Adds everything that sparks can import.
+/// Adds all functions that sparks can import.
 pub(crate) fn add_to_host(host: &mut Host) {
     calls::add_to_host(host);
     embly::add_to_host(host);

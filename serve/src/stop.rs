@@ -1,4 +1,4 @@
-//! How connections learn that their listener is stopping.
+//! Notifies connections that their listener is stopping.
 
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ pub(crate) enum Phase {
 /// Tells a listener's connections when to end.
 pub(crate) struct Stopper(watch::Sender<Phase>);
 
-/// Receives the signal to end. A connection holds one for as long as it lives.
+/// Receives the signal to end. A connection holds a receiver for as long as it lives.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<Phase>);
 
@@ -54,7 +54,7 @@ impl Stop {
         *self.0.borrow() >= Phase::Draining
     }
 
-    /// Waits until everything must end at once.
+    /// Waits until everything must end immediately.
     pub(crate) async fn cut(&mut self) {
         self.reached(Phase::Cut).await;
     }

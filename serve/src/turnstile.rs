@@ -1,17 +1,18 @@
-//! Bounds the number of concurrent requests, with a short queue for the excess.
+//! Limits the number of concurrent requests, with a short queue for excess requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a request waits for its turn. After a moment, it is better to tell the client to retry:
-/// a long queue makes every response late, and serves clients that have already given up.
+/// How long a request waits for its turn. After a moment, it is better to tell the client to retry.
+/// A long queue makes every response late, and serves clients that have already given up.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Admits up to a limit concurrently, and lets the same number wait. Clones are the same turnstile.
+/// Admits a limited number of requests concurrently, and lets the same number of requests wait.
+/// Clones refer to the same turnstile.
 ///
-/// The limit is passed on each call, since settings can change while requests run.
+/// The limit is passed on each call, because settings can change while requests run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turnstile(Arc<Inside>);
 
@@ -38,8 +39,8 @@ impl Turnstile {
         }
     }
 
-    /// Enters, waiting if there is no room. Returns `None` if too many are already waiting, or if
-    /// the wait takes too long.
+    /// Enters, waiting if there is no room. Returns `None` if too many requests are already
+    /// waiting, or if the wait takes too long.
     pub(crate) async fn enter(&self, limit: usize) -> Option<Permit> {
         if let Some(permit) = self.try_enter(limit) {
             return Some(permit);
@@ -47,7 +48,8 @@ impl Turnstile {
         let _waiting = Waiting::begin(&self.0, limit)?;
         let entered = async {
             loop {
-                // Created before the check, so that a permit dropped in between is not missed.
+                // The notification is created before the check, so that a permit dropped in between
+                // is not missed.
                 let left = self.0.left.notified();
                 if let Some(permit) = self.permit(limit) {
                     return permit;
@@ -113,13 +115,19 @@ mod tests {
     }
 
     #[test]
-    fn t139_as_many_wait_as_are_inside_and_no_more() {
+    fn t139_at_most_as_many_requests_wait_as_are_served() {
         in_runtime(async {
             let turnstile = Turnstile::default();
-            let first = turnstile.enter(1).await.expect("it is empty");
+            let first = turnstile.enter(1).await.expect("the turnstile is empty");
             let mut second = pin!(turnstile.enter(1));
-            assert!(poll_once(&mut second).await.is_none(), "it waits");
-            assert!(turnstile.enter(1).await.is_none(), "one is already waiting");
+            assert!(
+                poll_once(&mut second).await.is_none(),
+                "the second request waits"
+            );
+            assert!(
+                turnstile.enter(1).await.is_none(),
+                "one request is already waiting"
+            );
             drop(first);
             assert!(second.await.is_some());
             assert_eq!(turnstile.0.count.load(Ordering::SeqCst), 0);

@@ -24,7 +24,7 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds a package. Only cargo knows what is up to date and where it puts its output.
+/// Builds a package. Cargo determines what is up to date and where the output is.
 pub(super) fn build(
     directory: &Path,
     target: &'static str,
@@ -96,8 +96,8 @@ pub(super) fn build(
     }
 }
 
-/// Returns the sources outside the package, from the list that cargo writes next to the wasm. They
-/// are only watched for changes, so a missing list does no other harm.
+/// Returns the sources outside the package, from the list that cargo writes next to the wasm. These
+/// sources are only watched for changes, so a missing list has no other effect.
 fn external_sources(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
     let list = std::fs::read_to_string(wasm.with_extension("d")).unwrap_or_default();
     let directory = directory

@@ -59,8 +59,8 @@ pub(super) fn build(
         });
     }
     let bytes = artifact::read(output)?;
-    // Hashed again, so that a command that writes into its source directories does not run every
-    // time.
+    // The inputs are hashed again, so that a command that writes into its source directories does
+    // not run every time.
     store.remember(name, &hash_inputs(), &bytes)?;
     Ok(Artifact::new(output))
 }

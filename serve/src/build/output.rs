@@ -18,7 +18,7 @@ struct Tail(Vec<u8>);
 impl Tail {
     fn add(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
-        // Trimmed in large steps, so that the bytes are rarely moved.
+        // The output is trimmed in large steps, so that the bytes are rarely moved.
         if self.0.len() > 2 * MAX_OUTPUT {
             self.0.drain(..self.0.len() - MAX_OUTPUT);
         }
@@ -31,8 +31,9 @@ impl Tail {
     }
 }
 
-/// Runs a program to completion. Standard error goes to `line`, and so does standard output unless
-/// `read` takes it. Returns the program's exit status and the tail of the output sent to `line`.
+/// Runs a program to completion. Standard error is passed to `line`. Standard output is passed to
+/// `read`, or to `line` if there is no `read`. Returns the program's exit status and the tail of
+/// the output sent to `line`.
 pub(super) fn run(
     mut command: Command,
     directory: &Path,

@@ -17,13 +17,13 @@ const MAX_FILES: usize = 20_000;
 /// The sources of a function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
-    /// Files, and directories including everything below them that is neither hidden nor generated.
+    /// Files, and directories with all files below them that are neither hidden nor generated.
     roots: BTreeSet<PathBuf>,
     /// The file that the build writes.
     output: Option<PathBuf>,
 }
 
-/// A cache of hashes: a file is reread only when its fingerprint has changed.
+/// A cache of hashes. A file is reread only when its fingerprint has changed.
 #[derive(Debug, Default)]
 pub(crate) struct FileHashes {
     known: HashMap<PathBuf, (Fingerprint, Hash)>,
@@ -113,7 +113,7 @@ impl Sources {
                 let is_ignored = name.starts_with('.')
                     || GENERATED.contains(&name.as_ref())
                     || self.output.as_ref() == Some(&path);
-                // Links are not followed: they may form a cycle.
+                // Links are not followed, because they may form a cycle.
                 let Ok(metadata) = entry.metadata() else {
                     continue;
                 };
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hidden_and_generated_files_are_no_sources() {
-        let place = tempfile::TempDir::new().expect("there is room");
+    fn hidden_and_generated_files_are_not_sources() {
+        let place = tempfile::TempDir::new().expect("the disk has room");
         let root = place.path();
         for (name, content) in [
             ("src/a.rs", "a"),
@@ -163,9 +163,9 @@ mod tests {
             ("out.wasm", "d"),
         ] {
             let path = root.join(name);
-            fs::create_dir_all(path.parent().expect("it lies below the root"))
-                .expect("there is room");
-            fs::write(path, content).expect("there is room");
+            fs::create_dir_all(path.parent().expect("the file lies below the root"))
+                .expect("the disk has room");
+            fs::write(path, content).expect("the disk has room");
         }
         let roots = [root.to_path_buf()].into();
         let sources = Sources {
@@ -181,9 +181,9 @@ mod tests {
             "{directories:?}"
         );
 
-        fs::write(root.join("target/x/b.rs"), "other").expect("there is room");
+        fs::write(root.join("target/x/b.rs"), "other").expect("the disk has room");
         assert_eq!(sources.contents(&mut hashes), before);
-        fs::write(root.join("src/a.rs"), "A").expect("there is room");
+        fs::write(root.join("src/a.rs"), "A").expect("the disk has room");
         assert_ne!(sources.contents(&mut hashes), before);
     }
 }

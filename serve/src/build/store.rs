@@ -82,7 +82,7 @@ impl Store {
             .parent()
             .expect("every file lies in the store's directory");
         let written = fs::create_dir_all(directory).and_then(|()| {
-            // Keeps artifacts out of version control.
+            // This keeps artifacts out of version control.
             let ignored = self.directory.join(".gitignore");
             if !ignored.exists() {
                 fs::write(ignored, "*\n")?;
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_artifact_replaces_only_those_of_its_own_function() {
-        let place = tempfile::TempDir::new().expect("there is room");
+        let place = tempfile::TempDir::new().expect("the disk has room");
         let store = Store::of(place.path());
         let keep = |name: &str, bytes: &[u8]| {
             store
@@ -141,7 +141,7 @@ mod tests {
                     &blake3::hash(bytes),
                     bytes,
                 )
-                .expect("there is room")
+                .expect("the disk has room")
         };
         let other = keep("a-b", b"\0asm1");
         let old = keep("a", b"\0asm1");

@@ -1,4 +1,4 @@
-//! How a component answers a request, according to its function's policy.
+//! Makes a component answer a request, according to its function's policy.
 
 use super::grants::Grants;
 use super::instance::Instance;
@@ -15,7 +15,7 @@ use lunatic_vm::{Component, Exit, LiveComponent};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-/// Has a component answer a request.
+/// Makes a component answer a request.
 pub(crate) async fn answer(
     version: &Arc<Version>,
     component: &Component,

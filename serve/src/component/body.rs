@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-/// A body that an instance writes. It is cut short if the instance was killed; if the instance
-/// ended in any other way, the body itself detects that.
+/// A body that an instance writes. It is cut short if the instance was killed. If the instance
+/// ended in any other way, the body itself detects this.
 pub(super) struct InstanceBody {
     pub(super) body: HyperOutgoingBody,
     /// The instance's progress with its request, if it is serving one.
@@ -31,13 +31,14 @@ impl InstanceBody {
         }
     }
 
-    /// Whether the instance was killed, so that the end of what it wrote is not the end of the
-    /// body.
+    /// Returns whether the instance was killed, in which case the bytes that it wrote are not the
+    /// complete body.
     fn was_killed(&self) -> bool {
         let Some(progress) = &self.progress else {
             return false;
         };
-        // The order matters: once the sender is gone, its last value is available.
+        // The order matters, because the sender's last value is available once the sender has been
+        // dropped.
         progress.has_changed().is_err() && matches!(*progress.borrow(), Progress::UnderWay)
     }
 }

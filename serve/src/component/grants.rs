@@ -1,10 +1,10 @@
-//! What an instance may use.
+//! The grants of an instance.
 
 use crate::metrics::FunctionMetrics;
 use crate::{Name, Outbound, Version};
 use std::sync::Arc;
 
-/// What an instance may use in addition to what its environment grants. This does not keep the
+/// Grants that an instance has in addition to those of its environment. They do not keep the
 /// version alive.
 #[derive(Clone)]
 pub(super) struct Grants {

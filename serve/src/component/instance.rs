@@ -43,7 +43,8 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Serves a request. Afterwards the instance can serve another, unless this returns an error.
+    /// Serves a request. Afterwards, the instance can serve another request, unless this returns an
+    /// error.
     pub(super) async fn serve(&mut self, job: Job) -> Result<(), Exit> {
         let Job {
             request,
@@ -64,7 +65,7 @@ impl<'a> Instance<'a> {
             .begin(progress.subscribe());
         let is_given_up = async {
             if gone.await.is_ok() {
-                // The response is complete, so nothing waits for it any longer.
+                // The response is complete, so nothing is waiting for it any longer.
                 std::future::pending::<()>().await;
             }
         };
@@ -76,7 +77,7 @@ impl<'a> Instance<'a> {
         };
         let outcome = match &handled {
             Ok(()) => Progress::Done,
-            // The instance exited normally in the middle of the request: only an unfinished body
+            // The instance exited normally in the middle of the request, so only an unfinished body
             // fails.
             Err(Exit::Normal) => Progress::Done,
             Err(exit) => Progress::Failed(failure_of(exit.clone(), deadline)),
@@ -128,7 +129,7 @@ impl<'a> Instance<'a> {
         handled.map_err(|error| self.live.exit(&error))
     }
 
-    /// Aborts the bodies that the component did not finish; returns whether there were any.
+    /// Aborts the bodies that the component did not finish. Returns whether there were any.
     fn abort_bodies(&mut self) -> bool {
         let table = self.live.store().data_mut().ctx().table;
         let mut found = false;

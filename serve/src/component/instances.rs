@@ -1,6 +1,7 @@
-//! The pooled instances of a version: a queue of requests, and how many instances there are.
+//! The pooled instances of a version, which consist of a queue of requests and a count of the
+//! instances.
 //!
-//! Nothing here spawns instances; see `pool`.
+//! This file spawns no instances; see `pool`.
 
 use super::job::{Job, Reply};
 use crate::Failure;
@@ -24,7 +25,7 @@ pub(crate) struct Instances {
 
 /// The instances of a version and their queue.
 pub(super) struct Pool {
-    /// The only sender: when it is dropped, the instances have nothing left to wait for.
+    /// The only sender. When it is dropped, the instances have nothing left to wait for.
     jobs: Sender<Job>,
     pub(super) shared: Arc<Shared>,
 }
@@ -81,12 +82,12 @@ impl Pool {
 }
 
 impl Shared {
-    /// Records that an instance is gone. If it never started and there is no other, the waiting
-    /// requests fail with it.
+    /// Records that an instance has ended. If this instance never started and no other instance
+    /// exists, the waiting requests fail with `failure`.
     pub(super) fn left(&self, member: &Member, failure: &Failure) {
         if member.left() {
             while let Ok(job) = self.queue.try_recv() {
-                // An error means that its client has given up.
+                // An error means that the client has given up.
                 let _ = job.reply.send(Reply::Failed(failure.clone()));
             }
         }

@@ -1,7 +1,8 @@
-//! `wasi:http` for components: how they are given requests, and how they call other hosts.
+//! `wasi:http` for components, through which they receive requests and call other hosts.
 //!
-//! The functions are those of `wasmtime-wasi-http`. This file bounds what they hold for a
-//! component, and sends its calls through the function's [`Outbound`].
+//! The functions are those of `wasmtime-wasi-http`. This file limits the memory that these
+//! functions hold for a component, and sends the component's calls through the function's
+//! [`Outbound`].
 
 use super::body::InstanceBody;
 use super::grants::Grants;
@@ -21,11 +22,12 @@ use wasmtime_wasi_http::{
 };
 
 /// The maximum size of a head that a component can create, in bytes. The component's resource table
-/// limits the number of heads, so that in total they take no more than its memory may.
+/// limits the number of heads, so that all heads together take no more memory than the component
+/// may use.
 const MAX_HEAD: usize = 32 << 10;
 
-/// The maximum size of a piece of a body that a component can write at once, in bytes; two are
-/// buffered until they are read.
+/// The maximum size of a piece of a body that a component can write at once, in bytes. Two pieces
+/// are buffered until they are read.
 const MAX_PIECE: usize = 64 << 10;
 
 /// The state of one component's interfaces.
@@ -35,7 +37,7 @@ pub(super) struct Interfaces {
     client_secret: Option<String>,
 }
 
-/// The calls that a component makes, and on whose behalf.
+/// The calls that a component makes, and the function on whose behalf it makes them.
 #[derive(Default)]
 struct Calls {
     function: Option<Name>,
@@ -93,8 +95,8 @@ pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     }
 }
 
-/// A response, and a future that must be driven for the response's body to arrive. Here it has
-/// nothing to do.
+/// A response, and a future that must be driven for the response's body to arrive. In this case,
+/// the future has nothing to do.
 type Sent = (
     http::Response<WasiBody>,
     Box<dyn Future<Output = Result<(), Error>> + Send>,

@@ -12,24 +12,24 @@ use tokio::time::Instant;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-/// What an instance is given for each request.
+/// The data that an instance is given for each request.
 pub(super) struct Job {
     pub(super) request: Request<Body>,
     pub(super) info: Arc<RequestInfo>,
     pub(super) reply: oneshot::Sender<Reply>,
-    /// Fails once nothing waits for the response any more.
+    /// Fails once nothing is waiting for the response any longer.
     pub(super) gone: oneshot::Receiver<()>,
     pub(super) progress: watch::Sender<Progress>,
-    /// When the request must be done.
+    /// The time by which the request must be answered.
     pub(super) end: Instant,
     pub(super) deadline: Duration,
 }
 
-/// The one reply to a request.
+/// The single reply to a request.
 pub(super) enum Reply {
     /// The component set its response, or an error in its place.
     Set(Result<Response<HyperOutgoingBody>, ErrorCode>),
-    /// There is no instance to serve it.
+    /// There is no instance to serve the request.
     Failed(Failure),
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Progress {
 }
 
 impl Job {
-    /// Whether anything still waits for the response.
+    /// Returns whether anything is still waiting for the response.
     pub(super) fn is_wanted(&mut self) -> bool {
         matches!(
             self.gone.try_recv(),

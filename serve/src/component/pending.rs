@@ -1,7 +1,7 @@
-//! A response that an instance has yet to give.
+//! A response that an instance has yet to produce.
 //!
-//! The two sides are linked: if nothing waits for the response or reads it any longer, the instance
-//! is ended; and if the instance ends too early, the response is cut short.
+//! The two sides are linked. If nothing waits for the response or reads it any longer, the instance
+//! is ended. If the instance ends too early, the response is cut short.
 
 use super::body::InstanceBody;
 use super::job::{Job, Progress, Reply, failure_of};
@@ -33,11 +33,11 @@ pub(super) struct PendingResponse {
     is_head: bool,
     end: Instant,
     deadline: Duration,
-    /// The process, if it serves this request alone.
+    /// The process, if it serves only this request.
     process: Option<KillOnDrop>,
 }
 
-/// Creates a job and what waits for its response.
+/// Creates a job and a value that waits for the job's response.
 pub(super) fn begin(
     request: Request<Body>,
     info: &Arc<RequestInfo>,
@@ -70,8 +70,8 @@ pub(super) fn begin(
 }
 
 impl PendingResponse {
-    /// Ties a process to the request: the process serves no other request, and is killed with this
-    /// one.
+    /// Ties a process to the request. The process serves no other request, and is killed when this
+    /// request ends.
     pub(super) fn owning(mut self, process: Process) -> PendingResponse {
         self.process = Some(KillOnDrop::new(process));
         self
@@ -135,7 +135,7 @@ impl PendingResponse {
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             )
         {
-            // The component still writes the body, but it is not sent to anyone.
+            // The component still writes the body, but the body is not sent.
             self.release();
             tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
             return Response::from_parts(head, empty());
@@ -185,8 +185,8 @@ fn declared(error: &ErrorCode) -> Result<Response<Body>, Failure> {
 /// The body of a response. If it is dropped before its end, the instance is ended.
 struct ResponseBody {
     body: InstanceBody,
-    /// The number of bytes still to come, if the head states it. After the last byte this may be
-    /// dropped.
+    /// The number of bytes still to come, if the head states it. After the last byte, this value
+    /// may be dropped.
     left: Option<u64>,
     pending: Option<PendingResponse>,
 }

@@ -1,4 +1,4 @@
-//! Spawning instances.
+//! Spawns instances.
 
 use crate::kill_on_drop::KillOnDrop;
 use crate::{Failure, Version};
@@ -6,13 +6,13 @@ use lunatic_vm::{Component, Exit, LiveComponent, Process};
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// What an instance does over its lifetime.
+/// The work of an instance over its lifetime.
 type Driven<'a> = Pin<Box<dyn Future<Output = Exit> + Send + 'a>>;
 
 /// Spawns an instance.
 ///
-/// Before a version's first instance, its code may have to be compiled, which happens where it
-/// delays nothing else.
+/// Before a version's first instance is spawned, its code may have to be compiled, which happens on
+/// a thread where it delays nothing else.
 pub(super) async fn spawn<F>(
     version: &Arc<Version>,
     component: &Component,

@@ -1,10 +1,9 @@
-//! The HTTP gateway: speaks HTTP/1.1 and HTTP/2, in plaintext or over TLS, and routes each request
-//! to what answers it.
+//! The HTTP gateway, which speaks HTTP/1.1 and HTTP/2, in plaintext or over TLS, and routes each
+//! request to its target.
 //!
-//! It speaks HTTP and knows nothing about guests: a request goes to
-//! [`answer`](crate::answer::answer) and comes back as a response or as a
-//! [`Failure`](crate::Failure), which has a status. Clients are limited here; functions are limited
-//! by their environment.
+//! The gateway speaks HTTP and does not depend on guests. A request is passed to
+//! [`answer`](crate::answer::answer), which returns a response or a [`Failure`](crate::Failure)
+//! with a status. The gateway limits clients, while functions are limited by their environment.
 
 mod body;
 mod check;

@@ -1,8 +1,8 @@
-//! The TCP gateway: serves each connection with a process of its own, or hands all connections to
-//! one program.
+//! The TCP gateway, which serves each connection with a process of its own, or hands all
+//! connections to a program.
 //!
-//! The server listens, counts connections, and ends them when it stops. This module defines what a
-//! connection means to a function.
+//! The server listens, counts connections, and ends them when it stops. This module defines how a
+//! function serves a connection.
 
 mod conversation;
 pub(super) mod hand_over;
@@ -18,18 +18,19 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// For how long, and how many bytes, a client may keep writing after the function has exited
-/// normally. Closing a connection with unread bytes resets it, and the last bytes sent are lost.
+/// normally. Closing a connection with unread bytes would reset it, and the last bytes sent would
+/// be lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: u64 = 1 << 20;
 
-/// Starts a function if it is a program: programs run before any client connects.
+/// Starts a function if it is a program, because programs run before any client connects.
 pub(crate) fn begin(functions: &Functions, function: &Name) {
     if let Some(function) = functions.get(function.as_str()) {
         hand_over::begin(&function.version());
     }
 }
 
-/// Returns why a function cannot be given connections, if it cannot.
+/// If a function cannot be given connections, returns the reason.
 pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     match code {
         Code::Spark(_) | Code::Program(_) => None,
@@ -39,8 +40,8 @@ pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     }
 }
 
-/// Serves a connection until it ends. Dropping the future ends both the connection and whatever
-/// serves it.
+/// Serves a connection until it ends. Dropping the future ends both the connection and the process
+/// that serves it.
 pub(crate) async fn serve(
     functions: &Functions,
     gateway: &TcpGateway,
@@ -93,8 +94,8 @@ async fn converse(
             drain(&mut stream).await;
         }
         Err(failure) => {
-            // The connection is reset, so that the client does not take its end for a complete
-            // response.
+            // The connection is reset, so that the client does not mistake its end for the end of a
+            // complete response.
             let _ = stream.set_zero_linger();
             match failure {
                 Failure::Gone => drop(in_flight),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// A rate and the remaining amount. It has no clock of its own.
+/// A rate and the remaining amount. The budget has no clock of its own.
 #[derive(Debug)]
 pub(super) struct Budget {
     /// The amount per second.
@@ -36,8 +36,8 @@ impl Budget {
             .saturating_duration_since(self.since)
             .as_micros()
             .min(1_000_000);
-        let gained =
-            self.rate * u64::try_from(passed).expect("at most a million was kept") / 1_000_000;
+        let gained = self.rate * u64::try_from(passed).expect("the refill is limited to a second")
+            / 1_000_000;
         // Time that is too short to gain anything counts toward the next refill.
         if gained > 0 {
             self.left = self.rate.min(self.left + gained);
@@ -52,7 +52,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_budget_is_spent_and_fills_again() {
+    fn a_budget_is_spent_and_refilled() {
         let begin = Instant::now();
         let mut budget = Budget::new(100, begin);
         assert!(budget.takes(60, begin));

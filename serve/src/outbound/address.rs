@@ -1,12 +1,12 @@
-//! Which addresses may be connected to.
+//! Determines which addresses functions may connect to.
 //!
-//! A name that may be called can resolve to any address, as its owner decides. Only the address it
-//! currently has therefore matters. An IPv4 address embedded in an IPv6 address is treated as the
-//! IPv4 address.
+//! The owner of a name decides to which address the name resolves. Therefore only the address to
+//! which it currently resolves matters. An IPv4 address embedded in an IPv6 address is treated as
+//! the IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What kind of destination an address is.
+/// The kind of destination that an address leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// The internet.
@@ -39,12 +39,12 @@ impl Reach {
     fn of_v4(address: Ipv4Addr) -> Reach {
         match address.octets() {
             [127, ..] | [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Reach::Private,
-            // Shared among a provider's customers (carrier-grade NAT).
+            // Addresses shared among a provider's customers (carrier-grade NAT).
             [100, 64..=127, ..] => Reach::Private,
-            // This network; link-local, which includes cloud metadata services; multicast and
-            // reserved.
+            // "This network"; link-local addresses, which include cloud metadata services;
+            // multicast and reserved addresses.
             [0, ..] | [169, 254, ..] | [224..=255, ..] => Reach::Nowhere,
-            // Protocol assignments, relays, benchmarks and documentation.
+            // Addresses for protocol assignments, relays, benchmarks and documentation.
             [192, 0, 0 | 2, _]
             | [192, 88, 99, _]
             | [198, 18 | 19, ..]
@@ -63,12 +63,12 @@ impl Reach {
             Reach::of(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into())
         };
         match [a, b, c, d, e, f, g] {
-            // NAT64, and 6to4.
+            // NAT64 and 6to4 addresses.
             [0x64, 0xff9b, 0, 0, 0, 0, high] => inside(high, h),
             [0x2002, high, low, ..] => inside(high, low),
             [0, 0, 0, 0, 0, 0, 0] if h == 1 => Reach::Private,
             [0xfc00..=0xfdff, ..] => Reach::Private,
-            // Protocol assignments, including Teredo, and documentation.
+            // Addresses for protocol assignments, including Teredo, and for documentation.
             [0x2001, ..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, ..=0xfff, ..] => Reach::Nowhere,
             [0x2000..=0x3fff, ..] => Reach::Public,
             _ => Reach::Nowhere,
@@ -83,7 +83,7 @@ mod tests {
     fn check(reach: Reach, addresses: &[&str]) {
         for address in addresses {
             assert_eq!(
-                Reach::of(address.parse().expect("it is an address")),
+                Reach::of(address.parse().expect("the text is an address")),
                 reach,
                 "{address}"
             );
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn t116_what_is_not_the_internet_is_known() {
+    fn t116_addresses_outside_the_internet_are_recognized() {
         check(
             Reach::Public,
             &[
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn t116_an_address_inside_another_counts_as_that() {
+    fn t116_an_embedded_address_is_treated_as_that_address() {
         check(
             Reach::Public,
             &["::ffff:1.1.1.1", "64:ff9b::1.1.1.1", "2002:101:101::1"],

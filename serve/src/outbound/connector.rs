@@ -1,7 +1,7 @@
 //! Connections to the hosts that functions call.
 //!
 //! A name is looked up for each connection, and the connection goes to the address that was
-//! checked: what the name resolves to a moment later does not matter.
+//! checked. It does not matter if the name resolves to a different address a moment later.
 
 use super::address::Reach;
 use super::error::OutboundError;
@@ -40,8 +40,8 @@ const MAX_ADDRESSES: usize = 64;
 /// The maximum number of connections per function.
 pub(super) const CONNECTIONS: usize = 256;
 
-/// Limits the total connections of all functions to a fraction of the files that this process may
-/// open: the gateways and the store need the rest.
+/// Limits the total number of connections of all functions to a fraction of the files that this
+/// process may open, because the gateways and the store need the rest.
 static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
@@ -53,8 +53,8 @@ static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     ))
 });
 
-/// Limits the total concurrent look-ups of all functions, since each blocks a thread; excess
-/// look-ups wait.
+/// Limits the total concurrent look-ups of all functions, because each look-up blocks a thread.
+/// Excess look-ups wait.
 static LOOK_UPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(16)));
 
 /// Finds the addresses of a host.
@@ -67,7 +67,7 @@ pub(super) struct LookUp {
 type Resolve =
     dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync;
 
-/// Establishes connections. All clones are the same connector.
+/// Establishes connections. All clones refer to the same connector.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Inner>);
 
@@ -75,7 +75,7 @@ struct Inner {
     private_addresses: bool,
     look_up: LookUp,
     connections: Arc<Semaphore>,
-    /// The authorities that TLS trusts, if they are not the public web authorities.
+    /// The authorities that TLS trusts, if they differ from the public web authorities.
     trust: Option<Arc<ClientConfig>>,
 }
 
@@ -156,7 +156,7 @@ impl Connector {
         self.0.addresses(destination).await
     }
 
-    /// Whether no further connection can be made until one is closed.
+    /// Returns whether no further connection can be made until a connection is closed.
     pub(super) fn is_full(&self) -> bool {
         self.0.connections.available_permits() == 0
     }
@@ -189,7 +189,7 @@ impl Inner {
         let of_all = permit(&ALL_CONNECTIONS).await;
         let addresses = self.addresses(destination).await?;
         let stream = connect(&addresses, destination).await?;
-        // Every write is a whole message, or as much of it as is available.
+        // Every write is a whole message, or as much of a message as is available.
         let _ = stream.set_nodelay(true);
         let (stream, speaks_http2): (Box<dyn Stream>, bool) = if destination.is_secure {
             let stream = self.encrypt(stream, destination).await?;
@@ -312,15 +312,15 @@ async fn web_config() -> Arc<ClientConfig> {
 
 /// Returns a TLS configuration that trusts these authorities.
 pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
-    // Passed explicitly, since another library could have set a different provider for the whole
-    // process.
+    // The provider is passed explicitly, because another library could have set a different
+    // provider for the whole process.
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
         .expect("the provider knows the versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    // The configuration is shared by functions that must not learn about each other.
+    // Functions that must not learn about each other share this configuration.
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)

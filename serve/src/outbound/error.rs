@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The maximum number of calls that a function can have in progress; a call is in progress until
-/// its response has been read. Further calls wait for as long as connecting may take.
+/// The maximum number of calls that a function can have in progress. A call is in progress until
+/// its response has been read. Further calls wait for at most as long as connecting may take.
 pub(super) const CALLS: usize = 64;
 
 /// Why an outbound call failed.
@@ -28,7 +28,7 @@ pub enum OutboundError {
         host: String,
         /// The address it resolves to.
         address: IpAddr,
-        /// Whether the address would be allowed if private addresses were.
+        /// Whether the address would be allowed if private addresses were allowed.
         is_private: bool,
     },
     /// The host was not found.
@@ -40,7 +40,7 @@ pub enum OutboundError {
     /// No connection could be made.
     #[error("cannot connect to {0}")]
     Connect(String),
-    /// The peer is not who it should be, or does not speak TLS.
+    /// The peer could not prove its identity, or does not speak TLS.
     #[error("no TLS with {0}")]
     Tls(String),
     /// No connection was made in time.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 /// Runs a test on the runtime that drives calls.
 fn run<T>(test: impl Future<Output = T>) -> T {
-    runtime().expect("there is room for threads").block_on(test)
+    runtime().expect("a thread can be started").block_on(test)
 }
 
 fn get(uri: impl AsRef<str>) -> Request<Body> {
@@ -25,13 +25,13 @@ fn get(uri: impl AsRef<str>) -> Request<Body> {
         .expect("the request is valid")
 }
 
-/// Makes names resolve to these addresses, one answer after the other; the last answer is repeated.
+/// Makes names resolve to these addresses, one answer after another. The last answer is repeated.
 fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
     let answers: Vec<Vec<IpAddr>> = answers
         .iter()
         .map(|all| {
             all.iter()
-                .map(|address| address.parse().expect("it is valid"))
+                .map(|address| address.parse().expect("the value is valid"))
                 .collect()
         })
         .collect();
@@ -50,7 +50,7 @@ fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
 fn rules(rules: &[&str]) -> Vec<OutboundRule> {
     rules
         .iter()
-        .map(|rule| rule.parse().expect("it is valid"))
+        .map(|rule| rule.parse().expect("the value is valid"))
         .collect()
 }
 
@@ -72,7 +72,7 @@ where
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
+    let address = listener.local_addr().expect("the listener is bound");
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
     tokio::spawn(async move {
@@ -85,7 +85,7 @@ where
             });
             tokio::spawn(async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
-                // A client that disconnects causes an error here, which some tests provoke.
+                // A client that disconnects causes an error here. Some tests do this on purpose.
                 let _ = builder
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -108,7 +108,7 @@ async fn read(answer: Response<Body>) -> String {
         .into_body()
         .collect()
         .await
-        .expect("it is complete")
+        .expect("the body is complete")
         .to_bytes();
     String::from_utf8(bytes.to_vec()).expect("it is UTF-8")
 }
@@ -122,16 +122,16 @@ fn a_host_that_no_rule_names_is_not_even_looked_up() {
         "https://example.org/",
         "https://127.0.0.1/",
     ] {
-        let error = run(outbound.send(get(uri))).expect_err("it is not allowed");
+        let error = run(outbound.send(get(uri))).expect_err("the call is not allowed");
         assert!(matches!(error, OutboundError::NotAllowed(_)), "{error}");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
 #[test]
-fn without_a_rule_nobody_is_called() {
+fn without_a_rule_no_host_is_called() {
     let error = run(Outbound::new(&[], true).send(get("http://127.0.0.1/")))
-        .expect_err("it is not allowed");
+        .expect_err("the call is not allowed");
     assert!(matches!(error, OutboundError::NotAllowed(_)), "{error}");
 }
 
@@ -143,7 +143,8 @@ fn t116_a_name_that_leads_into_a_private_network_is_refused() {
         ("169.254.169.254", false),
     ] {
         let outbound = outbound(&["*"], false, &[&[address]]);
-        let error = run(outbound.send(get("http://example.com/"))).expect_err("it leads inside");
+        let error = run(outbound.send(get("http://example.com/")))
+            .expect_err("the name leads into a private network");
         let OutboundError::Prohibited {
             is_private: told, ..
         } = error
@@ -152,7 +153,7 @@ fn t116_a_name_that_leads_into_a_private_network_is_refused() {
         };
         assert_eq!(told, is_private, "{address}");
     }
-    // The same applies to an address instead of a name.
+    // The same applies to an address in place of a name.
     let error = run(Outbound::new(&rules(&["*"]), false).send(get("http://[::ffff:127.0.0.1]/")));
     assert!(
         matches!(
@@ -167,9 +168,10 @@ fn t116_a_name_that_leads_into_a_private_network_is_refused() {
 }
 
 #[test]
-fn t116_metadata_is_refused_where_private_addresses_are_allowed() {
+fn t116_metadata_addresses_are_refused_even_if_private_addresses_are_allowed() {
     let outbound = outbound(&["*"], true, &[&["169.254.169.254", "fd00:ec2::254"]]);
-    let error = run(outbound.send(get("http://example.com/"))).expect_err("it leads nowhere");
+    let error = run(outbound.send(get("http://example.com/")))
+        .expect_err("the address may never be called");
     assert!(
         matches!(
             error,
@@ -202,27 +204,27 @@ fn t116_a_connection_goes_to_the_address_that_was_checked() {
 }
 
 #[test]
-fn t116_of_several_addresses_only_the_allowed_ones_are_tried() {
+fn t116_only_the_allowed_addresses_of_a_name_are_tried() {
     run(async {
         let (server, _) = server(|_| async { text("here") }).await;
         let outbound = outbound(&["*"], true, &[&["169.254.169.254", "127.0.0.1"]]);
         let answer = outbound
             .send(get(format!("http://example.com:{}/", server.port())))
             .await
-            .expect("one of them answers");
+            .expect("one of the addresses answers");
         assert_eq!(read(answer).await, "here");
     });
 }
 
 #[test]
-fn t116_a_redirect_is_an_answer_and_no_further_call() {
+fn t116_a_redirect_is_a_response_and_causes_no_further_call() {
     run(async {
         let (server, connections) = server(|_| async {
             let mut answer = text("elsewhere");
             *answer.status_mut() = StatusCode::FOUND;
             answer.headers_mut().insert(
                 header::LOCATION,
-                "http://10.0.0.1/".parse().expect("it is valid"),
+                "http://10.0.0.1/".parse().expect("the value is valid"),
             );
             answer
         })
@@ -238,7 +240,7 @@ fn t116_a_redirect_is_an_answer_and_no_further_call() {
 }
 
 #[test]
-fn t119_a_look_up_that_takes_too_long_is_given_up() {
+fn t119_a_look_up_that_takes_too_long_is_abandoned() {
     run(async {
         let never = LookUp::within(Duration::from_millis(1), |_| {
             Box::pin(std::future::pending())
@@ -247,13 +249,13 @@ fn t119_a_look_up_that_takes_too_long_is_given_up() {
         let error = outbound
             .send(get("http://example.com/"))
             .await
-            .expect_err("nobody answers");
+            .expect_err("no server answers");
         assert!(matches!(error, OutboundError::NameTime(..)), "{error}");
     });
 }
 
 #[test]
-fn t119_of_very_many_addresses_only_a_few_are_considered() {
+fn t119_only_a_few_of_very_many_addresses_are_considered() {
     run(async {
         let many = LookUp::within(Duration::from_secs(60), |_| {
             Box::pin(async {
@@ -263,7 +265,7 @@ fn t119_of_very_many_addresses_only_a_few_are_considered() {
             })
         });
         let destination =
-            Destination::of(&Uri::from_static("http://example.com/")).expect("it is valid");
+            Destination::of(&Uri::from_static("http://example.com/")).expect("the value is valid");
         let addresses = Connector::new(true, many, None)
             .addresses(&destination)
             .await
@@ -273,13 +275,13 @@ fn t119_of_very_many_addresses_only_a_few_are_considered() {
 }
 
 #[test]
-fn a_name_without_an_address_is_an_error_that_says_so() {
+fn a_name_without_an_address_is_reported() {
     let no_such_host = || io::Error::other("no such host");
     let nobody = LookUp::within(Duration::from_secs(60), move |_| {
         Box::pin(async move { Err(no_such_host()) })
     });
     let outbound = Outbound::with(&rules(&["*"]), true, nobody, None);
-    let error = run(outbound.send(get("http://example.com/"))).expect_err("it is not found");
+    let error = run(outbound.send(get("http://example.com/"))).expect_err("the host is not found");
     assert_eq!(
         error.to_string(),
         "the host `example.com` was not found: no such host"
@@ -297,14 +299,15 @@ fn t141_a_thousand_calls_to_one_host_take_few_connections() {
                 .await;
             assert_eq!(read(answer.expect("it answers")).await, "again");
         }
-        // One, plus any that were returned to the pool a moment too late.
+        // There is one connection, plus any connections that were returned to the pool a moment too
+        // late.
         let connections = connections.load(Ordering::SeqCst);
         assert!(connections < 20, "{connections} connections");
     });
 }
 
 #[test]
-fn t120_a_function_that_holds_all_its_calls_gets_an_error_and_is_not_stuck() {
+fn t120_a_function_that_holds_all_its_calls_gets_an_error_and_does_not_hang() {
     run(async {
         let (server, _) = server(|_| async { text("held") }).await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
@@ -320,7 +323,7 @@ fn t120_a_function_that_holds_all_its_calls_gets_an_error_and_is_not_stuck() {
         let error = outbound
             .send_within(get(&uri), soon)
             .await
-            .expect_err("there is no room");
+            .expect_err("no further call is allowed");
         assert!(matches!(error, OutboundError::Busy(_)), "{error}");
         held.pop();
         outbound.send(get(&uri)).await.expect("there is room again");
@@ -340,7 +343,7 @@ fn idle_connections_make_room_for_other_hosts() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_after_the_timeout() {
+fn a_silent_server_is_abandoned_after_the_timeout() {
     run(async {
         let (server, _) = server(|request: Request<Incoming>| async move {
             if request.uri().path() == "/never" {
@@ -365,7 +368,7 @@ fn a_silent_server_is_given_up_after_the_timeout() {
         let error = outbound
             .send_within(get(uri("/never")), times)
             .await
-            .expect_err("nobody answers");
+            .expect_err("no server answers");
         assert!(
             matches!(error, OutboundError::Time(_, time) if time == soon),
             "{error}"
@@ -377,19 +380,19 @@ fn a_silent_server_is_given_up_after_the_timeout() {
         let answer = outbound
             .send_within(get(uri("/")), times)
             .await
-            .expect("it begins");
+            .expect("the response begins");
         let error = answer
             .into_body()
             .collect()
             .await
-            .expect_err("it does not go on")
+            .expect_err("the response does not continue")
             .to_string();
         assert!(error.contains("did not go on"), "{error}");
     });
 }
 
 #[test]
-fn bodies_are_streamed_both_ways_at_once_with_back_pressure() {
+fn bodies_are_streamed_in_both_directions_with_back_pressure() {
     run(async {
         let (server, _) = server(|request: Request<Incoming>| async move {
             Response::new(request.into_body().map_err(BodyError::from).boxed_unsync())
@@ -410,25 +413,28 @@ fn bodies_are_streamed_both_ways_at_once_with_back_pressure() {
         let answer = outbound
             .send(request)
             .await
-            .expect("it answers before the request is complete");
+            .expect("the server answers before the request is complete");
         let mut body = answer.into_body();
         pieces
             .send(Bytes::from_static(b"ping"))
             .await
-            .expect("it is read");
+            .expect("the body is being read");
         let frame = body
             .frame()
             .await
-            .expect("it continues")
-            .expect("it is complete");
-        assert_eq!(frame.into_data().expect("it is data"), "ping");
+            .expect("the response continues")
+            .expect("the body is complete");
+        assert_eq!(frame.into_data().expect("the frame is data"), "ping");
 
-        // Nothing reads any further: the writer fills the buffers in between, and then waits.
+        // Nothing reads any further, so the writer fills the buffers in between and then waits.
         let piece = Bytes::from(vec![7; 1 << 16]);
         let total = 1 << 12;
         let writer = tokio::spawn(async move {
             for _ in 0..total {
-                pieces.send(piece.clone()).await.expect("it is read");
+                pieces
+                    .send(piece.clone())
+                    .await
+                    .expect("the body is being read");
             }
         });
         let (mut before, mut still) = (0, 0);
@@ -442,12 +448,12 @@ fn bodies_are_streamed_both_ways_at_once_with_back_pressure() {
         let mut received = 0;
         while let Some(frame) = body.frame().await {
             received += frame
-                .expect("it is complete")
+                .expect("the body is complete")
                 .into_data()
-                .expect("it is data")
+                .expect("the frame is data")
                 .len();
         }
-        writer.await.expect("it wrote everything");
+        writer.await.expect("the writer wrote everything");
         assert_eq!(received, total << 16);
     });
 }
@@ -457,12 +463,13 @@ fn hop_by_hop_fields_and_a_forged_host_are_removed() {
     run(async {
         let (server, _) = server(|request: Request<Incoming>| async move {
             let mut answer = text(format!("{:?}", request.headers()));
+            answer.headers_mut().insert(
+                "keep-alive",
+                "timeout=1".parse().expect("the value is valid"),
+            );
             answer
                 .headers_mut()
-                .insert("keep-alive", "timeout=1".parse().expect("it is valid"));
-            answer
-                .headers_mut()
-                .insert("x-kept", "1".parse().expect("it is valid"));
+                .insert("x-kept", "1".parse().expect("the value is valid"));
             answer
         })
         .await;
@@ -491,7 +498,7 @@ fn hop_by_hop_fields_and_a_forged_host_are_removed() {
 }
 
 #[test]
-fn t138_connection_cannot_remove_the_length_of_a_call_or_its_answer() {
+fn t138_connection_cannot_remove_the_length_of_a_call_or_its_response() {
     run(async {
         let connection: header::HeaderValue = "content-length, host, transfer-encoding"
             .parse()
@@ -506,7 +513,7 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_answer() {
         })
         .await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
-        // A body whose length is known only from the field.
+        // The length of this body is known only from the field.
         let pieces = futures_lite::stream::once(Ok(Frame::data(Bytes::from_static(b"hello"))));
         let request = Request::post(format!("http://example.com:{}/", server.port()))
             .header(header::CONNECTION, connection)
@@ -528,7 +535,7 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_answer() {
 }
 
 #[test]
-fn t118_a_certificate_that_no_authority_vouches_for_ends_the_call() {
+fn t118_a_certificate_from_an_untrusted_authority_ends_the_call() {
     run(async {
         let made =
             rcgen::generate_simple_self_signed(["example.com".into()]).expect("a certificate");
@@ -537,7 +544,7 @@ fn t118_a_certificate_that_no_authority_vouches_for_ends_the_call() {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("it knows the versions")
+            .expect("the provider supports the versions")
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .expect("the key matches the certificate");
@@ -546,7 +553,7 @@ fn t118_a_certificate_that_no_authority_vouches_for_ends_the_call() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .expect("a port is free");
-        let port = listener.local_addr().expect("it is bound").port();
+        let port = listener.local_addr().expect("the listener is bound").port();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
@@ -570,27 +577,35 @@ fn t118_a_certificate_that_no_authority_vouches_for_ends_the_call() {
         let error = stranger
             .send(get(&uri))
             .await
-            .expect_err("no authority vouches for it");
+            .expect_err("the certificate is not trusted");
         assert!(matches!(error, OutboundError::Tls(_)), "{error}");
 
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("it is valid");
+        roots
+            .add(made.cert.der().clone())
+            .expect("the value is valid");
         let trust = connector::trusting(roots);
         let friend = Outbound::with(&rules(&["*"]), true, look_up.clone(), Some(trust.clone()));
         assert_eq!(
-            read(friend.send(get(&uri)).await.expect("it is known")).await,
+            read(
+                friend
+                    .send(get(&uri))
+                    .await
+                    .expect("the certificate is trusted")
+            )
+            .await,
             "HTTP/2.0"
         );
         let error = Outbound::with(&rules(&["*"]), true, look_up, Some(trust))
             .send(get(format!("https://example.org:{port}/")))
             .await
-            .expect_err("the certificate is another's");
+            .expect_err("the certificate is for another host");
         assert!(matches!(error, OutboundError::Tls(_)), "{error}");
     });
 }
 
 #[test]
-fn giving_up_on_a_call_ends_it() {
+fn abandoning_a_call_ends_it() {
     run(async {
         let (gone, mut is_gone) = mpsc::channel::<()>(1);
         let (server, _) = server(move |_| {
@@ -607,7 +622,8 @@ fn giving_up_on_a_call_ends_it() {
             answered = calling => panic!("unexpected answer: {answered:?}"),
             _ = is_gone.recv() => {}
         }
-        // The server side is dropped along with the connection, and the permit is returned at once.
+        // The server side is dropped along with the connection, and the permit is returned
+        // immediately.
         while outbound.calls.available_permits() < CALLS {
             tokio::task::yield_now().await;
         }

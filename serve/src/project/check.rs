@@ -1,5 +1,5 @@
-//! Turns project files into a project: resolves names, and checks that no port is used twice and
-//! that every function has what it needs.
+//! Turns project files into a project. This resolves names, and checks that no port is used twice
+//! and that every function has all required fields.
 
 use super::decode::{Report, Spanned};
 use super::embly::EmblyFile;
@@ -34,14 +34,15 @@ const MAX_FILE: u64 = 1 << 20;
 /// A project without problems.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// The files of this project and all its dependencies, its own first.
+    /// The files of this project and of all its dependencies, beginning with the project's own
+    /// file.
     pub(super) files: Vec<PathBuf>,
     pub(super) functions: Vec<ProjectFunction>,
     pub(super) gateways: Vec<Gateway>,
     pub(super) service: Option<ProjectService>,
 }
 
-/// Reads a project file and those of the projects that it depends on.
+/// Reads a project file and the files of the projects that it depends on.
 pub(super) fn read(file: &Path) -> Result<Checked, ProjectError> {
     let mut projects = Projects::default();
     let (gateways, service) = projects.read(file, None)?;
@@ -76,8 +77,8 @@ struct Sections {
 }
 
 impl Projects {
-    /// Reads a project, after the projects that it depends on. Problems are collected; only a file
-    /// that cannot be read is an error.
+    /// Reads a project, after the projects that it depends on. Problems are collected, and only a
+    /// file that cannot be read is an error.
     fn read(
         &mut self,
         path: &Path,
@@ -123,7 +124,7 @@ impl Projects {
         Ok(ways_in)
     }
 
-    /// Reads a project that another depends on.
+    /// Reads a project that another project depends on.
     fn read_dependency(
         &mut self,
         file: &FileCheck<'_>,
@@ -227,7 +228,7 @@ fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
 /// A file being checked.
 struct FileCheck<'f> {
     directory: &'f Path,
-    /// The name of the project, if another depends on it.
+    /// The name of the project, if another project depends on it.
     owner: Option<&'f str>,
     report: &'f Report,
     is_yaml: bool,
@@ -330,7 +331,8 @@ impl FileCheck<'_> {
         }
     }
 
-    /// Returns the path of a directory that the file names, or reports that there is none.
+    /// Returns the path of a directory that the file names, or reports that the directory does not
+    /// exist.
     fn existing(&self, path: &Spanned<PathBuf>) -> Option<PathBuf> {
         let directory = self.directory.join(&path.value);
         if directory.is_dir() {
@@ -342,7 +344,7 @@ impl FileCheck<'_> {
         None
     }
 
-    /// Decides how a function is built.
+    /// Determines how a function is built.
     fn recipe(&self, place: Span, entry: &FunctionEntry) -> Option<Recipe> {
         let at = |path: &Spanned<PathBuf>| self.directory.join(&path.value);
         let refuse = |span: Span, message: &str, help: &str| {

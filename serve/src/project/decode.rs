@@ -18,11 +18,11 @@ use std::sync::Arc;
 pub(super) struct Report {
     pub(super) source: Arc<Source>,
     problems: RefCell<Vec<Problem>>,
-    /// The nodes of the sections, to be read later.
+    /// The nodes of the sections, which are read later.
     sections: RefCell<Vec<Node>>,
 }
 
-/// A value and its place in the file.
+/// A value and its position in the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "SpannedParts<T>", bound = "T: Deserialize<'de>")]
 pub(super) struct Spanned<T> {
@@ -30,7 +30,7 @@ pub(super) struct Spanned<T> {
     pub(super) span: Span,
 }
 
-/// What the decoder supplies for a [`Spanned`].
+/// The form in which the decoder supplies a [`Spanned`].
 #[derive(Deserialize)]
 #[serde(rename = "$lunatic::Spanned")]
 struct SpannedParts<T> {
@@ -47,17 +47,17 @@ impl<T> From<SpannedParts<T>> for Spanned<T> {
     }
 }
 
-/// A table or list whose items are read one by one, so that a problem in one does not hide problems
-/// in the others.
+/// A table or list whose items are read one by one, so that a problem in one item does not hide
+/// problems in other items.
 #[derive(Debug, Deserialize)]
 #[serde(from = "SectionIndex", bound = "")]
 pub(super) struct Section<T> {
-    /// The section's index in the report; `None` if the file does not have this section.
+    /// The section's index in the report. `None` if the file does not have this section.
     index: Option<usize>,
     kind: PhantomData<fn() -> T>,
 }
 
-/// What the decoder supplies for a [`Section`].
+/// The form in which the decoder supplies a [`Section`].
 #[derive(Deserialize)]
 #[serde(rename = "$lunatic::Section")]
 struct SectionIndex(usize);
@@ -283,7 +283,8 @@ struct Decoder<'t> {
     report: &'t Report,
 }
 
-/// The names under which [`SpannedParts`] and [`SectionIndex`] request more than a plain value.
+/// The struct names by which the decoder recognizes [`SpannedParts`] and [`SectionIndex`], which
+/// need more than a plain value.
 const SPANNED: &str = "$lunatic::Spanned";
 const SECTION: &str = "$lunatic::Section";
 
@@ -416,9 +417,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
 struct Members<'t> {
     entries: std::slice::Iter<'t, Member>,
-    /// The value of the key that was read last.
+    /// The value of the key that was read most recently.
     value: Option<&'t Node>,
-    /// The allowed keys. Others are reported and skipped.
+    /// The allowed keys. Other keys are reported and skipped.
     fields: Option<&'static [&'static str]>,
     report: &'t Report,
 }
@@ -457,7 +458,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
     }
 }
 
-/// An enum variant: its name, and its content if any.
+/// An enum variant, with its name and its content, if any.
 struct Variant<'t> {
     name: &'t str,
     span: Span,

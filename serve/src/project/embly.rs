@@ -1,4 +1,4 @@
-//! Embly's `embly-project.yml`: functions and gateways only.
+//! Embly's `embly-project.yml`, which contains only functions and gateways.
 
 use super::decode::{Report, Section, Spanned};
 use super::file::{FunctionEntry, GatewayEntry, GatewayType, Language, LimitsEntry, PolicyEntry};

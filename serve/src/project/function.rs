@@ -27,7 +27,7 @@ pub enum Recipe {
         target: &'static str,
         /// The cargo profile.
         profile: String,
-        /// The binary, if the project file names one.
+        /// The binary, if the project file names a binary.
         binary: Option<String>,
     },
     /// A command builds it.
@@ -46,7 +46,7 @@ pub enum Recipe {
 /// Where a secret is used.
 #[derive(Clone, Debug)]
 pub(super) struct SecretUse {
-    /// The function's environment variable; `None` for the client's secret.
+    /// The function's environment variable. `None` for the client's secret.
     pub(super) variable: Option<String>,
     pub(super) secret: Secret,
 }

@@ -1,8 +1,8 @@
-//! Locating project files.
+//! Locates project files.
 
 use std::path::{Path, PathBuf};
 
-/// The names of project files. The first one that exists is used.
+/// The names of project files. The first file that exists is used.
 pub(super) const FILE_NAMES: [&str; 2] = ["lunatic.toml", "embly-project.yml"];
 
 /// Returns the project file in a directory.

@@ -1,4 +1,4 @@
-//! Problems in project files, with their places.
+//! Problems in project files, with their positions.
 
 use lunatic_vm::printable;
 use std::fmt;
@@ -23,14 +23,14 @@ pub(super) struct Span {
 #[derive(Clone, Debug)]
 pub struct Problem {
     source: Arc<Source>,
-    /// The place of the problem; `None` if it concerns the whole file.
+    /// The position of the problem. `None` if the problem concerns the whole file.
     span: Option<Span>,
     message: String,
     help: Option<String>,
 }
 
-/// A project file cannot be used. The message has several lines: each problem with its file, line,
-/// column, the quoted line and the remedy.
+/// The error for a project file that cannot be used. The message lists each problem with its file,
+/// line and column, the quoted line and the remedy.
 #[derive(Clone, Debug)]
 pub struct ProjectError {
     problems: Vec<Problem>,
@@ -64,7 +64,7 @@ impl Problem {
     }
 
     /// Returns the line and column where the problem begins, both counted from 1, with columns in
-    /// characters; `None` if the problem concerns the whole file.
+    /// characters. Returns `None` if the problem concerns the whole file.
     pub fn place(&self) -> Option<(usize, usize)> {
         let start = self.start()?;
         let before = &self.source.text[..start];
@@ -105,7 +105,7 @@ impl fmt::Display for Problem {
             (Some((line, column)), Some(start), Some(span)) => {
                 let text = &self.source.text;
                 let whole = text.lines().nth(line - 1).unwrap_or_default();
-                // Terminals differ in tab width; replacing each tab with a space keeps the marks
+                // Terminals differ in tab width. Replacing each tab with a space keeps the marks
                 // aligned.
                 let shown: String = whole
                     .chars()
@@ -135,7 +135,7 @@ impl fmt::Display for Problem {
 }
 
 impl ProjectError {
-    /// Fails if there are any problems, sorting them by file and place.
+    /// Fails if there are any problems. The problems are sorted by file and position.
     pub(super) fn of(mut problems: Vec<Problem>) -> Result<(), ProjectError> {
         if problems.is_empty() {
             return Ok(());
@@ -193,8 +193,8 @@ impl std::error::Error for ProjectError {}
 /// The minimum similarity, from 0 to 1, between the written word and a suggested one.
 const MIN_SIMILARITY: f64 = 0.7;
 
-/// Suggests the word that was probably meant, or else lists all words. `kind` is what the words are
-/// called, in the plural.
+/// Suggests the word that was probably meant, or else lists all words. `kind` is a plural noun for
+/// the words.
 pub(super) fn suggestion<'a>(
     written: &str,
     kind: &str,

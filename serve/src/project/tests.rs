@@ -1,4 +1,4 @@
-//! The meaning of project files, and how problems in them are reported.
+//! Tests of the meaning of project files, and of how problems in them are reported.
 
 use super::*;
 use crate::{HttpGateway, Name, Policy, Protocol, Route, Target};
@@ -7,19 +7,19 @@ use tempfile::TempDir;
 
 /// Creates a directory with a cargo package `hello` and the given files.
 fn place(files: &[(&str, &str)]) -> TempDir {
-    let place = TempDir::new().expect("there is room for temporary files");
+    let place = TempDir::new().expect("the disk has room for temporary files");
     for (name, text) in files.iter().chain(&[("hello/Cargo.toml", "")]) {
         let path = place.path().join(name);
         std::fs::create_dir_all(path.parent().expect("files lie below the directory"))
-            .expect("there is room");
-        std::fs::write(path, text).expect("there is room");
+            .expect("the disk has room");
+        std::fs::write(path, text).expect("the disk has room");
     }
     place
 }
 
 fn read(files: &[(&str, &str)]) -> Result<Project, String> {
     let place = place(files);
-    let file = Project::find(place.path()).expect("there is a project");
+    let file = Project::find(place.path()).expect("the directory has a project");
     let root = format!("{}/", place.path().display());
     Project::read(&file).map_err(|error| error.to_string().replace(&root, ""))
 }
@@ -187,7 +187,7 @@ fn every_field_is_read() {
     assert_eq!(settings.namespaces, ["lunatic::networking"]);
     assert_eq!(
         settings.outbound,
-        ["https://*.example.com".parse().expect("this is a rule")]
+        ["https://*.example.com".parse().expect("the text is a rule")]
     );
     assert!(settings.private_addresses);
     let access: Vec<_> = settings
@@ -287,7 +287,7 @@ error: unknown field `polcy`
     );
 }
 
-/// Checks the problems of a file, each on one line with its place and remedy.
+/// Checks the problems of a file. Each problem is on one line with its position and remedy.
 #[track_caller]
 fn check(toml: &str, expected: &[&str]) {
     check_files(&[("lunatic.toml", toml)], expected);
@@ -516,7 +516,7 @@ fn a_service_is_read_with_its_secrets() {
         Some("an id")
     );
 
-    std::fs::write(place.path().join("token"), "short\n").expect("there is room");
+    std::fs::write(place.path().join("token"), "short\n").expect("the disk has room");
     std::fs::remove_file(place.path().join("id")).expect("the file exists");
     let error = project
         .service()
@@ -526,7 +526,7 @@ fn a_service_is_read_with_its_secrets() {
 }
 
 #[test]
-fn functions_of_dependencies_have_their_owners_name() {
+fn functions_of_dependencies_carry_the_name_of_their_owner() {
     let foo = "[functions.foo]\nwasm = \"foo.wasm\"\n[gateways.ignored]\ntype = \"http\"\nport = 1\nfunction = \"foo\"\n";
     let toml = format!(
         "{HELLO}[dependencies]\nmaxmcd = {{ path = \"theirs\" }}\n[gateways.a]\ntype = \"http\"\nport = 0\nfunction = \"maxmcd/foo\"\n"
@@ -605,7 +605,7 @@ fn projects_that_depend_on_each_other_are_refused() {
 }
 
 #[test]
-fn problems_of_emblys_file_have_places_too() {
+fn problems_of_emblys_file_have_positions_too() {
     check_files(
         &[(
             "embly-project.yml",
@@ -652,7 +652,7 @@ fn problems_of_emblys_file_have_places_too() {
 }
 
 #[test]
-fn a_yaml_bomb_is_refused_at_once() {
+fn a_yaml_bomb_is_refused_immediately() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_string();
     for level in 1..12 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
@@ -662,7 +662,7 @@ fn a_yaml_bomb_is_refused_at_once() {
     let wide = format!("functions: [{}]\n", "x, ".repeat(50_000));
     let large = format!("# {}\n", "x".repeat(2 << 20));
     for yaml in [laughs, deep, wide, large] {
-        let error = read(&[("embly-project.yml", &yaml)]).expect_err("the file exceeds the bounds");
+        let error = read(&[("embly-project.yml", &yaml)]).expect_err("the file exceeds the limits");
         assert!(
             error.contains("this YAML cannot be read") || error.contains("it is larger than"),
             "{error}"

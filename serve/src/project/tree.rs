@@ -1,4 +1,5 @@
-//! The tree of a file: values with their places. TOML and YAML are read into the same kind of tree.
+//! The tree of a file, which consists of values with their positions. TOML and YAML are read into
+//! the same kind of tree.
 
 use super::problem::{Problem, Source, Span};
 use serde::de::{self, Deserialize, MapAccess, SeqAccess, Visitor};
@@ -8,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
-/// A value and its place in the file.
+/// A value and its position in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) span: Span,
@@ -31,16 +32,16 @@ pub(super) enum Value {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) key: String,
-    /// The place of the key.
+    /// The position of the key.
     pub(super) span: Span,
     pub(super) node: Node,
 }
 
-/// The maximum nesting depth of YAML; a project file needs three levels.
+/// The maximum nesting depth of YAML. A project file needs three levels.
 const MAX_DEPTH: usize = 32;
 
-/// The maximum number of values in a YAML file, counting each use of an alias; a project file has a
-/// few hundred.
+/// The maximum number of values in a YAML file, counting each use of an alias. A project file has a
+/// few hundred values.
 const MAX_NODES: usize = 20_000;
 
 impl Node {
@@ -65,11 +66,11 @@ impl Node {
         Err(errors.into_iter().map(problem).collect())
     }
 
-    /// Reads YAML. The size of the tree is bounded, no matter how the file nests or repeats itself.
+    /// Reads YAML. The size of the tree is limited, however the file nests or repeats values.
     ///
     /// # Errors
     ///
-    /// The first syntax error in the YAML, or the first value that exceeds the bounds.
+    /// The first syntax error in the YAML, or the first value that exceeds the limits.
     pub(super) fn of_yaml(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_documents: 1 },
@@ -81,7 +82,7 @@ impl Node {
         let read = serde_saphyr::from_str_with_options::<Spanned<Yaml>>(&source.text, options);
         read.map(Node::from).map_err(|error| {
             let message = error.without_snippet().to_string();
-            // The place is reported separately.
+            // The position is reported separately.
             let message = message
                 .split(" at line ")
                 .next()
@@ -107,7 +108,7 @@ impl From<std::ops::Range<usize>> for Span {
     }
 }
 
-/// Recursive; the parser bounds the depth.
+/// This is recursive, but the parser limits the depth.
 fn of_toml(span: Span, value: DeValue<'_>) -> Node {
     let value = match value {
         DeValue::String(text) => Value::Text(text.into_owned()),

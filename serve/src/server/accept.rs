@@ -1,4 +1,4 @@
-//! Accepting connections.
+//! Accepts connections.
 
 use crate::gateway::http::listener::HttpListener;
 use crate::gateway::http::serve;
@@ -12,17 +12,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long nothing is accepted after the system refused to.
+/// How long no connection is accepted after the system has failed to accept one.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What a listener's connections are given to.
+/// The code that serves a listener's connections.
 #[derive(Clone)]
 pub(super) enum Acceptor {
     Http(Arc<HttpListener>),
     Tcp(Arc<TcpGateway>),
 }
 
-/// Accepts connections until nothing new may be begun.
+/// Accepts connections until nothing new may be started.
 pub(super) async fn accept(
     listener: TcpListener,
     acceptor: Arc<RwLock<Acceptor>>,
@@ -69,7 +69,7 @@ pub(super) async fn accept(
     }
 }
 
-/// Whether an error concerns only one connection, and not the next one.
+/// Returns whether an error concerns only one connection, and not later connections.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
@@ -87,11 +87,12 @@ impl Acceptor {
     }
 
     async fn serve(self, functions: Functions, stream: TcpStream, client: SocketAddr, stop: Stop) {
-        // Bytes are sent as they are written: nothing that could fill a packet would follow.
+        // Bytes are sent as soon as they are written, because no further bytes that could fill the
+        // packet would follow.
         let _ = stream.set_nodelay(true);
         match self {
             Acceptor::Http(http) => serve::serve(http, stream, client, stop).await,
-            // These end by themselves or are cut.
+            // These connections end by themselves or are cut off.
             Acceptor::Tcp(gateway) => tcp::serve(&functions, &gateway, stream, client).await,
         }
     }
@@ -102,8 +103,8 @@ struct ConnectionPermit(Arc<AtomicUsize>);
 
 impl ConnectionPermit {
     fn take(connections: &Arc<AtomicUsize>, limit: usize) -> Option<ConnectionPermit> {
-        // Only one task takes permits, so between the two steps there can only be fewer
-        // connections.
+        // Only one task takes permits, so the number of connections can only decrease between the
+        // two steps.
         if connections.load(Ordering::SeqCst) >= limit {
             return None;
         }

@@ -45,7 +45,7 @@ pub(super) fn responder(shared: &Arc<Shared>) -> Responder {
 async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_string();
-    // Requires no token, and reveals nothing else.
+    // This request requires no token and reveals nothing else.
     if path == "/healthz" {
         return allowed(&head.method, &[Method::GET, Method::HEAD])
             .map(|()| text(StatusCode::OK, "ok\n".into()));
@@ -80,7 +80,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<
             Ok(json(StatusCode::OK, &json!({ "functions": list(&shared) })))
         }
         ["functions", name] if head.method == Method::DELETE => {
-            // Something stored under an invalid name can be deleted only in the storage itself.
+            // A function stored under an invalid name can be deleted only in the storage itself.
             let name = name_of(name)?;
             shared.remove(&name).await?;
             Ok(json(
@@ -157,7 +157,7 @@ fn named(version: &Version) -> Value {
     json!({ "name": version.name().as_str(), "version": version.number(), "hash": version.hash().to_hex().as_str() })
 }
 
-/// Returns all functions: those that serve, regardless of their origin, and those that are stored
+/// Returns all functions that serve, regardless of their origin, and all functions that are stored
 /// but do not serve.
 fn list(shared: &Shared) -> Vec<Value> {
     let mut names: Vec<String> = shared.known().keys().cloned().collect();
@@ -294,7 +294,7 @@ fn logs(
         let permit =
             permit.map_err(|_| Refusal::busy("too many clients follow logs; try again"))?;
         let (kept, follower) = function.log().follow();
-        // Dropped so that the log ends when the function is deleted.
+        // The function is dropped, so that the log ends when the function is deleted.
         drop(function);
         let first = format.lines(newest(&kept, lines));
         follow(
@@ -362,7 +362,7 @@ fn follow(first: Bytes, format: Format, following: LogStream) -> Body {
         }
         let lines = tokio::select! {
             lines = following.follower.next() => lines?,
-            // Fails if the service has been dropped.
+            // This fails if the service has been dropped.
             _ = following.is_ending.wait_for(|is_ending| *is_ending) => return None,
         };
         Some((Ok(Frame::data(format.lines(&lines))), (None, following)))

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The configuration of a [`Service`](crate::Service): plain data.
+/// The configuration of a [`Service`](crate::Service), as plain data.
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
     /// The address for invoking functions. 127.0.0.1:8000 by default.
@@ -25,7 +25,8 @@ pub struct ServiceConfig {
     pub storage: StorageSettings,
     /// The token required to deploy. Without one, anyone who can reach the address may deploy.
     pub token: Option<Token>,
-    /// The default settings of functions, for everything that a deploy does not request.
+    /// The default settings of functions, which apply to all settings that a deploy does not
+    /// request.
     pub defaults: Settings,
     /// The maximum settings that a deploy can request.
     pub deploy_limits: DeployLimits,
@@ -33,10 +34,10 @@ pub struct ServiceConfig {
     pub size: u64,
     /// The maximum number of concurrent deploys, each with its wasm in memory. 8 by default.
     pub deploys: NonZeroUsize,
-    /// The maximum number of further deploys that wait, without being read. Any more are refused.
-    /// 64 by default.
+    /// The maximum number of further deploys that wait without being read. Deploys beyond this
+    /// number are refused. 64 by default.
     pub waiting: usize,
-    /// The maximum number of concurrent compilations. By default half the number of cores.
+    /// The maximum number of concurrent compilations. By default, this is half the number of cores.
     pub compiles: NonZeroUsize,
     /// How long compiling may take. Two minutes by default.
     pub compile_time: Duration,

@@ -1,7 +1,7 @@
-//! Deploying a function, rolling it back, and removing it.
+//! Deploys functions, rolls them back, and removes them.
 //!
 //! Nothing is stored and nothing changes until a version has been compiled and started once. From
-//! then on a deploy runs to completion, even if its client stops waiting.
+//! then on, a deploy runs to completion, even if its client stops waiting.
 
 use super::manifest::{Manifest, StoredVersion};
 use super::options::DeployOptions;
@@ -28,7 +28,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first bytes of wasm.
 const MAGIC: &[u8] = b"\0asm";
 
-/// What a deploy changed.
+/// The effect of a deploy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deployed {
     /// A new version serves.
@@ -48,7 +48,7 @@ pub(super) struct DeployRequest {
 }
 
 impl Shared {
-    /// Makes the stored functions serve, and returns those that cannot.
+    /// Makes the stored functions serve, and returns the functions that cannot serve.
     pub(super) async fn load(self: &Arc<Shared>) -> Result<Vec<Skipped>, StorageError> {
         let mut loading = JoinSet::new();
         let mut skipped = Vec::new();
@@ -78,7 +78,7 @@ impl Shared {
             .known()
             .values()
             .all(|record| record.manifest.is_some());
-        // An unreadable manifest may be repaired later, and would then need its wasm.
+        // An unreadable manifest may be repaired later, in which case its wasm is needed.
         if are_all_known && let Err(error) = self.storage.keep_blobs(&self.needed()).await {
             log::warn!("stored wasm that is no longer needed was not deleted: {error}");
         }
@@ -112,7 +112,7 @@ impl Shared {
         let settings = self
             .settings(&stored.options)
             .map_err(|refusal| refusal.sentence)?;
-        // Acquired before the wasm is read, to bound memory use.
+        // The permit is acquired before the wasm is read, to limit memory use.
         let permit = self.compile_permit().await;
         let read = self.storage.blob(stored.hash, stored.size).await;
         let bytes =
@@ -239,7 +239,7 @@ impl Shared {
             let _storage_lock = shared.storage_lock.acquire().await;
             shared.storage.delete_manifest(name.as_str()).await?;
             let record = shared.known().remove(name.as_str());
-            // If it does not serve, its name is taken by a function of the project.
+            // If the function does not serve, a function of the project has its name.
             if record
                 .as_ref()
                 .is_some_and(|record| record.broken.is_none())

@@ -1,8 +1,8 @@
-//! Decides which requests the service accepts at all.
+//! Decides which requests the service accepts.
 //!
-//! Without a token, any program on this computer may deploy, including a browser, and a page from
-//! anywhere could make the browser send requests. Requests from pages are therefore refused, as are
-//! requests to host names, since anyone can make a name resolve to this computer.
+//! Without a token, any program on this computer may deploy, including a browser, and any web page
+//! could make the browser send requests. Requests from web pages are therefore refused. Requests to
+//! host names are refused too, because anyone can make a name resolve to this computer.
 
 use super::refusal::Refusal;
 use super::token::Token;
@@ -18,7 +18,7 @@ pub(super) async fn check(
     fields: &HeaderMap,
 ) -> Result<(), Refusal> {
     match token {
-        // A page does not know the token.
+        // A web page does not know the token.
         Some(token) => has_token(token.clone(), fields).await,
         None => is_no_page(uri, fields),
     }
@@ -74,7 +74,8 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Returns whether a host is an address or `localhost`, which cannot be redirected by others.
+/// Returns whether a host is an address or `localhost`, which nobody else can make resolve to a
+/// different computer.
 fn is_this_computer(host: &str) -> bool {
     let inside = host
         .strip_prefix('[')

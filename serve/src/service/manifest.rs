@@ -1,5 +1,5 @@
-//! The manifest of a stored function: its versions, and which one serves. Plain data, stored as
-//! JSON.
+//! The manifest of a stored function, which lists its versions and says which version serves. A
+//! manifest is plain data and is stored as JSON.
 
 use super::options::DeployOptions;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub(super) struct StoredVersion {
     pub(super) options: DeployOptions,
 }
 
-/// A manifest is invalid.
+/// Why a manifest is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ManifestError {
     #[error("it is not a manifest: {0}")]
@@ -84,8 +84,8 @@ impl Manifest {
         }
     }
 
-    /// Returns the manifest with another of its versions serving; `None` if it does not have that
-    /// version.
+    /// Returns the manifest with a different version serving. Returns `None` if the manifest does
+    /// not have that version.
     pub(super) fn serving(&self, number: u64) -> Option<Manifest> {
         self.version(number).map(|_| Manifest {
             current: number,
@@ -108,7 +108,7 @@ impl Manifest {
     /// Returns the version that serves.
     pub(super) fn current(&self) -> &StoredVersion {
         self.version(self.current)
-            .expect("a manifest is checked when it is read or made")
+            .expect("a manifest is checked when it is read or created")
     }
 
     /// Returns the version before the serving one, which is the default target of a rollback.
@@ -180,16 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_read_as_it_was_written() {
+    fn a_written_manifest_is_read_back_unchanged() {
         let manifest = Manifest::with(Some(&Manifest::with(None, version(1), 9)), version(2), 9);
-        let read = Manifest::parse(&manifest.text()).expect("it was just written");
+        let read = Manifest::parse(&manifest.text()).expect("the manifest was just written");
         assert!(read == manifest);
     }
 
     #[test]
     fn invalid_manifests_are_refused() {
-        let text =
-            String::from_utf8(Manifest::with(None, version(1), 9).text()).expect("it is JSON");
+        let text = String::from_utf8(Manifest::with(None, version(1), 9).text())
+            .expect("the text is JSON");
         for (bad, why) in [
             (String::new(), "it is not a manifest"),
             (text[..text.len() - 9].to_string(), "it is not a manifest"),

@@ -16,17 +16,18 @@ use std::time::Duration;
 /// The maximum settings that a deploy can request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeployLimits {
-    /// Memory per process, in bytes. 4 GiB by default, the maximum for wasm.
+    /// The maximum memory per process, in bytes. The default is 4 GiB, which is the maximum for
+    /// wasm.
     pub memory: u64,
-    /// How long a request may take. An hour by default.
+    /// The maximum time that a request may take. The default is an hour.
     pub deadline: Duration,
     /// The maximum size of a request's body, in bytes. 1 GiB by default.
     pub body: u64,
-    /// Concurrent requests. 10,000 by default.
+    /// The maximum number of concurrent requests. The default is 10,000.
     pub requests: NonZeroUsize,
-    /// Live processes. 100,000 by default.
+    /// The maximum number of live processes. The default is 100,000.
     pub processes: u64,
-    /// Instances in a pool. 64 by default.
+    /// The maximum number of instances in a pool. The default is 64.
     pub pool: NonZeroUsize,
     /// Whether a deploy can request hosts to call over HTTP. Allowed by default; private addresses
     /// are always refused.
@@ -48,22 +49,22 @@ const VARIABLES: usize = 100;
 /// The maximum number of hosts that can be requested.
 const HOSTS: usize = 100;
 
-/// The options requested by a deploy; the defaults supply the rest. They contain secrets, so they
-/// must not be displayed.
+/// The options that a deploy requests. The defaults apply to all other settings. Options contain
+/// secrets, so they must not be displayed.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct DeployOptions {
     /// `fresh`, `single` or `pool:N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
-    /// In bytes.
+    /// The limit in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     compute: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline_in_microseconds: Option<u64>,
-    /// In bytes.
+    /// The limit in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,7 +150,8 @@ impl DeployOptions {
         Ok(())
     }
 
-    /// Returns the function's settings: these options, and the defaults for the rest.
+    /// Returns the function's settings, which consist of these options and the defaults for all
+    /// other settings.
     pub(super) fn settings(
         &self,
         defaults: &Settings,
@@ -217,7 +219,7 @@ impl DeployOptions {
     }
 }
 
-/// Replaces a setting by what a deploy requests, if it requests anything.
+/// Replaces a setting by the value that a deploy requests, if it requests a value.
 fn choose<T: Copy + PartialOrd + std::fmt::Display>(
     setting: &mut T,
     requested: Option<T>,

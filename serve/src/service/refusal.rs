@@ -3,13 +3,13 @@
 use http::{HeaderValue, Method, StatusCode};
 use std::fmt::Display;
 
-/// A request is refused, and nothing has changed.
+/// The refusal of a request, which has changed nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     /// A message that says what is wrong, with what, and how to fix it.
     pub(super) sentence: String,
-    /// The methods that are allowed, if another was used.
+    /// The methods that are allowed, if the request used a different method.
     pub(super) allow: Option<HeaderValue>,
 }
 
@@ -51,7 +51,7 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_FOUND, sentence)
     }
 
-    /// Refuses a request while too many others are in progress.
+    /// Refuses a request because too many other requests are in progress.
     pub(super) fn busy(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, sentence)
     }

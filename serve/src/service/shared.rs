@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
-/// A name that deployed functions cannot have: a client that posts to it meant the other address.
+/// A name that deployed functions cannot have, because a client that posts to it meant the other
+/// address.
 pub(super) const RESERVED: &str = "deploy";
 
 /// The maximum number of clients that follow logs concurrently.
@@ -23,12 +24,12 @@ pub(super) struct Shared {
     pub(super) config: ServiceConfig,
     /// The stored functions, by name.
     known: Mutex<BTreeMap<String, Record>>,
-    /// The locks of functions that are being changed or are about to be.
+    /// The locks of functions that are being changed or are about to be changed.
     function_locks: Mutex<HashMap<Name, Arc<Semaphore>>>,
     /// Held while the storage changes, so that newly stored wasm is not deleted as unneeded.
     pub(super) storage_lock: Semaphore,
     pub(super) deploys: Semaphore,
-    /// Includes the deploys that are waiting.
+    /// Limits the accepted deploys, including those that are waiting.
     pub(super) accepted: Semaphore,
     pub(super) compiles: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
@@ -42,7 +43,7 @@ pub(super) struct Shared {
 /// The known state of a stored function.
 #[derive(Clone)]
 pub(super) struct Record {
-    /// `None` if it cannot be read.
+    /// `None` if the manifest cannot be read.
     pub(super) manifest: Option<Arc<Manifest>>,
     /// Why the function does not serve, if it does not.
     pub(super) broken: Option<String>,
@@ -121,7 +122,7 @@ impl Shared {
         tasks.iter().for_each(AbortHandle::abort);
     }
 
-    /// Waits until nothing else is changing a function.
+    /// Waits until no other request is changing a function.
     pub(super) async fn lock_function(&self, name: &Name) -> FunctionLock {
         let lock = {
             let mut locks = self

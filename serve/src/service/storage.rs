@@ -1,4 +1,5 @@
-//! The storage of deployed functions: their wasm, by hash, and a manifest for each function.
+//! The storage of deployed functions, which contains their wasm by hash and a manifest for each
+//! function.
 //!
 //! ```text
 //! blobs/HASH.wasm        never changed once it is stored
@@ -6,8 +7,8 @@
 //! ```
 //!
 //! A deploy first stores the wasm, then the manifest, and then deletes wasm that no manifest names.
-//! A function therefore has either its old version or its new one, no matter where a deploy is
-//! interrupted, and the next start deletes any leftovers.
+//! Wherever a deploy is interrupted, a function therefore has either its old version or its new
+//! version, and the next start deletes any leftovers.
 
 #[cfg(feature = "s3")]
 mod bucket;
@@ -44,7 +45,7 @@ pub(super) enum Storage {
 }
 
 impl Storage {
-    /// Opens the storage, creating it if it does not exist. Needs a tokio runtime.
+    /// Opens the storage, creating it if it does not exist. This requires a tokio runtime.
     pub(super) async fn open(settings: &StorageSettings) -> Result<Storage, StorageError> {
         let storage = match settings {
             StorageSettings::Directory(path) => {
@@ -61,7 +62,7 @@ impl Storage {
                 ));
             }
         };
-        // Reports unreadable storage now rather than at the first deploy.
+        // This reports unreadable storage now rather than at the first deploy.
         match storage.list(FUNCTIONS).await {
             Ok(_) => Ok(storage),
             Err(StorageError::Failed(why)) => Err(StorageError::open(settings, why)),
@@ -122,7 +123,7 @@ impl Storage {
         self.write(format!("{BLOBS}{hash}.wasm"), bytes).await
     }
 
-    /// Deletes all wasm except that with these hashes.
+    /// Deletes all wasm except the wasm with these hashes.
     pub(super) async fn keep_blobs(
         &self,
         hashes: &HashSet<blake3::Hash>,
@@ -159,7 +160,7 @@ impl Storage {
         }
     }
 
-    /// Reads a file of at most `most` bytes. A larger file cannot be the one that was stored.
+    /// Reads a file of at most `most` bytes. A larger file cannot be the file that was stored.
     async fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, StoredError> {
         match self {
             Storage::Directory(files) => files.read(path, most).await,

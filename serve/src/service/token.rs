@@ -19,7 +19,7 @@ enum Source {
     File(PathBuf),
 }
 
-/// The text or file does not provide a valid token.
+/// Why a text or file does not provide a valid token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -59,8 +59,8 @@ impl Token {
         Ok(Token(Source::File(path.to_path_buf())))
     }
 
-    /// Returns whether a text is the token, in time independent of the text. May block to read a
-    /// small file.
+    /// Returns whether a text is the token, in time independent of the text. This call may block to
+    /// read a small file.
     pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
         let asked = blake3::hash(text.as_bytes());
         let is_known = match &self.0 {
@@ -115,17 +115,17 @@ mod tests {
     const OTHER: &str = "0123456789abcdef";
 
     #[test]
-    fn t150_a_token_is_known_by_its_text_alone_and_never_shown() {
-        let token = Token::new(&format!("{ONE}\n")).expect("it is long enough");
-        assert!(token.is(ONE).expect("there is no file"));
+    fn t150_a_token_is_recognized_only_by_its_text_and_never_shown() {
+        let token = Token::new(&format!("{ONE}\n")).expect("the token is long enough");
+        assert!(token.is(ONE).expect("no file has to be read"));
         for wrong in ["", OTHER, &ONE[1..], &format!("{ONE} ")] {
-            assert!(!token.is(wrong).expect("there is no file"), "{wrong}");
+            assert!(!token.is(wrong).expect("no file has to be read"), "{wrong}");
         }
         assert!(!format!("{token:?}").contains("horse"));
     }
 
     #[test]
-    fn t150_what_can_be_guessed_is_no_token() {
+    fn t150_a_text_that_can_be_guessed_is_not_a_token() {
         for text in [
             "",
             "secret",
@@ -137,14 +137,18 @@ mod tests {
     }
 
     #[test]
-    fn t150_a_token_that_is_taken_out_of_the_file_has_expired() {
-        let mut file = tempfile::NamedTempFile::new().expect("there is room");
-        writeln!(file, "{ONE}\n\n{OTHER}").expect("there is room");
+    fn t150_a_token_that_is_removed_from_the_file_is_no_longer_accepted() {
+        let mut file = tempfile::NamedTempFile::new().expect("the disk has room");
+        writeln!(file, "{ONE}\n\n{OTHER}").expect("the disk has room");
         let token = Token::in_file(file.path()).expect("the file has two tokens");
-        assert!(token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable"));
-        std::fs::write(file.path(), OTHER).expect("there is room");
         assert!(
-            !token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable")
+            token.is(ONE).expect("the file is readable")
+                && token.is(OTHER).expect("the file is readable")
+        );
+        std::fs::write(file.path(), OTHER).expect("the disk has room");
+        assert!(
+            !token.is(ONE).expect("the file is readable")
+                && token.is(OTHER).expect("the file is readable")
         );
         std::fs::remove_file(file.path()).expect("the file exists");
         assert!(token.is(OTHER).is_err());

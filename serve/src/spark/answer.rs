@@ -1,7 +1,7 @@
-//! How a spark answers a request.
+//! Makes a spark answer a request.
 //!
 //! The spark reads the request as one message, and writes its response in any number of messages.
-//! Both are streamed: a client can send no faster than the spark reads, and a spark can write no
+//! Both are streamed. A client cannot send faster than the spark reads, and a spark cannot write
 //! faster than the client reads.
 
 use super::comm::comm_pair;
@@ -23,14 +23,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// How long a spark may continue after its response is complete. Nothing waits for it.
+/// How long a spark may continue after its response is complete. Nothing waits for the spark during
+/// this time.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Has a spark answer a request, in a process of its own: a spark ends with its response, so there
-/// is nothing to pool.
+/// Makes a spark answer a request in a process of its own. A spark ends with its response, so
+/// processes cannot be pooled.
 ///
-/// Dropping the future or the response's body kills the process and what it runs, unless the
-/// response is complete: then the process may continue for a second.
+/// Dropping the future or the response's body kills the process and the functions that it runs. If
+/// the response is complete, the process may continue for a second.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,
@@ -63,8 +64,8 @@ pub(crate) async fn answer(
     (*response.status_mut(), *response.headers_mut()) = (head.status, head.fields);
     let decoder = Decoder::new(head.framing);
     if decoder.is_done() {
-        // What follows the head of a response without a body, such as the whole page after a HEAD,
-        // is not an error.
+        // Output after the head of a response without a body, such as a whole page after a HEAD
+        // request, is not an error.
         incoming.complete(has_body && head.framing == Framing::Length(0));
         return Ok(response.map(|()| empty()));
     }
@@ -74,7 +75,7 @@ pub(crate) async fn answer(
 /// The request on its way to the spark.
 type Feed = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
-/// Writes a request, and ends it. It is not a failure if the spark does not read it.
+/// Writes a request and ends the message. It is not a failure if the spark does not read it.
 async fn write_request(
     writer: MessageWriter,
     request: Request<Body>,
@@ -127,7 +128,7 @@ async fn write_request(
     Ok(())
 }
 
-/// Where a response comes from.
+/// The source of a response, which is the output of a spark.
 struct SparkOutput {
     reader: MessageReader,
     /// Set until the request has been written. It is driven while waiting for the response.
@@ -194,8 +195,8 @@ impl Incoming<SparkOutput> {
         }
     }
 
-    /// Gives the spark a little time to end: the response is complete, and nothing waits for what
-    /// follows. If that is more output or a failure, it is logged.
+    /// Gives the spark a little time to end. The response is complete, and nothing waits for the
+    /// spark any longer. If the spark writes more output or fails, this is logged.
     fn complete(self, is_logged: bool) {
         let Incoming { source, buffer } = self;
         tokio::spawn(async move {

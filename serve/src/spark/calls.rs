@@ -1,4 +1,4 @@
-//! The functions with which sparks read and write: `lunatic::spark`. They are documented in
+//! `lunatic::spark`: the functions with which sparks read and write. They are documented in
 //! `lunatic-abi`.
 
 use super::comm::Comm;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) const NAMESPACE: &str = "lunatic::spark";
 
 /// The maximum length of the text that a guest can give as the reason for its failure, in bytes.
-/// The rest is cut off.
+/// The rest of the text is cut off.
 const MAX_REASON: u32 = 4 << 10;
 
 /// The maximum number of comms that a guest can wait for at once.
@@ -145,7 +145,7 @@ async fn read(mut call: Call<'_>, comm: u64, buffer: u32, length: u32) -> wasmti
     })
 }
 
-/// Reads what comes next into the guest's memory, which is not borrowed while this waits.
+/// Reads the next bytes into the guest's memory, which is not borrowed while this waits.
 async fn next(call: &mut Call<'_>, comm: &Comm, buffer: u32, length: u32) -> Result<Part, Failure> {
     loop {
         if let Some(part) = comm.reader.try_read(call.slice(buffer, length)?) {
@@ -219,7 +219,8 @@ pub(super) async fn run_with(
     if length == 0 {
         return Ok(Ok(running.comm));
     }
-    // A function that ends before it has read everything has not failed: what it wrote says more.
+    // A function that ends before it has read everything has not failed. Its output and its end are
+    // more informative than this error.
     if write_all(call, &comm, message, length).await? {
         let _ = comm.writer.end_message().await;
     }
@@ -266,8 +267,8 @@ async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmt
     })
 }
 
-/// Waits until one of several comms can be read from, and returns its index. If several can be, the
-/// first one from `offset` onward is chosen.
+/// Waits until one of several comms can be read from, and returns its index. If several comms can
+/// be read from, the first of them from `offset` onward is chosen.
 pub(super) async fn first_readable(comms: &[Arc<Comm>], offset: usize) -> usize {
     let order = (0..comms.len()).map(|index| (offset.wrapping_add(index)) % comms.len());
     let mut waits: Vec<_> = order

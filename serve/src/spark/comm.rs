@@ -1,11 +1,12 @@
-//! A comm: carries what a spark and its runner write to each other, and owns what ends with it.
+//! Comms. A comm carries the bytes that a spark and its runner write to each other, and owns the
+//! process or task that ends with it.
 
 use crate::kill_on_drop::KillOnDrop;
 use lunatic_vm::{MessagePipe, MessageReader, MessageWriter, PipeEnd, Process};
 use tokio::task::JoinSet;
 
-/// How many bytes, and how many ends of messages, one side may be ahead of the other. This occupies
-/// the host's memory, and a spark can use as much for each function that it runs, in each
+/// How many bytes, and how many ends of messages, one side may be ahead of the other side. These
+/// occupy the host's memory. A spark can use this amount for each function that it runs, in each
 /// direction.
 const BYTES: usize = 64 << 10;
 const MESSAGES: usize = 1024;
@@ -29,14 +30,14 @@ pub(super) struct Comm {
 
 /// What is on the other side of a comm.
 enum Peer {
-    /// Whatever runs this spark.
+    /// The gateway or function that runs this spark.
     Runner,
-    /// A function that this spark runs: its name and its process.
+    /// A function that this spark runs, with its name and its process.
     Function(String, KillOnDrop),
     /// A task of the host that this spark runs.
     Host(#[expect(dead_code, reason = "the task is aborted when this is dropped")] JoinSet<()>),
-    /// Nothing: the function could not be run. Modules built for Embly learn of this only when they
-    /// read.
+    /// Nothing, because the function could not be run. Modules built for Embly learn of this only
+    /// when they read.
     Nothing(String),
 }
 
@@ -73,8 +74,8 @@ impl Comm {
         Comm::new(pipes, Peer::Nothing(why))
     }
 
-    /// Returns whether the end of the other side's output is a normal one, and otherwise why the
-    /// other side failed.
+    /// Returns `Ok` if the other side's output ended normally, and otherwise why the other side
+    /// failed.
     pub(super) async fn ended(&self, end: PipeEnd) -> Result<(), String> {
         match (end, &self.peer) {
             (PipeEnd::Failed(why), Peer::Function(name, _)) => {

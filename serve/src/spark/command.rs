@@ -1,8 +1,7 @@
-//! Programs that know nothing about comms: they read their standard input and write their standard
-//! output.
+//! Programs that do not use comms, but read their standard input and write their standard output.
 //!
-//! The input is the first message, and ends with it. Everything that the program writes is one
-//! message, which ends when the program does.
+//! The input is the first message, and ends when that message ends. Everything that the program
+//! writes is one message, which ends when the program ends.
 
 use super::comm::CommPipes;
 use crate::code::EntryPoint;
@@ -12,7 +11,8 @@ use lunatic_vm::{Exit, Live, MessageReader, MessageWriter, Part, Pipe, PipeReade
 /// The number of bytes buffered between the comm and the program's streams, in each direction.
 const BYTES: usize = 16 << 10;
 
-/// Runs such a program to completion. By then, everything it wrote is in the comm.
+/// Runs such a program to completion. When this returns, everything that the program wrote is in
+/// the comm.
 pub(super) async fn run(
     live: &mut Live,
     entry_point: EntryPoint,
@@ -43,13 +43,13 @@ async fn feed(reader: MessageReader, input: PipeWriter) {
     }
 }
 
-/// Passes on what the program writes.
+/// Passes on the bytes that the program writes.
 async fn drain(output: &PipeReader, writer: &MessageWriter) {
     let mut piece = vec![0; BYTES];
     loop {
         match output.read(&mut piece).await {
             0 => return,
-            // If nothing reads the output any more, nothing is lost.
+            // If nothing reads the output any longer, it can be dropped.
             count => drop(writer.write_all(&piece[..count]).await),
         }
     }

@@ -11,14 +11,16 @@ use std::sync::Arc;
 
 /// A connection that a spark serves.
 pub(crate) struct Connection {
-    // Dropped before the comm: if the comm ended first, the process could still exit normally.
+    // The process is dropped before the comm. If the comm ended first, the process could still exit
+    // normally.
     process: KillOnDrop,
     reader: MessageReader,
     writer: MessageWriter,
 }
 
-/// Has a spark serve a connection. The spark reads what is written here as one message, which ends
-/// when the connection's side has finished. The process is killed when the connection is dropped.
+/// Makes a spark serve a connection. The spark reads the bytes written to the connection as one
+/// message, which ends when the connection's side has finished. The process is killed when the
+/// connection is dropped.
 ///
 /// # Errors
 ///
@@ -47,11 +49,12 @@ impl Connection {
         self.process.process()
     }
 
-    /// Reads what the spark writes: as much as is available, at least one byte. Returns zero at the
-    /// end, when the spark has exited normally or has signalled that it has finished. Message
-    /// boundaries are skipped.
+    /// Reads the bytes that the spark writes, as many as are available and at least one. Returns
+    /// zero at the end, when the spark has exited normally or has signalled that it has finished.
+    /// Message boundaries are skipped.
     ///
-    /// Waits until there is something to read. A future that is dropped early has consumed nothing.
+    /// Waits until there is something to read. If the future is dropped early, nothing has been
+    /// read.
     ///
     /// # Errors
     ///
@@ -60,8 +63,8 @@ impl Connection {
         read_bytes(&self.reader, self.process(), into).await
     }
 
-    /// Writes bytes for the spark to read. Waits while the spark is behind. A future that is
-    /// dropped early has written some prefix of the bytes.
+    /// Writes bytes for the spark to read. Waits while the spark is behind. If the future is
+    /// dropped early, some of the bytes may already have been written.
     ///
     /// # Errors
     ///
@@ -70,13 +73,13 @@ impl Connection {
         self.writer.write_all(bytes).await
     }
 
-    /// Tells the spark that nothing more will come. It can continue writing.
+    /// Tells the spark that no more bytes will follow. The spark can continue writing.
     pub(crate) fn finish(&self) {
         self.writer.finish();
     }
 }
 
-/// Reads what a spark writes, as [`Connection::read`] does.
+/// Reads the bytes that a spark writes, as [`Connection::read`] does.
 pub(super) async fn read_bytes(
     reader: &MessageReader,
     process: &Process,

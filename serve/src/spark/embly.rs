@@ -1,10 +1,10 @@
-//! The functions of Embly, for modules that were built for it: the import modules `embly`, and
-//! `env`, from Embly's first months.
+//! The functions of Embly, for modules that were built for it. They are in the import module
+//! `embly`, and in `env`, which dates from Embly's first months.
 //!
-//! They do what Embly's did, oddities included, since its guest libraries rely on them: reads never
-//! wait, nothing shows where one message ends and the next begins, a write that nothing reads
-//! succeeds, and a list of events is padded with zeros. The runner has the number 1; the functions
-//! that are run have 2, 3 and so on.
+//! They behave like Embly's own functions, including oddities on which its guest libraries rely:
+//! reads never wait, nothing shows where one message ends and the next begins, a write that nothing
+//! reads succeeds, and a list of events is padded with zeros. The runner has the number 1, and the
+//! functions that are run have the numbers 2, 3 and so on.
 
 use super::calls::{first_readable, run_with, write_all};
 use super::comm::Comm;
@@ -15,11 +15,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// WASI's numbers, which Embly's functions return.
+/// The error numbers of WASI, which Embly's functions return.
 const SUCCESS: i32 = 0;
 const ADDRESS_NOT_AVAILABLE: i32 = 4;
 
-/// The runner's number here; in the table of comms it is 0.
+/// The runner's number in Embly. In the table of comms, it is 0.
 const RUNNER: u64 = 1;
 
 /// The `flag` of `_events` that waits without a timeout.
@@ -97,11 +97,12 @@ fn find(call: &mut Call<'_>, id: i32) -> Option<(u64, Arc<Comm>)> {
 
 /// Writes a number to an address in the guest's memory.
 fn put(call: &mut Call<'_>, out: u32, number: usize) -> Result<(), Failure> {
-    // All numbers here count bytes or comms of a 32-bit memory, so they fit.
+    // All numbers written here are numbers of bytes in a 32-bit memory or numbers of comms, so they
+    // fit.
     call.write(out, &(number as u32).to_le_bytes())
 }
 
-/// Copies at most one message, or nothing if there is none.
+/// Copies at most one message, or nothing if no message is available.
 async fn read(
     mut call: Call<'_>,
     id: i32,
@@ -137,7 +138,7 @@ async fn read(
     Ok(SUCCESS)
 }
 
-/// Whether the other side ended normally. Otherwise every further read fails.
+/// Returns whether the other side ended normally. If it did not, every further read fails.
 async fn ended_normally(call: &mut Call<'_>, number: u64, comm: &Comm, end: PipeEnd) -> bool {
     let is_normal = comm.ended(end).await.is_ok();
     call.guest().extension::<EmblyState>().ended.insert(number);

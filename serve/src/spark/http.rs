@@ -1,9 +1,9 @@
-//! HTTP that a spark speaks through a comm: with the function `http`, which calls other hosts, and
-//! with components of the project, which answer requests.
+//! HTTP that a spark speaks through a comm. The other side is the function `http`, which calls
+//! other hosts, or a component of the project, which answers requests.
 //!
-//! The first message is the request, as it would be sent: with a whole address, or with a path and
-//! a `host` field. What follows the head until the message ends is the body. The response comes
-//! back in the same way, as one message.
+//! The first message is the request in the form in which it would be sent, with a whole address or
+//! with a path and a `host` field. The bytes from the end of the head to the end of the message are
+//! the body. The response comes back in the same way, as one message.
 
 use super::comm::CommPipes;
 use super::incoming::{Incoming, Source};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Reports whether a call is made, as soon as that is known, which is before there is a response.
+/// Reports whether a call is made, as soon as this is known, which is before there is a response.
 pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
 
 /// Makes the call requested by the first message of a comm, if the rules allow it.
@@ -40,7 +40,7 @@ pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (JoinSet<()>, V
     )
 }
 
-/// Has a component answer the request that is the first message of a comm.
+/// Makes a component answer the request that is the first message of a comm.
 pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes) -> JoinSet<()> {
     let answer = move |request| -> Boxed<Result<Response<Body>, String>> {
         Box::pin(async move {
@@ -52,7 +52,7 @@ pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes)
     JoinSet::from_iter([serve(pipes, None, answer)])
 }
 
-/// Reads a request, has it answered, and writes the response. If anything goes wrong, the output
+/// Reads a request, gets it answered, and writes the response. If anything goes wrong, the output
 /// ends with the reason.
 async fn serve(
     (reader, writer): CommPipes,
@@ -68,7 +68,7 @@ async fn serve(
     let answered = async {
         let request = read_request(reader).await?;
         let mut answer = answer(request);
-        // If a call is refused, that happens before waiting for anything.
+        // If a call is refused, this happens before anything has to be waited for.
         let response = match future::poll_once(&mut answer).await {
             Some(answered) => answered?,
             None => {
@@ -132,7 +132,7 @@ impl Source for Message {
 }
 
 impl Incoming<Message> {
-    /// Whether it is already known that nothing more will come.
+    /// Returns whether it is already known that nothing more will follow.
     fn is_over(&mut self) -> bool {
         if self.buffer.is_empty() && !self.source.has_ended {
             let mut piece = [0; 512];

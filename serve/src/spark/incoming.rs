@@ -1,4 +1,4 @@
-//! HTTP as it arrives: bytes are read until a head is complete, and then piece by piece.
+//! Reads HTTP as it arrives. Bytes are read until a head is complete, and then piece by piece.
 
 use super::wire::{self, Decoder, Step};
 use crate::body::{Body, BodyError};
@@ -10,15 +10,15 @@ use http_body_util::{BodyExt, StreamBody};
 /// The maximum number of bytes per read.
 const PIECE: usize = 8 << 10;
 
-/// Where the bytes come from.
+/// The source of the bytes.
 pub(super) trait Source: Send + 'static {
     type Error: Into<BodyError> + Send;
 
-    /// What the whole and its head are called in errors.
+    /// The names of the whole message and of its head in errors.
     const WHOLE: &str;
     const HEAD: &str;
 
-    /// Reads at least one byte; zero means the end.
+    /// Reads at least one byte. Zero means the end.
     fn read(&mut self, into: &mut [u8]) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 
     /// Returns the error for bytes that are not HTTP.
@@ -55,7 +55,7 @@ impl<S: Source> Incoming<S> {
         Ok(read? > 0)
     }
 
-    /// Waits for a head and takes it out of the buffer. Returns `None` if nothing came.
+    /// Waits for a head and takes it out of the buffer. Returns `None` if nothing arrived.
     pub(super) async fn head(&mut self) -> Result<Option<BytesMut>, S::Error> {
         let mut searched = 0;
         loop {
@@ -78,7 +78,7 @@ impl<S: Source> Incoming<S> {
         }
     }
 
-    /// Reads a piece of the body; `None` at its end.
+    /// Reads a piece of the body. Returns `None` at the end of the body.
     async fn piece(&mut self, decoder: &mut Decoder) -> Result<Option<Bytes>, S::Error> {
         loop {
             match decoder.step(&mut self.buffer).map_err(S::malformed)? {
@@ -90,8 +90,8 @@ impl<S: Source> Incoming<S> {
         }
     }
 
-    /// Returns the body that follows the head. `complete` is given what is left once the last byte
-    /// of the body has been read.
+    /// Returns the body that follows the head. Once the last byte of the body has been read,
+    /// `complete` receives everything that is left.
     pub(super) fn into_body(
         self,
         decoder: Decoder,
@@ -103,8 +103,8 @@ impl<S: Source> Incoming<S> {
             match incoming.piece(&mut decoder).await {
                 Ok(None) => None,
                 Ok(Some(piece)) if decoder.is_done() => {
-                    // This happens before the piece is returned: a reader that knows the length
-                    // requests nothing after it.
+                    // This happens before the piece is returned, because a reader that knows the
+                    // length requests nothing after the last piece.
                     complete(incoming);
                     Some((Ok(Frame::data(piece)), None))
                 }
@@ -118,7 +118,7 @@ impl<S: Source> Incoming<S> {
     }
 }
 
-/// Checks that the heads read so far have no more bytes than they may have.
+/// Checks that the heads read so far do not have too many bytes.
 pub(super) fn check_size<S: Source>(size: usize) -> Result<(), S::Error> {
     if size <= wire::MAX_HEAD {
         return Ok(());

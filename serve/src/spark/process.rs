@@ -8,8 +8,8 @@ use crate::{Spark, Version};
 use lunatic_vm::{Process, SpawnError};
 use std::sync::Arc;
 
-/// Starts a process of a version. `pipes` is its side of the comm to whatever runs it, and
-/// `functions` are those that the spark itself can run.
+/// Starts a process of a version. `pipes` is the spark's side of the comm to its runner, and
+/// `functions` are the functions that the spark itself can run.
 pub(super) fn start(
     version: &Arc<Version>,
     spark: &Spark,

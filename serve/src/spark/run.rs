@@ -1,4 +1,4 @@
-//! How a spark runs another function by its name.
+//! Runs another function for a spark, by the function's name.
 
 use super::comm::{Comm, comm_pair};
 use super::http::{self, Verdict};
@@ -10,13 +10,13 @@ use lunatic_vm::{Call, Errno, Failure, SpawnError, printable};
 use std::sync::Arc;
 
 /// The maximum depth to which functions can run each other. A function that runs itself is stopped
-/// here rather than when the machine is full.
+/// at this depth rather than when the machine is full.
 const MAX_DEPTH: u32 = 16;
 
 /// The maximum length of a name to look up, in bytes. No function has a longer name.
 const MAX_NAME: u32 = 256;
 
-/// The built-in function that makes HTTP calls, unless the project has a function of that name.
+/// The built-in function that makes HTTP calls, unless the project has a function with that name.
 const HTTP: &str = "http";
 
 /// Why a function was not run.
@@ -43,7 +43,8 @@ pub(super) fn name(call: &mut Call<'_>, address: u32, length: u32) -> Result<Str
 pub(super) struct Running {
     /// The number of the function's comm.
     pub(super) comm: u64,
-    /// Whether the function accepts its first message, if it decides on that before anything else.
+    /// Reports whether the function accepts its first message, if it decides about this message
+    /// before anything else.
     pub(super) verdict: Option<Verdict>,
 }
 
@@ -90,8 +91,8 @@ pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunErro
     })
 }
 
-/// Finds a function by the name under which a version knows it; `None` is the built-in function
-/// that makes HTTP calls.
+/// Finds a function by the name under which a version refers to it. `None` stands for the built-in
+/// function that makes HTTP calls.
 fn find(
     functions: &WeakFunctions,
     version: &Version,
@@ -103,7 +104,7 @@ fn find(
             "the functions are being shut down",
         ));
     };
-    // A function of another project knows the functions of that project by their short names.
+    // A function of another project refers to the functions of that project by their short names.
     let own = version
         .name()
         .as_str()

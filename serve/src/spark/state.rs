@@ -1,4 +1,4 @@
-//! What the machine keeps for a spark.
+//! The state that the machine keeps for a spark.
 
 use super::comm::{Comm, CommPipes};
 use crate::Version;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The maximum number of functions that a spark can run concurrently.
 pub(super) const MAX_FUNCTIONS: usize = 64;
 
-/// What a spark's process is started with, in addition to its comm.
+/// The options with which a spark's process is started, in addition to its comm.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SpawnOptions {
     /// The request that the process serves, directly or indirectly.
@@ -32,7 +32,7 @@ impl SpawnOptions {
 /// The state that the host functions of a spark use.
 #[derive(Default)]
 pub(super) struct SparkState {
-    /// The version that the process belongs to; `None` in a process that belongs to no function.
+    /// The version that the process belongs to. `None` in a process that belongs to no function.
     pub(super) version: Option<Arc<Version>>,
     /// The functions that the spark can run.
     pub(super) functions: WeakFunctions,
@@ -42,7 +42,8 @@ pub(super) struct SparkState {
     next: u64,
     /// The text of the last failure.
     pub(super) why: String,
-    /// Where a wait for several comms starts looking, so that each gets its turn.
+    /// The index at which a wait for several comms starts its search, so that each comm gets its
+    /// turn.
     pub(super) offset: usize,
 }
 
@@ -100,7 +101,7 @@ impl SparkState {
         number
     }
 
-    /// Whether another function can be run.
+    /// Returns whether another function can be run.
     pub(super) fn has_room(&self) -> bool {
         self.comms.keys().filter(|number| **number != 0).count() < MAX_FUNCTIONS
     }

@@ -1,4 +1,4 @@
-//! Sparks, called as gateways call them.
+//! Tests of sparks, which are called in the same way as by gateways.
 
 use super::answer;
 use super::connection::connect;
@@ -14,7 +14,7 @@ use lunatic_vm::{Exit, Host, Process, Vm};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longer than any test waits.
+/// This is longer than any test waits.
 const NEVER: Duration = Duration::from_secs(60);
 
 /// The functions of a test.
@@ -22,8 +22,8 @@ struct TestFunctions {
     functions: Functions,
 }
 
-/// What the test guests import and define: `$say` writes the bytes at an address, `$hear` reads
-/// what comes next into the page at 4096.
+/// What the test guests import and define: `$say` writes the bytes at an address, `$hear` reads the
+/// next bytes into the page at 4096.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
     (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -55,7 +55,7 @@ impl TestFunctions {
             .host(host)
             .slots(200)
             .build()
-            .expect("the machine can be set up");
+            .expect("the machine can be created");
         TestFunctions {
             functions: Functions::new(&vm),
         }
@@ -89,7 +89,7 @@ impl TestFunctions {
             Some((owner, name)) => Name::owned(owner, name),
             None => Name::new(name),
         };
-        let name = name.expect("it is a name");
+        let name = name.expect("the text is a valid name");
         self.functions
             .put(&name, 1, blake3::hash(text.as_bytes()), code, settings)
             .expect("the settings need nothing")
@@ -108,7 +108,7 @@ impl TestFunctions {
         let answer = answer::answer(&self.functions, version, spark, &info, request);
         tokio::time::timeout(NEVER, answer)
             .await
-            .expect("it is answered in time")
+            .expect("the request is answered in time")
     }
 
     /// Sends a request and reads the whole answer.
@@ -137,7 +137,7 @@ fn request(method: &str, body: &str) -> Request<Body> {
         .uri("/a?b")
         .header("host", "h")
         .body(body)
-        .expect("it is a valid request")
+        .expect("the request is valid")
 }
 
 /// A request with a body of unknown length.
@@ -152,7 +152,7 @@ async fn read(response: Response<Body>) -> Result<(Response<()>, String), Failur
     let (parts, body) = response.into_parts();
     let body = tokio::time::timeout(NEVER, body.collect())
         .await
-        .expect("it ends in time");
+        .expect("the body ends in time");
     let body = body
         .map_err(|error| {
             *error
@@ -162,11 +162,11 @@ async fn read(response: Response<Body>) -> Result<(Response<()>, String), Failur
         .to_bytes();
     Ok((
         Response::from_parts(parts, ()),
-        String::from_utf8(body.to_vec()).expect("it is text"),
+        String::from_utf8(body.to_vec()).expect("the body is text"),
     ))
 }
 
-/// A spark that answers with everything that it reads.
+/// A spark that answers with all bytes that the spark reads.
 const ECHO: &str = r#"
     (data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a")
     (func (export "_start") (call $say (i32.const 8192) (i32.const 19)) (call $echo (i64.const 0)))"#;
@@ -175,9 +175,9 @@ const ECHO: &str = r#"
 async fn a_spark_reads_the_request_as_it_was_sent() {
     let lab = TestFunctions::new();
     let echo = lab.spark("echo", ECHO);
-    let (head, body) = lab.get(&echo).await.expect("it answers");
+    let (head, body) = lab.get(&echo).await.expect("the function answers");
     assert_eq!(head.status(), StatusCode::OK);
-    let (first, rest) = body.split_once("\r\n").expect("it has lines");
+    let (first, rest) = body.split_once("\r\n").expect("the body has lines");
     assert_eq!(first, "GET /a?b HTTP/1.1");
     assert!(
         rest.starts_with("host: h\r\nx-request-id: ")
@@ -188,8 +188,8 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
     let answer = lab
         .ask(&echo, request("POST", "hello"))
         .await
-        .expect("it answers");
-    let (_, body) = read(answer).await.expect("it is complete");
+        .expect("the function answers");
+    let (_, body) = read(answer).await.expect("the body is complete");
     assert!(
         body.ends_with("content-length: 5\r\nconnection: close\r\n\r\nhello"),
         "{body}"
@@ -198,8 +198,8 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
     let answer = lab
         .ask(&echo, stream(&["hello", "", "!"]))
         .await
-        .expect("it answers");
-    let (_, body) = read(answer).await.expect("it is complete");
+        .expect("the function answers");
+    let (_, body) = read(answer).await.expect("the body is complete");
     assert!(
         body.ends_with("transfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"),
         "{body}"
@@ -208,7 +208,7 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn what_a_spark_writes_is_the_answer() {
+async fn the_output_of_a_spark_is_the_answer() {
     let lab = TestFunctions::new();
     let rows = [
         (
@@ -282,14 +282,14 @@ async fn t138_an_invalid_answer_is_refused_with_the_reason() {
     lab.all_gone().await;
 }
 
-/// The head of an answer, at 8192, whose body follows.
+/// The head of an answer, at 8192. The body follows it.
 const HEAD: &str = r#"(data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a") (func $head (call $say (i32.const 8192) (i32.const 19)))"#;
 
 #[tokio::test]
-async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
+async fn t135_the_failure_of_a_spark_is_reported_before_and_during_its_answer() {
     let lab = TestFunctions::new();
     let trap = lab.spark("trap", r#"(func (export "_start") unreachable)"#);
-    let failure = lab.get(&trap).await.expect_err("it traps");
+    let failure = lab.get(&trap).await.expect_err("the spark traps");
     assert!(
         matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()),
         "{failure}"
@@ -299,7 +299,7 @@ async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
         "late",
         &format!(r#"{HEAD} (func (export "_start") (call $head) unreachable)"#),
     );
-    let failure = lab.get(&late).await.expect_err("it traps");
+    let failure = lab.get(&late).await.expect_err("the spark traps");
     assert!(
         matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()),
         "{failure}"
@@ -309,14 +309,17 @@ async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
         "status",
         r#"(func (export "main") (param i32 i32) (result i32) (i32.const 3))"#,
     );
-    let failure = lab.get(&status).await.expect_err("it has a status");
+    let failure = lab
+        .get(&status)
+        .await
+        .expect_err("the spark exits with a status");
     assert_eq!(failure.to_string(), "the function exited with status 3");
 
     let says = r#"(data (i32.const 0) "for a\07 reason") (func (export "_start") (call $fail (i32.const 0) (i32.const 13)))"#;
     let failure = lab
         .get(&lab.spark("says", says))
         .await
-        .expect_err("it says so");
+        .expect_err("the spark reports a failure");
     assert_eq!(
         failure.to_string(),
         "the function failed: for a\\u{7} reason"
@@ -331,7 +334,7 @@ async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
     let failure = lab
         .get(&lab.put("limit", text, settings))
         .await
-        .expect_err("it has no room");
+        .expect_err("the process has no room");
     assert!(matches!(failure, Failure::Limit(_)), "{failure}");
 
     let settings = Settings {
@@ -342,13 +345,13 @@ async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
     let failure = lab
         .get(&lab.put("large", text, settings))
         .await
-        .expect_err("it has no room");
+        .expect_err("the process has no room");
     assert!(matches!(failure, Failure::Overload(_)), "{failure}");
     lab.all_gone().await;
 }
 
 #[tokio::test]
-async fn t137_giving_up_on_an_answer_kills_the_spark_and_what_it_runs() {
+async fn t137_abandoning_an_answer_kills_the_spark_and_the_functions_that_it_runs() {
     let lab = TestFunctions::new();
     let waits = r#"(func (export "_start") (drop (call $hear (i64.const 0))) (drop (call $hear (i64.const 0))) (loop br 0))"#;
     lab.spark("child", waits);
@@ -361,14 +364,14 @@ async fn t137_giving_up_on_an_answer_kills_the_spark_and_what_it_runs() {
     let answer = lab
         .ask(&parent, request("GET", ""))
         .await
-        .expect("its head has arrived");
+        .expect("the head has arrived");
     assert_eq!(lab.functions.vm().processes().len(), 2);
     drop(answer);
     lab.all_gone().await;
 
     let silent = lab.spark("silent", r#"(func (export "_start") (loop br 0))"#);
     let Code::Spark(spark) = silent.code() else {
-        panic!("its code is a spark")
+        panic!("the code is a spark")
     };
     let info = Arc::new(RequestInfo::new(None, false));
     let answer = answer::answer(&lab.functions, &silent, spark, &info, request("GET", ""));
@@ -384,12 +387,12 @@ async fn t137_giving_up_on_an_answer_kills_the_spark_and_what_it_runs() {
 }
 
 #[tokio::test]
-async fn what_comes_after_an_answer_does_not_hold_it_up_and_is_in_the_log() {
+async fn output_after_an_answer_does_not_delay_it_and_is_logged() {
     let lab = TestFunctions::new();
     let text = r#"(data (i32.const 0) "HTTP/1.1 200 OK\0d\0aContent-Length: 2\0d\0a\0d\0aokmore")
         (func (export "_start") (call $say (i32.const 0) (i32.const 40)) (call $say (i32.const 40) (i32.const 6)))"#;
     let longer = lab.spark("longer", text);
-    let (_, body) = lab.get(&longer).await.expect("it answers");
+    let (_, body) = lab.get(&longer).await.expect("the function answers");
     assert_eq!(body, "ok");
     let told = async {
         while !longer
@@ -401,12 +404,14 @@ async fn what_comes_after_an_answer_does_not_hold_it_up_and_is_in_the_log() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(NEVER, told).await.expect("it is told");
+    tokio::time::timeout(NEVER, told)
+        .await
+        .expect("the message arrives");
     lab.all_gone().await;
 }
 
 #[tokio::test]
-async fn a_large_body_passes_through_a_spark_as_fast_as_its_reader_reads() {
+async fn a_large_body_passes_through_a_spark_at_the_speed_of_its_reader() {
     const SIZE: usize = 20 << 20;
     let lab = TestFunctions::new();
     let echo = lab.spark("echo", ECHO);
@@ -414,12 +419,12 @@ async fn a_large_body_passes_through_a_spark_as_fast_as_its_reader_reads() {
     let frames = frames.map(|piece| Ok(http_body::Frame::data(piece)));
     let large = request("POST", "")
         .map(|_| StreamBody::new(futures_lite::stream::iter(frames)).boxed_unsync());
-    let answer = lab.ask(&echo, large).await.expect("it answers");
+    let answer = lab.ask(&echo, large).await.expect("the function answers");
     let mut body = answer.into_body();
     let (mut size, mut largest) = (0, 0);
     while let Some(frame) = body.frame().await {
         let piece = frame
-            .expect("it is complete")
+            .expect("the body is complete")
             .into_data()
             .expect("there are no trailers");
         size += piece.len();
@@ -437,16 +442,16 @@ async fn a_head_has_no_body_and_interim_answers_have_no_end() {
     let answer = lab
         .ask(&version, request("HEAD", ""))
         .await
-        .expect("it answers");
+        .expect("the function answers");
     assert_eq!(answer.headers()["content-length"], "4");
-    assert_eq!(read(answer).await.expect("it is complete").1, "");
+    assert_eq!(read(answer).await.expect("the body is complete").1, "");
 
     let text = r#"(data (i32.const 0) "HTTP/1.1 100 C\0d\0a\0d\0a")
         (func (export "_start") (loop (call $say (i32.const 0) (i32.const 18)) (br 0)))"#;
     let failure = lab
         .get(&lab.spark("endless", text))
         .await
-        .expect_err("it never answers");
+        .expect_err("the spark never answers");
     assert!(
         matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")),
         "{failure}"
@@ -457,7 +462,7 @@ async fn a_head_has_no_body_and_interim_answers_have_no_end() {
     let failure = lab
         .get(&lab.spark("long", text))
         .await
-        .expect_err("it never answers");
+        .expect_err("the spark never answers");
     assert!(
         matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")),
         "{failure}"
@@ -465,8 +470,8 @@ async fn a_head_has_no_body_and_interim_answers_have_no_end() {
     lab.all_gone().await;
 }
 
-/// A spark that runs a function by its name with a message, and answers with what the function
-/// writes and, if it fails, with the reason.
+/// A spark that runs a function by its name with a message, and answers with the function's output
+/// and, if the function fails, with the reason.
 fn runner(name: &str, message: &str) -> String {
     format!(
         r#"{HEAD} (data (i32.const 0) "{name}") (data (i32.const 64) "{message}")
@@ -498,7 +503,7 @@ const PARROT: &str = r#"(func (export "_start") (local $count i64)
         (br_if $more (i64.ge_s (local.get $count) (i64.const 0)))))"#;
 
 #[tokio::test]
-async fn a_spark_runs_others_by_name_and_is_told_how_they_fail() {
+async fn a_spark_runs_functions_by_name_and_learns_how_they_fail() {
     let lab = TestFunctions::new();
     lab.spark("parrot", PARROT);
     lab.spark("trap", r#"(func (export "_start") unreachable)"#);
@@ -575,17 +580,17 @@ async fn a_function_of_another_project_runs_that_project_s_functions_first() {
         let (_, body) = lab
             .get(&lab.spark("runner", &runner(name, "")))
             .await
-            .expect("it answers");
+            .expect("the function answers");
         assert_eq!(body, expected, "{name}");
     }
 }
 
 #[tokio::test]
-async fn the_depth_and_the_number_of_functions_that_run_each_other_are_bounded() {
+async fn the_depth_and_the_number_of_functions_that_run_each_other_are_limited() {
     let lab = TestFunctions::new();
     let deep = lab.spark("deep", &runner("deep", "").replace("(call $head)", ""));
     let outer = lab.spark("outer", &runner("deep", ""));
-    let (_, body) = lab.get(&outer).await.expect("it answers");
+    let (_, body) = lab.get(&outer).await.expect("the function answers");
     assert_eq!(
         body,
         "functions run each other at most 16 deep, and this one is already that deep"
@@ -611,13 +616,13 @@ async fn the_depth_and_the_number_of_functions_that_run_each_other_are_bounded()
     let (_, body) = lab
         .get(&lab.spark("many", &many))
         .await
-        .expect("it answers");
+        .expect("the function answers");
     assert_eq!(body, "@", "the character 64");
     lab.all_gone().await;
 }
 
 #[tokio::test]
-async fn a_wait_for_several_comms_tells_which_is_readable_and_each_gets_its_turn() {
+async fn a_wait_for_several_comms_returns_a_readable_comm_and_each_gets_its_turn() {
     let lab = TestFunctions::new();
     lab.spark("parrot", PARROT);
     let text = format!(
@@ -637,7 +642,7 @@ async fn a_wait_for_several_comms_tells_which_is_readable_and_each_gets_its_turn
     );
     lab.get(&lab.spark("waits", &text))
         .await
-        .expect("it gets through");
+        .expect("the spark gets its turn");
     lab.all_gone().await;
 }
 
@@ -730,11 +735,13 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
         let (_, body) = read(
             lab.ask(&version, request("POST", &text))
                 .await
-                .expect("it answers"),
+                .expect("the function answers"),
         )
         .await
-        .expect("it is complete");
-        let (head, rest) = body.split_once("\r\n\r\n").expect("it echoes the head");
+        .expect("the body is complete");
+        let (head, rest) = body
+            .split_once("\r\n\r\n")
+            .expect("the function echoes the head");
         assert!(
             head.starts_with("POST /a?b HTTP/1.1\r\n") && rest == text,
             "{head}"
@@ -747,7 +754,7 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
     lab.all_gone().await;
 }
 
-/// A guest of Embly; `$answer` writes the head of an answer.
+/// A guest of Embly. Its `$answer` writes the head of an answer.
 fn embly(module: &str, text: &str) -> String {
     let more = if module == "embly" {
         r#"(import "embly" "_spawn" (func $spawn (param i32 i32 i32) (result i32)))
@@ -824,7 +831,7 @@ async fn modules_built_for_embly_run_with_its_oddities() {
         .unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!((head.status().as_u16(), &*body), (200, ""));
 
-    // The first version of Embly: the first message is passed with the name, and waiting means
+    // In the first version of Embly, the first message is passed with the name, and waiting means
     // polling.
     let text = r#"
         (data (i32.const 16) "parrot") (data (i32.const 48) "hello")
@@ -851,7 +858,7 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
     let connect = |name: &str, text: &str| {
         let version = lab.spark(name, text);
         let Code::Spark(spark) = version.code() else {
-            panic!("its code is a spark")
+            panic!("the code is a spark")
         };
         connect(
             &lab.functions,
@@ -863,11 +870,20 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
     };
     let mut buffer = [0; 64];
     let parrot = connect("parrot", PARROT);
-    parrot.write_all(b"hello").await.expect("it reads");
-    assert_eq!(parrot.read(&mut buffer).await.expect("it has arrived"), 5);
+    parrot.write_all(b"hello").await.expect("the spark reads");
+    assert_eq!(
+        parrot
+            .read(&mut buffer)
+            .await
+            .expect("the bytes have arrived"),
+        5
+    );
     parrot.finish();
     assert_eq!(
-        parrot.read(&mut buffer).await.expect("it exits normally"),
+        parrot
+            .read(&mut buffer)
+            .await
+            .expect("the spark exits normally"),
         0
     );
 
@@ -875,18 +891,27 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
     let text = r#"(func (export "_start") (call $finish (i64.const 0)) (drop (call $hear (i64.const 0))) unreachable)"#;
     let finished = connect("finished", text);
     assert_eq!(
-        finished.read(&mut buffer).await.expect("it has finished"),
+        finished
+            .read(&mut buffer)
+            .await
+            .expect("the spark has finished"),
         0
     );
     assert!(finished.process().is_alive());
-    finished.write_all(b"x").await.expect("it reads");
+    finished.write_all(b"x").await.expect("the spark reads");
     assert!(finished.process().exited().await.trap().is_some());
 
     let traps = connect(
         "traps",
         r#"(func (export "_start") (call $say (i32.const 0) (i32.const 1)) unreachable)"#,
     );
-    assert_eq!(traps.read(&mut buffer).await.expect("it has arrived"), 1);
+    assert_eq!(
+        traps
+            .read(&mut buffer)
+            .await
+            .expect("the bytes have arrived"),
+        1
+    );
     assert!(matches!(
         traps.read(&mut buffer).await,
         Err(Failure::Ended(_))
@@ -904,7 +929,7 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
 }
 
 #[test]
-fn what_a_module_imports_and_exports_says_what_it_is() {
+fn the_imports_and_exports_of_a_module_determine_its_kind() {
     let vm = TestFunctions::new().functions.vm().clone();
     let check = |imports: &str, exports: &str, expected: &str| {
         let text = format!("(module {imports} {exports})");
@@ -940,7 +965,7 @@ fn what_a_module_imports_and_exports_says_what_it_is() {
 }
 
 #[test]
-fn the_functions_of_sparks_are_those_of_the_table() {
+fn the_functions_of_sparks_match_the_table() {
     let wasm = |ty| match ty {
         ValueType::I32 => "i32",
         ValueType::I64 => "i64",

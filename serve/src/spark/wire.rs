@@ -1,7 +1,7 @@
-//! HTTP/1.1 as bytes: heads are written and parsed, and bodies are decoded.
+//! HTTP/1.1 as bytes. This module writes and parses heads, and decodes bodies.
 //!
-//! This is pure computation: nothing here waits. Sparks' output is parsed as strictly as that of
-//! strangers.
+//! This is pure computation, which never waits. The output of sparks is parsed as strictly as that
+//! of unknown clients.
 
 use crate::fields;
 use crate::request_id::REQUEST_ID;
@@ -19,17 +19,17 @@ const MAX_FIELDS: usize = 100;
 const MAX_LINE: usize = 256;
 const MAX_TRAILERS: usize = 8 << 10;
 
-/// What the head of every response begins with.
+/// The bytes with which the head of every response begins.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// How long a body is.
+/// How the length of a body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// This many bytes.
+    /// The body has this many bytes.
     Length(u64),
     /// The body comes in chunks, each preceded by its length.
     Chunked,
-    /// Everything that follows.
+    /// The body consists of everything that follows.
     UntilEnd,
 }
 
@@ -41,8 +41,8 @@ pub(super) struct ResponseHead {
     pub(super) framing: Framing,
 }
 
-/// Returns where a head ends, or `None` if it is not complete yet. Bytes before `from` have been
-/// searched already.
+/// Returns where a head ends, or `None` if it is not complete yet. Bytes before `from` have already
+/// been searched.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);
     let ends = bytes[from..]
@@ -54,15 +54,15 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
         .find(|end| bytes[..*end].ends_with(b"\n\n") || bytes[..*end].ends_with(b"\n\r\n"))
 }
 
-/// Whether a response can begin with these bytes.
+/// Returns whether a response can begin with these bytes.
 pub(super) fn begins_response(bytes: &[u8]) -> bool {
     let count = bytes.len().min(VERSION.len());
     bytes[..count] == VERSION[..count]
 }
 
-/// Parses the head of a response, which takes up all of `bytes`. The body of a response that has
-/// none, because of `has_body` or its status, has the length zero; a `content-length` that says how
-/// long it would be is kept.
+/// Parses the head of a response, which takes up all of `bytes`. A response without a body, because
+/// of `has_body` or because of its status, gets a body of length zero. A `content-length` that says
+/// how long the body would be is kept.
 pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead, String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
@@ -106,8 +106,8 @@ pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead
     })
 }
 
-/// Parses the head of a request, which takes up all of `bytes`. Also returns how long the body is,
-/// if the head states it.
+/// Parses the head of a request, which takes up all of `bytes`. Also returns the framing of the
+/// body, if the head states it.
 pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Framing>), String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -140,8 +140,8 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     Ok((parts, framing))
 }
 
-/// Parses the fields of a head, without the hop-by-hop ones, and what they say about the body's
-/// length.
+/// Parses the fields of a head, without hop-by-hop fields, and returns what they say about the
+/// body's length.
 fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
     let mut read = HeaderMap::with_capacity(fields.len());
     for field in fields {
@@ -178,15 +178,15 @@ fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     }
 }
 
-/// Removes hop-by-hop fields, and the announcement of trailers, which are dropped here.
+/// Removes hop-by-hop fields and the announcement of trailers, because trailers are dropped.
 fn remove_hop_by_hop(fields: &mut HeaderMap) {
     fields::remove_hop_by_hop(fields);
     fields.remove(header::TRAILER);
 }
 
-/// Writes the head of a request as a spark receives it: with one `host`, with the length of the
-/// body or chunked, and stating that nothing follows it. `length` is the length of the body, if it
-/// is known.
+/// Writes the head of a request as a spark receives it. The head has a single `host`, states the
+/// length of the body or that the body is chunked, and states that no request follows it. `length`
+/// is the length of the body, if it is known.
 pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64>) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     let host = match parts.uri.authority() {
@@ -220,8 +220,8 @@ pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64
     head
 }
 
-/// Writes the head of a response. Its body has the length that the fields state, or is everything
-/// that follows.
+/// Writes the head of a response. The body has the length that the fields state, or consists of
+/// everything that follows.
 pub(super) fn write_response(parts: &response::Parts) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     remove_hop_by_hop(&mut fields);
@@ -249,23 +249,23 @@ pub(super) struct Decoder(State);
 enum State {
     Length(u64),
     UntilEnd,
-    /// The line before a chunk.
+    /// The decoder expects the line before a chunk.
     Size,
     /// The remaining bytes of a chunk.
     Chunk(u64),
-    /// The end of the line after a chunk.
+    /// The decoder expects the end of the line after a chunk.
     AfterChunk,
-    /// What follows the last chunk; this many bytes of it have been skipped.
+    /// The decoder skips the bytes after the last chunk. This many of them have been skipped.
     Trailers(usize),
     Done,
 }
 
-/// What a decoder extracted from the bytes available so far.
+/// The result of decoding the bytes that are available so far.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Bytes of the body, at least one.
     Piece(Bytes),
-    /// Nothing: more bytes are needed.
+    /// More bytes are needed.
     More,
     /// The body has ended. The remaining bytes are not part of it.
     Done,
@@ -280,7 +280,7 @@ impl Decoder {
         })
     }
 
-    /// Whether the body has ended.
+    /// Returns whether the body has ended.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.0, State::Length(0) | State::Done)
     }
@@ -348,7 +348,7 @@ impl Decoder {
         }
     }
 
-    /// Checks that the body may end if no more bytes come.
+    /// Checks that the body may end if no more bytes arrive.
     pub(super) fn end(&self) -> Result<(), String> {
         match &self.0 {
             State::Length(0) | State::Done | State::UntilEnd => Ok(()),
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_where_its_head_says() {
+    fn a_body_ends_where_its_head_states() {
         let check = |framing, bytes: &str, body: &str, rest: &str| {
             for step in 1..bytes.len() + 1 {
                 let decoded = decode(framing, bytes.as_bytes(), step).expect(bytes);
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn t132_a_body_that_is_not_what_it_says_is_refused() {
+    fn t132_a_body_that_contradicts_its_framing_is_refused() {
         let check = |framing, bytes: &str, why: &str| {
             let error = decode(framing, bytes.as_bytes(), 3).expect_err(bytes);
             assert!(error.contains(why), "`{error}` does not say `{why}`");
@@ -464,11 +464,11 @@ mod tests {
     }
 
     #[test]
-    fn t138_an_answer_s_fields_are_its_own_and_of_no_connection() {
+    fn t138_a_response_keeps_only_fields_that_do_not_concern_the_connection() {
         let head = response(
             "HTTP/1.1 201 Yes\r\nA: b\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nContent-Length: 3\r\n\r\n",
         )
-        .expect("it is valid");
+        .expect("the head is valid");
         let fields: Vec<_> = head
             .fields
             .iter()
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn t138_what_is_not_http_is_refused_with_the_reason() {
+    fn t138_an_invalid_response_is_refused_with_the_reason() {
         let check = |text: &str, why: &str| {
             let error = response(text).expect_err(text);
             assert!(error.contains(why), "`{error}` does not say `{why}`");
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn some_answers_have_no_body_whatever_they_say() {
+    fn some_responses_have_no_body_whatever_their_fields_state() {
         for (status, has_body, length) in [
             ("204", true, false),
             ("304", true, true),
@@ -531,7 +531,7 @@ mod tests {
             ("103", true, false),
         ] {
             let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
-            let head = read_response(text.as_bytes(), has_body).expect("it is valid");
+            let head = read_response(text.as_bytes(), has_body).expect("the head is valid");
             assert_eq!(head.framing, Framing::Length(0));
             assert_eq!(
                 head.fields.contains_key("content-length"),
@@ -552,9 +552,10 @@ mod tests {
             .header("X-Request-Id", "forged")
             .header("Expect", "100-continue")
             .header("Accept", "*/*");
-        let (parts, ()) = request.body(()).expect("it is valid").into_parts();
-        let head =
-            |length| String::from_utf8(write_request(&parts, "7", length)).expect("it is text");
+        let (parts, ()) = request.body(()).expect("the head is valid").into_parts();
+        let head = |length| {
+            String::from_utf8(write_request(&parts, "7", length)).expect("the head is text")
+        };
         assert_eq!(
             head(Some(3)),
             "POST /a?b=c HTTP/1.1\r\nhost: real.example\r\nx-request-id: 7\r\naccept: */*\r\ncontent-length: 3\r\nconnection: close\r\n\r\n"
@@ -567,7 +568,7 @@ mod tests {
         let (parts, ()) = http::Request::get("/")
             .header("host", "a")
             .body(())
-            .expect("it is valid")
+            .expect("the head is valid")
             .into_parts();
         let head = write_request(&parts, "7", Some(0));
         assert_eq!(
@@ -577,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_to_be_sent_says_where() {
+    fn a_request_to_be_sent_names_its_destination() {
         let check = |text: &str, uri: &str| {
             let (parts, _) = read_request(text.as_bytes()).expect(text);
             assert_eq!(parts.uri.to_string(), uri);
@@ -605,7 +606,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..400), step in 1..40usize) {
+        fn arbitrary_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), step in 1..40usize) {
             let _ = read_response(&bytes, true);
             let _ = read_request(&bytes);
             if let Some(end) = end_of_head(&bytes, 0) {
@@ -619,7 +620,7 @@ mod tests {
         }
 
         #[test]
-        fn fields_come_out_as_they_went_in(
+        fn fields_are_read_back_as_written(
             fields in prop::collection::vec(("x-[a-z]{1,8}", "[!-~]{0,20}"), 0..20),
             body in prop::collection::vec(any::<u8>(), 0..100),
             step in 1..50usize,
@@ -630,7 +631,7 @@ mod tests {
             }
             text += "transfer-encoding: chunked\r\n\r\n";
             prop_assert_eq!(end_of_head(text.as_bytes(), 0), Some(text.len()));
-            let head = response(&text).expect("it is valid");
+            let head = response(&text).expect("the head is valid");
             prop_assert_eq!(head.fields.len(), fields.len());
             let mut chunked = Vec::new();
             for piece in body.chunks(7) {

@@ -81,7 +81,7 @@ impl http_body::Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        // A body that is no longer read is not waited for.
+        // The exchange does not wait for a body that is no longer read.
         self.exchange.body_came(false);
     }
 }

@@ -7,17 +7,17 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, UPG
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 
-/// Why the fields of a request cause it to be refused.
+/// Why a request is refused because of its fields.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// The request names no host, or several.
+    /// The request names no host or several hosts.
     Host,
     /// The request asks to switch to a protocol that the gateway does not speak.
     Upgrade,
 }
 
-/// Converts the fields of a request to those passed to a function: without hop-by-hop fields, and
-/// with exactly one host.
+/// Converts the fields of a request to the fields that are passed to a function, which contain no
+/// hop-by-hop fields and exactly one host.
 pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     // The host in the request line overrides the field.
     let host = match request.uri().authority() {
@@ -44,8 +44,8 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Converts a function's response to one that may be sent to a client: with a valid status, without
-/// hop-by-hop fields, and with a correct length.
+/// Converts a function's response to a response that may be sent to a client. It has a valid
+/// status, no hop-by-hop fields and a correct length.
 pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     let status = response.status();
     // A 1xx status would be taken for an interim response.
@@ -60,7 +60,7 @@ pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     };
     let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     match response.body().size_hint().exact() {
-        // The response to HEAD has a length and no body.
+        // The response to a HEAD request has a length but no body.
         Some(exact) if exact != claimed && exact != 0 && has_body => Err(Failure::NotHttp(
             format!("it says that its body has {claimed} bytes, and it has {exact}"),
         )),
@@ -73,7 +73,8 @@ pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     }
 }
 
-/// Removes the body, since a response to HEAD has none. Its length is still stated.
+/// Removes the body, because the response to a HEAD request has no body. The length is still
+/// stated.
 pub(super) fn remove_body(response: &mut Response<Body>) {
     let exact = response
         .body()
@@ -86,7 +87,7 @@ pub(super) fn remove_body(response: &mut Response<Body>) {
     *response.body_mut() = empty();
 }
 
-/// Whether a field lists a word.
+/// Returns whether a field lists a word.
 fn lists(fields: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     fields::words(fields, name).any(|each| each.eq_ignore_ascii_case(word))
 }
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn t138_fields_of_the_connection_and_what_it_names_are_gone() {
+    fn t138_connection_fields_and_fields_that_they_name_are_removed() {
         let mut request = with_fields(&[
             ("host", "a"),
             ("connection", "keep-alive, x-secret, content-length"),
@@ -117,8 +118,8 @@ mod tests {
             ("http2-settings", "AAMAAABk"),
             ("accept", "*/*"),
         ]);
-        check::request(&mut request).expect("it has one host");
-        // Removing a field moves others; their order does not matter.
+        check::request(&mut request).expect("the request has one host");
+        // Removing a field moves other fields, but their order does not matter.
         let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "content-length", "host"]);
@@ -132,13 +133,13 @@ mod tests {
             Err(Rejection::Host)
         );
         let mut whole = with_fields(&[("host", "other")]);
-        *whole.uri_mut() = "http://name/".parse().expect("it is a URI");
-        check::request(&mut whole).expect("its URI names one host");
+        *whole.uri_mut() = "http://name/".parse().expect("the text is a URI");
+        check::request(&mut whole).expect("the URI names one host");
         assert_eq!(whole.headers()[HOST], "name");
     }
 
     #[test]
-    fn t140_a_websocket_is_refused_whatever_else_is_asked_for() {
+    fn t140_a_websocket_is_refused_whatever_else_the_request_contains() {
         assert_eq!(
             check::request(&mut with_fields(&[
                 ("host", "a"),
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn t138_an_answer_has_a_status_of_http_and_a_true_length() {
+    fn t138_a_response_has_a_valid_status_and_a_correct_length() {
         let is_valid = |status: u16, lengths: &[&str], body: Body| {
             let mut response = Response::builder().status(status);
             for length in lengths {

@@ -1,4 +1,4 @@
-//! State shared by the parts of a connection: its requests, and when it must be checked.
+//! State shared by the parts of a connection: its requests, and the time of the next check.
 
 use super::exchange::{Exchange, NextCheck};
 use crate::HttpLimits;
@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// The number of requests that a client may abandon before they are answered, in excess of those
-/// that it waited for.
+/// A client may abandon this many more requests than it has waited for.
 const ABANDONED: u64 = 256;
 
 /// State shared by the parts of a connection.
@@ -16,8 +15,8 @@ pub(super) struct Connection {
     pub(super) client: SocketAddr,
     pub(super) is_secure: bool,
     pub(super) opened: Instant,
-    /// When to check the connection next, in milliseconds since it was opened; never later than the
-    /// earliest deadline.
+    /// When to check the connection next, in milliseconds since the connection was opened. This is
+    /// never later than the earliest deadline.
     pub(super) due: AtomicU64,
     /// Set when a request's head did not arrive in time.
     pub(super) is_late: AtomicBool,
@@ -28,11 +27,11 @@ struct State {
     exchanges: Vec<Arc<Exchange>>,
     /// When the last request ended.
     quiet_since: Instant,
-    /// When the head that is still incomplete began.
+    /// When the head that is currently incomplete began to arrive.
     head_since: Option<Instant>,
     /// Set when a request was answered before its body was read.
     is_unread: bool,
-    /// The number of requests that were answered, and of those that the client abandoned.
+    /// The numbers of requests that were answered and that the client abandoned.
     answered: u64,
     abandoned: u64,
 }
@@ -42,7 +41,7 @@ pub(super) enum Action {
     CheckAt(Instant),
     /// Tell the client that the head of its request took too long.
     Timeout,
-    /// Let it finish: it has been idle for too long.
+    /// Let the connection finish, because it has been idle for too long.
     Finish,
     Cut,
 }
@@ -110,24 +109,24 @@ impl Connection {
             (Some(_), false) => state.head_since = None,
             (None, true) => {
                 state.head_since = Some(Instant::now());
-                // `check` knows how long the head may take.
+                // `check` determines how long the head may take.
                 self.check_now();
             }
             _ => {}
         }
     }
 
-    /// Whether a request's head took too long to arrive.
+    /// Returns whether a request's head took too long to arrive.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::SeqCst)
     }
 
-    /// Whether a request is being answered.
+    /// Returns whether a request is being answered.
     pub(super) fn is_busy(&self) -> bool {
         !self.state().exchanges.is_empty()
     }
 
-    /// Whether a request was answered before its body was read.
+    /// Returns whether a request was answered before its body was read.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread
     }
@@ -141,7 +140,8 @@ impl Connection {
         self.due.store(0, Ordering::SeqCst);
     }
 
-    /// Rounded up, so that nothing is checked before it is due.
+    /// Converts a time to milliseconds. The result is rounded up, so that nothing is checked before
+    /// it is due.
     fn millis(&self, at: Instant) -> u64 {
         let nanos = at.duration_since(self.opened).as_nanos();
         u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
@@ -188,7 +188,7 @@ impl Connection {
 }
 
 impl State {
-    /// Whether the client abandons too many of its requests.
+    /// Returns whether the client abandons too many of its requests.
     fn is_abusive(&self) -> bool {
         self.abandoned > ABANDONED + self.answered
     }

@@ -31,7 +31,7 @@ struct State {
     response: Option<Body>,
     /// Whether part of the request's body was left unread.
     is_unread: bool,
-    /// Since when the function has been waiting for the request's body.
+    /// The time since which the function has been waiting for the request's body.
     waits_since: Option<Instant>,
     /// The task to wake on a failure.
     waker: Option<Waker>,
@@ -68,7 +68,7 @@ impl Exchange {
         }
     }
 
-    /// Fails the exchange, unless it has already failed: the function's future or the response's
+    /// Fails the exchange, unless it has already failed. The function's future or the response's
     /// body is dropped.
     pub(super) fn fail(&self, failure: Failure) {
         let mut state = self.state();
@@ -113,7 +113,8 @@ impl Exchange {
         self.next_check(self.began, self.began + self.deadline, body_time)
     }
 
-    /// A body that does not arrive is noticed at most a quarter of `body_time` late.
+    /// Returns when to check next. A body that does not arrive is noticed at most a quarter of
+    /// `body_time` late.
     fn next_check(&self, now: Instant, end: Instant, body_time: Duration) -> Instant {
         if self.has_body {
             end.min(now + body_time / 4)
@@ -132,7 +133,7 @@ impl Exchange {
         state.is_unread &= !is_whole;
     }
 
-    /// Whether part of the request's body was left unread.
+    /// Returns whether part of the request's body was left unread.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread
     }
@@ -146,7 +147,7 @@ impl Exchange {
         Poll::Pending
     }
 
-    /// Sends a response. Whatever is unsent when time runs out is dropped.
+    /// Sends a response. The part that has not been sent when time runs out is dropped.
     pub(super) fn send(&self, body: Body) {
         let mut state = self.state();
         // The response to a failure is still sent, and gets a short grace period.
@@ -162,8 +163,8 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.state();
-        // The response is read without holding the lock: it may read the request's body, which may
-        // fail this exchange.
+        // The response is read without holding the lock, because it may read the request's body,
+        // which may fail this exchange.
         let Some(mut response) = state.response.take() else {
             return Poll::Ready(state.failure.clone().map(|failure| Err(failure.into())));
         };

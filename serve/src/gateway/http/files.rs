@@ -3,7 +3,7 @@
 //!
 //! Directories are not listed, and no path can refer to anything above the directory. Names that
 //! begin with a dot are not served, except `.well-known`. Symbolic links are followed wherever they
-//! lead: that is up to those with write access to the directory.
+//! lead, so anyone with write access to the directory decides what is served.
 
 use super::reply::short_response;
 use crate::body::Body;
@@ -15,7 +15,8 @@ use std::path::Path;
 use tower_http::services::ServeDir;
 use tower_service::Service;
 
-/// The characters that are percent-encoded in a path: all except letters, digits and these.
+/// The characters that are percent-encoded in a path, which are all characters except letters,
+/// digits and those listed here.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -23,8 +24,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Responds with a file. The path is decoded and normalized; the prefix is what was removed from
-/// its front.
+/// Responds with a file. The path is decoded and normalized. The prefix is the part that was
+/// removed from its front.
 pub(super) async fn serve(
     directory: &Path,
     prefix: &str,
@@ -52,7 +53,7 @@ pub(super) async fn serve(
     let mut response = served
         .unwrap_or_else(|never| match never {})
         .map(|body| body.map_err(Into::into).boxed_unsync());
-    // A redirect goes to the path that `ServeDir` knows, which lacks the prefix.
+    // `ServeDir` redirects to a path without the prefix, so the prefix is added.
     if let Some(location) = response
         .headers()
         .get(LOCATION)

@@ -1,11 +1,12 @@
 //! Finds where HTTP/1 requests begin and end in the bytes of a connection, under the strictest
 //! reading of the standard.
 //!
-//! hyper parses the requests, and is lenient where the standard allows it. A proxy between us and a
-//! client may be lenient in other ways, and then one side sees two requests where the other sees
-//! one. So anything ambiguous is refused before hyper sees it: lines that end without CR, folded
-//! fields, a length combined with chunks, several lengths, codings other than `chunked`. This is
-//! pure computation: it reads no socket and changes no bytes.
+//! hyper parses the requests, and is lenient where the standard allows it. A proxy between the
+//! gateway and a client may be lenient in other ways, in which case one side sees two requests
+//! where the other side sees one. Therefore anything ambiguous is refused before hyper sees it:
+//! lines that end without CR, folded fields, a length combined with chunks, several lengths, and
+//! codings other than `chunked`. This is pure computation, which reads no socket and changes no
+//! bytes.
 
 use crate::fields::parse_length;
 use http::StatusCode;
@@ -35,7 +36,7 @@ enum State {
     Trailer(Head),
 }
 
-/// What has been seen of a head, or of the trailers.
+/// The part of a head, or of the trailers, that has been read so far.
 #[derive(Debug, Default)]
 struct Head {
     size: usize,
@@ -55,7 +56,7 @@ pub(super) struct FramingError {
     pub(super) is_in_body: bool,
 }
 
-/// Fails with the status and the text of a response.
+/// The result of a check. A failure contains the status and the text of a response.
 type Checked<T> = Result<T, (StatusCode, &'static str)>;
 
 fn bad<T>(why: &'static str) -> Checked<T> {
@@ -73,7 +74,7 @@ impl Framing {
         }
     }
 
-    /// Whether a head has begun and is not complete.
+    /// Returns whether a head has begun and is not complete.
     pub(super) fn is_in_head(&self) -> bool {
         matches!(&self.state, State::Head(head) if head.lines > 0 || !self.line.is_empty())
     }
@@ -82,8 +83,9 @@ impl Framing {
     ///
     /// # Errors
     ///
-    /// Returns why the bytes cannot be passed on, and how many of them can: those before a bad
-    /// head, or none of a bad body. Nothing may be read after an error.
+    /// Returns why the bytes cannot be passed on, and how many of them can be passed on. These are
+    /// the bytes before a bad head, or none of the bytes of a bad body. Nothing may be read after
+    /// an error.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FramingError)> {
         let mut at = 0;
         let mut passable = 0;
@@ -190,10 +192,10 @@ impl Framing {
 }
 
 impl Head {
-    /// Reads a line. Returns the next state if it was the last one.
+    /// Reads a line. Returns the next state if this was the last line.
     fn line(&mut self, text: &[u8], fields: usize) -> Checked<Option<State>> {
         if text.is_empty() {
-            // Empty lines may precede the first non-empty one.
+            // Empty lines may precede the first non-empty line.
             return if self.lines == 0 {
                 Ok(None)
             } else {
@@ -215,7 +217,7 @@ impl Head {
             return bad("a field has no colon");
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
-        // This refuses a space before the colon, and a leading one, which would continue the
+        // This refuses a space before the colon, and a leading space, which would continue the
         // previous line.
         if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
             return bad("a field has an invalid name");
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_after_the_other_is_passed_on() {
+    fn one_request_after_another_is_passed_on() {
         let mut framing = framing();
         for request in GOOD.iter().chain(GOOD) {
             assert_eq!(
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn t132_what_can_be_understood_in_two_ways_is_refused() {
+    fn t132_ambiguous_requests_are_refused() {
         for (request, wanted) in BAD {
             let (passable, error) = framing().read(request).expect_err(wanted);
             assert!(error.why.contains(wanted), "{}", error.why);
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn t132_bad_chunks_are_refused_and_their_request_is_not_taken_back() {
+    fn t132_bad_chunks_are_refused_after_their_request_was_passed_on() {
         let head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
         let long = format!("3;{}", "x".repeat(MAX_CHUNK_LINE));
         for (chunks, wanted) in BAD_CHUNKS
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_the_bytes_and_fields_of_a_head_are_bounded() {
+    fn t131_the_bytes_and_fields_of_a_head_are_limited() {
         let fields = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
         assert_eq!(framing().read(fields(10).as_bytes()), Ok(()));
         let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(1024));
@@ -404,13 +406,13 @@ mod tests {
         for request in [fields(11), long, unending, "x".repeat(1025)] {
             let (_, error) = framing()
                 .read(request.as_bytes())
-                .expect_err("it has too many bytes or fields");
+                .expect_err("the head has too many bytes or fields");
             assert_eq!(error.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         }
     }
 
     #[test]
-    fn what_came_before_a_bad_head_is_passed_on() {
+    fn the_bytes_before_a_bad_head_are_passed_on() {
         let good = GOOD[2];
         let (passable, error) = framing()
             .read(&[good, BAD[0].0].concat())
@@ -420,7 +422,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_understood_as_the_whole_is(
+        fn pieces_are_read_in_the_same_way_as_the_whole(
             requests in prop::collection::vec(prop::sample::select(
                 GOOD.iter().copied().chain(BAD.iter().map(|bad| bad.0)).collect::<Vec<_>>()), 1..6),
             cuts in prop::collection::vec(1usize..40, 1..20),

@@ -1,4 +1,4 @@
-//! Accounts for an exchange in the connection, the function's metrics and the access log.
+//! Records an exchange in the connection, the function's metrics and the access log.
 
 use super::connection::Connection;
 use super::exchange::Exchange;
@@ -14,12 +14,12 @@ use http_body::Frame;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Accounts for an exchange. When this is dropped, the exchange is over, however it ended.
+/// Records an exchange. When this is dropped, the exchange has ended, in whichever way.
 pub(super) struct ExchangeGuard {
     pub(super) exchange: Arc<Exchange>,
     connection: Arc<Connection>,
     version: Option<Arc<Version>>,
-    /// Set while a function serves it.
+    /// Set while a function serves the request.
     pub(super) in_flight: Option<InFlight>,
     /// The first line of the request, if requests are logged.
     line: Option<String>,
@@ -53,7 +53,7 @@ impl ExchangeGuard {
         }
     }
 
-    /// Records why the backend gave no response.
+    /// Records why the backend returned no response.
     pub(super) fn failed(&mut self, failure: &Failure) {
         match self.in_flight.take() {
             Some(in_flight) => in_flight.failed(failure),
@@ -70,14 +70,14 @@ impl ExchangeGuard {
         }
     }
 
-    /// Records what was sent of the response's body.
+    /// Records the part of the response's body that was sent.
     pub(super) fn sent(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         match frame {
             Some(Ok(frame)) => self.bytes += frame.data_ref().map_or(0, |piece| piece.len() as u64),
             Some(Err(error)) => return self.ended(Some(error)),
             None => return self.ended(None),
         }
-        // If the length is known, the end of the body is not polled for.
+        // If the length is known, the body is not polled for its end.
         if self.length.is_some_and(|length| self.bytes >= length)
             || self.exchange.is_response_over()
         {

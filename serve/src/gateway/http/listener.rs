@@ -56,15 +56,15 @@ impl HttpListener {
         let _ = stream.try_write(response);
     }
 
-    /// Starts the program that is given all connections, if there is one.
+    /// Starts the program that receives all connections, if there is such a program.
     pub(crate) fn begin(&self) {
         if let Some(function) = self.setup().only_function() {
             tcp::begin(&self.functions, function);
         }
     }
 
-    /// Returns the version that serves all requests, if there is a single function and the gateway
-    /// does not speak TLS.
+    /// Returns the version that serves all requests, if all requests go to a single function and
+    /// the gateway does not speak TLS.
     pub(super) fn only_version(&self) -> Option<Arc<Version>> {
         let setup = self.setup();
         let function = setup.only_function().filter(|_| setup.tls.is_none())?;

@@ -6,7 +6,7 @@ use crate::request_id::RequestId;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-/// Returns what a client is told about a failure: only what is useful to it.
+/// Returns the response to a failure. It tells the client only what is useful to the client.
 pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Response<Body> {
     let text = match failure {
         Failure::Ended(_) | Failure::Failed(_) => "the function failed",

@@ -1,4 +1,4 @@
-//! How a request gets its response: what answers it, and how long that may take.
+//! Answers a request: chooses the backend, and limits how long the answer may take.
 
 use super::body::{RequestBody, ResponseBody};
 use super::check::{self, Rejection};
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long sending a file may take. It ties up no process, only an open file.
+/// How long sending a file may take. Sending a file occupies no process, only an open file.
 const FILE_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// What answers a request, decided before waiting for anything.
@@ -106,8 +106,8 @@ pub(super) fn serve(
         };
         let answered =
             answered.and_then(|mut response| check::response(&mut response).map(|()| response));
-        // If the request's body was cut short, that is the reason, whatever the function did with
-        // it.
+        // If the request's body was cut short, that is the reason for the failure, whatever the
+        // function did with the body.
         let mut response = match exchange.failure().map_or(answered, Err) {
             Ok(response) => response,
             Err(failure) => {
@@ -139,7 +139,7 @@ fn line(request: &Request<Incoming>) -> String {
     format!("{} {path} {:?}", request.method(), request.version())
 }
 
-/// Chooses the backend, and converts the request to what the backend is given.
+/// Chooses the backend, and converts the request to the form that is passed to the backend.
 fn backend(
     listener: &HttpListener,
     setup: &Setup,
@@ -203,7 +203,7 @@ fn path_and_query(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
     }
 }
 
-/// Gets a request answered once there is capacity for it.
+/// Answers a request once there is capacity for it.
 async fn answer(
     listener: &HttpListener,
     setup: &Setup,
@@ -239,8 +239,9 @@ async fn answer(
     }
 }
 
-/// Waits for capacity: first the function's, whose queue delays no other function, then the
-/// gateway's, of which one function can occupy at most three quarters.
+/// Waits for capacity. The function's capacity comes first, because its queue delays no other
+/// function. The gateway's capacity comes second, and a single function can occupy at most three
+/// quarters of it.
 async fn enter(
     listener: &HttpListener,
     setup: &Setup,

@@ -1,8 +1,8 @@
-//! Maps the path of a request to what answers it.
+//! Maps the path of a request to the target that answers it.
 //!
-//! A path is matched the way its reader may interpret it: decoded once, with `.`, `..` and empty
-//! segments resolved. The function sees the path as it was requested. Nothing here touches files or
-//! functions.
+//! A path is matched in the form in which its reader may interpret it, which is decoded once and
+//! with `.`, `..` and empty segments resolved. The function sees the path as it was requested. This
+//! file accesses neither files nor functions.
 
 use crate::{Name, Route, Target};
 use percent_encoding::percent_decode_str;
@@ -20,12 +20,12 @@ struct Entry {
     target: Target,
 }
 
-/// What answers a request.
+/// The target that answers a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RouteMatch<'a> {
     /// A function, which sees the path unmodified.
     Function(&'a Name),
-    /// A function chosen by name, which sees the rest of the path: empty, or beginning with a
+    /// A function chosen by name. It sees the rest of the path, which is empty or begins with a
     /// slash.
     Named { name: Cow<'a, str>, rest: &'a str },
     /// A file below a directory. The path is decoded and normalized, and begins with a slash.
@@ -34,11 +34,11 @@ pub(super) enum RouteMatch<'a> {
         prefix: &'a str,
         path: Cow<'a, str>,
     },
-    /// Nothing; this text is the response instead.
+    /// Nothing. This text is the response instead.
     Notice(&'a str),
 }
 
-/// Why nothing answers.
+/// Why nothing answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     NotFound,
@@ -46,7 +46,7 @@ pub(super) enum NoRoute {
     Ambiguous,
 }
 
-/// Why routes cannot be used.
+/// Why routes are invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {
     #[error("the path `{}` of a route is invalid: a path begins with `/`, does not end with one, and has no empty part, `.`, `..`, `?` or `#`", lunatic_vm::printable(.0))]
@@ -76,7 +76,7 @@ impl Routes {
         Ok(Routes(entries))
     }
 
-    /// Returns the function that every path leads to, if there is a single one.
+    /// Returns the function to which every path leads, if all paths lead to a single function.
     pub(super) fn only_function(&self) -> Option<&Name> {
         match &self.0[..] {
             [
@@ -89,7 +89,7 @@ impl Routes {
         }
     }
 
-    /// Returns what answers a request for a path.
+    /// Returns the target that answers a request for a path.
     pub(super) fn find<'a>(&'a self, path: &'a str) -> Result<RouteMatch<'a>, NoRoute> {
         let normal = normal(path)?;
         let fits = |entry: &&Entry| {
@@ -110,8 +110,8 @@ impl Routes {
     }
 }
 
-/// Splits off the name. It must also follow the route's prefix in the path as requested, since the
-/// rest is passed on unmodified.
+/// Splits off the name. The name must follow the route's prefix in the path as requested too,
+/// because the rest is passed on unmodified.
 fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<RouteMatch<'a>, NoRoute> {
     let wanted = &normal[prefix.len()..];
     let wanted = wanted
@@ -156,7 +156,7 @@ fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, NoRout
     })
 }
 
-/// Whether a path begins with a slash and has nothing to decode or resolve.
+/// Returns whether a path begins with a slash and has nothing to decode or resolve.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && !path.contains('%') && !path.contains("//") && !path.contains("/.")
 }
@@ -199,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn name(text: &str) -> Name {
-        Name::new(text).expect("it is a name")
+        Name::new(text).expect("the text is a name")
     }
 
     fn routes(targets: &[(&str, Target)]) -> Routes {
@@ -207,7 +207,7 @@ mod tests {
             path: path.to_string(),
             target: target.clone(),
         };
-        Routes::new(&targets.iter().map(route).collect::<Vec<_>>()).expect("they are valid routes")
+        Routes::new(&targets.iter().map(route).collect::<Vec<_>>()).expect("the routes are valid")
     }
 
     fn functions() -> Routes {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_path_that_fits_decides_and_only_at_a_slash() {
+    fn the_longest_matching_path_decides_and_matches_only_at_a_slash() {
         let routes = functions();
         let rows = [
             ("/", "root"),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn t143_a_path_leads_where_it_leads_when_it_is_decoded_and_normal() {
+    fn t143_a_path_leads_to_the_same_target_as_its_decoded_and_normalized_form() {
         let routes = functions();
         let rows = [
             ("/a/../x", "root"),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn t143_a_name_is_taken_off_only_where_it_stands_for_every_reader() {
+    fn t143_a_name_is_split_off_only_where_every_reader_sees_it() {
         let routes = routes(&[("/f", Target::Named)]);
         let found = |path: &'static str| match routes.find(path) {
             Ok(RouteMatch::Named { name, rest }) => Ok((name.to_string(), rest)),
@@ -336,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn t143_what_is_normal_stays_as_it_is(path in "(/|\\.|%2e|%2f|a|b|%25){0,12}") {
+        fn t143_a_normalized_path_is_not_changed_again(path in "(/|\\.|%2e|%2f|a|b|%25){0,12}") {
             let path = format!("/{path}");
             if let Ok(once) = normal(&path) {
                 let text = percent_encoding::percent_encode(&once, percent_encoding::NON_ALPHANUMERIC).to_string();

@@ -1,7 +1,9 @@
-//! A client's connection: which version of HTTP it speaks, and how long it may last.
+//! Serves a client's connection: detects the version of HTTP, and limits how long the connection
+//! may last.
 //!
-//! Each connection has a single timer for everything that takes time. It is reset only when it
-//! fires, or when something is due earlier: a request that ends in time costs no timer.
+//! Each connection has a single timer for all of its timeouts. The timer is reset only when it
+//! fires or when an earlier timeout is set, so a request that ends in time does not need to reset
+//! it.
 
 use super::connection::{Action, Connection, Version};
 use super::exchange::GRACE_PERIOD;
@@ -32,9 +34,10 @@ use tokio::time::{Sleep, timeout};
 const STREAMS: u32 = 128;
 /// The number of streams that a client may reset before they are accepted.
 const PENDING_RESETS: usize = 32;
-/// The number of streams that we may reset because of a client's errors before the connection ends.
+/// The number of streams that the gateway may reset because of a client's errors before the
+/// connection ends.
 const ERROR_RESETS: usize = 128;
-/// The maximum number of bytes in flight to a function before it reads them: per stream, and per
+/// The maximum number of bytes in flight to a function before it reads them, per stream and per
 /// connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
@@ -46,7 +49,7 @@ const MIN_BUFFER: usize = 8192;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection until it ends. If all requests go to a single function that is a program,
-/// the program is given the connection and speaks HTTP itself.
+/// the program receives the connection and speaks HTTP itself.
 pub(crate) async fn serve(
     listener: Arc<HttpListener>,
     stream: TcpStream,
@@ -121,7 +124,7 @@ async fn serve_http(
 }
 
 /// Detects the protocol, and returns the bytes that were read to detect it. Returns `None` if the
-/// client sent nothing that can be answered.
+/// client sent no bytes that can be answered.
 async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version, Vec<u8>)> {
     let limits = &setup.limits;
     if let Some(tls) = &setup.tls {
@@ -146,7 +149,7 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
     }
     let mut ahead = [0; PREFACE.len()];
     let mut count = 0;
-    // A connection may be idle for as long before its first request as between two requests.
+    // Before its first request, a connection may be idle for as long as between two requests.
     let mut time = limits.idle;
     while count < ahead.len() && ahead[..count] == PREFACE[..count] {
         match timeout(time, stream.read(&mut ahead[count..])).await {
@@ -222,7 +225,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let watch = stop.clone();
     let mut draining = pin!(stop.draining());
     let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(connection.opened.into()));
-    // Nothing can wake this task yet, so the first turn polls everything.
+    // No waker of this task is registered yet, so the first turn polls everything.
     let mut is_first = true;
     let mut armed = u64::MAX;
     let mut is_finishing = false;
@@ -239,8 +242,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             return Poll::Ready(());
         }
-        // The timer wakes this task, which never changes, so the timer is polled only after it was
-        // reset.
+        // The timer always wakes this task, so it is polled only after it was reset.
         while timer.is_elapsed() || connection.due.load(Ordering::SeqCst) < armed {
             let now = Instant::now();
             connection.due.store(u64::MAX, Ordering::SeqCst);

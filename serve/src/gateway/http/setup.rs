@@ -1,4 +1,4 @@
-//! What an HTTP listener does with requests, once its description has been checked.
+//! How an HTTP listener handles requests, once its description has been checked.
 
 use super::route::{RouteError, Routes};
 use super::tls::Tls;
@@ -15,7 +15,7 @@ pub(crate) type Responder = Arc<dyn Fn(Request<Body>) -> BoxFuture<Response<Body
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Answers the requests to a listener that leads to no function.
+/// Answers the requests of a listener that leads to no function.
 #[derive(Clone)]
 pub(crate) struct Handler {
     pub(crate) responder: Responder,
@@ -25,7 +25,7 @@ pub(crate) struct Handler {
     pub(crate) deadline: Duration,
 }
 
-/// What a listener does with requests; replaced as a whole.
+/// How a listener handles requests. It is replaced as a whole.
 pub(crate) struct Setup {
     pub(super) dispatch: Dispatch,
     pub(super) limits: HttpLimits,
@@ -38,7 +38,7 @@ pub(super) enum Dispatch {
     Handler(Handler),
 }
 
-/// Why a listener cannot do what its description says.
+/// Why the description of a listener cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
     #[error(transparent)]
@@ -94,7 +94,7 @@ impl Setup {
         }
     }
 
-    /// Returns the function that answers every request, if it is a single one.
+    /// Returns the function that answers every request, if a single function answers all requests.
     pub(super) fn only_function(&self) -> Option<&Name> {
         match &self.dispatch {
             Dispatch::Routes(routes) => routes.only_function(),

@@ -36,7 +36,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// Reports which file is missing or malformed, or that the two do not match.
+    /// The error says which file is missing or malformed, or that the two files do not match.
     pub(super) fn new(files: &TlsFiles) -> io::Result<Tls> {
         let stamps = stamps(files);
         let config = read(files)?;
@@ -47,7 +47,7 @@ impl Tls {
     }
 
     /// Performs the handshake with a client, using the current certificates. If the files have
-    /// changed and cannot be used, that is logged, and the previous certificates stay in use.
+    /// changed and cannot be used, a warning is logged, and the previous certificates stay in use.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let inner = self.0.clone();
         let config = tokio::task::spawn_blocking(move || inner.config())
@@ -62,7 +62,7 @@ impl Inner {
         let stamps = stamps(&self.files);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.stamps != stamps {
-            // Files that cannot be used are logged once.
+            // Files that cannot be used are logged only once.
             current.stamps = stamps;
             match read(&self.files) {
                 Ok(config) => {

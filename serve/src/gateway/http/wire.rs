@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-/// The number of bytes that a client may still send while it reads the last response. They are read
-/// and discarded.
+/// The number of bytes that a client may still send while it reads the last response. These bytes
+/// are read and discarded.
 const MAX_UNREAD: usize = 256 << 10;
 
 /// A client's stream, in plaintext or over TLS.
@@ -51,8 +51,8 @@ impl Wire {
     }
 
     /// Sends the last bytes and closes. If the client may have sent bytes that were not read, it
-    /// gets a little time to read the last ones: closing a connection with unread bytes resets it,
-    /// and the last bytes sent are lost.
+    /// gets a little time to read the last bytes. Closing a connection with unread bytes resets the
+    /// connection, and the last bytes sent would be lost.
     pub(super) async fn close(mut self, last: &[u8], is_unread: bool) {
         if self.stream.write_all(last).await.is_err()
             || self.stream.shutdown().await.is_err()
@@ -79,14 +79,14 @@ impl Wire {
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // hyper would take the end of the stream to mean that the client is gone. It reads
-            // again once it has answered.
+            // hyper would interpret the end of the stream as a disconnected client. It reads again
+            // once it has answered.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
 
-    /// Checks what was read, and removes what must not be passed on.
+    /// Checks the bytes that were read, and removes those that must not be passed on.
     fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
         let Some(framing) = &mut self.framing else {
             return Poll::Ready(Ok(()));
@@ -153,7 +153,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // In HTTP/1 `close` sends the last bytes.
+        // In HTTP/1, `close` sends the last bytes.
         match self.framing {
             Some(_) => Pin::new(&mut self.stream).poll_flush(cx),
             None => Pin::new(&mut self.stream).poll_shutdown(cx),

@@ -1,9 +1,9 @@
-//! Bytes between a client and the process that serves its connection.
+//! Passes bytes between a client and the process that serves its connection.
 //!
 //! Each direction ends independently. A client that has closed its half still receives what the
 //! function writes; a function that has finished can still read. If one side is slow, the other
-//! waits once the comm and the system's buffers are full. An idle connection is ended, and so is
-//! the process of a client that is gone.
+//! side waits once the comm and the system's buffers are full. An idle connection is ended. If the
+//! client has disconnected, its process is ended.
 
 use super::hand_over::lifetime;
 use crate::Failure;
@@ -24,7 +24,8 @@ const PIECE: usize = 8 << 10;
 ///
 /// # Errors
 ///
-/// [`Failure::Gone`] if the client is gone, and otherwise how the process or the connection ended.
+/// [`Failure::Gone`] if the client has disconnected. Otherwise the error says how the process or
+/// the connection ended.
 pub(super) async fn run(
     connection: &Connection,
     stream: &mut TcpStream,
@@ -41,8 +42,8 @@ pub(super) async fn run(
     }
 }
 
-/// Passes on what the client writes. Returns when the client is gone, not when it has merely closed
-/// its half.
+/// Passes on the bytes that the client writes. Returns when the client has disconnected, but not
+/// when it has merely closed its half.
 async fn receive(
     connection: &Connection,
     from_client: &mut ReadHalf<'_>,
@@ -74,15 +75,15 @@ async fn receive(
     Failure::Gone
 }
 
-/// Waits until the client is known to be gone: it has reset the connection.
+/// Waits until the client is known to have disconnected because it has reset the connection.
 async fn reset(from_client: &ReadHalf<'_>) {
-    // If the system cannot tell, a read or a write will.
+    // If the system cannot detect the reset, a read or a write will detect it.
     if from_client.ready(Interest::ERROR).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Passes on what the process writes, and waits for its end.
+/// Passes on the bytes that the process writes, and waits for the end of the process.
 async fn send(
     connection: &Connection,
     to_client: &mut WriteHalf<'_>,
@@ -109,7 +110,7 @@ async fn send(
     }
 }
 
-/// When a byte last passed.
+/// The time at which the last byte was passed on.
 struct LastActivity(Mutex<Instant>);
 
 impl LastActivity {
@@ -129,7 +130,7 @@ impl LastActivity {
 /// Waits until the connection reaches its maximum idle time or lifetime.
 async fn expired(last: &LastActivity, idle: Duration, life: Option<Duration>) -> Failure {
     let is_idle = async {
-        // A time that the clock cannot represent never comes.
+        // A time that the clock cannot represent is never reached.
         while let Some(end) = last.get().checked_add(idle) {
             if end <= Instant::now() {
                 return Failure::Idle(idle);

@@ -22,7 +22,7 @@ pub(crate) fn begin(version: &Version) {
 }
 
 /// Gives a connection to a program, and waits until the connection is closed. Dropping the future
-/// closes it.
+/// closes the connection.
 pub(crate) async fn hand_over(
     version: &Arc<Version>,
     module: &Module,
@@ -58,7 +58,7 @@ async fn give(
         .send_stream(0, Process::STREAM, stream, kept)
         .map_err(refused)?;
     let is_closed = async {
-        // Nothing is ever sent: the sender is dropped with the connection.
+        // Nothing is ever sent through this channel. The sender is dropped with the connection.
         let _ = closed.await;
         Ok(())
     };
@@ -68,12 +68,12 @@ async fn give(
     ended
 }
 
-/// A connection that the program serves. It is shut down when this is dropped.
+/// A connection that the program serves. The connection is shut down when this is dropped.
 struct ShutDownOnDrop(std::net::TcpStream);
 
 impl Drop for ShutDownOnDrop {
     fn drop(&mut self) {
-        // It may already be closed.
+        // The connection may already be closed.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

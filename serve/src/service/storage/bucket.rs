@@ -16,10 +16,10 @@ const TRIES: usize = 4;
 pub(in crate::service) struct Bucket(Operator);
 
 impl Bucket {
-    /// Creates a client for the bucket; nothing is sent yet.
+    /// Creates a client for the bucket. Nothing is sent yet.
     pub(super) fn open(options: &BTreeMap<String, String>) -> Result<Bucket, StorageError> {
-        // The client uses the default cryptography provider; the host program may already have
-        // installed another one.
+        // The client uses the default cryptography provider. The host program may already have
+        // installed a different provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         HttpTransporter::install_default(ReqwestTransport::default());
         let options = options
@@ -63,8 +63,8 @@ impl Bucket {
     }
 }
 
-/// Keeps the innermost cause, which is what a user can act on; the text that OpenDAL wraps around
-/// it describes OpenDAL itself.
+/// Keeps only the innermost cause, which a user can act on. The text that OpenDAL wraps around the
+/// cause describes OpenDAL itself.
 fn failed(error: opendal::Error) -> StorageError {
     let mut cause: &dyn Error = &error;
     while let Some(source) = cause.source() {

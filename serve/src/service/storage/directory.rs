@@ -1,7 +1,7 @@
 //! Functions stored in a directory, each file replaced as a whole and durably.
 //!
-//! A file is written under a temporary name, synced and renamed, and its directory is synced too: a
-//! crash leaves either the old file or the new one.
+//! A file is written under a temporary name, synced and renamed, and its directory is synced too. A
+//! crash therefore leaves either the old file or the new file.
 
 use super::error::{StorageError, StoredError};
 use super::settings::StorageSettings;
@@ -79,7 +79,7 @@ impl Directory {
     pub(super) async fn write(&self, path: String, bytes: Bytes) -> Result<(), StorageError> {
         let (unfinished, path) = (self.root.join(UNFINISHED), self.root.join(path));
         let written = blocking(move || {
-            // The file is deleted if dropped before it is renamed.
+            // The file is deleted if it is dropped before it is renamed.
             let mut file = NamedTempFile::new_in(unfinished)?;
             file.write_all(&bytes)?;
             file.as_file().sync_all()?;
@@ -125,7 +125,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Creates the directories, readable only by their owner, since the stored data may be secret.
+/// Creates the directories, which only their owner can read, because the stored data may be secret.
 /// Returns the file to lock.
 fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     let mut builder = DirBuilder::new();

@@ -3,7 +3,7 @@
 use super::settings::StorageSettings;
 use crate::service::manifest::ManifestError;
 
-/// The storage cannot be used, or cannot be used at present.
+/// Why the storage cannot be used, or cannot be used at present.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -28,7 +28,7 @@ pub enum StorageError {
     Failed(String),
 }
 
-/// A stored file cannot be read, or is damaged.
+/// Why a stored file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::service) enum StoredError {
     #[error("it is missing")]

@@ -1,4 +1,4 @@
-//! Functions stored in memory, lost on restart.
+//! Functions stored in memory, which are lost on restart.
 
 use super::error::StoredError;
 use bytes::Bytes;

@@ -10,17 +10,17 @@ use std::path::PathBuf;
 pub enum StorageSettings {
     /// In a directory, which is created if it does not exist.
     Directory(PathBuf),
-    /// In memory: functions are lost on restart.
+    /// In memory. Functions are lost on restart.
     Memory,
-    /// In a bucket on S3 or a compatible service, given by OpenDAL's options: `bucket`, `root`,
-    /// `region`, `endpoint`, `access_key_id` and others. Requires the `s3` feature. Only one
-    /// service at a time may use a bucket; this is not checked.
+    /// In a bucket on S3 or a compatible service, given by the options of OpenDAL: `bucket`,
+    /// `root`, `region`, `endpoint`, `access_key_id` and others. Requires the `s3` feature. Only
+    /// one service at a time may use a bucket, which is not checked.
     S3(BTreeMap<String, String>),
 }
 
 impl From<PathBuf> for StorageSettings {
     /// `s3://BUCKET` or `s3://BUCKET/ROOT` denotes a bucket, whose other options come from the
-    /// environment; anything else is a directory.
+    /// environment. Any other path denotes a directory.
     fn from(path: PathBuf) -> StorageSettings {
         let Some(location) = path.to_str().and_then(|text| text.strip_prefix("s3://")) else {
             return StorageSettings::Directory(path);
