@@ -180,7 +180,7 @@ pub(super) fn process_id(call: &mut Call<'_>) -> Result<u64, Failure> {
 }
 
 pub(super) fn environment_id(call: &mut Call<'_>) -> Result<u64, Failure> {
-    Ok(call.guest().environment().number())
+    Ok(call.guest().domain().id())
 }
 
 pub(super) fn link(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {

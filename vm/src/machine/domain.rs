@@ -11,6 +11,7 @@ use std::sync::Arc;
 /// reference to the machine; an [`Environment`](crate::Environment) has one.
 pub(crate) struct Domain {
     number: u64,
+    id: u64,
     config: Config,
     wasi: WasiTemplate,
     names: Arc<Names>,
@@ -43,7 +44,9 @@ impl Domain {
             self.names.clone()
         };
         let quota = Quota::new(config.limits, Some(self.quota.clone()));
-        Domain::new(number, config, quota, self.program.clone(), names)
+        let inner = Domain::new(number, config, quota, self.program.clone(), names);
+        let id = if has_own_names { number } else { self.id };
+        Domain { id, ..inner }
     }
 
     fn new(
@@ -57,6 +60,7 @@ impl Domain {
         let wasi = WasiTemplate::new(&config, number, &quota);
         Domain {
             number,
+            id: number,
             context_size: config.size(),
             config,
             wasi,
@@ -75,6 +79,12 @@ impl Domain {
 
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Returns the number that guests see. Only an environment with names of its own has its own:
+    /// spawning with a configuration stays in the caller's environment, as in the published runtime.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -548,3 +548,39 @@ fn a_process_that_exceeds_its_lifetime_is_ended_whether_it_waits_or_computes() {
         );
     }
 }
+
+#[test]
+fn a_process_with_a_configuration_is_in_its_parents_environment() {
+    let lab = Lab::new();
+    let exit = run_with(
+        &lab,
+        |_| (),
+        r#"(module
+            (import "lunatic::process" "environment_id" (func $environment (result i64)))
+            (import "lunatic::process" "process_id" (func $this (result i64)))
+            (import "lunatic::process" "create_config" (func $config (result i64)))
+            (import "lunatic::process" "spawn"
+                (func $spawn (param i64 i64 i64 i32 i32 i32 i32 i32) (result i32)))
+            (import "lunatic::message" "create_data" (func $create (param i64 i64)))
+            (import "lunatic::message" "write_data" (func $write (param i32 i32) (result i32)))
+            (import "lunatic::message" "read_data" (func $read (param i32 i32) (result i32)))
+            (import "lunatic::message" "send" (func $send (param i64) (result i32)))
+            (import "lunatic::message" "receive" (func $receive (param i32 i32 i64) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "child") (data (i32.const 16) "\7e")
+            (func (export "main")
+                (i64.store (i32.const 17) (call $this))
+                (if (call $spawn (i64.const 0) (call $config) (i64.const -1) (i32.const 0)
+                        (i32.const 5) (i32.const 16) (i32.const 17) (i32.const 40))
+                    (then unreachable))
+                (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+                (drop (call $read (i32.const 48) (i32.const 8)))
+                (if (i64.ne (i64.load (i32.const 48)) (call $environment)) (then unreachable)))
+            (func (export "child") (param $parent i64)
+                (i64.store (i32.const 48) (call $environment))
+                (call $create (i64.const 1) (i64.const 8))
+                (drop (call $write (i32.const 48) (i32.const 8)))
+                (drop (call $send (local.get $parent)))))"#,
+    );
+    assert!(exit.is_normal(), "{exit}");
+}
