@@ -58,7 +58,7 @@ pub use environment::{
 };
 pub use guest::{Call, Failure, Guest};
 pub use host::Host;
-pub use lunatic_abi::{Errno, ExitKind, Limit, restart};
+pub use lunatic_abi::{ENTRY_PREFIX, Errno, ExitKind, Limit, restart};
 pub use lunatic_process::{Exit, Frame, LimitReached, Pid, Trap};
 pub use machine::{Environment, Process, SendError};
 pub use module::{Component, EntryError, Module, ModuleError, SourceLocation, source_locations};

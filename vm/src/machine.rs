@@ -321,10 +321,19 @@ impl Environment {
         self.machine().end(self.domain());
     }
 
-    /// Returns the living processes of the program that this environment belongs to, in no
-    /// particular order. The result is not a snapshot of a single moment.
+    /// Lets the other processes of the program go on when its main process ends, so that they can
+    /// be ended in order.
+    pub fn outlive_main(&self) {
+        self.domain().program().outlive_main();
+    }
+
+    /// Returns the living processes of the program that this environment belongs to, the oldest
+    /// first. It is not a snapshot of one moment.
     pub fn processes(&self) -> Vec<Process> {
-        self.machine().processes_of(self.domain())
+        let machine = self.machine();
+        let mut processes = machine.processes_of(self.domain());
+        processes.sort_by_cached_key(|process| machine.pids.order(process.pid()));
+        processes
     }
 
     /// Waits until no process of the program is alive.
@@ -422,9 +431,10 @@ impl Environment {
         &self.0.domain
     }
 
-    /// Creates a process that is not visible yet.
-    pub(crate) fn new_process(&self, name: &str) -> Process {
-        Process::new(self.machine().pids.next(), name, self.0.domain.clone())
+    /// Makes a process that is not visible yet.
+    pub(crate) fn new_process(&self, name: &str, parent: Option<Pid>) -> Process {
+        let pid = self.machine().pids.next();
+        Process::new(pid, name, parent, self.0.domain.clone())
     }
 }
 

@@ -68,6 +68,8 @@ impl SpawnError {
 /// Options that take effect before a new process's first instruction.
 #[derive(Default)]
 pub(crate) struct SpawnOptions<'a> {
+    /// The process that spawns the new process.
+    pub(crate) parent: Option<Pid>,
     /// The process to link the new process with, and the tag with which that process is notified of
     /// a failure.
     pub(crate) link: Option<(&'a Process, i64)>,
@@ -247,7 +249,7 @@ impl Environment {
         let Admitted {
             process: permit, ..
         } = self.admit(name, &Requirements::default())?;
-        let process = self.new_process(name);
+        let process = self.new_process(name, None);
         self.machine().appear(&process);
         Ok(Endpoint::new(self, process, permit))
     }
@@ -346,7 +348,7 @@ impl Environment {
             .engines
             .take(engine.kind(), origin.memories())
             .map_err(SpawnError::Ceiling)?;
-        let process = self.new_process(name);
+        let process = self.new_process(name, options.parent);
         if let Some(message) = options.message {
             process
                 .deliver(message)

@@ -78,6 +78,16 @@ impl PidSource {
         bits & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
     }
 
+    /// Returns how many numbers had been given when a pid was issued: of two, the younger process
+    /// has the greater one.
+    pub fn order(&self, pid: Pid) -> u64 {
+        let (mut left, mut right) = (pid.0 >> HALF & HALF_MASK, pid.0 & HALF_MASK);
+        for round in (0..4u64).rev() {
+            (left, right) = (right ^ (self.key.hash_one((round, left)) & HALF_MASK), left);
+        }
+        left << HALF | right
+    }
+
     /// Permutes 62-bit numbers: a Feistel network of four rounds over a keyed pseudo-random
     /// function, which Luby and Rackoff ("How to construct pseudorandom permutations", 1988) showed
     /// to be a pseudo-random permutation.
@@ -110,15 +120,8 @@ mod tests {
     fn the_permutation_is_reversible() {
         let source = PidSource::new();
         for number in [0, 1, 2, 77, 1 << 31, (1 << 62) - 1] {
-            let sealed = source.permute(number);
-            let (mut left, mut right) = (sealed >> HALF, sealed & HALF_MASK);
-            for round in (0..4u64).rev() {
-                (left, right) = (
-                    right ^ (source.key.hash_one((round, left)) & HALF_MASK),
-                    left,
-                );
-            }
-            assert_eq!(left << HALF | right, number);
+            let sealed = Pid(source.permute(number));
+            assert_eq!(source.order(sealed), number);
         }
     }
 

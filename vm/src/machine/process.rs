@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     /// host gave the process.
     name: Box<str>,
     domain: Arc<Domain>,
+    /// The process that spawned it.
+    parent: Option<Pid>,
     /// The names that the process is registered under; `None` once it has ended.
     names: Mutex<Option<Registrations>>,
     /// The account of what the host holds for it, which most processes never need.
@@ -97,7 +99,7 @@ impl AsRef<ProcessCell> for Inner {
 }
 
 impl Process {
-    pub(crate) fn new(pid: Pid, name: &str, domain: Arc<Domain>) -> Process {
+    pub(crate) fn new(pid: Pid, name: &str, parent: Option<Pid>, domain: Arc<Domain>) -> Process {
         let limits = domain.limits();
         let limits = MailboxLimits {
             message_bytes: limits.get(Limit::MessageBytes),
@@ -107,6 +109,7 @@ impl Process {
         Process(Arc::new(Inner {
             cell: ProcessCell::new(pid, limits).paid_by(domain.quota().clone()),
             name: name.into(),
+            parent,
             domain,
             names: Mutex::new(Some(BTreeMap::new())),
             host_memory: OnceLock::new(),
@@ -122,6 +125,11 @@ impl Process {
     /// Returns the name of what the process runs, which is usually its entry function.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Returns the process that spawned it, or `None` if the host did.
+    pub fn parent(&self) -> Option<Pid> {
+        self.0.parent
     }
 
     /// Returns whether the process is alive.
@@ -198,6 +206,18 @@ impl Process {
     /// resource, 0, in the form that is read by every serializer of this project's guest library
     /// and the published guest library that writes numbers in binary.
     pub const STREAM: &[u8] = &[0; 8];
+
+    /// Asks the process to end, as `Process::shutdown` of the guest library does: a process that
+    /// uses this library finds out when it next receives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::send`].
+    pub fn ask_to_end(&self) -> Result<(), SendError> {
+        /// `nil`, in MessagePack.
+        const NIL: &[u8] = &[0xc0];
+        self.send(lunatic_abi::SHUTDOWN, NIL)
+    }
 
     /// Returns the number of pieces of mail waiting in the mailbox, and their total size in bytes.
     pub fn mailbox_size(&self) -> (usize, u64) {

@@ -92,6 +92,11 @@ impl Program {
         self.main.store(pid.number(), Ordering::SeqCst);
     }
 
+    /// Makes the program go on when its main process dies.
+    pub(super) fn outlive_main(&self) {
+        self.main.store(0, Ordering::SeqCst);
+    }
+
     /// Returns whether the program ends because this process has just died. This is called before
     /// [`Program::left`], so that no process is notified that it is alone when it is about to be
     /// killed.

@@ -239,6 +239,7 @@ impl SpawnRequest {
             registrar: parent.pid(),
         };
         let options = SpawnOptions {
+            parent: Some(parent.pid()),
             link: (link != 0).then_some((&parent, link)),
             message,
             is_main: false,
