@@ -176,12 +176,14 @@ impl Console {
         written
     }
 
-    /// Waits until everything accepted so far has been written or has failed.
-    pub(crate) async fn flush(&self) {
+    /// Waits until everything accepted so far has been written or has failed, and returns why
+    /// standard output accepts no more, if it does not.
+    pub(crate) async fn flush(&self) -> Option<StreamFailed> {
         let target = lock(&self.state).queue.taken;
+        let failed = |queue: &Queue| queue.failed[Stream::Output as usize];
         Waiter::new(&self.state, Condition::Flushed)
-            .wait(|state| (state.queue.done >= target).then_some(((), None)))
-            .await;
+            .wait(|state| (state.queue.done >= target).then_some((failed(&state.queue), None)))
+            .await
     }
 
     fn wake_thread(self: &Arc<Console>) {

@@ -392,12 +392,19 @@ impl Vm {
     /// Waits until all output of programs to the standard streams of this process has been written
     /// or has failed.
     ///
+    /// # Errors
+    ///
+    /// Returns why standard output accepts no more bytes, if it does not.
+    ///
     /// A dedicated thread writes output. A host program that exits without calling this method
     /// loses the output that has not been written yet. Dropping the machine has the same effect as
     /// calling this method. The call waits for as long as the terminal or the pipe behind the
     /// streams accepts no output.
-    pub async fn flush_output(&self) {
-        Console::get().flush().await;
+    pub async fn flush_output(&self) -> std::io::Result<()> {
+        Console::get()
+            .flush()
+            .await
+            .map_or(Ok(()), |failed| Err(failed.into()))
     }
 
     /// Triggers a tick, which ends the slices that have lasted long enough. With

@@ -40,6 +40,8 @@ struct Inner {
     book: Mutex<Book>,
     /// Notified when an entry is added.
     filled: Signal,
+    /// Whether standard output is recorded too.
+    keeps_output: bool,
 }
 
 /// An entry of a journal.
@@ -147,6 +149,15 @@ const MAX_JOINED: usize = 16 << 10;
 impl Journal {
     /// Creates an empty journal that holds about `capacity` bytes at most.
     pub fn bounded(capacity: usize) -> Journal {
+        Journal::new(capacity, true)
+    }
+
+    /// Creates a journal that does not record standard output.
+    pub fn of_errors(capacity: usize) -> Journal {
+        Journal::new(capacity, false)
+    }
+
+    fn new(capacity: usize, keeps_output: bool) -> Journal {
         let book = Book {
             entries: VecDeque::new(),
             size: 0,
@@ -156,6 +167,7 @@ impl Journal {
         Journal(Arc::new(Inner {
             book: Mutex::new(book),
             filled: Signal::new(),
+            keeps_output,
         }))
     }
 
@@ -199,6 +211,9 @@ impl Journal {
     }
 
     pub(crate) fn wrote(&self, pid: Pid, process: &str, stream: Stream, bytes: &[u8]) {
+        if stream == Stream::Output && !self.0.keeps_output {
+            return;
+        }
         lock(&self.0.book).write(pid, process, stream, bytes);
         self.0.filled.notify(usize::MAX);
     }
