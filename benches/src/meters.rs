@@ -1,6 +1,8 @@
 //! Reads what the kernel knows about this process and this computer.
 
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Returns how many bytes are resident, and how many the kernel holds in page tables in addition.
@@ -21,6 +23,31 @@ pub fn memory() -> (u64, u64) {
 pub fn mappings() -> u64 {
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
     maps.lines().count() as u64
+}
+
+/// Returns how many descriptors this process has.
+pub fn descriptors() -> u64 {
+    let open = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
+    // One of them reads the directory.
+    open.count().saturating_sub(1) as u64
+}
+
+/// Returns how many threads this process has.
+pub fn threads() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    number(&status, "Threads:")
+}
+
+/// Returns how many bytes the files below a directory take on disk.
+pub fn disk(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let size = |entry: DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        // It was deleted in the meantime.
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
 }
 
 /// Returns the kernel's limit on mappings.
