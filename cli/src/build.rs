@@ -4,6 +4,7 @@ use crate::command_line::Build;
 use crate::failure::Outcome;
 use crate::project::{self, Progress};
 use crate::serve::machine;
+use crate::stdout;
 use indicatif::HumanBytes;
 use lunatic_serve::{Builder, Built, Project};
 
@@ -26,7 +27,7 @@ pub(crate) fn build(build: &Build) -> Outcome {
         .iter()
         .filter_map(|result| result.as_ref().ok())
         .collect();
-    print!("{}", table(&built));
+    stdout::print(table(&built).as_bytes())?;
     let all = built.len() == results.len();
     // The process is about to exit, which frees everything the machine holds.
     std::mem::forget(vm);

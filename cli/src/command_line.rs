@@ -154,6 +154,10 @@ pub(crate) struct Bounds {
     /// End the program after this time, e.g. 500ms, 10s or 5m [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
+
+    /// How long processes may take to end after a signal; a second signal ends them at once
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = quantity::duration)]
+    pub(crate) grace: Duration,
 }
 
 /// How memories are laid out in the address space.
@@ -458,8 +462,8 @@ pub(crate) struct Deployer {
 
 /// Set up a cargo project so that `cargo run` runs it with `lunatic`
 ///
-/// Sets the target and the runner in `.cargo/config.toml`, and leaves everything else there
-/// unchanged.
+/// Sets the target and the runner in `.cargo/config.toml`, adds the guest library to the
+/// dependencies in `Cargo.toml`, and leaves everything else there unchanged.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The directory of the project
@@ -469,6 +473,11 @@ pub(crate) struct Init {
     /// Replace an existing target or runner
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// The directory of the guest library [default: `lib-guest` in the sources this command was
+    /// built from]
+    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub(crate) guest_path: Option<PathBuf>,
 }
 
 /// Create a cargo project with a program that spawns a process
@@ -513,6 +522,37 @@ const VARIABLES: &str = "\
 Environment variables:
   RUST_LOG=lunatic=debug   log the end of every process, like -v
   LUNATIC_CACHE            where to cache compiled code [default: $XDG_CACHE_HOME/lunatic or ~/.cache/lunatic]";
+
+/// Returns which of a program's arguments look like flags of this command.
+pub(crate) fn own_flags(arguments: &[String]) -> Vec<&str> {
+    let run = Run::augment_args(clap::Command::new(""));
+    let flags: Vec<&str> = run
+        .get_arguments()
+        .filter_map(clap::Arg::get_long)
+        .collect();
+    let flag = |argument: &&str| {
+        argument
+            .strip_prefix("--")
+            .is_some_and(|flag| flags.contains(&flag) && flag != "verbose")
+    };
+    let names = arguments.iter().map(|argument| {
+        let (name, _) = argument.split_once('=').unwrap_or((argument, ""));
+        name
+    });
+    names.filter(flag).collect()
+}
+
+impl Run {
+    /// Returns whether `--` is in front of the program, so that there is no doubt whose flags are
+    /// whose.
+    pub(crate) fn is_separated(&self) -> bool {
+        let Some(program) = self.program.first() else {
+            return false;
+        };
+        let mut before = std::env::args_os().take_while(|argument| argument != program);
+        before.any(|argument| argument == "--")
+    }
+}
 
 /// Parses the address to serve metrics at; a port alone means the loopback address.
 fn metrics_address(text: &str) -> Result<SocketAddr, String> {
@@ -568,6 +608,30 @@ mod tests {
         );
         check(&["run", "run"], true, &["run"]);
         check(&["run", "--", "--x"], true, &["--x"]);
+    }
+
+    #[test]
+    fn flags_of_this_command_are_found_among_a_programs_arguments() {
+        let check = |arguments: &[&str], found: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            assert_eq!(own_flags(&arguments), found, "{arguments:?}");
+        };
+        check(&["--timeout", "1s", "x"], &["--timeout"]);
+        check(
+            &["--max-memory=1MiB", "--no-net"],
+            &["--max-memory", "--no-net"],
+        );
+        check(
+            &[
+                "--help",
+                "--version",
+                "-v",
+                "--verbose",
+                "--other",
+                "timeout",
+            ],
+            &[],
+        );
     }
 
     #[test]

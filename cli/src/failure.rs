@@ -16,13 +16,10 @@ pub(crate) struct Failure {
 /// The result of a command: the status to exit with.
 pub(crate) type Outcome = Result<i32, Failure>;
 
-/// The status of a failure that has no status of its own.
-const FAILED: i32 = 1;
-
 impl Failure {
     pub(crate) fn new(sentence: impl Display) -> Failure {
         Failure {
-            status: FAILED,
+            status: status::FAILED,
             sentence: sentence.to_string(),
             hints: Vec::new(),
         }

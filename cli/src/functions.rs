@@ -3,9 +3,9 @@
 use crate::client;
 use crate::command_line::Functions;
 use crate::failure::{Failure, Outcome};
+use crate::stdout;
 use lunatic_vm::printable;
 use serde_json::Value;
-use std::io::Write;
 
 /// The headings of the tables.
 const COLUMNS: [&str; 7] = [
@@ -43,8 +43,7 @@ pub(crate) fn functions(functions: &Functions) -> Outcome {
             format!("{all}\n{}", table(&VERSION_COLUMNS, versions))
         }
     };
-    // The reader may have closed the pipe.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    stdout::print(text.as_bytes())?;
     Ok(0)
 }
 

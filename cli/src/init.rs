@@ -1,13 +1,15 @@
 //! `lunatic init`: edits `.cargo/config.toml` so that `cargo run` builds for the machine and runs
-//! the program in it.
+//! there, and adds the guest library to the dependencies.
 //!
-//! Comments and everything else in the file are kept.
+//! Comments and everything else in the files are kept.
 
 use crate::command_line::Init;
 use crate::failure::{Failure, Outcome};
+use crate::new::guest_library;
+use crate::stdout;
 use std::fs;
 use std::path::{Path, PathBuf};
-use toml_edit::{DocumentMut, Item, Table, value};
+use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, table, value};
 
 /// The target to build for.
 const TARGET: &str = "wasm32-wasip1";
@@ -51,19 +53,7 @@ struct Changes {
 pub(crate) fn init(init: &Init) -> Outcome {
     let project = project(&init.directory)?;
     let path = config_path(&project);
-    let before = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => {
-            return Err(Failure::new(format!(
-                "`{}` cannot be read: {error}",
-                path.display()
-            )));
-        }
-    };
-    let mut document: DocumentMut = before
-        .parse()
-        .map_err(|error| Failure::new(format!("`{}` is not TOML: {error}", path.display())))?;
+    let mut document = read(&path)?;
     let changes = set(&mut document, init.force).map_err(|key| {
         Failure::new(format!(
             "`{}` has a `{key}` that is not a table",
@@ -79,21 +69,77 @@ pub(crate) fn init(init: &Init) -> Outcome {
         ))
         .hint("`--force` replaces it"));
     }
-    if changes.made.is_empty() {
-        println!("{} is already set up", path.display());
-        return Ok(0);
+    let manifest = project.join("Cargo.toml");
+    let dependency = dependency(&manifest, init.guest_path.as_deref())?;
+    let mut said = String::new();
+    if !changes.made.is_empty() {
+        write(&path, &document)?;
+        said += &format!("{}:\n  {}\n", path.display(), changes.made.join("\n  "));
     }
-    write(&path, &document.to_string()).map_err(|error| {
-        Failure::new(format!("`{}` cannot be written: {error}", path.display()))
-    })?;
-    println!("{}:", path.display());
-    for change in changes.made {
-        println!("  {change}");
+    if let Some((document, line)) = dependency {
+        write(&manifest, &document)?;
+        said += &format!("{}:\n  {line}\n", manifest.display());
     }
-    println!(
-        "`cargo run` now runs the program with `{RUNNER}`; this requires `rustup target add {TARGET}` once"
-    );
+    said += &match said.is_empty() {
+        true => format!("{} is already set up\n", path.display()),
+        false => format!(
+            "`cargo run` now runs the program with `{RUNNER}`; this requires `rustup target add {TARGET}` once\n"
+        ),
+    };
+    stdout::print(said.as_bytes())?;
     Ok(0)
+}
+
+/// The name of the guest library's package.
+const LIBRARY: &str = "lunatic";
+
+/// Returns the manifest of a package with a dependency on the guest library, and the line that says
+/// so; `None` if it has one already, or is no package.
+fn dependency(
+    manifest: &Path,
+    guest_path: Option<&Path>,
+) -> Result<Option<(DocumentMut, String)>, Failure> {
+    let mut document = read(manifest)?;
+    let name = document
+        .get("package")
+        .and_then(|package| package.get("name"));
+    if name.is_none_or(|name| name.as_str() == Some(LIBRARY)) || depends(document.as_table()) {
+        return Ok(None);
+    }
+    let library = guest_library(guest_path)?;
+    let path = library.to_string_lossy();
+    let mut dependency = InlineTable::new();
+    dependency.insert("path", path.as_ref().into());
+    let dependencies = document.entry("dependencies").or_insert(table());
+    let dependencies = dependencies.as_table_like_mut().ok_or_else(|| {
+        Failure::new(format!(
+            "`{}` has `dependencies` that are not a table",
+            manifest.display()
+        ))
+    })?;
+    dependencies.insert(LIBRARY, value(dependency));
+    Ok(Some((
+        document,
+        format!("dependencies.{LIBRARY}.path = \"{path}\""),
+    )))
+}
+
+/// Returns whether a manifest, or its part for a target, names the guest library.
+fn depends(table: &dyn TableLike) -> bool {
+    let names = |dependencies: &Item| {
+        let package = |item: &Item| item.get("package")?.as_str().map(str::to_string);
+        dependencies.as_table_like().is_some_and(|dependencies| {
+            dependencies.iter().any(|(key, item)| {
+                key == LIBRARY || package(item).is_some_and(|package| package == LIBRARY)
+            })
+        })
+    };
+    let targets = table.get("target").and_then(Item::as_table_like);
+    table.get("dependencies").is_some_and(names)
+        || targets.is_some_and(|targets| {
+            let mut targets = targets.iter().filter_map(|(_, item)| item.as_table_like());
+            targets.any(depends)
+        })
 }
 
 /// Returns the configuration for a new project.
@@ -135,9 +181,28 @@ fn config_path(project: &Path) -> PathBuf {
     }
 }
 
+/// Reads a file, which is empty if it does not exist.
+fn read(path: &Path) -> Result<DocumentMut, Failure> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            let path = path.display();
+            return Err(Failure::new(format!("`{path}` cannot be read: {error}")));
+        }
+    };
+    text.parse()
+        .map_err(|error| Failure::new(format!("`{}` is not TOML: {error}", path.display())))
+}
+
+fn write(path: &Path, document: &DocumentMut) -> Result<(), Failure> {
+    replace(path, &document.to_string())
+        .map_err(|error| Failure::new(format!("`{}` cannot be written: {error}", path.display())))
+}
+
 /// Replaces a file atomically.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let directory = path.parent().expect("the file is in `.cargo`");
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let directory = path.parent().expect("the file is in the project");
     fs::create_dir_all(directory)?;
     // A symbolic link remains a symbolic link.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());

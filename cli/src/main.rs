@@ -34,9 +34,13 @@ mod test;
 
 use clap::Parser;
 use command_line::{Command, CommandLine};
+use failure::{Failure, Outcome};
+use std::io::Write;
 
 fn main() -> ! {
-    let command_line = CommandLine::parse();
+    let command_line = CommandLine::try_parse().unwrap_or_else(|error| {
+        std::process::exit(show(&error).unwrap_or_else(Failure::report));
+    });
     lunatic_vm::raise_descriptor_limit();
     let done = match command_line.command {
         // `lunatic app.wasm` is `lunatic run app.wasm`.
@@ -58,4 +62,11 @@ fn main() -> ! {
     let status = done.unwrap_or_else(|failure| failure.report());
     // Returning would wait for threads that are blocked on a terminal or the network.
     std::process::exit(status)
+}
+
+/// Shows the help, the version, or what is wrong with a command line.
+fn show(error: &clap::Error) -> Outcome {
+    let shown = error.print().and_then(|()| std::io::stdout().flush());
+    stdout::check(shown)?;
+    Ok(error.exit_code())
 }

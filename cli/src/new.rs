@@ -2,6 +2,7 @@
 
 use crate::command_line::New;
 use crate::failure::{Failure, Outcome};
+use crate::stdout;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,12 +36,13 @@ pub(crate) fn new(new: &New) -> Outcome {
             new.directory.display()
         ))
     })?;
-    println!("created `{}`; run it with", new.directory.display());
-    println!(
-        "  cd {} && cargo run        (and `cargo test`)",
-        new.directory.display()
+    let directory = new.directory.display();
+    let created = format!(
+        "created `{directory}`; run it with
+  cd {directory} && cargo run        (and `cargo test`)
+which requires `rustup target add wasm32-wasip1` once, and `lunatic` in the PATH\n"
     );
-    println!("which requires `rustup target add wasm32-wasip1` once, and `lunatic` in the PATH");
+    stdout::print(created.as_bytes())?;
     Ok(0)
 }
 
@@ -84,7 +86,7 @@ debug = "line-tables-only"
 
 /// Finds the guest library, which is not published. It is in the given directory, or next to the
 /// sources of this command.
-fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../lib-guest");
     let directory = given.unwrap_or(Path::new(beside));
     if directory.join("Cargo.toml").is_file() && directory.to_str().is_some() {

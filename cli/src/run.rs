@@ -1,18 +1,20 @@
 //! `lunatic run`: runs a program, from its file to its exit status.
 
-mod interrupt;
+mod ending;
+mod failures;
 pub(crate) mod metrics;
+mod outline;
 pub(crate) mod program;
 pub(crate) mod report;
 mod rights;
 
 use crate::command_line::{self, Run};
 use crate::failure::{Failure, Outcome, not_started, tell};
-use crate::status;
-use async_io::Timer;
-use futures_lite::FutureExt;
-use interrupt::Interrupt;
-use lunatic_vm::{Cache, Environment, Exit, Module, Process, Profile, SpawnError, Vm};
+use crate::{status, stdout};
+use ending::Ending;
+use failures::Failures;
+use lunatic_vm::{Cache, Exit, Process, Profile, Vm};
+use outline::Outline;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +30,7 @@ pub(crate) fn test(run: &Run) -> Outcome {
     begin(run, |_| true)
 }
 
-fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
+fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     crate::log_lines::start(run.machine.verbose);
     let [path, arguments @ ..] = &run.program[..] else {
         unreachable!("a command line without a command has a program")
@@ -73,80 +75,102 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     rights::bound(&mut config, &run.bounds);
     let arguments = texts(arguments)?;
 
-    let module = program::compile(&vm, path, &name, &bytes)?;
+    // Compiling may take minutes, and is in vain if something is missing.
+    let outline = Outline::read(&bytes);
+    if let Some(outline) = &outline {
+        outline.check_imports(path, &config)?;
+        if !is_test(&outline.exports) {
+            outline.check_entry(path)?;
+        }
+    }
+    let module = vm
+        .module(&name, &bytes)
+        .map_err(|error| outline::unusable(path, &error, &config))?;
     if let Some(address) = run.machine.metrics {
         metrics::serve(address, &vm)?;
     }
-    if is_test(&module) {
+    let exports = Outline {
+        exports: module.functions().map(str::to_string).collect(),
+        ..Outline::default()
+    };
+    if is_test(&exports.exports) {
         let status = crate::test::test(&vm, &module, &config, run.bounds.timeout, &arguments);
         // For the same reason as at the end of this function.
         std::mem::forget(vm);
         return status;
     }
-    program::check_entry(path, &module)?;
+    exports.check_entry(path)?;
+    let flags = command_line::own_flags(&arguments);
+    if !flags.is_empty() && !run.is_separated() {
+        tell(&format!(
+            "note: {} after `{name}` is passed to it; flags of lunatic precede the program (`lunatic -- {name} …` hides this note)\n",
+            rights::list(flags)
+        ));
+    }
     config.argument(&name);
     for argument in &arguments {
         config.argument(argument);
     }
+    let failures = Failures::new(&vm, &name);
+    config.journal(failures.journal());
     let environment = vm.environment(config);
-    let interrupt = Interrupt::listen(&environment).map_err(not_started)?;
-    let main = match environment.spawn_main(&module, program::ENTRY, &[]) {
-        Ok(main) => main,
-        Err(SpawnError::Ending) if let Some(signal) = interrupt.signal() => {
-            return Ok(status::SIGNAL + signal);
-        }
-        Err(error) => return Err(not_started(error)),
+    let bounds = ending::Bounds {
+        timeout: run.bounds.timeout,
+        grace: match ending::understands(&module) {
+            true => run.bounds.grace,
+            false => Duration::ZERO,
+        },
+        signal: ending::listen().map_err(not_started)?,
     };
-    let ending = vm.block_on(async {
-        let ending = wait(&environment, &main, run.bounds.timeout).await;
-        // The program's output is flushed before the report, so that none of it is lost.
-        vm.flush_output().await;
-        ending
+    let main = environment
+        .spawn_main(&module, program::ENTRY, &[])
+        .map_err(not_started)?;
+    failures.report(main.pid());
+    let (ending, written) = vm.block_on(async {
+        let ending = ending::wait(&environment, &main, bounds).await;
+        failures.report_new(main.pid()).await;
+        (ending, vm.flush_output().await)
     });
-    let status = settle(ending, &main, &name, &interrupt);
-    // This process is about to exit, which frees everything that the machine holds faster than
-    // dropping the machine would.
+    let mut status = settle(ending, &main, &name, &failures);
+    if let Err(failure) = stdout::check(written) {
+        // The program may not have noticed.
+        status = status.max(failure.report());
+    }
+    // The process is about to exit, which frees everything the machine holds, and does it faster.
     std::mem::forget(vm);
     Ok(status)
 }
 
-/// How a program ended.
-enum Ending {
-    /// The program's main process ended.
-    Main(Exit),
-    /// The program exceeded the timeout and was ended.
-    TimedOut(Duration),
-}
-
-/// Waits for at most `timeout` until the main process has ended, then ends all other processes.
-async fn wait(environment: &Environment, main: &Process, timeout: Option<Duration>) -> Ending {
-    let exited = async { Ending::Main(main.exited().await) };
-    let ending = match timeout {
-        None => exited.await,
-        Some(timeout) => {
-            let timed_out = async {
-                Timer::after(timeout).await;
-                Ending::TimedOut(timeout)
-            };
-            exited.or(timed_out).await
-        }
-    };
-    environment.end();
-    environment.ended().await;
-    ending
-}
+/// What helps a program that failed because of what WASI does not have.
+const LACKING: &str = "\
+hint: `std::thread` and `std::net` do not work in WASI; use processes and tasks of the package `lunatic` (`lunatic::spawn`), and `lunatic::net`
+";
 
 /// Reports how a program ended, if there is anything to report, and returns its status.
-fn settle(ending: Ending, main: &Process, name: &str, interrupt: &Interrupt) -> i32 {
-    match (ending, interrupt.signal()) {
-        (Ending::Main(Exit::Killed), Some(signal)) => status::SIGNAL + signal,
-        (Ending::Main(exit), _) => {
-            if let Some(report) = report::report(main.name(), name, &exit) {
-                tell(&report);
-            }
+fn settle(ending: Ending, main: &Process, name: &str, failures: &Failures) -> i32 {
+    let told = |exit: &Exit| {
+        let is_reported = match exit {
+            Exit::LinkDied { pid, .. } => failures.has_reported(*pid),
+            _ => false,
+        };
+        tell(&report::main(main.name(), name, exit, is_reported));
+        if !exit.is_normal() && failures.lacks_something() {
+            tell(LACKING);
+        }
+    };
+    match ending {
+        Ending::Main(exit) => {
+            told(&exit);
             status::of(&exit)
         }
-        (Ending::TimedOut(timeout), _) => {
+        Ending::Signal(signal, exit) => {
+            // The signal is the cause of any other end.
+            if exit.trap().is_some() {
+                told(&exit);
+            }
+            status::SIGNAL + signal
+        }
+        Ending::TimedOut(timeout) => {
             tell(&format!(
                 "error: `{name}` did not end within the `--timeout` of {timeout:?} and was ended\n"
             ));

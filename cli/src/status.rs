@@ -4,6 +4,8 @@ use lunatic_vm::{Exit, Limit};
 
 /// The program exists but could not be started.
 pub(crate) const NOT_STARTED: i32 = 126;
+/// The command failed, or a program's output could not be written.
+pub(crate) const FAILED: i32 = 1;
 /// The program does not exist.
 pub(crate) const NOT_FOUND: i32 = 127;
 /// The `--timeout`, or the time limit of a process, was exceeded. This is the same status as that
@@ -23,7 +25,10 @@ pub(crate) const SIGNAL: i32 = 128;
 /// Every status and its meaning.
 const STATUSES: &[(&str, &str)] = &[
     ("0-125", "the program's own exit status"),
-    ("1", "the command failed, other than by running a program"),
+    (
+        "1",
+        "the command failed, other than by running a program, or output could not be written",
+    ),
     ("2", "the command line is invalid"),
     ("101", "a test failed, or a flag of a test run is invalid"),
     ("124", "the --timeout expired"),

@@ -3,11 +3,16 @@
 use crate::failure::Failure;
 use std::io::{self, ErrorKind, Write};
 
-/// Writes bytes and flushes them. Returns whether standard output still has a reader. It is not a
-/// failure if the reader has closed the pipe.
+/// Writes bytes and flushes them. Returns whether standard output still has a reader.
 pub(crate) fn print(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    check(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Returns whether what was written still has a reader: one that closes the pipe has seen enough,
+/// which is no failure.
+pub(crate) fn check(written: io::Result<()>) -> Result<bool, Failure> {
+    match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::new(format!(

@@ -17,13 +17,14 @@ mod trial;
 
 use crate::failure::{Failure, Outcome as Status, tell};
 use crate::run::program::ENTRY;
+use crate::stdout;
 use case::{Body, Finished, Test};
 use flags::{Color, Flags, Ignored, Request, Shuffle};
 use format::{Summary, Writer};
 use lunatic_vm::{Config, Limit, Module, Vm};
 use outcome::Outcome;
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -36,11 +37,9 @@ pub(crate) const FAILED: i32 = 101;
 /// How long a test may run before it is reported as slow.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// Returns whether a module exports tests.
-pub(crate) fn has_tests(module: &Module) -> bool {
-    module
-        .functions()
-        .any(|export| name::read(export).is_some())
+/// Returns whether there are tests among the exports of a module.
+pub(crate) fn has_tests(exports: &[String]) -> bool {
+    exports.iter().any(|export| name::read(export).is_some())
 }
 
 /// Runs the tests of a module according to the arguments, and returns the exit status. Each test
@@ -56,7 +55,7 @@ pub(crate) fn test(
         flags::read(arguments, |name| std::env::var(name).ok()).map_err(|error| wrong(&error))?;
     let flags = match request {
         Request::Help => {
-            print!("{}", flags::help(module.name()));
+            write(&flags::help(module.name()))?;
             return Ok(0);
         }
         Request::Run(flags) => flags,
@@ -76,10 +75,10 @@ pub(crate) fn test(
     let all = find(&common)?;
     let chosen = choose(&all, &flags);
     if flags.lists {
-        write(&format::list(&chosen, flags.format));
+        write(&format::list(&chosen, flags.format))?;
         return Ok(0);
     }
-    Ok(if run(&common, &all, chosen, &flags) {
+    Ok(if run(&common, &all, chosen, &flags)? {
         0
     } else {
         FAILED
@@ -90,11 +89,10 @@ fn wrong(error: &str) -> Failure {
     Failure::new(error).status(FAILED)
 }
 
-/// Writes to standard output. Errors are ignored, because the exit status still tells the result
-/// even if nothing reads the output.
-fn write(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// Writes to standard output. If nothing reads it, the exit status still tells the result.
+fn write(text: &str) -> Result<(), Failure> {
+    let written = stdout::print(text.as_bytes());
+    written.map(drop).map_err(|failure| failure.status(FAILED))
 }
 
 /// Finds the tests of a module, sorted by name.
@@ -197,7 +195,12 @@ enum Event {
 }
 
 /// Runs tests and reports on them. Returns whether all passed.
-fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags) -> bool {
+fn run(
+    common: &Arc<Common>,
+    all: &[Test],
+    mut chosen: Vec<&Test>,
+    flags: &Flags,
+) -> Result<bool, Failure> {
     let seed = flags.shuffle.map(|shuffle| match shuffle {
         Shuffle::Seed(seed) => seed,
         Shuffle::Random => random(),
@@ -227,7 +230,7 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
     };
     let mut out = String::new();
     writer.run_started(seed, &mut out);
-    write(&out);
+    write(&out)?;
 
     let start = Instant::now();
     let queue = Queue::new(&chosen, flags);
@@ -281,7 +284,7 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
                 break;
             }
         }
-        write(&out);
+        write(&out)?;
         if flags.is_fail_fast && summary.failed > 0 {
             queue.is_over.store(true, Ordering::SeqCst);
             break;
@@ -290,8 +293,8 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
     summary.time = start.elapsed();
     let mut out = String::new();
     writer.run_finished(&summary, &mut out);
-    write(&out);
-    summary.failed == 0
+    write(&out)?;
+    Ok(summary.failed == 0)
 }
 
 impl<'a> Summary<'a> {

@@ -1,8 +1,7 @@
-//! Reads and compiles the program's file, or explains why this is not possible.
+//! Reads the program's file, or explains why this is not possible.
 
 use crate::failure::Failure;
 use crate::status::{NOT_FOUND, NOT_STARTED};
-use lunatic_vm::{Module, ModuleError, Vm};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,20 +12,6 @@ pub(crate) const ENTRY: &str = "_start";
 /// Reads a program's file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| unreadable(path, &error))
-}
-
-/// Compiles the contents of a file. `name` is its name in reports.
-pub(super) fn compile(vm: &Vm, path: &Path, name: &str, bytes: &[u8]) -> Result<Module, Failure> {
-    vm.module(name, bytes)
-        .map_err(|error| unusable(path, &error))
-}
-
-/// Checks that a module has the function that a program starts with.
-pub(super) fn check_entry(path: &Path, module: &Module) -> Result<(), Failure> {
-    if module.functions().any(|function| function == ENTRY) {
-        return Ok(());
-    }
-    Err(no_entry(path, module))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
@@ -83,32 +68,4 @@ fn children(directory: &Path) -> Vec<PathBuf> {
         return Vec::new();
     };
     entries.flatten().map(|entry| entry.path()).collect()
-}
-
-fn unusable(path: &Path, error: &ModuleError) -> Failure {
-    Failure::new(format!("`{}` cannot be run: {error}", path.display())).status(NOT_STARTED)
-}
-
-/// The maximum number of exports that are listed.
-const MAX_LISTED: usize = 20;
-
-fn no_entry(path: &Path, module: &Module) -> Failure {
-    let sentence = format!(
-        "`{}` cannot be run: it exports no function `{ENTRY}`, which a program starts with",
-        path.display()
-    );
-    let mut exports: Vec<String> = module.functions().map(|name| format!("`{name}`")).collect();
-    let failure = Failure::new(sentence).status(NOT_STARTED);
-    if exports.is_empty() {
-        return failure.hint("it exports no function at all; build a binary, not a library");
-    }
-    let more = exports.len().saturating_sub(MAX_LISTED);
-    exports.truncate(MAX_LISTED);
-    if more > 0 {
-        exports.push(format!("{more} more"));
-    }
-    failure.hint(format!(
-        "it exports {}; build a binary, not a library",
-        exports.join(", ")
-    ))
 }

@@ -1,6 +1,8 @@
-//! Reports how a main process failed.
+//! Reports how processes failed.
 
-use lunatic_vm::{Exit, Frame, Limit, SourceLocation, Trap, printable, source_locations};
+use lunatic_vm::{
+    ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable, source_locations,
+};
 
 /// A frame, and the source locations of its instruction, from the innermost inlined call outwards.
 #[derive(Clone)]
@@ -9,19 +11,59 @@ struct Located {
     locations: Vec<SourceLocation>,
 }
 
-/// Returns the report on how a main process ended, or `None` if there is nothing to report. A
-/// program that chose its exit status is expected to report errors itself.
-pub(super) fn report(process: &str, module: &str, exit: &Exit) -> Option<String> {
+/// Returns the report on how the main process ended, which may be empty: a program that chose its
+/// exit status does its own reporting. If the process died with another, which has been reported,
+/// the frames of that one are not repeated.
+pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) -> String {
     if let Exit::Normal | Exit::Status(_) = exit {
-        return None;
+        return String::new();
     }
+    let who = format!("error: the main process `{process}` of `{module}`");
+    if is_reported {
+        return format!("{who} {}\n", printable(&exit.to_string()));
+    }
+    with_hints(&who, exit)
+}
+
+/// Returns the report on how a process ended that is not the main one.
+pub(super) fn other(pid: Pid, process: &str, module: &str, exit: &Exit) -> String {
     let frames: Vec<Located> = exit.trap().map(located).unwrap_or_default();
-    let mut text = format!("error: the main process `{process}` of `{module}` {exit}\n");
+    let process = match process.starts_with(ENTRY_PREFIX) {
+        true => first_function(&frames).unwrap_or("a closure"),
+        false => process,
+    };
+    let who = format!(
+        "error: process {pid} `{}` of `{module}`",
+        printable(process)
+    );
+    with_hints(&who, exit)
+}
+
+fn with_hints(who: &str, exit: &Exit) -> String {
+    let frames: Vec<Located> = exit.trap().map(located).unwrap_or_default();
+    let mut text = format!("{who} {}\n", printable(&exit.to_string()));
     write_frames(&mut text, &frames);
     for hint in hints(exit, &frames) {
         text += &format!("hint: {hint}\n");
     }
-    Some(text)
+    text
+}
+
+/// Returns the function that a process of the guest library was spawned with: the library calls it
+/// through functions of its own.
+fn first_function(frames: &[Located]) -> Option<&str> {
+    let is_of_the_library = |frame: &Located| {
+        let name = &frame.frame.function;
+        name.contains("lunatic::entry::") || name.starts_with("core::ops::function::")
+    };
+    let end = frames
+        .iter()
+        .rposition(|frame| frame.frame.function.starts_with(ENTRY_PREFIX))
+        .unwrap_or(frames.len());
+    let first = frames[..end]
+        .iter()
+        .rfind(|frame| !is_of_the_library(frame));
+    first.map(|frame| &*frame.frame.function)
 }
 
 /// Describes how a process ended, with the frames of a trap. Control characters are escaped.

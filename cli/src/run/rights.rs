@@ -90,7 +90,7 @@ fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
 const LIKENESS: f64 = 0.8;
 
 /// Returns the namespaces and functions with similar names, beginning with the most similar name.
-fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
+pub(super) fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
     let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
     let likeness = |name: &str| {
         // The user may have written only the last component.
@@ -112,8 +112,9 @@ fn namespace(name: &str) -> &str {
         .map_or(name, |(namespace, _)| namespace)
 }
 
-fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted = |name: &str| format!("`{}`", name.escape_debug());
+    let names: Vec<String> = names.into_iter().map(quoted).collect();
     names.join(", ")
 }
 

@@ -6,6 +6,7 @@ use super::outcome::{self, Outcome};
 use super::{harness, leaks};
 use crate::run::program::ENTRY;
 use crate::run::report;
+use crate::stdout;
 use async_io::Timer;
 use futures_lite::FutureExt;
 use lunatic_vm::{Config, Event, Exit, Journal, Limit, Module, Pid, Process, Stdio, Vm, printable};
@@ -89,7 +90,8 @@ impl Common {
             .await;
         let time = start.elapsed();
         if !self.captures {
-            self.vm.flush_output().await;
+            // As below.
+            let _ = self.vm.flush_output().await;
         }
 
         let mut is_ignored = false;
@@ -98,7 +100,8 @@ impl Common {
         {
             is_ignored = main.unwrap(&test.name);
             if !self.captures {
-                print!("{}", String::from_utf8_lossy(&main.to_output));
+                // If it cannot be written, neither can the next line of the run.
+                let _ = stdout::print(&main.to_output);
             }
         }
         let mut leaks = record

@@ -34,6 +34,41 @@ fn a_project_is_set_up_once() {
 }
 
 #[test]
+fn the_guest_library_is_added_unless_it_is_there() {
+    let dir = WorkDir::new();
+    let before = "# Mine.\n[package]\nname = \"x\" # the name\n\n[dependencies]\nserde = \"1\"\n";
+    dir.write("Cargo.toml", before);
+    let ended = dir.run(&["init"]);
+    ended.check(0, &[]);
+    assert!(
+        ended.stdout.contains("dependencies.lunatic.path"),
+        "{ended:#?}"
+    );
+    let after = dir.read("Cargo.toml");
+    let added = after.strip_prefix(before).expect("what was there stays");
+    assert!(added.starts_with("lunatic = { path = \"/"), "{added}");
+    dir.run(&["init"]).check(0, &[]);
+    assert_eq!(dir.read("Cargo.toml"), after);
+
+    for already in [
+        "[package]\nname = \"x\"\n[dependencies]\nlunatic = \"0.14\"\n",
+        "[package]\nname = \"x\"\n[dependencies]\nl = { package = \"lunatic\", version = \"0.14\" }\n",
+        "[package]\nname = \"x\"\n[target.wasm32-wasip1.dependencies]\nlunatic.version = \"0.14\"\n",
+        "[workspace]\nmembers = [\"a\"]\n",
+    ] {
+        let dir = WorkDir::new();
+        dir.write("Cargo.toml", already);
+        dir.run(&["init"]).check(0, &[]);
+        assert_eq!(dir.read("Cargo.toml"), already);
+    }
+    let dir = project();
+    dir.run(&["init", "--guest-path", "."])
+        .check(1, &["the guest library is not in `.`", "--guest-path"]);
+    dir.run(&["init", "--guest-path", "missing"])
+        .check(1, &["`missing`"]);
+}
+
+#[test]
 fn comments_and_other_keys_are_kept() {
     let dir = project();
     dir.write(

@@ -66,7 +66,10 @@ fn the_status_for_a_file_that_is_not_wasm_is_126_and_the_error_names_the_positio
 
 #[test]
 fn a_component_is_recognised() {
-    run(&[], "(component)").check(126, &["this is a component", "wasm32-wasip1"]);
+    run(&[], "(component)").check(
+        126,
+        &["this is a component", "wasm32-wasip1", "lunatic serve"],
+    );
 }
 
 #[test]
@@ -127,6 +130,97 @@ fn a_module_without_an_entry_point_is_refused_and_the_error_lists_its_exports() 
         &[],
         "(module (func (export \"one\")) (func (export \"two\")))",
     )
-    .check(126, &["`_start`", "`one`, `two`"]);
+    .check(
+        126,
+        &["`_start`", "`one`, `two`", "`lunatic call guest.wat"],
+    );
     run(&[], "(module)").check(126, &["`_start`", "no function at all"]);
+    // As Rust's `main` is exported for this target.
+    run(&[], "(module (func (export \"main\")))").check(
+        126,
+        &["built for `wasm32-unknown-unknown`; build it for `wasm32-wasip1`"],
+    );
+}
+
+#[test]
+fn what_is_missing_is_told_before_the_module_is_compiled() {
+    let dir = WorkDir::new();
+    let check = |text: &str, parts: &[&str]| {
+        let wasm = wat::parse_str(text).expect("the text is valid");
+        dir.write("app.wasm", wasm);
+        // Compiling it would fail on the first of its functions.
+        dir.run(&["app.wasm"]).check(126, parts);
+    };
+    check(
+        "(module (func (result i32) (i64.const 1)))",
+        &["exports no function `_start`"],
+    );
+    check(
+        r#"(module (import "wasi_snapshot_preview1" "fd_wriet" (func)) (import "env" "other" (func))
+            (func (result i32) (i64.const 1)) (func (export "_start")))"#,
+        &[
+            "nothing provides 2 of its imports: `env::other`, `wasi_snapshot_preview1::fd_wriet`",
+            "for `wasi_snapshot_preview1::fd_wriet`, did you mean `wasi_snapshot_preview1::fd_write`",
+            "VmBuilder::host",
+        ],
+    );
+    check(
+        r#"(module (import "lunatic::spark" "write" (func (param i64 i32 i32) (result i64)))
+            (func (result i32) (i64.const 1)) (func (export "_start")))"#,
+        &["it answers requests", "lunatic serve"],
+    );
+}
+
+#[test]
+fn a_flag_of_the_command_behind_the_program_is_the_programs_and_noted() {
+    let dir = WorkDir::new();
+    dir.write("app.wat", guest(""));
+    dir.run(&["app.wat", "--timeout", "1s", "--other"])
+        .check(0, &["note: `--timeout` after `app.wat` is passed to it"]);
+    dir.run(&["app.wat", "--other", "-v", "--help"])
+        .check(0, &[]);
+    dir.run(&["--", "app.wat", "--timeout", "1s"]).check(0, &[]);
+}
+
+#[test]
+fn a_program_that_fails_for_lack_of_threads_is_told_the_way_out() {
+    let (text, _) = crate::guest::print("Error: operation not supported on this platform\n");
+    let program = crate::guest::with(
+        "(drop (call $write (i32.const 2) (i32.const 1024) (i32.const 48)))
+         (call $exit (i32.const 1))",
+        &text,
+    );
+    run(&[], &program).check(1, &["hint: `std::thread` and `std::net`", "lunatic::net"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_limit_of_descriptors_is_what_the_system_allows() {
+    let dir = WorkDir::new();
+    let (text, printing) = crate::guest::print("ready\n");
+    dir.write(
+        "app.wat",
+        crate::guest::with(&format!("{printing} (loop br 0)"), &text),
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -Sn 64 && exec \"$@\"", "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_lunatic")).arg("app.wat");
+    let mut child = command
+        .current_dir(dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let mut line = [0; 6];
+    let stdout = child.stdout.as_mut().expect("the stream is piped");
+    std::io::Read::read_exact(stdout, &mut line).expect("the program prints a line");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()))
+        .expect("the program computes");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("the system limits it");
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+    child.kill().expect("the child was started");
+    child.wait().expect("the child was started");
 }

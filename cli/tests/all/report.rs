@@ -63,9 +63,50 @@ fn failing_child() -> String {
 }
 
 #[test]
-fn a_childs_failure_is_reported_only_with_verbose() {
-    run(&[], &failing_child()).check(0, &[]);
+fn a_childs_failure_is_reported_once_with_its_name_and_frames() {
+    let ended = run(&[], &failing_child());
+    ended.check(
+        0,
+        &[
+            "error: process <",
+            "> `child` of `guest.wat` trapped: ",
+            "0: ",
+        ],
+    );
+    assert_eq!(ended.stderr.matches("trapped").count(), 1, "{ended:#?}");
     run(&["-v"], &failing_child()).check(0, &["`child` trapped: ", "`_start` ended normally"]);
+}
+
+#[test]
+fn the_frames_of_a_linked_process_are_shown_once() {
+    let linked = with(
+        "(drop (call $spawn (i64.const 1) (i32.const 1024) (i32.const 5))) (drop (call $receive))",
+        r#"(data (i32.const 1024) "child") (func $deep (export "child") unreachable)"#,
+    );
+    let ended = run(&[], &linked);
+    ended.check(
+        134,
+        &[
+            "> `child` of `guest.wat` trapped: ",
+            "error: the main process `_start` of `guest.wat` died with process <",
+        ],
+    );
+    assert_eq!(ended.stderr.matches("deep").count(), 1, "{ended:#?}");
+}
+
+#[test]
+fn a_childs_status_is_reported_and_being_killed_is_not() {
+    let program = with(
+        "(drop (call $spawn (i64.const 0) (i32.const 1024) (i32.const 4)))
+         (drop (call $spawn (i64.const 0) (i32.const 1040) (i32.const 4)))
+         (call $kill (i64.load (i32.const 40)))
+         (drop (call $receive))",
+        r#"(data (i32.const 1024) "exit") (func (export "exit") (call $exit (i32.const 3)))
+           (data (i32.const 1040) "spin") (func (export "spin") (loop br 0))"#,
+    );
+    let ended = run(&[], &program);
+    ended.check(0, &["> `exit` of `guest.wat` exited with status 3"]);
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
 }
 
 #[test]
@@ -83,7 +124,8 @@ fn the_log_filter_can_show_every_exit() {
         .env("RUST_LOG", "off")
         .output()
         .expect("the command was built with this test");
-    crate::lunatic::Ended::from(output).check(0, &[]);
+    let ended = crate::lunatic::Ended::from(output);
+    assert!(!ended.stderr.contains("ended normally"), "{ended:#?}");
 }
 
 #[test]

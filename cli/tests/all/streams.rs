@@ -98,3 +98,41 @@ fn closing_the_output_ends_the_program_without_a_panic() {
     assert!(matches!(ended.status, Some(9 | 134)), "{ended:#?}");
     assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_told_and_is_the_status() {
+    let dir = WorkDir::new();
+    let (text, printing) = print("line\n");
+    dir.write("program.wat", with(&printing, &text));
+    dir.write(
+        "function.wat",
+        r#"(module (memory (export "memory") 1)
+            (func (export "echo") (param i32) (param $length i32) (result i32) (local.get $length)))"#,
+    );
+    dir.write(
+        "tests.wat",
+        r##"(module (func (export "#lunatic_test_m::t")))"##,
+    );
+    for (arguments, status) in [
+        (&["program.wat"][..], 1),
+        (&["call", "function.wat", "echo", "1"], 1),
+        (&["tests.wat"], 101),
+        (&["tests.wat", "--list"], 101),
+        (&["tests.wat", "--help"], 101),
+        (&["completions", "bash"], 1),
+        (&["new", "created"], 1),
+        (&["--help"], 1),
+        (&["--version"], 1),
+    ] {
+        let full = std::fs::File::create("/dev/full").expect("Linux has this device");
+        let output = dir
+            .command(arguments)
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("the command was built with this test");
+        let ended = Ended::from(output);
+        ended.check(status, &["standard output cannot be written: "]);
+    }
+}

@@ -1,0 +1,146 @@
+//! How a program ends: with its main process, at the `--timeout`, or in order after a signal.
+
+use crate::failure::tell;
+use crate::signals;
+use async_io::Timer;
+use futures_lite::FutureExt;
+use futures_lite::future::pending;
+use lunatic_vm::{ENTRY_PREFIX, Environment, Exit, Module, Pid, Process};
+use std::collections::HashSet;
+use std::io;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot::{Receiver, channel};
+
+/// How a program ended.
+pub(super) enum Ending {
+    /// Its main process ended.
+    Main(Exit),
+    /// It exceeded the timeout and was ended.
+    TimedOut(Duration),
+    /// A signal ended it, and its main process like this.
+    Signal(i32, Exit),
+}
+
+/// What ends a program whose main process goes on.
+pub(super) struct Bounds {
+    pub(super) timeout: Option<Duration>,
+    /// How long its processes may take to end after a signal; zero kills them at once.
+    pub(super) grace: Duration,
+    /// The first signal.
+    pub(super) signal: Receiver<i32>,
+}
+
+/// Starts to listen for signals.
+pub(super) fn listen() -> io::Result<Receiver<i32>> {
+    let (sender, signal) = channel();
+    // Nothing waits for a signal once the program has ended.
+    signals::listen(move |signal| _ = sender.send(signal))?;
+    Ok(signal)
+}
+
+/// Returns whether the processes of a module understand that they are asked to end, which those of
+/// the guest library do.
+pub(super) fn understands(module: &Module) -> bool {
+    module
+        .functions()
+        .any(|export| export.starts_with(ENTRY_PREFIX))
+}
+
+/// Waits for a program to end, and ends all of its processes.
+pub(super) async fn wait(environment: &Environment, main: &Process, bounds: Bounds) -> Ending {
+    enum First {
+        Exit(Exit),
+        Timeout(Duration),
+        Signal(i32),
+    }
+    let exit = async { First::Exit(main.exited().await) };
+    let timeout = async {
+        match bounds.timeout {
+            Some(timeout) => {
+                Timer::after(timeout).await;
+                First::Timeout(timeout)
+            }
+            None => pending().await,
+        }
+    };
+    let signal = async {
+        match bounds.signal.await {
+            Ok(signal) => First::Signal(signal),
+            Err(_) => pending().await,
+        }
+    };
+    let ending = match signal.or(exit).or(timeout).await {
+        First::Exit(exit) => Ending::Main(exit),
+        First::Timeout(timeout) => Ending::TimedOut(timeout),
+        First::Signal(signal) => {
+            in_order(environment, main, bounds.grace).await;
+            environment.end();
+            Ending::Signal(signal, main.exited().await)
+        }
+    };
+    environment.end();
+    environment.ended().await;
+    ending
+}
+
+/// After this long, the user is told what the command waits for.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Asks the processes of a program to end, within a time: first the main process, and when it has
+/// ended or half of the time has passed, those that it and dead processes have spawned, the last
+/// one first. The others are left to those that spawned them, such as a supervisor's children.
+async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
+    if grace.is_zero() {
+        return;
+    }
+    let end = Instant::now() + grace;
+    environment.outlive_main();
+    let ask = async {
+        ask(main, grace / 2).await;
+        let mut asked = HashSet::from([main.pid()]);
+        while let Some(next) = next_to_ask(&environment.processes(), main, &asked) {
+            asked.insert(next.pid());
+            let left = end.saturating_duration_since(Instant::now());
+            ask(&next, left / 2).await;
+        }
+        environment.ended().await;
+    };
+    let out_of_time = async {
+        Timer::after(grace.min(SILENCE)).await;
+        if grace > SILENCE {
+            let count = environment.processes().len();
+            tell(&format!(
+                "waiting up to {grace:?} for processes to end, of which {count} are left; a second signal kills them\n"
+            ));
+            Timer::at(end).await;
+        }
+    };
+    ask.or(out_of_time).await;
+}
+
+/// Asks a process to end, and waits at most this long until it has.
+async fn ask(process: &Process, time: Duration) {
+    // A process whose mailbox is full would not notice in time.
+    if process.ask_to_end().is_err() {
+        return process.kill();
+    }
+    let ended = async {
+        process.exited().await;
+    };
+    let out_of_time = async {
+        Timer::after(time).await;
+    };
+    ended.or(out_of_time).await;
+}
+
+/// Returns the youngest process that has not been asked and that no other process would ask, of
+/// processes in the order of their age.
+fn next_to_ask(alive: &[Process], main: &Process, asked: &HashSet<Pid>) -> Option<Process> {
+    let pids: HashSet<Pid> = alive.iter().map(Process::pid).collect();
+    let is_left_to = |parent: Pid| parent != main.pid() && pids.contains(&parent);
+    let mut next = alive
+        .iter()
+        .filter(|process| !asked.contains(&process.pid()))
+        .filter(|process| !process.parent().is_some_and(is_left_to));
+    next.next_back().cloned()
+}

@@ -1,0 +1,164 @@
+//! What a module imports and exports, which is known long before it is compiled.
+
+use super::program::ENTRY;
+use super::rights::{list, near};
+use crate::failure::{Failure, not_started};
+use lunatic_vm::{Config, ModuleError};
+use std::path::Path;
+use wasmparser::{Encoding, ExternalKind, Parser, Payload, TypeRef};
+
+/// The functions that a module imports, as `namespace::name`, and those that it exports.
+#[derive(Default)]
+pub(super) struct Outline {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
+}
+
+/// The namespace of the functions that answer requests.
+const SPARK: &str = "lunatic::spark::";
+
+/// The namespaces of which the machine finds out more: which generation of the interface a module
+/// was built for.
+const OURS: &str = "lunatic::";
+
+/// The maximum number of functions that are listed.
+const MAX_LISTED: usize = 20;
+
+impl Outline {
+    /// Reads a module in the binary format. If it is anything else, the machine says what is wrong.
+    pub(super) fn read(bytes: &[u8]) -> Option<Outline> {
+        let mut outline = Outline::default();
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.ok()? {
+                Payload::Version { encoding, .. } if encoding != Encoding::Module => return None,
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        let import = import.ok()?;
+                        if let TypeRef::Func(_) = import.ty {
+                            let name = format!("{}::{}", import.module, import.name);
+                            outline.imports.push(name);
+                        }
+                    }
+                }
+                Payload::ExportSection(exports) => {
+                    for export in exports {
+                        let export = export.ok()?;
+                        if export.kind == ExternalKind::Func {
+                            outline.exports.push(export.name.to_string());
+                        }
+                    }
+                }
+                Payload::CodeSectionStart { .. } => return Some(outline),
+                _ => {}
+            }
+        }
+        Some(outline)
+    }
+
+    /// Fails with all imports that the machine does not provide, in namespaces other than its own.
+    pub(super) fn check_imports(&self, path: &Path, config: &Config) -> Result<(), Failure> {
+        let mut missing: Vec<&str> = self
+            .imports
+            .iter()
+            .map(String::as_str)
+            .filter(|import| !import.starts_with(OURS) || import.starts_with(SPARK))
+            .filter(|import| !config.functions().any(|function| function == *import))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(not_provided(path, &missing, config)),
+        }
+    }
+
+    /// Fails if there is no function to start with.
+    pub(super) fn check_entry(&self, path: &Path) -> Result<(), Failure> {
+        let has = |name: &str| self.exports.iter().any(|export| export == name);
+        if has(ENTRY) {
+            return Ok(());
+        }
+        let path = path.display();
+        let failure = not_started(format!(
+            "`{path}` cannot be run: it exports no function `{ENTRY}`, which a program starts with"
+        ));
+        if has("main") {
+            return Err(failure
+                .hint("it was built for `wasm32-unknown-unknown`; build it for `wasm32-wasip1`"));
+        }
+        if self.exports.is_empty() {
+            return Err(
+                failure.hint("it exports no function at all; build a binary, not a library")
+            );
+        }
+        let mut exports = list(self.exports.iter().take(MAX_LISTED).map(String::as_str));
+        let more = self.exports.len().saturating_sub(MAX_LISTED);
+        if more > 0 {
+            exports += &format!(", {more} more");
+        }
+        Err(failure
+            .hint(format!("it exports {exports}"))
+            .hint(format!(
+                "`lunatic call {path} FUNCTION` calls one of them; a program is built as a binary, not as a library"
+            )))
+    }
+}
+
+/// Returns the failure for what the machine cannot use.
+pub(super) fn unusable(path: &Path, error: &ModuleError, config: &Config) -> Failure {
+    let failure = not_started(format!("`{}` cannot be run: {error}", path.display()));
+    match error {
+        ModuleError::UnknownImport { name, .. } if name.starts_with(SPARK) => {
+            not_provided(path, &[name.as_str()], config)
+        }
+        ModuleError::UnknownImport { name, .. } => with_near(failure, &[name.as_str()], config),
+        ModuleError::Component => {
+            failure.hint("`lunatic serve` serves components that answer HTTP requests")
+        }
+        _ => failure,
+    }
+}
+
+fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
+    let path = path.display();
+    if let Some(import) = missing.iter().find(|import| import.starts_with(SPARK)) {
+        let sentence = format!(
+            "`{path}` is not a program: it answers requests, as its import `{import}` shows"
+        );
+        return not_started(sentence).hint(
+            "`lunatic serve` serves it, from a project; `lunatic serve --deploy` receives it over HTTP",
+        );
+    }
+    let failure = not_started(match missing {
+        [one] => format!(
+            "`{path}` cannot be run: nothing provides the import `{}`",
+            one.escape_debug()
+        ),
+        _ => format!(
+            "`{path}` cannot be run: nothing provides {} of its imports: {}",
+            missing.len(),
+            list(missing.iter().take(MAX_LISTED).copied())
+        ),
+    });
+    with_near(failure, missing, config)
+        .hint("an embedder provides functions of its own with `VmBuilder::host`")
+}
+
+/// Adds what the names of missing functions may have meant.
+fn with_near(mut failure: Failure, missing: &[&str], config: &Config) -> Failure {
+    for import in missing.iter().take(MAX_LISTED) {
+        let near = near(config.functions(), import);
+        let near: Vec<&str> = near
+            .into_iter()
+            .filter(|name| config.functions().any(|function| function == *name))
+            .collect();
+        if !near.is_empty() {
+            failure = failure.hint(format!(
+                "for `{}`, did you mean {}?",
+                import.escape_debug(),
+                list(near)
+            ));
+        }
+    }
+    failure
+}
