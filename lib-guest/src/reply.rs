@@ -32,11 +32,11 @@ pub enum RequestError {
     /// The request was not sent.
     #[error("the request was not sent: {0}")]
     NotSent(SendFailure),
-    /// A process that asks itself would wait forever for its own reply.
+    /// The process made the request to itself, and would wait forever for its own reply.
     #[error("a process cannot wait for a reply from itself")]
     Itself,
-    /// There is a reply, but it was not sent: it is larger than this process's environment accepts,
-    /// carries a resource that the environment does not grant, or cannot be serialized.
+    /// The reply could not be sent. It is larger than this process's environment accepts, carries a
+    /// resource that the environment does not grant, or cannot be serialized.
     #[error("the reply cannot be sent to this process")]
     ReplyRefused,
     /// The reply is not of the expected type.
@@ -127,14 +127,14 @@ impl PendingReply {
     }
 }
 
-/// Sends a reply. A reply that the asker cannot take is dropped, whatever the reason, because a
-/// process that replies to others must not fail when they fail.
+/// Sends a reply. A reply that the requesting process cannot take is dropped, whatever the reason,
+/// because a process that replies to other processes must not fail when they fail.
 ///
-/// If the asker's environment refuses the reply, an empty message takes its place. No value is
-/// serialized to an empty message.
+/// If the environment of the requesting process refuses the reply, an empty message is sent in its
+/// place. No value is serialized to an empty message.
 pub(crate) fn send<R: Serialize>(asker: Process<()>, tag: Tag, reply: &R) {
-    // The asker chose the tag. Any tag that is not a reply's might have a meaning to the process that
-    // the request names as its sender.
+    // The requesting process chose the tag. A tag that is not the tag of a reply might have a
+    // meaning to the process that the request names as its sender.
     if !tag.is_reply() {
         return;
     }

@@ -88,7 +88,8 @@ impl Handshake {
         let end = PendingReply::from(Tag::new_reply(), self.parent.id());
         let heard = loop {
             match first_reply(&[tag, end.tag()], lunatic_abi::FOREVER) {
-                // Any process can send anything. Anything but the parent's message is ignored.
+                // Any process can send any message. All messages except the parent's message are
+                // ignored.
                 Ok((
                     _,
                     Err(RequestError::DeserializationFailed(_) | RequestError::ReplyRefused),

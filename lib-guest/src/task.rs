@@ -260,8 +260,8 @@ impl TaskError {
                 Self::DeserializationFailed(decode::Error::Uncategorized(why))
             }
             // `NobodyLeft` does not occur, because the task is alive or its end was reported.
-            // `NotSent` means that the task could not be asked for its result. A task is never this
-            // process itself.
+            // `NotSent` means that the task could not be asked for its result. `Itself` does not
+            // occur, because a task is never this process.
             RequestError::NobodyLeft | RequestError::NotSent(_) | RequestError::Itself => {
                 Self::Failed(ExitReason::Unknown)
             }

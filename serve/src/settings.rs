@@ -21,13 +21,14 @@ pub struct Settings {
     pub compute: Option<u64>,
     /// The maximum number of live processes, across all requests.
     pub processes: u64,
-    /// What the machine holds for each process outside its memory, in bytes. 64 MiB by default.
+    /// The maximum that the machine holds for each process outside the process's memory, in bytes.
+    /// 64 MiB by default.
     pub host_memory: u64,
-    /// What the machine holds for all of the function's processes outside their memory, in bytes.
-    /// 1 GiB by default.
+    /// The maximum that the machine holds for all of the function's processes outside their memory,
+    /// in bytes. 1 GiB by default.
     pub total_host_memory: u64,
-    /// Descriptors of the operating system that all of the function's processes hold: files,
-    /// directories, sockets. 10,000 by default.
+    /// The maximum number of operating system descriptors that all of the function's processes
+    /// hold: files, directories and sockets. 10,000 by default.
     pub descriptors: u64,
     /// How long a request may take, until its response has been sent.
     pub deadline: Duration,

@@ -182,17 +182,18 @@ impl Machine {
         self.over.close();
     }
 
-    /// Remembers the usage of a new program.
+    /// Records the usage of a new program.
     fn watch(&self, quota: &Arc<Quota>) {
         let mut programs = self.programs();
-        // Programs that are gone are removed now and then, so that the list stays in proportion.
+        // Programs that have ended are removed from time to time, so that the length of the list
+        // stays in proportion to the number of programs.
         if programs.len().is_power_of_two() {
             programs.retain(|program| program.strong_count() > 0);
         }
         programs.push(Arc::downgrade(quota));
     }
 
-    /// Whether no other program holds more memory.
+    /// Returns whether no other program holds more memory.
     pub(crate) fn is_greediest(&self, domain: &Domain) -> bool {
         let own = domain.quota().outermost().memory();
         let programs = self.programs();
@@ -203,7 +204,7 @@ impl Machine {
     fn programs(&self) -> MutexGuard<'_, Vec<Weak<Quota>>> {
         self.programs
             .lock()
-            .expect("nothing panics while it holds the programs")
+            .expect("nothing panics while the list of programs is locked")
     }
 
     fn next_environment(&self) -> u64 {
@@ -239,7 +240,7 @@ pub(crate) enum NoEnvironment {
     Limit(LimitReached),
 }
 
-/// What an environment takes of the host's memory besides its configuration, in bytes.
+/// The size of an environment in the host's memory in addition to its configuration, in bytes.
 const ENVIRONMENT: u64 = 2 << 10;
 
 impl Environment {
@@ -259,7 +260,7 @@ impl Environment {
     }
 
     /// Creates an environment inside this environment, with its own names or with the names of this
-    /// environment. It is charged to an account as long as it exists.
+    /// environment. The new environment is charged to an account as long as it exists.
     ///
     /// # Errors
     ///
@@ -274,7 +275,7 @@ impl Environment {
         if self.domain().quota().depth() >= MAX_DEPTH {
             return Err(NoEnvironment::TooDeep);
         }
-        // The texts exist twice: in the configuration, and in what WASI contexts are made from.
+        // The texts exist twice: in the configuration, and in the template of WASI contexts.
         let charge = account
             .charge(ENVIRONMENT + 2 * config.size())
             .map_err(NoEnvironment::Limit)?;
@@ -304,12 +305,12 @@ impl Environment {
         self.domain().quota().used(limit)
     }
 
-    /// Returns the account of what the host holds for this environment apart from its processes.
+    /// Returns the account of what the host holds for this environment, not counting its processes.
     pub fn host_memory(&self) -> &HostMemory {
         self.domain().host_memory()
     }
 
-    /// Returns what the machine refuses at the moment because memory is short; see
+    /// Returns what the machine currently refuses because memory is short; see
     /// [`Vm::shortage`](crate::Vm::shortage).
     pub fn shortage(&self) -> Shortage {
         self.machine().engines.pressure().shortage()

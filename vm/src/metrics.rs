@@ -27,7 +27,7 @@ const OWN_NAMES: &str = "lunatic_machine_";
 /// The maximum total number of metrics of all programs of a VM.
 const MAX_NAMED: u64 = 10_000;
 
-/// What a metric takes besides its name, in bytes.
+/// The size of a metric in addition to its name, in bytes.
 const METRIC: u64 = 512;
 
 /// The metrics of a VM.
@@ -60,8 +60,8 @@ pub(crate) struct Named {
 #[derive(Debug)]
 struct Slot {
     metric: Metric,
-    /// Count toward the quota of the environment that first used the metric: one metric, and what it
-    /// takes of the host's memory.
+    /// The shares of the quota of the environment that first used the metric: a share for the
+    /// metric, and a share for the host's memory that it occupies.
     _permits: [Permit; 2],
 }
 

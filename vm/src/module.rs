@@ -56,18 +56,19 @@ struct Inner {
     served: AtomicU32,
     /// Set when code has been requested ahead of its use.
     is_compiled_ahead: AtomicBool,
-    /// What pays for the module, if a guest had it compiled.
+    /// The purse that pays for the module, if a guest had it compiled.
     purse: Option<Box<dyn Purse>>,
 }
 
-/// What pays for a module that a guest has compiled, until the module is gone.
+/// The payment for a module that a guest has compiled. It lasts until the module is dropped.
 pub(crate) struct Payment {
     pub(crate) purse: Box<dyn Purse>,
-    /// The bytes that are paid for already.
+    /// The number of bytes that are already paid for.
     pub(crate) paid: u64,
 }
 
-/// What a module takes besides its bytes and its code, in bytes: wasmtime's tables, and mappings.
+/// The size of a module in addition to its bytes and its code, in bytes. It covers wasmtime's
+/// tables, and mappings.
 const MODULE: u64 = 32 << 10;
 
 impl Payment {
@@ -87,7 +88,7 @@ impl Payment {
     }
 }
 
-/// What an import or an export takes in the tables of a compiled module, in bytes.
+/// The size of an import or an export in the tables of a compiled module, in bytes.
 const NAME: u64 = 256;
 
 /// A function that a process can start with.
@@ -190,12 +191,14 @@ impl Module {
         &self.0.requirements
     }
 
-    /// Whether a guest had the module compiled, and pays for it as long as it exists.
+    /// Returns whether a guest had the module compiled. The guest pays for the module as long as
+    /// the module exists.
     pub(crate) fn is_guests(&self) -> bool {
         self.0.purse.is_some()
     }
 
-    /// Charges the guest that had the module compiled, if any, for more that is kept with it.
+    /// Charges the guest that had the module compiled, if any, for further data that is kept with
+    /// the module.
     pub(crate) fn pay(&self, bytes: u64) -> Result<(), ModuleError> {
         match &self.0.purse {
             Some(purse) => purse.pay(bytes).map_err(ModuleError::Limit),
@@ -393,7 +396,7 @@ impl fmt::Debug for Module {
 }
 
 impl Compiled {
-    /// Returns how many bytes the code takes, and what belongs to it.
+    /// Returns how many bytes the code and the data that belongs to it occupy.
     fn size(&self) -> u64 {
         let range = self.module.image_range();
         let code = range.end.addr() - range.start.addr();

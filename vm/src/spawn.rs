@@ -96,7 +96,7 @@ struct Admitted {
     memory: MemoryPermits,
 }
 
-/// The bytes that the host may hold for an instance without counting them.
+/// The number of bytes that the host may hold for an instance without counting them.
 const INCLUDED: u64 = 16 << 10;
 
 impl Environment {
@@ -274,7 +274,8 @@ impl Environment {
             return Err(SpawnError::Ending);
         }
         let (limits, quota) = (self.limits(), self.domain().quota());
-        // Each process may have a little; the limit on processes bounds it.
+        // A small amount per process is not counted, because the limit on processes bounds the
+        // total.
         let host = (3 * name.len() as u64)
             .saturating_add(self.domain().context_size())
             .saturating_add(required.host)

@@ -51,7 +51,8 @@ pub(crate) struct SqlError {
     pub(crate) message: String,
 }
 
-/// The maximum length of an error message, in bytes. A guest can make it quote names that it chose.
+/// The maximum length of an error message, in bytes. A guest can make the message quote names that
+/// the guest chose.
 const MAX_MESSAGE: usize = 2048;
 
 impl SqlError {
@@ -64,7 +65,7 @@ impl SqlError {
         SqlError { code, message }
     }
 
-    /// The guest reads or binds more at once than is ever sensible.
+    /// Returns the error for a guest that reads or binds more at once than could ever be sensible.
     pub(crate) fn too_large(what: &str) -> SqlError {
         SqlError::new(
             ffi::SQLITE_TOOBIG,
@@ -329,7 +330,7 @@ impl Connection {
             .await;
     }
 
-    /// Does work that is needed even if nothing waits for it any more.
+    /// Does work that is needed even if nothing waits for it any longer.
     async fn close_with(
         &mut self,
         takes_long: bool,
@@ -370,8 +371,8 @@ impl Connection {
             .await
     }
 
-    /// Returns a value of the current row, in the format that guests read; `NULL` if there is no
-    /// row. `None` if there is no such column.
+    /// Returns a value of the current row, in the format that guests read, or `NULL` if there is no
+    /// row. Returns `None` if there is no such column.
     pub(crate) async fn column(
         &mut self,
         id: u64,
@@ -417,7 +418,7 @@ impl Connection {
         self.note(held.ok_or_else(|| SqlError::new(ffi::SQLITE_NOMEM, "out of memory")))
     }
 
-    /// Takes a text of statements.
+    /// Checks a text of statements and prepares it for SQLite.
     fn parsed(&mut self, sql: &str) -> Result<Arc<Sql>, SqlError> {
         let sql = Sql::new(sql);
         self.note(sql).map(Arc::new)

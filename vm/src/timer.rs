@@ -43,7 +43,7 @@ impl Drop for Counted {
 
 /// Sends a message to a process after a delay. `permits` are the timer's shares of the
 /// environment's quota: one permit for the timer itself, one for the bytes of the message as mail,
-/// and one for what both take of the host's memory.
+/// and one for the host's memory that both occupy.
 pub(crate) fn start(
     environment: &Environment,
     permits: [Permit; 3],

@@ -106,20 +106,21 @@ impl VmBuilder {
         self
     }
 
-    /// Sets how many descriptors of the operating system all guests of the machine hold at most:
-    /// files, directories, sockets and the images of modules. By default, as many as the operating
-    /// system allows this process (`ulimit -n`) when the machine is built, except a few. A program
-    /// that already holds more than a quarter of them is refused the last quarter.
+    /// Sets the maximum number of operating system descriptors that all guests of the machine hold
+    /// together: files, directories, sockets and the images of modules. The default is the number
+    /// that the operating system allows this process (`ulimit -n`) when the machine is built, minus
+    /// a small reserve. A program that already holds more than a quarter of the descriptors cannot
+    /// use the last quarter.
     pub fn descriptors(mut self, descriptors: u64) -> VmBuilder {
         self.descriptors = Some(descriptors);
         self
     }
 
-    /// Sets how much memory this operating system process may occupy, in bytes. By default, only the
-    /// computer and the control groups (version 1 or 2) of the process limit it.
+    /// Sets how much memory this operating system process may occupy, in bytes. By default, only
+    /// the computer and the control groups (version 1 or 2) of the process limit it.
     ///
-    /// When an eighth of the memory is left, and at most 1 GiB, the machine begins to refuse what
-    /// needs more: see [`Shortage`].
+    /// When less than an eighth of the memory is left, or less than 1 GiB if that is smaller, the
+    /// machine begins to refuse work that needs more memory; see [`Shortage`].
     pub fn memory(mut self, bytes: u64) -> VmBuilder {
         self.memory = Some(bytes);
         self
@@ -213,8 +214,8 @@ impl VmBuilder {
         ));
 
         let tokio = tokio_handle()?;
-        // What waits for timers and sockets is set up now: it would panic if there were no descriptors
-        // left when a guest first waits.
+        // The reactor for timers and sockets is set up now, because it would panic if no
+        // descriptors were left when a guest first waits.
         let _ = futures_lite::future::block_on(futures_lite::future::poll_once(
             async_io::Timer::after(Duration::ZERO),
         ));
@@ -376,10 +377,10 @@ impl Vm {
         self.machine.engines.capacity()
     }
 
-    /// Returns what the machine refuses at the moment because memory is short.
+    /// Returns what the machine currently refuses because memory is short.
     ///
-    /// It refuses compilations, spawns and connections of guests by itself. A host program that
-    /// serves requests should refuse those at [`Shortage::Requests`].
+    /// The machine itself refuses compilations, spawns and connections of guests. A host program
+    /// that serves requests should refuse requests at [`Shortage::Requests`].
     pub fn shortage(&self) -> Shortage {
         self.machine.engines.pressure().shortage()
     }

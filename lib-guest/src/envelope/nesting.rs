@@ -62,8 +62,8 @@ impl Value {
             Some(digits.fold(0, |number, &digit| number << 8 | usize::from(digit)))
         };
         // The length of a value whose size is stored in `size` bytes, with `kind` more bytes for
-        // its type.
-        // On wasm, a length of almost 4 GiB and the head before it are more than a `usize` holds.
+        // its type. On wasm, a length of almost 4 GiB plus the head before it can exceed the range
+        // of `usize`.
         let sized = |size: usize, kind: usize| Some(number(size)?.saturating_add(1 + size + kind));
         let (length, values) = match first {
             0x80..=0x8f => (1, 2 * u64::from(first & 0x0f)),

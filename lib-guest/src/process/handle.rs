@@ -103,8 +103,9 @@ impl<T> Process<T> {
         monitors::add(self.id);
     }
 
-    /// Undoes the last [`monitor`](Self::monitor), and leaves earlier ones alone. If the process has
-    /// ended and the signal waits in the mailbox, the signal is removed.
+    /// Removes the monitor that the last [`monitor`](Self::monitor) added. Earlier monitors are not
+    /// affected. If the process has ended and the signal is waiting in the mailbox, the signal is
+    /// removed.
     pub fn stop_monitoring(&self) {
         monitors::remove(self.id);
     }
@@ -125,14 +126,14 @@ impl<T: Serialize> Process<T> {
     /// Sends a message. Messages from one process to another arrive in the order in which they were
     /// sent.
     ///
-    /// A message that the receiver cannot take is dropped: it is dead, its mailbox is still full
-    /// after the sender has waited for one time slice, or its environment does not accept the
-    /// message. So no receiver can make a sender fail. [`try_send`](Self::try_send) returns such a
-    /// message, for a sender that has to know.
+    /// A message that the receiver cannot take is dropped. This happens if the receiver is dead, if
+    /// its mailbox is still full after the sender has waited for one time slice, or if its
+    /// environment does not accept the message. So no receiver can make a sender fail.
+    /// [`try_send`](Self::try_send) returns such a message to a sender that needs to know.
     ///
     /// # Panics
     ///
-    /// Panics if the value cannot be serialized, which is a defect of this program.
+    /// Panics if the value cannot be serialized, which is a bug in this program.
     pub fn send(&self, message: T) {
         self.tag_send(Tag::NONE, message);
     }
@@ -144,7 +145,7 @@ impl<T: Serialize> Process<T> {
     /// Panics like [`send`](Self::send).
     pub fn tag_send(&self, tag: Tag, message: T) {
         if let Err(SendFailure::SerializationFailed(error)) = self.post(tag, &message)
-            // How deep a value is nested may be the choice of another process.
+            // Another process may have determined how deep the value is nested.
             && !matches!(error, encode::Error::DepthLimitExceeded)
         {
             panic!("a message cannot be serialized: {error}");

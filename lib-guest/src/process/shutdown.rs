@@ -47,7 +47,8 @@ impl<T> Process<T> {
             let reason = match ended {
                 Err(RequestError::Died(reason)) => reason,
                 Err(RequestError::NobodyLeft) => ExitReason::Unknown,
-                // Its time is over; or another process has sent something in place of its end.
+                // The process's time has expired, or another process has sent a message in place of
+                // its end.
                 _ => {
                     self.kill();
                     timeout = lunatic_abi::FOREVER;

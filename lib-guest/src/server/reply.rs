@@ -61,8 +61,8 @@ pub struct Reply<R>(UntypedReply, PhantomData<fn(R)>);
 impl<R: Serialize> Reply<R> {
     /// Sends the answer. If the caller has given up or died, or its mailbox is full, the answer is
     /// dropped. If the caller's environment does not accept the answer, the call fails with
-    /// [`RequestError::ReplyRefused`](crate::RequestError::ReplyRefused). Either way, the server
-    /// goes on.
+    /// [`RequestError::ReplyRefused`](crate::RequestError::ReplyRefused). In either case, the
+    /// server continues.
     pub fn send(self, answer: R) {
         self.0.send(&answer);
     }

@@ -39,7 +39,7 @@ impl Row {
             )
         })?;
         T::from_value(&self.values[index]).ok_or_else(|| {
-            // If the table has got more columns since the statement was prepared, there are more
+            // If columns were added to the table after the statement was prepared, there are more
             // values than names.
             let name = self.columns.get(index).map_or("?", String::as_str);
             let kind = self.values[index].kind();

@@ -137,7 +137,7 @@ impl Iterator for Rows<'_> {
         }
         let mut row = Row::read(&self.buffer[..size], &self.columns);
         if row.values().len() != self.columns.len() {
-            // Another connection has changed the table since the columns were named.
+            // Another connection has changed the table since the column names were fetched.
             self.columns = column_names(self.id);
             row = Row::read(&self.buffer[..size], &self.columns);
         }

@@ -55,11 +55,11 @@ pub const NOBODY_LEFT: i32 = 9028;
 /// The timeout that never expires.
 pub const FOREVER: u64 = u64::MAX;
 
-/// The tag of the message, empty but for a `nil`, that asks a process of a program written with this
-/// project's guest library to end.
+/// The tag of the message that asks a process to end, in programs that are written with this
+/// project's guest library. The message contains only a `nil`.
 pub const SHUTDOWN: i64 = i64::MIN + 1;
 
-/// What the names of exports begin with at which processes of such a program start.
+/// The prefix of the names of the exports at which processes of such a program start.
 pub const ENTRY_PREFIX: &str = "_lunatic_spawn_entry_";
 
 /// The id that means "the caller's own" in rows that take a configuration, a module or an
@@ -429,13 +429,13 @@ pub const HOST_FUNCTIONS: &[HostFunction] = {
     ROWS
 };
 
-/// The host functions that guests of 0.12 import with a different type.
+/// The host functions that guests of 0.12 import with types of their own.
 const HOST_FUNCTIONS_OF_0_12: &[HostFunction] = {
     for_each_host_function_of_0_12!(rows);
     ROWS
 };
 
-/// The host functions that guests of 0.10 import with a different type than those of 0.12.
+/// The host functions that guests of 0.10 import with different types than guests of 0.12.
 const HOST_FUNCTIONS_OF_0_10: &[HostFunction] = {
     for_each_host_function_of_0_10!(rows);
     ROWS
@@ -480,7 +480,7 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// Every generation, in the order in which that of a module is looked for.
+    /// All generations, in the order in which they are tried for a module.
     pub const ALL: [Generation; 5] = [
         Generation::V0_13,
         Generation::V0_12,

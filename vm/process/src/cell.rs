@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 pub struct ProcessCell {
     pid: Pid,
     limits: MailboxLimits,
-    /// What pays for the mail, if it has to be paid for.
+    /// The purse that pays for the mail, if the mail has to be paid for.
     purse: Option<std::sync::Arc<dyn Purse>>,
     shared: Mutex<Shared>,
     /// Set under the lock once the process is about to end; read without the lock before every
@@ -247,15 +247,15 @@ impl ProcessCell {
         shared.ledger.afford(weight, Some(purse))
     }
 
-    /// Gives back what was paid for mail that is gone.
+    /// Returns the payment for mail that has been removed.
     fn settle_mail(&self, shared: &mut Shared) {
         let weight = shared.state.weight();
         shared.ledger.settle(weight, self.purse.as_deref());
     }
 
-    /// Returns a signal that the process can keep. A notice of an end is never dropped, and was
-    /// paid for when the link or monitor was made, but its text was not: without room for all of
-    /// it, only the beginning is kept.
+    /// Returns a signal that the process can keep. A notice of an end is never dropped. It was paid
+    /// for when the link or monitor was created, but its text was not. If there is no room for the
+    /// whole text, only the beginning is kept.
     fn affordable(&self, shared: &mut Shared, signal: Signal) -> Signal {
         let (Signal::LinkDied { exit, .. } | Signal::ProcessDied { exit, .. }) = &signal else {
             return signal;
@@ -269,7 +269,8 @@ impl ProcessCell {
                 pid,
                 exit: exit.told(SHORT_REASON),
             },
-            // Kept if the process is notified; if it dies of this, the whole exit goes with it.
+            // The exit is kept only if the process is notified. If the process dies because of it,
+            // the whole exit is passed on.
             Signal::LinkDied { pid, exit } if shared.state.links().is_notified() => {
                 Signal::LinkDied {
                     pid,

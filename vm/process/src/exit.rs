@@ -109,8 +109,9 @@ impl Exit {
         }
     }
 
-    /// Returns this exit as links and monitors are told of it, which may wait in their mailboxes for
-    /// long: with a text of at most `most` bytes, and without frames and the module.
+    /// Returns the form of this exit that links and monitors receive, which may wait in their
+    /// mailboxes for a long time. It has a text of at most `most` bytes, and no frames and no
+    /// module.
     pub(crate) fn told(&self, most: usize) -> Exit {
         match self {
             Exit::Trapped(trap) => Exit::Trapped(Arc::new(Trap {
@@ -127,7 +128,7 @@ impl Exit {
         }
     }
 
-    /// Returns the length of the text that varies from exit to exit.
+    /// Returns the length of the variable text of the exit.
     pub(crate) fn text_length(&self) -> usize {
         match self {
             Exit::Trapped(trap) => trap.reason.len(),
@@ -147,14 +148,14 @@ impl Exit {
     }
 }
 
-/// The maximum length of the reason that links and monitors are told, in bytes. A guest can make a
-/// trap quote what it passed.
+/// The maximum length of the reason that links and monitors receive, in bytes. A guest can make a
+/// trap quote text that the guest passed.
 pub(crate) const MAX_REASON: usize = 2048;
 
 /// The length of a reason that comes with the notice of an end, in bytes.
 pub(crate) const SHORT_REASON: usize = 128;
 
-/// Returns a text, cut after at most `most` bytes.
+/// Returns a text, cut off after at most `most` bytes.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_string();

@@ -19,7 +19,7 @@ pub(crate) struct Links {
     watchers: BTreeSet<Pid>,
     /// The processes that this process monitors, with the tag of each monitor.
     watched: BTreeSet<(Pid, i64)>,
-    /// The same monitors by tag, without those that have none.
+    /// The same monitors by tag, except for monitors without a tag.
     by_tag: BTreeSet<(i64, Pid)>,
     /// Set if this process is notified of the failure of a linked process, rather than killed.
     is_notified: bool,
@@ -82,8 +82,8 @@ impl Links {
         self.watched.insert((pid, tag))
     }
 
-    /// Whether a monitor of this process has this tag: a process that asks another for something
-    /// monitors it under the tag of the answer.
+    /// Returns whether a monitor of this process has this tag. A process that makes a request to
+    /// another process monitors that process with the tag of the answer.
     pub(crate) fn awaits(&self, tag: i64) -> bool {
         let mut monitors = self.by_tag.range((tag, Pid(0))..);
         monitors.next().is_some_and(|&(first, _)| first == tag)
@@ -112,7 +112,7 @@ impl Links {
         self.is_notified = is_notified;
     }
 
-    /// Whether this process is notified of failures of linked processes.
+    /// Returns whether this process is notified of failures of linked processes.
     pub(crate) fn is_notified(&self) -> bool {
         self.is_notified
     }

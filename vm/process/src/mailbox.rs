@@ -1,8 +1,8 @@
 //! A mailbox, which is a plain bounded queue. It never waits and never wakes anything.
 //!
-//! Messages keep the order in which they arrived. A selective take looks for tags. Once more than a
-//! handful wait, their tags are kept in order too, so that no single push or take looks at all of
-//! them.
+//! Messages keep the order in which they arrived. A selective take searches for tags. Once more
+//! than a few messages are waiting, their tags are also kept in order, so that no single push or
+//! take visits all messages.
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;
@@ -154,15 +154,15 @@ pub struct MailboxLimits {
     pub bytes: u64,
 }
 
-/// What a piece of mail takes besides its data, in bytes: its place in the queue and in the index,
-/// and what an allocation costs.
+/// The size of a piece of mail in addition to its data, in bytes. It covers the entries in the
+/// queue and in the index, and the overhead of an allocation.
 pub(crate) const MAIL_BYTES: u64 = 256;
 
 /// The mailbox of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     waiting: Waiting,
-    /// The sequence number of the next piece of mail.
+    /// The sequence number of the next piece of mail to arrive.
     next: u64,
     /// The number of waiting messages, and their total size in bytes. Deaths are not counted,
     /// because the number of links and monitors limits them.
@@ -175,12 +175,13 @@ pub(crate) struct Mailbox {
     looked_at: usize,
 }
 
-/// The waiting mail, each piece with its sequence number, in order.
+/// The waiting mail, in order. Each piece has its sequence number.
 #[derive(Debug)]
 enum Waiting {
-    /// A handful, which is searched.
+    /// A few pieces, which are searched one by one.
     Few(VecDeque<(u64, Mail)>),
-    /// More, which are found by their tags. They become few again once all are taken.
+    /// More pieces, which are found by their tags. The mailbox returns to `Few` once all pieces
+    /// have been taken.
     Many(Box<Many>),
 }
 
@@ -194,11 +195,11 @@ impl Default for Waiting {
 #[derive(Debug, Default)]
 struct Many {
     mail: BTreeMap<u64, Mail>,
-    /// The tag and the sequence number of each piece that a selective take finds.
+    /// The tag and the sequence number of each piece that a selective take can find.
     tags: BTreeSet<(i64, u64)>,
 }
 
-/// The largest number that is searched.
+/// The maximum number of pieces that are searched one by one.
 const FEW: usize = 32;
 
 impl Many {
@@ -344,7 +345,7 @@ impl Mailbox {
         self.len() - self.messages as usize
     }
 
-    /// Returns how many bytes the waiting mail takes.
+    /// Returns how many bytes the waiting mail occupies.
     pub(crate) fn weight(&self) -> u64 {
         let pieces = self.len() as u64 * MAIL_BYTES;
         self.bytes
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_found_as_few_are() {
+    fn many_pieces_are_found_in_the_same_way_as_few() {
         let mut mailbox = Mailbox::default();
         for number in 0..1000i64 {
             mailbox
@@ -443,7 +444,7 @@ mod tests {
                 .push(message(number % 1_000, ""), false, WIDE)
                 .expect("the limits are high enough");
         }
-        // Not even the first search looks at all of them.
+        // Not even the first search visits all messages.
         let now = mailbox.next_sequence();
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_none());
         mailbox
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_tags_are_kept_than_mail() {
+    fn the_number_of_kept_tags_does_not_exceed_the_number_of_pieces() {
         let mut mailbox = Mailbox::default();
         for tag in 0..100 {
             mailbox
@@ -478,7 +479,7 @@ mod tests {
             assert!(take(&mut mailbox, &[]).is_some());
         }
         let Waiting::Many(many) = &mailbox.waiting else {
-            panic!("a hundred are many")
+            panic!("a hundred pieces are kept by their tags")
         };
         assert_eq!((many.tags.len(), many.mail.len()), (100, 100));
     }
@@ -494,7 +495,7 @@ mod tests {
             }
             let now = mailbox.next_sequence();
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
-            // Earlier mail stays earlier.
+            // Earlier mail keeps its place before later mail.
             for _ in 0..length - 1 {
                 assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
             }

@@ -1,37 +1,38 @@
-//! What the mail of a process costs its environment.
+//! Charges the environment of a process for the process's mail.
 //!
-//! A [`Ledger`] is plain data: how much of a process's mail is paid for. It pays in portions, so
-//! that a process that exchanges small messages pays once.
+//! A [`Ledger`] is plain data. It records how much of a process's mail is paid for. It pays in
+//! portions, so that a process that exchanges small messages pays only once.
 
 use super::exit::LimitReached;
 
-/// What pays for the memory that waiting mail takes: the environment of a process.
+/// Pays for the memory that waiting mail occupies. The environment of a process implements this.
 pub trait Purse: Send + Sync {
-    /// Pays for bytes, or refuses. Called while a process's lock is held, so this takes no lock.
+    /// Pays for bytes, or refuses to pay. This is called while a process's lock is held, so it must
+    /// not take a lock.
     ///
     /// # Errors
     ///
     /// [`LimitReached`] if nothing was paid.
     fn pay(&self, bytes: u64) -> Result<(), LimitReached>;
 
-    /// Gives back bytes that were paid for.
+    /// Returns the payment for bytes.
     fn refund(&self, bytes: u64);
 }
 
-/// The bytes that every process may have without paying.
+/// The number of bytes that every process may have without paying.
 const INCLUDED: u64 = 4 << 10;
 
 /// The size of the portions in which mail is paid for.
 const PORTION: u64 = 16 << 10;
 
-/// How much of a process's mail is paid for.
+/// Records how much of a process's mail is paid for.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     paid: u64,
 }
 
 impl Ledger {
-    /// Pays for mail of this total weight, unless that is paid for already.
+    /// Pays for mail of this total weight, unless it is already paid for.
     pub(crate) fn afford(
         &mut self,
         weight: u64,
@@ -50,8 +51,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives back what is paid for beyond this total weight, except a portion that is probably
-    /// needed again.
+    /// Returns the payment for bytes beyond this total weight, except for a portion that is
+    /// probably needed again.
     pub(crate) fn settle(&mut self, weight: u64, purse: Option<&dyn Purse>) {
         let spare = self.paid.saturating_sub(weight.saturating_sub(INCLUDED));
         if spare >= 2 * PORTION {
@@ -59,7 +60,7 @@ impl Ledger {
         }
     }
 
-    /// Gives everything back.
+    /// Returns all payments.
     pub(crate) fn close(&mut self, purse: Option<&dyn Purse>) {
         self.give_back(self.paid, purse);
     }
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_is_paid_for_in_portions_to_the_last_byte_and_given_back() {
+    fn mail_is_paid_for_in_portions_to_the_last_byte_and_refunded() {
         let purse = Bounded(AtomicU64::new(0), 3 * PORTION + 1);
         let paid = || purse.0.load(Ordering::Relaxed);
         let mut ledger = Ledger::default();
@@ -109,10 +110,12 @@ mod tests {
             assert_eq!(paid(), if weight == INCLUDED { 0 } else { PORTION });
         }
         let all = INCLUDED + 3 * PORTION + 1;
-        ledger.afford(all, Some(&purse)).expect("exactly the limit");
+        ledger
+            .afford(all, Some(&purse))
+            .expect("this is exactly the limit");
         ledger
             .afford(all + 1, Some(&purse))
-            .expect_err("a byte too much");
+            .expect_err("this exceeds the limit by a byte");
         ledger.settle(INCLUDED + 2 * PORTION, Some(&purse));
         assert_eq!(paid(), 3 * PORTION + 1, "little is left over");
         ledger.settle(0, Some(&purse));
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_is_told_even_if_its_reason_cannot_be_paid_for() {
+    fn a_death_is_reported_even_if_its_reason_cannot_be_paid_for() {
         use super::super::cell::ProcessCell;
         use super::super::exit::{Exit, Trap};
         use super::super::mailbox::{Mail, MailboxLimits, Wanted};

@@ -51,7 +51,8 @@ struct Wait {
     forever: bool,
 }
 
-/// What a notice of an end takes, and the link or monitor before it, on both sides, in bytes.
+/// The size of a notice of an end, in bytes, including the link or monitor that causes it, on both
+/// sides.
 pub(crate) const END_BYTES: u64 = 256;
 
 /// The state of one process.
@@ -150,7 +151,8 @@ impl State {
             .as_ref()
             .is_some_and(|wait| wait.wanted.accepts_data(message.tag));
         let pushed = match self.mailbox.push(message, wakes, limits) {
-            // An answer that comes before the owner, which has just asked, waits for it.
+            // This is an answer that arrives after the owner has made the request, but before it
+            // waits for the answer.
             Err((message, _)) if !wakes && self.links.awaits(message.tag) => {
                 self.mailbox.push(message, true, limits)
             }
@@ -162,8 +164,8 @@ impl State {
         }
     }
 
-    /// Returns how many bytes the process's mail takes, including the notices of ends that it
-    /// expects.
+    /// Returns how many bytes the process's mail occupies, including the notices of ends that the
+    /// process expects.
     pub(crate) fn weight(&self) -> u64 {
         let ends = self.links.expected() as u64 * END_BYTES;
         self.mailbox.weight().saturating_add(ends)
@@ -447,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_finds_room_before_it_is_waited_for() {
+    fn an_answer_finds_room_before_it_is_awaited() {
         let limits = MailboxLimits {
             messages: 1,
             ..WIDE
@@ -461,7 +463,9 @@ mod tests {
             assert!(matches!(refused, Err(Undelivered::Full(..))));
         }
         assert_eq!(
-            state.message(message(-1), limits).expect("it is awaited"),
+            state
+                .message(message(-1), limits)
+                .expect("the message is awaited"),
             Outcome::Done
         );
         assert!(
@@ -469,7 +473,7 @@ mod tests {
                 state.message(message(-1), limits),
                 Err(Undelivered::Full(..))
             ),
-            "one was there already"
+            "one awaited message has already been accepted"
         );
         assert!(state.receive(&Wanted::Tag(-1), 0, true).is_some());
         state.links().unwatch(Pid(1), -1);

@@ -48,7 +48,7 @@ pub enum Ceiling {
          `sysctl -w vm.max_map_count=1048576`"
     )]
     Mappings(u32),
-    /// Memory is short, and the program holds more of it than any other.
+    /// Memory is short, and the program holds more memory than any other program.
     #[error(
         "only {0} MiB of memory are left, and this program holds more than any other; end some of its processes first"
     )]
@@ -203,7 +203,7 @@ impl Ceilings {
 
     /// Sets the limits of a machine. If `profile` is `None`, a profile is chosen for each process.
     /// If `slots` is `None`, only the computer's resources limit the number of processes, and if
-    /// `memory` is `None`, their memory.
+    /// `memory` is `None`, only the computer limits their memory.
     pub(crate) fn new(
         profile: Option<Profile>,
         slots: Option<u32>,

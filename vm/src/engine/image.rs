@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// small.
 const TRAILING_HOLE: usize = 4 << 20;
 
-/// The same for a module that a guest compiles, which is charged for the whole file.
+/// The same number for a module that a guest compiles. The guest is charged for the whole file.
 const TRAILING_HOLE_OF_GUESTS: usize = 64 << 10;
 
 /// The initial contents of a module's memory.
@@ -109,7 +109,8 @@ impl Image {
         self.is_retired.load(Ordering::SeqCst)
     }
 
-    /// Returns how many bytes the image can take: the data here, and the file with all its holes.
+    /// Returns how many bytes the image can occupy: the data in this process, and the file with all
+    /// its holes.
     pub(crate) fn size(&self) -> usize {
         self.data.len() + self.length
     }

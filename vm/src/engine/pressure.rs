@@ -1,9 +1,9 @@
-//! What the machine refuses while memory is short, so that it is not killed.
+//! Decides what the machine refuses while memory is short, so that the machine is not killed.
 //!
-//! How much is left is the least of what the computer has, what a control group (version 1 or 2)
-//! leaves to this operating system process, and what the host program allows the machine. It is
-//! read when something asks for memory, at most every few milliseconds; nothing is read while the
-//! machine is at rest.
+//! The remaining memory is the minimum of what the computer has left, what a control group (version
+//! 1 or 2) leaves to this operating system process, and what the host program leaves to the
+//! machine. It is read when memory is requested, at most every few milliseconds. Nothing is read
+//! while the machine is idle.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What is refused while memory is short: each level includes the ones before it.
+/// What is refused while memory is short. Each level includes the levels before it.
 ///
 /// ```
 /// use lunatic_vm::{Shortage, Vm};
@@ -25,13 +25,13 @@ use std::time::{Duration, Instant};
 pub enum Shortage {
     /// Memory is not short.
     None,
-    /// Guests' modules are not compiled, and nothing is deployed.
+    /// The modules of guests are not compiled, and no functions are deployed.
     Compiles,
     /// The program that holds the most memory spawns no processes.
     GreedySpawns,
     /// Guests accept no connections.
     Accepts,
-    /// No requests are served and no processes spawned, and memories do not grow.
+    /// No requests are served, no processes are spawned, and memories do not grow.
     Requests,
 }
 
@@ -44,10 +44,10 @@ impl Shortage {
         Shortage::Requests,
     ];
 
-    /// Returns what is refused when this many bytes are left of all.
+    /// Returns what is refused when `left` of `all` bytes are left.
     ///
-    /// The reserve is an eighth of the memory, at most 1 GiB: below it, one level begins with each
-    /// quarter of it that is used.
+    /// The reserve is an eighth of the memory, at most 1 GiB. Below the reserve, a further level
+    /// begins with each quarter of the reserve that is used.
     fn at(left: u64, all: u64) -> Shortage {
         let reserve = (all / 8).min(MAX_RESERVE);
         let quarters = match reserve / 4 {
@@ -83,29 +83,30 @@ impl Shortage {
     }
 }
 
-/// The largest reserve, in bytes.
+/// The maximum reserve, in bytes.
 const MAX_RESERVE: u64 = 1 << 30;
 
-/// How long a reading is used.
+/// The time for which a reading is used.
 const FRESH: Duration = Duration::from_millis(20);
 
-/// How many spawns use one reading. Each process takes less than 64 KiB at first.
+/// The maximum number of spawns that use one reading. Each process takes less than 64 KiB at first.
 const SPAWNS: u32 = 512;
 
-/// The share of time in percent, over ten seconds, in which all tasks of the control group waited
-/// for memory, from which on a level more is refused.
+/// If all tasks of the control group waited for memory during at least this percentage of the last
+/// ten seconds, one more level is refused.
 const STALLED: f64 = 10.0;
 
 /// Watches how much memory is left to a machine.
 #[derive(Debug)]
 pub(crate) struct Pressure {
-    /// What the host program allows the machine; `None` if only the computer limits it.
+    /// The amount of memory that the host program allows the machine. `None` if only the computer
+    /// limits it.
     allowed: Option<u64>,
     /// When memory was last read, in milliseconds since the first reading of any machine.
     read_at: AtomicU64,
     spawns: AtomicU32,
     left: AtomicU64,
-    /// The number of the level.
+    /// The number of the current level.
     level: AtomicU8,
 }
 
@@ -120,11 +121,11 @@ impl Pressure {
         }
     }
 
-    /// Returns what is refused at the moment.
+    /// Returns what is currently refused.
     pub(crate) fn shortage(&self) -> Shortage {
         static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
         let now = BEGINNING.elapsed().as_millis() as u64;
-        // Relaxed, here and below: a reading that is late or done twice does no harm.
+        // Relaxed, here and below, because a late or repeated reading does no harm.
         let read_at = self.read_at.load(Ordering::Relaxed);
         if read_at == u64::MAX || now.saturating_sub(read_at) >= FRESH.as_millis() as u64 {
             self.read_at.store(now, Ordering::Relaxed);
@@ -133,7 +134,7 @@ impl Pressure {
         Shortage::ALL[usize::from(self.level.load(Ordering::Relaxed))]
     }
 
-    /// Does the same for a spawn, which takes memory itself.
+    /// Like [`Pressure::shortage`], for a spawn, which itself takes memory.
     pub(crate) fn shortage_at_spawn(&self) -> Shortage {
         let spawns = self.spawns.fetch_add(1, Ordering::Relaxed);
         if spawns.is_multiple_of(SPAWNS) {
@@ -162,7 +163,7 @@ impl Pressure {
         let is_stalled = || Group::own().is_some_and(Group::is_stalled);
         let level = match level {
             Shortage::None | Shortage::Requests => level,
-            // What is short already is short sooner if everything waits for it.
+            // If memory is already short and all tasks wait for it, one more level is refused.
             _ if is_stalled() => level.raised(),
             _ => level,
         };
@@ -186,7 +187,7 @@ pub(super) fn available() -> u64 {
     left.unwrap_or(u64::MAX)
 }
 
-/// Returns how much memory the computer has left, and how much it has.
+/// Returns how much memory the computer has left, and how much it has in total.
 fn of_computer() -> Option<(u64, u64)> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name| {
@@ -208,21 +209,21 @@ fn resident() -> u64 {
     pages.unwrap_or(0) * super::arena::page_size() as u64
 }
 
-/// The control groups that limit the memory of this operating system process: its own and those
-/// around it.
+/// The control groups that limit the memory of this operating system process: its own group and the
+/// groups around it.
 #[derive(Debug)]
 struct Group {
-    /// From the innermost to the outermost.
+    /// The directories of the groups, from the innermost to the outermost.
     directories: Vec<PathBuf>,
     files: &'static Files,
 }
 
-/// What the files of a version are called.
+/// The names of the files in a version of control groups.
 #[derive(Debug)]
 struct Files {
     limit: &'static str,
     usage: &'static str,
-    /// The entry of `memory.stat` for the cache of files that can be dropped at once.
+    /// The entry of `memory.stat` for the file cache that can be dropped immediately.
     cache: &'static str,
 }
 
@@ -253,7 +254,8 @@ impl Group {
     fn find(text: &str, root: &Path) -> Option<Group> {
         let of = |root: PathBuf, path: &str, files: &'static Files| {
             let path = path.trim_start_matches('/');
-            // In a container the path may be that outside, where nothing is mounted.
+            // In a container, the path may be the path outside the container, which does not exist
+            // inside.
             let inner = Some(root.join(path)).filter(|path| path.join(files.usage).exists());
             let directories: Vec<PathBuf> = inner
                 .as_deref()
@@ -279,7 +281,7 @@ impl Group {
     fn left(&self) -> Option<(u64, u64)> {
         let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
         let left = |directory: &PathBuf| {
-            // `max`, or a number near the largest, means that there is no limit.
+            // `max`, or a number close to the maximum, means that there is no limit.
             let limit =
                 number(directory.join(self.files.limit)).filter(|&limit| limit < 1 << 60)?;
             let usage = number(directory.join(self.files.usage))?;
@@ -293,7 +295,7 @@ impl Group {
         self.directories.iter().filter_map(left).min()
     }
 
-    /// Whether everything in the group often waits for memory.
+    /// Returns whether all tasks in the group often wait for memory.
     fn is_stalled(&self) -> bool {
         let stalled = |directory: &PathBuf| {
             let text = fs::read_to_string(directory.join("memory.pressure")).ok()?;
@@ -314,8 +316,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn more_is_refused_the_less_is_left() {
-        // Of 8 GiB and more, 1 GiB is the reserve; of less, an eighth.
+    fn more_is_refused_as_less_memory_is_left() {
+        // With 8 GiB or more, the reserve is 1 GiB. With less memory, it is an eighth.
         for (all, reserve) in [
             (64 << 30, 1 << 30),
             (8 << 30, 1 << 30),
@@ -333,15 +335,19 @@ mod tests {
                 assert_eq!(Shortage::at(left, all), level, "{left} of {all}");
             }
         }
-        assert_eq!(Shortage::at(0, 1), Shortage::Requests, "of next to nothing");
+        assert_eq!(
+            Shortage::at(0, 1),
+            Shortage::Requests,
+            "almost no memory exists"
+        );
     }
 
     /// Writes files below a directory.
     fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().expect("there is room for a directory");
+        let root = tempfile::tempdir().expect("the disk has room for a directory");
         for (name, text) in files {
             let path = root.path().join(name);
-            fs::create_dir_all(path.parent().expect("it is below the root"))
+            fs::create_dir_all(path.parent().expect("the path is below the root"))
                 .and_then(|()| fs::write(path, text))
                 .expect("the directory can be written to");
         }
@@ -353,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_of_version_2_counts() {
+    fn the_tightest_group_of_version_2_applies() {
         let root = written(&[
             ("cgroup.controllers", "memory"),
             ("a/memory.max", "1000\n"),
@@ -367,12 +373,12 @@ mod tests {
             ),
         ]);
         assert_eq!(left(&root, "0::/a/b\n"), Some((400, 1000)));
-        let group = Group::find("0::/a/b\n", root.path()).expect("there is one");
+        let group = Group::find("0::/a/b\n", root.path()).expect("a group exists");
         assert!(group.is_stalled());
     }
 
     #[test]
-    fn a_group_of_version_1_counts() {
+    fn a_group_of_version_1_applies() {
         let root = written(&[
             ("memory/a/memory.limit_in_bytes", "1000\n"),
             ("memory/a/memory.usage_in_bytes", "400\n"),
@@ -399,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_may_take_little_is_short_of_memory() {
+    fn a_machine_with_a_low_memory_limit_is_short_of_memory() {
         assert_eq!(Pressure::new(Some(1)).shortage(), Shortage::Requests);
         let pressure = Pressure::new(Some(u64::MAX));
         assert_eq!(pressure.shortage(), Pressure::new(None).shortage());

@@ -32,8 +32,8 @@ pub struct Config {
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) preopens: Preopens,
-    /// The share of the quota of a guest that directories were added by, until the last
-    /// configuration or environment that has them is gone.
+    /// The shares of the quota of the guest that added directories. They are held until the last
+    /// configuration or environment with these directories is dropped.
     pub(crate) descriptors: Vec<Arc<Permit>>,
     pub(crate) stdin: Stdio<PipeReader>,
     pub(crate) stdout: Stdio<PipeWriter>,
@@ -206,7 +206,7 @@ impl Config {
         self
     }
 
-    /// Returns how many bytes a configuration takes, without its directories.
+    /// Returns how many bytes the configuration occupies, without its directories.
     pub(crate) fn size(&self) -> u64 {
         let variables = self.variables.iter();
         let variables = variables.map(|(name, value)| {
@@ -217,10 +217,11 @@ impl Config {
         Config::SIZE + variables.chain(arguments).sum::<u64>()
     }
 
-    /// What a configuration without texts takes, in bytes.
+    /// The size of a configuration without texts, in bytes.
     pub(crate) const SIZE: u64 = 2 << 10;
 
-    /// Returns how many bytes one of its texts takes: the text, its owner, and the allocation.
+    /// Returns how many bytes a text of a configuration occupies, including its owner and the
+    /// allocation.
     pub(crate) fn size_of_text(length: usize) -> u64 {
         length as u64 + 64
     }

@@ -1,32 +1,33 @@
 //! The descriptors of the operating system that the machine's programs share.
 //!
-//! Guests cannot take all of them: a few stay for the machine itself, so that a program at the
-//! limit is refused another file or socket, and everything else goes on. And one program cannot
-//! take all of what guests may have.
+//! Guests cannot take all descriptors. A few are reserved for the machine itself, so that a program
+//! at the limit is refused another file or socket while everything else keeps working. A single
+//! program cannot take all descriptors that guests may have.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The number of descriptors that guests leave to the machine and its host program: for compiled
-/// code, certificates, the control of polling, and accepted connections that are then refused.
+/// code, certificates, polling, and connections that are accepted and then refused.
 const RESERVED: u64 = 64;
 
-/// What a process of the operating system may have open if it is not limited, or is unknown.
+/// The number that is used if the number of descriptors is not limited or not known.
 const UNLIMITED: u64 = 1 << 30;
 
 /// The descriptors that guests hold.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
-    /// How many descriptors guests may hold.
+    /// The maximum number of descriptors that guests may hold.
     most: u64,
-    /// The lowest number of a descriptor that guests may not get.
+    /// The lowest descriptor number that guests may not get.
     reserved_from: u64,
     held: AtomicU64,
-    /// Set once it has been logged that there are no more.
+    /// Set once it has been logged that no descriptors are left.
     is_logged: AtomicBool,
 }
 
 impl Descriptors {
-    /// Shares at most this many; by default, as many as the operating system allows, except a few.
+    /// Shares at most this many descriptors. The default is the number that the operating system
+    /// allows, minus the reserve.
     pub(crate) fn new(most: Option<u64>) -> Descriptors {
         let allowed = allowed();
         let reserved_from = allowed - RESERVED.min(allowed / 4);
@@ -38,13 +39,13 @@ impl Descriptors {
         }
     }
 
-    /// Takes descriptors for a program that will then hold `of_program`. If that is impossible,
-    /// returns how many guests may hold.
+    /// Takes descriptors for a program that will then hold `of_program`. If this is not possible,
+    /// returns the maximum number that guests may hold.
     ///
     /// The last quarter is only for programs that hold less than a quarter, so that a program that
-    /// takes all it can get leaves something to the others.
+    /// takes all it can get leaves some descriptors to other programs.
     pub(super) fn take(&self, count: u64, of_program: u64) -> Result<(), u64> {
-        // Relaxed: the count stands alone.
+        // Relaxed, because the count is independent of other data.
         let held = self.held.fetch_add(count, Ordering::Relaxed) + count;
         let quarter = self.most / 4;
         let has_room = held <= self.most
@@ -70,18 +71,18 @@ impl Descriptors {
     }
 }
 
-/// Raises the number of descriptors that this process may have open to the most that it may set
-/// (`ulimit -Hn`), as servers do, and returns how many that is.
+/// Raises the number of descriptors that this process may have open to the maximum that it may set
+/// (`ulimit -Hn`), as servers usually do, and returns this number.
 ///
-/// A program of its own should call this before it builds a machine. Code that uses `select` with
-/// descriptors of 1,024 and more must not.
+/// A program should call this before it builds a machine. A program that uses `select` with
+/// descriptors of 1,024 and above must not call it.
 pub fn raise_descriptor_limit() -> u64 {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
-        // Without the raise, the machine has fewer.
+        // If this fails, the machine has fewer descriptors.
         let _ = setrlimit(Resource::Nofile, limit);
     }
     allowed()
@@ -98,14 +99,14 @@ fn allowed() -> u64 {
     UNLIMITED
 }
 
-/// Returns the number that the next descriptor will get. Descriptors are numbered from 0 without
-/// gaps as far as possible, so it is at most the number of those that are open.
+/// Returns the number that the next descriptor will get. A new descriptor gets the lowest free
+/// number, so the result is at most the number of open descriptors.
 fn lowest_free() -> Option<u64> {
     #[cfg(unix)]
     {
         use std::os::fd::AsRawFd;
-        // Any open descriptor can be duplicated. Without standard input, output and error there is
-        // none that is certainly open, and no answer.
+        // Any open descriptor can be duplicated for this. If standard error is closed, no
+        // descriptor is known to be open, and there is no result.
         match rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 0) {
             Ok(copy) => u64::try_from(copy.as_raw_fd()).ok(),
             Err(rustix::io::Errno::MFILE) => Some(u64::MAX / 2),
@@ -126,13 +127,23 @@ mod tests {
         for held in 1..=6 {
             descriptors
                 .take(1, held)
-                .expect("three quarters are anyone's");
+                .expect("three quarters are available to every program");
         }
-        assert_eq!(descriptors.take(1, 7), Err(8), "it holds too many already");
-        descriptors.take(1, 1).expect("another program");
-        descriptors.take(1, 2).expect("a quarter is its own");
-        assert_eq!(descriptors.take(1, 1), Err(8), "all are taken");
+        assert_eq!(
+            descriptors.take(1, 7),
+            Err(8),
+            "the program already holds too many"
+        );
+        descriptors
+            .take(1, 1)
+            .expect("another program may take one");
+        descriptors
+            .take(1, 2)
+            .expect("the program may hold a quarter");
+        assert_eq!(descriptors.take(1, 1), Err(8), "all descriptors are taken");
         descriptors.give_back(2);
-        descriptors.take(2, 2).expect("two came back");
+        descriptors
+            .take(2, 2)
+            .expect("two descriptors were released");
     }
 }

@@ -1,9 +1,10 @@
 //! The bytes that the host holds for guests outside their memories.
 //!
-//! Whatever a guest makes the host keep (handles, messages being written, compiled modules, reasons
-//! of deaths, names, rows of a database) is charged to an account before it is kept: that of the
-//! process, which counts toward its environment and all enclosing ones, or that of an environment
-//! for what outlives its processes. A [`Charge`] lasts as long as what it pays for.
+//! Everything that a guest makes the host keep, such as handles, messages being written, compiled
+//! modules, reasons of deaths, names and rows of a database, is charged to an account before it is
+//! kept. The account of a process counts toward its environment and all enclosing environments.
+//! Data that outlives its process is charged to the account of an environment. A [`Charge`] lasts
+//! as long as the data that it pays for.
 
 use super::quota::Quota;
 use lunatic_abi::Limit;
@@ -11,7 +12,7 @@ use lunatic_process::LimitReached;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The account of one process, or of an environment. Cheap to clone: all clones are the same
+/// The account of one process, or of an environment. Cheap to clone. All clones refer to the same
 /// account.
 ///
 /// ```
@@ -35,7 +36,7 @@ pub struct HostMemory(Arc<Account>);
 
 struct Account {
     quota: Arc<Quota>,
-    /// The maximum for this account alone.
+    /// The maximum sum for this account.
     allowed: u64,
     book: Mutex<Book>,
 }
@@ -44,21 +45,21 @@ struct Account {
 struct Book {
     /// The sum of all charges.
     used: u64,
-    /// How much of it the environment counts, which is more by less than two portions, or less by
-    /// at most [`INCLUDED`].
+    /// The part of the sum that the environment counts. It exceeds the sum by less than two
+    /// portions, or falls short of it by at most [`INCLUDED`].
     counted: u64,
 }
 
-/// The bytes that come with an account and that its environment does not count: what an ordinary
-/// process holds stays below this, and does not touch counters that all processes share. The limit
-/// on processes bounds the sum.
+/// The number of bytes of an account that its environment does not count. An ordinary process holds
+/// less than this, and therefore does not access counters that all processes share. The limit on
+/// processes bounds the total.
 const INCLUDED: u64 = 4 << 10;
 
 /// The size of the portions in which an account is charged to its environment, so that small
-/// charges rarely touch the shared counters.
+/// charges rarely access the shared counters.
 const PORTION: u64 = 16 << 10;
 
-/// Returns how much an environment has to count of what an account holds.
+/// Returns how many of an account's bytes the environment has to count.
 fn owed(used: u64) -> u64 {
     used.saturating_sub(INCLUDED)
 }
@@ -69,7 +70,7 @@ impl HostMemory {
         HostMemory::new(quota, quota.limits().get(Limit::HostMemory))
     }
 
-    /// Creates an account for what an environment holds apart from its processes.
+    /// Creates an account for what the host holds for an environment, not counting its processes.
     pub(crate) fn of_environment(quota: &Arc<Quota>) -> HostMemory {
         HostMemory::new(quota, u64::MAX)
     }
@@ -94,7 +95,7 @@ impl HostMemory {
         Ok(charge)
     }
 
-    /// Returns a charge of nothing, which can grow.
+    /// Returns a charge of zero bytes, which can grow.
     pub fn nothing(&self) -> Charge {
         Charge {
             account: self.clone(),
@@ -138,8 +139,8 @@ impl HostMemory {
         book.used -= bytes;
         let owed = owed(book.used);
         let spare = book.counted - owed;
-        // A portion is kept, so that an account that goes up and down across a boundary does not
-        // touch the shared counters each time.
+        // A portion is kept, so that an account whose sum goes up and down across a boundary does
+        // not access the shared counters each time.
         let kept = if owed == 0 { 0 } else { PORTION };
         if spare >= 2 * PORTION || owed == 0 {
             book.counted -= spare - kept;
@@ -161,8 +162,8 @@ impl fmt::Debug for HostMemory {
     }
 }
 
-/// Bytes that count as held for a guest until this is dropped. It belongs to the value that it pays
-/// for and goes where that value goes.
+/// Bytes that count as held for a guest until this is dropped. A charge is stored with the value
+/// that it pays for and moves with that value.
 #[derive(Debug)]
 pub struct Charge {
     account: HostMemory,
@@ -179,25 +180,25 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// [`LimitReached`], as for [`HostMemory::charge`]; then the charge stays what it was.
+    /// [`LimitReached`], as for [`HostMemory::charge`]. In that case, the charge is unchanged.
     pub fn grow(&mut self, bytes: u64) -> Result<(), LimitReached> {
         self.account.add(bytes)?;
         self.bytes += bytes;
         Ok(())
     }
 
-    /// Releases bytes; at most all of them.
+    /// Releases bytes, at most all of them.
     pub fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.account.release(bytes);
         self.bytes -= bytes;
     }
 
-    /// Makes the charge this large.
+    /// Changes the charge to this many bytes.
     ///
     /// # Errors
     ///
-    /// [`LimitReached`], as for [`HostMemory::charge`]; then the charge stays what it was.
+    /// [`LimitReached`], as for [`HostMemory::charge`]. In that case, the charge is unchanged.
     pub fn resize(&mut self, bytes: u64) -> Result<(), LimitReached> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),
@@ -208,11 +209,12 @@ impl Charge {
         }
     }
 
-    /// Charges another account instead, for a value that changes hands.
+    /// Charges another account instead, for a value that gets a new owner.
     ///
     /// # Errors
     ///
-    /// [`LimitReached`] if the other account has no room; then the charge stays where it was.
+    /// [`LimitReached`] if the other account has no room. In that case, the charge stays with its
+    /// account.
     pub fn move_to(&mut self, account: &HostMemory) -> Result<(), LimitReached> {
         *self = account.charge(self.bytes)?;
         Ok(())
@@ -242,37 +244,41 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_holds_counts_in_every_environment_around_it() {
+    fn the_charges_of_a_process_count_in_every_environment_around_it() {
         let outer = quota(u64::MAX, 1 << 20, None);
         let inner = quota(u64::MAX, u64::MAX, Some(outer.clone()));
         let (one, other) = (
             HostMemory::of_process(&inner),
             HostMemory::of_process(&outer),
         );
-        let charge = one.charge(600_000).expect("600 kB of a MiB");
+        let charge = one.charge(600_000).expect("600 kB of a MiB are used");
         assert!(total(&inner) >= 600_000 - INCLUDED && total(&outer) == total(&inner));
-        let reached = other.charge(600_000).expect_err("1.2 MB of a MiB");
+        let reached = other.charge(600_000).expect_err("1.2 MB exceed a MiB");
         assert_eq!(reached.limit, Limit::TotalHostMemory);
         drop(charge);
-        other.charge(600_000).expect("the first is gone");
+        other
+            .charge(600_000)
+            .expect("the first charge was released");
         assert_eq!((total(&inner), total(&outer)), (0, 0));
     }
 
     #[test]
-    fn a_process_has_a_limit_of_its_own() {
+    fn a_process_has_its_own_limit() {
         let quota = quota(10_000, u64::MAX, None);
         let account = HostMemory::of_process(&quota);
         let mut charge = account.charge(9_000).expect("9 of 10 kB");
-        let reached = charge.grow(1_001).expect_err("a byte too much");
+        let reached = charge
+            .grow(1_001)
+            .expect_err("this exceeds the limit by a byte");
         assert_eq!(
             (reached.limit, reached.wanted),
             (Limit::HostMemory, Some(10_001))
         );
         assert_eq!((charge.bytes(), account.used()), (9_000, 9_000));
-        charge.resize(10_000).expect("exactly the limit");
+        charge.resize(10_000).expect("this is exactly the limit");
         HostMemory::of_process(&quota)
             .charge(10_000)
-            .expect("another process has its own");
+            .expect("another process has its own account");
         HostMemory::of_environment(&quota)
             .charge(20_000)
             .expect("only the total limits an environment's own account");
@@ -286,11 +292,17 @@ mod tests {
         for step in 0..2_000u64 {
             let account = &accounts[step as usize % 2];
             match step % 7 {
-                0..3 => charges.push(account.charge(step * 37 % 50_000).expect("no limit")),
+                0..3 => charges.push(
+                    account
+                        .charge(step * 37 % 50_000)
+                        .expect("there is no limit"),
+                ),
                 3 => _ = charges.pop(),
                 4 => charges[step as usize % 5].shrink(step * 13 % 9_000),
-                5 => charges[0].resize(step * 11 % 70_000).expect("no limit"),
-                _ => charges[1].move_to(account).expect("no limit"),
+                5 => charges[0]
+                    .resize(step * 11 % 70_000)
+                    .expect("there is no limit"),
+                _ => charges[1].move_to(account).expect("there is no limit"),
             }
             let held: u64 = charges.iter().map(Charge::bytes).sum();
             assert_eq!(accounts.iter().map(HostMemory::used).sum::<u64>(), held);
@@ -302,12 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn a_total_can_be_used_to_the_last_byte() {
+    fn a_total_limit_can_be_used_to_the_last_byte() {
         let quota = quota(u64::MAX, PORTION, None);
         let account = HostMemory::of_process(&quota);
         let _all = account
             .charge(PORTION + INCLUDED)
-            .expect("the total and what is included");
-        account.charge(1).expect_err("there is no more");
+            .expect("the total limit and the included bytes are available");
+        account.charge(1).expect_err("nothing is left");
     }
 }

@@ -70,7 +70,7 @@ pub enum Event {
 /// limit on bytes also limits the number of entries.
 const OVERHEAD: usize = 256;
 
-/// What a frame counts in addition to the name of its function.
+/// The number of bytes that a frame counts in addition to the name of its function.
 const FRAME: usize = 64;
 
 /// The entries and their total size, as plain data.

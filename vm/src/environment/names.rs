@@ -17,11 +17,13 @@ pub(crate) struct Registration {
     name: Name,
     pid: Pid,
     number: u64,
-    /// The shares of the quota of the environment that registered the name: one name, and its bytes.
+    /// The shares of the quota of the environment that registered the name: a share for the name,
+    /// and a share for its bytes.
     _permits: [Permit; 2],
 }
 
-/// Identifies a registration: the address of its table, which lives as long, and its number there.
+/// Identifies a registration by the address of its table, which lives as long as the registration,
+/// and by its number in the table.
 pub(crate) type RegistrationId = (usize, u64);
 
 impl Names {
@@ -87,7 +89,7 @@ impl Names {
         })
     }
 
-    /// Returns what identifies a process's registration under a name.
+    /// Returns the id of a process's registration under a name.
     pub(crate) fn registration(self: &Arc<Names>, name: &Name, pid: Pid) -> Option<RegistrationId> {
         let number = self.lock().number(name, pid)?;
         Some((Arc::as_ptr(self) as usize, number))

@@ -18,14 +18,15 @@ pub(crate) struct Quota {
     used: [AtomicU64; Limit::ALL.len()],
     /// The fuel burned. Amounts of less than a unit accumulate here.
     fuel: AtomicU64,
-    /// Notified when a socket or another descriptor is released, here or in any environment with the same outermost
-    /// environment.
+    /// Notified when a socket or another descriptor is released, here or in any environment with
+    /// the same outermost environment.
     socket_freed: Arc<Event>,
     /// How many environments enclose this one.
     depth: u32,
     /// The counters of the environment that encloses this one.
     outer: Option<Arc<Quota>>,
-    /// What the programs of a machine share, if this is the outermost environment of one.
+    /// The descriptors that the programs of a machine share, if this is the outermost environment
+    /// of a program.
     descriptors: Option<Arc<Descriptors>>,
 }
 
@@ -55,7 +56,7 @@ impl Quota {
         }
     }
 
-    /// Returns the limits that hold here.
+    /// Returns the limits of this environment.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -119,8 +120,8 @@ impl Quota {
             .expect("this quota itself is one of them")
     }
 
-    /// Counts an amount in this environment and all enclosing ones, or in none of them. A socket
-    /// also counts as a descriptor.
+    /// Counts an amount in this environment and all enclosing environments, or in none of them. A
+    /// socket also counts as a descriptor.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         if limit != Limit::Sockets {
             return self.charge_outwards(limit, amount);
@@ -149,7 +150,7 @@ impl Quota {
             .expect("this quota itself is one of them")
     }
 
-    /// Returns how many bytes the processes have, and the host for them.
+    /// Returns how many bytes of memory the processes have, plus what the host holds for them.
     pub(crate) fn memory(&self) -> u64 {
         self.used(Limit::TotalMemory) + self.used(Limit::TotalHostMemory)
     }
@@ -247,7 +248,7 @@ impl Quota {
     }
 }
 
-/// Mail counts where its receiver lives.
+/// Mail counts toward the environment of its receiver.
 impl Purse for Quota {
     fn pay(&self, bytes: u64) -> Result<(), LimitReached> {
         self.charge(Limit::TotalHostMemory, bytes)
@@ -267,12 +268,12 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Whether the permit counts in this quota.
+    /// Returns whether the permit counts in this quota.
     pub(crate) fn is_of(&self, quota: &Arc<Quota>) -> bool {
         Arc::ptr_eq(&self.quota, quota)
     }
 
-    /// Makes the permit one for this amount.
+    /// Changes the amount of the permit.
     pub(crate) fn resize(&mut self, amount: u64) -> Result<(), LimitReached> {
         match amount.checked_sub(self.amount) {
             Some(more) => self.grow(more)?,
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_share_what_the_machine_has() {
+    fn programs_share_the_descriptors_of_the_machine() {
         let descriptors = Arc::new(Descriptors::new(Some(8)));
         let program = || Arc::new(Quota::of_program(Limits::default(), descriptors.clone()));
         let (greedy, modest) = (program(), program());
@@ -403,7 +404,7 @@ mod tests {
         assert_eq!((held.len(), greedy.used(Limit::Descriptors)), (6, 6));
         let _own = modest
             .permit(Limit::Descriptors, 2)
-            .expect("a quarter is left to others");
+            .expect("a quarter is left to other programs");
         held.clear();
         assert_eq!(greedy.used(Limit::Descriptors), 0);
     }

@@ -21,7 +21,8 @@ pub(crate) struct Name {
 /// The maximum length of a name, in bytes.
 pub(crate) const MAX_NAME_LENGTH: usize = 1024;
 
-/// The maximum length of a version or of a requirement, in bytes: each look-up compares many.
+/// The maximum length of a version or of a requirement, in bytes. It is small because each look-up
+/// compares many versions.
 pub(crate) const MAX_VERSION_LENGTH: usize = 128;
 
 /// Why a name cannot be registered, found or revoked.
@@ -95,8 +96,8 @@ impl Name {
         })
     }
 
-    /// Returns how many bytes a registration under the name takes: the name is kept in the table and
-    /// by its process.
+    /// Returns how many bytes a registration under the name occupies. The name is kept in the table
+    /// and by its process.
     pub(crate) fn size(&self) -> u64 {
         let version = self.version.pre.len() + self.version.build.len();
         512 + 2 * (self.text.len() + version) as u64
@@ -108,7 +109,7 @@ impl Name {
     }
 }
 
-/// Parses a version or a requirement; on an error, returns its beginning.
+/// Parses a version or a requirement. On an error, returns the beginning of the text.
 fn parse<T: FromStr>(text: &str) -> Result<T, String> {
     let is_short = text.len() <= MAX_VERSION_LENGTH;
     let parsed = is_short.then(|| text.parse().ok()).flatten();
@@ -137,7 +138,7 @@ struct Holder {
     pid: Pid,
     /// The process that made the registration.
     registrar: Pid,
-    /// How many names were registered before it.
+    /// The number of registrations that were made before this one.
     number: u64,
 }
 
@@ -145,7 +146,7 @@ struct Holder {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     names: HashMap<Box<str>, BTreeMap<Version, Holder>>,
-    /// How many names have been registered.
+    /// The number of registrations that have been made.
     registered: u64,
 }
 
@@ -235,8 +236,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Returns the processes registered under a name with a version that satisfies a requirement,
-    /// lowest version first.
+    /// Returns the processes under a name whose versions satisfy a requirement, beginning with the
+    /// lowest version.
     fn satisfying(
         &self,
         text: &str,
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn who_registered_another_can_take_it_back() {
+    fn a_registrar_can_revoke_the_name_of_another_process() {
         let mut registry = Registry::default();
         registry
             .register(&name("1.0.0"), OTHER, ME)
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_short() {
+    fn the_length_of_a_version_is_limited() {
         let long = format!("1.0.0-{}", "a".repeat(MAX_VERSION_LENGTH));
         assert!(matches!(
             Name::new("n", &long),

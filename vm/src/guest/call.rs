@@ -27,7 +27,7 @@ const ALLOCATE: &str = "lunatic_alloc";
 /// The maximum length of a prefix, name, version or query, in bytes. A longer text cannot be valid.
 pub(crate) const MAX_TEXT: usize = 4096;
 
-/// How many bytes are copied without a pause: about a tenth of a tick.
+/// The number of bytes that are copied without a pause, which takes about a tenth of a tick.
 const PORTION: usize = 1 << 20;
 
 /// A call of a host function by a guest.
@@ -341,8 +341,8 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Copies bytes that were checked out of the guest's memory. Many are copied in portions, so
-    /// that other processes run in between.
+    /// Copies the bytes of a checked range out of the guest's memory. A large range is copied in
+    /// portions, so that other processes can run in between.
     pub(crate) async fn copied(&mut self, range: Range) -> Vec<u8> {
         let mut copy = Vec::with_capacity(range.length);
         for portion in range.portions() {
@@ -354,8 +354,8 @@ impl<'a> Call<'a> {
         copy
     }
 
-    /// Copies bytes into a part of the guest's memory that was checked, in portions, as
-    /// [`Call::copied`] does. Bytes that do not fit are left out.
+    /// Copies bytes into a checked range of the guest's memory, in portions like [`Call::copied`].
+    /// Bytes that do not fit are left out.
     pub(crate) async fn paste(&mut self, range: Range, bytes: &[u8]) {
         let mut rest = bytes;
         for portion in range.portions() {

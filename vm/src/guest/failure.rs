@@ -18,7 +18,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Ends the process because it reached a limit.
+    /// Returns the failure that ends the process because it reached a limit.
     pub fn limit(reached: LimitReached) -> Failure {
         Failure::Guest(Rejected(reached).into())
     }

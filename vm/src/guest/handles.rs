@@ -89,13 +89,13 @@ pub(crate) struct CountedSocket<T> {
     pub(crate) permit: Arc<Permit>,
 }
 
-/// What a handle takes in its table, and a small resource behind it, in bytes.
+/// The size of a handle in its table and of a small resource behind it, in bytes.
 const HANDLE: u64 = 256;
 
-/// What an error takes: a handle and its text.
+/// The size of an error, which consists of a handle and a text.
 const ERROR: u64 = HANDLE + MAX_ERROR_TEXT as u64;
 
-/// What a TLS connection takes: a handle, its buffers and its keys.
+/// The size of a TLS connection, which consists of a handle, buffers and keys.
 const TLS_STREAM: u64 = HANDLE + (48 << 10);
 
 macro_rules! handles {
@@ -104,8 +104,8 @@ macro_rules! handles {
         #[derive(Debug)]
         pub(crate) struct Handles {
             $($(#[$about])* pub(crate) $table: HandleTable<$thing>,)*
-            /// What the handles take of the host's memory. Configurations, modules and environments
-            /// are charged apart.
+            /// The charge for the handles. Configurations, modules and environments are charged
+            /// separately.
             pub(crate) charge: Option<Charge>,
         }
 
@@ -119,7 +119,7 @@ macro_rules! handles {
         }
 
         impl Handles {
-            /// Returns how many bytes the handles take.
+            /// Returns how many bytes the handles occupy.
             pub(crate) fn size(&self) -> u64 {
                 [$(self.$table.len() as u64 * $size,)*].iter().sum()
             }
@@ -149,7 +149,7 @@ handles! {
     added_modules: AddedModule, "module", HANDLE;
 }
 
-/// A configuration and what it takes of the host's memory.
+/// A configuration and the charge for its memory.
 #[derive(Debug)]
 pub(crate) struct HeldConfig {
     pub(crate) config: Config,

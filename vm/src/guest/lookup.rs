@@ -32,7 +32,7 @@ impl Call<'_> {
         Ok(&mut held.config)
     }
 
-    /// Charges the caller for a text that a configuration gets, of this many bytes.
+    /// Charges the caller for a text of this many bytes that is added to a configuration.
     pub(crate) fn charge_config(&mut self, id: ConfigId, bytes: usize) -> Result<(), Failure> {
         let held = self.guest().handles().configs.get_mut(id.0)?;
         held.charge

@@ -85,7 +85,8 @@ pub(crate) struct Undelivered {
 }
 
 impl Undelivered {
-    /// Tries again after one slice. A large message counts for its sender meanwhile.
+    /// Tries again after one slice. In the meantime, a large message counts toward the sender's
+    /// limits.
     async fn deliver(self, call: &mut Call<'_>) -> Result<(), SendError> {
         let size = match self.message.size() {
             0..=SMALL_MESSAGE => 0,

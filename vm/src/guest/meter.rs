@@ -32,8 +32,8 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// A guest's share of its environment's quota: what it has, and what the host holds for its
-/// instance. It is released with the guest's store.
+/// A guest's share of its environment's quota, for its own memory and for what the host holds for
+/// its instance. The share is released with the guest's store.
 #[derive(Debug)]
 pub(crate) struct MemoryPermits {
     pub(crate) memory: Permit,
@@ -85,7 +85,7 @@ pub(crate) struct Meter {
     permitted: u64,
     /// The table elements that the environment counts as the host's memory.
     permitted_elements: u64,
-    /// The memory that is left to the machine.
+    /// The watch over the memory that is left to the machine.
     pressure: Arc<Pressure>,
     /// The most recent growth that was refused since the guest last waited.
     refused: Option<LimitReached>,
@@ -96,7 +96,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Counts from what the guest's module declares, which `permits` contain.
+    /// Starts counting from what the guest's module declares, which `permits` contain.
     pub(crate) fn new(
         limits: &Limits,
         quota: Arc<Quota>,
@@ -205,7 +205,7 @@ impl ResourceLimiter for Meter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > current && self.pressure.shortage() == Shortage::Requests {
-            // Nothing is left for anyone, whatever this guest may have.
+            // No memory is left for any guest, however much this guest may have.
             return Ok(false);
         }
         Ok(self.growing((current, desired, maximum), Meter::grow_memory))
@@ -241,7 +241,11 @@ mod tests {
         let mut limits = Limits::default();
         limits.set(limit, bound);
         let quota = Arc::new(Quota::new(limits, None));
-        let nothing = |limit| quota.permit(limit, 0).expect("nothing fits");
+        let nothing = |limit| {
+            quota
+                .permit(limit, 0)
+                .expect("a permit for zero bytes always fits")
+        };
         let permits = MemoryPermits {
             memory: nothing(Limit::TotalMemory),
             host: nothing(Limit::TotalHostMemory),

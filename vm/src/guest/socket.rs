@@ -412,7 +412,8 @@ pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
-/// How often a process that waits for room for a socket tries again unasked.
+/// The interval at which a process that waits for room for a socket tries again without being
+/// notified.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Counts another socket of the environment, waiting until the environment may have another socket
@@ -431,7 +432,8 @@ pub(crate) async fn permit_in_time(quota: &Arc<Quota>, pressure: &Pressure) -> A
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
-        // What other programs, or the machine itself, release is not notified here.
+        // This process is not notified of sockets that other programs, or the machine itself,
+        // release.
         let again = async {
             timer::after(RETRY).await;
         };

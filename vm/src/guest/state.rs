@@ -58,9 +58,9 @@ struct Life {
     /// Created when the process first opens a database.
     databases: Option<Account>,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
-    /// The share of the quota of what a component has open.
+    /// The shares of the quota for the files and sockets that a component has open.
     opened: Option<Box<[Permit; 2]>>,
-    /// What the message in the slot takes of the host's memory, if it is large.
+    /// The share of the host's memory for the message in the slot, if the message is large.
     slot_permit: Option<Permit>,
 }
 
@@ -112,7 +112,7 @@ pub(crate) const MAX_ATTACHMENTS: usize = 256;
 /// that any message takes.
 const SPARE: usize = 128;
 
-/// The size up to which a message in the slot is not charged, in bytes.
+/// The maximum size of a message in the slot that is not charged, in bytes.
 pub(crate) const SMALL_MESSAGE: usize = 4 << 10;
 
 /// A message and the position of the next read.
@@ -334,7 +334,7 @@ impl Guest {
         self.life().meter.memory()
     }
 
-    /// Charges the process for bytes that the host holds for it, as a call that can fail.
+    /// Charges the process for bytes that the host holds for it, in a call that can fail.
     pub(crate) fn charge(&self, bytes: u64) -> Result<Charge, HostError> {
         let charged = self.process().host_memory().charge(bytes);
         charged.map_err(|reached| HostError::new(Errno::LimitReached, reached))
@@ -407,8 +407,8 @@ impl Guest {
             Mail::Data(message) => message.data.len(),
             _ => 0,
         };
-        // What was received is kept even if there is no room for it: there is one for each process,
-        // and its size is limited.
+        // A received message is kept even if there is no room for it, because each process has at
+        // most one such message, and its size is limited.
         let _ = self.charge_slot(size);
         self.life_mut().slot.insert(MailCursor { mail, head: 0 })
     }
@@ -429,15 +429,15 @@ impl Guest {
         data
     }
 
-    /// Charges the environment for a message of this size in the slot, unless it is small: each
-    /// process may have a small one.
+    /// Charges the environment for a message of this size in the slot, unless the message is small.
+    /// Each process may have one small message.
     pub(crate) fn charge_slot(&mut self, bytes: usize) -> Result<(), LimitReached> {
         let life = self.life_mut();
         if bytes <= SMALL_MESSAGE {
             life.slot_permit = None;
             return Ok(());
         }
-        // A buffer that grows doubles.
+        // A growing buffer doubles its capacity.
         let bytes = bytes.next_power_of_two() as u64;
         let quota = life.environment.domain().quota();
         match &mut life.slot_permit {
@@ -449,7 +449,7 @@ impl Guest {
         }
     }
 
-    /// Counts the files and sockets that a component has open, and another of them.
+    /// Counts the files and sockets that a component has open, and one more of them.
     pub(crate) fn room_for_opened(&mut self, is_file: bool) -> Result<(), LimitReached> {
         let (mut files, mut sockets) = (0, 0);
         for entry in WasiView::ctx(self).table.iter_mut() {
@@ -483,7 +483,10 @@ impl Guest {
                 nothing(Limit::Sockets)?,
             ]));
         }
-        let [of_files, of_sockets] = &mut **life.opened.as_mut().expect("it was made above");
+        let [of_files, of_sockets] = &mut **life
+            .opened
+            .as_mut()
+            .expect("the permits were created above");
         of_files.resize(files)?;
         of_sockets.resize(sockets)
     }
@@ -554,8 +557,8 @@ impl Guest {
         })
     }
 
-    /// Charges the process for the handles that it holds. Handles that were dropped are given back
-    /// at the next such call.
+    /// Charges the process for the handles that it holds. The charge for dropped handles is
+    /// released at the next such call.
     pub(crate) fn charge_handles(&mut self) -> Result<(), HostError> {
         let account = self.process().host_memory().clone();
         let handles = self.handles();

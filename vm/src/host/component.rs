@@ -1,5 +1,6 @@
-//! The functions of WASI 0.2 that open files and sockets. `wasmtime-wasi` implements them; what
-//! they open counts toward the limits of the component's environment.
+//! The functions of WASI 0.2 that open files and sockets. `wasmtime-wasi` implements these
+//! functions. The files and sockets that they open count toward the limits of the component's
+//! environment.
 
 use crate::guest::Guest;
 use wasmtime::StoreContextMut;
@@ -22,7 +23,7 @@ type OpenAt = (
     DescriptorFlags,
 );
 
-/// Replaces the functions in a linker that has those of `wasmtime-wasi`.
+/// Replaces these functions in a linker that has the functions of `wasmtime-wasi`.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker

@@ -1,6 +1,7 @@
-//! The older generations: the one that guests of the published crate `lunatic` 0.6 and 0.7 import,
-//! and what guests of 0.10 to 0.12 import with other types. Functions with the same meaning in
-//! several generations use the newest implementation; the rest is here.
+//! The older generations of host functions: those that guests built with version 0.6 or 0.7 of the
+//! published crate `lunatic` import, and those that guests of 0.10 to 0.12 import with different
+//! types. Functions with the same meaning in several generations use the newest implementation. All
+//! other functions are in this module.
 
 mod distributed_request;
 mod environments;
@@ -31,20 +32,20 @@ pub(super) fn link_0_6(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     replace(linker, add_rows)
 }
 
-/// Replaces the rows of the newest table that guests of 0.12 import with another type.
+/// Replaces the functions of the newest table that guests of 0.12 import with a different type.
 pub(super) fn link_0_12(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function_of_0_12!(link_rows);
     replace(linker, add_rows)
 }
 
-/// Replaces the rows of 0.12 that guests of 0.10 import with another type.
+/// Replaces the functions of 0.12 that guests of 0.10 import with a different type.
 pub(super) fn link_0_10(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function_of_0_10!(link_rows);
     link_0_12(linker)?;
     replace(linker, add_rows)
 }
 
-/// Adds rows in place of others with the same names.
+/// Adds functions in place of existing functions with the same names.
 fn replace(
     linker: &mut Linker<Guest>,
     add_rows: fn(&mut Linker<Guest>) -> wasmtime::Result<()>,

@@ -72,12 +72,12 @@ impl Allowance {
     }
 }
 
-/// How often a text is held at the same time: as the host reads it, as SQLite reads it, and as a
-/// statement keeps it.
+/// The number of copies of a text that exist at the same time: the copy that the host reads, the
+/// copy that SQLite reads, and the copy that a statement keeps.
 const COPIES_OF_SQL: usize = 3;
 
-/// Reads SQL, which counts as long as the second value lives. Text longer than SQLite accepts gets
-/// the error that SQLite would report, without being copied.
+/// Reads SQL, which is counted as long as the second value lives. A text that is longer than SQLite
+/// accepts is not copied, and causes the error that SQLite would report.
 fn sql(
     call: &mut Call<'_>,
     id: ConnectionId,
@@ -303,7 +303,7 @@ pub(super) async fn bind(
     }
 }
 
-/// Copies a list of values. One that is too large is not copied.
+/// Copies a list of values. A list that is too large is not copied.
 async fn list(
     call: &mut Call<'_>,
     id: StatementId,
@@ -401,13 +401,13 @@ pub(super) async fn copy_column_names(
     Ok(copy(call, &names.bytes, buffer).await)
 }
 
-/// Returns the values of the current row, for functions that have no way to fail but a trap.
+/// Returns the values of the current row, for functions that can fail only with a trap.
 async fn row(call: &mut Call<'_>, id: StatementId) -> Result<Values, Failure> {
     let row = of_statement(call, id)?.row(id.0).await;
     row.map_err(|error| trap(&error))
 }
 
-/// Returns the names of the columns, for functions that have no way to fail but a trap.
+/// Returns the names of the columns, for functions that can fail only with a trap.
 async fn names(call: &mut Call<'_>, id: StatementId) -> Result<Values, Failure> {
     let names = of_statement(call, id)?.column_names(id.0).await;
     names.map_err(|error| trap(&error))

@@ -39,7 +39,8 @@ pub(super) fn send_bytes_after(
     call.answer(out, result)
 }
 
-/// What a timer takes of the host's memory besides its message: its task and its handle, in bytes.
+/// The size of a timer in the host's memory in addition to its message, in bytes. It covers the
+/// timer's task and its handle.
 const TIMER: u64 = 1 << 10;
 
 fn start(

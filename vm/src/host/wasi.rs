@@ -212,10 +212,11 @@ pub(super) async fn config_preopen_dir(
     preopen(call, id, directory).await?.map_err(Failure::trap)
 }
 
-/// How many descriptors an added directory takes: one for itself, one for `wasmtime-wasi`.
+/// The number of descriptors that an added directory takes: one for the directory itself, and one
+/// for `wasmtime-wasi`.
 const DESCRIPTORS_OF_DIRECTORY: u64 = 2;
 
-/// What an added directory takes of the host's memory besides its path, in bytes.
+/// The size of an added directory in the host's memory in addition to its path, in bytes.
 const SIZE_OF_DIRECTORY: usize = 512;
 
 /// Grants a configuration a directory inside one of the caller's.
@@ -246,7 +247,7 @@ pub(super) async fn preopen(
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
     Ok(added.map(|preopens| {
-        // A directory that replaces another takes over its share.
+        // A directory that replaces another directory takes over the share of that directory.
         if preopens.len() > config.preopens.len() {
             config.descriptors.push(Arc::new(permit));
         }

@@ -16,12 +16,12 @@ pub(crate) struct Domain {
     wasi: WasiTemplate,
     names: Arc<Names>,
     quota: Arc<Quota>,
-    /// The account of what is held for the environment apart from its processes.
+    /// The account of what the host holds for the environment, not counting its processes.
     host_memory: HostMemory,
     program: Arc<Program>,
-    /// What the texts of a process's WASI context take of the host's memory, in bytes.
+    /// The size of the texts of a process's WASI context in the host's memory, in bytes.
     context_size: u64,
-    /// What the domain itself takes of the host's memory, if a guest made it.
+    /// The charge for the domain itself, if a guest created it.
     charge: Option<Charge>,
 }
 
@@ -72,7 +72,7 @@ impl Domain {
         }
     }
 
-    /// Charges a guest for the domain as long as it exists.
+    /// Charges a guest for the domain as long as the domain exists.
     pub(super) fn is_paid_by(&mut self, charge: Charge) {
         self.charge = Some(charge);
     }

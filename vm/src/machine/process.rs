@@ -50,7 +50,7 @@ pub(crate) struct Inner {
     parent: Option<Pid>,
     /// The names that the process is registered under; `None` once it has ended.
     names: Mutex<Option<Registrations>>,
-    /// The account of what the host holds for it, which most processes never need.
+    /// The account of what the host holds for the process, which most processes never need.
     host_memory: OnceLock<HostMemory>,
     /// Closed once all resources that the process left to other threads are released. Set only if
     /// the process may have left such resources.

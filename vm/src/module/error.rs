@@ -18,7 +18,7 @@ pub enum ModuleError {
     /// They exceed the maximum size of a module.
     #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
     TooLarge(usize),
-    /// A guest has it compiled, and the machine would hold too much for that guest.
+    /// The module is compiled for a guest, and the machine would hold too much for that guest.
     #[error("{0}")]
     Limit(LimitReached),
     /// It exceeds a bound of [`CompileLimits`](crate::CompileLimits).

@@ -88,7 +88,7 @@ const REFUSED: [Refused; 2] = [
 ];
 
 /// Returns the first generation that has all functions of the interface that a module imports. A
-/// module that imports none belongs to the newest generation.
+/// module that imports no such functions belongs to the newest generation.
 ///
 /// # Errors
 ///

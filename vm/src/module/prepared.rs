@@ -60,13 +60,13 @@ pub(crate) struct Exports {
 }
 
 impl Prepared {
-    /// Prepares a module of the host or of a guest. Invalid bytes are left alone: the compiler will
-    /// report the error.
+    /// Prepares a module of the host or of a guest. Invalid bytes are left unchanged, and the
+    /// compiler will report the error.
     pub(super) fn new(bytes: &[u8], is_guests: bool) -> Prepared {
         prepare(bytes, is_guests).unwrap_or_else(|| Prepared::untouched(bytes))
     }
 
-    /// Returns how many bytes this takes.
+    /// Returns how many bytes the prepared module occupies.
     pub(super) fn size(&self) -> usize {
         let image = self.image.as_ref().map_or(0, |image| image.size());
         self.bytes.len() + image

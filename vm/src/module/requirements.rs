@@ -15,7 +15,8 @@ pub(crate) struct Requirements {
     pub(crate) memory: u64,
     /// Elements of all tables.
     pub(crate) table_elements: u64,
-    /// Bytes that the host holds for its imports, globals, tables and references to functions.
+    /// The number of bytes that the host holds for the module's imports, globals, tables and
+    /// references to functions.
     pub(crate) host: u64,
     /// The number of memories.
     pub(crate) memories: u32,
@@ -26,11 +27,11 @@ pub(crate) struct Requirements {
     pub(crate) instances: u64,
 }
 
-/// What each import, global and function that can be referred to takes in an instance, in bytes: the
-/// largest of them, a reference to a function.
+/// The size of each import, global and referenced function in an instance, in bytes. It is the size
+/// of a reference to a function, which is the largest of these.
 const INSTANCE_ENTRY: u64 = 32;
 
-/// What a table's element takes, in bytes.
+/// The size of an element of a table, in bytes.
 pub(crate) const TABLE_ELEMENT: u64 = 8;
 
 /// The number of instances when it is not known before instantiation. Larger than any limit.

@@ -46,7 +46,8 @@ struct Beginning {
     globals: Vec<(Global, Val)>,
 }
 
-/// How many mutable globals an instance that is reset may have. Compilers make a few.
+/// The maximum number of mutable globals of an instance that can be reset. Compilers create only a
+/// few.
 const MAX_GLOBALS: usize = 1_024;
 
 /// A function of an instance. If its type is common among entry points, it is kept with that type.
@@ -273,7 +274,8 @@ pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 
 const PARTS: usize = 8;
 
-/// How many bytes the host may hold for a waiting instance, which counts for nobody.
+/// The maximum number of bytes that the host may hold for a waiting instance. They are not counted
+/// toward any limit.
 const MAX_POOLED_BYTES: u64 = 64 << 10;
 
 /// A waiting instance.

@@ -45,7 +45,7 @@ struct AllLinked(Mutex<Vec<Arc<Linked>>>);
 /// any program could use.
 const MAX_LINKED: usize = 64;
 
-/// What a linked import takes, in bytes.
+/// The size of a linked import, in bytes.
 const LINKED_IMPORT: u64 = 256;
 
 /// Why a module was not linked for a process.

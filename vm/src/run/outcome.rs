@@ -19,7 +19,7 @@ pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     Exit::Trapped(Arc::new(Trap {
         reason: cut(reason(error)),
         frames,
-        // A guest's module can be held only as long as it is paid for.
+        // A guest's module may be kept only as long as it is paid for.
         wasm: module
             .filter(|module| !module.is_guests())
             .map(|module| module.bytes().clone()),
@@ -70,7 +70,8 @@ fn reason(error: &wasmtime::Error) -> String {
     sentences.join(": ")
 }
 
-/// The maximum length of a reason, in bytes. A guest can make it quote what it passed.
+/// The maximum length of a reason, in bytes. A guest can make the reason quote text that the guest
+/// passed.
 const MAX_REASON: usize = 2048;
 
 fn cut(mut reason: String) -> String {

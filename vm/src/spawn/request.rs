@@ -58,18 +58,19 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
         .map_err(bad)
 }
 
-/// What the name of a module that a guest compiled has after the name of the guest's own.
+/// The text in the name of a module that a guest compiled, which follows the name of the guest's
+/// own module.
 const COMPILED_BY: &str = " (compiled by ";
 
-/// A guest's share of what the machine has for a module that it compiles.
+/// A guest's share of the machine's resources for a module that it compiles.
 struct ModuleShare {
     charge: Mutex<Charge>,
-    /// The descriptor of its image.
+    /// The descriptor of the module's image.
     _descriptor: Permit,
     _mappings: Mappings,
 }
 
-/// How many mappings compiled code takes.
+/// The number of mappings that compiled code takes.
 const MAPPINGS: u32 = 4;
 
 impl Purse for ModuleShare {
@@ -90,7 +91,7 @@ impl ModuleShare {
     }
 }
 
-/// Pays in advance for a module of this many bytes that the caller compiles.
+/// Pays in advance for a module of this many bytes that the caller is about to compile.
 fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
     let paid = Payment::in_advance(size);
     let guest = call.guest();

@@ -5,12 +5,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How many of SQLite's own instructions run between two checks whether to continue.
+/// The number of SQLite's own instructions between two checks of whether to continue.
 pub(super) const CHECK_INTERVAL: u64 = 100;
 
-/// The time for which an instruction is charged, and the time between two checks from which on it
-/// is, in nanoseconds: a hundred of the usual instructions take far less, and their charge is always
-/// the same.
+/// The time for which an instruction is charged, and the minimum time between two checks that is
+/// charged, in nanoseconds. A hundred ordinary instructions take far less time, so their charge is
+/// always the same.
 const TIME_PER_INSTRUCTION: u64 = 50;
 const LONG_TIME: u64 = 500_000;
 
@@ -19,15 +19,15 @@ pub(super) const MAX_FUNCTION_CALLS: u32 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Control {
-    /// Set once nothing is waiting for the answer any more.
+    /// Set once nothing is waiting for the result any longer.
     is_stopped: AtomicBool,
-    /// The number of SQLite instructions that the call may still run; the largest value means no
+    /// The number of SQLite instructions that the call may still run; the maximum value means no
     /// limit.
     allowed: AtomicU64,
-    /// What was charged since the thread's time was last read, and that time.
+    /// The instructions charged since the thread's time was last read, and that time.
     charged: AtomicU64,
     read_at: AtomicU64,
-    /// How many bytes were allocated after the call should have stopped.
+    /// The number of bytes that were allocated after the call should have stopped.
     overdraft: AtomicU64,
     /// Why the rules refused a statement.
     refusal: Mutex<Option<String>>,
@@ -35,7 +35,7 @@ pub(super) struct Control {
     busy_timeout: AtomicU64,
     /// Whether `LIKE` distinguishes upper and lower case.
     is_like_case_sensitive: AtomicBool,
-    /// How many functions the statement being prepared calls.
+    /// The number of functions that the statement being prepared calls.
     functions: AtomicU32,
     /// Whether the statement being prepared reads `json_tree`.
     reads_json_tree: AtomicBool,
@@ -79,7 +79,7 @@ impl Control {
         self.allowed.load(Ordering::Relaxed)
     }
 
-    /// Charges for some instructions. Returns true if the call has to stop.
+    /// Charges for a number of instructions. Returns true if the call has to stop.
     pub(super) fn charge(&self, instructions: u64) -> bool {
         if self.is_stopped.load(Ordering::Relaxed) {
             return true;
@@ -99,7 +99,7 @@ impl Control {
         self.charge(CHECK_INTERVAL) || self.charge_time()
     }
 
-    /// Starts to measure the thread's time.
+    /// Starts measuring the thread's time.
     pub(super) fn start_time(&self) {
         if self.allowed() != u64::MAX {
             self.charged.store(0, Ordering::Relaxed);
@@ -107,8 +107,8 @@ impl Control {
         }
     }
 
-    /// Charges for the thread's time as far as its instructions have not been. Returns true if the
-    /// call has to stop.
+    /// Charges for the thread's time to the extent that its instructions have not been charged.
+    /// Returns true if the call has to stop.
     pub(super) fn charge_time(&self) -> bool {
         if self.allowed() == u64::MAX {
             return false;
@@ -152,7 +152,7 @@ impl Control {
         self.is_like_case_sensitive.load(Ordering::Relaxed)
     }
 
-    /// Forgets what the statement that was prepared last uses.
+    /// Resets the records about the statement that was prepared last.
     pub(super) fn begin_statement(&self) {
         self.take_refusal();
         self.functions.store(0, Ordering::Relaxed);
@@ -173,19 +173,19 @@ impl Control {
     }
 }
 
-/// Returns how long this thread has computed, in nanoseconds.
+/// Returns the CPU time of this thread, in nanoseconds.
 #[cfg(unix)]
 fn thread_time() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: it writes the structure that it gets the address of.
+    // SAFETY: the call writes only the structure whose address it is given.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// Returns 0: only instructions are charged where a thread's time is not known.
+/// Returns 0, because only instructions are charged where a thread's time is not available.
 #[cfg(not(unix))]
 fn thread_time() -> u64 {
     0

@@ -52,10 +52,10 @@ const LIMITS: [(Limit, i32); 13] = [
 pub(super) const MAX_PATTERN: i32 = 256;
 
 /// The maximum size of a list of values or names that a guest reads, in bytes. Expressions can make
-/// a row of many values far larger than what is stored.
+/// a row of many values far larger than the stored data.
 pub(crate) const MAX_LIST: usize = 8 << 20;
 
-/// What is handled without leaving the worker, in bytes.
+/// The maximum size that is handled without leaving the worker, in bytes.
 pub(super) const SMALL: usize = 64 << 10;
 
 /// The location of a database.
@@ -75,12 +75,12 @@ pub(crate) enum Location {
     },
 }
 
-/// The size of a length in a list, and the largest size of what precedes a value's bytes, or of a
-/// number with it.
+/// The size of a length in a list, and the maximum size of the header before a value's bytes, or of
+/// a number with its header.
 const LENGTH_SIZE: usize = 8;
 const MAX_HEADER: usize = 12;
 
-/// The text of statements, with a zero byte after it, without which SQLite would copy it.
+/// The text of statements, followed by a zero byte, without which SQLite would copy the text.
 #[derive(Debug)]
 pub(super) struct Sql(String);
 
@@ -119,10 +119,10 @@ struct Statement {
     row: Option<usize>,
     /// The size of the list of column names, in bytes.
     names: usize,
-    /// The size of the text, and of what SQLite has made of it, in bytes.
+    /// The size of the text and of the program that SQLite has compiled it to, in bytes.
     text: usize,
     memory: usize,
-    /// The parameters by name, found when one is first bound by its name.
+    /// The parameters by name, which are found when a parameter is first bound by its name.
     parameters: Option<(Parameters, Held)>,
 }
 
@@ -221,12 +221,12 @@ impl Database {
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        // As SQLite is configured by default. The library that builds it here turns them on.
+        // This is SQLite's default. The library that builds SQLite here enables foreign keys.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
         // Sorting and temporary tables stay in memory, which is limited. This pragma reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
-        // SAFETY: the connection is open. Virtual tables such as `fts5` and `rtree` work without
-        // being interrupted; those of JSON and of pragmas are added when they are used.
+        // SAFETY: the connection is open. Virtual tables such as `fts5` and `rtree` cannot be
+        // interrupted. The tables of JSON and of pragmas are added when they are used.
         unsafe { ffi::sqlite3_drop_modules(connection.handle(), std::ptr::null_mut()) };
         functions::replace_slow_ones(connection)
             .map_err(|code| SqlError::new(code, "SQLite accepts no functions"))?;
@@ -238,13 +238,13 @@ impl Database {
         Ok(())
     }
 
-    /// Does work on behalf of the process that owns the database.
+    /// Runs `work` on behalf of the process that owns the database.
     pub(super) fn enter<T>(&mut self, phase: Phase, work: impl FnOnce(&mut Database) -> T) -> T {
         let current = self.work.clone();
         current.enter(phase, || work(self))
     }
 
-    /// Whether releasing a statement takes long.
+    /// Returns whether releasing a statement takes a long time.
     pub(super) fn is_large(&self, id: u64) -> bool {
         let statement = self.inner().statements.get(&id);
         statement.is_some_and(|statement| statement.memory > SMALL)
@@ -303,8 +303,8 @@ impl Database {
         Ok(())
     }
 
-    /// Parses the first statement of the rest of a text and returns its length. A text of only
-    /// blanks and comments has no statement.
+    /// Parses the first statement of `sql` after the offset `from`, and returns its length. A text
+    /// of only blanks and comments has no statement.
     fn parse(&mut self, sql: &Sql, from: usize) -> Result<(Option<Statement>, usize), SqlError> {
         let rest = &sql.0.as_bytes()[from..];
         let length = c_int::try_from(rest.len()).map_err(|_| SqlError::too_long())?;
@@ -361,7 +361,7 @@ impl Database {
                     match ffi::sqlite3_step(raw) {
                         ffi::SQLITE_ROW => {}
                         ffi::SQLITE_DONE => break,
-                        // A plan that cannot be seen is not trusted.
+                        // If the plan cannot be read, the statement is refused.
                         _ => has_path = true,
                     }
                     let line = text_of(ffi::sqlite3_column_text(raw, 3).cast());
@@ -405,7 +405,7 @@ impl Database {
         self.work.control.begin_statement();
         // SAFETY: the statement is prepared and not finalized, and its connection is open.
         let code = unsafe { ffi::sqlite3_step(statement.raw.as_ptr()) };
-        // Sizes are taken here since a text of a database in UTF-16 is converted for it.
+        // The size is determined here, because this converts the texts of a database in UTF-16.
         statement.row = (code == ffi::SQLITE_ROW).then(|| statement.size_of_row());
         match code {
             ffi::SQLITE_ROW => Ok(Step::Row),
@@ -474,7 +474,7 @@ impl Database {
         })
     }
 
-    /// How many bytes a binding of values looks at besides the values.
+    /// Returns how many bytes a binding of values reads in addition to the values.
     pub(super) fn size_of_sql(&self, id: u64) -> usize {
         let statement = self.inner().statements.get(&id);
         statement.map_or(0, |statement| match statement.parameters {
@@ -530,8 +530,8 @@ impl Database {
         names
     }
 
-    /// Returns a value of the current row in the guests' format; `NULL` if there is no row. The
-    /// column exists.
+    /// Returns a value of the current row in the guests' format, or `NULL` if there is no row. The
+    /// column must exist.
     pub(super) fn column(&self, id: u64, column: u32) -> Vec<u8> {
         let mut value = Vec::new();
         self.write_column(id, column, &mut value);
@@ -586,21 +586,21 @@ impl Database {
     fn inner(&self) -> &Inner {
         self.inner
             .as_ref()
-            .expect("taken only when the database is dropped")
+            .expect("`inner` is taken only when the database is dropped")
     }
 
     fn inner_mut(&mut self) -> &mut Inner {
         self.inner
             .as_mut()
-            .expect("taken only when the database is dropped")
+            .expect("`inner` is taken only when the database is dropped")
     }
 }
 
 impl Statement {
     /// Returns the statement's text.
     fn sql(&self) -> &str {
-        // SAFETY: the statement is prepared and not finalized. Its text is part of what a guest
-        // passed as UTF-8, ends with a zero byte, and lives as long as the statement.
+        // SAFETY: the statement is prepared and not finalized. Its text is part of a text that a
+        // guest passed as UTF-8, ends with a zero byte, and lives as long as the statement.
         unsafe {
             let sql = ffi::sqlite3_sql(self.raw.as_ptr());
             if sql.is_null() {
@@ -676,7 +676,7 @@ impl Statement {
                         let text = bytes_of(start, ffi::sqlite3_column_bytes(raw, column));
                         match std::str::from_utf8(text) {
                             Ok(text) => MAX_HEADER + text.len(),
-                            // Each byte that is no UTF-8 becomes three.
+                            // Each byte that is not UTF-8 becomes three bytes.
                             Err(_) => MAX_HEADER + 3 * text.len(),
                         }
                     }
@@ -737,9 +737,9 @@ enum Unbound {
 fn bind_one(raw: *mut ffi::sqlite3_stmt, number: u64, value: Value<'_>) -> Result<(), Unbound> {
     let none = || Unbound::NoParameter(number.to_string());
     let index = c_int::try_from(number).map_err(|_| none())?;
-    // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that
-    // is passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests. It
-    // refuses an index that does not exist.
+    // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that is
+    // passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests. SQLite
+    // rejects an index that does not exist.
     let code = unsafe {
         let copied = ffi::SQLITE_TRANSIENT();
         match value {
@@ -766,14 +766,15 @@ fn bind_one(raw: *mut ffi::sqlite3_stmt, number: u64, value: Value<'_>) -> Resul
     }
 }
 
-/// Returns bytes of SQLite's.
+/// Returns bytes that SQLite owns.
 ///
 /// # Safety
 ///
-/// The address is NULL or that of as many bytes, which live as long as they are used.
+/// The address must be NULL or the address of `length` bytes that live as long as they are used.
 unsafe fn bytes_of<'a>(start: *const u8, length: c_int) -> &'a [u8] {
     match usize::try_from(length) {
-        // SAFETY: the caller vouches for the address.
+        // SAFETY: the caller guarantees that `length` bytes at this address live as long as they
+        // are used.
         Ok(length) if !start.is_null() => unsafe { std::slice::from_raw_parts(start, length) },
         _ => &[],
     }

@@ -1,9 +1,10 @@
-//! SQL functions that replace SQLite's own, whose time is more than linear in their input.
+//! SQL functions that replace SQLite's own functions, whose time is more than linear in the size of
+//! their input.
 //!
 //! A function cannot be interrupted. SQLite's own `instr`, `replace`, `trim`, `unhex` and `LIKE`
-//! take seconds to hours for the longest texts that a statement may contain, and would occupy a
-//! thread and a core meanwhile. These return the same results, count their work, and stop with the
-//! call.
+//! take seconds to hours on the longest strings that a statement may contain, and would occupy a
+//! thread and a core the whole time. The functions in this file return the same results, count
+//! their work, and stop with the call.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -109,12 +110,12 @@ impl<'a> Arguments<'a> {
 ///
 /// # Safety
 ///
-/// The context belongs to a call that has not returned.
+/// The context must belong to a call that has not returned.
 unsafe fn go_on(context: *mut ffi::sqlite3_context, arguments: &[&[u8]]) -> bool {
     let bytes: usize = arguments.iter().map(|argument| argument.len()).sum();
     let goes_on = work::spend(bytes as u64);
     if !goes_on {
-        // SAFETY: the caller vouches for the context.
+        // SAFETY: the caller guarantees that the context belongs to a call that has not returned.
         unsafe { ffi::sqlite3_result_error_code(context, ffi::SQLITE_INTERRUPT) };
     }
     goes_on
@@ -262,7 +263,7 @@ unsafe extern "C" fn unhex(
     count: c_int,
     values: *mut *mut ffi::sqlite3_value,
 ) {
-    // SAFETY: SQLite calls this.
+    // SAFETY: SQLite calls this function with its arguments, which are not used after it returns.
     let arguments = unsafe { Arguments::new(count, values) };
     let ignored = match count {
         2 => arguments.bytes(1, true),
@@ -285,7 +286,7 @@ unsafe extern "C" fn unhex(
     }
 }
 
-/// Decodes pairs of hexadecimal digits, between which the ignored characters may stand.
+/// Decodes pairs of hexadecimal digits, with any ignored characters between the pairs.
 fn decode_hex(text: &str, ignored: &str) -> Option<Vec<u8>> {
     let ignored: HashSet<char> = ignored.chars().collect();
     let mut bytes = Vec::with_capacity(text.len() / 2);
@@ -303,7 +304,8 @@ fn decode_hex(text: &str, ignored: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns a text as SQLite's own functions read it: up to the first zero byte.
+/// Returns a text in the form in which SQLite's own functions read it, which is up to the first
+/// zero byte.
 fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end])
@@ -314,7 +316,7 @@ unsafe extern "C" fn like(
     count: c_int,
     values: *mut *mut ffi::sqlite3_value,
 ) {
-    // SAFETY: SQLite calls this.
+    // SAFETY: SQLite calls this function with its arguments, which are not used after it returns.
     let arguments = unsafe { Arguments::new(count, values) };
     let escape = match count {
         3 => {
@@ -343,18 +345,19 @@ unsafe extern "C" fn glob(
     count: c_int,
     values: *mut *mut ffi::sqlite3_value,
 ) {
-    // SAFETY: SQLite calls this, and the call has not returned.
+    // SAFETY: SQLite calls this function, and the call has not returned.
     unsafe {
         let arguments = Arguments::new(count, values);
         match_pattern(context, &arguments, Pattern::glob);
     }
 }
 
-/// Sets the result of a call to whether its second argument matches the pattern in its first.
+/// Sets the result of a call to whether its second argument matches the pattern in its first
+/// argument.
 ///
 /// # Safety
 ///
-/// The context belongs to a call that has not returned.
+/// The context must belong to a call that has not returned.
 unsafe fn match_pattern(
     context: *mut ffi::sqlite3_context,
     arguments: &Arguments<'_>,

@@ -1,9 +1,10 @@
 //! The memory that SQLite allocates for a process, counted and limited.
 //!
-//! SQLite has one allocator for all databases, and a limit on it would let one process take what
-//! others need. So each call to SQLite is made on behalf of a process ([`Work::enter`](work::Work::enter)), and memory
-//! allocated on the thread meanwhile is charged to that process. An allocation that does not fit is
-//! refused, and SQLite fails the statement with "out of memory".
+//! SQLite has one allocator for all databases, and a limit on the allocator would let one process
+//! take memory that other processes need. Therefore each call to SQLite is made on behalf of a
+//! process ([`Work::enter`](work::Work::enter)), and memory allocated on the thread during the call
+//! is charged to that process. An allocation that would exceed the process's limit is refused, and
+//! SQLite fails the statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -43,7 +44,7 @@ impl Heap {
         }))
     }
 
-    /// Counts allocated memory. Returns false if the process may not have it.
+    /// Counts allocated memory. Returns false if the process may not have this memory.
     pub(super) fn take(&self, size: u64) -> bool {
         // Relaxed, here and below: the count publishes no other data.
         let counted = self
@@ -66,7 +67,8 @@ impl Heap {
         true
     }
 
-    /// Counts memory that the host is about to use; `None` if the process may not have it.
+    /// Counts memory that the host is about to use. Returns `None` if the process may not have this
+    /// memory.
     pub(super) fn hold(self: &Arc<Heap>, size: usize) -> Option<Held> {
         let size = size as u64;
         self.take(size).then(|| Held {
@@ -87,8 +89,8 @@ impl Heap {
     }
 }
 
-/// Memory that the host uses for a process's databases. It counts as memory that SQLite allocates
-/// for the process, until this is dropped.
+/// Memory that the host uses for a process's databases. The memory counts as allocated by SQLite
+/// for the process until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     heap: Arc<Heap>,

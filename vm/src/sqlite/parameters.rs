@@ -1,16 +1,16 @@
 //! The parameters of a statement by name.
 //!
-//! SQLite looks for a name among all of a statement's parameters, which takes long if a list binds
-//! each of thousands by its name. So the names are found once, in the statement's text, by SQLite's
-//! rules for tokens and for numbering.
+//! SQLite searches all parameters of a statement for a name, which takes a long time if a list
+//! binds each of thousands of parameters by name. Therefore the names are found only once, in the
+//! statement's text, by SQLite's rules for tokens and for numbering.
 
 use std::collections::HashMap;
 
-/// The numbers of a statement's parameters, by their names with their signs.
+/// The numbers of a statement's parameters by their names, which include the leading sign.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters(HashMap<Box<str>, u64>);
 
-/// What each name takes besides its text, in bytes.
+/// The size of a name's entry in addition to the text, in bytes.
 const SIZE: usize = 64;
 
 impl Parameters {
@@ -47,19 +47,20 @@ impl Parameters {
         Parameters(numbers)
     }
 
-    /// Returns how much memory the names take.
+    /// Returns how much memory the names occupy.
     pub(super) fn size(&self) -> usize {
         self.0.keys().map(|name| name.len() + SIZE).sum()
     }
 
-    /// Returns the number of the parameter with a name, which may omit its leading sign.
+    /// Returns the number of the parameter with a name, which may be given without its leading
+    /// sign.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         let with_sign = |sign: &str| self.0.get(&*format!("{sign}{name}")).copied();
         ["", ":", "@", "$"].into_iter().find_map(with_sign)
     }
 }
 
-/// Returns the length of the first token, or of the first byte that is none.
+/// Returns the length of the first token, or 1 if the first byte is not part of a token.
 fn token(sql: &[u8]) -> usize {
     let until = |end: &[u8], from: usize| {
         let found = memchr::memmem::find(sql.get(from..).unwrap_or_default(), end);
@@ -74,7 +75,8 @@ fn token(sql: &[u8]) -> usize {
         [b'/', b'*', ..] => until(b"*/", 2),
         [b'[', ..] => until(b"]", 1),
         [quote @ (b'\'' | b'"' | b'`'), ..] => {
-            // A doubled quote ends one text and begins another, which comes to the same.
+            // A doubled quote is treated as the end of a text and the beginning of another text,
+            // which has the same effect.
             until(&[*quote], 1)
         }
         [b'?', rest @ ..] => 1 + rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
@@ -115,7 +117,7 @@ fn is_in_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
 
-/// Whether SQLite takes a byte for a blank.
+/// Returns whether SQLite treats a byte as a blank.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }

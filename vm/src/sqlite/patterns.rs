@@ -1,6 +1,7 @@
-//! The patterns of `LIKE` and `GLOB`, matched as SQLite does, but in steps that are counted.
+//! The patterns of `LIKE` and `GLOB`. They are matched with the same results as in SQLite, but in
+//! steps that are counted.
 
-/// How many steps are made between two checks whether to go on.
+/// The number of steps between two checks of whether to continue.
 const STEPS: u64 = 4096;
 
 /// One element of a pattern.
@@ -12,17 +13,17 @@ enum Element {
     One,
     /// This character.
     Character(char),
-    /// One character of these ranges, or none of them.
+    /// One character that is in one of these ranges, or that is in none of them.
     Set {
         ranges: Vec<(char, char)>,
         is_inverted: bool,
     },
-    /// Nothing: the pattern is malformed here.
+    /// An element that matches nothing, because the pattern is malformed at this point.
     Nothing,
 }
 
 impl Element {
-    /// Returns how many steps a comparison takes in addition to its own.
+    /// Returns how many steps a comparison takes in addition to the first step.
     fn size(&self) -> u64 {
         match self {
             Element::Set { ranges, .. } => ranges.len() as u64,
@@ -35,11 +36,11 @@ impl Element {
 #[derive(Debug)]
 pub(super) struct Pattern {
     elements: Vec<Element>,
-    /// Whether ASCII letters match in either case.
+    /// Whether the case of ASCII letters is ignored.
     ignores_case: bool,
 }
 
-/// The search was stopped before its result was known.
+/// The error of a search that was stopped before its result was known.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stopped;
 
@@ -82,15 +83,15 @@ impl Pattern {
         }
     }
 
-    /// Whether the whole text matches. `go_on` is asked now and then, and told how many steps were
-    /// made since.
+    /// Returns whether the whole text matches. `go_on` is called from time to time with the number
+    /// of steps since the last call, and returns whether to continue.
     pub(super) fn matches(
         &self,
         text: &str,
         mut go_on: impl FnMut(u64) -> bool,
     ) -> Result<bool, Stopped> {
         let (mut at, mut rest) = (0, text.chars());
-        // Where the search continues if what follows the last `Any` does not match.
+        // Where the search continues if the elements after the last `Any` do not match.
         let mut retry: Option<(usize, std::str::Chars<'_>)> = None;
         let mut steps = 0;
         loop {
@@ -109,7 +110,7 @@ impl Pattern {
             let mut next = rest.clone();
             let is_match = match (self.elements.get(at), next.next()) {
                 (None, None) => return Ok(true),
-                // Only `Any` matches nothing, so no shorter rest matches either.
+                // Only `Any` can match an empty text, so no shorter rest matches either.
                 (Some(_), None) => return Ok(false),
                 (None, Some(_)) => false,
                 (Some(element), Some(character)) => {
@@ -152,7 +153,7 @@ impl Pattern {
     }
 }
 
-/// Parses what follows a `[`. A `]` that comes first belongs to the set.
+/// Parses the part of a set that follows the `[`. A `]` in first position belongs to the set.
 fn set(rest: &mut std::str::Chars<'_>) -> Element {
     let is_inverted = rest.as_str().starts_with('^');
     if is_inverted {
@@ -163,7 +164,7 @@ fn set(rest: &mut std::str::Chars<'_>) -> Element {
         rest.next();
         ranges.push((']', ']'));
     }
-    // The character that a `-` would make the first of a range.
+    // The character that becomes the start of a range if a `-` follows.
     let mut first = None;
     loop {
         let Some(character) = rest.next() else {
@@ -196,13 +197,13 @@ mod tests {
     fn like(pattern: &str, text: &str) -> bool {
         Pattern::like(pattern, Some('!'), true)
             .matches(text, |_| true)
-            .expect("it is let go on")
+            .expect("the search is not stopped")
     }
 
     fn glob(pattern: &str, text: &str) -> bool {
         Pattern::glob(pattern)
             .matches(text, |_| true)
-            .expect("it is let go on")
+            .expect("the search is not stopped")
     }
 
     #[test]

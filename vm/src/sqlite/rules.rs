@@ -74,9 +74,10 @@ const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
 /// Pragmas that may be read but not set.
 const READ_ONLY: &[&str] = &["schema_version", "trusted_schema", "writable_schema"];
 
-/// The functions that a guest may call, and those that `ALTER TABLE` calls: their time is linear in
-/// their arguments, or they stop with the call. Others reach beyond the database, belong to virtual
-/// tables that are not available, or take too long, as `json_patch` does for two large objects.
+/// The functions that a guest may call, and the functions that `ALTER TABLE` calls. Their time is
+/// linear in the size of their arguments, or they stop with the call. Other functions reach beyond
+/// the database, belong to virtual tables that are not available, or take too long, such as
+/// `json_patch` with two large objects.
 const FUNCTIONS: &[&str] = &[
     "->",
     "->>",
@@ -196,10 +197,11 @@ const FUNCTIONS: &[&str] = &[
     "zeroblob",
 ];
 
-/// Tables that are searched for each character of a path that they begin with.
+/// Table functions that search the document once for each character of a path, if they are given a
+/// path.
 const JSON_TREES: &[&str] = &["json_tree", "jsonb_tree"];
 
-/// Whether the value of a pragma means yes.
+/// Returns whether the value of a pragma means yes.
 fn is_true(value: &str) -> bool {
     let is = |yes: &&str| value.eq_ignore_ascii_case(yes);
     ["on", "yes", "true"].iter().any(is) || value.parse().is_ok_and(|number: i64| number != 0)
@@ -237,7 +239,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             control.note_json_tree();
             Authorization::Allow
         }
-        // SQLite would go back to its own `LIKE`.
+        // With this pragma, SQLite would return to its own `LIKE`.
         AuthAction::Pragma {
             pragma_name,
             pragma_value,
@@ -292,8 +294,8 @@ mod tests {
         }
     }
 
-    /// The functions of SQLite that guests cannot call: those of virtual tables, those that reach
-    /// beyond the database, and those that take too long.
+    /// The functions of SQLite that guests cannot call. They belong to virtual tables, reach beyond
+    /// the database, or take too long.
     const REFUSED: &[&str] = &[
         "bm25",
         "fts3_tokenizer",
@@ -319,11 +321,12 @@ mod tests {
 
     #[test]
     fn each_function_of_sqlite_is_available_or_refused_on_purpose() {
-        let connection = rusqlite::Connection::open_in_memory().expect("memory suffices");
+        let connection = rusqlite::Connection::open_in_memory().expect("memory is available");
         let names = "SELECT DISTINCT name FROM pragma_function_list";
         let mut names = connection.prepare(names).expect("the SQL is valid");
         let names = names.query_map([], |row| row.get(0));
-        let names: Result<Vec<String>, _> = names.expect("it has no parameters").collect();
+        let names: Result<Vec<String>, _> =
+            names.expect("the statement has no parameters").collect();
         for name in names.expect("names are text") {
             let name = name.as_str();
             assert!(

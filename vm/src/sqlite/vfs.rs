@@ -3,13 +3,14 @@
 //!
 //! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
 //! that every file of a database is found through the open directory by which [`super::Database`]
-//! names it. Any other name is refused, such as that of a super-journal, which a forged journal can
-//! make SQLite look for anywhere; so is a file without a name: data that does not fit in memory is
-//! not written elsewhere. What is no regular file is not opened, since a FIFO would hold the thread.
-//! Reading a page is charged, and stops with the call. If the directory is read-only, nothing is opened for writing or removed. And database
-//! files have no shared memory: the write-ahead log and `mmap_size` map files into this process,
-//! and a guest that truncates such a file would end the machine. So databases use a rollback
-//! journal, and one with a write-ahead log cannot be opened.
+//! names it. Any other name is refused. One example is the name of a super-journal, which a forged
+//! journal can place anywhere. A file without a name is refused too, so that data that does not fit
+//! in memory is not written elsewhere. Only regular files are opened, because a FIFO would block
+//! the thread. Reading a page is charged, and stops with the call. If the directory is read-only,
+//! nothing is opened for writing or removed. And database files have no shared memory: the
+//! write-ahead log and `mmap_size` map files into this process, and a guest that truncates such a
+//! file would end the machine. Databases therefore use a rollback journal, and a database with a
+//! write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -69,13 +70,14 @@ fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int
 ///
 /// # Safety
 ///
-/// The VFS is SQLite's own.
+/// The VFS must be SQLite's own.
 #[cfg(unix)]
 unsafe fn open_regular_files_only(own: *mut ffi::sqlite3_vfs) -> Result<(), c_int> {
     type SystemCall = unsafe extern "C" fn();
     type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
-    // SAFETY: the caller vouches for the VFS. SQLite calls this function with the parameters of its
-    // own, which are those of `Open`; every function has the same address type here.
+    // SAFETY: the caller guarantees that the VFS is SQLite's own. SQLite calls this function with
+    // the parameters of its own function, which are those of `Open`. All functions are passed with
+    // the same pointer type here.
     unsafe {
         let set = (*own).xSetSystemCall.ok_or(ffi::SQLITE_ERROR)?;
         let open = std::mem::transmute::<Open, SystemCall>(open_regular_file);
@@ -91,17 +93,18 @@ unsafe fn open_regular_files_only(_: *mut ffi::sqlite3_vfs) -> Result<(), c_int>
     Ok(())
 }
 
-/// Opens a file as `open` does, but on behalf of a guest only a regular file or a directory.
+/// Opens a file like `open`. On behalf of a guest, only a regular file or a directory is opened.
 #[cfg(unix)]
 unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: c_int) -> c_int {
-    // SAFETY: SQLite passes what it would pass to `open`. The structure is written before it is
-    // read, and the descriptor belongs to this call.
+    // SAFETY: SQLite passes the arguments that it would pass to `open`. The structure is written
+    // before it is read, and the descriptor belongs to this call.
     unsafe {
         let is_for_guest = work::is_current() && CStr::from_ptr(name) != c"/dev/urandom";
         if !is_for_guest {
             return libc::open(name, flags, mode);
         }
-        // Opening a FIFO does not wait then; for regular files it makes no difference.
+        // With this flag, opening a FIFO does not wait. For regular files, the flag makes no
+        // difference.
         let descriptor = libc::open(name, flags | libc::O_NONBLOCK, mode);
         let mut about = std::mem::zeroed::<libc::stat>();
         if descriptor < 0 || libc::fstat(descriptor, &raw mut about) != 0 {
@@ -111,7 +114,7 @@ unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: 
             return descriptor;
         }
         libc::close(descriptor);
-        // Fails, and leaves an error number that SQLite can report.
+        // This fails and leaves an error number that SQLite can report.
         libc::close(-1)
     }
 }
@@ -119,7 +122,7 @@ unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: 
 type Read =
     unsafe extern "C" fn(*mut ffi::sqlite3_file, *mut c_void, c_int, ffi::sqlite3_int64) -> c_int;
 
-/// How SQLite's own VFS reads from a database file.
+/// The function with which SQLite's own VFS reads from a database file.
 static OWN_READ: OnceLock<Read> = OnceLock::new();
 
 unsafe extern "C" fn read(
@@ -206,7 +209,7 @@ unsafe extern "C" fn open_to_read(
 }
 
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
-    // SAFETY: the name ends with a zero byte, and SQLite's own function gets the arguments
+    // SAFETY: the name ends with a zero byte, and SQLite's own function receives the arguments
     // unchanged.
     unsafe {
         if !work::may_reach(CStr::from_ptr(name).to_bytes()) {

@@ -1,9 +1,9 @@
-//! What a thread does for a process at the moment: every call to SQLite is made inside
+//! The work that a thread is currently doing for a process. Every call to SQLite is made inside
 //! [`Work::enter`].
 //!
-//! SQLite's own interruption is checked only where its programs jump. What takes long between two
-//! jumps comes through here too: memory that it allocates, pages that it reads, and the functions
-//! of `functions`. Each of these is charged, and refused once the call is to stop.
+//! SQLite checks for interruption only where its programs jump. Operations that can take a long
+//! time between two jumps are therefore charged here too: allocations, page reads, and the
+//! functions of `functions`. Each of these operations is refused once the call has to stop.
 
 use super::control::Control;
 use super::heap::Heap;
@@ -11,31 +11,34 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::sync::Arc;
 
-/// How many bytes SQLite allocates, reads or searches in about the time of one of its instructions.
+/// The number of bytes that SQLite allocates, reads or searches in about the time that one of its
+/// instructions takes.
 const BYTES_PER_INSTRUCTION: u64 = 16;
 
-/// What a statement that has to stop may still allocate to roll back, in bytes: at a time, which is
-/// a page of the largest size, and in total.
+/// The number of bytes that a statement that has to stop may still allocate in order to roll back.
+/// The first limit is for a single allocation, which can be a page of the maximum size, and the
+/// second is the total.
 const MAX_ESSENTIAL: u64 = (64 << 10) + 1024;
 const MAX_OVERDRAFT: u64 = 8 << 20;
 
-/// What may happen to the work if the call is to stop.
+/// Determines what may be refused if the call has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nothing has been changed, so any allocation can be refused.
     Preparing,
-    /// A refusal must leave enough for rolling back.
+    /// A refusal must leave enough memory for rolling back.
     Running,
-    /// The work is needed although nothing waits for it: databases are closed and rolled back.
+    /// The work, such as closing and rolling back databases, is needed although nothing waits for
+    /// it.
     Closing,
 }
 
-/// The process that a connection works for, and what the connection may reach.
+/// The process that a connection works for, and what the connection may access.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) heap: Arc<Heap>,
     pub(super) control: Arc<Control>,
-    /// The name of the database's file, which its other files' names begin with; `None` for a
+    /// The name of the database's file, with which the names of its other files begin. `None` for a
     /// database in memory.
     pub(super) file: Option<CString>,
 }
@@ -45,9 +48,9 @@ thread_local! {
 }
 
 impl Work {
-    /// Does work in which SQLite acts on behalf of this process.
+    /// Runs `work`, during which SQLite acts on behalf of this process.
     pub(super) fn enter<T>(self: &Arc<Work>, phase: Phase, work: impl FnOnce() -> T) -> T {
-        /// Restores what the thread did before, even if the work panics.
+        /// Restores the thread's previous work, even if `work` panics.
         struct Restore(Option<(Arc<Work>, Phase)>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -80,14 +83,14 @@ fn with_current<T>(look: impl FnOnce(Option<&(Arc<Work>, Phase)>) -> T) -> Optio
         .ok()
 }
 
-/// Charges the current call for work on some bytes. Returns false if it has to stop.
+/// Charges the current call for work on some bytes. Returns false if the call has to stop.
 pub(super) fn spend(bytes: u64) -> bool {
     with_current(|current| current.is_none_or(|(work, phase)| work.spend(*phase, bytes)))
         .unwrap_or(true)
 }
 
-/// Counts memory that SQLite allocates, as `growth` more bytes for an allocation of `size`. Returns
-/// false if it must not be allocated.
+/// Counts memory that SQLite allocates: `growth` more bytes, for an allocation that then has `size`
+/// bytes. Returns false if the memory must not be allocated.
 pub(super) fn allocate(size: u64, growth: u64) -> bool {
     with_current(|current| {
         current.is_none_or(|(work, phase)| {
@@ -111,12 +114,13 @@ pub(super) fn release(size: u64) {
     });
 }
 
-/// Whether the thread works for a process.
+/// Returns whether the thread is working for a process.
 pub(super) fn is_current() -> bool {
     with_current(|current| current.is_some()).unwrap_or(false)
 }
 
-/// Whether the current call may reach a file with this name: the database's own, or its journal.
+/// Returns whether the current call may access a file with this name, which must be the database's
+/// own file or its journal.
 pub(super) fn may_reach(name: &[u8]) -> bool {
     with_current(|current| {
         let file = current.and_then(|(work, _)| work.file.as_ref());
@@ -126,7 +130,7 @@ pub(super) fn may_reach(name: &[u8]) -> bool {
     .unwrap_or(false)
 }
 
-/// Whether `LIKE` distinguishes upper and lower case on the current connection.
+/// Returns whether `LIKE` distinguishes upper and lower case on the current connection.
 pub(super) fn is_like_case_sensitive() -> bool {
     with_current(|current| current.is_some_and(|(work, _)| work.control.is_like_case_sensitive()))
         .unwrap_or(false)
