@@ -117,7 +117,7 @@ impl Quota {
         self.outwards()
             .map(left)
             .min()
-            .expect("this quota itself is one of them")
+            .expect("the iterator begins with this quota")
     }
 
     /// Counts an amount in this environment and all enclosing environments, or in none of them. A
@@ -147,7 +147,7 @@ impl Quota {
     pub(crate) fn outermost(&self) -> &Quota {
         self.outwards()
             .last()
-            .expect("this quota itself is one of them")
+            .expect("the iterator begins with this quota")
     }
 
     /// Returns how many bytes of memory the processes have, plus what the host holds for them.
