@@ -292,7 +292,7 @@ fn is_our_target(item: &Item) -> bool {
     }
 }
 
-/// Returns whether this is our command, wherever it is installed and whatever its flags.
+/// Returns whether a runner is the `lunatic` command, regardless of its location and its flags.
 fn is_our_runner(item: &Item) -> bool {
     let command = match item.as_array() {
         Some(words) => words.get(0).and_then(|word| word.as_str()),

@@ -147,7 +147,7 @@ pub use lunatic_macros::server;
 /// Declares statics that have a separate value in each process, initialized on first use.
 ///
 /// This is `std::thread_local!` under a name that says what it does in this library. A new process
-/// starts with fresh values, whatever the values of its parent are.
+/// starts with fresh values, regardless of the values of its parent.
 ///
 /// # Example
 ///

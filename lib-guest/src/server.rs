@@ -258,7 +258,7 @@ impl<S: Server> Clone for Handle<S> {
 
 impl<S: Server> Copy for Handle<S> {}
 
-/// Two handles are equal if they refer to the same process, whatever their time limits.
+/// Two handles are equal if they refer to the same process, regardless of their time limits.
 impl<S: Server> PartialEq for Handle<S> {
     fn eq(&self, other: &Self) -> bool {
         self.process() == other.process()

@@ -1,7 +1,7 @@
 //! The parts of an environment: what its processes may use and call, in what amounts, and what is
 //! known about them.
 //!
-//! Nothing here knows a process or spawns one; [`crate::machine`] puts the parts together.
+//! Nothing in this module depends on processes. [`crate::machine`] combines the parts.
 
 mod config;
 mod descriptors;

@@ -94,7 +94,7 @@ impl<T> Process<T> {
     /// fn main(mailbox: Mailbox<()>) {
     ///     let worker = process::spawn(|_: Mailbox<()>| println!("done")).unwrap();
     ///     worker.monitor();
-    ///     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+    ///     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("got a message") };
     ///     assert_eq!(signal.pid, worker.id());
     ///     assert!(matches!(signal.reason, ExitReason::Normal | ExitReason::NoProcess));
     /// }
@@ -194,7 +194,7 @@ impl<T> Process<T> {
     }
 }
 
-// This is not derived, because a handle is a number whatever the message type is.
+// This is not derived, because a handle is a number, regardless of the message type.
 
 impl<T> Clone for Process<T> {
     fn clone(&self) -> Self {

@@ -25,7 +25,7 @@ pub(super) fn tags() -> Vec<Tag> {
 
 struct LateReplies {
     /// The number of replies that may still arrive. This number limits how often a receive starts
-    /// over, whatever other processes send.
+    /// over, no matter what other processes send.
     expected: u64,
     /// The tags of the most recently abandoned replies. A request looks for these replies, so that
     /// they do not fill the mailbox of a process that only ever sends requests.

@@ -116,7 +116,7 @@ impl PendingResponse {
         }
     }
 
-    /// Lets the instance continue, whatever happens to the response.
+    /// Lets the instance continue, regardless of what happens to the response.
     fn release(self) {
         // The instance may have ended already.
         let _ = self.gone.send(());

@@ -74,7 +74,7 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Returns whether a host is an address or `localhost`, which nobody else can make resolve to a
+/// Returns whether a host is an address or `localhost`, which cannot be made to resolve to a
 /// different computer.
 fn is_this_computer(host: &str) -> bool {
     let inside = host

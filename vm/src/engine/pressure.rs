@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// ```
 /// use lunatic_vm::{Shortage, Vm};
 ///
-/// // A machine that may take a byte refuses whatever needs memory.
+/// // A machine that may take a byte refuses everything that needs memory.
 /// let vm = Vm::builder().memory(1).build()?;
 /// assert!(vm.shortage() >= Shortage::Compiles);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

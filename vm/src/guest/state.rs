@@ -612,8 +612,8 @@ impl Guest {
     }
 
     /// Makes this process read its standard input from one pipe and write its standard output to
-    /// another pipe, whatever its environment specifies. Data that passes through the pipes is
-    /// neither recorded in the environment's journal nor counted as its output.
+    /// another pipe, regardless of what its environment specifies. Data that passes through the
+    /// pipes is neither recorded in the environment's journal nor counted as its output.
     ///
     /// This has no effect after the process's first WASI call.
     pub fn redirect(&mut self, input: PipeReader, output: PipeWriter) {

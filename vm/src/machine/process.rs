@@ -137,8 +137,8 @@ impl Process {
         self.0.cell.is_alive()
     }
 
-    /// Kills the process. The process ends within two ticks, whatever it is doing, and its links
-    /// and monitors are notified.
+    /// Kills the process. The process ends within two ticks, even if it is busy, and its links and
+    /// monitors are notified.
     pub fn kill(&self) {
         self.0.cell.signal(Signal::Kill);
     }

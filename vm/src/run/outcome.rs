@@ -51,8 +51,8 @@ pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
             wanted: None,
         }));
     }
-    // A program that is refused memory usually gives up. The refusal is the cause, whatever way of
-    // giving up the program chooses.
+    // A program that is refused memory usually gives up. The refusal is the cause, no matter how
+    // the program gives up.
     guest.refused().map(Exit::Limit)
 }
 

@@ -1,4 +1,4 @@
-//! The threads that run everything that takes time.
+//! The threads that run all work that takes time.
 
 use async_executor::Executor;
 use futures_lite::FutureExt;

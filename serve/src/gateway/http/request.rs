@@ -106,8 +106,8 @@ pub(super) fn serve(
         };
         let answered =
             answered.and_then(|mut response| check::response(&mut response).map(|()| response));
-        // If the request's body was cut short, that is the reason for the failure, whatever the
-        // function did with the body.
+        // If the request's body was cut short, that is the reason for the failure, regardless of
+        // what the function did with the body.
         let mut response = match exchange.failure().map_or(answered, Err) {
             Ok(response) => response,
             Err(failure) => {

@@ -94,9 +94,9 @@ impl Preopens {
         self.list.len()
     }
 
-    /// Returns the location of a file, which need not exist, given the path that a guest knows it
-    /// by. The directory that contains it is opened; the file itself is not, and a symbolic link in
-    /// its place is not followed.
+    /// Returns the location of a file, which need not exist, given the path by which a guest refers
+    /// to it. The directory that contains it is opened; the file itself is not, and a symbolic link
+    /// in its place is not followed.
     ///
     /// # Errors
     ///
@@ -366,7 +366,7 @@ fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File>
     open_directory(&inner)
 }
 
-/// Returns a path to an open directory, whatever has become of the path that it was opened with.
+/// Returns a path to an open directory, even if the directory has been moved since it was opened.
 #[cfg(target_os = "linux")]
 fn name_of(directory: &File, _host: &Path) -> PathBuf {
     use std::os::fd::AsRawFd;
