@@ -91,6 +91,6 @@ fn call(
     process.monitor();
     match mailbox.receive() {
         Err(ReceiveError::Signal(signal)) => Ok(signal.reason),
-        other => panic!("nobody sends to this process, but it received {other:?}"),
+        other => panic!("no process sends to this process, but it received {other:?}"),
     }
 }

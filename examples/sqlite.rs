@@ -45,7 +45,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
     });
     fraud.expect("there is room for another process").monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
-        panic!("nobody sends anything")
+        panic!("no process sends a message")
     };
     println!("the last one {}", signal.reason);
 

@@ -79,7 +79,7 @@ fn main(mailbox: Mailbox<()>) {
     });
     let storm: Task<()> = storm.expect("there is room for a client");
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
-        unreachable!("nobody sends")
+        unreachable!("no process sends a message")
     };
     drop(storm);
     println!("the supervisor {}", signal.reason);

@@ -43,5 +43,5 @@ pub(crate) fn start(threads: NonZeroUsize) -> io::Result<&'static Handle> {
             second.shutdown_background();
         }
     }
-    Ok(RUNTIME.get().expect("it was set above").handle())
+    Ok(RUNTIME.get().expect("the runtime was set above").handle())
 }

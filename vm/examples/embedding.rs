@@ -80,7 +80,7 @@ fn a_thousand_calls(vm: &Vm) -> Result<(), Box<dyn Error>> {
             }
             println!("a thousand calls, each with one unit of compute");
             match live.call("spin", &[]).await {
-                Ok(_) => unreachable!("it never returns"),
+                Ok(_) => unreachable!("`spin` never returns"),
                 Err(error) => error.into_exit(),
             }
         })

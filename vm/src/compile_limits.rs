@@ -290,7 +290,7 @@ mod tests {
     fn excess(text: &str) -> String {
         let error = CompileLimits::default()
             .check(text.as_bytes())
-            .expect_err("it exceeds a bound");
+            .expect_err("the module exceeds a bound");
         let ModuleError::Excessive { what, offset, .. } = error else {
             panic!("{error}")
         };
@@ -377,7 +377,7 @@ mod tests {
         let text = format!("(module (table 1 funcref) {})", function.repeat(15_000));
         CompileLimits::default()
             .check(text.as_bytes())
-            .expect("it is within the bounds");
+            .expect("the module is within the bounds");
     }
 
     #[test]

@@ -288,7 +288,7 @@ pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
             runtime.shutdown_background();
         }
     }
-    Ok(RUNTIME.get().expect("it was set above").handle())
+    Ok(RUNTIME.get().expect("the runtime was set above").handle())
 }
 
 impl Vm {

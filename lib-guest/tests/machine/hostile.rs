@@ -1,5 +1,4 @@
-//! What other processes cannot do to one: whatever they send, and whatever they refuse to take, it
-//! goes on.
+//! A process continues no matter what other processes send to it and what they refuse to receive.
 
 use crate::{LONG, SHORT, double, machine, process_named, retype, wait};
 use lunatic::server::{Handle, Reply};
@@ -8,7 +7,8 @@ use lunatic::{
     Server, Task, ThisModule, process,
 };
 
-/// A server that answers when it is told to, and with more than some clients take.
+/// A server that replies only when it is asked to, and with replies larger than some clients
+/// accept.
 struct Shared {
     held: Vec<Reply<u32>>,
 }
@@ -75,7 +75,7 @@ fn send_raw<T>(process: Process<T>, tag: i64, bytes: &[u8]) {
     }
 }
 
-/// The tag that asks a process to end, and the one that requests a task's result.
+/// The tag that asks a process to end, and the tag that requests a task's result.
 const SHUTDOWN: i64 = i64::MIN + 1;
 const WANTED: i64 = i64::MIN + 3;
 
@@ -157,7 +157,7 @@ claims! {
         assert_eq!(server.asks(Shared::start(()).unwrap()).unwrap(), "0");
     }
 
-    fn a_reply_has_no_tag_but_that_of_a_request(mailbox: Mailbox<()>) {
+    fn a_reply_can_only_have_the_tag_of_a_request(mailbox: Mailbox<()>) {
         // This request names its server as its sender, and asks for a reply with the tag that asks
         // a process to end.
         let server = process::spawn(double).unwrap();
@@ -172,8 +172,8 @@ claims! {
 
     fn no_bytes_end_their_receiver(mailbox: Mailbox<Vec<Option<String>>>) {
         let this = process::this(&mailbox);
-        // An array of 200 values, most of them `nil`, and then a length that only the sender knows
-        // the sense of.
+        // An array of 200 values, most of them `nil`. One value is invalid, or its length exceeds
+        // the rest of the message.
         let mut heads = vec![vec![0xc1], vec![0xdf, 0xff, 0xff, 0xff, 0xff], vec![0xdd, 0xff, 0xff, 0xff, 0xff]];
         for size in [0xc6u8, 0xc9, 0xdb] {
             heads.push(vec![size, 0xff, 0xff, 0xff, 0xff, 0xc0]);
@@ -196,7 +196,7 @@ claims! {
 
     fn a_task_is_not_confused_by_what_others_send(_mailbox: Mailbox<()>) {
         let task = Task::spawn(6, |number| number * 7).unwrap();
-        // Its process is named in its debug output.
+        // The debug output of a task names its process.
         let named = format!("{task:?}");
         let number = named.trim_start_matches("Task<").trim_end_matches('>');
         let process: Process<()> = process_named(u64::from_str_radix(number, 16).unwrap());
@@ -208,7 +208,7 @@ claims! {
 
     fn a_process_has_ended_once_its_shutdown_is_over(mailbox: Mailbox<()>) {
         let stubborn = process::spawn(|_: Mailbox<()>| process::sleep(u64::MAX)).unwrap();
-        // These arrive under the tags that the next replies to this process will have.
+        // These messages have the tags that the next replies to this process will have.
         for tag in -10..0 {
             send_raw(process::this(&mailbox), tag, &[0xc0]);
         }
@@ -226,19 +226,19 @@ claims! {
         assert_eq!(server.text(1).unwrap(), "x");
     }
 
-    fn a_monitor_that_is_removed_takes_its_signal_along(mailbox: Mailbox<()>) {
+    fn removing_a_monitor_also_removes_its_signal(mailbox: Mailbox<()>) {
         let process = process::spawn(wait).unwrap();
         process.monitor();
         process.kill();
-        // A second monitor has reported the end by the time the first one is removed.
+        // The second monitor has reported the end by the time the first monitor is removed.
         process.monitor();
-        let Err(ReceiveError::Signal(_)) = mailbox.receive() else { panic!("nobody sends") };
+        let Err(ReceiveError::Signal(_)) = mailbox.receive() else { panic!("no message was sent") };
         process.stop_monitoring();
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         process.stop_monitoring();
     }
 
-    fn monitors_of_one_process_are_each_one_of_their_own(mailbox: Mailbox<()>) {
+    fn monitors_of_the_same_process_are_independent(mailbox: Mailbox<()>) {
         let process = process::spawn(wait).unwrap();
         for _ in 0..3 {
             process.monitor();
@@ -246,7 +246,7 @@ claims! {
         process.stop_monitoring();
         process.kill();
         for _ in 0..2 {
-            let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+            let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("no message was sent") };
             assert_eq!((signal.pid, signal.tag), (process.id(), lunatic::Tag::NONE));
             assert_eq!(signal.reason, ExitReason::Killed);
         }

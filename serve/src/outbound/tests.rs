@@ -110,7 +110,7 @@ async fn read(answer: Response<Body>) -> String {
         .await
         .expect("the body is complete")
         .to_bytes();
-    String::from_utf8(bytes.to_vec()).expect("it is UTF-8")
+    String::from_utf8(bytes.to_vec()).expect("the body is UTF-8")
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn t116_a_redirect_is_a_response_and_causes_no_further_call() {
         let answer = outbound
             .send(get(format!("http://example.com:{}/", server.port())))
             .await
-            .expect("it answers");
+            .expect("the server answers");
         assert_eq!(answer.status(), StatusCode::FOUND);
         assert_eq!(connections.load(Ordering::SeqCst), 1);
     });
@@ -297,7 +297,7 @@ fn t141_a_thousand_calls_to_one_host_take_few_connections() {
             let answer = outbound
                 .send(get(format!("http://example.com:{}/", server.port())))
                 .await;
-            assert_eq!(read(answer.expect("it answers")).await, "again");
+            assert_eq!(read(answer.expect("the server answers")).await, "again");
         }
         // There is one connection, plus any connections that were returned to the pool a moment too
         // late.
@@ -482,7 +482,7 @@ fn hop_by_hop_fields_and_a_forged_host_are_removed() {
             .header("x-kept", "1")
             .body(empty())
             .expect("the request is valid");
-        let answer = outbound.send(request).await.expect("it answers");
+        let answer = outbound.send(request).await.expect("the server answers");
         assert!(
             !answer.headers().contains_key("keep-alive") && answer.headers().contains_key("x-kept")
         );
@@ -502,7 +502,7 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_response() {
     run(async {
         let connection: header::HeaderValue = "content-length, host, transfer-encoding"
             .parse()
-            .expect("it is a valid value");
+            .expect("the value is valid");
         let listed = connection.clone();
         let (server, _) = server(move |request: Request<Incoming>| {
             let mut answer = text(format!("{:?}", request.headers()));
@@ -520,7 +520,7 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_response() {
             .header(header::CONTENT_LENGTH, 5)
             .body(StreamBody::new(pieces).boxed_unsync())
             .expect("the request is valid");
-        let answer = outbound.send(request).await.expect("it answers");
+        let answer = outbound.send(request).await.expect("the server answers");
         let length = answer.headers().get(header::CONTENT_LENGTH).cloned();
         let seen = read(answer).await;
         assert_eq!(

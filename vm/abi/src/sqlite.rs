@@ -261,8 +261,8 @@ mod tests {
             write_binding(&mut list, key, value);
         }
         let (mut row, mut list) = (
-            List::new(&row).expect("it was just written"),
-            List::new(&list).expect("it was just written"),
+            List::new(&row).expect("the list was just written"),
+            List::new(&list).expect("the list was just written"),
         );
         for (key, value) in keys.into_iter().zip(VALUES) {
             assert_eq!(row.value(), Ok(Some(value)));

@@ -353,7 +353,7 @@ mod tests {
         outer.check_compute().expect("a unit is left outside");
         outer
             .burn(2 * FUEL_PER_UNIT)
-            .expect_err("that was more than was left");
+            .expect_err("fewer than 2 units were left");
         assert_eq!(
             (
                 inner.used(Limit::TotalCompute),

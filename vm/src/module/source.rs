@@ -128,7 +128,7 @@ mod tests {
 
     /// Returns a module with these custom sections.
     fn module(sections: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut bytes = wat::parse_str("(module (func nop nop))").expect("it is well-formed");
+        let mut bytes = wat::parse_str("(module (func nop nop))").expect("the text is well-formed");
         for (name, data) in sections {
             let mut body = vec![u8::try_from(name.len()).expect("the names are short")];
             body.extend(name.as_bytes());
@@ -248,7 +248,10 @@ mod tests {
         assert_eq!(found(&[]), []);
         assert_eq!(source_locations(b"", 0), []);
         assert_eq!(
-            source_locations(&wat::parse_str("(module)").expect("it is well-formed"), 8),
+            source_locations(
+                &wat::parse_str("(module)").expect("the text is well-formed"),
+                8
+            ),
             []
         );
     }

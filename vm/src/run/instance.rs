@@ -172,7 +172,7 @@ impl Instance {
         let found = self
             .instance
             .get_func(&mut self.store, function)
-            .expect("it has been checked that the function exists");
+            .expect("the existence of the function has been checked");
         let callee = Callee::of(found, &self.store);
         self.functions.push((function.into(), callee));
         self.functions.len() - 1

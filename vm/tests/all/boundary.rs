@@ -197,7 +197,7 @@ fn extreme_numbers_and_times_do_no_harm() {
 #[test]
 fn t081_huge_slices_are_refused_before_they_are_copied() {
     const HUGE: u64 = 64 << 20;
-    // More than any call copies without a pause.
+    // This is more than any call copies without a pause.
     const ALLOWED: u64 = 2 << 20;
     let lab = Lab::with(Vm::builder().workers(1));
     for generation in Generation::ALL {
@@ -272,7 +272,7 @@ struct Outcome {
     /// The environment's counters before and after the call.
     before: Vec<(Limit, u64)>,
     after: Vec<(Limit, u64)>,
-    /// How many bytes the worker allocated during the call.
+    /// The number of bytes that the worker allocated during the call.
     allocated: u64,
 }
 
@@ -315,7 +315,7 @@ fn make(
                 // The instance still exists, so everything that a failed call acquired still counts
                 // here.
                 let after = used(&inner);
-                // Meaningful with a single worker only.
+                // This is meaningful only with a single worker.
                 let allocated = allocations::allocated().saturating_sub(allocated);
                 let _ = tell
                     .send(Outcome {

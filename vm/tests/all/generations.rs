@@ -234,8 +234,8 @@ fn a_guest_of_0_12_runs_if_its_imports_have_not_changed() {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// Writes a guest of 0.10 to 0.12 with what its functions have in common: `send` has a result or
-/// none, and `$post` sends a number with a tag.
+/// Writes a guest of 0.10 to 0.12. `send` is the type of the function that sends, which may have a
+/// result, and `fields` follows the functions that all of these guests share.
 fn guest_of_0_12(send: &str, send_drops: &str, fields: &str) -> String {
     format!(
         r#"(module
@@ -273,8 +273,8 @@ fn guest_of_0_12(send: &str, send_drops: &str, fields: &str) -> String {
 
 #[test]
 fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
-    // The child doubles a number and answers under the tag of the request, after a message that has
-    // another one.
+    // The child doubles a number and answers under the tag of the request, after a message with a
+    // different tag.
     let fields = r#"
         (func (export "child") (local $tag i64) (local $asker i64) (local $number i64)
             (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
@@ -299,9 +299,9 @@ fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
         (func (export "main")
             (call $ask (i64.const 7) (i32.const 0))
             (call $ask (i64.const 8) (i32.const 1))
-            ;; Without a tag, the first message that arrives from now on is the answer.
+            ;; Without a tag, the first message that arrives after the request is the answer.
             (call $ask (i64.const 0) (i32.const 0))
-            ;; Nobody answers; and there is no other node.
+            ;; The first request is sent to this process itself, and the second request to an unknown node.
             (call $compose (i64.const 5) (i64.const 0))
             (call $say (i64.extend_i32_u (call $request (call $this) (i64.const 0))))
             (call $compose (i64.const 5) (i64.const 0))
@@ -311,7 +311,7 @@ fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
         let lab = Lab::new();
         let exit = lab.run(&guest_of_0_12(send, send_drops, fields));
         assert!(exit.is_normal(), "{send}: {exit}");
-        // A message to itself is found by a request with its tag.
+        // A request to the process itself is found as its own answer, because it has the right tag.
         assert_eq!(lab.hear_all(), [0, 42, 0, 42, 0, 1, 0, 2], "{send}");
         assert!(lab.heard_nothing_more());
     }

@@ -1,4 +1,4 @@
-//! What guests make the host hold: it is counted for the one that does, and bounded.
+//! Whatever a guest makes the host hold is counted for this guest and is bounded.
 
 use crate::support::{Lab, guest, is_alone, resident};
 use lunatic_abi::Errno;
@@ -6,7 +6,7 @@ use lunatic_vm::{Environment, Exit, Limit, LimitReached, Vm};
 
 const MIB: u64 = 1 << 20;
 
-/// An environment of which the host holds at most this many bytes for each process.
+/// Creates an environment for each of whose processes the host holds at most this many bytes.
 fn holding(lab: &Lab, bytes: u64) -> Environment {
     lab.environment_with(|config| {
         config.limit(Limit::HostMemory, bytes);
@@ -20,7 +20,7 @@ fn limit_of(exit: &Exit) -> Option<Limit> {
     }
 }
 
-/// Waits until nothing is held for an environment.
+/// Waits until an environment has ended, and checks that the host holds nothing for it.
 fn wait_until_nothing_is_held(lab: &Lab, environment: &Environment) {
     lab.wait_for("what was held to be released", environment.ended());
     for limit in [Limit::TotalHostMemory, Limit::Descriptors] {
@@ -28,9 +28,8 @@ fn wait_until_nothing_is_held(lab: &Lab, environment: &Environment) {
     }
 }
 
-/// Kinds of things that a guest can make without end: the rows, what is done once, and what is done
-/// until it is refused. `$out` is written by calls that answer with an id; a result other than 0 is
-/// a refusal.
+/// Kinds of things that a guest can create again and again. Each entry consists of a name, the
+/// rows, the code that runs once, and the code that runs until a call is refused.
 const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
     (
         "configurations with variables",
@@ -94,9 +93,9 @@ const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
     ),
 ];
 
-/// Writes a guest that hoards: it says how often it succeeded.
+/// Writes a guest that creates as many things as it can and then reports their number.
 fn hoarder(rows: &[&str], once: &str, again: &str) -> String {
-    // Local variables are declared before all else.
+    // Local variables must be declared first.
     let (locals, once) = match once.strip_prefix("(local ") {
         Some(_) => (once, ""),
         None => ("", once),
@@ -146,7 +145,7 @@ fn whatever_a_guest_hoards_ends_at_its_limit() {
             ),
             _ => panic!("{what}: {exit}"),
         }
-        // The allocator keeps what was released.
+        // The allocator keeps some memory that was released.
         assert!(
             grown < 32 * MIB,
             "{what}: {grown} bytes for a limit of 8 MiB"
@@ -248,7 +247,8 @@ fn one_program_leaves_descriptors_to_the_others() {
     }
 }
 
-/// A guest whose child dies with a reason that quotes 128 KiB, and that is told of this.
+/// Writes a guest whose children die with reasons that quote 128 KiB. The guest monitors its
+/// children, so it receives these reasons.
 fn deaths(children: u32) -> String {
     guest(
         &[
@@ -313,7 +313,7 @@ fn mail_that_waits_counts_for_its_receivers_environment() {
             (call $say (i64.load (i32.const 4096)))
             (br_if $next (i64.ne (i64.load (i32.const 4096)) (i64.const 0)))))",
     ));
-    // The receivers are endpoints, which receive when the test does.
+    // The receivers are endpoints, so they receive only when the test receives from them.
     let receivers = ["one", "other"].map(|name| environment.endpoint(name).expect("there is room"));
     let data = vec![1; 60_000];
     let sent: Vec<usize> = receivers

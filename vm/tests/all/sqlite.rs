@@ -1182,7 +1182,7 @@ fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
 #[test]
 fn t171_a_statement_without_jumps_ends_when_its_process_ends() {
     let lab = Lab::new();
-    // SQLite looks whether to stop at jumps only, and this would take it an hour.
+    // SQLite checks only at jumps whether to stop, and this statement would take an hour.
     let pattern = format!("%{}b", "_a".repeat(100));
     let sql = format!(
         "SELECT {}",
@@ -1292,7 +1292,7 @@ fn a_row_of_a_few_values_again_and_again_is_not_written_out() {
             &[(Key::Position, Value::Blob(&vec![0; 1_000_000]))],
         )
         .expect("the value is small enough");
-    let (failed, sentence) = client.step(statement).expect_err("it has 1.9 GB");
+    let (failed, sentence) = client.step(statement).expect_err("the row has 1.9 GB");
     assert_eq!(failed, code::TOOBIG, "{sentence}");
     let copied = client.trapped(
         "copy_row",
@@ -1325,11 +1325,11 @@ fn many_parameters_can_be_bound_by_name() {
     assert_eq!(rows, Some(vec![Kept::Integer(COUNT)]));
 }
 
-/// Writes a journal that SQLite would roll back, and that names a super-journal.
+/// Writes a journal that SQLite would roll back and that names a super-journal.
 fn forge_journal(database: &Path, super_journal: &Path) {
     const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
     const PAGE: u32 = 4096;
-    let pages = fs::metadata(database).expect("it is there").len() as u32 / PAGE;
+    let pages = fs::metadata(database).expect("the database exists").len() as u32 / PAGE;
     let mut journal = MAGIC.to_vec();
     for number in [0, 0x1234, pages, 512, PAGE] {
         journal.extend(number.to_be_bytes());
@@ -1384,7 +1384,8 @@ fn t090_a_forged_journal_leads_to_no_other_file() {
         client.process.kill();
         lab.exit(&client.process);
         assert!(super_journal.exists() && there.exists());
-        fs::remove_file(database.with_extension("db-journal")).expect("it was not removed");
+        fs::remove_file(database.with_extension("db-journal"))
+            .expect("the journal was not removed");
     }
     assert!(
         answers

@@ -323,8 +323,8 @@ fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     Ok(inner)
 }
 
-/// Whether a name in a directory exists and is not a regular file. A symbolic link is not a regular
-/// file.
+/// Returns whether a name in a directory exists and is not a regular file. A symbolic link is not a
+/// regular file.
 #[cfg(unix)]
 fn is_other_than_file(directory: &File, _host: &Path, name: &str) -> io::Result<bool> {
     use rustix::fs::{AtFlags, FileType, statat};
@@ -335,8 +335,8 @@ fn is_other_than_file(directory: &File, _host: &Path, name: &str) -> io::Result<
     }
 }
 
-/// Whether a name in a directory exists and is not a regular file. A symbolic link is not a regular
-/// file.
+/// Returns whether a name in a directory exists and is not a regular file. A symbolic link is not a
+/// regular file.
 #[cfg(windows)]
 fn is_other_than_file(_directory: &File, host: &Path, name: &str) -> io::Result<bool> {
     match host.join(name).symlink_metadata() {
@@ -491,7 +491,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert!(
                 guest(&preopens, "up")
-                    .expect_err("it leads out")
+                    .expect_err("the link leads out")
                     .contains("leads out of `.`")
             );
             assert!(

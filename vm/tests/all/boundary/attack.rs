@@ -163,7 +163,7 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     attacks
 }
 
-/// Returns a valid call of every row of a generation.
+/// Returns a valid call of each row of a generation.
 pub(super) fn valid_calls(generation: Generation) -> Vec<Attack> {
     let rows = generation.host_functions();
     rows.map(|row| Attack {
@@ -178,8 +178,8 @@ pub(super) fn valid_calls(generation: Generation) -> Vec<Attack> {
     .collect()
 }
 
-/// Returns a call of each row that takes a slice, with slices of as many bytes as the memory of
-/// `size` bytes has above the first of its halves.
+/// Returns a call of each row that takes a slice. Each slice is the upper half of a memory of
+/// `size` bytes.
 pub(super) fn huge_slices(generation: Generation, size: u64) -> Vec<Attack> {
     let attack = |row: &'static HostFunction| {
         let mut first = None;
@@ -479,7 +479,7 @@ fn good(row: &HostFunction, index: usize) -> Vec<u64> {
 
 /// Writes a guest that can create one resource of every kind and then make each attack. `prepare`
 /// creates the resources that need no other process, and `prepare_all` also creates the others. The
-/// attacks are `attack0` and so on; each is made this many times.
+/// attacks are named `attack0`, `attack1` and so on. Each attack is made `times` times.
 pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack], times: u32) -> String {
     let idle = match generation {
         Generation::V0_13 | Generation::V0_12 | Generation::V0_10 => {

@@ -1,4 +1,5 @@
-//! The published interfaces of Lunatic 0.13, 0.12, 0.10, 0.7 and 0.6, listed independently of the tables.
+//! The published interfaces of Lunatic 0.13, 0.12, 0.10, 0.7 and 0.6, listed independently of the
+//! tables.
 
 use std::collections::BTreeMap;
 
@@ -89,7 +90,7 @@ const PUBLISHED_0_7: &[(&str, &str)] = &[
     ("lunatic::version", "major()i minor()i patch()i"),
 ];
 
-/// The functions of 0.12, the last of its generation, as far as its guest crate imports them.
+/// The functions that the guest crate of 0.12 imports. 0.12 is the last version of its generation.
 const PUBLISHED_0_12: &[(&str, &str)] = &[
     (
         "lunatic::distributed",
@@ -135,8 +136,8 @@ const PUBLISHED_0_12: &[(&str, &str)] = &[
     ),
 ];
 
-/// Returns the types of the functions that guests of 0.12 import, or of 0.10 and 0.11, in which
-/// sending has no result.
+/// Returns the types of the functions that guests of 0.12 import, or guests of 0.10 and 0.11, in
+/// which sending has no result.
 pub(super) fn functions_of_0_12(as_0_10: bool) -> BTreeMap<String, &'static str> {
     let mut functions = by_name(PUBLISHED_0_12);
     if as_0_10 {

@@ -1,15 +1,16 @@
-//! Every row, called over and over by one process: the memory that the host holds afterwards is
-//! what the process's environment counts.
+//! One process calls a row again and again. The memory that the host then holds is the memory that
+//! the environment of the process counts.
 
 use super::attack::{Attack, prepared_guest, valid_calls};
 use crate::support::{Lab, is_alone, resident};
 use lunatic_abi::Generation;
 use lunatic_vm::{CallError, Environment, Exit, Limit, Module};
 
-/// How often each row is called.
+/// The number of calls of each row.
 const CALLS: u32 = 3_000;
 
-/// What a process may take that is not counted: the limit on processes bounds it.
+/// The number of bytes that a process may occupy without being counted. The limit on processes
+/// bounds this memory.
 const OF_PROCESS: u64 = 192 << 10;
 
 /// Memory that the allocator and the operating system keep for other reasons.
@@ -26,7 +27,7 @@ fn what_every_row_makes_the_host_hold_is_counted() {
         let lab = Lab::new();
         let module = lab.module(&prepared_guest(generation, &calls, CALLS));
         for (number, call) in calls.iter().enumerate() {
-            // A call that waits is ended by its environment.
+            // The limit on time ends calls that wait.
             let environment = lab.environment_with(|config| {
                 config
                     .limit(Limit::Time, 1_000)
@@ -44,8 +45,8 @@ fn what_every_row_makes_the_host_hold_is_counted() {
     }
 }
 
-/// Makes the calls and returns how many bytes the host holds then, and how many it counts; `None`
-/// if the process has ended.
+/// Makes the calls. Returns how many more bytes the host then holds and how many bytes it counts,
+/// or `None` if the process has ended.
 fn hold(
     lab: &Lab,
     environment: &Environment,

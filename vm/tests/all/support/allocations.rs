@@ -13,22 +13,23 @@ thread_local! {
     static ALLOCATED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Returns how many bytes the current thread has allocated so far, whether it has released them or
-/// not.
+/// Returns how many bytes the current thread has allocated so far, including the bytes that it has
+/// released.
 pub(crate) fn allocated() -> u64 {
     ALLOCATED.get()
 }
 
 fn count(bytes: usize) {
-    // A thread that is ending counts nothing any more.
+    // A thread that is ending no longer counts its allocations.
     let _ = ALLOCATED.try_with(|allocated| allocated.set(allocated.get() + bytes as u64));
 }
 
-// SAFETY: the system's allocator does the work, and counting allocates nothing.
+// SAFETY: the system's allocator performs every operation, and counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller keeps to the contract, which is the same.
+        // SAFETY: the caller fulfills the contract of this function, and the system's allocator has
+        // the same contract.
         unsafe { System.alloc(layout) }
     }
 
