@@ -7,6 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// The namespaces of WASI preview 1, and of preview 0, which has the same functions.
+const WASI: &str = "wasi_snapshot_preview1::";
+const OLDER_WASI: &str = "wasi_unstable::";
+
 /// The names of all functions that a machine provides, as `namespace::name`, in a fixed order.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
@@ -48,9 +52,18 @@ impl Grants {
         self.change(prefix, |word, bit| *word |= bit)
     }
 
-    /// Removes the functions whose `namespace::name` begins with a prefix; returns how many there
-    /// are.
+    /// Removes the functions whose `namespace::name` begins with a prefix, and the same functions of
+    /// an older version of WASI; returns how many begin with it.
     pub(crate) fn deny(&mut self, prefix: &str) -> usize {
+        let catalogue = self.catalogue.clone();
+        for name in &catalogue.names {
+            if name.starts_with(prefix)
+                && let Some(function) = name.strip_prefix(WASI)
+                && let Some(number) = catalogue.number(&format!("{OLDER_WASI}{function}"))
+            {
+                self.bits[number / 64] &= !(1 << (number % 64));
+            }
+        }
         self.change(prefix, |word, bit| *word &= !bit)
     }
 
@@ -151,6 +164,35 @@ mod tests {
         assert_eq!(grants.deny("wasi::environ_s"), 1);
         assert!(!grants.allows("wasi::environ_sizes_get"));
         assert!(!grants.allows("no such function"));
+    }
+
+    #[test]
+    fn what_is_denied_is_denied_by_its_older_name_too() {
+        let names = ["wasi_snapshot_preview1", "wasi_unstable"];
+        let names = names
+            .map(|namespace| ["fd_read", "fd_write"].map(|name| format!("{namespace}::{name}")));
+        let catalogue = Catalogue::new(names.concat());
+        for prefix in [
+            "wasi_snapshot_preview1",
+            "wasi_snap",
+            "wasi_snapshot_preview1::fd_w",
+            "wasi_snapshot_preview1::fd_write",
+            "",
+        ] {
+            let mut grants = everything(&catalogue);
+            grants.deny(prefix);
+            assert!(!grants.allows("wasi_unstable::fd_write"), "{prefix}");
+        }
+        let mut grants = everything(&catalogue);
+        grants.deny("wasi_snapshot_preview1::fd_write");
+        assert!(grants.allows("wasi_unstable::fd_read"));
+        grants.allow("wasi_unstable::fd_write");
+        assert!(
+            grants.allows("wasi_unstable::fd_write"),
+            "that was said later"
+        );
+        grants.deny("wasi_unstable");
+        assert!(grants.allows("wasi_snapshot_preview1::fd_read"));
     }
 
     #[test]
