@@ -12,7 +12,7 @@ mod limits;
 mod names;
 mod quota;
 mod registry;
-mod wasi;
+pub(crate) mod wasi;
 
 pub use config::Config;
 pub(crate) use config::Permissions;
@@ -27,4 +27,4 @@ pub(crate) use quota::{Permit, Quota};
 pub(crate) use registry::Name;
 pub use registry::RegistryError;
 pub use wasi::{Access, PreopenError, Stdio};
-pub(crate) use wasi::{MAX_RANDOM, Wasi, WasiGrants, WasiTemplate};
+pub(crate) use wasi::{Wasi, WasiTemplate};

@@ -4,7 +4,7 @@
 //! into linkers. A row `name` of the group `"…" as file` is implemented by the function `name` in
 //! `host/file.rs`. A function that is marked `soon` returns an [`Answer`], and needs a future only
 //! if the answer is not available yet. Functions that exist only in the older generation are in
-//! `host/older/`. In addition to these functions, guests can call WASI preview 1 and the functions
+//! `host/older/`. In addition to these functions, guests can call WASI and the functions
 //! that the embedder adds with [`Host`].
 
 mod component;
@@ -36,31 +36,20 @@ use crate::guest::{Call, Guest};
 use crate::run::Linkers;
 use lunatic_abi::Generation;
 use rows::{link_row, link_rows, raw};
-use wasmtime::{Caller, Linker, Store};
-use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p2;
 
 /// Returns the names of the functions that every machine provides, as `namespace::name`.
-pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
+pub(crate) fn names() -> Vec<String> {
     let rows = Generation::ALL
         .into_iter()
         .flat_map(Generation::host_functions);
     let mut names: Vec<String> = rows
         .map(|row| format!("{}::{}", row.namespace, row.name))
         .collect();
-    // Only WASI's linker knows the names of its functions.
-    let engine = wasmtime::Engine::default();
-    let mut linker: Linker<WasiP1Ctx> = Linker::new(&engine);
-    wasi::link_all(&mut linker, |context| context)?;
-    let mut store = Store::new(&engine, WasiCtxBuilder::new().build_p1());
-    names.extend(
-        linker
-            .iter(&mut store)
-            .map(|(namespace, name, _)| format!("{namespace}::{name}")),
-    );
+    names.extend(wasi::names());
     names.extend(COMPONENT_GRANTS.map(String::from));
-    Ok(names)
+    names
 }
 
 /// Links, for one engine, the functions that every machine provides and those that the embedder

@@ -203,8 +203,7 @@ impl VmBuilder {
         if !VmBuilder::SLICES.contains(&slice) {
             return Err(BuildError::Slice(slice));
         }
-        let engine_error = |error: wasmtime::Error| BuildError::Engine(format!("{error:#}"));
-        let mut names = host::names().map_err(engine_error)?;
+        let mut names = host::names();
         names.extend(self.host.names());
         let own = self.host;
         let link: engine::Link = Box::new(move |engine| Ok(Box::new(host::link(engine, &own)?)));
@@ -260,14 +259,15 @@ impl VmBuilder {
 /// named pipe waits for the other side of the pipe, perhaps indefinitely. It occupies a thread in
 /// the meantime, even if the process is killed, because the operating system does not abort such a
 /// call. Therefore, once this many processes wait for named pipes, all other processes have to wait
-/// for their files. Guests cannot create named pipes. A host that grants untrusted programs a
+/// to synchronise files, and components for all their files. Guests cannot create named pipes. A host that grants untrusted programs a
 /// directory with named pipes should limit the number of their processes to less than this.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns the handle of the tokio runtime of this operating system process. The runtime is started
 /// on first use.
 ///
-/// `wasmtime-wasi` waits for timers and files in this runtime. The runtime has one thread, so an
+/// `wasmtime-wasi` waits for timers and files in this runtime, and modules wait for named pipes and
+/// devices. The runtime has one thread, so an
 /// embedder can use it for a little I/O of its own, but must not block or compute in it.
 ///
 /// # Errors
@@ -395,7 +395,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// Fails if standard output accepts no more bytes, with the error of the failed write.
+    /// Returns why standard output accepts no more bytes, if it does not.
     ///
     /// A dedicated thread writes output. A host program that exits without calling this method
     /// loses the output that has not been written yet. Dropping the machine has the same effect as

@@ -1,4 +1,5 @@
-//! WASI preview 1 for the processes of an environment.
+//! WASI for the processes of an environment: preview 1 and 0 for modules, which are the machine's own
+//! (`host/wasi/` has the functions), and 0.2 for components, which is `wasmtime-wasi`'s.
 //!
 //! The environment has one template: arguments, variables, open directories, standard streams. A
 //! process gets a context made from the template on its first WASI call; a process that never makes
@@ -9,12 +10,22 @@
 //! than the guest has itself. Disk space is not counted: a process that may write to a directory
 //! may fill its file system, up to the host's own quotas, and gets the host's errors.
 
+pub(crate) mod beneath;
 mod directory;
+mod errno;
+pub(crate) mod file;
+pub(crate) mod listing;
+pub(crate) mod missing;
+mod pace;
 mod stdio;
+pub(crate) mod table;
 
 pub(crate) use directory::Preopens;
 pub use directory::{Access, PreopenError};
+pub(crate) use errno::Errno as WasiErrno;
+pub(crate) use pace::Pace;
 pub use stdio::Stdio;
+pub(crate) use stdio::{Inlet, MAX_WRITE, Outlet};
 
 use super::config::Config;
 use super::grants::Grants;
@@ -24,18 +35,20 @@ use crate::console::Stream;
 use crate::pipe::{PipeReader, PipeWriter, lock};
 use lunatic_abi::Limit;
 use lunatic_process::{LimitReached, Pid};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
-use stdio::{Account, Inlet, Outlet, Writer};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx};
-use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{WasiCtxBuilder, WasiView};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use stdio::{Account, Writer};
+use table::{Descriptor, Table};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView};
 
 /// What all contexts of an environment are made from.
 pub(crate) struct WasiTemplate {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
-    files: WasiFilesystemCtx,
+    preopens: Preopens,
+    /// The same directories for components, from the first one on.
+    component_files: OnceLock<WasiFilesystemCtx>,
     stdin: Stdio<PipeReader>,
     stdout: Stdio<PipeWriter>,
     stderr: Stdio<PipeWriter>,
@@ -46,49 +59,26 @@ pub(crate) struct WasiTemplate {
     quota: Arc<Quota>,
     /// Set once it has been logged that no more output is accepted.
     is_logged: Arc<AtomicBool>,
-}
-
-/// The part of the environment that a context grants. A module's functions are granted individually
-/// when it is linked; a component has all WASI functions, and the contents of the context decide
-/// what they can do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WasiGrants {
-    command_line: bool,
-    files: bool,
-    sockets: bool,
-}
-
-impl WasiGrants {
-    /// What a module's context grants. Modules use the machine's own sockets.
-    pub(crate) const MODULE: WasiGrants = WasiGrants {
-        command_line: true,
-        files: true,
-        sockets: false,
-    };
-
-    /// What a component's context grants in an environment with the given grants.
-    pub(crate) fn component(grants: &Grants) -> WasiGrants {
-        WasiGrants {
-            command_line: grants.allows("wasi:cli"),
-            files: grants.allows("wasi:filesystem"),
-            sockets: grants.allows("wasi:sockets"),
-        }
-    }
+    /// Set once it has been logged that a file was not found because no grant covers it.
+    is_file_logged: AtomicBool,
 }
 
 /// The maximum number of random bytes generated at once. Generating more would take longer than a
 /// slice.
-pub(crate) const MAX_RANDOM: usize = 1 << 20;
+const MAX_RANDOM: usize = 1 << 20;
 
-/// How many entries of a context's table are not files: the streams, and what one `poll_oneoff`
-/// waits for.
+/// How many entries of a component's table are not files: streams, and what it waits for.
 const OTHER_ENTRIES: usize = 4096;
 
 /// A process's context.
 pub(crate) struct Wasi {
-    pub(crate) context: WasiP1Ctx,
-    open_files: usize,
+    context: Context,
     refused: Arc<Mutex<Option<LimitReached>>>,
+}
+
+enum Context {
+    Module(Table),
+    Component(Box<(WasiCtx, ResourceTable)>),
 }
 
 impl WasiTemplate {
@@ -97,25 +87,95 @@ impl WasiTemplate {
         WasiTemplate {
             arguments: config.arguments.clone(),
             variables: config.variables.clone(),
-            files: config.preopens.files(),
+            preopens: config.preopens.clone(),
+            component_files: OnceLock::new(),
             stdin: config.stdin.clone(),
             stdout: config.stdout.clone(),
             stderr: config.stderr.clone(),
             journal: config.journal.clone(),
-            open_files: files.saturating_add(config.preopens.len()),
+            open_files: files,
             environment,
             quota: quota.clone(),
             is_logged: Arc::default(),
+            is_file_logged: AtomicBool::new(false),
         }
     }
 
-    /// Creates a context for a process, with its own input and output if it is redirected.
-    pub(crate) fn context(
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    pub(crate) fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
+    /// Creates the context of a module's process, with its own input and output if it is
+    /// redirected. Its functions are granted individually, when it is linked.
+    pub(crate) fn module_context(
         &self,
-        (pid, process): (Pid, &str),
-        grants: WasiGrants,
+        process: (Pid, &str),
         redirected: Option<(PipeReader, PipeWriter)>,
     ) -> Wasi {
+        let (streams, refused) = self.streams(process, redirected);
+        let [output, error] = streams.outputs.map(Descriptor::Output);
+        let given = [Descriptor::Input(streams.input), output, error]
+            .into_iter()
+            .chain(self.preopens.descriptors());
+        Wasi {
+            context: Context::Module(Table::new(given, self.open_files, self.quota.clone())),
+            refused,
+        }
+    }
+
+    /// Creates the context of a component's process. A component has all functions of WASI, and
+    /// what is in its context decides what they can do.
+    pub(crate) fn component_context(
+        &self,
+        process: (Pid, &str),
+        grants: &Grants,
+        redirected: Option<(PipeReader, PipeWriter)>,
+    ) -> Wasi {
+        let mut builder = WasiCtxBuilder::new();
+        builder.max_random_size(MAX_RANDOM as u64);
+        let is_redirected = redirected.is_some();
+        let (streams, refused) = self.streams(process, redirected);
+        let [output, error] = streams.outputs;
+        if grants.allows("wasi:cli") {
+            builder
+                .args(&self.arguments)
+                .envs(&self.variables)
+                .stderr(error);
+        }
+        if grants.allows("wasi:cli") || is_redirected {
+            builder.stdin(streams.input).stdout(output);
+        }
+        if grants.allows("wasi:sockets") {
+            builder.inherit_network().allow_ip_name_lookup(true);
+        }
+        let mut context = builder.build();
+        if grants.allows("wasi:filesystem") {
+            let files = self
+                .component_files
+                .get_or_init(|| self.preopens.component_files());
+            *context.filesystem() = files.clone();
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(
+            self.open_files
+                .saturating_add(self.preopens.len())
+                .saturating_add(OTHER_ENTRIES),
+        );
+        Wasi {
+            context: Context::Component(Box::new((context, table))),
+            refused,
+        }
+    }
+
+    fn streams(
+        &self,
+        (pid, process): (Pid, &str),
+        redirected: Option<(PipeReader, PipeWriter)>,
+    ) -> (Streams, Arc<Mutex<Option<LimitReached>>>) {
         let refused = Arc::new(Mutex::new(None));
         let account = Account {
             environment: self.environment,
@@ -128,49 +188,46 @@ impl WasiTemplate {
             pid,
             process: process.into(),
         });
-        let mut builder = WasiCtxBuilder::new();
-        builder.max_random_size(MAX_RANDOM as u64);
-        if grants.command_line {
-            builder
-                .args(&self.arguments)
-                .envs(&self.variables)
-                .stdin(Inlet::new(&self.stdin))
-                .stdout(Outlet::new(
-                    &self.stdout,
-                    Stream::Output,
-                    writer.clone(),
-                    account.clone(),
-                ))
-                .stderr(Outlet::new(&self.stderr, Stream::Error, writer, account));
+        let outlet = |stdio, stream| Outlet::new(stdio, stream, writer.clone(), account.clone());
+        let error = outlet(&self.stderr, Stream::Error);
+        let (input, output) = match redirected {
+            Some((input, output)) => (Inlet::Pipe(input), Outlet::uncounted(output)),
+            None => (
+                Inlet::new(&self.stdin),
+                outlet(&self.stdout, Stream::Output),
+            ),
+        };
+        let outputs = [output, error];
+        (Streams { input, outputs }, refused)
+    }
+
+    /// Logs, once for the environment, why a file was not found. `why` says which and what would
+    /// grant it; it looks at the host's files, so nothing of it may reach the guest.
+    pub(crate) fn explain_missing(&self, why: impl FnOnce() -> Option<String>) {
+        if self.is_file_logged.load(Ordering::Relaxed) {
+            return;
         }
-        if let Some((input, output)) = redirected {
-            builder
-                .stdin(Inlet::new(&Stdio::Pipe(input)))
-                .stdout(Outlet::uncounted(output));
-        }
-        if grants.sockets {
-            builder.inherit_network().allow_ip_name_lookup(true);
-        }
-        let mut context = builder.build_p1();
-        let view = context.ctx();
-        if grants.files {
-            *view.ctx.filesystem() = self.files.clone();
-        }
-        view.table
-            .set_max_capacity(self.open_files.saturating_add(OTHER_ENTRIES));
-        Wasi {
-            context,
-            open_files: self.open_files,
-            refused,
+        let Some(why) = why() else {
+            return;
+        };
+        if !self.is_file_logged.swap(true, Ordering::Relaxed) {
+            log::warn!("environment {}: {why}", self.environment);
         }
     }
 }
 
+/// A process's standard streams.
+struct Streams {
+    input: Inlet,
+    /// Standard output and standard error.
+    outputs: [Outlet; 2],
+}
+
 impl Wasi {
     /// Returns the context for a new call.
-    pub(crate) fn begin_call(&mut self) -> &mut WasiP1Ctx {
+    pub(crate) fn begin_call(&mut self) -> &mut Wasi {
         *lock(&self.refused) = None;
-        &mut self.context
+        self
     }
 
     /// Returns the limit that the last call reached.
@@ -178,16 +235,22 @@ impl Wasi {
         *lock(&self.refused)
     }
 
-    /// Whether another file can be opened.
-    pub(crate) fn has_room_for_a_file(&mut self) -> bool {
-        if self.open_files == usize::MAX {
-            return true;
+    /// Returns the descriptors of a module's process.
+    pub(crate) fn table(&mut self) -> &mut Table {
+        match &mut self.context {
+            Context::Module(table) => table,
+            Context::Component(_) => unreachable!("components do not import what modules do"),
         }
-        let table = self.context.ctx().table;
-        table
-            .iter_mut()
-            .filter(|entry| entry.is::<Descriptor>())
-            .count()
-            < self.open_files
+    }
+
+    /// Returns the context of a component's process.
+    pub(crate) fn view(&mut self) -> WasiCtxView<'_> {
+        match &mut self.context {
+            Context::Component(context) => WasiCtxView {
+                ctx: &mut context.0,
+                table: &mut context.1,
+            },
+            Context::Module(_) => unreachable!("modules do not import what components do"),
+        }
     }
 }

@@ -135,6 +135,15 @@ impl Range {
         })
     }
 
+    /// Returns a part of the range: from `start` on, at most `most` bytes.
+    pub(crate) fn part(self, start: usize, most: usize) -> Range {
+        let start = start.min(self.length);
+        Range {
+            start: self.start + start,
+            length: most.min(self.length - start),
+        }
+    }
+
     fn of(self, memory: &mut [u8]) -> &mut [u8] {
         &mut memory[self.start..self.start + self.length]
     }

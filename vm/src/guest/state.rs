@@ -9,7 +9,7 @@ use super::failure::{Failure, HostError};
 use super::handles::Handles;
 use super::meter::{MemoryPermits, Meter};
 use crate::engine;
-use crate::environment::{Charge, Config, Grants, Permissions, Permit, Wasi, WasiGrants};
+use crate::environment::{Charge, Config, Grants, Permissions, Permit, Wasi};
 use crate::machine::{Domain, Environment, Machine, Process};
 use crate::module::{Component, Module, Requirements};
 use crate::pipe::{PipeReader, PipeWriter};
@@ -632,13 +632,16 @@ impl Guest {
         } = self.life_mut();
         wasi.get_or_insert_with(|| {
             let domain = environment.domain();
-            let grants = match origin {
-                Origin::Module(_) => WasiGrants::MODULE,
-                Origin::Component(_) => WasiGrants::component(domain.grants()),
-            };
             let process = (process.pid(), process.name());
             let redirected = redirected.take().map(|pipes| *pipes);
-            Box::new(domain.wasi().context(process, grants, redirected))
+            Box::new(match origin {
+                Origin::Module(_) => domain.wasi().module_context(process, redirected),
+                Origin::Component(_) => {
+                    domain
+                        .wasi()
+                        .component_context(process, domain.grants(), redirected)
+                }
+            })
         })
     }
 
@@ -647,8 +650,12 @@ impl Guest {
         self.life().wasi.is_some()
     }
 
-    /// Returns the WASI context together with the embedder's value of type `T`, for interfaces that
-    /// need both.
+    /// Returns a component's WASI context together with the embedder's value of type `T`, for
+    /// interfaces that need both.
+    ///
+    /// # Panics
+    ///
+    /// If the guest is not a component.
     pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
         self.wasi();
         self.extension::<T>();
@@ -658,7 +665,7 @@ impl Guest {
             .as_mut()
             .expect("`wasi` has created the context")
             .begin_call()
-            .ctx();
+            .view();
         let value = life
             .extensions
             .get_mut(&TypeId::of::<T>())
@@ -674,6 +681,6 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi().begin_call().ctx()
+        self.wasi().begin_call().view()
     }
 }

@@ -1,162 +1,22 @@
-//! `lunatic::wasi`: the arguments, variables and directories of configurations, and WASI itself.
-//!
-//! `wasmtime-wasi` implements WASI: preview 1 and, for modules from before 2020, preview 0. Three
-//! of its functions are replaced. Opening a file fails with an error that the guest can handle when
-//! a limit is reached, random bytes are generated in pieces, and a program may exit with any
-//! status.
+//! `lunatic::wasi`: the arguments, variables and directories of configurations, and WASI itself:
+//! preview 1 and, for modules from before 2020, preview 0.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "wasmtime-wasi checks every address itself"
-)]
+mod call;
+mod files;
+mod link;
+mod paths;
+mod poll;
+mod program;
+mod streams;
+mod transfer;
 
-use crate::environment::{Config, MAX_RANDOM, PreopenError};
+pub(super) use link::{link, names};
+
+use crate::environment::{Config, PreopenError};
 use crate::guest::kinds::{ConfigId, Text};
-use crate::guest::{Call, Failure, Guest};
-use crate::scheduler;
+use crate::guest::{Call, Failure};
 use lunatic_abi::Limit;
 use std::sync::Arc;
-use wasmtime::{AsContextMut, Caller, Linker};
-use wasmtime_wasi::I32Exit;
-use wasmtime_wasi::p0::wasi_unstable as p0;
-use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::wasi_snapshot_preview1 as p1;
-use wiggle::GuestMemory;
-
-/// A version of WASI for modules. The versions differ in a few types and numbers.
-#[derive(Clone, Copy)]
-enum Preview {
-    Zero,
-    One,
-}
-
-impl Preview {
-    fn namespace(self) -> &'static str {
-        match self {
-            Preview::Zero => "wasi_unstable",
-            Preview::One => "wasi_snapshot_preview1",
-        }
-    }
-}
-
-/// WASI's error numbers for success and "too many open files".
-const SUCCESS: i32 = 0;
-const MFILE: i32 = 33;
-
-/// Adds the functions of `wasmtime-wasi`, which operate on the context that `context` returns.
-pub(super) fn link_all<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    context: impl Fn(&mut T) -> &mut WasiP1Ctx + Copy + Send + Sync + 'static,
-) -> wasmtime::Result<()> {
-    wasmtime_wasi::p0::add_to_linker_async(linker, context)?;
-    wasmtime_wasi::p1::add_to_linker_async(linker, context)
-}
-
-/// Adds WASI for modules.
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    link_all(linker, |guest: &mut Guest| guest.wasi().begin_call())?;
-    linker.allow_shadowing(true);
-    for preview in [Preview::Zero, Preview::One] {
-        let namespace = preview.namespace();
-        linker.func_wrap(
-            namespace,
-            "proc_exit",
-            |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) },
-        )?;
-        linker.func_wrap_async(namespace, "path_open", move |caller, parameters| {
-            Box::new(path_open(preview, caller, parameters))
-        })?;
-        // Both versions of these functions have the same parameters and results.
-        linker.func_wrap_async(namespace, "random_get", |caller, parameters| {
-            Box::new(random_get(caller, parameters))
-        })?;
-    }
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-/// Returns the caller's memory and context for a function of `wasmtime-wasi`.
-fn split<'a>(
-    caller: &'a mut Caller<'_, Guest>,
-) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
-    let memory = caller
-        .get_export("memory")
-        .and_then(wasmtime::Extern::into_memory);
-    let memory = memory.ok_or_else(|| {
-        wasmtime::Error::msg("the module exports no memory with the name `memory`")
-    })?;
-    let (bytes, guest) = memory.data_and_store_mut(caller);
-    Ok((GuestMemory::Unshared(bytes), guest))
-}
-
-type PathOpen = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
-
-async fn path_open(
-    preview: Preview,
-    mut caller: Caller<'_, Guest>,
-    parameters: PathOpen,
-) -> wasmtime::Result<i32> {
-    let fuel = caller.as_context_mut().hostcall_fuel();
-    let (mut memory, guest) = split(&mut caller)?;
-    let wasi = guest.wasi();
-    if !wasi.has_room_for_a_file() {
-        return Ok(MFILE);
-    }
-    let context = wasi.begin_call();
-    p1::WasiSnapshotPreview1::set_hostcall_fuel(context, fuel);
-    let (directory, look_up, path, length, how, rights, inheriting, flags, out) = parameters;
-    let memory = &mut memory;
-    match preview {
-        Preview::Zero => {
-            p0::path_open(
-                context, memory, directory, look_up, path, length, how, rights, inheriting, flags,
-                out,
-            )
-            .await
-        }
-        Preview::One => {
-            p1::path_open(
-                context, memory, directory, look_up, path, length, how, rights, inheriting, flags,
-                out,
-            )
-            .await
-        }
-    }
-}
-
-async fn random_get(
-    mut caller: Caller<'_, Guest>,
-    (address, length): (i32, i32),
-) -> wasmtime::Result<i32> {
-    let (start, length) = (address as u32 as usize, length as u32 as usize);
-    let size = match split(&mut caller)?.0 {
-        GuestMemory::Unshared(bytes) => bytes.len(),
-        GuestMemory::Shared(bytes) => bytes.len(),
-    };
-    let Some(end) = start.checked_add(length).filter(|&end| end <= size) else {
-        return Err(wasmtime::Error::msg(format!(
-            "bad pointer: {length} bytes at {start} lie outside the memory"
-        )));
-    };
-    for piece in (start..end).step_by(MAX_RANDOM) {
-        if piece != start {
-            // Generating a piece takes as long as a slice.
-            scheduler::spent().await;
-        }
-        let length = MAX_RANDOM.min(end - piece);
-        let (mut memory, guest) = split(&mut caller)?;
-        let errno = p1::random_get(
-            guest.wasi().begin_call(),
-            &mut memory,
-            piece as i32,
-            length as i32,
-        )?;
-        if errno != SUCCESS {
-            return Ok(errno);
-        }
-    }
-    Ok(SUCCESS)
-}
 
 /// The maximum total size of a configuration's arguments and of its variables' names and values, in
 /// bytes, and the maximum number of each.
@@ -213,7 +73,7 @@ pub(super) async fn config_preopen_dir(
 }
 
 /// The number of descriptors that an added directory takes: one for the directory itself, and one
-/// for `wasmtime-wasi`.
+/// for components.
 const DESCRIPTORS_OF_DIRECTORY: u64 = 2;
 
 /// The size of an added directory in the host's memory in addition to its path, in bytes.

@@ -10,35 +10,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// The flags for opening: create a file, truncate a file, require a directory.
-const CREATE: u32 = 1;
-const DIRECTORY: u32 = 2;
-const TRUNCATE: u32 = 8;
+pub(crate) const CREATE: u32 = 1;
+pub(crate) const DIRECTORY: u32 = 2;
+pub(crate) const TRUNCATE: u32 = 8;
 
 /// The rights to read and to write.
-const READ: u64 = 1 << 1;
-const WRITE: u64 = 1 << 6;
+pub(crate) const READ: u64 = 1 << 1;
+pub(crate) const WRITE: u64 = 1 << 6;
 
 /// A program that makes calls on directory 3, one after the other, and reports the error code of
 /// each call.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     data: String,
     code: String,
     length: usize,
-    calls: usize,
+    pub(crate) calls: usize,
 }
 
 impl Script {
     /// Stores a string in the program's data, and returns its address and length as two call
+    /// Creates a script with data of its own from 4096 on.
+    pub(crate) fn starting_with(data: &str) -> Script {
+        Script {
+            data: data.to_string(),
+            length: 1000,
+            ..Script::default()
+        }
+    }
+
     /// arguments.
-    fn text(&mut self, text: &str) -> String {
+    pub(crate) fn text(&mut self, text: &str) -> String {
         let at = 4096 + self.length;
         let _ = writeln!(self.data, "(data (i32.const {at}) \"{text}\")");
         self.length += text.len();
         format!("(i32.const {at}) (i32.const {})", text.len())
     }
 
-    fn call(&mut self, call: &str) -> &mut Script {
+    pub(crate) fn call(&mut self, call: &str) -> &mut Script {
         self.calls += 1;
         let _ = writeln!(self.code, "(call $said {call})");
         self
@@ -52,31 +61,60 @@ impl Script {
         ))
     }
 
-    fn open(&mut self, path: &str, how: u32, rights: u64) -> &mut Script {
+    pub(crate) fn open(&mut self, path: &str, how: u32, rights: u64) -> &mut Script {
         self.open_in(3, path, how, rights)
     }
 
     /// Makes a call whose parameters are directory 3 and one path.
-    fn on_path(&mut self, function: &str, path: &str) -> &mut Script {
+    pub(crate) fn on_path(&mut self, function: &str, path: &str) -> &mut Script {
         let path = self.text(path);
         self.call(&format!("(call ${function} (i32.const 3) {path})"))
     }
 
-    fn rename(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
+    pub(crate) fn rename(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
         let (from, to) = (self.text(from), self.text(to));
         self.call(&format!(
             "(call $path_rename (i32.const 3) {from} (i32.const {to_directory}) {to})"
         ))
     }
 
-    fn link(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
+    pub(crate) fn link(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
         let (from, to) = (self.text(from), self.text(to));
         self.call(&format!(
             "(call $path_link (i32.const 3) (i32.const 0) {from} (i32.const {to_directory}) {to})"
         ))
     }
 
-    fn program(&self) -> String {
+    /// Makes a call for what is known of a path.
+    pub(crate) fn stat(&mut self, path: &str, follow: bool) -> &mut Script {
+        let (path, follow) = (self.text(path), u32::from(follow));
+        self.call(&format!(
+            "(call $path_filestat_get (i32.const 3) (i32.const {follow}) {path} (i32.const 1024))"
+        ))
+    }
+
+    pub(crate) fn set_times(&mut self, path: &str, follow: bool) -> &mut Script {
+        let (path, follow) = (self.text(path), u32::from(follow));
+        self.call(&format!(
+            "(call $path_filestat_set_times (i32.const 3) (i32.const {follow}) {path} (i64.const 1) (i64.const 1) (i32.const 5))"
+        ))
+    }
+
+    pub(crate) fn symlink(&mut self, contents: &str, path: &str) -> &mut Script {
+        let (contents, path) = (self.text(contents), self.text(path));
+        self.call(&format!(
+            "(call $path_symlink {contents} (i32.const 3) {path})"
+        ))
+    }
+
+    pub(crate) fn read_link(&mut self, path: &str) -> &mut Script {
+        let path = self.text(path);
+        self.call(&format!(
+            "(call $path_readlink (i32.const 3) {path} (i32.const 1024) (i32.const 100) (i32.const 16))"
+        ))
+    }
+
+    pub(crate) fn program(&self) -> String {
         program(&format!(
             "{}(func (export \"main\") {})",
             self.data, self.code
@@ -84,21 +122,21 @@ impl Script {
     }
 
     /// Runs the program and returns the error codes.
-    fn run(&self, lab: &Lab, change: impl FnOnce(&mut Config)) -> Vec<i64> {
+    pub(crate) fn run(&self, lab: &Lab, change: impl FnOnce(&mut Config)) -> Vec<i64> {
         let exit = run(lab, &self.program(), change);
         assert!(exit.is_normal(), "{exit}");
         (0..self.calls).map(|_| lab.hear()).collect()
     }
 }
 
-fn grant(config: &mut Config, path: &Path, access: Access) {
+pub(crate) fn grant(config: &mut Config, path: &Path, access: Access) {
     config
         .preopen(path, ".", access)
         .expect("the directory exists");
 }
 
 /// A directory `granted`, which contains a file and a directory, and a secret file next to it.
-fn house() -> TempDir {
+pub(crate) fn house() -> TempDir {
     let house = tempfile::tempdir().expect("a temporary directory can be created");
     fs::create_dir_all(house.path().join("granted/inner")).expect("the test owns the directory");
     fs::write(house.path().join("granted/file"), "content").expect("the test owns the directory");
@@ -257,7 +295,7 @@ fn t091_links_in_proc_do_not_lead_outside() {
 }
 
 #[cfg(target_os = "linux")]
-fn named_pipe(path: &Path) {
+pub(crate) fn named_pipe(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
         .expect("the test owns the directory");
@@ -282,7 +320,9 @@ fn t091_processes_that_wait_for_a_named_pipe_do_not_hold_up_other_processes() {
     let granted = house.path().join("granted");
     named_pipe(&granted.join("pipe"));
     let mut waits = Script::default();
-    waits.call("(i32.const 0)").open("pipe", 0, READ);
+    waits
+        .open("pipe", 0, READ)
+        .call("(call $read (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
     let environment = lab.environment_with(|config| grant(config, &granted, Access::Read));
     let module = lab.module(&waits.program());
     let waiting: Vec<_> = (0..70)

@@ -6,6 +6,8 @@ mod support;
 mod boundary;
 mod components;
 mod compute;
+#[cfg(unix)]
+mod directories;
 mod distributed;
 mod embedding;
 mod environments;

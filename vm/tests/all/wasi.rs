@@ -7,9 +7,15 @@ use std::fmt::Write;
 /// The error numbers of WASI that guests receive.
 pub(crate) mod errno {
     pub(crate) const SUCCESS: i64 = 0;
+    pub(crate) const BADF: i64 = 8;
+    pub(crate) const INVAL: i64 = 28;
     pub(crate) const MFILE: i64 = 33;
+    pub(crate) const NAMETOOLONG: i64 = 37;
+    pub(crate) const NOENT: i64 = 44;
     pub(crate) const NOSPC: i64 = 51;
+    pub(crate) const PERM: i64 = 63;
     pub(crate) const PIPE: i64 = 64;
+    pub(crate) const SPIPE: i64 = 70;
 }
 
 /// Writes a module that has the given fields. The module imports the functions of WASI that the
@@ -28,6 +34,13 @@ pub(crate) fn program(fields: &str) -> String {
         ("fd_readdir", "i32 i32 i32 i64 i32"),
         ("fd_filestat_set_size", "i32 i64"),
         ("fd_filestat_set_times", "i32 i64 i64 i32"),
+        ("fd_seek", "i32 i64 i32 i32"),
+        ("fd_pread", "i32 i32 i32 i64 i32"),
+        ("fd_pwrite", "i32 i32 i32 i64 i32"),
+        ("fd_renumber", "i32 i32"),
+        ("fd_fdstat_set_flags", "i32 i32"),
+        ("path_filestat_get", "i32 i32 i32 i32 i32"),
+        ("path_readlink", "i32 i32 i32 i32 i32 i32"),
         ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"),
         ("path_create_directory", "i32 i32 i32"),
         ("path_remove_directory", "i32 i32 i32"),
@@ -536,8 +549,13 @@ fn preview_0_is_granted_under_its_own_name() {
         "{exit}"
     );
     assert_normal(&run(&lab, &text, |config| {
-        config.deny("wasi_snapshot_preview1");
+        config.deny("wasi_snapshot_preview1::fd_");
     }));
+    // Its functions are denied with those of preview 1.
+    let exit = run(&lab, &text, |config| {
+        config.deny("wasi_snapshot_preview1");
+    });
+    assert!(exit.to_string().contains("does not grant"), "{exit}");
 }
 
 #[test]

@@ -5,6 +5,10 @@
 //! children names one inside its own; the name is resolved from the open directory and cannot leave
 //! it, even if symbolic links are swapped meanwhile.
 
+use super::beneath::Scope;
+use super::errno::Errno;
+use super::pace::Pace;
+use super::table::{Descriptor, OpenDirectory, Place};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -20,6 +24,15 @@ pub enum Access {
     Read,
     /// Also change, create and remove them.
     Write,
+}
+
+impl Access {
+    pub(crate) fn check_writable(self) -> Result<(), Errno> {
+        match self {
+            Access::Read => Err(Errno::Perm),
+            Access::Write => Ok(()),
+        }
+    }
 }
 
 /// A directory could not be granted.
@@ -48,6 +61,7 @@ struct Preopen {
     host: PathBuf,
     guest: GuestPath,
     access: Access,
+    pace: Arc<Pace>,
 }
 
 /// The location of a file, which need not exist.
@@ -64,7 +78,6 @@ pub(crate) struct FileLocation {
 #[derive(Clone, Default)]
 pub(crate) struct Preopens {
     list: Vec<Preopen>,
-    files: WasiFilesystemCtx,
 }
 
 impl Preopens {
@@ -82,12 +95,15 @@ impl Preopens {
             host: host.into(),
             guest,
             access,
-        })
+            pace: Arc::default(),
+        });
+        Ok(())
     }
 
     /// Adds a directory inside one of another configuration's, with the access granted there.
     pub(crate) fn add_from(&mut self, outer: &Preopens, guest: &str) -> Result<(), PreopenError> {
-        self.add(outer.within(guest)?)
+        self.add(outer.within(guest)?);
+        Ok(())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -127,32 +143,47 @@ impl Preopens {
         })
     }
 
-    /// Returns the context from which `wasmtime-wasi` creates a process's files.
-    pub(super) fn files(&self) -> WasiFilesystemCtx {
-        self.files.clone()
+    /// Returns the directories as a process's descriptors.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = Descriptor> {
+        self.list.iter().map(|preopen| {
+            Descriptor::Directory(OpenDirectory {
+                place: Place {
+                    directory: preopen.directory.clone(),
+                    scope: preopen.guest.scope(),
+                    access: preopen.access,
+                    pace: preopen.pace.clone(),
+                    granted_as: Some(preopen.guest.to_string().into()),
+                },
+                listing: None,
+            })
+        })
     }
 
-    fn add(&mut self, new: Preopen) -> Result<(), PreopenError> {
-        let mut list = self.list.clone();
-        list.retain(|preopen| preopen.guest != new.guest);
-        list.push(new);
+    /// Returns the context from which `wasmtime-wasi` creates a component's files. A directory that
+    /// cannot be opened again is left out, and that is logged.
+    pub(super) fn component_files(&self) -> WasiFilesystemCtx {
         let mut builder = WasiCtxBuilder::new();
-        for preopen in &list {
+        for preopen in &self.list {
             let permissions = match preopen.access {
                 Access::Read => FsPerms::ReadOnly,
                 Access::Write => FsPerms::ReadWrite,
             };
-            builder
-                .preopened_dir(
-                    name_of(&preopen.directory, &preopen.host),
-                    preopen.guest.to_string(),
-                    permissions,
-                )
-                .map_err(|error| PreopenError::new(&preopen.host, format!("{error:#}")))?;
+            let opened = builder.preopened_dir(
+                name_of(&preopen.directory, &preopen.host),
+                preopen.guest.to_string(),
+                permissions,
+            );
+            if let Err(error) = opened {
+                let error = PreopenError::new(&preopen.host, format!("{error:#}"));
+                log::error!("a component runs without a directory: {error}");
+            }
         }
-        self.files = builder.build().filesystem().clone();
-        self.list = list;
-        Ok(())
+        builder.build().filesystem().clone()
+    }
+
+    fn add(&mut self, new: Preopen) {
+        self.list.retain(|preopen| preopen.guest != new.guest);
+        self.list.push(new);
     }
 
     /// Opens the directory that a guest's path refers to.
@@ -188,6 +219,7 @@ impl Preopens {
             host: preopen.host.join(rest),
             guest: path,
             access: preopen.access,
+            pace: preopen.pace.clone(),
         })
     }
 }
@@ -233,6 +265,14 @@ impl GuestPath {
             is_absolute: path.starts_with('/'),
             parts,
         })
+    }
+
+    /// Returns where absolute links below a directory lead that guests know by this path.
+    fn scope(&self) -> Scope {
+        match (self.is_absolute, self.parts.is_empty()) {
+            (true, true) => Scope::Root,
+            _ => Scope::Beneath,
+        }
     }
 
     /// Returns the rest of this path below another path.

@@ -39,11 +39,11 @@ pub enum Stdio<End> {
 
 /// The maximum number of bytes in a write. The bytes of a write stay together, as in an operating
 /// system pipe.
-const MAX_WRITE: usize = 4096;
+pub(crate) const MAX_WRITE: usize = 4096;
 
 /// The sink for a process's standard output or error.
 #[derive(Clone)]
-pub(super) struct Outlet {
+pub(crate) struct Outlet {
     to: Destination,
     stream: Stream,
     /// The process that writes, if a journal is kept.
@@ -142,6 +142,12 @@ impl Outlet {
             writer: None,
             account: None,
         }
+    }
+
+    /// Writes at most [`MAX_WRITE`] bytes in one go, waiting for room.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.accept(bytes)?;
+        self.deliver(bytes).await
     }
 
     /// Counts bytes before they are written, and adds them to the journal if one is kept.
@@ -308,7 +314,7 @@ impl AsyncWrite for Writing {
 
 /// The source of a process's standard input.
 #[derive(Clone)]
-pub(super) enum Inlet {
+pub(crate) enum Inlet {
     Console,
     Null,
     Pipe(PipeReader),
@@ -334,18 +340,30 @@ impl Inlet {
         }
     }
 
-    async fn read(&self, size: usize) -> StreamResult<Bytes> {
+    /// Waits for bytes, and returns at most `size`; none at the end of the stream.
+    pub(crate) async fn take(&self, size: usize) -> Vec<u8> {
         let Some(reader) = self.reader() else {
-            return Err(StreamError::Closed);
+            return Vec::new();
         };
         let mut buffer = vec![0; size.min(MAX_READ)];
-        match reader.read(&mut buffer).await {
-            0 => Err(StreamError::Closed),
-            count => {
-                buffer.truncate(count);
-                Ok(buffer.into())
-            }
+        let count = reader.read(&mut buffer).await;
+        buffer.truncate(count);
+        buffer
+    }
+
+    /// Waits until there are bytes, or the stream has ended.
+    pub(crate) async fn readable(&self) {
+        if let Some(reader) = self.reader() {
+            reader.readable().await;
         }
+    }
+
+    async fn read(&self, size: usize) -> StreamResult<Bytes> {
+        let bytes = self.take(size).await;
+        if bytes.is_empty() {
+            return Err(StreamError::Closed);
+        }
+        Ok(bytes.into())
     }
 }
 
@@ -363,9 +381,7 @@ impl InputStream for Inlet {
 #[async_trait]
 impl Pollable for Inlet {
     async fn ready(&mut self) {
-        if let Some(reader) = self.reader() {
-            reader.readable().await;
-        }
+        self.readable().await;
     }
 }
 

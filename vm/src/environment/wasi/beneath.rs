@@ -1,0 +1,532 @@
+//! Paths below an open directory, which never lead out of it.
+//!
+//! Linux resolves a whole path at once (`openat2`); elsewhere, or if that call is forbidden,
+//! `cap-primitives` does so name by name. Everything else is done to a single name in a directory
+//! that was reached in this way, by calls that do not follow symbolic links.
+
+use super::errno::Errno;
+use cap_primitives::fs::{FollowSymlinks, OpenOptions, OpenOptionsExt};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timestamps};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The maximum length of a path, in bytes.
+const MAX_PATH: usize = 4095;
+
+/// Where the absolute symbolic links below a directory lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Out of the directory, so that they are not followed.
+    Beneath,
+    /// To a path that begins at the directory, which guests know as `/`.
+    Root,
+}
+
+/// An open directory.
+#[derive(Clone, Copy)]
+pub(crate) struct Base<'a> {
+    pub(crate) directory: &'a File,
+    pub(crate) scope: Scope,
+}
+
+/// A path that a guest wrote: neither empty nor absolute, not too long, and without zero bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct PathBelow(Vec<u8>);
+
+impl PathBelow {
+    pub(crate) fn new(path: &[u8]) -> Result<PathBelow, Errno> {
+        check(path)?;
+        if path.starts_with(b"/") {
+            return Err(Errno::Perm);
+        }
+        Ok(PathBelow(path.to_vec()))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns another path below what this one leads to, unless it is too long.
+    pub(crate) fn join(&self, rest: &PathBelow) -> Option<PathBelow> {
+        PathBelow::new(&[&self.0[..], &rest.0].join(&b'/')).ok()
+    }
+
+    /// Returns the path of the first name alone.
+    pub(crate) fn first_name(&self) -> PathBelow {
+        let mut names = self
+            .0
+            .split(|byte| *byte == b'/')
+            .filter(|name| *name != b".");
+        PathBelow(names.find(|name| !name.is_empty()).unwrap_or(b".").to_vec())
+    }
+
+    /// Whether the path ends with a slash, and so names a directory.
+    fn is_directory(&self) -> bool {
+        self.0.ends_with(b"/")
+    }
+
+    /// Splits off the last name. The name is `None` if it is `.` or `..`.
+    fn split(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        let slashes = self
+            .0
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'/')
+            .count();
+        let path = &self.0[..self.0.len() - slashes];
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (Some(&path[..slash]), &path[slash + 1..]),
+            None => (None, path),
+        };
+        (
+            parent,
+            Some(name).filter(|name| !matches!(*name, b"." | b"..")),
+        )
+    }
+}
+
+/// Checks what any path has to be, also one that a symbolic link should contain.
+pub(crate) fn check(path: &[u8]) -> Result<(), Errno> {
+    match path {
+        [] => Err(Errno::Noent),
+        path if path.len() > MAX_PATH => Err(Errno::Nametoolong),
+        path if path.contains(&0) => Err(Errno::Inval),
+        _ => Ok(()),
+    }
+}
+
+/// The directory that contains what a path names.
+enum Parent<'a> {
+    Base(&'a File),
+    Opened(File),
+}
+
+impl Parent<'_> {
+    fn file(&self) -> &File {
+        match self {
+            Parent::Base(file) => file,
+            Parent::Opened(file) => file,
+        }
+    }
+}
+
+/// The flags of a directory that paths begin at.
+const PLACE: OFlags = {
+    #[cfg(target_os = "linux")]
+    let kind = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let kind = OFlags::RDONLY;
+    kind.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC)
+};
+
+impl Base<'_> {
+    /// Opens what a path leads to. A symbolic link at its end is followed unless `flags` has
+    /// `NOFOLLOW`.
+    pub(crate) fn open(self, path: &PathBelow, flags: OFlags) -> Result<File, Errno> {
+        self.open_bytes(&path.0, flags)
+    }
+
+    fn open_bytes(self, path: &[u8], flags: OFlags) -> Result<File, Errno> {
+        let mut flags = flags | OFlags::CLOEXEC;
+        if !flags.contains(PLACE.difference(OFlags::DIRECTORY)) {
+            flags |= OFlags::NOCTTY;
+        }
+        #[cfg(target_os = "linux")]
+        match self.resolve(path, flags) {
+            Err(rustix::io::Errno::NOSYS) => {}
+            Err(rustix::io::Errno::XDEV) => return Err(Errno::Perm),
+            opened => return Ok(opened?),
+        }
+        walk(self.directory, path, flags)
+    }
+
+    /// Lets the kernel resolve a path; fails with `NOSYS` if it cannot.
+    #[cfg(target_os = "linux")]
+    fn resolve(self, path: &[u8], flags: OFlags) -> rustix::io::Result<File> {
+        use rustix::fs::{ResolveFlags, openat2};
+        use rustix::io::Errno as System;
+
+        let scope = match self.scope {
+            Scope::Beneath => ResolveFlags::BENEATH,
+            Scope::Root => ResolveFlags::IN_ROOT,
+        };
+        let how = scope | ResolveFlags::NO_MAGICLINKS;
+        let mode = if flags.contains(OFlags::CREATE) {
+            Mode::from_raw_mode(0o666)
+        } else {
+            Mode::empty()
+        };
+        // The kernel gives up with AGAIN if something was renamed meanwhile; if that keeps
+        // happening, AGAIN is the error.
+        for _ in 0..128 {
+            match openat2(self.directory, path, flags, mode, how) {
+                Err(System::AGAIN) => {}
+                // So do sandboxes that do not know the call. A real lack of rights is found again
+                // by walking.
+                Err(System::PERM) => return Err(System::NOSYS),
+                opened => return opened.map(File::from),
+            }
+        }
+        Err(System::AGAIN)
+    }
+
+    /// Whether a path leads out of the directory, as far as that can be told.
+    pub(crate) fn leads_out(self, path: &PathBelow) -> bool {
+        #[cfg(target_os = "linux")]
+        return matches!(
+            self.resolve(&path.0, OFlags::PATH | OFlags::CLOEXEC),
+            Err(rustix::io::Errno::XDEV)
+        );
+        #[cfg(not(target_os = "linux"))]
+        path.0.starts_with(b"..")
+    }
+
+    /// Opens the directory that contains what a path names, and returns it with the name. A path
+    /// that ends with `.` or `..` has no name, which is the error `nameless`.
+    fn parent<'a>(
+        self,
+        path: &'a PathBelow,
+        nameless: Errno,
+    ) -> Result<(Parent<'a>, &'a [u8]), Errno>
+    where
+        Self: 'a,
+    {
+        let (parent, name) = path.split();
+        let parent = match parent {
+            None => Parent::Base(self.directory),
+            Some(parent) => Parent::Opened(self.open_bytes(parent, PLACE)?),
+        };
+        Ok((parent, name.ok_or(nameless)?))
+    }
+
+    /// Returns what is known of what a path leads to.
+    pub(crate) fn stat(self, path: &PathBelow, follow: bool) -> Result<Stat, Errno> {
+        // A single name, by far the most frequent path, needs one call unless it is a link.
+        if !path.is_directory()
+            && let (None, Some(name)) = path.split()
+        {
+            let stat = rustix::fs::statat(self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if !follow || kind(&stat) != FileType::Symlink {
+                return Ok(stat);
+            }
+        }
+        let found = self.locate(path, follow)?;
+        Ok(rustix::fs::fstat(found)?)
+    }
+
+    /// Opens what a path leads to without the right to read or write it.
+    fn locate(self, path: &PathBelow, follow: bool) -> Result<File, Errno> {
+        #[cfg(target_os = "linux")]
+        let mut flags = OFlags::PATH;
+        #[cfg(not(target_os = "linux"))]
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        if path.is_directory() {
+            flags |= OFlags::DIRECTORY;
+        } else if !follow {
+            flags |= OFlags::NOFOLLOW;
+        }
+        self.open(path, flags)
+    }
+
+    /// Changes the times of what a path leads to.
+    pub(crate) fn set_times(
+        self,
+        path: &PathBelow,
+        follow: bool,
+        times: &Timestamps,
+    ) -> Result<(), Errno> {
+        let found = self.locate(path, follow)?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::utimensat(found, c"", times, AtFlags::EMPTY_PATH)?;
+        #[cfg(not(target_os = "linux"))]
+        rustix::fs::futimens(found, times)?;
+        Ok(())
+    }
+
+    pub(crate) fn create_directory(self, path: &PathBelow) -> Result<(), Errno> {
+        let (parent, name) = self.parent(path, Errno::Exist)?;
+        Ok(rustix::fs::mkdirat(
+            parent.file(),
+            name,
+            Mode::from_raw_mode(0o777),
+        )?)
+    }
+
+    pub(crate) fn remove_directory(self, path: &PathBelow) -> Result<(), Errno> {
+        let (parent, name) = self.parent(path, Errno::Inval)?;
+        Ok(rustix::fs::unlinkat(
+            parent.file(),
+            name,
+            AtFlags::REMOVEDIR,
+        )?)
+    }
+
+    pub(crate) fn unlink(self, path: &PathBelow) -> Result<(), Errno> {
+        let (parent, name) = self.parent(path, Errno::Isdir)?;
+        if path.is_directory() {
+            return Err(match kind(&name_stat(&parent, name)?) {
+                FileType::Directory => Errno::Isdir,
+                _ => Errno::Notdir,
+            });
+        }
+        match rustix::fs::unlinkat(parent.file(), name, AtFlags::empty()) {
+            // Other systems than Linux say that it is not permitted.
+            Err(rustix::io::Errno::PERM)
+                if kind(&name_stat(&parent, name)?) == FileType::Directory =>
+            {
+                Err(Errno::Isdir)
+            }
+            unlinked => Ok(unlinked?),
+        }
+    }
+
+    /// Moves what a path names.
+    pub(crate) fn rename(
+        self,
+        from: &PathBelow,
+        to_base: Base<'_>,
+        to: &PathBelow,
+    ) -> Result<(), Errno> {
+        let (old_parent, old) = self.parent(from, Errno::Busy)?;
+        let (new_parent, new) = to_base.parent(to, Errno::Busy)?;
+        if (from.is_directory() || to.is_directory())
+            && kind(&name_stat(&old_parent, old)?) != FileType::Directory
+        {
+            return Err(Errno::Notdir);
+        }
+        Ok(rustix::fs::renameat(
+            old_parent.file(),
+            old,
+            new_parent.file(),
+            new,
+        )?)
+    }
+
+    /// Gives what a path names a second name. Symbolic links are not followed.
+    pub(crate) fn link(
+        self,
+        from: &PathBelow,
+        to_base: Base<'_>,
+        to: &PathBelow,
+    ) -> Result<(), Errno> {
+        let (old_parent, old) = self.parent(from, Errno::Perm)?;
+        let (new_parent, new) = to_base.parent(to, Errno::Exist)?;
+        if from.is_directory() {
+            // No directory has a second name.
+            return Err(match kind(&name_stat(&old_parent, old)?) {
+                FileType::Directory => Errno::Perm,
+                _ => Errno::Notdir,
+            });
+        }
+        if to.is_directory() {
+            return Err(absent_directory(&new_parent, new));
+        }
+        Ok(rustix::fs::linkat(
+            old_parent.file(),
+            old,
+            new_parent.file(),
+            new,
+            AtFlags::empty(),
+        )?)
+    }
+
+    /// Creates a symbolic link with these contents.
+    pub(crate) fn symlink(self, contents: &[u8], path: &PathBelow) -> Result<(), Errno> {
+        check(contents)?;
+        if contents.starts_with(b"/") && self.scope == Scope::Beneath {
+            return Err(Errno::Perm);
+        }
+        let (parent, name) = self.parent(path, Errno::Exist)?;
+        if path.is_directory() {
+            return Err(absent_directory(&parent, name));
+        }
+        Ok(rustix::fs::symlinkat(contents, parent.file(), name)?)
+    }
+
+    /// Returns the contents of a symbolic link.
+    pub(crate) fn read_link(self, path: &PathBelow) -> Result<Vec<u8>, Errno> {
+        let (parent, name) = self.parent(path, Errno::Inval)?;
+        if path.is_directory() {
+            self.locate(path, true)?;
+            return Err(Errno::Inval);
+        }
+        Ok(rustix::fs::readlinkat(parent.file(), name, Vec::new())?.into_bytes())
+    }
+
+    /// Returns what tells the directory from all others.
+    pub(crate) fn identity(self) -> Option<(u64, u64)> {
+        identity(&rustix::fs::fstat(self.directory).ok()?)
+    }
+
+    /// Returns what tells the directory that a path leads to from all others.
+    pub(crate) fn identity_of(self, path: &PathBelow) -> Option<(u64, u64)> {
+        identity(&self.stat(path, true).ok()?)
+    }
+
+    /// Whether it takes long to free the file that a path leads to.
+    pub(crate) fn is_heavy(self, path: &PathBelow, follow: bool) -> bool {
+        let found = self.stat(path, follow);
+        found.is_ok_and(|stat| is_heavy(&stat))
+    }
+
+    /// Opens the directory itself, to be read.
+    pub(crate) fn reopen(self) -> Result<File, Errno> {
+        self.open_bytes(b".", OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+}
+
+fn identity(stat: &Stat) -> Option<(u64, u64)> {
+    Some((stat.st_dev as u64, stat.st_ino as u64))
+}
+
+/// Files with more bytes on the disk than this are freed elsewhere than on a worker: one whose bytes
+/// lie in many places takes its file system seconds.
+const HEAVY: u64 = 16 << 20;
+
+/// Whether it takes long to free a file.
+pub(crate) fn is_heavy(stat: &Stat) -> bool {
+    kind(stat) == FileType::RegularFile && stat.st_blocks as u64 * 512 > HEAVY
+}
+
+/// Returns the kind of a file.
+pub(crate) fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn name_stat(parent: &Parent<'_>, name: &[u8]) -> Result<Stat, Errno> {
+    Ok(rustix::fs::statat(
+        parent.file(),
+        name,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
+}
+
+/// Returns why something other than a directory cannot be created at a path that ends with a slash.
+fn absent_directory(parent: &Parent<'_>, name: &[u8]) -> Errno {
+    match name_stat(parent, name).map(|stat| kind(&stat)) {
+        Ok(FileType::Directory) => Errno::Exist,
+        Ok(_) => Errno::Notdir,
+        Err(error) => error,
+    }
+}
+
+/// Resolves a path name by name.
+fn walk(directory: &File, path: &[u8], flags: OFlags) -> Result<File, Errno> {
+    let mode = flags & OFlags::RWMODE;
+    let known = OFlags::RWMODE | OFlags::CREATE | OFlags::EXCL | OFlags::TRUNC | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options
+        .read(mode != OFlags::WRONLY)
+        .write(mode != OFlags::RDONLY)
+        .create(flags.contains(OFlags::CREATE))
+        .create_new(flags.contains(OFlags::CREATE | OFlags::EXCL))
+        .truncate(flags.contains(OFlags::TRUNC))
+        .custom_flags((flags - known).bits() as i32);
+    if flags.contains(OFlags::NOFOLLOW) {
+        options._cap_fs_ext_follow(FollowSymlinks::No);
+    }
+    let path = Path::new(OsStr::from_bytes(path));
+    let opened = cap_primitives::fs::open(directory, path, &options);
+    opened.map_err(|error| match error.kind() {
+        // The path leads out.
+        io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => Errno::Perm,
+        _ => error.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn path(path: &str) -> PathBelow {
+        PathBelow::new(path.as_bytes()).expect("the path is valid")
+    }
+
+    /// Both ways of resolving a path, by name.
+    fn both<'a>(
+        directory: &'a File,
+        path: &'a str,
+        flags: OFlags,
+    ) -> [(&'static str, Result<File, Errno>); 2] {
+        let base = Base {
+            directory,
+            scope: Scope::Beneath,
+        };
+        [
+            ("at once", base.open(&super::tests::path(path), flags)),
+            ("by name", walk(directory, path.as_bytes(), flags)),
+        ]
+    }
+
+    #[test]
+    fn nothing_outside_is_reached_either_way() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let granted = root.path().join("granted");
+        fs::create_dir_all(granted.join("inner")).expect("the directory is ours");
+        fs::write(root.path().join("secret"), "").expect("the directory is ours");
+        fs::write(granted.join("file"), "").expect("the directory is ours");
+        let secret = root.path().join("secret");
+        for (target, link) in [("..", "up"), ("../secret", "relative"), ("/", "root")] {
+            symlink(target, granted.join(link)).expect("the directory is ours");
+        }
+        symlink(&secret, granted.join("absolute")).expect("the directory is ours");
+        symlink("inner/../file", granted.join("within")).expect("the directory is ours");
+        let directory = File::open(&granted).expect("it exists");
+        for flags in [OFlags::RDONLY, OFlags::RDWR | OFlags::CREATE] {
+            for name in [
+                "..",
+                "../secret",
+                "up",
+                "up/secret",
+                "inner/../../secret",
+                "relative",
+                "absolute",
+                "root/etc",
+            ] {
+                for (way, opened) in both(&directory, name, flags) {
+                    assert!(opened.is_err(), "{name} {way}");
+                }
+            }
+            for name in ["file", "inner/../file", "./within"] {
+                for (way, opened) in both(&directory, name, flags) {
+                    assert!(opened.is_ok(), "{name} {way}");
+                }
+            }
+        }
+        for (way, opened) in both(&directory, "within", OFlags::RDONLY | OFlags::NOFOLLOW) {
+            assert_eq!(opened.err(), Some(Errno::Loop), "{way}");
+        }
+        assert_eq!(fs::read(secret).expect("it exists"), b"");
+    }
+
+    #[test]
+    fn paths_are_split_at_the_last_name() {
+        let split = |text: &str| {
+            let path = path(text);
+            let (parent, name) = path.split();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it was text");
+            (parent.map(text), name.map(text))
+        };
+        let some = |text: &str| Some(text.to_string());
+        assert_eq!(split("a"), (None, some("a")));
+        assert_eq!(split("a//"), (None, some("a")));
+        assert_eq!(split("a/b"), (some("a"), some("b")));
+        assert_eq!(split("a//b///"), (some("a/"), some("b")));
+        for (text, parent) in [(".", None), ("..", None), ("./", None), ("a/..", some("a"))] {
+            assert_eq!(split(text), (parent, None));
+        }
+        for (text, error) in [
+            ("", Errno::Noent),
+            ("/a", Errno::Perm),
+            ("a\0", Errno::Inval),
+            (&"a".repeat(4096), Errno::Nametoolong),
+        ] {
+            assert_eq!(PathBelow::new(text.as_bytes()).err(), Some(error));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! An open file of a process.
+
+use super::beneath::{is_heavy, kind};
+use super::directory::Access;
+use super::errno::Errno;
+use super::pace::Pace;
+use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno as System;
+use std::fs::File;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// An open file of a process, which is not a directory.
+pub(crate) struct OpenFile {
+    pub(crate) file: Arc<File>,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) access: Access,
+    /// Only a regular file has positions. Anything else may make a call wait for as long as it
+    /// likes.
+    pub(crate) is_regular: bool,
+    /// Whether the file was opened to be read, and to be written.
+    pub(crate) is_read: bool,
+    pub(crate) is_written: bool,
+    /// Where the next read or write begins.
+    pub(crate) position: u64,
+    pub(crate) appends: bool,
+    /// Remembered for the guest; files never fail because they would have to wait.
+    pub(crate) is_nonblocking: bool,
+    /// Whether the file system can tell that a read would have to wait.
+    pub(crate) tells_waits: bool,
+}
+
+/// What became of a read that must not wait.
+pub(crate) enum Attempt {
+    /// This many bytes were read; 0 at the end of the file.
+    Read(usize),
+    /// It would have to wait.
+    Waits,
+}
+
+impl OpenFile {
+    /// Reads bytes of a regular file at a position if that is possible without waiting.
+    pub(crate) fn try_read(&mut self, into: &mut [u8], at: u64) -> Result<Attempt, Errno> {
+        if !self.is_regular {
+            return Ok(Attempt::Waits);
+        }
+        #[cfg(target_os = "linux")]
+        while self.tells_waits {
+            use rustix::io::{ReadWriteFlags, preadv2};
+            use std::io::IoSliceMut;
+            let into = &mut [IoSliceMut::new(into)];
+            match preadv2(&*self.file, into, at, ReadWriteFlags::NOWAIT) {
+                Ok(count) => return Ok(Attempt::Read(count)),
+                Err(System::AGAIN) => return Ok(Attempt::Waits),
+                Err(System::OPNOTSUPP | System::NOSYS) => self.tells_waits = false,
+                Err(System::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !self.pace.is_quick() {
+            return Ok(Attempt::Waits);
+        }
+        let read = self.pace.measured(|| read(&self.file, true, into, at));
+        read.map(Attempt::Read)
+    }
+
+    /// Whether the file is freed when it is closed, and that takes long.
+    pub(crate) fn is_heavy_to_close(&self) -> bool {
+        let stat = rustix::fs::fstat(&*self.file);
+        stat.is_ok_and(|stat| stat.st_nlink == 0 && is_heavy(&stat))
+    }
+
+    /// Changes whether writes append.
+    pub(crate) fn set_appends(&mut self, appends: bool) -> Result<(), Errno> {
+        if self.appends != appends {
+            let flags = rustix::fs::fcntl_getfl(&*self.file)?.difference(OFlags::APPEND);
+            let append = if appends {
+                OFlags::APPEND
+            } else {
+                OFlags::empty()
+            };
+            rustix::fs::fcntl_setfl(&*self.file, flags | append)?;
+            self.appends = appends;
+        }
+        Ok(())
+    }
+
+    /// Returns how to write from a position on, or from the file's own.
+    pub(crate) fn writing(&self, at: Option<u64>) -> Writing {
+        Writing {
+            is_regular: self.is_regular,
+            at: if self.appends {
+                None
+            } else {
+                Some(at.unwrap_or(self.position))
+            },
+        }
+    }
+}
+
+/// Reads bytes; a file that is not regular has only its own position.
+pub(crate) fn read(
+    file: &File,
+    is_regular: bool,
+    into: &mut [u8],
+    at: u64,
+) -> Result<usize, Errno> {
+    loop {
+        let read = if is_regular {
+            rustix::io::pread(file, &mut *into, at)
+        } else {
+            wait_for_writer(file).and_then(|()| rustix::io::read(file, &mut *into))
+        };
+        match read {
+            Err(System::INTR) => {}
+            read => return Ok(read?),
+        }
+    }
+}
+
+/// Waits until there is something to read, or whoever wrote has left. A read alone would take a
+/// named pipe that nobody has opened to write yet for one whose end has come.
+fn wait_for_writer(file: &File) -> rustix::io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    poll(&mut [PollFd::new(file, PollFlags::IN)], None).map(drop)
+}
+
+/// How to write to a file.
+#[derive(Clone, Copy)]
+pub(crate) struct Writing {
+    is_regular: bool,
+    /// The position; `None` at the end of the file.
+    at: Option<u64>,
+}
+
+impl Writing {
+    /// Writes bytes, and returns how many, and the position after them.
+    pub(crate) fn write(self, file: &File, pieces: &[IoSlice<'_>]) -> Result<(usize, u64), Errno> {
+        let count = loop {
+            let written = match self.at {
+                Some(at) if self.is_regular => rustix::io::pwritev(file, pieces, at),
+                _ => rustix::io::writev(file, pieces),
+            };
+            match written {
+                Err(System::INTR) => {}
+                written => break written?,
+            }
+        };
+        let end = match self.at {
+            Some(at) => at.saturating_add(count as u64),
+            // Where the file was appended to is known only afterwards.
+            None if self.is_regular => rustix::fs::tell(file)?,
+            None => 0,
+        };
+        Ok((count, end))
+    }
+
+    /// Returns how to write what follows.
+    pub(crate) fn after(self, end: u64) -> Writing {
+        Writing {
+            at: self.at.map(|_| end),
+            ..self
+        }
+    }
+}
+
+/// What guests are told of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FileStat {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) file_type: u8,
+    pub(crate) links: u64,
+    pub(crate) size: u64,
+    pub(crate) accessed: u64,
+    pub(crate) modified: u64,
+    pub(crate) changed: u64,
+}
+
+impl FileStat {
+    pub(crate) fn of(stat: &Stat) -> FileStat {
+        // Times before 1970 have no number in WASI.
+        let time = |seconds: i64, nanoseconds: i64| {
+            let seconds = u64::try_from(seconds).unwrap_or(0);
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanoseconds as u64)
+        };
+        FileStat {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            file_type: super::listing::file_type(kind(stat)),
+            links: stat.st_nlink as u64,
+            size: stat.st_size as u64,
+            accessed: time(stat.st_atime as i64, stat.st_atime_nsec as i64),
+            modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+/// How a guest opens a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) create: bool,
+    pub(crate) directory: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) truncate: bool,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) append: bool,
+    pub(crate) nonblocking: bool,
+    pub(crate) follow: bool,
+}
+
+impl Opening {
+    /// Whether a directory that can only be read forbids this.
+    pub(crate) fn changes(&self) -> bool {
+        self.create || self.truncate || self.write
+    }
+
+    /// Returns the flags for the operating system.
+    pub(crate) fn flags(&self) -> OFlags {
+        let mut flags = match (self.read || !self.write, self.changes()) {
+            (true, true) => OFlags::RDWR,
+            (false, true) => OFlags::WRONLY,
+            (_, false) => OFlags::RDONLY,
+        };
+        for (is_set, flag) in [
+            (self.create, OFlags::CREATE),
+            (self.create && self.exclusive, OFlags::EXCL),
+            (self.truncate, OFlags::TRUNC),
+            (self.directory, OFlags::DIRECTORY),
+            (self.append, OFlags::APPEND),
+            (!self.follow, OFlags::NOFOLLOW),
+        ] {
+            if is_set {
+                flags |= flag;
+            }
+        }
+        flags
+    }
+}
+
+/// What a call to open a file without waiting for it found.
+pub(crate) enum Opened {
+    Directory(File),
+    Regular(File),
+    /// Something that may make its users wait, such as a named pipe.
+    Other(File),
+}
+
+/// Sorts what was opened.
+pub(crate) fn sort(file: File) -> Result<Opened, Errno> {
+    Ok(match kind(&rustix::fs::fstat(&file)?) {
+        FileType::Directory => Opened::Directory(file),
+        FileType::RegularFile => Opened::Regular(file),
+        _ => {
+            let flags = rustix::fs::fcntl_getfl(&file)?.difference(OFlags::NONBLOCK);
+            rustix::fs::fcntl_setfl(&file, flags)?;
+            Opened::Other(file)
+        }
+    })
+}

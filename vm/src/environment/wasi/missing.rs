@@ -1,0 +1,72 @@
+//! Why a file that a guest looks for is not there, for people.
+//!
+//! A guest's library looks for a path in the granted directory whose name is the longest prefix of
+//! it. If the current directory is granted, that one is a prefix of everything: `/etc/hosts` becomes
+//! `etc/hosts` below it, and is simply not found.
+
+use super::beneath::{Base, PathBelow};
+use super::errno::Errno;
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::LazyLock;
+
+/// Returns why a path was not found below a granted directory, if the reason is that no grant
+/// covers it. Looks at no file outside that a guest could choose.
+pub(crate) fn explain(
+    base: Base<'_>,
+    granted_as: &str,
+    path: &PathBelow,
+    errno: Errno,
+) -> Option<String> {
+    let text = line(path.as_bytes());
+    if errno == Errno::Perm {
+        let granted_as = line(granted_as.as_bytes());
+        return base.leads_out(path).then(|| {
+            format!(
+                "`{text}` leads out of the granted directory `{granted_as}`, so it cannot be \
+                 reached; `--dir` or `Config::preopen` grants another directory"
+            )
+        });
+    }
+    let first = path.first_name();
+    let is_root = granted_as == "." && HOST_ROOT.contains(first.as_bytes());
+    if !is_root || base.stat(&first, false).is_ok() {
+        return None;
+    }
+    let name = line(first.as_bytes());
+    Some(format!(
+        "`/{text}` is in no granted directory, so it was looked for in the current one, and not \
+         found; `--dir /{name}` or `Config::preopen` grants it"
+    ))
+}
+
+/// Returns a guest's text as a part of one line that cannot pretend to be another.
+fn line(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let mut line: String = text
+        .chars()
+        .take(MAX_SHOWN)
+        .collect::<String>()
+        .escape_debug()
+        .collect();
+    if text.chars().nth(MAX_SHOWN).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// How many characters of a path are shown.
+const MAX_SHOWN: usize = 200;
+
+/// Returns why a program that asks for its first directory finds none.
+pub(crate) fn explain_nothing() -> Option<String> {
+    let why = "a program looks for files, and no directory is granted; `--dir` or \
+        `Config::preopen` grants one";
+    Some(why.into())
+}
+
+/// The names in the host's root.
+static HOST_ROOT: LazyLock<HashSet<Vec<u8>>> = LazyLock::new(|| {
+    let names = std::fs::read_dir("/").into_iter().flatten().flatten();
+    names.map(|entry| entry.file_name().into_vec()).collect()
+});

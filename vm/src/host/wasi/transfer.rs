@@ -1,0 +1,62 @@
+//! Parts of a guest's memory, passed on in pieces.
+
+use crate::guest::Call;
+use crate::guest::call::Range;
+
+/// What is left of parts of a guest's memory.
+pub(super) struct Transfer<'a> {
+    ranges: &'a [Range],
+    /// How much of the first range is done.
+    done: usize,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(ranges: &'a [Range]) -> Transfer<'a> {
+        Transfer { ranges, done: 0 }
+    }
+
+    /// Takes the next piece, at most `most` bytes; it is empty at the end.
+    pub(super) fn next(&mut self, most: usize) -> Vec<Range> {
+        let (mut piece, mut left) = (Vec::new(), most);
+        while let [first, rest @ ..] = self.ranges
+            && left > 0
+        {
+            let part = first.part(self.done, left);
+            left -= part.len();
+            self.done += part.len();
+            piece.push(part);
+            if self.done == first.len() {
+                (self.ranges, self.done) = (rest, 0);
+            }
+        }
+        piece
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+/// Returns how many bytes parts of a guest's memory have.
+pub(super) fn length(ranges: &[Range]) -> usize {
+    ranges.iter().map(|range| range.len()).sum()
+}
+
+/// Copies parts of a guest's memory.
+pub(super) fn gather(call: &mut Call<'_>, ranges: &[Range]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length(ranges));
+    for range in ranges {
+        bytes.extend_from_slice(call.bytes(*range));
+    }
+    bytes
+}
+
+/// Copies bytes to parts of a guest's memory, as many as fit.
+pub(super) fn scatter(call: &mut Call<'_>, ranges: &[Range], mut bytes: &[u8]) {
+    for range in ranges {
+        let (now, later) = bytes.split_at(range.len().min(bytes.len()));
+        call.bytes_mut(range.part(0, now.len()))
+            .copy_from_slice(now);
+        bytes = later;
+    }
+}
