@@ -98,7 +98,8 @@ pub(crate) struct Rights {
     #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
     pub(crate) read_dir: Vec<String>,
 
-    /// Do not grant the current directory
+    /// Do not grant the current directory; without this it is granted unless another one is
+    /// granted as `.`
     #[arg(long)]
     pub(crate) no_dir: bool,
 
@@ -150,6 +151,10 @@ pub(crate) struct Bounds {
     /// Limit the number of open files, directories, sockets and other descriptors [default: 10000]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_descriptors: Option<u64>,
+
+    /// Limit the files and directories that each process has open [default: 256]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_files: Option<u64>,
 
     /// End the program after this time, e.g. 500ms, 10s or 5m [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]

@@ -4,7 +4,7 @@ use crate::command_line::{Bounds, Rights};
 use crate::failure::{Failure, not_started};
 use lunatic_vm::{Access, Config, Limit};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// The namespace of sockets and DNS lookups.
 const NETWORKING: &str = "lunatic::networking::";
@@ -29,6 +29,7 @@ pub(super) fn bound(config: &mut Config, bounds: &Bounds) {
         (Limit::HostMemory, bounds.max_host_memory),
         (Limit::TotalHostMemory, bounds.max_total_host_memory),
         (Limit::Descriptors, bounds.max_descriptors),
+        (Limit::Files, bounds.max_files),
     ] {
         if let Some(bound) = bound {
             config.limit(limit, bound);
@@ -123,20 +124,65 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
         let granted = config.preopen(Path::new(host), guest, access);
         granted.map(|_| ()).map_err(not_started)
     };
-    for (directories, access) in [
+    let named = [
         (&rights.dir, Access::Write),
         (&rights.read_dir, Access::Read),
-    ] {
-        for directory in directories {
+    ];
+    let named = named.into_iter().flat_map(|(directories, access)| {
+        directories.iter().map(move |directory| {
             let (host, guest) = directory.split_once("::").unwrap_or((directory, directory));
-            preopen(host, guest, access)?;
+            (host, guest, access)
+        })
+    });
+    let named: Vec<_> = named.collect();
+    // What the user grants as the current directory takes the place of the real one.
+    let current = named.iter().rfind(|(_, guest, _)| is_current(guest));
+    let current = match current {
+        Some(&(host, _, access)) => Some((host, access)),
+        None => (!rights.no_dir).then_some((".", Access::Write)),
+    };
+    for (host, guest, access) in &named {
+        if !is_current(guest) {
+            preopen(host, guest, *access)?;
         }
     }
-    if rights.no_dir {
-        return Ok(());
+    if let Some((host, access)) = current {
+        // Some guests (Go's) know absolute paths only.
+        for name in current_names() {
+            if !named
+                .iter()
+                .any(|(_, guest, _)| Path::new(guest) == Path::new(&name))
+            {
+                preopen(host, &name, access)?;
+            }
+        }
+        preopen(host, ".", access)
+            .map_err(|failure| failure.hint("`--no-dir` runs without the current directory"))?;
     }
-    preopen(".", ".", Access::Write)
-        .map_err(|failure| failure.hint("`--no-dir` runs without the current directory"))
+    Ok(())
+}
+
+/// Whether guests know a directory granted as this by relative paths.
+fn is_current(guest: &str) -> bool {
+    let mut parts = Path::new(guest).components();
+    !guest.is_empty() && parts.all(|part| part == Component::CurDir)
+}
+
+/// Returns the absolute paths of the current directory: the real one, and the one that the shell
+/// shows, which may lead through links.
+fn current_names() -> Vec<String> {
+    let real = std::env::current_dir().ok();
+    let shown = std::env::var_os("PWD").map(PathBuf::from).filter(|shown| {
+        let leads_here = || Some(shown.canonicalize().ok()? == real.as_ref()?.canonicalize().ok()?);
+        shown.is_absolute() && leads_here() == Some(true)
+    });
+    let mut names: Vec<PathBuf> = [shown, real].into_iter().flatten().collect();
+    names.dedup();
+    let is_plain = |name: &PathBuf| !name.components().any(|part| part == Component::ParentDir);
+    let names = names.into_iter().filter(is_plain);
+    names
+        .filter_map(|name| name.into_os_string().into_string().ok())
+        .collect()
 }
 
 fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> {

@@ -90,7 +90,7 @@ impl Common {
             .await;
         let time = start.elapsed();
         if !self.captures {
-            // If the output cannot be written, the next line of the run cannot be written either.
+            // As below.
             let _ = self.vm.flush_output().await;
         }
 
@@ -100,8 +100,7 @@ impl Common {
         {
             is_ignored = main.unwrap(&test.name);
             if !self.captures {
-                // If the output cannot be written, the next line of the run cannot be written
-                // either.
+                // If it cannot be written, neither can the next line of the run.
                 let _ = stdout::print(&main.to_output);
             }
         }

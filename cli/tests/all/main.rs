@@ -5,6 +5,7 @@ mod calls;
 mod cargo;
 mod completions;
 mod examples;
+mod files;
 mod guest;
 mod init;
 mod interrupt;

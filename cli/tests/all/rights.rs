@@ -2,6 +2,7 @@
 
 use crate::guest::{guest, with};
 use crate::lunatic::{Ended, WorkDir, run};
+use std::path::Path;
 
 /// Prints the strings that a pair of WASI functions returns, each followed by a zero byte.
 fn printing(sizes: &str, get: &str) -> String {
@@ -25,7 +26,7 @@ fn arguments_follow_the_name_of_the_file() {
     for command in [&[][..], &["run"], &["--"]] {
         let line = [command, &["sub/app.wat"], &expected[1..]].concat();
         let mut ended = dir.run(&line);
-        // One of the arguments looks like a flag of the command.
+        // One of them looks like a flag of the command's.
         if command != ["--"] {
             ended.check(0, &["note: `--no-net` after `app.wat` is passed to it"]);
             ended.stderr.clear();
@@ -123,6 +124,102 @@ fn a_directory_can_be_granted_under_a_given_name() {
     assert_eq!(dir.read("inner/file"), "");
     dir.run(&["--no-dir", "--read-dir", "inner", "read.wat"])
         .check(0, &[]);
+}
+
+#[test]
+fn what_is_granted_as_the_current_directory_takes_its_place() {
+    let dir = WorkDir::new();
+    dir.write("inner/kept", "");
+    dir.write("guest.wat", opening(CREATE));
+    for guest in [".", "./"] {
+        dir.run(&["--dir", &format!("inner::{guest}"), "guest.wat"])
+            .check(0, &[]);
+        assert_eq!(dir.read("inner/file"), "");
+        assert!(!dir.path().join("file").exists());
+    }
+    let ended = dir.run(&["--read-dir", ".", "guest.wat"]);
+    assert!(matches!(ended.status, Some(1..126)), "{ended:#?}");
+    assert!(!dir.path().join("file").exists());
+}
+
+/// Prints the path under which a directory is granted.
+fn naming(descriptor: u32) -> String {
+    with(
+        &format!(
+            "(if (call $prestat (i32.const {descriptor}) (i32.const 16)) (then (call $exit (i32.const 1))))
+             (drop (call $prestat_name (i32.const {descriptor}) (i32.const 1024) (i32.load (i32.const 20))))
+             (call $print (i32.const 1024) (i32.load (i32.const 20)))"
+        ),
+        "",
+    )
+}
+
+#[test]
+fn the_current_directory_is_granted_under_its_absolute_path_too() {
+    let dir = WorkDir::new();
+    dir.write("inner/kept", "");
+    for (descriptor, flags) in [
+        (3, &[][..]),
+        (3, &["--dir", "inner::."]),
+        (4, &["--dir", "inner"]),
+    ] {
+        dir.write("guest.wat", naming(descriptor));
+        let ended = dir.run(&[flags, &["guest.wat"]].concat());
+        ended.check(0, &[]);
+        let path = dir.path().canonicalize().expect("the directory exists");
+        assert_eq!(Path::new(&ended.stdout), path);
+    }
+}
+
+#[test]
+fn a_process_opens_as_many_files_as_its_flag_says() {
+    let dir = WorkDir::new();
+    dir.write("file", "");
+    dir.write("guest.wat", opening(READ));
+    dir.run(&["--max-files", "1", "guest.wat"]).check(0, &[]);
+    // Too many open files.
+    dir.run(&["--max-files", "0", "guest.wat"]).check(33, &[]);
+}
+
+#[test]
+fn wasi_is_denied_in_all_its_versions() {
+    let dir = WorkDir::new();
+    dir.write(
+        "guest.wat",
+        opening(CREATE).replace("wasi_snapshot_preview1", "wasi_unstable"),
+    );
+    let ended = dir.run(&["--deny", "wasi_snapshot_preview1::path_", "guest.wat"]);
+    ended.check(134, &["does not grant `wasi_unstable::path_open`"]);
+    assert!(!dir.path().join("file").exists());
+}
+
+#[test]
+fn a_file_that_no_grant_covers_is_explained_once() {
+    let dir = WorkDir::new();
+    // The current directory is granted under two paths; relative ones begin at the second.
+    let open =
+        "(call $path_open (i32.const 4) (i32.const 0) (i32.const 1024) (i32.const 16) (i32.const 0)
+        (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 32))";
+    let guest = with(
+        &format!("(drop {open}) (call $exit {open})"),
+        r#"(data (i32.const 1024) "etc/no-such-file")"#,
+    );
+    dir.write("guest.wat", guest);
+    let ended = dir.run(&["guest.wat"]);
+    ended.check(
+        44,
+        &[
+            "`/etc/no-such-file` is in no granted directory",
+            "--dir /etc",
+        ],
+    );
+    assert_eq!(
+        ended.stderr.matches("no-such-file").count(),
+        1,
+        "{ended:#?}"
+    );
+    dir.write("etc/kept", "");
+    dir.run(&["guest.wat"]).check(44, &[]);
 }
 
 #[test]
