@@ -20,14 +20,13 @@ mod work;
 pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Step};
 pub(crate) use heap::Held;
 
-use crate::environment::Quota;
+use crate::environment::HostMemory;
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::Semaphore;
 use control::Control;
 use database::{SMALL, Sql};
 use heap::Heap;
-use lunatic_process::LimitReached;
 use rusqlite::ffi;
 use std::convert::Infallible;
 use std::fmt;
@@ -131,22 +130,20 @@ pub(crate) struct Account {
 
 impl Account {
     /// Creates an account, and a channel that is closed once the last connection is closed and the
-    /// account is dropped. SQLite's memory is limited like the process's own memory and counts
-    /// toward the environment's limit.
+    /// account is dropped. SQLite's memory is limited like the process's own memory and counts as
+    /// held by the host for the process.
     pub(crate) fn new(
         memory: u64,
-        quota: &Arc<Quota>,
+        held: &HostMemory,
         turns: &Turns,
-    ) -> Result<(Account, Receiver<Infallible>), LimitReached> {
+    ) -> (Account, Receiver<Infallible>) {
         let (closing, closed) = async_channel::bounded(1);
-        Ok((
-            Account {
-                heap: Heap::new(memory, quota)?,
-                turns: turns.clone(),
-                closing,
-            },
-            closed,
-        ))
+        let account = Account {
+            heap: Heap::new(memory, held),
+            turns: turns.clone(),
+            closing,
+        };
+        (account, closed)
     }
 }
 

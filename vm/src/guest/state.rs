@@ -596,19 +596,19 @@ impl Guest {
     }
 
     /// Returns the account that the process's databases share.
-    pub(crate) fn databases(&mut self) -> Result<Account, LimitReached> {
+    pub(crate) fn databases(&mut self) -> Account {
         let life = self.life_mut();
         if let Some(account) = &life.databases {
-            return Ok(account.clone());
+            return account.clone();
         }
         let domain = life.environment.domain();
         let (account, closed) = Account::new(
             domain.limits().get(Limit::Memory),
-            domain.quota(),
+            life.process.host_memory(),
             domain.program().database_turns(),
-        )?;
+        );
         life.process.ends_after(closed);
-        Ok(life.databases.insert(account).clone())
+        life.databases.insert(account).clone()
     }
 
     /// Makes this process read its standard input from one pipe and write its standard output to

@@ -178,10 +178,7 @@ fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Location, Account
             }
         }
     };
-    let account = guest
-        .databases()
-        .map_err(|reached| HostError::new(Errno::LimitReached, reached))?;
-    Ok((place, account))
+    Ok((place, guest.databases()))
 }
 
 pub(super) async fn execute(

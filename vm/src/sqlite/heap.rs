@@ -3,67 +3,64 @@
 //! SQLite has one allocator for all databases, and a limit on the allocator would let one process
 //! take memory that other processes need. Therefore each call to SQLite is made on behalf of a
 //! process ([`Work::enter`](work::Work::enter)), and memory allocated on the thread during the call
-//! is charged to that process. An allocation that would exceed the process's limit is refused, and
-//! SQLite fails the statement with "out of memory".
+//! is charged to what the host holds for that process. An allocation that would exceed a limit is
+//! refused, and SQLite fails the statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
 use super::work;
-use crate::environment::{Permit, Quota};
-use lunatic_abi::Limit;
-use lunatic_process::LimitReached;
+use crate::environment::{Charge, HostMemory};
 use rusqlite::ffi;
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// How many bytes SQLite may allocate for one process, unless the process's memory is limited to
 /// less.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// How many bytes are charged to the environment at a time.
+/// How many bytes are charged to the process at a time.
 const PORTION: u64 = 1 << 18;
 
 /// The memory that SQLite has allocated for one process.
 #[derive(Debug)]
 pub(super) struct Heap {
     limit: u64,
-    used: AtomicU64,
-    /// The amount charged to the environment, which is at least the amount used. It is released
-    /// when the heap is dropped.
-    permit: Mutex<(Permit, u64)>,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug)]
+struct Book {
+    used: u64,
+    /// At least the amount used.
+    charge: Charge,
 }
 
 impl Heap {
-    pub(super) fn new(memory: u64, quota: &Arc<Quota>) -> Result<Arc<Heap>, LimitReached> {
-        let permit = quota.permit(Limit::TotalMemory, 0)?;
-        Ok(Arc::new(Heap {
+    pub(super) fn new(memory: u64, account: &HostMemory) -> Arc<Heap> {
+        Arc::new(Heap {
             limit: memory.min(MAX_SIZE),
-            used: AtomicU64::new(0),
-            permit: Mutex::new((permit, 0)),
-        }))
+            book: Mutex::new(Book {
+                used: 0,
+                charge: account.nothing(),
+            }),
+        })
     }
 
     /// Counts allocated memory. Returns false if the process may not have this memory.
     pub(super) fn take(&self, size: u64) -> bool {
-        // Relaxed, here and below: the count publishes no other data.
-        let counted = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(size).filter(|&sum| sum <= self.limit)
-            });
-        let Ok(before) = counted else { return false };
-        let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = before + size;
-        if wanted > permit.1 {
-            let growth = (wanted - permit.1).next_multiple_of(PORTION);
-            if permit.0.grow(growth).is_err() {
-                drop(permit);
-                self.release(size);
-                return false;
-            }
-            permit.1 += growth;
+        let mut book = self.book();
+        let wanted = book.used.saturating_add(size);
+        if wanted > self.limit {
+            return false;
         }
+        let missing = wanted.saturating_sub(book.charge.bytes());
+        let portions = missing.next_multiple_of(PORTION);
+        // Near a limit, every byte counts.
+        if missing > 0 && book.charge.grow(portions).is_err() && book.charge.grow(missing).is_err()
+        {
+            return false;
+        }
+        book.used = wanted;
         true
     }
 
@@ -79,13 +76,20 @@ impl Heap {
 
     /// Counts released memory.
     pub(super) fn release(&self, size: u64) {
+        let mut book = self.book();
         // The databases of several processes share a few bytes, which may be released by a process
         // other than the one that allocated them.
-        let _ = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                Some(used.saturating_sub(size))
-            });
+        book.used = book.used.saturating_sub(size);
+        let spare = book.charge.bytes() - book.used;
+        if spare > 2 * PORTION {
+            book.charge.shrink(spare - PORTION);
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book
+            .lock()
+            .expect("nothing panics while it holds the count")
     }
 }
 
