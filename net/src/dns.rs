@@ -9,6 +9,7 @@ mod name;
 mod queue;
 
 use crate::deadline::Deadline;
+use crate::turns::ANYBODY;
 use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 use name::Name;
 use queue::{Answer, Full, Question, Queue};
@@ -28,7 +29,8 @@ pub struct Limits {
     /// The maximum number of concurrent lookups. Each lookup has its own thread. A lookup whose
     /// caller has given up counts toward the limit until its thread is done.
     pub running: NonZero<usize>,
-    /// The maximum number of lookups waiting for a thread. Further lookups are refused.
+    /// The maximum number of lookups of one owner that wait for a thread. Further lookups are
+    /// refused.
     pub waiting: usize,
     /// The maximum number of addresses in an answer. Further addresses are left out.
     pub addresses: usize,
@@ -128,12 +130,28 @@ impl Resolver {
         name: &str,
         timeout: Option<Duration>,
     ) -> io::Result<Vec<SocketAddr>> {
+        self.resolve_for(ANYBODY, name, timeout).await
+    }
+
+    /// Finds the addresses of `name`, as [`resolve`](Resolver::resolve) does, for one of several
+    /// owners. Each has a queue of its own and at most three quarters of the threads, so that none
+    /// waits for all lookups of another.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Resolver::resolve).
+    pub async fn resolve_for(
+        &self,
+        owner: u64,
+        name: &str,
+        timeout: Option<Duration>,
+    ) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = match Name::parse(name)? {
             Name::Address(address) => return Ok(vec![address]),
             Name::Host(host, port) => (host, port),
         };
         let what = format!("no addresses of `{host}`");
-        let asked = self.ask(Question::new(host.to_owned(), port))?;
+        let asked = self.ask(Question::new(owner, host.to_owned(), port))?;
         Deadline::after(timeout).bound(&what, asked).await
     }
 
@@ -194,7 +212,7 @@ impl Shared {
             let answer = self.answer(&question.host, question.port);
             // The next question is taken before the answer is stored, because the caller that gets
             // the answer may ask again immediately.
-            next = self.queue().next();
+            next = self.queue().next(question.owner);
             question.answer(answer);
         }
     }

@@ -1,6 +1,6 @@
 //! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, and [`dns`]
-//! lookups. This crate does not depend on wasm or processes. It has no notion of guest memory,
-//! rights or quotas.
+//! lookups, and the [turns] in which the owners of lookups get their places. This crate does not
+//! depend on wasm or processes. It has no notion of guest memory, rights or quotas.
 //!
 //! Reading and writing each consist of two operations: a *try* that never waits, and a *wait* that
 //! holds no buffer. This lets a host function receive directly into guest memory, which it may
@@ -45,5 +45,6 @@ pub mod dns;
 mod error;
 pub mod tcp;
 pub mod tls;
+pub mod turns;
 pub mod udp;
 mod wait;

@@ -1,6 +1,6 @@
 //! Decides which lookups run and which wait. This module starts no threads and looks nothing up.
 
-use std::collections::VecDeque;
+use crate::turns::Turns;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -12,6 +12,8 @@ pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
 /// A lookup, shared by the task that waits for it and the thread that runs it.
 pub(super) struct Question {
+    /// Whose question it is.
+    pub(super) owner: u64,
     pub(super) host: String,
     pub(super) port: u16,
     reply: Mutex<Reply>,
@@ -25,8 +27,9 @@ struct Reply {
 }
 
 impl Question {
-    pub(super) fn new(host: String, port: u16) -> Arc<Question> {
+    pub(super) fn new(owner: u64, host: String, port: u16) -> Arc<Question> {
         Arc::new(Question {
+            owner,
             host,
             port,
             reply: Mutex::default(),
@@ -63,23 +66,20 @@ impl Question {
     }
 }
 
-/// The number of free threads, and the queue of lookups that wait for a thread, in order of
-/// arrival.
+/// The threads that look up, and the questions that wait for them. Owners take turns.
 pub(super) struct Queue {
-    free: usize,
-    waiting: VecDeque<Arc<Question>>,
+    turns: Turns<Arc<Question>>,
     max_waiting: usize,
 }
 
-/// The error if no thread is free and the queue is full.
+/// The error if no thread is free for the owner and its queue is full.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
 impl Queue {
     pub(super) fn new(threads: NonZero<usize>, max_waiting: usize) -> Queue {
         Queue {
-            free: threads.get(),
-            waiting: VecDeque::new(),
+            turns: Turns::new(threads),
             max_waiting,
         }
     }
@@ -88,31 +88,27 @@ impl Queue {
     /// and returns false. If a thread was reserved, the caller starts it, and the thread continues
     /// with [`next`](Queue::next).
     pub(super) fn admit(&mut self, question: &Arc<Question>) -> Result<bool, Full> {
-        if self.free > 0 {
-            self.free -= 1;
+        let owner = question.owner;
+        if self.turns.take(owner) {
             return Ok(true);
         }
-        if self.waiting.len() >= self.max_waiting {
+        if self.turns.waiting(owner) >= self.max_waiting {
             return Err(Full);
         }
-        self.waiting.push_back(Arc::clone(question));
+        self.turns.wait(owner, Arc::clone(question));
         Ok(false)
     }
 
-    /// Returns the next question for a thread that has finished a question, or counts the thread as
-    /// free.
-    pub(super) fn next(&mut self) -> Option<Arc<Question>> {
-        let next = self.waiting.pop_front();
-        if next.is_none() {
-            self.free += 1;
-        }
-        next
+    /// Returns the next question for a thread that has finished a question of this owner, or counts
+    /// the thread as free.
+    pub(super) fn next(&mut self, finished: u64) -> Option<Arc<Question>> {
+        self.turns.give_back(finished).map(|(_, question)| question)
     }
 
     /// Removes a question from the queue if it is still queued.
     pub(super) fn remove(&mut self, question: &Arc<Question>) {
-        self.waiting
-            .retain(|waiting| !Arc::ptr_eq(waiting, question));
+        self.turns
+            .remove(question.owner, |waiting| Arc::ptr_eq(waiting, question));
     }
 }
 
@@ -121,16 +117,23 @@ mod tests {
     use super::*;
 
     fn question() -> Arc<Question> {
-        Question::new("host".to_owned(), 1)
+        Question::new(1, "host".to_owned(), 1)
     }
 
     #[test]
     fn questions_get_a_thread_then_a_place_then_a_refusal() {
         let mut queue = Queue::new(NonZero::new(2).expect("2 is not 0"), 1);
         assert_eq!(queue.admit(&question()), Ok(true));
-        assert_eq!(queue.admit(&question()), Ok(true));
+        // An owner leaves a thread for others.
         assert_eq!(queue.admit(&question()), Ok(false));
         assert_eq!(queue.admit(&question()), Err(Full));
+        let others = || Question::new(2, "host".to_owned(), 1);
+        assert_eq!(queue.admit(&others()), Ok(true));
+        assert_eq!(
+            queue.admit(&others()),
+            Ok(false),
+            "it has a queue of its own"
+        );
     }
 
     #[test]
@@ -143,14 +146,14 @@ mod tests {
         }
         queue.remove(&second);
         assert!(Arc::ptr_eq(
-            &queue.next().expect("two questions are waiting"),
+            &queue.next(1).expect("two questions are waiting"),
             &first
         ));
         assert!(Arc::ptr_eq(
-            &queue.next().expect("one question is waiting"),
+            &queue.next(1).expect("one question is waiting"),
             &third
         ));
-        assert!(queue.next().is_none());
+        assert!(queue.next(1).is_none());
         assert_eq!(queue.admit(&first), Ok(true), "the thread is free again");
     }
 
