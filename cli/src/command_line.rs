@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Init(Init),
     New(New),
     Completions(Completions),
+    /// Compile a module for a machine of this command
+    #[command(hide = true)]
+    CompileForMachine,
 }
 
 /// Run a program; `lunatic PROGRAM` does the same
@@ -202,6 +205,10 @@ pub(crate) struct Machine {
     /// Do not use the cache of compiled code
     #[arg(long)]
     pub(crate) no_cache: bool,
+
+    /// Size of the largest module that the program may compile [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub(crate) max_module: Option<u64>,
 
     /// Serve Prometheus metrics of the machine and the program [default address: 127.0.0.1]
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address)]

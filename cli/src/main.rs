@@ -58,6 +58,9 @@ fn main() -> ! {
         Some(Command::Init(init)) => init::init(&init),
         Some(Command::New(new)) => new::new(&new),
         Some(Command::Completions(completions)) => completions::print(&completions),
+        Some(Command::CompileForMachine) => {
+            Ok(i32::from(lunatic_vm::compile_for_machine().is_err()))
+        }
     };
     let status = done.unwrap_or_else(|failure| failure.report());
     // Returning would wait for threads that are blocked on a terminal or the network.

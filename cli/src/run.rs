@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome, not_started, tell};
 use crate::{status, stdout};
 use ending::Ending;
 use failures::Failures;
-use lunatic_vm::{Cache, Exit, Process, Profile, Vm};
+use lunatic_vm::{Cache, CompileLimits, Exit, Process, Profile, Vm, VmBuilder};
 use outline::Outline;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
 
     let bytes = program::read(path)?;
 
-    let mut builder = Vm::builder();
+    let mut builder = builder();
     if let Some(workers) = run.machine.workers {
         builder = builder.workers(workers.get());
     }
@@ -64,6 +64,12 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     }
     if !run.machine.no_cache {
         builder = builder.cache(cache());
+    }
+    if let Some(size) = run.machine.max_module {
+        builder = builder.compile_limits(CompileLimits {
+            size,
+            ..CompileLimits::default()
+        });
     }
     let vm = builder.build().map_err(not_started)?;
     log::debug!(target: "lunatic::process", "{}", vm.capacity());
@@ -190,13 +196,28 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     (1..).zip(arguments).map(text).collect()
 }
 
+/// Returns the builder of a machine that lets another process of this command compile what is not
+/// its user's own.
+pub(crate) fn builder() -> VmBuilder {
+    // Also leads to this command after its file was replaced.
+    let this = Path::new("/proc/self/exe");
+    let this = match this.exists() {
+        true => Ok(this.to_owned()),
+        false => std::env::current_exe(),
+    };
+    let Ok(this) = this else { return Vm::builder() };
+    let mut command = std::process::Command::new(this);
+    command.arg("compile-for-machine");
+    Vm::builder().compiler(command)
+}
+
 /// Opens the cache of compiled code. Without the cache, programs work but start more slowly.
 pub(crate) fn cache() -> Cache {
     let Some(directory) = cache_directory() else {
         return Cache::none();
     };
     Cache::at(&directory).unwrap_or_else(|error| {
-        log::debug!("compiled code is not cached: {error}");
+        log::debug!(target: "lunatic::process", "compiled code is not cached: {error}");
         Cache::none()
     })
 }

@@ -4,7 +4,7 @@ use crate::command_line::Serve;
 use crate::failure::{Failure, Outcome, not_started, tell};
 use crate::output;
 use crate::project::{self, Progress};
-use crate::run::cache;
+use crate::run::{builder, cache};
 use crate::service;
 use crate::signals;
 use lunatic_serve::{
@@ -62,7 +62,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
 pub(crate) fn machine() -> Result<Vm, Failure> {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
-    Vm::builder()
+    builder()
         .host(host)
         .cache(cache())
         .build()

@@ -2,6 +2,7 @@
 
 use crate::SettingsError;
 use lunatic_vm::{Component, Exit, Live, Module, ModuleError, Val, ValType, Vm};
+use std::time::Duration;
 
 /// The code that a function runs.
 #[derive(Clone, Debug)]
@@ -69,20 +70,64 @@ impl Code {
     ///
     /// [`CodeError`] if the bytes cannot be run as a function.
     pub fn new(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
+        Code::load(
+            bytes,
+            || vm.module(name, bytes),
+            || vm.component(name, bytes),
+        )
+    }
+
+    /// Checks and compiles the code of a function that a client provides, as [`Code::new`] does.
+    /// The machine's limits on others' code apply, and the compiler is stopped after `within`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Code::new`].
+    pub fn of_client(
+        vm: &Vm,
+        name: &str,
+        bytes: &[u8],
+        within: Duration,
+    ) -> Result<Code, CodeError> {
+        Code::load(
+            bytes,
+            || vm.client_module(name, bytes, within),
+            || vm.client_component(name, bytes, within),
+        )
+    }
+
+    /// Removes compiled code from the machine's cache, since the function will not run again.
+    pub fn forget(&self) {
+        match self {
+            Code::Spark(spark) => spark.module.forget(),
+            Code::Component(component) => component.forget(),
+            Code::Program(module) => module.forget(),
+        }
+    }
+
+    fn load(
+        bytes: &[u8],
+        module: impl FnOnce() -> Result<Module, ModuleError>,
+        component: impl FnOnce() -> Result<Component, ModuleError>,
+    ) -> Result<Code, CodeError> {
         if bytes.starts_with(b"\x7fELF") {
             return Err(CodeError::Precompiled);
         }
         if wasmparser::Parser::is_component(bytes) || wat_is_component(bytes) {
-            let component = vm.component(name, bytes)?;
+            let component = component()?;
             let handles_requests =
                 |export: &str| export.starts_with("wasi:http/incoming-handler@0.2.");
             if !component.exports().any(handles_requests) {
+                component.forget();
                 return Err(CodeError::NoHandler);
             }
             return Ok(Code::Component(component));
         }
-        let module = vm.module(name, bytes)?;
-        let entry_point = EntryPoint::of(&module).ok_or(CodeError::NoEntry)?;
+        let module = module()?;
+        let Some(entry_point) = EntryPoint::of(&module) else {
+            module.forget();
+            return Err(CodeError::NoEntry);
+        };
         let is_command = !has_comms(&module);
         let is_program = is_command
             && module

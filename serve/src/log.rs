@@ -12,7 +12,7 @@ use crate::request_id::RequestId;
 use crate::{Failure, Name};
 use async_io::Timer;
 use budget::Budget;
-use lunatic_vm::{Event, ExitKind, Journal, JournalEntry, Pid, printable};
+use lunatic_vm::{Event, Exit, ExitKind, Journal, JournalEntry, Pid, Trap, printable};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -222,11 +222,26 @@ impl Log {
             LineKind::Failure,
             &failure.to_string(),
         );
-        for frame in frames(failure) {
-            state.record(version, process, request, LineKind::Failure, &frame);
-        }
         drop(state);
         self.0.grown.notify_waiters();
+        let Some(exit) = trapped(failure).cloned() else {
+            return;
+        };
+        // Reading a module's names takes milliseconds, or longer for a large one.
+        let log = self.clone();
+        let write = move || {
+            let frames: Vec<String> = frames(&exit).collect();
+            let mut state = lock(&log.0.state);
+            for frame in frames {
+                state.record(version, process, request, LineKind::Failure, &frame);
+            }
+            drop(state);
+            log.0.grown.notify_waiters();
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(write)),
+            Err(_) => write(),
+        }
     }
 
     /// Logs the output that processes have written since the last call.
@@ -454,14 +469,19 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the location of a trap, one line per frame.
-fn frames(failure: &Failure) -> impl Iterator<Item = String> {
-    let exit = match failure {
-        Failure::Ended(exit) | Failure::Limit(exit) => exit.trap(),
+/// Returns the end of the process whose trap a failure is, if it is one.
+fn trapped(failure: &Failure) -> Option<&Exit> {
+    match failure {
+        Failure::Ended(exit) | Failure::Limit(exit) => exit.trap().map(|_| exit),
         _ => None,
-    };
-    exit.into_iter()
-        .flat_map(|trap| &trap.frames)
+    }
+}
+
+/// Returns the location of a trap, one line per frame.
+fn frames(exit: &Exit) -> impl Iterator<Item = String> {
+    let frames = exit.trap().map(Trap::frames).unwrap_or_default();
+    frames
+        .into_iter()
         .take(MAX_FRAMES)
         .map(|frame| match frame.offset {
             Some(offset) => format!("  at {} (byte {offset:#x} of the module)", frame.function),

@@ -1,84 +1,162 @@
 //! Keeps the compiled code of modules and components on disk, so that a program starts immediately
 //! from its second run on.
 //!
-//! A file is named after its inputs: a hash of the source bytes, the wasmtime version and the
-//! engine settings. Compiled code is run without further checks, so the directory must be writable
-//! only by its owner, and each file carries a hash of its contents: if a file is damaged,
-//! half-written or foreign, the module is compiled again.
+//! Compiled code is run without further checks. So the directory must be reachable by its owner
+//! only, each entry carries a hash made with a secret key that lies beside the directory, and the
+//! cache is not used in a machine whose guests are granted either of them. An entry that is damaged
+//! or has no valid hash is compiled again.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
-use std::borrow::Cow;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod directory;
+mod entries;
+
+use directory::{Directory, Identity};
+use entries::Entries;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{Engine, component};
 
 /// The directory for compiled code, if code is cached at all.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    directory: Option<PathBuf>,
+    open: Option<Arc<Open>>,
 }
 
-/// The start of every file, followed by the hash of the code. It changes whenever the format
-/// changes, or the way modules are rewritten before compilation.
-const MAGIC: &[u8; 8] = b"lunatic2";
-const HEADER: usize = MAGIC.len() + blake3::OUT_LEN;
+#[derive(Debug)]
+struct Open {
+    directory: Directory,
+    entries: Entries,
+    /// Set once a guest is granted a directory from which it could read the key or write entries.
+    is_exposed: AtomicBool,
+}
+
+/// Whose code is cached. Each has a bound of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// The host's programs and functions.
+    Host,
+    /// Modules that guests compile.
+    Guests,
+}
 
 impl Cache {
     /// Returns a cache that keeps nothing.
     pub fn none() -> Cache {
-        Cache { directory: None }
+        Cache { open: None }
     }
 
     /// Returns a cache that keeps compiled code in a directory. A missing directory is created,
-    /// accessible only to the current user.
+    /// accessible only to the current user. The key that entries are authenticated with is kept
+    /// beside it, in a file with the same name and the extension `key`.
+    ///
+    /// The cache takes at most 512 MiB and 65,536 files, of which modules that guests compile take
+    /// at most 32 MiB and 4,096. The entries that have not been used for longest are removed first.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be created, belongs to another user, or is writable by others.
+    /// If the directory cannot be created, belongs to another user, is writable by others or below
+    /// a directory that everybody can write to, or is reached through a symbolic link; and if a
+    /// guest of another machine that is running is granted a directory that contains the key.
     pub fn at(directory: &Path) -> io::Result<Cache> {
-        make_private(directory)?;
+        let directory = Directory::open(directory)?;
         Ok(Cache {
-            directory: Some(directory.to_owned()),
+            open: Some(Arc::new(Open {
+                entries: Entries::new(directory.path()),
+                directory,
+                is_exposed: AtomicBool::new(false),
+            })),
         })
     }
 
-    /// Returns the compiled code of `bytes`, either from the cache or by compiling the output of
-    /// `rewritten` for the engine.
-    pub(crate) fn load<'a, T: Compiled>(
+    /// Returns the compiled code of `bytes`, either from the cache or from `compile`.
+    pub(crate) fn load<T: Compiled, E>(
         &self,
         engine: &Engine,
-        bytes: &'a [u8],
-        rewritten: impl FnOnce() -> Cow<'a, [u8]>,
-    ) -> wasmtime::Result<T> {
-        let Some(directory) = &self.directory else {
-            return T::compile(engine, &rewritten());
+        share: Share,
+        bytes: &[u8],
+        compile: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let Some(open) = self.usable() else {
+            return compile();
         };
-        let path = directory.join(key(engine, bytes));
-        if let Some(file) = read(&path) {
-            // SAFETY: the code is what `serialize` returned: the hash in front of it proves that
-            // `write` wrote it, and opening the cache checked that only this user can write to the
-            // directory.
-            match unsafe { T::deserialize(engine, &file[HEADER..]) } {
+        let name = name(engine, share, bytes);
+        if let Some(code) = open.read(&name) {
+            // SAFETY: the code is what `serialize` returned for a module of this name: its hash was
+            // made with a key that only this user can read, and that no guest has been granted.
+            match unsafe { T::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
-                    log::debug!(
-                        "compiling again, since the cached code {} is not usable: {error:#}",
-                        path.display()
-                    )
+                    log::debug!("compiling again, since `{name}` is not usable: {error:#}");
                 }
             }
         }
-        let compiled = T::compile(engine, &rewritten())?;
-        if let Err(error) = compiled
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|code| write(&path, &code))
-        {
-            log::debug!("compiled code was not kept as {}: {error}", path.display());
+        let compiled = compile()?;
+        // A grant may have exposed the cache meanwhile.
+        if let Some(open) = self.usable() {
+            let kept = compiled
+                .serialize()
+                .map_err(io::Error::other)
+                .and_then(|code| open.write(share, &name, &code));
+            if let Err(error) = kept {
+                log::debug!("compiled code was not kept as `{name}`: {error}");
+            }
         }
         Ok(compiled)
+    }
+
+    /// Removes the compiled code of `bytes`.
+    pub(crate) fn forget(&self, engine: &Engine, share: Share, bytes: &[u8]) {
+        if let Some(open) = self.usable() {
+            open.entries.remove(&name(engine, share, bytes));
+        }
+    }
+
+    /// Stops using the cache if guests that may read everything below a directory, and perhaps
+    /// write to it, could read the key or write entries.
+    ///
+    /// A key that guests can read is removed, so that code that they plant is not run later either.
+    pub(crate) fn granted(&self, directory: &File, path: &Path, can_write: bool) {
+        let Some(open) = &self.open else { return };
+        let Ok(identity) = Identity::of(directory) else {
+            return;
+        };
+        let exposes_key = open.directory.key_is_below(identity);
+        if !exposes_key && !(can_write && open.directory.is_below(identity)) {
+            return;
+        }
+        if !open.is_exposed.swap(true, Ordering::SeqCst) {
+            log::debug!(
+                target: "lunatic::process",
+                "compiled code is not cached, since `{}` is granted, and the cache `{}` lies in it",
+                path.display(),
+                open.directory.path().display()
+            );
+        }
+        if exposes_key {
+            open.directory.abandon_key(directory);
+        }
+    }
+
+    fn usable(&self) -> Option<&Open> {
+        self.open
+            .as_deref()
+            .filter(|open| !open.is_exposed.load(Ordering::SeqCst))
+    }
+}
+
+impl Open {
+    /// Reads the code of an entry, if it is authentic.
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        self.entries.read(name, &self.directory.known_key()?)
+    }
+
+    fn write(&self, share: Share, name: &str, code: &[u8]) -> io::Result<()> {
+        self.entries
+            .write(share, name, code, &self.directory.key()?)
     }
 }
 
@@ -115,8 +193,9 @@ macro_rules! compiled {
 
 compiled!(wasmtime::Module, component::Component);
 
-/// Returns the name of the file for the code compiled from these bytes.
-fn key(engine: &Engine, bytes: &[u8]) -> String {
+/// Returns the name of the entry for the code compiled from these bytes: a hash of the bytes, the
+/// wasmtime version and the engine's settings.
+fn name(engine: &Engine, share: Share, bytes: &[u8]) -> String {
     struct HashInto<'a>(&'a mut blake3::Hasher);
     impl std::hash::Hasher for HashInto<'_> {
         fn write(&mut self, bytes: &[u8]) {
@@ -132,154 +211,263 @@ fn key(engine: &Engine, bytes: &[u8]) -> String {
         &mut HashInto(&mut hasher),
     );
     hasher.update(bytes);
-    hasher.finalize().to_hex().to_string()
-}
-
-/// Reads a whole file, or returns `None` if it is missing or damaged.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let file = fs::read(path).ok()?;
-    let code = file.get(HEADER..)?;
-    let intact =
-        file.starts_with(MAGIC) && file[MAGIC.len()..HEADER] == *blake3::hash(code).as_bytes();
-    if !intact {
-        log::debug!(
-            "compiling again, since the cached code {} is damaged",
-            path.display()
-        );
-        return None;
-    }
-    Some(file)
-}
-
-/// Writes a file atomically: readers see either all of it or nothing.
-fn write(path: &Path, code: &[u8]) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .expect("the path was joined to the cache's directory");
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(MAGIC)?;
-    file.write_all(blake3::hash(code).as_bytes())?;
-    file.write_all(code)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-#[cfg(unix)]
-fn make_private(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
-    let metadata = fs::metadata(directory)?;
-    let refuse = |why: &str| {
-        let text = format!(
-            "{} {why}; compiled code is kept only where no other user can write",
-            directory.display()
-        );
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    let prefix = match share {
+        Share::Host => "",
+        Share::Guests => entries::OF_GUESTS,
     };
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return refuse("belongs to another user");
-    }
-    if metadata.permissions().mode() & 0o022 != 0 {
-        return refuse("is writable by others");
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn make_private(directory: &Path) -> io::Result<()> {
-    // On other systems a user's own directories are private by default.
-    fs::create_dir_all(directory)
+    format!("{prefix}{}", hasher.finalize().to_hex())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
 
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
-
-    fn files(directory: &Path) -> Vec<PathBuf> {
-        fs::read_dir(directory)
-            .expect("the directory was created above")
-            .map(|entry| entry.expect("the directory is writable").path())
-            .collect()
-    }
-
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-    fn check_damage<T: Compiled>(bytes: &'static [u8]) {
-        let directory = tempfile::tempdir().expect("a temporary directory can be created");
-        let cache = Cache::at(directory.path()).expect("the directory is new");
+    /// A directory that contains that of a cache.
+    struct Home(tempfile::TempDir);
+
+    impl Home {
+        fn new() -> Home {
+            Home(tempfile::tempdir().expect("a temporary directory can be created"))
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        fn directory(&self) -> PathBuf {
+            self.path().join("cache")
+        }
+
+        fn key(&self) -> PathBuf {
+            self.path().join("cache.key")
+        }
+
+        fn cache(&self) -> Cache {
+            Cache::at(&self.directory()).expect("the directory is ours alone")
+        }
+
+        fn entries(&self) -> Vec<PathBuf> {
+            fs::read_dir(self.directory())
+                .expect("the cache creates its directory")
+                .map(|entry| entry.expect("the directory can be listed").path())
+                .collect()
+        }
+    }
+
+    /// Loads code, and returns whether it had to be compiled.
+    fn is_compiled<T: Compiled>(cache: &Cache, share: Share, bytes: &[u8]) -> bool {
         let engine = Engine::default();
-        let load = || cache.load::<T>(&engine, bytes, || bytes.into()).map(drop);
-        load().expect("the bytes are valid");
-        let [path] = &files(directory.path())[..] else {
-            panic!("expected exactly one file")
+        let mut is_compiled = false;
+        let compile = || {
+            is_compiled = true;
+            T::compile(&engine, bytes)
+        };
+        let loaded: wasmtime::Result<T> = cache.load(&engine, share, bytes, compile);
+        loaded.map(drop).expect("the bytes are valid");
+        is_compiled
+    }
+
+    fn compiles(cache: &Cache) -> bool {
+        is_compiled::<wasmtime::Module>(cache, Share::Host, MODULE)
+    }
+
+    fn grant(cache: &Cache, directory: &Path, can_write: bool) {
+        let file = File::open(directory).expect("the directory exists");
+        cache.granted(&file, directory, can_write);
+    }
+
+    fn check_damage<T: Compiled>(bytes: &'static [u8]) {
+        let home = Home::new();
+        let cache = home.cache();
+        assert!(is_compiled::<T>(&cache, Share::Host, bytes));
+        let [path] = &home.entries()[..] else {
+            panic!("expected exactly one entry")
         };
         let good = fs::read(path).expect("`load` wrote it");
-        for damage in [
-            &good[..good.len() / 2],
-            &good[..HEADER - 1],
-            &[],
-            b"something else altogether, and longer than a header is",
-        ] {
-            fs::write(path, damage).expect("the directory is writable");
-            load().expect("damaged code is compiled again");
-            assert_eq!(fs::read(path).expect("`load` wrote it again"), good);
-        }
         let mut flipped = good.clone();
         *flipped.last_mut().expect("the file has a header") ^= 1;
-        fs::write(path, &flipped).expect("the directory is writable");
-        assert!(read(path).is_none());
+        let hash = blake3::hash(&good[40..]);
+        let unsigned = [b"lunatic3", &hash.as_bytes()[..], &good[40..]];
+        for damage in [
+            &good[..good.len() / 2],
+            &good[..20],
+            &[],
+            b"something else altogether, and longer than a header is",
+            &flipped,
+            &unsigned.concat(),
+        ] {
+            fs::write(path, damage).expect("the directory is writable");
+            assert!(is_compiled::<T>(&cache, Share::Host, bytes));
+            assert!(!is_compiled::<T>(&cache, Share::Host, bytes));
+        }
     }
 
     #[test]
-    fn t156_a_damaged_entry_is_compiled_again() {
+    fn t156_a_damaged_or_forged_entry_is_compiled_again() {
         check_damage::<wasmtime::Module>(MODULE);
         check_damage::<component::Component>(COMPONENT);
     }
 
     #[test]
     fn what_is_kept_is_not_compiled_again() {
-        let directory = tempfile::tempdir().expect("a temporary directory can be created");
-        let cache = Cache::at(directory.path()).expect("the directory is new");
-        let engine = Engine::default();
-        let compile = || Cow::Borrowed(COMPONENT);
-        let refuse = || -> Cow<'static, [u8]> { panic!("compiled despite being cached") };
-        cache
-            .load::<component::Component>(&engine, COMPONENT, compile)
-            .expect("the bytes are a valid component");
-        cache
-            .load::<component::Component>(&engine, COMPONENT, refuse)
-            .expect("the bytes are a valid component");
+        let home = Home::new();
+        for share in [Share::Host, Share::Guests] {
+            assert!(is_compiled::<component::Component>(
+                &home.cache(),
+                share,
+                COMPONENT
+            ));
+            assert!(!is_compiled::<component::Component>(
+                &home.cache(),
+                share,
+                COMPONENT
+            ));
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_nothing() {
+        let home = Home::new();
+        let cache = home.cache();
+        compiles(&cache);
+        cache.forget(&Engine::default(), Share::Host, MODULE);
+        assert!(home.entries().is_empty());
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is another engine")]
     #[test]
     fn another_engine_has_another_file() {
-        let directory = tempfile::tempdir().expect("a temporary directory can be created");
-        let cache = Cache::at(directory.path()).expect("the directory is new");
-        cache
-            .load::<wasmtime::Module>(&Engine::default(), MODULE, || MODULE.into())
-            .expect("the bytes are a valid module");
+        let home = Home::new();
+        let cache = home.cache();
+        compiles(&cache);
         let metered =
             Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("the settings are good");
         cache
-            .load::<wasmtime::Module>(&metered, MODULE, || MODULE.into())
+            .load(&metered, Share::Host, MODULE, || {
+                wasmtime::Module::compile(&metered, MODULE)
+            })
             .expect("the bytes are a valid module");
-        assert_eq!(files(directory.path()).len(), 2);
+        assert_eq!(home.entries().len(), 2);
     }
 
-    #[cfg(unix)]
     #[test]
-    fn a_directory_that_others_can_write_to_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().expect("a temporary directory can be created");
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))
-            .expect("the directory is writable");
-        let error = Cache::at(directory.path()).expect_err("others can write there");
+    fn an_entry_under_the_name_of_another_is_compiled_again() {
+        let home = Home::new();
+        let cache = home.cache();
+        compiles(&cache);
+        let other = wat::parse_str("(module (func))").expect("it is well-formed");
+        is_compiled::<wasmtime::Module>(&cache, Share::Host, &other);
+        let [one, two] = &home.entries()[..] else {
+            panic!("expected two entries")
+        };
+        let swapped = [one, two].map(|path| fs::read(path).expect("`load` wrote it"));
+        fs::write(one, &swapped[1]).expect("the directory is writable");
+        fs::write(two, &swapped[0]).expect("the directory is writable");
+        assert!(compiles(&cache));
+    }
+
+    fn refusal(directory: &Path) -> String {
+        let error = Cache::at(directory).expect_err("the directory is not ours alone");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_or_replace_is_refused() {
+        let home = Home::new();
+        let set_mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the path is ours")
+        };
+        home.cache();
+        set_mode(&home.directory(), 0o777);
+        assert!(refusal(&home.directory()).contains("is writable by others"));
+        set_mode(&home.directory(), 0o700);
+        set_mode(home.path(), 0o777);
+        assert!(refusal(&home.directory()).contains("is writable by everybody"));
+        // In a directory like `/tmp`, others can only add files.
+        set_mode(home.path(), 0o1777);
+        home.cache();
+    }
+
+    #[test]
+    fn a_directory_behind_a_link_is_refused() {
+        let home = Home::new();
+        fs::create_dir(home.path().join("real")).expect("the directory is ours");
+        symlink("real", home.path().join("link")).expect("the directory is ours");
+        for path in ["link", "link/cache"] {
+            assert!(refusal(&home.path().join(path)).contains("is a symbolic link"));
+        }
+        symlink("/dev/null", home.key()).expect("the directory is ours");
+        Cache::at(&home.directory()).expect_err("the key is a link");
+    }
+
+    #[test]
+    fn the_key_is_private_and_apart_from_the_entries() {
+        let home = Home::new();
+        compiles(&home.cache());
+        let mode = |path: &Path| {
+            let metadata = fs::metadata(path).expect("the cache made it");
+            metadata.permissions().mode() & 0o7777
+        };
+        assert_eq!((mode(&home.key()), mode(&home.directory())), (0o400, 0o700));
+        assert_eq!(home.entries().len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_this_machine_did_not_write_is_not_used() {
+        let home = Home::new();
+        compiles(&home.cache());
+        // What a guest could write: the same bytes, with the mode of any new file.
+        let bytes = fs::read(home.key()).expect("the cache made it");
+        fs::remove_file(home.key()).expect("the directory is ours");
+        fs::write(home.key(), bytes).expect("the directory is ours");
+        assert!(compiles(&home.cache()), "the entry was made with that key");
+    }
+
+    #[test]
+    fn guests_that_can_write_entries_or_read_the_key_end_the_use_of_the_cache() {
+        for (granted, can_write, is_used, has_key) in [
+            ("", true, false, false),
+            ("", false, false, false),
+            ("cache", true, false, true),
+            ("cache", false, true, true),
+            ("other", true, true, true),
+        ] {
+            let home = Home::new();
+            let cache = home.cache();
+            compiles(&cache);
+            fs::create_dir(home.path().join("other")).expect("the directory is ours");
+            grant(&cache, &home.path().join(granted), can_write);
+            assert_eq!(!compiles(&cache), is_used, "{granted} {can_write}");
+            assert_eq!(home.key().exists(), has_key, "{granted} {can_write}");
+        }
+    }
+
+    #[test]
+    fn a_grant_through_a_link_counts() {
+        let home = Home::new();
+        let cache = home.cache();
+        let link = home.path().join("link");
+        symlink(home.directory(), &link).expect("the directory is ours");
+        grant(&cache, &link, true);
+        assert!(compiles(&cache) && compiles(&cache));
+        assert!(home.entries().is_empty());
+    }
+
+    #[test]
+    fn no_key_is_made_while_guests_of_another_machine_could_read_it() {
+        let home = Home::new();
+        let exposed = home.cache();
+        grant(&exposed, home.path(), false);
+        assert!(refusal(&home.directory()).contains("is granted to a program that is running"));
+        drop(exposed);
+        assert!(compiles(&home.cache()));
+        assert!(!compiles(&home.cache()));
     }
 }

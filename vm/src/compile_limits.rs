@@ -6,7 +6,9 @@
 
 use crate::module::{ModuleError, Requirements, binary};
 use std::ops::Range;
-use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeSectionReader};
+use wasmparser::{Parser, Payload, TypeSectionReader};
+
+mod shape;
 
 /// The maximum contents of a module or component that is compiled, summed over all modules in it.
 ///
@@ -24,6 +26,8 @@ use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload, Ty
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
+    /// The size of the module or component, in bytes.
+    pub size: u64,
     /// The number of functions.
     pub functions: u64,
     /// The size of one function's body, in bytes.
@@ -46,6 +50,7 @@ pub struct CompileLimits {
 impl Default for CompileLimits {
     fn default() -> CompileLimits {
         CompileLimits {
+            size: 64 << 20,
             functions: 100_000,
             function_size: 1 << 20,
             function_work: 5_000_000,
@@ -66,42 +71,8 @@ struct Counted {
     types: u64,
     segments: u64,
     items: u64,
-    /// The maximum number of parameters and results of any type in the current module. Each becomes
-    /// a variable of a function or block.
-    arity: u64,
-}
-
-/// The properties of a function that determine how long it takes to compile.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Shape {
-    size: u64,
-    /// The number of local variables, and of other variables that it can have.
-    variables: u64,
-    /// The number of points where control flow splits or joins.
-    blocks: u64,
-    /// The nesting depth of loops.
-    loops: u64,
-    indirect_calls: u64,
-}
-
-impl Shape {
-    /// Estimates the compilation time, in microseconds on one core.
-    ///
-    /// Each term was measured with functions that contain nothing else: 100,000 empty functions; a
-    /// megabyte of calls; 60,000 branches that each change one of 1,000 variables; 200 nested loops
-    /// with 100 variables; 40,000 indirect calls.
-    fn work(&self) -> u64 {
-        let each = 100;
-        let straight = 4 * self.size;
-        let joins = self.blocks.saturating_mul(self.variables) / 12;
-        let carried = self
-            .loops
-            .saturating_mul(self.loops)
-            .saturating_mul(self.variables)
-            / 2;
-        let indirect = self.indirect_calls.saturating_mul(self.indirect_calls) / 60;
-        each + straight + joins.saturating_add(carried).saturating_add(indirect)
-    }
+    /// The module that is being read.
+    module: shape::Module,
 }
 
 impl CompileLimits {
@@ -115,6 +86,7 @@ impl CompileLimits {
     /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset.
     /// [`ModuleError::Malformed`] and [`ModuleError::TooLarge`] mean the same as for compilation.
     pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
+        self.check_size(bytes.len())?;
         let bytes = binary(bytes)?;
         let mut counted = Counted::default();
         for payload in Parser::new(0).parse_all(&bytes) {
@@ -124,14 +96,19 @@ impl CompileLimits {
         within("instances", instances, self.instances, 0)
     }
 
+    /// Checks the size of a module or component, before anything is read.
+    pub(crate) fn check_size(&self, bytes: usize) -> Result<(), ModuleError> {
+        let (size, allowed) = (bytes as u64, self.size);
+        match size <= allowed {
+            true => Ok(()),
+            false => Err(ModuleError::TooLarge { size, allowed }),
+        }
+    }
+
     fn count(&self, counted: &mut Counted, payload: Payload<'_>) -> Result<(), ModuleError> {
         match payload {
-            Payload::Version { .. } => counted.arity = 0,
-            Payload::TypeSection(types) => {
-                let offset = types.range().start;
-                (counted.types, counted.arity) = self.count_types(counted.types, types)?;
-                within("types", counted.types, self.types, offset)?;
-            }
+            Payload::Version { .. } => counted.module = shape::Module::default(),
+            Payload::TypeSection(types) => self.count_types(counted, types)?,
             Payload::CodeSectionStart { count, range, .. } => {
                 counted.functions += u64::from(count);
                 within("functions", counted.functions, self.functions, range.start)?;
@@ -144,7 +121,8 @@ impl CompileLimits {
                     self.function_size,
                     offset,
                 )?;
-                let work = shape(&body, counted.arity)?.work();
+                let shape = counted.module.next_body(&body)?;
+                let work = shape.work();
                 within(
                     "microseconds of compiling one function",
                     work,
@@ -153,6 +131,9 @@ impl CompileLimits {
                 )?;
                 counted.work += work;
                 within("microseconds of compiling", counted.work, self.work, offset)?;
+                for function in shape.references {
+                    self.count_escape(counted, function, offset)?;
+                }
             }
             payload => {
                 let Some((kind, items, range)) = items(&payload) else {
@@ -167,69 +148,41 @@ impl CompileLimits {
                 };
                 *count += u64::from(items);
                 within(what, *count, allowed, range.start)?;
+                for function in counted.module.declare(payload)? {
+                    self.count_escape(counted, function, range.start)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Adds the types of a section to a count. Also returns the maximum number of parameters and
-    /// results of any of these types.
+    /// Adds the types of a section to those of the module, of which there may not be too many.
     fn count_types(
         &self,
-        before: u64,
+        counted: &mut Counted,
         types: TypeSectionReader<'_>,
-    ) -> Result<(u64, u64), ModuleError> {
+    ) -> Result<(), ModuleError> {
         let offset = types.range().start;
-        let (mut count, mut arity) = (before, 0);
         for group in types {
             for ty in group?.into_types() {
-                count += 1;
-                within("types", count, self.types, offset)?;
-                if let CompositeInnerType::Func(ty) = &ty.composite_type.inner {
-                    arity = arity.max(ty.params().len() + ty.results().len());
-                }
+                counted.types += 1;
+                within("types", counted.types, self.types, offset)?;
+                counted.module.types.push(ty);
             }
         }
-        Ok((count, arity as u64))
+        Ok(())
     }
-}
 
-/// Reads the properties of a function, in a module whose types have at most `arity` parameters and
-/// results.
-fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
-    let mut shape = Shape {
-        size: body.range().len() as u64,
-        variables: arity,
-        ..Shape::default()
-    };
-    for group in body.get_locals_reader()? {
-        let (count, _) = group?;
-        shape.variables += u64::from(count);
+    /// Adds the work of functions that the host or a table can call.
+    fn count_escape(
+        &self,
+        counted: &mut Counted,
+        function: u32,
+        offset: usize,
+    ) -> Result<(), ModuleError> {
+        counted.work += counted.module.escape(function);
+        within("microseconds of compiling", counted.work, self.work, offset)
     }
-    // Whether each open block is a loop.
-    let (mut open, mut loops) = (Vec::new(), 0);
-    for operator in body.get_operators_reader()? {
-        match operator? {
-            Operator::Loop { .. } => {
-                shape.blocks += 1;
-                loops += 1;
-                shape.loops = shape.loops.max(loops);
-                open.push(true);
-            }
-            Operator::Block { .. } | Operator::If { .. } => {
-                shape.blocks += 1;
-                open.push(false);
-            }
-            Operator::End => loops -= u64::from(open.pop() == Some(true)),
-            Operator::Else | Operator::Br { .. } | Operator::BrIf { .. } => shape.blocks += 1,
-            Operator::BrTable { targets } => shape.blocks += u64::from(targets.len()),
-            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => {
-                shape.indirect_calls += 1
-            }
-            _ => {}
-        }
-    }
-    Ok(shape)
 }
 
 fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result<(), ModuleError> {
@@ -363,6 +316,85 @@ mod tests {
             format!("(component {inner} {twice})")
         });
         assert_eq!(excess(&eight), "instances");
+    }
+
+    /// A list of as many types.
+    fn types(count: usize) -> String {
+        "i32 ".repeat(count)
+    }
+
+    #[test]
+    fn values_count_however_few_bytes_they_take() {
+        let wide = |count: usize| format!("(param {}) (result {})", types(count), types(count));
+        let constants = "i32.const 0 ".repeat(1_000);
+        let drops = "drop ".repeat(1_000);
+        let callee = format!("(func $f {} unreachable)", wide(1_000));
+        let (calls, blocks) = (
+            "call $f ".repeat(1_000),
+            "block (type $t) end ".repeat(1_500),
+        );
+        let loads = "(i32.load (i32.const 0)) ".repeat(20_000);
+        let loops = "loop end ".repeat(3_000);
+        let adds = "i32.add ".repeat(19_999);
+        for (fields, what) in [
+            (
+                format!("{callee} (func {constants} {calls} {drops})"),
+                "microseconds of compiling one function",
+            ),
+            // What is left on the stack costs as much.
+            (
+                format!(
+                    "(func $f (result {}) unreachable) (func {} unreachable)",
+                    types(1_000),
+                    "call $f ".repeat(1_000)
+                ),
+                "microseconds of compiling one function",
+            ),
+            (
+                format!(
+                    "(type $t (func {})) (func {constants} {blocks} {drops})",
+                    wide(1_000)
+                ),
+                "microseconds of compiling one function",
+            ),
+            (
+                format!("(memory 1) (func {loads} {loops} {adds} drop)"),
+                "microseconds of compiling one function",
+            ),
+            (
+                format!(
+                    "(table 1 funcref) (func {})",
+                    "(drop (table.get 0 (i32.const 0)))".repeat(20_000)
+                ),
+                "microseconds of compiling one function",
+            ),
+            // Functions that tables can call.
+            (
+                format!(
+                    "(type $t (func {})) {} (table funcref (elem {}))",
+                    format_args!("(param {})", types(1_000)),
+                    "(func (type $t))".repeat(6_000),
+                    (0..6_000)
+                        .map(|number| format!("{number} "))
+                        .collect::<String>()
+                ),
+                "microseconds of compiling",
+            ),
+        ] {
+            assert_eq!(excess(&format!("(module {fields})")), what);
+        }
+    }
+
+    #[test]
+    fn a_function_in_a_table_counts_once() {
+        let text = format!(
+            "(module (func $f (param {})) (table funcref (elem {})))",
+            types(1_000),
+            "$f ".repeat(100_000)
+        );
+        CompileLimits::default()
+            .check(text.as_bytes())
+            .expect("there is one function");
     }
 
     #[test]

@@ -1,72 +1,243 @@
 //! Compiles modules and components, using the engines and the cache. Compilations for guests run on
-//! a few dedicated threads.
+//! a few dedicated threads, which programs share, and in a process of their own if the embedder
+//! provides a [command](helper) for that.
 
-use crate::cache::Cache;
-use crate::engine::Engines;
+mod helper;
+mod worker;
+
+pub use worker::compile as compile_for_machine;
+
+use crate::cache::{Cache, Compiled, Share};
+use crate::engine::{Engine, Engines};
 use crate::scheduler::Spawner;
-use async_lock::Semaphore;
-use std::sync::{Arc, Mutex, PoisonError};
+use async_channel::{Receiver, Sender};
+use helper::Helper;
+pub(crate) use helper::Stopped;
+use lunatic_net::turns::Turns;
+use std::borrow::Cow;
+use std::num::NonZero;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
+use std::time::{Duration, Instant};
 
 /// The maximum number of concurrent compilations for guests; further ones wait.
-const MAX_CONCURRENT: usize = 2;
+const MAX_CONCURRENT: NonZero<usize> = NonZero::new(2).expect("2 is not 0");
+
+/// How long a guest's module may take to compile in a process of its own.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The owner of what is compiled in the background.
+const MACHINE: u64 = u64::MAX - 1;
 
 /// Compiles modules and components.
 pub(crate) struct Compiler {
     pub(crate) engines: Arc<Engines>,
-    pub(crate) cache: Cache,
+    cache: Cache,
+    helper: Option<Helper>,
     spawner: Spawner,
-    permits: Arc<Semaphore>,
+    /// Which programs may compile, and the others, which wait for a turn.
+    turns: Arc<Mutex<Turns<Sender<Turn>>>>,
+}
+
+/// Whose code is compiled, and for how long.
+#[derive(Clone, Debug)]
+pub(crate) enum Job {
+    /// The code is the host's own, and takes as long as it takes.
+    Own,
+    /// The code is a client's of the host.
+    Client { until: Instant },
+    /// The code is a guest's. Nobody waits for it any more once the channel is closed.
+    Guest {
+        until: Instant,
+        caller: Option<Receiver<()>>,
+    },
+}
+
+impl Job {
+    /// Returns the job of a module that the host compiles for a client.
+    pub(crate) fn client(within: Duration) -> Job {
+        Job::Client {
+            until: Instant::now() + within,
+        }
+    }
+
+    /// Returns the job of compiling the same code again, later.
+    pub(crate) fn again(&self) -> Job {
+        match self {
+            Job::Own => Job::Own,
+            Job::Client { .. } => Job::client(GUEST_TIMEOUT),
+            Job::Guest { .. } => Job::Guest {
+                until: Instant::now() + GUEST_TIMEOUT,
+                caller: None,
+            },
+        }
+    }
+
+    /// Whether the code is somebody else's, so that compiling it is bounded.
+    pub(crate) fn is_foreign(&self) -> bool {
+        !matches!(self, Job::Own)
+    }
+
+    fn share(&self) -> Share {
+        match self {
+            Job::Own | Job::Client { .. } => Share::Host,
+            Job::Guest { .. } => Share::Guests,
+        }
+    }
+
+    /// Returns when the compilation is stopped, and the channel that is closed when nobody waits
+    /// for it any more. `None` for code that is not bounded.
+    fn bound(&self) -> Option<(Instant, Option<Receiver<()>>)> {
+        match self {
+            Job::Own => None,
+            Job::Client { until } => Some((*until, None)),
+            Job::Guest { until, caller } => Some((*until, caller.clone())),
+        }
+    }
+}
+
+/// A program's turn to compile, which ends on drop.
+pub(crate) struct Turn {
+    turns: Arc<Mutex<Turns<Sender<Turn>>>>,
+    owner: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut owner = self.owner;
+        loop {
+            let next = lock(&self.turns).give_back(owner);
+            let Some((next, waiting)) = next else { return };
+            let turn = Turn {
+                turns: self.turns.clone(),
+                owner: next,
+            };
+            let Err(refused) = waiting.try_send(turn) else {
+                return;
+            };
+            // Nobody waits for it any more. It must not be dropped, which would lead here again.
+            std::mem::forget(refused);
+            owner = next;
+        }
+    }
 }
 
 impl Compiler {
-    pub(crate) fn new(engines: Arc<Engines>, cache: Cache, spawner: Spawner) -> Compiler {
+    pub(crate) fn new(
+        engines: Arc<Engines>,
+        cache: Cache,
+        helper: Option<Command>,
+        spawner: Spawner,
+    ) -> Compiler {
         Compiler {
             engines,
             cache,
+            helper: helper.map(Helper::new),
             spawner,
-            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            turns: Arc::new(Mutex::new(Turns::new(MAX_CONCURRENT))),
         }
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Returns the code of `bytes` for an engine, either from the cache or by compiling the output
+    /// of `rewritten`.
+    pub(crate) fn compile<'a, T: Compiled>(
+        &self,
+        engine: &Engine,
+        job: &Job,
+        bytes: &'a [u8],
+        rewritten: impl FnOnce() -> Cow<'a, [u8]>,
+    ) -> wasmtime::Result<T> {
+        let compile = || match (&self.helper, job.bound()) {
+            (Some(helper), Some((until, caller))) => {
+                helper.compile(engine, &rewritten(), until, caller)
+            }
+            _ => T::compile(engine.wasmtime(), &rewritten()),
+        };
+        self.cache
+            .load(engine.wasmtime(), job.share(), bytes, compile)
+    }
+
+    /// Removes code from the cache.
+    pub(crate) fn forget(&self, engine: &Engine, job: &Job, bytes: &[u8]) {
+        self.cache.forget(engine.wasmtime(), job.share(), bytes);
+    }
+
+    /// Waits until a program, given by its number, may compile.
+    pub(crate) async fn turn(&self, program: u64) -> Turn {
+        let (sender, turn) = async_channel::bounded(1);
+        {
+            let mut turns = lock(&self.turns);
+            if turns.take(program) {
+                return Turn {
+                    turns: self.turns.clone(),
+                    owner: program,
+                };
+            }
+            // If this future is dropped, its channel is closed, and the turn goes to the next. What is
+            // closed is removed each time that as much as there was has been added.
+            if turns.waiting(program).is_power_of_two() {
+                turns.remove(program, Sender::is_closed);
+            }
+            turns.wait(program, sender);
+        }
+        turn.recv()
+            .await
+            .expect("what waits is dropped only when its channel is closed")
     }
 
     /// Starts work in the background.
     pub(crate) fn run_detached(self: &Arc<Compiler>, work: impl FnOnce() + Send + 'static) {
         let compiler = self.clone();
-        self.spawner.spawn(async move { compiler.run(work).await });
+        self.spawner.spawn(async move {
+            let turn = compiler.turn(MACHINE).await;
+            run(turn, |_| work()).await;
+        });
     }
+}
 
-    /// Does the work on a dedicated thread that exits afterwards, leaving no idle thread behind.
-    ///
-    /// Work that has begun runs to completion and keeps its permit until then, even if nothing is
-    /// waiting for it any more. So killing and restarting a process does not get it more than its
-    /// share.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        let permit = self.permits.acquire_arc().await;
-        let (done, result) = async_channel::bounded(1);
-        let work = move || {
-            let _permit = permit;
-            // The receiver may already be gone.
-            let _ = done.try_send(work());
-        };
-        let work = Arc::new(Mutex::new(Some(work)));
-        let taken = work.clone();
-        let take =
-            |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = Builder::new()
-            .name("lunatic-compiler".into())
-            .spawn(move || take(&taken).map(|work| work()));
-        if thread.is_err()
-            && let Some(work) = take(&work)
-        {
-            // No thread could be started, so the work is done on the current one.
-            work();
-        }
-        result
-            .recv()
-            .await
-            .expect("the thread sends a result unless the work panicked")
+/// Does work on a dedicated thread that exits afterwards, leaving no idle thread behind.
+///
+/// Work that has begun keeps its turn until it is done, even if nothing is waiting for it any more.
+/// So killing and restarting a process does not get it more than its share. The work is given a
+/// job, which tells a compiler in a process of its own that nothing waits any more.
+pub(crate) async fn run<T: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce(Job) -> T + Send + 'static,
+) -> T {
+    let (done, result) = async_channel::bounded(1);
+    let (_caller, is_gone) = async_channel::bounded(1);
+    let job = Job::Guest {
+        until: Instant::now() + GUEST_TIMEOUT,
+        caller: Some(is_gone),
+    };
+    let work = move || {
+        let _turn = turn;
+        // The receiver may already be gone.
+        let _ = done.try_send(work(job));
+    };
+    let work = Arc::new(Mutex::new(Some(work)));
+    let taken = work.clone();
+    let take = |work: &Mutex<Option<_>>| lock(work).take();
+    let thread = Builder::new()
+        .name("lunatic-compiler".into())
+        .spawn(move || take(&taken).map(|work| work()));
+    if thread.is_err()
+        && let Some(work) = take(&work)
+    {
+        // No thread could be started, so the work is done on the current one.
+        work();
     }
+    result
+        .recv()
+        .await
+        .expect("the thread sends a result unless the work panicked")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

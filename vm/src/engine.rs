@@ -100,16 +100,19 @@ pub(crate) struct Engines {
     engines: [OnceLock<Engine>; EngineKind::COUNT],
     ceilings: Ceilings,
     link: Link,
+    /// The names of the functions that guests can import, as `namespace::name`.
+    provided: Arc<[String]>,
     /// Held while an engine is created.
     making: Mutex<()>,
 }
 
 impl Engines {
-    pub(crate) fn new(link: Link, ceilings: Ceilings) -> Engines {
+    pub(crate) fn new(link: Link, provided: &[String], ceilings: Ceilings) -> Engines {
         Engines {
             engines: Default::default(),
             ceilings,
             link,
+            provided: provided.into(),
             making: Mutex::new(()),
         }
     }
@@ -127,6 +130,11 @@ impl Engines {
         }
         let engine = make(kind, &self.link)?;
         Ok(slot.get_or_init(|| engine))
+    }
+
+    /// Returns the names of the functions that guests can import, as `namespace::name`.
+    pub(crate) fn provided(&self) -> &[String] {
+        &self.provided
     }
 
     /// Returns the kind of engine for the next process that runs a module.
@@ -232,8 +240,18 @@ fn config(code: Code) -> Config {
     config
 }
 
-/// Sets up the allocation of memories and stacks for a profile.
-fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
+/// Returns an engine that compiles for those of a kind. Nothing runs in it, and it takes no address
+/// space.
+pub(crate) fn compiling(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(kind.code());
+    if let EngineKind::Module(_, profile) = kind {
+        lay_out_code(&mut config, profile);
+    }
+    wasmtime::Engine::new(&config)
+}
+
+/// Sets up what code for a profile relies on. Returns the size of its stacks.
+fn lay_out_code(config: &mut Config, profile: Profile) -> StackSize {
     let stack = match profile {
         Profile::Fast => {
             config
@@ -251,13 +269,20 @@ fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
             DENSE_STACK
         }
     };
-    let memories = Arc::new(Memories::new(profile));
     config
         // Memories are initialized from this crate's own images.
         .memory_init_cow(false)
         .guard_before_linear_memory(false)
         .max_wasm_stack(stack.wasm)
-        .async_stack_size(stack.all)
+        .async_stack_size(stack.all);
+    stack
+}
+
+/// Sets up the allocation of memories and stacks for a profile.
+fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
+    let stack = lay_out_code(config, profile);
+    let memories = Arc::new(Memories::new(profile));
+    config
         .with_host_memory(Arc::new(memory::Creator(memories.clone())))
         .with_host_stack(Arc::new(stack::Stacks::new(stack.all)))
         .allocation_strategy(InstanceAllocationStrategy::OnDemand);
@@ -289,4 +314,26 @@ fn pool() -> PoolingAllocationConfig {
         .pagemap_scan(wasmtime::Enabled::Auto)
         .max_unused_warm_slots(slots);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    #[test]
+    fn code_compiled_elsewhere_fits_each_kind_of_engine() {
+        let hash = |engine: &wasmtime::Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let link: Link = Box::new(|_| Ok(Box::new(())));
+        for index in 0..EngineKind::COUNT {
+            let kind = EngineKind::of_index(index).expect("there are as many kinds");
+            let elsewhere = compiling(kind).expect("the settings are good");
+            let here = make(kind, &link).expect("there is address space");
+            assert_eq!(hash(here.wasmtime()), hash(&elsewhere), "{kind:?}");
+        }
+    }
 }

@@ -51,6 +51,7 @@ mod vm;
 
 pub use cache::Cache;
 pub use compile_limits::CompileLimits;
+pub use compiler::compile_for_machine;
 pub use engine::{Capacity, Ceiling, Profile, Shortage};
 pub use environment::{
     Access, Charge, Config, Event, HostMemory, Journal, JournalEntry, Limits, PreopenError,
@@ -59,9 +60,9 @@ pub use environment::{
 pub use guest::{Call, Failure, Guest};
 pub use host::Host;
 pub use lunatic_abi::{ENTRY_PREFIX, Errno, ExitKind, Limit, restart};
-pub use lunatic_process::{Exit, Frame, LimitReached, Pid, Trap};
+pub use lunatic_process::{Exit, Frame, LimitReached, Pid, RawFrame, SourceLocation, Trap};
 pub use machine::{Environment, Process, SendError};
-pub use module::{Component, EntryError, Module, ModuleError, SourceLocation, source_locations};
+pub use module::{Component, EntryError, Module, ModuleError, source_locations};
 pub use pipe::{
     MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeEnd, PipeReader,
     PipeWriter,

@@ -7,6 +7,7 @@ mod program;
 pub(crate) use domain::Domain;
 pub use process::{Process, SendError};
 
+use crate::compile_limits::CompileLimits;
 use crate::compiler::Compiler;
 use crate::engine::{Code, EngineKind, Engines, Shortage};
 use crate::environment::{
@@ -34,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) resolver: Resolver,
     pub(crate) metrics: Metrics,
     pub(crate) catalogue: Arc<Catalogue>,
+    /// The bounds on code that is not the host's own.
+    pub(crate) compile_limits: CompileLimits,
     /// The length of a slice in ticks.
     pub(crate) slice: u64,
     descriptors: Arc<Descriptors>,
@@ -53,6 +56,7 @@ impl Machine {
         compiler: Compiler,
         scheduler: Scheduler,
         catalogue: Arc<Catalogue>,
+        compile_limits: CompileLimits,
         slice: u64,
         descriptors: Descriptors,
     ) -> Machine {
@@ -65,6 +69,7 @@ impl Machine {
             resolver: Resolver::default(),
             metrics: Metrics::new(),
             catalogue,
+            compile_limits,
             slice,
             descriptors: Arc::new(descriptors),
             programs: Mutex::default(),

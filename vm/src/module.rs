@@ -3,7 +3,7 @@
 //! A [`Module`] is compiled at most once for each engine and shared by all its processes: for a
 //! first engine immediately, for the others when a process first needs it there.
 
-use crate::compiler::Compiler;
+use crate::compiler::{Compiler, Job};
 use crate::engine::{Code, Engine, EngineKind, Image};
 use lunatic_abi::Generation;
 use lunatic_process::Purse;
@@ -17,20 +17,22 @@ mod component;
 mod error;
 mod extension;
 mod generation;
+mod imports;
 mod prepared;
 mod requirements;
 mod source;
+mod symbols;
 mod unroll;
 
 pub use component::Component;
+pub(crate) use error::binary;
 pub use error::{EntryError, ModuleError};
-pub(crate) use error::{MAX_MODULE_SIZE, binary};
 use extension::Extension;
 pub(crate) use prepared::Exports;
 use prepared::Prepared;
 pub(crate) use requirements::{Requirements, TABLE_ELEMENT};
-pub(crate) use source::demangle;
-pub use source::{SourceLocation, source_locations};
+pub use source::source_locations;
+use symbols::{NamesOnly, Symbols};
 
 /// A checked and compiled module, ready to be spawned. Cheap to clone.
 #[derive(Clone)]
@@ -38,9 +40,15 @@ pub struct Module(Arc<Inner>);
 
 struct Inner {
     compiler: Arc<Compiler>,
+    /// How the code for further engines is compiled.
+    job: Job,
+    generation: Generation,
     name: Box<str>,
     /// The original bytes.
     bytes: Arc<[u8]>,
+    /// What is known about plain and metered code. Traps keep it when the module is gone, so a
+    /// guest's module has none.
+    symbols: Option<[Arc<Symbols>; 2]>,
     /// The bytes that are compiled.
     prepared: Prepared,
     requirements: Requirements,
@@ -121,19 +129,25 @@ impl Module {
         compiler: &Arc<Compiler>,
         name: &str,
         bytes: &[u8],
+        job: &Job,
         mut payment: Option<Payment>,
     ) -> Result<Module, ModuleError> {
         let bytes = binary(bytes)?;
         let requirements = Requirements::read(&bytes)?;
+        // All that can be told before compiling, which can take minutes.
+        let imports = imports::read(&bytes)?;
+        let generation = generation::of(&imports)?;
+        imports::check(&imports, compiler.engines.provided())?;
         let first = compiler.engines.kind_of_next(Code::Plain);
         let engine = compiler.engines.get(first)?;
         let prepared = Prepared::new(&bytes, payment.is_some());
-        let (prepared, plain) = match Compiled::new(compiler, engine, &prepared) {
+        let (prepared, plain) = match Compiled::new(compiler, engine, &prepared, generation, job) {
             Ok(plain) => (prepared, plain),
+            Err(stopped @ ModuleError::Stopped(_)) => return Err(stopped),
             // Errors must refer to the original bytes.
             Err(_) => {
                 let prepared = Prepared::untouched(&bytes);
-                let plain = Compiled::new(compiler, engine, &prepared)?;
+                let plain = Compiled::new(compiler, engine, &prepared, generation, job)?;
                 (prepared, plain)
             }
         };
@@ -141,12 +155,23 @@ impl Module {
             let bytes = bytes.len() + prepared.size();
             payment.settle(MODULE + bytes as u64 + plain.size())?;
         }
+        let bytes: Arc<[u8]> = bytes.into();
+        // A guest's module can be held only as long as it is paid for, and a trap may outlive it.
+        let symbols = payment.is_none().then(|| {
+            let code_shift = prepared.code_shift;
+            let is_own = !job.is_foreign();
+            [true, false]
+                .map(|is_unrolled| Arc::new(Symbols::new(&bytes, code_shift, is_unrolled, is_own)))
+        });
         let compiled: [OnceLock<Compiled>; EngineKind::COUNT] = Default::default();
         let _ = compiled[first.index()].set(plain);
         Ok(Module(Arc::new(Inner {
             compiler: compiler.clone(),
+            job: job.again(),
+            generation,
             name: name.into(),
-            bytes: bytes.into(),
+            bytes,
+            symbols,
             prepared,
             requirements,
             compiled,
@@ -191,12 +216,6 @@ impl Module {
         &self.0.requirements
     }
 
-    /// Returns whether a guest had the module compiled. The guest pays for the module as long as
-    /// the module exists.
-    pub(crate) fn is_guests(&self) -> bool {
-        self.0.purse.is_some()
-    }
-
     /// Charges the guest that had the module compiled, if any, for further data that is kept with
     /// the module.
     pub(crate) fn pay(&self, bytes: u64) -> Result<(), ModuleError> {
@@ -206,9 +225,15 @@ impl Module {
         }
     }
 
-    /// Returns the original bytes, in the binary format.
-    pub(crate) fn bytes(&self) -> &Arc<[u8]> {
-        &self.0.bytes
+    /// Removes the module's code from the cache, since it will not be needed again.
+    pub fn forget(&self) {
+        let inner = &self.0;
+        for kind in EngineKind::all().filter(|kind| self.is_compiled(*kind)) {
+            if let Ok(engine) = inner.compiler.engines.get(kind) {
+                let bytes = &inner.prepared.bytes;
+                inner.compiler.forget(engine, &inner.job, bytes);
+            }
+        }
     }
 
     /// Returns the kind of engine that the module was compiled for first.
@@ -238,7 +263,9 @@ impl Module {
         let compiled = match slot.get() {
             Some(compiled) => compiled,
             None => {
-                let compiled = Compiled::new(&inner.compiler, engine, &inner.prepared)?;
+                let (job, generation) = (inner.job.again(), inner.generation);
+                let prepared = &inner.prepared;
+                let compiled = Compiled::new(&inner.compiler, engine, prepared, generation, &job)?;
                 let size = compiled.size();
                 self.pay(size)?;
                 let mut is_second = true;
@@ -309,10 +336,22 @@ impl Module {
             .get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
     }
 
-    /// Returns the offset of an instruction in the original module, given its offset in the
-    /// compiled one.
-    pub(crate) fn offset(&self, code: Code, compiled: usize) -> usize {
-        self.0.prepared.original(compiled, code == Code::Plain)
+    /// Returns what is known about the code that processes of a module run: of a component's or a
+    /// guest's module, nothing that their traps do not hold themselves.
+    pub(crate) fn symbols(
+        module: Option<&Module>,
+        code: Code,
+    ) -> Arc<dyn lunatic_process::Symbols> {
+        match (module.and_then(|module| module.0.symbols.as_ref()), code) {
+            (Some([plain, _]), Code::Plain) => plain.clone(),
+            (Some([_, metered]), Code::Metered) => metered.clone(),
+            (None, _) => Arc::new(NamesOnly),
+        }
+    }
+
+    /// Returns whether traps need not hold the names of functions.
+    pub(crate) fn has_symbols(&self) -> bool {
+        self.0.symbols.is_some()
     }
 
     /// Checks that a function exists and takes these parameters.
@@ -408,15 +447,14 @@ impl Compiled {
         compiler: &Compiler,
         engine: &Engine,
         prepared: &Prepared,
+        generation: Generation,
+        job: &Job,
     ) -> Result<Compiled, ModuleError> {
         let bytes = || match engine.kind().code() {
             Code::Plain => prepared.unrolled(),
             Code::Metered => Cow::Borrowed(&*prepared.bytes),
         };
-        let module = compiler
-            .cache
-            .load(engine.wasmtime(), &prepared.bytes, bytes)?;
-        let generation = generation::of(&module)?;
+        let module = compiler.compile(engine, job, &prepared.bytes, bytes)?;
         Ok(Compiled {
             module,
             generation,

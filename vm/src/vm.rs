@@ -1,7 +1,8 @@
 //! The handle to a machine, and its builder.
 
 use crate::cache::Cache;
-use crate::compiler::Compiler;
+use crate::compile_limits::CompileLimits;
+use crate::compiler::{Compiler, Job};
 use crate::console::Console;
 use crate::engine::{self, Capacity, Ceilings, Engines, Profile, Shortage};
 use crate::environment::{Catalogue, Config, Descriptors};
@@ -14,6 +15,7 @@ use lunatic_process::Pid;
 use std::any::Any;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -88,6 +90,8 @@ pub struct VmBuilder {
     memory: Option<u64>,
     is_manual: bool,
     cache: Option<Cache>,
+    compiler: Option<Command>,
+    compile_limits: CompileLimits,
     host: Host,
 }
 
@@ -183,6 +187,26 @@ impl VmBuilder {
         self
     }
 
+    /// Sets the command that compiles what is not the host's own: modules that guests compile, and
+    /// those from [`Vm::client_module`]. It must call [`compile_for_machine`](crate::compile_for_machine)
+    /// and do nothing else.
+    ///
+    /// Each module is compiled by a process of its own, which is ended if it takes too much time or
+    /// memory, or if nobody waits for it any more. What it answers is native code, which the
+    /// machine trusts. By default, modules are compiled in this process, and only
+    /// [`VmBuilder::compile_limits`] bounds them.
+    pub fn compiler(mut self, command: Command) -> VmBuilder {
+        self.compiler = Some(command);
+        self
+    }
+
+    /// Sets the bounds on the code that is not the host's own; by default,
+    /// [`CompileLimits::default`].
+    pub fn compile_limits(mut self, limits: CompileLimits) -> VmBuilder {
+        self.compile_limits = limits;
+        self
+    }
+
     /// Adds host functions of the embedder.
     pub fn host(mut self, host: Host) -> VmBuilder {
         self.host = host;
@@ -209,6 +233,7 @@ impl VmBuilder {
         let link: engine::Link = Box::new(move |engine| Ok(Box::new(host::link(engine, &own)?)));
         let engines = Arc::new(Engines::new(
             link,
+            &names,
             Ceilings::new(self.profile, self.slots, self.memory),
         ));
 
@@ -240,11 +265,17 @@ impl VmBuilder {
         }
         let scheduler = scheduler.build()?;
         let cache = self.cache.unwrap_or_else(Cache::none);
-        let compiler = Compiler::new(engines, cache, scheduler.spawner());
+        let compiler = Compiler::new(engines, cache, self.compiler, scheduler.spawner());
         let catalogue = Catalogue::new(names);
         let descriptors = Descriptors::new(self.descriptors);
-        let machine = Machine::new(compiler, scheduler, catalogue, slice, descriptors);
-        let machine = Arc::new(machine);
+        let machine = Arc::new(Machine::new(
+            compiler,
+            scheduler,
+            catalogue,
+            self.compile_limits,
+            slice,
+            descriptors,
+        ));
         Ok(Vm {
             _end: Arc::new(EndOnDrop(machine.clone())),
             machine,
@@ -305,7 +336,33 @@ impl Vm {
     ///
     /// [`ModuleError`] if the bytes are not a module, or have imports that nothing provides.
     pub fn module(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
-        run::load_module(&self.machine.compiler, name, bytes, None)
+        self.load_module(name, bytes, &Job::Own)
+    }
+
+    /// Checks and compiles a module that a client of the host provides. It must be within
+    /// [`VmBuilder::compile_limits`], and is compiled by [`VmBuilder::compiler`] if that is set,
+    /// which is stopped after `within`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vm::module`], and [`ModuleError::Excessive`], [`ModuleError::TooLarge`] or
+    /// [`ModuleError::Stopped`].
+    pub fn client_module(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        within: Duration,
+    ) -> Result<Module, ModuleError> {
+        self.load_module(name, bytes, &Job::client(within))
+    }
+
+    fn load_module(&self, name: &str, bytes: &[u8], job: &Job) -> Result<Module, ModuleError> {
+        let Machine {
+            compiler,
+            compile_limits,
+            ..
+        } = &*self.machine;
+        run::load_module(compiler, compile_limits, name, bytes, job, None)
     }
 
     /// Checks and compiles a component, in the binary or the text format. `name` is used in
@@ -317,12 +374,41 @@ impl Vm {
     ///
     /// [`ModuleError`] if the bytes are not a component, or have imports that nothing provides.
     pub fn component(&self, name: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
-        run::load_component(&self.machine.compiler, name, bytes)
+        self.load_component(name, bytes, &Job::Own)
+    }
+
+    /// Checks and compiles a component that a client of the host provides, as
+    /// [`Vm::client_module`] does for modules.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vm::client_module`].
+    pub fn client_component(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        within: Duration,
+    ) -> Result<Component, ModuleError> {
+        self.load_component(name, bytes, &Job::client(within))
+    }
+
+    fn load_component(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        job: &Job,
+    ) -> Result<Component, ModuleError> {
+        let Machine {
+            compiler,
+            compile_limits,
+            ..
+        } = &*self.machine;
+        run::load_component(compiler, compile_limits, name, bytes, job)
     }
 
     /// Returns a configuration that grants nothing yet.
     pub fn config(&self) -> Config {
-        Config::new(self.machine.catalogue.nothing())
+        Config::new(self.machine.catalogue.nothing()).guarding(self.machine.compiler.cache())
     }
 
     /// Creates an environment.

@@ -1,8 +1,6 @@
 //! Reports how processes failed.
 
-use lunatic_vm::{
-    ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable, source_locations,
-};
+use lunatic_vm::{ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable};
 
 /// A frame, and the source locations of its instruction, from the innermost inlined call outwards.
 #[derive(Clone)]
@@ -88,14 +86,11 @@ fn write_frames(text: &mut String, frames: &[Located]) {
 
 /// Looks up the source locations of a trap's frames.
 fn located(trap: &Trap) -> Vec<Located> {
-    let found = |frame: &Frame| Some(source_locations(trap.wasm.as_ref()?, frame.offset?));
-    trap.frames
-        .iter()
-        .map(|frame| Located {
-            frame: frame.clone(),
-            locations: found(frame).unwrap_or_default(),
-        })
-        .collect()
+    let located = |frame: Frame| Located {
+        locations: trap.locations(&frame),
+        frame,
+    };
+    trap.frames().into_iter().map(located).collect()
 }
 
 /// Returns the frames without those of Rust's runtime. The runtime marks the point where it handles

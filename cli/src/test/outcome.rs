@@ -63,11 +63,7 @@ mod tests {
     use std::sync::Arc;
 
     fn trapped() -> Exit {
-        Exit::Trapped(Arc::new(Trap {
-            reason: "unreachable".into(),
-            wasm: None,
-            frames: Vec::new(),
-        }))
+        Exit::Trapped(Arc::new(Trap::new("unreachable".into(), Vec::new(), None)))
     }
 
     #[test]

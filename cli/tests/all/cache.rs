@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 fn entries(dir: &WorkDir) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir.path().join("cache")) else {
+    let Ok(entries) = fs::read_dir(dir.cache()) else {
         return Vec::new();
     };
     entries
@@ -85,7 +85,7 @@ fn the_cache_is_in_the_users_cache_directory() {
     let dir = WorkDir::new();
     dir.write("guest.wat", guest(""));
     let run = |home: &str, base: Option<&str>| {
-        let mut command = dir.command(&["guest.wat"]);
+        let mut command = dir.command(&["--no-dir", "guest.wat"]);
         command
             .env_remove("LUNATIC_CACHE")
             .env("HOME", dir.path().join(home))
@@ -115,4 +115,42 @@ fn the_cache_is_in_the_users_cache_directory() {
             .count(),
         1
     );
+}
+
+/// A guest that is run in the directory of its user, as `lunatic` grants it by default.
+#[cfg(unix)]
+#[test]
+fn the_cache_is_not_used_in_a_directory_that_contains_it() {
+    let dir = WorkDir::new();
+    dir.write("guest.wat", guest("(call $exit (i32.const 5))"));
+    let run = |flags: &[&str], home: &std::path::Path| {
+        let mut command = dir.command(&[flags, &["-v", "guest.wat"]].concat());
+        command.env("LUNATIC_CACHE", home.join("cache"));
+        Ended::from(
+            command
+                .output()
+                .expect("the command was built with this test"),
+        )
+    };
+    let refuses = |flags: &[&str], home: &std::path::Path| {
+        let ended = run(flags, home);
+        assert_eq!(ended.status, Some(5), "{ended:?}");
+        ended
+            .stderr
+            .contains("compiled code is not cached, since `")
+    };
+    assert!(refuses(&[], dir.path()), "the current directory is granted");
+    let home = dir.path().join("home");
+    fs::create_dir(&home).expect("the directory is writable");
+    std::os::unix::fs::symlink(&home, dir.path().join("link")).expect("the directory is writable");
+    for grant in [
+        "--dir=home",
+        "--dir=link",
+        "--read-dir=home",
+        "--dir=home/cache",
+    ] {
+        assert!(!refuses(&["--no-dir"], &home));
+        assert!(refuses(&["--no-dir", grant], &home), "{grant}");
+    }
+    assert!(!refuses(&["--no-dir", "--read-dir=home/cache"], &home));
 }

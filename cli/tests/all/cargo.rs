@@ -105,10 +105,10 @@ pub(crate) fn published_tests(package: &str, arguments: &[&str]) -> Command {
         package,
         &[&["test", "--config", &runner, "--tests", "--"], arguments].concat(),
     );
-    cargo
-        .stdin(Stdio::null())
-        .env_remove("RUST_LOG")
-        .env("LUNATIC_CACHE", directory().join(package).join("cache"));
+    cargo.stdin(Stdio::null()).env_remove("RUST_LOG").env(
+        "LUNATIC_CACHE",
+        directory().join(format!("{package}-cache")),
+    );
     cargo
 }
 

@@ -4,16 +4,33 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A temporary directory in which the command runs, with its cache.
-pub(crate) struct WorkDir(TempDir);
+/// A temporary directory in which the command runs, and its cache beside it, where the program that
+/// runs is not granted it.
+pub(crate) struct WorkDir {
+    _both: TempDir,
+    work: PathBuf,
+    cache: PathBuf,
+}
 
 impl WorkDir {
     pub(crate) fn new() -> WorkDir {
-        WorkDir(TempDir::new().expect("the temporary directory is writable"))
+        let both = TempDir::new().expect("the temporary directory is writable");
+        let [work, cache] = ["work", "cache"].map(|name| both.path().join(name));
+        std::fs::create_dir(&work).expect("the temporary directory is writable");
+        WorkDir {
+            _both: both,
+            work,
+            cache,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        &self.work
+    }
+
+    /// Returns where compiled code is cached.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.cache
     }
 
     /// Writes a file, and creates its directories.
@@ -39,7 +56,7 @@ impl WorkDir {
             .stdin(Stdio::null());
         command
             .env_remove("RUST_LOG")
-            .env("LUNATIC_CACHE", self.path().join("cache"));
+            .env("LUNATIC_CACHE", self.cache());
         command
     }
 

@@ -3,6 +3,7 @@
 mod cache;
 mod calls;
 mod cargo;
+mod compile;
 mod completions;
 mod examples;
 mod files;

@@ -9,10 +9,10 @@ use super::refusal::Refusal;
 use super::shared::{FunctionLock, RESERVED, Record, Shared, Skipped};
 use super::storage::StorageError;
 use crate::kill_on_drop::KillOnDrop;
-use crate::{Code, CodeError, Name, Settings, Version};
+use crate::{Code, Name, Settings, Version};
 use bytes::Bytes;
 use http::StatusCode;
-use lunatic_vm::{CompileLimits, Exit, Shortage, SpawnError, Vm};
+use lunatic_vm::{Exit, Shortage, SpawnError};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -169,6 +169,7 @@ impl Shared {
 
         let permit = self.compile_permit().await;
         let code = self.compile(permit, &name, bytes.clone()).await?;
+        let cached = ForgetOnDrop(Some(code.clone()));
         let number = before.as_ref().map_or(1, |before| before.next());
         let version = self
             .functions
@@ -188,6 +189,7 @@ impl Shared {
         let manifest = Manifest::with(before.as_deref(), stored, self.config.versions.get());
         self.finish(lock, Some(bytes), manifest, version.clone())
             .await?;
+        cached.keep();
         Ok((version, Deployed::New))
     }
 
@@ -244,6 +246,7 @@ impl Shared {
                 .as_ref()
                 .is_some_and(|record| record.broken.is_none())
             {
+                shared.forget(&name, None);
                 shared.functions.remove(name.as_str());
             }
             shared
@@ -280,6 +283,7 @@ impl Shared {
                 manifest: Some(manifest),
                 broken: None,
             };
+            shared.forget(version.name(), Some(version.hash()));
             shared.functions.serve(&version);
             let before = shared.known().insert(version.name().to_string(), record);
             shared
@@ -300,6 +304,17 @@ impl Shared {
             self.storage.put_blob(version.hash(), bytes).await?;
         }
         self.storage.put_manifest(version.name(), manifest).await
+    }
+
+    /// Removes the compiled code of the version that serves from the machine's cache, unless it has
+    /// this hash.
+    fn forget(&self, name: &Name, except: Option<blake3::Hash>) {
+        if let Some(function) = self.functions.get(name.as_str()) {
+            let version = function.version();
+            if except != Some(version.hash()) {
+                version.code().forget();
+            }
+        }
     }
 
     /// Deletes a manifest's wasm if no function needs it any more.
@@ -355,7 +370,7 @@ impl Shared {
     }
 
     /// Compiles a function on a dedicated thread. If compilation takes too long, the caller stops
-    /// waiting, but the thread holds its permit until it finishes.
+    /// waiting, and so does the thread if the compiler is a process that can be stopped.
     async fn compile(
         &self,
         permit: OwnedSemaphorePermit,
@@ -367,12 +382,13 @@ impl Shared {
             return Err(Refusal::unfit(sentence));
         }
         let (vm, module) = (self.functions.vm().clone(), name.to_string());
+        let within = self.config.compile_time;
         let (sender, compiled) = oneshot::channel();
         let compiling = std::thread::Builder::new()
             .name("deploy".into())
             .spawn(move || {
                 // The request may have timed out.
-                let _ = sender.send(checked(&vm, &module, &bytes));
+                let _ = sender.send(Code::of_client(&vm, &module, &bytes, within));
                 drop(permit);
             });
         if let Err(error) = compiling {
@@ -381,7 +397,6 @@ impl Shared {
                 format!("no thread can be started to compile it: {error}"),
             ));
         }
-        let within = self.config.compile_time;
         let Ok(compiled) = tokio::time::timeout(within, compiled).await else {
             return Err(Refusal::unfit(format!(
                 "compiling it took longer than {within:?}"
@@ -394,7 +409,8 @@ impl Shared {
             )
         };
         match compiled.map_err(defect)? {
-            Ok(Code::Program(_)) => {
+            Ok(Code::Program(module)) => {
+                module.forget();
                 let sentence = "this is a program that takes connections; the service runs only functions that answer requests";
                 Err(Refusal::unfit(sentence))
             }
@@ -404,12 +420,21 @@ impl Shared {
     }
 }
 
-/// Compiles a function, unless its wasm exceeds the compilation limits.
-fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
-    if bytes.starts_with(MAGIC) {
-        CompileLimits::default().check(bytes)?;
+/// Removes code from the machine's cache on drop, unless it is kept.
+struct ForgetOnDrop(Option<Code>);
+
+impl ForgetOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
     }
-    Code::new(vm, name, bytes)
+}
+
+impl Drop for ForgetOnDrop {
+    fn drop(&mut self) {
+        if let Some(code) = &self.0 {
+            code.forget();
+        }
+    }
 }
 
 /// Starts a version once, up to the point where it is ready for its first request.

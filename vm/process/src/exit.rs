@@ -47,25 +47,102 @@ pub struct LimitReached {
     pub wanted: Option<u64>,
 }
 
-/// Information about a trap.
+/// Information about a trap: a sentence and a few numbers. Names and source locations are looked up
+/// when somebody asks for them.
 #[derive(Clone)]
 pub struct Trap {
     /// A description of what happened, in one sentence.
     pub reason: String,
-    /// The wasm functions that were running, innermost first.
-    pub frames: Vec<Frame>,
-    /// The binary module that contains all frames; `None` for a component. Debug information is
-    /// read from it only when the trap is inspected.
-    pub wasm: Option<Arc<[u8]>>,
+    stack: Box<[RawFrame]>,
+    symbols: Option<Arc<dyn Symbols>>,
+}
+
+/// A wasm function that was running when its process trapped, as the machine records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawFrame {
+    /// The index of the function in its module.
+    pub function: u32,
+    /// The name of the function, as in the module, if the symbols do not know it.
+    pub name: Option<Box<str>>,
+    /// The offset of the instruction in the compiled code, if known.
+    pub offset: Option<u32>,
 }
 
 /// A wasm function that was running when its process trapped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The function's name, demangled, or its index if the module has no names.
+    /// The function's name, demangled and at most a few hundred bytes long, or its index if the
+    /// module has no names.
     pub function: String,
     /// The byte offset of the instruction in the module, if known.
     pub offset: Option<usize>,
+}
+
+/// A location in a guest's source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLocation {
+    /// The demangled name of the function, if it has one. All but the last location are in inlined
+    /// functions.
+    pub function: Option<String>,
+    /// The file, as recorded by the compiler.
+    pub file: String,
+    /// The line, counted from 1, if known.
+    pub line: Option<u32>,
+}
+
+/// What a module knows about its code.
+pub trait Symbols: Send + Sync {
+    /// Describes a frame. This may read the whole module, on first use.
+    fn frame(&self, raw: &RawFrame) -> Frame;
+
+    /// Returns the source locations of the instruction at an offset in the module. This may read
+    /// the module's debug information, on first use.
+    fn locations(&self, offset: usize) -> Vec<SourceLocation>;
+}
+
+impl Trap {
+    /// Returns a trap with the functions that were running, innermost first.
+    pub fn new(reason: String, stack: Vec<RawFrame>, symbols: Option<Arc<dyn Symbols>>) -> Trap {
+        Trap {
+            reason,
+            stack: stack.into(),
+            symbols,
+        }
+    }
+
+    /// Returns the wasm functions that were running, innermost first.
+    ///
+    /// The first call for a module takes milliseconds, or longer for a large module, and does not
+    /// yield. Call it for output that someone will read, and not on a thread that others wait for.
+    pub fn frames(&self) -> Vec<Frame> {
+        let describe = |raw: &RawFrame| match &self.symbols {
+            Some(symbols) => symbols.frame(raw),
+            None => Frame {
+                function: match &raw.name {
+                    Some(name) => name.to_string(),
+                    None => format!("function {}", raw.function),
+                },
+                offset: raw.offset.map(|offset| offset as usize),
+            },
+        };
+        self.stack.iter().map(describe).collect()
+    }
+
+    /// Returns the source locations of a frame: the innermost inlined call first, then the functions
+    /// it was inlined into. Empty if the module has no debug information about the frame.
+    ///
+    /// As slow as [`Trap::frames`].
+    pub fn locations(&self, frame: &Frame) -> Vec<SourceLocation> {
+        let found = |symbols: &Arc<dyn Symbols>| Some(symbols.locations(frame.offset?));
+        self.symbols.as_ref().and_then(found).unwrap_or_default()
+    }
+
+    /// Returns how many bytes the trap takes up, without what it shares with its module.
+    pub fn size(&self) -> usize {
+        let names = self.stack.iter().filter_map(|raw| raw.name.as_ref());
+        let names: usize = names.map(|name| name.len()).sum();
+        size_of::<Trap>() + self.reason.len() + names + size_of_val(&*self.stack)
+    }
 }
 
 impl Exit {
@@ -114,11 +191,10 @@ impl Exit {
     /// module.
     pub(crate) fn told(&self, most: usize) -> Exit {
         match self {
-            Exit::Trapped(trap) => Exit::Trapped(Arc::new(Trap {
-                reason: shortened(&trap.reason, most),
-                frames: Vec::new(),
-                wasm: None,
-            })),
+            Exit::Trapped(trap) => {
+                let reason = shortened(&trap.reason, most);
+                Exit::Trapped(Arc::new(Trap::new(reason, Vec::new(), None)))
+            }
             Exit::Fault(what) => Exit::Fault(shortened(what, most).into()),
             Exit::LinkDied { pid, exit } => Exit::LinkDied {
                 pid: *pid,
@@ -185,7 +261,7 @@ impl fmt::Debug for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trap")
             .field("reason", &self.reason)
-            .field("frames", &self.frames)
+            .field("stack", &self.stack)
             .finish_non_exhaustive()
     }
 }

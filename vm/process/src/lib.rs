@@ -21,7 +21,7 @@ mod sync;
 mod table;
 
 pub use cell::{ProcessCell, Refusal};
-pub use exit::{Exit, Frame, LimitReached, Trap};
+pub use exit::{Exit, Frame, LimitReached, RawFrame, SourceLocation, Symbols, Trap};
 pub use mailbox::{Attachment, Mail, MailboxLimits, Message, Wanted};
 pub use pid::{Pid, PidSource};
 pub use purse::Purse;

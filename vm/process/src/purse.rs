@@ -149,11 +149,7 @@ mod tests {
             table.insert(dying.clone());
             watcher.room_for_end().expect("notices are small");
             table.monitor(&watcher, dying.pid(), 0);
-            let trap = Trap {
-                reason: "x".repeat(5_000),
-                frames: Vec::new(),
-                wasm: None,
-            };
+            let trap = Trap::new("x".repeat(5_000), Vec::new(), None);
             table.finish(&dying, Exit::Trapped(Arc::new(trap)), |_, _| {});
         }
         while let Some(mail) = watcher.receive(&Wanted::Any, 0, false) {

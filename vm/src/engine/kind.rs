@@ -54,6 +54,16 @@ impl EngineKind {
             .expect("`ALL` lists every kind")
     }
 
+    /// Returns all kinds.
+    pub(crate) fn all() -> impl Iterator<Item = EngineKind> {
+        EngineKind::ALL.into_iter()
+    }
+
+    /// Returns the kind with an index.
+    pub(crate) fn of_index(index: usize) -> Option<EngineKind> {
+        EngineKind::ALL.get(index).copied()
+    }
+
     pub(crate) fn code(self) -> Code {
         match self {
             EngineKind::Module(code, _) | EngineKind::Component(code) => code,

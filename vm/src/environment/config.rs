@@ -5,6 +5,7 @@ use super::journal::Journal;
 use super::limits::Limits;
 use super::quota::Permit;
 use super::wasi::{Access, PreopenError, Preopens, Stdio};
+use crate::cache::Cache;
 use crate::pipe::{PipeReader, PipeWriter};
 use crate::scheduler::Weight;
 use lunatic_abi::Limit;
@@ -42,6 +43,8 @@ pub struct Config {
     pub(crate) is_closed: bool,
     pub(crate) lingers: bool,
     pub(crate) weight: Weight,
+    /// The cache of compiled code, which guests must not reach.
+    cache: Cache,
 }
 
 /// Rights that guests can switch on and off through the published interface. In a host's
@@ -84,7 +87,14 @@ impl Config {
             is_closed: false,
             lingers: false,
             weight: Weight::default(),
+            cache: Cache::none(),
         }
+    }
+
+    /// Stops the use of a cache when guests are granted the directory that it is in.
+    pub(crate) fn guarding(mut self, cache: &Cache) -> Config {
+        self.cache = cache.clone();
+        self
     }
 
     /// Grants the functions whose `namespace::name` begins with this prefix; the empty prefix
@@ -138,6 +148,9 @@ impl Config {
     /// host path later refers to a different directory. It is closed when the last configuration or
     /// environment that holds it is dropped.
     ///
+    /// If the machine's [`Cache`] lies in it, the cache is not used from here on: a guest that could
+    /// change compiled code could do anything.
+    ///
     /// # Errors
     ///
     /// If the host path is not a directory or cannot be opened, or if the guest path contains `..`.
@@ -147,7 +160,9 @@ impl Config {
         guest: &str,
         access: Access,
     ) -> Result<&mut Config, PreopenError> {
-        self.preopens.open(host, guest, access)?;
+        let directory = self.preopens.open(host, guest, access)?;
+        self.cache
+            .granted(&directory, host, access == Access::Write);
         Ok(self)
     }
 

@@ -9,7 +9,7 @@
 use crate::console::Stream;
 use crate::pipe::lock;
 use event_listener::{Event as Signal, listener};
-use lunatic_process::{Exit, Pid};
+use lunatic_process::{Exit, Pid, Trap};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -70,9 +70,6 @@ pub enum Event {
 /// limit on bytes also limits the number of entries.
 const OVERHEAD: usize = 256;
 
-/// The number of bytes that a frame counts in addition to the name of its function.
-const FRAME: usize = 64;
-
 /// The entries and their total size, as plain data.
 #[derive(Debug)]
 struct Book {
@@ -87,11 +84,7 @@ impl Event {
     fn size(&self) -> usize {
         match self {
             Event::Output(bytes) | Event::Error(bytes) => bytes.len(),
-            Event::Failed(exit) => exit.trap().map_or(0, |trap| {
-                let frames = trap.frames.iter();
-                let frames = frames.map(|frame| FRAME + frame.function.len());
-                trap.reason.len() + frames.sum::<usize>()
-            }),
+            Event::Failed(exit) => exit.trap().map_or(0, Trap::size),
         }
     }
 

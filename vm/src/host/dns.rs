@@ -28,12 +28,13 @@ pub(super) async fn look_up(
 ) -> Result<Result<u64, HostError>, Failure> {
     let name = call.short_text(name, MAX_NAME)?;
     let machine = call.guest().machine().clone();
-    Ok(
-        match machine.resolver.resolve(&name, timeout.duration()).await {
-            Ok(addresses) => Ok(call.keep_addresses(addresses)?),
-            Err(error) => Err(failure(&error)),
-        },
-    )
+    let program = call.guest().domain().program().number();
+    let resolver = &machine.resolver;
+    let found = resolver.resolve_for(program, &name, timeout.duration());
+    Ok(match found.await {
+        Ok(addresses) => Ok(call.keep_addresses(addresses)?),
+        Err(error) => Err(failure(&error)),
+    })
 }
 
 pub(super) fn drop_dns_iterator(call: &mut Call<'_>, id: DnsId) -> Result<(), Failure> {

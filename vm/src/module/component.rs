@@ -8,7 +8,7 @@
 use super::error::{ModuleError, binary};
 use super::extension::Extension;
 use super::requirements::Requirements;
-use crate::compiler::Compiler;
+use crate::compiler::{Compiler, Job};
 use crate::engine::{Code, Engine, EngineKind};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,8 @@ pub struct Component(Arc<Inner>);
 
 struct Inner {
     compiler: Arc<Compiler>,
+    /// How the code for another engine is compiled.
+    job: Job,
     name: Box<str>,
     bytes: Box<[u8]>,
     imports: Vec<String>,
@@ -43,11 +45,12 @@ impl Component {
         compiler: &Arc<Compiler>,
         name: &str,
         bytes: &[u8],
+        job: &Job,
     ) -> Result<Component, ModuleError> {
         let bytes = binary(bytes)?;
         let requirements = Requirements::of_component(&bytes)?;
         let engine = compiler.engines.get(EngineKind::Component(Code::Plain))?;
-        let plain = compile(compiler, engine, &bytes)?;
+        let plain = compile(compiler, engine, &bytes, job)?;
         let ty = plain.component.component_type();
         let imports = ty
             .imports(engine.wasmtime())
@@ -59,6 +62,7 @@ impl Component {
             .collect();
         let inner = Inner {
             compiler: compiler.clone(),
+            job: job.again(),
             name: name.into(),
             imports,
             exports,
@@ -92,6 +96,22 @@ impl Component {
         self.0.exports.iter().map(String::as_str)
     }
 
+    /// Removes the component's code from the cache, since it will not be needed again.
+    pub fn forget(&self) {
+        let Inner {
+            compiler,
+            job,
+            bytes,
+            ..
+        } = &*self.0;
+        for code in [Code::Plain, Code::Metered] {
+            let is_compiled = code == Code::Plain || self.0.metered.get().is_some();
+            if is_compiled && let Ok(engine) = compiler.engines.get(EngineKind::Component(code)) {
+                compiler.forget(engine, job, bytes);
+            }
+        }
+    }
+
     pub(crate) fn requirements(&self) -> &Requirements {
         &self.0.requirements
     }
@@ -109,7 +129,8 @@ impl Component {
             Code::Metered => match inner.metered.get() {
                 Some(compiled) => compiled,
                 None => {
-                    let compiled = compile(&inner.compiler, engine, &inner.bytes)?;
+                    let job = inner.job.again();
+                    let compiled = compile(&inner.compiler, engine, &inner.bytes, &job)?;
                     inner.metered.get_or_init(|| compiled)
                 }
             },
@@ -122,10 +143,9 @@ fn compile(
     compiler: &Compiler,
     engine: &Engine,
     bytes: &[u8],
+    job: &Job,
 ) -> Result<CompiledComponent, ModuleError> {
-    let component = compiler
-        .cache
-        .load(engine.wasmtime(), bytes, || bytes.into())?;
+    let component = compiler.compile(engine, job, bytes, || bytes.into())?;
     Ok(CompiledComponent {
         component,
         linked: Extension::default(),

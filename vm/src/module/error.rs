@@ -1,5 +1,6 @@
 //! Errors in modules.
 
+use crate::compiler::Stopped;
 use lunatic_process::LimitReached;
 use std::borrow::Cow;
 use wasmparser::BinaryReaderError;
@@ -15,12 +16,20 @@ pub enum ModuleError {
         "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
     )]
     Component,
-    /// They exceed the maximum size of a module.
-    #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
-    TooLarge(usize),
+    /// They exceed the maximum size of a module, [`CompileLimits::size`](crate::CompileLimits::size).
+    #[error("the module has {size} bytes; at most {allowed} are compiled")]
+    TooLarge {
+        /// Its size, in bytes.
+        size: u64,
+        /// The maximum size.
+        allowed: u64,
+    },
     /// The module is compiled for a guest, and the machine would hold too much for that guest.
     #[error("{0}")]
     Limit(LimitReached),
+    /// The compiler was stopped.
+    #[error("the module was not compiled: {0}")]
+    Stopped(String),
     /// It exceeds a bound of [`CompileLimits`](crate::CompileLimits).
     #[error("{found} {what}, and at most {allowed} are compiled (at offset {offset:#x})")]
     Excessive {
@@ -40,6 +49,14 @@ pub enum ModuleError {
         name: String,
         /// What to do about it, starting with a separator. May be empty.
         hint: String,
+    },
+    /// It imports several things that the machine does not provide.
+    #[error("nothing provides {count} imports:{list}")]
+    UnknownImports {
+        /// How many there are.
+        count: usize,
+        /// The first of them, each on a line of its own, with what to do about it.
+        list: String,
     },
     /// It imports a function that the machine provides with another type.
     #[error("the module was built for another generation of the interface: {0}")]
@@ -68,14 +85,8 @@ pub enum ModuleError {
     },
 }
 
-/// The maximum size of a module, in bytes.
-pub(crate) const MAX_MODULE_SIZE: usize = 64 << 20;
-
 /// Returns a module or component in the binary format, given in that or the text format.
 pub(crate) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ModuleError> {
-    if bytes.len() > MAX_MODULE_SIZE {
-        return Err(ModuleError::TooLarge(bytes.len()));
-    }
     wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))
 }
 
@@ -87,7 +98,10 @@ impl From<BinaryReaderError> for ModuleError {
 
 impl From<wasmtime::Error> for ModuleError {
     fn from(error: wasmtime::Error) -> ModuleError {
-        ModuleError::Malformed(format!("{error:#}"))
+        match error.downcast_ref::<Stopped>() {
+            Some(stopped) => ModuleError::Stopped(stopped.to_string()),
+            None => ModuleError::Malformed(format!("{error:#}")),
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 //! imports.
 
 use super::error::ModuleError;
+use super::imports;
 use lunatic_abi::{Generation, HostFunction, ValueType};
 use std::collections::BTreeSet;
-use wasmtime::{ExternType, FuncType, ValType};
+use wasmparser::{FuncType, ValType};
 
 /// The prefix of the namespaces of all generations. Other namespaces belong to WASI or the embedder
 /// and say nothing about the generation.
@@ -94,11 +95,8 @@ const REFUSED: [Refused; 2] = [
 ///
 /// If no supported generation has all of these functions, unless the missing ones are unknown in
 /// every generation.
-pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
-    let imports: Vec<Import> = module
-        .imports()
-        .filter_map(|import| interface(&import))
-        .collect();
+pub(super) fn of(imports: &[imports::Import<'_>]) -> Result<Generation, ModuleError> {
+    let imports: Vec<Import> = imports.iter().filter_map(interface).collect();
     let has_all = |generation: &Generation| imports.iter().all(|import| import.is_of(*generation));
     if let Some(generation) = Generation::ALL.into_iter().find(has_all) {
         return Ok(generation);
@@ -139,19 +137,14 @@ pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
 }
 
 /// Returns an import if it belongs to the interface, with its name escaped for display.
-fn interface(import: &wasmtime::ImportType<'_>) -> Option<Import> {
-    let ExternType::Func(ty) = import.ty() else {
-        return None;
-    };
-    if !import.module().starts_with(NAMESPACE) {
+fn interface(import: &imports::Import<'_>) -> Option<Import> {
+    let ty = import.function.as_ref()?;
+    if !import.namespace.starts_with(NAMESPACE) {
         return None;
     }
-    let name = format!("{}::{}", import.module(), import.name())
-        .escape_debug()
-        .to_string();
     Some(Import {
-        name,
-        ty: signature(&ty),
+        name: import.full_name(),
+        ty: signature(ty),
     })
 }
 
@@ -193,21 +186,17 @@ impl Refused {
 
 /// Formats a type: a letter for each parameter, in parentheses, and one for the result.
 fn signature(ty: &FuncType) -> String {
-    let letters = |types: &mut dyn Iterator<Item = ValType>| -> String {
-        let letter = |ty| match ty {
+    let letters = |types: &[ValType]| -> String {
+        let letter = |ty: &ValType| match ty {
             ValType::I32 => 'i',
             ValType::I64 => 'l',
             ValType::F64 => 'f',
             // No function of the interface uses any other type.
             _ => '?',
         };
-        types.map(letter).collect()
+        types.iter().map(letter).collect()
     };
-    format!(
-        "({}){}",
-        letters(&mut ty.params()),
-        letters(&mut ty.results())
-    )
+    format!("({}){}", letters(ty.params()), letters(ty.results()))
 }
 
 /// Formats the type of a row in the same way.

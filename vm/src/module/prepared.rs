@@ -5,11 +5,11 @@
 //! and reused for another process. The module's behaviour does not change. If this is not possible,
 //! the module is compiled unmodified.
 
-use super::unroll::{Unrolled, unroll};
+use super::unroll::unroll;
 use crate::engine::Image;
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use wasm_encoder::{
     ConstExpr, DataSection, DataSegment, DataSegmentMode, Encode, ExportKind, ExportSection,
     RawSection, SectionId,
@@ -36,18 +36,6 @@ pub(super) struct Prepared {
     pub(super) code_shift: usize,
     /// The added exports. `None` if they would be insufficient to reset an instance.
     pub(super) exports: Option<Exports>,
-    /// Where unrolling moved instructions. Computed when the module is unrolled or an offset is
-    /// first requested.
-    instructions: OnceLock<Option<InstructionMap>>,
-}
-
-/// Where unrolling moved instructions.
-#[derive(Debug)]
-struct InstructionMap {
-    /// The offset of the code before unrolling, and after it.
-    code_before: usize,
-    code_after: usize,
-    unrolled: Unrolled,
 }
 
 /// The names under which an instance's state is exported.
@@ -75,35 +63,12 @@ impl Prepared {
     /// Returns the module with its short loops unrolled, for code that can be interrupted at any
     /// time. Metered code is compiled without unrolling, so that its fuel counts stay the same.
     pub(super) fn unrolled(&self) -> Cow<'_, [u8]> {
-        let Some((bytes, map)) = self.unroll() else {
-            return Cow::Borrowed(&self.bytes);
-        };
-        let _ = self.instructions.set(Some(map));
-        Cow::Owned(bytes)
+        self.unroll().map_or(Cow::Borrowed(&self.bytes), Cow::Owned)
     }
 
-    /// Returns the offset of an instruction in the original module, given its offset in the
-    /// compiled one.
-    pub(super) fn original(&self, compiled: usize, is_unrolled: bool) -> usize {
-        let found = || {
-            let map = self.instructions.get_or_init(|| Some(self.unroll()?.1));
-            let map = map.as_ref().filter(|_| is_unrolled)?;
-            let offset = compiled.checked_sub(map.code_after)?;
-            Some(map.code_before + map.unrolled.original(offset))
-        };
-        found().unwrap_or(compiled).saturating_sub(self.code_shift)
-    }
-
-    fn unroll(&self) -> Option<(Vec<u8>, InstructionMap)> {
+    fn unroll(&self) -> Option<Vec<u8>> {
         let code = code_of(&self.bytes)?;
-        let mut unrolled = unroll(&self.bytes[code.clone()])?;
-        // A code section consists of its id, its length and its contents. The encoder writes
-        // lengths in the minimum number of bytes.
-        let header = |length: usize| {
-            let mut header = vec![SectionId::Code.into()];
-            length.encode(&mut header);
-            header
-        };
+        let unrolled = unroll(&self.bytes[code.clone()])?;
         let (before, after) = (header(code.len()), header(unrolled.code.len()));
         let head = code.start.checked_sub(before.len())?;
         if self.bytes[head..code.start] != *before {
@@ -115,14 +80,7 @@ impl Prepared {
             &unrolled.code,
             &self.bytes[code.end..],
         ];
-        let bytes = parts.concat();
-        unrolled.code = Vec::new();
-        let map = InstructionMap {
-            code_after: head + after.len(),
-            code_before: code.start,
-            unrolled,
-        };
-        Some((bytes, map))
+        Some(parts.concat())
     }
 
     /// Leaves a module unmodified.
@@ -133,7 +91,6 @@ impl Prepared {
             image_is_complete: false,
             code_shift: 0,
             exports: None,
-            instructions: OnceLock::new(),
         }
     }
 }
@@ -243,7 +200,6 @@ fn prepare(bytes: &[u8], is_guests: bool) -> Option<Prepared> {
         code_shift,
         exports: added,
         bytes: prepared.into(),
-        instructions: OnceLock::new(),
     })
 }
 
@@ -341,8 +297,30 @@ fn kind(kind: ExternalKind) -> Option<ExportKind> {
     }
 }
 
+/// Returns what precedes the contents of a code section: its id and its length. The encoder writes
+/// lengths in the minimum number of bytes.
+fn header(length: usize) -> Vec<u8> {
+    let mut header = vec![SectionId::Code.into()];
+    length.encode(&mut header);
+    header
+}
+
+/// Returns where an instruction of a module is, given its offset in the module as it was compiled:
+/// with the code at a later offset, and unrolled.
+pub(super) fn original(bytes: &[u8], code_shift: usize) -> Option<impl Fn(usize) -> usize + use<>> {
+    let code = code_of(bytes)?;
+    let unrolled = unroll(&bytes[code.clone()])?;
+    let head = (code.start + code_shift).checked_sub(header(code.len()).len())?;
+    let start = head + header(unrolled.code.len()).len();
+    let moves = unrolled.into_moves();
+    Some(move |compiled: usize| match compiled.checked_sub(start) {
+        Some(offset) => code.start + moves.original(offset),
+        None => compiled.saturating_sub(code_shift),
+    })
+}
+
 /// Returns the range of the contents of a module's code section.
-fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
+pub(super) fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
     Parser::new(0)
         .parse_all(bytes)
         .find_map(|payload| match payload {
@@ -477,12 +455,10 @@ mod tests {
                     .rposition(|&byte| byte == 0)
                     .expect("`unreachable` is encoded as 0")
         };
+        let original = original(&bytes, prepared.code_shift).expect("a loop is unrolled");
+        assert_eq!(original(unreachable(&unrolled)), unreachable(&bytes));
         assert_eq!(
-            prepared.original(unreachable(&unrolled), true),
-            unreachable(&bytes)
-        );
-        assert_eq!(
-            prepared.original(unreachable(&prepared.bytes), false),
+            unreachable(&prepared.bytes) - prepared.code_shift,
             unreachable(&bytes)
         );
     }

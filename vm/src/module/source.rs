@@ -6,20 +6,11 @@
 
 use addr2line::gimli::{self, Dwarf, EndianSlice, LittleEndian};
 use addr2line::{Context, Frame};
+use lunatic_process::SourceLocation;
+use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use wasmparser::{Parser, Payload};
-
-/// A location in a guest's source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceLocation {
-    /// The demangled name of the function, if it has one. All but the last location are in inlined
-    /// functions.
-    pub function: Option<String>,
-    /// The file, as recorded by the compiler.
-    pub file: String,
-    /// The line, counted from 1, if known.
-    pub line: Option<u32>,
-}
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -32,36 +23,106 @@ const MAX_DEPTH: usize = 200;
 /// module, as [`Frame::offset`](crate::Frame::offset) does.
 ///
 /// Empty if the module has no debug information, none that can be read, or none about this
-/// instruction.
-///
-/// This parses the debug information each time, which takes milliseconds, or longer for a large
-/// module, and does not yield. Call it for output that someone will read, and not on a thread that
-/// others wait for.
+/// instruction. This reads all of the debug information; [`Trap::locations`](crate::Trap::locations)
+/// does that once for each module.
 pub fn source_locations(bytes: &[u8], offset: usize) -> Vec<SourceLocation> {
-    // The parser is not hardened against attacks, so its panics are caught here.
-    let found = catch_unwind(AssertUnwindSafe(|| {
-        let (code, dwarf) = read(bytes)?;
-        let address = u64::try_from(offset.checked_sub(code)?).ok()?;
-        is_shallow(&dwarf)
-            .ok()?
-            .then(|| find(dwarf, address).ok())?
-    }));
-    found.ok().flatten().unwrap_or_default()
+    SourceMap::read(&bytes.into(), usize::MAX)
+        .map(|mut sources| sources.locations(offset))
+        .unwrap_or_default()
 }
 
-/// Returns the start of the code, to which addresses in the debug information are relative, and
-/// that information.
-fn read(bytes: &[u8]) -> Option<(usize, Dwarf<Slice<'_>>)> {
+/// A module's debug information.
+pub(super) struct SourceMap {
+    /// `None` once reading it has failed.
+    reader: Option<Reader>,
+}
+
+/// What is read from a module's bytes.
+struct Information<'a> {
+    /// The start of the code, to which addresses in the debug information are relative.
+    code: usize,
+    context: Context<Slice<'a>>,
+}
+
+self_cell::self_cell!(
+    struct Reader {
+        owner: Arc<[u8]>,
+        #[not_covariant]
+        dependent: Information,
+    }
+);
+
+impl SourceMap {
+    /// Reads what all later questions need. `None` if there is no debug information, none that can
+    /// be read, or more than `most` bytes of it.
+    pub(super) fn read(bytes: &Arc<[u8]>, most: usize) -> Option<SourceMap> {
+        let reader = harmless(|| {
+            Reader::try_new(bytes.clone(), |bytes| {
+                Information::read(bytes, most).ok_or(())
+            })
+            .ok()
+        })?;
+        Some(SourceMap {
+            reader: Some(reader),
+        })
+    }
+
+    /// Returns the source locations of an instruction, as [`source_locations`] does.
+    pub(super) fn locations(&mut self, offset: usize) -> Vec<SourceLocation> {
+        // A reader that has panicked is not asked again.
+        let Some(reader) = self.reader.take() else {
+            return Vec::new();
+        };
+        let found = harmless(|| {
+            let locations = reader.with_dependent(|_, information| information.find(offset));
+            Some((reader, locations))
+        });
+        let (reader, locations) = found.unzip();
+        self.reader = reader;
+        locations.unwrap_or_default()
+    }
+}
+
+impl Information<'_> {
+    fn read(bytes: &[u8], most: usize) -> Option<Information<'_>> {
+        let (code, dwarf) = read(bytes, most)?;
+        if !is_shallow(&dwarf).ok()? {
+            return None;
+        }
+        let context = Context::from_dwarf(dwarf).ok()?;
+        Some(Information { code, context })
+    }
+
+    fn find(&self, offset: usize) -> Vec<SourceLocation> {
+        let address = offset.checked_sub(self.code);
+        let address = address.and_then(|address| u64::try_from(address).ok());
+        let found = address.and_then(|address| find(&self.context, address).ok());
+        found.unwrap_or_default()
+    }
+}
+
+/// Reads what a guest wrote. The parser is not hardened against attacks, so its panics are caught.
+fn harmless<T>(read: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read)).ok().flatten()
+}
+
+/// Returns the start of the code and the debug information.
+fn read(bytes: &[u8], most: usize) -> Option<(usize, Dwarf<Slice<'_>>)> {
     let mut code = None;
     let mut sections = Vec::new();
+    let mut size = 0;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.ok()? {
             Payload::CodeSectionStart { range, .. } => code = Some(range.start),
             Payload::CustomSection(section) if section.name().starts_with(".debug_") => {
+                size += section.data().len();
                 sections.push((section.name(), section.data()));
             }
             _ => {}
         }
+    }
+    if sections.is_empty() || size > most {
+        return None;
     }
     let load = |id: gimli::SectionId| {
         let section = sections.iter().find(|(name, _)| *name == id.name());
@@ -92,21 +153,52 @@ fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
     Ok(true)
 }
 
-fn find(dwarf: Dwarf<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceLocation>> {
-    let context = Context::from_dwarf(dwarf)?;
+fn find(context: &Context<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceLocation>> {
     // Information in other files is not loaded: a guest must not choose which of the host's files
     // are read.
     let mut frames = context.find_frames(address).skip_all_loads()?;
     let mut locations = Vec::new();
-    while let Some(frame) = frames.next()? {
+    while locations.len() < MAX_DEPTH
+        && let Some(frame) = frames.next()?
+    {
         locations.extend(location(&frame));
     }
     Ok(locations)
 }
 
-/// Returns a function's name as in the source, if it is a Rust name.
-pub(crate) fn demangle(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
+/// The maximum length of a mangled name, in bytes. A longer one is not demangled.
+const MAX_MANGLED: usize = 16 << 10;
+
+/// The maximum length of a name that is shown, in bytes. A mangled name of 300 bytes can stand for
+/// one of a megabyte.
+const MAX_NAME: usize = 512;
+
+/// Returns a function's name as in the source, if it is a Rust name. A long name is cut.
+pub(super) fn demangle(name: &str) -> String {
+    let mut short = Short(String::new());
+    // Fails once the name is long enough.
+    let written = match name.len() <= MAX_MANGLED {
+        true => write!(short, "{:#}", rustc_demangle::demangle(name)),
+        false => short.write_str(name),
+    };
+    if written.is_err() {
+        short.0.push('…');
+    }
+    short.0
+}
+
+/// Text that refuses more than [`MAX_NAME`] bytes.
+struct Short(String);
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = text.floor_char_boundary(MAX_NAME - self.0.len());
+        self.0.push_str(&text[..room]);
+        match room == text.len() {
+            true => Ok(()),
+            false => Err(fmt::Error),
+        }
+    }
 }
 
 fn location(frame: &Frame<'_, Slice<'_>>) -> Option<SourceLocation> {
@@ -147,7 +239,12 @@ mod tests {
 
     /// Returns where the code of such a module starts.
     fn code(bytes: &[u8]) -> usize {
-        read(bytes).expect("the module has code").0
+        let is_code = |payload| match payload {
+            Ok(Payload::CodeSectionStart { range, .. }) => Some(range.start),
+            _ => None,
+        };
+        let mut payloads = Parser::new(0).parse_all(bytes);
+        payloads.find_map(is_code).expect("the module has code")
     }
 
     /// Debug information of one unit: a file `a.c`, and a function `f` over addresses 0 to 16, in

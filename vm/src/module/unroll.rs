@@ -30,8 +30,14 @@ const MAX_FUNCTION: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Unrolled {
     pub(super) code: Vec<u8>,
+    moves: Moves,
+}
+
+/// Where the instructions of a section have moved.
+#[derive(Debug)]
+pub(super) struct Moves {
     /// Ordered by `to`. Each entry applies up to the next one.
-    moves: Vec<Move>,
+    list: Vec<Move>,
 }
 
 /// The old and new positions of a run of bytes, relative to the start of the section's contents.
@@ -42,12 +48,18 @@ struct Move {
 }
 
 impl Unrolled {
+    pub(super) fn into_moves(self) -> Moves {
+        self.moves
+    }
+}
+
+impl Moves {
     /// Returns the original offset of an instruction. Offsets count from the start of the section's
     /// contents.
     pub(super) fn original(&self, offset: usize) -> usize {
-        let after = self.moves.partition_point(|moved| moved.to <= offset);
+        let after = self.list.partition_point(|moved| moved.to <= offset);
         // Only the function count precedes the first entry.
-        let Some(moved) = after.checked_sub(1).map(|last| self.moves[last]) else {
+        let Some(moved) = after.checked_sub(1).map(|last| self.list[last]) else {
             return offset;
         };
         moved.from + (offset - moved.to)
@@ -62,7 +74,7 @@ pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
     let section = CodeSectionReader::new(BinaryReader::new(code, 0)).ok()?;
     let mut unrolled = Unrolled {
         code: Vec::with_capacity(code.len()),
-        moves: Vec::new(),
+        moves: Moves { list: Vec::new() },
     };
     section.count().encode(&mut unrolled.code);
     let all_room = code.len() + MARGIN;
@@ -80,10 +92,13 @@ pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
         room = output.room;
         output.bytes.len().encode(&mut unrolled.code);
         let start = unrolled.code.len();
-        unrolled.moves.extend(output.moves.iter().map(|moved| Move {
-            to: moved.to + start,
-            ..*moved
-        }));
+        unrolled
+            .moves
+            .list
+            .extend(output.moves.iter().map(|moved| Move {
+                to: moved.to + start,
+                ..*moved
+            }));
         unrolled.code.extend(output.bytes);
     }
     (room < all_room).then_some(unrolled)
@@ -441,7 +456,7 @@ mod tests {
         let [old_module, new_module] = [&old, &new].map(|bytes| {
             Module::new(&engine, bytes).unwrap_or_else(|error| panic!("{body}: {error:?}"))
         });
-        let original = |offset: usize| unrolled.original(offset - start) + code(&old).start;
+        let original = |offset: usize| unrolled.moves.original(offset - start) + code(&old).start;
         // The range starts at 1 because some functions count down to 0 and would not end if they
         // started there.
         for argument in 1..50 {

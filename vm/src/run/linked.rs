@@ -1,14 +1,15 @@
 //! Modules and components that are linked with the host functions that they import.
 
 use super::instance::InstancePool;
-use crate::compiler::Compiler;
+use crate::compile_limits::CompileLimits;
+use crate::compiler::{Compiler, Job};
 use crate::engine::{Code, Engine, EngineKind, Image};
 use crate::environment::Grants;
 use crate::guest::Guest;
 use crate::module::{Component, Module, ModuleError, Payment};
 use lunatic_abi::Generation;
 use std::sync::{Arc, Mutex};
-use wasmtime::{ExternType, InstancePre, Linker, UnknownImportError, component};
+use wasmtime::{ExternType, InstancePre, Linker, component};
 
 /// Everything that guests can import, for one engine.
 pub(crate) struct Linkers {
@@ -58,35 +59,25 @@ pub(crate) enum LinkError {
 }
 
 /// Compiles a module, and checks that the machine provides all of its imports, with matching types.
+/// Code that is not the host's own has to be within the limits.
 pub(crate) fn load_module(
     compiler: &Arc<Compiler>,
+    limits: &CompileLimits,
     name: &str,
     bytes: &[u8],
+    job: &Job,
     payment: Option<Payment>,
 ) -> Result<Module, ModuleError> {
-    let module = Module::new(compiler, name, bytes, payment)?;
+    if job.is_foreign() {
+        limits.check(bytes)?;
+    }
+    let module = Module::new(compiler, name, bytes, job, payment)?;
     let (engine, compiled) = module.compiled(module.first_kind())?;
     let linker = Linkers::of(engine).core(compiled.generation);
     match linker.instantiate_pre(&compiled.module) {
         Ok(_) => Ok(module),
-        Err(error) => Err(missing_import(&error)),
-    }
-}
-
-fn missing_import(error: &wasmtime::Error) -> ModuleError {
-    let Some(unknown) = error.downcast_ref::<UnknownImportError>() else {
-        return ModuleError::ImportType(format!("{error:#}"));
-    };
-    let name = format!("{}::{}", unknown.module(), unknown.name())
-        .escape_debug()
-        .to_string();
-    let hint = match unknown.ty() {
-        ExternType::Func(_) => hint(unknown.module()),
-        _ => ": the machine provides functions only, no memories, tables or globals",
-    };
-    ModuleError::UnknownImport {
-        name,
-        hint: hint.into(),
+        // Nothing is missing, since `Module::new` checks that.
+        Err(error) => Err(ModuleError::ImportType(format!("{error:#}"))),
     }
 }
 
@@ -150,10 +141,15 @@ fn not_granted(name: &str) -> wasmtime::Error {
 /// Compiles a component, and checks that the machine provides all of its imports.
 pub(crate) fn load_component(
     compiler: &Arc<Compiler>,
+    limits: &CompileLimits,
     name: &str,
     bytes: &[u8],
+    job: &Job,
 ) -> Result<Component, ModuleError> {
-    let component = Component::new(compiler, name, bytes)?;
+    if job.is_foreign() {
+        limits.check(bytes)?;
+    }
+    let component = Component::new(compiler, name, bytes, job)?;
     link_component(&component, Code::Plain)?;
     Ok(component)
 }
@@ -181,20 +177,4 @@ pub(crate) fn link_component(
 
 fn import_name(import: &wasmtime::ImportType<'_>) -> String {
     format!("{}::{}", import.module(), import.name())
-}
-
-/// Returns what may be wrong with a module that imports something unknown.
-fn hint(namespace: &str) -> &'static str {
-    match namespace {
-        "lunatic" => {
-            ": the module was built with version 0.1 to 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
-        }
-        "lunatic::plugin" => ": it is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins",
-        "env" => ": it is probably a C function that was not linked in",
-        "__wbindgen_placeholder__" | "wbg" => {
-            ": the module was built for a browser; build it for wasm32-wasip1"
-        }
-        _ if namespace.starts_with("lunatic::") => ": this version of the machine does not have it",
-        _ => ": a host program can provide it with `VmBuilder::host`",
-    }
 }

@@ -1,10 +1,9 @@
 //! How guests end.
 
-use crate::engine::Code;
 use crate::guest::{Guest, Rejected};
-use crate::module::{Module, demangle};
+use crate::module::Module;
 use lunatic_abi::Limit;
-use lunatic_process::{Exit, Frame, LimitReached, Trap};
+use lunatic_process::{Exit, LimitReached, RawFrame, Trap};
 use std::sync::Arc;
 use wasmtime::WasmBacktrace;
 use wasmtime_wasi::I32Exit;
@@ -15,15 +14,10 @@ pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
         return exit;
     }
     let module = guest.module();
-    let frames = frames(module, guest.environment().code(), error);
-    Exit::Trapped(Arc::new(Trap {
-        reason: cut(reason(error)),
-        frames,
-        // A guest's module may be kept only as long as it is paid for.
-        wasm: module
-            .filter(|module| !module.is_guests())
-            .map(|module| module.bytes().clone()),
-    }))
+    let symbols = Module::symbols(module, guest.environment().code());
+    let stack = stack(error, module);
+    let trap = Trap::new(cut(reason(error)), stack, Some(symbols));
+    Exit::Trapped(Arc::new(trap))
 }
 
 /// Returns how a guest that stopped with this error ended. Returns `None` if the guest simply
@@ -83,16 +77,25 @@ fn cut(mut reason: String) -> String {
     reason
 }
 
-fn frames(module: Option<&Module>, code: Code, error: &wasmtime::Error) -> Vec<Frame> {
+/// The maximum length of a function's name that a trap holds, in bytes.
+const MAX_NAME: usize = 256;
+
+/// Records the functions that were running. Links and monitors wait for this, so that nothing is
+/// looked up here.
+fn stack(error: &wasmtime::Error, module: Option<&Module>) -> Vec<RawFrame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
-    let offset = |offset: usize| module.map_or(offset, |module| module.offset(code, offset));
-    let frame = |frame: &wasmtime::FrameInfo| Frame {
-        function: frame
-            .func_name()
-            .map_or_else(|| format!("function {}", frame.func_index()), demangle),
-        offset: frame.module_offset().map(offset),
+    let has_symbols = module.is_some_and(Module::has_symbols);
+    let name = |name: &str| name[..name.floor_char_boundary(MAX_NAME)].into();
+    let frame = |frame: &wasmtime::FrameInfo| RawFrame {
+        function: frame.func_index(),
+        name: frame.func_name().filter(|_| !has_symbols).map(name),
+        // Those of a module without symbols differ from the ones in its file.
+        offset: frame
+            .module_offset()
+            .filter(|_| has_symbols || module.is_none())
+            .and_then(|offset| u32::try_from(offset).ok()),
     };
     backtrace.frames().iter().map(frame).collect()
 }

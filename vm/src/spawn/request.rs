@@ -1,13 +1,14 @@
 //! What host functions that spawn have in common: what is spawned, and where.
 
 use super::{NewName, SpawnError, SpawnOptions};
+use crate::compiler::{self, Job};
 use crate::engine::{Mappings, Shortage};
 use crate::environment::{Charge, Name, Permit, RegistryError};
 use crate::guest::call::{Range, at_most};
 use crate::guest::kinds::{Bytes, ConfigId, ModuleId, Text};
 use crate::guest::{Call, Failure, HostError};
 use crate::machine::Environment;
-use crate::module::{MAX_MODULE_SIZE, Module, ModuleError, Payment};
+use crate::module::{Module, ModuleError, Payment};
 use crate::run;
 use lunatic_abi::{Errno, Limit, OWN, parameter};
 use lunatic_process::{LimitReached, Message, Pid, Purse};
@@ -26,17 +27,16 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
         ModuleError::Limit(_) => HostError::new(Errno::LimitReached, error),
         _ => HostError::new(Errno::BadModule, error),
     };
-    if range.len() > MAX_MODULE_SIZE {
-        return Err(bad(ModuleError::TooLarge(range.len())));
-    }
-    let pressure = call.guest().machine().engines.pressure();
+    let machine = call.guest().machine().clone();
+    let limits = &machine.compile_limits;
+    limits.check_size(range.len()).map_err(bad)?;
+    let pressure = machine.engines.pressure();
     if pressure.shortage() >= Shortage::Compiles {
         let left = pressure.left() >> 20;
         let text =
             format!("only {left} MiB of memory are left, so nothing is compiled; try again later");
         return Err(HostError::new(Errno::Exhausted, text));
     }
-    let payment = pay(call, range.len())?;
     if !call.bytes(range).starts_with(b"\0asm") {
         // The text format is for people; for guests, it would only be a second parser to attack.
         return Err(HostError::new(
@@ -44,18 +44,21 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
             "not a wasm module in the binary format",
         ));
     }
-    let bytes = call.copied(range).await;
-    let compiler = call.guest().machine().compiler.clone();
     let pid = call.guest().process().pid();
     let own = call.own_module().name();
     // A module compiled by a compiled module has a name of the same length.
     let origin = own.split(COMPILED_BY).next().unwrap_or(own);
     let name = format!("{origin}{COMPILED_BY}{pid})");
-    let shared = compiler.clone();
-    compiler
-        .run(move || run::load_module(&shared, &name, &bytes, Some(payment)))
-        .await
-        .map_err(bad)
+    let payment = pay(call, range.len())?;
+    let program = call.guest().domain().program().number();
+    let turn = machine.compiler.turn(program).await;
+    // Copied only now, so that what waits takes no memory of the host.
+    let bytes = call.copied(range).await;
+    let load = move |job: Job| {
+        let (compiler, limits) = (&machine.compiler, &machine.compile_limits);
+        run::load_module(compiler, limits, &name, &bytes, &job, Some(payment))
+    };
+    compiler::run(turn, load).await.map_err(bad)
 }
 
 /// The text in the name of a module that a guest compiled, which follows the name of the guest's
@@ -223,11 +226,9 @@ impl SpawnRequest {
             // Compiling takes a long time, so it is not done on a worker.
             let module = self.module.clone();
             // A failure here occurs again below, where it is reported.
-            let _ = environment
-                .machine()
-                .compiler
-                .run(move || module.compiled(kind).map(drop))
-                .await;
+            let program = environment.domain().program().number();
+            let turn = environment.machine().compiler.turn(program).await;
+            let _ = compiler::run(turn, move |_| module.compiled(kind).map(drop)).await;
         }
         let parent = call.guest().process().clone();
         if link != 0 {

@@ -230,12 +230,13 @@ fn a_component_reports_its_compute_if_compute_is_metered() {
 fn t156_compiled_components_are_cached_and_a_cached_component_runs_the_same() {
     let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let kept = || {
-        std::fs::read_dir(directory.path())
+        std::fs::read_dir(directory.path().join("cache"))
             .expect("the directory exists")
             .count()
     };
     for (limit, entries) in [(u64::MAX, 1), (1_000, 2), (u64::MAX, 2), (1_000, 2)] {
-        let cache = Cache::at(directory.path()).expect("the directory belongs to this user");
+        let cache =
+            Cache::at(&directory.path().join("cache")).expect("the directory belongs to this user");
         let lab = Lab::with(Vm::builder().cache(cache));
         let journal = Journal::bounded(64 << 10);
         let environment = lab.environment_with(|config| {

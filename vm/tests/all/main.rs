@@ -4,6 +4,7 @@
 mod support;
 
 mod boundary;
+mod compiling;
 mod components;
 mod compute;
 #[cfg(unix)]

@@ -351,3 +351,53 @@ fn a_guest_without_the_required_export_traps_with_a_message() {
         );
     }
 }
+
+/// The loop is unrolled before it is compiled, which moves the instruction that traps.
+const LOOP_AND_TRAP: &str = r#"(module (memory 1) (global (mut i32) (i32.const 2))
+    (func $inner (param $n i32)
+        (loop $again
+            (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+            (br_if $again (local.get $n)))
+        unreachable)
+    (func $_ZN3app4main17h0123456789abcdefE (export "main") (call $inner (i32.const 9))))"#;
+
+#[test]
+fn a_trap_shows_the_same_frames_when_the_code_came_from_the_cache() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    let frames = || {
+        let cache = lunatic_vm::Cache::at(&directory.path().join("cache"));
+        let cache = cache.expect("the directory belongs to this user");
+        let lab = Lab::with(Vm::builder().cache(cache));
+        let exit = lab.run(LOOP_AND_TRAP);
+        exit.trap().expect("it traps").frames()
+    };
+    let (compiled, cached) = (frames(), frames());
+    let names: Vec<&str> = compiled.iter().map(|frame| &*frame.function).collect();
+    assert_eq!(names, ["inner", "app::main"]);
+    assert_eq!(compiled, cached);
+    // `unreachable` is the last instruction but one of its function.
+    let binary = wat::parse_str(LOOP_AND_TRAP).expect("it is well-formed");
+    let offset = compiled[0].offset.expect("the offset is known");
+    assert_eq!(binary[offset..offset + 2], [0x00, 0x0b]);
+}
+
+#[test]
+fn a_trap_keeps_little_however_long_the_names_are() {
+    let lab = Lab::new();
+    let long = "x".repeat(50_000);
+    let calls: String = (0..100)
+        .map(|number| {
+            let next = if number < 99 {
+                format!("(call {})", number + 1)
+            } else {
+                "unreachable".to_string()
+            };
+            format!(r#"(func (@name "{long}{number}") {next})"#)
+        })
+        .collect();
+    let exit = lab.run(&format!(r#"(module {calls} (export "main" (func 0)))"#));
+    let trap = exit.trap().expect("it traps");
+    assert!(trap.size() < 4_000, "{}", trap.size());
+    let shown: usize = trap.frames().iter().map(|frame| frame.function.len()).sum();
+    assert!(shown < 64 * 600, "{shown}");
+}

@@ -81,23 +81,24 @@ pub(crate) struct Preopens {
 }
 
 impl Preopens {
-    /// Adds a directory of the host, replacing any with the same guest path.
+    /// Adds a directory of the host, replacing any with the same guest path, and returns it.
     pub(crate) fn open(
         &mut self,
         host: &Path,
         guest: &str,
         access: Access,
-    ) -> Result<(), PreopenError> {
+    ) -> Result<Arc<File>, PreopenError> {
         let guest = GuestPath::parse(guest).map_err(|reason| PreopenError::new(guest, reason))?;
         let directory = open_directory(host).map_err(|error| PreopenError::new(host, error))?;
+        let directory = Arc::new(directory);
         self.add(Preopen {
-            directory: Arc::new(directory),
+            directory: directory.clone(),
             host: host.into(),
             guest,
             access,
             pace: Arc::default(),
         });
-        Ok(())
+        Ok(directory)
     }
 
     /// Adds a directory inside one of another configuration's, with the access granted there.

@@ -1,0 +1,240 @@
+//! The directory of the cache, and the key beside it: who can reach them.
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The key that entries are authenticated with.
+pub(super) type Key = [u8; blake3::KEY_LEN];
+
+/// A directory that only the current user can write to.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    key_path: PathBuf,
+    /// The directory, and all directories that contain it, from the inside out.
+    around: Vec<Identity>,
+    key: Mutex<Option<Key>>,
+    /// Locks that tell other machines which directories guests of this one are granted.
+    leases: Mutex<Vec<OwnedFd>>,
+}
+
+/// What tells a directory from all others, whatever path leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(file: &File) -> io::Result<Identity> {
+        Ok(Identity::from(&file.metadata()?))
+    }
+
+    fn from(metadata: &fs::Metadata) -> Identity {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+impl Directory {
+    /// Opens the directory, which is created if there is none.
+    pub(super) fn open(path: &Path) -> io::Result<Directory> {
+        let path = std::path::absolute(path)?;
+        if path.components().any(|part| part == Component::ParentDir) || path.parent().is_none() {
+            return refuse(&path, "is not a plain path to a directory");
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)?;
+        let around = path
+            .ancestors()
+            .map(|directory| check(directory, directory == path))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(".key");
+        let directory = Directory {
+            key_path: path.with_file_name(name),
+            key: Mutex::default(),
+            leases: Mutex::default(),
+            around,
+            path,
+        };
+        directory.check_leases()?;
+        *directory.lock_key() = read_key(&directory.key_path)?;
+        Ok(directory)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the cache's directory is, or lies in, the given one.
+    pub(super) fn is_below(&self, other: Identity) -> bool {
+        self.around.contains(&other)
+    }
+
+    /// Whether the key lies in the given directory or further below.
+    pub(super) fn key_is_below(&self, other: Identity) -> bool {
+        self.around[1..].contains(&other)
+    }
+
+    /// Returns the key, if there is one.
+    pub(super) fn known_key(&self) -> Option<Key> {
+        *self.lock_key()
+    }
+
+    /// Returns the key, which is made if there is none.
+    pub(super) fn key(&self) -> io::Result<Key> {
+        let mut known = self.lock_key();
+        if let Some(key) = *known {
+            return Ok(key);
+        }
+        let mut key = Key::default();
+        File::open("/dev/urandom")?.read_exact(&mut key)?;
+        let beside = self.key_path.parent().unwrap_or(&self.path);
+        let mut file = tempfile::NamedTempFile::new_in(beside)?;
+        file.write_all(&key)?;
+        // A guest that may write to the directory of the key during another run could not make a
+        // file of this mode.
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(KEY_MODE))?;
+        file.persist(&self.key_path).map_err(|error| error.error)?;
+        *known = Some(key);
+        Ok(key)
+    }
+
+    /// Removes the key, since guests are granted a directory that contains it. Until this machine
+    /// is gone, no other machine makes a new one.
+    pub(super) fn abandon_key(&self, granted: &File) {
+        *self.lock_key() = None;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(directory) = openat(granted, ".", flags, Mode::empty())
+            && lock(&directory, FlockOperation::NonBlockingLockShared)
+        {
+            self.leases
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(directory);
+        }
+        match fs::remove_file(&self.key_path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => log::warn!(
+                "the key of the cache, `{}`, can be read by the program and cannot be removed: {error}",
+                self.key_path.display()
+            ),
+            _ => {}
+        }
+    }
+
+    /// Fails if a guest of another machine could read the key.
+    fn check_leases(&self) -> io::Result<()> {
+        for directory in self.path.ancestors().skip(1) {
+            let Ok(file) = File::open(directory) else {
+                continue;
+            };
+            if !lock(&file, FlockOperation::NonBlockingLockExclusive) {
+                let why = "is granted to a program that is running";
+                return refuse(directory, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_key(&self) -> MutexGuard<'_, Option<Key>> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a lock on a directory. Returns false if others hold it for longer than a machine that
+/// starts does.
+fn lock(directory: impl std::os::fd::AsFd, operation: FlockOperation) -> bool {
+    for _ in 0..20 {
+        match flock(&directory, operation) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
+            // A file system without locks.
+            _ => return true,
+        }
+    }
+    false
+}
+
+const KEY_MODE: u32 = 0o400;
+
+/// Reads the key. An invalid one, which a guest may have put there during another run, is removed.
+fn read_key(path: &Path) -> io::Result<Option<Key>> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path);
+    let mut file = match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let metadata = file.metadata()?;
+    let is_valid = metadata.is_file()
+        && metadata.uid() == this_user()
+        && metadata.mode() & 0o7777 == KEY_MODE
+        && metadata.nlink() == 1
+        && metadata.len() == blake3::KEY_LEN as u64;
+    if !is_valid {
+        log::warn!(
+            "the key of the cache, `{}`, is not one that this command wrote; compiled code is cached anew",
+            path.display()
+        );
+        fs::remove_file(path)?;
+        return Ok(None);
+    }
+    let mut key = Key::default();
+    file.read_exact(&mut key)?;
+    Ok(Some(key))
+}
+
+/// Checks the cache's own directory, or one that contains it.
+fn check(directory: &Path, is_own: bool) -> io::Result<Identity> {
+    let mut metadata = fs::symlink_metadata(directory)?;
+    // A link in the root directory is the system's: `/home` is one on some.
+    let is_of_system = || {
+        directory
+            .parent()
+            .is_some_and(|parent| parent == Path::new("/"))
+    };
+    if metadata.is_symlink() && is_of_system() && metadata.uid() == 0 && !is_own {
+        metadata = fs::metadata(directory)?;
+    }
+    if metadata.is_symlink() {
+        return refuse(directory, "is a symbolic link");
+    }
+    let mode = metadata.mode();
+    if is_own && metadata.uid() != this_user() {
+        return refuse(directory, "belongs to another user");
+    }
+    if is_own && mode & 0o022 != 0 {
+        return refuse(directory, "is writable by others");
+    }
+    // In a directory with this bit, others cannot rename or remove what they do not own.
+    const STICKY: u32 = 0o1000;
+    if mode & 0o002 != 0 && mode & STICKY == 0 {
+        return refuse(directory, "is writable by everybody");
+    }
+    Ok(Identity::from(&metadata))
+}
+
+fn this_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn refuse<T>(path: &Path, why: &str) -> io::Result<T> {
+    let text = format!(
+        "`{}` {why}; compiled code is kept only where nobody else can write",
+        path.display()
+    );
+    Err(io::Error::new(ErrorKind::PermissionDenied, text))
+}

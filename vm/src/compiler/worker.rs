@@ -1,0 +1,101 @@
+//! The other process: compiles one module, and cannot do anything else.
+
+#[cfg(target_os = "linux")]
+mod filter;
+
+use crate::engine::EngineKind;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::io::{self, Read, Write};
+
+/// How much memory compiling one module may take, in bytes.
+pub(super) const MAX_MEMORY: u64 = 3 << 30;
+
+/// How long it may compute, in seconds of all cores. The machine stops it earlier.
+const MAX_SECONDS: u64 = 600;
+
+/// What the process answers.
+pub(super) enum Answer<'a> {
+    Code(&'a [u8]),
+    /// The module is invalid, for this reason.
+    Malformed(&'a str),
+}
+
+const CODE: u8 = 0;
+const MALFORMED: u8 = 1;
+
+impl Answer<'_> {
+    /// Reads an answer: its kind, its length and its bytes. `None` if it is incomplete.
+    pub(super) fn read(bytes: &[u8]) -> Option<Answer<'_>> {
+        let (&kind, rest) = bytes.split_first()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        if rest.len() as u64 != u64::from_le_bytes(*length) {
+            return None;
+        }
+        match kind {
+            CODE => Some(Answer::Code(rest)),
+            MALFORMED => Some(Answer::Malformed(str::from_utf8(rest).ok()?)),
+            _ => None,
+        }
+    }
+
+    fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let (first, rest) = match self {
+            Answer::Code(code) => (CODE, *code),
+            Answer::Malformed(text) => (MALFORMED, text.as_bytes()),
+        };
+        to.write_all(&[first])?;
+        to.write_all(&(rest.len() as u64).to_le_bytes())?;
+        to.write_all(rest)?;
+        to.flush()
+    }
+}
+
+/// Compiles one module from standard input to standard output: what the command of
+/// [`VmBuilder::compiler`](crate::VmBuilder::compiler) does, and does nothing else.
+///
+/// Before it reads the module, the process gives up what it has: it can neither open files or
+/// sockets nor start programs, as far as the kernel can prevent that, and its memory is limited.
+///
+/// # Errors
+///
+/// If it is not a machine that asks.
+pub fn compile() -> io::Result<()> {
+    let mut input = io::stdin().lock();
+    let mut kind = [0];
+    input.read_exact(&mut kind)?;
+    let kind = EngineKind::of_index(kind[0].into()).ok_or(io::ErrorKind::InvalidInput)?;
+    let engine = crate::engine::compiling(kind).map_err(io::Error::other)?;
+    confine()?;
+
+    let mut wasm = Vec::new();
+    input.read_to_end(&mut wasm)?;
+    let compiled = match kind {
+        EngineKind::Module(..) => engine.precompile_module(&wasm),
+        EngineKind::Component(_) => engine.precompile_component(&wasm),
+    };
+    let mut output = io::stdout().lock();
+    match compiled {
+        Ok(code) => Answer::Code(&code).write(&mut output),
+        Err(error) => Answer::Malformed(&format!("{error:#}")).write(&mut output),
+    }
+}
+
+/// Gives up everything that compiling does not need.
+fn confine() -> io::Result<()> {
+    let bound = |resource, most| {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit)
+    };
+    bound(Resource::Core, 0)?;
+    bound(Resource::Fsize, 0)?;
+    bound(Resource::Cpu, MAX_SECONDS)?;
+    bound(Resource::As, MAX_MEMORY)?;
+    // If memory runs short, this process ends and not the machine.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    #[cfg(target_os = "linux")]
+    filter::apply();
+    Ok(())
+}

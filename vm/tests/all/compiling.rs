@@ -1,0 +1,150 @@
+//! Compilations of what is not the host's own: their limits, and the process that does them.
+
+use crate::support::{Lab, binary, guest};
+use lunatic_vm::{CompileLimits, Exit, ModuleError, Vm};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A module that any compiler compiles.
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// A command that does not answer, and writes its process id to a file.
+fn silent(pid: &Path) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let script = "echo $$ > \"$0.part\"; /bin/mv \"$0.part\" \"$0\"; exec /bin/sleep 1000";
+    command.arg("-c").arg(script).arg(pid);
+    command
+}
+
+/// Waits until the file has the id of a process, and returns where the kernel shows the process.
+fn shown(pid: &Path) -> PathBuf {
+    loop {
+        if let Ok(pid) = std::fs::read_to_string(pid) {
+            return Path::new("/proc").join(pid.trim());
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// A guest that compiles a module and says what the result is.
+fn compiling(module: &str) -> String {
+    let (bytes, length) = binary(module);
+    guest(
+        &["lunatic::process::compile_module"],
+        &format!(
+            r#"(data (i32.const 64) "{bytes}")
+            (func (export "main") (call $say (i64.extend_i32_s
+                (call $compile_module (i32.const 64) (i32.const {length}) (i32.const 8)))))"#
+        ),
+    )
+}
+
+#[test]
+fn a_compiler_ends_with_the_process_that_waits_for_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    let pid = directory.path().join("pid");
+    let lab = Lab::with(Vm::builder().compiler(silent(&pid)));
+    let process = lab.spawn(&compiling("(module)"));
+    let compiler = shown(&pid);
+    process.kill();
+    assert!(matches!(lab.exit(&process), Exit::Killed));
+    while compiler.exists() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_compiler_that_takes_too_long_is_stopped() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    let pid = directory.path().join("pid");
+    let lab = Lab::with(Vm::builder().compiler(silent(&pid)));
+    let compiled = lab
+        .vm
+        .client_module("test", MODULE, Duration::from_millis(300));
+    let error = compiled.expect_err("the compiler does not answer");
+    assert!(matches!(error, ModuleError::Stopped(_)), "{error}");
+    assert!(error.to_string().contains("takes too long"), "{error}");
+}
+
+#[test]
+fn a_compiler_that_fails_or_answers_with_nonsense_is_an_error() {
+    for (command, words) in [
+        ("/bin/false", "it ended with"),
+        ("/bin/cat", "it ended with"),
+        ("/bin/true", "it ended with"),
+        ("/no/such/command", "could not be started"),
+    ] {
+        let lab = Lab::with(Vm::builder().compiler(Command::new(command)));
+        let compiled = lab
+            .vm
+            .client_module("test", MODULE, Duration::from_secs(60));
+        let error = compiled.expect_err("the compiler does not answer");
+        assert!(error.to_string().contains(words), "{command}: {error}");
+        // The host's own code is compiled here.
+        lab.module("(module)");
+    }
+}
+
+#[test]
+fn guests_compile_within_the_limits_of_the_host() {
+    let limits = CompileLimits {
+        functions: 1,
+        ..CompileLimits::default()
+    };
+    let lab = Lab::with(Vm::builder().compile_limits(limits));
+    for (module, result) in [("(module (func))", 0), ("(module (func) (func))", 1)] {
+        assert!(lab.run(&compiling(module)).is_normal());
+        assert_eq!(lab.hear(), result, "{module}");
+    }
+    // The guest itself has more functions than that.
+    let limits = CompileLimits {
+        size: 8,
+        ..CompileLimits::default()
+    };
+    let lab = Lab::with(Vm::builder().compile_limits(limits));
+    for (module, result) in [("(module)", 0), ("(module (func))", 1)] {
+        assert!(lab.run(&compiling(module)).is_normal());
+        assert_eq!(lab.hear(), result, "{module}");
+    }
+}
+
+#[test]
+fn a_few_bytes_that_stand_for_many_values_are_refused() {
+    let wide = "i32 ".repeat(1_000);
+    let module = format!(
+        "(module (func $f (param {wide}) (result {wide}) unreachable) (func {} {} {}))",
+        "i32.const 0 ".repeat(1_000),
+        "call $f ".repeat(1_000),
+        "drop ".repeat(1_000)
+    );
+    let lab = Lab::new();
+    assert!(lab.run(&compiling(&module)).is_normal());
+    assert_eq!(lab.hear(), 1);
+}
+
+#[test]
+fn a_program_that_compiles_leaves_room_for_others() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    let pid = directory.path().join("pid");
+    // It does not answer about a module with a function.
+    let script = format!(
+        "case $(/bin/cat | /usr/bin/wc -c) in 9) exit 1;; *) echo $$ > '{}'; exec /bin/sleep 1000;; esac",
+        pid.display()
+    );
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(script);
+    let lab = Lab::with(Vm::builder().compiler(command));
+    let greedy = lab.environment();
+    let module = lab.module(&compiling("(module (func))"));
+    let waiting: Vec<_> = (0..8)
+        .map(|_| greedy.spawn(&module, "main", &[]).expect("there is room"))
+        .collect();
+    shown(&pid);
+    // One of the eight holds a place for as long as it lives; another program has its own.
+    assert!(lab.run(&compiling("(module)")).is_normal());
+    assert_eq!(lab.hear(), 1);
+    for process in waiting {
+        process.kill();
+    }
+}
