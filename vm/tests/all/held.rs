@@ -2,7 +2,7 @@
 
 use crate::support::{Lab, guest, is_alone, resident};
 use lunatic_abi::Errno;
-use lunatic_vm::{Environment, Exit, Limit, LimitReached, Vm};
+use lunatic_vm::{Environment, Exit, Limit, LimitReached, Shortage, Vm};
 
 const MIB: u64 = 1 << 20;
 
@@ -390,4 +390,107 @@ fn a_table_that_grows_counts() {
     let elements = lab.hear();
     assert!((7_000..=8_193).contains(&elements), "{elements} elements");
     wait_until_nothing_is_held(&lab, &environment);
+}
+
+#[test]
+fn a_guest_cannot_take_the_descriptors_that_the_machine_needs() {
+    const TEST: &str = "held::a_guest_cannot_take_the_descriptors_that_the_machine_needs";
+    if !is_alone(TEST, &["sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]) {
+        return;
+    }
+    let lab = Lab::new();
+    let module = lab.module(&guest(
+        &["lunatic::process::compile_module", "lunatic::error::kind"],
+        r#"(data (i32.const 1024) "\00asm\01\00\00\00\05\03\01\00\01\0b\07\01\00\41\00\0b\01x")
+           (func (export "main")
+            (loop $again
+                (br_if $again (i32.eqz (call $compile_module (i32.const 1024) (i32.const 22) (i32.const 64)))))
+            (call $say (i64.extend_i32_u (call $kind (i64.load (i32.const 64)))))
+            (loop (br 0)))"#,
+    ));
+    let greedy = lab.environment();
+    greedy
+        .spawn(&module, "main", &[])
+        .expect("no limit applies");
+    assert_eq!(lab.hear(), Errno::LimitReached as i64);
+    let held = greedy.used(Limit::Descriptors);
+    assert!((50..192).contains(&held), "{held} descriptors");
+    let files: Vec<_> = (0..32).map(|_| std::fs::File::open("/dev/null")).collect();
+    assert!(files.iter().all(Result::is_ok), "{files:?}");
+    let exit = lab.run("(module (func (export \"main\")))");
+    assert!(exit.is_normal(), "other programs go on: {exit}");
+}
+
+#[test]
+fn a_machine_that_is_short_of_memory_refuses_in_order() {
+    const TEST: &str = "held::a_machine_that_is_short_of_memory_refuses_in_order";
+    if !is_alone(TEST, &[]) {
+        return;
+    }
+    let small = "(module (memory 1) (func (export \"main\")))";
+    // What any machine needs is there before memory is limited.
+    let exit = Lab::new().run(small);
+    assert!(exit.is_normal(), "{exit}");
+    let lab = Lab::with(Vm::builder().memory(resident() + 400 * MIB));
+    let small = lab.module(small);
+    let module = lab.module(&guest(
+        &[
+            "lunatic::process::compile_module",
+            "lunatic::message::receive_bytes",
+            "lunatic::error::kind",
+        ],
+        r#"(data (i32.const 1024) "\00asm\01\00\00\00")
+           (func $wait
+            (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0))))
+           (func (export "main")
+            (call $wait)
+            (call $say (i64.extend_i32_u (call $compile_module (i32.const 1024) (i32.const 8) (i32.const 64))))
+            (call $say (i64.extend_i32_u (call $kind (i64.load (i32.const 64)))))
+            (call $wait)
+            (call $say (i64.extend_i32_s (memory.grow (i32.const 1))))
+            (call $wait)
+            (call $say (i64.extend_i32_s (memory.grow (i32.const 1)))))"#,
+    ));
+    let (greedy, modest) = (lab.environment(), lab.environment());
+    let process = greedy
+        .spawn(&module, "main", &[])
+        .expect("memory is not short");
+    let go_on = || process.send(0, b"").expect("there is room");
+    let spawn = |environment: &Environment| environment.spawn(&small, "main", &[]);
+    let mut ballast: Vec<Vec<u8>> = Vec::new();
+    let mut wait_for = |level: Shortage| {
+        while lab.vm.shortage() < level {
+            ballast.push(vec![1; MIB as usize]);
+        }
+    };
+
+    wait_for(Shortage::Compiles);
+    go_on();
+    assert_eq!(lab.hear_all(), [1, Errno::Exhausted as i64]);
+
+    wait_for(Shortage::GreedySpawns);
+    let refused = spawn(&greedy).expect_err("it holds the most");
+    assert!(
+        refused.to_string().contains("more than any other"),
+        "{refused}"
+    );
+    lab.exit(&spawn(&modest).expect("the others may go on"));
+
+    wait_for(Shortage::Requests);
+    let refused = spawn(&modest).expect_err("nothing is left");
+    assert!(
+        refused.to_string().contains("MiB of memory are left"),
+        "{refused}"
+    );
+    go_on();
+    assert_eq!(lab.hear(), -1, "its memory does not grow");
+
+    ballast.clear();
+    while lab.vm.shortage() > Shortage::None {
+        std::thread::yield_now();
+    }
+    go_on();
+    assert_eq!(lab.hear(), 1, "its memory grows");
+    assert!(lab.exit(&process).is_normal());
+    lab.exit(&spawn(&greedy).expect("memory is not short any more"));
 }
