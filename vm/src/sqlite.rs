@@ -20,7 +20,7 @@ mod work;
 pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Step};
 pub(crate) use heap::Held;
 
-use crate::environment::HostMemory;
+use crate::environment::{HostMemory, Permit};
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::Semaphore;
@@ -187,13 +187,16 @@ pub(crate) struct Connection {
     failed: Option<SqlError>,
     /// Held until the database is closed.
     closing: Sender<Infallible>,
+    /// The share of the environment's descriptors.
+    _descriptors: Option<Permit>,
 }
 
 impl Connection {
-    /// Opens a database.
+    /// Opens a database, whose files count as `descriptors`.
     pub(crate) async fn open(
         location: Location,
         account: &Account,
+        descriptors: Option<Permit>,
     ) -> Result<Connection, SqlError> {
         let control = Arc::new(Control::new());
         let turn = account.turns.0.acquire_arc().await;
@@ -220,6 +223,7 @@ impl Connection {
             turns: account.turns.clone(),
             failed: None,
             closing,
+            _descriptors: descriptors,
         })
     }
 

@@ -179,7 +179,9 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
             Limit::Processes => hints.push("`--max-processes` sets the limit"),
             Limit::HostMemory => hints.push("`--max-host-memory` sets the limit"),
             Limit::TotalHostMemory => hints.push("`--max-total-host-memory` sets the limit"),
-            Limit::Descriptors => hints.push("`--max-descriptors` sets the limit"),
+            Limit::Descriptors => hints.push(
+                "`--max-descriptors` sets the limit of the program, and `ulimit -n` that of the machine",
+            ),
             _ => {}
         },
         Exit::LinkDied { .. } | Exit::Killed => {

@@ -3,7 +3,7 @@
 //! A statement belongs to a connection and is dropped with the connection. SQLite's work counts
 //! toward the process's compute, if compute is counted.
 
-use crate::environment::Access;
+use crate::environment::{Access, Permit};
 use crate::guest::HostError;
 use crate::guest::call::{Out, Range};
 use crate::guest::kinds::{Buffer, Bytes, ConnectionId, Millis, OutU32, OutU64, StatementId, Text};
@@ -130,21 +130,30 @@ pub(super) async fn open(
     let out = call.out(connection)?;
     let path = call.short_text(path, MAX_PATH)?;
     let result = match prepare_to_open(call, &path) {
-        Ok((database, account)) => match Connection::open(database, &account).await {
-            Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
-            Err(error) => Err(HostError::new(
-                errno(&error),
-                format!("`{}`: {error}", crate::printable::printable(&path)),
-            )),
-        },
+        Ok((database, account, descriptors)) => {
+            match Connection::open(database, &account, descriptors).await {
+                Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
+                Err(error) => Err(HostError::new(
+                    errno(&error),
+                    format!("`{}`: {error}", crate::printable::printable(&path)),
+                )),
+            }
+        }
         Err(error) => Err(error),
     };
     call.answer(out, result)
         .map(|code| code.unsigned_abs().into())
 }
 
-/// Returns the location of a database and the account to which SQLite's memory is charged.
-fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Location, Account), HostError> {
+/// How many descriptors a database takes: its file, its journal and its directory.
+const DESCRIPTORS: u64 = 3;
+
+/// Returns the location of a database, the account to which SQLite's memory is charged, and the
+/// database's share of the environment's descriptors.
+fn prepare_to_open(
+    call: &mut Call<'_>,
+    path: &str,
+) -> Result<(Location, Account, Option<Permit>), HostError> {
     let guest = call.guest();
     let (held, allowed) = (
         guest.handles().connections.len() as u64,
@@ -178,7 +187,15 @@ fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Location, Account
             }
         }
     };
-    Ok((place, guest.databases()))
+    let descriptors = match place {
+        Location::Memory => None,
+        Location::File { .. } => {
+            let quota = guest.domain().quota();
+            let permit = quota.permit(Limit::Descriptors, DESCRIPTORS);
+            Some(permit.map_err(|reached| HostError::new(Errno::LimitReached, reached))?)
+        }
+    };
+    Ok((place, guest.databases(), descriptors))
 }
 
 pub(super) async fn execute(

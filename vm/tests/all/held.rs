@@ -2,7 +2,7 @@
 
 use crate::support::{Lab, guest, is_alone, resident};
 use lunatic_abi::Errno;
-use lunatic_vm::{Environment, Exit, Limit, LimitReached, Shortage, Vm};
+use lunatic_vm::{Access, Environment, Exit, Limit, LimitReached, Shortage, Vm};
 
 const MIB: u64 = 1 << 20;
 
@@ -493,4 +493,44 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     assert_eq!(lab.hear(), 1, "its memory grows");
     assert!(lab.exit(&process).is_normal());
     lab.exit(&spawn(&greedy).expect("memory is not short any more"));
+}
+
+#[test]
+fn what_others_have_open_counts_as_descriptors() {
+    let place = tempfile::tempdir().expect("there is room for a directory");
+    std::fs::create_dir(place.path().join("inner")).expect("it is new");
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| {
+        config
+            .preopen(place.path(), "/data", Access::Write)
+            .expect("it is a directory");
+    });
+    let module = lab.module(&guest(
+        &[
+            "lunatic::sqlite::open",
+            "lunatic::process::create_config",
+            "lunatic::process::drop_config",
+            "lunatic::wasi::config_preopen_dir",
+            "lunatic::message::receive_bytes",
+        ],
+        r#"(data (i32.const 1024) "/data/inner") (data (i32.const 1040) "/data/db")
+           (func $wait
+            (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0))))
+           (func (export "main")
+            (call $config_preopen_dir (call $create_config) (i32.const 1024) (i32.const 11))
+            (call $say (i64.const 1)) (call $wait)
+            (call $drop_config (i64.const 0))
+            (call $say (i64.const 2)) (call $wait)
+            (call $say (call $open (i32.const 1040) (i32.const 8) (i32.const 64))) (call $wait)))"#,
+    ));
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("no limit applies");
+    for (said, open) in [(1, 2), (2, 0), (0, 3)] {
+        assert_eq!(lab.hear(), said);
+        assert_eq!(environment.used(Limit::Descriptors), open);
+        process.send(0, b"").expect("there is room");
+    }
+    assert!(lab.exit(&process).is_normal());
+    wait_until_nothing_is_held(&lab, &environment);
 }
