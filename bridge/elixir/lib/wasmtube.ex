@@ -7,9 +7,9 @@ defmodule Wasmtube do
       ...> |> Wasmtube.call_function(:echo, data: %{arg: "World"})
       %{"arg" => "World"}
 
-  A function runs as a process of a separate machine inside the node, with its own memory and only the rights it is given. A
-  call that traps, computes too much or takes too long fails. It blocks no scheduler of the node: it runs on other threads,
-  and only the calling process waits.
+  A function runs as a process of a separate machine inside the node, with its own memory and only the rights that it is
+  given. A call that traps, computes too much or takes too long fails. A call blocks no scheduler of the node, because
+  it runs on other threads and only the calling process waits.
 
   ## Values
 
@@ -23,23 +23,24 @@ defmodule Wasmtube do
   | a list | → | an array | → | a list |
   | a map, a keyword list | → | an object | → | a map with binaries as keys |
 
-  Keys are atoms, binaries or integers. Anything else is an error of the kind `:argument` that says what and where: pids,
-  references, functions, tuples, structs, improper lists, larger integers, other binaries (use `bytes:` for them), duplicate
-  keys, and values nested deeper than 127.
+  Keys are atoms, binaries or integers. Any other value is an error of the kind `:argument` that describes the value and
+  its position: pids, references, functions, tuples, structs, improper lists, larger integers, other binaries (use
+  `bytes:` for them), duplicate keys, and values nested deeper than 127.
 
   ## Options
 
-  Of `from_file/2`, `from_binary/2` and `Wasmtube.Worker.start_link/1`:
+  `from_file/2`, `from_binary/2` and `Wasmtube.Worker.start_link/1` have these options:
 
-    * `:memory` – the most memory of an instance, and the longest argument, in bytes. Default: 256 MiB.
-    * `:compute` – the most a call may compute, in units of 100,000 wasm instructions. Default: `:infinity`.
+    * `:memory` – the maximum memory of an instance, and the maximum length of an argument, in bytes. Default: 256 MiB.
+    * `:compute` – how much a call may compute, in units of 100,000 wasm instructions. Default: `:infinity`.
     * `:time` – how many milliseconds a call may take, or `:infinity`. Default: 5,000. A call's `timeout:` overrides it.
     * `:instances` – how many calls are served at the same time, each by an instance with its own memory. Default: 1.
     * `:allow` – grants the host functions whose `namespace::name` starts with one of these, such as
       `["wasi_snapshot_preview1::"]`. Default: none.
-    * `:index` – the address to which arguments are written, whatever is there. Default: memory of their own.
+    * `:index` – the address to which arguments are written, even if the guest uses this memory. Default: separate memory.
     * `:start_within` – how many milliseconds an instance has to return from its start function. Default: 10,000.
-    * `:answer` – the longest answer, in bytes of JSON. Default: 16 MiB, since its terms may take ten times as much.
+    * `:answer` – the maximum length of an answer, in bytes of JSON. Default: 16 MiB. The terms of an answer may take
+      ten times as much memory.
   """
 
   alias Wasmtube.{Bridge, Call, Error, Native, Options}
@@ -63,10 +64,10 @@ defmodule Wasmtube do
           | {:timeout, timeout}
 
   @doc """
-  Makes a bridge of the module in a file, as wasm or wat. Waits until it is compiled; raises `Wasmtube.Error` if the file
-  cannot be read, is not a module or cannot be instantiated.
+  Creates a bridge from a file that contains a module, as wasm or wat. Waits until the module is compiled. Raises
+  `Wasmtube.Error` if the file cannot be read, is not a module or cannot be instantiated.
 
-  For compatibility the second argument may be the name of a lock. It is ignored: calls need none.
+  For compatibility, the second argument may be the name of a lock. The name is ignored, because calls need no lock.
 
       iex> Wasmtube.from_file("no/such/file.wasm")
       ** (Wasmtube.Error) no/such/file.wasm cannot be read: No such file or directory (os error 2)
@@ -87,7 +88,7 @@ defmodule Wasmtube do
   end
 
   @doc """
-  Makes a bridge of a module, as wasm or wat; see `from_file/2`.
+  Creates a bridge from a module, as wasm or wat; see `from_file/2`.
 
       iex> bridge = Wasmtube.from_binary(~S|(module
       ...>   (memory (export "memory") 1)
@@ -109,7 +110,7 @@ defmodule Wasmtube do
   def try_from_binary(binary, options \\ []) when is_binary(binary), do: load({:binary, binary}, options)
 
   @doc """
-  Returns a bridge of the same module, made with the same options, that writes arguments to this address.
+  Returns a bridge of the same module, created with the same options, that writes arguments to this address.
 
       iex> bridge = "test/modules/hello_world.wat" |> Wasmtube.from_file() |> Wasmtube.index(42)
       iex> Wasmtube.call_function(bridge, :index, data: nil)
@@ -130,7 +131,8 @@ defmodule Wasmtube do
     * `bytes:` a binary.
 
   `timeout:` limits the call, in milliseconds or `:infinity`. A call that takes longer is ended and fails with the kind
-  `:timeout`: nothing exits, and no late answer arrives. A call is also ended when its process ends.
+  `:timeout`. In this case, no process exits and no late answer arrives. A call is also ended when the calling process
+  ends.
 
       iex> bridge = Wasmtube.from_file("test/modules/hello_world.wat")
       iex> Wasmtube.call_function(bridge, :image_size, width: 3, height: 2, image: <<0::size(18)-unit(8)>>)
@@ -157,7 +159,7 @@ defmodule Wasmtube do
   end
 
   @doc """
-  Returns how many bridges and workers (`handles`) and calls there are in this node. They go away soon after the last
+  Returns how many bridges and workers (`handles`) and calls there are in this node. They are freed soon after the last
   reference to them has been garbage-collected.
 
       iex> %{handles: handles, calls: calls} = Wasmtube.info()

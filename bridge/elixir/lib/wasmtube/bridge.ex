@@ -1,9 +1,9 @@
 defmodule Wasmtube.Bridge do
   @moduledoc """
-  A module, ready to be called; made by `Wasmtube.from_file/2` and `Wasmtube.from_binary/2`.
+  A module that is ready to be called, created by `Wasmtube.from_file/2` and `Wasmtube.from_binary/2`.
 
-  Any number of processes can call it at once; it ends when no process refers to it any more. It belongs to its node and
-  cannot be called from another one, unlike a `Wasmtube.Worker`.
+  Any number of processes can call a bridge at the same time. The bridge ends when no process refers to it any more. Unlike
+  a `Wasmtube.Worker`, a bridge belongs to its node and cannot be called from another node.
   """
 
   @enforce_keys [:handle, :time, :source, :options]

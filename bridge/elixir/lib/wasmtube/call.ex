@@ -1,11 +1,11 @@
 defmodule Wasmtube.Call do
   @moduledoc false
-  # The one place that waits for the library. The library always answers, exactly once, so no timeouts are needed here and
-  # no answer is ever left in a mailbox.
+  # Only this module waits for the library. The library always answers exactly once, so no timeouts are needed here and no
+  # answer is ever left in a mailbox.
 
   alias Wasmtube.{Error, Native, Options}
 
-  @doc "Calls a function of a handle. If a monitor is given, the call is cancelled when that process ends."
+  @doc "Calls a function of a handle. If a monitor is given, the call is cancelled when the monitored process ends."
   def call(handle, function, options, time, monitor \\ nil) do
     with {:ok, function} <- function(function),
          {:ok, argument, time} <- Options.call(options, time) do
@@ -39,7 +39,7 @@ defmodule Wasmtube.Call do
       {:DOWN, ^monitor, :process, _worker, reason} ->
         Native.cancel(call)
 
-        # It may have answered meanwhile.
+        # The call may have been answered in the meantime.
         case await(reference) do
           {:error, %Error{kind: :cancelled}} -> down(reason)
           answer -> answer

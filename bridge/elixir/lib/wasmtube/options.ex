@@ -1,6 +1,6 @@
 defmodule Wasmtube.Options do
   @moduledoc false
-  # Checks the keyword lists of callers, so that the library gets only what it understands.
+  # Checks the keyword lists of callers, so that the library receives only valid options.
 
   alias Wasmtube.Error
 
@@ -22,7 +22,7 @@ defmodule Wasmtube.Options do
   @doc "Returns the limits of a bridge as the library expects them, and the time limit of its calls."
   def bridge(options), do: check(options, @limits, "a bridge", %{requires: nil, intensity: nil})
 
-  @doc "The same for a worker."
+  @doc "Returns the limits of a worker as the library expects them, and the time limit of its calls."
   def worker(options), do: check(options, @limits ++ @worker, "a worker", %{})
 
   @doc "Returns a function's argument as the library expects it, and the time limit of the call."

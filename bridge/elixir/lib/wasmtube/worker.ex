@@ -1,12 +1,12 @@
 defmodule Wasmtube.Worker do
   @moduledoc """
-  A module in a file, as a process for a supervisor.
+  A process that serves the module in a file and can be supervised.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.call_function(worker, :echo, data: %{arg: "World"})
       %{"arg" => "World"}
 
-  A supervisor can have any number of them:
+  A supervisor can have any number of workers:
 
       iex> {:ok, _supervisor} = Supervisor.start_link(
       ...>   [
@@ -20,21 +20,21 @@ defmodule Wasmtube.Worker do
 
   ## New versions
 
-  When the content of the file changes, the new version is first compiled and instantiated, and takes over if that works and
-  it has all functions of the previous one. Calls in progress finish on the version they started on. Processes that called
-  `subscribe/1` are sent events, as `{:wasmtube, worker, event}`:
+  When the content of the file changes, the new version is first compiled and instantiated. It takes over if this succeeds
+  and it has all functions of the previous version. Calls in progress finish on the version on which they started. Processes
+  that called `subscribe/1` receive events as `{:wasmtube, worker, event}`:
 
     * `{:reloaded, version}` – a new version has taken over;
     * `{:refused, reason}` – the file has changed, but the previous version stays in use;
     * `{:crashed, version, reason}` – a call ended its instance;
     * `:stopped` – instances crashed too often, so calls fail until the file changes.
 
-  ## What ends with what
+  ## How crashes and ends are handled
 
-  A guest that crashes does not end the worker's process: its instance is replaced, after a growing delay. Calls do not go
-  through the worker's process, which only hands out the handle; several run at the same time if there are `:instances` for
-  them. When the worker's process ends, its calls fail with the kind `:down`, as does a call of a worker that does not exist.
-  A call is also ended when its own process ends.
+  A guest that crashes does not end the worker's process. The guest's instance is replaced, after a growing delay. Calls do
+  not go through the worker's process, which only hands out the handle. Several calls run at the same time if there are
+  `:instances` for them. When the worker's process ends, its calls fail with the kind `:down`, as does a call of a worker
+  that does not exist. A call is also ended when the calling process ends.
   """
 
   use GenServer
@@ -56,13 +56,13 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Starts a worker. Returns when its module has been compiled and instantiated, or `{:error, error}` if it cannot be.
+  Starts a worker. Returns once its module has been compiled and instantiated, or returns `{:error, error}` if this fails.
 
-  Options are `:wasm_file`, `:name` (any that `GenServer` accepts, or none), those of `Wasmtube` and
+  Options are `:wasm_file`, `:name` (any name that `GenServer` accepts, or none), the options of `Wasmtube` and
 
-    * `:requires` – functions that a version must have. Default: all those of the previous version.
-    * `:intensity` – how many crashes are too many: more than `most: 10` within `period: 60_000` milliseconds; and the delay
-      after the second, `pause: 10`, which doubles up to `longest_pause: 1_000`.
+    * `:requires` – functions that a version must have. Default: all functions of the previous version.
+    * `:intensity` – how many crashes are too many: more than `most: 10` within `period: 60_000` milliseconds. It also sets
+      the delay after the second crash, `pause: 10`, which doubles up to `longest_pause: 1_000`.
 
   `:lock_name` is accepted for compatibility and ignored.
 
@@ -132,7 +132,7 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Subscribes the calling process to the worker's events, until either ends.
+  Subscribes the calling process to the worker's events until the process or the worker ends.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.subscribe(worker)
@@ -181,7 +181,7 @@ defmodule Wasmtube.Worker do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # A handle is only valid in the worker's node, so a call of a worker elsewhere is made there.
+  # A handle is only valid in the worker's node, so a call of a worker on another node is made on that node.
   defp at(worker, function, arguments, here) do
     case GenServer.whereis(worker) do
       nil -> Call.down(:noproc)
@@ -197,7 +197,7 @@ defmodule Wasmtube.Worker do
     :error, {:erpc, reason} -> Call.down(reason)
   end
 
-  # Asks a worker for its handle. It answers at once, unless it is still starting.
+  # Asks a worker for its handle. The worker answers at once, unless it is still starting.
   defp ask(worker, time) do
     GenServer.call(worker, :handle, if(is_integer(time) and time >= 0, do: time, else: :infinity))
   catch
