@@ -1,11 +1,11 @@
-//! Bounded load on everything for a long time: what the machine holds at the end is what it held
-//! after its first minutes.
+//! Puts a bounded load on all parts of the machine for a long time, and checks that the machine
+//! holds no more at the end than after its first minutes.
 //!
-//! `lunatic-soak [--for DURATION]`; `./x soak` compiles and starts it. Each round runs programs that
-//! spawn, talk, trap, reach limits and are killed, compiles modules, deploys, replaces, invokes and
-//! deletes functions over HTTP, and makes calls across the bridge, some of which trap or take too
-//! long. What is counted is counted between rounds, when nothing runs. It fails if anything has
-//! grown by more than 5 %.
+//! `lunatic-soak [--for DURATION]`; `./x soak` compiles and starts it. Each round runs programs
+//! that spawn, talk, trap, reach limits and are killed, compiles modules, deploys, replaces,
+//! invokes and deletes functions over HTTP, and makes calls across the bridge, some of which trap
+//! or take too long. The measurements are taken between rounds, when nothing runs. The soak fails
+//! if any measured quantity has grown by more than 5 %.
 
 use lunatic_benches::meters::{self, descriptors, disk, mappings, threads};
 use lunatic_benches::{Machine, guest, target};
@@ -20,23 +20,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long it takes unless `--for` says so.
+/// How long the soak takes without `--for`.
 const TIME: Duration = Duration::from_secs(30 * 60);
 
-/// How much of the time passes before the first measurement counts: caches, pools and allocators
-/// fill up first.
+/// The part of the time that passes before the first measurement that counts. Caches, pools and
+/// allocators fill up during this part.
 const WARM_UP: f64 = 0.25;
 
-/// How much of the time each of the two compared measurements takes.
+/// The part of the time that each of the two compared measurements takes.
 const WINDOW: f64 = 0.15;
 
-/// How much may be added in between.
+/// The maximum growth between the two measurements.
 const GROWTH: f64 = 0.05;
 
-/// The number of different modules. More would make the cache of compiled code grow.
+/// The number of different modules. An unbounded number would make the cache of compiled code grow.
 const VARIANTS: u64 = 16;
 
-/// A function that writes an answer, and one that fails instead. `NUMBER` makes its code unique.
+/// A function that writes an answer. `NUMBER` makes its code unique.
 const FUNCTION: &str = r#"
     (module
         (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -47,7 +47,7 @@ const FUNCTION: &str = r#"
 const FAILING: &str =
     r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
 
-/// Programs that do not end well.
+/// Functions that trap, exceed limits or never end.
 const PROGRAMS: &str = r#"
     (module
         (import "lunatic::process" "spawn"
@@ -67,7 +67,7 @@ const PROGRAMS: &str = r#"
             (drop (call $spawn (i64.const 1) (i64.const -1) (i64.const -1)
                 (local.get $function) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 64)))))"#;
 
-/// What is called across the bridge.
+/// The module whose functions are called across the bridge.
 const CALLED: &str = r#"
     (module
         (memory (export "memory") 1)
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Loads everything for this long, and returns whether nothing has grown.
+/// Runs the load for this long, and returns whether no measured quantity has grown too much.
 fn soak(time: Duration) -> bool {
     let directory = target().join("soak");
     // An earlier run may have left files behind.
@@ -116,12 +116,12 @@ fn soak(time: Duration) -> bool {
     }
     drop(load);
     let is_flat = judge(&samples);
-    // Left behind, it would only take space.
+    // The directory is not needed after the soak.
     let _ = fs::remove_dir_all(&directory);
     is_flat
 }
 
-/// Compares the first measurement that counts with the last, and prints what came of it.
+/// Compares the first measurement that counts with the last one, and prints and returns the result.
 fn judge(samples: &[(f64, Sample)]) -> bool {
     let window = |from: f64, to: f64| {
         let within = samples
@@ -150,7 +150,7 @@ fn judge(samples: &[(f64, Sample)]) -> bool {
     is_flat
 }
 
-/// What this process holds.
+/// The resources that this process holds.
 #[derive(Clone, Copy)]
 struct Sample([u64; 5]);
 
@@ -198,13 +198,13 @@ impl std::fmt::Display for Sample {
     }
 }
 
-/// Everything that is loaded.
+/// The parts of the machine that the load is put on.
 struct Load {
     machine: Machine,
     work: Module,
     programs: Module,
     vm: Vm,
-    /// Serves as long as it is kept.
+    /// Serves until it is dropped.
     _server: Server,
     invoke: SocketAddr,
     deploy: SocketAddr,
@@ -218,7 +218,7 @@ impl Load {
         let programs = machine.module(PROGRAMS.as_bytes());
         let mut host = Host::default();
         add_to_host(&mut host);
-        let cache = Cache::at(&directory.join("cache")).expect("the directory is ours");
+        let cache = Cache::at(&directory.join("cache")).expect("the directory can be used");
         let vm = Vm::builder()
             .host(host)
             .cache(cache)
@@ -232,9 +232,9 @@ impl Load {
             storage: StorageSettings::Directory(directory.join("store")),
             ..ServiceConfig::default()
         };
-        let service = Service::open(&functions, config).expect("the directory is ours");
+        let service = Service::open(&functions, config).expect("the directory can be used");
         let server = service.add_to(Server::builder(&functions));
-        let server = server.start().expect("ports are free");
+        let server = server.start().expect("the server can listen on free ports");
         let address = |name: &str| {
             let listening = server.listening();
             let found = listening.iter().find(|listening| listening.name == name);
@@ -271,7 +271,7 @@ impl Load {
                 let environment = vm.environment(config);
                 let main = environment
                     .spawn_main(&self.programs, function, &[])
-                    .expect("the machine has room");
+                    .expect("the machine has room for a process");
                 if matches!(function, "spin" | "grow" | "wait") {
                     main.kill();
                 }
@@ -281,20 +281,20 @@ impl Load {
         }
     }
 
-    /// Compiles modules, so that the cache of compiled code is read and written.
+    /// Compiles modules, which reads and writes the cache of compiled code.
     fn modules(&self, round: u64) {
         for number in 0..4 {
             let text = FUNCTION.replace("NUMBER", &((round * 4 + number) % VARIANTS).to_string());
             self.vm
                 .module("unique", text.as_bytes())
-                .expect("it is a module");
+                .expect("the module is valid");
         }
     }
 
     fn functions(&self, round: u64) {
         let text = FUNCTION.replace("NUMBER", &(round % VARIANTS).to_string());
         for (name, text) in [("hello", &*text), ("failing", FAILING)] {
-            let wasm = wat::parse_str(text).expect("it is a module");
+            let wasm = wat::parse_str(text).expect("the module is valid");
             let answer = http(self.deploy, "POST", &format!("/deploy/{name}"), &wasm);
             assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
         }
@@ -318,20 +318,20 @@ impl Load {
     }
 
     fn bridge(&self) {
-        fs::write(&self.file, CALLED).expect("the directory is ours");
+        fs::write(&self.file, CALLED).expect("the directory can be used");
         let bridge = Bridge::builder()
             .instances(2)
             .time(Duration::from_millis(20))
             .from_file(&self.file)
-            .expect("it is a module");
+            .expect("the module is valid");
         for number in 0..100 {
-            let answer: u32 = bridge.call("echo", &number).expect("it answers");
+            let answer: u32 = bridge.call("echo", &number).expect("the function answers");
             assert_eq!(answer, number);
         }
         for function in ["trap", "spin"] {
             for _ in 0..5 {
                 let failed: Result<u32, CallError> = bridge.call(function, &1);
-                failed.expect_err("it does not answer");
+                failed.expect_err("the function does not answer");
             }
         }
     }
@@ -339,7 +339,7 @@ impl Load {
 
 /// Sends a request over a connection of its own, and returns the answer.
 fn http(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).expect("the server accepts");
+    let mut stream = TcpStream::connect(address).expect("the server accepts connections");
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: soak\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()

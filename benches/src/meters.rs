@@ -25,14 +25,14 @@ pub fn mappings() -> u64 {
     maps.lines().count() as u64
 }
 
-/// Returns how many descriptors this process has.
+/// Returns the number of open descriptors of this process.
 pub fn descriptors() -> u64 {
     let open = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
-    // One of them reads the directory.
+    // The directory itself is read through one of the descriptors.
     open.count().saturating_sub(1) as u64
 }
 
-/// Returns how many threads this process has.
+/// Returns the number of threads of this process.
 pub fn threads() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     number(&status, "Threads:")
@@ -44,7 +44,7 @@ pub fn disk(directory: &Path) -> u64 {
     let size = |entry: DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => disk(&entry.path()),
         Ok(metadata) => metadata.blocks() * 512,
-        // It was deleted in the meantime.
+        // The file was deleted in the meantime.
         Err(_) => 0,
     };
     entries.map(size).sum()

@@ -93,8 +93,9 @@ pub(crate) fn init(init: &Init) -> Outcome {
 /// The name of the guest library's package.
 const LIBRARY: &str = "lunatic";
 
-/// Returns the manifest of a package with a dependency on the guest library, and the line that says
-/// so; `None` if it has one already, or is no package.
+/// Returns the manifest of a package with a dependency on the guest library, and the line that
+/// describes the dependency. Returns `None` if the manifest already has this dependency or does not
+/// describe a package.
 fn dependency(
     manifest: &Path,
     guest_path: Option<&Path>,
@@ -124,7 +125,8 @@ fn dependency(
     )))
 }
 
-/// Returns whether a manifest, or its part for a target, names the guest library.
+/// Returns whether a manifest, or the part of a manifest for one target, has a dependency on the
+/// guest library.
 fn depends(table: &dyn TableLike) -> bool {
     let names = |dependencies: &Item| {
         let package = |item: &Item| item.get("package")?.as_str().map(str::to_string);
@@ -181,7 +183,7 @@ fn config_path(project: &Path) -> PathBuf {
     }
 }
 
-/// Reads a file, which is empty if it does not exist.
+/// Reads a file. A file that does not exist is treated as an empty file.
 fn read(path: &Path) -> Result<DocumentMut, Failure> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,

@@ -67,7 +67,7 @@ fn main() -> ! {
     std::process::exit(status)
 }
 
-/// Shows the help, the version, or what is wrong with a command line.
+/// Prints the help, the version, or the error in a command line.
 fn show(error: &clap::Error) -> Outcome {
     let shown = error.print().and_then(|()| std::io::stdout().flush());
     stdout::check(shown)?;

@@ -81,7 +81,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     rights::bound(&mut config, &run.bounds);
     let arguments = texts(arguments)?;
 
-    // Compiling may take minutes, and is in vain if something is missing.
+    // Compiling may take minutes, so missing functions are reported before the module is compiled.
     let outline = Outline::read(&bytes);
     if let Some(outline) = &outline {
         outline.check_imports(path, &config)?;
@@ -139,15 +139,16 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     });
     let mut status = settle(ending, &main, &name, &failures);
     if let Err(failure) = stdout::check(written) {
-        // The program may not have noticed.
+        // The program may have ended before its output failed to be written.
         status = status.max(failure.report());
     }
-    // The process is about to exit, which frees everything the machine holds, and does it faster.
+    // The process is about to exit, which frees everything that the machine holds and is faster
+    // than dropping the machine.
     std::mem::forget(vm);
     Ok(status)
 }
 
-/// What helps a program that failed because of what WASI does not have.
+/// The hint for a program that failed because it used something that WASI does not support.
 const LACKING: &str = "\
 hint: `std::thread` and `std::net` do not work in WASI; use processes and tasks of the package `lunatic` (`lunatic::spawn`), and `lunatic::net`
 ";
@@ -170,7 +171,7 @@ fn settle(ending: Ending, main: &Process, name: &str, failures: &Failures) -> i3
             status::of(&exit)
         }
         Ending::Signal(signal, exit) => {
-            // The signal is the cause of any other end.
+            // An end without a trap is caused by the signal and needs no report.
             if exit.trap().is_some() {
                 told(&exit);
             }

@@ -89,7 +89,8 @@ fn wrong(error: &str) -> Failure {
     Failure::new(error).status(FAILED)
 }
 
-/// Writes to standard output. If nothing reads it, the exit status still tells the result.
+/// Writes to standard output. It is not a failure if nothing reads standard output, because the
+/// exit status also tells the result.
 fn write(text: &str) -> Result<(), Failure> {
     let written = stdout::print(text.as_bytes());
     written.map(drop).map_err(|failure| failure.status(FAILED))

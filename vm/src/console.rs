@@ -176,8 +176,8 @@ impl Console {
         written
     }
 
-    /// Waits until everything accepted so far has been written or has failed, and returns why
-    /// standard output accepts no more, if it does not.
+    /// Waits until everything accepted so far has been written or has failed, and returns the error
+    /// if standard output accepts no more bytes.
     pub(crate) async fn flush(&self) -> Option<StreamFailed> {
         let target = lock(&self.state).queue.taken;
         let failed = |queue: &Queue| queue.failed[Stream::Output as usize];

@@ -327,14 +327,14 @@ impl Environment {
         self.machine().end(self.domain());
     }
 
-    /// Lets the other processes of the program go on when its main process ends, so that they can
-    /// be ended in order.
+    /// Lets the other processes of the program continue after the main process ends, so that they
+    /// can be ended in order.
     pub fn outlive_main(&self) {
         self.domain().program().outlive_main();
     }
 
     /// Returns the living processes of the program that this environment belongs to, the oldest
-    /// first. It is not a snapshot of one moment.
+    /// first. The list is not a snapshot of one moment.
     pub fn processes(&self) -> Vec<Process> {
         let machine = self.machine();
         let mut processes = machine.processes_of(self.domain());

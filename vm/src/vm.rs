@@ -481,7 +481,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// Returns why standard output accepts no more bytes, if it does not.
+    /// Fails if standard output accepts no more bytes, with the error of the failed write.
     ///
     /// A dedicated thread writes output. A host program that exits without calling this method
     /// loses the output that has not been written yet. Dropping the machine has the same effect as

@@ -1,4 +1,4 @@
-//! How a program ends: with its main process, at the `--timeout`, or in order after a signal.
+//! Ends programs: with the main process, after the `--timeout`, or in order after a signal.
 
 use crate::failure::tell;
 use crate::signals;
@@ -13,18 +13,18 @@ use tokio::sync::oneshot::{Receiver, channel};
 
 /// How a program ended.
 pub(super) enum Ending {
-    /// Its main process ended.
+    /// The main process ended.
     Main(Exit),
-    /// It exceeded the timeout and was ended.
+    /// The program exceeded the timeout and was ended.
     TimedOut(Duration),
-    /// A signal ended it, and its main process like this.
+    /// This signal ended the program, and the main process ended with this exit.
     Signal(i32, Exit),
 }
 
-/// What ends a program whose main process goes on.
+/// What may end a program before its main process ends.
 pub(super) struct Bounds {
     pub(super) timeout: Option<Duration>,
-    /// How long its processes may take to end after a signal; zero kills them at once.
+    /// How long the processes may take to end after a signal. Zero kills them at once.
     pub(super) grace: Duration,
     /// The first signal.
     pub(super) signal: Receiver<i32>,
@@ -38,8 +38,8 @@ pub(super) fn listen() -> io::Result<Receiver<i32>> {
     Ok(signal)
 }
 
-/// Returns whether the processes of a module understand that they are asked to end, which those of
-/// the guest library do.
+/// Returns whether the processes of a module handle requests to end. Processes that use the guest
+/// library do.
 pub(super) fn understands(module: &Module) -> bool {
     module
         .functions()
@@ -83,12 +83,13 @@ pub(super) async fn wait(environment: &Environment, main: &Process, bounds: Boun
     ending
 }
 
-/// After this long, the user is told what the command waits for.
+/// How long the command waits before it tells the user what it is waiting for.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Asks the processes of a program to end, within a time: first the main process, and when it has
-/// ended or half of the time has passed, those that it and dead processes have spawned, the last
-/// one first. The others are left to those that spawned them, such as a supervisor's children.
+/// Asks the processes of a program to end within the grace period. The main process is asked first.
+/// Once it has ended or half of the time has passed, the processes whose parent is the main process
+/// or is dead are asked, the youngest first. All other processes, such as the children of a
+/// supervisor, are left to their parents.
 async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     if grace.is_zero() {
         return;
@@ -118,9 +119,9 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     ask.or(out_of_time).await;
 }
 
-/// Asks a process to end, and waits at most this long until it has.
+/// Asks a process to end, and waits until it has ended or the time has passed.
 async fn ask(process: &Process, time: Duration) {
-    // A process whose mailbox is full would not notice in time.
+    // The mailbox of the process is full, so the process cannot receive the request.
     if process.ask_to_end().is_err() {
         return process.kill();
     }
@@ -133,8 +134,8 @@ async fn ask(process: &Process, time: Duration) {
     ended.or(out_of_time).await;
 }
 
-/// Returns the youngest process that has not been asked and that no other process would ask, of
-/// processes in the order of their age.
+/// Returns the youngest process that has not been asked yet and is not left to its parent. The
+/// living processes are sorted by age.
 fn next_to_ask(alive: &[Process], main: &Process, asked: &HashSet<Pid>) -> Option<Process> {
     let pids: HashSet<Pid> = alive.iter().map(Process::pid).collect();
     let is_left_to = |parent: Pid| parent != main.pid() && pids.contains(&parent);

@@ -1,4 +1,4 @@
-//! Reports the failure of each process of a program, once, when it happens.
+//! Reports each failure of a process of a program once, as soon as the process fails.
 
 use super::report;
 use crate::background;
@@ -7,20 +7,20 @@ use lunatic_vm::{Event, Exit, Journal, JournalEntry, Pid, Vm};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many bytes of what the machine reports may wait here.
+/// The maximum number of bytes of events that wait to be reported.
 const CAPACITY: usize = 1 << 20;
 
-/// The number of failures that are reported. A program that fails more often is not understood
-/// better by more of them.
+/// The maximum number of failures that are reported. More reports would not help to understand the
+/// program.
 const MAX_REPORTS: u64 = 100;
 
-/// How much of what a process wrote last is searched for a message.
+/// How many of the last bytes on standard error are searched for a message.
 const KEPT: usize = 4 << 10;
 
-/// What the Rust library says about what WASI does not have.
+/// The message of Rust's standard library for operations that WASI does not support.
 const UNSUPPORTED: &str = "operation not supported on this platform";
 
-/// Reports on a program's processes.
+/// Reports the failures of a program's processes.
 #[derive(Clone)]
 pub(super) struct Failures {
     vm: Vm,
@@ -33,7 +33,7 @@ pub(super) struct Failures {
 struct Seen {
     reported: HashSet<Pid>,
     count: u64,
-    /// What was written last to standard error.
+    /// The last bytes that were written to standard error.
     written: Vec<u8>,
     lacks: bool,
 }
@@ -48,12 +48,13 @@ impl Failures {
         }
     }
 
-    /// Returns where the machine records failures.
+    /// Returns the journal in which the machine records failures.
     pub(super) fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Starts reporting. The main process is reported at the end.
+    /// Starts to report failures. The failure of the main process is reported at the end of the
+    /// program.
     pub(super) fn report(&self, main: Pid) {
         let failures = self.clone();
         background::spawn(async move {
@@ -64,10 +65,10 @@ impl Failures {
         });
     }
 
-    /// Reports what has not been reported yet.
+    /// Reports the failures that have not been reported yet.
     pub(super) async fn report_new(&self, main: Pid) {
-        // What a process has written comes before the report on it. Whether it could be written is
-        // told at the end.
+        // The output of a process is written before the report on the process. A failure to write
+        // the output is reported at the end of the program.
         let _ = self.vm.flush_output().await;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in self.journal.take() {
@@ -75,12 +76,12 @@ impl Failures {
         }
     }
 
-    /// Returns whether the failure that began at a process has been reported.
+    /// Returns whether the failure of a process has been reported.
     pub(super) fn has_reported(&self, pid: Pid) -> bool {
         self.seen().reported.contains(&pid)
     }
 
-    /// Returns whether a process wrote that something does not exist on its platform.
+    /// Returns whether a process wrote that an operation is not supported on its platform.
     pub(super) fn lacks_something(&self) -> bool {
         self.seen().lacks
     }
@@ -115,7 +116,8 @@ impl Seen {
     }
 }
 
-/// Whether a process has failed by itself: others are killed, or die because of those.
+/// Returns whether a process has failed by itself. Other processes are killed or die because a
+/// linked process has failed.
 fn is_failure(exit: &Exit) -> bool {
     !matches!(
         exit,

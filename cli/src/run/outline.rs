@@ -1,4 +1,4 @@
-//! What a module imports and exports, which is known long before it is compiled.
+//! Reads what a module imports and exports without compiling the module.
 
 use super::program::ENTRY;
 use super::rights::{list, near};
@@ -17,15 +17,16 @@ pub(super) struct Outline {
 /// The namespace of the functions that answer requests.
 const SPARK: &str = "lunatic::spark::";
 
-/// The namespaces of which the machine finds out more: which generation of the interface a module
-/// was built for.
+/// The namespaces that are left to the machine, which also finds out for which generation of the
+/// interface a module was built.
 const OURS: &str = "lunatic::";
 
-/// The maximum number of functions that are listed.
+/// The maximum number of functions listed in a message.
 const MAX_LISTED: usize = 20;
 
 impl Outline {
-    /// Reads a module in the binary format. If it is anything else, the machine says what is wrong.
+    /// Reads a module in the binary format. Returns `None` for anything else, whose errors the
+    /// machine reports.
     pub(super) fn read(bytes: &[u8]) -> Option<Outline> {
         let mut outline = Outline::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -55,7 +56,8 @@ impl Outline {
         Some(outline)
     }
 
-    /// Fails with all imports that the machine does not provide, in namespaces other than its own.
+    /// Fails if there are imports in namespaces other than the machine's own that the machine does
+    /// not provide. The error lists these imports.
     pub(super) fn check_imports(&self, path: &Path, config: &Config) -> Result<(), Failure> {
         let mut missing: Vec<&str> = self
             .imports
@@ -104,7 +106,7 @@ impl Outline {
     }
 }
 
-/// Returns the failure for what the machine cannot use.
+/// Returns the failure for a module that the machine cannot use.
 pub(super) fn unusable(path: &Path, error: &ModuleError, config: &Config) -> Failure {
     let failure = not_started(format!("`{}` cannot be run: {error}", path.display()));
     match error {
@@ -144,7 +146,7 @@ fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
         .hint("an embedder provides functions of its own with `VmBuilder::host`")
 }
 
-/// Adds what the names of missing functions may have meant.
+/// Adds a hint for each missing function whose name is similar to names of existing functions.
 fn with_near(mut failure: Failure, missing: &[&str], config: &Config) -> Failure {
     for import in missing.iter().take(MAX_LISTED) {
         let near = near(config.functions(), import);

@@ -9,9 +9,9 @@ struct Located {
     locations: Vec<SourceLocation>,
 }
 
-/// Returns the report on how the main process ended, which may be empty: a program that chose its
-/// exit status does its own reporting. If the process died with another, which has been reported,
-/// the frames of that one are not repeated.
+/// Returns the report on how the main process ended, which is empty if the process ended normally
+/// or the program chose its exit status. If the process died with another process whose failure has
+/// been reported, the frames of the other process are not repeated.
 pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) -> String {
     if let Exit::Normal | Exit::Status(_) = exit {
         return String::new();
@@ -23,7 +23,7 @@ pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) 
     with_hints(&who, exit)
 }
 
-/// Returns the report on how a process ended that is not the main one.
+/// Returns the report on how a process other than the main process ended.
 pub(super) fn other(pid: Pid, process: &str, module: &str, exit: &Exit) -> String {
     let frames: Vec<Located> = exit.trap().map(located).unwrap_or_default();
     let process = match process.starts_with(ENTRY_PREFIX) {
@@ -47,8 +47,8 @@ fn with_hints(who: &str, exit: &Exit) -> String {
     text
 }
 
-/// Returns the function that a process of the guest library was spawned with: the library calls it
-/// through functions of its own.
+/// Returns the function that a process was spawned with through the guest library. The library
+/// calls this function through functions of its own, which are skipped.
 fn first_function(frames: &[Located]) -> Option<&str> {
     let is_of_the_library = |frame: &Located| {
         let name = &frame.frame.function;

@@ -90,7 +90,7 @@ impl Common {
             .await;
         let time = start.elapsed();
         if !self.captures {
-            // As below.
+            // If the output cannot be written, the next line of the run cannot be written either.
             let _ = self.vm.flush_output().await;
         }
 
@@ -100,7 +100,8 @@ impl Common {
         {
             is_ignored = main.unwrap(&test.name);
             if !self.captures {
-                // If it cannot be written, neither can the next line of the run.
+                // If the output cannot be written, the next line of the run cannot be written
+                // either.
                 let _ = stdout::print(&main.to_output);
             }
         }

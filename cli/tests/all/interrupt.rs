@@ -13,7 +13,8 @@ fn interrupted(signal: Signal, body: &str) -> Ended {
     interrupted_with(signal, &[], body, "")
 }
 
-/// As [`interrupted`], with flags and more in the program's module.
+/// Does the same as [`interrupted`], with additional flags and with `more` text in the program's
+/// module.
 fn interrupted_with(signal: Signal, flags: &[&str], body: &str, more: &str) -> Ended {
     let dir = WorkDir::new();
     let (text, printing) = print("ready\n");
@@ -42,7 +43,7 @@ fn interrupted_with(signal: Signal, flags: &[&str], body: &str, more: &str) -> E
     ended
 }
 
-/// What makes a program one whose processes understand that they are asked to end.
+/// The export by which the command recognizes a program whose processes handle requests to end.
 const UNDERSTANDS: &str = "(func (export \"_lunatic_spawn_entry_0\"))";
 
 #[test]
@@ -62,7 +63,7 @@ fn a_signal_ends_a_program_that_waits_for_input() {
 
 #[test]
 fn the_status_is_the_signals_even_if_the_main_process_dies_with_another() {
-    // Twenty linked processes are killed first, or the main process is.
+    // Either one of the twenty linked processes or the main process is killed first.
     let body = "(loop $again
             (drop (call $spawn (i64.const 1) (i32.const 2048) (i32.const 4)))
             (global.set $n (i32.add (global.get $n) (i32.const 1)))
@@ -74,7 +75,7 @@ fn the_status_is_the_signals_even_if_the_main_process_dies_with_another() {
     }
 }
 
-/// Prints its name once it is asked to end.
+/// Returns a function that prints its name once its process is asked to end.
 fn told(name: &str, at: u32) -> String {
     let length = name.len() + 1;
     format!(
@@ -102,7 +103,7 @@ fn a_signal_ends_the_main_process_first_and_then_the_others_from_the_last_to_the
 
 #[test]
 fn a_process_that_another_would_end_is_left_to_it() {
-    // Like a supervisor, `outer` ends the process that it has spawned before itself.
+    // Like a supervisor, `outer` ends the process that it has spawned before it ends itself.
     let outer = r#"(data (i32.const 2048) "outer\n") (data (i32.const 2064) "inner")
         (func (export "outer")
             (drop (call $spawn (i64.const 0) (i32.const 2064) (i32.const 5)))

@@ -135,7 +135,7 @@ fn a_module_without_an_entry_point_is_refused_and_the_error_lists_its_exports() 
         &["`_start`", "`one`, `two`", "`lunatic call guest.wat"],
     );
     run(&[], "(module)").check(126, &["`_start`", "no function at all"]);
-    // As Rust's `main` is exported for this target.
+    // This is how Rust exports `main` for this target.
     run(&[], "(module (func (export \"main\")))").check(
         126,
         &["built for `wasm32-unknown-unknown`; build it for `wasm32-wasip1`"],
@@ -148,7 +148,7 @@ fn what_is_missing_is_told_before_the_module_is_compiled() {
     let check = |text: &str, parts: &[&str]| {
         let wasm = wat::parse_str(text).expect("the text is valid");
         dir.write("app.wasm", wasm);
-        // Compiling it would fail on the first of its functions.
+        // Compiling the module would fail at its first function.
         dir.run(&["app.wasm"]).check(126, parts);
     };
     check(

@@ -26,7 +26,7 @@ fn arguments_follow_the_name_of_the_file() {
     for command in [&[][..], &["run"], &["--"]] {
         let line = [command, &["sub/app.wat"], &expected[1..]].concat();
         let mut ended = dir.run(&line);
-        // One of them looks like a flag of the command's.
+        // One of the arguments looks like a flag of the command.
         if command != ["--"] {
             ended.check(0, &["note: `--no-net` after `app.wat` is passed to it"]);
             ended.stderr.clear();

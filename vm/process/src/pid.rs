@@ -78,8 +78,8 @@ impl PidSource {
         bits & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
     }
 
-    /// Returns how many numbers had been given when a pid was issued: of two, the younger process
-    /// has the greater one.
+    /// Returns the position of a pid in the order in which pids were issued. The younger of two
+    /// processes has the greater position.
     pub fn order(&self, pid: Pid) -> u64 {
         let (mut left, mut right) = (pid.0 >> HALF & HALF_MASK, pid.0 & HALF_MASK);
         for round in (0..4u64).rev() {

@@ -81,8 +81,9 @@ impl Domain {
         self.number
     }
 
-    /// Returns the number that guests see. Only an environment with names of its own has its own:
-    /// spawning with a configuration stays in the caller's environment, as in the published runtime.
+    /// Returns the number that guests see. Only an environment with its own names has its own
+    /// number: a process spawned with a configuration stays in the caller's environment, as in the
+    /// published runtime.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }

@@ -46,7 +46,7 @@ pub(crate) struct Inner {
     /// host gave the process.
     name: Box<str>,
     domain: Arc<Domain>,
-    /// The process that spawned it.
+    /// The process that spawned this process.
     parent: Option<Pid>,
     /// The names that the process is registered under; `None` once it has ended.
     names: Mutex<Option<Registrations>>,
@@ -127,7 +127,7 @@ impl Process {
         &self.0.name
     }
 
-    /// Returns the process that spawned it, or `None` if the host did.
+    /// Returns the process that spawned this process, or `None` if the host spawned it.
     pub fn parent(&self) -> Option<Pid> {
         self.0.parent
     }
@@ -212,7 +212,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// As [`Process::send`].
+    /// Fails under the same conditions as [`Process::send`].
     pub fn ask_to_end(&self) -> Result<(), SendError> {
         /// `nil`, in MessagePack.
         const NIL: &[u8] = &[0xc0];

@@ -92,7 +92,7 @@ impl Program {
         self.main.store(pid.number(), Ordering::SeqCst);
     }
 
-    /// Makes the program go on when its main process dies.
+    /// Makes the program continue after its main process dies.
     pub(super) fn outlive_main(&self) {
         self.main.store(0, Ordering::SeqCst);
     }
