@@ -135,7 +135,8 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
         })
     });
     let named: Vec<_> = named.collect();
-    // What the user grants as the current directory takes the place of the real one.
+    // A directory that the user grants as the current directory replaces the real current
+    // directory.
     let current = named.iter().rfind(|(_, guest, _)| is_current(guest));
     let current = match current {
         Some(&(host, _, access)) => Some((host, access)),
@@ -147,7 +148,7 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
         }
     }
     if let Some((host, access)) = current {
-        // Some guests (Go's) know absolute paths only.
+        // Some guests, such as Go programs, use only absolute paths.
         for name in current_names() {
             if !named
                 .iter()
@@ -162,14 +163,14 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
     Ok(())
 }
 
-/// Whether guests know a directory granted as this by relative paths.
+/// Returns whether guests refer to a directory granted under this path by relative paths.
 fn is_current(guest: &str) -> bool {
     let mut parts = Path::new(guest).components();
     !guest.is_empty() && parts.all(|part| part == Component::CurDir)
 }
 
-/// Returns the absolute paths of the current directory: the real one, and the one that the shell
-/// shows, which may lead through links.
+/// Returns the absolute paths of the current directory: the real path, and the path that the shell
+/// shows, which may contain symbolic links.
 fn current_names() -> Vec<String> {
     let real = std::env::current_dir().ok();
     let shown = std::env::var_os("PWD").map(PathBuf::from).filter(|shown| {

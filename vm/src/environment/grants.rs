@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The namespaces of WASI preview 1, and of preview 0, which has the same functions.
+/// The namespaces of WASI preview 1 and of WASI preview 0, which has the same functions.
 const WASI: &str = "wasi_snapshot_preview1::";
 const OLDER_WASI: &str = "wasi_unstable::";
 
@@ -52,8 +52,8 @@ impl Grants {
         self.change(prefix, |word, bit| *word |= bit)
     }
 
-    /// Removes the functions whose `namespace::name` begins with a prefix, and the same functions of
-    /// an older version of WASI; returns how many begin with it.
+    /// Removes the functions whose `namespace::name` begins with a prefix, and the same functions
+    /// of an older version of WASI. Returns how many functions begin with the prefix.
     pub(crate) fn deny(&mut self, prefix: &str) -> usize {
         let catalogue = self.catalogue.clone();
         for name in &catalogue.names {
@@ -95,15 +95,15 @@ impl Grants {
         self.catalogue.names.iter().map(String::as_str)
     }
 
-    /// Whether a function is granted.
+    /// Returns whether a function is granted.
     pub(crate) fn allows(&self, name: &str) -> bool {
         self.catalogue
             .number(name)
             .is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
     }
 
-    /// Whether a component's import is granted: whether a granted name equals the import or is a
-    /// prefix of it that ends before a `/` or `@`.
+    /// Returns whether a component's import is granted: whether a granted name equals the import or
+    /// is a prefix of it that ends before a `/` or `@`.
     pub(crate) fn allows_interface(&self, import: &str) -> bool {
         let ends = import
             .match_indices(['/', '@'])
@@ -112,7 +112,7 @@ impl Grants {
         ends.into_iter().any(|end| self.allows(&import[..end]))
     }
 
-    /// Whether any function with a prefix is granted.
+    /// Returns whether any function with a prefix is granted.
     pub(crate) fn allows_any(&self, prefix: &str) -> bool {
         let mut some = self.catalogue.nothing();
         some.allow(prefix);

@@ -1,5 +1,6 @@
-//! WASI for the processes of an environment: preview 1 and 0 for modules, which are the machine's own
-//! (`host/wasi/` has the functions), and 0.2 for components, which is `wasmtime-wasi`'s.
+//! WASI for the processes of an environment: preview 1 and 0 for modules, and 0.2 for components.
+//! The machine implements preview 1 and 0 itself (the functions are in `host/wasi/`).
+//! `wasmtime-wasi` implements 0.2.
 //!
 //! The environment has one template: arguments, variables, open directories, standard streams. A
 //! process gets a context made from the template on its first WASI call; a process that never makes
@@ -47,7 +48,7 @@ pub(crate) struct WasiTemplate {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     preopens: Preopens,
-    /// The same directories for components, from the first one on.
+    /// The same directories for components. Set when the first component's context is created.
     component_files: OnceLock<WasiFilesystemCtx>,
     stdin: Stdio<PipeReader>,
     stdout: Stdio<PipeWriter>,
@@ -67,7 +68,8 @@ pub(crate) struct WasiTemplate {
 /// slice.
 const MAX_RANDOM: usize = 1 << 20;
 
-/// How many entries of a component's table are not files: streams, and what it waits for.
+/// The maximum number of entries of a component's table that are not files, such as streams and
+/// pollables.
 const OTHER_ENTRIES: usize = 4096;
 
 /// A process's context.
@@ -110,7 +112,7 @@ impl WasiTemplate {
     }
 
     /// Creates the context of a module's process, with its own input and output if it is
-    /// redirected. Its functions are granted individually, when it is linked.
+    /// redirected. The functions of WASI are granted individually, when the module is linked.
     pub(crate) fn module_context(
         &self,
         process: (Pid, &str),
@@ -127,8 +129,8 @@ impl WasiTemplate {
         }
     }
 
-    /// Creates the context of a component's process. A component has all functions of WASI, and
-    /// what is in its context decides what they can do.
+    /// Creates the context of a component's process. A component has all functions of WASI, and its
+    /// context decides what these functions can do.
     pub(crate) fn component_context(
         &self,
         process: (Pid, &str),
@@ -201,8 +203,9 @@ impl WasiTemplate {
         (Streams { input, outputs }, refused)
     }
 
-    /// Logs, once for the environment, why a file was not found. `why` says which and what would
-    /// grant it; it looks at the host's files, so nothing of it may reach the guest.
+    /// Logs, once for the environment, why a file was not found. `why` returns which file it was
+    /// and what would grant it. `why` looks at the host's files, so its result must not reach the
+    /// guest.
     pub(crate) fn explain_missing(&self, why: impl FnOnce() -> Option<String>) {
         if self.is_file_logged.load(Ordering::Relaxed) {
             return;
@@ -239,7 +242,9 @@ impl Wasi {
     pub(crate) fn table(&mut self) -> &mut Table {
         match &mut self.context {
             Context::Module(table) => table,
-            Context::Component(_) => unreachable!("components do not import what modules do"),
+            Context::Component(_) => {
+                unreachable!("components do not import the functions of modules")
+            }
         }
     }
 
@@ -250,7 +255,7 @@ impl Wasi {
                 ctx: &mut context.0,
                 table: &mut context.1,
             },
-            Context::Module(_) => unreachable!("modules do not import what components do"),
+            Context::Module(_) => unreachable!("modules do not import the functions of components"),
         }
     }
 }

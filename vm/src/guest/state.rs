@@ -655,7 +655,7 @@ impl Guest {
     ///
     /// # Panics
     ///
-    /// If the guest is not a component.
+    /// Panics if the guest is not a component.
     pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
         self.wasi();
         self.extension::<T>();

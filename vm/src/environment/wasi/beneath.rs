@@ -1,8 +1,8 @@
 //! Paths below an open directory, which never lead out of it.
 //!
-//! Linux resolves a whole path at once (`openat2`); elsewhere, or if that call is forbidden,
-//! `cap-primitives` does so name by name. Everything else is done to a single name in a directory
-//! that was reached in this way, by calls that do not follow symbolic links.
+//! Linux resolves a whole path at once (`openat2`). On other systems, or if that call is forbidden,
+//! `cap-primitives` resolves the path name by name. All other operations apply to a single name in
+//! a directory that was reached in this way, and use calls that do not follow symbolic links.
 
 use super::errno::Errno;
 use cap_primitives::fs::{FollowSymlinks, OpenOptions, OpenOptionsExt};
@@ -19,9 +19,9 @@ const MAX_PATH: usize = 4095;
 /// Where the absolute symbolic links below a directory lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Out of the directory, so that they are not followed.
+    /// They lead out of the directory, so they are not followed.
     Beneath,
-    /// To a path that begins at the directory, which guests know as `/`.
+    /// They lead to a path that begins at the directory, which is granted as `/`.
     Root,
 }
 
@@ -49,12 +49,12 @@ impl PathBelow {
         &self.0
     }
 
-    /// Returns another path below what this one leads to, unless it is too long.
+    /// Returns this path followed by another path, unless the result is too long.
     pub(crate) fn join(&self, rest: &PathBelow) -> Option<PathBelow> {
         PathBelow::new(&[&self.0[..], &rest.0].join(&b'/')).ok()
     }
 
-    /// Returns the path of the first name alone.
+    /// Returns the path that consists of the first name only.
     pub(crate) fn first_name(&self) -> PathBelow {
         let mut names = self
             .0
@@ -63,7 +63,7 @@ impl PathBelow {
         PathBelow(names.find(|name| !name.is_empty()).unwrap_or(b".").to_vec())
     }
 
-    /// Whether the path ends with a slash, and so names a directory.
+    /// Returns whether the path ends with a slash and therefore names a directory.
     fn is_directory(&self) -> bool {
         self.0.ends_with(b"/")
     }
@@ -88,7 +88,8 @@ impl PathBelow {
     }
 }
 
-/// Checks what any path has to be, also one that a symbolic link should contain.
+/// Checks the rules that hold for every path, including a path that becomes the contents of a
+/// symbolic link.
 pub(crate) fn check(path: &[u8]) -> Result<(), Errno> {
     match path {
         [] => Err(Errno::Noent),
@@ -98,7 +99,7 @@ pub(crate) fn check(path: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// The directory that contains what a path names.
+/// The directory that contains the file named by a path.
 enum Parent<'a> {
     Base(&'a File),
     Opened(File),
@@ -113,7 +114,7 @@ impl Parent<'_> {
     }
 }
 
-/// The flags of a directory that paths begin at.
+/// The flags for opening a directory at which paths begin.
 const PLACE: OFlags = {
     #[cfg(target_os = "linux")]
     let kind = OFlags::PATH;
@@ -123,8 +124,8 @@ const PLACE: OFlags = {
 };
 
 impl Base<'_> {
-    /// Opens what a path leads to. A symbolic link at its end is followed unless `flags` has
-    /// `NOFOLLOW`.
+    /// Opens the file at a path. A symbolic link at the end of the path is followed unless `flags`
+    /// has `NOFOLLOW`.
     pub(crate) fn open(self, path: &PathBelow, flags: OFlags) -> Result<File, Errno> {
         self.open_bytes(&path.0, flags)
     }
@@ -143,7 +144,7 @@ impl Base<'_> {
         walk(self.directory, path, flags)
     }
 
-    /// Lets the kernel resolve a path; fails with `NOSYS` if it cannot.
+    /// Lets the kernel resolve a path. Fails with `NOSYS` if the kernel cannot do this.
     #[cfg(target_os = "linux")]
     fn resolve(self, path: &[u8], flags: OFlags) -> rustix::io::Result<File> {
         use rustix::fs::{ResolveFlags, openat2};
@@ -159,13 +160,13 @@ impl Base<'_> {
         } else {
             Mode::empty()
         };
-        // The kernel gives up with AGAIN if something was renamed meanwhile; if that keeps
-        // happening, AGAIN is the error.
+        // The kernel fails with AGAIN if a file was renamed in the meantime. If this happens too
+        // often, AGAIN is returned.
         for _ in 0..128 {
             match openat2(self.directory, path, flags, mode, how) {
                 Err(System::AGAIN) => {}
-                // So do sandboxes that do not know the call. A real lack of rights is found again
-                // by walking.
+                // Sandboxes that do not support the call also fail with this error. If rights are
+                // really lacking, the walk over the names fails with the same error.
                 Err(System::PERM) => return Err(System::NOSYS),
                 opened => return opened.map(File::from),
             }
@@ -173,7 +174,7 @@ impl Base<'_> {
         Err(System::AGAIN)
     }
 
-    /// Whether a path leads out of the directory, as far as that can be told.
+    /// Returns whether a path leads out of the directory, as far as this can be determined.
     pub(crate) fn leads_out(self, path: &PathBelow) -> bool {
         #[cfg(target_os = "linux")]
         return matches!(
@@ -184,8 +185,8 @@ impl Base<'_> {
         path.0.starts_with(b"..")
     }
 
-    /// Opens the directory that contains what a path names, and returns it with the name. A path
-    /// that ends with `.` or `..` has no name, which is the error `nameless`.
+    /// Opens the directory that contains the file named by a path, and returns the directory and
+    /// the name. A path that ends with `.` or `..` has no name, which is the error `nameless`.
     fn parent<'a>(
         self,
         path: &'a PathBelow,
@@ -202,7 +203,7 @@ impl Base<'_> {
         Ok((parent, name.ok_or(nameless)?))
     }
 
-    /// Returns what is known of what a path leads to.
+    /// Returns the metadata of the file at a path.
     pub(crate) fn stat(self, path: &PathBelow, follow: bool) -> Result<Stat, Errno> {
         // A single name, by far the most frequent path, needs one call unless it is a link.
         if !path.is_directory()
@@ -217,7 +218,7 @@ impl Base<'_> {
         Ok(rustix::fs::fstat(found)?)
     }
 
-    /// Opens what a path leads to without the right to read or write it.
+    /// Opens the file at a path without the right to read or write it.
     fn locate(self, path: &PathBelow, follow: bool) -> Result<File, Errno> {
         #[cfg(target_os = "linux")]
         let mut flags = OFlags::PATH;
@@ -231,7 +232,7 @@ impl Base<'_> {
         self.open(path, flags)
     }
 
-    /// Changes the times of what a path leads to.
+    /// Changes the times of the file at a path.
     pub(crate) fn set_times(
         self,
         path: &PathBelow,
@@ -273,7 +274,7 @@ impl Base<'_> {
             });
         }
         match rustix::fs::unlinkat(parent.file(), name, AtFlags::empty()) {
-            // Other systems than Linux say that it is not permitted.
+            // Systems other than Linux return the error that this is not permitted.
             Err(rustix::io::Errno::PERM)
                 if kind(&name_stat(&parent, name)?) == FileType::Directory =>
             {
@@ -283,7 +284,7 @@ impl Base<'_> {
         }
     }
 
-    /// Moves what a path names.
+    /// Renames the file at a path.
     pub(crate) fn rename(
         self,
         from: &PathBelow,
@@ -305,7 +306,7 @@ impl Base<'_> {
         )?)
     }
 
-    /// Gives what a path names a second name. Symbolic links are not followed.
+    /// Gives the file at a path a second name. Symbolic links are not followed.
     pub(crate) fn link(
         self,
         from: &PathBelow,
@@ -315,7 +316,7 @@ impl Base<'_> {
         let (old_parent, old) = self.parent(from, Errno::Perm)?;
         let (new_parent, new) = to_base.parent(to, Errno::Exist)?;
         if from.is_directory() {
-            // No directory has a second name.
+            // A directory cannot have a second name.
             return Err(match kind(&name_stat(&old_parent, old)?) {
                 FileType::Directory => Errno::Perm,
                 _ => Errno::Notdir,
@@ -356,23 +357,23 @@ impl Base<'_> {
         Ok(rustix::fs::readlinkat(parent.file(), name, Vec::new())?.into_bytes())
     }
 
-    /// Returns what tells the directory from all others.
+    /// Returns the numbers that identify the directory.
     pub(crate) fn identity(self) -> Option<(u64, u64)> {
         identity(&rustix::fs::fstat(self.directory).ok()?)
     }
 
-    /// Returns what tells the directory that a path leads to from all others.
+    /// Returns the numbers that identify the directory at a path.
     pub(crate) fn identity_of(self, path: &PathBelow) -> Option<(u64, u64)> {
         identity(&self.stat(path, true).ok()?)
     }
 
-    /// Whether it takes long to free the file that a path leads to.
+    /// Returns whether it takes long to free the file at a path.
     pub(crate) fn is_heavy(self, path: &PathBelow, follow: bool) -> bool {
         let found = self.stat(path, follow);
         found.is_ok_and(|stat| is_heavy(&stat))
     }
 
-    /// Opens the directory itself, to be read.
+    /// Opens the directory itself for reading.
     pub(crate) fn reopen(self) -> Result<File, Errno> {
         self.open_bytes(b".", OFlags::RDONLY | OFlags::DIRECTORY)
     }
@@ -382,11 +383,11 @@ fn identity(stat: &Stat) -> Option<(u64, u64)> {
     Some((stat.st_dev as u64, stat.st_ino as u64))
 }
 
-/// Files with more bytes on the disk than this are freed elsewhere than on a worker: one whose bytes
-/// lie in many places takes its file system seconds.
+/// Files with more bytes on the disk than this are not freed on a worker. If the bytes of such a
+/// file are scattered over the disk, freeing the file takes seconds.
 const HEAVY: u64 = 16 << 20;
 
-/// Whether it takes long to free a file.
+/// Returns whether it takes long to free a file.
 pub(crate) fn is_heavy(stat: &Stat) -> bool {
     kind(stat) == FileType::RegularFile && stat.st_blocks as u64 * 512 > HEAVY
 }
@@ -467,16 +468,16 @@ mod tests {
     fn nothing_outside_is_reached_either_way() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let granted = root.path().join("granted");
-        fs::create_dir_all(granted.join("inner")).expect("the directory is ours");
-        fs::write(root.path().join("secret"), "").expect("the directory is ours");
-        fs::write(granted.join("file"), "").expect("the directory is ours");
+        fs::create_dir_all(granted.join("inner")).expect("the directory can be written to");
+        fs::write(root.path().join("secret"), "").expect("the directory can be written to");
+        fs::write(granted.join("file"), "").expect("the directory can be written to");
         let secret = root.path().join("secret");
         for (target, link) in [("..", "up"), ("../secret", "relative"), ("/", "root")] {
-            symlink(target, granted.join(link)).expect("the directory is ours");
+            symlink(target, granted.join(link)).expect("the directory can be written to");
         }
-        symlink(&secret, granted.join("absolute")).expect("the directory is ours");
-        symlink("inner/../file", granted.join("within")).expect("the directory is ours");
-        let directory = File::open(&granted).expect("it exists");
+        symlink(&secret, granted.join("absolute")).expect("the directory can be written to");
+        symlink("inner/../file", granted.join("within")).expect("the directory can be written to");
+        let directory = File::open(&granted).expect("the file exists");
         for flags in [OFlags::RDONLY, OFlags::RDWR | OFlags::CREATE] {
             for name in [
                 "..",
@@ -501,7 +502,7 @@ mod tests {
         for (way, opened) in both(&directory, "within", OFlags::RDONLY | OFlags::NOFOLLOW) {
             assert_eq!(opened.err(), Some(Errno::Loop), "{way}");
         }
-        assert_eq!(fs::read(secret).expect("it exists"), b"");
+        assert_eq!(fs::read(secret).expect("the file exists"), b"");
     }
 
     #[test]
@@ -509,7 +510,8 @@ mod tests {
         let split = |text: &str| {
             let path = path(text);
             let (parent, name) = path.split();
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it was text");
+            let text =
+                |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the bytes were text");
             (parent.map(text), name.map(text))
         };
         let some = |text: &str| Some(text.to_string());

@@ -144,7 +144,7 @@ impl Preopens {
         })
     }
 
-    /// Returns the directories as a process's descriptors.
+    /// Returns the descriptors of the directories for a process.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = Descriptor> {
         self.list.iter().map(|preopen| {
             Descriptor::Directory(OpenDirectory {
@@ -161,7 +161,7 @@ impl Preopens {
     }
 
     /// Returns the context from which `wasmtime-wasi` creates a component's files. A directory that
-    /// cannot be opened again is left out, and that is logged.
+    /// cannot be opened again is left out, and the failure is logged.
     pub(super) fn component_files(&self) -> WasiFilesystemCtx {
         let mut builder = WasiCtxBuilder::new();
         for preopen in &self.list {
@@ -268,7 +268,8 @@ impl GuestPath {
         })
     }
 
-    /// Returns where absolute links below a directory lead that guests know by this path.
+    /// Returns where absolute links below the directory lead if the directory is granted under this
+    /// path.
     fn scope(&self) -> Scope {
         match (self.is_absolute, self.parts.is_empty()) {
             (true, true) => Scope::Root,

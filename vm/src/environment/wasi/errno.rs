@@ -1,4 +1,4 @@
-//! The errors of WASI preview 1 and 0, which number them alike.
+//! The errors of WASI preview 1 and 0. Both versions use the same numbers.
 
 use std::io;
 

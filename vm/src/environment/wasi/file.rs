@@ -15,26 +15,25 @@ pub(crate) struct OpenFile {
     pub(crate) file: Arc<File>,
     pub(crate) pace: Arc<Pace>,
     pub(crate) access: Access,
-    /// Only a regular file has positions. Anything else may make a call wait for as long as it
-    /// likes.
+    /// Only a regular file has positions. A file of another kind may make a call wait indefinitely.
     pub(crate) is_regular: bool,
-    /// Whether the file was opened to be read, and to be written.
+    /// Whether the file was opened for reading, and whether it was opened for writing.
     pub(crate) is_read: bool,
     pub(crate) is_written: bool,
     /// Where the next read or write begins.
     pub(crate) position: u64,
     pub(crate) appends: bool,
-    /// Remembered for the guest; files never fail because they would have to wait.
+    /// Recorded for the guest. Calls on files never fail because they would have to wait.
     pub(crate) is_nonblocking: bool,
-    /// Whether the file system can tell that a read would have to wait.
+    /// Whether the file system can report that a read would have to wait.
     pub(crate) tells_waits: bool,
 }
 
-/// What became of a read that must not wait.
+/// The result of a read that must not wait.
 pub(crate) enum Attempt {
     /// This many bytes were read; 0 at the end of the file.
     Read(usize),
-    /// It would have to wait.
+    /// The read would have to wait.
     Waits,
 }
 
@@ -64,7 +63,7 @@ impl OpenFile {
         read.map(Attempt::Read)
     }
 
-    /// Whether the file is freed when it is closed, and that takes long.
+    /// Returns whether closing the file frees it and this takes long.
     pub(crate) fn is_heavy_to_close(&self) -> bool {
         let stat = rustix::fs::fstat(&*self.file);
         stat.is_ok_and(|stat| stat.st_nlink == 0 && is_heavy(&stat))
@@ -85,7 +84,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Returns how to write from a position on, or from the file's own.
+    /// Returns how to write at a position, or at the file's own position if none is given.
     pub(crate) fn writing(&self, at: Option<u64>) -> Writing {
         Writing {
             is_regular: self.is_regular,
@@ -118,8 +117,8 @@ pub(crate) fn read(
     }
 }
 
-/// Waits until there is something to read, or whoever wrote has left. A read alone would take a
-/// named pipe that nobody has opened to write yet for one whose end has come.
+/// Waits until there are bytes to read or all writers have closed the file. Without this wait, a
+/// read of a named pipe that no writer has opened yet would report the end of the file.
 fn wait_for_writer(file: &File) -> rustix::io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
     poll(&mut [PollFd::new(file, PollFlags::IN)], None).map(drop)
@@ -134,7 +133,7 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
-    /// Writes bytes, and returns how many, and the position after them.
+    /// Writes bytes. Returns how many bytes were written, and the position after them.
     pub(crate) fn write(self, file: &File, pieces: &[IoSlice<'_>]) -> Result<(usize, u64), Errno> {
         let count = loop {
             let written = match self.at {
@@ -148,14 +147,14 @@ impl Writing {
         };
         let end = match self.at {
             Some(at) => at.saturating_add(count as u64),
-            // Where the file was appended to is known only afterwards.
+            // The position of appended bytes is known only after the write.
             None if self.is_regular => rustix::fs::tell(file)?,
             None => 0,
         };
         Ok((count, end))
     }
 
-    /// Returns how to write what follows.
+    /// Returns how to write the bytes that follow.
     pub(crate) fn after(self, end: u64) -> Writing {
         Writing {
             at: self.at.map(|_| end),
@@ -164,7 +163,7 @@ impl Writing {
     }
 }
 
-/// What guests are told of a file.
+/// The metadata of a file, as guests receive it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FileStat {
     pub(crate) device: u64,
@@ -214,7 +213,7 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Whether a directory that can only be read forbids this.
+    /// Returns whether a read-only directory forbids opening the file in this way.
     pub(crate) fn changes(&self) -> bool {
         self.create || self.truncate || self.write
     }
@@ -242,15 +241,15 @@ impl Opening {
     }
 }
 
-/// What a call to open a file without waiting for it found.
+/// The file that was opened by a call that does not wait.
 pub(crate) enum Opened {
     Directory(File),
     Regular(File),
-    /// Something that may make its users wait, such as a named pipe.
+    /// A file that may make calls wait, such as a named pipe.
     Other(File),
 }
 
-/// Sorts what was opened.
+/// Determines the kind of an opened file.
 pub(crate) fn sort(file: File) -> Result<Opened, Errno> {
     Ok(match kind(&rustix::fs::fstat(&file)?) {
         FileType::Directory => Opened::Directory(file),

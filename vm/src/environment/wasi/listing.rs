@@ -1,8 +1,8 @@
-//! The names in a directory, taken once and then handed out in pages.
+//! The names in a directory, which are read once and then returned in pages.
 //!
-//! A listing does not change while it is read: a position in it stays valid whatever is created
-//! and removed meanwhile, every name that is there all the time is in it once, and names that are
-//! gone by the time they are asked for are left out.
+//! A listing does not change while it is read. A position in a listing stays valid even if files
+//! are created and removed in the meantime. Every name that exists all the time is listed once.
+//! Names that no longer exist when their page is read are left out.
 
 use super::beneath::kind;
 use super::errno::Errno;
@@ -11,11 +11,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The most entries of a page, so that it is made within a tick.
+/// The maximum number of entries of a page, so that a page is created within a tick.
 const PAGE: usize = 512;
 
-/// How coarse the times are that file systems keep. A change soon after another one may leave the
-/// same time.
+/// The granularity of the times that file systems record. Two changes in quick succession may have
+/// the same time.
 const GRAIN: Duration = Duration::from_millis(20);
 
 /// The names in a directory.
@@ -23,16 +23,16 @@ const GRAIN: Duration = Duration::from_millis(20);
 pub(crate) struct Listing {
     names: Vec<u8>,
     entries: Vec<Entry>,
-    /// When the directory was last changed before it was read, as the file system tells it; `None`
-    /// if that was so recently that a later change may have the same time.
+    /// When the directory was last changed before it was read, according to the file system. `None`
+    /// if that change was so recent that a later change may have the same time.
     changed: Option<(i64, u64)>,
-    /// What the process pays for it.
+    /// The memory that is charged to the process for the listing.
     charge: Charge,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Where the name ends; it begins at the end of the one before.
+    /// Where the name ends. The name begins at the end of the previous name.
     end: usize,
     inode: u64,
     kind: u8,
@@ -54,7 +54,8 @@ pub(crate) struct Page {
 }
 
 impl Reading {
-    /// Begins to read a directory that was opened for this. The charge grows with the listing.
+    /// Begins to read a directory that was opened for this purpose. The charge grows with the
+    /// listing.
     pub(crate) fn begin(directory: File, charge: Charge) -> Result<Reading, Errno> {
         let stat = fstat(&directory)?;
         let changed = changed(&stat);
@@ -75,7 +76,7 @@ impl Reading {
         })
     }
 
-    /// Reads at most `most` more names. Returns whether there are no more.
+    /// Reads at most `most` more names. Returns whether all names have been read.
     pub(crate) fn go_on(&mut self, most: usize) -> Result<bool, Errno> {
         for _ in 0..most {
             let Some(entry) = self.directory.read() else {
@@ -128,14 +129,15 @@ impl Listing {
         (self.names.capacity() + self.entries.capacity() * size_of::<Entry>()) as u64
     }
 
-    /// Charges the process for what the listing takes by now.
+    /// Charges the process for the memory that the listing takes now.
     fn pay(&mut self) -> Result<(), Errno> {
         let size = self.size();
         self.charge.resize(size).map_err(|_| Errno::Nomem)
     }
 
-    /// Returns at most [`PAGE`] entries from a position on; the last one is cut off if they have
-    /// more than `room` bytes. Looks in `directory` for names that may be gone.
+    /// Returns at most [`PAGE`] entries from a position on. The last entry is cut off if the
+    /// entries have more than `room` bytes. Looks in `directory` for names that may no longer
+    /// exist.
     pub(crate) fn page(&self, directory: &File, from: u64, room: usize) -> Result<Page, Errno> {
         let from = usize::try_from(from)
             .unwrap_or(usize::MAX)
@@ -183,7 +185,7 @@ fn changed(stat: &Stat) -> (i64, u64) {
     (stat.st_mtime as i64, stat.st_mtime_nsec as u64)
 }
 
-/// Returns the number that WASI has for a kind of file. It has none for named pipes.
+/// Returns the number of a kind of file in WASI, which has no number for named pipes.
 pub(crate) fn file_type(kind: FileType) -> u8 {
     match kind {
         FileType::BlockDevice => 1,
@@ -213,14 +215,14 @@ mod tests {
         );
         let quota = Arc::new(Quota::new(Limits::default(), None));
         let charge = HostMemory::of_environment(&quota).nothing();
-        let own = own.expect("it exists").into();
-        let mut reading = Reading::begin(own, charge).expect("it exists");
-        while !reading.go_on(100).expect("it can be read") {}
+        let own = own.expect("the directory exists").into();
+        let mut reading = Reading::begin(own, charge).expect("the file exists");
+        while !reading.go_on(100).expect("the directory can be read") {}
         reading.finish()
     }
 
     /// Reads names from a position on, through pages of `room` bytes as libraries do, and returns
-    /// them with how many entries were looked at.
+    /// the names and the number of entries that were read.
     fn names(
         listing: &Listing,
         directory: &File,
@@ -229,7 +231,9 @@ mod tests {
     ) -> (Vec<String>, u64) {
         let (mut names, mut looked_at) = (Vec::new(), 0);
         loop {
-            let page = listing.page(directory, from, room).expect("it exists");
+            let page = listing
+                .page(directory, from, room)
+                .expect("the file exists");
             looked_at += page.next - from;
             let mut rest = &page.bytes[..];
             while let Some((head, after)) = rest.split_first_chunk::<24>()
@@ -253,10 +257,10 @@ mod tests {
         let mut all: HashSet<String> = [".".into(), "..".into()].into();
         for number in 0..4000 {
             let name = format!("{number}-{}", "x".repeat(number % 50));
-            fs::write(root.path().join(&name), "").expect("the directory is ours");
+            fs::write(root.path().join(&name), "").expect("the directory can be written to");
             all.insert(name);
         }
-        let directory = File::open(root.path()).expect("it exists");
+        let directory = File::open(root.path()).expect("the file exists");
         let listing = listing(&directory);
         for room in [300, 1024, 4096, 1 << 20] {
             let (names, looked_at) = names(&listing, &directory, 0, room);
@@ -270,15 +274,16 @@ mod tests {
     fn what_is_gone_is_left_out_and_positions_stay() {
         let root = tempfile::tempdir().expect("a temporary directory");
         for number in 0..100 {
-            fs::write(root.path().join(number.to_string()), "").expect("the directory is ours");
+            fs::write(root.path().join(number.to_string()), "")
+                .expect("the directory can be written to");
         }
-        let directory = File::open(root.path()).expect("it exists");
+        let directory = File::open(root.path()).expect("the file exists");
         let listing = listing(&directory);
         let (all, _) = names(&listing, &directory, 0, 4096);
         for name in &all[42..92] {
-            fs::remove_file(root.path().join(name)).expect("it exists");
+            fs::remove_file(root.path().join(name)).expect("the file exists");
         }
-        fs::write(root.path().join("new"), "").expect("the directory is ours");
+        fs::write(root.path().join("new"), "").expect("the directory can be written to");
         let (rest, _) = names(&listing, &directory, 32, 300);
         assert_eq!(rest, [&all[32..42], &all[92..]].concat());
         let (none, _) = names(&listing, &directory, 102, 300);

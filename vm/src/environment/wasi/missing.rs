@@ -1,8 +1,8 @@
-//! Why a file that a guest looks for is not there, for people.
+//! Explains to people why a file that a guest looked for was not found.
 //!
 //! A guest's library looks for a path in the granted directory whose name is the longest prefix of
-//! it. If the current directory is granted, that one is a prefix of everything: `/etc/hosts` becomes
-//! `etc/hosts` below it, and is simply not found.
+//! it. If the current directory is granted, its name is a prefix of every path: `/etc/hosts`
+//! becomes `etc/hosts` below the current directory, where no such file exists.
 
 use super::beneath::{Base, PathBelow};
 use super::errno::Errno;
@@ -40,7 +40,7 @@ pub(crate) fn explain(
     ))
 }
 
-/// Returns a guest's text as a part of one line that cannot pretend to be another.
+/// Returns a guest's text in a form that cannot begin a new line.
 fn line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut line: String = text
@@ -55,10 +55,10 @@ fn line(text: &[u8]) -> String {
     line
 }
 
-/// How many characters of a path are shown.
+/// The maximum number of characters of a path that are shown.
 const MAX_SHOWN: usize = 200;
 
-/// Returns why a program that asks for its first directory finds none.
+/// Returns why a program that asks for its first granted directory finds none.
 pub(crate) fn explain_nothing() -> Option<String> {
     let why = "a program looks for files, and no directory is granted; `--dir` or \
         `Config::preopen` grants one";

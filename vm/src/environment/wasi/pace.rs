@@ -1,10 +1,10 @@
 //! Where calls to a file system run: on the worker, or on a thread that may wait.
 //!
-//! Most calls only touch the kernel's memory and take microseconds, less than it takes to hand them
-//! to another thread. But any of them can wait for a disk. So calls are measured: one that waited
-//! for longer than a tick sends those that follow, below the same granted directory, to other
-//! threads for twenty times as long. Waiting calls thus take a twentieth of a worker's time at
-//! most, and calls that do not wait never leave it.
+//! Most calls only touch the kernel's memory and take microseconds, which is less than it takes to
+//! hand them to another thread. However, any call may have to wait for a disk. Calls are therefore
+//! measured. After a call that has waited for longer than a tick, the following calls below the
+//! same granted directory run on other threads for twenty times as long. Waiting calls thus take at
+//! most a twentieth of a worker's time, and as long as no call waits, all calls stay on the worker.
 
 #![cfg_attr(
     target_os = "linux",
@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How the calls below a directory fare.
+/// Records whether the calls below a directory are quick.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// Until when calls leave the worker, in nanoseconds of [`now`].
@@ -26,10 +26,11 @@ pub(crate) struct Pace {
 /// A call that waits for longer than this is slow.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How many times as long as a slow call took those that follow leave the worker.
+/// For how long the calls after a slow call leave the worker, as a multiple of the duration of the
+/// slow call.
 const REST: u32 = 20;
 
-/// The longest time that calls leave the worker because of one slow call.
+/// The maximum time for which calls leave the worker because of one slow call.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Returns the time since the first call, in nanoseconds.
@@ -39,7 +40,7 @@ fn now() -> u64 {
 }
 
 impl Pace {
-    /// Whether calls may run on the worker.
+    /// Returns whether calls may run on the worker.
     pub(crate) fn is_quick(&self) -> bool {
         match self.away_until.load(Ordering::Relaxed) {
             0 => true,
@@ -51,13 +52,13 @@ impl Pace {
         if now < until {
             return false;
         }
-        // Saves the next call a look at the clock. It may undo what a slow call has just noted,
-        // which then costs one more slow call.
+        // This saves the next call from reading the clock. It may overwrite the time that a slow
+        // call has just recorded, which then costs one more slow call.
         self.away_until.store(0, Ordering::Relaxed);
         true
     }
 
-    /// Notes how long a call took that ended at `now`.
+    /// Records how long a call took that ended at `now`.
     fn note(&self, took: Duration, now: u64) {
         if took > TICK {
             let rest = took.saturating_mul(REST).min(LONGEST_REST);
@@ -66,19 +67,20 @@ impl Pace {
         }
     }
 
-    /// Runs a call on this thread, and notes how long it took.
+    /// Runs a call on this thread, and records how long it took.
     pub(crate) fn measured<R>(&self, call: impl FnOnce() -> R) -> R {
         let (waits, start) = (waits(), Instant::now());
         let result = call();
         let took = start.elapsed();
-        // A thread that was only interrupted, as on a busy computer, says nothing about the call.
+        // If the thread was only interrupted, as on a busy computer, the time does not show that
+        // the call waited.
         if took > TICK && waits != self::waits() {
             self.note(took, now());
         }
         result
     }
 
-    /// Runs a call here if that is quick, otherwise on a thread that may wait.
+    /// Runs a call on this thread if calls are quick, and otherwise on a thread that may wait.
     pub(crate) async fn run<R: Send + 'static>(
         self: &Arc<Pace>,
         call: impl FnOnce() -> R + Send + 'static,
@@ -99,7 +101,7 @@ impl Pace {
     }
 }
 
-/// Returns how often this thread has waited for something.
+/// Returns how often this thread has had to wait.
 #[cfg(target_os = "linux")]
 fn waits() -> i64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
@@ -112,7 +114,8 @@ fn waits() -> i64 {
     }
 }
 
-/// Returns a number that differs at each call: it is not known whether the thread has waited.
+/// Returns a different number at each call, because this system does not report whether a thread
+/// has waited.
 #[cfg(not(target_os = "linux"))]
 fn waits() -> i64 {
     use std::sync::atomic::AtomicI64;

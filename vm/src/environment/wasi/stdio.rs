@@ -340,7 +340,7 @@ impl Inlet {
         }
     }
 
-    /// Waits for bytes, and returns at most `size`; none at the end of the stream.
+    /// Waits for bytes, and returns at most `size` bytes. Returns none at the end of the stream.
     pub(crate) async fn take(&self, size: usize) -> Vec<u8> {
         let Some(reader) = self.reader() else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! A process's descriptors: its streams, and what it has open.
+//! A process's descriptors: its streams, files and directories.
 
 use super::beneath::{Base, PathBelow, Scope};
 use super::directory::Access;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
-/// What a number stands for.
+/// A file, directory or stream that a number refers to.
 pub(crate) enum Descriptor {
     Input(Inlet),
     Output(Outlet),
@@ -24,7 +24,7 @@ pub(crate) enum Descriptor {
 /// An open directory of a process.
 pub(crate) struct OpenDirectory {
     pub(crate) place: Place,
-    /// The names in it, from the first read on.
+    /// The names in the directory. Set by the first read.
     pub(crate) listing: Option<Arc<Listing>>,
 }
 
@@ -35,7 +35,8 @@ pub(crate) struct Place {
     pub(crate) scope: Scope,
     pub(crate) access: Access,
     pub(crate) pace: Arc<Pace>,
-    /// The path under which the environment grants it; `None` if the process has opened it.
+    /// The path under which the environment grants the directory. `None` if the process has opened
+    /// it.
     pub(crate) granted_as: Option<Arc<str>>,
 }
 
@@ -47,7 +48,7 @@ impl Place {
         }
     }
 
-    /// Runs something that is done below the directory.
+    /// Runs an operation below the directory.
     pub(crate) async fn run<R: Send + 'static>(
         &self,
         act: impl FnOnce(Base<'_>) -> R + Send + 'static,
@@ -56,7 +57,7 @@ impl Place {
         self.pace.run(move || act(place.base())).await
     }
 
-    /// Returns a directory that was opened below it.
+    /// Returns the descriptor of a directory that was opened below this directory.
     pub(crate) fn opened(&self, directory: File) -> Descriptor {
         Descriptor::Directory(OpenDirectory {
             place: Place {
@@ -74,21 +75,21 @@ impl Place {
 /// The descriptors of a process, by number.
 pub(crate) struct Table {
     entries: Vec<Option<Descriptor>>,
-    /// The numbers below the highest that stand for nothing.
+    /// The unused numbers below the highest number.
     free: BTreeSet<u32>,
     /// How many files and directories the process may open, and how many it has open.
     allowed: usize,
     open: usize,
-    /// What they take of the descriptors that the environment's processes share, and where that is
-    /// counted.
+    /// The descriptors that the process takes of those that the environment's processes share, and
+    /// where they are counted.
     permit: Option<Permit>,
     /// How many descriptors the permit is for.
     taken: usize,
     quota: Arc<Quota>,
 }
 
-/// How many descriptors a process keeps that it does not use, so that one that opens and closes
-/// files all the time does not count each of them anew.
+/// How many unused descriptors a process keeps. A process that opens and closes files all the time
+/// therefore does not count each file anew.
 const SPARE: usize = 4;
 
 impl Table {
@@ -140,11 +141,13 @@ impl Table {
         }
     }
 
-    /// Returns where else a path leads that was not found below a granted directory, or leads out of
-    /// it: into the directory that is granted as `/`, if there is one.
+    /// Returns where else a path may lead that was not found below a granted directory or leads out
+    /// of it. This is a path below the directory that is granted as `/`, if there is such a
+    /// directory.
     ///
-    /// Guests do not tell a path below `/` from one below the current directory, and what is
-    /// granted under its path in `/` as well may have links to the rest of it.
+    /// Guests do not distinguish a path below `/` from a path below the current directory. A
+    /// directory that is also granted under its path in `/` may contain links to other files below
+    /// `/`.
     pub(crate) fn elsewhere(&self, from: &Place, path: &PathBelow) -> Option<(Place, PathBelow)> {
         let granted = || {
             self.entries
@@ -159,7 +162,7 @@ impl Table {
         };
         let name = from.granted_as.as_deref()?;
         let (root, _) = granted().find(|(place, _)| place.scope == Scope::Root)?;
-        // With other rights it would be another directory to the caller.
+        // With different rights, the caller would be using a different directory.
         if from.scope == Scope::Root || from.access != root.access {
             return None;
         }
@@ -167,7 +170,7 @@ impl Table {
             let is_absolute = name == "." && from.base().stat(&path.first_name(), false).is_err();
             return is_absolute.then(|| (root.clone(), path.clone()));
         }
-        // The same directory, under a path that begins at the root.
+        // This is the same directory, under a path that begins at the root.
         let own = from.base().identity()?;
         let names = granted().filter(|(place, _)| place.base().identity() == Some(own));
         names
@@ -229,7 +232,7 @@ impl Table {
         Ok(descriptor)
     }
 
-    /// Gives a descriptor the number of another one, which is returned.
+    /// Gives a descriptor the number of another descriptor, and returns the other descriptor.
     pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Descriptor>, Errno> {
         self.get(from)?;
         self.get(to)?;
@@ -258,12 +261,12 @@ impl Drop for Table {
 }
 
 impl Descriptor {
-    /// Whether closing it takes long.
+    /// Returns whether closing the descriptor takes long.
     pub(crate) fn is_heavy_to_close(&self) -> bool {
         matches!(self, Descriptor::File(file) if file.is_heavy_to_close())
     }
 
-    /// Whether the process has opened it.
+    /// Returns whether the process has opened the descriptor.
     fn is_counted(&self) -> bool {
         match self {
             Descriptor::Input(_) | Descriptor::Output(_) => false,

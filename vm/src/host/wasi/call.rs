@@ -16,11 +16,11 @@ pub(super) enum Preview {
     One,
 }
 
-/// Why a function of WASI gives no result.
+/// The reason why a function of WASI has no result.
 pub(super) enum Stop {
-    /// The guest gets an error.
+    /// The guest receives an error.
     Errno(WasiErrno),
-    /// The guest broke a rule.
+    /// The guest violated a rule.
     Failure(Failure),
 }
 
@@ -50,10 +50,10 @@ pub(super) struct WasiCall<'a> {
     pub(super) preview: Preview,
 }
 
-/// How many vectors are looked at before others run.
+/// How many vectors are read before other processes run.
 const VECTORS: usize = 1 << 16;
 
-/// The most vectors of a call that are used, as on Linux; what they hold beyond that is left for
+/// The maximum number of vectors of a call that are used, as on Linux. Further vectors are left for
 /// the next call.
 const MAX_VECTORS: usize = 1024;
 
@@ -64,7 +64,7 @@ impl<'a> WasiCall<'a> {
         WasiCall { call, preview }
     }
 
-    /// Ends the call: turns its answer into the error that the guest gets.
+    /// Ends the call, and turns its result into the error number that the guest receives.
     pub(super) fn finish(&self, answer: Result, names: [&str; 2]) -> wasmtime::Result<i32> {
         let answer = match answer {
             Ok(()) => Ok(0),
@@ -79,7 +79,7 @@ impl<'a> WasiCall<'a> {
         self.call.guest().wasi().table()
     }
 
-    /// Returns what the environment's contexts are made from.
+    /// Returns the template from which the environment's contexts are created.
     pub(super) fn template(&mut self) -> &WasiTemplate {
         self.call.guest().domain().wasi()
     }
@@ -89,12 +89,12 @@ impl<'a> WasiCall<'a> {
         Ok(self.call.range(Slice::of_bytes(address, length))?)
     }
 
-    /// Writes a number to where it was checked that there is room for it.
+    /// Writes a number to a range that has been checked.
     pub(super) fn put(&mut self, range: Range, bytes: &[u8]) {
         self.call.bytes_mut(range).copy_from_slice(bytes);
     }
 
-    /// Returns the parts of the guest's memory that vectors name, without the empty ones.
+    /// Returns the parts of the guest's memory that vectors refer to, without empty parts.
     pub(super) async fn vectors(&mut self, address: u32, count: u32) -> Result<Vec<Range>> {
         let all = self.call.range(Vectors::new([address, count]))?;
         let mut ranges = Vec::with_capacity(MAX_VECTORS.min(count as usize));
@@ -121,12 +121,12 @@ impl<'a> WasiCall<'a> {
     }
 }
 
-/// Does something that may wait for as long as it likes, on a thread of those that are only for
-/// this: the machine's other threads for files and databases stay free.
+/// Runs an operation that may wait indefinitely. The operation runs on a thread that is reserved
+/// for such operations, so that the machine's other threads for files and databases stay free.
 pub(super) async fn apart<R: Send + 'static>(
     act: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R> {
-    // Fails only if the machine's host program is shutting down.
+    // This fails only if the host program is shutting down.
     let done = tokio::task::spawn_blocking(act).await;
     Ok(done.map_err(|_| WasiErrno::Io)?)
 }

@@ -1,4 +1,4 @@
-//! What an open file or directory is, its times and size, and the names in a directory.
+//! The kind, times and size of an open file or directory, and the names in a directory.
 
 use super::call::{Preview, Result, WasiCall, apart};
 use crate::environment::Charge;
@@ -15,20 +15,21 @@ use std::fs::File;
 use std::sync::Arc;
 use wasmtime_wasi::cli::IsTerminal;
 
-/// The kinds of file that a stream is: an unknown one, or a terminal.
+/// The kinds of file that a stream can have: unknown, or a terminal.
 const UNKNOWN: u8 = 0;
 const TERMINAL: u8 = 2;
 const DIRECTORY: u8 = 3;
 
-/// WASI's rights. Only the first two of them decide anything; the others are what guests expect.
+/// WASI's rights. Only the first two of them have an effect. The others exist because guests expect
+/// them.
 mod rights {
     pub(super) const READ: u64 = 1 << 1;
     pub(super) const WRITE: u64 = 1 << 6;
     pub(super) const READDIR: u64 = 1 << 14;
 
-    /// Of a granted directory.
+    /// The rights of a granted directory.
     pub(super) const DIRECTORY: u64 = PATHS | READDIR | FILESTAT_GET | FILESTAT_SET_TIMES;
-    /// Of what is opened below it.
+    /// The rights of files that are opened below a granted directory.
     pub(super) const INHERITING: u64 = DIRECTORY | FILE;
 
     /// `path_create_directory` to `path_open`, `path_readlink` to `path_filestat_get`,
@@ -41,10 +42,10 @@ mod rights {
     const FILE: u64 =
         0b1_1111_1111 | FILESTAT_GET | FILESTAT_SET_SIZE | FILESTAT_SET_TIMES | 1 << 27;
 
-    /// All of preview 1, which has one more than preview 0.
+    /// All rights of preview 1, which has one more than preview 0.
     pub(super) const ALL: u64 = (1 << 30) - 1;
     pub(super) const ACCEPT: u64 = 1 << 29;
-    /// What no directory can do: `fd_seek`, and setting sizes.
+    /// The rights that no directory has: `fd_seek`, and setting sizes.
     pub(super) const NO_DIRECTORY: u64 = 1 << 2 | FILESTAT_SET_SIZE | 1 << 19;
 }
 
@@ -56,7 +57,7 @@ pub(super) mod flags {
     pub(in super::super) const RSYNC: u32 = 8;
     pub(in super::super) const SYNC: u32 = 16;
     pub(in super::super) const ALL: u32 = 31;
-    /// Writes never wait for the disk, unless the guest says so by `fd_sync`.
+    /// Writes never wait for the disk. Guests can wait for the disk with `fd_sync`.
     pub(in super::super) const UNSUPPORTED: u32 = DSYNC | RSYNC | SYNC;
 }
 
@@ -106,7 +107,7 @@ pub(super) async fn fd_close(call: &mut WasiCall<'_>, fd: u32) -> Result {
     close(closed).await
 }
 
-/// Closes a file, which may take as long as the file system likes.
+/// Closes a file. The time that this takes depends on the file system.
 async fn close(descriptor: Descriptor) -> Result {
     let pace = match &descriptor {
         Descriptor::File(file) => file.pace.clone(),
@@ -251,7 +252,7 @@ pub(super) fn fd_filestat_get(call: &mut WasiCall<'_>, fd: u32, out: u32) -> Res
     Ok(())
 }
 
-/// Checks that there is room for what is known of a file.
+/// Checks that there is room for the metadata of a file.
 pub(super) fn stat_range(call: &mut WasiCall<'_>, out: u32) -> Result<Range> {
     let size = match call.preview {
         Preview::Zero => 56,
@@ -260,7 +261,7 @@ pub(super) fn stat_range(call: &mut WasiCall<'_>, out: u32) -> Result<Range> {
     call.range(out, size)
 }
 
-/// Writes what is known of a file.
+/// Writes the metadata of a file.
 pub(super) fn put_stat(call: &mut WasiCall<'_>, out: Range, stat: &FileStat) {
     let mut bytes = Vec::with_capacity(out.len());
     for number in [stat.device, stat.inode, u64::from(stat.file_type)] {
@@ -371,7 +372,7 @@ pub(super) fn fd_prestat_get(call: &mut WasiCall<'_>, fd: u32, out: u32) -> Resu
         }
     });
     let path = path?;
-    // The first number says that it is a directory, the only kind that there is.
+    // The first number is the kind: a directory, which is the only kind.
     let bytes = (path.len() as u64) << 32;
     call.put(out, &bytes.to_le_bytes());
     Ok(())
@@ -392,8 +393,8 @@ pub(super) fn fd_prestat_dir_name(
     Ok(())
 }
 
-/// How many names are read on the worker, which takes less than a tick. A directory with more is
-/// read elsewhere.
+/// How many names are read on the worker, which takes less than a tick. A directory with more names
+/// is read on another thread.
 const NAMES: usize = 1024;
 
 pub(super) async fn fd_readdir(
@@ -437,7 +438,8 @@ pub(super) async fn fd_readdir(
     Ok(())
 }
 
-/// Lists a directory: a small one here if that is quick, a large one elsewhere.
+/// Lists a directory. A small directory is read on this thread if calls are quick. A large
+/// directory is read on another thread.
 async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, WasiErrno> {
     let begin = |base: Base<'_>| {
         let mut reading = Reading::begin(base.reopen()?, charge)?;
@@ -448,7 +450,7 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     if is_over {
         return Ok(reading.finish());
     }
-    // Not measured: it takes long because the directory is large.
+    // This is not measured, because it takes long only because the directory is large.
     let rest = move || {
         while !reading.go_on(NAMES)? {}
         Ok(reading.finish())
@@ -456,8 +458,8 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     blocking::unblock(rest).await
 }
 
-/// Returns what a function of sockets returns: these are sockets of the machine's own functions,
-/// and no descriptor is one.
+/// Returns the result of a function for sockets. Sockets belong to the machine's own functions, so
+/// no descriptor is a socket.
 fn no_socket(call: &mut WasiCall<'_>, fd: u32) -> Result {
     call.table().get(fd)?;
     Err(WasiErrno::Notsock.into())

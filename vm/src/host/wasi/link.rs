@@ -1,5 +1,5 @@
-//! The functions of WASI preview 1, as rows. Preview 0 has the same with the same types, apart from
-//! the last one.
+//! The functions of WASI preview 1, as rows. Preview 0 has the same functions with the same types,
+//! except for the last one.
 
 use super::call::{Preview, WasiCall};
 use super::{files, paths, poll, program, streams};
@@ -121,7 +121,7 @@ functions! {
     now files::sock_accept(fd: u32, flags: u32, out: u32);
 }
 
-/// The one function that does not return.
+/// The only function that does not return.
 const EXIT: &str = "proc_exit";
 
 impl Preview {

@@ -1,4 +1,4 @@
-//! What is done to paths below open directories.
+//! The functions for paths below open directories.
 
 use super::call::{Result, WasiCall, apart};
 use super::files::{flags, put_stat, stat_range, times};
@@ -34,7 +34,7 @@ impl WasiCall<'_> {
         Ok(PathBelow::new(self.call.bytes(range))?)
     }
 
-    /// Does something with a path below a directory.
+    /// Runs an operation on a path below a directory.
     async fn below<T: Send + 'static>(
         &mut self,
         place: &Place,
@@ -56,7 +56,7 @@ impl WasiCall<'_> {
         Err(errno.into())
     }
 
-    /// Does something with a path that frees the file that `freed` leads to.
+    /// Runs an operation on a path. The operation may free the file at the path `freed`.
     async fn freeing<T: Send + 'static>(
         &mut self,
         place: &Place,
@@ -320,10 +320,10 @@ fn opening(look_up: u32, how: u32, rights: u64, flags: u32) -> Result<Opening> {
     })
 }
 
-/// Opens a path without waiting for the other end of a named pipe. Returns `None` if it is opened
-/// to be written and nobody reads it yet.
+/// Opens a path without waiting for the other end of a named pipe. Returns `None` if a named pipe
+/// is opened for writing and has no reader yet.
 ///
-/// If it is opened to be read, the first read waits for somebody who writes.
+/// If a named pipe is opened for reading, the first read waits for a writer.
 fn open(
     base: Base<'_>,
     path: &PathBelow,

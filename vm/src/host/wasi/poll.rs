@@ -11,7 +11,7 @@ use crate::timer;
 use futures_lite::future;
 use std::time::Duration;
 
-/// The most subscriptions of a call.
+/// The maximum number of subscriptions of a call.
 const MAX_SUBSCRIPTIONS: u32 = 4096;
 
 /// The size of an event.
@@ -24,7 +24,7 @@ const WRITE: u8 = 2;
 
 /// What a guest waits for.
 struct Subscription {
-    /// The guest's own number for it.
+    /// The guest's own number for the subscription.
     name: u64,
     kind: u8,
     what: What,
@@ -81,7 +81,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     let is_readable = input.is_some_and(|inlet| poll_once(inlet.readable()).is_some());
     let mut happened = events(subscriptions, is_readable);
     if !happened.is_empty() {
-        // A process that asks in a loop lets others run.
+        // A process that polls in a loop lets other processes run.
         scheduler::spent().await;
         return happened;
     }
@@ -103,7 +103,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
             let Some(inlet) = input else {
                 return future::pending().await;
             };
-            // All inputs of a process are the same one.
+            // A process has only one input.
             inlet.readable().await;
             true
         };
@@ -113,7 +113,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     happened
 }
 
-/// Returns the events of the subscriptions that have come true.
+/// Returns the events of the subscriptions whose conditions are met.
 fn events(subscriptions: &[Subscription], is_readable: bool) -> Vec<[u8; EVENT as usize]> {
     let now = Clock::Monotonic.now();
     let events = subscriptions.iter().filter_map(|subscription| {
@@ -133,7 +133,7 @@ fn event(subscription: &Subscription, is_at_end: bool) -> [u8; EVENT as usize] {
     bytes[..8].copy_from_slice(&subscription.name.to_le_bytes());
     bytes[10] = subscription.kind;
     if subscription.kind != CLOCK {
-        // At least one byte; nobody knows how many.
+        // At least one byte can be read or written; the exact number is not known.
         bytes[16] = 1;
         bytes[24] = u8::from(is_at_end);
     }
@@ -151,7 +151,7 @@ fn subscription(call: &mut WasiCall<'_>, range: Range) -> Result<Subscription> {
     let (name, kind) = (word(0), bytes[8]);
     let what = match kind {
         CLOCK => {
-            // Preview 0 has another name here, which nothing uses.
+            // Preview 0 has another name at this place, which is not used.
             let at = match preview {
                 Preview::Zero => 24,
                 Preview::One => 16,

@@ -11,7 +11,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// slice.
 const MAX_RANDOM: usize = 1 << 20;
 
-/// Texts one behind the other, each with a zero byte at its end, and where each begins.
+/// A sequence of texts, each with a zero byte at its end, and the positions at which the texts
+/// begin.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
@@ -80,7 +81,7 @@ pub(super) fn environ_sizes_get(call: &mut WasiCall<'_>, count: u32, size: u32) 
     Texts::variables(call.template()).give_sizes(call, count, size)
 }
 
-/// The clocks that there are.
+/// The available clocks.
 #[derive(Clone, Copy)]
 pub(super) enum Clock {
     Real,
@@ -92,13 +93,13 @@ impl Clock {
         match number {
             0 => Ok(Clock::Real),
             1 => Ok(Clock::Monotonic),
-            // The CPU time of a process or a thread.
+            // The clocks for the CPU time of a process and of a thread.
             2 | 3 => Err(WasiErrno::Badf.into()),
             _ => Err(WasiErrno::Inval.into()),
         }
     }
 
-    /// Returns the time in nanoseconds: since 1970, or since some call in the past.
+    /// Returns the time in nanoseconds: since 1970, or since an arbitrary time in the past.
     pub(super) fn now(self) -> u64 {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         let time = match self {

@@ -9,13 +9,13 @@ use crate::guest::call::Range;
 use crate::scheduler;
 use std::io::IoSlice;
 
-/// How many bytes are copied from or to a file before others run.
+/// How many bytes are copied from or to a file before other processes run.
 const PIECE: usize = 256 << 10;
 
-/// The most bytes that a call reads or writes, as on Linux.
+/// The maximum number of bytes that a call reads or writes, as on Linux.
 const MOST: usize = 0x7fff_f000;
 
-/// How many bytes are written to a standard stream before others run.
+/// How many bytes are written to a standard stream before other processes run.
 const OUTPUT_PIECE: usize = 64 * MAX_WRITE;
 
 pub(super) async fn fd_read(
@@ -70,13 +70,13 @@ async fn read_input(call: &mut WasiCall<'_>, inlet: &Inlet, ranges: &[Range]) ->
     bytes.len() as u32
 }
 
-/// Reads a file from a position on, and returns how many bytes were read. The position means
-/// nothing if the file is not regular.
+/// Reads a file from a position on, and returns how many bytes were read. The position is ignored
+/// if the file is not regular.
 async fn read_file(call: &mut WasiCall<'_>, fd: u32, ranges: &[Range], mut at: u64) -> Result<u32> {
     let mut transfer = Transfer::new(ranges);
     let (mut total, mut since) = (0, 0);
     while total < MOST {
-        // Guests may name the same memory twice, so each part is read by itself.
+        // Guests may pass the same memory twice, so each part is read separately.
         for part in transfer.next(PIECE.min(MOST - total)) {
             let mut done = 0;
             while done < part.len() {
@@ -106,7 +106,8 @@ async fn read_file(call: &mut WasiCall<'_>, fd: u32, ranges: &[Range], mut at: u
     Ok(total as u32)
 }
 
-/// Reads at most a piece; returns how many bytes were read, and whether there are no more for now.
+/// Reads at most one piece. Returns how many bytes were read, and whether no more bytes are
+/// available for now.
 async fn read_part(
     call: &mut WasiCall<'_>,
     fd: u32,
@@ -176,7 +177,8 @@ pub(super) async fn fd_pwrite(
     Ok(())
 }
 
-/// Writes to a standard stream. What is written in one go is not mixed with what others write.
+/// Writes to a standard stream. Bytes that are written at once are not interleaved with the output
+/// of other processes.
 async fn write_output(call: &mut WasiCall<'_>, outlet: &Outlet, ranges: &[Range]) -> Result<u32> {
     let mut transfer = Transfer::new(ranges);
     let (mut total, mut since) = (0, 0);
@@ -197,7 +199,7 @@ async fn write_output(call: &mut WasiCall<'_>, outlet: &Outlet, ranges: &[Range]
     Ok(total as u32)
 }
 
-/// Writes to a file, at its own position unless another one is given.
+/// Writes to a file, at the file's own position unless another position is given.
 async fn write_file(
     call: &mut WasiCall<'_>,
     fd: u32,
@@ -252,7 +254,7 @@ pub(super) fn fd_seek(
     let preview = call.preview;
     let file = call.table().seekable(fd)?;
     let (start, current, end) = (0, 1, 2);
-    // Preview 0 numbers them in another order.
+    // Preview 0 numbers the values of `whence` in a different order.
     let whence = match (preview, whence) {
         (Preview::One, whence @ 0..=2) => whence,
         (Preview::Zero, 0) => current,

@@ -1,12 +1,12 @@
-//! Parts of a guest's memory, passed on in pieces.
+//! Parts of a guest's memory, which are processed in pieces.
 
 use crate::guest::Call;
 use crate::guest::call::Range;
 
-/// What is left of parts of a guest's memory.
+/// The remaining parts of a guest's memory.
 pub(super) struct Transfer<'a> {
     ranges: &'a [Range],
-    /// How much of the first range is done.
+    /// How many bytes of the first range have been processed.
     done: usize,
 }
 
@@ -15,7 +15,7 @@ impl<'a> Transfer<'a> {
         Transfer { ranges, done: 0 }
     }
 
-    /// Takes the next piece, at most `most` bytes; it is empty at the end.
+    /// Takes the next piece, which has at most `most` bytes and is empty at the end.
     pub(super) fn next(&mut self, most: usize) -> Vec<Range> {
         let (mut piece, mut left) = (Vec::new(), most);
         while let [first, rest @ ..] = self.ranges
@@ -37,7 +37,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Returns how many bytes parts of a guest's memory have.
+/// Returns the total length of parts of a guest's memory, in bytes.
 pub(super) fn length(ranges: &[Range]) -> usize {
     ranges.iter().map(|range| range.len()).sum()
 }
