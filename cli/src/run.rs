@@ -200,7 +200,7 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
 /// Returns the builder of a machine that lets another process of this command compile what is not
 /// its user's own.
 pub(crate) fn builder() -> VmBuilder {
-    // Also leads to this command after its file was replaced.
+    // This path leads to this command even after its file was replaced.
     let this = Path::new("/proc/self/exe");
     let this = match this.exists() {
         true => Ok(this.to_owned()),

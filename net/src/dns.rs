@@ -134,12 +134,12 @@ impl Resolver {
     }
 
     /// Finds the addresses of `name`, as [`resolve`](Resolver::resolve) does, for one of several
-    /// owners. Each has a queue of its own and at most three quarters of the threads, so that none
-    /// waits for all lookups of another.
+    /// owners. Each has a queue of its own and at most three quarters of the threads, so that no
+    /// owner waits for all lookups of another owner.
     ///
     /// # Errors
     ///
-    /// As [`resolve`](Resolver::resolve).
+    /// Fails under the same conditions as [`resolve`](Resolver::resolve).
     pub async fn resolve_for(
         &self,
         owner: u64,

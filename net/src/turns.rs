@@ -1,14 +1,14 @@
-//! Decides whose turn it is: places that owners share, however much each of them asks for. This
-//! module waits for nothing and wakes nobody.
+//! Decides which owner gets the next of a number of shared places, so that each owner gets places
+//! even if another owner asks for many. The code in this module never waits and wakes nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZero;
 
-/// The owner of what belongs to nobody in particular, which may have all places.
+/// The owner of requests that belong to no particular owner. This owner may have all places.
 pub const ANYBODY: u64 = u64::MAX;
 
-/// Places, and who waits for them. An owner, a number, never has all places while there are several,
-/// and owners that wait get places in turns.
+/// The places, and the requests that wait for them. An owner, a number, never has all places while
+/// there are several, and owners that wait get places in turns.
 #[derive(Debug)]
 pub struct Turns<T> {
     free: usize,
@@ -16,8 +16,8 @@ pub struct Turns<T> {
     each: usize,
     /// The number of places that each owner has. No entry is 0.
     taken: HashMap<u64, usize>,
-    /// What waits, first come, first served for each owner. No queue is empty, and the first queue
-    /// is next.
+    /// The waiting requests of each owner, in order of arrival. No queue is empty, and the first
+    /// queue is next.
     waiting: VecDeque<(u64, VecDeque<T>)>,
 }
 
@@ -34,7 +34,7 @@ impl<T> Turns<T> {
 
     /// Takes a place for an owner. Returns false if it has to wait.
     pub fn take(&mut self, owner: u64) -> bool {
-        // What waits already goes first.
+        // Requests that are already waiting come first.
         let can = self.can_take(owner) && self.waiting(owner) == 0;
         if can {
             self.count(owner);
@@ -50,13 +50,13 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Returns how much waits for places of an owner.
+    /// Returns the number of requests of an owner that wait for places.
     pub fn waiting(&self, owner: u64) -> usize {
         let queue = self.waiting.iter().find(|(other, _)| *other == owner);
         queue.map_or(0, |(_, queue)| queue.len())
     }
 
-    /// Gives a place back. Returns what gets a place now, and its owner.
+    /// Gives a place back. Returns the request that now gets a place, and its owner.
     pub fn give_back(&mut self, owner: u64) -> Option<(u64, T)> {
         self.free += 1;
         if let Some(taken) = self.taken.get_mut(&owner) {
@@ -75,7 +75,7 @@ impl<T> Turns<T> {
         Some((owner, what))
     }
 
-    /// Removes what an owner no longer waits for.
+    /// Removes the requests that an owner no longer waits for.
     pub fn remove(&mut self, owner: u64, is_gone: impl Fn(&T) -> bool) {
         if let Some((_, queue)) = self.waiting.iter_mut().find(|(other, _)| *other == owner) {
             queue.retain(|what| !is_gone(what));

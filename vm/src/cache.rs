@@ -1,10 +1,10 @@
 //! Keeps the compiled code of modules and components on disk, so that a program starts immediately
 //! from its second run on.
 //!
-//! Compiled code is run without further checks. So the directory must be reachable by its owner
-//! only, each entry carries a hash made with a secret key that lies beside the directory, and the
-//! cache is not used in a machine whose guests are granted either of them. An entry that is damaged
-//! or has no valid hash is compiled again.
+//! Compiled code is run without further checks. Therefore only the owner of the directory may be
+//! able to reach it, and each entry carries a hash that was made with a secret key. The key lies
+//! beside the directory. The cache is not used in a machine whose guests are granted access to the
+//! directory or the key. An entry that is damaged or has no valid hash is compiled again.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -34,7 +34,7 @@ struct Open {
     is_exposed: AtomicBool,
 }
 
-/// Whose code is cached. Each has a bound of its own.
+/// The origin of cached code. Each origin has a separate bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
     /// The host's programs and functions.
@@ -95,7 +95,7 @@ impl Cache {
             }
         }
         let compiled = compile()?;
-        // A grant may have exposed the cache meanwhile.
+        // A grant may have exposed the cache in the meantime.
         if let Some(open) = self.usable() {
             let kept = compiled
                 .serialize()
@@ -118,7 +118,8 @@ impl Cache {
     /// Stops using the cache if guests that may read everything below a directory, and perhaps
     /// write to it, could read the key or write entries.
     ///
-    /// A key that guests can read is removed, so that code that they plant is not run later either.
+    /// A key that guests can read is removed, so that code that they write to the cache is not run
+    /// later either.
     pub(crate) fn granted(&self, directory: &File, path: &Path, can_write: bool) {
         let Some(open) = &self.open else { return };
         let Ok(identity) = Identity::of(directory) else {
@@ -228,7 +229,7 @@ mod tests {
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-    /// A directory that contains that of a cache.
+    /// A directory that contains the directory of a cache.
     struct Home(tempfile::TempDir);
 
     impl Home {

@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(excess(&eight), "instances");
     }
 
-    /// A list of as many types.
+    /// A list of this many types.
     fn types(count: usize) -> String {
         "i32 ".repeat(count)
     }

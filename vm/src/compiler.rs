@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// The maximum number of concurrent compilations for guests; further ones wait.
 const MAX_CONCURRENT: NonZero<usize> = NonZero::new(2).expect("2 is not 0");
 
-/// How long a guest's module may take to compile in a process of its own.
+/// How long the compilation of a guest's module in a separate process may take.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The owner of what is compiled in the background.
@@ -36,18 +36,19 @@ pub(crate) struct Compiler {
     cache: Cache,
     helper: Option<Helper>,
     spawner: Spawner,
-    /// Which programs may compile, and the others, which wait for a turn.
+    /// The programs that may compile, and the programs that wait for a turn.
     turns: Arc<Mutex<Turns<Sender<Turn>>>>,
 }
 
 /// Whose code is compiled, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
-    /// The code is the host's own, and takes as long as it takes.
+    /// The code is the host's own, and its compilation may take any time.
     Own,
-    /// The code is a client's of the host.
+    /// The code comes from a client of the host.
     Client { until: Instant },
-    /// The code is a guest's. Nobody waits for it any more once the channel is closed.
+    /// The code comes from a guest. Once the channel is closed, nothing waits for the result any
+    /// more.
     Guest {
         until: Instant,
         caller: Option<Receiver<()>>,
@@ -74,7 +75,7 @@ impl Job {
         }
     }
 
-    /// Whether the code is somebody else's, so that compiling it is bounded.
+    /// Returns whether the code is not the host's own, so that its compilation is bounded.
     pub(crate) fn is_foreign(&self) -> bool {
         !matches!(self, Job::Own)
     }
@@ -86,8 +87,8 @@ impl Job {
         }
     }
 
-    /// Returns when the compilation is stopped, and the channel that is closed when nobody waits
-    /// for it any more. `None` for code that is not bounded.
+    /// Returns when the compilation is stopped, and the channel that is closed when nothing waits
+    /// for the result any more. `None` for code that is not bounded.
     fn bound(&self) -> Option<(Instant, Option<Receiver<()>>)> {
         match self {
             Job::Own => None,
@@ -178,8 +179,8 @@ impl Compiler {
                     owner: program,
                 };
             }
-            // If this future is dropped, its channel is closed, and the turn goes to the next. What is
-            // closed is removed each time that as much as there was has been added.
+            // If this future is dropped, its channel is closed, and the turn goes to the next. What
+            // is closed is removed each time that as much as there was has been added.
             if turns.waiting(program).is_power_of_two() {
                 turns.remove(program, Sender::is_closed);
             }
@@ -203,8 +204,8 @@ impl Compiler {
 /// Does work on a dedicated thread that exits afterwards, leaving no idle thread behind.
 ///
 /// Work that has begun keeps its turn until it is done, even if nothing is waiting for it any more.
-/// So killing and restarting a process does not get it more than its share. The work is given a
-/// job, which tells a compiler in a process of its own that nothing waits any more.
+/// Killing and restarting a process therefore does not give it more than its share. The work is
+/// given a job, which tells a compiler in a process of its own that nothing waits any more.
 pub(crate) async fn run<T: Send + 'static>(
     turn: Turn,
     work: impl FnOnce(Job) -> T + Send + 'static,

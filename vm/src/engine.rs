@@ -240,8 +240,8 @@ fn config(code: Code) -> Config {
     config
 }
 
-/// Returns an engine that compiles for those of a kind. Nothing runs in it, and it takes no address
-/// space.
+/// Returns an engine that compiles code for the engines of a kind. Nothing runs in this engine, and
+/// it takes no address space.
 pub(crate) fn compiling(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
     let mut config = config(kind.code());
     if let EngineKind::Module(_, profile) = kind {

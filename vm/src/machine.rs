@@ -35,7 +35,7 @@ pub(crate) struct Machine {
     pub(crate) resolver: Resolver,
     pub(crate) metrics: Metrics,
     pub(crate) catalogue: Arc<Catalogue>,
-    /// The bounds on code that is not the host's own.
+    /// The limits on the compilation of code that is not the host's own.
     pub(crate) compile_limits: CompileLimits,
     /// The length of a slice in ticks.
     pub(crate) slice: u64,

@@ -134,7 +134,7 @@ impl Module {
     ) -> Result<Module, ModuleError> {
         let bytes = binary(bytes)?;
         let requirements = Requirements::read(&bytes)?;
-        // All that can be told before compiling, which can take minutes.
+        // All checks that are possible before compiling, which can take minutes.
         let imports = imports::read(&bytes)?;
         let generation = generation::of(&imports)?;
         imports::check(&imports, compiler.engines.provided())?;
@@ -156,7 +156,8 @@ impl Module {
             payment.settle(MODULE + bytes as u64 + plain.size())?;
         }
         let bytes: Arc<[u8]> = bytes.into();
-        // A guest's module can be held only as long as it is paid for, and a trap may outlive it.
+        // A guest's module can be held only as long as it is charged to the guest, and a trap may
+        // outlive the module.
         let symbols = payment.is_none().then(|| {
             let code_shift = prepared.code_shift;
             let is_own = !job.is_foreign();

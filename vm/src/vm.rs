@@ -188,12 +188,12 @@ impl VmBuilder {
     }
 
     /// Sets the command that compiles what is not the host's own: modules that guests compile, and
-    /// those from [`Vm::client_module`]. It must call [`compile_for_machine`](crate::compile_for_machine)
-    /// and do nothing else.
+    /// those from [`Vm::client_module`]. It must call
+    /// [`compile_for_machine`](crate::compile_for_machine) and do nothing else.
     ///
-    /// Each module is compiled by a process of its own, which is ended if it takes too much time or
-    /// memory, or if nobody waits for it any more. What it answers is native code, which the
-    /// machine trusts. By default, modules are compiled in this process, and only
+    /// Each module is compiled by a separate process, which is ended if it takes too much time or
+    /// memory, or if nothing waits for its result any more. The process returns native code, which
+    /// the machine trusts. By default, modules are compiled in this process, and only
     /// [`VmBuilder::compile_limits`] bounds them.
     pub fn compiler(mut self, command: Command) -> VmBuilder {
         self.compiler = Some(command);
@@ -290,8 +290,9 @@ impl VmBuilder {
 /// named pipe waits for the other side of the pipe, perhaps indefinitely. It occupies a thread in
 /// the meantime, even if the process is killed, because the operating system does not abort such a
 /// call. Therefore, once this many processes wait for named pipes, all other processes have to wait
-/// to synchronise files, and components for all their files. Guests cannot create named pipes. A host that grants untrusted programs a
-/// directory with named pipes should limit the number of their processes to less than this.
+/// to synchronise files, and components for all their files. Guests cannot create named pipes. A
+/// host that grants untrusted programs a directory with named pipes should limit the number of
+/// their processes to less than this.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns the handle of the tokio runtime of this operating system process. The runtime is started

@@ -1,4 +1,4 @@
-//! The process that compiles what is not the user's own.
+//! Tests of the process that compiles code that is not the user's own.
 
 use crate::lunatic::WorkDir;
 use std::io::Write;
@@ -75,7 +75,7 @@ fn a_guest_runs_a_module_that_another_process_compiled() {
         .check(134, &["died with process", "trapped"]);
 }
 
-/// The program's own module has no limit but its guests' have.
+/// The program's own module has no limit, but the modules that it compiles have limits.
 #[test]
 fn the_largest_module_that_a_program_may_compile_can_be_set() {
     let dir = WorkDir::new();

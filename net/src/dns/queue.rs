@@ -12,7 +12,7 @@ pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
 /// A lookup, shared by the task that waits for it and the thread that runs it.
 pub(super) struct Question {
-    /// Whose question it is.
+    /// The owner of the question.
     pub(super) owner: u64,
     pub(super) host: String,
     pub(super) port: u16,
@@ -66,7 +66,7 @@ impl Question {
     }
 }
 
-/// The threads that look up, and the questions that wait for them. Owners take turns.
+/// The threads that perform lookups, and the questions that wait for them. Owners take turns.
 pub(super) struct Queue {
     turns: Turns<Arc<Question>>,
     max_waiting: usize,
@@ -124,7 +124,7 @@ mod tests {
     fn questions_get_a_thread_then_a_place_then_a_refusal() {
         let mut queue = Queue::new(NonZero::new(2).expect("2 is not 0"), 1);
         assert_eq!(queue.admit(&question()), Ok(true));
-        // An owner leaves a thread for others.
+        // An owner leaves a thread free for other owners.
         assert_eq!(queue.admit(&question()), Ok(false));
         assert_eq!(queue.admit(&question()), Err(Full));
         let others = || Question::new(2, "host".to_owned(), 1);

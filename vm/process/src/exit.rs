@@ -48,7 +48,7 @@ pub struct LimitReached {
 }
 
 /// Information about a trap: a sentence and a few numbers. Names and source locations are looked up
-/// when somebody asks for them.
+/// only when they are requested.
 #[derive(Clone)]
 pub struct Trap {
     /// A description of what happened, in one sentence.
@@ -62,7 +62,7 @@ pub struct Trap {
 pub struct RawFrame {
     /// The index of the function in its module.
     pub function: u32,
-    /// The name of the function, as in the module, if the symbols do not know it.
+    /// The name of the function, as in the module, if the symbols do not contain it.
     pub name: Option<Box<str>>,
     /// The offset of the instruction in the compiled code, if known.
     pub offset: Option<u32>,
@@ -90,7 +90,7 @@ pub struct SourceLocation {
     pub line: Option<u32>,
 }
 
-/// What a module knows about its code.
+/// The symbols of a module's code.
 pub trait Symbols: Send + Sync {
     /// Describes a frame. This may read the whole module, on first use.
     fn frame(&self, raw: &RawFrame) -> Frame;
@@ -113,7 +113,8 @@ impl Trap {
     /// Returns the wasm functions that were running, innermost first.
     ///
     /// The first call for a module takes milliseconds, or longer for a large module, and does not
-    /// yield. Call it for output that someone will read, and not on a thread that others wait for.
+    /// yield. Call it for output that someone will read, and not on a thread that other work waits
+    /// for.
     pub fn frames(&self) -> Vec<Frame> {
         let describe = |raw: &RawFrame| match &self.symbols {
             Some(symbols) => symbols.frame(raw),
@@ -128,16 +129,16 @@ impl Trap {
         self.stack.iter().map(describe).collect()
     }
 
-    /// Returns the source locations of a frame: the innermost inlined call first, then the functions
-    /// it was inlined into. Empty if the module has no debug information about the frame.
+    /// Returns the source locations of a frame: the innermost inlined call first, then the
+    /// functions it was inlined into. Empty if the module has no debug information about the frame.
     ///
-    /// As slow as [`Trap::frames`].
+    /// This is as slow as [`Trap::frames`].
     pub fn locations(&self, frame: &Frame) -> Vec<SourceLocation> {
         let found = |symbols: &Arc<dyn Symbols>| Some(symbols.locations(frame.offset?));
         self.symbols.as_ref().and_then(found).unwrap_or_default()
     }
 
-    /// Returns how many bytes the trap takes up, without what it shares with its module.
+    /// Returns how many bytes the trap takes up, without the data that it shares with its module.
     pub fn size(&self) -> usize {
         let names = self.stack.iter().filter_map(|raw| raw.name.as_ref());
         let names: usize = names.map(|name| name.len()).sum();

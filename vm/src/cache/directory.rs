@@ -1,4 +1,4 @@
-//! The directory of the cache, and the key beside it: who can reach them.
+//! The directory of the cache and the key beside it, and the checks of who can access them.
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -24,7 +24,7 @@ pub(super) struct Directory {
     leases: Mutex<Vec<OwnedFd>>,
 }
 
-/// What tells a directory from all others, whatever path leads to it.
+/// The numbers that identify a directory, regardless of the path that leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -77,12 +77,12 @@ impl Directory {
         &self.path
     }
 
-    /// Whether the cache's directory is, or lies in, the given one.
+    /// Returns whether the cache's directory is the given directory or lies in it.
     pub(super) fn is_below(&self, other: Identity) -> bool {
         self.around.contains(&other)
     }
 
-    /// Whether the key lies in the given directory or further below.
+    /// Returns whether the key lies in the given directory or in a directory below it.
     pub(super) fn key_is_below(&self, other: Identity) -> bool {
         self.around[1..].contains(&other)
     }
@@ -92,7 +92,7 @@ impl Directory {
         *self.lock_key()
     }
 
-    /// Returns the key, which is made if there is none.
+    /// Returns the key, which is created if there is none.
     pub(super) fn key(&self) -> io::Result<Key> {
         let mut known = self.lock_key();
         if let Some(key) = *known {
@@ -113,7 +113,7 @@ impl Directory {
     }
 
     /// Removes the key, since guests are granted a directory that contains it. Until this machine
-    /// is gone, no other machine makes a new one.
+    /// has ended, no other machine creates a new key.
     pub(super) fn abandon_key(&self, granted: &File) {
         *self.lock_key() = None;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -159,7 +159,7 @@ fn lock(directory: impl std::os::fd::AsFd, operation: FlockOperation) -> bool {
     for _ in 0..20 {
         match flock(&directory, operation) {
             Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
-            // A file system without locks.
+            // The file system does not support locks.
             _ => return true,
         }
     }
@@ -197,7 +197,7 @@ fn read_key(path: &Path) -> io::Result<Option<Key>> {
     Ok(Some(key))
 }
 
-/// Checks the cache's own directory, or one that contains it.
+/// Checks the cache's own directory, or a directory that contains it.
 fn check(directory: &Path, is_own: bool) -> io::Result<Identity> {
     let mut metadata = fs::symlink_metadata(directory)?;
     // A link in the root directory is the system's: `/home` is one on some.

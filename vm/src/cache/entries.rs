@@ -21,10 +21,10 @@ pub(super) const OF_GUESTS: &str = "guest-";
 /// The start of the names of entries that are being written.
 const UNFINISHED: &str = ".tmp";
 
-/// How long an entry can take to be written.
+/// The maximum time that writing an entry can take.
 const MAX_WRITING: Duration = Duration::from_secs(3600);
 
-/// How much a part of the cache holds.
+/// How much a part of the cache may hold.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     bytes: u64,
@@ -37,7 +37,7 @@ const ALL: Bound = Bound {
     files: 65_536,
 };
 
-/// The bound on what guests compile.
+/// The bound on entries from modules that guests compile.
 const GUESTS: Bound = Bound {
     bytes: 32 << 20,
     files: 4_096,
@@ -120,8 +120,8 @@ impl Entries {
         Some(code)
     }
 
-    /// Writes an entry atomically: readers see either all of it or nothing. Others are removed if
-    /// there would be too many.
+    /// Writes an entry atomically: readers see either all of it or nothing. Other entries are
+    /// removed if there would be too many.
     pub(super) fn write(&self, share: Share, name: &str, code: &[u8], key: &Key) -> io::Result<()> {
         let bytes = (HEADER + code.len()) as u64;
         let bound = match share {
@@ -185,8 +185,8 @@ impl Entries {
         *usage = Some(looked);
     }
 
-    /// Lists the entries. Those that have been being written for too long are removed: their writer
-    /// is gone.
+    /// Lists the entries. Unfinished entries that are too old are removed, because their writer no
+    /// longer exists.
     fn look(&self) -> Vec<Entry> {
         let Ok(files) = fs::read_dir(&self.directory) else {
             return Vec::new();

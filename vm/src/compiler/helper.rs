@@ -1,7 +1,8 @@
 //! Compiles in another process, which can be stopped.
 //!
-//! What comes back is native code, and is trusted like that of the compiler in this process. But a
-//! module that makes the compiler use too much memory or time, or crash, ends only that process.
+//! The other process returns native code, which is trusted like the code of the compiler in this
+//! process. However, a module that makes the compiler use too much memory or time, or crash, ends
+//! only that process.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -46,7 +47,7 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -65,8 +66,8 @@ impl Helper {
         }
     }
 
-    /// Compiles a module or component for an engine. Takes as long as that takes, on this thread,
-    /// but ends the compiler at the given time, or when the caller's channel is closed.
+    /// Compiles a module or component for an engine. Blocks this thread until the compilation is
+    /// done, but ends the compiler at the given time, or when the caller's channel is closed.
     pub(super) fn compile<T: Compiled>(
         &self,
         engine: &Engine,
@@ -81,7 +82,7 @@ impl Helper {
         };
         let abandoned = async {
             match caller {
-                // Nothing is sent through it.
+                // Nothing is ever sent through this channel.
                 Some(caller) => drop(caller.recv().await),
                 None => std::future::pending().await,
             }
@@ -89,8 +90,9 @@ impl Helper {
         };
         let answer = futures_lite::future::block_on(code.or(time_is_over).or(abandoned))?;
         match worker::Answer::read(&answer) {
-            // SAFETY: the code is what `serialize` returned in a process that runs the command which
-            // the embedder chose for this, and nobody else could write to its end of the pipe.
+            // SAFETY: the code is what `serialize` returned in a process that runs the command
+            // which the embedder chose for this, and nobody else could write to its end of the
+            // pipe.
             Some(worker::Answer::Code(code)) => unsafe { T::deserialize(engine.wasmtime(), code) },
             Some(worker::Answer::Malformed(text)) => Err(wasmtime::Error::msg(text.to_owned())),
             None => unreachable!("`ask` checks that the answer is complete"),
@@ -116,7 +118,7 @@ impl Helper {
             input.write_all(wasm).await
         }
         .await;
-        // It reads to the end.
+        // The compiler reads to the end.
         drop(input);
         let mut answer = Vec::new();
         let mut output = Async::new(output)?.take(MAX_CODE);

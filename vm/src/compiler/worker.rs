@@ -1,4 +1,4 @@
-//! The other process: compiles one module, and cannot do anything else.
+//! The process that compiles one module and cannot do anything else.
 
 #[cfg(target_os = "linux")]
 mod filter;
@@ -10,10 +10,11 @@ use std::io::{self, Read, Write};
 /// How much memory compiling one module may take, in bytes.
 pub(super) const MAX_MEMORY: u64 = 3 << 30;
 
-/// How long it may compute, in seconds of all cores. The machine stops it earlier.
+/// The maximum CPU time of the process, in seconds over all cores. The machine stops the process
+/// earlier.
 const MAX_SECONDS: u64 = 600;
 
-/// What the process answers.
+/// The answer of the process.
 pub(super) enum Answer<'a> {
     Code(&'a [u8]),
     /// The module is invalid, for this reason.
@@ -58,7 +59,7 @@ impl Answer<'_> {
 ///
 /// # Errors
 ///
-/// If it is not a machine that asks.
+/// Fails if the process was not started by a machine.
 pub fn compile() -> io::Result<()> {
     let mut input = io::stdin().lock();
     let mut kind = [0];
@@ -80,7 +81,7 @@ pub fn compile() -> io::Result<()> {
     }
 }
 
-/// Gives up everything that compiling does not need.
+/// Gives up all rights that compiling does not need.
 fn confine() -> io::Result<()> {
     let bound = |resource, most| {
         let limit = Rlimit {
@@ -93,7 +94,7 @@ fn confine() -> io::Result<()> {
     bound(Resource::Fsize, 0)?;
     bound(Resource::Cpu, MAX_SECONDS)?;
     bound(Resource::As, MAX_MEMORY)?;
-    // If memory runs short, this process ends and not the machine.
+    // If memory runs short, the kernel ends this process and not the machine.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     #[cfg(target_os = "linux")]
     filter::apply();

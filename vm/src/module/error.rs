@@ -16,10 +16,11 @@ pub enum ModuleError {
         "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
     )]
     Component,
-    /// They exceed the maximum size of a module, [`CompileLimits::size`](crate::CompileLimits::size).
+    /// The bytes exceed the maximum size of a module,
+    /// [`CompileLimits::size`](crate::CompileLimits::size).
     #[error("the module has {size} bytes; at most {allowed} are compiled")]
     TooLarge {
-        /// Its size, in bytes.
+        /// The size, in bytes.
         size: u64,
         /// The maximum size.
         allowed: u64,
@@ -50,12 +51,12 @@ pub enum ModuleError {
         /// What to do about it, starting with a separator. May be empty.
         hint: String,
     },
-    /// It imports several things that the machine does not provide.
+    /// The module has several imports that the machine does not provide.
     #[error("nothing provides {count} imports:{list}")]
     UnknownImports {
-        /// How many there are.
+        /// The number of these imports.
         count: usize,
-        /// The first of them, each on a line of its own, with what to do about it.
+        /// The first of these imports, each on a separate line with advice.
         list: String,
     },
     /// It imports a function that the machine provides with another type.

@@ -1,4 +1,4 @@
-//! What a module imports, read from its bytes before it is compiled.
+//! The imports of a module, which are read from its bytes before it is compiled.
 
 use super::error::ModuleError;
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use wasmparser::{FuncType, Parser, Payload, TypeRef};
 pub(super) struct Import<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
-    /// The type of a function. `None` for anything else, which the machine does not provide.
+    /// The type of a function. `None` for other imports, which the machine does not provide.
     pub(super) function: Option<FuncType>,
 }
 
@@ -141,7 +141,7 @@ fn hint(import: &Import<'_>, provided: &[String]) -> String {
 
 /// Returns the function that an import's name looks like.
 fn similar<'a>(import: &Import<'_>, provided: &'a [String]) -> Option<&'a str> {
-    /// How similar names are that could be mistaken for each other, from 0 to 1.
+    /// The minimum similarity, from 0 to 1, of names that could be mistaken for each other.
     const SIMILAR: f64 = 0.9;
     let name = format!("{}::{}", import.namespace, import.name);
     if name.len() > MAX_NAME {

@@ -23,8 +23,8 @@ const MAX_DEPTH: usize = 200;
 /// module, as [`Frame::offset`](crate::Frame::offset) does.
 ///
 /// Empty if the module has no debug information, none that can be read, or none about this
-/// instruction. This reads all of the debug information; [`Trap::locations`](crate::Trap::locations)
-/// does that once for each module.
+/// instruction. This reads all of the debug information;
+/// [`Trap::locations`](crate::Trap::locations) does that once for each module.
 pub fn source_locations(bytes: &[u8], offset: usize) -> Vec<SourceLocation> {
     SourceMap::read(&bytes.into(), usize::MAX)
         .map(|mut sources| sources.locations(offset))
@@ -37,7 +37,7 @@ pub(super) struct SourceMap {
     reader: Option<Reader>,
 }
 
-/// What is read from a module's bytes.
+/// The data that is read from a module's bytes.
 struct Information<'a> {
     /// The start of the code, to which addresses in the debug information are relative.
     code: usize,
@@ -53,8 +53,8 @@ self_cell::self_cell!(
 );
 
 impl SourceMap {
-    /// Reads what all later questions need. `None` if there is no debug information, none that can
-    /// be read, or more than `most` bytes of it.
+    /// Reads the data that all later queries need. `None` if there is no debug information, none
+    /// that can be read, or more than `most` bytes of it.
     pub(super) fn read(bytes: &Arc<[u8]>, most: usize) -> Option<SourceMap> {
         let reader = harmless(|| {
             Reader::try_new(bytes.clone(), |bytes| {
@@ -69,7 +69,7 @@ impl SourceMap {
 
     /// Returns the source locations of an instruction, as [`source_locations`] does.
     pub(super) fn locations(&mut self, offset: usize) -> Vec<SourceLocation> {
-        // A reader that has panicked is not asked again.
+        // A reader that has panicked is not used again.
         let Some(reader) = self.reader.take() else {
             return Vec::new();
         };
@@ -101,7 +101,8 @@ impl Information<'_> {
     }
 }
 
-/// Reads what a guest wrote. The parser is not hardened against attacks, so its panics are caught.
+/// Reads data that a guest wrote. The parser is not hardened against attacks, so its panics are
+/// caught.
 fn harmless<T>(read: impl FnOnce() -> Option<T>) -> Option<T> {
     catch_unwind(AssertUnwindSafe(read)).ok().flatten()
 }
@@ -176,7 +177,7 @@ const MAX_NAME: usize = 512;
 /// Returns a function's name as in the source, if it is a Rust name. A long name is cut.
 pub(super) fn demangle(name: &str) -> String {
     let mut short = Short(String::new());
-    // Fails once the name is long enough.
+    // This fails once the name has reached its maximum length.
     let written = match name.len() <= MAX_MANGLED {
         true => write!(short, "{:#}", rustc_demangle::demangle(name)),
         false => short.write_str(name),

@@ -1,5 +1,4 @@
-//! What a module knows about its code, for those who read how a process trapped: names, offsets and
-//! source locations.
+//! The symbols of a module, for reports on traps: names, offsets and source locations.
 //!
 //! All of it is read on first use, once for each module, and never on behalf of a process that
 //! ends: this takes milliseconds. It is as untrusted as the module.

@@ -52,7 +52,7 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     let payment = pay(call, range.len())?;
     let program = call.guest().domain().program().number();
     let turn = machine.compiler.turn(program).await;
-    // Copied only now, so that what waits takes no memory of the host.
+    // The bytes are copied only now, so that a waiting request takes no memory of the host.
     let bytes = call.copied(range).await;
     let load = move |job: Job| {
         let (compiler, limits) = (&machine.compiler, &machine.compile_limits);

@@ -1,4 +1,5 @@
-//! Compilations of what is not the host's own: their limits, and the process that does them.
+//! Tests of compilations of code that is not the host's own: their limits, and the process that
+//! performs them.
 
 use crate::support::{Lab, binary, guest};
 use lunatic_vm::{CompileLimits, Exit, ModuleError, Vm};
@@ -27,7 +28,7 @@ fn shown(pid: &Path) -> PathBuf {
     }
 }
 
-/// A guest that compiles a module and says what the result is.
+/// A guest that compiles a module and reports the result.
 fn compiling(module: &str) -> String {
     let (bytes, length) = binary(module);
     guest(
@@ -81,7 +82,7 @@ fn a_compiler_that_fails_or_answers_with_nonsense_is_an_error() {
             .client_module("test", MODULE, Duration::from_secs(60));
         let error = compiled.expect_err("the compiler does not answer");
         assert!(error.to_string().contains(words), "{command}: {error}");
-        // The host's own code is compiled here.
+        // The host's own code is compiled in this process.
         lab.module("(module)");
     }
 }
@@ -97,7 +98,7 @@ fn guests_compile_within_the_limits_of_the_host() {
         assert!(lab.run(&compiling(module)).is_normal());
         assert_eq!(lab.hear(), result, "{module}");
     }
-    // The guest itself has more functions than that.
+    // The guest itself has more functions than the limit allows.
     let limits = CompileLimits {
         size: 8,
         ..CompileLimits::default()
@@ -127,7 +128,7 @@ fn a_few_bytes_that_stand_for_many_values_are_refused() {
 fn a_program_that_compiles_leaves_room_for_others() {
     let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let pid = directory.path().join("pid");
-    // It does not answer about a module with a function.
+    // The command does not answer if the module has a function.
     let script = format!(
         "case $(/bin/cat | /usr/bin/wc -c) in 9) exit 1;; *) echo $$ > '{}'; exec /bin/sleep 1000;; esac",
         pid.display()

@@ -1,4 +1,4 @@
-//! Which system calls a compiler may make.
+//! The system calls that a compiler may make.
 
 use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -43,7 +43,7 @@ const HARMLESS: [i64; 35] = [
     libc::SYS_writev,
 ];
 
-/// Lets this process make no other system calls, if the kernel can see to that. Other calls fail as
+/// Lets this process make no other system calls, if the kernel supports this. Other calls fail as
 /// if the kernel did not have them.
 pub(super) fn apply() {
     let applied = filter().and_then(|filter| {
