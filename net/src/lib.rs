@@ -43,6 +43,7 @@
 mod deadline;
 pub mod dns;
 mod error;
+pub mod reserved;
 pub mod tcp;
 pub mod tls;
 pub mod turns;

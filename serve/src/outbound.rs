@@ -44,7 +44,7 @@ const MAX_IDLE: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The maximum size of a response's head, in bytes.
-const MAX_HEAD: usize = 128 << 10;
+pub(crate) const MAX_HEAD: usize = 128 << 10;
 
 /// The hosts that a function may call, and its connections to them.
 pub struct Outbound {

@@ -12,6 +12,7 @@ use crate::runtime;
 use crate::stop::{Phase, Stopper};
 use crate::{Code, Functions, Gateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles};
 use accept::{Acceptor, accept};
+use lunatic_vm::Reserved;
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
@@ -142,8 +143,8 @@ struct Listener {
     local: SocketAddr,
     acceptor: Arc<RwLock<Acceptor>>,
     stopper: Arc<Stopper>,
-    /// Whether this is a mount, which [`Server::reload`] does not change.
-    is_mount: bool,
+    /// Set for a mount, which [`Server::reload`] leaves alone. Functions cannot connect to it.
+    reserved: Option<Reserved>,
 }
 
 /// A gateway or mount whose description is valid.
@@ -339,7 +340,7 @@ impl Server {
         let mut listeners = self.listeners();
         let is_same = |listener: &Listener, checked: &Checked| {
             let is_same_port = checked.address.port() != 0 || listener.name == checked.name;
-            !listener.is_mount && listener.configured == checked.address && is_same_port
+            listener.reserved.is_none() && listener.configured == checked.address && is_same_port
         };
         // Everything that can fail happens before anything is changed.
         let mut sockets = Vec::new();
@@ -351,8 +352,9 @@ impl Server {
                 None
             });
         }
-        let (mounts, mut before): (Vec<_>, Vec<_>) =
-            listeners.drain(..).partition(|listener| listener.is_mount);
+        let (mounts, mut before): (Vec<_>, Vec<_>) = listeners
+            .drain(..)
+            .partition(|listener| listener.reserved.is_some());
         for (one, socket) in checked.into_iter().zip(sockets) {
             let Some((socket, local)) = socket else {
                 let index = before
@@ -385,7 +387,7 @@ impl Server {
                 local,
                 acceptor,
                 stopper: Arc::new(stopper),
-                is_mount: one.is_mount,
+                reserved: one.is_mount.then(|| Reserved::new(local)),
             });
         }
         listeners.extend(mounts);

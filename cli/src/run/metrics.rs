@@ -9,7 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lunatic_vm::{Vm, tokio_handle};
+use lunatic_vm::{Reserved, Vm, tokio_handle};
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::io;
@@ -48,7 +48,7 @@ pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
         let runtime = tokio_handle()?;
         let listener = runtime.block_on(TcpListener::bind(address))?;
         let bound = listener.local_addr()?;
-        runtime.spawn(accept(listener, vm.clone()));
+        runtime.spawn(accept(listener, vm.clone(), Reserved::new(bound)));
         io::Result::Ok(bound)
     };
     let bound = start()
@@ -59,7 +59,8 @@ pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn accept(listener: TcpListener, vm: Vm) {
+/// Accepts connections. Programs cannot connect to the address.
+async fn accept(listener: TcpListener, vm: Vm, _reserved: Reserved) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         match listener.accept().await {

@@ -2,6 +2,7 @@
 
 use super::stream::{TcpStream, socket_for};
 use crate::error::failed;
+use crate::reserved;
 use async_io::{Async, Timer};
 use std::io::{self, ErrorKind};
 use std::net::{self, SocketAddr};
@@ -45,7 +46,8 @@ impl TcpListener {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-        listen(addr).map_err(|error| failed("listen on", addr, error))
+        let listening = reserved::check(addr).and_then(|()| listen(addr));
+        listening.map_err(|error| failed("listen on", addr, error))
     }
 
     /// Returns the address that this socket is bound to, with the port that the system chose.

@@ -2,6 +2,7 @@
 
 use crate::deadline::Deadline;
 use crate::error::failed;
+use crate::reserved;
 use crate::wait::{self, Operation, Timed};
 use async_io::Async;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -55,8 +56,8 @@ impl TcpStream {
     /// # Errors
     ///
     /// `TimedOut` when the timeout expires, otherwise the system's errors (`ConnectionRefused` and
-    /// others). Each error names the address. A connection of a socket to itself, which can happen
-    /// on a free local port, is refused.
+    /// others). Each error names the address. `PermissionDenied` for [`reserved`] addresses. A
+    /// connection of a socket to itself, which can happen on a free local port, is refused.
     ///
     /// ```
     /// use lunatic_net::tcp::{TcpListener, TcpStream};
@@ -71,8 +72,12 @@ impl TcpStream {
     /// # std::io::Result::Ok(())
     /// ```
     pub async fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
+        let connected = async {
+            reserved::check(addr)?;
+            connect(addr).await
+        };
         Deadline::after(timeout)
-            .bound("no answer", connect(addr))
+            .bound("no answer", connected)
             .await
             .map_err(|error| failed("connect to", addr, error))
     }

@@ -146,7 +146,9 @@ fn error_of(error: &OutboundError) -> Error {
     match error {
         OutboundError::NotAllowed(_) => Error::HttpRequestDenied,
         OutboundError::Address(_) => Error::HttpRequestUriInvalid,
-        OutboundError::Prohibited { .. } => Error::DestinationIpProhibited,
+        OutboundError::Prohibited { .. } | OutboundError::Reserved(..) => {
+            Error::DestinationIpProhibited
+        }
         OutboundError::Name(..) => Error::DnsError {
             rcode: None,
             info_code: None,

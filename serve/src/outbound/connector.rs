@@ -6,6 +6,7 @@
 use super::address::Reach;
 use super::error::OutboundError;
 use super::rule::{Destination, Host};
+use crate::bounded_file;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -36,6 +37,9 @@ const MIN_ATTEMPT: Duration = Duration::from_secs(3);
 
 /// The maximum number of addresses considered per host.
 const MAX_ADDRESSES: usize = 64;
+
+/// The maximum size of a file of authorities, in bytes.
+const MAX_AUTHORITIES: u64 = 16 << 20;
 
 /// The maximum number of connections per function.
 pub(super) const CONNECTIONS: usize = 256;
@@ -188,6 +192,13 @@ impl Inner {
         let of_function = permit(&self.connections).await;
         let of_all = permit(&ALL_CONNECTIONS).await;
         let addresses = self.addresses(destination).await?;
+        for &address in &addresses {
+            let address = SocketAddr::new(address, destination.port);
+            if lunatic_vm::is_reserved(address) {
+                let host = destination.host.to_string();
+                return Err(OutboundError::Reserved(host, address));
+            }
+        }
         let stream = connect(&addresses, destination).await?;
         // Every write is a whole message, or as much of a message as is available.
         let _ = stream.set_nodelay(true);
@@ -291,8 +302,15 @@ async fn web_config() -> Arc<ClientConfig> {
     let make = async || {
         let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
         if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
-            match tokio::fs::read(&path).await {
-                Ok(text) => {
+            let read = {
+                let path = path.clone();
+                move || bounded_file::read(path.as_ref(), MAX_AUTHORITIES)
+            };
+            match tokio::task::spawn_blocking(read)
+                .await
+                .map_err(io::Error::other)
+            {
+                Ok(Ok(text)) => {
                     let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
                     let (added, _) = roots.add_parsable_certificates(certificates);
                     log::info!(
@@ -300,7 +318,7 @@ async fn web_config() -> Arc<ClientConfig> {
                         path.display()
                     );
                 }
-                Err(error) => {
+                Ok(Err(error)) | Err(error) => {
                     log::warn!("cannot read the authorities of {}: {error}", path.display())
                 }
             }

@@ -1,6 +1,6 @@
 //! Why an outbound call failed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The maximum number of calls that a function can have in progress. A call is in progress until
@@ -31,6 +31,9 @@ pub enum OutboundError {
         /// Whether the address would be allowed if private addresses were allowed.
         is_private: bool,
     },
+    /// The host is this program, which is administered at that address.
+    #[error("`{0}` may not be called at {1}: this program itself is administered there")]
+    Reserved(String, SocketAddr),
     /// The host was not found.
     #[error("the host `{0}` was not found: {1}")]
     Name(String, String),

@@ -35,7 +35,9 @@ use super::quota::Quota;
 use crate::console::Stream;
 use crate::pipe::{PipeReader, PipeWriter, lock};
 use lunatic_abi::Limit;
+use lunatic_net::reserved;
 use lunatic_process::{LimitReached, Pid};
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use stdio::{Account, Writer};
@@ -152,7 +154,10 @@ impl WasiTemplate {
             builder.stdin(streams.input).stdout(output);
         }
         if grants.allows("wasi:sockets") {
-            builder.inherit_network().allow_ip_name_lookup(true);
+            builder
+                .inherit_network()
+                .socket_addr_check(|address, _| Box::pin(ready(!reserved::includes(address))))
+                .allow_ip_name_lookup(true);
         }
         let mut context = builder.build();
         if grants.allows("wasi:filesystem") {
