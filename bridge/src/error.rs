@@ -1,6 +1,6 @@
 //! The errors of bridges.
 
-use lunatic_vm::{BuildError, EntryError, Exit, ModuleError, SpawnError};
+use lunatic_vm::{BuildError, EntryError, Exit, ModuleError, SpawnError, printable};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub enum LoadError {
     #[error(transparent)]
     Machine(#[from] BuildError),
     /// A required function is missing.
-    #[error("the module exports no function `{wanted}`; it has {}", list(.exported))]
+    #[error("the module exports no function `{}`; it has {}", printable(.wanted), list(.exported))]
     Missing {
         /// The name of the function.
         wanted: String,
@@ -32,7 +32,7 @@ pub enum LoadError {
         exported: Vec<String>,
     },
     /// A function's type differs from its type in the previous version.
-    #[error("the function `{function}` was {then} and is now {now}")]
+    #[error("the function `{}` was {then} and is now {now}", printable(.function))]
     Changed {
         /// The name of the function.
         function: String,
@@ -107,7 +107,7 @@ fn list(names: &[String]) -> String {
         [] => "none".to_string(),
         names => names
             .iter()
-            .map(|name| format!("`{name}`"))
+            .map(|name| format!("`{}`", printable(name)))
             .collect::<Vec<_>>()
             .join(", "),
     }

@@ -13,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use lunatic_vm::{printable, tokio_handle};
+use lunatic_vm::{printable_lines, tokio_handle};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(crate) fn address(
     text.parse().map_err(|_| {
         Failure::new(format!(
             "the variable {variable} is `{}`, which is not an address",
-            printable(&text)
+            printable_lines(&text)
         ))
         .hint(format!("write for example {default}"))
     })

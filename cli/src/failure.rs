@@ -1,7 +1,7 @@
 //! Errors of the command, each with a report to the user and an exit status.
 
 use crate::status;
-use lunatic_vm::printable;
+use lunatic_vm::printable_lines;
 use std::fmt::Display;
 use std::io::Write;
 
@@ -59,5 +59,5 @@ pub(crate) fn not_started(error: impl Display) -> Failure {
 pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr()
         .lock()
-        .write_all(printable(text).as_bytes());
+        .write_all(printable_lines(text).as_bytes());
 }

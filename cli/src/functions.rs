@@ -72,7 +72,7 @@ fn hash(value: &Value) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_string(),
-        Value::String(text) => printable(text).replace('\n', " "),
+        Value::String(text) => printable(&text.replace('\n', " ")).into_owned(),
         other => other.to_string(),
     }
 }

@@ -1,8 +1,9 @@
 //! Log lines on standard error: which lines are shown, and in what format.
 
+use lunatic_vm::printable;
 use std::io::Write;
 
-/// Starts logging.
+/// Starts logging. Each record is one line, whatever the texts in it.
 ///
 /// `RUST_LOG` determines what is shown. If it is not set, the number of `-v` flags determines it.
 /// Without a flag, warnings are shown. One flag also shows the end of every process, and two flags
@@ -19,7 +20,7 @@ pub(crate) fn start(verbose: u8) {
                 line,
                 "{}: {}",
                 record.level().as_str().to_lowercase(),
-                record.args()
+                printable(&record.args().to_string())
             )
         })
         .init();

@@ -396,7 +396,7 @@ impl State {
         kind: LineKind,
         text: &str,
     ) {
-        let text = printable(text).replace('\n', "\\n");
+        let text = printable(text).into_owned();
         let (time, function) = (SystemTime::now(), self.function.clone());
         let request = request.map(|request| request.to_string());
         self.add(Arc::new(Line {

@@ -40,7 +40,6 @@ mod metrics;
 mod module;
 mod observe;
 mod pipe;
-mod printable;
 mod run;
 pub mod scheduler;
 mod spawn;
@@ -60,14 +59,16 @@ pub use environment::{
 pub use guest::{Call, Failure, Guest};
 pub use host::Host;
 pub use lunatic_abi::{ENTRY_PREFIX, Errno, ExitKind, Limit, restart};
-pub use lunatic_process::{Exit, Frame, LimitReached, Pid, RawFrame, SourceLocation, Trap};
+pub use lunatic_net::reserved::{Reserved, includes as is_reserved};
+pub use lunatic_process::{
+    Exit, Frame, LimitReached, Pid, RawFrame, SourceLocation, Trap, printable, printable_lines,
+};
 pub use machine::{Environment, Process, SendError};
 pub use module::{Component, EntryError, Module, ModuleError, source_locations};
 pub use pipe::{
     MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeEnd, PipeReader,
     PipeWriter,
 };
-pub use printable::printable;
 pub use run::{CallError, Crew, Endpoint, Idle, Letter, Live, LiveComponent, Member, OutOfBounds};
 pub use scheduler::{Weight, WeightError};
 pub use spawn::SpawnError;

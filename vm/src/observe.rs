@@ -3,8 +3,8 @@
 
 use crate::environment::Journal;
 use crate::metrics::Metrics;
-use crate::printable::printable;
 use log::Level;
+use lunatic_process::printable;
 use lunatic_process::{Exit, Pid};
 
 /// The target of the log lines that users of the `lunatic` command enable with

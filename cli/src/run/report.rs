@@ -1,6 +1,8 @@
 //! Reports how processes failed.
 
-use lunatic_vm::{ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable};
+use lunatic_vm::{
+    ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable, printable_lines,
+};
 
 /// A frame, and the source locations of its instruction, from the innermost inlined call outwards.
 #[derive(Clone)]
@@ -16,6 +18,7 @@ pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) 
     if let Exit::Normal | Exit::Status(_) = exit {
         return String::new();
     }
+    let (process, module) = (printable(process), printable(module));
     let who = format!("error: the main process `{process}` of `{module}`");
     if is_reported {
         return format!("{who} {}\n", printable(&exit.to_string()));
@@ -30,10 +33,8 @@ pub(super) fn other(pid: Pid, process: &str, module: &str, exit: &Exit) -> Strin
         true => first_function(&frames).unwrap_or("a closure"),
         false => process,
     };
-    let who = format!(
-        "error: process {pid} `{}` of `{module}`",
-        printable(process)
-    );
+    let (process, module) = (printable(process), printable(module));
+    let who = format!("error: process {pid} `{process}` of `{module}`");
     with_hints(&who, exit)
 }
 
@@ -68,7 +69,7 @@ fn first_function(frames: &[Located]) -> Option<&str> {
 pub(crate) fn end(who: &str, exit: &Exit) -> String {
     let mut text = format!("{who} {exit}\n");
     write_frames(&mut text, &exit.trap().map(located).unwrap_or_default());
-    printable(&text).into_owned()
+    printable_lines(&text).into_owned()
 }
 
 /// Writes the frames of a trap, innermost first.
@@ -86,9 +87,16 @@ fn write_frames(text: &mut String, frames: &[Located]) {
 
 /// Looks up the source locations of a trap's frames.
 fn located(trap: &Trap) -> Vec<Located> {
-    let located = |frame: Frame| Located {
-        locations: trap.locations(&frame),
-        frame,
+    // The names are the guest's.
+    let safe = |text: &str| printable(text).into_owned();
+    let located = |mut frame: Frame| {
+        let mut locations = trap.locations(&frame);
+        for location in &mut locations {
+            location.function = location.function.as_deref().map(safe);
+            location.file = safe(&location.file);
+        }
+        frame.function = safe(&frame.function);
+        Located { frame, locations }
     };
     trap.frames().into_iter().map(located).collect()
 }

@@ -4,6 +4,7 @@
 //! status of the command and the log all use it.
 
 use super::pid::Pid;
+use super::printable::printable;
 use lunatic_abi::{ExitKind, Limit};
 use std::fmt;
 use std::sync::Arc;
@@ -245,14 +246,15 @@ impl fmt::Display for Exit {
         match self {
             Exit::Normal => f.write_str("ended normally"),
             Exit::Status(status) => write!(f, "exited with status {status}"),
-            Exit::Trapped(trap) => write!(f, "trapped: {}", trap.reason),
+            Exit::Trapped(trap) => write!(f, "trapped: {}", printable(&trap.reason)),
             Exit::Killed => f.write_str("was killed"),
             Exit::Limit(reached) => write!(f, "reached a limit: {reached}"),
             Exit::LinkDied { pid, exit } => write!(f, "died with process {pid}, which {exit}"),
             Exit::NoProcess => f.write_str("does not exist"),
             Exit::Fault(what) => write!(
                 f,
-                "was failed by the machine (a defect of the runtime): {what}"
+                "was failed by the machine (a defect of the runtime): {}",
+                printable(what)
             ),
         }
     }
@@ -266,6 +268,8 @@ impl fmt::Debug for Trap {
             .finish_non_exhaustive()
     }
 }
+
+impl std::error::Error for LimitReached {}
 
 impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

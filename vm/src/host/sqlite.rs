@@ -135,7 +135,7 @@ pub(super) async fn open(
                 Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
                 Err(error) => Err(HostError::new(
                     errno(&error),
-                    format!("`{}`: {error}", crate::printable::printable(&path)),
+                    format!("`{}`: {error}", lunatic_process::printable(&path)),
                 )),
             }
         }
@@ -175,7 +175,7 @@ fn prepare_to_open(
                 .map_err(|reason| {
                     let sentence = format!(
                         "the database `{}` cannot be opened: {reason}",
-                        crate::printable::printable(path)
+                        lunatic_process::printable(path)
                     );
                     HostError::new(Errno::PermissionDenied, sentence)
                 })?;

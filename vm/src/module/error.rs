@@ -1,7 +1,7 @@
 //! Errors in modules.
 
 use crate::compiler::Stopped;
-use lunatic_process::LimitReached;
+use lunatic_process::{LimitReached, printable};
 use std::borrow::Cow;
 use wasmparser::BinaryReaderError;
 
@@ -44,7 +44,7 @@ pub enum ModuleError {
         offset: usize,
     },
     /// It imports something that the machine does not provide.
-    #[error("nothing provides the import `{name}`{hint}")]
+    #[error("nothing provides the import `{}`{}", printable(.name), printable(.hint))]
     UnknownImport {
         /// The import, as `namespace::name`.
         name: String,
@@ -60,12 +60,13 @@ pub enum ModuleError {
         list: String,
     },
     /// It imports a function that the machine provides with another type.
-    #[error("the module was built for another generation of the interface: {0}")]
+    #[error("the module was built for another generation of the interface: {}", printable(.0))]
     ImportType(String),
     /// It was built for an interface generation that the machine does not support.
     #[error(
-        "the module was built with version {versions} of the guest crate `lunatic`, as its import `{import}` shows; \
-         build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
+        "the module was built with version {versions} of the guest crate `lunatic`, as its import `{}` shows; \
+         build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`",
+        printable(.import)
     )]
     Generation {
         /// The published versions of the guest crate that produce such modules.
@@ -76,7 +77,9 @@ pub enum ModuleError {
     /// Its imports belong to different generations of the interface.
     #[error(
         "the module mixes generations of the interface: no version of the guest crate `lunatic` has both the imports \
-         `{one}` and `{other}`; build all parts of it with one version"
+         `{}` and `{}`; build all parts of it with one version",
+        printable(.one),
+        printable(.other)
     )]
     MixedGenerations {
         /// An import of one generation, as `namespace::name`.
@@ -110,7 +113,7 @@ impl From<wasmtime::Error> for ModuleError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// The module exports no such function.
-    #[error("the module `{module}` exports no function `{function}`")]
+    #[error("the module `{}` exports no function `{}`", printable(.module), printable(.function))]
     NoFunction {
         /// The requested name.
         function: String,
@@ -118,7 +121,7 @@ pub enum EntryError {
         module: String,
     },
     /// It takes other parameters.
-    #[error("the function `{function}` takes ({expected}), not ({given})")]
+    #[error("the function `{}` takes ({expected}), not ({given})", printable(.function))]
     BadParameters {
         /// The function.
         function: String,

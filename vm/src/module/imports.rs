@@ -1,6 +1,7 @@
 //! The imports of a module, which are read from its bytes before it is compiled.
 
 use super::error::ModuleError;
+use lunatic_process::printable;
 use std::fmt::Write;
 use wasmparser::{FuncType, Parser, Payload, TypeRef};
 
@@ -99,7 +100,7 @@ pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), M
             let mut list = String::new();
             for import in several.iter().take(MAX_LISTED) {
                 let (name, hint) = one(import);
-                let _ = write!(list, "\n  `{name}`{hint}");
+                let _ = write!(list, "\n  `{}`{hint}", printable(&name));
             }
             if several.len() > MAX_LISTED {
                 let _ = write!(list, "\n  and {} more", several.len() - MAX_LISTED);

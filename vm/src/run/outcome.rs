@@ -37,6 +37,9 @@ pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
     if let Some(Rejected(reached)) = error.downcast_ref() {
         return Some(Exit::Limit(*reached));
     }
+    if let Some(reached) = error.downcast_ref::<LimitReached>() {
+        return Some(Exit::Limit(*reached));
+    }
     if let Some(wasmtime::Trap::OutOfFuel) = error.downcast_ref() {
         let allowed = guest.environment().limits().get(Limit::Compute);
         return Some(Exit::Limit(LimitReached {

@@ -626,7 +626,7 @@ impl Statement {
                 parameters
                     .and_then(|(parameters, _)| parameters.number(name))
                     .ok_or_else(|| {
-                        let name = crate::printable::printable(name);
+                        let name = lunatic_process::printable(name);
                         Unbound::NoParameter(format!("`{name}`"))
                     })
             }

@@ -224,7 +224,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         AuthAction::Function { function_name } if !is_in(FUNCTIONS, function_name) => {
             refuse(format!(
                 "the function `{}` is not available to guests",
-                crate::printable::printable(function_name)
+                lunatic_process::printable(function_name)
             ))
         }
         AuthAction::Function { .. } if !control.count_function() => refuse(format!(
@@ -271,7 +271,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         } if is_in(READ_ONLY, pragma_name) => Authorization::Allow,
         AuthAction::Pragma { pragma_name, .. } => refuse(format!(
             "`PRAGMA {}` is not available to guests",
-            crate::printable::printable(pragma_name)
+            lunatic_process::printable(pragma_name)
         )),
         // These are actions of newer SQLite versions, and names that are computed only when the
         // statement runs.

@@ -37,7 +37,7 @@ impl Access {
 
 /// A directory could not be granted.
 #[derive(Debug, thiserror::Error)]
-#[error("the directory `{}` cannot be granted: {reason}", crate::printable::printable(&path.to_string_lossy()))]
+#[error("the directory `{}` cannot be granted: {reason}", lunatic_process::printable(&path.to_string_lossy()))]
 pub struct PreopenError {
     path: PathBuf,
     reason: String,
