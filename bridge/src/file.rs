@@ -1,7 +1,8 @@
 //! Reads modules from files.
 
 use crate::LoadError;
-use std::fs::{self, File};
+use lunatic_watch::open_regular;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -10,36 +11,28 @@ const MAX_MODULE: u64 = 1 << 30;
 
 /// Reads a module from a file, a pipe or any other readable source.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    within(path, MAX_MODULE).map_err(|error| LoadError::File {
-        path: path.to_path_buf(),
-        error,
-    })
+    load(path, File::open(path), MAX_MODULE)
 }
 
 /// Reads a module from a regular file. Unlike other sources, a regular file can be read repeatedly,
 /// and reading it never waits for a writer.
 pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>, LoadError> {
-    match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => {
-            let error = io::Error::new(
-                ErrorKind::InvalidInput,
-                "it is not a regular file, and only those can be watched",
-            );
-            Err(LoadError::File {
-                path: path.to_path_buf(),
-                error,
-            })
-        }
-        _ => read(path),
-    }
+    load(path, open_regular(path), MAX_MODULE)
 }
 
-fn within(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+fn load(path: &Path, file: io::Result<File>, most: u64) -> Result<Vec<u8>, LoadError> {
+    file.and_then(|file| within(file, most))
+        .map_err(|error| LoadError::File {
+            path: path.to_path_buf(),
+            error,
+        })
+}
+
+fn within(file: File, most: u64) -> io::Result<Vec<u8>> {
     let too_large = || {
         let text = format!("it has more than {most} bytes, the most that a module may have");
         io::Error::new(ErrorKind::FileTooLarge, text)
     };
-    let file = File::open(path)?;
     let announced = file.metadata()?.len();
     if announced > most {
         return Err(too_large());
@@ -61,17 +54,14 @@ mod tests {
     fn a_file_that_is_too_large_for_a_module_is_not_read() {
         let directory = tempfile::tempdir().expect("the temporary directory is writable");
         let path = directory.path().join("module.wasm");
-        fs::write(&path, [7; 100]).expect("the file can be written");
+        std::fs::write(&path, [7; 100]).expect("the file can be written");
+        let within = |most| within(File::open(&path).expect("the file exists"), most);
         assert_eq!(
-            within(&path, 100).expect("the file does not exceed the limit"),
+            within(100).expect("the file does not exceed the limit"),
             [7; 100]
         );
-        assert_eq!(
-            within(&path, 99)
-                .expect_err("the file exceeds the limit")
-                .kind(),
-            ErrorKind::FileTooLarge
-        );
+        let error = within(99).expect_err("the file exceeds the limit");
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
         // A sparse file takes no room on disk, but reading it would take a long time.
         File::create(&path)
             .and_then(|file| file.set_len(1 << 40))

@@ -1,13 +1,14 @@
-//! Reads files up to a maximum size.
+//! Reads regular files up to a maximum size.
 
-use std::fs::File;
+use lunatic_watch::open_regular;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    let file = open_regular(path)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let message = format!("it is larger than {limit} bytes");
         return Err(io::Error::new(ErrorKind::FileTooLarge, message));

@@ -8,6 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+mod regular;
+
+pub use regular::open_regular;
+
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::fs::Metadata;

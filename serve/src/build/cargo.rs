@@ -3,9 +3,13 @@
 use super::artifact::Artifact;
 use super::error::BuildError;
 use super::output;
+use crate::bounded_file;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The maximum size of a list of sources, in bytes.
+const MAX_LIST: u64 = 16 << 20;
 
 /// The relevant parts of a cargo message.
 #[derive(Deserialize)]
@@ -99,7 +103,7 @@ pub(super) fn build(
 /// Returns the sources outside the package, from the list that cargo writes next to the wasm. These
 /// sources are only watched for changes, so a missing list has no other effect.
 fn external_sources(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
-    let list = std::fs::read_to_string(wasm.with_extension("d")).unwrap_or_default();
+    let list = bounded_file::read_text(&wasm.with_extension("d"), MAX_LIST).unwrap_or_default();
     let directory = directory
         .canonicalize()
         .unwrap_or_else(|_| directory.to_path_buf());

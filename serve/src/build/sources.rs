@@ -2,9 +2,9 @@
 
 use crate::{ProjectFunction, Recipe};
 use blake3::Hash;
-use lunatic_watch::Fingerprint;
+use lunatic_watch::{Fingerprint, open_regular};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 /// Directories that contain build output or installed packages rather than sources.
@@ -141,7 +141,7 @@ impl FileHashes {
             return Some(*hash);
         }
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(File::open(path).ok()?).ok()?;
+        hasher.update_reader(open_regular(path).ok()?).ok()?;
         let hash = hasher.finalize();
         self.known.insert(path.to_path_buf(), (fingerprint, hash));
         Some(hash)

@@ -1,7 +1,8 @@
 //! Stores artifacts in a directory next to the project file.
 
+use super::artifact;
 use super::error::BuildError;
-use crate::Name;
+use crate::{Name, bounded_file};
 use blake3::Hash;
 use std::fs;
 use std::io::Write;
@@ -12,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Store {
     directory: PathBuf,
 }
+
+/// The maximum size of a record, in bytes: two hashes.
+const MAX_NOTE: u64 = 1 << 10;
 
 /// The number of hash digits in an artifact's name.
 const DIGITS: usize = 16;
@@ -39,7 +43,8 @@ impl Store {
         let path = self
             .directory
             .join(format!("{name}-{}.{kind}", &hash.to_hex()[..DIGITS]));
-        if fs::read(&path).is_ok_and(|kept| kept == bytes) {
+        let size = bytes.len() as u64;
+        if bounded_file::read(&path, size).is_ok_and(|kept| kept == bytes) {
             return Ok(path);
         }
         self.write(&path, bytes)?;
@@ -49,7 +54,7 @@ impl Store {
 
     /// Returns the artifact from a command's last run, if it was built from these inputs.
     pub(super) fn built_from(&self, name: &Name, inputs: &Hash) -> Option<PathBuf> {
-        let note = fs::read_to_string(self.note(name)).ok()?;
+        let note = bounded_file::read_text(&self.note(name), MAX_NOTE).ok()?;
         let (known, output) = note.split_once(' ')?;
         let output = Hash::from_hex(output.trim_end()).ok()?;
         let digits = &output.to_hex()[..DIGITS];
@@ -57,7 +62,7 @@ impl Store {
             ["wasm", "wat"].map(|kind| self.directory.join(format!("{name}-{digits}.{kind}")));
         let kept = kept.into_iter().find(|path| path.is_file())?;
         let is_same = known == inputs.to_hex().as_str()
-            && fs::read(&kept).is_ok_and(|bytes| blake3::hash(&bytes) == output);
+            && artifact::read(&kept).is_ok_and(|bytes| blake3::hash(&bytes) == output);
         is_same.then_some(kept)
     }
 

@@ -6,6 +6,7 @@
 use super::error::{StorageError, StoredError};
 use super::settings::StorageSettings;
 use bytes::Bytes;
+use lunatic_watch::open_regular;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ impl Directory {
         let path = self.root.join(path);
         let read = blocking(move || {
             let mut bytes = Vec::new();
-            let file = File::open(path)?;
+            let file = open_regular(&path)?;
             file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
             Ok(bytes)
         });
@@ -134,12 +135,23 @@ fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     for directory in ["", UNFINISHED].iter().chain(directories) {
         builder.create(root.join(directory))?;
+        // A link would lead to files that are not the storage's.
+        let path = root.join(directory.trim_end_matches('/'));
+        if !directory.is_empty() && path.symlink_metadata()?.is_symlink() {
+            let message = format!("`{}` is a symbolic link", path.display());
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
     }
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join(LOCK))?;
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        // A FIFO in its place is not waited for.
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed());
+    }
+    let lock = options.open(root.join(LOCK))?;
     File::open(root)?.sync_all()?;
     if let Some(parent) = root.canonicalize()?.parent() {
         File::open(parent)?.sync_all()?;

@@ -1,0 +1,52 @@
+//! Opening files whose place others may write to.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+/// Opens a regular file for reading. Anything else in its place is refused without waiting for it:
+/// a FIFO would wait for a writer, and a device may never end.
+///
+/// # Errors
+///
+/// The system's, and `InvalidInput` for what is not a regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let error = "it is not a regular file, and nothing else is read";
+    Err(io::Error::new(ErrorKind::InvalidInput, error))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    #[test]
+    fn what_is_not_a_regular_file_is_refused_at_once() {
+        let place = tempfile::TempDir::new().expect("there is disk space");
+        let file = place.path().join("file");
+        std::fs::write(&file, "x").expect("there is disk space");
+        open_regular(&file).expect("it is a regular file");
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).expect("there is disk space");
+        open_regular(&link).expect("it leads to a regular file");
+        let fifo = place.path().join("fifo");
+        mkfifoat(CWD, &fifo, Mode::RUSR).expect("there is disk space");
+        for other in [&fifo, Path::new("/dev/null"), place.path()] {
+            let error = open_regular(other).expect_err("it is not a regular file");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", other.display());
+        }
+    }
+}
