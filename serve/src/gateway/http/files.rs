@@ -1,18 +1,22 @@
-//! Files below a directory, served by `tower-http`, which handles ranges, conditional requests,
-//! content types and `index.html`.
+//! Files below a directory, served by `tower-http`, which handles ranges and conditional requests.
 //!
-//! Directories are not listed, and no path can refer to anything above the directory. Names that
-//! begin with a dot are not served, except `.well-known`. Symbolic links are followed wherever they
-//! lead, so anyone with write access to the directory decides what is served.
+//! Directories are not listed, and nothing outside the directory is served: neither a path nor a
+//! symbolic link leads out of it, whoever makes the link and whenever. Names that begin with a dot
+//! are not served, except `.well-known`, and neither is anything but a regular file.
 
 use super::reply::short_response;
 use crate::body::Body;
+use cap_primitives::fs::{OpenOptions, OpenOptionsExt};
 use http::header::{HeaderValue, LOCATION};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use std::path::Path;
-use tower_http::services::ServeDir;
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use tower_http::services::ServeFile;
 use tower_service::Service;
 
 /// The characters that are percent-encoded in a path, which are all characters except letters,
@@ -24,12 +28,23 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Responds with a file. The path is decoded and normalized. The prefix is the part that was
-/// removed from its front.
+/// The file that is served in place of a directory.
+const INDEX: &str = "index.html";
+
+/// Returns the path of a directory without links, to be called before any function runs: a
+/// function may be able to replace a part of the path by a link.
+pub(super) fn without_links(directory: &Path) -> PathBuf {
+    directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_path_buf())
+}
+
+/// Responds with a file. The path of the directory has no links; the path of the file is decoded
+/// and normalized, and the prefix is what was removed from its front.
 pub(super) async fn serve(
-    directory: &Path,
+    directory: PathBuf,
     prefix: &str,
-    path: &str,
+    path: String,
     request: Request<Body>,
 ) -> Response<Body> {
     let is_hidden = |part: &str| part.starts_with('.') && part != ".well-known";
@@ -39,33 +54,99 @@ pub(super) async fn serve(
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return error(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let encoded = utf8_percent_encode(path, ENCODED).to_string();
-    let Ok(uri) = Uri::try_from(encoded) else {
-        return error(StatusCode::NOT_FOUND);
+    let (head, _) = request.into_parts();
+    let wanted = path.clone();
+    let found = tokio::task::spawn_blocking(move || find(&directory, &wanted)).await;
+    let (file, name) = match found {
+        Ok(Ok(Found::File(file, name))) => (file, name),
+        Ok(Ok(Found::Directory)) => return redirect(prefix, &path, head.uri.query()),
+        Ok(Err(error)) => {
+            log::debug!("`{}` is not served: {error}", lunatic_vm::printable(&path));
+            return self::error(StatusCode::NOT_FOUND);
+        }
+        Err(_) => return error(StatusCode::INTERNAL_SERVER_ERROR),
     };
-    let (mut head, _) = request.into_parts();
-    let query = head.uri.query().map(str::to_string);
-    head.uri = uri;
+    // The file that was opened is served, whatever its path leads to by now.
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mime = mime_guess::from_path(name).first_or_octet_stream();
     // The service is always ready.
-    let served = ServeDir::new(directory)
+    let served = ServeFile::new_with_mime(opened, &mime)
         .call(Request::from_parts(head, ()))
         .await;
-    let mut response = served
+    served
         .unwrap_or_else(|never| match never {})
-        .map(|body| body.map_err(Into::into).boxed_unsync());
-    // `ServeDir` redirects to a path without the prefix, so the prefix is added.
-    if let Some(location) = response
-        .headers()
-        .get(LOCATION)
-        .and_then(|location| location.to_str().ok())
-    {
-        let query = query.map_or(String::new(), |query| format!("?{query}"));
-        let whole = format!("{}{location}{query}", utf8_percent_encode(prefix, ENCODED));
-        match HeaderValue::try_from(whole) {
-            Ok(whole) => response.headers_mut().insert(LOCATION, whole),
-            Err(_) => return error(StatusCode::NOT_FOUND),
-        };
+        .map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// What a path leads to.
+enum Found {
+    /// A file, and the name by which it was found.
+    File(File, PathBuf),
+    /// A directory whose path lacks the slash at its end, relative to which its files are named.
+    Directory,
+}
+
+fn find(directory: &Path, path: &str) -> io::Result<Found> {
+    let directory = open_directory(directory)?;
+    let name = match path.trim_matches('/') {
+        "" => Path::new("."),
+        name => Path::new(name),
+    };
+    let file = open_below(&directory, name)?;
+    let kind = file.metadata()?.file_type();
+    match (kind.is_dir(), path.ends_with('/')) {
+        (true, false) => return Ok(Found::Directory),
+        (true, true) => {
+            let name = name.join(INDEX);
+            let file = open_below(&directory, &name)?;
+            if file.metadata()?.is_file() {
+                return Ok(Found::File(file, name));
+            }
+        }
+        (false, false) if kind.is_file() => return Ok(Found::File(file, name.to_path_buf())),
+        (false, _) => {}
     }
+    Err(io::Error::new(
+        ErrorKind::NotFound,
+        "it is not a regular file",
+    ))
+}
+
+/// Opens the directory itself, unless a part of its path has become a link.
+fn open_directory(path: &Path) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, ResolveFlags, openat2};
+        use rustix::io::Errno;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            // The kernel or a sandbox does not have the call.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            opened => return Ok(opened?.into()),
+        }
+    }
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// Opens a file for reading, without waiting for a FIFO. Neither the path nor a link in it may lead
+/// out of the directory, which the system checks while it opens the file.
+fn open_below(directory: &File, path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    cap_primitives::fs::open(directory, path, &options)
+}
+
+fn redirect(prefix: &str, path: &str, query: Option<&str>) -> Response<Body> {
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    let [prefix, path] = [prefix, path].map(|part| utf8_percent_encode(part, ENCODED));
+    let Ok(location) = HeaderValue::try_from(format!("{prefix}{path}/{query}")) else {
+        return error(StatusCode::NOT_FOUND);
+    };
+    let mut response = error(StatusCode::TEMPORARY_REDIRECT);
+    response.headers_mut().insert(LOCATION, location);
     response
 }
 

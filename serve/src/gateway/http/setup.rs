@@ -1,9 +1,10 @@
 //! How an HTTP listener handles requests, once its description has been checked.
 
+use super::files::without_links;
 use super::route::{RouteError, Routes};
 use super::tls::Tls;
 use crate::body::Body;
-use crate::{HttpGateway, HttpLimits, Name, TlsFiles};
+use crate::{HttpGateway, HttpLimits, Name, Target, TlsFiles};
 use http::{Request, Response};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,7 +52,13 @@ pub(crate) enum SetupError {
 
 impl Setup {
     pub(crate) fn of_gateway(gateway: &HttpGateway) -> Result<Setup, SetupError> {
-        let dispatch = Dispatch::Routes(Routes::new(&gateway.routes)?);
+        let mut routes = gateway.routes.clone();
+        for route in &mut routes {
+            if let Target::Files(directory) = &mut route.target {
+                *directory = without_links(directory);
+            }
+        }
+        let dispatch = Dispatch::Routes(Routes::new(&routes)?);
         Setup::new(dispatch, gateway.tls.as_ref(), gateway.limits.clone())
     }
 
