@@ -5,6 +5,7 @@
 //! [`answer`](crate::answer::answer), which returns a response or a [`Failure`](crate::Failure)
 //! with a status. The gateway limits clients, while functions are limited by their environment.
 
+mod ahead;
 mod body;
 mod check;
 mod connection;

@@ -162,3 +162,31 @@ fn repository() -> &'static Path {
 fn temporary() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
+
+/// Returns a spark that runs a function by its name with a request, and answers with what the
+/// function writes.
+pub(crate) fn relay(name: &str, request: &str) -> String {
+    let escaped =
+        |text: &str| -> String { text.bytes().map(|byte| format!("\\{byte:02x}")).collect() };
+    let (name_length, request_length) = (name.len(), request.len());
+    let (name, request) = (escaped(name), escaped(request));
+    format!(
+        r#"(module
+            (import "lunatic::spark" "run" (func $run (param i32 i32 i32 i32) (result i64)))
+            (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
+            (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
+            (memory (export "memory") 4)
+            (data (i32.const 0) "{name}") (data (i32.const 1024) "{request}")
+            (func (export "_start") (local $comm i64) (local $count i64)
+                (local.set $comm (call $run (i32.const 0) (i32.const {name_length})
+                    (i32.const 1024) (i32.const {request_length})))
+                (if (i64.lt_s (local.get $comm) (i64.const 0)) (then unreachable))
+                (block $done (loop $more
+                    (local.set $count
+                        (call $read (local.get $comm) (i32.const 65536) (i32.const 65536)))
+                    (br_if $done (i64.le_s (local.get $count) (i64.const 0)))
+                    (drop (call $write (i64.const 0) (i32.const 65536)
+                        (i32.wrap_i64 (local.get $count))))
+                    (br $more)))))"#
+    )
+}

@@ -1,5 +1,6 @@
 //! Tests of the HTTP gateway, over real sockets and with raw bytes.
 
+use crate::guests;
 use lunatic_serve::{
     Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings,
     Target, TlsFiles,
@@ -837,6 +838,205 @@ fn t142_a_request_that_does_not_finish_is_cut_off_at_the_deadline_or_a_second_st
         assert_eq!(rest(&mut stream), "");
         all_gone(&house.functions);
     }
+}
+
+#[test]
+fn no_link_leads_out_of_a_directory_that_is_served() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    use std::os::unix::fs::symlink;
+    let outside = tempfile::tempdir().expect("a temporary directory can be created");
+    let directory = outside.path().join("public");
+    std::fs::create_dir(&directory).expect("the directory can be created");
+    std::fs::write(outside.path().join("secret"), "secret").expect("the file can be written");
+    std::fs::write(directory.join("a.txt"), "inside").expect("the file can be written");
+    let house = Plan::new().files("/s", &directory).start();
+    // Made while the server runs, as by a function that may write to the directory.
+    let secret = outside.path().join("secret").display().to_string();
+    for (name, target) in [
+        ("absolute", secret.as_str()),
+        ("relative", "../secret"),
+        ("chain", "relative"),
+        ("up", ".."),
+        ("down", "up/public/a.txt"),
+        ("root", "/"),
+        ("magic", "/proc/self/root"),
+        ("inside", "a.txt"),
+    ] {
+        symlink(target, directory.join(name)).expect("the link can be made");
+    }
+    mkfifoat(CWD, directory.join("fifo"), Mode::RUSR | Mode::WUSR).expect("it can be made");
+    let inside = house.get("/s/inside");
+    assert!(
+        status(&inside) == 200 && inside.ends_with("inside"),
+        "{inside}"
+    );
+    let passwd = "/s/root/etc/passwd";
+    let magic = "/s/magic/etc/passwd";
+    let up = "/s/up/secret";
+    for path in [
+        "/s/absolute",
+        "/s/relative",
+        "/s/chain",
+        up,
+        "/s/down",
+        passwd,
+        magic,
+        "/s/fifo",
+    ] {
+        assert_eq!(status(&house.get(path)), 404, "{path}");
+    }
+    // The directory itself becomes a link.
+    std::fs::rename(&directory, outside.path().join("moved")).expect("it can be renamed");
+    symlink(outside.path(), &directory).expect("the link can be made");
+    assert_eq!(status(&house.get("/s/secret")), 404);
+}
+
+#[test]
+fn an_answer_whose_length_is_not_true_is_502_or_breaks_off() {
+    let says_length = |then: &str| {
+        let begun = says("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun", then);
+        Plan::new()
+            .function("says", &begun, Settings::default())
+            .start()
+    };
+    let answer = says_length("").get("/says");
+    assert_eq!(status(&answer), 502, "{answer}");
+    // If the function takes its time, the head has been sent by then.
+    let read =
+        "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more)))";
+    let house = says_length(read);
+    let mut stream = house.connect();
+    stream
+        .write_all(b"POST /says HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n")
+        .expect("the connection is open");
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"begun") {
+        let mut byte = [0];
+        let count = stream.read(&mut byte).expect("the server answers");
+        assert_eq!(count, 1, "{}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    stream
+        .write_all(b"0\r\n\r\n")
+        .expect("the connection is open");
+    assert_eq!(rest(&mut stream), "");
+    all_gone(&house.functions);
+}
+
+#[test]
+fn a_client_that_closes_its_half_gets_its_answer() {
+    // The end of the client's half arrives while the function computes.
+    let busy = "(local $left i32) (local.set $left (i32.const 100000000))
+        (loop $more (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
+    let busy = hello().replace("(local $count i64)", &format!("(local $count i64) {busy}"));
+    let house = Plan::new()
+        .function("busy", &busy, Settings::default())
+        .start();
+    for body in ["\r\n", "content-length: 2\r\n\r\nab"] {
+        let mut stream = house.connect();
+        let request = format!("POST /busy HTTP/1.1\r\nhost: t\r\n{body}");
+        stream
+            .write_all(request.as_bytes())
+            .and_then(|()| stream.shutdown(std::net::Shutdown::Write))
+            .expect("the connection is open");
+        let answer = rest(&mut stream);
+        assert!(
+            status(&answer) == 200 && answer.ends_with("hello"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn the_built_in_function_http_calls_another_host() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+    let address = other.local_addr().expect("it listens");
+    let request = format!("GET http://{address}/path HTTP/1.1\r\nx-mine: yes\r\n\r\n");
+    let settings = Settings {
+        outbound: vec![address.to_string().parse().expect("it is a rule")],
+        private_addresses: true,
+        ..Settings::default()
+    };
+    let house = Plan::new()
+        .function("relay", &guests::relay("http", &request), settings)
+        .start();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().expect("the function connects");
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+            head.push(byte[0]);
+        }
+        let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 5\r\nx-theirs: 1\r\n\r\nhello";
+        stream.write_all(answer).expect("the function reads");
+        String::from_utf8_lossy(&head).into_owned()
+    });
+    let answer = house.get("/relay");
+    assert!(
+        status(&answer) == 201 && answer.contains("x-theirs: 1") && answer.ends_with("hello"),
+        "{answer}"
+    );
+    let head = serving.join().expect("it does not panic");
+    assert!(
+        head.starts_with("GET /path HTTP/1.1\r\n") && head.contains("x-mine: yes"),
+        "{head}"
+    );
+    all_gone(&house.functions);
+}
+
+#[test]
+fn an_http_2_client_of_a_library_is_served() {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let house = Plan::new()
+        .function("echo", &echo(), Settings::default())
+        .function("hello", &hello(), Settings::default())
+        .start();
+    let address = house.address();
+    let client = async {
+        let stream = tokio::net::TcpStream::connect(address).await;
+        let stream = TokioIo::new(stream.expect("the server is listening"));
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+                .await
+                .expect("the server speaks HTTP/2");
+        let connection = tokio::spawn(connection);
+        let request = |path: &str, body: String| {
+            let request = http::Request::post(format!("http://test/{path}"));
+            let request = request.body(Full::<bytes::Bytes>::from(body));
+            let mut sender = sender.clone();
+            async move {
+                let answer = sender.send_request(request.expect("it is valid")).await;
+                let (head, body) = answer.expect("the server answers").into_parts();
+                let body = body.collect().await.expect("the answer is whole");
+                (head.status.as_u16(), body.to_bytes())
+            }
+        };
+        assert_eq!(request("hello", String::new()).await, (200, "hello".into()));
+        // All at once, on one connection.
+        let mut answers = tokio::task::JoinSet::new();
+        for number in 0..20_usize {
+            let body = number.to_string().repeat(10_000);
+            let answer = request("echo", body.clone());
+            answers.spawn(async move { (body, answer.await) });
+        }
+        while let Some(answer) = answers.join_next().await {
+            let (sent, (status, body)) = answer.expect("it does not panic");
+            let body = std::str::from_utf8(&body).expect("it is text");
+            assert!(status == 200 && body.ends_with(&sent), "{status}");
+        }
+        drop(sender);
+        connection
+            .await
+            .expect("it does not panic")
+            .expect("the connection ends without an error");
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the system has room for a runtime")
+        .block_on(client);
+    all_gone(&house.functions);
 }
 
 #[test]

@@ -88,11 +88,15 @@ impl Drop for RequestBody {
 
 /// A response body on its way to a client. The exchange owns the bytes, and drops them when it runs
 /// out of time.
-pub(super) struct ResponseBody(ExchangeGuard);
+pub(super) struct ResponseBody {
+    guard: ExchangeGuard,
+    /// Why the body breaks off.
+    error: Option<BodyError>,
+}
 
 impl ResponseBody {
     pub(super) fn new(guard: ExchangeGuard) -> ResponseBody {
-        ResponseBody(guard)
+        ResponseBody { guard, error: None }
     }
 }
 
@@ -104,16 +108,30 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.0.exchange.poll_response(cx));
-        self.0.sent(frame.as_ref());
-        Poll::Ready(frame)
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = ready!(self.guard.exchange.poll_response(cx));
+        let frame = self.guard.check(frame);
+        self.guard.sent(frame.as_ref());
+        match frame {
+            Some(Err(error)) => {
+                // hyper discards what it has not sent when it gets an error. While it waits, it
+                // sends the head and whatever the body had, so that the client gets an answer that
+                // breaks off instead of none.
+                self.error = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.exchange.is_response_over()
+        self.error.is_none() && self.guard.exchange.is_response_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.exchange.response_size()
+        self.guard.exchange.response_size()
     }
 }

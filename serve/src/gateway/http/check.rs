@@ -44,9 +44,9 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Converts a function's response to a response that may be sent to a client. It has a valid
-/// status, no hop-by-hop fields and a correct length.
-pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
+/// Converts a function's response to one that may be sent to a client: with a valid status, without
+/// hop-by-hop fields, and with a correct length.
+pub(super) fn response(response: &mut Response<Body>, is_head: bool) -> Result<(), Failure> {
     let status = response.status();
     // A 1xx status would be taken for an interim response.
     if !(200..600).contains(&status.as_u16()) {
@@ -60,10 +60,10 @@ pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     };
     let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     match response.body().size_hint().exact() {
-        // The response to a HEAD request has a length but no body.
-        Some(exact) if exact != claimed && exact != 0 && has_body => Err(Failure::NotHttp(
-            format!("it says that its body has {claimed} bytes, and it has {exact}"),
-        )),
+        // The response to HEAD has a length and no body.
+        Some(exact) if exact != claimed && has_body && !(is_head && exact == 0) => {
+            Err(untrue_length(claimed, exact))
+        }
         _ => {
             response
                 .headers_mut()
@@ -73,8 +73,13 @@ pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     }
 }
 
-/// Removes the body, because the response to a HEAD request has no body. The length is still
-/// stated.
+/// Returns the failure of a response whose body has another length than its head states.
+pub(super) fn untrue_length(claimed: u64, exact: u64) -> Failure {
+    let what = format!("it says that its body has {claimed} bytes, and it has {exact}");
+    Failure::NotHttp(what)
+}
+
+/// Removes the body, since a response to HEAD has none. Its length is still stated.
 pub(super) fn remove_body(response: &mut Response<Body>) {
     let exact = response
         .body()
@@ -151,22 +156,25 @@ mod tests {
 
     #[test]
     fn t138_a_response_has_a_valid_status_and_a_correct_length() {
-        let is_valid = |status: u16, lengths: &[&str], body: Body| {
+        let check = |status: u16, lengths: &[&str], body: Body, is_head: bool| {
             let mut response = Response::builder().status(status);
             for length in lengths {
                 response = response.header(CONTENT_LENGTH, *length);
             }
             let mut response = response.body(body).expect("the fields are valid");
-            check::response(&mut response).is_ok()
+            check::response(&mut response, is_head).is_ok()
         };
+        let is_valid = |status, lengths: &[&str], body| check(status, lengths, body, false);
         for status in [100, 101, 199, 600, 999] {
             assert!(!is_valid(status, &[], empty()), "{status}");
         }
         assert!(
             is_valid(200, &["2"], full("ab"))
                 && is_valid(200, &["2", "2"], full("ab"))
-                && is_valid(200, &["9"], empty())
+                && check(200, &["9"], empty(), true)
+                && is_valid(204, &["9"], empty())
         );
+        assert!(!is_valid(200, &["9"], empty()));
         for lengths in [
             &["1"][..],
             &["3"],

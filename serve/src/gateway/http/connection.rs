@@ -5,10 +5,14 @@ use crate::HttpLimits;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A client may abandon this many more requests than it has waited for.
 const ABANDONED: u64 = 256;
+
+/// How long a client that has closed its half of an HTTP/1 connection waits for the next part of its
+/// answer. It cannot be told from one that is gone, whose request need not be answered.
+const HALF_CLOSED_TIME: Duration = Duration::from_secs(5);
 
 /// State shared by the parts of a connection.
 pub(super) struct Connection {
@@ -29,6 +33,8 @@ struct State {
     quiet_since: Instant,
     /// When the head that is currently incomplete began to arrive.
     head_since: Option<Instant>,
+    /// When a client that has closed its half did so, or last received a part of its answer.
+    half_closed_since: Option<Instant>,
     /// Set when a request was answered before its body was read.
     is_unread: bool,
     /// The numbers of requests that were answered and that the client abandoned.
@@ -60,6 +66,7 @@ impl Connection {
             exchanges: Vec::new(),
             quiet_since: now,
             head_since: None,
+            half_closed_since: None,
             is_unread: false,
             answered: 0,
             abandoned: 0,
@@ -116,7 +123,15 @@ impl Connection {
         }
     }
 
-    /// Returns whether a request's head took too long to arrive.
+    /// Records that the client has closed its half of the connection, and that it has just received
+    /// a part of its answer if it did so earlier.
+    pub(super) fn half_closed(&self) {
+        let now = Instant::now();
+        self.state().half_closed_since = Some(now);
+        self.check_by(now + HALF_CLOSED_TIME);
+    }
+
+    /// Whether a request's head took too long to arrive.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::SeqCst)
     }
@@ -168,9 +183,16 @@ impl Connection {
                 Action::CheckAt(end)
             };
         }
+        let mut next = now + limits.idle;
+        if let Some(since) = state.half_closed_since {
+            let end = since + HALF_CLOSED_TIME;
+            if now >= end {
+                return Action::Cut;
+            }
+            next = next.min(end);
+        }
         let exchanges = state.exchanges.clone();
         drop(state);
-        let mut next = now + limits.idle;
         for exchange in exchanges {
             match exchange.check(now, limits.head_time) {
                 NextCheck::At(at) => next = next.min(at),

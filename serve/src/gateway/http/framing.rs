@@ -79,6 +79,11 @@ impl Framing {
         matches!(&self.state, State::Head(head) if head.lines > 0 || !self.line.is_empty())
     }
 
+    /// Whether everything read so far is complete: no head and no body has begun.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.line.is_empty() && matches!(&self.state, State::Head(head) if head.size == 0)
+    }
+
     /// Checks more bytes.
     ///
     /// # Errors

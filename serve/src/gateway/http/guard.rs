@@ -1,5 +1,7 @@
 //! Records an exchange in the connection, the function's metrics and the access log.
 
+use super::ahead;
+use super::check::untrue_length;
 use super::connection::Connection;
 use super::exchange::Exchange;
 use crate::body::BodyError;
@@ -64,13 +66,35 @@ impl ExchangeGuard {
     /// Records that a response is being sent from now on.
     pub(super) fn sends(&mut self, head: &Parts) {
         self.status = Some(head.status);
-        self.length = fields::length(&head.headers).ok().flatten();
         if self.exchange.is_response_over() {
             self.ended(None);
+        } else {
+            self.length = fields::length(&head.headers).ok().flatten();
         }
     }
 
-    /// Records the part of the response's body that was sent.
+    /// Fails a frame of the response's body if the body does not have the length that its head
+    /// states.
+    pub(super) fn check(
+        &self,
+        frame: Option<Result<Frame<Bytes>, BodyError>>,
+    ) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let Some(length) = self.length else {
+            return frame;
+        };
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |piece| piece.len() as u64),
+            Some(Err(_)) => return frame,
+            None => 0,
+        };
+        let bytes = self.bytes + bytes;
+        if bytes > length || frame.is_none() && bytes < length {
+            return Some(Err(untrue_length(length, bytes).into()));
+        }
+        frame
+    }
+
+    /// Records what was sent of the response's body.
     pub(super) fn sent(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         match frame {
             Some(Ok(frame)) => self.bytes += frame.data_ref().map_or(0, |piece| piece.len() as u64),
@@ -91,10 +115,7 @@ impl ExchangeGuard {
         };
         match error {
             None => in_flight.answered(),
-            Some(error) => in_flight.failed(&match error.downcast_ref::<Failure>() {
-                Some(failure) => failure.clone(),
-                None => Failure::NotHttp(error.to_string()),
-            }),
+            Some(error) => in_flight.failed(&ahead::failure(error)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Answers a request: chooses the backend, and limits how long the answer may take.
 
+use super::ahead;
 use super::body::{RequestBody, ResponseBody};
 use super::check::{self, Rejection};
 use super::connection::Connection;
@@ -104,8 +105,8 @@ pub(super) fn serve(
                 .await
             }
         };
-        let answered =
-            answered.and_then(|mut response| check::response(&mut response).map(|()| response));
+        let answered = answered
+            .and_then(|mut response| check::response(&mut response, is_head).map(|()| response));
         // If the request's body was cut short, that is the reason for the failure, regardless of
         // what the function did with the body.
         let mut response = match exchange.failure().map_or(answered, Err) {
@@ -227,13 +228,19 @@ async fn answer(
     request.headers_mut().insert(REQUEST_ID, id_value(info.id));
     match backend {
         Backend::Function { version, .. } => {
-            answer::answer(&listener.functions, &version, info, request).await
+            let is_head = request.method() == Method::HEAD;
+            let response = answer::answer(&listener.functions, &version, info, request).await?;
+            if is_head {
+                Ok(response)
+            } else {
+                ahead::read(response).await
+            }
         }
         Backend::Files {
             directory,
             prefix,
             path,
-        } => Ok(files::serve(&directory, &prefix, &path, request).await),
+        } => Ok(files::serve(directory, &prefix, path, request).await),
         Backend::Handler(handler) => Ok((handler.responder)(request).await),
         Backend::Notice(text) => Ok(short_response(StatusCode::NOT_FOUND, &text)),
     }

@@ -27,6 +27,8 @@ pub(super) struct Wire {
     /// Set for HTTP/1.
     framing: Option<Framing>,
     error: Option<FramingError>,
+    /// Set once the client has closed its half while it waits for an answer.
+    is_half_closed: bool,
 }
 
 impl Wire {
@@ -42,6 +44,7 @@ impl Wire {
             connection: connection.clone(),
             framing,
             error: None,
+            is_half_closed: false,
         }
     }
 
@@ -67,6 +70,13 @@ impl Wire {
                 Ok(0) | Err(_) => return,
                 Ok(count) => unread += count,
             }
+        }
+    }
+
+    /// Notes that a client which has closed its half still receives its answer.
+    fn wrote(&self) {
+        if self.is_half_closed {
+            self.connection.half_closed();
         }
     }
 
@@ -112,7 +122,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.error.is_some() || self.connection.is_late() {
+        if self.error.is_some() || self.connection.is_late() || self.is_half_closed {
             return self.end();
         }
         let before = buffer.filled().len();
@@ -122,6 +132,16 @@ impl AsyncRead for Wire {
             let count = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..count]);
             self.ahead.drain(..count);
+        }
+        let has_ended = buffer.filled().len() == before && buffer.remaining() > 0;
+        let is_between = self
+            .framing
+            .as_ref()
+            .is_some_and(Framing::is_between_requests);
+        if has_ended && is_between && self.connection.is_busy() {
+            self.is_half_closed = true;
+            self.connection.half_closed();
+            return self.end();
         }
         self.check(buffer, before)
     }
@@ -133,7 +153,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.wrote();
+        Poll::Ready(written)
     }
 
     fn poll_write_vectored(
@@ -141,7 +163,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        self.wrote();
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {
