@@ -44,6 +44,9 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
         DevEvent::Settings(name, error) => {
             progress.say(&format!("error: `{name}` was not replaced: {error}\n"))
         }
+        DevEvent::NotStarted(name, error) => {
+            progress.say(&format!("error: `{name}` cannot be started: {error}\n"))
+        }
         DevEvent::Project(error) => progress.say(&format!("{error}\nnothing was changed\n")),
         DevEvent::Waiting(gateway, name) => {
             progress.say(&format!("gateway `{}` waits for `{name}`\n", gateway.name));

@@ -7,6 +7,8 @@
 //! applies to an invalid project file.
 
 use crate::build::sources::{Contents, FileHashes, Sources};
+use crate::function::TryOutError;
+use crate::runtime;
 use crate::server::Listening;
 use crate::{
     BuildEvent, Builder, Built, Function, Functions, Gateway, Name, Project, ProjectError,
@@ -20,6 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// How often to check for changes, even if the system reports none.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -41,6 +44,8 @@ pub enum DevEvent<'d> {
     Swapped(&'d Function, &'d Version),
     /// A function's settings cannot be granted; the function keeps its previous settings.
     Settings(&'d Name, &'d SettingsError),
+    /// A version cannot be started; the function keeps its previous version, if it has one.
+    NotStarted(&'d Name, &'d TryOutError),
     /// The project file is invalid; the last valid version stays in effect.
     Project(&'d ProjectError),
     /// A gateway is waiting for a function that has never been built.
@@ -90,6 +95,7 @@ impl Dev {
         let (watch, stop) = Watch::new(POLL_INTERVAL);
         let mut worker = Worker {
             vm: vm.clone(),
+            runtime: runtime::handle().map_err(DevError::Thread)?,
             functions: functions.clone(),
             server: server.clone(),
             watch,
@@ -147,6 +153,7 @@ impl fmt::Debug for Dev {
 /// The state of the thread that watches for changes.
 struct Worker {
     vm: Vm,
+    runtime: &'static Handle,
     functions: Functions,
     server: Arc<Server>,
     watch: Watch,
@@ -315,15 +322,20 @@ impl Worker {
     }
 
     fn put(&self, name: &Name, number: u64, hash: Hash, code: crate::Code, settings: Settings) {
-        match self.functions.put(name, number, hash, code, settings) {
-            Ok(version) => {
+        let version = match self.functions.prepare(name, number, hash, code, settings) {
+            Ok(version) => version,
+            Err(error) => return (self.on_event)(DevEvent::Settings(name, &error)),
+        };
+        match self.runtime.block_on(version.try_out()) {
+            Ok(()) => {
+                self.functions.serve(&version);
                 let function = self
                     .functions
                     .get(name.as_str())
                     .expect("only this thread removes functions");
                 (self.on_event)(DevEvent::Swapped(&function, &version));
             }
-            Err(error) => (self.on_event)(DevEvent::Settings(name, &error)),
+            Err(error) => (self.on_event)(DevEvent::NotStarted(name, &error)),
         }
     }
 

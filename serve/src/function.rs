@@ -2,12 +2,36 @@
 //! requests.
 
 use crate::component::instances::Instances;
+use crate::kill_on_drop::KillOnDrop;
 use crate::metrics::{FunctionMetrics, Metrics};
 use crate::program::Program;
 use crate::{Code, Log, Name, Outbound, Settings, SettingsError};
-use lunatic_vm::{Environment, Stdio, Vm};
+use lunatic_vm::{Environment, Exit, SpawnError, Stdio, Vm};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a version may take to become ready for its first request.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A version cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TryOutError {
+    /// No process can be spawned.
+    #[error(transparent)]
+    Spawn(SpawnError),
+    /// The process ended while it started.
+    #[error("the function {0}")]
+    Ended(Exit),
+    /// The process did not start in time.
+    #[error("it was not ready within {START_TIMEOUT:?}")]
+    Late,
+}
+
+async fn ended() -> Exit {
+    Exit::Normal
+}
 
 /// A version of a function that is ready to serve.
 pub struct Version {
@@ -75,6 +99,24 @@ impl Version {
             program: Program::default(),
             instances: Instances::default(),
         })
+    }
+
+    /// Starts a process once, up to the point where it is ready for its first request.
+    pub(crate) async fn try_out(&self) -> Result<(), TryOutError> {
+        let (name, environment) = ("start", &self.environment);
+        let started = match &self.code {
+            Code::Spark(spark) => environment.drive(spark.module(), name, |_| Box::pin(ended())),
+            Code::Program(module) => environment.drive(module, name, |_| Box::pin(ended())),
+            Code::Component(component) => {
+                environment.drive_component(component, name, |_| Box::pin(ended()))
+            }
+        };
+        let process = KillOnDrop::new(started.map_err(TryOutError::Spawn)?);
+        match tokio::time::timeout(START_TIMEOUT, process.process().exited()).await {
+            Ok(Exit::Normal) => Ok(()),
+            Ok(exit) => Err(TryOutError::Ended(exit)),
+            Err(_) => Err(TryOutError::Late),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -47,7 +47,7 @@ pub use build::{BuildError, BuildEvent, Builder, Built, OnBuildEvent};
 pub use code::{Code, CodeError, Spark};
 pub use dev::{Dev, DevError, DevEvent};
 pub use failure::Failure;
-pub use function::Version;
+pub use function::{TryOutError, Version};
 pub use functions::{Function, Functions};
 pub use gateway::{
     Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, TcpGateway, TlsFiles,
@@ -63,7 +63,7 @@ pub use service::{
     DeployLimits, Service, ServiceConfig, ServiceError, Skipped, StorageError, StorageSettings,
     Token, TokenError,
 };
-pub use settings::{Policy, Settings, SettingsError};
+pub use settings::{Directory, Policy, Settings, SettingsError};
 
 /// Adds to a machine's host all functions and interfaces that functions can import in addition to
 /// those of the machine itself.

@@ -413,7 +413,7 @@ fn refused(refusal: Refusal) -> Response<Body> {
     } = refusal;
     let mut response = json(
         status,
-        &json!({ "error": lunatic_vm::printable(&sentence) }),
+        &json!({ "error": lunatic_vm::printable_lines(&sentence) }),
     );
     let fields = response.headers_mut();
     if let Some(allow) = allow {

@@ -8,22 +8,19 @@ use super::options::DeployOptions;
 use super::refusal::Refusal;
 use super::shared::{FunctionLock, RESERVED, Record, Shared, Skipped};
 use super::storage::StorageError;
-use crate::kill_on_drop::KillOnDrop;
+use crate::function::TryOutError;
 use crate::{Code, Name, Settings, Version};
 use bytes::Bytes;
 use http::StatusCode;
-use lunatic_vm::{Exit, Shortage, SpawnError};
+use lunatic_vm::{Shortage, SpawnError};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 
 /// The number of functions read ahead at startup while others compile.
 const READ_AHEAD: usize = 4;
-
-/// How long a version may take to become ready for its first request.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first bytes of wasm.
 const MAGIC: &[u8] = b"\0asm";
@@ -439,33 +436,12 @@ impl Drop for ForgetOnDrop {
 
 /// Starts a version once, up to the point where it is ready for its first request.
 async fn try_out(version: &Version) -> Result<(), Refusal> {
-    let environment = version.environment();
-    let started = match version.code() {
-        Code::Spark(spark) => environment.drive(spark.module(), "deploy", |_| {
-            Box::pin(async { Exit::Normal })
-        }),
-        Code::Program(module) => {
-            environment.drive(module, "deploy", |_| Box::pin(async { Exit::Normal }))
-        }
-        Code::Component(component) => {
-            environment.drive_component(component, "deploy", |_| Box::pin(async { Exit::Normal }))
-        }
-    };
-    let process = KillOnDrop::new(started.map_err(|error| match error {
-        SpawnError::Ceiling(_) | SpawnError::Ending => {
+    version.try_out().await.map_err(|error| match error {
+        TryOutError::Spawn(SpawnError::Ceiling(_) | SpawnError::Ending) => {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
         }
         error => Refusal::unfit(format!("it cannot be started: {error}")),
-    })?);
-    match tokio::time::timeout(START_TIMEOUT, process.process().exited()).await {
-        Ok(Exit::Normal) => Ok(()),
-        Ok(exit) => Err(Refusal::unfit(format!(
-            "it cannot be started: the function {exit}"
-        ))),
-        Err(_) => Err(Refusal::unfit(format!(
-            "it cannot be started: it was not ready within {START_TIMEOUT:?}"
-        ))),
-    }
+    })
 }
 
 fn check_expected(expected: &str, serving: Option<&Version>) -> Result<(), Refusal> {

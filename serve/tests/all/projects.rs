@@ -315,6 +315,7 @@ impl Development {
                     format!("{} serves {}", version.name(), version.number())
                 }
                 DevEvent::Project(error) => format!("project: {error}"),
+                DevEvent::NotStarted(name, error) => format!("{name} does not start: {error}"),
                 DevEvent::Waiting(gateway, name) => format!("{} waits for {name}", gateway.name),
                 DevEvent::Gateways(error) => format!("gateways: {error}"),
                 DevEvent::Listening(listening, _) => format!("{} listen", listening.len()),
@@ -403,6 +404,13 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
             "(module (import \"env\" \"nothing\" (func)) (func (export \"_start\")))",
         );
         work.wait_for("a failed");
+        assert_eq!(work.get("/"), "second");
+        // This one compiles and does not start.
+        work.place.write(
+            "a.wat",
+            "(module (func $trap unreachable) (start $trap) (func (export \"_start\")))",
+        );
+        work.wait_for("a does not start: the function trapped");
         assert_eq!(work.get("/"), "second");
         std::fs::remove_file(work.place.path("a.wat")).expect("the file exists");
         work.wait_for("a failed");
