@@ -5,7 +5,7 @@
 
 use super::comm::CommPipes;
 use crate::code::EntryPoint;
-use futures_lite::FutureExt;
+use futures_lite::{FutureExt, future};
 use lunatic_vm::{Exit, Live, MessageReader, MessageWriter, Part, Pipe, PipeReader, PipeWriter};
 
 /// The number of bytes buffered between the comm and the program's streams, in each direction.
@@ -21,14 +21,17 @@ pub(super) async fn run(
     let (input, stdin) = Pipe::bounded(BYTES);
     let (stdout, output) = Pipe::bounded(BYTES);
     live.guest().redirect(stdin, stdout.clone());
-    let streams = async {
-        futures_lite::future::zip(feed(reader, input), drain(&output, &writer)).await;
+    let feeding = async {
+        feed(reader, input).await;
         std::future::pending().await
     };
-    let exit = entry_point.run(live).or(streams).await;
-    // The program's last output may still be in the pipe.
-    stdout.close();
-    drain(&output, &writer).await;
+    let program = async {
+        let exit = entry_point.run(live).or(feeding).await;
+        // What is still in the pipe is passed on, however slowly it is read.
+        stdout.close();
+        exit
+    };
+    let (exit, ()) = future::zip(program, drain(&output, &writer)).await;
     exit
 }
 
