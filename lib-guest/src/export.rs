@@ -5,10 +5,14 @@
 //! The function returns the address and length of its result, whose first byte identifies the kind
 //! of result. The host frees the result with `lunatic_free`.
 
+mod finite;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::alloc::{Layout, alloc, dealloc};
 use std::fmt::Display;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The first byte of a result.
 mod kind {
@@ -35,6 +39,7 @@ pub struct Bytes(pub Vec<u8>);
 
 /// What an exported function can return: any value that serde can serialize, [`Bytes`], or a
 /// `Result` of either. If a `Result` is an error, the host gets the error's text.
+/// A value with a number that JSON does not have, NaN or an infinity, is an error too.
 pub trait Answer {
     /// Returns the answer, preceded by the byte that identifies its kind.
     #[doc(hidden)]
@@ -45,7 +50,12 @@ impl<T: Serialize> Answer for T {
     fn write(&self) -> Vec<u8> {
         let mut bytes = vec![kind::JSON];
         match serde_json::to_writer(&mut bytes, self) {
-            Ok(()) => bytes,
+            Ok(()) => match not_finite(self, &bytes) {
+                None => bytes,
+                Some(number) => failure(&format_args!(
+                    "the result has the number {number}, which JSON does not have"
+                )),
+            },
             Err(error) => failure(&format_args!("the result cannot be JSON: {error}")),
         }
     }
@@ -55,6 +65,12 @@ impl Answer for Bytes {
     fn write(&self) -> Vec<u8> {
         [&[kind::BYTES], self.0.as_slice()].concat()
     }
+}
+
+/// Returns a number of a value that became `null`, if there is one.
+fn not_finite<T: Serialize>(value: &T, json: &[u8]) -> Option<f64> {
+    let has_null = json.windows(4).any(|window| window == b"null");
+    has_null.then(|| finite::first_not_finite(value)).flatten()
 }
 
 fn failure(error: &dyn Display) -> Vec<u8> {
@@ -93,6 +109,28 @@ impl<T: Answer> Infallible for &Returned<T> {
     }
 }
 
+/// The address and the length of the words of a panic, which ends the call without a result. The
+/// host reads them after the trap.
+static PANIC: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+/// Returns where the host finds the words of a panic.
+#[unsafe(no_mangle)]
+extern "C" fn lunatic_panic() -> *const AtomicUsize {
+    PANIC.as_ptr()
+}
+
+/// Keeps the words of panics for the host. It may grant nothing that could print them.
+fn keep_words_of_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let words = panic.to_string().replacen(":\n", ": ", 1).leak();
+            PANIC[0].store(words.as_ptr() as usize, Ordering::SeqCst);
+            PANIC[1].store(words.len(), Ordering::SeqCst);
+        }));
+    });
+}
+
 /// Handles a call whose argument is JSON.
 ///
 /// # Safety
@@ -105,6 +143,7 @@ pub unsafe fn with_value<T: DeserializeOwned>(
     length: usize,
     function: impl FnOnce(T) -> Vec<u8>,
 ) -> u64 {
+    keep_words_of_panics();
     // SAFETY: the caller guarantees the requirements of `own`.
     let bytes = unsafe { own(address, length) };
     let argument = serde_json::from_slice(&bytes);
@@ -126,6 +165,7 @@ pub unsafe fn with_bytes(
     length: usize,
     function: impl FnOnce(Vec<u8>) -> Vec<u8>,
 ) -> u64 {
+    keep_words_of_panics();
     // SAFETY: the caller guarantees the requirements of `own`.
     hand_over(function(unsafe { own(address, length) }))
 }
