@@ -7,7 +7,7 @@ use crate::{Answer, Argument, CallError, LoadError};
 use async_io::Timer;
 use futures_lite::FutureExt;
 use futures_lite::future::block_on;
-use lunatic_vm::{BuildError, Limit, Module, Vm};
+use lunatic_vm::{BuildError, Limit, Module, Stdio, Vm};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -45,7 +45,7 @@ pub struct Bridge {
     pool: Pool,
     time: Option<Duration>,
     /// This field is last, so that the machine outlives the instances that run on it.
-    _vm: Vm,
+    vm: Vm,
 }
 
 /// Configures a bridge.
@@ -126,7 +126,8 @@ impl Builder {
     }
 
     /// Grants the host functions whose `namespace::name` starts with this prefix, such as
-    /// `wasi_snapshot_preview1::`. By default, no host functions are granted.
+    /// `wasi_snapshot_preview1::`. By default, no host functions are granted. What functions print
+    /// goes to standard error, and their standard input is empty.
     pub fn allow(mut self, prefix: &str) -> Builder {
         self.allowed.push(prefix.to_string());
         self
@@ -177,6 +178,8 @@ impl Builder {
         for prefix in &self.allowed {
             config.allow(prefix);
         }
+        // The host program's input and output are its own: it may speak a protocol there.
+        config.stdin(Stdio::Null).stdout(Stdio::Stderr);
         let module = vm.module(name, bytes)?;
         let pool = Pool::new(
             module,
@@ -189,7 +192,7 @@ impl Builder {
             Ok(()) => Ok(Bridge {
                 pool,
                 time: self.time,
-                _vm: vm,
+                vm,
             }),
             Err(CallError::Instance(error)) => Err(error.into()),
             Err(CallError::Ended(exit)) => Err(InstanceError::Ended(exit).into()),
@@ -253,8 +256,8 @@ impl Bridge {
         Bridge::builder().from_bytes(bytes)
     }
 
-    /// Calls a function with a value and returns its answer. Both are passed as JSON. A value that
-    /// JSON cannot express, such as NaN, arrives as `null`.
+    /// Calls a function with a value and returns its answer. Both are passed as JSON: in an argument,
+    /// NaN and the infinities become `null`; in a result, the guest library makes them an error.
     ///
     /// # Errors
     ///
@@ -312,16 +315,18 @@ impl Bridge {
         function: &str,
         argument: Argument,
     ) -> Result<Answer, CallError> {
-        self.begin(function, argument).await
+        self.begin(function, argument, self.time).await
     }
 
-    /// Begins a call. The call is in the queue when this returns; the future waits for the answer.
+    /// Begins a call. The call is in the queue when this returns; the future waits for the answer,
+    /// for as long as a time limit allows.
     pub(crate) fn begin(
         &self,
         function: &str,
         argument: Argument,
+        time: Option<Duration>,
     ) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
-        let (call, time) = (self.pool.call(function, argument), self.time);
+        let call = self.pool.call(function, argument);
         async move {
             match time {
                 None => call.await,
@@ -342,7 +347,18 @@ impl Bridge {
         function: &str,
         argument: Argument,
     ) -> Result<Answer, CallError> {
-        within(time, self.pool.call(function, argument)).await
+        self.begin(function, argument, Some(time)).await
+    }
+
+    /// Returns the time limit of calls that have none of their own.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.time
+    }
+
+    /// Waits until everything that functions have printed so far has been written.
+    pub fn flush_output(&self) {
+        // Only standard output can fail, which no function prints to.
+        let _ = block_on(self.vm.flush_output());
     }
 
     /// Returns the module.

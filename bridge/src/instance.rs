@@ -1,8 +1,9 @@
 //! An instance, and the code that writes arguments into its memory and reads results from it.
 
 use crate::{Answer, Argument, CallError};
-use lunatic_vm::{Exit, FuncType, Live, Module, Val, ValType};
+use lunatic_vm::{Exit, FuncType, Live, Module, Trap, Val, ValType};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The first byte of a result that is returned as an address and a length.
 mod kind {
@@ -19,6 +20,13 @@ const ROOM: u64 = 64 << 10;
 const ALLOCATE: &str = "lunatic_alloc";
 /// The function that frees this memory. It takes an address and a length.
 const FREE: &str = "lunatic_free";
+
+/// The function that returns the address of two 32-bit numbers: the address and the length of the
+/// words of the panic that ended a call, or zeros.
+const PANIC: &str = "lunatic_panic";
+
+/// The maximum length of these words, in bytes. The rest is cut off.
+const MAX_WORDS: u32 = 2048;
 
 /// The function that a WASI reactor expects to be called first.
 const INITIALIZE: &str = "_initialize";
@@ -51,6 +59,8 @@ pub(crate) struct Instance {
     index: Option<u32>,
     can_allocate: bool,
     can_free: bool,
+    /// Where the module says that a panic's words are.
+    panic: Option<u32>,
     /// Pages that were added to the memory for arguments and results.
     area: Option<Area>,
     /// The functions called so far. There are never more of them than the module exports.
@@ -86,25 +96,66 @@ impl Instance {
             index,
             can_allocate,
             can_free,
+            panic: None,
             area: None,
             functions: HashMap::new(),
         }
     }
 
-    /// Runs the module's initializer, if it has one.
-    pub(crate) async fn initialize(&self, live: &mut Live) -> Result<(), Exit> {
-        match self.module.function(INITIALIZE) {
-            Some(ty) if ty.params().len() == 0 => live
-                .call(INITIALIZE, &[])
-                .await
-                .map(drop)
-                .map_err(lunatic_vm::CallError::into_exit),
-            _ => Ok(()),
+    /// Runs the module's initializer, if it has one, and asks where the words of panics will be.
+    pub(crate) async fn initialize(&mut self, live: &mut Live) -> Result<(), Exit> {
+        let takes_nothing =
+            |name| (self.module.function(name)).is_some_and(|ty| ty.params().len() == 0);
+        let exit = lunatic_vm::CallError::into_exit;
+        if takes_nothing(INITIALIZE) {
+            live.call(INITIALIZE, &[]).await.map_err(exit)?;
         }
+        if takes_nothing(PANIC) {
+            let answer = live.call(PANIC, &[]).await.map_err(exit)?;
+            if let [Val::I32(address)] = answer[..] {
+                self.panic = Some(address.cast_unsigned());
+            }
+        }
+        Ok(())
     }
 
     /// Calls a function. After [`CallError::Ended`], the instance must not be used.
     pub(crate) async fn call(
+        &mut self,
+        live: &mut Live,
+        function: &str,
+        argument: &Argument,
+    ) -> Result<Answer, CallError> {
+        let answer = self.call_any(live, function, argument).await;
+        answer.map_err(|error| match error {
+            CallError::Ended(exit) => CallError::Ended(self.with_words(live, exit)),
+            error => error,
+        })
+    }
+
+    /// Puts the words of a panic in place of the trap that a panic ends with, which says nothing
+    /// about its cause.
+    fn with_words(&self, live: &mut Live, exit: Exit) -> Exit {
+        let (Exit::Trapped(trap), Some(place)) = (&exit, self.panic) else {
+            return exit;
+        };
+        let words = live.read(place, 8).ok().and_then(|place| {
+            let (address, length) = place.split_first_chunk::<4>()?;
+            let length = u32::from_le_bytes(*length.first_chunk()?).min(MAX_WORDS);
+            live.read(u32::from_le_bytes(*address), length as usize)
+                .ok()
+        });
+        match words {
+            Some(words) if !words.is_empty() => {
+                let mut trap = Trap::clone(trap);
+                trap.reason = String::from_utf8_lossy(&words).into_owned();
+                Exit::Trapped(Arc::new(trap))
+            }
+            _ => exit,
+        }
+    }
+
+    async fn call_any(
         &mut self,
         live: &mut Live,
         function: &str,

@@ -339,6 +339,16 @@ impl Worker {
         function: &str,
         argument: Argument,
     ) -> Result<Answer, WorkerError> {
+        self.invoke_limited(function, argument, Bridge::time).await
+    }
+
+    /// Calls a function with the time limit that `time` chooses for the bridge in use.
+    async fn invoke_limited(
+        &self,
+        function: &str,
+        argument: Argument,
+        time: impl Fn(&Bridge) -> Option<Duration>,
+    ) -> Result<Answer, WorkerError> {
         let (version, call) = loop {
             let not_before = {
                 let current = self.shared.current.read().await;
@@ -349,7 +359,11 @@ impl Worker {
                     Some(not_before) => not_before,
                     // The call enters the queue before another version can take over, so its effect
                     // on the state is not lost when the state is handed over.
-                    None => break (current.version, current.bridge.begin(function, argument)),
+                    None => {
+                        let bridge = &current.bridge;
+                        let call = bridge.begin(function, argument, time(bridge));
+                        break (current.version, call);
+                    }
                 }
             };
             Timer::at(not_before).await;
@@ -361,7 +375,8 @@ impl Worker {
         Ok(answer?)
     }
 
-    /// Calls a function with a time limit. Dropping the future ends the call.
+    /// Calls a function with a time limit that replaces the bridge's, shorter or longer. Dropping
+    /// the future ends the call.
     ///
     /// # Errors
     ///
@@ -372,7 +387,13 @@ impl Worker {
         function: &str,
         argument: Argument,
     ) -> Result<Answer, WorkerError> {
-        within(time, self.invoke_async(function, argument)).await
+        // The limit also covers the delay after a crash.
+        within(time, self.invoke_limited(function, argument, |_| None)).await
+    }
+
+    /// Waits until everything that functions have printed so far has been written.
+    pub fn flush_output(&self) {
+        self.shared.current.read_blocking().bridge.flush_output();
     }
 
     /// Returns the number of versions of the file before the one in use.

@@ -126,6 +126,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
     for _ in 0..MAX_REQUESTS {
         std::mem::forget(block_on(permits.acquire_arc()));
     }
+    worker.flush_output();
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ use crate::command_line::{Call, CallBounds};
 use crate::failure::{Failure, Outcome};
 use crate::{status, stdout};
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
+use lunatic_vm::printable;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -20,12 +21,15 @@ pub(crate) fn call(call: &Call) -> Outcome {
         }
         Ok(answer)
     });
+    // What the function printed comes before its result, and is complete.
+    bridge.flush_output();
     let answer = answer.map_err(|error| {
         let status = match &error {
             CallError::Ended(exit) => status::of(exit).max(1),
             CallError::TimedOut(_) => status::TIMED_OUT,
             _ => 1,
         };
+        let error = printable(&error.to_string()).into_owned();
         Failure::new(format!("`{}`: {error}", call.function)).status(status)
     })?;
     match answer {

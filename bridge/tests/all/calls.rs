@@ -44,6 +44,32 @@ const MODULE: &str = r#"(module
     (func (export "no_json") (param $index i32) (param i32) (result i32)
         (i32.store (local.get $index) (i32.const 0x004e614e)) (i32.const 3)))"#;
 
+/// A module that says where the words of its panics are, and panics.
+fn panicking(place: i32) -> String {
+    format!(
+        r#"(module
+        (memory (export "memory") 1)
+        (data (i32.const 16) "\40\00\00\00\05\00\00\00") (data (i32.const 64) "words")
+        (func (export "lunatic_panic") (result i32) (i32.const {place}))
+        (func (export "panic") (param i32 i32) (result i32) unreachable))"#
+    )
+}
+
+#[test]
+fn a_panic_is_reported_in_its_own_words() {
+    let error = |place| {
+        let bridge = Bridge::from_bytes(panicking(place).as_bytes()).expect("the module is valid");
+        let error = bridge.call::<_, ()>("panic", &()).expect_err("it panics");
+        assert!(matches!(error, CallError::Ended(_)), "{error}");
+        error.to_string()
+    };
+    assert!(error(16).ends_with("trapped: words"), "{}", error(16));
+    // No words, and places that are not in the memory.
+    for place in [0, i32::MAX - 3, -1] {
+        assert!(error(place).contains("unreachable"), "{}", error(place));
+    }
+}
+
 /// Functions that return an address and a length, with an allocator that always returns the same
 /// address.
 const ALLOCATING: &str = r#"(module

@@ -1,6 +1,8 @@
 //! Tests of workers: crashes and new versions.
 
-use lunatic_bridge::{Backoff, Event, Intensity, Worker, WorkerError};
+use lunatic_bridge::{
+    Answer, Argument, Backoff, Bridge, CallError, Event, Intensity, Worker, WorkerError,
+};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -369,4 +371,36 @@ fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
     source.write(module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
+}
+
+#[test]
+fn a_time_limit_of_a_call_replaces_the_bridge_s_even_if_it_is_longer() {
+    let source = Source::new();
+    source.write(
+        r#"(module
+        (memory (export "memory") 1)
+        (func (export "busy") (param $index i32) (param i32) (result i32) (local $left i32)
+            (local.set $left (i32.const 200000000))
+            (loop $more
+                (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            (i32.store8 (local.get $index) (i32.const 49)) (i32.const 1)))"#,
+    );
+    let worker = Worker::builder()
+        .bridge(Bridge::builder().time(Duration::from_millis(1)))
+        .start(source.file())
+        .expect("the module is valid");
+    let error = worker
+        .call::<_, u8>("busy", &())
+        .expect_err("the time is over");
+    assert!(
+        matches!(error, WorkerError::Call(CallError::TimedOut(_))),
+        "{error}"
+    );
+    let argument = || Argument::Json(b"null".to_vec());
+    let long = Duration::from_secs(600);
+    let answer = smol::block_on(worker.invoke_within(long, "busy", argument()));
+    assert_eq!(answer.expect("there is time"), Answer::Json(b"1".to_vec()));
+    let short = Duration::from_millis(1);
+    let answer = smol::block_on(worker.invoke_within(short, "busy", argument()));
+    answer.expect_err("the time is over");
 }

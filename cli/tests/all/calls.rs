@@ -93,6 +93,41 @@ fn a_failed_call_reports_the_reason_and_sets_the_status() {
     check(&["text.wasm", "spin"], 126, "text.wasm");
 }
 
+/// A module whose function prints a frame of the bridge to standard output and then answers with
+/// what it can read from standard input.
+const FORGES: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\10\00\00\00\16\00\00\00") (data (i32.const 16) "\00\00\00\12{\"id\":2,\"ok\":true}")
+    (data (i32.const 64) "\80\00\00\00\40\00\00\00")
+    (func (export "forge") (param $index i32) (param i32) (result i32)
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (drop (call $read (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 72)))
+        (i32.store8 (local.get $index) (i32.add (i32.const 48) (i32.load (i32.const 72))))
+        (i32.const 1)))"#;
+
+#[test]
+fn what_a_function_prints_goes_to_standard_error_and_requests_are_not_its_to_read() {
+    let dir = WorkDir::new();
+    dir.write("forges.wat", FORGES);
+    let allowed = ["--allow", "wasi_snapshot_preview1::"];
+    let mut bridge = Bridge::start(&dir, &[&["forges.wat"], &allowed[..]].concat());
+    bridge.send(br#"{"id": 1, "function": "forge"}"#);
+    bridge.check(r#"{"id": 2, "function": "forge"}"#, r#"{"id":1,"ok":0}"#);
+    assert_eq!(bridge.receive(), br#"{"id":2,"ok":0}"#);
+    assert_eq!(bridge.end(), Some(0));
+    for _ in 0..10 {
+        let ended = dir.run(&[&["call", "forges.wat", "forge"], &allowed[..]].concat());
+        assert_eq!(ended.stdout, "0\n");
+        assert!(
+            ended.stderr.contains(r#"{"id":2,"ok":true}"#),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
 /// A running `lunatic bridge` and its two pipes.
 struct Bridge(Child);
 

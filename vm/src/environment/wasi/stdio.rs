@@ -31,6 +31,9 @@ pub enum Stdio<End> {
     /// for it. Input goes to the reader that asked first.
     #[default]
     Inherit,
+    /// The host program's standard error, behind either output, for a host program whose standard
+    /// output is its own. Behind the input it is nothing.
+    Stderr,
     /// Nothing: output is discarded, and input ends at once.
     Null,
     /// A pipe provided by the embedder.
@@ -62,7 +65,7 @@ pub(super) struct Writer {
 
 #[derive(Clone)]
 enum Destination {
-    Console,
+    Console(Stream),
     Null,
     Pipe(PipeWriter),
 }
@@ -122,7 +125,8 @@ impl Outlet {
         account: Account,
     ) -> Outlet {
         let to = match stdio {
-            Stdio::Inherit => Destination::Console,
+            Stdio::Inherit => Destination::Console(stream),
+            Stdio::Stderr => Destination::Console(Stream::Error),
             Stdio::Null => Destination::Null,
             Stdio::Pipe(writer) => Destination::Pipe(writer.clone()),
         };
@@ -171,9 +175,9 @@ impl Outlet {
         match &self.to {
             Destination::Null => Ok(()),
             Destination::Pipe(writer) => writer.write_all(bytes).await.map_err(|_| broken_pipe()),
-            Destination::Console => {
+            Destination::Console(stream) => {
                 for piece in bytes.chunks(MAX_WRITE) {
-                    Console::get().write(self.stream, piece).await?;
+                    Console::get().write(*stream, piece).await?;
                 }
                 Ok(())
             }
@@ -251,10 +255,10 @@ impl Pollable for OutletStream {
 
 impl IsTerminal for Outlet {
     fn is_terminal(&self) -> bool {
-        match (&self.to, self.stream) {
-            (Destination::Console, Stream::Output) => io::IsTerminal::is_terminal(&io::stdout()),
-            (Destination::Console, Stream::Error) => io::IsTerminal::is_terminal(&io::stderr()),
-            (Destination::Null | Destination::Pipe(_), _) => false,
+        match self.to {
+            Destination::Console(Stream::Output) => io::IsTerminal::is_terminal(&io::stdout()),
+            Destination::Console(Stream::Error) => io::IsTerminal::is_terminal(&io::stderr()),
+            Destination::Null | Destination::Pipe(_) => false,
         }
     }
 }
@@ -327,7 +331,7 @@ impl Inlet {
     pub(super) fn new(stdio: &Stdio<PipeReader>) -> Inlet {
         match stdio {
             Stdio::Inherit => Inlet::Console,
-            Stdio::Null => Inlet::Null,
+            Stdio::Stderr | Stdio::Null => Inlet::Null,
             Stdio::Pipe(reader) => Inlet::Pipe(reader.clone()),
         }
     }
