@@ -83,6 +83,24 @@ defmodule Wasmtube.SeedTest do
     for _ <- 1..2, do: assert({:ok, _} = Wasmtube.Worker.start_link(wasm_file: file, lock_name: :lock))
   end
 
+  test "a bridge is made and called by its own functions", %{directory: directory} do
+    file = Path.join(directory, "hello_world.wasm")
+
+    bridges = [
+      Wasmtube.Bridge.new(file: file),
+      Wasmtube.Bridge.new(file: file, lock_name: :lock),
+      Wasmtube.Bridge.new(binary: File.read!(file)),
+      Wasmtube.Bridge.new(binary: File.read!(file), lock_name: :lock)
+    ]
+
+    for bridge <- bridges do
+      assert %Wasmtube.Bridge{} = bridge
+      assert Wasmtube.Bridge.call_function(bridge, "echo", data: %{args: "Hello World!"}) == %{"args" => "Hello World!"}
+      image = :binary.copy(<<1, 2, 3>>, 4)
+      assert %{"width" => 2} = Wasmtube.Bridge.call_function(bridge, :image_size, image: image, width: 2, height: 2)
+    end
+  end
+
   test "an argument larger than the guest's memory overwrites nothing", %{directory: directory} do
     bridge = Wasmtube.from_file(Path.join(directory, "hello_world.wasm"))
 
