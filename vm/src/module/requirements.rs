@@ -319,6 +319,7 @@ mod tests {
             Requirements {
                 memory: 5 * 65_536,
                 table_elements: 8,
+                host: 8 * TABLE_ELEMENT,
                 memories: 2,
                 ..Requirements::default()
             }
