@@ -4,52 +4,26 @@
 //! Erlang port with `{packet, 4}`. Calls run concurrently, up to the number of instances, and are
 //! answered as they finish. Each reply therefore carries the id of its request.
 
+mod frames;
+
 use crate::background;
 use crate::call::{builder, not_loaded};
 use crate::command_line;
 use crate::failure::{Failure, Outcome};
 use async_lock::Semaphore;
+use frames::{Broken, Request, next};
 use futures_lite::future::block_on;
 use lunatic_bridge::{Answer, Argument, CallError, Worker, WorkerError};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// The maximum size of an accepted frame, in bytes.
-const MAX_FRAME: usize = 64 << 20;
 
 /// The maximum number of requests in progress. Further requests are read only once a request has
 /// been answered.
 const MAX_REQUESTS: usize = 1024;
-
-/// A request.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    /// The id, which is returned in the reply.
-    #[serde(default)]
-    id: Value,
-    function: String,
-    /// The argument, if it is a value.
-    data: Option<Box<RawValue>>,
-    /// If set, the argument is the next frame, which is an image of this size.
-    image: Option<Size>,
-    /// If true, the argument is the next frame, as bytes.
-    #[serde(default)]
-    bytes: bool,
-    /// The time limit in milliseconds.
-    timeout: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Size {
-    width: u32,
-    height: u32,
-}
 
 /// A reply.
 #[derive(Serialize)]
@@ -128,79 +102,6 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
     }
     worker.flush_output();
     Ok(0)
-}
-
-/// Why a request could not be read.
-enum Broken {
-    /// The request is invalid, but the next request may be valid.
-    Request(Value, String),
-    /// The start of the next request is unknown.
-    Frame(io::Error),
-}
-
-/// Reads a request and its argument. Returns `None` at the end of the input.
-fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
-    let Some(frame) = read_frame(input).map_err(Broken::Frame)? else {
-        return Ok(None);
-    };
-    let mut attached = || match read_frame(input) {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(Broken::Frame(ErrorKind::UnexpectedEof.into())),
-        Err(error) => Err(Broken::Frame(error)),
-    };
-    let request = match serde_json::from_slice::<Request>(&frame) {
-        Ok(request) => request,
-        Err(error) => {
-            // Recovers the id if possible, and skips the frame that the request announces.
-            let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
-            if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
-                attached()?;
-            }
-            return Err(Broken::Request(
-                request["id"].clone(),
-                format!("the request is invalid: {error}"),
-            ));
-        }
-    };
-    let argument = match (&request.data, &request.image, request.bytes) {
-        (Some(data), None, false) => Argument::Json(data.get().as_bytes().to_vec()),
-        (None, None, false) => Argument::Json(b"null".to_vec()),
-        (None, Some(Size { width, height }), false) => Argument::Image {
-            bytes: attached()?,
-            width: *width,
-            height: *height,
-        },
-        (None, None, true) => Argument::Bytes(attached()?),
-        _ => {
-            if request.image.is_some() || request.bytes {
-                attached()?;
-            }
-            let message =
-                "the request has more than one of `data`, `image` and `bytes`".to_string();
-            return Err(Broken::Request(request.id, message));
-        }
-    };
-    Ok(Some((request, argument)))
-}
-
-fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut length = [0; 4];
-    match input.read(&mut length[..1])? {
-        0 => return Ok(None),
-        _ => input.read_exact(&mut length[1..])?,
-    }
-    let length = u32::from_be_bytes(length) as usize;
-    if length > MAX_FRAME {
-        let text = format!("a frame of {length} bytes; at most {MAX_FRAME} are accepted");
-        return Err(io::Error::new(ErrorKind::InvalidData, text));
-    }
-    // Memory is allocated as bytes arrive, rather than for the announced length.
-    let mut frame = Vec::new();
-    input.take(length as u64).read_to_end(&mut frame)?;
-    if frame.len() < length {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Some(frame))
 }
 
 async fn serve(

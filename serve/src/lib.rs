@@ -23,6 +23,8 @@ mod failure;
 mod fields;
 mod function;
 mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod in_flight;
 mod kill_on_drop;

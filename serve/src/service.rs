@@ -9,7 +9,7 @@ mod api;
 mod config;
 mod deploy;
 mod guard;
-mod manifest;
+pub(crate) mod manifest;
 mod options;
 mod refusal;
 mod shared;

@@ -11,7 +11,7 @@ mod check;
 mod connection;
 mod exchange;
 mod files;
-mod framing;
+pub(crate) mod framing;
 mod guard;
 pub(crate) mod listener;
 mod reply;

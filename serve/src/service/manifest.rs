@@ -11,27 +11,27 @@ const FORMAT: u32 = 1;
 /// A stored function.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     #[serde(rename = "form")]
     format: u32,
     /// The version that serves.
-    pub(super) current: u64,
+    pub(crate) current: u64,
     /// The retained versions, oldest first.
-    pub(super) versions: Vec<StoredVersion>,
+    pub(crate) versions: Vec<StoredVersion>,
 }
 
 /// A stored version of a function.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct StoredVersion {
-    pub(super) number: u64,
+pub(crate) struct StoredVersion {
+    pub(crate) number: u64,
     /// The hash of its wasm, under which the wasm is stored.
     #[serde(with = "hex")]
-    pub(super) hash: blake3::Hash,
+    pub(crate) hash: blake3::Hash,
     /// The size of its wasm, in bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// When the version was deployed, as text.
-    pub(super) deployed: String,
+    pub(crate) deployed: String,
     /// The options that its deploy requested. The service's defaults supply the rest each time the
     /// version is loaded.
     #[serde(default, rename = "asked")]
@@ -40,18 +40,20 @@ pub(super) struct StoredVersion {
 
 /// Why a manifest is invalid.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ManifestError {
+pub(crate) enum ManifestError {
     #[error("it is not a manifest: {0}")]
     Json(#[from] serde_json::Error),
     #[error("it has format {0}, and this version of lunatic knows only {FORMAT}")]
     Format(u32),
     #[error("its versions are not in order, or the one that serves, {0}, is not among them")]
     Versions(u64),
+    #[error("it has a version {}, which no version can follow", u64::MAX)]
+    LastNumber,
 }
 
 impl Manifest {
     /// Reads a manifest.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let manifest: Manifest = serde_json::from_slice(bytes)?;
         if manifest.format != FORMAT {
             return Err(ManifestError::Format(manifest.format));
@@ -62,17 +64,20 @@ impl Manifest {
         if !is_in_order || manifest.version(manifest.current).is_none() {
             return Err(ManifestError::Versions(manifest.current));
         }
+        if manifest.version(u64::MAX).is_some() {
+            return Err(ManifestError::LastNumber);
+        }
         Ok(manifest)
     }
 
     /// Returns the manifest in its stored form.
-    pub(super) fn text(&self) -> Vec<u8> {
+    pub(crate) fn text(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a manifest is JSON")
     }
 
     /// Returns the manifest with a new version added as the serving one, keeping only the newest
     /// `kept` versions.
-    pub(super) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
+    pub(crate) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
         let current = version.number;
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
         versions.push(version);
@@ -86,7 +91,7 @@ impl Manifest {
 
     /// Returns the manifest with a different version serving. Returns `None` if the manifest does
     /// not have that version.
-    pub(super) fn serving(&self, number: u64) -> Option<Manifest> {
+    pub(crate) fn serving(&self, number: u64) -> Option<Manifest> {
         self.version(number).map(|_| Manifest {
             current: number,
             ..self.clone()
@@ -94,25 +99,25 @@ impl Manifest {
     }
 
     /// Returns the number of the next version.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.versions.last().map_or(1, |last| last.number + 1)
     }
 
     /// Returns a version.
-    pub(super) fn version(&self, number: u64) -> Option<&StoredVersion> {
+    pub(crate) fn version(&self, number: u64) -> Option<&StoredVersion> {
         self.versions
             .iter()
             .find(|version| version.number == number)
     }
 
     /// Returns the version that serves.
-    pub(super) fn current(&self) -> &StoredVersion {
+    pub(crate) fn current(&self) -> &StoredVersion {
         self.version(self.current)
             .expect("a manifest is checked when it is read or created")
     }
 
     /// Returns the version before the serving one, which is the default target of a rollback.
-    pub(super) fn previous(&self) -> Option<u64> {
+    pub(crate) fn previous(&self) -> Option<u64> {
         self.versions
             .iter()
             .rev()
@@ -125,14 +130,14 @@ impl Manifest {
 mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         hash: &blake3::Hash,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&hash.to_hex())
     }
 
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+    pub(crate) fn deserialize<'a, D: Deserializer<'a>>(
         deserializer: D,
     ) -> Result<blake3::Hash, D::Error> {
         blake3::Hash::from_hex(String::deserialize(deserializer)?).map_err(D::Error::custom)

@@ -16,7 +16,7 @@ const MAX_CHUNK_LINE: usize = 256;
 
 /// Tracks the bytes of a connection as they arrive.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     head_size: usize,
     fields: usize,
     state: State,
@@ -49,11 +49,11 @@ struct Head {
 
 /// Why bytes cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FramingError {
-    pub(super) status: StatusCode,
-    pub(super) why: &'static str,
+pub(crate) struct FramingError {
+    pub(crate) status: StatusCode,
+    pub(crate) why: &'static str,
     /// Whether the bytes belong to a body, so that the request has already been passed on.
-    pub(super) is_in_body: bool,
+    pub(crate) is_in_body: bool,
 }
 
 /// The result of a check. A failure contains the status and the text of a response.
@@ -65,7 +65,7 @@ fn bad<T>(why: &'static str) -> Checked<T> {
 
 impl Framing {
     /// Starts at a head. Each head may have at most this many bytes and fields.
-    pub(super) fn new(head_size: usize, fields: usize) -> Framing {
+    pub(crate) fn new(head_size: usize, fields: usize) -> Framing {
         Framing {
             head_size,
             fields,
@@ -75,7 +75,7 @@ impl Framing {
     }
 
     /// Returns whether a head has begun and is not complete.
-    pub(super) fn is_in_head(&self) -> bool {
+    pub(crate) fn is_in_head(&self) -> bool {
         matches!(&self.state, State::Head(head) if head.lines > 0 || !self.line.is_empty())
     }
 
@@ -91,7 +91,7 @@ impl Framing {
     /// Returns why the bytes cannot be passed on, and how many of them can be passed on. These are
     /// the bytes before a bad head, or none of the bytes of a bad body. Nothing may be read after
     /// an error.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FramingError)> {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FramingError)> {
         let mut at = 0;
         let mut passable = 0;
         while at < bytes.len() {

@@ -1,0 +1,18 @@
+//! Runs a target under libFuzzer. The environment variable `LUNATIC_FUZZ_TARGET` names the target,
+//! since the arguments are libFuzzer's own.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lunatic_fuzz::{TARGETS, Target, target};
+use std::sync::LazyLock;
+
+static TARGET: LazyLock<Target> = LazyLock::new(|| {
+    let name = std::env::var("LUNATIC_FUZZ_TARGET").unwrap_or_default();
+    target(&name).unwrap_or_else(|| {
+        let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+        panic!("no target `{name}`; there are: {}", names.join(" "))
+    })
+});
+
+fuzz_target!(|bytes: &[u8]| TARGET(bytes));

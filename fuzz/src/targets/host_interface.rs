@@ -1,0 +1,231 @@
+//! Host functions, called in any order with any arguments. A call ends at most its own process,
+//! and what the processes of an environment used is free when they are gone.
+
+use super::{VM, assert_no_fault};
+use arbitrary::{Arbitrary, Result, Unstructured};
+use futures_lite::future::yield_now;
+use lunatic_abi::{HOST_FUNCTIONS, HostFunction, Kind, ValueType};
+use lunatic_vm::{Environment, Limit};
+use wasm_encoder::{
+    CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, Ieee64, ImportSection, InstructionSink, MemArg, MemorySection, MemoryType,
+    Module, TypeSection, ValType,
+};
+
+/// The maximum number of calls that a guest makes.
+const CALLS: usize = 24;
+
+/// Functions that would look up names, or connect, outside this computer.
+const LEFT_OUT: [&str; 5] = [
+    "resolve",
+    "tcp_connect",
+    "tls_connect",
+    "udp_connect",
+    "udp_send_to",
+];
+
+/// The data of every guest: names of functions, a version, a loopback address, a module.
+const DATA: &[u8] = b"main other 1.0.0 lunatic::message \x7f\x00\x00\x01\xff\xfe\
+    \x00asm\x01\x00\x00\x00 select zeroblob(9) :memory:";
+
+/// Numbers that lie at a bound of something.
+const NUMBERS: [u64; 12] = [
+    0,
+    1,
+    2,
+    4,
+    5,
+    8,
+    17,
+    34,
+    65_528,
+    65_536,
+    0xffff_ffff,
+    u64::MAX,
+];
+
+pub(crate) fn run(bytes: &[u8]) {
+    // An input that is used up leaves a shorter guest, so there is always one.
+    let Ok(wasm) = guest(&mut Unstructured::new(bytes)) else {
+        return;
+    };
+    let module = VM
+        .module("fuzz", &wasm)
+        .unwrap_or_else(|error| panic!("the generated guest is invalid: {error}"));
+    let environment = environment();
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("no limit applies to the first process");
+    assert_no_fault(&VM.block_on(process.exited()));
+    environment.end();
+    VM.block_on(environment.ended());
+    for limit in [
+        Limit::Processes,
+        Limit::Names,
+        Limit::Sockets,
+        Limit::Timers,
+        Limit::TotalMemory,
+    ] {
+        // What a dead process held is released just after its end is told; a leak would make this
+        // loop endless, which libFuzzer reports as a timeout.
+        VM.block_on(async {
+            while environment.used(limit) > 0 {
+                yield_now().await;
+            }
+        });
+    }
+}
+
+/// Returns an environment whose limits end processes that wait forever.
+fn environment() -> Environment {
+    let mut config = VM.config();
+    config
+        .allow("")
+        .limit(Limit::Time, 10)
+        .limit(Limit::Compute, 10)
+        .limit(Limit::Processes, 20)
+        .limit(Limit::Handles, 50)
+        .limit(Limit::Sockets, 10)
+        .limit(Limit::Timers, 10)
+        .limit(Limit::Memory, 1 << 20)
+        .limit(Limit::MessageBytes, 1 << 16);
+    VM.environment(config)
+}
+
+/// Returns a guest that makes the calls which the input describes.
+fn guest(input: &mut Unstructured) -> Result<Vec<u8>> {
+    let rows: Vec<&HostFunction> = HOST_FUNCTIONS
+        .iter()
+        .filter(|row| !LEFT_OUT.contains(&row.name))
+        .collect();
+    let mut types = TypeSection::new();
+    let mut imports = ImportSection::new();
+    for (index, row) in rows.iter().enumerate() {
+        types.ty().function(
+            row.parameter_types().map(value_type).collect::<Vec<_>>(),
+            row.result_type().map(value_type),
+        );
+        let index = u32::try_from(index).expect("the table is short");
+        imports.import(row.namespace, row.name, EntityType::Function(index));
+    }
+    let count = u32::try_from(rows.len()).expect("the table is short");
+    types.ty().function([], []);
+
+    let mut main = Function::new([]);
+    let mut calls = main.instructions();
+    for _ in 0..CALLS {
+        if input.is_empty() {
+            break;
+        }
+        let index = input.choose_index(rows.len())?;
+        for parameter in rows[index].parameters {
+            argument(input, rows[index], parameter.kind, &mut calls)?;
+        }
+        calls.call(u32::try_from(index).expect("the table is short"));
+        if rows[index].result_type().is_some() {
+            calls.drop();
+        }
+    }
+    calls.end();
+    Ok(module(types, imports, count, &main))
+}
+
+fn module(types: TypeSection, imports: ImportSection, count: u32, main: &Function) -> Vec<u8> {
+    let mut functions = FunctionSection::new();
+    functions.function(count);
+    let mut memories = MemorySection::new();
+    memories.memory(MemoryType {
+        minimum: 1,
+        maximum: Some(3),
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    let mut exports = ExportSection::new();
+    exports
+        .export("main", ExportKind::Func, count)
+        .export("other", ExportKind::Func, count)
+        .export("memory", ExportKind::Memory, 0);
+    let mut code = CodeSection::new();
+    code.function(main);
+    let mut data = DataSection::new();
+    data.active(0, &ConstExpr::i32_const(0), DATA.iter().copied());
+    let mut module = Module::new();
+    module
+        .section(&types)
+        .section(&imports)
+        .section(&functions)
+        .section(&memories)
+        .section(&exports)
+        .section(&code)
+        .section(&data);
+    module.finish()
+}
+
+/// Pushes the arguments of one parameter.
+fn argument(
+    input: &mut Unstructured,
+    row: &HostFunction,
+    kind: Kind,
+    calls: &mut InstructionSink,
+) -> Result<()> {
+    for (part, ty) in kind.value_types().iter().enumerate() {
+        let number = match kind {
+            // A timer that does not fire would outlive the run, and a wait would slow it down.
+            Kind::Millis | Kind::ShortMillis if row.namespace == "lunatic::timer" => {
+                u64::from(bool::arbitrary(input)?)
+            }
+            Kind::Millis | Kind::ShortMillis => *input.choose(&[0, 1, 2, u64::MAX])?,
+            // Only this computer is reached, at a port that the system chooses.
+            Kind::SocketAddr => match part {
+                0 => *input.choose(&[4, 4, 6, 5])?,
+                1 => *input.choose(&[34, 65_535, 0xffff_ffff])?,
+                _ => 0,
+            },
+            Kind::U32 if row.namespace == "lunatic::networking" => 0,
+            _ => number(input)?,
+        };
+        push(calls, *ty, number, input.ratio(1, 3)?);
+    }
+    Ok(())
+}
+
+/// Returns a number: one at a bound, or an address of the data, or any.
+fn number(input: &mut Unstructured) -> Result<u64> {
+    Ok(match u8::arbitrary(input)? {
+        0..=127 => *input.choose(&NUMBERS)?,
+        128..=239 => u64::from(u8::arbitrary(input)?),
+        _ => u64::arbitrary(input)?,
+    })
+}
+
+/// Pushes a number, or what an earlier call wrote to that address, which may be an id.
+fn push(calls: &mut InstructionSink, ty: ValueType, number: u64, is_loaded: bool) {
+    match ty {
+        ValueType::I32 => {
+            calls.i32_const(number as u32 as i32);
+        }
+        ValueType::I64 if is_loaded => {
+            calls.i32_const((number % 65_528) as i32);
+            calls.i64_load(MemArg {
+                offset: 0,
+                align: 0,
+                memory_index: 0,
+            });
+        }
+        ValueType::I64 => {
+            calls.i64_const(number as i64);
+        }
+        ValueType::F64 => {
+            calls.f64_const(Ieee64::new(number));
+        }
+    }
+}
+
+fn value_type(ty: ValueType) -> ValType {
+    match ty {
+        ValueType::I32 => ValType::I32,
+        ValueType::I64 => ValType::I64,
+        ValueType::F64 => ValType::F64,
+    }
+}

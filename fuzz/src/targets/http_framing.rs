@@ -1,0 +1,12 @@
+//! Where the requests of an HTTP/1 connection begin and end: however the bytes arrive, the verdict
+//! is the same.
+
+/// The first byte is the size of the pieces in which the rest arrives.
+pub(crate) fn run(bytes: &[u8]) {
+    let Some((&piece, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let whole = lunatic_serve::fuzzing::framing(bytes, bytes.len().max(1));
+    let pieces = lunatic_serve::fuzzing::framing(bytes, usize::from(piece).max(1));
+    assert_eq!(whole, pieces, "the verdict depends on how the bytes arrive");
+}
