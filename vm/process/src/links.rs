@@ -84,7 +84,7 @@ impl Links {
 
     /// Returns whether a monitor of this process has this tag. A process that makes a request to
     /// another process monitors that process with the tag of the answer.
-    pub(crate) fn awaits(&self, tag: i64) -> bool {
+    pub(crate) fn is_expecting(&self, tag: i64) -> bool {
         let mut monitors = self.by_tag.range((tag, Pid(0))..);
         monitors.next().is_some_and(|&(first, _)| first == tag)
     }

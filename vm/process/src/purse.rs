@@ -144,11 +144,14 @@ mod tests {
         let watcher = Arc::new(watcher);
         table.insert(watcher.clone());
         let mut told = Vec::new();
-        for number in 2..22 {
+        let all = (2..22).map(|number| {
             let dying = Arc::new(ProcessCell::new(Pid::from_number(number), limits));
             table.insert(dying.clone());
             watcher.room_for_end().expect("notices are small");
             table.monitor(&watcher, dying.pid(), 0);
+            dying
+        });
+        for dying in all.collect::<Vec<_>>() {
             let trap = Trap::new("x".repeat(5_000), Vec::new(), None);
             table.finish(&dying, Exit::Trapped(Arc::new(trap)), |_, _| {});
         }

@@ -153,7 +153,7 @@ impl State {
         let pushed = match self.mailbox.push(message, wakes, limits) {
             // This is an answer that arrives after the owner has made the request, but before it
             // waits for the answer.
-            Err((message, _)) if !wakes && self.links.awaits(message.tag) => {
+            Err((message, _)) if !wakes && self.links.is_expecting(message.tag) => {
                 self.mailbox.push(message, true, limits)
             }
             pushed => pushed,

@@ -49,12 +49,8 @@ impl Shortage {
     /// The reserve is an eighth of the memory, at most 1 GiB. Below the reserve, a further level
     /// begins with each quarter of the reserve that is used.
     fn at(left: u64, all: u64) -> Shortage {
-        let reserve = (all / 8).min(MAX_RESERVE);
-        let quarters = match reserve / 4 {
-            0 => 4,
-            quarter => left.div_ceil(quarter),
-        };
-        match quarters {
+        let reserve = (all / 8).clamp(1, MAX_RESERVE);
+        match left.saturating_mul(4).div_ceil(reserve) {
             _ if left >= reserve => Shortage::None,
             4.. => Shortage::Compiles,
             3 => Shortage::GreedySpawns,

@@ -298,7 +298,10 @@ mod tests {
                         .expect("there is no limit"),
                 ),
                 3 => _ = charges.pop(),
-                4 => charges[step as usize % 5].shrink(step * 13 % 9_000),
+                4 => {
+                    let index = step as usize % charges.len();
+                    charges[index].shrink(step * 13 % 9_000);
+                }
                 5 => charges[0]
                     .resize(step * 11 % 70_000)
                     .expect("there is no limit"),

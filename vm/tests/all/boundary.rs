@@ -55,9 +55,9 @@ fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     }
 }
 
-/// Writes a call as [`call`] does, but does not drop the result.
-fn call_with_result(whole: &str, arguments: &str) -> String {
-    let (number, _) = row_of(Generation::V0_13, whole);
+/// Writes a call as [`call_of`] does, but does not drop the result.
+fn call_with_result(generation: Generation, whole: &str, arguments: &str) -> String {
+    let (number, _) = row_of(generation, whole);
     format!("(call $row{number} {arguments})")
 }
 

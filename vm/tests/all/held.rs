@@ -427,7 +427,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     if !is_alone(TEST, &[]) {
         return;
     }
-    let small = "(module (memory 1) (func (export \"main\")))";
+    let small = "(module (func (export \"main\")))";
     // What any machine needs is there before memory is limited.
     let exit = Lab::new().run(small);
     assert!(exit.is_normal(), "{exit}");
@@ -521,7 +521,7 @@ fn what_others_have_open_counts_as_descriptors() {
             (call $say (i64.const 1)) (call $wait)
             (call $drop_config (i64.const 0))
             (call $say (i64.const 2)) (call $wait)
-            (call $say (call $open (i32.const 1040) (i32.const 8) (i32.const 64))) (call $wait)))"#,
+            (call $say (call $open (i32.const 1040) (i32.const 8) (i32.const 64))) (call $wait))"#,
     ));
     let process = environment
         .spawn(&module, "main", &[])

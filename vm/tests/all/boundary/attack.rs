@@ -515,7 +515,7 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack], times: 
     text.push_str(")\n");
     match generation {
         Generation::V0_13 | Generation::V0_12 | Generation::V0_10 => {
-            text.push_str(&tls_preparation());
+            text.push_str(&tls_preparation(generation));
         }
         Generation::V0_7 | Generation::V0_6 => {
             text.push_str("(func $prepare_all (export \"prepare_all\") (call $prepare))\n");
@@ -646,7 +646,7 @@ fn preparation() -> Vec<(&'static str, String)> {
 
 /// Writes the code that creates a TLS listener and a stream, and the process at the other end of
 /// the stream.
-fn tls_preparation() -> String {
+fn tls_preparation(generation: Generation) -> String {
     let made = rcgen::generate_simple_self_signed([LOCALHOST.to_owned()])
         .expect("a certificate can be generated");
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -683,7 +683,7 @@ fn tls_preparation() -> String {
     let mut function = |head: &str, calls: &[(&str, String)]| {
         text.push_str(head);
         for (row, arguments) in calls {
-            text.push_str(&call_of(Generation::V0_13, row, arguments));
+            text.push_str(&call_of(generation, row, arguments));
             text.push('\n');
         }
         text.push_str(")\n");
@@ -708,7 +708,7 @@ fn tls_preparation() -> String {
             ("lunatic::message::receive", hear.clone()),
         ],
     );
-    let own = call_with_result("lunatic::process::process_id", "");
+    let own = call_with_result(generation, "lunatic::process::process_id", "");
     function(
         &format!(
             "(func $prepare_all (export \"prepare_all\")
