@@ -10,6 +10,7 @@ use crate::background;
 use crate::call::{builder, not_loaded};
 use crate::command_line;
 use crate::failure::{Failure, Outcome};
+use crate::stdout;
 use async_lock::Semaphore;
 use frames::{Broken, Request, next};
 use futures_lite::future::block_on;
@@ -60,6 +61,8 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
         .map_err(|error| not_loaded(&bridge.file, &error))?;
     let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
     let out = Arc::new(Mutex::new(io::stdout()));
+    // Why the first reply that was lost was not written.
+    let lost = Arc::new(Mutex::new(None));
     let mut input = io::stdin().lock();
     loop {
         let (id, called) = match next(&mut input) {
@@ -83,7 +86,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
         };
         // A caller that sends requests faster than they are served blocks on the pipe.
         let permit = block_on(permits.acquire_arc());
-        let (worker, out) = (worker.clone(), out.clone());
+        let (worker, out, lost) = (worker.clone(), out.clone(), lost.clone());
         background::spawn(async move {
             let result = match called {
                 Ok((function, argument, time)) => serve(&worker, &function, argument, time).await,
@@ -92,7 +95,12 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
                     message,
                 }),
             };
-            reply(&out, id, result);
+            if let Err(error) = reply(&out, id, result) {
+                // The caller has ended, so standard input will end too.
+                log::debug!("a reply was not written: {error}");
+                let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+                lost.get_or_insert(error);
+            }
             drop(permit);
         });
     }
@@ -101,6 +109,8 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
         std::mem::forget(block_on(permits.acquire_arc()));
     }
     worker.flush_output();
+    let lost = lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+    stdout::check(lost.map_or(Ok(()), Err))?;
     Ok(0)
 }
 
@@ -137,7 +147,7 @@ async fn serve(
 }
 
 /// Writes a reply and the frame that it announces, if any.
-fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) {
+fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) -> io::Result<()> {
     let (reply, attached) = match result {
         Ok(Answer::Bytes(bytes)) => (
             Reply::Bytes {
@@ -172,9 +182,9 @@ fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) 
         out.write_all(&length.to_be_bytes())?;
         out.write_all(bytes)
     };
-    let written = write(&frame).and_then(|()| attached.map_or(Ok(()), |bytes| write(&bytes)));
-    // The caller has ended, so standard input will end too.
-    if let Err(error) = written.and_then(|()| out.flush()) {
-        log::debug!("a reply was not written: {error}");
+    write(&frame)?;
+    if let Some(bytes) = attached {
+        write(&bytes)?;
     }
+    out.flush()
 }

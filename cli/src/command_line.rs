@@ -78,7 +78,8 @@ pub(crate) struct Run {
 ///
 /// `lunatic PROGRAM` does the same if the program exports tests of `#[lunatic::test]`. This command
 /// also runs the `#[test]`s of a program without these one by one; otherwise they share a process
-/// and the first failure ends the run.
+/// and the first failure ends the run. Each test is a program of its own, so tests cannot share a
+/// process or a server on a port.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "lunatic test [OPTIONS] PROGRAM [FILTERS]... [FLAGS]",

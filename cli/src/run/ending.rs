@@ -99,10 +99,16 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     let ask = async {
         ask(main, grace / 2).await;
         let mut asked = HashSet::from([main.pid()]);
-        while let Some(next) = next_to_ask(&environment.processes(), main, &asked) {
-            asked.insert(next.pid());
-            let left = end.saturating_duration_since(Instant::now());
-            ask(&next, left / 2).await;
+        loop {
+            let next = next_to_ask(&environment.processes(), main, &asked);
+            if next.is_empty() {
+                break;
+            }
+            for process in next {
+                asked.insert(process.pid());
+                let left = end.saturating_duration_since(Instant::now());
+                ask(&process, left / 2).await;
+            }
         }
         environment.ended().await;
     };
@@ -111,7 +117,7 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
         if grace > SILENCE {
             let count = environment.processes().len();
             tell(&format!(
-                "waiting up to {grace:?} for processes to end, of which {count} are left; a second signal kills them\n"
+                "waiting up to {grace:?} for processes to end ({count} are left); a second signal kills them\n"
             ));
             Timer::at(end).await;
         }
@@ -134,14 +140,14 @@ async fn ask(process: &Process, time: Duration) {
     ended.or(out_of_time).await;
 }
 
-/// Returns the youngest process that has not been asked yet and is not left to its parent. The
-/// living processes are sorted by age.
-fn next_to_ask(alive: &[Process], main: &Process, asked: &HashSet<Pid>) -> Option<Process> {
+/// Returns the processes that have not been asked yet and are not left to their parents, the
+/// youngest first. The living processes are sorted by age.
+fn next_to_ask(alive: &[Process], main: &Process, asked: &HashSet<Pid>) -> Vec<Process> {
     let pids: HashSet<Pid> = alive.iter().map(Process::pid).collect();
     let is_left_to = |parent: Pid| parent != main.pid() && pids.contains(&parent);
-    let mut next = alive
+    let next = alive
         .iter()
         .filter(|process| !asked.contains(&process.pid()))
         .filter(|process| !process.parent().is_some_and(is_left_to));
-    next.next_back().cloned()
+    next.rev().cloned().collect()
 }

@@ -62,10 +62,10 @@ fn the_guest_library_is_added_unless_it_is_there() {
         assert_eq!(dir.read("Cargo.toml"), already);
     }
     let dir = project();
-    dir.run(&["init", "--guest-path", "."])
-        .check(1, &["the guest library is not in `.`", "--guest-path"]);
-    dir.run(&["init", "--guest-path", "missing"])
-        .check(1, &["`missing`"]);
+    dir.run(&["init", "--guest-path", "missing"]).check(
+        1,
+        &["the guest library is not in `missing`", "--guest-path"],
+    );
 }
 
 #[test]

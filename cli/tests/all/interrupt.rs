@@ -97,7 +97,7 @@ fn a_signal_ends_the_main_process_first_and_then_the_others_from_the_last_to_the
         UNDERSTANDS.into(),
     ];
     let ended = interrupted_with(Signal::TERM, &["--grace", "60s"], body, &more.join("\n"));
-    ended.check(143, &[]);
+    assert_eq!(ended.status, Some(143), "{ended:#?}");
     assert_eq!(ended.stdout, "main\nsecond\nfirst\n");
 }
 
@@ -117,7 +117,7 @@ fn a_process_that_another_would_end_is_left_to_it() {
         (drop (call $receive))";
     let more = format!("{outer} {UNDERSTANDS}");
     let ended = interrupted_with(Signal::TERM, &["--grace", "60s"], body, &more);
-    ended.check(143, &[]);
+    assert_eq!(ended.status, Some(143), "{ended:#?}");
     assert_eq!(ended.stdout, "outer\n");
 }
 

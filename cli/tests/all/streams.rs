@@ -110,6 +110,10 @@ fn output_that_cannot_be_written_is_told_and_is_the_status() {
         r#"(module (memory (export "memory") 1)
             (func (export "echo") (param i32) (param $length i32) (result i32) (local.get $length)))"#,
     );
+    // A frame for the bridge.
+    let request = br#"{"id":1,"function":"echo","data":1}"#;
+    let length = u32::try_from(request.len()).expect("it is short");
+    let requests = dir.write("requests", [&length.to_be_bytes()[..], request].concat());
     dir.write(
         "tests.wat",
         r##"(module (func (export "#lunatic_test_m::t")))"##,
@@ -120,14 +124,17 @@ fn output_that_cannot_be_written_is_told_and_is_the_status() {
         (&["tests.wat"], 101),
         (&["tests.wat", "--list"], 101),
         (&["tests.wat", "--help"], 101),
+        (&["bridge", "function.wat"], 1),
         (&["completions", "bash"], 1),
         (&["new", "created"], 1),
         (&["--help"], 1),
         (&["--version"], 1),
     ] {
         let full = std::fs::File::create("/dev/full").expect("Linux has this device");
+        let requests = std::fs::File::open(&requests).expect("the file was just written");
         let output = dir
             .command(arguments)
+            .stdin(requests)
             .stdout(full)
             .stderr(Stdio::piped())
             .output()
