@@ -17,8 +17,11 @@ const MAX_REPORTS: u64 = 100;
 /// How many of the last bytes on standard error are searched for a message.
 const KEPT: usize = 4 << 10;
 
-/// The message of Rust's standard library for operations that WASI does not support.
-const UNSUPPORTED: &str = "operation not supported on this platform";
+/// The messages of Rust's standard library for operations that WASI does not support.
+const UNSUPPORTED: [&str; 2] = [
+    "operation not supported on this platform",
+    "kind: Unsupported",
+];
 
 /// Reports the failures of a program's processes.
 #[derive(Clone)]
@@ -107,7 +110,7 @@ impl Seen {
             Event::Error(bytes) => {
                 self.written.extend(bytes);
                 let text = String::from_utf8_lossy(&self.written);
-                self.lacks |= text.contains(UNSUPPORTED);
+                self.lacks |= UNSUPPORTED.iter().any(|message| text.contains(message));
                 let old = self.written.len().saturating_sub(KEPT);
                 self.written.drain(..old);
             }
