@@ -341,7 +341,7 @@ impl Load {
 fn http(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("the server accepts connections");
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: soak\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
     let mut answer = String::new();
