@@ -40,15 +40,13 @@ pub(crate) fn run(bytes: &[u8]) {
     let Exit::Trapped(trap) = &exit else {
         panic!("a program that executes `unreachable` ended otherwise: {exit}");
     };
-    for frame in &trap.frames {
+    for frame in trap.frames() {
         assert!(
             frame.function.len() <= 4_096,
             "a name of {} bytes in a trap",
             frame.function.len()
         );
-        if let (Some(wasm), Some(offset)) = (&trap.wasm, frame.offset) {
-            let _ = source_locations(wasm, offset);
-        }
+        let _ = trap.locations(&frame);
     }
 }
 
