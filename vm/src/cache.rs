@@ -126,7 +126,7 @@ impl Cache {
             return;
         };
         let exposes_key = open.directory.key_is_below(identity);
-        if !exposes_key && !(can_write && open.directory.is_below(identity)) {
+        if !(exposes_key || can_write && open.directory.is_below(identity)) {
             return;
         }
         if !open.is_exposed.swap(true, Ordering::SeqCst) {

@@ -155,6 +155,10 @@ impl Directory {
 
 /// Takes a lock on a directory. Returns false if others hold it for longer than a machine that
 /// starts does.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a machine starts on the thread of its host, and the other one holds the lock briefly"
+)]
 fn lock(directory: impl std::os::fd::AsFd, operation: FlockOperation) -> bool {
     for _ in 0..20 {
         match flock(&directory, operation) {

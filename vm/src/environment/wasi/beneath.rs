@@ -380,7 +380,7 @@ impl Base<'_> {
 }
 
 fn identity(stat: &Stat) -> Option<(u64, u64)> {
-    Some((stat.st_dev as u64, stat.st_ino as u64))
+    Some((stat.st_dev, stat.st_ino))
 }
 
 /// Files with more bytes on the disk than this are not freed on a worker. If the bytes of such a

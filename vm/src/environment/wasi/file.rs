@@ -185,15 +185,17 @@ impl FileStat {
                 .saturating_mul(1_000_000_000)
                 .saturating_add(nanoseconds as u64)
         };
+        #[allow(clippy::unnecessary_cast, reason = "other processors have 32 bits")]
+        let links = stat.st_nlink as u64;
         FileStat {
-            device: stat.st_dev as u64,
-            inode: stat.st_ino as u64,
+            device: stat.st_dev,
+            inode: stat.st_ino,
             file_type: super::listing::file_type(kind(stat)),
-            links: stat.st_nlink as u64,
+            links,
             size: stat.st_size as u64,
-            accessed: time(stat.st_atime as i64, stat.st_atime_nsec as i64),
-            modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-            changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            accessed: time(stat.st_atime, stat.st_atime_nsec as i64),
+            modified: time(stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec as i64),
         }
     }
 }

@@ -182,7 +182,7 @@ fn is_gone(directory: &File, name: &[u8]) -> bool {
 }
 
 fn changed(stat: &Stat) -> (i64, u64) {
-    (stat.st_mtime as i64, stat.st_mtime_nsec as u64)
+    (stat.st_mtime, stat.st_mtime_nsec)
 }
 
 /// Returns the number of a kind of file in WASI, which has no number for named pipes.

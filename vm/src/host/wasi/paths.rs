@@ -113,6 +113,7 @@ pub(super) async fn path_filestat_get(
     Ok(())
 }
 
+#[expect(clippy::too_many_arguments, reason = "WASI has that many")]
 pub(super) async fn path_filestat_set_times(
     call: &mut WasiCall<'_>,
     fd: u32,
@@ -133,6 +134,7 @@ pub(super) async fn path_filestat_set_times(
     .await
 }
 
+#[expect(clippy::too_many_arguments, reason = "WASI has that many")]
 pub(super) async fn path_link(
     call: &mut WasiCall<'_>,
     fd: u32,
@@ -240,6 +242,7 @@ pub(super) async fn path_unlink_file(
         .await
 }
 
+#[expect(clippy::too_many_arguments, reason = "WASI has that many")]
 pub(super) async fn path_open(
     call: &mut WasiCall<'_>,
     fd: u32,
