@@ -1,11 +1,11 @@
 //! Puts a bounded load on all parts of the machine for a long time, and checks that the machine
-//! holds no more at the end than after its first minutes.
+//! holds no more resources at the end than it did after the first few minutes.
 //!
 //! `lunatic-soak [--for DURATION]`; `./x soak` compiles and starts it. Each round runs programs
-//! that spawn, talk, trap, reach limits and are killed, compiles modules, deploys, replaces,
-//! invokes and deletes functions over HTTP, and makes calls across the bridge, some of which trap
-//! or take too long. The measurements are taken between rounds, when nothing runs. The soak fails
-//! if any measured quantity has grown by more than 5 %.
+//! that spawn, communicate, trap, reach limits and are killed. It also compiles modules; deploys,
+//! replaces, invokes and deletes functions over HTTP; and makes calls across the bridge, some of
+//! which trap or take too long. The measurements are taken between rounds, when nothing runs. The
+//! soak fails if any measured quantity has grown by more than 5%.
 
 use lunatic_benches::meters::{self, descriptors, disk, mappings, threads};
 use lunatic_benches::{Machine, guest, target};
@@ -23,11 +23,11 @@ use std::time::{Duration, Instant};
 /// How long the soak takes without `--for`.
 const TIME: Duration = Duration::from_secs(30 * 60);
 
-/// The part of the time that passes before the first measurement that counts. Caches, pools and
-/// allocators fill up during this part.
+/// The fraction of the run that passes before the first measurement that counts. Caches, pools and
+/// allocators fill up during this time.
 const WARM_UP: f64 = 0.25;
 
-/// The part of the time that each of the two compared measurements takes.
+/// The fraction of the run that each of the two compared measurements covers.
 const WINDOW: f64 = 0.15;
 
 /// The maximum growth between the two measurements.
@@ -140,7 +140,7 @@ fn judge(samples: &[(f64, Sample)]) -> bool {
     for (index, what) in Sample::WHAT.iter().enumerate() {
         let (first, last) = (first.0[index], last.0[index]);
         let growth = last as f64 / first.max(1) as f64 - 1.0;
-        // One thread more is not growth, although it is more than 5 % of twenty.
+        // One thread more is not growth, although it is more than 5% of twenty.
         let has_grown = growth > GROWTH && last > first + 1;
         let verdict = if has_grown { "grown" } else { "flat" };
         is_flat &= !has_grown;
@@ -200,7 +200,7 @@ impl std::fmt::Display for Sample {
     }
 }
 
-/// The parts of the machine that the load is put on.
+/// The parts of the machine that are put under load.
 struct Load {
     machine: Machine,
     work: Module,

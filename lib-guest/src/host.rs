@@ -52,8 +52,8 @@ mod kinds {
     pub(super) type OutWords<'a> = &'a mut [u64];
     pub(super) type OutIpBytes<'a> = &'a mut [u8; 16];
     pub(super) type OutHeader<'a> = &'a mut lunatic_abi::MessageHeader;
-    /// Only the machine knows the length of such a text, so a function with such a parameter can be
-    /// called only as an import.
+    /// Only the machine knows the length of such a string, so a function with such a parameter can
+    /// be called only as an import.
     pub(super) type OutText = std::convert::Infallible;
 }
 

@@ -201,7 +201,7 @@ impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue
             .lock()
-            .expect("nothing panics while it holds the queue")
+            .expect("no code panics while it holds this lock")
     }
 
     /// The body of a lookup thread. Answers this question and then the queued questions, until the

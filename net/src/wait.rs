@@ -60,7 +60,7 @@ impl<S> Timed<S> {
     fn timeouts(&self) -> MutexGuard<'_, [Option<Duration>; 3]> {
         self.timeouts
             .lock()
-            .expect("nothing panics while it holds the timeouts")
+            .expect("no code panics while it holds this lock")
     }
 }
 

@@ -20,7 +20,7 @@ const MAX_LENGTH: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// The error for a text that is not a valid function name.
+/// The error for a string that is not a valid function name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a valid function name: it has 1 to 63 characters of a-z, 0-9 and -, and does not begin with -", lunatic_vm::printable(.0))]
 pub struct NameError(String);
@@ -63,7 +63,7 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(allowed)
 }
 
-/// Truncates a text, which may be as long as a request, to about the length of a name.
+/// Truncates a string, which may be as long as a request, to about the maximum length of a name.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_LENGTH + 1) {
         Some((end, _)) => format!("{}…", &text[..end]),

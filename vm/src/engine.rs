@@ -150,7 +150,7 @@ impl Engines {
             .map(|profile| EngineKind::Module(code, profile))
     }
 
-    /// Returns the watch over the memory that is left.
+    /// Returns the monitor of the remaining memory.
     pub(crate) fn pressure(&self) -> &Arc<Pressure> {
         self.ceilings.pressure()
     }
@@ -184,7 +184,7 @@ impl Engines {
             .filter_map(|engine| engine.memories.as_ref())
     }
 
-    /// Advances the epoch, so that code that has been running since the last beat yields.
+    /// Advances the epoch, so that code that has been running since the last tick yields.
     pub(crate) fn increment_epoch(&self) {
         for engine in self.engines.iter().filter_map(OnceLock::get) {
             engine.engine.increment_epoch();
@@ -240,8 +240,8 @@ fn config(code: Code) -> Config {
     config
 }
 
-/// Returns an engine that compiles code for the engines of a kind. Nothing runs in this engine, and
-/// it takes no address space.
+/// Returns an engine that compiles code for engines of the given kind. Nothing runs in this engine,
+/// and it takes no address space.
 pub(crate) fn compiling(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
     let mut config = config(kind.code());
     if let EngineKind::Module(_, profile) = kind {
@@ -250,7 +250,8 @@ pub(crate) fn compiling(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> 
     wasmtime::Engine::new(&config)
 }
 
-/// Sets up what code for a profile relies on. Returns the size of its stacks.
+/// Configures the memory and stack layout that compiled code relies on under a profile. Returns the
+/// stack size.
 fn lay_out_code(config: &mut Config, profile: Profile) -> StackSize {
     let stack = match profile {
         Profile::Fast => {
@@ -330,8 +331,8 @@ mod tests {
         };
         let link: Link = Box::new(|_| Ok(Box::new(())));
         for index in 0..EngineKind::COUNT {
-            let kind = EngineKind::of_index(index).expect("there are as many kinds");
-            let elsewhere = compiling(kind).expect("the settings are good");
+            let kind = EngineKind::of_index(index).expect("every index below `COUNT` is a kind");
+            let elsewhere = compiling(kind).expect("the settings are valid");
             let here = make(kind, &link).expect("there is address space");
             assert_eq!(hash(here.wasmtime()), hash(&elsewhere), "{kind:?}");
         }

@@ -106,13 +106,14 @@ impl Machine {
         observe::appeared(&self.metrics);
     }
 
-    /// Links a process, whose turn it is, with another process. A process that does not exist is
-    /// treated as having just died.
+    /// Links a process, which must be the one that is running, with another process. A process that
+    /// does not exist is treated as having just died.
     pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link(process.cell(), pid, tag);
     }
 
-    /// Links a process, whose turn it is, with another process if that process is alive.
+    /// Links a process, which must be the one that is running, with another process if that process
+    /// is alive.
     pub(crate) fn link_with_living(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link_with_living(process.cell(), pid, tag);
     }
@@ -122,8 +123,8 @@ impl Machine {
         self.processes.unlink(process.cell(), pid);
     }
 
-    /// Makes a process monitor another process. The first process is notified of the second
-    /// process's end, with a tag or without one (0).
+    /// Makes a process monitor another process. The first process is notified when the second ends.
+    /// A tag of 0 means that the notification has no tag.
     pub(crate) fn monitor(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.monitor(process.cell(), pid, tag);
     }
@@ -183,7 +184,8 @@ impl Machine {
         for process in self.processes() {
             process.kill();
         }
-        // This wakes tasks that wait for a time that may be far away, so that they are dropped now.
+        // This wakes tasks that are waiting for a time that may be far in the future, so that they
+        // are dropped now.
         self.over.close();
     }
 
@@ -328,13 +330,13 @@ impl Environment {
     }
 
     /// Lets the other processes of the program continue after the main process ends, so that they
-    /// can be ended in order.
+    /// can be shut down in an orderly way.
     pub fn outlive_main(&self) {
         self.domain().program().outlive_main();
     }
 
-    /// Returns the living processes of the program that this environment belongs to, the oldest
-    /// first. The list is not a snapshot of one moment.
+    /// Returns the living processes of the program that this environment belongs to, oldest first.
+    /// The list is not an atomic snapshot.
     pub fn processes(&self) -> Vec<Process> {
         let machine = self.machine();
         let mut processes = machine.processes_of(self.domain());
@@ -347,8 +349,8 @@ impl Environment {
         self.domain().program().ended().await;
     }
 
-    /// Finds the process with the highest version among those under a name whose version satisfies
-    /// a requirement.
+    /// Among the processes that are registered under a name with a version that satisfies the
+    /// requirement, finds the one with the highest version.
     ///
     /// # Errors
     ///
@@ -358,8 +360,8 @@ impl Environment {
         self.domain().names().lookup(name, query)
     }
 
-    /// Finds the most recently registered process among those under a name whose version satisfies
-    /// a requirement.
+    /// Among the processes that are registered under a name with a version that satisfies the
+    /// requirement, finds the most recently registered one.
     pub(crate) fn lookup_newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.domain().names().newest(name, query)
     }

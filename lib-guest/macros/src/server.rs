@@ -1,5 +1,5 @@
-//! `#[lunatic::server]`, which turns an `impl` block into a server that has functions of the same
-//! names for its clients.
+//! `#[lunatic::server]`, which turns an `impl` block into a server whose clients get functions with
+//! the same names.
 //!
 //! The attribute generates a message type with one variant for each call and cast, a type with the
 //! functions that send these messages, and an implementation of `lunatic::Server`, which handles

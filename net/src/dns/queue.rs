@@ -62,7 +62,7 @@ impl Question {
     fn reply(&self) -> MutexGuard<'_, Reply> {
         self.reply
             .lock()
-            .expect("nothing panics while it holds a reply")
+            .expect("no code panics while it holds this lock")
     }
 }
 

@@ -251,7 +251,7 @@ impl TlsStream {
         self.shared
             .state
             .lock()
-            .expect("nothing panics while it holds a connection")
+            .expect("no code panics while it holds this lock")
     }
 }
 

@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// A time that is longer than any test waits.
+/// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(120);
 
 /// The functions of one VM, and a gateway that finds each function by its name.

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A time that is longer than any test waits.
+/// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(60);
 
 /// Functions, and a server with a gateway to them.
@@ -232,7 +232,7 @@ fn within(deadline: Duration) -> Settings {
     }
 }
 
-/// Waits until the VM runs no process.
+/// Waits until no process is running in the VM.
 fn all_gone(functions: &Functions) {
     let begun = Instant::now();
     while !functions.vm().processes().is_empty() {
@@ -314,7 +314,7 @@ fn a_connection_serves_one_request_after_the_other_and_each_has_its_own_id() {
         .expect("the connection is open");
     assert!(
         (0..3).all(|_| answer(&mut stream).ends_with("hello")),
-        "the ids also differ if several requests are sent at once"
+        "requests that are sent all at once are all answered"
     );
 }
 
@@ -355,7 +355,8 @@ fn functions_are_found_by_their_names_and_the_names_are_removed_from_the_path() 
         400,
         "it is unclear which of the two functions is meant"
     );
-    // Functions are deployed at a different address. Only the gateway of a service reports that.
+    // Functions are deployed at a different address, which only the gateway of a service mentions
+    // in its answer.
     assert_eq!(status(&house.get("/deploy/echo")), 404);
 }
 
@@ -396,7 +397,7 @@ fn t135_a_trap_before_the_head_is_500_and_a_later_trap_breaks_off_the_answer() {
     let after = rest(&mut stream);
     assert!(
         !after.contains("0\r\n\r\n"),
-        "an answer that broke off must not look complete: {after:?}"
+        "an answer that was cut off must not look complete: {after:?}"
     );
     assert_eq!(status(&house.get("/hello")), 200);
     all_gone(&house.functions);
@@ -702,7 +703,7 @@ fn t139_requests_beyond_the_limit_of_a_function_are_refused_and_others_are_serve
     assert_eq!(
         status(&house.get("/hello")),
         200,
-        "the other function still serves"
+        "the other function is still served"
     );
     for other in &mut others {
         let answer = answer(other);
@@ -850,7 +851,8 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
     std::fs::write(outside.path().join("secret"), "secret").expect("the file can be written");
     std::fs::write(directory.join("a.txt"), "inside").expect("the file can be written");
     let house = Plan::new().files("/s", &directory).start();
-    // Made while the server runs, as by a function that may write to the directory.
+    // The links are created while the server is running, as a function with write access to the
+    // directory could do.
     let secret = outside.path().join("secret").display().to_string();
     for (name, target) in [
         ("absolute", secret.as_str()),
@@ -864,7 +866,8 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
     ] {
         symlink(target, directory.join(name)).expect("the link can be made");
     }
-    mkfifoat(CWD, directory.join("fifo"), Mode::RUSR | Mode::WUSR).expect("it can be made");
+    mkfifoat(CWD, directory.join("fifo"), Mode::RUSR | Mode::WUSR)
+        .expect("the FIFO can be created");
     let inside = house.get("/s/inside");
     assert!(
         status(&inside) == 200 && inside.ends_with("inside"),
@@ -886,7 +889,8 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
         assert_eq!(status(&house.get(path)), 404, "{path}");
     }
     // The directory itself becomes a link.
-    std::fs::rename(&directory, outside.path().join("moved")).expect("it can be renamed");
+    std::fs::rename(&directory, outside.path().join("moved"))
+        .expect("the directory can be renamed");
     symlink(outside.path(), &directory).expect("the link can be made");
     assert_eq!(status(&house.get("/s/secret")), 404);
 }
@@ -901,7 +905,7 @@ fn an_answer_whose_length_is_not_true_is_502_or_breaks_off() {
     };
     let answer = says_length("").get("/says");
     assert_eq!(status(&answer), 502, "{answer}");
-    // If the function takes its time, the head has been sent by then.
+    // If the function is slow, the head has already been sent when the wrong length is noticed.
     let read =
         "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more)))";
     let house = says_length(read);
@@ -925,7 +929,7 @@ fn an_answer_whose_length_is_not_true_is_502_or_breaks_off() {
 
 #[test]
 fn a_client_that_closes_its_half_gets_its_answer() {
-    // The end of the client's half arrives while the function computes.
+    // The end of the client's stream arrives while the function is still computing.
     let busy = "(local $left i32) (local.set $left (i32.const 100000000))
         (loop $more (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
     let busy = hello().replace("(local $count i64)", &format!("(local $count i64) {busy}"));
@@ -949,11 +953,11 @@ fn a_client_that_closes_its_half_gets_its_answer() {
 
 #[test]
 fn the_built_in_function_http_calls_another_host() {
-    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("the system has a port");
-    let address = other.local_addr().expect("it listens");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = other.local_addr().expect("the listener is bound");
     let request = format!("GET http://{address}/path HTTP/1.1\r\nx-mine: yes\r\n\r\n");
     let settings = Settings {
-        outbound: vec![address.to_string().parse().expect("it is a rule")],
+        outbound: vec![address.to_string().parse().expect("the rule is valid")],
         private_addresses: true,
         ..Settings::default()
     };
@@ -976,7 +980,7 @@ fn the_built_in_function_http_calls_another_host() {
         status(&answer) == 201 && answer.contains("x-theirs: 1") && answer.ends_with("hello"),
         "{answer}"
     );
-    let head = serving.join().expect("it does not panic");
+    let head = serving.join().expect("the serving thread does not panic");
     assert!(
         head.starts_with("GET /path HTTP/1.1\r\n") && head.contains("x-mine: yes"),
         "{head}"
@@ -1006,9 +1010,9 @@ fn an_http_2_client_of_a_library_is_served() {
             let request = request.body(Full::<bytes::Bytes>::from(body));
             let mut sender = sender.clone();
             async move {
-                let answer = sender.send_request(request.expect("it is valid")).await;
+                let answer = sender.send_request(request.expect("a valid request")).await;
                 let (head, body) = answer.expect("the server answers").into_parts();
-                let body = body.collect().await.expect("the answer is whole");
+                let body = body.collect().await.expect("the answer is complete");
                 (head.status.as_u16(), body.to_bytes())
             }
         };
@@ -1021,20 +1025,20 @@ fn an_http_2_client_of_a_library_is_served() {
             answers.spawn(async move { (body, answer.await) });
         }
         while let Some(answer) = answers.join_next().await {
-            let (sent, (status, body)) = answer.expect("it does not panic");
-            let body = std::str::from_utf8(&body).expect("it is text");
+            let (sent, (status, body)) = answer.expect("the request task does not panic");
+            let body = std::str::from_utf8(&body).expect("the body is UTF-8");
             assert!(status == 200 && body.ends_with(&sent), "{status}");
         }
         drop(sender);
         connection
             .await
-            .expect("it does not panic")
+            .expect("the connection task does not panic")
             .expect("the connection ends without an error");
     };
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .expect("the system has room for a runtime")
+        .expect("the runtime can be built")
         .block_on(client);
     all_gone(&house.functions);
 }
@@ -1207,7 +1211,7 @@ fn resident() -> u64 {
     pages * 4096
 }
 
-/// Returns a frame of HTTP/2.
+/// Returns an HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
         .expect("the length fits")

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A time that is longer than any test waits.
+/// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(120);
 
 fn machine() -> Vm {
@@ -405,7 +405,7 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
         );
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // This one compiles and does not start.
+        // This one compiles but does not start.
         work.place.write(
             "a.wat",
             "(module (func $trap unreachable) (start $trap) (func (export \"_start\")))",

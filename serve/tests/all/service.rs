@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A time that is longer than any test waits.
+/// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "correct-horse-battery-staple";

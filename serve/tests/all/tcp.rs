@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A time that is longer than any test waits.
+/// A timeout longer than any test should ever need to wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns a spark that has a buffer and the functions for its comm, and runs `body`.
@@ -123,7 +123,7 @@ impl House {
         });
     }
 
-    /// Waits until the function's log has a line.
+    /// Waits until a line in the function's log contains the text.
     fn wait_for_line(&self, text: &str) {
         wait_until(text, || {
             self.function()
@@ -257,7 +257,7 @@ fn t135_a_connection_whose_process_traps_is_reset_and_the_next_connection_is_ser
     let line = lines
         .iter()
         .find(|line| line.text.contains("unreachable"))
-        .expect("the function was added");
+        .expect("the log contains the trap");
     assert!(
         line.process.is_some() && line.request.is_some() && line.version == 1,
         "{line:?}"

@@ -365,7 +365,7 @@ impl ProcessCell {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared
             .lock()
-            .expect("nothing panics while it holds a process's lock")
+            .expect("no code panics while it holds this lock")
     }
 
     /// Wakes the process if the outcome requires it. The process's lock is released first, because

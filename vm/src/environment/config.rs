@@ -33,8 +33,8 @@ pub struct Config {
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) preopens: Preopens,
-    /// The shares of the quota of the guest that added directories. They are held until the last
-    /// configuration or environment with these directories is dropped.
+    /// The permits from the quota of the guest that added the directories. They are held until the
+    /// last configuration or environment with these directories is dropped.
     pub(crate) descriptors: Vec<Arc<Permit>>,
     pub(crate) stdin: Stdio<PipeReader>,
     pub(crate) stdout: Stdio<PipeWriter>,
@@ -148,8 +148,8 @@ impl Config {
     /// host path later refers to a different directory. It is closed when the last configuration or
     /// environment that holds it is dropped.
     ///
-    /// If the machine's [`Cache`] lies in it, the cache is not used from here on: a guest that could
-    /// change compiled code could do anything.
+    /// If the machine's [`Cache`] is inside the directory, the cache is no longer used after this
+    /// call, because a guest that could change compiled code could do anything.
     ///
     /// # Errors
     ///
@@ -187,9 +187,9 @@ impl Config {
         self
     }
 
-    /// Keeps a journal of what the processes write and of how processes failed. The journal
-    /// includes processes in environments that these processes create. Output is still written to
-    /// its stream as well; to have it only in the journal, set the stream to [`Stdio::Null`].
+    /// Keeps a journal of what the processes write and how they fail. The journal includes
+    /// processes in environments that these processes create. Output is still written to its stream
+    /// as well; to have it only in the journal, set the stream to [`Stdio::Null`].
     pub fn journal(&mut self, journal: &Journal) -> &mut Config {
         self.journal = Some(journal.clone());
         self
@@ -203,9 +203,9 @@ impl Config {
         self
     }
 
-    /// When the program's main process
-    /// ([`Environment::spawn_main`](crate::Environment::spawn_main)) ends, keeps its remaining
-    /// processes until the host has inspected them and ends the program.
+    /// Keeps the program's other processes alive after its main process
+    /// ([`Environment::spawn_main`](crate::Environment::spawn_main)) ends, until the host has
+    /// inspected them and ends the program.
     pub fn lingering(&mut self) -> &mut Config {
         self.lingers = true;
         self

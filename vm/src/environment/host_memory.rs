@@ -1,10 +1,10 @@
 //! The bytes that the host holds for guests outside their memories.
 //!
 //! Everything that a guest makes the host keep, such as handles, messages being written, compiled
-//! modules, reasons of deaths, names and rows of a database, is charged to an account before it is
-//! kept. The account of a process counts toward its environment and all enclosing environments.
-//! Data that outlives its process is charged to the account of an environment. A [`Charge`] lasts
-//! as long as the data that it pays for.
+//! modules, exit reasons, names and database rows, is charged to an account before it is kept. The
+//! account of a process counts toward its environment and all enclosing environments. Data that
+//! outlives its process is charged to the account of an environment. A [`Charge`] lasts as long as
+//! the data that it pays for.
 
 use super::quota::Quota;
 use lunatic_abi::Limit;
@@ -152,7 +152,7 @@ impl HostMemory {
         self.0
             .book
             .lock()
-            .expect("nothing panics while it holds an account")
+            .expect("no code panics while it holds this lock")
     }
 }
 
@@ -187,7 +187,7 @@ impl Charge {
         Ok(())
     }
 
-    /// Releases bytes, at most all of them.
+    /// Releases this many bytes, or all of them if fewer are charged.
     pub fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.account.release(bytes);
@@ -251,9 +251,9 @@ mod tests {
             HostMemory::of_process(&inner),
             HostMemory::of_process(&outer),
         );
-        let charge = one.charge(600_000).expect("600 kB of a MiB are used");
+        let charge = one.charge(600_000).expect("600 kB fit in 1 MiB");
         assert!(total(&inner) >= 600_000 - INCLUDED && total(&outer) == total(&inner));
-        let reached = other.charge(600_000).expect_err("1.2 MB exceed a MiB");
+        let reached = other.charge(600_000).expect_err("1.2 MB exceeds 1 MiB");
         assert_eq!(reached.limit, Limit::TotalHostMemory);
         drop(charge);
         other

@@ -66,7 +66,7 @@ pub enum Event {
     Failed(Exit),
 }
 
-/// The number of bytes that each entry counts in addition to the bytes written. Because of it, the
+/// The number of bytes that each entry counts as, in addition to the bytes written. This way, the
 /// limit on bytes also limits the number of entries.
 const OVERHEAD: usize = 256;
 
@@ -135,8 +135,8 @@ impl Book {
     }
 }
 
-/// The maximum length in bytes of an entry that joins several writes. It keeps the loss of an entry
-/// from losing too much at once.
+/// The maximum length in bytes of an entry that joins several writes. With this limit, dropping one
+/// entry does not lose too much at once.
 const MAX_JOINED: usize = 16 << 10;
 
 impl Journal {

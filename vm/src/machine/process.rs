@@ -340,7 +340,7 @@ impl Process {
         self.0
             .names
             .lock()
-            .expect("nothing panics while it holds a process's names")
+            .expect("no code panics while it holds this lock")
     }
 
     /// Returns the account of what the host holds for the process.

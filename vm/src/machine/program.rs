@@ -178,6 +178,6 @@ impl Program {
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.waiting
             .lock()
-            .expect("nothing panics while it holds this lock")
+            .expect("no code panics while it holds this lock")
     }
 }

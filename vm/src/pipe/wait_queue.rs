@@ -108,8 +108,8 @@ impl<'a, S: WaitQueues> Waiter<'a, S> {
         Poll::Ready(value)
     }
 
-    /// Waits for this waiter's turn and until an attempt succeeds. If the future is dropped early,
-    /// no attempt has succeeded.
+    /// Waits until it is this waiter's turn and an attempt succeeds. If the future is dropped
+    /// early, no attempt has succeeded.
     pub(crate) async fn wait<T>(
         mut self,
         mut attempt: impl FnMut(&mut S) -> Option<(T, Option<Waker>)>,
@@ -133,7 +133,7 @@ impl<S: WaitQueues> Drop for Waiter<'_, S> {
 pub(crate) fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
     state
         .lock()
-        .expect("nothing panics while it holds this lock")
+        .expect("no code panics while it holds this lock")
 }
 
 /// Returns the output of a future if it does not have to wait.

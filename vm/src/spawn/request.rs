@@ -52,7 +52,7 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     let payment = pay(call, range.len())?;
     let program = call.guest().domain().program().number();
     let turn = machine.compiler.turn(program).await;
-    // The bytes are copied only now, so that a waiting request takes no memory of the host.
+    // The bytes are copied only now, so that a waiting request uses no host memory.
     let bytes = call.copied(range).await;
     let load = move |job: Job| {
         let (compiler, limits) = (&machine.compiler, &machine.compile_limits);
@@ -90,7 +90,7 @@ impl ModuleShare {
     fn charge(&self) -> MutexGuard<'_, Charge> {
         self.charge
             .lock()
-            .expect("nothing panics while it holds a charge")
+            .expect("no code panics while it holds this lock")
     }
 }
 
@@ -116,8 +116,9 @@ fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
     })
 }
 
-/// Returns the environment for processes spawned with a configuration, or the caller's own if none
-/// is given; an error says why there is none.
+/// Returns the environment for processes spawned with a configuration, or the caller's own
+/// environment if no configuration is given. The inner error says why the environment could not be
+/// created.
 pub(crate) fn environment_for(
     call: &mut Call<'_>,
     id: ConfigId,
@@ -322,6 +323,10 @@ mod tests {
     fn half_a_parameter_and_an_unknown_type_are_refused() {
         assert!(parse_parameters(&[parameter::I32; parameter::SIZE - 1]).is_err());
         assert!(parse_parameters(&[0x11; parameter::SIZE]).is_err());
-        assert!(parse_parameters(&[]).expect("zero is fine").is_empty());
+        assert!(
+            parse_parameters(&[])
+                .expect("an empty list is valid")
+                .is_empty()
+        );
     }
 }

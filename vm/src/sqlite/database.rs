@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// The maximum length of an SQL string, in bytes.
 pub(crate) const MAX_SQL: usize = 1 << 20;
 
-/// The maximum size of a text, a blob or a table row, in bytes. Because SQL functions cannot be
+/// The maximum size of a string, a blob or a table row, in bytes. Because SQL functions cannot be
 /// interrupted, this also limits how long a function can take.
 pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
@@ -48,7 +48,7 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_PARSER_DEPTH, 200),
 ];
 
-/// The maximum length of a pattern of `LIKE` or `GLOB`, in bytes.
+/// The maximum length of a `LIKE` or `GLOB` pattern, in bytes.
 pub(super) const MAX_PATTERN: i32 = 256;
 
 /// The maximum size of a list of values or names that a guest reads, in bytes. Expressions can make
@@ -226,7 +226,7 @@ impl Database {
         // Sorting and temporary tables stay in memory, which is limited. This pragma reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
         // SAFETY: the connection is open. Virtual tables such as `fts5` and `rtree` cannot be
-        // interrupted. The tables of JSON and of pragmas are added when they are used.
+        // interrupted. SQLite adds the JSON and pragma tables when they are first used.
         unsafe { ffi::sqlite3_drop_modules(connection.handle(), std::ptr::null_mut()) };
         functions::replace_slow_ones(connection)
             .map_err(|code| SqlError::new(code, "SQLite accepts no functions"))?;
@@ -303,8 +303,8 @@ impl Database {
         Ok(())
     }
 
-    /// Parses the first statement of `sql` after the offset `from`, and returns its length. A text
-    /// of only blanks and comments has no statement.
+    /// Parses the first statement of `sql` after the offset `from`, and returns its length. Text
+    /// that consists only of whitespace and comments contains no statement.
     fn parse(&mut self, sql: &Sql, from: usize) -> Result<(Option<Statement>, usize), SqlError> {
         let rest = &sql.0.as_bytes()[from..];
         let length = c_int::try_from(rest.len()).map_err(|_| SqlError::too_long())?;
@@ -346,12 +346,12 @@ impl Database {
     /// Refuses a statement that reads `json_tree` with a path: SQLite would search the document
     /// once for each character of the path, without being interrupted.
     fn check_plan(&mut self, statement: &Statement) -> Result<(), SqlError> {
-        /// Begins the plan of a `json_tree` with a path.
+        /// The beginning of the plan of a `json_tree` with a path.
         const WITH_PATH: &str = "VIRTUAL TABLE INDEX 3:";
         let raw = statement.raw.as_ptr();
         let has_path = self.enter(Phase::Preparing, |_| {
             // SAFETY: the statement is prepared, not begun and not finalized. Its plan has four
-            // columns, of which the last is a text.
+            // columns, the last of which is text.
             unsafe {
                 if ffi::sqlite3_stmt_isexplain(raw) != 0 {
                     return false;
@@ -405,7 +405,8 @@ impl Database {
         self.work.control.begin_statement();
         // SAFETY: the statement is prepared and not finalized, and its connection is open.
         let code = unsafe { ffi::sqlite3_step(statement.raw.as_ptr()) };
-        // The size is determined here, because this converts the texts of a database in UTF-16.
+        // The size is determined here, because determining it converts the strings of a UTF-16
+        // database.
         statement.row = (code == ffi::SQLITE_ROW).then(|| statement.size_of_row());
         match code {
             ffi::SQLITE_ROW => Ok(Step::Row),
@@ -474,7 +475,7 @@ impl Database {
         })
     }
 
-    /// Returns how many bytes a binding of values reads in addition to the values.
+    /// Returns how many bytes are read, in addition to the values, when values are bound.
     pub(super) fn size_of_sql(&self, id: u64) -> usize {
         let statement = self.inner().statements.get(&id);
         statement.map_or(0, |statement| match statement.parameters {
@@ -662,7 +663,7 @@ impl Statement {
         LENGTH_SIZE + (0..self.column_count()).map(size).sum::<usize>()
     }
 
-    /// Returns an upper bound of the size of the current row's list of values.
+    /// Returns an upper bound on the size of the current row's list of values.
     fn size_of_row(&self) -> usize {
         let size = |column| {
             let raw = self.raw.as_ptr();
@@ -708,7 +709,7 @@ impl Statement {
                     write_value(out, Value::Real(ffi::sqlite3_column_double(raw, column)))
                 }
                 ffi::SQLITE_TEXT => {
-                    // In SQLite, a text can consist of arbitrary bytes.
+                    // In SQLite, a `TEXT` value can contain arbitrary bytes.
                     let text =
                         String::from_utf8_lossy(bytes(ffi::sqlite3_column_text(raw, column)));
                     write_value(out, Value::Text(&text));
@@ -733,7 +734,7 @@ enum Unbound {
     Code(c_int),
 }
 
-/// Binds a value to the parameter with a number.
+/// Binds a value to the parameter with the given number.
 fn bind_one(raw: *mut ffi::sqlite3_stmt, number: u64, value: Value<'_>) -> Result<(), Unbound> {
     let none = || Unbound::NoParameter(number.to_string());
     let index = c_int::try_from(number).map_err(|_| none())?;

@@ -89,7 +89,7 @@ impl Heap {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book
             .lock()
-            .expect("nothing panics while it holds the count")
+            .expect("no code panics while it holds this lock")
     }
 }
 

@@ -74,10 +74,10 @@ const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
 /// Pragmas that may be read but not set.
 const READ_ONLY: &[&str] = &["schema_version", "trusted_schema", "writable_schema"];
 
-/// The functions that a guest may call, and the functions that `ALTER TABLE` calls. Their time is
-/// linear in the size of their arguments, or they stop with the call. Other functions reach beyond
-/// the database, belong to virtual tables that are not available, or take too long, such as
-/// `json_patch` with two large objects.
+/// The functions that a guest may call, and the functions that `ALTER TABLE` calls. They run in
+/// time linear in the size of their arguments, or they stop when the call is interrupted. Other
+/// functions reach beyond the database, belong to virtual tables that are not available, or take
+/// too long, such as `json_patch` with two large objects.
 const FUNCTIONS: &[&str] = &[
     "->",
     "->>",
@@ -239,7 +239,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             control.note_json_tree();
             Authorization::Allow
         }
-        // With this pragma, SQLite would return to its own `LIKE`.
+        // This pragma would make SQLite switch back to its own `LIKE`.
         AuthAction::Pragma {
             pragma_name,
             pragma_value,
@@ -331,7 +331,7 @@ mod tests {
             let name = name.as_str();
             assert!(
                 FUNCTIONS.contains(&name) != REFUSED.contains(&name),
-                "is `{name}` linear in its arguments, or does it stop with the call?"
+                "is `{name}` linear in its arguments, or does it stop when the call is interrupted?"
             );
         }
     }

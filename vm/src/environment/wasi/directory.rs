@@ -1,9 +1,9 @@
 //! Directories of the host that an environment's processes may reach.
 //!
 //! A directory is opened once, when it is granted, and all paths begin at the open directory: what
-//! happens to its own path afterwards has no effect. A process that grants a directory to its
-//! children names one inside its own; the name is resolved from the open directory and cannot leave
-//! it, even if symbolic links are swapped meanwhile.
+//! happens to its own path afterwards has no effect. A process grants its children a directory by
+//! naming one inside its own directories; the name is resolved from the open directory and cannot
+//! leave it, even if symbolic links are swapped in the meantime.
 
 use super::beneath::Scope;
 use super::errno::Errno;
@@ -81,7 +81,8 @@ pub(crate) struct Preopens {
 }
 
 impl Preopens {
-    /// Adds a directory of the host, replacing any with the same guest path, and returns it.
+    /// Opens and adds a host directory, replacing any existing one with the same guest path.
+    /// Returns the open directory.
     pub(crate) fn open(
         &mut self,
         host: &Path,
@@ -101,7 +102,8 @@ impl Preopens {
         Ok(directory)
     }
 
-    /// Adds a directory inside one of another configuration's, with the access granted there.
+    /// Adds a directory that lies inside a directory of another configuration, with the access that
+    /// the other configuration grants.
     pub(crate) fn add_from(&mut self, outer: &Preopens, guest: &str) -> Result<(), PreopenError> {
         self.add(outer.within(guest)?);
         Ok(())
@@ -191,7 +193,8 @@ impl Preopens {
     fn within(&self, guest: &str) -> Result<Preopen, PreopenError> {
         let fail = |reason: String| PreopenError::new(guest, reason);
         let path = GuestPath::parse(guest).map_err(fail)?;
-        // As in a guest's own library, the longest prefix wins, and the later of two equal ones.
+        // As in a guest's own library, the longest prefix wins; of two equal prefixes, the later
+        // one wins.
         let candidates = self
             .list
             .iter()
@@ -309,7 +312,8 @@ fn open_directory(host: &Path) -> io::Result<File> {
     )?))
 }
 
-/// Returns the flags for opening a directory that paths start from and that is not read.
+/// Returns the flags for opening a directory that is used only as the starting point of paths and
+/// is never read.
 #[cfg(unix)]
 fn directory_flags() -> rustix::fs::OFlags {
     use rustix::fs::OFlags;
@@ -328,8 +332,8 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
     use rustix::io::Errno;
 
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // The kernel gives up with AGAIN if the tree changed meanwhile; if it keeps changing, AGAIN is
-    // the error.
+    // The kernel fails with AGAIN if the tree changed in the meantime. If the tree keeps changing,
+    // AGAIN is returned.
     let mut tries =
         std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how))
             .take(128);
@@ -538,7 +542,7 @@ mod tests {
             );
             assert!(
                 guest(&preopens, "within").is_ok(),
-                "a link that stays inside is a way like any other"
+                "a link that stays inside the directory is followed"
             );
         }
     }

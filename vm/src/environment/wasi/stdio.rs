@@ -1,8 +1,8 @@
 //! The standard streams of an environment's processes, as `wasmtime-wasi` requests them.
 //!
-//! All processes of an environment share the streams. Whatever is behind a stream, no worker waits
-//! for it: a write that finds no room and a read that finds no bytes suspend their process, and
-//! dropping that wait loses nothing.
+//! All processes of an environment share the streams. No worker ever blocks on a stream, whatever
+//! the stream is connected to: a write that finds no room or a read that finds no bytes suspends
+//! its process, and cancelling the wait loses nothing.
 
 use crate::console::{self, Console, Stream};
 use crate::environment::journal::Journal;
@@ -22,17 +22,17 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-/// What is behind a standard stream of an environment's processes: a pipe's [`PipeReader`] behind
-/// the input, its [`PipeWriter`] behind an output.
+/// What a standard stream of an environment's processes is connected to. `End` is [`PipeReader`]
+/// for the input and [`PipeWriter`] for an output.
 #[derive(Clone, Debug, Default)]
 pub enum Stdio<End> {
     /// The stream of the host program. Output is written by one thread, in the order in which it
-    /// arrives, and none of it is changed or dropped: a program that is ahead of the terminal waits
-    /// for it. Input goes to the reader that asked first.
+    /// arrives, and none of it is changed or dropped: a program that writes faster than the
+    /// terminal waits for the terminal. Input goes to the reader that asked first.
     #[default]
     Inherit,
-    /// The host program's standard error, behind either output, for a host program whose standard
-    /// output is its own. Behind the input it is nothing.
+    /// The host program's standard error, for either output. This suits a host program that needs
+    /// its standard output for itself. As an input, this is the same as [`Stdio::Null`].
     Stderr,
     /// Nothing: output is discarded, and input ends at once.
     Null,
@@ -138,7 +138,7 @@ impl Outlet {
         }
     }
 
-    /// Creates a process's own output, which does not count as its environment's.
+    /// Creates a process's own output, which is not counted toward its environment's output limit.
     pub(super) fn uncounted(output: PipeWriter) -> Outlet {
         Outlet {
             to: Destination::Pipe(output),
@@ -344,7 +344,8 @@ impl Inlet {
         }
     }
 
-    /// Waits for bytes, and returns at most `size` bytes. Returns none at the end of the stream.
+    /// Waits for bytes, and returns at most `size` bytes. Returns an empty vector at the end of the
+    /// stream.
     pub(crate) async fn take(&self, size: usize) -> Vec<u8> {
         let Some(reader) = self.reader() else {
             return Vec::new();
