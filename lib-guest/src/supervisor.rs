@@ -53,9 +53,11 @@
 //! Beyond Erlang's rules, restarts can be [delayed](Plan::back_off). Erlang's `auto_shutdown` and
 //! `restart_child` are missing.
 //!
-//! A supervisor reads the clock with `wasi_snapshot_preview1::clock_time_get`. The end of each
-//! child is reported by two signals, which wait in the supervisor's mailbox. The mailbox holds at
-//! most [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
+//! A supervisor writes a line to standard error each time that it restarts a child, up to 100 times.
+//! It reads the clock with `wasi_snapshot_preview1::clock_time_get`, and writes with
+//! `wasi_snapshot_preview1::fd_write`. The end of each child is reported by two signals, which wait
+//! in the supervisor's mailbox. The mailbox holds at most
+//! [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
 
 mod child;
 mod command;

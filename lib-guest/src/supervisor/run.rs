@@ -16,6 +16,7 @@ use crate::tag::{SHUTDOWN, Tag};
 use lunatic_abi::restart::Intensity;
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 /// A supervisor's process begins by running the function that fills in its plan.
@@ -51,6 +52,7 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
         templates: plan.templates,
         interrupts,
         begin: Instant::now(),
+        restarts: 0,
     };
     for child in plan.children {
         let id = child.id.clone();
@@ -93,17 +95,21 @@ impl StopReason {
             Self::Asked => {}
             Self::ParentFailed(parent) => start::die_with(parent),
             Self::GaveUp(why) => {
-                eprintln!(
-                    "supervisor <{:x}> gives up: {why}",
-                    Process::<()>::this().id()
-                );
+                report(&format!("gives up: {why}"));
                 std::process::exit(1);
             }
         }
     }
 }
 
-/// A child, and its process while the child is running.
+/// Writes what this supervisor does to standard error. That it cannot be written is no reason to
+/// fail.
+fn report(what: &str) {
+    let line = format!("supervisor <{:x}> {what}\n", Process::<()>::this().id());
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// A child, and its process while it runs.
 struct Supervised {
     child: Child,
     process: Option<u64>,
@@ -120,7 +126,13 @@ struct Running {
     /// The tags of messages that end the wait for a child's start.
     interrupts: Vec<Tag>,
     begin: Instant,
+    /// How many restarts there have been.
+    restarts: u64,
 }
+
+/// The maximum number of restarts that a supervisor reports. Further reports say nothing new, and
+/// whoever makes a child fail decides how many there are.
+const MAX_REPORTS: u64 = 100;
 
 /// What a supervisor receives.
 enum Event {
@@ -146,7 +158,7 @@ impl Running {
             match self.start(key) {
                 Ok(_) => {}
                 Err(NotStarted::Failed(error)) => {
-                    self.decide(key, Exit::Failed, &format!("did not start: {error}"))?;
+                    self.decide(key, Exit::Failed, None, &format!("did not start: {error}"))?;
                 }
                 Err(NotStarted::Interrupted) => return Err(self.interrupted()),
             }
@@ -297,14 +309,22 @@ impl Running {
             ExitReason::Normal | ExitReason::NoProcess => Exit::Normal,
             _ => Exit::Failed,
         };
-        self.decide(key, exit, &reason.to_string())
+        self.decide(key, exit, Some(process), &reason.to_string())
     }
 
-    /// Does what the rules decide after the end of a child. `why` says how the child ended.
-    fn decide(&mut self, key: Key, exit: Exit, why: &str) -> Result<(), StopReason> {
+    /// Does what follows from the end of a child, or from a start that failed and left no process.
+    /// `why` says how the child ended.
+    fn decide(
+        &mut self,
+        key: Key,
+        exit: Exit,
+        process: Option<u64>,
+        why: &str,
+    ) -> Result<(), StopReason> {
         match self.rules.ended(key, exit, self.now()) {
             Verdict::Leave => self.forget(key),
             Verdict::Restart { end } => {
+                self.report_restart(key, process, why);
                 for key in end {
                     self.end(key);
                     self.forget(key);
@@ -319,6 +339,20 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// Reports a restart, unless there have been many already.
+    fn report_restart(&mut self, key: Key, process: Option<u64>, why: &str) {
+        self.restarts += 1;
+        if self.restarts <= MAX_REPORTS {
+            let id = &self.children[&key].child.id;
+            let process = process.map(|process| format!(", process <{process:x}>,"));
+            let process = process.unwrap_or_default();
+            report(&format!("restarts child `{id}`{process} which {why}"));
+        }
+        if self.restarts == MAX_REPORTS {
+            report("does not report further restarts");
+        }
     }
 
     /// Ends the process of a child, if it has one.
