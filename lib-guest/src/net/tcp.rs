@@ -21,11 +21,11 @@ use std::time::Duration;
 /// fn main() {
 ///     let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
 ///     println!("listening on {}", listener.local_addr().unwrap());
-///     while let Ok((stream, _peer)) = listener.accept() {
-///         process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
+///     for stream in listener.incoming().flatten() {
+///         // If there is no room for a process, this client is refused, and the server goes on.
+///         let _ = process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
 ///             stream.write_all(b"Hello!\n").unwrap();
-///         })
-///         .unwrap();
+///         });
 ///     }
 /// }
 /// ```

@@ -23,11 +23,11 @@ use std::time::Duration;
 ///     let certificates = std::fs::read("server.pem").unwrap();
 ///     let private_key = std::fs::read("server.key").unwrap();
 ///     let listener = TlsListener::bind("0.0.0.0:8443", &certificates, &private_key).unwrap();
-///     while let Ok((stream, _peer)) = listener.accept() {
-///         process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
+///     for stream in listener.incoming().flatten() {
+///         // If there is no room for a process, this client is refused, and the server goes on.
+///         let _ = process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
 ///             stream.write_all(b"Hello!\n").unwrap();
-///         })
-///         .unwrap();
+///         });
 ///     }
 /// }
 /// ```

@@ -39,8 +39,9 @@ use std::time::Duration;
 ///     })
 ///     .unwrap();
 ///     let listener = TcpListener::bind("127.0.0.1:3000").unwrap();
-///     while let Ok((stream, _)) = listener.accept() {
-///         connections.start_child(CONNECTION, stream).unwrap();
+///     for stream in listener.incoming().flatten() {
+///         // If it cannot be started, this connection is refused, and the server goes on.
+///         let _ = connections.start_child(CONNECTION, stream);
 ///     }
 /// }
 /// ```
