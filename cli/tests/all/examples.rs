@@ -30,7 +30,11 @@ fn hello() {
 #[test]
 fn environments() {
     let ended = run("environments", &[]);
-    ended.check(0, &[]);
+    assert_eq!(ended.status, Some(0), "{ended:#?}");
+    // Each of the three failures is also reported once.
+    let reports = ended.stderr.lines();
+    let reports = reports.filter(|line| line.starts_with("error: process <"));
+    assert_eq!(reports.count(), 3, "{ended:#?}");
     let lines: Vec<&str> = ended.stdout.lines().collect();
     let [prints, hoards, spins] = lines[..] else {
         panic!("{ended:#?}")
@@ -205,13 +209,19 @@ fn module_loading_from_a_file() {
     );
     let program = example("module_loading");
     let program = program.to_str().expect("the repository has a UTF-8 path");
-    let divide = |numbers: [&str; 2]| {
-        let ended = dir.run(&[&[program, "plugin.wasm", "divide"], &numbers[..]].concat());
-        ended.check(0, &[]);
-        ended.stdout
-    };
-    assert_eq!(divide(["6", "3"]), "divide: ended normally\n");
-    assert_eq!(divide(["6", "0"]), "divide: trapped\n");
+    let divide =
+        |numbers: [&str; 2]| dir.run(&[&[program, "plugin.wasm", "divide"], &numbers[..]].concat());
+    let ended = divide(["6", "3"]);
+    ended.check(0, &[]);
+    assert_eq!(ended.stdout, "divide: ended normally\n");
+    let ended = divide(["6", "0"]);
+    assert_eq!(ended.status, Some(0), "{ended:#?}");
+    assert_eq!(ended.stdout, "divide: trapped\n");
+    let report = ended.stderr.lines().next().unwrap_or_default();
+    assert!(
+        report.starts_with("error: process <") && report.contains("`divide`"),
+        "{ended:#?}"
+    );
 }
 
 #[test]
