@@ -112,12 +112,12 @@ impl UdpSocket {
     }
 
     /// Prepares to wait for a datagram. This call costs nothing. The timeout starts with the first
-    /// [`Wait::ready`] and covers all later calls.
+    /// `Wait::ready` and covers all later calls.
     pub fn wait(&self) -> Wait<'_> {
         self.shared.wait(Operation::Read, "no datagram", None)
     }
 
-    /// Waits until receiving is worth a try. This is the same as a single [`Wait::ready`].
+    /// Waits until receiving is worth a try. This is the same as a single `Wait::ready`.
     pub async fn readable(&self) -> io::Result<()> {
         self.wait().ready().await
     }

@@ -167,7 +167,7 @@ impl TcpStream {
     }
 
     /// Prepares to wait for `operation`. This call costs nothing. The operation's timeout starts
-    /// with the first [`Wait::ready`] and covers all later calls.
+    /// with the first `Wait::ready` and covers all later calls.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
         self.wait_for(operation, None)
     }
@@ -186,13 +186,13 @@ impl TcpStream {
         self.shared.timed.wait(operation, what, timeout)
     }
 
-    /// Waits until reading is worth a try. This is the same as a single [`Wait::ready`] for
+    /// Waits until reading is worth a try. This is the same as a single `Wait::ready` for
     /// [`Operation::Read`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait(Operation::Read).ready().await
     }
 
-    /// Waits until writing is worth a try. This is the same as a single [`Wait::ready`] for
+    /// Waits until writing is worth a try. This is the same as a single `Wait::ready` for
     /// [`Operation::Write`].
     pub async fn writable(&self) -> io::Result<()> {
         self.wait(Operation::Write).ready().await

@@ -11,6 +11,8 @@ mod links;
 mod mailbox;
 #[path = "../../process/src/pid.rs"]
 mod pid;
+#[path = "../../process/src/printable.rs"]
+mod printable;
 #[path = "../../process/src/purse.rs"]
 mod purse;
 #[path = "../../process/src/signal.rs"]
