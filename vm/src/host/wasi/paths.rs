@@ -34,6 +34,17 @@ impl WasiCall<'_> {
         Ok(PathBelow::new(self.call.bytes(range))?)
     }
 
+    /// Returns an open directory and a path below the directory.
+    fn target(
+        &mut self,
+        fd: u32,
+        will: Use,
+        address: u32,
+        length: u32,
+    ) -> Result<(Place, PathBelow)> {
+        Ok((self.place(fd, will)?, self.path(address, length)?))
+    }
+
     /// Runs an operation on a path below a directory.
     async fn below<T: Send + 'static>(
         &mut self,
@@ -88,8 +99,7 @@ pub(super) async fn path_create_directory(
     path: u32,
     length: u32,
 ) -> Result {
-    let place = call.place(fd, Use::Change)?;
-    let path = call.path(path, length)?;
+    let (place, path) = call.target(fd, Use::Change, path, length)?;
     call.below(&place, path, |base, path| base.create_directory(path))
         .await
 }
@@ -104,8 +114,7 @@ pub(super) async fn path_filestat_get(
 ) -> Result {
     let out = stat_range(call, out)?;
     let follow = follows(look_up)?;
-    let place = call.place(fd, Use::Read)?;
-    let path = call.path(path, length)?;
+    let (place, path) = call.target(fd, Use::Read, path, length)?;
     let stat = call
         .below(&place, path, move |base, path| base.stat(path, follow))
         .await?;
@@ -126,8 +135,7 @@ pub(super) async fn path_filestat_set_times(
 ) -> Result {
     let times = times(accessed, modified, flags)?;
     let follow = follows(look_up)?;
-    let place = call.place(fd, Use::Change)?;
-    let path = call.path(path, length)?;
+    let (place, path) = call.target(fd, Use::Change, path, length)?;
     call.below(&place, path, move |base, path| {
         base.set_times(path, follow, &times)
     })
@@ -206,8 +214,7 @@ pub(super) async fn path_readlink(
     out: u32,
 ) -> Result {
     let (buffer, out) = (call.range(address, room)?, call.range(out, 4)?);
-    let place = call.place(fd, Use::Read)?;
-    let path = call.path(path, length)?;
+    let (place, path) = call.target(fd, Use::Read, path, length)?;
     let mut contents = call
         .below(&place, path, |base, path| base.read_link(path))
         .await?;
@@ -223,8 +230,7 @@ pub(super) async fn path_remove_directory(
     path: u32,
     length: u32,
 ) -> Result {
-    let place = call.place(fd, Use::Change)?;
-    let path = call.path(path, length)?;
+    let (place, path) = call.target(fd, Use::Change, path, length)?;
     call.below(&place, path, |base, path| base.remove_directory(path))
         .await
 }
@@ -235,8 +241,7 @@ pub(super) async fn path_unlink_file(
     path: u32,
     length: u32,
 ) -> Result {
-    let place = call.place(fd, Use::Change)?;
-    let path = call.path(path, length)?;
+    let (place, path) = call.target(fd, Use::Change, path, length)?;
     let freed = (&place, path.clone(), false);
     call.freeing(&place, path, freed, |base, path| base.unlink(path))
         .await
