@@ -118,12 +118,16 @@ mod tests {
             "[2002:7f00:1::]",
         ]
         .iter()
-        .map(|ip| format!("{ip}:{port}").parse().expect("it is an address"))
+        .map(|ip| {
+            format!("{ip}:{port}")
+                .parse()
+                .expect("the text is a socket address")
+        })
         .collect();
         // The address of an interface, if there is a route.
         let probe = UdpSocket::bind("0.0.0.0:0").expect("the system has a port");
         if probe.connect("192.0.2.1:9").is_ok() {
-            let own = probe.local_addr().expect("it is bound").ip();
+            let own = probe.local_addr().expect("the probe is bound").ip();
             all.push((own, port).into());
         }
         all
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn a_reserved_listener_is_reached_by_no_spelling_of_its_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the system has a port");
-        let own = listener.local_addr().expect("it listens");
+        let own = listener.local_addr().expect("the listener is bound");
         let reserved = Reserved::new(own);
         for address in spellings(own.port()) {
             let connect = block_on(TcpStream::connect(address, None));
@@ -142,14 +146,17 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{address}");
         }
         drop(reserved);
-        block_on(TcpStream::connect(own, None)).expect("it is no longer reserved");
+        block_on(TcpStream::connect(own, None)).expect("the address is no longer reserved");
     }
 
     #[test]
     fn other_ports_and_other_computers_are_not_reserved() {
         let _reserved = Reserved::new(([127, 0, 0, 1], 1).into());
         for free in ["127.0.0.1:2", "192.0.2.1:1", "[2001:db8::1]:1"] {
-            assert!(!includes(free.parse().expect("it is an address")), "{free}");
+            assert!(
+                !includes(free.parse().expect("the text is a socket address")),
+                "{free}"
+            );
         }
     }
 

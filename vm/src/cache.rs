@@ -362,7 +362,7 @@ mod tests {
         let home = Home::new();
         let cache = home.cache();
         compiles(&cache);
-        let other = wat::parse_str("(module (func))").expect("it is well-formed");
+        let other = wat::parse_str("(module (func))").expect("the module text is well-formed");
         is_compiled::<wasmtime::Module>(&cache, Share::Host, &other);
         let [one, two] = &home.entries()[..] else {
             panic!("expected two entries")

@@ -38,10 +38,10 @@ mod tests {
         let place = tempfile::TempDir::new().expect("there is disk space");
         let file = place.path().join("file");
         std::fs::write(&file, "x").expect("there is disk space");
-        open_regular(&file).expect("it is a regular file");
+        open_regular(&file).expect("the path is a regular file");
         let link = place.path().join("link");
         std::os::unix::fs::symlink(&file, &link).expect("there is disk space");
-        open_regular(&link).expect("it leads to a regular file");
+        open_regular(&link).expect("the link leads to a regular file");
         let fifo = place.path().join("fifo");
         mkfifoat(CWD, &fifo, Mode::RUSR).expect("there is disk space");
         for other in [&fifo, Path::new("/dev/null"), place.path()] {

@@ -13,7 +13,7 @@ fn compile(kind: u8, module: &[u8]) -> Vec<u8> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the command was built with this test");
-    let mut input = compiler.stdin.take().expect("it is piped");
+    let mut input = compiler.stdin.take().expect("standard input is a pipe");
     input
         .write_all(&[&[kind], module].concat())
         .expect("the compiler reads its input");
@@ -28,7 +28,7 @@ fn modules_and_components_are_compiled_for_each_kind_of_engine() {
     let component = wat::parse_str("(component (core module (func)))");
     for kind in 0..6 {
         let wasm = if kind < 4 { &module } else { &component };
-        let answer = compile(kind, wasm.as_ref().expect("it is well-formed"));
+        let answer = compile(kind, wasm.as_ref().expect("the module text is well-formed"));
         assert_eq!(
             answer.first(),
             Some(&0),
@@ -51,8 +51,8 @@ fn what_is_wrong_with_a_module_is_told() {
 #[test]
 fn a_guest_runs_a_module_that_another_process_compiled() {
     let dir = WorkDir::new();
-    let module =
-        wat::parse_str(r#"(module (func (export "f") unreachable))"#).expect("it is well-formed");
+    let module = wat::parse_str(r#"(module (func (export "f") unreachable))"#)
+        .expect("the module text is well-formed");
     let bytes: String = module.iter().map(|byte| format!("\\{byte:02x}")).collect();
     let length = module.len();
     dir.write(

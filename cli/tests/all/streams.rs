@@ -112,7 +112,7 @@ fn output_that_cannot_be_written_is_told_and_is_the_status() {
     );
     // A frame for the bridge.
     let request = br#"{"id":1,"function":"echo","data":1}"#;
-    let length = u32::try_from(request.len()).expect("it is short");
+    let length = u32::try_from(request.len()).expect("the request is short");
     let requests = dir.write("requests", [&length.to_be_bytes()[..], request].concat());
     dir.write(
         "tests.wat",

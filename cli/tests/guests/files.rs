@@ -207,11 +207,11 @@ fn directories() -> Result<()> {
     fs::soft_link("file", "d/link")?;
     let mut found: Vec<_> = fs::read_dir("d")?
         .map(|entry| {
-            let entry = entry.expect("it can be read");
-            let kind = entry.file_type().expect("it has a kind");
-            assert_eq!(entry.metadata().expect("it is there").file_type(), kind);
+            let entry = entry.expect("the entry can be read");
+            let kind = entry.file_type().expect("the entry has a type");
+            assert_eq!(entry.metadata().expect("the file exists").file_type(), kind);
             assert_eq!(entry.path(), Path::new("d").join(entry.file_name()));
-            (entry.file_name().into_string().expect("it is text"), kind.is_dir(), kind.is_symlink())
+            (entry.file_name().into_string().expect("the name is UTF-8"), kind.is_dir(), kind.is_symlink())
         })
         .collect();
     found.sort();
@@ -247,7 +247,7 @@ fn many() -> Result<()> {
         File::create(Path::new("many").join(name))?;
     }
     let found: Vec<_> = fs::read_dir("many")?
-        .map(|entry| entry.expect("it can be read").file_name().into_string().expect("it is text"))
+        .map(|entry| entry.expect("the entry can be read").file_name().into_string().expect("the name is UTF-8"))
         .collect();
     assert!(found.len() == 2000 && found.into_iter().collect::<HashSet<_>>() == names);
     ok("every name is listed once");

@@ -162,7 +162,8 @@ mod tests {
     use super::*;
 
     fn sentence(fields: &str) -> Option<String> {
-        let bytes = wat::parse_str(format!("(module {fields})")).expect("it is well-formed");
+        let bytes =
+            wat::parse_str(format!("(module {fields})")).expect("the module text is well-formed");
         let imports = read(&bytes).expect("the module is valid");
         let provided = [
             "wasi_snapshot_preview1::fd_write",

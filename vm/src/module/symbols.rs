@@ -152,7 +152,9 @@ mod tests {
     use lunatic_process::Symbols as _;
 
     fn symbols(text: &str) -> Symbols {
-        let bytes: Arc<[u8]> = wat::parse_str(text).expect("it is well-formed").into();
+        let bytes: Arc<[u8]> = wat::parse_str(text)
+            .expect("the module text is well-formed")
+            .into();
         Symbols::new(&bytes, 0, true, true)
     }
 

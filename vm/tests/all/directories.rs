@@ -100,7 +100,12 @@ fn a_name_that_is_not_text_is_listed_and_can_be_used() {
     kinds.sort_unstable();
     // Three directories, as `.` and `..` are, and two files.
     assert_eq!(kinds, [3, 3, 3, 4, 4]);
-    assert_eq!(fs::read_dir(&granted).expect("it is ours").count(), 2);
+    assert_eq!(
+        fs::read_dir(&granted)
+            .expect("the directory can be listed")
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -294,7 +299,7 @@ fn files_are_read_and_written_where_the_guest_says() {
         ]
     );
     assert_eq!(
-        fs::read(granted.join("new")).expect("it was created"),
+        fs::read(granted.join("new")).expect("the guest created the file"),
         b"abcdaba"
     );
 }
@@ -350,7 +355,7 @@ fn what_is_appended_goes_to_the_end_whatever_the_position() {
     let errors = script.run(&lab, |config| grant(config, &granted, Access::Write));
     assert_eq!(errors, [0, 0, 0, 9, 0, 0, 0, errno::INVAL]);
     assert_eq!(
-        fs::read(granted.join("file")).expect("it exists"),
+        fs::read(granted.join("file")).expect("the file exists"),
         b"fontentfi"
     );
 }
@@ -383,7 +388,7 @@ fn all_vectors_are_used_and_empty_ones_cost_nothing() {
     assert!(exit.to_string().contains("bad pointer"), "{exit}");
     assert_eq!(lab.hear_all(), [0, 3, 0, 3, i64::from(b'c')]);
     assert_eq!(
-        fs::read(granted.join("new")).expect("it was created"),
+        fs::read(granted.join("new")).expect("the guest created the file"),
         b"abc"
     );
 }
@@ -477,7 +482,7 @@ fn a_truncated_file_keeps_its_position() {
     let errors = script.run(&lab, |config| grant(config, &granted, Access::Write));
     assert_eq!(errors, [0, 0, 0, 0]);
     assert_eq!(
-        fs::read(granted.join("file")).expect("it exists"),
+        fs::read(granted.join("file")).expect("the file exists"),
         b"f\0\0\0f"
     );
 }

@@ -498,12 +498,12 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
 #[test]
 fn what_others_have_open_counts_as_descriptors() {
     let place = tempfile::tempdir().expect("there is room for a directory");
-    std::fs::create_dir(place.path().join("inner")).expect("it is new");
+    std::fs::create_dir(place.path().join("inner")).expect("the directory is new");
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config
             .preopen(place.path(), "/data", Access::Write)
-            .expect("it is a directory");
+            .expect("the path is a directory");
     });
     let module = lab.module(&guest(
         &[

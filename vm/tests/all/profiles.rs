@@ -1,7 +1,7 @@
 //! Tests of the profiles `fast` and `dense`. Programs must not notice how memories and stacks are
 //! laid out.
 
-use crate::support::{DENSE, Lab, guest};
+use crate::support::{DENSE, Lab, guest, printed};
 use lunatic_vm::{Exit, Limit, Profile, Vm};
 use std::process::Command;
 
@@ -18,11 +18,7 @@ fn all_tests_also_pass_in_the_profile_dense() {
         .env(DENSE, "1")
         .output()
         .expect("the test binary can be started");
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text = printed(&output);
     assert!(output.status.success(), "{text}");
     assert!(
         text.contains("memory::t034_a_process_leaves_nothing_for_the_next_process ... ok"),

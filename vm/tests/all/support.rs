@@ -14,7 +14,7 @@ use lunatic_vm::{
     Caller, Config, Environment, Exit, Guest, Host, Module, Process, Profile, Vm, VmBuilder,
 };
 use std::fmt::Write;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,12 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Set when a test runs in a separate operating system process.
 const ALONE: &str = "LUNATIC_TEST_ALONE";
 
+/// Returns everything that a process printed: its standard output, then its standard error.
+pub(crate) fn printed(output: &Output) -> String {
+    let text = String::from_utf8_lossy;
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
 /// Runs a test in a separate operating system process, where nothing else affects what the test
 /// measures. Returns true in that process.
 pub(crate) fn is_alone(test: &str, through: &[&str]) -> bool {
@@ -62,11 +68,7 @@ pub(crate) fn is_alone(test: &str, through: &[&str]) -> bool {
         .env(ALONE, "1")
         .output()
         .expect("the test binary can be started");
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text = printed(&output);
     assert!(
         output.status.success() && text.contains("1 passed"),
         "{test} alone: {}\n{text}",

@@ -369,14 +369,14 @@ fn a_trap_shows_the_same_frames_when_the_code_came_from_the_cache() {
         let cache = cache.expect("the directory belongs to this user");
         let lab = Lab::with(Vm::builder().cache(cache));
         let exit = lab.run(LOOP_AND_TRAP);
-        exit.trap().expect("it traps").frames()
+        exit.trap().expect("the guest trapped").frames()
     };
     let (compiled, cached) = (frames(), frames());
     let names: Vec<&str> = compiled.iter().map(|frame| &*frame.function).collect();
     assert_eq!(names, ["inner", "app::main"]);
     assert_eq!(compiled, cached);
     // `unreachable` is the last instruction but one of its function.
-    let binary = wat::parse_str(LOOP_AND_TRAP).expect("it is well-formed");
+    let binary = wat::parse_str(LOOP_AND_TRAP).expect("the module text is well-formed");
     let offset = compiled[0].offset.expect("the offset is known");
     assert_eq!(binary[offset..offset + 2], [0x00, 0x0b]);
 }
@@ -396,7 +396,7 @@ fn a_trap_keeps_little_however_long_the_names_are() {
         })
         .collect();
     let exit = lab.run(&format!(r#"(module {calls} (export "main" (func 0)))"#));
-    let trap = exit.trap().expect("it traps");
+    let trap = exit.trap().expect("the guest trapped");
     assert!(trap.size() < 4_000, "{}", trap.size());
     let shown: usize = trap.frames().iter().map(|frame| frame.function.len()).sum();
     assert!(shown < 64 * 600, "{shown}");

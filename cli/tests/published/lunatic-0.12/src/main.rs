@@ -95,7 +95,7 @@ fn main(mailbox: Mailbox<u32>) {
         }
         "a_name_finds_its_process" => {
             Counter::start(3, Some("three"));
-            let found = ProcessRef::<Counter>::lookup("three").expect("it has the name");
+            let found = ProcessRef::<Counter>::lookup("three").expect("the name is registered");
             println!("{}", found.request(Count));
             println!("{}", ProcessRef::<Counter>::lookup("four").is_none());
         }
@@ -105,17 +105,17 @@ fn main(mailbox: Mailbox<u32>) {
         }
         "a_stream_is_echoed" => {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-            let address = listener.local_addr().expect("it is bound");
+            let address = listener.local_addr().expect("the listener is bound");
             Process::spawn_link(address.to_string(), |address: String, _: Mailbox<()>| {
                 let mut stream = TcpStream::connect(address).expect("the parent listens");
                 let mut line = String::new();
                 BufReader::new(stream.clone()).read_line(&mut line).expect("the parent writes");
                 stream.write_all(line.to_uppercase().as_bytes()).expect("the parent reads");
-                stream.flush().expect("it is written");
+                stream.flush().expect("the stream is open");
             });
             let (mut stream, _) = listener.accept().expect("the child connects");
             stream.write_all(b"hello\n").expect("the child reads");
-            stream.flush().expect("it is written");
+            stream.flush().expect("the stream is open");
             let mut line = String::new();
             BufReader::new(stream).read_line(&mut line).expect("the child writes");
             print!("{line}");
