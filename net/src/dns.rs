@@ -27,10 +27,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The maximum number of concurrent lookups. Each lookup has its own thread. A lookup whose
-    /// caller has given up counts toward the limit until its thread is done.
+    /// caller has given up counts toward the limit until its thread has finished.
     pub running: NonZero<usize>,
-    /// The maximum number of lookups of one owner that wait for a thread. Further lookups are
-    /// refused.
+    /// The maximum number of lookups that one owner can have waiting for a thread. Further lookups
+    /// are refused.
     pub waiting: usize,
     /// The maximum number of addresses in an answer. Further addresses are left out.
     pub addresses: usize,
@@ -47,7 +47,7 @@ impl Default for Limits {
     }
 }
 
-/// Looks up one host, and returns its addresses with the given port. May block.
+/// Looks up one host and returns its addresses with the given port. May block.
 type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Looks up host names within limits. A clone is another handle to the same resolver.
@@ -68,8 +68,8 @@ impl Resolver {
         Resolver::with_look_up(limits, ask_system)
     }
 
-    /// Returns a resolver that calls `look_up` for the addresses of a host, with the given port.
-    /// The function may block, and runs on as many threads at once as the limits allow.
+    /// Returns a resolver that finds the addresses of a host by calling `look_up` with the host and
+    /// the port. The function may block, and runs on as many threads at a time as the limits allow.
     ///
     /// ```
     /// use lunatic_net::dns::{Limits, Resolver};
@@ -96,9 +96,9 @@ impl Resolver {
         }
     }
 
-    /// Finds the addresses of `name`, which is `host:port` with a numeric port. The result has at
-    /// least one address, and is in the system's order of preference. An address (`127.0.0.1:80`,
-    /// `[::1]:80`) resolves to itself, without a thread or a wait.
+    /// Finds the addresses of `name`, which is `host:port` with a numeric port. The result contains
+    /// at least one address, and is in the system's order of preference. An address
+    /// (`127.0.0.1:80`, `[::1]:80`) resolves to itself, without a thread or a wait.
     ///
     /// Waits for at most `timeout`. A caller can give up by letting the timeout expire or by
     /// dropping the future. If the lookup is still queued, it is then removed from the queue. A
@@ -119,7 +119,7 @@ impl Resolver {
     /// let resolver = Resolver::default();
     /// assert_eq!(resolver.resolve("10.0.0.7:80", None).await?, [([10, 0, 0, 7], 80).into()]);
     ///
-    /// let error = resolver.resolve("localhost", None).await.expect_err("no port");
+    /// let error = resolver.resolve("localhost", None).await.expect_err("the port is missing");
     /// assert_eq!(error.kind(), ErrorKind::InvalidInput);
     /// assert_eq!(error.to_string(), r#""localhost" has no port: write "localhost:80", for example"#);
     /// # std::io::Result::Ok(()) })?;
@@ -133,9 +133,9 @@ impl Resolver {
         self.resolve_for(ANYBODY, name, timeout).await
     }
 
-    /// Finds the addresses of `name`, as [`resolve`](Resolver::resolve) does, for one of several
-    /// owners. Each has a queue of its own and at most three quarters of the threads, so that no
-    /// owner waits for all lookups of another owner.
+    /// Finds the addresses of `name`, as [`resolve`](Resolver::resolve) does, on behalf of one of
+    /// several owners. Each owner has a queue of its own and gets at most three quarters of the
+    /// threads, so that no owner has to wait for all lookups of another owner.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl Resolver {
                     running, waiting, ..
                 } = self.shared.limits;
                 let full = format!(
-                    "cannot look up `{}`: {running} lookups are running and {waiting} are waiting already; try again later",
+                    "cannot look up `{}`: too many lookups ({running} running, {waiting} waiting); try again later",
                     question.host
                 );
                 return Err(io::Error::new(ErrorKind::ResourceBusy, full));
@@ -204,7 +204,7 @@ impl Shared {
             .expect("no code panics while it holds this lock")
     }
 
-    /// The body of a lookup thread. Answers this question and then the queued questions, until the
+    /// The body of a lookup thread. Answers the given question and then queued questions until the
     /// queue is empty.
     fn answer_from(&self, first: Arc<Question>) {
         let mut next = Some(first);

@@ -1,10 +1,10 @@
-//! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, and [`dns`]
-//! lookups, and the [turns] in which the owners of lookups get their places. This crate does not
+//! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, [`dns`]
+//! lookups, and the [turns] in which owners get places for their lookups. This crate does not
 //! depend on wasm or processes. It has no notion of guest memory, rights or quotas.
 //!
 //! Reading and writing each consist of two operations: a *try* that never waits, and a *wait* that
-//! holds no buffer. This lets a host function receive directly into guest memory, which it may
-//! borrow between two waits but not during a wait:
+//! holds no buffer. This lets a host function receive directly into guest memory, which the
+//! function may borrow between two waits but not during a wait:
 //!
 //! ```
 //! use lunatic_net::tcp::{Operation, TcpListener, TcpStream};

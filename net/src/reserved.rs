@@ -1,17 +1,17 @@
-//! Addresses that guests cannot use: those at which this program takes orders from people.
+//! Addresses that guests cannot use, because this program is administered through them.
 //!
-//! A guest that may use the network reaches this computer too, and a service there trusts what
-//! comes from it. Listeners through which a program is administered are therefore reserved: no
-//! socket of this crate connects to one or listens in its place, however its address is written.
+//! A guest that may use the network can also reach this computer, whose services often trust local
+//! connections. Listeners through which a program is administered are therefore reserved: no socket
+//! of this crate connects to a reserved address or listens on it, however the address is written.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The reserved addresses. An address that is reserved twice is in the list twice.
+/// The reserved addresses. An address that is reserved twice appears twice.
 static RESERVED: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
 
-/// Reserves an address for this program until it is dropped.
+/// Keeps an address reserved for this program until dropped.
 #[derive(Debug)]
 pub struct Reserved(SocketAddr);
 
@@ -42,8 +42,8 @@ impl Drop for Reserved {
     }
 }
 
-/// Returns whether an address leads to a reserved listener. All addresses of this computer lead to
-/// its listeners, since a firewall or a proxy may forward one to another.
+/// Returns whether an address may lead to a reserved listener. With the port of such a listener,
+/// all addresses of this computer count, because a firewall or a proxy may forward one to another.
 pub fn includes(address: SocketAddr) -> bool {
     let same_port: Vec<IpAddr> = list()
         .iter()
@@ -57,17 +57,17 @@ pub fn includes(address: SocketAddr) -> bool {
     !same_port.is_empty() && (same_port.contains(&ip) || is_local(ip, scope))
 }
 
-/// Fails if an address is reserved.
+/// Returns an error if an address is reserved.
 pub(crate) fn check(address: SocketAddr) -> io::Result<()> {
     if includes(address) {
-        let taken = "this program itself is administered there, which guests cannot reach";
+        let taken = "guests cannot use an address through which this program is administered";
         return Err(io::Error::new(ErrorKind::PermissionDenied, taken));
     }
     Ok(())
 }
 
-/// Returns the IPv4 address inside an IPv6 address, if there is one: mapped, compatible, or of a
-/// translator or tunnel.
+/// Returns the IPv4 address embedded in an IPv6 address that is mapped, compatible, or from a
+/// translator (NAT64) or a tunnel (6to4). Returns any other address unchanged.
 fn plain(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     if v6 == Ipv6Addr::UNSPECIFIED || v6 == Ipv6Addr::LOCALHOST {
@@ -83,9 +83,9 @@ fn plain(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns whether packets to an address come to this computer.
+/// Returns whether packets to an address are delivered to this computer.
 fn is_local(ip: IpAddr, scope: u32) -> bool {
-    // Only an address of this computer can be bound to. Nothing is sent.
+    // A socket can be bound only to an address of this computer. No packet is sent.
     let with_scope = |v6| std::net::SocketAddrV6::new(v6, 0, 0, scope).into();
     let local: SocketAddr = match ip {
         IpAddr::V4(v4) => (v4, 0).into(),
@@ -124,8 +124,8 @@ mod tests {
                 .expect("the text is a socket address")
         })
         .collect();
-        // The address of an interface, if there is a route.
-        let probe = UdpSocket::bind("0.0.0.0:0").expect("the system has a port");
+        // Adds the address of a network interface, if there is a route.
+        let probe = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
         if probe.connect("192.0.2.1:9").is_ok() {
             let own = probe.local_addr().expect("the probe is bound").ip();
             all.push((own, port).into());
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_reserved_listener_is_reached_by_no_spelling_of_its_address() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let own = listener.local_addr().expect("the listener is bound");
         let reserved = Reserved::new(own);
         for address in spellings(own.port()) {

@@ -1,28 +1,29 @@
-//! Decides which owner gets the next of a number of shared places, so that each owner gets places
-//! even if another owner asks for many. The code in this module never waits and wakes nothing.
+//! Gives a limited number of shared places to owners in turns, so that each owner gets places even
+//! if another owner asks for many. The code in this module never waits and wakes nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZero;
 
-/// The owner of requests that belong to no particular owner. This owner may have all places.
+/// The owner of requests that belong to no particular owner. This owner may hold all places.
 pub const ANYBODY: u64 = u64::MAX;
 
-/// The places, and the requests that wait for them. An owner, a number, never has all places while
-/// there are several, and owners that wait get places in turns.
+/// The places and the requests that wait for them. An owner is identified by a number. If there are
+/// several places, no single owner except [`ANYBODY`] holds all of them, and waiting owners get
+/// places in turns.
 #[derive(Debug)]
 pub struct Turns<T> {
     free: usize,
-    /// The maximum number of places of one owner.
+    /// The maximum number of places that one owner can hold.
     each: usize,
-    /// The number of places that each owner has. No entry is 0.
+    /// The number of places that each owner holds. No entry is 0.
     taken: HashMap<u64, usize>,
     /// The waiting requests of each owner, in order of arrival. No queue is empty, and the first
-    /// queue is next.
+    /// queue is served next.
     waiting: VecDeque<(u64, VecDeque<T>)>,
 }
 
 impl<T> Turns<T> {
-    /// Returns free places, of which one owner has at most three quarters.
+    /// Returns the given number of free places. One owner can hold at most three quarters of them.
     pub fn new(places: NonZero<usize>) -> Turns<T> {
         Turns {
             free: places.get(),
@@ -32,7 +33,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Takes a place for an owner. Returns false if it has to wait.
+    /// Takes a place for an owner. Returns false if the owner has to wait.
     pub fn take(&mut self, owner: u64) -> bool {
         // Requests that are already waiting come first.
         let can = self.can_take(owner) && self.waiting(owner) == 0;
@@ -42,7 +43,7 @@ impl<T> Turns<T> {
         can
     }
 
-    /// Queues something that waits for a place, after [`take`](Turns::take) returned false.
+    /// Queues a request that has to wait for a place, after [`take`](Turns::take) returned false.
     pub fn wait(&mut self, owner: u64, what: T) {
         match self.waiting.iter_mut().find(|(other, _)| *other == owner) {
             Some((_, queue)) => queue.push_back(what),
@@ -50,13 +51,14 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Returns the number of requests of an owner that wait for places.
+    /// Returns how many requests of an owner are waiting for places.
     pub fn waiting(&self, owner: u64) -> usize {
         let queue = self.waiting.iter().find(|(other, _)| *other == owner);
         queue.map_or(0, |(_, queue)| queue.len())
     }
 
-    /// Gives a place back. Returns the request that now gets a place, and its owner.
+    /// Gives a place back. If a waiting request now gets a place, returns the request and its
+    /// owner.
     pub fn give_back(&mut self, owner: u64) -> Option<(u64, T)> {
         self.free += 1;
         if let Some(taken) = self.taken.get_mut(&owner) {
@@ -75,7 +77,7 @@ impl<T> Turns<T> {
         Some((owner, what))
     }
 
-    /// Removes the requests that an owner no longer waits for.
+    /// Removes those waiting requests of an owner for which `is_gone` returns true.
     pub fn remove(&mut self, owner: u64, is_gone: impl Fn(&T) -> bool) {
         if let Some((_, queue)) = self.waiting.iter_mut().find(|(other, _)| *other == owner) {
             queue.retain(|what| !is_gone(what));
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     fn turns(places: usize) -> Turns<&'static str> {
-        Turns::new(NonZero::new(places).expect("the tests have places"))
+        Turns::new(NonZero::new(places).expect("the tests use at least one place"))
     }
 
     #[test]

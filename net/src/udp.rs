@@ -18,7 +18,7 @@ use std::time::Duration;
 ///
 /// A clone is another handle to the same socket, its peer and its options. When the last handle is
 /// dropped, the socket is closed and its port is free. Any number of tasks may receive through any
-/// number of handles. A datagram wakes all of these tasks and goes to one of them as a whole.
+/// number of handles. A datagram wakes all of these tasks, and only one of them gets it.
 #[derive(Clone)]
 pub struct UdpSocket {
     /// Only receives have a timeout.
@@ -142,7 +142,7 @@ impl UdpSocket {
         self.shared.timeout(Operation::Read)
     }
 
-    /// Sets how long a receive may wait, through any handle. Waits that have begun keep their
+    /// Sets how long a receive may wait, whichever handle is used. Waits that have begun keep their
     /// deadline. With a timeout of zero, a receive consists of a single try.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.shared.set_timeout(Operation::Read, timeout);
@@ -168,7 +168,7 @@ impl UdpSocket {
         self.socket().set_broadcast(broadcast)
     }
 
-    /// Returns the socket, whose sending and receiving need no exclusive access.
+    /// Returns the socket. Sending and receiving through it need no exclusive access.
     fn socket(&self) -> &net::UdpSocket {
         self.shared.socket.get_ref()
     }
@@ -187,7 +187,7 @@ fn bind(addr: SocketAddr) -> io::Result<Async<net::UdpSocket>> {
     Async::new_nonblocking(socket.into())
 }
 
-/// Gives send failures that have no `ErrorKind` of their own a kind that a caller can act on.
+/// Gives a kind that callers can act on to those send failures for which std has no `ErrorKind`.
 fn refused(datagram: &[u8], error: io::Error) -> io::Error {
     #[cfg(unix)]
     match error.raw_os_error() {

@@ -41,7 +41,8 @@ impl<S> Timed<S> {
     }
 
     /// Prepares to wait for an operation. The operation's own timeout applies unless a different
-    /// timeout is given. If the wait times out, the error says that `what` did not happen.
+    /// timeout is given. If the wait times out, the error begins with `what`, which says what did
+    /// not happen.
     pub(crate) fn wait(
         &self,
         operation: Operation,
@@ -64,16 +65,16 @@ impl<S> Timed<S> {
     }
 }
 
-/// A wait on behalf of one operation. However many spurious wakeups there are because another task
-/// was faster, the wait ends when the socket's timeout for the operation expires.
+/// A wait on behalf of one operation. Regardless of the number of spurious wakeups, which happen
+/// when another task was faster, the wait ends when the socket's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a, S> {
     timed: &'a Timed<S>,
     operation: Operation,
     what: &'static str,
-    /// The timeout of this wait, if it differs from the timeout that is set for the socket when the
-    /// wait begins.
+    /// The timeout of this wait, if it is not the timeout that is set for the socket when the wait
+    /// begins.
     timeout: Option<Option<Duration>>,
     /// Unset until the first wait, so that an operation that succeeds immediately does not read the
     /// clock.
@@ -82,10 +83,10 @@ pub struct Wait<'a, S> {
 
 impl<S> Wait<'_, S> {
     /// Waits until the operation is worth another try. Call this method after a try has returned
-    /// `WouldBlock`. It waits for a change; with a timeout of zero, it fails without checking.
+    /// `WouldBlock`. With a timeout of zero, it fails without checking the socket.
     ///
-    /// A stream that has ended, was reset or was shut down is ready, and the next try reports it.
-    /// The next try may still return `WouldBlock`.
+    /// A stream that has ended, was reset or was shut down is ready, and the next try reports the
+    /// condition. The next try may still return `WouldBlock`.
     ///
     /// # Errors
     ///

@@ -33,12 +33,12 @@ async fn reset(listener: &TcpListener, address: SocketAddr) {
     server
         .readable()
         .await
-        .expect("a reset is something to read");
+        .expect("a stream that was reset is readable");
     assert!(server.try_read(&mut [0]).is_err());
 }
 
-/// Makes waits that time out or are dropped: a read that times out, and an accept and a connect
-/// that are dropped.
+/// Lets waits time out or be dropped: a read that times out, and an accept and a connect that are
+/// dropped.
 async fn give_up(listener: &TcpListener, address: SocketAddr) {
     assert!(
         poll_once(listener.accept()).await.is_none(),

@@ -49,7 +49,10 @@ fn an_accept_without_descriptors_pauses_and_fails_and_loses_no_connection() {
         assert!(begun.elapsed() >= RETRY_DELAY, "the accept did not pause");
 
         drop(hoard);
-        let (server, peer) = listener.accept().await.expect("the connection has waited");
+        let (server, peer) = listener
+            .accept()
+            .await
+            .expect("the connection stayed in the queue");
         assert_eq!(
             peer,
             client.local_addr().expect("a bound socket has an address")

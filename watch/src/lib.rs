@@ -3,7 +3,7 @@
 //! The system's reports are prompt but incomplete: a link may lead to a directory that is not
 //! watched, a file system may report nothing, and watches may run out. Therefore a waiter is also
 //! woken at intervals and then checks for itself. The waiter learns that something may have
-//! changed, but never what. The caller has to determine whether a file has changed, by its
+//! changed, but never what changed. The caller has to determine whether a file has changed, by its
 //! [`Fingerprint`] or by its content.
 
 #![forbid(unsafe_code)]
@@ -44,7 +44,7 @@ const MAX_BURST: Duration = Duration::from_secs(1);
 /// drop(stop);
 /// ```
 pub struct Watch {
-    /// `None` if the system cannot watch, or has no more watches to give.
+    /// `None` if the system cannot watch, or has no watches left.
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     poll_interval: Duration,
@@ -72,7 +72,7 @@ impl Watch {
     /// Creates a watch that watches nothing yet. If the system cannot watch at all, a warning is
     /// logged, and the waiter is woken only by polling.
     pub fn new(poll_interval: Duration) -> (Watch, StopOnDrop) {
-        // One slot suffices, because the waiter that takes the notice sees everything that happened
+        // One slot suffices, because a waiter that takes a notice sees everything that changed
         // before.
         let (wake, woken) = sync_channel(1);
         let report = wake.clone();
@@ -158,7 +158,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// The metadata of a file. As long as it is unchanged, the content is unchanged too.
+/// Metadata of a file. While the fingerprint is unchanged, the content is assumed to be unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     length: u64,
@@ -167,7 +167,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Takes the fingerprint of a file.
+    /// Returns the fingerprint of a file with this metadata.
     pub fn of(metadata: &Metadata) -> Fingerprint {
         Fingerprint {
             length: metadata.len(),
@@ -177,7 +177,7 @@ impl Fingerprint {
     }
 }
 
-/// Distinguishes a file from another file of the same size and date, if the system supports this.
+/// Returns numbers that distinguish files of the same size and date, if the system supports this.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> [i64; 4] {
     use std::os::unix::fs::MetadataExt;
@@ -198,8 +198,8 @@ fn identity(_: &Metadata) -> [i64; 4] {
 mod tests {
     use super::*;
 
-    /// This is longer than any test runs, so only a change or the end of the watch wakes the
-    /// waiter.
+    /// This is longer than any test runs, so a waiter is woken only by a change or the end of the
+    /// watch.
     const NEVER: Duration = Duration::from_secs(3600);
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(
             watch.wait(),
             None,
-            "a wait that begins after the end returns too"
+            "a wait that begins after the watch has ended also returns"
         );
     }
 }

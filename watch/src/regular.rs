@@ -1,15 +1,16 @@
-//! Opening files whose place others may write to.
+//! Opens files in directories that others may write to.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Opens a regular file for reading. Anything else in its place is refused without waiting for it:
-/// a FIFO would wait for a writer, and a device may never end.
+/// Opens a regular file for reading. If anything else is at the path, the function fails without
+/// blocking. Opening a FIFO would otherwise block until there is a writer, and a device may provide
+/// data without end.
 ///
 /// # Errors
 ///
-/// The system's, and `InvalidInput` for what is not a regular file.
+/// The system's errors; `InvalidInput` for anything but a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
@@ -24,7 +25,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() {
         return Ok(file);
     }
-    let error = "it is not a regular file, and nothing else is read";
+    let error = "this is not a regular file; only regular files are read";
     Err(io::Error::new(ErrorKind::InvalidInput, error))
 }
 
@@ -45,7 +46,7 @@ mod tests {
         let fifo = place.path().join("fifo");
         mkfifoat(CWD, &fifo, Mode::RUSR).expect("there is disk space");
         for other in [&fifo, Path::new("/dev/null"), place.path()] {
-            let error = open_regular(other).expect_err("it is not a regular file");
+            let error = open_regular(other).expect_err("the path is not a regular file");
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", other.display());
         }
     }

@@ -1,5 +1,4 @@
-//! Parses and validates the name to resolve, which has the form `host:port`. This module looks
-//! nothing up.
+//! Parses and validates names of the form `host:port`. This module does no lookups.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -20,12 +19,12 @@ pub(super) enum Name<'a> {
 }
 
 impl Name<'_> {
-    /// Parses `text`, or returns an error that says what is wrong with it.
+    /// Parses `text`, or returns an error that says what is wrong with the text.
     pub(super) fn parse(text: &str) -> io::Result<Name<'_>> {
         if let Ok(address) = text.parse() {
             return Ok(Name::Address(address));
         }
-        // The length is checked before any message repeats the text.
+        // The length is checked first, so that no error message repeats a very long text.
         if text.len() > MAX_HOST_LENGTH + ":65535".len() {
             return Err(invalid(format!(
                 "the host name has {} bytes; at most {MAX_HOST_LENGTH} are allowed",
@@ -67,25 +66,25 @@ fn host_error(host: &str) -> Option<String> {
     }
     if let Some(wrong) = host.chars().find(|&c| !may_be_in_host(c)) {
         return Some(match wrong.is_ascii() {
-            true => format!("{wrong:?} cannot be part of it"),
+            true => format!("{wrong:?} is not allowed in a host name"),
             false => format!("{wrong:?} is not ASCII; write it as punycode (xn--…)"),
         });
     }
     let labels = host.strip_suffix('.').unwrap_or(host).split('.');
     for label in labels {
         if label.is_empty() {
-            return Some("a part of it is empty".to_owned());
+            return Some("one of its labels is empty".to_owned());
         }
         if label.len() > MAX_LABEL_LENGTH {
             return Some(format!(
-                "a part of it is longer than {MAX_LABEL_LENGTH} bytes"
+                "one of its labels is longer than {MAX_LABEL_LENGTH} bytes"
             ));
         }
     }
     None
 }
 
-/// The standard does not allow underscores, but many names in use have them.
+/// The standard does not allow underscores, but many names that are in use contain them.
 fn may_be_in_host(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
@@ -144,13 +143,13 @@ mod tests {
             ("localhost:65536", "\"65536\" is not a number"),
             ("localhost:+80", "\"+80\" is not a number"),
             ("localhost:http", "\"http\" is not a number"),
-            (":80", "a part of it is empty"),
-            (".:80", "a part of it is empty"),
-            ("a..b:80", "a part of it is empty"),
-            ("a b:80", "' ' cannot be part of it"),
-            ("a\0b:80", "'\\0' cannot be part of it"),
-            ("http://a:80", "':' cannot be part of it"),
-            ("user@a:80", "'@' cannot be part of it"),
+            (":80", "one of its labels is empty"),
+            (".:80", "one of its labels is empty"),
+            ("a..b:80", "one of its labels is empty"),
+            ("a b:80", "' ' is not allowed in a host name"),
+            ("a\0b:80", "'\\0' is not allowed in a host name"),
+            ("http://a:80", "':' is not allowed in a host name"),
+            ("user@a:80", "'@' is not allowed in a host name"),
             ("müller.example:80", "punycode"),
             ("::1:80", "not an IPv6 address"),
             ("[::1]", "not an IPv6 address"),

@@ -1,4 +1,4 @@
-//! Decides which lookups run and which wait. This module starts no threads and looks nothing up.
+//! Decides which lookups run and which wait. This module neither starts threads nor does lookups.
 
 use crate::turns::Turns;
 use std::io;
@@ -12,7 +12,7 @@ pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
 /// A lookup, shared by the task that waits for it and the thread that runs it.
 pub(super) struct Question {
-    /// The owner of the question.
+    /// The owner on whose behalf the lookup runs.
     pub(super) owner: u64,
     pub(super) host: String,
     pub(super) port: u16,
@@ -72,7 +72,7 @@ pub(super) struct Queue {
     max_waiting: usize,
 }
 
-/// The error if no thread is free for the owner and its queue is full.
+/// The error when no thread is free for the owner and the owner's queue is full.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -84,9 +84,9 @@ impl Queue {
         }
     }
 
-    /// Reserves a thread for this question and returns true, or puts the question into the queue
-    /// and returns false. If a thread was reserved, the caller starts it, and the thread continues
-    /// with [`next`](Queue::next).
+    /// Reserves a thread for the question and returns true, or queues the question and returns
+    /// false. If a thread was reserved, the caller starts it, and the thread then calls
+    /// [`next`](Queue::next) for more questions.
     pub(super) fn admit(&mut self, question: &Arc<Question>) -> Result<bool, Full> {
         let owner = question.owner;
         if self.turns.take(owner) {
@@ -99,8 +99,8 @@ impl Queue {
         Ok(false)
     }
 
-    /// Returns the next question for a thread that has finished a question of this owner, or counts
-    /// the thread as free.
+    /// Returns the next question for a thread that has finished a question of this owner. If no
+    /// question is waiting, counts the thread as free.
     pub(super) fn next(&mut self, finished: u64) -> Option<Arc<Question>> {
         self.turns.give_back(finished).map(|(_, question)| question)
     }
@@ -124,7 +124,7 @@ mod tests {
     fn questions_get_a_thread_then_a_place_then_a_refusal() {
         let mut queue = Queue::new(NonZero::new(2).expect("2 is not 0"), 1);
         assert_eq!(queue.admit(&question()), Ok(true));
-        // An owner leaves a thread free for other owners.
+        // One owner never takes all threads.
         assert_eq!(queue.admit(&question()), Ok(false));
         assert_eq!(queue.admit(&question()), Err(Full));
         let others = || Question::new(2, "host".to_owned(), 1);
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(
             queue.admit(&others()),
             Ok(false),
-            "it has a queue of its own"
+            "the other owner has a queue of its own"
         );
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How many connections the kernel queues between two accepts. The kernel may lower the number.
 const BACKLOG: i32 = 4096;
 
-/// How long an accept that failed for lack of descriptors or memory waits before it tries again.
+/// How long an accept that failed for lack of descriptors or memory waits before its second try.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A listening TCP socket.
@@ -112,8 +112,9 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Returns whether an error of `accept` concerns only the connection that it was about to return.
-/// Rarer errors of this kind have no `ErrorKind` of their own. The second try handles these.
+/// Returns whether an error of `accept` concerns only the connection that `accept` was about to
+/// return. Rarer errors of this kind have no `ErrorKind` of their own. The second try handles
+/// these.
 fn concerns_one_connection(kind: ErrorKind) -> bool {
     matches!(
         kind,

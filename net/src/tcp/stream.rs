@@ -13,7 +13,7 @@ use std::net::{self, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The maximum number of buffers per system call (`IOV_MAX` on Linux and the BSDs).
+/// The maximum number of buffers in a system call (`IOV_MAX` on Linux and the BSDs).
 const MAX_BUFFERS: usize = 1024;
 
 /// A write to a closed connection must fail rather than raise a signal that ends the machine. On
@@ -83,7 +83,7 @@ impl TcpStream {
     }
 
     /// Takes over a connected socket, whether or not it is in blocking mode. `guard` is dropped
-    /// when the socket is closed, which is when the last handle is dropped.
+    /// when the last handle is dropped and the socket is closed.
     ///
     /// # Errors
     ///
@@ -148,8 +148,8 @@ impl TcpStream {
         uninterrupted(|| self.socket().peek(buffer))
     }
 
-    /// Writes as much of `buffers`, one after another, as the kernel has room for, and returns the
-    /// number of bytes written. 0 means that there was nothing to write. At most 1024 buffers are
+    /// Writes as much of `buffers`, one after another, as the kernel has room for. Returns the
+    /// number of bytes written, which is 0 if there was nothing to write. At most 1024 buffers are
     /// used, starting with the first buffer that is not empty. Never waits, and raises no
     /// `SIGPIPE`.
     ///
@@ -203,9 +203,9 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Closes one direction or both, for all handles, and wakes all tasks that are waiting for it.
-    /// When the writing direction is closed, the peer reads the bytes that were written and then
-    /// the end of the stream.
+    /// Closes one direction or both, for all handles, and wakes all tasks that are waiting for a
+    /// closed direction. When the writing direction is closed, the peer reads the bytes that were
+    /// written and then the end of the stream.
     ///
     /// # Errors
     ///
@@ -229,8 +229,8 @@ impl TcpStream {
         self.socket().nodelay()
     }
 
-    /// Sets whether small writes are sent immediately rather than after the acknowledgement of
-    /// earlier ones (Nagle's algorithm).
+    /// Sets whether small writes are sent immediately rather than held back until earlier data has
+    /// been acknowledged (Nagle's algorithm).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.socket().set_nodelay(nodelay)
     }
@@ -240,13 +240,13 @@ impl TcpStream {
         self.shared.timed.timeout(operation)
     }
 
-    /// Sets how long a wait for `operation` may last, through any handle. Waits that have begun
-    /// keep their deadline. With a timeout of zero, an operation consists of a single try.
+    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits that have
+    /// begun keep their deadline. With a timeout of zero, an operation consists of a single try.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
         self.shared.timed.set_timeout(operation, timeout);
     }
 
-    /// Returns the socket, whose reading and writing need no exclusive access.
+    /// Returns the socket. Reading and writing through it need no exclusive access.
     fn socket(&self) -> &net::TcpStream {
         self.shared.timed.socket.get_ref()
     }
@@ -299,7 +299,7 @@ fn is_in_progress(error: &io::Error) -> bool {
 }
 
 /// Returns whether the socket is connected to itself. TCP allows a simultaneous open from both
-/// ends, so a connect to a free local port succeeds if the system happens to choose the same port
+/// ends, so connecting to a free local port succeeds if the system happens to choose the same port
 /// for this end. The caller would then communicate with itself, and occupy a port that a server may
 /// be about to bind.
 fn is_connected_to_itself(socket: &Socket) -> bool {
@@ -334,7 +334,10 @@ mod tests {
         // Both ends are this socket, so the connection is established when the call returns or soon
         // after.
         let connected = socket.connect(&own);
-        assert!(connected.is_ok() || is_in_progress(&connected.expect_err("not ok")));
+        assert!(
+            connected.is_ok()
+                || is_in_progress(&connected.expect_err("the connect has not succeeded"))
+        );
         assert!(is_connected_to_itself(&socket));
     }
 

@@ -1,5 +1,5 @@
-//! The identity of a server and the trust of a client, which consist of certificates and keys read
-//! from PEM texts.
+//! The identity of a server and the trust of a client. Both consist of certificates and keys, which
+//! are read from PEM.
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, LazyLock};
 
-/// The maximum size of a PEM text, in bytes. Certificate chains that peers accept are much smaller.
+/// The maximum size of PEM input, in bytes. Certificate chains that peers accept are much smaller.
 pub const MAX_PEM_SIZE: usize = 256 * 1024;
 
 /// A server's certificates and key.
@@ -20,9 +20,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads a server's certificate chain, its own certificate first, and its key in PKCS #8, PKCS
-    /// #1 or SEC 1. If there are several keys, the first one is used; anything else in the PEM
-    /// texts is ignored.
+    /// Reads a server's certificate chain, starting with the server's own certificate, and its key
+    /// in PKCS #8, PKCS #1 or SEC 1. If there are several keys, the first one is used. Anything
+    /// else in the PEM input is ignored.
     ///
     /// Checks that the key belongs to the certificate, which takes up to a millisecond.
     ///
@@ -34,10 +34,10 @@ impl Identity {
     /// ```
     /// use lunatic_net::tls::Identity;
     ///
-    /// let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
+    /// let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a valid name");
     /// Identity::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes())?;
     ///
-    /// let error = Identity::from_pem(b"nothing", b"neither").expect_err("no certificate");
+    /// let error = Identity::from_pem(b"nothing", b"neither").expect_err("this is not PEM");
     /// assert_eq!(error.to_string(), "the PEM text contains no certificate");
     /// # std::io::Result::Ok(())
     /// ```
@@ -77,16 +77,17 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Trusts the certificate authorities of the web: Mozilla's list, as of the version of
-    /// `webpki-roots`.
+    /// Trusts the certificate authorities of the web, which are on Mozilla's list in the version
+    /// that `webpki-roots` contains.
     pub fn web() -> Trust {
         static WEB: LazyLock<Trust> =
             LazyLock::new(|| Trust::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()));
         WEB.clone()
     }
 
-    /// Trusts only the authorities whose certificates are in the given PEM texts. Each text must
-    /// contain at least one certificate. A server's own certificate may serve as its authority.
+    /// Trusts only the authorities whose certificates are in the given PEM strings. Each string
+    /// must contain at least one certificate. A server's own certificate may serve as its
+    /// authority.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .expect("the provider supports the default versions");
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        // Callers that must not learn about each other share this trust, so no sessions are kept.
+        // Callers that share this trust must not learn about each other, so no sessions are kept.
         config.resumption = rustls::client::Resumption::disabled();
         Trust {
             config: Arc::new(config),
@@ -147,7 +148,7 @@ fn read_certificates(text: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
 fn check_size(text: &[u8]) -> io::Result<()> {
     if text.len() > MAX_PEM_SIZE {
         return Err(invalid(format!(
-            "the PEM text has {} bytes; at most {MAX_PEM_SIZE} are read",
+            "the PEM text has {} bytes; at most {MAX_PEM_SIZE} are allowed",
             text.len()
         )));
     }

@@ -1,4 +1,4 @@
-//! The handshake that begins a connection.
+//! The handshake at the beginning of a connection.
 
 use super::wire::{Wire, send};
 use crate::deadline::Deadline;
@@ -7,12 +7,12 @@ use rustls::Connection;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// The approximate number of bytes that a connection may hold before the kernel accepts them.
+/// The approximate number of bytes that a connection buffers until the kernel accepts them.
 const SEND_BUFFER_LIMIT: usize = 32 * 1024;
 
 /// Performs the handshake. The peer has `flight_timeout` for each of its flights, of which there
-/// are two or three. A single timeout for the whole handshake would also count time during which
-/// the future is not polled, so that peers that answered long ago could time out.
+/// are two or three. A single timeout for the whole handshake would also cover periods in which the
+/// future is not polled, so that a peer that answered long ago could time out.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub(super) async fn shake_hands(
         loop {
             match connection.read_tls(&mut Wire(socket)) {
                 Ok(0) => {
-                    let left = "the peer left in the middle of the TLS handshake";
+                    let left = "the peer closed the connection during the TLS handshake";
                     return Err(io::Error::new(ErrorKind::UnexpectedEof, left));
                 }
                 Ok(_) => break,
@@ -64,7 +64,7 @@ pub(super) async fn shake_hands(
             return Err(io::Error::new(ErrorKind::InvalidData, error));
         }
         if connection.wants_write() {
-            // The peer's flight is complete, and the answer to it is sent next.
+            // The peer's flight is complete, and the next step is to send the answer.
             deadline = Deadline::after(flight_timeout);
         }
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandshakeLimits {
     /// The maximum number of concurrent handshakes, including completed handshakes whose
-    /// connections wait to be accepted. Further connections stay in the kernel's queue.
+    /// connections have not been accepted yet. Further connections stay in the kernel's queue.
     pub concurrent: usize,
     /// How long a client may take for each of its flights, of which a handshake has two or three.
     pub flight_timeout: Duration,
@@ -42,11 +42,11 @@ impl Default for HandshakeLimits {
 /// is not reported. Handshakes make progress only while a task waits in
 /// [`accept`](TlsListener::accept), through any handle.
 ///
-/// `P` is the value that each connection holds from the moment it is taken off the kernel's queue,
-/// for example a quota permit.
+/// `P` is the type of a value that each connection holds from the moment at which it leaves the
+/// kernel's queue, for example a quota permit.
 ///
 /// A clone is another handle to the same socket. As soon as the last handle is dropped, the port is
-/// free, and connections whose handshake is not complete are closed.
+/// free, and connections whose handshakes are not complete are closed.
 pub struct TlsListener<P = ()> {
     shared: Arc<Shared<P>>,
 }
@@ -57,7 +57,8 @@ struct Shared<P> {
     limits: HandshakeLimits,
     /// Runs the handshakes on any task that is accepting.
     handshakes: Executor<'static>,
-    /// A permit is held from before a connection is accepted until it is returned to the caller.
+    /// Limits the concurrent handshakes. A permit is taken before a connection is accepted, and is
+    /// held until the connection is returned to the caller.
     permits: Arc<Semaphore>,
     sender: Sender<Accepted<P>>,
     receiver: Receiver<Accepted<P>>,
@@ -83,7 +84,7 @@ impl<P: Send + 'static> TlsListener<P> {
     /// use lunatic_net::tls::{HandshakeLimits, Identity, TlsListener, TlsStream, Trust};
     /// use std::io::IoSlice;
     ///
-    /// let made = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).expect("a certificate");
+    /// let made = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).expect("a valid name");
     /// let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     /// let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes())?;
     /// let listener = TlsListener::bind(([127, 0, 0, 1], 0).into(), identity, HandshakeLimits::default())?;
@@ -131,9 +132,9 @@ impl<P: Send + 'static> TlsListener<P> {
         self.shared.socket.local_addr()
     }
 
-    /// Waits for a connection whose handshake succeeds, and returns it with the address of its peer
-    /// and the value it holds. A connection is taken off the kernel's queue only after `admit` has
-    /// returned that value.
+    /// Waits for a connection whose handshake succeeds, and returns the connection, the address of
+    /// its peer and the value that `admit` returned for it. A connection leaves the kernel's queue
+    /// only after `admit` has returned.
     ///
     /// Dropping the future loses no connection.
     ///

@@ -16,8 +16,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// How many times a single try takes bytes off the socket that do not yield data to read. After
-/// that, the try yields, so that a peer that sends only such bytes does not cause an endless loop.
+/// How many times a single try takes bytes off the socket that yield no data to read. After that,
+/// the try gives up for now, so that a peer that sends only such bytes does not cause an endless
+/// loop.
 const MAX_RECORDS_PER_READ: usize = 64;
 
 /// A TLS connection.
@@ -67,7 +68,7 @@ impl TlsStream {
 
     /// Connects to a host, given by name or address, whose certificate must be valid for the host
     /// and issued by a trusted authority. The addresses of the host are tried one after another
-    /// until one of them answers. `timeout` covers all of these attempts.
+    /// until a connection succeeds. `timeout` covers all of these attempts.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl TlsStream {
             let host: String = host.chars().take(MAX_SHOWN).collect();
             io::Error::new(
                 ErrorKind::InvalidInput,
-                format!("{host:?} does not name a host that could have a certificate"),
+                format!("{host:?} is not a host name or address that a certificate can contain"),
             )
         })?;
         let connection =
@@ -154,7 +155,7 @@ impl TlsStream {
 
     /// Encrypts as much of `buffers`, one after another, as there is room for, hands the encrypted
     /// bytes to the kernel, and returns how many bytes were accepted. Encrypted bytes that the
-    /// kernel does not take are kept in the stream, and no more bytes are accepted until these have
+    /// kernel does not take stay in the stream, and no more bytes are accepted until these have
     /// been sent. [`try_flush`](TlsStream::try_flush) continues to send them. Never waits.
     ///
     /// # Errors
@@ -233,13 +234,13 @@ impl TlsStream {
         self.shared.socket.timeout(operation)
     }
 
-    /// Sets how long a wait for `operation` may last, through any handle. Waits that have begun
-    /// keep their deadline.
+    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits that have
+    /// begun keep their deadline.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
         self.shared.socket.set_timeout(operation, timeout);
     }
 
-    /// Returns whether a read would complete, successfully or not, without touching the socket.
+    /// Returns whether a read would complete, successfully or not, without using the socket.
     fn is_readable(&self) -> bool {
         let connection = &mut self.lock().connection;
         let processed = process(connection);
@@ -272,8 +273,8 @@ impl Drop for Shared {
     }
 }
 
-/// A wait on behalf of one operation. However many spurious wakeups there are, the wait ends when
-/// the stream's timeout for the operation expires.
+/// A wait on behalf of one operation. Regardless of the number of spurious wakeups, the wait ends
+/// when the stream's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a> {
@@ -295,7 +296,8 @@ impl Wait<'_> {
             return self.wait.ready().await;
         }
         let received = self.stream.shared.received.listen();
-        // Another reader may have taken the bytes off the socket before this task began to listen.
+        // Another reader may have taken the bytes off the socket before this task began to listen
+        // for the event.
         if self.stream.is_readable() {
             future::yield_now().await;
             return Ok(());

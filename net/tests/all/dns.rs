@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// This timeout is short because the timeout itself is tested. The test acts as a name server that
+/// This timeout is short because the timeout itself is tested. The test plays a name server that
 /// does not answer.
 const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
@@ -26,7 +26,7 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
-/// Returns a resolver whose lookups report their host when they begin and end when the test
+/// Returns a resolver whose lookups report their host when they begin, and end when the test
 /// releases them.
 fn gated(limits: Limits) -> (Resolver, Receiver<String>, Sender<()>) {
     let (begin, begun) = channel();
@@ -73,7 +73,7 @@ fn localhost_is_resolved_by_the_system() {
         assert_eq!(address.port(), 81);
         assert!(
             !found[..position].contains(address),
-            "{address} is in the list twice"
+            "{address} is returned twice"
         );
     }
 }
@@ -156,7 +156,7 @@ fn lookups_beyond_the_limit_on_waiting_lookups_are_refused() {
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);
         assert_eq!(
             error.to_string(),
-            "cannot look up `four`: 2 lookups are running and 1 are waiting already; try again later"
+            "cannot look up `four`: too many lookups (2 running, 1 waiting); try again later"
         );
 
         let mut first = [
@@ -167,7 +167,7 @@ fn lookups_beyond_the_limit_on_waiting_lookups_are_refused() {
         assert_eq!(first, ["one", "two"]);
         assert!(
             begun.try_recv().is_err(),
-            "a third lookup must not begin before another lookup ends"
+            "a third lookup must not begin before an earlier lookup ends"
         );
         for _ in 0..3 {
             release
@@ -210,7 +210,7 @@ fn a_lookup_whose_caller_gives_up_leaves_the_queue() {
     });
 }
 
-/// Otherwise, callers that give up could start any number of threads.
+/// Otherwise, callers that give up could cause any number of threads to start.
 #[test]
 fn an_abandoned_lookup_occupies_its_thread_until_it_ends() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));

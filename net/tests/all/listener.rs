@@ -48,7 +48,7 @@ fn an_address_of_another_host_is_refused() {
 fn listening_and_connecting_work_with_ipv6() {
     let loopback: SocketAddr = "[::1]:0".parse().expect("the text is an address");
     if std::net::TcpListener::bind(loopback).is_err() {
-        eprintln!("not tested: this computer has no IPv6");
+        eprintln!("not tested: this computer does not support IPv6");
         return;
     }
     block_on(async {
@@ -77,7 +77,7 @@ fn listening_and_connecting_work_with_ipv6() {
 fn an_unspecified_ipv6_address_listens_as_the_standard_library_does() {
     let unspecified: SocketAddr = "[::]:0".parse().expect("the text is an address");
     let Ok(standard) = std::net::TcpListener::bind(unspecified) else {
-        eprintln!("not tested: this computer has no IPv6");
+        eprintln!("not tested: this computer does not support IPv6");
         return;
     };
     let ours =
@@ -176,7 +176,7 @@ fn the_port_is_free_once_the_listener_is_dropped() {
         address = listener
             .local_addr()
             .expect("a bound socket has an address");
-        // A task is waiting in `accept`, and it is dropped together with the listener.
+        // A task is waiting in `accept`, and is dropped along with the listener.
         let mut accept = Box::pin(listener.accept());
         assert!(block_on(poll_once(&mut accept)).is_none());
     }

@@ -201,7 +201,7 @@ fn every_operation_has_its_own_timeout_and_clones_share_it() {
     });
 }
 
-/// Tests T113: from this end of the connection, a peer that has vanished looks the same as a silent
+/// Tests T113: at this end of the connection, a peer that has vanished looks the same as a silent
 /// peer.
 #[test]
 fn a_silent_peer_is_noticed_by_the_timeout() {
@@ -234,14 +234,14 @@ fn a_wait_can_have_its_own_timeout() {
         assert_eq!(
             client.timeout(Operation::Read),
             None,
-            "the timeout of the stream is unchanged"
+            "the wait must not change the stream's timeout"
         );
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let mut wait = client.wait_within(Operation::Read, None);
         let mut ready = Box::pin(wait.ready());
         assert!(
             poll_once(&mut ready).await.is_none(),
-            "the wait does not end at the timeout of the stream"
+            "the stream's timeout must not end the wait"
         );
         write_all(&server, b"!").await;
         ready.await.expect("bytes arrive");
@@ -313,7 +313,7 @@ fn a_slow_reader_makes_its_writer_wait() {
         let written = fill(&client);
         assert!(
             written < 64 << 20,
-            "the kernel buffers {written} bytes for a peer that never reads"
+            "the kernel buffered {written} bytes for a peer that never reads"
         );
 
         client.set_timeout(Operation::Write, SHORT);
@@ -406,7 +406,7 @@ fn a_stream_that_has_ended_is_always_readable() {
             client
                 .readable()
                 .await
-                .expect("the end counts as something to read");
+                .expect("a stream that has ended is readable");
             assert_eq!(
                 client
                     .try_read(&mut [0])
@@ -445,7 +445,7 @@ fn a_reset_is_reported_once() {
         stream
             .writable()
             .await
-            .expect("the next write fails at once");
+            .expect("a stream that was reset is writable");
         assert_eq!(
             kind(stream.try_write_vectored(&[IoSlice::new(b"x")])),
             ErrorKind::BrokenPipe
@@ -468,7 +468,7 @@ fn a_reset_wakes_a_waiting_writer() {
         assert!(poll_once(&mut waiting).await.is_none());
         // Closing a socket that has unread bytes resets the connection.
         drop(raw);
-        waiting.await.expect("the next write fails at once");
+        waiting.await.expect("a stream that was reset is writable");
         assert_eq!(
             kind(stream.try_write_vectored(&[IoSlice::new(b"x")])),
             ErrorKind::ConnectionReset
@@ -628,7 +628,7 @@ fn the_bytes_of_a_write_are_contiguous() {
         seen[writer] += run.len();
         assert!(
             ends[writer].contains(&seen[writer]),
-            "a write of writer {writer} was interleaved with another write"
+            "a write by writer {writer} was interleaved with another write"
         );
     }
     assert_eq!(

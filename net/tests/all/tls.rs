@@ -382,7 +382,7 @@ fn a_failed_handshake_is_not_an_error_of_the_accept() {
             send(&[0; 1000]),
             send(b"\x15\x03\x01\0\x02\x02\x28"),
         ];
-        // These clients disconnect at once, cleanly or with a reset.
+        // These clients disconnect immediately, cleanly or with a reset.
         drop(RawStream::connect(address).expect("the kernel queues the connection"));
         let reset = RawStream::connect(address).expect("the kernel queues the connection");
         socket2::SockRef::from(&reset)
@@ -392,7 +392,7 @@ fn a_failed_handshake_is_not_an_error_of_the_accept() {
         // This client does not trust the server.
         let web = Trust::web();
         let doubtful = connect(address, &web);
-        // Handshakes make progress only during an accept, which these clients do not end.
+        // Handshakes make progress only during an accept. None of these clients ends the accept.
         let nobody = async {
             accept(&listener).await;
             panic!("no client has completed a handshake")
@@ -450,7 +450,7 @@ fn finished_handshakes_wait_for_an_accept_and_a_dropped_accept_loses_none() {
     });
 }
 
-/// Tests T110 for the port and for the handshakes that are waiting on it.
+/// Tests T110 for the port and for handshakes that are in progress.
 #[test]
 fn a_port_is_free_and_handshakes_end_when_the_last_handle_is_dropped() {
     let pem = pem("127.0.0.1");
@@ -841,7 +841,7 @@ fn a_slow_reader_makes_its_writer_wait_and_loses_nothing() {
                 Ok(length) => {
                     assert!(
                         length > 0 && length <= 64 << 10,
-                        "{length} bytes were accepted at once"
+                        "a single write accepted {length} bytes"
                     );
                     written += length;
                 }
@@ -919,8 +919,8 @@ fn a_waiting_reader_does_not_delay_a_writer() {
     });
 }
 
-/// Tests T115: one record contains the data for two readers, but only one of the readers is woken
-/// by the socket.
+/// Tests T115: one record contains the data for two readers, but the socket wakes only one of the
+/// readers.
 #[test]
 fn bytes_that_one_reader_leaves_wake_another_reader() {
     block_on(async {

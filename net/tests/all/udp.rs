@@ -107,7 +107,7 @@ fn a_flood_of_datagrams_is_dropped_and_the_socket_still_works() {
                 Err(error) => panic!("{error}"),
             }
         }
-        // The kernel kept the first datagrams, each of them complete and in order.
+        // The kernel kept the first datagrams, complete and in order.
         let mut kept = 0u32;
         let mut buffer = [0; 8];
         while let Ok(length) = other.try_receive(&mut buffer) {
@@ -168,7 +168,7 @@ fn datagrams_that_are_too_large_are_refused_when_sent_and_cut_off_when_received(
         assert_eq!(
             receive_from(&other, &mut small)
                 .await
-                .expect("the rest of the longer datagram is lost")
+                .expect("the second datagram was sent")
                 .0,
             4
         );
@@ -190,7 +190,7 @@ fn datagrams_that_are_too_large_are_refused_when_sent_and_cut_off_when_received(
 #[test]
 fn a_fragmented_datagram_arrives_complete() {
     let Ok(other) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()) else {
-        println!("not tested: this computer has no IPv6");
+        println!("not tested: this computer does not support IPv6");
         return;
     };
     block_on(async {
