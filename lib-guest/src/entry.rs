@@ -31,8 +31,8 @@ pub(crate) const EXPORT: &str = export!();
 /// so that a process can be spawned even if almost nothing is granted.
 #[unsafe(export_name = export!())]
 extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
-    // SAFETY: the parent passes the contents of an `EntryPoint`, the first of which is the index of
-    // a starter. In wasm, calling an index that holds a function of a different type traps.
+    // SAFETY: the parent passes the two fields of an `EntryPoint`, the first of which is the index
+    // of a starter. In wasm, calling an index that holds a function of a different type traps.
     let starter: fn(*const ()) = unsafe { transmute(starter) };
     starter(function);
     flush_output();
@@ -44,7 +44,7 @@ extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
 /// If nothing was printed, no calls to the machine are made, but `stdout` allocates its buffer. A
 /// process whose memory is full skips this step and still ends normally.
 pub(crate) fn flush_output() {
-    /// A size that is greater than that of the buffer.
+    /// A size greater than that of the buffer.
     const ROOM: usize = 2_048;
     if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {
         // A failure to write the output does not make the process fail.

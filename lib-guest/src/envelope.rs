@@ -133,7 +133,7 @@ impl Arrival<'_> {
             Some(data) => open(data),
             None => {
                 let what = format!(
-                    "its {} bytes do not fit the memory of this process",
+                    "its {} bytes do not fit into the memory of this process",
                     self.header.length
                 );
                 Err(decode::Error::Uncategorized(what))
@@ -215,7 +215,7 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
     value
 }
 
-/// Takes a socket out of the message being read.
+/// Takes a socket from the message being read.
 ///
 /// The sender chose the index, so a wrong index must not end this process. Therefore the machine is
 /// first asked which resource has this index.
@@ -232,7 +232,7 @@ fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
         ResourceKind::TcpStream => Ok(host::message::take_tcp_stream(index)),
         ResourceKind::TlsStream => Ok(host::message::take_tls_stream(index)),
         ResourceKind::UdpSocket => Ok(host::message::take_udp_socket(index)),
-        _ => Err("only sockets are parts of messages"),
+        _ => Err("only sockets can be attached to messages"),
     }
 }
 
@@ -330,6 +330,9 @@ mod tests {
             tower = Tower::On(Box::new(tower));
         }
         let read = seal(&tower, |bytes, _| open::<Tower>(bytes));
-        assert!(read.expect("a tower can be serialized").is_ok());
+        assert!(
+            read.expect("a value nested to the maximum depth can be serialized")
+                .is_ok()
+        );
     }
 }

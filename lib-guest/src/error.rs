@@ -9,7 +9,7 @@ use std::{fmt, io};
 ///
 /// # Example
 ///
-/// Reaching a limit may be worth a retry, but no other error is:
+/// If a limit was reached, a later attempt may succeed. No other error is worth a retry:
 ///
 /// ```no_run
 /// use lunatic::{process, Errno, Mailbox};

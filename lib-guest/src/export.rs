@@ -38,8 +38,8 @@ pub struct Image {
 pub struct Bytes(pub Vec<u8>);
 
 /// What an exported function can return: any value that serde can serialize, [`Bytes`], or a
-/// `Result` of either. If a `Result` is an error, the host gets the error's text.
-/// A value with a number that JSON does not have, NaN or an infinity, is an error too.
+/// `Result` of either. If a `Result` is an error, the host gets the error's text. A value that
+/// contains NaN or an infinity is an error too, because JSON cannot represent them.
 pub trait Answer {
     /// Returns the answer, preceded by the byte that identifies its kind.
     #[doc(hidden)]
@@ -53,10 +53,12 @@ impl<T: Serialize> Answer for T {
             Ok(()) => match not_finite(self, &bytes) {
                 None => bytes,
                 Some(number) => failure(&format_args!(
-                    "the result has the number {number}, which JSON does not have"
+                    "the result contains {number}, which JSON cannot represent"
                 )),
             },
-            Err(error) => failure(&format_args!("the result cannot be JSON: {error}")),
+            Err(error) => failure(&format_args!(
+                "the result cannot be converted to JSON: {error}"
+            )),
         }
     }
 }
@@ -67,7 +69,7 @@ impl Answer for Bytes {
     }
 }
 
-/// Returns a number of a value that became `null`, if there is one.
+/// Returns the first number in the value that became `null` in its JSON, if there is one.
 fn not_finite<T: Serialize>(value: &T, json: &[u8]) -> Option<f64> {
     let has_null = json.windows(4).any(|window| window == b"null");
     has_null.then(|| finite::first_not_finite(value)).flatten()
@@ -109,17 +111,18 @@ impl<T: Answer> Infallible for &Returned<T> {
     }
 }
 
-/// The address and the length of the words of a panic, which ends the call without a result. The
-/// host reads them after the trap.
+/// The address and the length of the panic message, which the host reads after a panic has trapped
+/// and ended the call without a result.
 static PANIC: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
-/// Returns where the host finds the words of a panic.
+/// Returns the address of [`PANIC`] to the host.
 #[unsafe(no_mangle)]
 extern "C" fn lunatic_panic() -> *const AtomicUsize {
     PANIC.as_ptr()
 }
 
-/// Keeps the words of panics for the host. It may grant nothing that could print them.
+/// Keeps panic messages for the host, which may not have granted this program any way to print
+/// them.
 fn keep_words_of_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -150,7 +153,7 @@ pub unsafe fn with_value<T: DeserializeOwned>(
     drop(bytes);
     hand_over(match argument {
         Ok(argument) => function(argument),
-        Err(error) => failure(&format_args!("the argument is wrong: {error}")),
+        Err(error) => failure(&format_args!("the argument is invalid: {error}")),
     })
 }
 

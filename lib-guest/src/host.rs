@@ -159,8 +159,7 @@ impl<'a> Vector<'a> {
         }
     }
 
-    /// Returns the addresses and lengths of the first non-empty slices, and the number of these
-    /// slices.
+    /// Returns the addresses and lengths of the first non-empty slices, and how many there are.
     pub(crate) fn gather(slices: &'a [IoSlice<'_>]) -> ([Self; VECTORS], usize) {
         let mut vectors = [Self::new(&[]); VECTORS];
         let mut count = 0;

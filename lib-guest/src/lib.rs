@@ -146,8 +146,8 @@ pub use lunatic_macros::server;
 
 /// Declares statics that have a separate value in each process, initialized on first use.
 ///
-/// This is `std::thread_local!` under a name that says what it does in this library. A new process
-/// starts with fresh values, regardless of the values of its parent.
+/// This is `std::thread_local!` under a name that says what the macro does in this library. A new
+/// process starts with fresh values, regardless of the values of its parent.
 ///
 /// # Example
 ///
@@ -210,7 +210,7 @@ macro_rules! process_local {
 /// `#[test]`.
 pub use lunatic_macros::test;
 
-/// Runs the first process with its mailbox. `#[lunatic::main]` calls it.
+/// Runs the first process with its mailbox. `#[lunatic::main]` expands to a call of this function.
 #[doc(hidden)]
 pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
     // SAFETY: the process begins in this function, so it has no mailbox yet.

@@ -133,8 +133,8 @@ impl<T: DeserializeOwned> LinkMailbox<T> {
     /// Receives the first message or link failure that has one of the tags, or any message or
     /// signal if `tags` is empty.
     ///
-    /// The signal for the end of a monitored process has no tag; only a receive without tags
-    /// returns it.
+    /// The signal that reports the end of a monitored process has no tag, so only a receive without
+    /// tags returns it.
     pub fn tag_receive(&self, tags: &[Tag]) -> Message<T> {
         take(tags, lunatic_abi::FOREVER).0
     }

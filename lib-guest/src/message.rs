@@ -52,7 +52,7 @@ impl<T> Message<T> {
     pub fn normal_or_unwrap(self) -> Result<T, ReceiveError> {
         match self {
             Self::Normal(message) => message,
-            Self::Signal(signal) => panic!("a signal came where a message was expected: {signal}"),
+            Self::Signal(signal) => panic!("a signal arrived instead of a message: {signal}"),
         }
     }
 }
@@ -66,13 +66,13 @@ pub enum ReceiveError {
     DeserializationFailed(decode::Error),
     /// The timeout expired. No message is lost, because a later receive returns any message that
     /// arrives later.
-    #[error("no message came in time")]
+    #[error("no message arrived in time")]
     Timeout,
     /// The receive could never end: no other process of the program is alive, and no timer is set.
-    #[error("nobody is left who could send a message")]
+    #[error("no process is left that could send a message")]
     NobodyLeft,
     /// A monitored process ended. Only a [`Mailbox`](crate::Mailbox) reports a signal this way.
-    #[error("a signal came in place of a message: {0}")]
+    #[error("a signal arrived instead of a message: {0}")]
     Signal(Signal),
     /// This process has been asked to end by [`Process::shutdown`](crate::Process::shutdown) or by
     /// its [`Supervisor`](crate::Supervisor), and is killed if it takes too long.
@@ -199,7 +199,7 @@ impl fmt::Display for ExitReason {
             Self::Limit(None) => f.write_str("reached a limit"),
             Self::LinkDied => f.write_str("died with a process that it was linked with"),
             Self::NoProcess => f.write_str("does not exist"),
-            Self::Fault => f.write_str("was failed by the machine"),
+            Self::Fault => f.write_str("was ended by a failure of the machine"),
             Self::Unknown => f.write_str("ended for a reason that this library does not know"),
         }
     }

@@ -1,7 +1,8 @@
 //! TCP, TLS, UDP and name look-ups, modelled on [`std::net`].
 //!
-//! Only the calling process waits for a peer. Calls fail with a [`std::io::Error`] whose kind tells
-//! the reason, and whose source is the machine's [`LunaticError`](crate::LunaticError).
+//! Only the calling process waits for a peer. A call that fails returns a [`std::io::Error`] whose
+//! kind identifies the reason, and whose source is the machine's
+//! [`LunaticError`](crate::LunaticError).
 
 mod dns;
 mod socket;

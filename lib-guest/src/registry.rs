@@ -1,5 +1,5 @@
-//! Names by which processes find each other. A name belongs to a living process and is removed when
-//! the process ends.
+//! Names under which processes find each other. A name belongs to a living process and is removed
+//! when the process ends.
 
 use crate::environment::Environment;
 use crate::host;
@@ -65,8 +65,8 @@ impl Environment {
     }
 }
 
-/// Finds the living process registered under a name, with the newest version that satisfies a
-/// requirement such as `^1.2`, in the environment of the current process.
+/// Among the living processes that are registered under a name in the environment of the current
+/// process, finds the one with the newest version that satisfies a requirement such as `^1.2`.
 ///
 /// The caller chooses the type of the messages that the process receives. The type is not checked.
 ///

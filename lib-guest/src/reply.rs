@@ -20,14 +20,14 @@ use std::collections::BTreeMap;
 #[non_exhaustive]
 pub enum RequestError {
     /// The timeout expired. If the reply arrives later, it is dropped.
-    #[error("no reply came in time")]
+    #[error("no reply arrived in time")]
     Timeout,
     /// The process died before it replied. The reason is [`ExitReason::NoProcess`] if it was
     /// already dead when the request was made.
-    #[error("the process that was asked {0}")]
+    #[error("the other process {0}")]
     Died(ExitReason),
     /// The wait could never end: no process is left that could reply.
-    #[error("nobody is left who could reply")]
+    #[error("no process is left that could reply")]
     NobodyLeft,
     /// The request was not sent.
     #[error("the request was not sent: {0}")]
@@ -82,8 +82,8 @@ impl PendingReply {
     }
 
     /// Allows receives from the mailbox before the reply is settled. Such receives never find the
-    /// reply, because the reply has to be requested first. If they find the end of the process,
-    /// that end is kept.
+    /// reply, because the reply has to be requested first. If they find the signal that reports the
+    /// end of the process, the reason is kept.
     pub(crate) fn keep(&self) {
         ENDS.with_borrow_mut(|ends| ends.insert(self.tag, None));
     }
@@ -127,8 +127,8 @@ impl PendingReply {
     }
 }
 
-/// Sends a reply. A reply that the requesting process cannot take is dropped, whatever the reason,
-/// because a process that replies to other processes must not fail when they fail.
+/// Sends a reply. If the requesting process cannot take the reply for any reason, the reply is
+/// dropped: a process that replies to other processes must not fail because of them.
 ///
 /// If the environment of the requesting process refuses the reply, an empty message is sent in its
 /// place. No value is serialized to an empty message.
@@ -167,8 +167,7 @@ pub(crate) fn first_reply<U: DeserializeOwned>(
     })
 }
 
-/// Drops the first arrival that has one of the tags. Returns the tag if the arrival was a message
-/// rather than a signal.
+/// Drops the first message or signal that has one of the tags. Returns the tag if it was a message.
 fn drop_first(tags: &[Tag]) -> Option<Tag> {
     envelope::receive(tags, 0, |delivery| match delivery {
         Delivery::Arrived(arrival) if arrival.signal().is_none() => Some(arrival.tag()),
@@ -187,13 +186,13 @@ pub(crate) fn drop_late_replies() {
 }
 
 thread_local! {
-    /// The ends of processes that are awaited while receives from the mailbox run, by tag. Each
-    /// entry contains why the process ended, if a receive has found its end.
+    /// The replies for which [`PendingReply::keep`] was called, by tag. Each entry contains why the
+    /// process ended, if a receive has found the signal that reports its end.
     static ENDS: RefCell<BTreeMap<Tag, Option<ExitReason>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Keeps the end of a process that a receive has found, if it is awaited elsewhere. Returns true if
-/// it was kept.
+/// If [`PendingReply::keep`] was called for a reply with this tag, records why the process ended
+/// and returns true.
 pub(crate) fn keeps_end(tag: Tag, reason: ExitReason) -> bool {
     ENDS.with_borrow_mut(|ends| match ends.get_mut(&tag) {
         Some(end) => {

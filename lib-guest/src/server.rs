@@ -44,8 +44,8 @@
 //! [`Server::start`] waits until `#[init]` has returned. From then on, the server handles calls,
 //! casts and signals one after another, in the order in which they arrived. If a handler panics,
 //! the server ends, and waiting callers get an error immediately. The server ends normally when
-//! [`Handle::stop`] or its supervisor asks it to, or when a handler calls [`stop`]: the current
-//! handler finishes, and then `#[terminate]` is called. A failure skips `#[terminate]`.
+//! [`Handle::stop`] or its supervisor asks it to, or when a handler calls [`stop`]. In these cases,
+//! the current handler finishes, and then `#[terminate]` is called. A failure skips `#[terminate]`.
 //!
 //! A process that starts a server with [`Server::start_link`] is its parent. When the parent fails,
 //! the server ends too: after the current handler and `#[terminate]` if it has a `#[signal]` or a
@@ -81,7 +81,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::time::Duration;
 
-/// A type whose values are states of a server. [`#[lunatic::server]`](macro@crate::server)
+/// A type whose values are the states of servers. [`#[lunatic::server]`](macro@crate::server)
 /// implements this; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
 pub trait Server: Behaviour {
     /// The functions that a [`Handle`] has.
@@ -124,9 +124,9 @@ pub trait Server: Behaviour {
 /// itself gets [`RequestError::Itself`].
 ///
 /// A cast does not wait: `fn reset(&mut self)` becomes
-/// `fn reset(&self) -> Result<(), SendFailure>`. There is also
-/// `fn reset_after(&self, delay: Duration) -> Result<Timer, LunaticError>`, with which a server can
-/// wake itself. A cast to a dead server is dropped.
+/// `fn reset(&self) -> Result<(), SendFailure>`. There is also `fn reset_after(&self, delay:
+/// Duration) -> Result<Timer, LunaticError>`, which a server can use to wake itself. A cast to a
+/// dead server is dropped.
 pub struct Handle<S: Server> {
     calls: S::Calls,
 }
@@ -146,7 +146,7 @@ impl<S: Server> Handle<S> {
     }
 
     /// Returns a handle to the current process, which must be a server of this type. Handlers can
-    /// send it to other processes, or use it to cast to their own server later.
+    /// send this handle to other processes, or use it to cast to their own server later.
     ///
     /// # Example
     ///
@@ -196,7 +196,8 @@ impl<S: Server> Handle<S> {
     /// Asks the server to end, waits until it has ended, and returns why. Earlier calls are
     /// answered first.
     ///
-    /// With [`within`](Self::within), the server is killed if it takes longer.
+    /// On a handle from [`within`](Self::within), the server is killed if it has not ended when the
+    /// timeout expires.
     pub fn stop(&self) -> ExitReason {
         self.client().process.shutdown(self.client().timeout)
     }

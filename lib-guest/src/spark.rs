@@ -212,7 +212,7 @@ impl Comm {
         Ok(())
     }
 
-    /// Announces to the other side that nothing more will be written. Reading is still possible.
+    /// Tells the other side that nothing more will be written. Reading is still possible.
     pub fn finish(&self) {
         host::spark::finish(self.id);
     }
@@ -223,12 +223,12 @@ impl Comm {
     ///
     /// # Errors
     ///
-    /// Fails if there are no comms and no timeout: the wait would never end.
+    /// Fails if there are no comms and no timeout, because the wait would never end.
     pub fn wait_any(comms: &[&Comm], timeout: Option<Duration>) -> io::Result<Option<usize>> {
         if comms.is_empty() && timeout.is_none() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "nothing is waited for, and no time is given",
+                "a wait needs at least one comm or a timeout",
             ));
         }
         let ids: Vec<u64> = comms.iter().map(|comm| comm.id).collect();
@@ -336,7 +336,7 @@ impl<E: Display> Outcome for Result<(), E> {
     }
 }
 
-/// Runs a function with its comm. `#[lunatic::spark]` calls it.
+/// Runs a function with its comm. `#[lunatic::spark]` expands to a call of this function.
 #[doc(hidden)]
 pub fn __spark<R: Outcome>(function: fn(Comm) -> R) -> ExitCode {
     let Some(failure) = function(Comm::new(CALLER)).failure() else {

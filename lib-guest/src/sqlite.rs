@@ -25,10 +25,10 @@
 //!
 //! A connection belongs to its process and cannot be sent in messages. Processes can share a
 //! database in two ways: each process opens the same file, or one process opens the database and
-//! serves the others. The size of a text, of a row and of a statement is limited to 1 MiB each, and
-//! SQLite uses at most 64 MiB of memory per process. A statement cannot access any file except its
-//! own database; `ATTACH`, some pragmas and virtual tables such as `fts5` are refused. Foreign keys
-//! are enforced after `PRAGMA foreign_keys = ON`.
+//! serves the others. Strings, rows and statements are limited to 1 MiB each, and SQLite uses at
+//! most 64 MiB of memory per process. A statement cannot access any file except that of its own
+//! database; `ATTACH`, some pragmas and virtual tables such as `fts5` are refused. Foreign keys are
+//! enforced after `PRAGMA foreign_keys = ON`.
 
 mod error;
 mod row;

@@ -22,17 +22,17 @@ use std::cell::Cell;
 #[non_exhaustive]
 pub enum StartError {
     /// The process was not spawned.
-    #[error("it was not spawned: {0}")]
+    #[error("the process was not spawned: {0}")]
     NotSpawned(LunaticError),
-    /// The process refused to start, for this reason. The reason is the error that a server's
-    /// `#[init]` returned, or a supervisor's child that did not start.
+    /// The process refused to start. The reason is the error that a server's `#[init]` returned, or
+    /// names the child of a supervisor that did not start.
     #[error("{0}")]
     Refused(String),
     /// The process died before it had started.
     #[error("the starting process {0}")]
     Died(ExitReason),
     /// The process started, but could not be registered, and was ended.
-    #[error("it was not registered: {0}")]
+    #[error("the process was not registered: {0}")]
     NotRegistered(RegistryError),
 }
 
@@ -43,8 +43,8 @@ impl From<LunaticError> for StartError {
 }
 
 thread_local! {
-    /// The process that started the current process with a link, and with which the current process
-    /// ends. 0 if there is none.
+    /// The process that started the current process with a link. The current process ends when that
+    /// process ends. 0 if there is none.
     static PARENT: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -62,12 +62,12 @@ pub(crate) struct Handshake {
     is_linked: bool,
 }
 
-/// A process's report on its start.
+/// A process's report on whether it started.
 type Report = Result<(), String>;
 
 impl Handshake {
-    /// Waits until the parent monitors this process. Returns false if the parent died, in which
-    /// case this process has no reason to begin.
+    /// Waits until the parent monitors this process. Returns false if the parent died, so that this
+    /// process has no reason to begin.
     #[must_use]
     pub(crate) fn begin(&self) -> bool {
         if self.is_linked {
@@ -88,8 +88,7 @@ impl Handshake {
         let end = PendingReply::from(Tag::new_reply(), self.parent.id());
         let heard = loop {
             match first_reply(&[tag, end.tag()], lunatic_abi::FOREVER) {
-                // Any process can send any message. All messages except the parent's message are
-                // ignored.
+                // Any process can send any message. All messages except the parent's are ignored.
                 Ok((
                     _,
                     Err(RequestError::DeserializationFailed(_) | RequestError::ReplyRefused),
@@ -191,8 +190,7 @@ pub(crate) fn start<C: Serialize>(
     }
 }
 
-/// Ends this process in the same way as the failure of its parent would if this process did not
-/// catch link failures.
+/// Ends this process as if its parent had failed and this process did not catch link failures.
 pub(crate) fn die_with(parent: u64) -> ! {
     host::process::die_when_link_dies(1);
     // A link with a dead process fails immediately.

@@ -1,10 +1,10 @@
 //! Supervisors: processes that start other processes, their children, and restart them when they
 //! fail.
 //!
-//! An unhandled fault ends its process, and the state of that process is lost. A new process in its
-//! place starts from a good state. In this way, a program that consists of processes can handle
-//! faults that were not anticipated. A supervisor only decides when to start, restart and end
-//! processes and does nothing else, so that it does not fail itself.
+//! An unhandled fault ends its process, and the state of that process is lost. The process that
+//! replaces it starts from a good state. In this way, a program that consists of processes can
+//! handle faults that were not anticipated. A supervisor only decides when to start, restart and
+//! end processes and does nothing else, so that it does not fail itself.
 //!
 //! ```no_run
 //! use lunatic::supervisor::{Child, Strategy, Supervisor};
@@ -53,8 +53,8 @@
 //! Beyond Erlang's rules, restarts can be [delayed](Plan::back_off). Erlang's `auto_shutdown` and
 //! `restart_child` are missing.
 //!
-//! A supervisor writes a line to standard error each time that it restarts a child, up to 100 times.
-//! It reads the clock with `wasi_snapshot_preview1::clock_time_get`, and writes with
+//! A supervisor writes a line to standard error each time it restarts a child, for the first 100
+//! restarts. It reads the clock with `wasi_snapshot_preview1::clock_time_get`, and writes with
 //! `wasi_snapshot_preview1::fd_write`. The end of each child is reported by two signals, which wait
 //! in the supervisor's mailbox. The mailbox holds at most
 //! [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
@@ -126,7 +126,7 @@ impl Supervisor {
         self.process.shutdown(None)
     }
 
-    /// Starts a further child, which one of the plan's [`Template`]s creates from an argument, and
+    /// Starts another child, which one of the plan's [`Template`]s creates from an argument, and
     /// returns a handle to the child.
     ///
     /// The supervisor keeps the argument for restarts. If the argument contains a connection, the
@@ -149,7 +149,7 @@ impl Supervisor {
             Ok(Ok(handle)) => Ok(handle),
             Ok(Err(why)) => Err(StartError::Refused(why)),
             Err(error) => Err(StartError::Refused(format!(
-                "the supervisor did not start it: {error}"
+                "the supervisor did not start the child: {error}"
             ))),
         }
     }

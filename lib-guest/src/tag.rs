@@ -7,7 +7,7 @@ use std::cell::Cell;
 /// Marks messages and links, so that a process can tell them apart and wait for some of them.
 ///
 /// Each process numbers its tags from 1, so two processes create the same tags. A tag has a meaning
-/// only between processes that agree on it. To agree on a tag, send it along, as
+/// only between processes that agree on it. To agree on a tag, send it in a message, as
 /// [`Request`](crate::Request) does.
 ///
 /// # Example
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn tags_count_up_from_one_and_replies_down_from_minus_one() {
-        // Here a thread stands for a process, because each thread has its own counters.
+        // Threads stand in for processes here, because each thread has its own counters.
         std::thread::spawn(|| {
             assert_eq!(Tag::new().id(), 1);
             assert_eq!(Tag::new_reply().id(), -1);

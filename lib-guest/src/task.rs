@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 /// [`result`](Self::result) returns it as an error. Dropping a task kills it;
 /// [`detach`](Self::detach) lets it continue.
 ///
-/// A process that traps or is killed drops nothing, so its tasks run to completion. A finished task
-/// keeps its result, and its process, until the result is requested.
+/// A process that traps or is killed drops nothing, so its tasks run to completion. The process of
+/// a finished task stays alive and keeps the result until the result is requested.
 ///
 /// # Example
 ///
@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 /// #[lunatic::main]
 /// fn main(_: Mailbox<()>) {
 ///     let sum = Task::spawn(0..1_000_000u64, |range| range.sum::<u64>()).unwrap();
-///     let length = Task::spawn("a text".to_string(), |text| text.len()).unwrap();
+///     let length = Task::spawn("a string".to_string(), |text| text.len()).unwrap();
 ///     println!("{} {}", sum.result().unwrap(), length.result().unwrap());
 /// }
 /// ```
@@ -202,8 +202,8 @@ impl<R> Task<R> {
         self.pending.as_ref().map(PendingReply::tag)
     }
 
-    /// Requests the result. The task does not send it earlier, because a receive from the mailbox
-    /// would find it.
+    /// Requests the result. The task does not send its result earlier, because a receive from the
+    /// mailbox would find it.
     fn ask(&mut self) -> Result<(), TaskError> {
         let Some(pending) = &self.pending else {
             return Ok(());

@@ -19,9 +19,10 @@ pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
     settle(test(unsafe { Mailbox::new() }));
 }
 
-/// Ends the process with the outcome of the test, as `main` does with its return value.
+/// Ends the process according to the outcome of the test, as `main` does according to its return
+/// value.
 fn settle(returned: impl Termination) {
-    // This prints the error.
+    // If the test returned an error, this call prints it.
     let has_passed = returned.report() == ExitCode::SUCCESS;
     if cfg!(not(target_family = "wasm")) {
         assert!(has_passed, "the test returned an error");

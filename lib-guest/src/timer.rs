@@ -9,7 +9,7 @@ use crate::tag::Tag;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A message that will be sent later. The timer continues if it is dropped, and also if the process
+/// A message that will be sent later. The timer continues if the `Timer` is dropped or the process
 /// that set it ends.
 #[derive(Debug)]
 pub struct Timer {

@@ -27,9 +27,9 @@ struct Call<F, R> {
 /// Calls a function and catches its traps, such as a panic, a division by zero, infinite recursion,
 /// or an invalid call to the machine.
 ///
-/// Use this for work that may fail without affecting its process and can be abandoned altogether,
-/// such as a plugin or a parser for untrusted input. For anything else, a separate process is
-/// better, since it can also be limited and killed.
+/// Use this for work that can be abandoned altogether and whose failure must not affect its
+/// process, such as a plugin or a parser for untrusted input. For anything else, a separate process
+/// is better, since it can also be limited and killed.
 ///
 /// Nothing is cleaned up after a trap. Whatever the function owned is lost, along with its memory;
 /// a `RefCell` that it had borrowed stays borrowed, and a lock stays locked. Therefore the function

@@ -67,10 +67,10 @@ fn request_reply() {
     let printed = "\
 apples: Some(3)
 pears: None
-meaning: no reply came in time
+meaning: no reply arrived in time
 apples: Some(3)
-crash: the process that was asked exited with status 3
-apples: the process that was asked does not exist
+crash: the other process exited with status 3
+apples: the other process does not exist
 ";
     check("request_reply", &[], printed);
 }
@@ -106,7 +106,7 @@ pears are green
 milk is forgotten
 the store ends with [\"apples\", \"pears\"]
 the store ended normally
-apples: the process that was asked does not exist
+apples: the other process does not exist
 ";
     check("server", &[], printed);
 }
@@ -144,7 +144,9 @@ a server is left: false
         "{silence}"
     );
     assert!(
-        end.contains("gives up: child `divider` trapped, and 1000 restarts in 3600s are spent"),
+        end.contains(
+            "gives up: child `divider` trapped, and all 1000 restarts in 3600s are used up"
+        ),
         "{end}"
     );
 }

@@ -1,5 +1,5 @@
-//! `#[lunatic::export]`, which adds an export that a host program can call and that calls an
-//! ordinary function.
+//! `#[lunatic::export]`, which makes an ordinary function callable by a host program through an
+//! additional export.
 
 use crate::signature::{lunatic, parse, refuse};
 use proc_macro2::TokenStream as Tokens;
@@ -23,10 +23,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let function: ItemFn = parse(item, "export", "a function")?;
     let signature = &function.sig;
     if signature.asyncness.is_some() || !signature.generics.params.is_empty() {
-        return refuse(
-            signature,
-            "a function that a host calls is neither generic nor async",
-        );
+        return refuse(signature, "an exported function cannot be generic or async");
     }
     let (name, lunatic) = (&signature.ident, lunatic());
     let export = name.to_string();
@@ -35,7 +32,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         match input {
             FnArg::Typed(parameter) => parameters.push(parameter),
             FnArg::Receiver(receiver) => {
-                return refuse(receiver, "a function that a host calls has no `self`");
+                return refuse(receiver, "an exported function cannot take `self`");
             }
         }
     }
@@ -93,7 +90,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
             )
         }
         (Form::Image | Form::Bytes, _) => {
-            let what = "a function that a host calls with an image or bytes takes nothing else";
+            let what = "an exported function that takes an image or bytes takes nothing else";
             return refuse(&signature.inputs, what);
         }
     };
@@ -123,7 +120,7 @@ fn form(arguments: Tokens) -> Result<Form, Error> {
         "bytes" => Ok(Form::Bytes),
         _ => refuse(
             arguments,
-            "`#[lunatic::export]` takes nothing, `image` or `bytes`",
+            "`#[lunatic::export]` takes only `image` or `bytes` as its argument",
         ),
     }
 }

@@ -83,7 +83,7 @@ mod tests {
         };
         check(quote! { fn start() {} }, "belongs on `fn main`");
         check(quote! { struct Main; }, "belongs on `fn main`");
-        check(quote! { async fn main() {} }, "not async");
+        check(quote! { async fn main() {} }, "cannot be async");
         check(quote! { const fn main() {} }, "const");
         check(quote! { extern "C" fn main() {} }, "ABI");
         check(quote! { fn main<T>(m: Mailbox<T>) {} }, "generic");

@@ -61,7 +61,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         match found.next() {
             Some(second) => refuse(
                 &second.sig.ident,
-                format!("a server has only one `#[{word}]`"),
+                format!("a server can have only one `#[{word}]`"),
             ),
             None => Ok(first),
         }
@@ -183,7 +183,7 @@ fn check(block: &ItemImpl) -> Result<&Ident, Error> {
     if let Some((path, _)) = &block.trait_ {
         return refuse(
             path,
-            "a server is the `impl` block of a type, not of a trait",
+            "`#[server]` needs an inherent `impl` block, not an implementation of a trait",
         );
     }
     if !block.generics.params.is_empty() || block.generics.where_clause.is_some() {
@@ -196,7 +196,7 @@ fn check(block: &ItemImpl) -> Result<&Ident, Error> {
             .last()
             .expect("a path has at least one segment")
             .ident),
-        other => refuse(other, "a server is a type with a name"),
+        other => refuse(other, "a server must be a named type"),
     }
 }
 
@@ -216,7 +216,11 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
         };
         attribute.meta.require_path_only()?;
         if let Some((_, second)) = marks.next() {
-            return refuse(second, "a function has only one mark");
+            return refuse(
+                second,
+                "a function can have only one of `#[init]`, `#[call]`, `#[cast]`, `#[signal]` and \
+                 `#[terminate]`",
+            );
         }
         function
             .attrs
@@ -233,13 +237,13 @@ fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     if let Some(asyncness) = &signature.asyncness {
         return refuse(
             asyncness,
-            "a server is not async: a process waits without it",
+            "a server's function cannot be async; a process can simply block",
         );
     }
     if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
         return refuse(
             &signature.generics,
-            "what is sent to another process has one type",
+            "a server's function cannot be generic, because each message has one concrete type",
         );
     }
     if let Some(variadic) = &signature.variadic {
@@ -252,12 +256,15 @@ fn check_function(function: &ImplItemFn) -> Result<(), Error> {
 fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
     let signature = &function.sig;
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
-        return refuse(receiver, "`#[init]` makes the state, so it has no `self`");
+        return refuse(
+            receiver,
+            "`#[init]` creates the state, so it cannot take `self`",
+        );
     }
     let ReturnType::Type(_, output) = &signature.output else {
         return refuse(
             &signature.ident,
-            "`#[init]` returns the state: `Self` or `Result<Self, …>`",
+            "`#[init]` must return the state: `Self` or `Result<Self, …>`",
         );
     };
     let mut types = Vec::new();
@@ -300,7 +307,7 @@ fn expand_signal(function: &ImplItemFn) -> Result<Tokens, Error> {
     if signature.receiver().is_none() || signature.inputs.len() != 2 {
         return refuse(
             signature,
-            "`#[signal]` takes a signal: `fn signal(&mut self, signal: Signal)`",
+            "`#[signal]` must take a signal: `fn signal(&mut self, signal: Signal)`",
         );
     }
     let name = &signature.ident;
@@ -312,7 +319,7 @@ fn expand_terminate(function: &ImplItemFn) -> Result<Tokens, Error> {
     if signature.receiver().is_none() || signature.inputs.len() != 1 {
         return refuse(
             signature,
-            "`#[terminate]` takes the state: `fn terminate(self)`",
+            "`#[terminate]` must take the state: `fn terminate(self)`",
         );
     }
     let name = &signature.ident;
@@ -336,16 +343,22 @@ impl<'a> Handler<'a> {
         if TAKEN.iter().any(|taken| name == taken) {
             return refuse(
                 name,
-                format!("every handle has a function `{name}`: take another name"),
+                format!("every handle already has a function `{name}`; choose another name"),
             );
         }
         match signature.receiver() {
             Some(receiver) if matches!(receiver.kind, ReceiverKind::Reference(..)) => {}
             Some(receiver) => {
-                return refuse(receiver, "a server keeps its state: `&self` or `&mut self`");
+                return refuse(
+                    receiver,
+                    "a call or cast cannot consume the state: take `&self` or `&mut self`",
+                );
             }
             None => {
-                return refuse(name, "a call or cast has the state: `&self` or `&mut self`");
+                return refuse(
+                    name,
+                    "a call or cast must take the state: `&self` or `&mut self`",
+                );
             }
         }
         let mut names = Vec::new();
@@ -369,7 +382,7 @@ impl<'a> Handler<'a> {
             if let ReturnType::Type(_, output) = &signature.output {
                 return refuse(
                     output,
-                    "a call with a `Reply` answers through it, and returns nothing",
+                    "a call with a `Reply` answers through the `Reply` and cannot return a value",
                 );
             }
             names.pop();
@@ -377,7 +390,7 @@ impl<'a> Handler<'a> {
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
-            return refuse(output, "a cast answers nothing: make it a `#[call]`");
+            return refuse(output, "a cast cannot return a value; make it a `#[call]`");
         }
         if let ReturnType::Type(_, output) = &signature.output {
             check_type(output)?;
@@ -467,8 +480,11 @@ impl<'a> Handler<'a> {
 /// would give.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
-        Type::Reference(_) => refuse(kind, "what is sent to another process owns its data"),
-        Type::ImplTrait(_) => refuse(kind, "what is sent to another process has one type"),
+        Type::Reference(_) => refuse(kind, "a value sent to another process must own its data"),
+        Type::ImplTrait(_) => refuse(
+            kind,
+            "a value sent to another process must have a concrete type",
+        ),
         _ => Ok(()),
     }
 }
@@ -491,7 +507,10 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     {
         return Ok(answer.to_token_stream());
     }
-    refuse(reply, "a `Reply` says what it answers with: `Reply<u32>`")
+    refuse(
+        reply,
+        "`Reply` needs the type of the answer, as in `Reply<u32>`",
+    )
 }
 
 /// Replaces `Self` with the name of the server, because the tokens are placed where `Self` is a
@@ -532,22 +551,34 @@ mod tests {
             );
         };
         check(quote! { struct S; }, "belongs on an `impl` block");
-        check(quote! { impl Clone for S {} }, "not of a trait");
+        check(
+            quote! { impl Clone for S {} },
+            "not an implementation of a trait",
+        );
         check(quote! { impl<T> S<T> {} }, "cannot be generic");
         check(quote! { impl S {} }, "needs an `#[init]`");
         check(
             quote! { impl S { #[init] fn init(&self) -> Self { S } } },
-            "no `self`",
+            "cannot take `self`",
         );
         check(
             quote! { impl S { #[init] fn init() {} } },
-            "returns the state",
+            "must return the state",
         );
         with_init(quote! { #[init] fn again() -> Self { S } }, "one `#[init]`");
-        with_init(quote! { #[call] #[cast] fn f(&self) {} }, "one mark");
+        with_init(
+            quote! { #[call] #[cast] fn f(&self) {} },
+            "can have only one of",
+        );
         with_init(quote! { #[call] async fn f(&self) {} }, "not async");
-        with_init(quote! { #[call] fn f<T>(&self, t: T) {} }, "one type");
-        with_init(quote! { #[call] fn f(&self, t: impl Copy) {} }, "one type");
+        with_init(
+            quote! { #[call] fn f<T>(&self, t: T) {} },
+            "one concrete type",
+        );
+        with_init(
+            quote! { #[call] fn f(&self, t: impl Copy) {} },
+            "a concrete type",
+        );
         with_init(quote! { #[call] fn f(&self, t: &str) {} }, "owns its data");
         with_init(
             quote! { #[call] fn f(&self) -> &str { "" } },
@@ -557,22 +588,25 @@ mod tests {
             quote! { #[call] fn f(&self, (a, b): (u8, u8)) {} },
             "needs a name",
         );
-        with_init(quote! { #[call] fn f(self) {} }, "keeps its state");
-        with_init(quote! { #[call] fn f() {} }, "has the state");
-        with_init(quote! { #[call] fn stop(&self) {} }, "take another name");
+        with_init(quote! { #[call] fn f(self) {} }, "cannot consume the state");
+        with_init(
+            quote! { #[call] fn f() {} },
+            "call or cast must take the state",
+        );
+        with_init(quote! { #[call] fn stop(&self) {} }, "choose another name");
         with_init(
             quote! { #[call] fn f(&self, reply: Reply<u8>) -> u8 { 0 } },
-            "returns nothing",
+            "through the `Reply` and cannot return a value",
         );
         with_init(
             quote! { #[call] fn f(&self, reply: Reply) {} },
-            "says what it answers with",
+            "needs the type of the answer",
         );
         with_init(
             quote! { #[cast] fn f(&self) -> u8 { 0 } },
-            "answers nothing",
+            "a cast cannot return a value",
         );
-        with_init(quote! { #[signal] fn f(&self) {} }, "takes a signal");
+        with_init(quote! { #[signal] fn f(&self) {} }, "must take a signal");
         with_init(
             quote! { #[terminate] fn f(self, how: u8) {} },
             "takes the state",

@@ -38,22 +38,22 @@ pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
     }
 }
 
-/// The error text about the parameters of the first function of a program or a test.
+/// What errors say about the parameters of the first function of a program or a test.
 pub(crate) const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`";
 
-/// Refuses a function that cannot be the first function of a program, a test or a spark. `what` is
-/// the error's name for the function, and `takes` is what the error says about its parameters.
+/// Refuses a function that cannot be the first function of a program, a test or a spark. In the
+/// error, `what` names the function, and `takes` describes its parameters.
 pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
     let refuse = |tokens: &dyn ToTokens, why: &str| refuse(tokens, format!("{what} {why}"));
     if let Some(asyncness) = &signature.asyncness {
-        return refuse(asyncness, "is not async: a process waits without it");
+        return refuse(asyncness, "cannot be async; a process can simply block");
     }
     if let Some(constness) = &signature.constness {
         return refuse(constness, "cannot be const");
     }
     if let Some(abi) = &signature.abi {
-        return refuse(abi, "cannot have an ABI of its own");
+        return refuse(abi, "cannot declare an ABI");
     }
     if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
         return refuse(&signature.generics, "cannot be generic");
@@ -62,7 +62,7 @@ pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Er
         return refuse(variadic, "cannot be variadic");
     }
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
-        return refuse(receiver, "is a function, not a method");
+        return refuse(receiver, "must be a function, not a method");
     }
     if let Some(second) = signature.inputs.iter().nth(1) {
         return refuse(second, takes);

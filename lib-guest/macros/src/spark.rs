@@ -14,7 +14,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let function: ItemFn = parse(item, "spark", "a function")?;
     let name = &function.sig.ident;
     let Some(argument) = function.sig.inputs.first() else {
-        return refuse(name, "a spark takes its comm: `(comm: Comm)`");
+        return refuse(name, "a spark must take its comm: `(comm: Comm)`");
     };
     check(
         &function,
@@ -72,13 +72,17 @@ mod tests {
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
         check(quote! {}, quote! { struct S; }, "belongs on a function");
-        check(quote! {}, quote! { fn f() {} }, "takes its comm");
+        check(quote! {}, quote! { fn f() {} }, "must take its comm");
         check(
             quote! {},
             quote! { fn f(a: Comm, b: u8) {} },
             "its comm and nothing else",
         );
-        check(quote! {}, quote! { async fn f(a: Comm) {} }, "not async");
+        check(
+            quote! {},
+            quote! { async fn f(a: Comm) {} },
+            "cannot be async",
+        );
         check(quote! {}, quote! { fn f<T>(a: Comm) {} }, "generic");
         check(quote! { fast }, quote! { fn f(a: Comm) {} }, "no arguments");
     }

@@ -18,7 +18,7 @@ use syn::{
 struct Options {
     is_ignored: bool,
     why_ignored: Option<String>,
-    /// The text that the panic message has to contain, if the test has to panic.
+    /// The string that the panic message must contain, if the test must panic.
     panic: Option<String>,
     milliseconds: Option<u64>,
     bytes: Option<u64>,
@@ -82,11 +82,11 @@ impl Options {
             } else if argument.path.is_ident("memory") {
                 &mut self.bytes
             } else {
-                let why = "a test takes `timeout = \"500ms\"` and `memory = \"16MiB\"`";
+                let why = "a test takes only `timeout = \"500ms\"` and `memory = \"16MiB\"`";
                 return refuse(&argument, why);
             };
             if option.is_some() {
-                return refuse(&argument, "this is given twice");
+                return refuse(&argument, "this option is given twice");
             }
             let text = text(&argument.value)?;
             let units = if argument.path.is_ident("timeout") {
@@ -99,7 +99,7 @@ impl Options {
                 _ => {
                     let units: Vec<&str> = units.iter().map(|(unit, _)| *unit).collect();
                     let why = format!(
-                        "this is a whole number, above zero, of {}",
+                        "this must be a positive whole number of {}",
                         units.join(", ")
                     );
                     return refuse(text, why);
@@ -120,7 +120,7 @@ impl Options {
                 if is_named(attribute, "ignore") || !named.path.is_ident("expected") {
                     return refuse(
                         attribute,
-                        "the form is `#[should_panic(expected = \"a text\")]`",
+                        "the form must be `#[should_panic(expected = \"a string\")]`",
                     );
                 }
                 Some(text(&named.value)?.value())
@@ -163,7 +163,7 @@ fn text(value: &Expr) -> Result<&LitStr, Error> {
             lit: Lit::Str(text),
             ..
         }) => Ok(text),
-        other => refuse(other, "this has to be a string literal in quotation marks"),
+        other => refuse(other, "this must be a string literal in quotation marks"),
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
         check(quote! {}, quote! { struct T; }, "belongs on a function");
-        check(quote! {}, quote! { async fn t() {} }, "not async");
+        check(quote! {}, quote! { async fn t() {} }, "cannot be async");
         check(quote! {}, quote! { fn t<T>() {} }, "generic");
         check(
             quote! {},
@@ -301,7 +301,7 @@ mod tests {
             check(
                 quote! { timeout = #timeout },
                 quote! { fn t() {} },
-                "a whole number, above zero, of ms, s, m, h",
+                "must be a positive whole number of ms, s, m, h",
             );
         }
         check(quote! { memory = "1s" }, quote! { fn t() {} }, "KiB");

@@ -1,9 +1,9 @@
-//! Finds numbers that JSON does not have: NaN and the infinities, which would become `null`.
+//! Finds numbers that JSON cannot represent: NaN and the infinities, which would become `null`.
 
 use serde::ser::{self, Serialize, Serializer};
 use std::fmt::{self, Display};
 
-/// Returns the first number of a value that is not finite.
+/// Returns the first number in a value that is not finite.
 pub(super) fn first_not_finite<T: Serialize + ?Sized>(value: &T) -> Option<f64> {
     match value.serialize(Search) {
         Err(Found::NotFinite(number)) => Some(number),
@@ -11,7 +11,7 @@ pub(super) fn first_not_finite<T: Serialize + ?Sized>(value: &T) -> Option<f64> 
     }
 }
 
-/// Goes through a value and keeps nothing of it.
+/// A serializer that visits the numbers in a value and produces no output.
 #[derive(Clone, Copy)]
 struct Search;
 
@@ -19,7 +19,7 @@ struct Search;
 #[derive(Debug)]
 enum Found {
     NotFinite(f64),
-    /// The value cannot be serialized, which is reported when it is.
+    /// The value cannot be serialized. The actual serialization reports that error.
     Otherwise,
 }
 

@@ -105,8 +105,8 @@ impl Iterator for TlsIncoming<'_> {
 /// way, a third party may have cut it, and the read fails with
 /// [`io::ErrorKind::ConnectionAborted`].
 ///
-/// [`Clone`] creates another handle to the same connection, as does sending a handle in a message,
-/// as with a [`TcpStream`](crate::net::TcpStream). One process may wait to read while another
+/// As with a [`TcpStream`](crate::net::TcpStream), cloning a handle or sending it in a message
+/// creates another handle to the same connection. One process may wait to read while another
 /// process writes.
 #[derive(Debug)]
 pub struct TlsStream {
@@ -119,10 +119,10 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// Returns the error of the look-up or of the host's last address,
+    /// Returns the error from the look-up or for the host's last address,
     /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or an address, and
     /// [`io::ErrorKind::InvalidData`] if the host's certificate or anything else about its
-    /// handshake is not acceptable.
+    /// handshake is unacceptable.
     ///
     /// # Example
     ///
@@ -150,7 +150,7 @@ impl TlsStream {
     }
 
     /// Connects like [`connect`](Self::connect), but trusts only these authorities. Each authority
-    /// is a PEM text with at least one certificate. The host's own certificate may be given in
+    /// is a PEM string with at least one certificate. The host's own certificate may be given in
     /// place of its authority's certificate. The `timeout` covers the look-up, the connection and
     /// the handshake.
     ///

@@ -15,8 +15,8 @@ use std::time::Duration;
 /// Datagrams may be lost, duplicated or reordered, and the operating system drops datagrams that it
 /// has no room for. When waiting for an answer, set a [timeout](Self::set_read_timeout).
 ///
-/// [`Clone`] creates another handle to the same socket, as does sending a handle in a message, as
-/// with a [`TcpStream`](crate::net::TcpStream).
+/// As with a [`TcpStream`](crate::net::TcpStream), cloning a handle or sending it in a message
+/// creates another handle to the same socket.
 ///
 /// # Example
 ///
@@ -51,8 +51,8 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer that [`send`](Self::send) sends to, which is also the only peer that datagrams
-    /// are received from. Calling this again replaces the peer. Nothing is sent, so the peer need
+    /// Sets the peer. [`send`](Self::send) sends only to this peer, and datagrams from anyone else
+    /// are not received. Calling this again replaces the peer. Nothing is sent, so the peer need
     /// not exist.
     pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
         first(addresses, |address| {
@@ -68,7 +68,7 @@ impl UdpSocket {
     ///
     /// Returns [`io::ErrorKind::NotConnected`] if no peer is set, [`io::ErrorKind::InvalidInput`]
     /// if the data is larger than a datagram can be (65,507 bytes with IPv4), and
-    /// [`io::ErrorKind::ConnectionRefused`] if it has become known that an earlier datagram was not
+    /// [`io::ErrorKind::ConnectionRefused`] if an earlier datagram is known not to have been
     /// received.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         let send = |sent: &mut u64| host::udp::udp_send(self.id, datagram, sent);
@@ -130,7 +130,7 @@ impl UdpSocket {
     /// use std::io::ErrorKind;
     /// use std::time::Duration;
     ///
-    /// /// Asks until an answer comes: the question may be lost, and the answer too.
+    /// /// Repeats the question until an answer arrives, because either of them may be lost.
     /// fn ask(server: &UdpSocket, question: &[u8], answer: &mut [u8]) -> std::io::Result<usize> {
     ///     server.set_read_timeout(Some(Duration::from_millis(500)));
     ///     loop {
@@ -168,7 +168,7 @@ impl UdpSocket {
     /// Returns [`io::ErrorKind::InvalidInput`] unless `ttl` is between 1 and 255.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         if !(1..=255).contains(&ttl) {
-            let what = format!("a datagram can pass 1 to 255 routers, not {ttl}");
+            let what = format!("a datagram can pass through 1 to 255 routers, not {ttl}");
             return Err(LunaticError::new(Errno::InvalidInput, what).into());
         }
         host::udp::set_udp_socket_ttl(self.id, ttl);

@@ -87,8 +87,8 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Sets the module, by the machine's id for it. The default is the module that this process
-    /// runs.
+    /// Sets the module, identified by the machine's id for it. The default is the module that this
+    /// process runs.
     pub(crate) fn module(mut self, module: u64) -> Self {
         self.module = module;
         self
@@ -142,16 +142,16 @@ impl<'a> Builder<'a> {
         if (self.environment, self.module) != (OWN, OWN) {
             return self.spawn_with_message(function, parameters, Tag::NONE, &[], &[]);
         }
-        // An environment that grants only `lunatic::process::` grants this call, but not the call
-        // in `spawn_with_message`.
+        // This call works even in an environment that grants only `lunatic::process::`; the call in
+        // `spawn_with_message` does not.
         LunaticError::or_value(|process| {
             host::process::spawn(self.link.id(), OWN, OWN, function, parameters, process)
         })
         .map(Process::from_id)
     }
 
-    /// Spawns a process at an exported function, with a first message unless its tag is
-    /// [`Tag::NONE`].
+    /// Spawns a process at an exported function. Sends it a first message, unless the message's tag
+    /// is [`Tag::NONE`].
     fn spawn_with_message<T>(
         self,
         function: &str,

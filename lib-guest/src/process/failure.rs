@@ -17,10 +17,10 @@ pub enum SendFailure {
     #[error("the message is larger than the receiver's environment accepts")]
     MessageTooLarge,
     /// The message carries a resource that the receiver's environment does not grant.
-    #[error("the receiver's environment does not grant what travels in the message")]
+    #[error("the receiver's environment does not grant a resource in the message")]
     NotGranted,
     /// The value cannot be serialized.
-    #[error("the value cannot be written as a message: {0}")]
+    #[error("the value cannot be serialized: {0}")]
     SerializationFailed(encode::Error),
     /// The machine refused the message for a reason that this version of the library does not know.
     #[error("the machine refused the message ({0:?})")]

@@ -128,7 +128,7 @@ impl<T: Serialize> Process<T> {
     ///
     /// A message that the receiver cannot take is dropped. This happens if the receiver is dead, if
     /// its mailbox is still full after the sender has waited for one time slice, or if its
-    /// environment does not accept the message. So no receiver can make a sender fail.
+    /// environment does not accept the message. A receiver therefore cannot make a sender fail.
     /// [`try_send`](Self::try_send) returns such a message to a sender that needs to know.
     ///
     /// # Panics
@@ -245,8 +245,8 @@ mod tests {
     fn a_process_is_a_number_in_a_message() {
         let process = Process::<String>::from_id(0x1234);
         let read: Process<String> = envelope::seal(&process, |bytes, _| envelope::open(bytes))
-            .expect("a number can be written")
-            .expect("a number can be read");
+            .expect("a number can be serialized")
+            .expect("a serialized number can be deserialized");
         assert_eq!(read, process);
         assert_eq!(HashSet::from([read, process]).len(), 1);
         assert_eq!(format!("{process:?}"), "Process<1234>");

@@ -1,4 +1,4 @@
-//! The monitors that this process has added, each of which reports a single end.
+//! The monitors that this process has added. Each monitor reports the end of a process once.
 
 use crate::envelope::{self, Delivery};
 use crate::host;
@@ -31,8 +31,8 @@ pub(super) fn remove(process: u64) {
     }
 }
 
-/// Takes the first arrival that has the tag of a monitor. Returns true if the arrival was not the
-/// report of the end, because any process can send a message with any tag.
+/// Takes the first message or signal that has the tag of a monitor. Returns true if this was not
+/// the report of the end: any process can send a message with any tag.
 fn is_other_than_end(tag: Tag) -> bool {
     envelope::receive(&[tag], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.signal().is_none(),

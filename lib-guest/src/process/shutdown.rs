@@ -1,4 +1,4 @@
-//! Asking a process to end.
+//! Asks a process to end.
 
 use super::handle::Process;
 use crate::host;
@@ -12,9 +12,9 @@ impl<T> Process<T> {
     /// first, the process is killed; `None` waits indefinitely.
     ///
     /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so a process
-    /// that returns when a receive fails ends normally. A process that never receives without tags
-    /// does not notice. If the process is already dead, this returns [`ExitReason::NoProcess`]
-    /// immediately.
+    /// that returns when a receive fails ends normally. A process that only receives with tags does
+    /// not notice the request. If the process is already dead, this returns
+    /// [`ExitReason::NoProcess`] immediately.
     ///
     /// # Example
     ///
@@ -47,8 +47,7 @@ impl<T> Process<T> {
             let reason = match ended {
                 Err(RequestError::Died(reason)) => reason,
                 Err(RequestError::NobodyLeft) => ExitReason::Unknown,
-                // The process's time has expired, or another process has sent a message in place of
-                // its end.
+                // The timeout has expired, or another process has sent a message with this tag.
                 _ => {
                     self.kill();
                     timeout = lunatic_abi::FOREVER;

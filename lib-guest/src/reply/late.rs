@@ -1,4 +1,4 @@
-//! Replies that may still arrive although nothing waits for them any longer.
+//! Replies that may still arrive although nothing is waiting for them any longer.
 
 use crate::tag::Tag;
 use std::cell::RefCell;
@@ -27,8 +27,8 @@ struct LateReplies {
     /// The number of replies that may still arrive. This number limits how often a receive starts
     /// over, no matter what other processes send.
     expected: u64,
-    /// The tags of the most recently abandoned replies. A request looks for these replies, so that
-    /// they do not fill the mailbox of a process that only ever sends requests.
+    /// The tags of the most recently abandoned replies. Each new request drops those that have
+    /// arrived, so that they do not fill the mailbox of a process that only ever sends requests.
     tags: Vec<Tag>,
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Answers a call at any later time, rather than at the end of its handler. It is the last
-/// parameter of a `#[call]` that returns nothing.
+/// Answers a call at any later time, rather than at the end of its handler. A `#[call]` that
+/// returns nothing takes it as the last parameter.
 ///
 /// A `Reply` can be kept in the server's state, or sent to another process, which then sends the
 /// answer. If a `Reply` is dropped, the caller waits until its time limit expires or the server
@@ -55,7 +55,7 @@ use std::marker::PhantomData;
 /// ```
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-#[must_use = "the caller waits for it"]
+#[must_use = "the caller waits for the answer"]
 pub struct Reply<R>(UntypedReply, PhantomData<fn(R)>);
 
 impl<R: Serialize> Reply<R> {

@@ -59,8 +59,8 @@ impl Error {
         self.code & 0xff == 5
     }
 
-    /// Returns true if a constraint of a table would have been violated: the row already exists, a
-    /// value is missing, and so on.
+    /// Returns true if the statement would have violated a constraint of a table: the row already
+    /// exists, a value is missing, and so on.
     pub fn is_constraint(&self) -> bool {
         self.code & 0xff == 19
     }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// The maximum number of bytes of a row that a step returns. A larger row requires a second call.
+/// The maximum size, in bytes, of a row that a step returns. A larger row requires a second call.
 const ROW_BUFFER: usize = 4096;
 
 /// A prepared statement, which can be executed many times.

@@ -17,7 +17,7 @@ pub enum Value {
     /// No value.
     #[default]
     Null,
-    /// An integer. SQLite has integers of only this width.
+    /// An integer. SQLite has no integers of any other width.
     Integer(i64),
     /// A floating point number.
     Real(f64),
@@ -34,7 +34,7 @@ impl Value {
             Value::Null => "NULL",
             Value::Integer(_) => "an integer",
             Value::Real(_) => "a floating point number",
-            Value::Text(_) => "a text",
+            Value::Text(_) => "a string",
             Value::Blob(_) => "bytes",
         }
     }
@@ -62,7 +62,7 @@ pub trait ToValue {
 /// Types that a value can be converted to: the types of [`ToValue`], if the value fits, and
 /// [`Value`] itself. Integers can also be converted to floating point numbers.
 pub trait FromValue: Sized {
-    /// What the type is called in error messages, such as `a text`.
+    /// The name of the type in error messages, such as `a string`.
     const EXPECTED: &'static str;
 
     /// Converts a value. Returns `None` if it is of another type or does not fit.
@@ -118,11 +118,11 @@ from_value! {
     }
     f64: "a number" {
         Value::Real(number) => Some(*number),
-        // A column of numbers stores whole numbers as integers. The conversion rounds very large
+        // A numeric column stores whole numbers as integers. The conversion rounds very large
         // integers.
         Value::Integer(number) => Some(*number as f64),
     }
-    String: "a text" { Value::Text(text) => Some(text.clone()), }
+    String: "a string" { Value::Text(text) => Some(text.clone()), }
     Vec<u8>: "bytes" { Value::Blob(bytes) => Some(bytes.clone()), }
 }
 
@@ -134,13 +134,13 @@ macro_rules! integers {
 }
 
 integers! {
-    i8: "an integer of 8 bits",
-    i16: "an integer of 16 bits",
-    i32: "an integer of 32 bits",
+    i8: "an 8-bit integer",
+    i16: "a 16-bit integer",
+    i32: "a 32-bit integer",
     i64: "an integer",
-    u8: "an integer of 8 bits without a sign",
-    u16: "an integer of 16 bits without a sign",
-    u32: "an integer of 32 bits without a sign",
+    u8: "an unsigned 8-bit integer",
+    u16: "an unsigned 16-bit integer",
+    u32: "an unsigned 32-bit integer",
 }
 
 impl ToValue for Value {
@@ -188,10 +188,10 @@ impl<T: FromValue> FromValue for Option<T> {
 
 /// Values for the parameters of a statement.
 ///
-/// Values are given in order or by name. Values in order are a tuple of up to eight values or a
-/// list of values of one type, such as `(1, "one")`, `[1, 2]`, or `()` for none. Values by name are
-/// a list of pairs, such as `[(":name", "Ada")]`. The sign before the name is optional. A parameter
-/// without a value is `NULL`.
+/// Values are given in order or by name. To give values in order, pass a tuple of up to eight
+/// values or a list of values of the same type, such as `(1, "one")`, `[1, 2]`, or `()` if there
+/// are none. To give them by name, pass a list of pairs, such as `[(":name", "Ada")]`. The sign
+/// before the name is optional. A parameter without a value is `NULL`.
 pub trait Parameters {
     /// Returns the number of values.
     #[doc(hidden)]

@@ -110,8 +110,7 @@ impl<H> Child<H> {
         }
     }
 
-    /// Sets the kinds of end after which the child is restarted. The default is
-    /// [`Restart::Permanent`].
+    /// Sets which exits cause the child to be restarted. The default is [`Restart::Permanent`].
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;

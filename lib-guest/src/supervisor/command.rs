@@ -21,7 +21,7 @@ pub struct ChildInfo {
     pub id: String,
     /// The child's process; `None` while it is not running.
     pub process: Option<Process<()>>,
-    /// The kinds of end after which the child is restarted.
+    /// Which exits cause the child to be restarted.
     pub restart: Restart,
 }
 

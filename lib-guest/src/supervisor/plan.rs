@@ -40,7 +40,7 @@ use std::time::Duration;
 ///     .unwrap();
 ///     let listener = TcpListener::bind("127.0.0.1:3000").unwrap();
 ///     for stream in listener.incoming().flatten() {
-///         // If it cannot be started, this connection is refused, and the server goes on.
+///         // If the child cannot be started, the connection is closed, and the server continues.
 ///         let _ = connections.start_child(CONNECTION, stream);
 ///     }
 /// }
@@ -75,8 +75,8 @@ impl<A, H> fmt::Debug for Template<A, H> {
 /// Reads the argument of a template from a message and creates the child.
 pub(super) type CreateChild = Box<dyn Fn(&Arrival<'_>) -> Result<Child, decode::Error>>;
 
-/// Defines what a supervisor supervises, and by which rules. A supervisor begins by running the
-/// function that fills in its plan.
+/// Defines what a supervisor supervises, and according to which rules. A supervisor begins by
+/// running the function that fills in its plan.
 #[derive(Default)]
 pub struct Plan {
     pub(super) policy: Policy,
@@ -105,12 +105,12 @@ impl Plan {
     }
 
     /// Delays restarts. The first restart of a child is delayed by `first`, and each further
-    /// restart is delayed twice as long as the restart before, up to `most`. When a child has run
-    /// for a [period](Self::intensity), its delays start again from `first`. By default, restarts
-    /// are not delayed.
+    /// restart is delayed by twice as long as the previous restart, up to `most`. Once a child has
+    /// run for a [period](Self::intensity), its delays start again from `first`. By default,
+    /// restarts are not delayed.
     ///
-    /// If the delays leave no room in a period for the allowed number of restarts, the supervisor
-    /// never gives up.
+    /// If the delays are so long that the allowed number of restarts does not fit into a period,
+    /// the supervisor never gives up.
     pub fn back_off(&mut self, first: Duration, most: Duration) -> &mut Self {
         self.policy.backoff = Backoff {
             immediate: 0,

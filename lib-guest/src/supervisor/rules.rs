@@ -1,4 +1,4 @@
-//! A supervisor's decisions, which are made on plain data. This code spawns nothing, waits for
+//! A supervisor's decisions, which are based on plain data. This code spawns nothing, waits for
 //! nothing and reads no clock.
 //!
 //! Times are measured from the start of the supervisor. The rules are those of Erlang's supervisor,
@@ -21,13 +21,13 @@ pub enum Strategy {
     RestForOne,
 }
 
-/// The kinds of end after which a child is restarted.
+/// Which exits cause a child to be restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restart {
-    /// The child is restarted after every end. This is the default.
+    /// The child is restarted after every exit. This is the default.
     #[default]
     Permanent,
-    /// The child is restarted after failures, which are all ends other than
+    /// The child is restarted after failures, which are all exits other than
     /// [`ExitReason::Normal`](crate::ExitReason::Normal).
     Transient,
     /// The child is never restarted, not even if it was ended because of the failure of another
@@ -88,7 +88,8 @@ struct Member {
     /// and is not restarted.
     is_dynamic: bool,
     state: State,
-    /// The child's consecutive failures, each of which came before the child had run for a period.
+    /// The child's consecutive failures, each of which happened before the child had run for a
+    /// period.
     streak: Streak,
 }
 
@@ -220,8 +221,7 @@ impl Rules {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Returns the running children in the order in which a supervisor ends them, which begins with
-    /// the last child.
+    /// Returns the running children in the order in which a supervisor ends them, last child first.
     pub(super) fn in_order_of_end(&self) -> Vec<Key> {
         let up = self
             .members
@@ -382,7 +382,7 @@ mod tests {
         assert!(!rules.is_member(b));
     }
 
-    /// T057: exactly as many restarts as are allowed happen within the period.
+    /// T057: within a period, there are exactly as many restarts as are allowed.
     #[test]
     fn t057_the_supervisor_gives_up_after_the_last_allowed_restart() {
         let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
@@ -428,7 +428,7 @@ mod tests {
         assert_eq!(rules.due(seconds(1)), Some(a));
         rules.started(a, seconds(1));
         assert_eq!(rules.due(seconds(1)), Some(b));
-        // The children that were started before it in the same round are ended again.
+        // The children that were started before this child in the same round are ended again.
         assert_eq!(
             rules.ended(b, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![a] }

@@ -36,7 +36,7 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
     if let Err(why) = plan.check() {
         return handshake.refused(why);
     }
-    // From here on, the failures of children arrive as signals, as does the failure of the parent.
+    // From now on, failures of the children and of the parent arrive as signals.
     host::process::die_when_link_dies(0);
     let mut interrupts = vec![SHUTDOWN];
     if let Some(parent) = start::parent() {
@@ -102,8 +102,7 @@ impl StopReason {
     }
 }
 
-/// Writes what this supervisor does to standard error. That it cannot be written is no reason to
-/// fail.
+/// Writes what this supervisor does to standard error. A failure to write is ignored.
 fn report(what: &str) {
     let line = format!("supervisor <{:x}> {what}\n", Process::<()>::this().id());
     let _ = io::stderr().write_all(line.as_bytes());
@@ -120,7 +119,7 @@ struct Running {
     rules: Rules,
     intensity: Intensity,
     children: BTreeMap<Key, Supervised>,
-    /// The running children, by process.
+    /// The running children, keyed by process.
     keys: HashMap<u64, Key>,
     templates: HashMap<&'static str, CreateChild>,
     /// The tags of messages that end the wait for a child's start.
@@ -130,8 +129,8 @@ struct Running {
     restarts: u64,
 }
 
-/// The maximum number of restarts that a supervisor reports. Further reports say nothing new, and
-/// whoever makes a child fail decides how many there are.
+/// The maximum number of restarts that a supervisor reports. Further reports would say nothing new,
+/// and anyone who can make a child fail could fill the output with them.
 const MAX_REPORTS: u64 = 100;
 
 /// What a supervisor receives.
@@ -229,7 +228,7 @@ impl Running {
         })
     }
 
-    /// Ends a child on request. Returns false if the process is not that of a child.
+    /// Ends a child on request. Returns false if the process is not a child.
     fn terminate(&mut self, process: u64) -> bool {
         let key = self.keys.get(&process).copied();
         if let Some(key) = key {
@@ -312,8 +311,8 @@ impl Running {
         self.decide(key, exit, Some(process), &reason.to_string())
     }
 
-    /// Does what follows from the end of a child, or from a start that failed and left no process.
-    /// `why` says how the child ended.
+    /// Acts on the end of a child, or on a start that failed and left no process. `why` says how
+    /// the child ended.
     fn decide(
         &mut self,
         key: Key,
@@ -334,14 +333,14 @@ impl Running {
                 let Intensity { restarts, within } = self.intensity;
                 let id = &self.children[&key].child.id;
                 return Err(StopReason::GaveUp(format!(
-                    "child `{id}` {why}, and {restarts} restarts in {within:?} are spent"
+                    "child `{id}` {why}, and all {restarts} restarts in {within:?} are used up"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Reports a restart, unless there have been many already.
+    /// Reports a restart, unless [`MAX_REPORTS`] restarts have been reported.
     fn report_restart(&mut self, key: Key, process: Option<u64>, why: &str) {
         self.restarts += 1;
         if self.restarts <= MAX_REPORTS {

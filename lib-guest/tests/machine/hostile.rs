@@ -1,4 +1,5 @@
-//! A process continues no matter what other processes send to it and what they refuse to receive.
+//! Claims about hostile processes: a process continues no matter what other processes send to it or
+//! refuse to receive.
 
 use crate::{LONG, SHORT, double, machine, process_named, retype, wait};
 use lunatic::server::{Handle, Reply};
@@ -75,7 +76,7 @@ fn send_raw<T>(process: Process<T>, tag: i64, bytes: &[u8]) {
     }
 }
 
-/// The tag that asks a process to end, and the tag that requests a task's result.
+/// The tags of the messages that ask a process to end and that request a task's result.
 const SHUTDOWN: i64 = i64::MIN + 1;
 const WANTED: i64 = i64::MIN + 3;
 
@@ -172,7 +173,7 @@ claims! {
 
     fn no_bytes_end_their_receiver(mailbox: Mailbox<Vec<Option<String>>>) {
         let this = process::this(&mailbox);
-        // An array of 200 values, most of them `nil`. One value is invalid, or its length exceeds
+        // An array of 200 values, most of which are `nil`. One value is invalid or is longer than
         // the rest of the message.
         let mut heads = vec![vec![0xc1], vec![0xdf, 0xff, 0xff, 0xff, 0xff], vec![0xdd, 0xff, 0xff, 0xff, 0xff]];
         for size in [0xc6u8, 0xc9, 0xdb] {

@@ -7,7 +7,7 @@
 //! CARGO_TARGET_WASM32_WASIP1_RUNNER=lunatic cargo test -p lunatic --test machine --target wasm32-wasip1
 //! ```
 //!
-//! If there are arguments, only the claims whose names contain one of the arguments are tested.
+//! Arguments select claims: only those whose names contain one of the arguments are tested.
 
 #![allow(clippy::unwrap_used, reason = "a claim fails if it panics")]
 
@@ -24,7 +24,7 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// A time so long that no claim fails because the computer is busy.
+/// A timeout so long that no claim fails because the computer is busy.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A short timeout, for waits that must time out.
@@ -171,7 +171,7 @@ fn wait(mailbox: Mailbox<()>) {
 fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
     match mailbox.receive_timeout(LONG) {
         Message::Signal(signal) => signal,
-        Message::Normal(Ok(_)) => panic!("a message arrived in place of a signal"),
+        Message::Normal(Ok(_)) => panic!("a message arrived instead of a signal"),
         Message::Normal(Err(error)) => panic!("no signal arrived: {error}"),
     }
 }
@@ -305,8 +305,8 @@ claims! {
             assert_eq!((signal.kind, signal.pid, signal.tag), (SignalKind::ProcessDied, process.id(), Tag::NONE));
             assert_eq!(signal.reason, reason, "{signal}");
             assert!(!process.is_alive());
-            // It is not a failure to send a message to a dead process. A monitor of a dead process
-            // reports that the process is dead.
+            // Sending to a dead process is not a failure, and monitoring one reports that it is
+            // dead.
             process.send(());
             process.monitor();
             assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
@@ -599,7 +599,7 @@ claims! {
         let this = process::this(&mailbox);
         let mut environment = Environment::new(Config::new(65_536, None)).unwrap();
         let module = environment.add_this_module().unwrap();
-        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("a program needs more than one page of memory") };
+        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("the memory limit of one page is too small to spawn this module") };
         assert_eq!(error.error.kind(), Errno::LimitReached, "{error}");
         this.send(1);
         assert_eq!(error.mailbox.receive().normal_or_unwrap().unwrap(), 1);

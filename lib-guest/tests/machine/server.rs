@@ -41,7 +41,7 @@ impl Counter {
     #[call]
     fn nothing(&self) {}
 
-    /// Answers at the next change of the count.
+    /// Answers when the count changes next.
     #[call]
     fn next(&mut self, reply: Reply<u32>) {
         self.waiting.push(reply);
@@ -86,7 +86,7 @@ impl Counter {
     }
 }
 
-/// A server that takes two arguments, may refuse to start, and watches other processes. It reports
+/// A server that takes two arguments, may refuse to start, watches other processes, and reports
 /// events to a log.
 struct Watcher {
     log: Process<String>,
@@ -180,7 +180,8 @@ claims! {
         })
         .unwrap();
         assert_eq!(mailbox.receive().unwrap(), 0);
-        // The call may not have arrived yet. In that case a later change answers it.
+        // The call may not have arrived yet. In that case, a later change of the count answers the
+        // call.
         let answer = (1..).find_map(|count| {
             counter.set(count).unwrap();
             mailbox.receive_timeout(SHORT).ok()
@@ -239,7 +240,7 @@ claims! {
         let counter = Counter::start(3).unwrap();
         counter.process().monitor();
         assert_eq!(counter.last(9).unwrap(), 3);
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("the server is monitored, so its exit is reported") };
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("no process sends a message") };
         assert_eq!(signal.reason, ExitReason::Status(9));
     }
 
@@ -274,7 +275,7 @@ claims! {
         assert_eq!((signal.kind, signal.reason), (SignalKind::ProcessDied, ExitReason::LinkDied));
     }
 
-    /// T058: the server ends without waiting for its `#[init]`, even though the server has a
+    /// T058: a server that is still in its `#[init]` ends immediately, even if it has a
     /// `#[signal]`.
     fn t058_a_server_that_is_starting_ends_with_its_parent(mailbox: Mailbox<Process<()>>) {
         let this = process::this(&mailbox);

@@ -4,7 +4,7 @@ use crate::LONG;
 use lunatic::sqlite::{Connection, Error, Row, Value};
 use lunatic::{Config, Environment, ExitReason, Mailbox, process};
 
-/// The result codes of SQLite that the claims expect.
+/// The SQLite result codes that the claims expect.
 const ERROR: u32 = 1;
 const TOOBIG: u32 = 18;
 const MISMATCH: u32 = 20;
@@ -90,7 +90,7 @@ claims! {
         assert!(insert.execute([("n", 100)]).unwrap_err().is_constraint());
         let mut select = connection.prepare("SELECT n, s FROM t WHERE n >= ? ORDER BY n").unwrap();
         assert_eq!(select.column_names(), ["n", "s"]);
-        // A query that is dropped before its end starts again.
+        // A query that was dropped before its end starts over.
         let first = |row: Result<Row, Error>| row.unwrap().get::<i64>(0).unwrap();
         assert_eq!(select.query([40]).unwrap().next().map(first), Some(40));
         assert_eq!(select.query([99]).unwrap().map(first).collect::<Vec<_>>(), [99, 100]);
@@ -159,6 +159,6 @@ claims! {
         assert_eq!(rows[0].column_names(), ["a", "b"]);
         assert_eq!(rows[0].get::<i64>("b").unwrap(), 2);
         let error = rows[0].get::<String>(1).unwrap_err();
-        assert_eq!(error.to_string(), "column `b` is an integer, not a text");
+        assert_eq!(error.to_string(), "column `b` is an integer, not a string");
     }
 }

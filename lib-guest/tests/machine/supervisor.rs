@@ -1,7 +1,7 @@
-//! Claims about supervisors: which children are restarted, in which order and how often, and that
-//! no process is left behind.
+//! Claims about supervisors: which children are restarted, in which order and how often, and
+//! whether any process is left behind.
 //!
-//! The decisions are tested together with the rules. The claims here are about carrying out these
+//! The tests of the decisions are next to the rules. The claims here are about carrying out these
 //! decisions.
 
 use crate::{LONG, SHORT, lookup, signal};
@@ -13,11 +13,10 @@ use lunatic::{
 };
 use std::time::Duration;
 
-/// The children of a claim report to the process that is registered under this name. Only one claim
-/// runs at a time.
+/// The name of the process to which the children of a claim report. Only one claim runs at a time.
 const LOG: &str = "log of a supervisor claim";
 
-/// As long as a process has this name, no server starts.
+/// While a process has this name, no server starts.
 const FAULT: &str = "fault of a supervisor claim";
 
 fn keep_log(mailbox: &Mailbox<String>) {
@@ -194,7 +193,7 @@ claims! {
             plan.child(Child::process("a", report).register(LOG, "1.0.0"));
         })
         .unwrap_err();
-        assert!(error.to_string().starts_with("child `a` did not start: it was not registered"), "{error}");
+        assert!(error.to_string().starts_with("child `a` did not start: the process was not registered"), "{error}");
         let error = Supervisor::start(|_| panic!("on purpose")).unwrap_err();
         assert_eq!(error, StartError::Died(ExitReason::Trapped));
     }
@@ -224,7 +223,7 @@ claims! {
         };
         assert_eq!((signal.kind, signal.pid), (SignalKind::LinkDied, supervisor.process().id()));
         assert_eq!(signal.reason, ExitReason::Status(1));
-        assert_eq!(begins, 6, "there are a first start and five restarts");
+        assert_eq!(begins, 6, "the child is started once and restarted five times");
         let other = crate::process_named::<()>(other.expect("the child reported its process"));
         assert!(!other.is_alive(), "the other children end with the supervisor");
     }
@@ -339,8 +338,7 @@ claims! {
         let supervisor = Supervisor::start(|plan| { plan.child(child("a")); }).unwrap();
         supervisor.process().send(());
         crate::retype::<_, Vec<u64>>(supervisor.process()).send(vec![1; 1_000]);
-        // This is the failure of a process that is linked to the supervisor but not one of its
-        // children.
+        // This process is linked with the supervisor but is not one of its children.
         let stranger = process::spawn_with(supervisor.process(), |supervisor, _: Mailbox<()>| {
             supervisor.link();
             std::process::exit(1);
@@ -351,7 +349,7 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    /// T058: neither the child that is starting nor the supervisors in between are left behind.
+    /// T058: neither the child that is starting nor the supervisors in between are left running.
     fn t058_a_child_that_is_starting_ends_with_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let starter = process::spawn(|_: Mailbox<()>| {

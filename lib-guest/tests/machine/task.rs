@@ -63,7 +63,7 @@ claims! {
         .unwrap();
         let all = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
         assert_eq!(all.iter().sum::<u8>(), 3);
-        // Both tasks have either ended by now or end during this wait.
+        // By the end of this wait, both tasks have ended.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         let mailbox = mailbox.catch_link_panic();
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
@@ -75,7 +75,7 @@ claims! {
 
     fn the_failure_of_a_task_is_an_error_with_its_reason(mailbox: Mailbox<()>) {
         let check = |function: fn(i32) -> u32, reason: ExitReason| {
-            // The reason is known no matter how soon the task ends.
+            // The reason is known no matter how early the task ends.
             for _ in 0..20 {
                 let error = Task::spawn(3, function).unwrap().result().unwrap_err();
                 assert!(matches!(error, TaskError::Failed(told) if told == reason), "{error}");

@@ -42,7 +42,7 @@ claims! {
     }
 
     fn catches_can_be_nested_only_to_a_limit(_mailbox: Mailbox<()>) {
-        // The trap is in the function of the last of the 16 nested catches.
+        // The innermost of the 16 nested calls is the one that traps.
         assert_eq!((nest(0), nest(0)), (15, 15));
     }
 
