@@ -1,7 +1,7 @@
-/* What a guest can call, and the numbers that cross the boundary.
+/* The functions that a guest can call, and the numbers that cross the boundary.
  *
- * Generated from the machine's table of host functions; do not edit. To regenerate it, see the test that compares it
- * with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
+ * Generated from the machine's table of host functions; do not edit. To regenerate this file, see the test that compares
+ * it with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
  *
  * Results of type `uint32_t` and `int32_t` are 0 for success unless a function says otherwise. The module must export its
  * memory under the name `memory`. */
@@ -89,7 +89,7 @@ enum {
   LUNATIC_MESSAGE_PROCESS_DIED = 2,
 };
 
-/* What a received message is. */
+/* The description of a received message. */
 typedef struct {
   uint32_t kind;      /* LUNATIC_MESSAGE_... */
   uint32_t length;    /* of the whole data, even if it did not fit the buffer */
@@ -146,7 +146,7 @@ void lunatic_message_create_data(int64_t tag, uint64_t capacity);
 LUNATIC_IMPORT("lunatic::message", "write_data")
 uint32_t lunatic_message_write_data(const void *data, uint32_t data_length);
 
-/* Copies bytes from the read position on, advances it, and returns how many; 0 at the end. */
+/* Copies bytes, starting at the read position, advances the position, and returns the number of bytes; 0 at the end. */
 LUNATIC_IMPORT("lunatic::message", "read_data")
 uint32_t lunatic_message_read_data(void *buffer, uint32_t buffer_length);
 
@@ -174,7 +174,7 @@ uint64_t lunatic_message_push_module(uint64_t module);
 LUNATIC_IMPORT("lunatic::message", "take_module")
 uint64_t lunatic_message_take_module(uint64_t index);
 
-/* Extension. Returns the `ResourceKind` of a resource in the slot's message: 0 if there is none or it has been taken, 1 a module, 2 a TCP stream, 3 one of the host's own, 4 a TLS stream, 5 a UDP socket. */
+/* Extension. Returns the `ResourceKind` of a resource in the slot's message: 0 if there is none or it has been taken, 1 for a module, 2 for a TCP stream, 3 for a resource of the host program, 4 for a TLS stream, 5 for a UDP socket. */
 LUNATIC_IMPORT("lunatic::message", "resource_kind")
 uint32_t lunatic_message_resource_kind(uint64_t index);
 
@@ -206,35 +206,35 @@ uint64_t lunatic_message_take_udp_socket(uint64_t index);
 LUNATIC_IMPORT("lunatic::message", "send")
 int32_t lunatic_message_send(uint64_t process);
 
-/* Sends the message in the slot, then waits for a message with this tag that arrives from now on. Returns 0 or 9027. */
+/* Sends the message in the slot, then waits for a message that arrives after the send and has this tag. Returns 0 or 9027. */
 LUNATIC_IMPORT("lunatic::message", "send_receive_skip_search")
 int32_t lunatic_message_send_receive_skip_search(uint64_t process, int64_t tag, uint64_t timeout);
 
-/* Waits for the first message that has one of the tags, or for any message if no tag is given. Returns its `MessageKind`, 9027, or 9028 if nobody is left who could send one. */
+/* Waits for the first message that has one of the tags, or for any message if no tag is given. Returns the `MessageKind`; 9027; or 9028 if no process is left that could send a message. */
 LUNATIC_IMPORT("lunatic::message", "receive")
 int32_t lunatic_message_receive(const uint64_t *tags, uint32_t tags_count, uint64_t timeout);
 
-/* Extension. Sends a whole message: data, and copies of sockets. Each socket is named by its id, with its `ResourceKind` in the highest byte; a bare id is a TCP stream's. Returns an `Errno`; 0 even if the process does not exist. Nothing of the caller's is consumed. */
+/* Extension. Sends a whole message: data, and copies of sockets. Each socket is identified by its id, with its `ResourceKind` in the highest byte; a bare id identifies a TCP stream. Returns an `Errno`; 0 even if the process does not exist. The caller keeps its data and sockets. */
 LUNATIC_IMPORT("lunatic::message", "send_bytes")
 int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count);
 
-/* Extension. Sends as `send_bytes` does, but never waits for room: returns `MailboxFull` at once. */
+/* Extension. Sends as `send_bytes` does, but never waits for room: returns `MailboxFull` immediately. */
 LUNATIC_IMPORT("lunatic::message", "offer_bytes")
 int32_t lunatic_message_offer_bytes(uint64_t process, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count);
 
-/* Extension. Receives as `receive` does, then writes the header and as much of the data as fits. The message stays in the slot, with its read position after what was copied: `read_data` returns the rest, `take_…` the resources. */
+/* Extension. Receives as `receive` does, then writes the header and as much of the data as fits. The message stays in the slot, with its read position after the copied data: `read_data` returns the rest, and the functions `take_…` return the resources. */
 LUNATIC_IMPORT("lunatic::message", "receive_bytes")
 int32_t lunatic_message_receive_bytes(const uint64_t *tags, uint32_t tags_count, uint64_t timeout, void *buffer, uint32_t buffer_length, lunatic_message_header *header);
 
-/* Compiles a module. Returns 0 and its id; 1 and an error id; or -1 if the environment does not let its processes compile. */
+/* Compiles a module. Returns 0 and the module's id; 1 and an error id; or -1 if the environment does not let its processes compile. */
 LUNATIC_IMPORT("lunatic::process", "compile_module")
 int32_t lunatic_process_compile_module(const void *data, uint32_t data_length, uint64_t *module);
 
-/* Releases a module. Processes that run it go on. */
+/* Releases a module. Processes that run it continue to run. */
 LUNATIC_IMPORT("lunatic::process", "drop_module")
 void lunatic_process_drop_module(uint64_t module);
 
-/* Creates a configuration for processes that may call what the caller may call, except that they may not spawn, compile or configure. Returns its id, or -1 if the environment does not let its processes create one. */
+/* Creates a configuration whose processes may call what the caller may call, except that they may not spawn, compile or create configurations. Returns the configuration's id, or -1 if the environment does not let its processes create one. */
 LUNATIC_IMPORT("lunatic::process", "create_config")
 uint64_t lunatic_process_create_config(void);
 
@@ -282,11 +282,11 @@ int32_t lunatic_process_config_can_spawn_processes(uint64_t config);
 LUNATIC_IMPORT("lunatic::process", "config_set_can_spawn_processes")
 void lunatic_process_config_set_can_spawn_processes(uint64_t config, int32_t can);
 
-/* Spawns an exported function as a process, linked to the caller unless the link's tag is 0. Returns 0 and the pid, or 1 and an error id. Under a configuration of its own, the process still shares the caller's names. */
+/* Spawns an exported function as a process, linked to the caller unless the link's tag is 0. Returns 0 and the pid, or 1 and an error id. Even under a configuration of its own, the process shares the caller's names. */
 LUNATIC_IMPORT("lunatic::process", "spawn")
 int32_t lunatic_process_spawn(int64_t link, uint64_t config, uint64_t module, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
 
-/* Finds a process by its name, or spawns one under it: of callers that race for a name, one spawns and the others find. Returns 2, the node and the pid of the process that was found; 0, the node and the pid of the one that was spawned; or 1 and an error id in place of the pid, and then the name is free. */
+/* Finds a process by its name, or spawns a process under the name. If several callers race for a name, one caller spawns the process and the others find it. Returns 2, the node and the pid of the process that was found; 0, the node and the pid of the process that was spawned; or 1 and an error id in place of the pid, in which case the name is free. */
 LUNATIC_IMPORT("lunatic::process", "get_or_spawn")
 int32_t lunatic_process_get_or_spawn(const char *name, uint32_t name_length, int64_t link, uint64_t config, uint64_t module, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *node, uint64_t *process);
 
@@ -294,11 +294,11 @@ int32_t lunatic_process_get_or_spawn(const char *name, uint32_t name_length, int
 LUNATIC_IMPORT("lunatic::process", "sleep_ms")
 void lunatic_process_sleep_ms(uint64_t time);
 
-/* Sets what the failure of a linked process does: 0 turns it into a message, anything else ends the caller too. */
+/* Sets what happens when a linked process fails: with 0, the failure becomes a message; with any other number, the caller dies too. */
 LUNATIC_IMPORT("lunatic::process", "die_when_link_dies")
 void lunatic_process_die_when_link_dies(int32_t die);
 
-/* Returns the caller. */
+/* Returns the caller's pid. */
 LUNATIC_IMPORT("lunatic::process", "process_id")
 uint64_t lunatic_process_process_id(void);
 
@@ -306,7 +306,7 @@ uint64_t lunatic_process_process_id(void);
 LUNATIC_IMPORT("lunatic::process", "environment_id")
 uint64_t lunatic_process_environment_id(void);
 
-/* Links the caller with a process. A process that does not exist counts as one that dies at once. */
+/* Links the caller with a process. A process that does not exist is treated as one that dies immediately. */
 LUNATIC_IMPORT("lunatic::process", "link")
 void lunatic_process_link(int64_t tag, uint64_t process);
 
@@ -314,23 +314,23 @@ void lunatic_process_link(int64_t tag, uint64_t process);
 LUNATIC_IMPORT("lunatic::process", "unlink")
 void lunatic_process_unlink(uint64_t process);
 
-/* Monitors a process: its end is reported to the caller, at once if it does not exist. */
+/* Monitors a process: its end is reported to the caller, immediately if the process does not exist. */
 LUNATIC_IMPORT("lunatic::process", "monitor")
 void lunatic_process_monitor(uint64_t process);
 
-/* Stops monitoring. An end that has been reported stays in the mailbox. */
+/* Stops monitoring. An end that has already been reported stays in the mailbox. */
 LUNATIC_IMPORT("lunatic::process", "stop_monitoring")
 void lunatic_process_stop_monitoring(uint64_t process);
 
-/* Extension. Monitors with a tag, by which a receive finds the end among other messages. Each tag is a separate monitor. */
+/* Extension. Monitors with a tag, which lets a receive pick out the end from other messages. Each tag is a separate monitor. */
 LUNATIC_IMPORT("lunatic::process", "monitor_tagged")
 void lunatic_process_monitor_tagged(int64_t tag, uint64_t process);
 
-/* Extension. Stops the monitor with this tag. Returns 1 if there was one, and then the end is not reported with this tag; 0 if it has been reported, which stays in the mailbox, or there was no such monitor. */
+/* Extension. Stops the monitor with this tag. Returns 1 if the monitor existed, in which case the end will not be reported with this tag; or 0 if there is no such monitor or the end has already been reported, in which case the report stays in the mailbox. */
 LUNATIC_IMPORT("lunatic::process", "stop_monitoring_tagged")
 int32_t lunatic_process_stop_monitoring_tagged(int64_t tag, uint64_t process);
 
-/* Kills a process. Does nothing if it does not exist. */
+/* Kills a process. Does nothing if the process does not exist. */
 LUNATIC_IMPORT("lunatic::process", "kill")
 void lunatic_process_kill(uint64_t process);
 
@@ -338,27 +338,27 @@ void lunatic_process_kill(uint64_t process);
 LUNATIC_IMPORT("lunatic::process", "exists")
 int32_t lunatic_process_exists(uint64_t process);
 
-/* Extension. Creates a configuration that grants no function at all. Returns 0 and its id, or 1 and an error id. */
+/* Extension. Creates a configuration that grants no function at all. Returns 0 and the configuration's id, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::environment", "create_empty_config")
 int32_t lunatic_environment_create_empty_config(uint64_t *config);
 
-/* Extension. Grants a configuration those of the caller's functions whose `namespace::name` begins with the prefix. Returns 0, or 1 and an error id if the caller has none. */
+/* Extension. Grants a configuration those of the caller's functions whose `namespace::name` begins with the prefix. Returns 0, or 1 and an error id if the caller has no such function. */
 LUNATIC_IMPORT("lunatic::environment", "config_allow_namespace")
 int32_t lunatic_environment_config_allow_namespace(uint64_t config, const char *prefix, uint32_t prefix_length, uint64_t *error);
 
-/* Extension. Sets a limit, named by the number of its `Limit`; all ones means the caller's own. Returns 0, or 1 and an error id if there is no such limit. */
+/* Extension. Sets a limit, which is identified by the number of its `Limit`; all ones means the same limit as the caller. Returns 0, or 1 and an error id if there is no such limit. */
 LUNATIC_IMPORT("lunatic::environment", "config_set_limit")
 int32_t lunatic_environment_config_set_limit(uint64_t config, uint32_t limit, uint64_t value, uint64_t *error);
 
-/* Extension. Creates an environment from a configuration, with names of its own. Returns 0 and its id, or 1 and an error id. None of its limits exceeds the caller's. */
+/* Extension. Creates an environment from a configuration. The environment has names of its own, and none of its limits exceeds the caller's. Returns 0 and the environment's id, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::environment", "create")
 int32_t lunatic_environment_create(uint64_t config, uint64_t *environment);
 
-/* Extension. Releases an environment. Its processes go on. */
+/* Extension. Releases an environment. Its processes continue to run. */
 LUNATIC_IMPORT("lunatic::environment", "drop")
 void lunatic_environment_drop(uint64_t environment);
 
-/* Extension. Spawns as `process::spawn` does, in an environment. Unless the message's tag is 0, the message is in the process's mailbox before its first instruction, or nothing is spawned. */
+/* Extension. Spawns as `process::spawn` does, in an environment. Unless the message's tag is 0, the message is in the process's mailbox before its first instruction runs. If the message cannot be delivered, nothing is spawned. */
 LUNATIC_IMPORT("lunatic::environment", "spawn")
 int32_t lunatic_environment_spawn(uint64_t environment, uint64_t module, int64_t link, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count, uint64_t *process);
 
@@ -370,7 +370,7 @@ uint32_t lunatic_environment_register(uint64_t environment, const char *name, ui
 LUNATIC_IMPORT("lunatic::environment", "unregister")
 uint32_t lunatic_environment_unregister(uint64_t environment, const char *name, uint32_t name_length, const char *version, uint32_t version_length);
 
-/* Extension. Finds the process with the newest version under a name that satisfies a requirement. Returns an `Errno`. */
+/* Extension. Finds the process with the newest version among those under a name whose version satisfies a requirement. Returns an `Errno`. */
 LUNATIC_IMPORT("lunatic::environment", "lookup")
 uint32_t lunatic_environment_lookup(uint64_t environment, const char *name, uint32_t name_length, const char *query, uint32_t query_length, uint64_t *process);
 
@@ -382,43 +382,43 @@ uint32_t lunatic_distributed_nodes_count(void);
 LUNATIC_IMPORT("lunatic::distributed", "get_nodes")
 uint32_t lunatic_distributed_get_nodes(uint64_t *nodes, uint32_t nodes_count);
 
-/* Returns this node: 0, which is also written wherever a function reports a process's node. */
+/* Returns the id of this node, which is 0. This id is also written wherever a function reports the node of a process. */
 LUNATIC_IMPORT("lunatic::distributed", "node_id")
 uint64_t lunatic_distributed_node_id(void);
 
-/* Returns the id by which nodes would know the caller's module: 0. */
+/* Returns the id that the caller's module has on all nodes: 0. */
 LUNATIC_IMPORT("lunatic::distributed", "module_id")
 uint64_t lunatic_distributed_module_id(void);
 
-/* Spawns as `process::spawn` does, without a link, on node 0. Returns 0 and the pid; or 1 and an error id, always on any other node. */
+/* Spawns as `process::spawn` does, without a link, on node 0. Returns 0 and the pid; or 1 and an error id, as for any other node. */
 LUNATIC_IMPORT("lunatic::distributed", "spawn")
 int32_t lunatic_distributed_spawn(uint64_t node, uint64_t config, uint64_t module, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
 
-/* Sends to a process of node 0 as `message::send` does. Returns 2 for any other node and drops the message. */
+/* Sends to a process of node 0 as `message::send` does. For any other node, drops the message and returns 2. */
 LUNATIC_IMPORT("lunatic::distributed", "send")
 int32_t lunatic_distributed_send(uint64_t node, uint64_t process);
 
-/* Sends to a process of node 0 and waits as `message::send_receive_skip_search` does. Returns 2 for any other node and drops the message. */
+/* Sends to a process of node 0 and waits as `message::send_receive_skip_search` does. For any other node, drops the message and returns 2. */
 LUNATIC_IMPORT("lunatic::distributed", "send_receive_skip_search")
 int32_t lunatic_distributed_send_receive_skip_search(uint64_t node, uint64_t process, int64_t tag, uint64_t timeout);
 
-/* Looks up nodes by their attributes. Returns 1 and an error id: there is nobody to ask. */
+/* Looks up nodes by their attributes. Returns 1 and an error id, because there are no other nodes. */
 LUNATIC_IMPORT("lunatic::distributed", "exec_lookup_nodes")
 int32_t lunatic_distributed_exec_lookup_nodes(const char *query, uint32_t query_length, uint64_t *result, uint64_t *nodes, uint64_t *error);
 
-/* Writes the result of a look-up. Returns -1 and an error id: nothing was looked up. */
+/* Writes the result of a lookup. Returns -1 and an error id, because no lookup succeeds. */
 LUNATIC_IMPORT("lunatic::distributed", "copy_lookup_nodes_results")
 int32_t lunatic_distributed_copy_lookup_nodes_results(uint64_t result, uint64_t *nodes, uint32_t nodes_count, uint64_t *error);
 
-/* Traps: there is no authority here whose certificate and key could be handed out. */
+/* Traps, because the machine has no certificate authority. */
 LUNATIC_IMPORT("lunatic::distributed", "test_root_cert")
 uint32_t lunatic_distributed_test_root_cert(uint32_t *length);
 
-/* Traps: there is no authority here. */
+/* Traps, because the machine has no certificate authority. */
 LUNATIC_IMPORT("lunatic::distributed", "default_server_certificates")
 uint32_t lunatic_distributed_default_server_certificates(const void *certificate, uint32_t certificate_length, const void *private_key, uint32_t private_key_length, uint32_t *length);
 
-/* Traps: there is no authority here that could sign. */
+/* Traps, because the machine has no certificate authority. */
 LUNATIC_IMPORT("lunatic::distributed", "sign_node")
 uint32_t lunatic_distributed_sign_node(const void *certificate, uint32_t certificate_length, const void *private_key, uint32_t private_key_length, const void *request, uint32_t request_length, uint32_t *length);
 
@@ -426,11 +426,11 @@ uint32_t lunatic_distributed_sign_node(const void *certificate, uint32_t certifi
 LUNATIC_IMPORT("lunatic::registry", "put")
 void lunatic_registry_put(const char *name, uint32_t name_length, uint64_t node, uint64_t process);
 
-/* Finds a process by its name. Returns 0, its node and its pid, or 1. */
+/* Finds a process by its name. Returns 0, the node and the pid; or 1. */
 LUNATIC_IMPORT("lunatic::registry", "get")
 int32_t lunatic_registry_get(const char *name, uint32_t name_length, uint64_t *node, uint64_t *process);
 
-/* Removes a name that the caller has or registered. Traps if the name is somebody else's. */
+/* Removes a name that belongs to the caller or was registered by it. Traps if the name belongs to another process. */
 LUNATIC_IMPORT("lunatic::registry", "remove")
 void lunatic_registry_remove(const char *name, uint32_t name_length);
 
@@ -450,7 +450,7 @@ int32_t lunatic_timer_send_bytes_after(uint64_t process, int64_t tag, const void
 LUNATIC_IMPORT("lunatic::networking", "resolve")
 int32_t lunatic_networking_resolve(const char *name, uint32_t name_length, uint64_t timeout, uint64_t *addresses);
 
-/* Releases the result of a look-up. */
+/* Releases the result of a lookup. */
 LUNATIC_IMPORT("lunatic::networking", "drop_dns_iterator")
 void lunatic_networking_drop_dns_iterator(uint64_t addresses);
 
@@ -462,15 +462,15 @@ int32_t lunatic_networking_resolve_next(uint64_t addresses, uint32_t *family, ui
 LUNATIC_IMPORT("lunatic::networking", "tcp_bind")
 int32_t lunatic_networking_tcp_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *listener);
 
-/* Releases a listener. Its port is free at once. */
+/* Releases a listener. Its port is free immediately. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tcp_listener")
 void lunatic_networking_drop_tcp_listener(uint64_t listener);
 
-/* Writes the id of a look-up result that holds the address a listener is bound to. */
+/* Writes the id of a lookup result that holds the address to which a listener is bound. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_local_addr")
 int32_t lunatic_networking_tcp_local_addr(uint64_t listener, uint64_t *address);
 
-/* Waits for a connection, and for room among the environment's sockets. Returns 0, a stream and a look-up result that holds the peer's address; or 1 and an error id. */
+/* Waits for a connection, and for room under the environment's limit on sockets. Returns 0, a stream and a lookup result that holds the peer's address; or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_accept")
 int32_t lunatic_networking_tcp_accept(uint64_t listener, uint64_t *stream, uint64_t *peer);
 
@@ -478,35 +478,35 @@ int32_t lunatic_networking_tcp_accept(uint64_t listener, uint64_t *stream, uint6
 LUNATIC_IMPORT("lunatic::networking", "tcp_connect")
 int32_t lunatic_networking_tcp_connect(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t timeout, uint64_t *stream);
 
-/* Releases a stream. The connection is closed with its last handle. */
+/* Releases a stream. The connection is closed when its last handle is released. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tcp_stream")
 void lunatic_networking_drop_tcp_stream(uint64_t stream);
 
-/* Returns another handle to a stream. They share its timeouts. */
+/* Returns another handle to a stream. All handles share the timeouts. */
 LUNATIC_IMPORT("lunatic::networking", "clone_tcp_stream")
 uint64_t lunatic_networking_clone_tcp_stream(uint64_t stream);
 
-/* Writes the id of a look-up result that holds the peer's address. */
+/* Writes the id of a lookup result that holds the peer's address. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_peer_addr")
 int32_t lunatic_networking_tcp_peer_addr(uint64_t stream, uint64_t *address);
 
-/* Extension. Writes the id of a look-up result that holds the stream's own address. */
+/* Extension. Writes the id of a lookup result that holds the stream's own address. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_stream_local_addr")
 int32_t lunatic_networking_tcp_stream_local_addr(uint64_t stream, uint64_t *address);
 
-/* Writes. Returns 0 and the number of bytes accepted; 1 and an error id; or 9027. If the process is killed meanwhile, part of the data may have been sent. */
+/* Writes data. Returns 0 and the number of bytes accepted; 1 and an error id; or 9027. If the process is killed during the call, part of the data may have been sent. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_write_vectored")
 int32_t lunatic_networking_tcp_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t vectors_count, uint64_t *written);
 
-/* Reads. Returns 0 and the number of bytes, 0 at the end; 1 and an error id; or 9027. */
+/* Reads data. Returns 0 and the number of bytes, which is 0 at the end; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_read")
 int32_t lunatic_networking_tcp_read(uint64_t stream, void *buffer, uint32_t buffer_length, uint64_t *read);
 
-/* Reads without consuming. */
+/* Reads data without consuming it. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_peek")
 int32_t lunatic_networking_tcp_peek(uint64_t stream, void *buffer, uint32_t buffer_length, uint64_t *read);
 
-/* Returns 0: what was written is already with the operating system. */
+/* Returns 0, because the operating system already has all written data. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_flush")
 int32_t lunatic_networking_tcp_flush(uint64_t stream, uint64_t *error);
 
@@ -514,7 +514,7 @@ int32_t lunatic_networking_tcp_flush(uint64_t stream, uint64_t *error);
 LUNATIC_IMPORT("lunatic::networking", "tcp_shutdown")
 int32_t lunatic_networking_tcp_shutdown(uint64_t stream, uint32_t how, uint64_t *error);
 
-/* Extension. Sets whether small writes are sent at once. Returns 0, or 1 and an error id. */
+/* Extension. Sets whether small writes are sent immediately. Returns 0, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_set_nodelay")
 int32_t lunatic_networking_tcp_set_nodelay(uint64_t stream, int32_t on, uint64_t *error);
 
@@ -542,51 +542,51 @@ void lunatic_networking_set_peek_timeout(uint64_t stream, uint64_t timeout);
 LUNATIC_IMPORT("lunatic::networking", "get_peek_timeout")
 uint64_t lunatic_networking_get_peek_timeout(uint64_t stream);
 
-/* Listens on an address. The certificates (the server's own, followed by those of its issuers) and the key are PEM texts. Returns 0 and a listener, or 1 and an error id. */
+/* Listens on an address. The certificates (the server's own, followed by those of its issuers) and the key are in PEM format. Returns 0 and a listener, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tls_bind")
 int32_t lunatic_networking_tls_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *listener, const void *certificates, uint32_t certificates_length, const void *private_key, uint32_t private_key_length);
 
-/* Releases a listener. Its port is free at once. */
+/* Releases a listener. Its port is free immediately. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tls_listener")
 void lunatic_networking_drop_tls_listener(uint64_t listener);
 
-/* Writes the id of a look-up result that holds the address a listener is bound to. */
+/* Writes the id of a lookup result that holds the address to which a listener is bound. */
 LUNATIC_IMPORT("lunatic::networking", "tls_local_addr")
 int32_t lunatic_networking_tls_local_addr(uint64_t listener, uint64_t *address);
 
-/* Waits for a connection whose handshake succeeds, and for room among the environment's sockets. Other handshakes go on meanwhile; those that fail or take too long are not reported. Returns 0, a stream and a look-up result that holds the peer's address; or 1 and an error id. */
+/* Waits for a connection whose handshake succeeds, and for room under the environment's limit on sockets. Other handshakes proceed in the meantime; those that fail or take too long are not reported. Returns 0, a stream and a lookup result that holds the peer's address; or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tls_accept")
 int32_t lunatic_networking_tls_accept(uint64_t listener, uint64_t *stream, uint64_t *peer);
 
-/* Looks up a host, connects and completes the handshake, all within the given time. The vectors are PEM texts of the authorities to trust; without any, those of the web are trusted. Returns 0 and a stream; 1 and an error id; or 9027. */
+/* Looks up a host, connects and completes the handshake, all within the timeout. The vectors are the authorities to trust, in PEM format; if there are none, the authorities of the web are trusted. Returns 0 and a stream; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_connect")
 int32_t lunatic_networking_tls_connect(const char *name, uint32_t name_length, uint32_t port, uint64_t timeout, uint64_t *stream, const lunatic_vector *authorities, uint32_t authorities_count);
 
-/* Releases a stream. With its last handle the peer is told that this is the end, and the connection is closed. */
+/* Releases a stream. When the last handle is released, the end of the stream is announced to the peer and the connection is closed. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tls_stream")
 void lunatic_networking_drop_tls_stream(uint64_t stream);
 
-/* Returns another handle to a stream. They share its timeouts. */
+/* Returns another handle to a stream. All handles share the timeouts. */
 LUNATIC_IMPORT("lunatic::networking", "clone_tls_stream")
 uint64_t lunatic_networking_clone_tls_stream(uint64_t stream);
 
-/* Extension. Writes the id of a look-up result that holds the peer's address. */
+/* Extension. Writes the id of a lookup result that holds the peer's address. */
 LUNATIC_IMPORT("lunatic::networking", "tls_peer_addr")
 int32_t lunatic_networking_tls_peer_addr(uint64_t stream, uint64_t *address);
 
-/* Writes. Returns 0 and the number of bytes accepted; 1 and an error id; or 9027. If the process is killed meanwhile, part of the data may have been sent. */
+/* Writes data. Returns 0 and the number of bytes accepted; 1 and an error id; or 9027. If the process is killed during the call, part of the data may have been sent. */
 LUNATIC_IMPORT("lunatic::networking", "tls_write_vectored")
 int32_t lunatic_networking_tls_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t vectors_count, uint64_t *written);
 
-/* Reads. Returns 0 and the number of bytes, 0 at the end if the peer announced it; 1 and an error id, also if the connection ends unannounced; or 9027. */
+/* Reads data. Returns 0 and the number of bytes, which is 0 at the end if the peer announced the end; 1 and an error id, also if the connection ends without such an announcement; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_read")
 int32_t lunatic_networking_tls_read(uint64_t stream, void *buffer, uint32_t buffer_length, uint64_t *read);
 
-/* Waits until what was written is with the operating system. Returns 0; 1 and an error id; or 9027. */
+/* Waits until the operating system has all written data. Returns 0; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_flush")
 int32_t lunatic_networking_tls_flush(uint64_t stream, uint64_t *error);
 
-/* Extension. Ends the writing direction for all handles: the peer reads the end. Returns 0; 1 and an error id; or 9027. */
+/* Extension. Closes the writing direction for all handles, and announces the end to the peer. Returns 0; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_shutdown")
 int32_t lunatic_networking_tls_shutdown(uint64_t stream, uint64_t *error);
 
@@ -610,19 +610,19 @@ uint64_t lunatic_networking_get_tls_write_timeout(uint64_t stream);
 LUNATIC_IMPORT("lunatic::networking", "udp_bind")
 int32_t lunatic_networking_udp_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *socket);
 
-/* Releases a socket. Its port is free with its last handle. */
+/* Releases a socket. The port is free once the last handle is released. */
 LUNATIC_IMPORT("lunatic::networking", "drop_udp_socket")
 void lunatic_networking_drop_udp_socket(uint64_t socket);
 
-/* Returns another handle to a socket. They share its peer and its options. */
+/* Returns another handle to a socket. All handles share the peer and the options. */
 LUNATIC_IMPORT("lunatic::networking", "clone_udp_socket")
 uint64_t lunatic_networking_clone_udp_socket(uint64_t socket);
 
-/* Writes the id of a look-up result that holds the address a socket is bound to. */
+/* Writes the id of a lookup result that holds the address to which a socket is bound. */
 LUNATIC_IMPORT("lunatic::networking", "udp_local_addr")
 int32_t lunatic_networking_udp_local_addr(uint64_t socket, uint64_t *address);
 
-/* Writes the id of a look-up result that holds the peer's address. Returns 0; or an error id and 1 if there is no peer, 2 for any other failure. */
+/* Writes the id of a lookup result that holds the peer's address. Returns 0; or an error id and 1 if there is no peer, 2 for any other failure. */
 LUNATIC_IMPORT("lunatic::networking", "udp_peer_addr")
 int32_t lunatic_networking_udp_peer_addr(uint64_t socket, uint64_t *address);
 
@@ -638,11 +638,11 @@ int32_t lunatic_networking_udp_send(uint64_t socket, const void *data, uint32_t 
 LUNATIC_IMPORT("lunatic::networking", "udp_send_to")
 int32_t lunatic_networking_udp_send_to(uint64_t socket, const void *data, uint32_t data_length, uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *sent);
 
-/* Waits for a datagram. Returns 0 and how much of it was written, and what did not fit the buffer is lost; 1 and an error id; or 9027 if a timeout was set and has expired. */
+/* Waits for a datagram. Returns 0 and the number of bytes written, in which case bytes that did not fit into the buffer are lost; 1 and an error id; or 9027 if a timeout is set and has expired. */
 LUNATIC_IMPORT("lunatic::networking", "udp_receive")
 int32_t lunatic_networking_udp_receive(uint64_t socket, void *buffer, uint32_t buffer_length, uint64_t *received);
 
-/* Waits for a datagram as `udp_receive` does, and also writes the id of a look-up result that holds the sender's address. */
+/* Waits for a datagram as `udp_receive` does, and also writes the id of a lookup result that holds the sender's address. */
 LUNATIC_IMPORT("lunatic::networking", "udp_receive_from")
 int32_t lunatic_networking_udp_receive_from(uint64_t socket, void *buffer, uint32_t buffer_length, uint64_t *received, uint64_t *sender);
 
@@ -678,7 +678,7 @@ void lunatic_wasi_config_add_environment_variable(uint64_t config, const char *k
 LUNATIC_IMPORT("lunatic::wasi", "config_add_command_line_argument")
 void lunatic_wasi_config_add_command_line_argument(uint64_t config, const char *argument, uint32_t argument_length);
 
-/* Grants a directory inside one of the caller's. Traps for any other. */
+/* Grants a directory inside one of the caller's directories. Traps for any other directory. */
 LUNATIC_IMPORT("lunatic::wasi", "config_preopen_dir")
 void lunatic_wasi_config_preopen_dir(uint64_t config, const char *directory, uint32_t directory_length);
 
@@ -706,11 +706,11 @@ void lunatic_metrics_decrement_gauge(const char *name, uint32_t name_length, dou
 LUNATIC_IMPORT("lunatic::metrics", "histogram")
 void lunatic_metrics_histogram(const char *name, uint32_t name_length, double value);
 
-/* Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns what it returns, or 0 if it traps, which leaves memory as it was then. A kill, an exit and a limit are not caught. */
+/* Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns the export's result, or 0 if the export traps, in which case the memory stays as it was at the trap. A kill, an exit and a reached limit are not caught. */
 LUNATIC_IMPORT("lunatic::trap", "catch")
 int32_t lunatic_trap_catch(int32_t function, int32_t pointer);
 
-/* Opens a database and creates it if it does not exist; `:memory:` and the empty name are held in memory. Returns 0 and a connection, or 1 and an error id. */
+/* Opens a database and creates it if it does not exist. With the name `:memory:` or an empty name, the database is held in memory. Returns 0 and a connection, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "open")
 uint64_t lunatic_sqlite_open(const char *path, uint32_t path_length, uint64_t *connection);
 
@@ -718,11 +718,11 @@ uint64_t lunatic_sqlite_open(const char *path, uint32_t path_length, uint64_t *c
 LUNATIC_IMPORT("lunatic::sqlite", "execute")
 uint32_t lunatic_sqlite_execute(uint64_t connection, const char *sql, uint32_t sql_length);
 
-/* Prepares the first statement of a text. Traps if SQLite refuses it. */
+/* Prepares the first statement of a string. Traps if SQLite refuses the statement. */
 LUNATIC_IMPORT("lunatic::sqlite", "query_prepare")
 uint64_t lunatic_sqlite_query_prepare(uint64_t connection, const char *sql, uint32_t sql_length);
 
-/* Binds a list of values to parameters. Traps if the list is malformed or there is no such parameter. */
+/* Binds a list of values to parameters. Traps if the list is malformed or a parameter does not exist. */
 LUNATIC_IMPORT("lunatic::sqlite", "bind_value")
 void lunatic_sqlite_bind_value(uint64_t statement, const void *values, uint32_t values_length);
 
@@ -734,7 +734,7 @@ uint32_t lunatic_sqlite_sqlite3_changes(uint64_t connection);
 LUNATIC_IMPORT("lunatic::sqlite", "statement_reset")
 void lunatic_sqlite_statement_reset(uint64_t statement);
 
-/* Steps. Returns 100 if there is a row, 101 at the end. Traps on failure. */
+/* Performs a step. Returns 100 if there is a row, 101 at the end. Traps on failure. */
 LUNATIC_IMPORT("lunatic::sqlite", "sqlite3_step")
 uint32_t lunatic_sqlite_sqlite3_step(uint64_t statement);
 
@@ -762,11 +762,11 @@ uint32_t lunatic_sqlite_read_column(uint64_t statement, uint32_t column, uint32_
 LUNATIC_IMPORT("lunatic::sqlite", "read_row")
 uint32_t lunatic_sqlite_read_row(uint64_t statement, uint32_t *length);
 
-/* Returns the address of the error of the last call on a connection. Traps if it did not fail. */
+/* Returns the address of the error of the last call on a connection. Traps if the last call did not fail. */
 LUNATIC_IMPORT("lunatic::sqlite", "last_error")
 uint32_t lunatic_sqlite_last_error(uint64_t connection, uint32_t *length);
 
-/* Extension. Closes a connection and its statements. What was not committed is rolled back. */
+/* Extension. Closes a connection and its statements. Changes that were not committed are rolled back. */
 LUNATIC_IMPORT("lunatic::sqlite", "drop_connection")
 void lunatic_sqlite_drop_connection(uint64_t connection);
 
@@ -774,19 +774,19 @@ void lunatic_sqlite_drop_connection(uint64_t connection);
 LUNATIC_IMPORT("lunatic::sqlite", "execute_all")
 uint32_t lunatic_sqlite_execute_all(uint64_t connection, const char *sql, uint32_t sql_length, uint64_t *error);
 
-/* Extension. Prepares a statement, which must be the only one in its text. Returns 0 and its id, or SQLite's extended result code and an error id. */
+/* Extension. Prepares a statement, which must be the only statement in its string. Returns 0 and its id, or SQLite's extended result code and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "prepare")
 uint32_t lunatic_sqlite_prepare(uint64_t connection, const char *sql, uint32_t sql_length, uint64_t *statement);
 
-/* Extension. Resets a statement to its beginning, clears its values and binds those of a list. Returns 0, or SQLite's extended result code and an error id. */
+/* Extension. Resets a statement to its beginning and replaces its values by those of a list. Returns 0, or SQLite's extended result code and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "bind")
 uint32_t lunatic_sqlite_bind(uint64_t statement, const void *values, uint32_t values_length, uint64_t *error);
 
-/* Extension. Steps. Returns 100, the length of the list of the row's values and as much of it as fits; 101 at the end; or SQLite's extended result code and an error id. */
+/* Extension. Performs a step. Returns 100, the length of the list of the row's values, and as much of the list as fits; 101 at the end; or SQLite's extended result code and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "step_row")
 uint32_t lunatic_sqlite_step_row(uint64_t statement, void *buffer, uint32_t buffer_length, uint64_t *size);
 
-/* Extension. Copies the list of the current row's values once more, as much as fits, and returns its length. */
+/* Extension. Copies the list of the current row's values again, as much as fits, and returns its length. */
 LUNATIC_IMPORT("lunatic::sqlite", "copy_row")
 uint64_t lunatic_sqlite_copy_row(uint64_t statement, void *buffer, uint32_t buffer_length);
 
@@ -798,7 +798,7 @@ uint64_t lunatic_sqlite_copy_column_names(uint64_t statement, void *buffer, uint
 LUNATIC_IMPORT("lunatic::sqlite", "last_insert_rowid")
 int64_t lunatic_sqlite_last_insert_rowid(uint64_t connection);
 
-/* Extension. Sets how long a statement waits for a database that another connection has locked. By default it does not wait. */
+/* Extension. Sets how long a statement waits for a database that another connection has locked. By default, a statement does not wait. */
 LUNATIC_IMPORT("lunatic::sqlite", "set_busy_timeout")
 void lunatic_sqlite_set_busy_timeout(uint64_t connection, uint64_t timeout);
 

@@ -1,10 +1,10 @@
 //! What a host program can build on the machine: a namespace of its own with a value for each
-//! process, resources of its own kinds in messages, a thousand calls into a live instance, each
-//! with fresh limits, a component, a pid and a mailbox for the host itself, and a pipe that a
-//! program writes to and the host reads.
+//! process, resources of its own kinds in messages, a thousand calls into a live instance with
+//! fresh limits for each call, a component, a pid and a mailbox for the host itself, and a pipe
+//! that a program writes to and the host reads.
 //!
-//! Note how little of the code deals with threads, memory or cleanup. Run it with `cargo run
-//! --release -p lunatic-vm --example embedding`.
+//! Note how little of the code deals with threads, memory or cleanup. Run this example with `cargo
+//! run --release -p lunatic-vm --example embedding`.
 
 use lunatic_vm::{Call, Caller, Exit, Foreign, Guest, Host, Letter, Limit, Pipe, Stdio, Val, Vm};
 use std::error::Error;
@@ -18,8 +18,8 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What each process has counted so far: an embedder-defined value, stored with the process and
-/// dropped with it.
+/// What each process has counted so far. This is a value that the embedder defined. It is stored
+/// with the process and dropped with it.
 #[derive(Default)]
 struct Counted(Vec<String>);
 
@@ -37,7 +37,7 @@ fn counters() -> Host {
             Ok(counted.0.len() as u32)
         },
     );
-    // A resource defined by the embedder: the guest cannot look inside, only pass it on.
+    // A resource defined by the embedder. The guest can pass it on, but cannot look inside.
     host.function(
         "counter",
         "attach_total",
@@ -86,13 +86,13 @@ fn a_thousand_calls(vm: &Vm) -> Result<(), Box<dyn Error>> {
         })
     })?;
     println!(
-        "and one that wanted more: the process {}",
+        "and one call that needed more: the process {}",
         vm.block_on(process.exited())
     );
     Ok(())
 }
 
-/// A guest uses the namespace and sends the host what it counted.
+/// A guest uses the namespace and sends its counts to the host.
 fn a_guest_that_counts(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let module = vm.module(
         "counting",
@@ -138,7 +138,7 @@ fn a_guest_that_counts(vm: &Vm) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A component runs as a process too.
+/// A component also runs as a process.
 fn a_component(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let component = vm.component(
         "double",
@@ -169,7 +169,7 @@ fn a_component(vm: &Vm) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A program's output goes into a pipe of sixteen bytes: the program waits until the host has read.
+/// A program writes its output to a pipe of sixteen bytes, and waits until the host has read them.
 fn a_pipe(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let module = vm.module(
         "writing",

@@ -543,7 +543,7 @@ async fn a_spark_runs_functions_by_name_and_learns_how_they_fail() {
     check("trap", "the function `trap` trapped: ").await;
     check("says", "the function `says` failed: why").await;
     check("program", "`program` is a program").await;
-    check("large", "the function `large` cannot be run: memory of a process is limited to 1 bytes, 65536 are needed")
+    check("large", "the function `large` cannot be run: memory of a process is limited to 1 bytes, but 65536 are needed")
         .await;
     check(
         "nobody",

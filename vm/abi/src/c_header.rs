@@ -1,4 +1,4 @@
-//! The table as a header for C guests: a projection like the others.
+//! The table as a header for C guests, which is one of its projections.
 
 use crate::{
     Errno, ExitKind, HOST_FUNCTIONS, HostFunction, Kind, Limit, MessageHeader, MessageKind,
@@ -11,7 +11,7 @@ use core::fmt::{self, Debug, Write};
 ///
 /// # Errors
 ///
-/// Fails only if the writer does.
+/// Fails only if the writer fails.
 ///
 /// ```
 /// let mut header = String::new();
@@ -56,10 +56,10 @@ pub fn write_c_header(out: &mut impl Write) -> fmt::Result {
     out.write_str("\n#endif\n")
 }
 
-const BEGINNING: &str = "/* What a guest can call, and the numbers that cross the boundary.
+const BEGINNING: &str = "/* The functions that a guest can call, and the numbers that cross the boundary.
  *
- * Generated from the machine's table of host functions; do not edit. To regenerate it, see the test that compares it
- * with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
+ * Generated from the machine's table of host functions; do not edit. To regenerate this file, see the test that compares
+ * it with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
  *
  * Results of type `uint32_t` and `int32_t` are 0 for success unless a function says otherwise. The module must export its
  * memory under the name `memory`. */
@@ -73,7 +73,7 @@ const BEGINNING: &str = "/* What a guest can call, and the numbers that cross th
 
 ";
 
-const STRUCTURES: &str = "/* What a received message is. */
+const STRUCTURES: &str = "/* The description of a received message. */
 typedef struct {
   uint32_t kind;      /* LUNATIC_MESSAGE_... */
   uint32_t length;    /* of the whole data, even if it did not fit the buffer */
@@ -180,8 +180,8 @@ fn write_parameter(out: &mut impl Write, parameter: &Parameter) -> fmt::Result {
     }
 }
 
-/// Returns the C type of a kind, followed by the separator between it and a name. For a slice, the
-/// type is that of the address.
+/// Returns the C type of a kind, followed by the separator between the type and a name. For a
+/// slice, this is the type of the address.
 const fn c_type(kind: Kind) -> &'static str {
     match kind {
         Kind::I32 => "int32_t ",
@@ -219,7 +219,7 @@ mod tests {
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
             committed == header,
-            "examples/c/lunatic.h is not what the table says; regenerate it with `LUNATIC_WRITE_HEADER=1 cargo test -p lunatic-abi`"
+            "examples/c/lunatic.h does not match the table; regenerate it with `LUNATIC_WRITE_HEADER=1 cargo test -p lunatic-abi`"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What parameters mean, and what they are in wasm.
+//! The meanings of parameters, and the wasm types that represent them.
 
 /// A wasm value type that occurs in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Parameter {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident: $($wasm:ident)+,)*) => {
-        /// What a parameter of a host function means, which decides how it is checked.
+        /// What a parameter of a host function means. This determines how the parameter is checked.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind { $($(#[$doc])* $kind,)* }
 
@@ -52,33 +52,34 @@ kinds! {
     Text: I32 I32,
     /// Bytes to write: their address and length.
     Buffer: I32 I32,
-    /// 64-bit integers to read: their address and how many there are.
+    /// 64-bit integers to read: their address and their number.
     Words: I32 I32,
-    /// 64-bit integers to write: their address and how many fit.
+    /// 64-bit integers to write: their address and the number of integers that fit.
     OutWords: I32 I32,
-    /// Bytes to read, as pairs of an address and a length, 32 bits each: the address of the first
-    /// pair and the number of pairs.
+    /// Bytes to read, in several pieces. Each piece is an address and a length of 32 bits each. The
+    /// parameters are the address of the first such pair and the number of pairs.
     Vectors: I32 I32,
     /// The address of a socket: the family, which is 4 or 6; the location of the 4 or 16 bytes of
-    /// the IP address; the port; and flow and scope, which only IPv6 has.
+    /// the IP address; the port; and the flow and scope, which only IPv6 has.
     SocketAddr: I32 I32 I32 I32 I32,
-    /// Where a result of two bytes is written.
+    /// The location to which a result of two bytes is written.
     OutU16: I32,
-    /// Where a result of four bytes is written.
+    /// The location to which a result of four bytes is written.
     OutU32: I32,
-    /// Where a result of eight bytes is written.
+    /// The location to which a result of eight bytes is written.
     OutU64: I32,
-    /// Where the sixteen bytes of an IP address are written.
+    /// The location to which the sixteen bytes of an IP address are written.
     OutIpBytes: I32,
-    /// Where a [`MessageHeader`](crate::MessageHeader) is written.
+    /// The location to which a [`MessageHeader`](crate::MessageHeader) is written.
     OutHeader: I32,
-    /// Where the text of an error is written, which has as many bytes as `string_size` returns.
+    /// The location to which the text of an error is written, as many bytes as `string_size`
+    /// returns.
     OutText: I32,
     /// A process.
     Pid: I64,
     /// The tag of a message or a link.
     Tag: I64,
-    /// A time in milliseconds; all ones means forever.
+    /// A duration in milliseconds; all ones means forever.
     Millis: I64,
     /// The id of a configuration.
     ConfigId: I64,
@@ -86,7 +87,7 @@ kinds! {
     ModuleId: I64,
     /// The id of an environment; all ones means the caller's own.
     EnvironmentId: I64,
-    /// The id of the result of a look-up.
+    /// The id of the result of a lookup.
     DnsId: I64,
     /// The id of a listener.
     ListenerId: I64,
@@ -106,21 +107,21 @@ kinds! {
     ConnectionId: I64,
     /// The id of a prepared statement.
     StatementId: I64,
-    /// An older guest's handle to a process: an id in the caller's own table, meaningless
-    /// elsewhere.
+    /// An older guest's handle to a process: an id in the caller's own table, which is meaningless
+    /// to other processes.
     ProcessId: I64,
     /// An older guest's id of a module in an environment.
     AddedModuleId: I64,
-    /// An older guest's time in milliseconds; 0 means forever.
+    /// An older guest's duration in milliseconds; 0 means forever.
     ShortMillis: I32,
-    /// Where the sixteen bytes that identify a process are written.
+    /// The location to which the sixteen bytes that identify a process are written.
     OutUuid: I32,
 }
 
 /// Calls `$project!` with the parameters of a row as wasm passes them.
 ///
-/// Each kind comes with its wasm parameters: a slice has two, the address of a socket five, any
-/// other kind one. `$row` is passed on unchanged, before them.
+/// Each kind is followed by its wasm parameters: a slice has two, the address of a socket has five,
+/// and any other kind has one. `$row` is passed on unchanged, before them.
 ///
 /// ```
 /// macro_rules! sizes {
@@ -168,7 +169,7 @@ macro_rules! as_wasm_parameters {
             @next $project $row [$($done)* ($kind: $name: $kind)] $($rest)*
         }
     };
-    // A separate step gives this slice's `length` a name distinct from that of any other slice.
+    // A separate step gives the `length` of each slice a distinct name.
     (@slice $project:ident $row:tt [$($done:tt)*] $name:ident $kind:ident $($rest:ident)*) => {
         $crate::as_wasm_parameters! {
             @next $project $row [$($done)* ($kind: $name: $kind, length: Length)] $($rest)*

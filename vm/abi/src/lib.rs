@@ -1,11 +1,12 @@
-//! What guests and the machine agree on.
+//! The interface between guests and the machine.
 //!
-//! At its heart is [`for_each_host_function!`]: one row for each function that a guest can import.
-//! Everything else that has to know the functions is a projection of these rows: the machine's
-//! linker glue, the guest library's `extern` blocks, the generated C header, and the tests that
-//! import and attack every row. The crate also defines the numbers that cross the boundary
-//! ([`Errno`], [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of [`MessageHeader`]. The
-//! restart rule ([`restart`]) is here because guests, gateways and bridges all apply it.
+//! The core of this crate is [`for_each_host_function!`], which has one row for each function that
+//! a guest can import. All other descriptions of the functions are projections of these rows: the
+//! machine's linker glue, the guest library's `extern` blocks, the generated C header, and the
+//! tests that import and attack every row. The crate also defines the numbers that cross the
+//! boundary ([`Errno`], [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of
+//! [`MessageHeader`]. The restart rule ([`restart`]) is here because guests, gateways and bridges
+//! all apply it.
 //!
 //! Guests of an older [`Generation`] import from a second, small table,
 //! [`for_each_older_host_function!`].
@@ -14,20 +15,16 @@
 //!
 //! # Conventions
 //!
-//! * Rows marked *Extension* are this project's. All others are the published interface of Lunatic
-//!   0.13, with its names and types.
-//! * Addresses and lengths are offsets into the guest's exported memory `memory`. An address that
-//!   is not readable or writable for its whole length ends the process with a trap. Nothing is
-//!   written until all arguments have been checked.
-//! * Integers in guest memory are little-endian.
-//! * A result of type `I32` is `0` for success. `1` means failure, and an error id was written to
-//!   the out pointer that would have received the value; [`TIMED_OUT`] means that the call timed
-//!   out. Rows that differ say so.
-//! * Times are in milliseconds. [`FOREVER`] waits without end; `0` polls once.
-//! * A tag of `0` means no tag.
-//! * Ids (of configurations, modules, sockets, timers, databases, errors) belong to the process
-//!   that received them. Using an id that was never issued, or has been released, ends the process
-//!   with a trap.
+//! * Rows marked *Extension* were added by this project. All others are the published interface of
+//! Lunatic 0.13, with its names and types. * Addresses and lengths are offsets into the guest's
+//! exported memory `memory`. An address that is not readable or writable for its whole length ends
+//! the process with a trap. Nothing is written until all arguments have been checked. * Integers in
+//! guest memory are little-endian. * A result of type `I32` is `0` for success. `1` means failure,
+//! and an error id was written to the out pointer that would have received the value; [`TIMED_OUT`]
+//! means that the call timed out. Rows that differ say so. * Durations are in milliseconds.
+//! [`FOREVER`] means no timeout; `0` polls once. * A tag of `0` means no tag. * Ids (of
+//! configurations, modules, sockets, timers, databases, errors) belong to the process that received
+//! them. Using an id that was never issued, or has been released, ends the process with a trap.
 
 #![forbid(unsafe_code)]
 #![no_std]
@@ -48,18 +45,18 @@ pub use kind::{Kind, Parameter, ValueType};
 /// The result of a call that timed out.
 pub const TIMED_OUT: i32 = 9027;
 
-/// The result of a receive that nothing can ever answer: the program has no other process and no
-/// timer.
+/// The result of a receive for which no message can ever arrive, because the program has no other
+/// process and no timer.
 pub const NOBODY_LEFT: i32 = 9028;
 
 /// The timeout that never expires.
 pub const FOREVER: u64 = u64::MAX;
 
-/// The tag of the message that asks a process to end, in programs that are written with this
-/// project's guest library. The message contains only a `nil`.
+/// The tag of the message that asks a process to end, in programs that use this project's guest
+/// library. The message contains only a `nil`.
 pub const SHUTDOWN: i64 = i64::MIN + 1;
 
-/// The prefix of the names of the exports at which processes of such a program start.
+/// The prefix of the names of the exports at which processes of those programs start.
 pub const ENTRY_PREFIX: &str = "_lunatic_spawn_entry_";
 
 /// The id that means "the caller's own" in rows that take a configuration, a module or an
@@ -100,7 +97,7 @@ macro_rules! numbered {
         pub enum $name { $($(#[$doc])* $variant = $number,)* }
 
         impl $name {
-            /// Every value, in the order of the numbers.
+            /// All values, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// Returns the value with this number.
@@ -120,31 +117,31 @@ numbered! {
     Errno {
         /// The call succeeded.
         Success = 0,
-        /// A failure without a number of its own; its text has the details.
+        /// A failure without a number of its own; the error's text has the details.
         Other = 1,
-        /// The receiver's mailbox was still full when the sender's slice ended.
+        /// The receiver's mailbox was still full when the sender's time slice ended.
         MailboxFull = 2,
         /// The message is larger than the receiver's environment accepts.
         MessageTooLarge = 3,
-        /// The environment of the caller or of the receiver does not grant this.
+        /// The environment of the caller or of the receiver does not grant the operation.
         NotGranted = 4,
-        /// A limit of the environment is reached; the text names it.
+        /// A limit of the environment was reached; the error's text names the limit.
         LimitReached = 5,
-        /// The process does not exist, or no longer does.
+        /// The process does not exist, or no longer exists.
         NoProcess = 6,
         /// A living process already has the name.
         NameTaken = 7,
-        /// No process is registered under this name, or no version satisfies the query.
+        /// No process is registered under the name, or no version satisfies the query.
         NameNotFound = 8,
-        /// The text is not a semantic version, or not a version requirement.
+        /// The string is not a semantic version or version requirement.
         BadVersion = 9,
-        /// The bytes are not a module that the machine accepts.
+        /// The bytes are not a module, or the machine does not accept the module.
         BadModule = 10,
         /// The module exports no such function.
         NoFunction = 11,
-        /// The function takes other parameters.
+        /// The function has different parameters.
         BadParameters = 12,
-        /// A name or text is malformed.
+        /// A name or another string is malformed.
         InvalidInput = 13,
         /// The call timed out.
         TimedOut = 14,
@@ -164,22 +161,21 @@ numbered! {
         BrokenPipe = 21,
         /// The host or name was not found.
         NotFound = 22,
-        /// The operating system denied it.
+        /// The operating system denied the operation.
         PermissionDenied = 23,
         /// The network cannot be reached.
         NetworkUnreachable = 24,
         /// The host cannot be reached.
         HostUnreachable = 25,
-        /// The machine ran out of something (descriptors, memory, mappings); the text names it.
+        /// The machine ran out of descriptors, memory or mappings; the error's text says which.
         Exhausted = 26,
-        /// The peer of a TLS connection presented or sent something unacceptable: a certificate, a
-        /// handshake, a record.
+        /// The peer of a TLS connection presented an unacceptable certificate, handshake or record.
         BadTls = 27,
     }
 }
 
 numbered! {
-    /// Why a process ended, as reported to its links and monitors.
+    /// Why a process ended, as reported to linked processes and monitors.
     ExitKind {
         /// Its function returned, or it called `proc_exit(0)`.
         Normal = 0,
@@ -193,9 +189,9 @@ numbered! {
         Limit = 4,
         /// A process that it was linked with failed.
         LinkDied = 5,
-        /// It never existed, or was dead before it was asked about.
+        /// It never existed, or had already ended.
         NoProcess = 6,
-        /// The machine failed it: a bug in the runtime, not in the guest.
+        /// The machine failed because of a bug in the runtime, not in the guest.
         Fault = 7,
     }
 }
@@ -228,7 +224,7 @@ numbered! {
         Files = 10,
         /// Bytes that the environment may write to its standard output and error in total.
         Output = 11,
-        /// Errors, modules, configurations, environments and look-up results that one process
+        /// Errors, modules, configurations, environments and lookup results that one process
         /// holds.
         Handles = 12,
         /// Bytes of linear memory of all the environment's processes in total.
@@ -237,13 +233,14 @@ numbered! {
         TotalCompute = 14,
         /// Milliseconds that one process may live, including the time it waits.
         Time = 15,
-        /// Metrics that the environment's processes have named; they count until the program ends.
+        /// Metrics that the environment's processes have named. A metric counts until the program
+        /// ends.
         Metrics = 16,
         /// Bytes that the machine holds for one process outside its memories: handles,
         /// configurations, compiled modules, databases, messages.
         HostMemory = 17,
         /// Bytes that the machine holds for all of the environment's processes outside their
-        /// memories, including what waits in their mailboxes.
+        /// memories, including the messages that wait in their mailboxes.
         TotalHostMemory = 18,
         /// Descriptors of the operating system that the environment's processes hold: files,
         /// directories, sockets, databases and the images of modules.
@@ -252,7 +249,7 @@ numbered! {
 }
 
 impl Limit {
-    /// Returns what is limited and in which unit, worded for use in a message.
+    /// Returns what is limited and in which unit, in the words of an error message.
     pub const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Memory => ("memory of a process", "bytes"),
@@ -272,15 +269,15 @@ impl Limit {
             Self::TotalCompute => ("compute of the environment", "units"),
             Self::Time => ("the life of a process", "milliseconds"),
             Self::Metrics => ("the environment", "metrics"),
-            Self::HostMemory => ("what the machine holds for a process", "bytes"),
-            Self::TotalHostMemory => ("what the machine holds for the environment", "bytes"),
+            Self::HostMemory => ("host memory of a process", "bytes"),
+            Self::TotalHostMemory => ("host memory of the environment", "bytes"),
             Self::Descriptors => ("the environment", "descriptors"),
         }
     }
 }
 
 numbered! {
-    /// The kind of a received message: the result of a receive that got one.
+    /// The kind of a received message, which is the result of a receive.
     MessageKind {
         /// A message that a process, a timer or the host sent.
         Data = 0,
@@ -292,9 +289,9 @@ numbered! {
 }
 
 numbered! {
-    /// The kind of a message's resource: the result of `lunatic::message::resource_kind`.
+    /// The kind of a message's resource, which is the result of `lunatic::message::resource_kind`.
     ResourceKind {
-        /// There is no resource, or it has been taken out.
+        /// There is no resource, or the resource has been taken out.
         None = 0,
         /// A module.
         Module = 1,
@@ -310,13 +307,13 @@ numbered! {
 }
 
 impl ResourceKind {
-    /// Returns the word that names a socket in a list of sockets of several kinds: its id, with its
-    /// kind in the highest byte. The bare id of a TCP stream also names that stream.
+    /// Returns the number that stands for a socket in a list of sockets of several kinds: its id,
+    /// with its kind in the highest byte. The bare id of a TCP stream also stands for that stream.
     pub const fn word(self, id: u64) -> u64 {
         (self as u64) << 56 | id
     }
 
-    /// Splits such a word into kind and id. The kind is `None` if its number is unknown.
+    /// Splits such a number into the kind and the id. The kind is `None` if its number is unknown.
     pub const fn of_word(word: u64) -> (Option<Self>, u64) {
         (
             Self::from_number((word >> 56) as u32),
@@ -327,14 +324,14 @@ impl ResourceKind {
 
 /// The description of a received message that `lunatic::message::receive_bytes` writes.
 ///
-/// For a death ([`MessageKind::LinkDied`], [`MessageKind::ProcessDied`]), the data is the reason as
-/// a sentence.
+/// If the message reports a death ([`MessageKind::LinkDied`], [`MessageKind::ProcessDied`]), the
+/// data is the reason as a sentence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct MessageHeader {
     /// The [`MessageKind`], as its number.
     pub kind: u32,
-    /// The full length of the data in bytes, even if it did not fit the buffer.
+    /// The full length of the data in bytes, even if it did not fit into the buffer.
     pub length: u32,
     /// How many resources the message carries.
     pub resources: u32,
@@ -344,7 +341,7 @@ pub struct MessageHeader {
     pub tag: i64,
     /// The process that died; otherwise 0.
     pub pid: u64,
-    /// The status or [`Limit`] that belongs to `exit`; otherwise 0.
+    /// The status or [`Limit`] that goes with `exit`; otherwise 0.
     pub detail: u64,
 }
 
@@ -367,8 +364,8 @@ impl MessageHeader {
     }
 }
 
-// The guest reads the header as this structure; the machine writes it with `to_bytes`. They agree
-// as long as it has no padding and the target is little-endian, as wasm is.
+// The guest reads the header as this structure, and the machine writes it with `to_bytes`. The two
+// agree because the structure has no padding and wasm is little-endian.
 const _: () = assert!(size_of::<MessageHeader>() == MessageHeader::SIZE);
 
 /// One row of the table.
@@ -378,18 +375,18 @@ pub struct HostFunction {
     pub namespace: &'static str,
     /// The function's name.
     pub name: &'static str,
-    /// Its parameters, in order.
+    /// The function's parameters, in order.
     pub parameters: &'static [Parameter],
-    /// Its result.
+    /// The function's result.
     pub result: Option<Kind>,
-    /// Whether it may suspend the process.
+    /// Whether the function may suspend the process.
     pub waits: bool,
-    /// What it does.
+    /// The documentation, line by line.
     pub doc: &'static [&'static str],
 }
 
 impl HostFunction {
-    /// Returns the types of its parameters in wasm, in order.
+    /// Returns the wasm types of the parameters, in order.
     pub fn parameter_types(&self) -> impl Iterator<Item = ValueType> {
         self.parameters
             .iter()
@@ -397,7 +394,7 @@ impl HostFunction {
             .copied()
     }
 
-    /// Returns the type of its result in wasm.
+    /// Returns the wasm type of the result.
     pub fn result_type(&self) -> Option<ValueType> {
         self.result.map(|kind| kind.value_types()[0])
     }
@@ -429,7 +426,7 @@ pub const HOST_FUNCTIONS: &[HostFunction] = {
     ROWS
 };
 
-/// The host functions that guests of 0.12 import with types of their own.
+/// The host functions that guests of 0.12 import with different types than guests of 0.13.
 const HOST_FUNCTIONS_OF_0_12: &[HostFunction] = {
     for_each_host_function_of_0_12!(rows);
     ROWS
@@ -441,21 +438,21 @@ const HOST_FUNCTIONS_OF_0_10: &[HostFunction] = {
     ROWS
 };
 
-/// Every host function of the older generation as guests of 0.7 import it, in the order of the
-/// table.
+/// Every host function of the older generation with the types with which guests of 0.7 import it,
+/// in the order of the table.
 const OLDER_HOST_FUNCTIONS: &[HostFunction] = {
     for_each_older_host_function!(rows);
     ROWS
 };
 
-/// The host functions that guests of 0.6 import with a different type.
+/// The host functions that guests of 0.6 import with different types than guests of 0.7.
 const HOST_FUNCTIONS_OF_0_6: &[HostFunction] = {
     for_each_host_function_of_0_6!(rows);
     ROWS
 };
 
-/// A generation of the interface. Each module belongs to one, as determined by the names and types
-/// of its imports.
+/// A generation of the interface. The names and types of a module's imports determine the
+/// generation to which the module belongs.
 ///
 /// ```
 /// use lunatic_abi::Generation;
@@ -489,7 +486,7 @@ impl Generation {
         Generation::V0_10,
     ];
 
-    /// Returns the functions that a guest of this generation can import, one row each.
+    /// Returns the functions that a guest of this generation can import, one row for each function.
     pub fn host_functions(self) -> impl Iterator<Item = &'static HostFunction> {
         let (rows, instead): (_, &[&[HostFunction]]) = match self {
             Generation::V0_13 => (HOST_FUNCTIONS, &[]),

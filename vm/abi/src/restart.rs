@@ -1,4 +1,4 @@
-//! When something that failed is restarted: plain data, without a clock.
+//! Decides when something that failed is restarted. This module is plain data and reads no clock.
 //!
 //! The limit is Erlang's, from the chapter "Maximum Restart Intensity" of OTP's *Supervisor
 //! Behaviour*: if more than `restarts` restarts occur `within` a period, the supervisor gives up.
@@ -9,7 +9,8 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-/// How many restarts are allowed within what period. One more, and the supervisor gives up.
+/// The number of restarts that are allowed within a period. At the next one, the supervisor gives
+/// up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intensity {
     /// Erlang's `intensity` (`MaxR`).
@@ -50,7 +51,7 @@ impl Backoff {
     }
 }
 
-/// What follows a failure.
+/// What to do after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Restart after a delay.
@@ -58,7 +59,7 @@ pub enum Decision {
         /// The delay.
         after: Duration,
     },
-    /// Give up: it failed too often.
+    /// Give up, because there were too many failures.
     GiveUp,
 }
 
@@ -80,8 +81,8 @@ impl Restarts {
         }
     }
 
-    /// Counts a failure and decides what follows. The delay grows with the failures within the
-    /// period.
+    /// Counts a failure and decides what to do. The delay grows with the number of failures within
+    /// the period.
     pub fn on_failure(&mut self, now: Duration) -> Decision {
         let is_old = |&then: &Duration| now.saturating_sub(then) > self.intensity.within;
         while self.recent.front().is_some_and(is_old) {
@@ -99,14 +100,14 @@ impl Restarts {
     }
 }
 
-/// How many times in a row something failed without running for long. A streak delays restarts and
-/// never gives up.
+/// How many times in a row something failed without having run for long. A streak only delays
+/// restarts and never leads to giving up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak(u32);
 
 impl Streak {
-    /// Counts a failure and returns the delay before the restart. If it had run for long before it
-    /// failed, the streak starts over.
+    /// Counts a failure and returns the delay before the restart. If the failure came after a long
+    /// run, the streak starts over.
     pub fn on_failure(&mut self, had_run_for_long: bool, backoff: &Backoff) -> Duration {
         let failures = if had_run_for_long { 0 } else { self.0 };
         self.0 = failures.saturating_add(1);
@@ -166,7 +167,10 @@ mod tests {
         let mut delay =
             |had_run_for_long| streak.on_failure(had_run_for_long, &BACKOFF).as_millis();
         assert_eq!([false; 4].map(&mut delay), [0, 100, 200, 300]);
-        assert!((0..100).all(|_| delay(false) == 300), "nothing overflows");
+        assert!(
+            (0..100).all(|_| delay(false) == 300),
+            "the delay must not overflow"
+        );
         assert_eq!([true, false, true].map(delay), [0, 100, 0]);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The layout is that of the published guest crate, which writes with bincode 1: integers are
 //! little-endian and of fixed width, a length has 64 bits, and a variant is its 32-bit number. This
-//! module implements as much of the format as is needed, and reads it without copying and without
-//! trust: any bytes that are not a list of values are [`Malformed`].
+//! module implements only what is needed of the format. It reads without copying and does not trust
+//! the input: any bytes that are not a list of values are [`Malformed`].
 
 use alloc::vec::Vec;
 
@@ -22,10 +22,10 @@ pub enum Value<'a> {
     Integer(i64),
 }
 
-/// The parameter of a statement that a value is for.
+/// The parameter of a statement to which a value is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// The parameter whose number, counted from 1, is the value's position in the list.
+    /// The parameter whose number is the value's position in the list. Both count from 1.
     Position,
     /// The parameter with this number, counted from 1.
     Number(u64),
@@ -37,8 +37,8 @@ pub enum Key<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The variants' numbers. Integers have two: bound values use one for 32 bits and one for 64, while
-/// row values have 64 bits under either number.
+/// The numbers of the variants. An integer has two: bound values use one for 32 bits and the other
+/// for 64, while row values have 64 bits under either number.
 mod variant {
     pub(super) const NULL: u32 = 0;
     pub(super) const BLOB: u32 = 1;
@@ -58,7 +58,7 @@ pub fn write_length(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&(length as u64).to_le_bytes());
 }
 
-/// Appends a text.
+/// Appends a string.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
     write_bytes(out, text.as_bytes());
 }
@@ -125,7 +125,7 @@ fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// A list being read: values for parameters, values of a row, or names.
+/// A list that is being read. It contains values for parameters, values of a row, or names.
 #[derive(Clone, Debug)]
 pub struct List<'a> {
     bytes: &'a [u8],
@@ -140,13 +140,13 @@ impl<'a> List<'a> {
         Ok(list)
     }
 
-    /// Returns the number of remaining entries that the list claims to have: do not size
-    /// allocations by it.
+    /// Returns how many more entries the list claims to have. Do not size allocations by this
+    /// number.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// Reads the next value for a parameter; `None` at the end.
+    /// Reads the next value for a parameter. Returns `None` at the end.
     pub fn binding(&mut self) -> Result<Option<(Key<'a>, Value<'a>)>, Malformed> {
         self.entry(|list| {
             let key = match list.u32()? {
@@ -164,7 +164,7 @@ impl<'a> List<'a> {
         })
     }
 
-    /// Reads the next value of a row; `None` at the end.
+    /// Reads the next value of a row. Returns `None` at the end.
     pub fn value(&mut self) -> Result<Option<Value<'a>>, Malformed> {
         self.entry(|list| match list.u32()? {
             variant::READ_I64 | variant::READ_I64_TOO => {
@@ -174,12 +174,12 @@ impl<'a> List<'a> {
         })
     }
 
-    /// Reads the next text of a list of texts; `None` at the end.
+    /// Reads the next string of a list of strings. Returns `None` at the end.
     pub fn text(&mut self) -> Result<Option<&'a str>, Malformed> {
         self.entry(Self::str)
     }
 
-    /// Reads an entry. Bytes after the last entry make the list malformed.
+    /// Reads an entry. If bytes follow the last entry, the list is malformed.
     fn entry<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
@@ -287,7 +287,7 @@ mod tests {
             1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255,
             255,
         ];
-        let mut list = List::new(&int).expect("the bytes are as long as a length");
+        let mut list = List::new(&int).expect("the list begins with a length");
         assert_eq!(
             list.binding(),
             Ok(Some((Key::Number(3), Value::Integer(-1))))
@@ -309,7 +309,7 @@ mod tests {
         };
         assert_eq!(read(&good), Ok(2));
         for end in 0..good.len() {
-            assert_eq!(read(&good[..end]), Err(Malformed), "{end} bytes of it");
+            assert_eq!(read(&good[..end]), Err(Malformed), "the first {end} bytes");
         }
         for place in 0..good.len() {
             for byte in [0, 1, 7, 127, 255] {

@@ -2,10 +2,10 @@
 //! for a few small cases.
 //!
 //! The cases compile the VM's own source files against [loom](https://docs.rs/loom), which runs
-//! each case over and over. Each run has a different order of threads and a different choice among
-//! the values that the memory model allows. A case fails if any of its runs breaks a guarantee, or
-//! if all threads sleep while work is left. Tasks are numbers here; `async-task` and the running of
-//! tasks are not covered.
+//! each case many times. Each run has a different order of threads and a different choice among the
+//! values that the memory model allows. A case fails if any of its runs breaks a guarantee, or if
+//! all threads sleep while there is work to do. Tasks are numbers here. The cases do not cover
+//! `async-task` or the code that runs tasks.
 
 #![allow(dead_code, reason = "the cases do not use all of the files")]
 
@@ -57,8 +57,8 @@ impl Case {
         (Arc::new(case), parkers, ticker_parker)
     }
 
-    /// Makes a task ready, either as the given worker would or, if `worker` is `None`, as a thread
-    /// that is not a worker would. Returns the task if it is refused.
+    /// Makes a task ready, as the given worker would do it, or, if `worker` is `None`, as a thread
+    /// that is not a worker would do it. Returns the task if it is refused.
     fn push(&self, worker: Option<usize>, task: usize) -> Option<usize> {
         let queue = worker.map_or(&*self.pool.injected, |worker| {
             &self.pool.workers[worker].queue
@@ -120,7 +120,7 @@ fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
     ran
 }
 
-/// Tasks arrive from another thread while two workers are falling asleep: each task runs once, and
+/// Tasks arrive from another thread while two workers are falling asleep. Each task runs once, and
 /// no worker sleeps while a task is waiting.
 pub fn tasks_from_outside_find_a_worker() {
     check(2, || {
@@ -133,8 +133,8 @@ pub fn tasks_from_outside_find_a_worker() {
     });
 }
 
-/// A task makes more tasks ready on its worker than that worker needs. The other worker is woken or
-/// finds the tasks in time, and each task runs once.
+/// A task makes more tasks ready on its worker than the worker can run alone. The other worker is
+/// woken or finds the tasks in time, and each task runs once.
 pub fn tasks_of_a_worker_are_shared_and_run_once() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -151,7 +151,7 @@ pub fn tasks_of_a_worker_are_shared_and_run_once() {
     });
 }
 
-/// A task blocks its worker while another task is waiting behind it: at the next beat, the other
+/// A task blocks its worker while another task is waiting behind it. At the next beat, the other
 /// worker takes the waiting task.
 pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
     check(2, || {
@@ -188,7 +188,7 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
     });
 }
 
-/// A task arrives while the clock and the only worker are falling asleep: the clock beats while the
+/// A task arrives while the clock and the only worker are falling asleep. The clock beats while the
 /// task runs.
 pub fn the_clock_is_awake_while_a_worker_is() {
     check(2, || {
@@ -218,7 +218,7 @@ pub fn the_clock_is_awake_while_a_worker_is() {
     });
 }
 
-/// The pool is stopped while tasks arrive: the worker exits, and each task either runs, remains in
+/// The pool is stopped while tasks arrive. The worker exits, and each task either runs, remains in
 /// a queue or is refused.
 pub fn a_pool_that_stops_loses_no_task() {
     check(3, || {

@@ -62,7 +62,7 @@ fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
 }
 
 /// Receives mail, sleeping in between, until `most` pieces of mail have been received or the
-/// process ends. Returns the mail and, if the process ended, how it ended.
+/// process has ended. Returns the mail and, if the process ended, how it ended.
 fn receive(process: &ProcessCell, most: usize) -> (Vec<Mail>, Option<Exit>) {
     let mut received = Vec::new();
     // All of this is a single task, as in a real process, because the waker is registered only
@@ -115,8 +115,9 @@ pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
     });
 }
 
-/// A process links to a process that is dying. Whichever comes first, the first process is notified
-/// exactly once, and a caller that waits for the other's exit learns how it ended.
+/// A process links to a process that is dying. In either order, the first process is notified
+/// exactly once, and a caller that waits for the other process's exit learns how that process
+/// ended.
 pub fn a_link_to_a_dying_process_is_reported_once() {
     check(3, || {
         let (table, [process, dying]) = machine();
@@ -127,7 +128,7 @@ pub fn a_link_to_a_dying_process_is_reported_once() {
         table.link(&process, dying.pid(), 5);
         let (received, _) = receive(&process, 1);
         let [Mail::LinkDied { tag: 5, pid, exit }] = &received[..] else {
-            panic!("the process received {received:?} instead of one notice of a death");
+            panic!("the process received {received:?} instead of exactly one notice of a death");
         };
         assert_eq!(*pid, dying.pid());
         assert!(matches!(exit, Exit::Status(3) | Exit::NoProcess));
@@ -157,7 +158,7 @@ pub fn a_monitor_of_a_dying_process_is_reported_or_removed() {
     });
 }
 
-/// Two linked processes die at the same time: both end, and neither waits for the other.
+/// Two linked processes die at the same time. Both end, and neither waits for the other.
 pub fn linked_processes_can_die_together() {
     check(3, || {
         let (table, [one, other]) = machine();

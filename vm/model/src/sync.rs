@@ -1,4 +1,4 @@
-//! Replaces the scheduler's `sync.rs` with the same names for primitives that the model checker
+//! Replaces the scheduler's `sync.rs` with primitives of the same names that the model checker
 //! controls.
 
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -6,8 +6,8 @@ pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 
 use loom::sync::Condvar;
 
-/// Lets a thread sleep until it is unparked. If `unpark` was called before, the thread does not
-/// sleep.
+/// Lets a thread sleep until it is unparked. If `unpark` has already been called, the thread does
+/// not sleep.
 pub(super) struct Parker(Unparker);
 
 /// Wakes a sleeping thread.

@@ -1,5 +1,5 @@
-//! The cases, one test for each. They are integration tests because otherwise the unit tests in the
-//! scheduler's files would run too.
+//! The cases, with one test for each. They are integration tests, because as unit tests they would
+//! run along with the unit tests in the scheduler's files.
 
 #[test]
 fn tasks_from_outside_find_a_worker() {

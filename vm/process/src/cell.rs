@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 pub struct ProcessCell {
     pid: Pid,
     limits: MailboxLimits,
-    /// The purse that pays for the mail, if the mail has to be paid for.
+    /// The purse that pays for the mail. `None` if the mail is free.
     purse: Option<std::sync::Arc<dyn Purse>>,
     shared: Mutex<Shared>,
     /// Set under the lock once the process is about to end; read without the lock before every
@@ -80,7 +80,7 @@ impl ProcessCell {
         }
     }
 
-    /// Makes a purse pay for the mail of a new process.
+    /// Sets the purse that pays for the mail of a new process.
     pub fn paid_by(self, purse: std::sync::Arc<dyn Purse>) -> ProcessCell {
         ProcessCell {
             purse: Some(purse),
@@ -183,7 +183,7 @@ impl ProcessCell {
         }
     }
 
-    /// Records what the process waits for from now on.
+    /// Records what the process now waits for.
     pub fn expect(&self, wanted: &Wanted, since: u64, forever: bool) {
         self.lock().state.expect(wanted, since, forever);
     }
@@ -215,8 +215,7 @@ impl ProcessCell {
         self.lock().state.next_sequence()
     }
 
-    /// Handles the notice that no other process of the program is left. The notice may be out of
-    /// date.
+    /// Handles the notice that no other process of the program is left. The notice may be outdated.
     pub fn on_alone(&self) {
         let shared = self.lock();
         let outcome = shared.state.on_alone();
@@ -229,7 +228,8 @@ impl ProcessCell {
         self.lock().state.links().set_notified(is_notified);
     }
 
-    /// Checks that the process, whose turn it is, may be notified of another end.
+    /// Checks that the process, which must be the one that is running, may be notified of another
+    /// end.
     pub fn room_for_end(&self) -> Result<(), LimitReached> {
         let mut shared = self.lock();
         shared
@@ -253,9 +253,9 @@ impl ProcessCell {
         shared.ledger.settle(weight, self.purse.as_deref());
     }
 
-    /// Returns a signal that the process can keep. A notice of an end is never dropped. It was paid
-    /// for when the link or monitor was created, but its text was not. If there is no room for the
-    /// whole text, only the beginning is kept.
+    /// Returns a form of the signal that the process can keep. A notice of an end is never dropped.
+    /// The notice itself was paid for when the link or monitor was created, but its text was not.
+    /// If there is no room for the whole text, only the beginning is kept.
     fn affordable(&self, shared: &mut Shared, signal: Signal) -> Signal {
         let (Signal::LinkDied { exit, .. } | Signal::ProcessDied { exit, .. }) = &signal else {
             return signal;
@@ -269,8 +269,8 @@ impl ProcessCell {
                 pid,
                 exit: exit.told(SHORT_REASON),
             },
-            // The exit is kept only if the process is notified. If the process dies because of it,
-            // the whole exit is passed on.
+            // The exit is kept only if the process is notified. If the process dies because of the
+            // exit, the whole exit is passed on.
             Signal::LinkDied { pid, exit } if shared.state.links().is_notified() => {
                 Signal::LinkDied {
                     pid,
@@ -305,7 +305,7 @@ impl ProcessCell {
         self.lock().state.no_process(pid, tag);
     }
 
-    /// If the process will end on its next turn, returns why.
+    /// Returns why the process will end on its next turn, or `None` if it will not.
     pub fn ending(&self) -> Option<Exit> {
         if !self.is_ending() {
             return None;
@@ -341,7 +341,7 @@ impl ProcessCell {
     }
 
     /// Ends the process. From now on, every signal finds the process dead. Returns which processes
-    /// to notify, and the mail that will never be read.
+    /// to notify, and the unread mail.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
         shared.waker = None;

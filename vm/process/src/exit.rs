@@ -1,7 +1,7 @@
 //! Why a process ended.
 //!
-//! There is a single type for the reason. Links and monitors, a host program that waits, the exit
-//! status of the command and the log all use it.
+//! A single type represents the reason for links and monitors, for a host program that waits, for
+//! the exit status of the command, and for the log.
 
 use super::pid::Pid;
 use super::printable::printable;
@@ -9,7 +9,7 @@ use lunatic_abi::{ExitKind, Limit};
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a process ended. Cheap to clone, because every link and monitor gets a copy.
+/// Why a process ended. This type is cheap to clone, because every link and monitor gets a copy.
 #[derive(Clone, Debug)]
 pub enum Exit {
     /// The process's function returned, or the process called `proc_exit(0)`.
@@ -49,7 +49,7 @@ pub struct LimitReached {
 }
 
 /// Information about a trap: a sentence and a few numbers. Names and source locations are looked up
-/// only when they are requested.
+/// only on request.
 #[derive(Clone)]
 pub struct Trap {
     /// A description of what happened, in one sentence.
@@ -82,7 +82,7 @@ pub struct Frame {
 /// A location in a guest's source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLocation {
-    /// The demangled name of the function, if it has one. All but the last location are in inlined
+    /// The demangled name of the function, if it has one. All locations but the last are in inlined
     /// functions.
     pub function: Option<String>,
     /// The file, as recorded by the compiler.
@@ -114,8 +114,8 @@ impl Trap {
     /// Returns the wasm functions that were running, innermost first.
     ///
     /// The first call for a module takes milliseconds, or longer for a large module, and does not
-    /// yield. Call it for output that someone will read, and not on a thread that other work waits
-    /// for.
+    /// yield. Call this function only for output that someone will read, and not on a thread that
+    /// other work waits for.
     pub fn frames(&self) -> Vec<Frame> {
         let describe = |raw: &RawFrame| match &self.symbols {
             Some(symbols) => symbols.frame(raw),
@@ -131,15 +131,17 @@ impl Trap {
     }
 
     /// Returns the source locations of a frame: the innermost inlined call first, then the
-    /// functions it was inlined into. Empty if the module has no debug information about the frame.
+    /// functions into which it was inlined. Returns an empty list if the module has no debug
+    /// information about the frame.
     ///
-    /// This is as slow as [`Trap::frames`].
+    /// This function is as slow as [`Trap::frames`].
     pub fn locations(&self, frame: &Frame) -> Vec<SourceLocation> {
         let found = |symbols: &Arc<dyn Symbols>| Some(symbols.locations(frame.offset?));
         self.symbols.as_ref().and_then(found).unwrap_or_default()
     }
 
-    /// Returns how many bytes the trap takes up, without the data that it shares with its module.
+    /// Returns how many bytes the trap takes up, not counting the data that it shares with its
+    /// module.
     pub fn size(&self) -> usize {
         let names = self.stack.iter().filter_map(|raw| raw.name.as_ref());
         let names: usize = names.map(|name| name.len()).sum();
@@ -189,8 +191,8 @@ impl Exit {
     }
 
     /// Returns the form of this exit that links and monitors receive, which may wait in their
-    /// mailboxes for a long time. It has a text of at most `most` bytes, and no frames and no
-    /// module.
+    /// mailboxes for a long time. The text of this form has at most `most` bytes, and a trap has no
+    /// frames and no module.
     pub(crate) fn told(&self, most: usize) -> Exit {
         match self {
             Exit::Trapped(trap) => {
@@ -226,14 +228,14 @@ impl Exit {
     }
 }
 
-/// The maximum length of the reason that links and monitors receive, in bytes. A guest can make a
-/// trap quote text that the guest passed.
+/// The maximum length, in bytes, of the reason that links and monitors receive. A guest can cause a
+/// trap message to quote text that the guest passed.
 pub(crate) const MAX_REASON: usize = 2048;
 
-/// The length of a reason that comes with the notice of an end, in bytes.
+/// The length of the reason that is paid for along with the notice of an end, in bytes.
 pub(crate) const SHORT_REASON: usize = 128;
 
-/// Returns a text, cut off after at most `most` bytes.
+/// Returns the string, cut off after at most `most` bytes.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_string();
@@ -253,7 +255,7 @@ impl fmt::Display for Exit {
             Exit::NoProcess => f.write_str("does not exist"),
             Exit::Fault(what) => write!(
                 f,
-                "was failed by the machine (a defect of the runtime): {}",
+                "failed because of a bug in the machine: {}",
                 printable(what)
             ),
         }
@@ -276,7 +278,7 @@ impl fmt::Display for LimitReached {
         let (what, unit) = self.limit.words();
         write!(f, "{what} is limited to {} {unit}", self.allowed)?;
         match self.wanted {
-            Some(wanted) => write!(f, ", {wanted} are needed"),
+            Some(wanted) => write!(f, ", but {wanted} are needed"),
             None => Ok(()),
         }
     }
@@ -307,7 +309,7 @@ mod tests {
         let sentence = Exit::Limit(reached).to_string();
         assert_eq!(
             sentence,
-            "reached a limit: memory of a process is limited to 65536 bytes, 131072 are needed"
+            "reached a limit: memory of a process is limited to 65536 bytes, but 131072 are needed"
         );
     }
 }

@@ -3,7 +3,7 @@
 //! This crate does not depend on what a process runs, where it lives or what a message carries.
 //! `signal`, `mailbox`, `links`, `state` and `exit` are plain data: they make decisions, and never
 //! wait, lock or read a clock. [`ProcessCell`] puts the state of one process behind a lock and
-//! wakes the process. [`Table`] finds processes by pid and carries links, monitors and ends from
+//! wakes the process. [`Table`] finds processes by pid, and passes links, monitors and ends from
 //! one process to another. `vm/model` runs [`ProcessCell`] and [`Table`] in every possible
 //! interleaving of threads.
 

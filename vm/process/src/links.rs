@@ -1,15 +1,15 @@
 //! Which processes are notified when a process ends, and how a process reacts to such a notice.
 //!
-//! The rules are Erlang's (reference manual, "Processes"), with one difference, which programs
-//! built for Lunatic rely on: the normal end of a process is not reported to linked processes.
+//! The rules are Erlang's (reference manual, "Processes"), with one difference that programs built
+//! for Lunatic rely on: the normal end of a process is not reported to linked processes.
 
 use super::exit::{Exit, MAX_REASON};
 use super::mailbox::Mail;
 use super::pid::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which processes are to be notified about this process, and which processes this process is to be
-/// notified about.
+/// The processes that must be notified about this process, and the processes about which this
+/// process must be notified.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     /// The processes linked with this process. Each has the tag with which this process is notified
@@ -133,7 +133,8 @@ impl Links {
         }
     }
 
-    /// Handles the end of a monitored process. Returns a piece of mail for each remaining monitor.
+    /// Handles the end of a monitored process. Returns one piece of mail for each remaining
+    /// monitor.
     pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
         let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
         for &(pid, tag) in &monitors {
@@ -149,8 +150,8 @@ impl Links {
             .collect()
     }
 
-    /// Handles a monitor of a process that does not exist. Older monitors of the same process stay,
-    /// because the notice for them, which contains the reason, is still on its way.
+    /// Handles a monitor of a process that does not exist. Earlier monitors of the same process
+    /// stay, because the notice for them, which contains the reason, has not arrived yet.
     pub(crate) fn on_no_process(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
         let was_watched = self.unwatch(pid, tag);
         was_watched.then_some(Mail::ProcessDied {

@@ -62,7 +62,7 @@ pub enum Mail {
 }
 
 impl Mail {
-    /// Returns the tag that a selective take compares; `None` if only an unselective take finds
+    /// Returns the tag that a selective take compares, or `None` if only an unselective take finds
     /// this mail.
     fn tag(&self) -> Option<i64> {
         match self {
@@ -72,7 +72,7 @@ impl Mail {
         }
     }
 
-    /// Returns the length of a death's reason.
+    /// Returns the length of the reason of a death, or 0 for a message.
     fn reason_length(&self) -> u64 {
         match self {
             Mail::Data(_) => 0,
@@ -104,7 +104,7 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// Returns what a receive with these tags wants: no tags means any mail.
+    /// Returns what a receive with these tags wants. No tags means any mail.
     pub fn from_tags(tags: &[i64]) -> Wanted {
         tags.iter().copied().collect()
     }
@@ -164,8 +164,8 @@ pub(crate) struct Mailbox {
     waiting: Waiting,
     /// The sequence number of the next piece of mail to arrive.
     next: u64,
-    /// The number of waiting messages, and their total size in bytes. Deaths are not counted,
-    /// because the number of links and monitors limits them.
+    /// The number of waiting messages and their total size in bytes. Deaths are not counted,
+    /// because their number is limited by the number of links and monitors.
     messages: u64,
     bytes: u64,
     /// The total length of the reasons of the waiting deaths, in bytes.
@@ -175,7 +175,7 @@ pub(crate) struct Mailbox {
     looked_at: usize,
 }
 
-/// The waiting mail, in order. Each piece has its sequence number.
+/// The waiting mail, in order. Each piece is stored with its sequence number.
 #[derive(Debug)]
 enum Waiting {
     /// A few pieces, which are searched one by one.
@@ -191,7 +191,7 @@ impl Default for Waiting {
     }
 }
 
-/// Mail that is found by its tag.
+/// Waiting mail with an index by tag.
 #[derive(Debug, Default)]
 struct Many {
     mail: BTreeMap<u64, Mail>,
@@ -265,7 +265,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Puts a death at the end. There is always room for a death.
+    /// Puts a death at the end. Deaths always have room.
     pub(crate) fn push_death(&mut self, mail: Mail) {
         debug_assert!(
             !matches!(mail, Mail::Data(_)),
@@ -495,7 +495,7 @@ mod tests {
             }
             let now = mailbox.next_sequence();
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
-            // Earlier mail keeps its place before later mail.
+            // Earlier mail stays ahead of later mail.
             for _ in 0..length - 1 {
                 assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
             }
@@ -521,7 +521,7 @@ mod tests {
         }
         assert!(
             mailbox.len() == 1,
-            "{} elements for one message",
+            "{} elements were visited for one message",
             mailbox.len()
         );
         assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("stays"));

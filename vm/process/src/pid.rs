@@ -47,7 +47,7 @@ const HALF: u32 = 31;
 const HALF_MASK: u64 = (1 << HALF) - 1;
 
 impl PidSource {
-    /// Creates a source with a key of its own.
+    /// Creates a source with its own key.
     #[allow(clippy::new_without_default, reason = "two sources are never alike")]
     pub fn new() -> PidSource {
         PidSource {
@@ -68,8 +68,8 @@ impl PidSource {
         }
     }
 
-    /// Returns an identifier of a process that does not reveal its pid: a UUID in the random form,
-    /// which is always the same for the same pid. The identifier is a keyed hash of the pid and
+    /// Returns an identifier of a process that does not reveal its pid. The identifier is a UUID in
+    /// the random form, and is always the same for the same pid. It is a keyed hash of the pid and
     /// cannot be used to address the process.
     pub fn uuid(&self, pid: Pid) -> u128 {
         let half = |half: u64| u128::from(self.key.hash_one(("uuid", half, pid.0)));

@@ -1,12 +1,13 @@
-//! Text of guests and clients, made safe for people to read.
+//! Makes text from guests and clients safe for people to read.
 //!
-//! A text that others chose can steer a terminal, begin a line that looks like one of ours, or show
-//! its characters in another order. Whatever prints such a text puts it through [`printable`].
+//! Untrusted text can steer a terminal, begin a line that looks like one of ours, or show its
+//! characters in a different order. Code that prints such text passes it through [`printable`]
+//! first.
 
 use std::borrow::Cow;
 
-/// Returns a text as a part of one line: control characters are escaped, line breaks among them,
-/// and so are characters that have no width or change the direction of what follows.
+/// Returns text as a part of one line. Control characters, including line breaks, are escaped, and
+/// so are characters that have no width or change the direction of the text after them.
 ///
 /// ```
 /// # use lunatic_process::printable;
@@ -17,8 +18,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe)
 }
 
-/// Returns a text of several lines; otherwise the same as [`printable`]. The texts of others in it
-/// have been put through `printable` already.
+/// Returns text of several lines. Otherwise, this is the same as [`printable`]. Any untrusted parts
+/// of the text have already been passed through `printable`.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_unsafe(c) && c != '\n')
 }
@@ -41,12 +42,12 @@ fn escaped(text: &str, is_unsafe: impl Fn(char) -> bool) -> Cow<'_, str> {
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            // Soft hyphens, marks of direction, and what has no width; joiners belong to scripts
-            // and emoji.
+            // Soft hyphens, direction marks and characters without width. Joiners are allowed,
+            // because scripts and emoji need them.
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
-            // Line and paragraph separators; embeddings, overrides and isolates.
+            // Line and paragraph separators, embeddings, overrides and isolates.
             | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            // Annotations, and tags, which nothing shows.
+            // Annotations, and tags, which are invisible.
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 

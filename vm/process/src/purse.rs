@@ -1,25 +1,25 @@
 //! Charges the environment of a process for the process's mail.
 //!
-//! A [`Ledger`] is plain data. It records how much of a process's mail is paid for. It pays in
-//! portions, so that a process that exchanges small messages pays only once.
+//! A [`Ledger`] is plain data. It records how much of a process's mail is paid for. Payments are
+//! made in portions, so that a process that exchanges small messages pays only once.
 
 use super::exit::LimitReached;
 
-/// Pays for the memory that waiting mail occupies. The environment of a process implements this.
+/// Pays for the memory that waiting mail occupies. This is implemented by a process's environment.
 pub trait Purse: Send + Sync {
-    /// Pays for bytes, or refuses to pay. This is called while a process's lock is held, so it must
-    /// not take a lock.
+    /// Pays for the given number of bytes, or refuses to pay. This is called while a process's lock
+    /// is held, so the implementation must not take a lock.
     ///
     /// # Errors
     ///
     /// [`LimitReached`] if nothing was paid.
     fn pay(&self, bytes: u64) -> Result<(), LimitReached>;
 
-    /// Returns the payment for bytes.
+    /// Returns the payment for the given number of bytes.
     fn refund(&self, bytes: u64);
 }
 
-/// The number of bytes that every process may have without paying.
+/// The number of bytes of mail that every process may have without paying.
 const INCLUDED: u64 = 4 << 10;
 
 /// The size of the portions in which mail is paid for.
@@ -45,14 +45,14 @@ impl Ledger {
         let portions = missing.next_multiple_of(PORTION);
         self.paid += match purse.pay(portions) {
             Ok(()) => portions,
-            // Near the limit, every byte counts.
+            // Near the limit, only the missing bytes are paid for instead of a whole portion.
             Err(_) => purse.pay(missing).map(|()| missing)?,
         };
         Ok(())
     }
 
-    /// Returns the payment for bytes beyond this total weight, except for a portion that is
-    /// probably needed again.
+    /// Returns the payment for bytes beyond this total weight, except for a portion that will
+    /// probably be needed again.
     pub(crate) fn settle(&mut self, weight: u64, purse: Option<&dyn Purse>) {
         let spare = self.paid.saturating_sub(weight.saturating_sub(INCLUDED));
         if spare >= 2 * PORTION {
@@ -117,7 +117,11 @@ mod tests {
             .afford(all + 1, Some(&purse))
             .expect_err("this exceeds the limit by a byte");
         ledger.settle(INCLUDED + 2 * PORTION, Some(&purse));
-        assert_eq!(paid(), 3 * PORTION + 1, "little is left over");
+        assert_eq!(
+            paid(),
+            3 * PORTION + 1,
+            "only the missing bytes are paid for"
+        );
         ledger.settle(0, Some(&purse));
         assert_eq!(paid(), PORTION);
         ledger.close(Some(&purse));

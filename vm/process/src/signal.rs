@@ -1,4 +1,4 @@
-//! Signals: what processes do to each other in addition to sending messages.
+//! Signals, by which processes act on each other in addition to sending messages.
 
 use super::exit::Exit;
 use super::pid::Pid;
@@ -7,7 +7,7 @@ use super::pid::Pid;
 /// and in order with the sender's messages. They are never dropped while the receiver is alive.
 #[derive(Clone, Debug)]
 pub enum Signal {
-    /// The receiver is to end now.
+    /// The receiver must end now.
     Kill,
     /// `pid` is linked with the receiver from now on. The receiver is notified of a failure of
     /// `pid` with this tag.

@@ -1,9 +1,9 @@
 //! The state of one process that other processes act on, as a plain state machine.
 //!
 //! There is no queue of signals. Instead, a sender applies its signal to this state under the
-//! receiver's lock. As a result, signals take effect in the order in which they were sent, a link
-//! either exists or does not exist when a process dies, a sender learns immediately that a mailbox
-//! is full, and a process is woken only by an event that it is waiting for.
+//! receiver's lock. As a result, signals take effect in the order in which they were sent; a link
+//! either exists or does not exist when a process dies; a sender learns immediately that a mailbox
+//! is full; and a process is woken only by an event that it is waiting for.
 
 use super::exit::{Exit, LimitReached};
 use super::links::{ExitNotices, Links, Reaction};
@@ -41,7 +41,7 @@ enum Life {
     Dead,
 }
 
-/// What a process waits for in a receive.
+/// A receive in which a process waits.
 #[derive(Debug)]
 struct Wait {
     wanted: Wanted,
@@ -189,7 +189,7 @@ impl State {
         Outcome::Wake
     }
 
-    /// If the process will end on its next turn, returns why.
+    /// Returns why the process will end on its next turn, or `None` if it will not.
     pub(crate) fn ending(&self) -> Option<&Exit> {
         match &self.life {
             Life::Ending(exit) => Some(exit),
@@ -201,7 +201,7 @@ impl State {
         matches!(self.life, Life::Dead)
     }
 
-    /// Records what the process waits for from now on.
+    /// Records what the process now waits for.
     pub(crate) fn expect(&mut self, wanted: &Wanted, since: u64, forever: bool) {
         self.wait = Some(Wait {
             wanted: wanted.clone(),
@@ -237,7 +237,7 @@ impl State {
         self.wait = None;
     }
 
-    /// Handles the notice that no other process is left. The notice may be out of date, so it only
+    /// Handles the notice that no other process is left. The notice may be outdated, so it only
     /// wakes a process that waits without a timeout, and the process then checks for itself.
     pub(crate) fn on_alone(&self) -> Outcome {
         if self.wait.as_ref().is_some_and(|wait| wait.forever) {
@@ -262,7 +262,7 @@ impl State {
     }
 
     /// Ends the process. From now on, every signal finds the process dead. Returns which processes
-    /// to notify, and the mail that will never be read.
+    /// to notify, and the unread mail.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
         debug_assert!(!self.is_dead(), "a process ends only once");
         self.wait = None;

@@ -22,8 +22,8 @@ pub struct Table<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
 }
 
-/// Uses a pid as its own hash. The key of the permutation, which no guest knows, spreads pids
-/// evenly over all their bits. A pid that a guest made up is only looked up and never inserted.
+/// Uses a pid as its own hash. The permutation, whose key no guest knows, spreads pids evenly over
+/// all their bits. A pid that a guest made up is only looked up and never inserted.
 #[derive(Default)]
 struct PidHasher(u64);
 
@@ -37,7 +37,7 @@ impl Hasher for PidHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The lowest bits selected the shard and are the same for every pid in that shard.
+        // The lowest bits select the shard, so they are the same for all pids in a shard.
         self.0.rotate_right(SHARDS.trailing_zeros())
     }
 }
@@ -63,8 +63,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         self.shard(pid).get(&pid).cloned()
     }
 
-    /// Returns the processes that are alive. The shards are visited one after the other, so the
-    /// result is not a snapshot of a single moment.
+    /// Returns the processes that are alive. The shards are visited one after another, so the
+    /// result is not an atomic snapshot.
     pub fn all(&self) -> Vec<Arc<T>> {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -83,8 +83,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
             .is_some_and(|process| (*process).as_ref().signal(signal))
     }
 
-    /// Links a process, whose turn it is, with another process. A process that does not exist is
-    /// treated as having just died.
+    /// Links a process, which must be the one that is running, with another process. A process that
+    /// does not exist is treated as having just died.
     pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.signal(Signal::LinkDied {
@@ -94,7 +94,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Links a process, whose turn it is, with another process if that process is alive.
+    /// Links a process, which must be the one that is running, with another process if that process
+    /// is alive.
     pub fn link_with_living(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.forget_link(pid);
@@ -119,7 +120,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
             },
         );
         // If the dead process was already linked, its own notice, which contains the reason of its
-        // death, is still on its way.
+        // death, has not arrived yet.
         !is_there && is_new
     }
 
@@ -129,7 +130,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         self.signal(pid, Signal::Unlink { pid: process.pid() });
     }
 
-    /// Makes a process monitor another process, with a tag or without one (0).
+    /// Makes a process monitor another process. A tag of 0 means no tag.
     pub fn monitor(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if process.remember_monitor(pid, tag)
             && !self.signal(pid, Signal::Monitor { pid: process.pid() })
@@ -147,17 +148,17 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         was_there
     }
 
-    /// Ends a process. The process dies and leaves the table, `release` releases everything else
-    /// that the process held, and only then are other processes notified. `release` gets the
-    /// reason, and the number of pieces of mail that the process received during its life.
+    /// Ends a process. The process dies and is removed from the table, and `release` releases
+    /// everything else that the process held. Only then are other processes notified. `release`
+    /// gets the reason and the number of pieces of mail that the process received during its life.
     pub fn finish(&self, process: &ProcessCell, exit: Exit, release: impl FnOnce(&Exit, u64)) {
         let pid = process.pid();
         let (notices, mailbox) = process.die(&exit);
         let mail = mailbox.next_sequence();
         drop(mailbox);
         let removed = self.shard(pid).remove(&pid);
-        // This is not dropped while the table is locked, because it may be the last handle to the
-        // process.
+        // This is dropped after the table's lock is released, because it may be the last handle to
+        // the process.
         drop(removed);
         release(&exit, mail);
         let tell = |pids: Vec<Pid>, signal: Signal| {
@@ -184,5 +185,5 @@ impl<T: AsRef<ProcessCell>> Table<T> {
 fn lock<T>(shard: &Mutex<Shard<T>>) -> MutexGuard<'_, Shard<T>> {
     shard
         .lock()
-        .expect("nothing panics while a shard is locked")
+        .expect("no code panics while it holds this lock")
 }

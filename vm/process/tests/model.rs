@@ -1,8 +1,8 @@
-//! Checks the rules against a model that fits on a page.
+//! Checks the rules against a model that fits on one page.
 //!
-//! A few processes follow a random list of steps; after each step those that are ending end, one
-//! after the other. Then the model must agree on which processes are alive and what each finds in
-//! its mailbox.
+//! A few processes follow a random list of steps. After each step, the processes that are ending
+//! end, one after another. Then the model must agree on which processes are alive and what each
+//! process finds in its mailbox.
 
 use lunatic_process::{
     Exit, Mail, MailboxLimits, Message, Pid, ProcessCell, Signal, Table, Wanted,
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A piece of mail, as far as the model distinguishes them.
+/// A piece of mail, with the properties that the model distinguishes.
 #[derive(Clone, Debug, PartialEq)]
 enum Letter {
     Data(i64),
@@ -73,7 +73,7 @@ impl Letter {
 #[derive(Default)]
 struct Model {
     dead: BTreeSet<usize>,
-    /// Why processes end; the first reason counts.
+    /// Why processes end. If there are several reasons, the first one is kept.
     ending: BTreeMap<usize, Exit>,
     told: BTreeSet<usize>,
     /// The tag of each link, for both sides.
@@ -151,7 +151,7 @@ impl Model {
     }
 }
 
-/// Takes steps and compares.
+/// Takes the steps and compares the processes with the model.
 fn check(steps: Vec<Step>) {
     let limits = MailboxLimits {
         message_bytes: u64::MAX,
@@ -251,7 +251,9 @@ fn take_step(
                 tag,
                 ..Message::default()
             };
-            processes[one].deliver(message).expect("nothing is bounded");
+            processes[one]
+                .deliver(message)
+                .expect("the mailboxes have no limits");
             if !is_dead(one) {
                 model.mail[one].push(Letter::Data(tag));
             }
