@@ -1,4 +1,4 @@
-//! Runs futures on a thread other than the main one.
+//! Runs futures on a background thread.
 
 use async_executor::Executor;
 use futures_lite::future::{block_on, pending};

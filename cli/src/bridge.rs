@@ -61,7 +61,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
         .map_err(|error| not_loaded(&bridge.file, &error))?;
     let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
     let out = Arc::new(Mutex::new(io::stdout()));
-    // Why the first reply that was lost was not written.
+    // The error that prevented the first lost reply from being written.
     let lost = Arc::new(Mutex::new(None));
     let mut input = io::stdin().lock();
     loop {
@@ -146,7 +146,7 @@ async fn serve(
     })
 }
 
-/// Writes a reply and the frame that it announces, if any.
+/// Writes a reply, and the frame that follows the reply, if any.
 fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) -> io::Result<()> {
     let (reply, attached) = match result {
         Ok(Answer::Bytes(bytes)) => (

@@ -8,8 +8,8 @@ use crate::stdout;
 use indicatif::HumanBytes;
 use lunatic_serve::{Builder, Built, Project};
 
-/// Builds a project and lists what was built. If a function fails to build, the others are still
-/// built, and the status is 1.
+/// Builds a project and lists the functions that were built. If a function fails to build, the
+/// others are still built, and the exit status is 1.
 pub(crate) fn build(build: &Build) -> Outcome {
     crate::log_lines::start(0);
     let file = project::find(&build.project).ok_or_else(project::missing)?;
@@ -29,7 +29,7 @@ pub(crate) fn build(build: &Build) -> Outcome {
         .collect();
     stdout::print(table(&built).as_bytes())?;
     let all = built.len() == results.len();
-    // The process is about to exit, which frees everything the machine holds.
+    // The machine is not dropped, because the process is about to exit, which frees everything.
     std::mem::forget(vm);
     Ok(if all { 0 } else { 1 })
 }

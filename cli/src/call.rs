@@ -16,12 +16,13 @@ pub(crate) fn call(call: &Call) -> Outcome {
         .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
         if let Answer::Json(_) = answer {
-            // The answer is parsed only as a check. The output is exactly what the function wrote.
+            // The answer is parsed only to check it. It is printed exactly as the function wrote
+            // it.
             answer.json::<serde::de::IgnoredAny>()?;
         }
         Ok(answer)
     });
-    // What the function printed comes before its result, and is complete.
+    // Everything that the function printed comes before its result.
     bridge.flush_output();
     let answer = answer.map_err(|error| {
         let status = match &error {
@@ -89,14 +90,14 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
         let failure = Failure::new(format!("the argument is not JSON: {error}")).status(2);
         return Err(failure.hint(
-            "a string needs double quotes in JSON, and single ones for the shell: '\"World\"'",
+            "a JSON string needs double quotes, and the shell needs single quotes around them: '\"World\"'",
         ));
     }
     Ok(Argument::Json(json))
 }
 
-/// Returns the data given by a flag, which is either the text itself or, for `@FILE`, the contents
-/// of a file.
+/// Returns the data given by a flag: the contents of a file for `@FILE`, and otherwise the value of
+/// the flag itself.
 pub(crate) fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
     match data.strip_prefix('@') {
         Some(file) => read_file(Path::new(file)),

@@ -1,8 +1,8 @@
 //! Sends requests to a running service, for `lunatic functions`, `lunatic logs` and `lunatic
 //! invoke`.
 //!
-//! The client speaks plain HTTP/1.1. For a service with TLS, use a program that can check its
-//! certificate, such as curl.
+//! The client speaks plain HTTP/1.1. A service with TLS requires a client that can check
+//! certificates, such as curl.
 
 use crate::command_line::Deployer;
 use crate::failure::{Failure, tell};
@@ -50,10 +50,10 @@ pub(crate) fn address(
     let text = std::env::var(variable).unwrap_or_else(|_| default.to_string());
     text.parse().map_err(|_| {
         Failure::new(format!(
-            "the variable {variable} is `{}`, which is not an address",
+            "the value `{}` of the variable {variable} is not an address",
             printable_lines(&text)
         ))
-        .hint(format!("write for example {default}"))
+        .hint(format!("for example, {default} is an address"))
     })
 }
 
@@ -88,14 +88,15 @@ pub(crate) async fn send(
     })?;
     let broken = |error| {
         Failure::new(format!(
-            "{address} does not respond like a service: {error}"
+            "the program at {address} does not respond like a service: {error}"
         ))
         .status(NO_SERVICE)
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // The connection ends with the response, whose body reports errors.
+    // The connection ends with the response. Errors of the connection are reported while the
+    // response's body is read.
     tokio::spawn(connection);
     if !request.headers().contains_key(HOST) {
         let host = address
@@ -140,7 +141,7 @@ fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
         }
         (_, Some(said)) => Failure::new(said),
         (_, None) => Failure::new(format!(
-            "{address} responds with status {status}, unlike a service"
+            "the program at {address} is not a service: it responds with status {status}"
         ))
         .hint("`lunatic functions` and `lunatic logs` need the address for deploying")
         .status(NO_SERVICE),
@@ -166,7 +167,7 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
 }
 
 /// Encodes text as one segment of a path, so that an invalid name cannot change the path. The
-/// service refuses such a name.
+/// service refuses invalid names.
 pub(crate) fn segment(text: &str) -> String {
     let encoded = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),

@@ -1,5 +1,5 @@
-//! The command line: every command, every flag and the text of `--help`, from which shell
-//! completions are made too.
+//! The command line: every command, every flag and the text of `--help`. Shell completions are
+//! generated from the same definitions.
 
 use crate::{quantity, status};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[command(
     name = "lunatic",
     version,
-    // A line without a command has the flags and the program of `run`.
+    // A command line without a command is parsed like one of `run`.
     args_conflicts_with_subcommands = true,
     subcommand_help_heading = "Commands",
     arg_required_else_help = true,
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Init(Init),
     New(New),
     Completions(Completions),
-    /// Compile a module for a machine of this command
+    /// Compile a module for a machine that this command runs
     #[command(hide = true)]
     CompileForMachine,
 }
@@ -76,10 +76,10 @@ pub(crate) struct Run {
 
 /// Run the tests of a program built by `cargo test`, each in its own process tree
 ///
-/// `lunatic PROGRAM` does the same if the program exports tests of `#[lunatic::test]`. This command
-/// also runs the `#[test]`s of a program without these one by one; otherwise they share a process
-/// and the first failure ends the run. Each test is a program of its own, so tests cannot share a
-/// process or a server on a port.
+/// `lunatic PROGRAM` does the same if the program exports tests that use `#[lunatic::test]`. If the
+/// program has only `#[test]`s, this command runs them one by one, whereas `lunatic PROGRAM` runs
+/// them in one process and stops at the first failure. Each test is a separate program, so tests
+/// cannot share a process or a server on a port.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "lunatic test [OPTIONS] PROGRAM [FILTERS]... [FLAGS]",
@@ -102,7 +102,7 @@ pub(crate) struct Rights {
     #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
     pub(crate) read_dir: Vec<String>,
 
-    /// Do not grant the current directory; without this it is granted unless another one is
+    /// Do not grant the current directory, which is otherwise granted unless another directory is
     /// granted as `.`
     #[arg(long)]
     pub(crate) no_dir: bool,
@@ -164,7 +164,7 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
 
-    /// How long processes may take to end after a signal; a second signal ends them at once
+    /// How long processes may take to end after a signal; a second signal kills them
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = quantity::duration)]
     pub(crate) grace: Duration,
 }
@@ -274,7 +274,7 @@ pub(crate) struct Bridge {
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
-    /// Number of calls served at the same time, each by an instance with its own memory
+    /// Number of calls served at the same time, each by its own instance with its own memory
     #[arg(long, value_name = "COUNT", default_value = "1")]
     pub(crate) instances: NonZeroUsize,
 
@@ -527,9 +527,9 @@ Examples:
 
 const RIGHTS: &str = "\
 Rights:
-  Without flags a program can read and write in the current directory (as `.`), read all environment
-  variables, and use sockets, standard input and output. A process that calls a function it was not granted
-  traps and says so; importing it does no harm.";
+  Without flags, a program can read and write in the current directory (as `.`), read all environment
+  variables, and use sockets and the standard streams. A process that calls a function that it was not
+  granted traps with a report; importing such a function has no effect.";
 
 const VARIABLES: &str = "\
 Environment variables:
@@ -556,8 +556,8 @@ pub(crate) fn own_flags(arguments: &[String]) -> Vec<&str> {
 }
 
 impl Run {
-    /// Returns whether `--` is in front of the program, so that there is no doubt whose flags are
-    /// whose.
+    /// Returns whether `--` precedes the program. If so, the user knows which flags are passed to
+    /// the program.
     pub(crate) fn is_separated(&self) -> bool {
         let Some(program) = self.program.first() else {
             return false;
@@ -573,7 +573,7 @@ fn metrics_address(text: &str) -> Result<SocketAddr, String> {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
     text.parse().map_err(|_| {
-        format!("`{text}` is not an address; write for example 9100, 127.0.0.1:9100 or [::1]:9100")
+        format!("`{text}` is not an address; use, for example, 9100, 127.0.0.1:9100 or [::1]:9100")
     })
 }
 
@@ -598,7 +598,7 @@ mod tests {
             let run = match parsed.command {
                 Some(Command::Run(run)) if command => run,
                 None if !command => parsed.run,
-                other => panic!("{line:?} is taken for {other:?}"),
+                other => panic!("{line:?} is parsed as {other:?}"),
             };
             assert_eq!(run.program, program, "{line:?}");
         };
@@ -673,7 +673,7 @@ mod tests {
         ] {
             assert!(
                 address(bad)
-                    .expect_err("it is not an address")
+                    .expect_err("the text is not an address")
                     .contains("9100"),
                 "{bad}"
             );

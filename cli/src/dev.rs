@@ -36,7 +36,7 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
                 version.name(),
                 version.number()
             ));
-            // All versions share one log.
+            // All versions of a function share one log.
             if version.number() == 1 {
                 output::show(function);
             }

@@ -13,7 +13,7 @@ const COLUMNS: [&str; 7] = [
 ];
 const VERSION_COLUMNS: [&str; 5] = ["VERSION", "SERVING", "SIZE", "DEPLOYED", "HASH"];
 
-/// The number of digits of a hash that are shown.
+/// How many digits of a hash are shown.
 const DIGITS: usize = 12;
 
 /// Prints all functions, or one function with its versions.

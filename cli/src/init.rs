@@ -114,7 +114,7 @@ fn dependency(
     let dependencies = document.entry("dependencies").or_insert(table());
     let dependencies = dependencies.as_table_like_mut().ok_or_else(|| {
         Failure::new(format!(
-            "`{}` has `dependencies` that are not a table",
+            "the `dependencies` in `{}` are not a table",
             manifest.display()
         ))
     })?;
@@ -172,7 +172,8 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Returns the file that cargo reads. If both files exist, this is the file without an extension.
+/// Returns the configuration file that cargo reads. If there is one with and one without the
+/// extension, cargo reads the one without.
 fn config_path(project: &Path) -> PathBuf {
     let directory = project.join(".cargo");
     let old = directory.join("config");

@@ -7,8 +7,8 @@ use crate::failure::{Failure, Outcome};
 use http_body_util::Full;
 use hyper::Request;
 
-/// Sends a request and prints the body of the response. If its status is an error, the command
-/// reports it and fails.
+/// Sends a request and prints the body of the response. If the response has an error status,
+/// reports the status and fails.
 pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
     let address = client::address(invoke.invoke, client::INVOKE)?;
     let method = invoke
@@ -25,7 +25,7 @@ pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
         .uri(format!("/{}/{path}", client::segment(&invoke.name)));
     for field in &invoke.header {
         let (name, value) = field.split_once(':').ok_or_else(|| {
-            Failure::new(format!("`{field}` is not a header")).hint("write `NAME: VALUE`")
+            Failure::new(format!("`{field}` is not a header")).hint("use `NAME: VALUE`")
         })?;
         request = request.header(name.trim(), value.trim());
     }

@@ -3,7 +3,7 @@
 use lunatic_vm::printable;
 use std::io::Write;
 
-/// Starts logging. Each record is one line, whatever the texts in it.
+/// Starts logging. Each record is written as one line, no matter what the record contains.
 ///
 /// `RUST_LOG` determines what is shown. If it is not set, the number of `-v` flags determines it.
 /// Without a flag, warnings are shown. One flag also shows the end of every process, and two flags

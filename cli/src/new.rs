@@ -17,7 +17,7 @@ pub(crate) fn new(new: &New) -> Outcome {
         .and_then(|name| name.to_str())
         .ok_or_else(|| {
             Failure::new(format!(
-                "`{}` does not end with a name for the package",
+                "the last component of `{}` cannot be the name of a package",
                 new.directory.display()
             ))
         })?;
@@ -66,7 +66,7 @@ fn manifest(name: &str, guest: &Path, is_inside_a_workspace: bool) -> String {
         toml_edit::value(guest.to_string_lossy().as_ref());
     let mut text = manifest.to_string();
     if is_inside_a_workspace {
-        text += "\n# Not a member of the workspace that contains it.\n[workspace]\n";
+        text += "\n# Keeps this package out of the workspace that contains it.\n[workspace]\n";
     }
     text
 }
@@ -79,7 +79,7 @@ edition = "2024"
 [dependencies]
 lunatic = { path = "" }
 
-# Reports of traps have files and lines.
+# Lets reports of traps show files and lines.
 [profile.release]
 debug = "line-tables-only"
 "#;

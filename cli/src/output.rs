@@ -1,14 +1,14 @@
-//! Shows the output of functions while they serve.
+//! Shows the output of functions while they are in service.
 
 use crate::background;
 use crate::failure::tell;
 use lunatic_serve::Function;
 
-/// Shows what a function writes from now on, and the reasons for its failures: each line with its
-/// time, the function and its version, and the request that it belongs to, as in the function's log.
+/// Shows, from now on, what a function writes and why it fails. As in the function's log, each line
+/// has the time, the function and its version, and the request that the line belongs to.
 pub(crate) fn show(function: &Function) {
     let (_, mut follower) = function.log().follow();
-    // This ends with the function or with the command.
+    // This future runs until the function is removed or the command ends.
     let following = async move {
         while let Some(lines) = follower.next().await {
             for line in lines {

@@ -50,8 +50,8 @@ impl Progress {
         }
     }
 
-    /// Shows an event of a build. The caller reports successful builds, because it knows their
-    /// purpose.
+    /// Shows an event of a build. Successful builds are not shown: the caller reports them, because
+    /// it knows their purpose.
     pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match (event, &self.bars) {

@@ -74,8 +74,8 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     let vm = builder.build().map_err(not_started)?;
     log::debug!(target: "lunatic::process", "{}", vm.capacity());
     let mut config = vm.config();
-    // Nothing outside the program sends messages to its processes, so a process that waits for a
-    // message that can never arrive is detected.
+    // Nothing outside the program sends messages to its processes. The machine can therefore detect
+    // a process that waits for a message that can never arrive.
     config.closed();
     rights::grant(&mut config, &run.rights)?;
     rights::bound(&mut config, &run.bounds);
@@ -109,7 +109,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     let flags = command_line::own_flags(&arguments);
     if !flags.is_empty() && !run.is_separated() {
         tell(&format!(
-            "note: {} after `{name}` is passed to it; flags of lunatic precede the program (`lunatic -- {name} …` hides this note)\n",
+            "note: {} after `{name}` is passed to it; flags of lunatic must precede the program (`lunatic -- {name} …` hides this note)\n",
             rights::list(flags)
         ));
     }
@@ -139,7 +139,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     });
     let mut status = settle(ending, &main, &name, &failures);
     if let Err(failure) = stdout::check(written) {
-        // The program may have ended before its output failed to be written.
+        // The output may have failed to be written after the program ended.
         status = status.max(failure.report());
     }
     // The process is about to exit, which frees everything that the machine holds and is faster
@@ -148,9 +148,9 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     Ok(status)
 }
 
-/// The hint for a program that failed because it used something that WASI does not support.
+/// The hint for a program that failed because it used an operation that WASI does not support.
 const LACKING: &str = "\
-hint: `std::thread` and `std::net` do not work in WASI; use processes and tasks of the package `lunatic` (`lunatic::spawn`), and `lunatic::net`
+hint: `std::thread` and `std::net` do not work in WASI; use the package `lunatic` instead: processes and tasks for threads, and `lunatic::net`
 ";
 
 /// Reports how a program ended, if there is anything to report, and returns its status.
@@ -171,7 +171,7 @@ fn settle(ending: Ending, main: &Process, name: &str, failures: &Failures) -> i3
             status::of(&exit)
         }
         Ending::Signal(signal, exit) => {
-            // An end without a trap is caused by the signal and needs no report.
+            // An end without a trap was caused by the signal and needs no report.
             if exit.trap().is_some() {
                 told(&exit);
             }
@@ -197,10 +197,10 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     (1..).zip(arguments).map(text).collect()
 }
 
-/// Returns the builder of a machine that lets another process of this command compile what is not
-/// its user's own.
+/// Returns the builder of a machine that compiles code in another process of this command if the
+/// code is not the user's own.
 pub(crate) fn builder() -> VmBuilder {
-    // This path leads to this command even after its file was replaced.
+    // This path leads to the running command even if its file has been replaced.
     let this = Path::new("/proc/self/exe");
     let this = match this.exists() {
         true => Ok(this.to_owned()),

@@ -19,7 +19,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     let file = project::find(&serve.project);
     if file.is_none() && serve.service.deploy.is_none() {
         return Err(
-            project::missing().hint("`--deploy` serves deployed functions, without a project")
+            project::missing().hint("`--deploy` serves deployed functions without a project")
         );
     }
     let vm = machine()?;
@@ -35,7 +35,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     let service = service::open(&functions, described, &serve.service)?;
     if gateways.is_empty() && service.is_none() {
         return Err(Failure::new("the project has no gateways").hint(
-            "add one: a table `[gateways.web]` with `type = \"http\"`, a `port` and a `function`",
+            "add a table `[gateways.web]` with `type = \"http\"`, a `port` and a `function`",
         ));
     }
     let mut builder = Server::builder(&functions);
@@ -49,7 +49,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     tell(&addresses(&server.listening(), gateways));
     signals::wait().map_err(not_started)?;
     if let Some(service) = &service {
-        // Otherwise, stopping would wait for clients that follow a log.
+        // Clients that follow a log would otherwise keep the server from stopping.
         service.drain();
     }
     server.stop(serve.drain);
@@ -69,8 +69,8 @@ pub(crate) fn machine() -> Result<Vm, Failure> {
         .map_err(not_started)
 }
 
-/// Lists the addresses and routes of gateways. A listener that is not a project's gateway speaks
-/// HTTP.
+/// Lists the addresses and routes of gateways. A listener that is not one of the project's gateways
+/// speaks HTTP.
 pub(crate) fn addresses(listening: &[Listening], gateways: &[Gateway]) -> String {
     let line = |one: &Listening| {
         let protocol = gateways
@@ -118,11 +118,9 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
     });
     let mut built = Vec::new();
     for result in results {
-        built.push(
-            result.map_err(|_| {
-                Failure::new("nothing is served, since not all functions were built")
-            })?,
-        );
+        built.push(result.map_err(|_| {
+            Failure::new("nothing is served, because not all functions were built")
+        })?);
     }
     for (built, settings) in built.iter().zip(settings) {
         let name = built.name();

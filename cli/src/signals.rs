@@ -35,7 +35,7 @@ pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()>
 /// Waits for the first signal.
 pub(crate) fn wait() -> io::Result<()> {
     let (sender, receiver) = std::sync::mpsc::channel();
-    // The receiver waits for this message.
+    // The receiver is waiting for this message, so it cannot have been dropped.
     listen(move |_| _ = sender.send(()))?;
     receiver.recv().map_err(io::Error::other)
 }

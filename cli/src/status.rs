@@ -1,4 +1,4 @@
-//! The exit statuses, in a table that is the same in `--help` and in the README.
+//! The exit statuses. `--help` and the README contain the same table.
 
 use lunatic_vm::{Exit, Limit};
 
@@ -8,8 +8,7 @@ pub(crate) const NOT_STARTED: i32 = 126;
 pub(crate) const FAILED: i32 = 1;
 /// The program does not exist.
 pub(crate) const NOT_FOUND: i32 = 127;
-/// The `--timeout`, or the time limit of a process, was exceeded. This is the same status as that
-/// of timeout(1).
+/// The `--timeout` or the time limit of a process was exceeded. timeout(1) uses the same status.
 pub(crate) const TIMED_OUT: i32 = 124;
 /// A process trapped. This is the status that a shell reports for an abort.
 const TRAPPED: i32 = 134;
@@ -27,17 +26,17 @@ const STATUSES: &[(&str, &str)] = &[
     ("0-125", "the program's own exit status"),
     (
         "1",
-        "the command failed, other than by running a program, or output could not be written",
+        "the command failed for a reason other than the program, or output could not be written",
     ),
     ("2", "the command line is invalid"),
     ("101", "a test failed, or a flag of a test run is invalid"),
     ("124", "the --timeout expired"),
     (
         "126",
-        "the program could not be started: it is not a module, or imports what nothing provides",
+        "the program could not be started: it is not a module, or one of its imports does not exist",
     ),
-    ("127", "there is no such program"),
-    ("130, 143", "ended by SIGINT or SIGTERM"),
+    ("127", "the program does not exist"),
+    ("130, 143", "the program was ended by SIGINT or SIGTERM"),
     ("134", "the main process trapped"),
     ("137", "the main process was killed"),
     ("152", "the main process reached another limit"),
@@ -50,7 +49,8 @@ pub(crate) fn help() -> String {
         .iter()
         .map(|(status, meaning)| format!("  {status:<10}{meaning}"))
         .collect();
-    let end = "If the main process dies with a linked one, the status is that of the other.";
+    let end =
+        "If the main process dies with a linked process, the status is that of the linked process.";
     format!("Exit status:\n{}\n  {end}", rows.join("\n"))
 }
 

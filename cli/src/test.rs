@@ -31,7 +31,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use trial::Common;
 
-/// The exit status if a test failed or a flag is invalid, as in Rust's test programs.
+/// The exit status if a test failed or a flag is invalid. Rust's test programs use the same status.
 pub(crate) const FAILED: i32 = 101;
 
 /// How long a test may run before it is reported as slow.
@@ -89,8 +89,8 @@ fn wrong(error: &str) -> Failure {
     Failure::new(error).status(FAILED)
 }
 
-/// Writes to standard output. It is not a failure if nothing reads standard output, because the
-/// exit status also tells the result.
+/// Writes to standard output. A closed pipe is not a failure, because the exit status also reports
+/// the result.
 fn write(text: &str) -> Result<(), Failure> {
     let written = stdout::print(text.as_bytes());
     written.map(drop).map_err(|failure| failure.status(FAILED))
@@ -124,8 +124,8 @@ fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     Ok(tests)
 }
 
-/// Makes the module's `_start` list its tests. A program that is not a Rust test program has no
-/// tests, which is an error if `must_have_tests` is set.
+/// Makes the module's `_start` list its tests. If the program is not a Rust test program, there are
+/// no tests, which is an error if `must_have_tests` is set.
 fn of_the_harness(common: &Common, must_have_tests: bool) -> Result<Vec<Test>, Failure> {
     let has_entry = common.module.functions().any(|function| function == ENTRY);
     let lists = has_entry.then(|| {
@@ -189,7 +189,7 @@ fn shuffle(tests: &mut [&Test], seed: u64) {
     }
 }
 
-/// A report to the runner from a thread that runs tests.
+/// A message to the runner from a thread that runs tests.
 enum Event {
     Started(usize),
     Finished(usize, Finished),
@@ -258,7 +258,7 @@ fn run(
                 running.remove(&number);
                 writer.test_finished(chosen[number], &finished, &mut out);
                 if finished.outcome == Outcome::Passed && !flags.shows_output {
-                    // The output will not be shown.
+                    // This output will not be shown.
                     finished.output = String::new();
                 }
                 summary.count(chosen[number], finished);
@@ -361,7 +361,9 @@ impl Queue {
             };
             let thread = std::thread::Builder::new().name("lunatic-tests".into());
             if let Err(error) = thread.spawn(work) {
-                log::debug!("running fewer tests at the same time: {error}");
+                log::debug!(
+                    "fewer tests run at the same time: no thread could be started: {error}"
+                );
             }
         }
         events

@@ -56,7 +56,7 @@ pub(crate) fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>,
     let request = match serde_json::from_slice::<Request>(&frame) {
         Ok(request) => request,
         Err(error) => {
-            // Recovers the id if possible, and skips the frame that the request announces.
+            // Recovers the id if possible, and skips the frame that belongs to the request.
             let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
             if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
                 attached()?;
@@ -96,7 +96,8 @@ fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     }
     let length = u32::from_be_bytes(length) as usize;
     if length > MAX_FRAME {
-        let text = format!("a frame of {length} bytes; at most {MAX_FRAME} are accepted");
+        let text =
+            format!("a frame of {length} bytes was announced; at most {MAX_FRAME} are accepted");
         return Err(io::Error::new(ErrorKind::InvalidData, text));
     }
     // Memory is allocated as bytes arrive, rather than for the announced length.

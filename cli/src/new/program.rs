@@ -3,8 +3,8 @@ use lunatic::{Mailbox, Process, process};
 #[lunatic::main]
 fn main(mailbox: Mailbox<String>) {
     let this = process::this(&mailbox);
-    // The function runs in its own process, with its own memory. What it needs is passed to it as a
-    // value.
+    // The function runs in its own process, with its own memory. The values that it needs are
+    // passed to it.
     process::spawn_with((this, "world".to_string()), greet).expect("there is room for a second process");
     println!("{}", mailbox.receive().expect("the process sends before it ends"));
 }
@@ -17,7 +17,7 @@ fn greet((parent, name): (Process<String>, String), _: Mailbox<()>) {
 mod tests {
     use super::*;
 
-    // `cargo test` runs it in the machine, isolated from all other tests.
+    // `cargo test` runs this test in the machine, isolated from all other tests.
     #[lunatic::test]
     fn a_process_greets(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);

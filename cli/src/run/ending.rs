@@ -1,4 +1,5 @@
-//! Ends programs: with the main process, after the `--timeout`, or in order after a signal.
+//! Ends programs: when the main process ends, after the `--timeout`, or in an orderly way after a
+//! signal.
 
 use crate::failure::tell;
 use crate::signals;
@@ -24,13 +25,14 @@ pub(super) enum Ending {
 /// What may end a program before its main process ends.
 pub(super) struct Bounds {
     pub(super) timeout: Option<Duration>,
-    /// How long the processes may take to end after a signal. Zero kills them at once.
+    /// How long the processes may take to end after a signal. If this is zero, they are killed
+    /// immediately.
     pub(super) grace: Duration,
-    /// The first signal.
+    /// Receives the first signal.
     pub(super) signal: Receiver<i32>,
 }
 
-/// Starts to listen for signals.
+/// Starts listening for signals.
 pub(super) fn listen() -> io::Result<Receiver<i32>> {
     let (sender, signal) = channel();
     // Nothing waits for a signal once the program has ended.
@@ -87,9 +89,9 @@ pub(super) async fn wait(environment: &Environment, main: &Process, bounds: Boun
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Asks the processes of a program to end within the grace period. The main process is asked first.
-/// Once it has ended or half of the time has passed, the processes whose parent is the main process
-/// or is dead are asked, the youngest first. All other processes, such as the children of a
-/// supervisor, are left to their parents.
+/// Once it has ended, or half of the grace period has passed, the processes whose parent is the
+/// main process or is dead are asked, youngest first. All other processes, such as the children of
+/// a supervisor, are left to their parents.
 async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     if grace.is_zero() {
         return;
@@ -117,7 +119,7 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
         if grace > SILENCE {
             let count = environment.processes().len();
             tell(&format!(
-                "waiting up to {grace:?} for processes to end ({count} are left); a second signal kills them\n"
+                "waiting up to {grace:?} for processes to end ({count} left); a second signal kills them\n"
             ));
             Timer::at(end).await;
         }
@@ -125,7 +127,7 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     ask.or(out_of_time).await;
 }
 
-/// Asks a process to end, and waits until it has ended or the time has passed.
+/// Asks a process to end, and waits for its end for at most `time`.
 async fn ask(process: &Process, time: Duration) {
     // The mailbox of the process is full, so the process cannot receive the request.
     if process.ask_to_end().is_err() {
@@ -140,8 +142,8 @@ async fn ask(process: &Process, time: Duration) {
     ended.or(out_of_time).await;
 }
 
-/// Returns the processes that have not been asked yet and are not left to their parents, the
-/// youngest first. The living processes are sorted by age.
+/// Returns the processes that have not been asked yet and are not left to their parents, youngest
+/// first. `alive` is sorted by age.
 fn next_to_ask(alive: &[Process], main: &Process, asked: &HashSet<Pid>) -> Vec<Process> {
     let pids: HashSet<Pid> = alive.iter().map(Process::pid).collect();
     let is_left_to = |parent: Pid| parent != main.pid() && pids.contains(&parent);

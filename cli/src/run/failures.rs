@@ -1,4 +1,4 @@
-//! Reports each failure of a process of a program once, as soon as the process fails.
+//! Reports each failed process of a program once, as soon as it fails.
 
 use super::report;
 use crate::background;
@@ -7,7 +7,7 @@ use lunatic_vm::{Event, Exit, Journal, JournalEntry, Pid, Vm};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The maximum number of bytes of events that wait to be reported.
+/// The maximum size of the events that are waiting to be reported, in bytes.
 const CAPACITY: usize = 1 << 20;
 
 /// The maximum number of failures that are reported. More reports would not help to understand the
@@ -56,8 +56,8 @@ impl Failures {
         &self.journal
     }
 
-    /// Starts to report failures. The failure of the main process is reported at the end of the
-    /// program.
+    /// Starts reporting failures, except that of the main process, which is reported at the end of
+    /// the program.
     pub(super) fn report(&self, main: Pid) {
         let failures = self.clone();
         background::spawn(async move {
@@ -70,8 +70,8 @@ impl Failures {
 
     /// Reports the failures that have not been reported yet.
     pub(super) async fn report_new(&self, main: Pid) {
-        // The output of a process is written before the report on the process. A failure to write
-        // the output is reported at the end of the program.
+        // A process's output is written before the report on its failure. A failure to write the
+        // output is reported at the end of the program.
         let _ = self.vm.flush_output().await;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in self.journal.take() {
@@ -84,7 +84,8 @@ impl Failures {
         self.seen().reported.contains(&pid)
     }
 
-    /// Returns whether a process wrote that an operation is not supported on its platform.
+    /// Returns whether a process has written a message about an operation that WASI does not
+    /// support.
     pub(super) fn lacks_something(&self) -> bool {
         self.seen().lacks
     }
@@ -104,7 +105,9 @@ impl Seen {
                     tell(&report::other(entry.pid, &entry.process, program, &exit));
                 }
                 if self.count == MAX_REPORTS {
-                    tell("note: further failures of processes are not reported; `-v` logs each\n");
+                    tell(
+                        "note: further failures of processes are not reported; `-v` logs all of them\n",
+                    );
                 }
             }
             Event::Error(bytes) => {
@@ -119,8 +122,8 @@ impl Seen {
     }
 }
 
-/// Returns whether a process has failed by itself. Other processes are killed or die because a
-/// linked process has failed.
+/// Returns whether a process failed by itself, rather than being killed or dying because a linked
+/// process failed.
 fn is_failure(exit: &Exit) -> bool {
     !matches!(
         exit,

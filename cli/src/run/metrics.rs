@@ -28,7 +28,7 @@ const PATH: &str = "/metrics";
 const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The time limits for receiving a request's head and for a connection as a whole.
+/// The time limits for receiving a request's head and for an entire connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -41,8 +41,8 @@ const MAX_CONNECTIONS: usize = 16;
 /// How long to wait after a failed accept, for example when no file descriptors are left.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Starts serving, which continues until the command ends. Prints the address if the system chose
-/// the port because port 0 was requested.
+/// Starts serving metrics until the command ends. Prints the address if the system chose the port
+/// because port 0 was requested.
 pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     let start = || {
         let runtime = tokio_handle()?;
@@ -110,7 +110,7 @@ fn answer(method: &Method, path: &str, vm: &Vm) -> Response<String> {
     let (status, body) = match (path, method) {
         (PATH, &Method::GET) => (StatusCode::OK, vm.metrics()),
         (PATH, _) => {
-            let sentence = "metrics can only be read, with GET\n";
+            let sentence = "metrics can only be read; use GET\n";
             (StatusCode::METHOD_NOT_ALLOWED, sentence.into())
         }
         _ => (StatusCode::NOT_FOUND, "metrics are at /metrics\n".into()),

@@ -17,16 +17,16 @@ pub(super) struct Outline {
 /// The namespace of the functions that answer requests.
 const SPARK: &str = "lunatic::spark::";
 
-/// The namespaces that are left to the machine, which also finds out for which generation of the
-/// interface a module was built.
+/// The prefix of the namespaces whose imports are checked by the machine, which also determines the
+/// generation of the interface that a module was built for.
 const OURS: &str = "lunatic::";
 
 /// The maximum number of functions listed in a message.
 const MAX_LISTED: usize = 20;
 
 impl Outline {
-    /// Reads a module in the binary format. Returns `None` for anything else, whose errors the
-    /// machine reports.
+    /// Reads a module in the binary format. Returns `None` for anything else; the machine reports
+    /// what is wrong with it.
     pub(super) fn read(bytes: &[u8]) -> Option<Outline> {
         let mut outline = Outline::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -56,8 +56,8 @@ impl Outline {
         Some(outline)
     }
 
-    /// Fails if there are imports in namespaces other than the machine's own that the machine does
-    /// not provide. The error lists these imports.
+    /// Fails if the machine does not provide all imports that are outside its own namespaces. The
+    /// error lists the missing imports.
     pub(super) fn check_imports(&self, path: &Path, config: &Config) -> Result<(), Failure> {
         let mut missing: Vec<&str> = self
             .imports
@@ -82,7 +82,7 @@ impl Outline {
         }
         let path = path.display();
         let failure = not_started(format!(
-            "`{path}` cannot be run: it exports no function `{ENTRY}`, which a program starts with"
+            "`{path}` cannot be run: it does not export the function `{ENTRY}`, with which every program starts"
         ));
         if has("main") {
             return Err(failure
@@ -101,7 +101,7 @@ impl Outline {
         Err(failure
             .hint(format!("it exports {exports}"))
             .hint(format!(
-                "`lunatic call {path} FUNCTION` calls one of them; a program is built as a binary, not as a library"
+                "`lunatic call {path} FUNCTION` calls one of them; to get a program, build a binary, not a library"
             )))
     }
 }
@@ -125,10 +125,10 @@ fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
     let path = path.display();
     if let Some(import) = missing.iter().find(|import| import.starts_with(SPARK)) {
         let sentence = format!(
-            "`{path}` is not a program: it answers requests, as its import `{import}` shows"
+            "`{path}` is not a program: its import `{import}` shows that it answers requests"
         );
         return not_started(sentence).hint(
-            "`lunatic serve` serves it, from a project; `lunatic serve --deploy` receives it over HTTP",
+            "`lunatic serve` serves it from a project, and `lunatic serve --deploy` accepts it over HTTP",
         );
     }
     let failure = not_started(match missing {
@@ -143,7 +143,7 @@ fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
         ),
     });
     with_near(failure, missing, config)
-        .hint("an embedder provides functions of its own with `VmBuilder::host`")
+        .hint("an embedder can provide additional functions with `VmBuilder::host`")
 }
 
 /// Adds a hint for each missing function whose name is similar to names of existing functions.

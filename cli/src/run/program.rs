@@ -1,4 +1,4 @@
-//! Reads the program's file, or explains why this is not possible.
+//! Reads the program's file, or explains why it cannot be read.
 
 use crate::failure::Failure;
 use crate::status::{NOT_FOUND, NOT_STARTED};
@@ -27,10 +27,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     }
     let elsewhere = built_elsewhere(path);
     if let Some(found) = elsewhere.first() {
-        return failure.hint(format!("there is `{}`", found.display()));
+        return failure.hint(format!("did you mean `{}`?", found.display()));
     }
     if path.extension().is_none() {
-        return failure.hint("nor is it a command of `lunatic`; `lunatic --help` lists them");
+        return failure.hint(
+            "this is not a command of `lunatic` either; `lunatic --help` lists the commands",
+        );
     }
     failure
 }

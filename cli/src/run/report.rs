@@ -4,7 +4,7 @@ use lunatic_vm::{
     ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable, printable_lines,
 };
 
-/// A frame, and the source locations of its instruction, from the innermost inlined call outwards.
+/// A frame, and the source locations of its instruction. The innermost inlined call comes first.
 #[derive(Clone)]
 struct Located {
     frame: Frame,
@@ -12,8 +12,8 @@ struct Located {
 }
 
 /// Returns the report on how the main process ended, which is empty if the process ended normally
-/// or the program chose its exit status. If the process died with another process whose failure has
-/// been reported, the frames of the other process are not repeated.
+/// or chose its exit status. If the process died because of another process whose failure has been
+/// reported, the frames of that process are not repeated.
 pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) -> String {
     if let Exit::Normal | Exit::Status(_) = exit {
         return String::new();
@@ -48,8 +48,8 @@ fn with_hints(who: &str, exit: &Exit) -> String {
     text
 }
 
-/// Returns the function that a process was spawned with through the guest library. The library
-/// calls this function through functions of its own, which are skipped.
+/// Returns the function that a process was spawned with through the guest library. The library's
+/// own functions, through which it calls this function, are skipped.
 fn first_function(frames: &[Located]) -> Option<&str> {
     let is_of_the_library = |frame: &Located| {
         let name = &frame.frame.function;
@@ -87,7 +87,7 @@ fn write_frames(text: &mut String, frames: &[Located]) {
 
 /// Looks up the source locations of a trap's frames.
 fn located(trap: &Trap) -> Vec<Located> {
-    // The names are the guest's.
+    // The guest chose the names, so control characters in them are escaped.
     let safe = |text: &str| printable(text).into_owned();
     let located = |mut frame: Frame| {
         let mut locations = trap.locations(&frame);
@@ -102,7 +102,7 @@ fn located(trap: &Trap) -> Vec<Located> {
 }
 
 /// Returns the frames without those of Rust's runtime. The runtime marks the point where it handles
-/// a panic and the point where it calls `main`. A program in another language has neither mark.
+/// a panic and the point where it calls `main`. A program in another language has neither marker.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames
@@ -177,7 +177,7 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
         .any(|located| located.frame.function.starts_with("test::test_main"))
     {
         hints.push(
-            "this is a Rust test program, which in wasm ends with the first test that fails; `--nocapture` shows why, and `lunatic test` runs each test separately",
+            "in wasm, a Rust test program ends at the first test that fails; `--nocapture` shows why the test failed, and `lunatic test` runs each test separately",
         );
     }
     match exit {
@@ -188,7 +188,7 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
             Limit::HostMemory => hints.push("`--max-host-memory` sets the limit"),
             Limit::TotalHostMemory => hints.push("`--max-total-host-memory` sets the limit"),
             Limit::Descriptors => hints.push(
-                "`--max-descriptors` sets the limit of the program, and `ulimit -n` that of the machine",
+                "`--max-descriptors` sets the limit for the program, and `ulimit -n` the limit for the machine",
             ),
             _ => {}
         },
@@ -242,7 +242,8 @@ mod tests {
             assert_eq!(left, expected);
         };
         check(&frames, &["f", "main"]);
-        // This checks a trap that is not a panic, and a program that is not written in Rust.
+        // The next two calls check a trap that is not a panic, and a program that is not written in
+        // Rust.
         check(&frames[2..], &["f", "main"]);
         check(&frames[2..4], &["f", "main"]);
         check(&frames[..1], &["abort"]);

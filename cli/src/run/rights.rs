@@ -77,7 +77,7 @@ fn rules(rights: &Rights) -> Vec<(bool, &str)> {
 
 fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
     let failure = not_started(format!(
-        "no host function's name starts with the `{prefix}` of `{flag}`"
+        "no host function has a name that starts with `{prefix}`, as given with `{flag}`"
     ));
     let near = near(config.functions(), prefix);
     if near.is_empty() {
@@ -90,7 +90,7 @@ fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
 /// The minimum similarity of a name that is suggested, from 0 to 1.
 const LIKENESS: f64 = 0.8;
 
-/// Returns the namespaces and functions with similar names, beginning with the most similar name.
+/// Returns the namespaces and functions with similar names, most similar first.
 pub(super) fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
     let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
     let likeness = |name: &str| {
@@ -163,7 +163,7 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
     Ok(())
 }
 
-/// Returns whether guests refer to a directory granted under this path by relative paths.
+/// Returns whether relative paths in guests refer to a directory that is granted under this path.
 fn is_current(guest: &str) -> bool {
     let mut parts = Path::new(guest).components();
     !guest.is_empty() && parts.all(|part| part == Component::CurDir)
@@ -192,7 +192,7 @@ fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
             match (name.to_str(), value.to_str()) {
                 (Some(name), Some(value)) => _ = config.variable(name, value),
                 _ => log::debug!(
-                    "the variable {} is not passed on: it is not UTF-8",
+                    "the variable {} is not passed on, because it is not UTF-8",
                     name.display()
                 ),
             }

@@ -10,7 +10,7 @@ pub(super) struct Test {
     pub(super) body: Body,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// If the test must panic, the text that the panic message must contain.
+    /// If the test must panic, the string that the panic message must contain.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,

@@ -1,7 +1,7 @@
-//! The arguments of a test run. They are those of Rust's test programs, which cargo, nextest,
-//! editors and users pass, and a few more.
+//! The arguments of a test run: those of Rust's test programs, which cargo, nextest, editors and
+//! users pass, and a few more.
 //!
-//! A single table lists the flags, for parsing and for `--help`. Flags that Rust accepts only with
+//! A single table lists the flags, for parsing and for `--help`. Flags for which Rust requires
 //! `-Z unstable-options` are accepted without it. `getopts` parses the flags, as in Rust's test
 //! programs, so that error messages have the same wording.
 //!
@@ -15,8 +15,8 @@ use crate::quantity;
 use getopts::{HasArg, Matches, Occur, Options};
 use std::time::Duration;
 
-/// All flags, as printed by `--help`. The parser is created from these lines too. A flag whose
-/// value is followed by `...` may be given any number of times.
+/// All flags, as printed by `--help`. The parser is created from the same lines. A flag whose value
+/// is followed by `...` may be given any number of times.
 const FLAGS: &str = "Flags:
       --exact                         Match whole names instead of parts of names
       --skip FILTER...                Skip tests whose names contain FILTER
@@ -78,7 +78,8 @@ pub(super) struct Flags {
     pub(super) is_exact: bool,
     pub(super) ignored: Ignored,
     pub(super) excludes_panics: bool,
-    /// Whether tests are run. If not, only benchmarks would be run, but there are none.
+    /// Whether tests are run. With `--bench` alone, only benchmarks would be run, and there are
+    /// none.
     pub(super) runs_tests: bool,
     pub(super) lists: bool,
     pub(super) threads: Option<usize>,
@@ -289,7 +290,7 @@ Runs the tests whose names contain one of the filters, or all if there are none.
 
 {FLAGS}
 Environment variables: RUST_TEST_THREADS, RUST_TEST_NOCAPTURE, RUST_TEST_SHUFFLE, RUST_TEST_SHUFFLE_SEED
-Exit status: 0 if all tests passed, 101 if one failed or a flag is wrong
+Exit status: 0 if all tests passed, 101 if a test failed or a flag is invalid
 "
     )
 }
@@ -367,8 +368,8 @@ mod tests {
 
     #[test]
     fn errors_have_the_same_wording_as_in_rust() {
-        // Rust's test programs print these; `cli/tests/all/testing.rs` compares some with a real
-        // one.
+        // Rust's test programs print these messages; `cli/tests/all/testing.rs` compares some of
+        // them with a real test program.
         for (line, sentence) in [
             ("--foo", "Unrecognized option: 'foo'"),
             ("-qz", "Unrecognized option: 'z'"),

@@ -1,5 +1,5 @@
-//! The output of a test run: the same lines that Rust's test programs print, so that tools that
-//! parse their output can parse this output too.
+//! The output of a test run: the same lines that Rust's test programs print, so that tools can
+//! parse both.
 //!
 //! This module only formats text into a `String`. It runs no tests and makes no decisions.
 
@@ -19,8 +19,8 @@ pub(super) struct Writer {
     /// Whether tests run concurrently. If so, a test's name is printed together with its result
     /// rather than before the test runs.
     pub(super) is_parallel: bool,
-    /// The number of tests, and the numbers of characters that have been printed for them, in total
-    /// and on the current line.
+    /// The number of tests, and how many characters have been printed for them, in total and on the
+    /// current line.
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) column: usize,
@@ -308,7 +308,7 @@ fn section(title: &str, selected: &[&(&Test, Finished)], out: &mut String) {
     }
 }
 
-/// Formats the list of what tests left behind.
+/// Formats the list of processes, sockets and timers that tests left behind.
 fn leaks(summary: &Summary<'_>, out: &mut String) {
     let leaks = summary
         .finished

@@ -1,8 +1,8 @@
 //! Rust's own tests, which the program's `_start` lists and runs.
 //!
 //! In wasm, a failed `#[test]` ends the program, so the tests after it would never run. Therefore
-//! each test is selected by name and run separately, and the text that `_start` prints around its
-//! output is removed.
+//! each test is selected by name and run separately, and the text that `_start` prints around the
+//! test's output is removed.
 
 use lunatic_vm::printable;
 

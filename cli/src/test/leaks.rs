@@ -1,8 +1,8 @@
 //! Finds what a test leaves behind: processes, the names and sockets that they hold, and timers.
 //!
 //! Everything that a test leaves behind is ended with the test, so it cannot affect other tests.
-//! But a server that a test leaves running may be a mistake, and in a real program it would keep
-//! running.
+//! Nevertheless, a server that a test leaves running may be a mistake: in a real program, it would
+//! keep running.
 
 use async_io::Timer;
 use lunatic_vm::{Environment, Limit, Process, printable};
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long to wait for processes that are still running.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The time for which nothing must happen before the remaining processes count as left behind.
+/// If nothing happens for this long, the remaining processes count as left behind.
 const QUIET_PERIOD: Duration = Duration::from_millis(2);
 
 /// Describes what remains of a test whose main process has ended. Returns `None` if nothing
@@ -44,7 +44,7 @@ fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
     turns
 }
 
-/// The maximum number of processes that are named.
+/// The maximum number of processes whose names are shown.
 const MAX_NAMED: usize = 3;
 
 fn describe(processes: &[Process], environment: &Environment) -> Option<String> {

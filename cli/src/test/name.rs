@@ -4,14 +4,13 @@
 //! #lunatic_test_ [option]... crate::module::function
 //! #ignore_                runs only on request
 //! #because_TEXT#          why it is ignored
-//! #panic_TEXT#            must panic, with a message that contains the text
+//! #panic_TEXT#            must panic, with a message that contains TEXT
 //! #timeout_MILLISECONDS#  must end within this time
 //! #memory_BYTES#          limits the memory of each of its processes
 //! ```
-//!
-//! In a text, `\#` stands for `#`. Programs that use the published crate export the first, second
-//! and fourth lines. They do not escape backslashes, so a backslash at the end of a text looks like
-//! an escape of the final `#`.
+//! In a TEXT, `\#` stands for `#`. The published crate generates names with only the first, second
+//! and fourth lines. It does not escape backslashes, so a backslash at the end of a TEXT looks as
+//! if it escaped the final `#`.
 
 use lunatic_vm::printable;
 use std::time::Duration;
@@ -26,7 +25,7 @@ pub(super) struct Declaration {
     pub(super) path: String,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// If the test must panic, the text that the message must contain. Empty if any message is
+    /// If the test must panic, the string that the message must contain. Empty if any message is
     /// accepted.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
@@ -75,14 +74,14 @@ fn take_text(text: &str) -> Option<(String, &str)> {
         value.push('#');
         rest = after;
     }
-    // No `#` is left that could end the text. So the text ended at the last `#`, and the backslash
-    // before that `#` is part of the text.
+    // There is no unescaped `#`, so the text ends at the last `#`, and the backslash before that
+    // `#` is part of the text.
     let (before, after) = text.rsplit_once("\\#")?;
     Some((before.replace("\\#", "#") + "\\", after))
 }
 
-/// Returns the crate with which all paths start, including `::`, so that it can be removed from the
-/// names of tests. Empty if the paths do not start with the same crate.
+/// Returns the crate name with which all paths start, including `::`, so that it can be removed
+/// from the names of tests. Empty if the paths do not all start with the same crate name.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
     let first = |path: &'a str| path.find("::").map(|end| &path[..end + 2]);
     let Some(begin) = paths.next().and_then(first) else {

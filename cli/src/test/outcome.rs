@@ -23,7 +23,7 @@ impl Outcome {
     }
 }
 
-/// Judges a test that ended on its own. If the test must panic, `expected` is the text that the
+/// Judges a test that ended on its own. If the test must panic, `expected` is the string that the
 /// message must contain. `errors` is the standard error of the process in which the failure
 /// originated.
 pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcome {
@@ -107,7 +107,7 @@ mod tests {
         }
         let check = |exit: &Exit, expected: &str, errors: &str, note: &str| {
             let Outcome::Failed(Some(said)) = judge(exit, Some(expected), errors) else {
-                panic!("{exit} is accepted")
+                panic!("{exit} counts as passed")
             };
             assert!(said.contains(note), "{said}");
         };

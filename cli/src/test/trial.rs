@@ -1,4 +1,4 @@
-//! Runs a test, which is a program in its own environment, from its start to its result.
+//! Runs a test, from its start to its result. Each test is a program in its own environment.
 
 use super::case::{Body, Finished, Test};
 use super::flags::OnLeaks;
@@ -45,15 +45,16 @@ struct Record {
     /// The number of bytes of output that were not kept.
     lost: u64,
     leaks: Option<String>,
-    /// The number of processes, not counting the main process, that were alive at a timeout.
+    /// The number of processes other than the main process that were alive at a timeout.
     alive: usize,
 }
 
-/// The record of one process.
+/// Everything recorded about one process.
 struct ProcessRecord {
     pid: Pid,
     name: String,
-    /// Everything that the process wrote, in order, followed by what it wrote to each stream.
+    /// Everything that the process wrote, in order. The next two fields contain what it wrote to
+    /// each stream.
     written: Vec<u8>,
     to_output: Vec<u8>,
     to_error: Vec<u8>,
@@ -90,7 +91,8 @@ impl Common {
             .await;
         let time = start.elapsed();
         if !self.captures {
-            // If the output cannot be written, the next line of the run cannot be written either.
+            // If this output cannot be written, neither can the run's next line, which reports the
+            // failure.
             let _ = self.vm.flush_output().await;
         }
 
@@ -100,8 +102,7 @@ impl Common {
         {
             is_ignored = main.unwrap(&test.name);
             if !self.captures {
-                // If the output cannot be written, the next line of the run cannot be written
-                // either.
+                // As above, a failure to write is reported later.
                 let _ = stdout::print(&main.to_output);
             }
         }
@@ -111,7 +112,7 @@ impl Common {
             .filter(|_| self.leaks != OnLeaks::Ignore);
         let mut outcome = match &record.ending {
             _ if is_ignored => Outcome::Ignored(Some(
-                "in wasm, use `#[lunatic::test]` where a test should panic".into(),
+                "in wasm, use `#[lunatic::test]` for tests that should panic".into(),
             )),
             Ending::NotStarted(why) => Outcome::Failed(Some(why.clone())),
             Ending::TimedOut(_, timeout) => Outcome::TimedOut(*timeout),

@@ -117,7 +117,7 @@ fn the_cache_is_in_the_users_cache_directory() {
     );
 }
 
-/// A guest that is run in the directory of its user, as `lunatic` grants it by default.
+/// Tests a guest that is run in its user's home directory, which `lunatic` grants by default.
 #[cfg(unix)]
 #[test]
 fn the_cache_is_not_used_in_a_directory_that_contains_it() {

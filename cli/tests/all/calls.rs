@@ -93,8 +93,8 @@ fn a_failed_call_reports_the_reason_and_sets_the_status() {
     check(&["text.wasm", "spin"], 126, "text.wasm");
 }
 
-/// A module whose function prints a frame of the bridge to standard output and then answers with
-/// what it can read from standard input.
+/// A module whose function prints a frame of the bridge to standard output, and then answers with
+/// what it reads from standard input.
 const FORGES: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
@@ -195,7 +195,7 @@ fn requests_over_a_pipe_are_answered_even_if_they_are_invalid() {
         ),
         "{reply}"
     );
-    // The frame that is announced by an invalid request is not read as a request.
+    // The frame that belongs to an invalid request is not read as a request.
     for wrong in [
         r#"{"id": 4, "function": "shrink", "image": {"width": -2, "height": 2}}"#,
         r#"{"id": 4, "function": "shrink", "bytes": true, "arguments": 1}"#,

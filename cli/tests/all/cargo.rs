@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns cargo with arguments, as if it were run from a shell: of the variables set by the cargo
-/// that runs this test, only its home directory is kept. All tests build their guests in one shared
-/// directory, separate from the build directory of this test, which cargo may have locked.
+/// Returns cargo with arguments, as if it were run from a shell: the variables set by the cargo
+/// that runs this test are removed, except for its home directory. All tests build their guests in
+/// one shared directory, separate from the build directory of this test, which cargo may have
+/// locked.
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -24,7 +25,7 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Returns cargo with arguments, for programs that use only the versions in the repository's lock
+/// Returns cargo with arguments. The programs may use only the versions in the repository's lock
 /// file, which are already downloaded.
 fn offline(arguments: &[&str]) -> Command {
     // The flag comes first, because after a `--` it would be an argument of the program.

@@ -1,4 +1,4 @@
-//! Tests the programs in `examples/`, and what each of them prints.
+//! Tests what the programs in `examples/` print.
 
 use crate::cargo::example;
 use crate::lunatic::{Ended, WorkDir};
@@ -234,8 +234,8 @@ fn hundred_thousand() {
 
 #[test]
 fn hundred_thousand_with_a_low_limit_on_processes() {
-    // The program wants more processes at once than are allowed. Some of them have to wait, and all
-    // of them run in the end.
+    // The program wants more processes at the same time than are allowed. Some of them have to
+    // wait, but eventually all of them run.
     let program = example("hundred_thousand");
     let program = program.to_str().expect("the repository has a UTF-8 path");
     let ended = WorkDir::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
@@ -348,7 +348,7 @@ fn tcp_echo() {
         .expect("the server answers");
     assert_eq!(answer, "still here\n");
 
-    // The address stays in use as long as the server is alive.
+    // The address stays in use while the server is alive.
     let address = server.address.to_string();
     let refused = run("tcp_echo", &[&address]);
     refused.check(1, &["cannot listen on", &address]);

@@ -1,4 +1,4 @@
-//! Guests that are written as text.
+//! Guests in the text format.
 
 /// Returns a program whose main process runs `body`. The program has functions to print from its
 /// memory, read into its memory, exit, and spawn an export.

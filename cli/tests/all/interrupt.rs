@@ -13,7 +13,7 @@ fn interrupted(signal: Signal, body: &str) -> Ended {
     interrupted_with(signal, &[], body, "")
 }
 
-/// Does the same as [`interrupted`], with additional flags and with `more` text in the program's
+/// Does the same as [`interrupted`], with additional flags, and with `more` added to the program's
 /// module.
 fn interrupted_with(signal: Signal, flags: &[&str], body: &str, more: &str) -> Ended {
     let dir = WorkDir::new();
@@ -63,7 +63,8 @@ fn a_signal_ends_a_program_that_waits_for_input() {
 
 #[test]
 fn the_status_is_the_signals_even_if_the_main_process_dies_with_another() {
-    // Either one of the twenty linked processes or the main process is killed first.
+    // The first process to be killed is either the main process or one of the twenty linked
+    // processes.
     let body = "(loop $again
             (drop (call $spawn (i64.const 1) (i32.const 2048) (i32.const 4)))
             (global.set $n (i32.add (global.get $n) (i32.const 1)))

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A temporary directory in which the command runs, and its cache beside it, where the program that
-/// runs is not granted it.
+/// A temporary directory in which the command runs. The cache is next to that directory, so that
+/// the program is not granted the cache.
 pub(crate) struct WorkDir {
     _both: TempDir,
     work: PathBuf,

@@ -1,4 +1,4 @@
-//! Tests that run the `lunatic` command. Guests are written as text in the tests.
+//! Tests that run the `lunatic` command. The tests contain their guests in the text format.
 
 mod cache;
 mod calls;

@@ -30,7 +30,7 @@ fn the_status_for_a_missing_file_is_127() {
     dir.run(&["missing.wasm"])
         .check(127, &["`missing.wasm` cannot be read"]);
     dir.run(&["biuld"])
-        .check(127, &["nor is it a command of `lunatic`"]);
+        .check(127, &["not a command of `lunatic` either"]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn what_is_missing_is_told_before_the_module_is_compiled() {
     };
     check(
         "(module (func (result i32) (i64.const 1)))",
-        &["exports no function `_start`"],
+        &["does not export the function `_start`"],
     );
     check(
         r#"(module (import "wasi_snapshot_preview1" "fd_wriet" (func)) (import "env" "other" (func))
@@ -167,7 +167,7 @@ fn what_is_missing_is_told_before_the_module_is_compiled() {
     check(
         r#"(module (import "lunatic::spark" "write" (func (param i64 i32 i32) (result i64)))
             (func (result i32) (i64.const 1)) (func (export "_start")))"#,
-        &["it answers requests", "lunatic serve"],
+        &["shows that it answers requests", "lunatic serve"],
     );
 }
 

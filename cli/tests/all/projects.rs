@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
-/// A time that is reached only if a test hangs.
+/// A timeout that expires only if a test hangs.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Returns a function that answers with the given text.
@@ -206,7 +206,7 @@ fn serve_fails_if_there_is_nothing_to_serve() {
             "lunatic.toml:8:5",
         ],
     );
-    // A build needs no secrets.
+    // Building does not require secrets.
     dir.run(&["build"]).check(0, &["building a"]);
 }
 

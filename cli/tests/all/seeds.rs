@@ -1,5 +1,5 @@
-//! Tests the three programs that originally specified the VM, verbatim. They are in projects that
-//! `lunatic new` creates, and `cargo run` runs them.
+//! Tests the three programs that originally specified the VM, verbatim. Each is placed in a project
+//! that `lunatic new` creates, and `cargo run` runs it.
 
 use crate::cargo::Project;
 use crate::lunatic::Ended;
@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A time that is reached only if a test hangs.
+/// A timeout that expires only if a test hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
@@ -58,7 +58,7 @@ fn limiting_processes() {
 
 #[test]
 fn limiting_processes_in_a_release_build() {
-    // A release build optimises away the unused vector, and so it would not use the memory.
+    // A release build would optimize the unused vector away and not use the memory.
     let vector = "vec![0; 150_000]";
     let program = include_str!("../seeds/environments.rs");
     assert_eq!(program.matches(vector).count(), 1);

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-/// A time that is reached only if a test hangs.
+/// A timeout that expires only if a test hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "correct-horse-battery-staple";
@@ -16,7 +16,7 @@ struct Service {
     child: Child,
     deploy: SocketAddr,
     invoke: SocketAddr,
-    /// This stream is kept open, because these tests are not about a closed standard error.
+    /// Kept open, so that the service can write to standard error.
     _stderr: BufReader<ChildStderr>,
 }
 
@@ -297,7 +297,7 @@ fn t150_the_token_can_come_from_a_file_or_a_variable() {
 #[test]
 fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
     let dir = WorkDir::new();
-    // The functions are so large that the kill can come at different points of a deploy.
+    // The functions are so large that the kill can happen at different points of a deploy.
     let versions: Vec<_> = (0..4)
         .map(|number| spark(&format!("version {number}"), 200_000))
         .collect();
@@ -336,7 +336,7 @@ fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
                 }
             });
             known = Some(deployed.recv().expect("the first deploy succeeds"));
-            // The kill comes at some point during one of the next two deploys.
+            // The kill happens at some point during one of the next two deploys.
             for _ in 0..round * 100_000 {
                 std::hint::spin_loop();
             }

@@ -1,4 +1,4 @@
-//! Tests of test runs: which tests a module has, how they run, and what is printed.
+//! Tests of `lunatic test`: which tests a module has, how they run, and what is printed.
 
 use crate::cargo::Project;
 use crate::guest::{print, with};
@@ -54,7 +54,7 @@ fn check(ended: &Ended, status: i32) {
     );
 }
 
-/// Replaces numbers that have a decimal point. These are times, which differ between runs.
+/// Replaces numbers that have a decimal point: they are times, which differ between runs.
 fn timeless(text: &str) -> String {
     let mut timeless = String::new();
     let mut rest = text;
@@ -332,8 +332,8 @@ fn a_test_has_limited_memory() {
             )
         );
     }
-    // A limit that is reached is not a panic with a message. However, if a published test expects
-    // any panic, a limit counts as a panic.
+    // A reached limit is not a panic with a message. However, if a published test expects any
+    // panic, a reached limit counts as one.
     check(
         &run(
             &with_a_test("#panic_words##memory_1048576#", grow),
@@ -371,7 +371,7 @@ fn processes_that_a_test_leaves_behind_are_reported() {
 #[test]
 fn tests_run_at_the_same_time() {
     // Neither test ends on its own. The second test therefore starts either while the first test is
-    // running or after the first test was ended.
+    // running or after the timeout has ended the first test.
     let two = suite_with(
         "",
         "(func (export \"#lunatic_test_suite::t1\") (loop br 0)) (func (export \"#lunatic_test_suite::t2\") (loop br 0))",
@@ -753,7 +753,7 @@ running 6 tests
 test ours ... ok
 test plain::fails ... FAILED
 test plain::ignored ... ok
-test plain::panics ... ignored, in wasm, use `#[lunatic::test]` where a test should panic
+test plain::panics ... ignored, in wasm, use `#[lunatic::test]` for tests that should panic
 test plain::passes ... ok
 test plain::returns_an_error ... FAILED
 
@@ -816,7 +816,7 @@ fn doc_tests_run_in_the_vm() {
     "#;
     for (number, status, result) in [
         ("1", 0, "2 passed; 0 failed"),
-        ("2", 101, "hint: this is a Rust test program"),
+        ("2", 101, "hint: in wasm, a Rust test program ends"),
     ] {
         project.dir.write(
             "runner_documented/src/lib.rs",

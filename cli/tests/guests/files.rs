@@ -1,4 +1,4 @@
-//! What `std::fs` promises. Prints a line for every claim that holds.
+//! Checks what `std::fs` promises. Prints a line for every claim that holds.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ fn ok(claim: &str) {
 
 fn error<T>(result: Result<T>) -> ErrorKind {
     match result {
-        Ok(_) => panic!("an error is expected"),
+        Ok(_) => panic!("the call must fail"),
         Err(error) => error.kind(),
     }
 }
@@ -32,32 +32,32 @@ fn error<T>(result: Result<T>) -> ErrorKind {
 fn opening() -> Result<()> {
     assert_eq!(error(File::open("absent")), ErrorKind::NotFound);
     assert_eq!(error(File::open("absent/deep")), ErrorKind::NotFound);
-    ok("a file that is absent is not found");
+    ok("a missing file is not found");
 
     fs::write("a", "text")?;
     assert_eq!(error(OpenOptions::new().write(true).create_new(true).open("a")), ErrorKind::AlreadyExists);
     OpenOptions::new().write(true).create_new(true).open("b")?;
-    ok("a new file is created, and one that exists is not new");
+    ok("`create_new` creates a file, but does not open an existing file");
 
     assert!(OpenOptions::new().write(true).create_new(true).open("a/").is_err());
     assert!(File::open("a/").is_err() && File::open("a/b").is_err());
-    ok("a file is no directory");
+    ok("a file is not a directory");
 
     OpenOptions::new().write(true).open("a")?.write_all(b"X")?;
     assert_eq!(fs::read_to_string("a")?, "Xext");
     File::create("a")?;
     assert_eq!(fs::read_to_string("a")?, "");
-    ok("`create` truncates, and opening to write does not");
+    ok("`create` truncates a file, and opening it for writing does not");
 
     fs::write("a", "text")?;
     assert!(File::open("a")?.write(b"x").is_err());
     assert!(OpenOptions::new().write(true).open("a")?.read(&mut [0]).is_err());
-    ok("a file is used as it was opened");
+    ok("a file can be used only as it was opened");
 
     assert!(OpenOptions::new().open("a").is_err());
     assert!(OpenOptions::new().read(true).truncate(true).open("a").is_err());
     assert!(OpenOptions::new().read(true).create(true).open("c").is_err());
-    ok("options that make no sense are refused");
+    ok("invalid combinations of options are refused");
     Ok(())
 }
 
@@ -68,7 +68,7 @@ fn reading_and_writing() -> Result<()> {
     let (mut first, mut second) = ([0; 5], [0; 5]);
     assert_eq!(file.read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)])?, 7);
     assert_eq!((&first, &second[..2]), (b"one t", &b"wo"[..]));
-    ok("several buffers are used at once");
+    ok("vectored reads and writes use several buffers");
 
     assert_eq!(file.seek(SeekFrom::End(-3))?, 4);
     assert_eq!(file.seek(SeekFrom::Current(-1))?, 3);
@@ -77,31 +77,31 @@ fn reading_and_writing() -> Result<()> {
     assert_eq!(file.seek(SeekFrom::Start(10))?, 10);
     file.write_all(b"!")?;
     assert_eq!(fs::read("a")?, b"one two\0\0\0!");
-    ok("a gap that is jumped over is filled with zeros");
+    ok("a gap created by seeking is filled with zeros");
 
     file.set_len(3)?;
     assert_eq!((fs::read("a")?, file.stream_position()?), (b"one".to_vec(), 11));
     file.set_len(5)?;
     assert_eq!(fs::read("a")?, b"one\0\0");
-    ok("the length changes, and the position stays");
+    ok("setting the length does not change the position");
 
     let mut twice = [OpenOptions::new().append(true).open("b")?, OpenOptions::new().append(true).open("b")?];
     for number in 0..4 {
         write!(twice[number % 2], "{number}")?;
     }
     assert_eq!(fs::read_to_string("b")?, "0123");
-    ok("what is appended goes to the end, whoever wrote last");
+    ok("appended bytes go to the end, no matter which handle wrote last");
 
     let data: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
     fs::write("large", &data)?;
     assert!(fs::read("large")? == data);
     assert_eq!(fs::copy("large", "copied")?, data.len() as u64);
     assert!(fs::read("copied")? == data);
-    ok("a large file is read as it was written, and copied");
+    ok("a large file is read back as it was written, and can be copied");
 
     file.sync_all()?;
     file.sync_data()?;
-    ok("files are synchronised");
+    ok("files can be synchronized");
     for name in ["a", "b", "large", "copied"] {
         fs::remove_file(name)?;
     }
@@ -116,14 +116,14 @@ fn names() -> Result<()> {
     fs::rename("a", "b")?;
     assert_eq!(fs::read_to_string("b")?, "2");
     assert_eq!(error(fs::rename("a", "c")), ErrorKind::NotFound);
-    ok("a file is renamed, and replaces what had the name");
+    ok("a renamed file replaces the file that had the name");
 
     fs::hard_link("b", "c")?;
     fs::remove_file("b")?;
     assert_eq!(fs::read_to_string("c")?, "2");
     fs::write("b", "")?;
     assert_eq!(error(fs::hard_link("b", "c")), ErrorKind::AlreadyExists);
-    ok("a second name keeps a file");
+    ok("a hard link keeps a file alive");
 
     #[allow(deprecated)]
     fs::soft_link("c", "link")?;
@@ -133,7 +133,7 @@ fn names() -> Result<()> {
     assert!(fs::read_link("c").is_err());
     fs::remove_file("link")?;
     assert!(fs::exists("c")?);
-    ok("a symbolic link is followed, read and removed");
+    ok("a symbolic link can be followed, read and removed");
 
     #[allow(deprecated)]
     fs::soft_link("loop", "loop")?;
@@ -141,7 +141,7 @@ fn names() -> Result<()> {
     #[allow(deprecated)]
     fs::soft_link("absent", "dangling")?;
     assert!(!fs::exists("dangling")? && fs::symlink_metadata("dangling").is_ok());
-    ok("links that lead nowhere are found out");
+    ok("loops of links and broken links are detected");
 
     let name = OsStr::from_bytes(b"no \xff text");
     fs::write(name, "3")?;
@@ -152,13 +152,13 @@ fn names() -> Result<()> {
     fs::write(&long, "4")?;
     fs::remove_file(&long)?;
     assert!(fs::write("x".repeat(256), "").is_err());
-    ok("names are bytes, 255 at most");
+    ok("names are arbitrary bytes, at most 255 of them");
 
     let mut file = File::create("gone")?;
     fs::remove_file("gone")?;
     file.write_all(b"still here")?;
     assert_eq!(file.metadata()?.len(), 10);
-    ok("a file that is open outlives its name");
+    ok("an open file outlives its name");
     for name in ["b", "c", "loop", "dangling"] {
         fs::remove_file(name)?;
     }
@@ -171,7 +171,7 @@ fn directories() -> Result<()> {
     fs::create_dir_all("d/e/f/")?;
     fs::create_dir_all("d/e/f")?;
     assert!(fs::create_dir("x/y").is_err());
-    ok("directories are created, with a slash at the end or without");
+    ok("directories can be created, with or without a trailing slash");
 
     assert!(fs::remove_dir("d").is_err());
     fs::remove_dir("d/e/f/")?;
@@ -179,13 +179,13 @@ fn directories() -> Result<()> {
     assert!(fs::remove_dir("d/file").is_err() && fs::remove_file("d/e").is_err());
     assert!(fs::remove_file("d/file/").is_err());
     assert!(fs::read_dir("d/file").is_err() && fs::read_dir("absent").is_err());
-    ok("a directory that is empty is removed, a file is a file");
+    ok("only empty directories are removed, and files are not treated as directories");
 
     fs::rename("d/e/", "d/g/")?;
     fs::rename("d/g", "d/e")?;
     assert!(fs::rename("d", "d/e/inside").is_err());
     assert!(fs::rename("d/file", "d/e").is_err() && fs::rename("d/e", "d/file").is_err());
-    ok("directories are renamed, but not into themselves or over files");
+    ok("directories can be renamed, but not into themselves or over files");
 
     for number in 0..5 {
         fs::create_dir_all(format!("d/deep{number}/er"))?;
@@ -198,7 +198,7 @@ fn directories() -> Result<()> {
     fs::remove_dir_all("d")?;
     assert!(!fs::exists("d")? && fs::exists("kept/file")?);
     fs::remove_dir_all("kept/")?;
-    ok("a tree is removed, and not what links in it lead to");
+    ok("removing a tree does not remove the targets of links in it");
 
     fs::create_dir("d")?;
     fs::write("d/file", "")?;
@@ -220,7 +220,7 @@ fn directories() -> Result<()> {
         [("dir".into(), true, false), ("file".into(), false, false), ("link".into(), false, true)]
     );
     fs::remove_dir_all("d")?;
-    ok("a directory is listed with the kinds of what is in it");
+    ok("a directory is listed with the types of its entries");
     Ok(())
 }
 
@@ -231,12 +231,12 @@ fn facts() -> Result<()> {
     assert!(metadata.is_file() && !metadata.is_dir() && metadata.len() == 5);
     assert!(metadata.modified()? > before && metadata.accessed()? > before);
     assert!(fs::metadata(".")?.is_dir() && File::open(".")?.metadata()?.is_dir());
-    ok("what is known of a file is true");
+    ok("the metadata of a file is correct");
 
     let time = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_000);
     File::options().write(true).open("a")?.set_modified(time)?;
     assert_eq!(fs::metadata("a")?.modified()?, time);
-    ok("times are set");
+    ok("times can be set");
     fs::remove_file("a")
 }
 
@@ -256,7 +256,7 @@ fn many() -> Result<()> {
         fs::remove_file(entry?.path())?;
     }
     fs::remove_dir("many")?;
-    ok("what is listed can be removed meanwhile");
+    ok("entries can be removed while they are being listed");
 
     fs::write("a", "")?;
     let files: Vec<_> = (0..250).map(|_| File::open("a")).collect::<Result<_>>()?;
@@ -265,6 +265,6 @@ fn many() -> Result<()> {
     let more: Vec<_> = (0..7).map(|_| File::open("a")).collect();
     assert!(more.last().is_some_and(Result::is_err));
     drop((files, more));
-    ok("256 files are open at a time");
+    ok("256 files can be open at the same time");
     fs::remove_file("a")
 }

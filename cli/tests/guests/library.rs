@@ -49,7 +49,7 @@ fn ask(
     Ok(mailbox.receive().expect("the child sends something"))
 }
 
-/// Checks limits of an environment at which a call of the child returns an error.
+/// Checks limits of an environment that make a call of the child return an error.
 fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let said = ask(
         mailbox,
@@ -159,7 +159,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Checks limits of an environment at which the child is ended.
+/// Checks limits of an environment that end the child.
 fn limits_that_end(mailbox: Mailbox<String>) -> Result<Mailbox<String>, Box<dyn Error>> {
     let mut mailbox = mailbox.catch_link_panic();
     let cases: [(&str, fn(&mut Config), fn(Mailbox<()>), machine::Limit); 2] = [
@@ -237,14 +237,14 @@ fn messages(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     receiver
         .try_send(vec![None])
         .expect("no part of the message needs a grant");
-    ok("a message may have a field for a stream that is empty");
+    ok("an optional stream in a message can be `None`");
 
     process::sleep(1);
     assert!(matches!(
         mailbox.receive_timeout(Duration::ZERO),
         Err(ReceiveError::Timeout)
     ));
-    ok("a process sleeps");
+    ok("a process can sleep");
     Ok(())
 }
 
@@ -276,7 +276,7 @@ fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     environment.register("main", "1.2.3", this)?;
     assert_eq!(environment.lookup("main", "=1.2.3")?, Some(this));
     environment.unregister("main", "1.2.3")?;
-    ok("an environment finds its names");
+    ok("an environment finds the names that are registered in it");
 
     let told = process::spawn_with(this, |parent, mailbox: Mailbox<String>| {
         let mailbox: LinkMailbox<String> = mailbox.catch_link_panic();
@@ -347,7 +347,7 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     let near = refused.message;
     receiver.kill();
     assert!(near.peer_addr().is_ok());
-    ok("a stream that its receiver may not have is returned");
+    ok("a message is returned if its receiver may not have the stream in it");
 
     drop(near);
     assert!(far.read_to_end(&mut Vec::new())? > 0);
@@ -393,7 +393,7 @@ fn servers() -> Result<(), Box<dyn Error>> {
     counter.set(1)?;
     counter.set_after(LONG, 2)?;
     assert_eq!(counter.within(LONG).add(1, 1)?, Ok(3));
-    ok("a server can be called by functions, however their parameters are named");
+    ok("a server can be called by functions, no matter what their parameters are named");
 
     let supervisor = Supervisor::start_link(|plan| {
         STARTS.set(STARTS.get() + 1);

@@ -1,6 +1,6 @@
-//! What programs on the published libraries 0.10 to 0.12 do, each claim by its name: the program runs the one that its
-//! first argument names, and prints what it saw. `cli/tests/all/published.rs` knows what that has to be. The packages for
-//! 0.10 and 0.11 compile this file too.
+//! Claims about programs that use the published libraries 0.10 to 0.12. The program runs the claim
+//! that its first argument names, and prints the results. `cli/tests/all/published.rs` has the
+//! expected results. The packages for 0.10 and 0.11 compile this file too.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::process::{

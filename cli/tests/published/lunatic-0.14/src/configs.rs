@@ -3,8 +3,8 @@
 use crate::mailbox;
 use lunatic::{spawn_link, LunaticError, Mailbox, MessageSignal, Process, ProcessConfig, WasmModule};
 
-/// Runs a function in a child with a configuration. Prints what the child sends, or that the child
-/// died.
+/// Runs a function in a child with the given configuration. Prints what the child sends, or that
+/// the child died.
 fn run(config: &ProcessConfig, child: fn(Process<String>, Mailbox<()>)) {
     let mailbox = mailbox::<String>().catch_link_failure();
     Process::spawn_link_config(config, mailbox.this(), child);

@@ -10,8 +10,8 @@ fn plugin() -> WasmModule {
     WasmModule::new(&bytes).expect("the module is valid")
 }
 
-/// Spawns the export that traps unless the first and last parameters have these values. Otherwise
-/// the export sends an empty message with the tag 77 to a process.
+/// Spawns the export `check`, which traps unless its first and last parameters have the expected
+/// values. If they have, it sends an empty message with the tag 77 to a process.
 fn check(module: &WasmModule, parent: Process<()>) {
     let parameters = [Param::I32(-1), Param::I64(parent.id() as i64), Param::V128(-2)];
     module.spawn::<(), Bincode>("check", &parameters).expect("the module has this export");

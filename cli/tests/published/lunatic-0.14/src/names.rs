@@ -11,7 +11,7 @@ pub fn a_name_finds_its_process() {
     let mailbox = mailbox::<u32>();
     println!("{:?}", Process::<u32>::lookup("parent").is_none());
     mailbox.this().register(&"parent");
-    spawn_link!(|| Process::<u32>::lookup("parent").expect("it has the name").send(1337));
+    spawn_link!(|| Process::<u32>::lookup("parent").expect("the parent has registered the name").send(1337));
     println!("{}", mailbox.receive());
 }
 

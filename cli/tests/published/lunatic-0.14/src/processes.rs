@@ -104,5 +104,5 @@ pub fn a_flooded_mailbox_still_gets_the_reply() {
     let right = (0..1000).filter(|number| adder.request((*number, 1)) == number + 1).count();
     println!("{right} replies");
     flood.kill();
-    println!("{}", mailbox.receive_timeout(PATIENCE).expect("the mailbox is full of them"));
+    println!("{}", mailbox.receive_timeout(PATIENCE).expect("the mailbox is full of these messages"));
 }

@@ -1,17 +1,16 @@
-//! Claims about SQLite. The library supports only one connection per process, which is the first
-//! one.
+//! Claims about SQLite. The library supports only one connection per process: the first.
 
 use lunatic::spawn_link;
 use lunatic::sqlite::{Query, SqliteClient, SqliteCode, Value};
 
 fn memory() -> SqliteClient {
-    SqliteClient::connect(":memory:").expect("a database in memory is always there")
+    SqliteClient::connect(":memory:").expect("an in-memory database can always be opened")
 }
 
 pub fn rows_come_back_as_they_were_put() {
     let client = memory();
-    client.execute("CREATE TABLE things (a, b, c, d, e)").expect("it is SQL");
-    client.execute("INSERT INTO things VALUES (NULL, x'00ff', 'text', 0.5, 9007199254740993)").expect("it is SQL");
+    client.execute("CREATE TABLE things (a, b, c, d, e)").expect("the statement is valid");
+    client.execute("INSERT INTO things VALUES (NULL, x'00ff', 'text', 0.5, 9007199254740993)").expect("the statement is valid");
     println!("{:?}", client.query("SELECT * FROM things"));
     println!("{:?}", client.query("SELECT * FROM things WHERE a = 1"));
 }
@@ -34,8 +33,8 @@ pub fn an_error_has_a_code() {
     let client = memory();
     let error = client.execute("SELEC 1").expect_err("the text is not SQL");
     println!("{}", error.code == SqliteCode::Error);
-    client.execute("CREATE TABLE once (a UNIQUE)").expect("it is SQL");
-    client.execute("INSERT INTO once VALUES (1)").expect("it is the first");
+    client.execute("CREATE TABLE once (a UNIQUE)").expect("the statement is valid");
+    client.execute("INSERT INTO once VALUES (1)").expect("the value is not in the table yet");
     let error = client.execute("INSERT INTO once VALUES (1)").expect_err("the value is inserted a second time");
     println!("{:?}", error.code);
 }

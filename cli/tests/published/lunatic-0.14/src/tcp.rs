@@ -78,13 +78,13 @@ pub fn a_peek_does_not_remove_the_bytes() {
 pub fn a_read_may_take_too_long() {
     let (mut client, mut server) = connect();
     println!("{:?}", server.read_timeout());
-    server.set_read_timeout(Some(Duration::from_millis(1))).expect("it is a time");
-    server.set_write_timeout(Some(Duration::from_millis(1500))).expect("it is a time");
-    server.set_peek_timeout(Some(Duration::from_millis(1))).expect("it is a time");
+    server.set_read_timeout(Some(Duration::from_millis(1))).expect("the timeout is not zero");
+    server.set_write_timeout(Some(Duration::from_millis(1500))).expect("the timeout is not zero");
+    server.set_peek_timeout(Some(Duration::from_millis(1))).expect("the timeout is not zero");
     println!("{:?} {:?} {:?}", server.read_timeout(), server.write_timeout(), server.peek_timeout());
     println!("{:?}", server.read(&mut [0]).map_err(|error| error.kind() == ErrorKind::TimedOut));
     println!("{:?}", server.peek(&mut [0]).map_err(|error| error.kind() == ErrorKind::TimedOut));
-    server.set_read_timeout(None).expect("it is no time");
+    server.set_read_timeout(None).expect("the timeout can be removed");
     client.write_all(b"x").expect("the socket is connected");
     println!("{:?}", server.read(&mut [0]).ok());
 }
@@ -96,7 +96,7 @@ pub fn clones_share_the_stream() {
     clone.write_all(b"by the clone").expect("the socket is connected");
     drop(clone);
     let mut text = String::new();
-    client.read_to_string(&mut text).expect("the last of them is closed");
+    client.read_to_string(&mut text).expect("the last clone is closed");
     println!("{text}");
 }
 
@@ -124,6 +124,6 @@ pub fn a_name_is_resolved() {
     println!("{addresses:?}");
     let addresses: Vec<SocketAddr> = resolve("[::1]:80").expect("the text is an address").collect();
     println!("{addresses:?}");
-    println!("{}", resolve("localhost:80").expect("everybody knows it").all(|address| address.ip().is_loopback()));
+    println!("{}", resolve("localhost:80").expect("every system resolves this name").all(|address| address.ip().is_loopback()));
     println!("{}", resolve("no port").is_err());
 }

@@ -31,7 +31,7 @@ fn serve(serve: fn(TlsStream, Mailbox<()>)) -> u32 {
 }
 
 fn echo(mut stream: TlsStream, _: Mailbox<()>) {
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("it is a time");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("the timeout is not zero");
     let mut buffer = [0; 64];
     let length = stream.read(&mut buffer).expect("the socket is connected");
     stream.write_all(&buffer[..length]).expect("the socket is connected");

@@ -15,7 +15,7 @@ pub fn datagrams_are_sent_and_received() {
     let mut buffer = [0; 8];
     let (length, sender) = other.recv_from(&mut buffer).expect("a datagram was sent");
     println!("{} {}", String::from_utf8_lossy(&buffer[..length]), sender == from);
-    // A datagram that is longer than the buffer is cut off, and the rest of it is lost.
+    // A datagram that is longer than the buffer is truncated.
     other.send_to(b"longer than it fits", sender).expect("the limits allow this");
     other.send_to(b"next", sender).expect("the limits allow this");
     let length = one.recv(&mut buffer).expect("a datagram was sent");
@@ -26,7 +26,7 @@ pub fn datagrams_are_sent_and_received() {
 
 pub fn a_connected_socket_knows_its_peer() {
     let (one, other) = (bind(), bind());
-    println!("{}", one.peer_addr().expect_err("it is not connected").kind() == ErrorKind::NotConnected);
+    println!("{}", one.peer_addr().expect_err("the socket is not connected").kind() == ErrorKind::NotConnected);
     let address = other.local_addr().expect("the socket is bound");
     one.connect(address).expect("the text is an address");
     println!("{}", one.peer_addr().expect("the socket is connected") == address);
@@ -45,9 +45,9 @@ pub fn a_connected_socket_knows_its_peer() {
 
 pub fn options_are_kept() {
     let socket = bind();
-    socket.set_ttl(42).expect("it is one");
-    socket.set_broadcast(true).expect("it may");
+    socket.set_ttl(42).expect("42 is a valid TTL");
+    socket.set_broadcast(true).expect("any socket can be configured");
     println!("{} {}", socket.ttl().expect("the socket is bound"), socket.broadcast().expect("the socket is bound"));
-    socket.set_broadcast(false).expect("it may");
+    socket.set_broadcast(false).expect("any socket can be configured");
     println!("{}", socket.broadcast().expect("the socket is bound"));
 }

@@ -68,7 +68,7 @@ fn a_request_is_answered_before_earlier_messages(mailbox: Mailbox<u32>) {
 }
 
 fn fails(mailbox: Mailbox<()>) {
-    mailbox.receive().expect("it is nothing");
+    mailbox.receive().expect("a message arrives");
     panic!("the child fails");
 }
 
@@ -103,25 +103,25 @@ fn an_environment_limits_memory_and_compute(mailbox: Mailbox<u32>) {
     let parent = process::this(&mailbox);
     let works =
         |parent: Process<u32>, _: Mailbox<()>| parent.send(std::hint::black_box(vec![1u8; 100_000]).len() as u32);
-    let (_, mailbox) = module.spawn_link_with(mailbox, parent, works).expect("the limits allow for the process");
+    let (_, mailbox) = module.spawn_link_with(mailbox, parent, works).expect("the limits allow another process");
     println!("{:?}", mailbox.receive().normal_or_unwrap().ok());
     let hoards = |_: Mailbox<()>| assert_eq!(std::hint::black_box(vec![1u8; 3_000_000])[0], 1);
-    let (_, mailbox) = module.spawn_link(mailbox, hoards).expect("the limits allow for the process");
+    let (_, mailbox) = module.spawn_link(mailbox, hoards).expect("the limits allow another process");
     println!("{}", mailbox.receive().is_signal());
-    let (_, mailbox) = module.spawn_link(mailbox, |_: Mailbox<()>| loop {}).expect("the limits allow for the process");
+    let (_, mailbox) = module.spawn_link(mailbox, |_: Mailbox<()>| loop {}).expect("the limits allow another process");
     println!("{}", mailbox.receive().is_signal());
 }
 
 fn the_newest_version_that_fits_is_found(mailbox: Mailbox<u32>) {
     for (number, version) in ["1.0.0", "1.2.0", "2.0.0"].into_iter().enumerate() {
         let counter = |(parent, number): (Process<u32>, u32), mailbox: Mailbox<()>| {
-            mailbox.receive().expect("it is nothing");
+            mailbox.receive().expect("a message arrives");
             parent.send(number);
         };
         let child = process::spawn_with((process::this(&mailbox), number as u32), counter).expect("this process may spawn");
-        process::this_env().register("counter", version, child).expect("it is a version");
+        process::this_env().register("counter", version, child).expect("the version is valid");
     }
-    lookup::<()>("counter", "^1").expect("it is a query").expect("it is there").send(());
+    lookup::<()>("counter", "^1").expect("the query is valid").expect("the name is registered").send(());
     println!("{}", mailbox.receive().expect("a number arrives"));
-    println!("{}", lookup::<()>("counter", "^3").expect("it is a query").is_none());
+    println!("{}", lookup::<()>("counter", "^3").expect("the query is valid").is_none());
 }

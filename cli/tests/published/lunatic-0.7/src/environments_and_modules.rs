@@ -1,5 +1,5 @@
-//! Claims about environments: what processes in an environment may do, and the modules that run in
-//! it. The test creates `plugin.wasm` in the program's directory.
+//! Claims about environments: what processes in an environment may do, and which modules run in it.
+//! The test creates `plugin.wasm` in the program's directory.
 
 use crate::mailbox;
 use lunatic::process::{self, Process};
@@ -17,7 +17,7 @@ fn run(environment: &mut Environment, child: fn(Process<String>, Mailbox<()>)) {
     let module = environment.add_this_module().expect("the module is valid");
     let plain = mailbox::<String>();
     let parent = process::this(&plain);
-    let (_, tag, mailbox) = module.spawn_link_with(plain, parent, child).expect("the limits allow for the process");
+    let (_, tag, mailbox) = module.spawn_link_with(plain, parent, child).expect("the limits allow another process");
     print(&mailbox, |died| died == tag);
 }
 
@@ -73,7 +73,7 @@ pub fn a_directory_is_granted() {
     std::fs::write("file", "content").expect("the current directory is granted");
     let mut config = Config::new(3_000_000, None);
     config.allow_namespace("");
-    config.preopen_dir(".").expect("this process has it");
+    config.preopen_dir(".").expect("this process has the directory");
     let refused = config.preopen_dir("/etc");
     println!("{}", refused.is_err_and(|error| !error.to_string().is_empty()));
     let mut environment = Environment::new(config).expect("the limits allow this");
@@ -90,8 +90,7 @@ pub fn an_export_runs_with_its_parameters() {
     module.spawn::<()>("check", &parameters).expect("the module has this export");
     let (_, mailbox) =
         module.spawn_link::<(), (), _>(mailbox::<()>(), "check", &parameters).expect("the module has this export");
-    // The process above causes no signal. The next process must fail, and its signal is the only
-    // signal that arrives.
+    // The process above causes no signal. The next process must fail, and only its signal arrives.
     let wrong = [Param::I32(0), Param::I64(0), Param::V128(0)];
     let (_, mailbox) = module.spawn_link::<(), (), _>(mailbox, "check", &wrong).expect("the module has this export");
     println!("{}", mailbox.receive().is_signal());

@@ -5,7 +5,7 @@ use lunatic::process;
 use lunatic::{Mailbox, Message, TransformMailbox};
 
 fn fails(mailbox: Mailbox<()>) {
-    mailbox.receive().expect("it is nothing");
+    mailbox.receive().expect("a message arrives");
     panic!("the child fails");
 }
 

@@ -28,7 +28,7 @@ fn register(versions: &[&str]) {
     let plain = mailbox::<u32>();
     for (number, version) in versions.iter().enumerate() {
         let child = process::spawn_with((process::this(&plain), number as u32), counter).expect("this process may spawn");
-        process::this_env().register("counter", version, child).expect("it is a version");
+        process::this_env().register("counter", version, child).expect("the version is valid");
     }
 }
 
@@ -37,13 +37,13 @@ pub fn the_newest_version_that_fits_is_found() {
     for query in ["^1", "=1.0.0", ">=1", "^3", "no query"] {
         println!("{query}: {}", ask(query));
     }
-    println!("{}", lookup::<u32>("nobody", "^1").expect("it is a query").is_none());
+    println!("{}", lookup::<u32>("nobody", "^1").expect("the query is valid").is_none());
 }
 
 pub fn a_name_can_be_released() {
     register(&["1.0.0", "1.1.0"]);
     println!("{}", ask("^1"));
-    process::this_env().unregister::<u32>("counter", "1.1.0").expect("it is registered");
+    process::this_env().unregister::<u32>("counter", "1.1.0").expect("the version is registered");
     println!("{}", ask("^1"));
     println!("{:?}", process::this_env().unregister::<u32>("counter", "1.1.0").err());
     // A second registration of the same version replaces the first one.
@@ -64,12 +64,12 @@ pub fn every_environment_has_its_own_names() {
     config.allow_namespace("");
     let environment = Environment::new(config).expect("the limits allow this");
     let plain = mailbox::<u32>();
-    environment.register("counter", "1.0.0", process::this(&plain)).expect("it is a version");
+    environment.register("counter", "1.0.0", process::this(&plain)).expect("the version is valid");
     println!("{}", ask("^1"));
     let mut environment = environment;
     let module = environment.add_this_module().expect("the module is valid");
     module
-        .spawn(|_: Mailbox<()>| lookup::<u32>("counter", "^1").expect("it is a query").expect("it is there").send(7))
-        .expect("the limits allow for the process");
+        .spawn(|_: Mailbox<()>| lookup::<u32>("counter", "^1").expect("the query is valid").expect("the name is registered").send(7))
+        .expect("the limits allow another process");
     println!("{}", plain.receive().expect("a number arrives"));
 }

@@ -38,7 +38,7 @@ pub fn a_process_has_one_identity() {
     let mailbox = mailbox::<Process<()>>();
     let child = process::spawn_with(process::this(&mailbox), |parent, mailbox: Mailbox<()>| {
         parent.send(process::this(&mailbox));
-        mailbox.receive().expect("it is nothing");
+        mailbox.receive().expect("a message arrives");
     })
     .expect("this process may spawn");
     let told = mailbox.receive().expect("a process arrives");

@@ -11,5 +11,5 @@ pub fn variables_are_those_of_the_command() {
 
 pub fn a_file_is_written_and_read() {
     std::fs::write("file", "content").expect("the current directory is granted");
-    println!("{}", std::fs::read_to_string("file").expect("it was just written"));
+    println!("{}", std::fs::read_to_string("file").expect("the file was just written"));
 }
