@@ -42,15 +42,15 @@ pub enum CodeError {
     Module(#[from] ModuleError),
     /// The bytes are native code for one processor, which is never run directly.
     #[error(
-        "this is compiled code, which is never accepted: give the wasm that it was compiled from"
+        "this is compiled code, which is never accepted: use the wasm that it was compiled from"
     )]
     Precompiled,
     /// The module exports nothing to run.
-    #[error("the module exports neither `_start` nor `main`: a function begins with one of them")]
+    #[error("the module exports neither `_start` nor `main`: a function needs one of them")]
     NoEntry,
     /// The component does not handle requests.
     #[error(
-        "the component does not export `wasi:http/incoming-handler@0.2`, which is how a component gets requests"
+        "the component does not export `wasi:http/incoming-handler@0.2`, which it needs to receive requests"
     )]
     NoHandler,
     /// The function's settings cannot be granted.
@@ -78,7 +78,8 @@ impl Code {
     }
 
     /// Checks and compiles the code of a function that a client provides, as [`Code::new`] does.
-    /// The machine's limits on others' code apply, and the compiler is stopped after `within`.
+    /// The machine's limits on the code of clients apply, and the compiler is stopped after
+    /// `within`.
     ///
     /// # Errors
     ///
@@ -155,7 +156,7 @@ fn wat_is_component(bytes: &[u8]) -> bool {
         .is_some_and(|text| text.trim_start().starts_with("component"))
 }
 
-/// Returns whether a module imports one of the functions by which a spark reads and writes.
+/// Returns whether a module imports one of the functions with which a spark reads and writes.
 fn has_comms(module: &Module) -> bool {
     module.imports().any(|(namespace, name)| match namespace {
         "lunatic::spark" | "embly" => true,

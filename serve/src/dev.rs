@@ -67,7 +67,7 @@ pub enum DevError {
     #[error(transparent)]
     Gateways(#[from] StartError),
     /// The thread that watches for changes cannot be started.
-    #[error("no thread that waits for changes: {0}")]
+    #[error("the thread that watches for changes cannot be started: {0}")]
     Thread(std::io::Error),
 }
 

@@ -37,10 +37,10 @@ pub enum Failure {
     #[error("the client took longer than {0:?} to send its request")]
     Slow(Duration),
     /// A connection was idle for too long.
-    #[error("nothing came or went on the connection for {0:?}")]
+    #[error("no data was sent or received on the connection for {0:?}")]
     Idle(Duration),
     /// A connection reached its maximum lifetime.
-    #[error("the connection was open for {0:?}, which is as long as it may be")]
+    #[error("the connection was open for {0:?}, which is the maximum")]
     Life(Duration),
     /// The maximum number of requests is already being served, or the machine has no room for
     /// another process.
@@ -50,7 +50,7 @@ pub enum Failure {
     #[error("the function cannot be run: {0}")]
     Unusable(String),
     /// The client disconnected.
-    #[error("the client went away")]
+    #[error("the client disconnected")]
     Gone,
 }
 

@@ -95,11 +95,11 @@ impl Functions {
         self.table().values().cloned().collect()
     }
 
-    /// Adds a function, or a new version of a function, which serves from now on.
+    /// Adds a function, or a new version of a function, which then serves all new requests.
     ///
     /// # Errors
     ///
-    /// If the environment cannot be created, in which case nothing has changed.
+    /// Fails if the environment cannot be created. In that case, nothing has changed.
     pub fn put(
         &self,
         name: &Name,
@@ -118,7 +118,7 @@ impl Functions {
     ///
     /// # Errors
     ///
-    /// If the environment cannot be created.
+    /// Fails if the environment cannot be created.
     pub(crate) fn prepare(
         &self,
         name: &Name,

@@ -1,9 +1,10 @@
-//! What the fuzzer calls of modules that are not public. Not part of the API.
+//! Lets the fuzzer call private modules. Not part of the API.
 
 use crate::gateway::http::framing::Framing;
 use crate::service::manifest::Manifest;
 
-/// Feeds an HTTP/1 connection in pieces of a size. Returns the status and the reason of a refusal.
+/// Feeds bytes to an HTTP/1 connection in pieces of the given size. If the bytes are refused,
+/// returns the status and the reason.
 ///
 /// # Panics
 ///
@@ -12,7 +13,10 @@ pub fn framing(bytes: &[u8], piece: usize) -> Result<(), (u16, &'static str)> {
     let mut framing = Framing::new(8 << 10, 100);
     for piece in bytes.chunks(piece) {
         framing.read(piece).map_err(|(passable, error)| {
-            assert!(passable <= piece.len(), "more can be passed on than came");
+            assert!(
+                passable <= piece.len(),
+                "more bytes can be passed on than arrived"
+            );
             (error.status.as_u16(), error.why)
         })?;
     }
@@ -23,7 +27,7 @@ pub fn framing(bytes: &[u8], piece: usize) -> Result<(), (u16, &'static str)> {
 ///
 /// # Panics
 ///
-/// Panics if a valid manifest cannot be used, or reads otherwise than it was written.
+/// Panics if a valid manifest cannot be used, or changes when it is written and read again.
 pub fn manifest(bytes: &[u8]) {
     let Ok(manifest) = Manifest::parse(bytes) else {
         return;
@@ -31,6 +35,10 @@ pub fn manifest(bytes: &[u8]) {
     assert!(manifest.next() > manifest.current().number);
     assert!(manifest.previous() < Some(manifest.current().number));
     let text = manifest.text();
-    let again = Manifest::parse(&text).unwrap_or_else(|error| panic!("not read again: {error}"));
-    assert!(manifest == again, "a manifest changes when it is written");
+    let again = Manifest::parse(&text)
+        .unwrap_or_else(|error| panic!("the written manifest cannot be read: {error}"));
+    assert!(
+        manifest == again,
+        "the manifest changed when it was written"
+    );
 }

@@ -14,14 +14,14 @@ impl KillOnDrop {
     pub(crate) fn process(&self) -> &Process {
         self.0
             .as_ref()
-            .expect("only `release` takes it, which consumes the guard")
+            .expect("only `release` takes the process, and it consumes the guard")
     }
 
     /// Disarms the guard, so that the process keeps running.
     pub(crate) fn release(mut self) -> Process {
         self.0
             .take()
-            .expect("only this takes it, which consumes the guard")
+            .expect("only `release` takes the process, and it consumes the guard")
     }
 }
 

@@ -5,10 +5,10 @@
 //! a *spark* (a module that reads and writes bytes, as Embly's functions do), a component that
 //! handles HTTP requests (`wasi:http/incoming-handler`), or a program of the machine that gets a
 //! gateway's connections as messages. Functions come from a [`Project`] or are deployed over HTTP.
-//! Gateways for HTTP and TCP lead to them.
+//! Gateways for HTTP and TCP lead to the functions.
 //!
-//! This crate uses only the public API of `lunatic_vm`. It adds names and gateways, while processes
-//! are limited by their environments.
+//! This crate uses only the public API of `lunatic_vm`. It adds names and gateways. Limiting the
+//! processes is left to their environments.
 
 #![forbid(unsafe_code)]
 
@@ -67,8 +67,8 @@ pub use service::{
 };
 pub use settings::{Directory, Policy, Settings, SettingsError};
 
-/// Adds to a machine's host all functions and interfaces that functions can import in addition to
-/// those of the machine itself.
+/// Adds all interfaces that functions can import, in addition to the machine's own, to a machine's
+/// host.
 ///
 /// ```
 /// use lunatic_vm::{Host, Vm};

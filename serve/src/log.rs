@@ -227,7 +227,8 @@ impl Log {
         let Some(exit) = trapped(failure).cloned() else {
             return;
         };
-        // Reading a module's names takes milliseconds, or longer for a large one.
+        // Reading the names of a module takes milliseconds, or longer if the module is large, so
+        // this happens on another thread if there is a runtime.
         let log = self.clone();
         let write = move || {
             let frames: Vec<String> = frames(&exit).collect();
@@ -314,8 +315,9 @@ impl Follower {
         if lost > 0
             && let Some(first) = lines.first()
         {
-            let text =
-                format!("{lost} lines were left out here: they came faster than they were read");
+            let text = format!(
+                "{lost} lines were left out here, because they arrived faster than they were read"
+            );
             let note = Line {
                 kind: LineKind::Note,
                 process: None,
@@ -382,7 +384,7 @@ impl State {
         let bytes = std::mem::take(&mut self.left_out);
         if bytes > 0 {
             let text = format!(
-                "{bytes} bytes of output were left out here: more was written than is kept"
+                "{bytes} bytes of output were left out here, because more was written than is kept"
             );
             self.record(version, None, None, LineKind::Note, &text);
         }
@@ -469,7 +471,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the end of the process whose trap a failure is, if it is one.
+/// Returns the process's exit, if the failure is a trap.
 fn trapped(failure: &Failure) -> Option<&Exit> {
     match failure {
         Failure::Ended(exit) | Failure::Limit(exit) => exit.trap().map(|_| exit),
@@ -477,7 +479,7 @@ fn trapped(failure: &Failure) -> Option<&Exit> {
     }
 }
 
-/// Returns the location of a trap, one line per frame.
+/// Returns the backtrace of a trap, one line per frame.
 fn frames(exit: &Exit) -> impl Iterator<Item = String> {
     let frames = exit.trap().map(Trap::frames).unwrap_or_default();
     frames

@@ -1,6 +1,6 @@
 //! Metrics of functions, for Prometheus.
 //!
-//! The number of label values is limited to at most [`FUNCTIONS`] functions, and the outcomes that
+//! The only label values are the names of at most [`FUNCTIONS`] functions, and the outcomes that
 //! [`Failure::outcome`] can return. No text that a client or a guest sends becomes a label.
 
 use crate::{Failure, Name};
@@ -182,7 +182,7 @@ impl Metrics {
     }
 }
 
-/// The outcome of a request that was answered, with any status.
+/// The outcome of a request that was answered, whatever the status.
 const ANSWERED: &str = "answered";
 
 impl FunctionMetrics {

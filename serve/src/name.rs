@@ -22,7 +22,7 @@ pub struct Name(Arc<str>);
 
 /// The error for a string that is not a valid function name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a valid function name: it has 1 to 63 characters of a-z, 0-9 and -, and does not begin with -", lunatic_vm::printable(.0))]
+#[error("`{}` is not a valid function name: a name must have 1 to 63 characters from a-z, 0-9 and -, and must not begin with -", lunatic_vm::printable(.0))]
 pub struct NameError(String);
 
 impl Name {
@@ -30,7 +30,7 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// [`NameError`] if the text is not a valid name.
+    /// [`NameError`] if the string is not a valid name.
     pub fn new(text: &str) -> Result<Name, NameError> {
         if is_name(text) {
             Ok(Name(text.into()))
@@ -43,13 +43,13 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// [`NameError`] if either text is not a valid name.
+    /// [`NameError`] if either string is not a valid name.
     pub fn owned(owner: &str, name: &str) -> Result<Name, NameError> {
         let (owner, name) = (Name::new(owner)?, Name::new(name)?);
         Ok(Name(format!("{owner}/{name}").into()))
     }
 
-    /// Returns the name as text.
+    /// Returns the name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }

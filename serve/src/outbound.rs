@@ -59,7 +59,7 @@ pub struct Outbound {
 pub(crate) struct Times {
     /// The time until a connection is established.
     pub(crate) connect: Duration,
-    /// The time from then until the head of the response arrives.
+    /// The time from the connection to the arrival of the response's head.
     pub(crate) first_byte: Duration,
     /// The time between two chunks of the response's body.
     pub(crate) between_bytes: Duration,
@@ -134,7 +134,7 @@ impl Outbound {
         }
         if request.method() == Method::CONNECT {
             return Err(OutboundError::Address(
-                "`CONNECT` asks for a tunnel, which is not available".to_string(),
+                "`CONNECT` requests a tunnel, which is not supported".to_string(),
             ));
         }
         prepare(&mut request, &destination)?;
@@ -176,7 +176,7 @@ fn client(connector: &Connector) -> Client<Connector, Body> {
 fn runtime() -> Result<&'static Handle, OutboundError> {
     runtime::handle().map_err(|error| {
         OutboundError::Connect(format!(
-            "anybody: the system has no room for threads: {error}"
+            "any host: the system has no room for threads: {error}"
         ))
     })
 }
@@ -295,7 +295,7 @@ impl http_body::Body for ReceivedBody {
         let timer = self.timer.as_mut().expect("the timer was set above");
         std::task::ready!(timer.as_mut().poll(context));
         Poll::Ready(Some(Err(OutboundError::Time(
-            "the response did not go on",
+            "the response did not continue",
             between_bytes,
         )
         .into())))

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Program(Mutex<State>);
 
-/// When the process is restarted, which is immediately after it first exits and then after growing
-/// delays.
+/// The delays before restarts. After the first exit, the process is restarted immediately, and then
+/// after growing delays.
 const BACKOFF: Backoff = Backoff {
     immediate: 1,
     first: Duration::from_millis(10),

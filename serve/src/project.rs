@@ -2,7 +2,7 @@
 //!
 //! A project file is either `lunatic.toml` or Embly's `embly-project.yml`. Reading a project file
 //! opens only the file itself and the files of the projects that it depends on. Other paths in the
-//! file are only checked for existence. All problems are reported at once, each with its file,
+//! file are only checked for existence. All problems are reported in one go, each with its file,
 //! line, column and remedy.
 
 mod check;
@@ -92,7 +92,7 @@ impl Project {
         &self.checked.gateways
     }
 
-    /// Reads the secrets of the service that the project file describes, and returns its
+    /// Reads the secrets of the service that the project file describes, and returns the service's
     /// configuration. Returns `None` if the file describes no service.
     ///
     /// # Errors

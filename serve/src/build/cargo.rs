@@ -124,7 +124,7 @@ fn names(list: &str) -> Vec<String> {
     while let Some(character) = characters.next() {
         let last = names
             .last_mut()
-            .expect("the list starts with one and only grows");
+            .expect("the list starts with one name and only grows");
         match character {
             '\\' => last.extend(characters.next()),
             ' ' => names.push(String::new()),

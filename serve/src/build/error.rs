@@ -80,14 +80,15 @@ impl BuildError {
             BuildError::Start { program, error, .. } if error.kind() == io::ErrorKind::NotFound => {
                 Some(match program.as_str() {
                     "cargo" => "Rust comes from https://rustup.rs".into(),
-                    other => format!("`{other}` has to be in the PATH"),
+                    other => format!("`{other}` must be in the PATH"),
                 })
             }
             BuildError::NoBinary(_) => Some(
-                "it needs a `src/main.rs`, or a library with `crate-type = [\"cdylib\"]`".into(),
+                "the package needs a `src/main.rs`, or a library with `crate-type = [\"cdylib\"]`"
+                    .into(),
             ),
             BuildError::Binaries(_) => {
-                Some("`binary = \"…\"` says which of them the function is".into())
+                Some("`binary = \"…\"` selects the one to use as the function".into())
             }
             _ => None,
         }

@@ -27,7 +27,7 @@ impl InstanceBody {
             .map(|progress| progress.borrow().clone());
         match progress {
             Some(Progress::Failed(failure)) => failure,
-            _ => Failure::NotHttp("it ended before its body did".to_string()),
+            _ => Failure::NotHttp("the function ended before its body did".to_string()),
         }
     }
 

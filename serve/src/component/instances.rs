@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The number of instances under [`Policy::Single`](crate::Policy::Single).
 pub(super) const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
-/// The instances of a version that outlive a request, if its policy has any.
+/// The instances of a version that outlive a request, if its policy keeps any.
 #[derive(Default)]
 pub(crate) struct Instances {
     pool: OnceLock<Pool>,
@@ -76,7 +76,9 @@ impl Pool {
     pub(super) fn queue(&self, job: Job) -> Result<(), Failure> {
         self.jobs.try_send(job).map_err(|_| {
             let waiting = self.shared.queue.len();
-            Failure::Overload(format!("{waiting} requests wait for an instance"))
+            Failure::Overload(format!(
+                "{waiting} requests are already waiting for an instance"
+            ))
         })
     }
 }

@@ -22,12 +22,12 @@ use wasmtime_wasi_http::{
 };
 
 /// The maximum size of a head that a component can create, in bytes. The component's resource table
-/// limits the number of heads, so that all heads together take no more memory than the component
+/// limits the number of heads, so that the heads take no more memory in total than the component
 /// may use.
 const MAX_HEAD: usize = 32 << 10;
 
-/// The maximum size of a piece of a body that a component can write at once, in bytes. Two pieces
-/// are buffered until they are read.
+/// The maximum size of a piece of a body that a component can write in one call, in bytes. Two
+/// pieces are buffered until they are read.
 const MAX_PIECE: usize = 64 << 10;
 
 /// The state of one component's interfaces.
@@ -79,7 +79,7 @@ impl Interfaces {
     }
 }
 
-/// Adds `wasi:http` to what components import.
+/// Adds `wasi:http` to the interfaces that components can import.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     outgoing_handler::add_to_linker::<Guest, WasiHttp>(linker, view)?;
     types::add_to_linker::<Guest, WasiHttp>(linker, &LinkOptions::default().into(), view)
@@ -95,8 +95,8 @@ pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     }
 }
 
-/// A response, and a future that must be driven for the response's body to arrive. In this case,
-/// the future has nothing to do.
+/// A response, and a future that must be driven for the response's body to arrive. Here, the future
+/// is always complete.
 type Sent = (
     http::Response<WasiBody>,
     Box<dyn Future<Output = Result<(), Error>> + Send>,
@@ -128,7 +128,7 @@ impl WasiHttpHooks for Calls {
                 .send_within(request, times)
                 .await
                 .map_err(|error| {
-                    log::info!("a call of `{function}`: {error}");
+                    log::info!("a call by `{function}` failed: {error}");
                     error_of(&error)
                 })?;
             let body = |body: Body| body.map_err(|error| error_of_body(&error)).boxed_unsync();

@@ -24,7 +24,7 @@ impl HasData for Lambda {
     type Data<'a> = &'a mut Interfaces;
 }
 
-/// Adds the interface to what components import.
+/// Adds the interface to those that components can import.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     host::add_to_linker::<Guest, Lambda>(linker, |guest| guest.extension::<Interfaces>())
 }
@@ -35,8 +35,7 @@ impl host::Host for Interfaces {
     }
 
     fn client_secret(&mut self) -> wasmtime::Result<String> {
-        let missing =
-            "the function was given no client secret: set `client_secret` in its settings";
+        let missing = "the function has no client secret: set `client_secret` in its settings";
         self.secret()
             .map(str::to_string)
             .ok_or_else(|| wasmtime::Error::msg(missing))

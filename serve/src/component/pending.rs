@@ -1,7 +1,7 @@
 //! A response that an instance has yet to produce.
 //!
-//! The two sides are linked. If nothing waits for the response or reads it any longer, the instance
-//! is ended. If the instance ends too early, the response is cut short.
+//! If nothing waits for the response or reads it any longer, the instance is ended. If the instance
+//! ends too early, the response is cut short.
 
 use super::body::InstanceBody;
 use super::job::{Job, Progress, Reply, failure_of};
@@ -185,8 +185,8 @@ fn declared(error: &ErrorCode) -> Result<Response<Body>, Failure> {
 /// The body of a response. If it is dropped before its end, the instance is ended.
 struct ResponseBody {
     body: InstanceBody,
-    /// The number of bytes still to come, if the head states it. After the last byte, this value
-    /// may be dropped.
+    /// The number of bytes still to come, if the head states the length. hyper may drop the body
+    /// after the last byte, so the instance is released at 0.
     left: Option<u64>,
     pending: Option<PendingResponse>,
 }

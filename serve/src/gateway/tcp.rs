@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// For how long, and how many bytes, a client may keep writing after the function has exited
-/// normally. Closing a connection with unread bytes would reset it, and the last bytes sent would
-/// be lost.
+/// How long, and how many bytes, a client may keep writing after the function has exited normally.
+/// The bytes are read and discarded: closing a connection with unread bytes would reset it, and the
+/// last bytes sent would be lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: u64 = 1 << 20;
 
@@ -34,9 +34,9 @@ pub(crate) fn begin(functions: &Functions, function: &Name) {
 pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     match code {
         Code::Spark(_) | Code::Program(_) => None,
-        Code::Component(_) => {
-            Some("it is a component, which answers HTTP requests: lead to it from an http gateway")
-        }
+        Code::Component(_) => Some(
+            "it is a component, which answers HTTP requests: it needs a gateway of type `http`",
+        ),
     }
 }
 
@@ -50,7 +50,7 @@ pub(crate) async fn serve(
 ) {
     let Some(function) = functions.get(gateway.function.as_str()) else {
         log::warn!(
-            "a connection of {client} is closed: the function `{}` no longer exists",
+            "a connection from {client} is closed: the function `{}` no longer exists",
             gateway.function
         );
         return;
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
         code => {
             let objection = objection(code).unwrap_or_default();
             log::warn!(
-                "a connection of {client} is closed: `{}` cannot take it: {objection}",
+                "a connection from {client} is closed: `{}` cannot serve it: {objection}",
                 gateway.function
             );
         }

@@ -258,7 +258,9 @@ impl Inner {
         };
         let name = match &destination.host {
             Host::Named(name) => ServerName::try_from(name.clone()).map_err(|error| {
-                OutboundError::Tls(format!("`{name}` cannot stand in a certificate: {error}"))
+                OutboundError::Tls(format!(
+                    "`{name}` cannot be the name in a certificate: {error}"
+                ))
             })?,
             Host::Address(address) => ServerName::from(*address),
         };
@@ -314,12 +316,12 @@ async fn web_config() -> Arc<ClientConfig> {
                     let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
                     let (added, _) = roots.add_parsable_certificates(certificates);
                     log::info!(
-                        "{added} authorities from {} are trusted besides the web's",
+                        "{added} authorities from {} are trusted in addition to the public web authorities",
                         path.display()
                     );
                 }
                 Ok(Err(error)) | Err(error) => {
-                    log::warn!("cannot read the authorities of {}: {error}", path.display())
+                    log::warn!("cannot read the authorities in {}: {error}", path.display())
                 }
             }
         }
@@ -336,7 +338,7 @@ pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
-        .expect("the provider knows the versions");
+        .expect("the provider supports the versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     // Functions that must not learn about each other share this configuration.
     config.resumption = rustls::client::Resumption::disabled();

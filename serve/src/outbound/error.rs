@@ -44,16 +44,16 @@ pub enum OutboundError {
     #[error("cannot connect to {0}")]
     Connect(String),
     /// The peer could not prove its identity, or does not speak TLS.
-    #[error("no TLS with {0}")]
+    #[error("cannot establish TLS with {0}")]
     Tls(String),
     /// No connection was made in time.
-    #[error("there was no connection within {0:?}")]
+    #[error("no connection was made within {0:?}")]
     ConnectTime(Duration),
     /// The response did not begin, or did not continue, in time.
     #[error("{0} within {1:?}")]
     Time(&'static str, Duration),
     /// The maximum number of calls is already in progress.
-    #[error("{CALLS} calls of this function are under way, and none ended within {0:?}")]
+    #[error("{CALLS} calls by this function are in progress, and none ended within {0:?}")]
     Busy(Duration),
     /// The peer does not speak HTTP, or disconnected.
     #[error("the call failed: {0}")]

@@ -1,4 +1,4 @@
-//! Which hosts may be called: one rule, as text.
+//! A rule that specifies which hosts may be called, and its text format.
 
 use http::uri::Scheme;
 #[cfg(test)]
@@ -9,23 +9,23 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The longest name of a host, in bytes.
+/// The maximum length of a host name, in bytes.
 const MAX_HOST: usize = 253;
 
-/// The longest part of a name between two dots, in bytes.
+/// The maximum length of a part of a host name between two dots, in bytes.
 const MAX_LABEL: usize = 63;
 
-/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for every host that ends so,
-/// an IP address, or `*` for every host; with `:port` for one port and `http://` or `https://` for
-/// one scheme.
+/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for every host below this
+/// name, an IP address, or `*` for every host. `:port` limits a rule to one port, and `http://` or
+/// `https://` limits it to one scheme.
 ///
 /// ```
 /// use lunatic_serve::OutboundRule;
 ///
 /// let rule: OutboundRule = "https://*.example.com:8443".parse()?;
 /// assert_eq!(rule.to_string(), "https://*.example.com:8443");
-/// let error = "https://example.com/api".parse::<OutboundRule>().expect_err("it has a path");
-/// assert!(error.to_string().contains("allowed as a whole"));
+/// let error = "https://example.com/api".parse::<OutboundRule>().expect_err("a rule has no path");
+/// assert!(error.to_string().contains("remove the path"));
 /// # Ok::<(), lunatic_serve::OutboundRuleError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,15 +46,15 @@ enum Hosts {
     Address(IpAddr),
 }
 
-/// A text is not a rule.
+/// The error for a string that is not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` names no hosts: {flaw}", lunatic_vm::printable(.text))]
+#[error("`{}` is not an outbound rule: {flaw}", lunatic_vm::printable(.text))]
 pub struct OutboundRuleError {
     text: String,
     flaw: Cow<'static, str>,
 }
 
-/// Where a call goes.
+/// The destination of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Destination {
     pub(super) is_secure: bool,
@@ -70,7 +70,7 @@ pub(super) enum Host {
 }
 
 impl OutboundRule {
-    /// Whether the rule allows a call.
+    /// Returns whether the rule allows a call.
     pub(super) fn allows(&self, destination: &Destination) -> bool {
         let host = match (&self.host, &destination.host) {
             (Hosts::All, _) => true,
@@ -90,17 +90,21 @@ impl OutboundRule {
 }
 
 impl Destination {
-    /// Finds out where a request goes, or why it cannot go anywhere.
+    /// Returns the destination of a request, or the reason why it has none.
     pub(super) fn of(uri: &http::Uri) -> Result<Destination, String> {
         let is_secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
             Some(scheme) => {
                 return Err(format!(
-                    "`{scheme}` is not spoken, only `http` and `https` are"
+                    "`{scheme}` is not supported, only `http` and `https` are"
                 ));
             }
-            None => return Err("it has no scheme: begin with `https://`".to_string()),
+            None => {
+                return Err(
+                    "it has no scheme: it must begin with, for example, `https://`".to_string(),
+                );
+            }
         };
         let Some(authority) = uri.authority() else {
             return Err("it has no host".to_string());
@@ -128,7 +132,7 @@ impl Destination {
         })
     }
 
-    /// Returns its scheme.
+    /// Returns the scheme.
     pub(super) fn scheme(&self) -> Scheme {
         if self.is_secure {
             Scheme::HTTPS
@@ -137,7 +141,7 @@ impl Destination {
         }
     }
 
-    /// Returns it as the authority of a request.
+    /// Returns the host, and the port unless it is the scheme's default.
     pub(super) fn authority(&self) -> String {
         let default = if self.is_secure { 443 } else { 80 };
         if self.port == default {
@@ -165,17 +169,15 @@ impl Host {
     }
 }
 
-/// Returns the name of a host in the one form that is compared: in lower case and without a final
+/// Returns a host name in the form in which names are compared: in lower case and without a final
 /// dot.
 fn checked_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if name.is_empty() || name.len() > MAX_HOST {
-        return Err(format!("a host has 1 to {MAX_HOST} characters"));
+        return Err(format!("a host must have 1 to {MAX_HOST} characters"));
     }
     if !name.is_ascii() {
-        return Err(
-            "a host has no letters beyond ASCII: write it as punycode (`xn--…`)".to_string(),
-        );
+        return Err("a host must be ASCII: write it as punycode (`xn--…`)".to_string());
     }
     let is_label = |label: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -183,7 +185,7 @@ fn checked_name(text: &str) -> Result<String, String> {
     };
     if !name.split('.').all(is_label) {
         return Err(format!(
-            "a host has letters, digits, `-` and `_`, in parts of 1 to {MAX_LABEL} with a `.` between them"
+            "a host must consist of parts of 1 to {MAX_LABEL} letters, digits, `-` or `_`, separated by `.`"
         ));
     }
     Ok(name)
@@ -194,22 +196,22 @@ impl FromStr for OutboundRule {
 
     fn from_str(text: &str) -> Result<OutboundRule, OutboundRuleError> {
         let error = |flaw: Cow<'static, str>| {
-            // A text that is not a rule may be as long as a file.
+            // A string that is not a rule may be as long as a file.
             let text = text.chars().take(MAX_HOST).collect();
             OutboundRuleError { text, flaw }
         };
         let (is_secure, rest) = match text.split_once("://") {
             Some(("https", rest)) => (Some(true), rest),
             Some(("http", rest)) => (Some(false), rest),
-            Some(_) => return Err(error("a scheme is `http` or `https`".into())),
+            Some(_) => return Err(error("the scheme must be `http` or `https`".into())),
             None => (None, text),
         };
         if rest.contains(['/', '?', '#', '@']) {
             return Err(error(
-                "hosts are allowed as a whole: give neither path nor user".into(),
+                "a rule allows entire hosts: remove the path and the user".into(),
             ));
         }
-        // The colons of an IPv6 address stand between brackets.
+        // The colons of an IPv6 address are inside brackets.
         let after_address = rest.rfind(']').map_or(0, |end| end + 1);
         let (host, port) = match rest[after_address..].split_once(':') {
             Some((_, digits)) => {
@@ -219,7 +221,10 @@ impl FromStr for OutboundRule {
                     .ok()
                     .filter(|&port: &u16| is_number && port > 0);
                 let port = port.ok_or_else(|| {
-                    error("a port is a number from 1 to 65535; an IPv6 address stands between brackets".into())
+                    error(
+                        "a port must be from 1 to 65535; an IPv6 address must be in brackets"
+                            .into(),
+                    )
                 })?;
                 (&rest[..rest.len() - digits.len() - 1], Some(port))
             }
@@ -231,7 +236,7 @@ impl FromStr for OutboundRule {
             Hosts::Below(checked_name(parent).map_err(|flaw| error(flaw.into()))?)
         } else if host.contains('*') {
             return Err(error(
-                "a `*` stands for all of a host, or for what comes before the first dot".into(),
+                "a `*` can replace only the entire host, or the part before the first dot".into(),
             ));
         } else {
             match Host::parse(host).map_err(|flaw| error(flaw.into()))? {
@@ -317,7 +322,7 @@ mod tests {
 
     fn allows(rule: &str, uri: &str) -> bool {
         let rule: OutboundRule = rule.parse().unwrap_or_else(|error| panic!("{error}"));
-        let destination = Destination::of(&uri.parse().expect("it is a URI"))
+        let destination = Destination::of(&uri.parse().expect("the text is a URI"))
             .unwrap_or_else(|flaw| panic!("{uri}: {flaw}"));
         rule.allows(&destination)
     }
@@ -359,16 +364,16 @@ mod tests {
         for (text, flaw) in [
             ("", "1 to 253 characters"),
             ("ftp://example.com", "`http` or `https`"),
-            ("https://example.com/api", "neither path"),
-            ("me@example.com", "neither path nor user"),
-            ("example.com:", "a port is"),
-            ("example.com:+80", "a port is"),
-            ("example.com:65536", "a port is"),
-            ("2001:db8::1", "between brackets"),
-            ("[2001:db8::1", "between brackets"),
+            ("https://example.com/api", "remove the path"),
+            ("me@example.com", "remove the path and the user"),
+            ("example.com:", "a port must be"),
+            ("example.com:+80", "a port must be"),
+            ("example.com:65536", "a port must be"),
+            ("2001:db8::1", "in brackets"),
+            ("[2001:db8::1", "in brackets"),
             ("[10.0.0.7]", "IPv6 address"),
-            ("a.*.example.com", "stands for"),
-            ("*example.com", "stands for"),
+            ("a.*.example.com", "can replace only"),
+            ("*example.com", "can replace only"),
             ("exämple.com", "punycode"),
             ("a..b", "parts of"),
             ("a b", "parts of"),
@@ -376,7 +381,7 @@ mod tests {
         ] {
             let error = text
                 .parse::<OutboundRule>()
-                .expect_err("it is not a rule")
+                .expect_err("the text is not a rule")
                 .to_string();
             assert!(error.contains(flaw), "{text}: {error}");
         }
@@ -391,11 +396,11 @@ mod tests {
             "http://10.0.0.7:80",
             "[2001:db8::1]:80",
         ] {
-            let rule: OutboundRule = text.parse().expect("it is a rule");
+            let rule: OutboundRule = text.parse().expect("the text is a rule");
             assert_eq!(rule.to_string(), text);
-            let json = serde_json::to_string(&rule).expect("it is a string");
+            let json = serde_json::to_string(&rule).expect("a rule is a JSON string");
             assert_eq!(
-                serde_json::from_str::<OutboundRule>(&json).expect("it is a rule"),
+                serde_json::from_str::<OutboundRule>(&json).expect("the text is a rule"),
                 rule
             );
         }
@@ -405,12 +410,12 @@ mod tests {
     fn a_request_that_goes_nowhere_is_told_why() {
         for (uri, flaw) in [
             ("/path", "no scheme"),
-            ("ws://example.com", "`ws` is not spoken"),
+            ("ws://example.com", "`ws` is not supported"),
             ("http://user:secret@example.com", "before the host"),
             ("http://example.com:", "its port"),
         ] {
-            let told =
-                Destination::of(&uri.parse().expect("it is a URI")).expect_err("it goes nowhere");
+            let told = Destination::of(&uri.parse().expect("the text is a URI"))
+                .expect_err("the URI has no destination");
             assert!(told.contains(flaw), "{uri}: {told}");
         }
     }

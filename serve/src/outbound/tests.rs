@@ -314,7 +314,12 @@ fn t120_a_function_that_holds_all_its_calls_gets_an_error_and_does_not_hang() {
         let uri = format!("http://example.com:{}/", server.port());
         let mut held = Vec::new();
         for _ in 0..CALLS {
-            held.push(outbound.send(get(&uri)).await.expect("there is room"));
+            held.push(
+                outbound
+                    .send(get(&uri))
+                    .await
+                    .expect("the limit is not reached"),
+            );
         }
         let soon = Times {
             connect: Duration::from_millis(1),
@@ -326,7 +331,10 @@ fn t120_a_function_that_holds_all_its_calls_gets_an_error_and_does_not_hang() {
             .expect_err("no further call is allowed");
         assert!(matches!(error, OutboundError::Busy(_)), "{error}");
         held.pop();
-        outbound.send(get(&uri)).await.expect("there is room again");
+        outbound
+            .send(get(&uri))
+            .await
+            .expect("a call has ended, so another is allowed");
     });
 }
 
@@ -337,7 +345,13 @@ fn idle_connections_make_room_for_other_hosts() {
         let outbound = outbound(&["*.example.com"], true, &[&["127.0.0.1"]]);
         for number in 0..connector::CONNECTIONS + 8 {
             let uri = format!("http://{number}.example.com:{}/", server.port());
-            read(outbound.send(get(uri)).await.expect("there is room")).await;
+            read(
+                outbound
+                    .send(get(uri))
+                    .await
+                    .expect("an idle connection is closed"),
+            )
+            .await;
         }
     });
 }
@@ -387,7 +401,7 @@ fn a_silent_server_is_abandoned_after_the_timeout() {
             .await
             .expect_err("the response does not continue")
             .to_string();
-        assert!(error.contains("did not go on"), "{error}");
+        assert!(error.contains("did not continue"), "{error}");
     });
 }
 
@@ -537,10 +551,10 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_response() {
 #[test]
 fn t118_a_certificate_from_an_untrusted_authority_ends_the_call() {
     run(async {
-        let made =
-            rcgen::generate_simple_self_signed(["example.com".into()]).expect("a certificate");
+        let made = rcgen::generate_simple_self_signed(["example.com".into()])
+            .expect("the certificate can be generated");
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der())
-            .expect("a key");
+            .expect("the key can be parsed");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

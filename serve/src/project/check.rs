@@ -140,7 +140,7 @@ impl Projects {
         let Some(found) = paths::file_in(&directory) else {
             let message = format!("there is no project in `{}`", directory.display());
             let help = format!(
-                "the directory of a dependency has a file {}",
+                "the directory of a dependency must contain {}",
                 list(&FILE_NAMES).replace(" and ", " or ")
             );
             file.report.problem(*span, message, help);
@@ -158,7 +158,7 @@ impl Projects {
                 cycle.join(" -> ")
             );
             file.report
-                .problem(name.span, message, "take one of these dependencies out");
+                .problem(name.span, message, "remove one of these dependencies");
             return;
         }
         match self.owners.get(&name.value) {
@@ -279,7 +279,7 @@ impl FileCheck<'_> {
         if !is_first {
             let message = format!("there are two {kind} `{}`", name.value);
             self.report
-                .problem(name.span, message, "names are used once");
+                .problem(name.span, message, "names must be unique");
         }
         is_first
     }
@@ -373,7 +373,7 @@ impl FileCheck<'_> {
                     return refuse(
                         span,
                         "a function with a `wasm` file is not built",
-                        "take this out, or `wasm`",
+                        "remove this, or remove `wasm`",
                     );
                 }
                 Some(Recipe::Wasm(at(wasm)))
@@ -383,7 +383,7 @@ impl FileCheck<'_> {
                     let message = format!(
                         "`{field}` is for functions that cargo builds, and this one has a `command`"
                     );
-                    return refuse(span, &message, "take one of the two out");
+                    return refuse(span, &message, "remove one of the two");
                 }
                 if command.value.first().is_none_or(String::is_empty) {
                     return refuse(
@@ -411,7 +411,7 @@ impl FileCheck<'_> {
                     return refuse(
                         output.span,
                         "`output` is for functions with a `command`",
-                        "take it out",
+                        "remove it",
                     );
                 }
                 let directory = at(path);
@@ -419,10 +419,10 @@ impl FileCheck<'_> {
                     return refuse(
                         path.span,
                         &format!(
-                            "`{}` is no cargo package: it has no Cargo.toml",
+                            "`{}` is not a cargo package: it has no Cargo.toml",
                             directory.display()
                         ),
-                        "for any other language give the `command` that builds it and its `output`",
+                        "for any other language, set the `command` that builds it and its `output`",
                     );
                 }
                 let Language::Rust = entry
@@ -448,13 +448,13 @@ impl FileCheck<'_> {
                 })
             }
             (None, None, None) => {
-                let help = "give its `path` (a cargo package), its `wasm` file, or a `command` and its `output`";
-                refuse(place, "nothing says what the function runs", help)
+                let help = "set its `path` (a cargo package), its `wasm` file, or a `command` and its `output`";
+                refuse(place, "the function does not specify what it runs", help)
             }
             (Some(wasm), Some(_), _) => refuse(
                 wasm.span,
-                "a function has a `wasm` file or a `command`, not both",
-                "take one of the two out",
+                "a function can have a `wasm` file or a `command`, but not both",
+                "remove one of the two",
             ),
         }
     }
@@ -528,9 +528,9 @@ impl FileCheck<'_> {
         for (name, at) in &entry.secrets {
             self.variable(name, at.span);
             if entry.variables.contains_key(name) {
-                let message = format!("`{name}` is a variable and a secret");
+                let message = format!("`{name}` is both a variable and a secret");
                 self.report
-                    .problem(at.span, message, "take one of the two out");
+                    .problem(at.span, message, "remove one of the two");
             }
         }
         let variables = entry
@@ -545,9 +545,12 @@ impl FileCheck<'_> {
     /// Checks the name of an environment variable.
     fn variable(&self, name: &str, span: Span) {
         if name.is_empty() || name.contains(['=', '\0']) {
-            let message = format!("`{name}` is not a name of an environment variable");
-            self.report
-                .problem(span, message, "it has neither `=` nor a null byte");
+            let message = format!("`{name}` is not a valid name for an environment variable");
+            self.report.problem(
+                span,
+                message,
+                "a name must not be empty or contain `=` or a null byte",
+            );
         }
     }
 
@@ -571,7 +574,7 @@ impl FileCheck<'_> {
                 self.report.problem(
                     entry.port.span,
                     message,
-                    "choose another; 0 stands for any free port",
+                    "choose another port; 0 stands for any free port",
                 );
             }
             taken.push((&name.value, address));
@@ -595,7 +598,8 @@ impl FileCheck<'_> {
         functions: &[ProjectFunction],
     ) -> Option<HttpGateway> {
         if let Some(life) = &entry.limits.life {
-            let help = "a request's time is the `deadline` of its function's environment";
+            let help =
+                "a request's time is limited by the `deadline` of its function's environment";
             self.report
                 .problem(life.span, "`life` is for gateways of type `tcp`", help);
         }
@@ -611,7 +615,7 @@ impl FileCheck<'_> {
         for (path, route) in entry.routes.entries(self.report) {
             match self.route(&path, &route, functions) {
                 Some(_) if path.value == "/" && entry.function.is_some() => {
-                    let help = "`function` is the route `/`; take one of the two out";
+                    let help = "`function` is the route `/`; remove one of the two";
                     self.report
                         .problem(path.span, "there are two routes `/`", help);
                 }
@@ -623,9 +627,9 @@ impl FileCheck<'_> {
             }
         }
         if routes.is_empty() && is_sound {
-            let help = "give it a `function`, or `routes` such as `\"/\" = \"hello\"`";
+            let help = "set its `function`, or `routes` such as `\"/\" = \"hello\"`";
             self.report
-                .problem(place, "the gateway leads nowhere", help);
+                .problem(place, "the gateway leads to no function", help);
             return None;
         }
         let tls = entry.tls.as_ref().map(|tls| self.tls(tls));
@@ -704,21 +708,21 @@ impl FileCheck<'_> {
     ) -> Option<Target> {
         let wrong = match path.value.as_str() {
             "/" => None,
-            path if !path.starts_with('/') => Some("begins with `/`"),
+            path if !path.starts_with('/') => Some("begin with `/`"),
             path if path.ends_with('/') => {
-                Some("does not end with `/`: it includes everything below it anyway")
+                Some("not end with `/`: it includes everything below it anyway")
             }
             path if path
                 .split('/')
                 .skip(1)
                 .any(|part| matches!(part, "" | "." | "..")) =>
             {
-                Some("has no empty parts, no `.` and no `..`")
+                Some("not have empty parts, `.` or `..`")
             }
             path if path.contains(['?', '#', '*', '{', '%'])
                 || path.contains(char::is_whitespace) =>
             {
-                Some("is plain text, without patterns, escapes or spaces")
+                Some("be plain text, without patterns, escapes or spaces")
             }
             _ => None,
         };
@@ -726,7 +730,7 @@ impl FileCheck<'_> {
             self.report.problem(
                 path.span,
                 format!("`{}` is not a route", path.value),
-                format!("a route {wrong}"),
+                format!("a route must {wrong}"),
             );
             return None;
         }
@@ -767,7 +771,7 @@ impl FileCheck<'_> {
         for (field, span) in http_fields {
             if let Some(span) = span {
                 let message = format!("`{field}` is for gateways of type `http`");
-                self.report.problem(span, message, "take it out");
+                self.report.problem(span, message, "remove it");
             }
         }
         if let Some((path, _)) = entry.routes.entries(self.report).first() {
@@ -776,9 +780,9 @@ impl FileCheck<'_> {
                 .problem(path.span, "`routes` are for gateways of type `http`", help);
         }
         let Some(function) = &entry.function else {
-            let help = "say which `function` gets its connections";
+            let help = "set the `function` that receives its connections";
             self.report
-                .problem(place, "the gateway leads nowhere", help);
+                .problem(place, "the gateway leads to no function", help);
             return None;
         };
         let (limits, default) = (&entry.limits, HttpLimits::default());
@@ -821,7 +825,7 @@ impl FileCheck<'_> {
     }
 }
 
-/// Returns whether two addresses cannot both be listened on.
+/// Returns whether two addresses collide, so that only one of them can be listened on.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = |address: SocketAddr| address.ip().is_unspecified();
     let same_ip = one.ip() == other.ip() || everywhere(one) || everywhere(other);

@@ -1,5 +1,5 @@
 //! A serde deserializer for a file's tree. Unlike the deserializers of the file formats, it can
-//! continue after an error, so that all problems are reported at once.
+//! continue after an error, so that all problems are reported in one go.
 
 use super::problem::{Problem, Source, Span, list, suggestion};
 use super::tree::{Member, Node, Value};
@@ -117,7 +117,7 @@ impl Report {
             .ok()
     }
 
-    /// Adds the problem that a section is of the wrong kind, and returns no entries.
+    /// Reports a section of the wrong kind, and returns no entries.
     fn unexpected<T>(&self, node: &Node, expected: &str) -> Vec<T> {
         let message = format!("expected {expected}, found {}", node.value);
         self.fault(node.span, message, None);
@@ -222,7 +222,7 @@ impl de::Error for Fault {
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Fault {
         Fault::new(
-            format!("`{variant}` is not known here"),
+            format!("unknown value `{variant}`"),
             Some(suggestion(variant, "others", expected.iter().copied())),
         )
     }

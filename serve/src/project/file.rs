@@ -23,10 +23,10 @@ pub(super) struct File {
     /// The functions, by name: `[a-z0-9][a-z0-9-]{0,62}`.
     #[serde(default)]
     pub(super) functions: Section<FunctionEntry>,
-    /// What functions may use, by name.
+    /// Environments, by name. They determine what functions may use.
     #[serde(default)]
     pub(super) environments: Section<EnvironmentEntry>,
-    /// What listens for requests, by name.
+    /// Gateways, by name. They listen for requests.
     #[serde(default)]
     pub(super) gateways: Section<GatewayEntry>,
     /// Other projects, by name. Their functions are called `name/function` here.
@@ -46,9 +46,9 @@ pub(super) struct File {
     expecting = "a table"
 )]
 pub(super) struct FunctionEntry {
-    /// The directory of its cargo package, or the one in which the command runs.
+    /// The directory of the function's cargo package, or the directory in which the command runs.
     pub(super) path: Option<Spanned<PathBuf>>,
-    /// The language that it is written in, if it is built without a command.
+    /// The language that the function is written in, if it is built without a command.
     pub(super) language: Option<Spanned<Language>>,
     /// The target that cargo builds for: `wasm32-wasip1` for functions that read and write bytes
     /// and for programs, `wasm32-wasip2` for components that handle HTTP requests.
@@ -57,23 +57,23 @@ pub(super) struct FunctionEntry {
     pub(super) profile: Option<Spanned<String>>,
     /// The package's binary, if it has several.
     pub(super) binary: Option<Spanned<String>>,
-    /// A file that exists already, as wasm or wat.
+    /// An existing file that contains the function, as wasm or wat.
     pub(super) wasm: Option<Spanned<PathBuf>>,
-    /// The program that builds it, and its arguments. They are not passed through a shell.
+    /// The program that builds the function, and the program's arguments. No shell is involved.
     pub(super) command: Option<Spanned<Vec<String>>>,
     /// The file that the command writes, relative to its directory.
     pub(super) output: Option<Spanned<PathBuf>>,
-    /// More files and directories that it is built from. It is built again when they change.
+    /// More files and directories that the function is built from. It is rebuilt when they change.
     #[serde(default)]
     pub(super) sources: Vec<Spanned<PathBuf>>,
-    /// What it may use: an environment, or the name of one.
+    /// The function's environment, or the name of an environment.
     pub(super) environment: Option<Spanned<NameOr<EnvironmentEntry>>>,
-    /// How its instances serve requests.
+    /// How the function's instances serve requests.
     #[serde(default)]
     pub(super) policy: PolicyEntry,
 }
 
-/// A language that needs no command.
+/// A language that can be built without a command.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[cfg_attr(test, schemars(rename_all = "lowercase"))]
@@ -82,7 +82,7 @@ pub(super) enum Language {
     Rust,
 }
 
-/// A target of cargo's.
+/// A target that cargo builds for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) enum Target {
@@ -116,7 +116,7 @@ pub(super) enum NameOr<T> {
     Table(T),
 }
 
-/// What a function may use.
+/// The rights and limits of a function.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(
@@ -130,19 +130,22 @@ pub(super) struct EnvironmentEntry {
     pub(super) memory: Option<Size>,
     /// Compute of each request, in units of 100,000 instructions. Unlimited by default.
     pub(super) compute: Option<NonZeroU64>,
-    /// Processes alive at the same time, in all requests together.
+    /// The maximum number of processes alive at the same time, across all requests.
     pub(super) processes: Option<NonZeroU64>,
-    /// What the machine holds for each process outside its memory. 64 MiB by default.
+    /// The memory that the machine may hold for each process, in addition to the process's own
+    /// memory. 64 MiB by default.
     pub(super) host_memory: Option<Size>,
-    /// What the machine holds for all processes outside their memory. 1 GiB by default.
+    /// The memory that the machine may hold for all processes, in addition to their own memory. 1
+    /// GiB by default.
     pub(super) total_host_memory: Option<Size>,
-    /// Files, directories and sockets that all processes have open. 10,000 by default.
+    /// The maximum number of files, directories and sockets open in all processes. 10,000 by
+    /// default.
     pub(super) descriptors: Option<NonZeroU64>,
     /// How long a request may take, for example `"30s"`.
     pub(super) deadline: Option<Time>,
-    /// The largest body of a request, for example `"10MiB"`.
+    /// The maximum size of a request's body, for example `"10MiB"`.
     pub(super) body: Option<Size>,
-    /// Requests at the same time.
+    /// The maximum number of concurrent requests.
     pub(super) requests: Option<NonZeroUsize>,
     /// Host functions that are granted in addition to those that every function has: prefixes of
     /// `namespace::name`.
@@ -151,10 +154,10 @@ pub(super) struct EnvironmentEntry {
     /// Hosts that the function may call over HTTP.
     #[serde(default)]
     pub(super) outbound: Vec<OutboundRule>,
-    /// Whether these hosts may resolve to addresses of private networks or of this computer.
+    /// Whether the outbound hosts may resolve to addresses of private networks or of this computer.
     #[serde(default)]
     pub(super) private_addresses: bool,
-    /// Directories that the function may use, by their path for the function.
+    /// Directories that the function may use, by the path that the function sees.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FilesEntry>,
     /// Environment variables.
@@ -177,7 +180,7 @@ pub(super) struct EnvironmentEntry {
     expecting = "a table with `path`"
 )]
 pub(super) struct FilesEntry {
-    /// Its path.
+    /// The directory's path.
     pub(super) path: Spanned<PathBuf>,
     /// Whether the function may write to it.
     #[serde(default)]
@@ -189,7 +192,7 @@ pub(super) struct FilesEntry {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename = "Secret", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum SecretEntry {
-    /// In an environment variable of the command that serves.
+    /// In an environment variable of the command that serves the function.
     Env(String),
     /// In a file. A line break at its end is not part of the secret.
     File(PathBuf),
@@ -216,22 +219,22 @@ pub(super) enum GatewayType {
     expecting = "a table"
 )]
 pub(super) struct GatewayEntry {
-    /// Its protocol.
+    /// The gateway's protocol.
     #[serde(rename = "type")]
     pub(super) kind: GatewayType,
-    /// The address that it listens on. By default only this computer can reach it.
+    /// The address that the gateway listens on. By default, only this computer can reach it.
     pub(super) address: Option<IpAddr>,
     /// The port. 0 stands for any free port.
     pub(super) port: Spanned<u16>,
-    /// The function that gets every request, or every request without a route.
+    /// The function that receives every connection, or every request that matches no route.
     pub(super) function: Option<Spanned<String>>,
     /// Functions and files by path: `/a` is this path and everything below it, and the longest
     /// match wins.
     #[serde(default)]
     pub(super) routes: Section<Spanned<NameOr<StaticFiles>>>,
-    /// Makes the gateway speak TLS only.
+    /// Makes the gateway accept only TLS.
     pub(super) tls: Option<Spanned<TlsEntry>>,
-    /// What clients may do.
+    /// The limits for clients.
     #[serde(default)]
     pub(super) limits: LimitsEntry,
 }
@@ -261,7 +264,7 @@ pub(super) struct TlsEntry {
     pub(super) key: PathBuf,
 }
 
-/// What clients may do.
+/// The limits for clients.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(
@@ -271,17 +274,17 @@ pub(super) struct TlsEntry {
     expecting = "a table"
 )]
 pub(super) struct LimitsEntry {
-    /// Connections at the same time.
+    /// The maximum number of concurrent connections.
     pub(super) connections: Option<NonZeroUsize>,
     /// How long a connection may be idle.
     pub(super) idle: Option<Time>,
-    /// HTTP: requests at the same time, for all functions together.
+    /// HTTP: the maximum number of concurrent requests to all functions in total.
     pub(super) requests: Option<Spanned<NonZeroUsize>>,
     /// HTTP: how long a client may take to send the head of a request.
     pub(super) head_time: Option<Spanned<Time>>,
-    /// HTTP: the largest head of a request.
+    /// HTTP: the maximum size of a request's head.
     pub(super) head_size: Option<Spanned<Size>>,
-    /// HTTP: the most fields in the head of a request.
+    /// HTTP: the maximum number of fields in a request's head.
     pub(super) fields: Option<Spanned<NonZeroUsize>>,
     /// TCP: how long a connection may be open.
     pub(super) life: Option<Spanned<Time>>,
@@ -297,7 +300,7 @@ pub(super) struct LimitsEntry {
     expecting = "a table with `path`"
 )]
 pub(super) struct DependencyEntry {
-    /// Its directory.
+    /// The project's directory.
     pub(super) path: Spanned<PathBuf>,
 }
 
@@ -311,18 +314,18 @@ pub(super) struct DependencyEntry {
     expecting = "a table"
 )]
 pub(super) struct ServiceEntry {
-    /// The address for deploying functions. 127.0.0.1:8002 by default. One that other computers can
-    /// reach needs a token.
+    /// The address for deploying functions. 127.0.0.1:8002 by default. An address that other
+    /// computers can reach requires a token.
     pub(super) deploy: Option<SocketAddr>,
     /// The address for invoking functions. 127.0.0.1:8000 by default.
     pub(super) invoke: Option<SocketAddr>,
     /// Where functions are stored: a directory, or `{ s3 = { … } }`. `module-store` by default.
     pub(super) storage: Option<NameOr<StorageEntry>>,
-    /// The token that deploying needs. A file has one per line.
+    /// The token that deploying requires. A file contains one token per line.
     pub(super) token: Option<Spanned<SecretEntry>>,
-    /// Makes both addresses speak TLS only.
+    /// Makes both addresses accept only TLS.
     pub(super) tls: Option<Spanned<TlsEntry>>,
-    /// What deployed functions may use by default.
+    /// The default environment of deployed functions.
     pub(super) environment: Option<Spanned<NameOr<EnvironmentEntry>>>,
 }
 
@@ -336,12 +339,12 @@ pub(super) struct ServiceEntry {
     expecting = "a table with `s3`"
 )]
 pub(super) struct StorageEntry {
-    /// A bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`, `region`,
-    /// `endpoint`, `access_key_id`, `secret_access_key` and others.
+    /// A bucket of S3 or of a compatible service, described by OpenDAL's options: `bucket`, `root`,
+    /// `region`, `endpoint`, `access_key_id`, `secret_access_key` and others.
     pub(super) s3: BTreeMap<String, Spanned<OptionEntry>>,
 }
 
-/// An option of a storage: a text, or a secret.
+/// An option of a storage: a string, or a secret.
 pub(super) type OptionEntry = NameOr<SecretEntry>;
 
 /// A size in bytes, greater than zero.
@@ -352,8 +355,8 @@ pub(super) struct Size(pub(super) u64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time(pub(super) Duration);
 
-/// Reads a quantity greater than zero: a text with a unit, or a number. It is given a description
-/// of what it expects and the function that reads the text.
+/// Reads a quantity greater than zero: a string with a unit, or a number. Contains a description of
+/// the expected value, and the function that parses the string.
 struct QuantityVisitor<Q>(&'static str, fn(&str) -> Result<Q, String>);
 
 impl<Q: PartialEq + Default> Visitor<'_> for QuantityVisitor<Q> {
@@ -392,7 +395,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// Reads one of a few words, and has a message of its own for any other.
+/// Reads one of a few words. Any other word leads to a custom message.
 struct WordVisitor<W: 'static> {
     expecting: &'static str,
     words: &'static [(&'static str, W)],
@@ -418,7 +421,7 @@ impl<'de> Deserialize<'de> for Language {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Language, D::Error> {
         let unknown = |text: &str| {
             format!(
-                "`{text}` is not built without a command\nonly `rust` is; for any other language give the `command` that builds it and the `output` that it writes"
+                "`{text}` cannot be built without a `command`\nonly `rust` can; for any other language, set the `command` that builds it and the `output` that it writes"
             )
         };
         deserializer.deserialize_str(WordVisitor {

@@ -340,7 +340,7 @@ fn all_problems_are_reported_at_once() {
         "[function.a]\nwasm = \"a\"\n[functions.B]\nwasm = \"a\"\nx = 1\n[functions.c]\nwasm = 1\n[functions]\nd = 1\n",
         &[
             "lunatic.toml:1:2: unknown field `function`; did you mean `functions`?",
-            "lunatic.toml:3:12: `B` is not a valid function name: it has 1 to 63 characters of a-z, 0-9 and -, and does not begin with -",
+            "lunatic.toml:3:12: `B` is not a valid function name: a name must have 1 to 63 characters from a-z, 0-9 and -, and must not begin with -",
             "lunatic.toml:5:1: unknown field `x`; there are `binary`, `command`, `environment`, `language`, `output`, `path`, `policy`, `profile`, `sources`, `target` and `wasm`",
             "lunatic.toml:7:8: expected path string, found `1`",
             "lunatic.toml:9:5: expected a table, found `1`",
@@ -369,7 +369,9 @@ fn quantities_are_checked() {
     );
     check(
         &environment("outbound = [\"a.example\", \"ftp://b.example\"]"),
-        &["lunatic.toml:4:26: `ftp://b.example` names no hosts: a scheme is `http` or `https`"],
+        &[
+            "lunatic.toml:4:26: `ftp://b.example` is not an outbound rule: the scheme must be `http` or `https`",
+        ],
     );
     check(
         &environment("compute = -1"),
@@ -386,10 +388,10 @@ fn recipes_are_checked() {
     check(
         "[functions.a]\n[functions.b]\npath = \"nowhere\"\n[functions.c]\npath = \".\"\n[functions.d]\npath = \"hello\"\nlanguage = \"go\"\n",
         &[
-            "lunatic.toml:1:12: nothing says what the function runs; give its `path` (a cargo package), its `wasm` file, or a `command` and its `output`",
+            "lunatic.toml:1:12: the function does not specify what it runs; set its `path` (a cargo package), its `wasm` file, or a `command` and its `output`",
             "lunatic.toml:3:8: there is no directory `nowhere`; paths are relative to this file",
-            "lunatic.toml:5:8: `.` is no cargo package: it has no Cargo.toml; for any other language give the `command` that builds it and its `output`",
-            "lunatic.toml:8:12: `go` is not built without a command; only `rust` is; for any other language give the `command` that builds it and the `output` that it writes",
+            "lunatic.toml:5:8: `.` is not a cargo package: it has no Cargo.toml; for any other language, set the `command` that builds it and its `output`",
+            "lunatic.toml:8:12: `go` cannot be built without a `command`; only `rust` can; for any other language, set the `command` that builds it and the `output` that it writes",
         ],
     );
     check(
@@ -397,14 +399,14 @@ fn recipes_are_checked() {
         &[
             "lunatic.toml:2:11: the command names no program; write `command = [\"make\", \"all\"]`",
             "lunatic.toml:4:11: the `output` of the command is missing; name the file, relative to the directory in which the command runs: `output = \"a.wasm\"`",
-            "lunatic.toml:7:8: a function has a `wasm` file or a `command`, not both; take one of the two out",
-            "lunatic.toml:9:8: a function with a `wasm` file is not built; take this out, or `wasm`",
-            "lunatic.toml:13:10: `target` is for functions that cargo builds, and this one has a `command`; take one of the two out",
+            "lunatic.toml:7:8: a function can have a `wasm` file or a `command`, but not both; remove one of the two",
+            "lunatic.toml:9:8: a function with a `wasm` file is not built; remove this, or remove `wasm`",
+            "lunatic.toml:13:10: `target` is for functions that cargo builds, and this one has a `command`; remove one of the two",
         ],
     );
     check(
         &format!("{HELLO}target = \"wasm32-wasi\"\n"),
-        &["lunatic.toml:3:10: `wasm32-wasi` is not known here; did you mean `wasm32-wasip2`?"],
+        &["lunatic.toml:3:10: unknown value `wasm32-wasi`; did you mean `wasm32-wasip2`?"],
     );
 }
 
@@ -427,7 +429,7 @@ fn names_and_paths_are_checked() {
             "lunatic.toml:6:12: there is no function `helo`; did you mean `hello`?",
             "lunatic.toml:11:8: there is no function `something`; there are `hello`",
             "lunatic.toml:12:18: there is no directory `nowhere`; paths are relative to this file",
-            "lunatic.toml:13:1: `z` is not a route; a route begins with `/`",
+            "lunatic.toml:13:1: `z` is not a route; a route must begin with `/`",
         ],
     );
 }
@@ -450,11 +452,11 @@ fn gateways_are_checked() {
             "{HELLO}[gateways.a]\ntype = \"http\"\nport = 80\nfunction = \"hello\"\n[gateways.b]\ntype = \"tcp\"\nport = 80\naddress = \"0.0.0.0\"\nfunction = \"hello\"\nlimits = {{ fields = 1 }}\n[gateways.c]\ntype = \"http\"\nport = 0\nlimits = {{ life = 1 }}\n[gateways.d]\ntype = \"tcp\"\nport = 0\n"
         ),
         &[
-            "lunatic.toml:9:8: port 80 is already used by the gateway `a`; choose another; 0 stands for any free port",
-            "lunatic.toml:12:21: `fields` is for gateways of type `http`; take it out",
-            "lunatic.toml:13:11: the gateway leads nowhere; give it a `function`, or `routes` such as `\"/\" = \"hello\"`",
-            "lunatic.toml:16:19: `life` is for gateways of type `tcp`; a request's time is the `deadline` of its function's environment",
-            "lunatic.toml:17:11: the gateway leads nowhere; say which `function` gets its connections",
+            "lunatic.toml:9:8: port 80 is already used by the gateway `a`; choose another port; 0 stands for any free port",
+            "lunatic.toml:12:21: `fields` is for gateways of type `http`; remove it",
+            "lunatic.toml:13:11: the gateway leads to no function; set its `function`, or `routes` such as `\"/\" = \"hello\"`",
+            "lunatic.toml:16:19: `life` is for gateways of type `tcp`; a request's time is limited by the `deadline` of its function's environment",
+            "lunatic.toml:17:11: the gateway leads to no function; set the `function` that receives its connections",
         ],
     );
 }
@@ -563,7 +565,7 @@ fn functions_of_dependencies_carry_the_name_of_their_owner() {
     check_files(
         &[("lunatic.toml", &toml.replace("maxmcd/foo", "hello"))],
         &[
-            "lunatic.toml:4:19: there is no project in `theirs`; the directory of a dependency has a file `lunatic.toml` or `embly-project.yml`",
+            "lunatic.toml:4:19: there is no project in `theirs`; the directory of a dependency must contain `lunatic.toml` or `embly-project.yml`",
         ],
     );
 }
@@ -581,7 +583,7 @@ fn projects_that_depend_on_each_other_are_refused() {
             ("b/hello/Cargo.toml", ""),
         ],
         &[
-            "a/../b/lunatic.toml:4:1: projects depend on each other in a cycle: a -> b -> a; take one of these dependencies out",
+            "a/../b/lunatic.toml:4:1: projects depend on each other in a cycle: a -> b -> a; remove one of these dependencies",
         ],
     );
     check_files(
@@ -647,7 +649,7 @@ fn problems_of_emblys_file_have_positions_too() {
                 "{EMBLY}  - name: index\n    type: tcp\n    port: 8083\n    function: listener\n"
             ),
         )],
-        &["embly-project.yml:10:11: there are two gateways `index`; names are used once"],
+        &["embly-project.yml:10:11: there are two gateways `index`; names must be unique"],
     );
 }
 
@@ -662,7 +664,7 @@ fn a_yaml_bomb_is_refused_immediately() {
     let wide = format!("functions: [{}]\n", "x, ".repeat(50_000));
     let large = format!("# {}\n", "x".repeat(2 << 20));
     for yaml in [laughs, deep, wide, large] {
-        let error = read(&[("embly-project.yml", &yaml)]).expect_err("the file exceeds the limits");
+        let error = read(&[("embly-project.yml", &yaml)]).expect_err("the file exceeds a limit");
         assert!(
             error.contains("this YAML cannot be read") || error.contains("it is larger than"),
             "{error}"

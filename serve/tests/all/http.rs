@@ -521,7 +521,7 @@ fn t130_heads_and_bodies_that_take_too_long_get_408_and_idle_connections_are_clo
     }
     let answer = house.raw(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\n\r\nab");
     assert!(
-        status(&answer) == 408 && answer.contains("the request took too long to come"),
+        status(&answer) == 408 && answer.contains("the request took too long to arrive"),
         "{answer}"
     );
     let mut idle = house.connect();

@@ -289,7 +289,7 @@ fn a_missing_command_is_reported() {
     assert!(
         error
             .help()
-            .is_some_and(|help| help.contains("has to be in the PATH")),
+            .is_some_and(|help| help.contains("must be in the PATH")),
         "{error}"
     );
 }

@@ -216,7 +216,7 @@ fn t112_a_client_that_does_not_read_is_disconnected_after_the_idle_time() {
         TcpGateway { idle, ..gateway() },
     );
     let client = house.connect();
-    house.wait_for_line("nothing came or went on the connection for 200ms");
+    house.wait_for_line("no data was sent or received on the connection for 200ms");
     house.wait_for_the_end();
     // The bytes that fit into the system's buffers arrive. They are followed by a reset instead of
     // a proper end.
@@ -279,7 +279,7 @@ fn a_connection_is_closed_when_it_exceeds_its_lifetime() {
         rest(&client),
         (Vec::new(), Some(ErrorKind::ConnectionReset))
     );
-    house.wait_for_line("the connection was open for 100ms, which is as long as it may be");
+    house.wait_for_line("the connection was open for 100ms, which is the maximum");
     house.wait_for_the_end();
 }
 
@@ -489,7 +489,7 @@ fn the_log_reports_a_program_without_the_right_to_use_connections() {
     let client = house.connect();
     assert_eq!(rest(&client).0, b"");
     house.wait_for_line(
-        "let its settings name the namespaces `lunatic::message::` and `lunatic::networking::tcp_`",
+        "add the namespaces `lunatic::message::` and `lunatic::networking::tcp_` to its settings",
     );
 }
 

@@ -1,7 +1,8 @@
 //! Reads the beginning of a response's body before its head is sent.
 //!
-//! A head that states a length cannot be taken back. Most functions write a short body at once, and
-//! if that has another length than its head says, the client can still be told so.
+//! A head cannot be taken back once it has been sent. Most functions write a short body
+//! immediately. If such a body does not have the length that its head states, the client can still
+//! receive an error.
 
 use super::check::untrue_length;
 use crate::Failure;
@@ -14,17 +15,17 @@ use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use std::time::Duration;
 
-/// The maximum number of bytes to read ahead, which are the same as wait for a slow client anyway.
+/// The maximum number of bytes to read ahead. As many bytes are buffered for a slow client anyway.
 const MAX_AHEAD: u64 = 64 << 10;
 
-/// How long the body may take to come or to go on.
+/// How long to wait for each piece of the body.
 const AHEAD_TIME: Duration = Duration::from_millis(100);
 
-/// Reads what comes of the body soon, if the head states its length.
+/// Reads the part of the body that arrives soon, if the head states the body's length.
 ///
 /// # Errors
 ///
-/// Why the body broke off, or that its length is not what the head states.
+/// Fails if the body is cut off, or does not have the length that the head states.
 pub(super) async fn read(response: Response<Body>) -> Result<Response<Body>, Failure> {
     let Ok(Some(claimed)) = fields::length(response.headers()) else {
         return Ok(response);
@@ -52,7 +53,7 @@ pub(super) async fn read(response: Response<Body>) -> Result<Response<Body>, Fai
             return Err(untrue_length(claimed, came));
         }
         frames.push(Ok(frame));
-        // Whatever writes the body is only asked for more if there should be any.
+        // The body is polled again only if it should have more bytes.
         if came == claimed {
             break;
         }
@@ -61,7 +62,7 @@ pub(super) async fn read(response: Response<Body>) -> Result<Response<Body>, Fai
     Ok(Response::from_parts(head, body.boxed_unsync()))
 }
 
-/// Returns why a body broke off.
+/// Returns why a body was cut off.
 pub(super) fn failure(error: &BodyError) -> Failure {
     match error.downcast_ref::<Failure>() {
         Some(failure) => failure.clone(),
@@ -74,7 +75,8 @@ mod tests {
     use super::*;
     use http::header::CONTENT_LENGTH;
 
-    /// Reads ahead in a body of these pieces, which then ends or goes on.
+    /// Reads ahead in a body of these pieces, which then ends or stays open. Returns the number of
+    /// bytes that are available afterwards.
     async fn check(claimed: u64, pieces: &[&'static str], ends: bool) -> Result<usize, String> {
         let frame = |piece: &&'static str| Ok::<_, BodyError>(Frame::data(Bytes::from(*piece)));
         let pieces = stream::iter(pieces.iter().map(frame).collect::<Vec<_>>());
@@ -103,8 +105,8 @@ mod tests {
         for (claimed, pieces) in [(9, &["abc", "de"][..]), (4, &["abc", "de"]), (1, &[])] {
             let error = check(claimed, pieces, true)
                 .await
-                .expect_err("the length is not true");
-            assert!(error.contains("it says that its body has"), "{error}");
+                .expect_err("the length is wrong");
+            assert!(error.contains("its head states a body of"), "{error}");
         }
     }
 

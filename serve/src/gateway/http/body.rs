@@ -90,7 +90,7 @@ impl Drop for RequestBody {
 /// out of time.
 pub(super) struct ResponseBody {
     guard: ExchangeGuard,
-    /// Why the body breaks off.
+    /// Why the body is cut off.
     error: Option<BodyError>,
 }
 
@@ -116,9 +116,9 @@ impl http_body::Body for ResponseBody {
         self.guard.sent(frame.as_ref());
         match frame {
             Some(Err(error)) => {
-                // hyper discards what it has not sent when it gets an error. While it waits, it
-                // sends the head and whatever the body had, so that the client gets an answer that
-                // breaks off instead of none.
+                // On an error, hyper discards what it has not sent yet. The error is therefore
+                // returned only at the next poll: in the meantime, hyper sends the head and the
+                // bytes that it has, so that the client gets an incomplete answer rather than none.
                 self.error = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending

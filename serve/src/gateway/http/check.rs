@@ -53,8 +53,9 @@ pub(super) fn response(response: &mut Response<Body>, is_head: bool) -> Result<(
         return Err(Failure::NotHttp(format!("its status is {status}")));
     }
     fields::remove_hop_by_hop(response.headers_mut());
-    let Some(claimed) = fields::length(response.headers())
-        .map_err(|_| Failure::NotHttp("its length is not a number, or it has several".into()))?
+    let Some(claimed) = fields::length(response.headers()).map_err(|_| {
+        Failure::NotHttp("its length is not a number, or it states several lengths".into())
+    })?
     else {
         return Ok(());
     };
@@ -73,13 +74,13 @@ pub(super) fn response(response: &mut Response<Body>, is_head: bool) -> Result<(
     }
 }
 
-/// Returns the failure of a response whose body has another length than its head states.
+/// Returns the failure of a response whose body does not have the length that its head states.
 pub(super) fn untrue_length(claimed: u64, exact: u64) -> Failure {
-    let what = format!("it says that its body has {claimed} bytes, and it has {exact}");
+    let what = format!("its head states a body of {claimed} bytes, but the body has {exact}");
     Failure::NotHttp(what)
 }
 
-/// Removes the body, since a response to HEAD has none. Its length is still stated.
+/// Removes the body, because a response to HEAD has none. The head still states the body's length.
 pub(super) fn remove_body(response: &mut Response<Body>) {
     let exact = response
         .body()

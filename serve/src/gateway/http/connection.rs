@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 /// A client may abandon this many more requests than it has waited for.
 const ABANDONED: u64 = 256;
 
-/// How long a client that has closed its half of an HTTP/1 connection waits for the next part of its
-/// answer. It cannot be told from one that is gone, whose request need not be answered.
+/// How long an HTTP/1 client that has closed its sending side may wait for the next part of its
+/// answer. Such a client looks the same as a disconnected one, whose request need not be answered.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(5);
 
 /// State shared by the parts of a connection.
@@ -33,11 +33,12 @@ struct State {
     quiet_since: Instant,
     /// When the head that is currently incomplete began to arrive.
     head_since: Option<Instant>,
-    /// When a client that has closed its half did so, or last received a part of its answer.
+    /// When the client closed its sending side or, if it received a part of its answer after that,
+    /// when it did so last.
     half_closed_since: Option<Instant>,
     /// Set when a request was answered before its body was read.
     is_unread: bool,
-    /// The numbers of requests that were answered and that the client abandoned.
+    /// How many requests were answered, and how many the client abandoned.
     answered: u64,
     abandoned: u64,
 }
@@ -123,15 +124,15 @@ impl Connection {
         }
     }
 
-    /// Records that the client has closed its half of the connection, and that it has just received
-    /// a part of its answer if it did so earlier.
+    /// Records that the client has just closed its sending side or, if it did so earlier, that it
+    /// has just received a part of its answer.
     pub(super) fn half_closed(&self) {
         let now = Instant::now();
         self.state().half_closed_since = Some(now);
         self.check_by(now + HALF_CLOSED_TIME);
     }
 
-    /// Whether a request's head took too long to arrive.
+    /// Returns whether a request's head took too long to arrive.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::SeqCst)
     }

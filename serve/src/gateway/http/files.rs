@@ -1,8 +1,9 @@
 //! Files below a directory, served by `tower-http`, which handles ranges and conditional requests.
 //!
-//! Directories are not listed, and nothing outside the directory is served: neither a path nor a
-//! symbolic link leads out of it, whoever makes the link and whenever. Names that begin with a dot
-//! are not served, except `.well-known`, and neither is anything but a regular file.
+//! Directories are not listed, and nothing outside the directory is served: no path and no symbolic
+//! link leads out of the directory, even if a function creates the link while the server is
+//! running. Only regular files are served, and no names that begin with a dot, except
+//! `.well-known`.
 
 use super::reply::short_response;
 use crate::body::Body;
@@ -31,16 +32,16 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 /// The file that is served in place of a directory.
 const INDEX: &str = "index.html";
 
-/// Returns the path of a directory without links, to be called before any function runs: a
-/// function may be able to replace a part of the path by a link.
+/// Resolves the links in the path of a directory. This must be called before any function runs,
+/// because a function may be able to replace a part of the path with a link.
 pub(super) fn without_links(directory: &Path) -> PathBuf {
     directory
         .canonicalize()
         .unwrap_or_else(|_| directory.to_path_buf())
 }
 
-/// Responds with a file. The path of the directory has no links; the path of the file is decoded
-/// and normalized, and the prefix is what was removed from its front.
+/// Responds with a file. The directory's path must not contain links. The file's path is decoded
+/// and normalized, and the route's `prefix` has been removed from its front.
 pub(super) async fn serve(
     directory: PathBuf,
     prefix: &str,
@@ -66,7 +67,7 @@ pub(super) async fn serve(
         }
         Err(_) => return error(StatusCode::INTERNAL_SERVER_ERROR),
     };
-    // The file that was opened is served, whatever its path leads to by now.
+    // The opened file is served, even if its path leads to a different file by now.
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mime = mime_guess::from_path(name).first_or_octet_stream();
     // The service is always ready.
@@ -78,11 +79,12 @@ pub(super) async fn serve(
         .map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
-/// What a path leads to.
+/// The result of looking up a path.
 enum Found {
     /// A file, and the name by which it was found.
     File(File, PathBuf),
-    /// A directory whose path lacks the slash at its end, relative to which its files are named.
+    /// A directory whose path was requested without a trailing slash. Relative links in its index
+    /// file would be wrong, so the client is redirected.
     Directory,
 }
 
@@ -120,7 +122,7 @@ fn open_directory(path: &Path) -> io::Result<File> {
         use rustix::io::Errno;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            // The kernel or a sandbox does not have the call.
+            // The kernel lacks this system call, or a sandbox blocks it.
             Err(Errno::NOSYS | Errno::PERM) => {}
             opened => return Ok(opened?.into()),
         }
@@ -129,8 +131,8 @@ fn open_directory(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
-/// Opens a file for reading, without waiting for a FIFO. Neither the path nor a link in it may lead
-/// out of the directory, which the system checks while it opens the file.
+/// Opens a file for reading, without blocking on a FIFO. Neither the path nor a link in it may lead
+/// out of the directory. This is checked as part of opening the file.
 fn open_below(directory: &File, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options

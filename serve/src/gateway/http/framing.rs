@@ -79,7 +79,7 @@ impl Framing {
         matches!(&self.state, State::Head(head) if head.lines > 0 || !self.line.is_empty())
     }
 
-    /// Whether everything read so far is complete: no head and no body has begun.
+    /// Returns whether everything read so far is complete: no head and no body has begun.
     pub(super) fn is_between_requests(&self) -> bool {
         self.line.is_empty() && matches!(&self.state, State::Head(head) if head.size == 0)
     }
@@ -166,7 +166,7 @@ impl Framing {
             return bad("a line ends without CR");
         };
         if text.iter().any(|byte| [b'\r', b'\0'].contains(byte)) {
-            return bad("a line has CR or NUL in it");
+            return bad("a line contains CR or NUL");
         }
         let next = match &mut self.state {
             State::Head(head) => {
@@ -186,7 +186,7 @@ impl Framing {
                 size => State::Chunk(size),
             }),
             State::ChunkEnd if text.is_empty() => Some(State::ChunkLine),
-            State::ChunkEnd => return bad("a chunk is longer than it says"),
+            State::ChunkEnd => return bad("a chunk is longer than its stated size"),
             State::Sized(_) | State::Chunk(_) => unreachable!("these consist of bytes, not lines"),
         };
         if let Some(next) = next {
@@ -353,7 +353,7 @@ mod tests {
         (b"0x3\r\nabc\r\n", "not a number"),
         (b"3 \r\nabc\r\n", "not a number"),
         (b"10000000000000000\r\n", "not a number"),
-        (b"3\r\nabcd\r\n", "longer than it says"),
+        (b"3\r\nabcd\r\n", "longer than its stated size"),
         (b"3;x\ny\r\n", "without CR"),
     ];
 

@@ -16,7 +16,7 @@ use http_body::Frame;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Records an exchange. When this is dropped, the exchange has ended, in whichever way.
+/// Records an exchange. Dropping the guard records the end of the exchange, however it ended.
 pub(super) struct ExchangeGuard {
     pub(super) exchange: Arc<Exchange>,
     connection: Arc<Connection>,
@@ -31,7 +31,7 @@ pub(super) struct ExchangeGuard {
     bytes: u64,
     /// The length of the response's body, if its head states it.
     length: Option<u64>,
-    /// The permits of the function, if one answers, and of the gateway.
+    /// The permits of the function, if a function answers, and of the gateway.
     pub(super) permits: Option<(Option<Permit>, Permit)>,
 }
 
@@ -63,7 +63,7 @@ impl ExchangeGuard {
         }
     }
 
-    /// Records that a response is being sent from now on.
+    /// Records that sending the response has begun.
     pub(super) fn sends(&mut self, head: &Parts) {
         self.status = Some(head.status);
         if self.exchange.is_response_over() {
@@ -94,7 +94,7 @@ impl ExchangeGuard {
         frame
     }
 
-    /// Records what was sent of the response's body.
+    /// Records a frame of the response's body, or its end.
     pub(super) fn sent(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         match frame {
             Some(Ok(frame)) => self.bytes += frame.data_ref().map_or(0, |piece| piece.len() as u64),

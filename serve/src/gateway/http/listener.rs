@@ -47,7 +47,7 @@ impl HttpListener {
     /// waiting.
     pub(crate) fn turn_away(&self, stream: &TcpStream) {
         log::debug!(
-            "gateway `{}` has as many connections as it may have",
+            "gateway `{}` has the maximum number of connections",
             self.name
         );
         // A client that speaks TLS does not understand this, but notices just as quickly.

@@ -16,12 +16,12 @@ pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Respons
         Failure::Deadline(_) => "the function did not answer in time",
         Failure::TooLarge(_) => "the request's body is too large",
         Failure::Slow(_) | Failure::Idle(_) | Failure::Life(_) => {
-            "the request took too long to come"
+            "the request took too long to arrive"
         }
         Failure::Malformed(_) => "the request's body is malformed",
         Failure::Overload(_) => "there are too many requests, try again later",
         Failure::Unusable(_) => "the function cannot be run",
-        Failure::Gone => "the client went away",
+        Failure::Gone => "the client disconnected",
     };
     let mut response = short_response(failure.status(), &format!("{text} (request {request})"));
     let fields = response.headers_mut();

@@ -151,8 +151,11 @@ fn backend(
         return Err((StatusCode::METHOD_NOT_ALLOWED, "this is not a proxy"));
     }
     check::request(request).map_err(|rejection| match rejection {
-        Rejection::Host => (StatusCode::BAD_REQUEST, "a request names one host"),
-        Rejection::Upgrade => (StatusCode::BAD_REQUEST, "websockets are not spoken here"),
+        Rejection::Host => (
+            StatusCode::BAD_REQUEST,
+            "a request must name exactly one host",
+        ),
+        Rejection::Upgrade => (StatusCode::BAD_REQUEST, "websockets are not supported"),
     })?;
     let routes = match &setup.dispatch {
         Dispatch::Routes(routes) => routes,
@@ -162,10 +165,7 @@ fn backend(
         .find(request.uri().path())
         .map_err(|error| match error {
             NoRoute::NotFound => (StatusCode::NOT_FOUND, "there is nothing here"),
-            NoRoute::Ambiguous => (
-                StatusCode::BAD_REQUEST,
-                "the path can be understood in several ways",
-            ),
+            NoRoute::Ambiguous => (StatusCode::BAD_REQUEST, "the path is ambiguous"),
         })?;
     let (function, rest) = match found {
         RouteMatch::Function(name) => (listener.functions.get(name.as_str()), None),
@@ -186,7 +186,8 @@ fn backend(
         }
         RouteMatch::Notice(text) => return Ok(Backend::Notice(text.to_string())),
     };
-    let function = function.ok_or((StatusCode::NOT_FOUND, "there is no function of this name"))?;
+    let function =
+        function.ok_or((StatusCode::NOT_FOUND, "there is no function with this name"))?;
     if let Some(rest) = rest {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.path_and_query = Some(rest.ok_or(BAD_PATH)?);
@@ -258,7 +259,7 @@ async fn enter(
     let of_function = match backend {
         Backend::Function { function, version } => {
             if version.environment().shortage() == Shortage::Requests {
-                return Err(Failure::Overload("memory is short".into()));
+                return Err(Failure::Overload("the machine is short of memory".into()));
             }
             let limit = version
                 .settings()
@@ -267,14 +268,14 @@ async fn enter(
                 .min((all - all / 4).max(1));
             let permit = function.requests().enter(limit).await;
             Some(permit.ok_or_else(|| {
-                Failure::Overload(format!("{limit} requests are with the function already"))
+                Failure::Overload(format!("the function already has {limit} requests"))
             })?)
         }
         Backend::Files { .. } | Backend::Handler(_) | Backend::Notice(_) => None,
     };
     let of_gateway = listener.requests.enter(all).await;
     let of_gateway = of_gateway
-        .ok_or_else(|| Failure::Overload(format!("{all} requests are with the gateway already")))?;
+        .ok_or_else(|| Failure::Overload(format!("the gateway already has {all} requests")))?;
     Ok((of_function, of_gateway))
 }
 

@@ -1,8 +1,8 @@
 //! Maps the path of a request to the target that answers it.
 //!
-//! A path is matched in the form in which its reader may interpret it, which is decoded once and
-//! with `.`, `..` and empty segments resolved. The function sees the path as it was requested. This
-//! file accesses neither files nor functions.
+//! Before a path is matched, it is decoded once, and `.`, `..` and empty segments are resolved,
+//! because the recipient may interpret it in this way. The function sees the path as it was
+//! requested. This file accesses neither files nor functions.
 
 use crate::{Name, Route, Target};
 use percent_encoding::percent_decode_str;
@@ -49,7 +49,7 @@ pub(super) enum NoRoute {
 /// Why routes are invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {
-    #[error("the path `{}` of a route is invalid: a path begins with `/`, does not end with one, and has no empty part, `.`, `..`, `?` or `#`", lunatic_vm::printable(.0))]
+    #[error("the path `{}` of a route is invalid: it must begin with `/`, must not end with `/`, and must not contain an empty segment, `.`, `..`, `?` or `#`", lunatic_vm::printable(.0))]
     Path(String),
     #[error("two routes have the path `{}`", lunatic_vm::printable(.0))]
     Twice(String),

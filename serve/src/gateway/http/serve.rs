@@ -107,7 +107,7 @@ async fn serve_http(
                 Some(error) if !error.is_in_body => raw_response(error.status, error.why),
                 None if connection.is_late() => raw_response(
                     StatusCode::REQUEST_TIMEOUT,
-                    "the request's head took too long to come",
+                    "the request's head took too long to arrive",
                 ),
                 _ => String::new(),
             };
@@ -213,7 +213,7 @@ where
     }
 }
 
-/// Drives a connection until it ends or is ended.
+/// Drives a connection until it ends by itself or has to be cut off.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut conn: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),

@@ -16,7 +16,7 @@ pub(crate) type Responder = Arc<dyn Fn(Request<Body>) -> BoxFuture<Response<Body
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Answers the requests of a listener that leads to no function.
+/// Answers the requests of a listener that does not lead to functions.
 #[derive(Clone)]
 pub(crate) struct Handler {
     pub(crate) responder: Responder,
@@ -26,7 +26,7 @@ pub(crate) struct Handler {
     pub(crate) deadline: Duration,
 }
 
-/// How a listener handles requests. It is replaced as a whole.
+/// How a listener handles requests. A setup is never modified, only replaced.
 pub(crate) struct Setup {
     pub(super) dispatch: Dispatch,
     pub(super) limits: HttpLimits,
@@ -46,7 +46,7 @@ pub(crate) enum SetupError {
     Route(#[from] RouteError),
     #[error(transparent)]
     Tls(#[from] std::io::Error),
-    #[error("the limit `{0}` is zero, with which no request would ever be answered")]
+    #[error("the limit `{0}` is zero, so no request would ever be answered")]
     Limit(&'static str),
 }
 

@@ -67,12 +67,12 @@ impl Inner {
             match read(&self.files) {
                 Ok(config) => {
                     log::info!(
-                        "the certificates in {} were read again",
+                        "the certificates in {} were reloaded",
                         self.files.certificates.display()
                     );
                     current.config = config;
                 }
-                Err(error) => log::warn!("the certificates from before stay in use: {error}"),
+                Err(error) => log::warn!("the previous certificates stay in use: {error}"),
             }
         }
         current.config.clone()
@@ -90,7 +90,7 @@ fn read(files: &TlsFiles) -> io::Result<Arc<ServerConfig>> {
     if certificates.is_empty() {
         return Err(malformed(
             &files.certificates,
-            &"no certificate stands in it",
+            &"there is no certificate in it",
         ));
     }
     let key = PrivateKeyDer::from_pem_slice(&read_file(&files.key)?);
@@ -98,7 +98,7 @@ fn read(files: &TlsFiles) -> io::Result<Arc<ServerConfig>> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
-        .expect("the provider knows the versions");
+        .expect("the provider supports the versions");
     let config = builder
         .with_no_client_auth()
         .with_single_cert(certificates, key);
@@ -122,6 +122,6 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 fn malformed(path: &Path, what: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(
         ErrorKind::InvalidInput,
-        format!("{} holds no PEM that can be used: {what}", path.display()),
+        format!("{} contains no usable PEM: {what}", path.display()),
     )
 }

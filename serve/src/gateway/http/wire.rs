@@ -27,7 +27,7 @@ pub(super) struct Wire {
     /// Set for HTTP/1.
     framing: Option<Framing>,
     error: Option<FramingError>,
-    /// Set once the client has closed its half while it waits for an answer.
+    /// Set once the client has closed its sending side while it waits for an answer.
     is_half_closed: bool,
 }
 
@@ -73,7 +73,7 @@ impl Wire {
         }
     }
 
-    /// Notes that a client which has closed its half still receives its answer.
+    /// Notes that a client that has closed its sending side still receives its answer.
     fn wrote(&self) {
         if self.is_half_closed {
             self.connection.half_closed();
@@ -89,8 +89,8 @@ impl Wire {
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // hyper would interpret the end of the stream as a disconnected client. It reads again
-            // once it has answered.
+            // hyper would interpret the end of the stream as a disconnected client, so reading
+            // stays pending until hyper has answered and reads again.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }

@@ -1,9 +1,9 @@
 //! Passes bytes between a client and the process that serves its connection.
 //!
-//! Each direction ends independently. A client that has closed its half still receives what the
-//! function writes; a function that has finished can still read. If one side is slow, the other
-//! side waits once the comm and the system's buffers are full. An idle connection is ended. If the
-//! client has disconnected, its process is ended.
+//! Each direction ends independently. A client that has closed its sending side still receives what
+//! the function writes, and a function that has finished writing can still read. If one side is
+//! slow, the other side waits once the comm and the system's buffers are full. An idle connection
+//! is ended. If the client has disconnected, its process is ended.
 
 use super::hand_over::lifetime;
 use crate::Failure;
@@ -43,7 +43,7 @@ pub(super) async fn run(
 }
 
 /// Passes on the bytes that the client writes. Returns when the client has disconnected, but not
-/// when it has merely closed its half.
+/// when it has merely closed its sending side.
 async fn receive(
     connection: &Connection,
     from_client: &mut ReadHalf<'_>,

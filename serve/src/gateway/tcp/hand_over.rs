@@ -17,7 +17,7 @@ pub(crate) fn begin(version: &Version) {
         return;
     };
     if let Err(failure) = version.program().begin(version.environment(), module) {
-        log::warn!("`{}` did not begin: {failure}", version.name());
+        log::warn!("`{}` did not start: {failure}", version.name());
     }
 }
 
@@ -82,7 +82,7 @@ impl Drop for ShutDownOnDrop {
 fn refused(error: SendError) -> Failure {
     match error {
         SendError::NotGranted(..) => Failure::Unusable(format!(
-            "{error}; let its settings name the namespaces `lunatic::message::` and `lunatic::networking::tcp_`"
+            "{error}; add the namespaces `lunatic::message::` and `lunatic::networking::tcp_` to its settings"
         )),
         SendError::MailboxFull(..) | SendError::Limit(_) | SendError::Stream(_) => {
             Failure::Overload(error.to_string())
