@@ -24,7 +24,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Parses a duration: a whole number of `us`, `ms`, `s`, `m` or `h`; A number without a unit means
+/// Parses a duration: a whole number of `us`, `ms`, `s`, `m` or `h`. A number without a unit means
 /// seconds.
 ///
 /// ```

@@ -17,7 +17,7 @@ const BLOCKING_THREADS: usize = 48;
 ///
 /// # Errors
 ///
-/// If the system cannot start the threads.
+/// Fails if the system cannot start the threads.
 pub(crate) fn handle() -> io::Result<&'static Handle> {
     start(THREADS)
 }
@@ -27,7 +27,7 @@ pub(crate) fn handle() -> io::Result<&'static Handle> {
 ///
 /// # Errors
 ///
-/// If the system cannot start the threads.
+/// Fails if the system cannot start the threads.
 pub(crate) fn start(threads: NonZeroUsize) -> io::Result<&'static Handle> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     if RUNTIME.get().is_none() {

@@ -52,7 +52,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// let address = server.listening()[0].address;
 /// assert_ne!(address.port(), 0);
-/// assert!(server.stop(Duration::from_secs(10)), "nothing had to be cut");
+/// assert!(server.stop(Duration::from_secs(10)), "no request had to be cut off");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server {
@@ -96,7 +96,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// Two gateways have the same address.
-    #[error("gateway `{gateway}` cannot listen on {address}: another of the gateways does")]
+    #[error("gateway `{gateway}` cannot listen on {address}: another gateway does")]
     Twice {
         /// The name of the second gateway.
         gateway: String,
@@ -104,9 +104,7 @@ pub enum StartError {
         address: SocketAddr,
     },
     /// A gateway leads to a function that does not exist.
-    #[error(
-        "gateway `{gateway}` leads to the function `{function}`, and there is none of that name"
-    )]
+    #[error("gateway `{gateway}` leads to the function `{function}`, which does not exist")]
     NoFunction {
         /// The name of the gateway.
         gateway: String,
@@ -122,7 +120,7 @@ pub enum StartError {
         what: String,
     },
     /// The system cannot start the threads.
-    #[error("no threads for the gateways: {0}")]
+    #[error("cannot start the threads for the gateways: {0}")]
     Threads(io::Error),
 }
 
@@ -138,7 +136,7 @@ pub(crate) struct Mount {
 /// A gateway or mount that listens.
 struct Listener {
     name: String,
-    /// The address in its description.
+    /// The address in the description of the gateway or mount.
     configured: SocketAddr,
     local: SocketAddr,
     acceptor: Arc<RwLock<Acceptor>>,
@@ -274,8 +272,8 @@ impl Server {
     }
 
     /// Ends everything immediately, including requests in progress. Returns when everything has
-    /// ended, which takes no longer than one turn of a process. This method blocks and must not be
-    /// called from asynchronous code.
+    /// ended, which takes at most one turn of a process. This method blocks and must not be called
+    /// from asynchronous code.
     pub fn cut(&self) {
         let stoppers = self.advance(Phase::Cut);
         self.runtime.block_on(closed(&stoppers));
@@ -360,7 +358,7 @@ impl Server {
                 let index = before
                     .iter()
                     .position(|listener| is_same(listener, &one))
-                    .expect("only a gateway that is the same has no new socket");
+                    .expect("only an unchanged gateway has no new socket");
                 let mut same = before.swap_remove(index);
                 let mut acceptor = same
                     .acceptor
@@ -469,10 +467,9 @@ impl fmt::Debug for Server {
 fn objection(protocol: &Protocol, function: &Name, code: &Code) -> Option<String> {
     match (protocol, code) {
         (Protocol::Tcp(_), code) => tcp::objection(code)
-            .map(|what| format!("the function `{function}` takes no connections: {what}")),
+            .map(|what| format!("the function `{function}` cannot serve connections: {what}")),
         (Protocol::Http(http), Code::Program(_)) if http.tls.is_some() => Some(format!(
-            "the function `{function}` is a program, which is given connections as they are: leave `tls` out, and \
-             let the program speak it"
+            "the function `{function}` is a program, which receives raw connections: remove `tls`, and let the program itself speak TLS"
         )),
         (Protocol::Http(_), _) => None,
     }

@@ -3,7 +3,7 @@
 //! A [`Service`] has two addresses. The first is an ordinary gateway, where `/NAME/path` invokes a
 //! function. At the second, authorised clients deploy functions, list them and read their logs. The
 //! service has no policy of its own: what a function may use is determined by its
-//! [`Settings`](crate::Settings), some of which can be requested by a deploy.
+//! [`Settings`](crate::Settings), some of which a deploy can request.
 
 mod api;
 mod config;
@@ -44,14 +44,14 @@ const REQUEST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 pub enum ServiceError {
     /// Without a token, other computers could deploy.
     #[error(
-        "deploying on {0}, which other computers can reach, needs a token: give `--token-file` or set LUNATIC_TOKEN"
+        "deploying on {0}, which other computers can reach, needs a token: use `--token-file` or set LUNATIC_TOKEN"
     )]
     NoToken(SocketAddr),
     /// The storage cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// No threads can be started.
-    #[error("no threads for the service: {0}")]
+    #[error("cannot start the threads for the service: {0}")]
     Threads(io::Error),
 }
 
@@ -120,9 +120,9 @@ impl Service {
     pub fn gateway(&self) -> Gateway {
         let config = &self.shared.config;
         let hint = match config.deploy.port() {
-            0 => "functions are deployed on another address than they are invoked on".to_string(),
+            0 => "functions are deployed at a different address from the one at which they are invoked".to_string(),
             _ => format!(
-                "functions are deployed on another address: POST to http://{}/deploy/NAME",
+                "functions are deployed at a different address: POST to http://{}/deploy/NAME",
                 config.deploy
             ),
         };
@@ -179,7 +179,8 @@ impl Drop for Service {
         // A deploy that is interrupted here leaves either the old version or the new version in
         // place.
         self.shared.abort_tasks();
-        // Requests that are still being answered may hold the rest for a moment.
+        // Requests that are still being answered may keep the rest of the service alive for a
+        // moment.
         self.shared.storage.release();
     }
 }

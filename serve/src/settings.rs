@@ -21,11 +21,11 @@ pub struct Settings {
     pub compute: Option<u64>,
     /// The maximum number of live processes, across all requests.
     pub processes: u64,
-    /// The maximum that the machine holds for each process outside the process's memory, in bytes.
-    /// 64 MiB by default.
+    /// The maximum memory that the machine holds for each process, in addition to the process's own
+    /// memory, in bytes. 64 MiB by default.
     pub host_memory: u64,
-    /// The maximum that the machine holds for all of the function's processes outside their memory,
-    /// in bytes. 1 GiB by default.
+    /// The maximum memory that the machine holds for all of the function's processes, in addition
+    /// to their own memory, in bytes. 1 GiB by default.
     pub total_host_memory: u64,
     /// The maximum number of operating system descriptors that all of the function's processes
     /// hold: files, directories and sockets. 10,000 by default.
@@ -42,7 +42,7 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// Hosts that the function may call over HTTP.
     pub outbound: Vec<OutboundRule>,
-    /// Whether these hosts may resolve to addresses in private networks or on this computer.
+    /// Whether the outbound hosts may resolve to addresses in private networks or on this computer.
     pub private_addresses: bool,
     /// Directories that the function may use.
     pub directories: Vec<Directory>,
@@ -84,7 +84,7 @@ pub enum SettingsError {
     #[error(transparent)]
     Directory(#[from] PreopenError),
     /// No host function has a name with this prefix.
-    #[error("the namespace `{}` grants nothing: no function of the machine has a name that begins so", lunatic_vm::printable(.0))]
+    #[error("the namespace `{}` grants nothing: no function of the machine has a name with this prefix", lunatic_vm::printable(.0))]
     Namespace(String),
 }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a request waits for its turn. After a moment, it is better to tell the client to retry.
-/// A long queue makes every response late, and serves clients that have already given up.
+/// How long a request waits for its turn. A longer queue would make every response late, and would
+/// serve clients that have already given up. It is better to tell the client to retry.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Admits a limited number of requests concurrently, and lets the same number of requests wait.
@@ -154,7 +154,7 @@ mod tests {
     fn a_limit_that_shrinks_applies_to_later_requests() {
         let turnstile = Turnstile::default();
         let permits: Vec<_> = (0..3)
-            .map(|_| block_on(turnstile.enter(3)).expect("there is room"))
+            .map(|_| block_on(turnstile.enter(3)).expect("the limit is not reached"))
             .collect();
         assert!(turnstile.try_enter(2).is_none());
         drop(permits);

@@ -30,7 +30,7 @@ pub enum Recipe {
         /// The binary, if the project file names a binary.
         binary: Option<String>,
     },
-    /// A command builds it.
+    /// A command builds the function.
     Command {
         /// The directory in which the command runs.
         directory: PathBuf,

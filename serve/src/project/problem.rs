@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file that was read, from which problems quote.
+/// A file that was read. Problems quote its lines.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
@@ -183,7 +183,7 @@ impl fmt::Display for ProjectError {
         }
         match self.problems.len().saturating_sub(MAX_SHOWN) {
             0 => Ok(()),
-            more => write!(f, "\n\nerror: {more} more problems are not shown"),
+            more => write!(f, "\n\nerror: {more} further problems are not shown"),
         }
     }
 }
@@ -210,7 +210,7 @@ pub(super) fn suggestion<'a>(
     match near {
         None => format!("there are no {kind}"),
         Some(near) if similarity(near) >= MIN_SIMILARITY => format!("did you mean `{near}`?"),
-        Some(_) => format!("there are {}", list(&words)),
+        Some(_) => format!("expected one of {}", list(&words)),
     }
 }
 

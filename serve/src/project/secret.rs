@@ -48,7 +48,7 @@ impl Secret {
                 ),
                 std::env::VarError::NotUnicode(_) => (
                     format!("the environment variable `{name}` is not UTF-8"),
-                    "secrets are text".to_string(),
+                    "a secret must be valid UTF-8".to_string(),
                 ),
             }),
             Origin::File(path) => {

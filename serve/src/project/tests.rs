@@ -341,7 +341,7 @@ fn all_problems_are_reported_at_once() {
         &[
             "lunatic.toml:1:2: unknown field `function`; did you mean `functions`?",
             "lunatic.toml:3:12: `B` is not a valid function name: a name must have 1 to 63 characters from a-z, 0-9 and -, and must not begin with -",
-            "lunatic.toml:5:1: unknown field `x`; there are `binary`, `command`, `environment`, `language`, `output`, `path`, `policy`, `profile`, `sources`, `target` and `wasm`",
+            "lunatic.toml:5:1: unknown field `x`; expected one of `binary`, `command`, `environment`, `language`, `output`, `path`, `policy`, `profile`, `sources`, `target` and `wasm`",
             "lunatic.toml:7:8: expected path string, found `1`",
             "lunatic.toml:9:5: expected a table, found `1`",
         ],
@@ -427,7 +427,7 @@ fn names_and_paths_are_checked() {
         ),
         &[
             "lunatic.toml:6:12: there is no function `helo`; did you mean `hello`?",
-            "lunatic.toml:11:8: there is no function `something`; there are `hello`",
+            "lunatic.toml:11:8: there is no function `something`; expected one of `hello`",
             "lunatic.toml:12:18: there is no directory `nowhere`; paths are relative to this file",
             "lunatic.toml:13:1: `z` is not a route; a route must begin with `/`",
         ],
@@ -522,7 +522,7 @@ fn a_service_is_read_with_its_secrets() {
     std::fs::remove_file(place.path().join("id")).expect("the file exists");
     let error = project
         .service()
-        .expect_err("one secret is missing, the other too short");
+        .expect_err("one secret is missing and the other is too short");
     let places: Vec<_> = error.problems().iter().map(Problem::place).collect();
     assert_eq!(places, [Some((5, 50)), Some((6, 9))], "{error}");
 }
@@ -626,7 +626,7 @@ fn problems_of_emblys_file_have_positions_too() {
         )],
         &[
             "embly-project.yml:2:5: `language` is missing",
-            "embly-project.yml:4:5: unknown field `lang`; there are `context`, `language`, `name` and `path`",
+            "embly-project.yml:4:5: unknown field `lang`; expected one of `context`, `language`, `name` and `path`",
         ],
     );
     check_files(

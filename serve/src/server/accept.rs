@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long no connection is accepted after the system has failed to accept one.
+/// How long to wait before accepting again after the system has failed to accept a connection.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The code that serves a listener's connections.
@@ -22,7 +22,7 @@ pub(super) enum Acceptor {
     Tcp(Arc<TcpGateway>),
 }
 
-/// Accepts connections until nothing new may be started.
+/// Accepts connections until the listener is stopped.
 pub(super) async fn accept(
     listener: TcpListener,
     acceptor: Arc<RwLock<Acceptor>>,
@@ -87,8 +87,8 @@ impl Acceptor {
     }
 
     async fn serve(self, functions: Functions, stream: TcpStream, client: SocketAddr, stop: Stop) {
-        // Bytes are sent as soon as they are written, because no further bytes that could fill the
-        // packet would follow.
+        // Bytes are sent as soon as they are written. Waiting for more bytes to fill a packet would
+        // only add a delay.
         let _ = stream.set_nodelay(true);
         match self {
             Acceptor::Http(http) => serve::serve(http, stream, client, stop).await,
@@ -98,7 +98,7 @@ impl Acceptor {
     }
 }
 
-/// The right to one of the connections of a gateway.
+/// A permit for one of a gateway's connections.
 struct ConnectionPermit(Arc<AtomicUsize>);
 
 impl ConnectionPermit {

@@ -1,12 +1,12 @@
 //! The HTTP interface of the service.
 //!
 //! ```text
-//! POST   /deploy/NAME                           the wasm is the body; PUT too
-//! GET    /functions                             all of them
-//! GET    /functions/NAME                        one, with its versions
-//! POST   /functions/NAME/rollback?version=N     to the version before, unless one is named
+//! POST   /deploy/NAME                           the body is the wasm; `PUT` works too
+//! GET    /functions                             all functions
+//! GET    /functions/NAME                        one function, with its versions
+//! POST   /functions/NAME/rollback?version=N     to version N; without N, to the previous version
 //! DELETE /functions/NAME
-//! GET    /functions/NAME/logs?follow            lines of text, or of JSON by `accept: application/json`
+//! GET    /functions/NAME/logs?follow            lines of text, or of JSON with `accept: application/json`
 //! GET    /metrics                               for Prometheus
 //! GET    /healthz
 //! ```
@@ -45,7 +45,7 @@ pub(super) fn responder(shared: &Arc<Shared>) -> Responder {
 async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_string();
-    // This request requires no token and reveals nothing else.
+    // This request requires no token, because it reveals only that the service is running.
     if path == "/healthz" {
         return allowed(&head.method, &[Method::GET, Method::HEAD])
             .map(|()| text(StatusCode::OK, "ok\n".into()));
@@ -122,7 +122,7 @@ async fn deploy(
         Some(field) => Some(
             field
                 .to_str()
-                .map_err(|_| Refusal::bad_request("`if-match` is no hash"))?
+                .map_err(|_| Refusal::bad_request("`if-match` must be a hash"))?
                 .to_string(),
         ),
         None => None,
@@ -279,7 +279,7 @@ fn logs(
     let lines = match parameter(query, "lines") {
         Some(lines) => lines
             .parse()
-            .map_err(|_| Refusal::bad_request("`lines` is a whole number"))?,
+            .map_err(|_| Refusal::bad_request("`lines` must be a whole number"))?,
         None => LINES,
     };
     let format = match fields
@@ -385,7 +385,7 @@ fn version_of(query: &str) -> Result<Option<u64>, Refusal> {
     version
         .parse()
         .map(Some)
-        .map_err(|_| Refusal::bad_request("`version` is a whole number"))
+        .map_err(|_| Refusal::bad_request("`version` must be a whole number"))
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {

@@ -95,7 +95,7 @@ impl Shared {
         let served = version.and_then(|version| {
             // If a project is also being served, its names take precedence.
             if self.functions.get(stored).is_some() {
-                return Err("a function of the project has its name".to_string());
+                return Err("a function of the project has the same name".to_string());
             }
             self.functions.serve(&version);
             Ok(())
@@ -138,7 +138,7 @@ impl Shared {
         if self.functions.vm().shortage() >= Shortage::Compiles {
             return Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "memory is short, so nothing is deployed; try again later",
+                "the machine is short of memory, so nothing can be deployed now; try again later",
             ));
         }
         let settings = self.settings(&options)?;
@@ -212,7 +212,7 @@ impl Shared {
                 .map(|version| version.number.to_string())
                 .collect();
             let sentence = format!(
-                "`{name}` has no version {number}; there are {}",
+                "`{name}` has no version {number}; it has {}",
                 kept.join(", ")
             );
             return Err(Refusal::not_found(sentence));
@@ -238,7 +238,7 @@ impl Shared {
             let _storage_lock = shared.storage_lock.acquire().await;
             shared.storage.delete_manifest(name.as_str()).await?;
             let record = shared.known().remove(name.as_str());
-            // If the function does not serve, a function of the project has its name.
+            // If the stored function is broken, the function in the table belongs to the project.
             if record
                 .as_ref()
                 .is_some_and(|record| record.broken.is_none())
@@ -350,7 +350,7 @@ impl Shared {
         }
         if record.is_none() && known.len() >= self.config.functions.get() {
             let sentence = format!(
-                "there are {} functions, which is as many as allowed; delete one",
+                "there are {} functions, which is the maximum; delete one",
                 known.len()
             );
             return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, sentence));
@@ -402,13 +402,13 @@ impl Shared {
         let defect = |_| {
             Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the compiler failed because of a defect of its own",
+                "the compiler failed because of an internal defect",
             )
         };
         match compiled.map_err(defect)? {
             Ok(Code::Program(module)) => {
                 module.forget();
-                let sentence = "this is a program that takes connections; the service runs only functions that answer requests";
+                let sentence = "this is a program that handles connections; the service runs only functions that answer requests";
                 Err(Refusal::unfit(sentence))
             }
             Ok(code) => Ok(code),

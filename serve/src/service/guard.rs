@@ -34,17 +34,17 @@ async fn has_token(token: Token, fields: &HeaderMap) -> Result<(), Refusal> {
     let text = field.to_str().ok().and_then(|text| text.split_once(' '));
     let Some((_, text)) = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
         return Err(unauthorized(
-            "the field `authorization` has to be `Bearer TOKEN`",
+            "the field `authorization` must be `Bearer TOKEN`",
         ));
     };
     let text = text.trim().to_string();
     match tokio::task::spawn_blocking(move || token.is(&text)).await {
         Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(unauthorized("this is not the token")),
+        Ok(Ok(false)) => Err(unauthorized("the token is wrong")),
         Ok(Err(error)) => {
-            log::error!("nobody can deploy: {error}");
+            log::error!("no client can deploy: {error}");
             Err(unauthorized(
-                "tokens cannot be checked now; the service's log says why",
+                "tokens cannot be checked now; the reason is in the service's log",
             ))
         }
         Err(_) => Err(unauthorized(
@@ -60,9 +60,7 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
             .get("sec-fetch-site")
             .is_some_and(|site| site != "none")
     {
-        return forbidden(
-            "pages cannot use this service; it accepts requests from programs, or with a token",
-        );
+        return forbidden("web pages cannot use this service without a token");
     }
     let named = uri
         .authority()
@@ -70,7 +68,7 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
         .or_else(|| fields.get(HOST)?.to_str().ok()?.parse::<Authority>().ok());
     match named {
         Some(authority) if is_this_computer(authority.host()) => Ok(()),
-        _ => forbidden("use `localhost` or an address to reach this service, or a token"),
+        _ => forbidden("reach this service through `localhost` or an IP address, or send a token"),
     }
 }
 

@@ -43,11 +43,14 @@ pub(crate) struct StoredVersion {
 pub(crate) enum ManifestError {
     #[error("it is not a manifest: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("it has format {0}, and this version of lunatic knows only {FORMAT}")]
+    #[error("it has format {0}, but this version of lunatic reads only format {FORMAT}")]
     Format(u32),
     #[error("its versions are not in order, or the one that serves, {0}, is not among them")]
     Versions(u64),
-    #[error("it has a version {}, which no version can follow", u64::MAX)]
+    #[error(
+        "it has a version {}, the highest number, so no version can follow",
+        u64::MAX
+    )]
     LastNumber,
 }
 

@@ -1,7 +1,7 @@
 //! The settings requested by a deploy.
 //!
-//! The service limits them. Rights that reach into the computer or its network (directories,
-//! private addresses, namespaces) cannot be requested: the service's defaults grant them to all
+//! The service limits them. A deploy cannot request access to the computer or its network
+//! (directories, private addresses, namespaces): the service's defaults grant such access to all
 //! functions or to none.
 
 use super::refusal::Refusal;
@@ -95,7 +95,9 @@ impl DeployOptions {
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())
                 .ok_or_else(|| {
-                    Refusal::bad_request(format!("a field `{VARIABLE}` is `NAME=VALUE`"))
+                    Refusal::bad_request(format!(
+                        "a field `{VARIABLE}` must have the form `NAME=VALUE`"
+                    ))
                 })?;
             options
                 .variables
@@ -111,7 +113,7 @@ impl DeployOptions {
             .sum();
         if options.variables.len() > VARIABLES || size > VARIABLES_SIZE {
             let most = format!(
-                "a function has at most {VARIABLES} variables of {VARIABLES_SIZE} bytes together"
+                "a function can have at most {VARIABLES} variables with {VARIABLES_SIZE} bytes in total"
             );
             return Err(Refusal::bad_request(most));
         }
@@ -140,12 +142,16 @@ impl DeployOptions {
                         .map_err(|error| error.to_string())?;
                     let hosts = self.outbound.get_or_insert_default();
                     if hosts.len() == HOSTS {
-                        return Err(format!("at most {HOSTS} hosts can be asked for"));
+                        return Err(format!("at most {HOSTS} hosts can be requested"));
                     }
                     hosts.push(host.to_string());
                 }
             }
-            _ => return Err(format!("there is no such setting; there are {QUERY}")),
+            _ => {
+                return Err(format!(
+                    "there is no such setting; the settings are {QUERY}"
+                ));
+            }
         }
         Ok(())
     }
@@ -197,7 +203,7 @@ impl DeployOptions {
         if let Some(hosts) = &self.outbound {
             if !limits.outbound {
                 return Err(Refusal::bad_request(
-                    "deploys on this service cannot ask for `outbound` hosts",
+                    "deploys on this service cannot request `outbound` hosts",
                 ));
             }
             let rules: Result<Vec<_>, _> = hosts
@@ -219,7 +225,7 @@ impl DeployOptions {
     }
 }
 
-/// Replaces a setting by the value that a deploy requests, if it requests a value.
+/// Replaces a setting with the value that a deploy requests, if it requests one.
 fn choose<T: Copy + PartialOrd + std::fmt::Display>(
     setting: &mut T,
     requested: Option<T>,
@@ -238,7 +244,7 @@ fn within<T: PartialOrd + std::fmt::Display>(what: &str, asked: T, most: T) -> R
         return Ok(());
     }
     Err(Refusal::bad_request(format!(
-        "{asked} {what} are more than this service gives: at most {most}"
+        "{asked} {what} are more than this service allows: at most {most}"
     )))
 }
 
@@ -247,14 +253,14 @@ fn policy(text: &str) -> Result<Policy, String> {
         ("fresh", _) => Ok(Policy::Fresh),
         ("single", _) => Ok(Policy::Single),
         (_, Some(instances)) => Ok(Policy::Pool(count(instances)?)),
-        _ => Err("a policy is `fresh`, `single` or for example `pool:4`".to_string()),
+        _ => Err("a policy must be `fresh`, `single` or, for example, `pool:4`".to_string()),
     }
 }
 
 /// Parses a number greater than zero.
 fn count(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
-        .map_err(|_| "a whole number, at least 1, is needed".to_string())
+        .map_err(|_| "it must be a whole number of at least 1".to_string())
 }
 
 fn decoded(text: &str) -> Result<String, Refusal> {

@@ -31,7 +31,7 @@ impl Refusal {
             allow,
             ..Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                format!("this takes {methods}"),
+                format!("the allowed methods are: {methods}"),
             )
         }
     }

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
-/// A name that deployed functions cannot have, because a client that posts to it meant the other
-/// address.
+/// A name that deployed functions cannot have. A client that posts to `/deploy` on the address for
+/// invoking meant the address for deploying.
 pub(super) const RESERVED: &str = "deploy";
 
 /// The maximum number of clients that follow logs concurrently.

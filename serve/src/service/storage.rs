@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! blobs/HASH.wasm        never changed once it is stored
-//! functions/NAME.json    replaced as a whole
+//! functions/NAME.json    replaced atomically
 //! ```
 //!
 //! A deploy first stores the wasm, then the manifest, and then deletes wasm that no manifest names.

@@ -19,17 +19,17 @@ enum Source {
     File(PathBuf),
 }
 
-/// Why a text or file does not provide a valid token.
+/// Why a string or a file does not provide a valid token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
     /// The token is too easy to guess, or cannot be sent.
     #[error(
-        "a token has at least {SHORTEST} characters, visible ones of ASCII; for example what `openssl rand -hex 32` prints"
+        "a token must have at least {SHORTEST} visible ASCII characters, such as the output of `openssl rand -hex 32`"
     )]
     Unfit,
     /// The file cannot be read.
-    #[error("the file of tokens `{}` cannot be read: {why}", .path.display())]
+    #[error("the token file `{}` cannot be read: {why}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// Creates a token from a text.
+    /// Creates a token from a string.
     ///
     /// # Errors
     ///
@@ -59,8 +59,8 @@ impl Token {
         Ok(Token(Source::File(path.to_path_buf())))
     }
 
-    /// Returns whether a text is the token, in time independent of the text. This call may block to
-    /// read a small file.
+    /// Returns whether a string is the token, in a time that does not depend on the string. This
+    /// call may block to read a small file.
     pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
         let asked = blake3::hash(text.as_bytes());
         let is_known = match &self.0 {

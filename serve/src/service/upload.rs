@@ -15,7 +15,7 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reads a body of at most `most` bytes within a time limit.
 pub(super) async fn read(mut body: Body, most: u64, within: Duration) -> Result<Bytes, Refusal> {
     let too_large = || {
-        let sentence = format!("a function has at most {most} bytes of wasm here");
+        let sentence = format!("a function can have at most {most} bytes of wasm on this service");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
     };
     if body.size_hint().lower() > most {
@@ -54,6 +54,6 @@ fn slow() -> Refusal {
 fn broken_off(error: BodyError) -> Refusal {
     match error.downcast::<Failure>() {
         Ok(failure) => Refusal::new(failure.status(), failure),
-        Err(error) => Refusal::bad_request(format!("the request's body broke off: {error}")),
+        Err(error) => Refusal::bad_request(format!("the request's body was cut off: {error}")),
     }
 }

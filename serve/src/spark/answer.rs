@@ -209,9 +209,7 @@ impl Incoming<SparkOutput> {
                         let exit = source.process.process().exited().await;
                         (!exit.is_normal()).then(|| Failure::of_exit(exit))
                     }
-                    Ok(_) => Some(Failure::NotHttp(
-                        "more follows its end, which was cut off".into(),
-                    )),
+                    Ok(_) => Some(Failure::NotHttp("output after its end was cut off".into())),
                     Err(failure) => Some(failure),
                 }
             };

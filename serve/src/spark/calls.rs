@@ -15,7 +15,7 @@ pub(super) const NAMESPACE: &str = "lunatic::spark";
 /// The rest of the text is cut off.
 const MAX_REASON: u32 = 4 << 10;
 
-/// The maximum number of comms that a guest can wait for at once.
+/// The maximum number of comms that a guest can wait for in one call.
 const MAX_WAITED_FOR: u32 = 1024;
 
 /// The timeout that never expires.
@@ -121,7 +121,7 @@ fn nobody_reads(call: &mut Call<'_>) -> i64 {
     failed(
         call,
         Errno::BrokenPipe,
-        "the other side of the comm reads no more",
+        "the other side of the comm no longer reads",
     )
 }
 
@@ -239,7 +239,7 @@ pub(super) async fn run_with(
 async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmtime::Result<i64> {
     if count > MAX_WAITED_FOR {
         return Err(Failure::trap(format!(
-            "at most {MAX_WAITED_FOR} comms are waited for at once"
+            "at most {MAX_WAITED_FOR} comms can be waited for in one call"
         ))
         .into());
     }
@@ -263,7 +263,11 @@ async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmt
     };
     Ok(match index {
         Some(index) => index as i64,
-        None => failed(&mut call, Errno::TimedOut, "nothing came within the time"),
+        None => failed(
+            &mut call,
+            Errno::TimedOut,
+            "nothing arrived within the timeout",
+        ),
     })
 }
 

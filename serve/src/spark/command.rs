@@ -11,8 +11,7 @@ use lunatic_vm::{Exit, Live, MessageReader, MessageWriter, Part, Pipe, PipeReade
 /// The number of bytes buffered between the comm and the program's streams, in each direction.
 const BYTES: usize = 16 << 10;
 
-/// Runs such a program to completion. When this returns, everything that the program wrote is in
-/// the comm.
+/// Runs a program to completion. When this returns, all output of the program is in the comm.
 pub(super) async fn run(
     live: &mut Live,
     entry_point: EntryPoint,
@@ -27,7 +26,7 @@ pub(super) async fn run(
     };
     let program = async {
         let exit = entry_point.run(live).or(feeding).await;
-        // What is still in the pipe is passed on, however slowly it is read.
+        // Output that is still in the pipe is passed on, however slowly it is read.
         stdout.close();
         exit
     };

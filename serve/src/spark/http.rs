@@ -52,8 +52,8 @@ pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes)
     JoinSet::from_iter([serve(pipes, None, answer)])
 }
 
-/// Reads a request, gets it answered, and writes the response. If anything goes wrong, the output
-/// ends with the reason.
+/// Reads a request, waits for the answer, and writes the response. If anything goes wrong, the
+/// output ends with the reason.
 async fn serve(
     (reader, writer): CommPipes,
     mut verdict: Option<oneshot::Sender<Result<(), String>>>,
@@ -68,7 +68,7 @@ async fn serve(
     let answered = async {
         let request = read_request(reader).await?;
         let mut answer = answer(request);
-        // If a call is refused, this happens before anything has to be waited for.
+        // Whether a call is refused is known before anything has to be waited for.
         let response = match future::poll_once(&mut answer).await {
             Some(answered) => answered?,
             None => {

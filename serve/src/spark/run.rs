@@ -52,20 +52,20 @@ pub(super) struct Running {
 pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunError> {
     if !state.has_room() {
         let text = format!(
-            "a function runs at most {MAX_FUNCTIONS} others at the same time; close the comm of one that is done"
+            "a function can run at most {MAX_FUNCTIONS} others at the same time; close the comm of one that has finished"
         );
         return Err(refused(Errno::LimitReached, text));
     }
     let Some(version) = &state.version else {
         return Err(refused(
             Errno::NotGranted,
-            "only functions run functions, and this process belongs to none",
+            "only functions can run functions, and this process does not belong to a function",
         ));
     };
     let depth = state.options.depth + 1;
     if depth >= MAX_DEPTH {
         let text = format!(
-            "functions run each other at most {MAX_DEPTH} deep, and this one is already that deep"
+            "functions can run each other at most {MAX_DEPTH} deep, and this one is already that deep"
         );
         return Err(refused(Errno::LimitReached, text));
     }
@@ -141,7 +141,8 @@ fn start(
             return Ok(Comm::to_host(ours, task));
         }
         Code::Program(_) => {
-            let text = format!("`{name}` is a program, which takes connections and not messages");
+            let text =
+                format!("`{name}` is a program, which handles connections rather than messages");
             return Err(refused(Errno::BadModule, text));
         }
     };

@@ -14,7 +14,7 @@ use lunatic_vm::{Exit, Host, Process, Vm};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// This is longer than any test waits.
+/// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(60);
 
 /// The functions of a test.
@@ -22,8 +22,8 @@ struct TestFunctions {
     functions: Functions,
 }
 
-/// What the test guests import and define: `$say` writes the bytes at an address, `$hear` reads the
-/// next bytes into the page at 4096.
+/// The imports and common functions of the test guests. `$say` writes the bytes at an address, and
+/// `$hear` reads the next bytes into the page at 4096.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
     (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -92,7 +92,7 @@ impl TestFunctions {
         let name = name.expect("the text is a valid name");
         self.functions
             .put(&name, 1, blake3::hash(text.as_bytes()), code, settings)
-            .expect("the settings need nothing")
+            .expect("the settings grant no files or namespaces")
     }
 
     async fn ask(
@@ -157,7 +157,7 @@ async fn read(response: Response<Body>) -> Result<(Response<()>, String), Failur
         .map_err(|error| {
             *error
                 .downcast::<Failure>()
-                .expect("a body breaks off with a failure")
+                .expect("a body is cut off only by a failure")
         })?
         .to_bytes();
     Ok((
@@ -535,7 +535,7 @@ async fn a_spark_runs_functions_by_name_and_learns_how_they_fail() {
                 .unwrap_or_else(|failure| panic!("{failure} of {name}"));
             assert!(
                 body.contains(expected),
-                "{name}: `{body}` has no `{expected}`"
+                "{name}: `{body}` does not contain `{expected}`"
             );
         }
     };
@@ -593,7 +593,7 @@ async fn the_depth_and_the_number_of_functions_that_run_each_other_are_limited()
     let (_, body) = lab.get(&outer).await.expect("the function answers");
     assert_eq!(
         body,
-        "functions run each other at most 16 deep, and this one is already that deep"
+        "functions can run each other at most 16 deep, and this one is already that deep"
     );
     drop(deep);
 
@@ -748,12 +748,12 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
     }
     assert!(
         version.log().lines().is_empty(),
-        "an answer is not for the log"
+        "an answer must not be logged"
     );
     lab.all_gone().await;
 }
 
-/// A guest of Embly. Its `$answer` writes the head of an answer.
+/// A guest built for Embly. Its `$answer` writes the head of an answer.
 fn embly(module: &str, text: &str) -> String {
     let more = if module == "embly" {
         r#"(import "embly" "_spawn" (func $spawn (param i32 i32 i32) (result i32)))
@@ -865,7 +865,7 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
             spark,
             &RequestInfo::new(None, false),
         )
-        .expect("there is room")
+        .expect("a process can be spawned")
     };
     let mut buffer = [0; 64];
     let parrot = connect("parrot", PARROT);

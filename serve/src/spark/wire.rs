@@ -76,12 +76,12 @@ pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead
         Ok(status) if (100..600).contains(&code) => status,
         _ => {
             return Err(format!(
-                "it has the status {code}, and statuses are from 100 to 599"
+                "it has the status {code}, but a status must be from 100 to 599"
             ));
         }
     };
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err("it has the status 101, and the protocol cannot be switched here".into());
+        return Err("it has the status 101, but the protocol cannot be switched here".into());
     }
     let (mut fields, framing) = read_fields(response.headers)?;
     let framing = framing.unwrap_or(Framing::UntilEnd);
@@ -132,7 +132,7 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
             Uri::try_from(format!("http://{host}{path}")).map_err(not_a_uri)?
         }
         (None, None) => {
-            return Err("the request has neither a whole address nor a field `host`".into());
+            return Err("the request has neither a complete address nor a field `host`".into());
         }
     };
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -140,8 +140,8 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     Ok((parts, framing))
 }
 
-/// Parses the fields of a head, without hop-by-hop fields, and returns what they say about the
-/// body's length.
+/// Parses the fields of a head, without hop-by-hop fields. Also returns the framing of the body, if
+/// the fields state it.
 fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
     let mut read = HeaderMap::with_capacity(fields.len());
     for field in fields {
@@ -160,7 +160,7 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
     Ok((read, framing))
 }
 
-/// Returns what the fields say about the body's length. Anything ambiguous is refused.
+/// Returns the framing of the body, if the fields state it. Anything ambiguous is refused.
 fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = match (codings.next(), codings.next()) {
@@ -326,7 +326,7 @@ impl Decoder {
                         self.0 = State::Size;
                     }
                     [b'\r'] => return Ok(Step::More),
-                    _ => return Err("a chunk of its body is longer than it says".into()),
+                    _ => return Err("a chunk of its body is longer than its stated size".into()),
                 },
                 State::Trailers(passed) => {
                     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
@@ -434,13 +434,13 @@ mod tests {
     fn t132_a_body_that_contradicts_its_framing_is_refused() {
         let check = |framing, bytes: &str, why: &str| {
             let error = decode(framing, bytes.as_bytes(), 3).expect_err(bytes);
-            assert!(error.contains(why), "`{error}` does not say `{why}`");
+            assert!(error.contains(why), "`{error}` does not contain `{why}`");
         };
         check(Framing::Length(5), "abc", "2 bytes before");
         check(
             Framing::Chunked,
             "3\r\nabcd\r\n0\r\n\r\n",
-            "longer than it says",
+            "longer than its stated size",
         );
         check(Framing::Chunked, "3\r\nab", "before its last chunk");
         check(Framing::Chunked, "-3\r\nabc", "does not begin");
@@ -485,7 +485,7 @@ mod tests {
     fn t138_an_invalid_response_is_refused_with_the_reason() {
         let check = |text: &str, why: &str| {
             let error = response(text).expect_err(text);
-            assert!(error.contains(why), "`{error}` does not say `{why}`");
+            assert!(error.contains(why), "`{error}` does not contain `{why}`");
         };
         check("HTTP/1.1 999 No\r\n\r\n", "the status 999");
         check("HTTP/1.1 099 No\r\n\r\n", "the status 99");
@@ -598,7 +598,7 @@ mod tests {
             ("G<T / HTTP/1.1\r\n\r\n", "in the request's head"),
         ] {
             match read_request(text.as_bytes()) {
-                Err(error) => assert!(error.contains(why), "`{error}` does not say `{why}`"),
+                Err(error) => assert!(error.contains(why), "`{error}` does not contain `{why}`"),
                 Ok((parts, _)) => assert!(parts.uri.host() == Some("a"), "{parts:?}"),
             }
         }

@@ -305,7 +305,7 @@ fn a_deploy_to_the_wrong_address_is_refused_and_the_message_names_the_right_one(
         let answer = ask(house.address("invoke"), "POST", path, &[], &spark("x"));
         assert_eq!(answer.status, 404);
         assert!(
-            answer.body.contains("deployed on another address"),
+            answer.body.contains("deployed at a different address"),
             "{}",
             answer.body
         );
@@ -364,7 +364,7 @@ fn settings_are_granted_within_limits() {
     for (query, why) in [
         ("memory=5GiB", "at most 4294967296"),
         ("policy=pool:1000", "at most 64"),
-        ("policy=often", "a policy is"),
+        ("policy=often", "a policy must be"),
         ("compute=0", "at least 1"),
         ("deadline=soon", "whole number"),
         ("namespaces=lunatic", "no such setting"),

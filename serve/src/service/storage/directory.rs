@@ -1,4 +1,4 @@
-//! Functions stored in a directory, each file replaced as a whole and durably.
+//! Functions stored in a directory. Each file is replaced atomically and durably.
 //!
 //! A file is written under a temporary name, synced and renamed, and its directory is synced too. A
 //! crash therefore leaves either the old file or the new file.
@@ -135,7 +135,7 @@ fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     for directory in ["", UNFINISHED].iter().chain(directories) {
         builder.create(root.join(directory))?;
-        // A link would lead to files that are not the storage's.
+        // A link would lead to files outside the storage.
         let path = root.join(directory.trim_end_matches('/'));
         if !directory.is_empty() && path.symlink_metadata()?.is_symlink() {
             let message = format!("`{}` is a symbolic link", path.display());
@@ -148,7 +148,7 @@ fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt;
-        // A FIFO in its place is not waited for.
+        // If a FIFO is in its place, opening it must not block.
         options.custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed());
     }
     let lock = options.open(root.join(LOCK))?;

@@ -3,7 +3,7 @@
 use super::settings::StorageSettings;
 use crate::service::manifest::ManifestError;
 
-/// Why the storage cannot be used, or cannot be used at present.
+/// Why the storage cannot be used, permanently or at present.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -17,7 +17,7 @@ pub enum StorageError {
     },
     /// Another service is using the storage.
     #[error(
-        "another `lunatic serve` uses the storage in {0}; give this one a directory of its own"
+        "another `lunatic serve` is using the storage in {0}; use a different directory for this one"
     )]
     InUse(String),
     /// The storage is full.
@@ -33,7 +33,7 @@ pub enum StorageError {
 pub(in crate::service) enum StoredError {
     #[error("it is missing")]
     Missing,
-    #[error("its bytes are not those that were stored: their hash differs")]
+    #[error("its bytes have changed since they were stored: their hash differs")]
     Changed,
     #[error(transparent)]
     Manifest(#[from] ManifestError),

@@ -12,9 +12,9 @@ pub enum StorageSettings {
     Directory(PathBuf),
     /// In memory. Functions are lost on restart.
     Memory,
-    /// In a bucket on S3 or a compatible service, given by the options of OpenDAL: `bucket`,
-    /// `root`, `region`, `endpoint`, `access_key_id` and others. Requires the `s3` feature. Only
-    /// one service at a time may use a bucket, which is not checked.
+    /// In a bucket on S3 or a compatible service, described by OpenDAL's options: `bucket`, `root`,
+    /// `region`, `endpoint`, `access_key_id` and others. Requires the `s3` feature. Only one
+    /// service at a time may use a bucket, but this is not checked.
     S3(BTreeMap<String, String>),
 }
 
