@@ -1,4 +1,4 @@
-//! The directory of the cache and the key beside it, and the checks of who can access them.
+//! The directory of the cache and the key beside it, with checks of which users can access them.
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The key that entries are authenticated with.
+/// The key with which entries are authenticated.
 pub(super) type Key = [u8; blake3::KEY_LEN];
 
 /// A directory that only the current user can write to.
@@ -17,10 +17,10 @@ pub(super) type Key = [u8; blake3::KEY_LEN];
 pub(super) struct Directory {
     path: PathBuf,
     key_path: PathBuf,
-    /// The directory, and all directories that contain it, from the inside out.
+    /// The directory and all directories that contain it, starting with the directory itself.
     around: Vec<Identity>,
     key: Mutex<Option<Key>>,
-    /// Locks that tell other machines which directories guests of this one are granted.
+    /// Locks that tell other machines which directories the guests of this machine are granted.
     leases: Mutex<Vec<OwnedFd>>,
 }
 
@@ -45,7 +45,7 @@ impl Identity {
 }
 
 impl Directory {
-    /// Opens the directory, which is created if there is none.
+    /// Opens the directory, and creates it if it does not exist.
     pub(super) fn open(path: &Path) -> io::Result<Directory> {
         let path = std::path::absolute(path)?;
         if path.components().any(|part| part == Component::ParentDir) || path.parent().is_none() {
@@ -87,12 +87,12 @@ impl Directory {
         self.around[1..].contains(&other)
     }
 
-    /// Returns the key, if there is one.
+    /// Returns the key, if it exists.
     pub(super) fn known_key(&self) -> Option<Key> {
         *self.lock_key()
     }
 
-    /// Returns the key, which is created if there is none.
+    /// Returns the key, and creates it if it does not exist.
     pub(super) fn key(&self) -> io::Result<Key> {
         let mut known = self.lock_key();
         if let Some(key) = *known {
@@ -103,8 +103,8 @@ impl Directory {
         let beside = self.key_path.parent().unwrap_or(&self.path);
         let mut file = tempfile::NamedTempFile::new_in(beside)?;
         file.write_all(&key)?;
-        // A guest that may write to the directory of the key during another run could not make a
-        // file of this mode.
+        // During another run, a guest with write access to the directory of the key could not have
+        // created a file with this mode.
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(KEY_MODE))?;
         file.persist(&self.key_path).map_err(|error| error.error)?;
@@ -112,8 +112,8 @@ impl Directory {
         Ok(key)
     }
 
-    /// Removes the key, since guests are granted a directory that contains it. Until this machine
-    /// has ended, no other machine creates a new key.
+    /// Removes the key, because guests are granted a directory that contains it. No other machine
+    /// creates a new key until this machine has ended.
     pub(super) fn abandon_key(&self, granted: &File) {
         *self.lock_key() = None;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -127,14 +127,14 @@ impl Directory {
         }
         match fs::remove_file(&self.key_path) {
             Err(error) if error.kind() != ErrorKind::NotFound => log::warn!(
-                "the key of the cache, `{}`, can be read by the program and cannot be removed: {error}",
+                "the program can read the key of the cache, `{}`, and the key cannot be removed: {error}",
                 self.key_path.display()
             ),
             _ => {}
         }
     }
 
-    /// Fails if a guest of another machine could read the key.
+    /// Returns an error if a guest of another machine could read the key.
     fn check_leases(&self) -> io::Result<()> {
         for directory in self.path.ancestors().skip(1) {
             let Ok(file) = File::open(directory) else {
@@ -153,11 +153,11 @@ impl Directory {
     }
 }
 
-/// Takes a lock on a directory. Returns false if others hold it for longer than a machine that
-/// starts does.
+/// Takes a lock on a directory. Returns false if another process holds the lock for longer than a
+/// machine does when it starts.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a machine starts on the thread of its host, and the other one holds the lock briefly"
+    reason = "this runs on the host's thread, and another machine holds the lock only briefly"
 )]
 fn lock(directory: impl std::os::fd::AsFd, operation: FlockOperation) -> bool {
     for _ in 0..20 {
@@ -172,7 +172,7 @@ fn lock(directory: impl std::os::fd::AsFd, operation: FlockOperation) -> bool {
 
 const KEY_MODE: u32 = 0o400;
 
-/// Reads the key. An invalid one, which a guest may have put there during another run, is removed.
+/// Reads the key. An invalid key, which a guest may have created during another run, is removed.
 fn read_key(path: &Path) -> io::Result<Option<Key>> {
     let opened = OpenOptions::new()
         .read(true)
@@ -190,7 +190,7 @@ fn read_key(path: &Path) -> io::Result<Option<Key>> {
         && metadata.len() == blake3::KEY_LEN as u64;
     if !is_valid {
         log::warn!(
-            "the key of the cache, `{}`, is not one that this command wrote; compiled code is cached anew",
+            "the key of the cache, `{}`, was not written by this command; a new cache is started",
             path.display()
         );
         fs::remove_file(path)?;
@@ -201,10 +201,10 @@ fn read_key(path: &Path) -> io::Result<Option<Key>> {
     Ok(Some(key))
 }
 
-/// Checks the cache's own directory, or a directory that contains it.
+/// Checks the directory of the cache, or a directory that contains it.
 fn check(directory: &Path, is_own: bool) -> io::Result<Identity> {
     let mut metadata = fs::symlink_metadata(directory)?;
-    // A link in the root directory is the system's: `/home` is one on some.
+    // Links in the root directory belong to the system. On some systems, `/home` is a link.
     let is_of_system = || {
         directory
             .parent()
@@ -223,7 +223,7 @@ fn check(directory: &Path, is_own: bool) -> io::Result<Identity> {
     if is_own && mode & 0o022 != 0 {
         return refuse(directory, "is writable by others");
     }
-    // In a directory with this bit, others cannot rename or remove what they do not own.
+    // In a directory with this bit, users cannot rename or remove files that they do not own.
     const STICKY: u32 = 0o1000;
     if mode & 0o002 != 0 && mode & STICKY == 0 {
         return refuse(directory, "is writable by everybody");
@@ -237,7 +237,7 @@ fn this_user() -> u32 {
 
 fn refuse<T>(path: &Path, why: &str) -> io::Result<T> {
     let text = format!(
-        "`{}` {why}; compiled code is kept only where nobody else can write",
+        "`{}` {why}; compiled code is kept only where no other user can write",
         path.display()
     );
     Err(io::Error::new(ErrorKind::PermissionDenied, text))

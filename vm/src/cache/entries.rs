@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The start of every entry, followed by its hash. It changes whenever the format changes, or the
-/// way modules are rewritten before compilation.
+/// The start of every entry, followed by the entry's hash. This value changes whenever the format
+/// or the rewriting of modules before compilation changes.
 const MAGIC: &[u8; 8] = b"lunatic3";
 const HEADER: usize = MAGIC.len() + blake3::OUT_LEN;
 
@@ -21,17 +21,17 @@ pub(super) const OF_GUESTS: &str = "guest-";
 /// The start of the names of entries that are being written.
 const UNFINISHED: &str = ".tmp";
 
-/// The maximum time that writing an entry can take.
+/// The time after which an unfinished entry is considered abandoned.
 const MAX_WRITING: Duration = Duration::from_secs(3600);
 
-/// How much a part of the cache may hold.
+/// The maximum size of a part of the cache.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     bytes: u64,
     files: u64,
 }
 
-/// The bound on everything, which is that of wasmtime's own cache.
+/// The bound on the whole cache, which is the same as for wasmtime's own cache.
 const ALL: Bound = Bound {
     bytes: 512 << 20,
     files: 65_536,
@@ -43,8 +43,8 @@ const GUESTS: Bound = Bound {
     files: 4_096,
 };
 
-/// The number of entries written between two looks at the whole directory, which other machines
-/// write to as well.
+/// The number of entries written between two scans of the whole directory, to which other machines
+/// also write.
 const WRITES_BETWEEN_LOOKS: u32 = 64;
 
 /// The entries of a directory.
@@ -54,7 +54,7 @@ pub(super) struct Entries {
     usage: Mutex<Option<Usage>>,
 }
 
-/// The use of the directory since the last look at it.
+/// The usage of the directory, as far as known since the last scan.
 #[derive(Debug, Default)]
 struct Usage {
     all: Use,
@@ -100,8 +100,8 @@ impl Entries {
         }
     }
 
-    /// Returns the code of an entry. `None` if there is no such entry, or if it was not written
-    /// under this name with this key.
+    /// Returns the code of an entry, or `None` if the entry does not exist or was not written under
+    /// this name with this key.
     pub(super) fn read(&self, name: &str, key: &Key) -> Option<Vec<u8>> {
         let path = self.directory.join(name);
         let mut file = open(&path)?;
@@ -109,18 +109,18 @@ impl Entries {
         file.read_to_end(&mut code).ok()?;
         if code.len() < HEADER || code[..HEADER] != header(name, &code[HEADER..], key) {
             log::debug!(
-                "compiling again, since the cached code {} is damaged",
+                "compiling again, because the cached code {} is damaged",
                 path.display()
             );
             return None;
         }
-        // Systems that update the time of access by themselves do so rarely.
+        // Systems that update the access time by themselves do so only rarely.
         let _ = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
         code.drain(..HEADER);
         Some(code)
     }
 
-    /// Writes an entry atomically: readers see either all of it or nothing. Other entries are
+    /// Writes an entry atomically: readers see either the whole entry or nothing. Other entries are
     /// removed if there would be too many.
     pub(super) fn write(&self, share: Share, name: &str, code: &[u8], key: &Key) -> io::Result<()> {
         let bytes = (HEADER + code.len()) as u64;
@@ -129,7 +129,9 @@ impl Entries {
             Share::Guests => GUESTS,
         };
         if bytes > bound.bytes {
-            return Err(io::Error::other("it is larger than the cache"));
+            return Err(io::Error::other(
+                "the entry is larger than its part of the cache",
+            ));
         }
         self.make_room(share, bytes);
         let mut file = tempfile::Builder::new()
@@ -143,11 +145,11 @@ impl Entries {
     }
 
     pub(super) fn remove(&self, name: &str) {
-        // Usually there is none.
+        // Usually no such file exists.
         let _ = fs::remove_file(self.directory.join(name));
     }
 
-    /// Counts an entry that is about to be written, and removes others if it does not fit.
+    /// Counts an entry that is about to be written, and removes other entries if it does not fit.
     fn make_room(&self, share: Share, bytes: u64) {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let add = |usage: &mut Usage| {
@@ -185,8 +187,8 @@ impl Entries {
         *usage = Some(looked);
     }
 
-    /// Lists the entries. Unfinished entries that are too old are removed, because their writer no
-    /// longer exists.
+    /// Lists the entries. Unfinished entries that are too old are removed, because the process that
+    /// was writing them no longer exists.
     fn look(&self) -> Vec<Entry> {
         let Ok(files) = fs::read_dir(&self.directory) else {
             return Vec::new();
@@ -217,8 +219,9 @@ impl Entries {
     }
 }
 
-/// Takes the entries out that have to go so that new ones fit, those that were used last staying.
-/// If any has to go, a third of the room is made free, so that this is not needed each time.
+/// Takes out the entries that must be removed to make room for new ones, starting with the least
+/// recently used. If any must be removed, a third of the room is freed, so that entries do not have
+/// to be removed at every write.
 fn superfluous(entries: &mut Vec<Entry>, new: Use, of_guests: Use) -> Vec<Entry> {
     entries.sort_by_key(|entry| entry.used);
     let mut gone = Vec::new();
@@ -250,7 +253,7 @@ fn superfluous(entries: &mut Vec<Entry>, new: Use, of_guests: Use) -> Vec<Entry>
     gone
 }
 
-/// Opens a regular file for reading, which is no larger than an entry can be.
+/// Opens a regular file for reading. Fails if the file is larger than an entry can be.
 fn open(path: &Path) -> Option<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -261,11 +264,11 @@ fn open(path: &Path) -> Option<File> {
     (metadata.is_file() && metadata.len() <= ALL.bytes).then_some(file)
 }
 
-/// Returns the start of an entry: the format, and a hash of the name and the code that only the
-/// key's owner can make.
+/// Returns the start of an entry: the format, and a hash of the name and the code that can be
+/// computed only with the key.
 fn header(name: &str, code: &[u8], key: &Key) -> [u8; HEADER] {
     let mut hasher = blake3::Hasher::new_keyed(key);
-    // All names of one share have the same length, and those of different shares start differently.
+    // All names of one share have the same length, and names of different shares start differently.
     hasher.update(name.as_bytes()).update(code);
     let mut header = [0; HEADER];
     header[..MAGIC.len()].copy_from_slice(MAGIC);
@@ -342,7 +345,7 @@ mod tests {
         let key = [7; blake3::KEY_LEN];
         let code = vec![0; 5 << 20];
         for number in 0..30 {
-            // Two machines that write to one directory, one of which forgets what it has seen.
+            // Two machines write to one directory, and one of them forgets what it has seen.
             let entries = Entries::new(directory.path());
             entries
                 .write(Share::Guests, &format!("guest-{number}"), &code, &key)
@@ -359,7 +362,7 @@ mod tests {
         let code = vec![0; GUESTS.bytes as usize];
         entries
             .write(Share::Guests, "guest-a", &code, &[7; blake3::KEY_LEN])
-            .expect_err("it is larger than the share");
+            .expect_err("the entry is larger than the share");
         assert!(entries.look().is_empty());
     }
 }

@@ -1,7 +1,8 @@
-//! What decides how long a function takes to compile.
+//! The properties of a function that determine how long it takes to compile.
 //!
-//! A byte of a function's body can stand for a thousand values, namely what a called function takes
-//! and gives, so the operators are followed with their types.
+//! A single byte of a function's body can produce or consume a thousand values, namely the
+//! parameters and results of a called function. Operators are therefore read together with their
+//! types.
 
 use crate::module::ModuleError;
 use std::collections::HashSet;
@@ -10,21 +11,21 @@ use wasmparser::{
     ModuleArity, Operator, Payload, RefType, SubType, TypeRef,
 };
 
-/// How many operands an operator can take and give for its size in bytes to tell what it costs.
+/// Up to this number of operands and results, an operator's size in bytes reflects its cost.
 const FEW: u64 = 16;
 
 /// What is known about a module while its functions are read.
 #[derive(Default)]
 pub(super) struct Module {
     pub(super) types: Vec<SubType>,
-    /// The type of each function, by index; imported ones come first.
+    /// The type of each function, by index. Imported functions come first.
     functions: Vec<u32>,
     imported: usize,
     /// The number of bodies that have been read.
     bodies: usize,
     /// The functions that the host or a table can call.
     escaped: HashSet<u32>,
-    /// The blocks that are open, with the height of the stack below each.
+    /// The open blocks, with the height of the stack below each block.
     open: Vec<(BlockType, FrameKind, u64)>,
 }
 
@@ -34,7 +35,7 @@ pub(super) struct Shape {
     size: u64,
     /// The number of parameters and results.
     arity: u64,
-    /// The number of local variables, and of other variables that it can have.
+    /// The number of local variables, and of other variables that the function can have.
     variables: u64,
     /// The number of points where control flow splits or joins.
     blocks: u64,
@@ -42,24 +43,25 @@ pub(super) struct Shape {
     loops: u64,
     /// The number of calls and reads through tables.
     indirect: u64,
-    /// The number of values that calls take and give, where these are many.
+    /// The number of values that calls take and return, counting only calls with many values.
     called: u64,
-    /// The number of values that blocks and branches take and give, where these are many.
+    /// The number of values that blocks and branches take and return, counting only those with
+    /// many.
     passed: u64,
-    /// The number of values on the stack at the start of each loop, in all.
+    /// The total number of values on the stack at the starts of all loops.
     carried: u64,
-    /// The functions that it makes references to.
+    /// The functions to which the function makes references.
     pub(super) references: Vec<u32>,
 }
 
 impl Shape {
-    /// Estimates the compilation time, in microseconds on one core, and with it the memory: a
-    /// second can take 300 MiB.
+    /// Estimates the compilation time, in microseconds on one core. This is also a measure of the
+    /// memory, because compiling for a second can take 300 MiB.
     ///
     /// Each term was measured with functions that contain nothing else: 100,000 empty functions; a
     /// megabyte of calls; 60,000 branches that each change one of 1,000 variables; 200 nested loops
-    /// with 100 variables; 40,000 indirect calls; 1,000 calls with 1,000 parameters and results; 500
-    /// blocks with as many; 2,000 loops above 5,000 values.
+    /// with 100 variables; 40,000 indirect calls; 1,000 calls with 1,000 parameters and results;
+    /// 500 blocks with 1,000 parameters and results; 2,000 loops above 5,000 values.
     pub(super) fn work(&self) -> u64 {
         let each = 100 + self.arity / 2;
         let straight = 4 * self.size;
@@ -82,7 +84,8 @@ impl Shape {
 }
 
 impl Module {
-    /// Reads what a section declares. Returns the functions that the host or a table can call.
+    /// Reads the declarations of a section. Returns the functions that the host or a table can
+    /// call.
     pub(super) fn declare(&mut self, payload: Payload<'_>) -> Result<Vec<u32>, ModuleError> {
         let mut escaping = Vec::new();
         match payload {
@@ -133,8 +136,8 @@ impl Module {
         Ok(escaping)
     }
 
-    /// Returns the work, in microseconds, of making a function callable from outside: nothing if it
-    /// is already.
+    /// Returns the work, in microseconds, of making a function callable from outside. This is 0 if
+    /// the function is already callable.
     pub(super) fn escape(&mut self, function: u32) -> u64 {
         if !self.escaped.insert(function) {
             return 0;
@@ -169,7 +172,7 @@ impl Module {
         let (mut height, mut loops) = (0, 0);
         for operator in body.get_operators_reader()? {
             let operator = operator?;
-            // Invalid code has no arity. The compiler will report it.
+            // Invalid code has no arity. The compiler will report the error.
             let (takes, gives) = operator.operator_arity(self).unwrap_or((0, 0));
             let (takes, gives) = (u64::from(takes), u64::from(gives));
             shape.count(&operator, takes, gives, self);
@@ -285,7 +288,7 @@ impl ModuleArity for Module {
     }
 }
 
-/// Collects the functions that a constant expression makes references to.
+/// Collects the functions to which a constant expression makes references.
 fn references(expression: &ConstExpr<'_>, found: &mut Vec<u32>) -> Result<(), ModuleError> {
     for operator in expression.get_operators_reader() {
         if let Operator::RefFunc { function_index } = operator? {

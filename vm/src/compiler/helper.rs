@@ -1,8 +1,8 @@
-//! Compiles in another process, which can be stopped.
+//! Compiles modules in another process, which can be stopped.
 //!
 //! The other process returns native code, which is trusted like the code of the compiler in this
-//! process. However, a module that makes the compiler use too much memory or time, or crash, ends
-//! only that process.
+//! process. However, if a module makes the compiler crash or use too much memory or time, only that
+//! process ends.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -26,15 +26,15 @@ pub(super) struct Helper {
     command: Mutex<Command>,
 }
 
-/// Why the compilation of a module was stopped. It would be stopped again.
+/// Why the compilation of a module was stopped. Another attempt would be stopped again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stopped {
-    #[error("compiling it takes too long")]
+    #[error("compiling takes too long")]
     Time,
-    #[error("nobody waits for it any more")]
+    #[error("no caller is waiting for the code any more")]
     Abandoned,
     #[error(
-        "compiling it takes more than {memory} MiB of memory, or the compiler has a defect: it ended with {0}",
+        "compiling takes more than {memory} MiB of memory, or the compiler has a bug; its process ended with {0}",
         memory = worker::MAX_MEMORY >> 20
     )]
     Ended(ExitStatus),
@@ -67,7 +67,8 @@ impl Helper {
     }
 
     /// Compiles a module or component for an engine. Blocks this thread until the compilation is
-    /// done, but ends the compiler at the given time, or when the caller's channel is closed.
+    /// done, but ends the compiler when the time limit is reached or the caller's channel is
+    /// closed.
     pub(super) fn compile<T: Compiled>(
         &self,
         engine: &Engine,
@@ -91,8 +92,8 @@ impl Helper {
         let answer = futures_lite::future::block_on(code.or(time_is_over).or(abandoned))?;
         match worker::Answer::read(&answer) {
             // SAFETY: the code is what `serialize` returned in a process that runs the command
-            // which the embedder chose for this, and nobody else could write to its end of the
-            // pipe.
+            // which the embedder chose for this purpose, and no other process could write to that
+            // process's end of the pipe.
             Some(worker::Answer::Code(code)) => unsafe { T::deserialize(engine.wasmtime(), code) },
             Some(worker::Answer::Malformed(text)) => Err(wasmtime::Error::msg(text.to_owned())),
             None => unreachable!("`ask` checks that the answer is complete"),
@@ -109,16 +110,16 @@ impl Helper {
         let mut running = Running(spawned?);
         let pipes = (running.0.stdin.take(), running.0.stdout.take());
         let (Some(input), Some(output)) = pipes else {
-            unreachable!("`new` asks for both pipes")
+            unreachable!("`new` requests both pipes")
         };
         let mut input = Async::new(input)?;
-        // A compiler that ends before it has read everything is reported below.
+        // If the compiler ends before it has read everything, this is reported below.
         let _ = async {
             input.write_all(&[kind as u8]).await?;
             input.write_all(wasm).await
         }
         .await;
-        // The compiler reads to the end.
+        // The compiler reads until the pipe is closed.
         drop(input);
         let mut answer = Vec::new();
         let mut output = Async::new(output)?.take(MAX_CODE);

@@ -7,11 +7,11 @@ use crate::engine::EngineKind;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::{self, Read, Write};
 
-/// How much memory compiling one module may take, in bytes.
+/// The maximum amount of memory that compiling one module may take, in bytes.
 pub(super) const MAX_MEMORY: u64 = 3 << 30;
 
-/// The maximum CPU time of the process, in seconds over all cores. The machine stops the process
-/// earlier.
+/// The maximum CPU time of the process, in seconds, summed over all cores. Usually, the machine
+/// stops the process earlier.
 const MAX_SECONDS: u64 = 600;
 
 /// The answer of the process.
@@ -25,7 +25,8 @@ const CODE: u8 = 0;
 const MALFORMED: u8 = 1;
 
 impl Answer<'_> {
-    /// Reads an answer: its kind, its length and its bytes. `None` if it is incomplete.
+    /// Reads an answer: its kind, its length and its bytes. Returns `None` if the answer is
+    /// incomplete.
     pub(super) fn read(bytes: &[u8]) -> Option<Answer<'_>> {
         let (&kind, rest) = bytes.split_first()?;
         let (length, rest) = rest.split_first_chunk()?;
@@ -51,10 +52,10 @@ impl Answer<'_> {
     }
 }
 
-/// Compiles one module from standard input to standard output: what the command of
-/// [`VmBuilder::compiler`](crate::VmBuilder::compiler) does, and does nothing else.
+/// Compiles one module from standard input to standard output. This is what the command of
+/// [`VmBuilder::compiler`](crate::VmBuilder::compiler) must do, and nothing else.
 ///
-/// Before it reads the module, the process gives up what it has: it can neither open files or
+/// Before the process reads the module, it gives up its rights: it can neither open files or
 /// sockets nor start programs, as far as the kernel can prevent that, and its memory is limited.
 ///
 /// # Errors
@@ -94,7 +95,7 @@ fn confine() -> io::Result<()> {
     bound(Resource::Fsize, 0)?;
     bound(Resource::Cpu, MAX_SECONDS)?;
     bound(Resource::As, MAX_MEMORY)?;
-    // If memory runs short, the kernel ends this process and not the machine.
+    // If memory runs short, the kernel kills this process and not the machine.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     #[cfg(target_os = "linux")]
     filter::apply();

@@ -70,7 +70,7 @@ impl Arena {
         self.length
     }
 
-    /// Takes a released slot, in the state in which its last owner left it.
+    /// Takes a released slot, in the state in which its previous owner left it.
     pub(super) fn take_used(&self) -> Option<usize> {
         self.state().free.pop()
     }
@@ -141,7 +141,7 @@ pub(super) unsafe fn protect(start: usize, length: usize, access: Access) -> io:
         Access::None => MprotectFlags::empty(),
         Access::ReadWrite => MprotectFlags::READ | MprotectFlags::WRITE,
     };
-    // SAFETY: the caller guarantees what this call requires of the range.
+    // SAFETY: the caller guarantees everything that this call requires of the range.
     unsafe { mm::mprotect(pointer(start), length, flags)? };
     Ok(())
 }
@@ -155,7 +155,7 @@ pub(super) unsafe fn protect(start: usize, length: usize, access: Access) -> io:
 /// contents.
 pub(super) unsafe fn discard(start: usize, length: usize) -> io::Result<()> {
     if length > 0 {
-        // SAFETY: the caller guarantees what this call requires of the range.
+        // SAFETY: the caller guarantees everything that this call requires of the range.
         unsafe { mm::madvise(pointer(start), length, Advice::LinuxDontNeed)? };
     }
     Ok(())
@@ -169,7 +169,7 @@ pub(super) unsafe fn discard(start: usize, length: usize) -> io::Result<()> {
 /// contents.
 pub(super) unsafe fn blank(start: usize, length: usize, access: Access) -> io::Result<()> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    // SAFETY: the caller guarantees what this call requires of the range.
+    // SAFETY: the caller guarantees everything that this call requires of the range.
     unsafe { mm::mmap_anonymous(pointer(start), length, access.protection(), flags)? };
     Ok(())
 }
@@ -205,7 +205,7 @@ pub(super) fn has_light_guards() -> bool {
     }
 }
 
-/// Linux's number for the advice; `libc` does not define it on all architectures.
+/// Linux's number for this advice, which `libc` does not define on all architectures.
 const MADV_GUARD_INSTALL: i32 = 102;
 
 pub(super) fn page_size() -> usize {

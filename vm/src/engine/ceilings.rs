@@ -1,9 +1,9 @@
 //! The limits on the number of processes in a machine.
 //!
 //! A process that would exceed a limit is refused with an error that names the limit and says how
-//! to raise it. The refusal does not affect other processes. Mappings are counted for the whole
-//! operating system process, because the kernel's limit applies to that process. Everything else is
-//! counted per machine.
+//! to raise it. A refusal does not affect other processes. Mappings are counted for the whole
+//! operating system process, because this is what the kernel's limit applies to. Everything else is
+//! counted for each machine.
 
 use super::kind::{Code, EngineKind, Profile};
 use super::mappings::{self, Mappings};
@@ -13,44 +13,46 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// The number of processes that use the profile `fast` before further processes use `dense`, if no
-/// profile was chosen. Each process in `fast` takes two mappings; with this number, 60,000
-/// processes fit into the 65,530 mappings that the kernel allows by default.
+/// If no profile was chosen, this number of processes use the profile `fast`, and further processes
+/// use `dense`. Each process in `fast` takes two mappings. With this number, 60,000 processes fit
+/// into the 65,530 mappings that the kernel allows by default.
 const FAST_BY_DEFAULT: u32 = 3_072;
 
 /// The number of processes of the profile `fast` that fit into the address space.
 const MAX_FAST: u32 = 28_000;
 
-/// The maximum number of components alive at once, for each kind of code.
+/// The maximum number of components that can be alive at a time, for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 
-/// Whether there is address space for the profile `fast` at all. There is none if the address space
-/// is limited (`ulimit -v`).
+/// Whether there is any address space for the profile `fast`. There is none if the address space is
+/// limited (`ulimit -v`).
 static HAS_ADDRESS_SPACE: LazyLock<bool> = LazyLock::new(memory::has_address_space);
 
 /// Why no further process can be spawned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ceiling {
     /// As many processes are alive as the machine was configured for.
-    #[error("{0} processes are alive, as many as this machine was configured for; end some first")]
+    #[error(
+        "{0} processes are alive, which is the maximum that this machine was configured for; end some first"
+    )]
     Slots(u32),
     /// The address space for memories of the profile `fast` is used up.
     #[error(
-        "{0} processes are alive, as many as there is address space for in the profile `fast`; use `dense`"
+        "{0} processes are alive, and the address space for the profile `fast` is used up; use `dense`"
     )]
     AddressSpace(u32),
     /// All slots for components are taken.
-    #[error("{0} components are alive, as many as there are slots for; end some first")]
+    #[error("{0} components are alive and occupy all slots; end some first")]
     Components(u32),
     /// The kernel allows no more mappings.
     #[error(
-        "the processes that are alive have {0} mappings, and the kernel allows no more; raise it with \
+        "the processes that are alive have {0} mappings, and the kernel allows no more; raise the limit with \
          `sysctl -w vm.max_map_count=1048576`"
     )]
     Mappings(u32),
     /// Memory is short, and the program holds more memory than any other program.
     #[error(
-        "only {0} MiB of memory are left, and this program holds more than any other; end some of its processes first"
+        "only {0} MiB of memory are left, and this program holds more memory than any other; end some of its processes first"
     )]
     Share(u64),
     /// Too little memory is left.
@@ -60,7 +62,7 @@ pub enum Ceiling {
     Memory(u64),
 }
 
-/// The limits of a machine, and current usage.
+/// The limits of a machine, and its current usage.
 #[derive(Debug)]
 pub(crate) struct Ceilings {
     profile: Option<Profile>,
@@ -78,8 +80,8 @@ struct Counts {
 }
 
 impl Counts {
-    /// If this kind has a limit of its own, returns the current count, the limit, and the error for
-    /// reaching the limit.
+    /// Returns the current count, the limit, and the error for reaching the limit. Returns `None`
+    /// if this kind has no limit of its own.
     fn of(&self, kind: EngineKind) -> Option<(&AtomicU32, u32, Ceiling)> {
         match kind {
             EngineKind::Module(_, Profile::Fast) => {
@@ -125,7 +127,7 @@ impl Drop for Reservation {
 pub struct Capacity {
     fast: u32,
     dense: u32,
-    /// The number of mappings available to processes.
+    /// The number of mappings that are available to processes.
     mappings: u32,
     has_light_guards: bool,
     tells_written_pages: bool,
@@ -133,7 +135,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Returns how many processes of modules with one memory can be alive at once, as far as the
+    /// Returns how many processes of modules with one memory can be alive at a time, as far as the
     /// kernel's mappings and the address space allow. The available memory may limit the number
     /// further.
     pub fn processes(&self) -> u32 {
@@ -160,13 +162,13 @@ impl fmt::Display for Capacity {
         if !self.has_light_guards {
             write!(
                 f,
-                "; a stack takes two of them, as this kernel has no light guards (Linux 6.13 has them)"
+                "; a stack takes two mappings, because this kernel has no light guards (Linux 6.13 has them)"
             )?;
         }
         if !self.tells_written_pages {
             write!(
                 f,
-                "; this kernel does not report which pages were written (Linux 6.7 does), so that memories are not reused"
+                "; memories are not reused, because this kernel does not report which pages were written (Linux 6.7 does)"
             )?;
         }
         write!(f, "; {} MiB of memory are available", self.memory >> 20)
@@ -217,7 +219,7 @@ impl Ceilings {
         }
     }
 
-    /// Returns the watch over the memory that is left.
+    /// Returns the monitor of the remaining memory.
     pub(super) fn pressure(&self) -> &Arc<Pressure> {
         &self.pressure
     }
@@ -236,7 +238,7 @@ impl Ceilings {
         })
     }
 
-    /// Returns the profile of later processes, if it is about to change.
+    /// Returns the profile of later processes, if the profile is about to change.
     pub(super) fn profile_of_many(&self) -> Option<Profile> {
         let is_near = self.profile.is_none()
             && self.counts.fast.load(Ordering::Relaxed) >= FAST_BY_DEFAULT / 2;

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// small.
 const TRAILING_HOLE: usize = 4 << 20;
 
-/// The same number for a module that a guest compiles. The guest is charged for the whole file.
+/// The same for a module that a guest compiles. The guest is charged for the whole file.
 const TRAILING_HOLE_OF_GUESTS: usize = 64 << 10;
 
 /// The initial contents of a module's memory.
@@ -109,8 +109,8 @@ impl Image {
         self.is_retired.load(Ordering::SeqCst)
     }
 
-    /// Returns how many bytes the image can occupy: the data in this process, and the file with all
-    /// its holes.
+    /// Returns how many bytes the image can occupy: the data in this process, and the file
+    /// including its holes.
     pub(crate) fn size(&self) -> usize {
         self.data.len() + self.length
     }
@@ -120,8 +120,8 @@ impl Image {
         self.length
     }
 
-    /// Maps the part of the image that belongs in a range of a memory. The mapping is private and
-    /// writable.
+    /// Maps a part of the image into the range of a memory that corresponds to it. The mapping is
+    /// private and writable.
     ///
     /// # Safety
     ///
@@ -130,18 +130,18 @@ impl Image {
     pub(super) unsafe fn map(&self, base: usize, range: Range<usize>) -> io::Result<()> {
         debug_assert!(range.end <= self.length);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // Writes do not go to the file, so the kernel need not reserve memory for the whole
+        // Writes do not go to the file, so the kernel does not have to reserve memory for the whole
         // mapping.
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let (start, offset) = (pointer(base + range.start), range.start as u64);
-        // SAFETY: the caller guarantees what this call requires of the range.
+        // SAFETY: the caller guarantees everything that this call requires of the range.
         unsafe { mm::mmap(start, range.len(), protection, flags, &self.file, offset)? };
         Ok(())
     }
 
     /// Faults in the pages of a new memory that its process is likely to write.
     ///
-    /// The first read of a page maps that page and its neighbours from the file. A later write to
+    /// The first read of a page maps the page and its neighbours from the file. A later write to
     /// any of these pages changes the mapping, which requires notifying all cores. Prefaulting
     /// costs a third as much.
     ///
@@ -153,7 +153,7 @@ impl Image {
         match self.pattern.made.fetch_add(1, Ordering::Relaxed) {
             SAMPLED => self.pattern.sample.store(base, Ordering::Relaxed),
             SAMPLED_AT => {
-                // The sampled address may belong to a different memory by now. The kernel is only
+                // By now, the sampled address may belong to a different memory. The kernel is only
                 // asked which pages were written, so at worst a few pages are prefaulted
                 // needlessly.
                 let sample = self.pattern.sample.load(Ordering::Relaxed);
@@ -198,7 +198,7 @@ impl Image {
             range.start.clamp(self.start, end),
             range.end.clamp(self.start, end),
         );
-        // SAFETY: the caller guarantees what this call requires of the range.
+        // SAFETY: the caller guarantees everything that this call requires of the range.
         unsafe {
             if from < to {
                 let data = &self.data[from - self.start..to - self.start];

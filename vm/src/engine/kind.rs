@@ -24,7 +24,7 @@ pub enum Profile {
     Dense,
 }
 
-/// What an engine is for.
+/// The type of guests that an engine runs, and how it runs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum EngineKind {
     /// Modules.

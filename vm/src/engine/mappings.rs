@@ -1,11 +1,11 @@
-//! Kernel mappings, which are limited in number per operating system process.
+//! Kernel mappings, whose number is limited for each operating system process.
 
 use super::arena;
 use super::kind::{EngineKind, Profile};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The maximum number of instances pooled for reuse, over all modules.
+/// The maximum number of instances of all modules that are pooled for reuse.
 pub(crate) const MAX_POOLED: u32 = 512;
 
 /// The number of mappings reserved for everything other than processes: libraries, threads, the
@@ -21,7 +21,7 @@ pub(super) fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
         .map(drop)
 }
 
-/// A number of reserved kernel mappings. Dropping this releases them.
+/// A number of reserved kernel mappings, which are released on drop.
 #[derive(Debug)]
 pub(crate) struct Mappings(u32);
 

@@ -24,8 +24,8 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// How far beyond the 4 GiB code in the profile `fast` can reach with a constant offset without a
-/// check. A range of this length at the end of every slot is never accessible.
+/// How far beyond 4 GiB code in the profile `fast` can reach by a constant offset without a check.
+/// A range of this length at the end of every slot is never accessible.
 pub(super) const GUARD: usize = 32 << 20;
 
 /// The range of a 32-bit address: the largest memory that a module can have, in bytes.
@@ -35,12 +35,12 @@ pub(super) const ADDRESSABLE: usize = 1 << 32;
 /// all pages are returned to the kernel.
 const MAX_RESTORED_PAGES: usize = 64;
 
-/// The number of slots reserved at once.
+/// The number of slots that are reserved at a time.
 const FAST_SLOTS: usize = 16;
 const DENSE_SLOTS: usize = 256;
 
-/// The maximum number of resident pages in all memories pooled for reuse, which amount to 128 MiB.
-/// A page that stays resident saves the memory's next owner a page fault.
+/// The maximum number of resident pages in all memories that are pooled for reuse, which is 128
+/// MiB. A page that stays resident saves the memory's next owner a page fault.
 const MAX_READY_PAGES: usize = (128 << 20) / 4_096;
 
 /// Returns whether there is enough address space for the profile `fast`.
@@ -55,7 +55,7 @@ thread_local! {
     static IMAGE: RefCell<Option<Arc<Image>>> = const { RefCell::new(None) };
 }
 
-/// Calls `act`; memories that wasmtime creates on this thread during the call are initialized from
+/// Calls `act`. Memories that wasmtime creates on this thread during the call are initialized from
 /// the image.
 pub(crate) fn with_image<Output>(
     image: Option<&Arc<Image>>,
@@ -99,7 +99,7 @@ unsafe impl Send for Ready {}
 struct ReadyMemories {
     /// Keeps the image alive, so that its address, which is part of the key, is not reused.
     _image: Arc<Image>,
-    /// The most recently dropped memory is on top.
+    /// The memories, with the most recently dropped memory on top.
     memories: Vec<ReadyMemory>,
 }
 
@@ -243,8 +243,8 @@ impl Memories {
         true
     }
 
-    /// Releases the memories kept for an image and stops keeping further memories of the image,
-    /// because no new process will need them.
+    /// Releases the memories kept for an image and keeps no further memories of the image, because
+    /// no new process will need them.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
         image.retire();
         self.release_ready(|other| other == Arc::as_ptr(image));
@@ -289,8 +289,8 @@ impl Memories {
         let written = pages::written(base..base + bytes.len(), MAX_RESTORED_PAGES)?;
         for range in written.ranges() {
             let range = range.start - base..range.end - base;
-            // SAFETY: the range lies within `bytes`, for which the caller guarantees what these
-            // calls require.
+            // SAFETY: the range lies within `bytes`, and the caller guarantees everything that
+            // these calls require of `bytes`.
             unsafe {
                 match image {
                     Some(image) => image.restore(base, range),
@@ -403,15 +403,15 @@ impl Memory {
             None => copy(everything),
         }
         std::mem::swap(self, &mut longer);
-        // `longer` is now the old memory; dropping it releases its slot.
+        // `longer` is now the old memory, and dropping it releases the old slot.
         Ok(())
     }
 }
 
-// SAFETY: the memory consists of `size` readable and writable bytes starting at `base` that nothing
-// else uses; they move only when `grow_to` exceeds the capacity. In the profile `fast`, the rest of
-// the 4 GiB and the guard after it are inaccessible; in `dense`, compiled code relies on neither,
-// as the engine has no reservation and no guard.
+// SAFETY: the memory consists of `size` readable and writable bytes, starting at `base`, that
+// nothing else uses. They move only when `grow_to` exceeds the capacity. In the profile `fast`, the
+// rest of the 4 GiB and the guard after it are inaccessible. In `dense`, compiled code relies on
+// neither, because the engine has no reservation and no guard.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.size

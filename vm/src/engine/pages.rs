@@ -1,4 +1,4 @@
-//! Finds out which pages of a range were written.
+//! Determines which pages of a range were written.
 //!
 //! Linux can report this since version 6.7 (`PAGEMAP_SCAN`, described in the kernel's
 //! `admin-guide/mm/pagemap`). A memory can therefore be reset by overwriting a few pages. This
@@ -31,8 +31,8 @@ impl Written {
     }
 }
 
-/// Returns which pages of a private mapping have been written since it was mapped, or `None` if
-/// more than `most` pages were written, if the written pages lie in more than [`MAX_RANGES`]
+/// Returns which pages of a private mapping have been written since it was mapped. Returns `None`
+/// if more than `most` pages were written, if the written pages lie in more than [`MAX_RANGES`]
 /// ranges, or if the kernel cannot report them.
 pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     let file = PAGEMAP.as_ref()?;

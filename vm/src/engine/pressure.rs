@@ -1,4 +1,4 @@
-//! Decides what the machine refuses while memory is short, so that the machine is not killed.
+//! Decides what the machine refuses when memory is short, so that the machine is not killed.
 //!
 //! The remaining memory is the minimum of what the computer has left, what a control group (version
 //! 1 or 2) leaves to this operating system process, and what the host program leaves to the
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What is refused while memory is short. Each level includes the levels before it.
+/// What is refused when memory is short. Each level includes the levels before it.
 ///
 /// ```
 /// use lunatic_vm::{Shortage, Vm};
@@ -59,17 +59,17 @@ impl Shortage {
         }
     }
 
-    /// Returns the next level, which refuses more.
+    /// Returns the next level, at which more is refused.
     fn raised(self) -> Shortage {
         Shortage::ALL[(self as usize + 1).min(Shortage::ALL.len() - 1)]
     }
 
     fn words(self) -> &'static str {
         match self {
-            Shortage::None => "nothing is refused any more",
+            Shortage::None => "nothing is refused any longer",
             Shortage::Compiles => "guests' modules are not compiled and nothing is deployed",
             Shortage::GreedySpawns => {
-                "in addition, the program that holds the most spawns no processes"
+                "in addition, the program that holds the most memory spawns no processes"
             }
             Shortage::Accepts => "in addition, guests accept no connections",
             Shortage::Requests => {
@@ -82,17 +82,17 @@ impl Shortage {
 /// The maximum reserve, in bytes.
 const MAX_RESERVE: u64 = 1 << 30;
 
-/// The time for which a reading is used.
+/// How long a reading is used.
 const FRESH: Duration = Duration::from_millis(20);
 
 /// The maximum number of spawns that use one reading. Each process takes less than 64 KiB at first.
 const SPAWNS: u32 = 512;
 
 /// If all tasks of the control group waited for memory during at least this percentage of the last
-/// ten seconds, one more level is refused.
+/// ten seconds, the level is raised by one.
 const STALLED: f64 = 10.0;
 
-/// Watches how much memory is left to a machine.
+/// Monitors how much memory is left to a machine.
 #[derive(Debug)]
 pub(crate) struct Pressure {
     /// The amount of memory that the host program allows the machine. `None` if only the computer
@@ -159,7 +159,7 @@ impl Pressure {
         let is_stalled = || Group::own().is_some_and(Group::is_stalled);
         let level = match level {
             Shortage::None | Shortage::Requests => level,
-            // If memory is already short and all tasks wait for it, one more level is refused.
+            // If memory is already short and all tasks wait for it, the level is raised by one.
             _ if is_stalled() => level.raised(),
             _ => level,
         };
@@ -206,7 +206,7 @@ fn resident() -> u64 {
 }
 
 /// The control groups that limit the memory of this operating system process: its own group and the
-/// groups around it.
+/// groups that contain it.
 #[derive(Debug)]
 struct Group {
     /// The directories of the groups, from the innermost to the outermost.
@@ -250,7 +250,7 @@ impl Group {
     fn find(text: &str, root: &Path) -> Option<Group> {
         let of = |root: PathBuf, path: &str, files: &'static Files| {
             let path = path.trim_start_matches('/');
-            // In a container, the path may be the path outside the container, which does not exist
+            // In a container, the path may be that outside the container, which does not exist
             // inside.
             let inner = Some(root.join(path)).filter(|path| path.join(files.usage).exists());
             let directories: Vec<PathBuf> = inner
@@ -273,7 +273,8 @@ impl Group {
         })
     }
 
-    /// Returns how much memory the tightest group has left, and how much it allows.
+    /// Returns how much memory the group with the least remaining memory has left, and how much it
+    /// allows.
     fn left(&self) -> Option<(u64, u64)> {
         let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
         let left = |directory: &PathBuf| {
@@ -313,7 +314,8 @@ mod tests {
 
     #[test]
     fn more_is_refused_as_less_memory_is_left() {
-        // With 8 GiB or more, the reserve is 1 GiB. With less memory, it is an eighth.
+        // With 8 GiB or more, the reserve is 1 GiB. With less, the reserve is an eighth of the
+        // memory.
         for (all, reserve) in [
             (64 << 30, 1 << 30),
             (8 << 30, 1 << 30),
@@ -334,7 +336,7 @@ mod tests {
         assert_eq!(
             Shortage::at(0, 1),
             Shortage::Requests,
-            "almost no memory exists"
+            "requests are refused when nothing is left"
         );
     }
 

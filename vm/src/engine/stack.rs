@@ -2,7 +2,7 @@
 //!
 //! Below every stack is a guard page. Compiled code checks how much stack is left; a host function
 //! that overflows the stack faults on the guard page. Stacks are not zeroed before they are reused.
-//! No guest can see the difference, since compiled code reads only what it previously wrote to its
+//! Guests cannot notice this, because compiled code reads only what it previously wrote to its
 //! stack.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use wasmtime::{StackCreator, StackMemory};
 
-/// The number of slots reserved at once.
+/// The number of slots that are reserved at a time.
 const SLOTS_PER_REGION: usize = 256;
 
 /// The number of bytes that stay resident when a stack is dropped. Most processes need no more.
@@ -26,7 +26,7 @@ pub(super) struct Stacks {
 }
 
 impl Stacks {
-    /// Allocates stacks of `size` bytes, a multiple of the page size.
+    /// Creates an allocator of stacks of `size` bytes, which must be a multiple of the page size.
     pub(super) fn new(size: usize) -> Stacks {
         Stacks {
             arena: Arc::new(Arena::new(
@@ -61,8 +61,8 @@ struct Stack {
     base: usize,
 }
 
-// SAFETY: the range above the guard consists of whole pages that nothing else uses, readable,
-// writable and initially zero.
+// SAFETY: the range above the guard consists of whole pages that nothing else uses and that are
+// readable, writable and initially zero.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
         arena::pointer(self.base + self.arena.length()).cast()

@@ -18,13 +18,13 @@ pub(super) const BUCKETS: [f64; 31] = [
 /// The distribution of samples.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
-    /// The number of samples in each bucket, without the samples in lower buckets.
+    /// The number of samples in each bucket, not counting the samples in lower buckets.
     pub(super) counts: [u64; BUCKETS.len()],
     pub(super) count: u64,
     pub(super) sum: f64,
 }
 
-/// An update of a metric. The update also determines the metric's kind.
+/// An update of a metric. If the metric is new, the update determines its kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Update {
     /// Sets a counter.

@@ -1,4 +1,4 @@
-//! The page that Prometheus collects, in version 0.0.4 of its text format.
+//! The page that Prometheus collects, in version 0.0.4 of Prometheus's text format.
 //!
 //! `prometheus_client` writes OpenMetrics, which differs from this format in one respect only: the
 //! sample of a counter named `x` is named `x_total`. Here every metric keeps the name that its
@@ -18,8 +18,7 @@ use std::fmt;
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) own: Vec<OwnMetric>,
-    /// For each name, the metrics with this name, each with the environment of the program that
-    /// created it.
+    /// The metrics by name. Each metric has the environment of the program that created it.
     pub(super) programs: BTreeMap<Box<str>, Vec<(u64, Metric)>>,
 }
 
@@ -83,8 +82,8 @@ impl Collector for Page {
     }
 }
 
-/// Returns the type of all metrics with the same name. The format allows only one type per name, so
-/// if programs use different types, the most general type is returned.
+/// Returns the type of all metrics with the same name. The format allows only one type for each
+/// name, so if programs use different types, this is the most general one.
 fn kind(metrics: &[(u64, Metric)]) -> MetricType {
     let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
     if is_all(|metric| matches!(metric, Metric::Counter(_))) {

@@ -4,7 +4,7 @@ use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// The system calls that need no rights: memory, threads, time, and the pipes that are open.
+/// The system calls that need no rights. They concern memory, threads, time and open pipes.
 const HARMLESS: [i64; 35] = [
     libc::SYS_brk,
     libc::SYS_clock_gettime,
@@ -43,15 +43,16 @@ const HARMLESS: [i64; 35] = [
     libc::SYS_writev,
 ];
 
-/// Lets this process make no other system calls, if the kernel supports this. Other calls fail as
-/// if the kernel did not have them.
+/// Denies this process all other system calls, if the kernel supports this. Such calls then fail as
+/// if they did not exist in the kernel.
 pub(super) fn apply() {
     let applied = filter().and_then(|filter| {
         let program: seccompiler::BpfProgram = filter.try_into()?;
         Ok(program)
     });
     if let Ok(program) = applied {
-        // A kernel without filters, or a container that forbids them: the limits remain.
+        // This fails if the kernel has no filters or a container forbids them. The limits still
+        // apply.
         let _ = seccompiler::apply_filter_all_threads(&program);
     }
 }
@@ -65,14 +66,14 @@ fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     let name = u64::from(libc::PR_SET_NAME.cast_unsigned());
     let bounded = [
-        // Threads, not processes.
+        // This permits threads, but not processes.
         (
             libc::SYS_clone,
             vec![argument(0, SeccompCmpOp::MaskedEq(thread), thread)?],
         ),
-        // `abort`.
+        // Used by `abort`.
         (libc::SYS_tgkill, vec![argument(0, SeccompCmpOp::Eq, own)?]),
-        // The names of threads.
+        // Sets the names of threads.
         (libc::SYS_prctl, vec![argument(0, SeccompCmpOp::Eq, name)?]),
     ];
     let harmless = HARMLESS.map(|call| (call, Vec::new()));
