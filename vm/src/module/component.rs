@@ -1,9 +1,9 @@
 //! Components: component-model guests that run as processes.
 //!
-//! A component gets WASI 0.2 and the interfaces that the embedder adds. The parts of WASI it may
-//! use depend on its context: the directories, variables and arguments of its environment if
-//! `wasi:filesystem` and `wasi:cli` are granted, sockets if `wasi:sockets` is. Every component has
-//! clocks, random numbers and streams.
+//! A component gets WASI 0.2 and the interfaces that the embedder adds. The parts of WASI that it
+//! may use depend on its environment. If `wasi:filesystem` and `wasi:cli` are granted, it gets the
+//! environment's directories, variables and arguments; if `wasi:sockets` is granted, it gets
+//! sockets. Every component has clocks, random numbers and streams.
 
 use super::error::{ModuleError, binary};
 use super::extension::Extension;
@@ -14,13 +14,13 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component;
 
-/// A checked and compiled component, ready to be spawned. Cheap to clone.
+/// A checked and compiled component, ready to be spawned. This type is cheap to clone.
 #[derive(Clone)]
 pub struct Component(Arc<Inner>);
 
 struct Inner {
     compiler: Arc<Compiler>,
-    /// How the code for another engine is compiled.
+    /// The means to compile the code for another engine.
     job: Job,
     name: Box<str>,
     bytes: Box<[u8]>,
@@ -34,13 +34,13 @@ struct Inner {
 /// The code for one engine.
 pub(crate) struct CompiledComponent {
     pub(crate) component: component::Component,
-    /// The result of linking it.
+    /// The result of linking the component.
     pub(crate) linked: Extension,
 }
 
 impl Component {
-    /// Checks and compiles a component, given in the binary or the text format, unless its code is
-    /// in the cache. Linking checks whether its imports are provided.
+    /// Checks a component, given in the binary or the text format, and compiles it unless its code
+    /// is in the cache. Linking checks whether the component's imports are provided.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,
@@ -79,12 +79,12 @@ impl Component {
         &self.0.name
     }
 
-    /// Returns the names of its imports, such as `wasi:cli/environment@0.2.3`.
+    /// Returns the names of the component's imports, such as `wasi:cli/environment@0.2.3`.
     pub fn imports(&self) -> impl Iterator<Item = &str> {
         self.0.imports.iter().map(String::as_str)
     }
 
-    /// Returns the names of its exports, such as `wasi:http/incoming-handler@0.2.3`.
+    /// Returns the names of the component's exports, such as `wasi:http/incoming-handler@0.2.3`.
     ///
     /// ```
     /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -96,7 +96,7 @@ impl Component {
         self.0.exports.iter().map(String::as_str)
     }
 
-    /// Removes the component's code from the cache, since it will not be needed again.
+    /// Removes the component's code from the cache, because the code will not be needed again.
     pub fn forget(&self) {
         let Inner {
             compiler,
@@ -116,8 +116,8 @@ impl Component {
         &self.0.requirements
     }
 
-    /// Returns the code for an engine. If it is not compiled yet, this compiles it, for as long as
-    /// that takes.
+    /// Returns the code for an engine. If the code has not been compiled yet, this call compiles
+    /// it, and takes as long as the compilation.
     pub(crate) fn compiled(
         &self,
         code: Code,

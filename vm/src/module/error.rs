@@ -8,10 +8,10 @@ use wasmparser::BinaryReaderError;
 /// Why bytes cannot be used as a module on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// They are neither valid wasm nor a valid module in the text format.
+    /// The bytes are neither valid wasm nor a valid module in the text format.
     #[error("not a wasm module: {0}")]
     Malformed(String),
-    /// They are a component, although a core module is needed.
+    /// The bytes are a component, although a core module is needed.
     #[error(
         "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
     )]
@@ -25,13 +25,14 @@ pub enum ModuleError {
         /// The maximum size.
         allowed: u64,
     },
-    /// The module is compiled for a guest, and the machine would hold too much for that guest.
+    /// The module is compiled for a guest, and the machine would hold too much memory for that
+    /// guest.
     #[error("{0}")]
     Limit(LimitReached),
     /// The compiler was stopped.
     #[error("the module was not compiled: {0}")]
     Stopped(String),
-    /// It exceeds a bound of [`CompileLimits`](crate::CompileLimits).
+    /// The module exceeds a bound of [`CompileLimits`](crate::CompileLimits).
     #[error("{found} {what}, and at most {allowed} are compiled (at offset {offset:#x})")]
     Excessive {
         /// The item that exceeds its bound.
@@ -43,12 +44,12 @@ pub enum ModuleError {
         /// Where the bound is exceeded, in bytes.
         offset: usize,
     },
-    /// It imports something that the machine does not provide.
+    /// The module imports something that the machine does not provide.
     #[error("nothing provides the import `{}`{}", printable(.name), printable(.hint))]
     UnknownImport {
         /// The import, as `namespace::name`.
         name: String,
-        /// What to do about it, starting with a separator. May be empty.
+        /// Advice, starting with a separator. May be empty.
         hint: String,
     },
     /// The module has several imports that the machine does not provide.
@@ -59,10 +60,10 @@ pub enum ModuleError {
         /// The first of these imports, each on a separate line with advice.
         list: String,
     },
-    /// It imports a function that the machine provides with another type.
-    #[error("the module was built for another generation of the interface: {}", printable(.0))]
+    /// The module imports a function that the machine provides with a different type.
+    #[error("the module was built for a different generation of the interface: {}", printable(.0))]
     ImportType(String),
-    /// It was built for an interface generation that the machine does not support.
+    /// The module was built for a generation of the interface that the machine does not support.
     #[error(
         "the module was built with version {versions} of the guest crate `lunatic`, as its import `{}` shows; \
          build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`",
@@ -71,13 +72,13 @@ pub enum ModuleError {
     Generation {
         /// The published versions of the guest crate that produce such modules.
         versions: &'static str,
-        /// The import that reveals this, as `namespace::name`.
+        /// The import that shows the version, as `namespace::name`.
         import: String,
     },
-    /// Its imports belong to different generations of the interface.
+    /// The module's imports belong to different generations of the interface.
     #[error(
         "the module mixes generations of the interface: no version of the guest crate `lunatic` has both the imports \
-         `{}` and `{}`; build all parts of it with one version",
+         `{}` and `{}`; build all parts of the module with one version",
         printable(.one),
         printable(.other)
     )]
@@ -89,7 +90,8 @@ pub enum ModuleError {
     },
 }
 
-/// Returns a module or component in the binary format, given in that or the text format.
+/// Returns a module or component in the binary format. It is given in either the binary or the text
+/// format.
 pub(crate) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ModuleError> {
     wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))
 }
@@ -112,18 +114,18 @@ impl From<wasmtime::Error> for ModuleError {
 /// Why a function cannot be the entry point of a process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// The module exports no such function.
+    /// The module exports no function with this name.
     #[error("the module `{}` exports no function `{}`", printable(.module), printable(.function))]
     NoFunction {
         /// The requested name.
         function: String,
-        /// The module.
+        /// The module's name.
         module: String,
     },
-    /// It takes other parameters.
+    /// The function takes different parameters.
     #[error("the function `{}` takes ({expected}), not ({given})", printable(.function))]
     BadParameters {
-        /// The function.
+        /// The function's name.
         function: String,
         /// The parameter types that it takes.
         expected: String,

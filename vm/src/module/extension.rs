@@ -1,4 +1,4 @@
-//! Lets the layers above attach a value to compiled code whose type only those layers know.
+//! Lets higher layers attach a value to compiled code. Only those layers know the value's type.
 
 use std::any::Any;
 use std::sync::OnceLock;
@@ -8,13 +8,13 @@ use std::sync::OnceLock;
 pub(crate) struct Extension(OnceLock<Box<dyn Any + Send + Sync>>);
 
 impl Extension {
-    /// Returns the value, if there is one.
+    /// Returns the value, if it has been created.
     pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
         let value = self.0.get()?;
         Some(value.downcast_ref().expect("each extension has one owner"))
     }
 
-    /// Returns the value, which is created if there is none.
+    /// Returns the value, and creates it if necessary.
     pub(crate) fn get_or_init<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> &T {
         let value = self.0.get_or_init(|| Box::new(make()));
         value.downcast_ref().expect("each extension has one owner")

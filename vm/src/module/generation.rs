@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 use wasmparser::{FuncType, ValType};
 
 /// The prefix of the namespaces of all generations. Other namespaces belong to WASI or the embedder
-/// and say nothing about the generation.
+/// and do not indicate a generation.
 const NAMESPACE: &str = "lunatic::";
 
 /// An import of a function of the interface.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Import {
     name: String,
-    /// Its type, in the notation of `REFUSED`.
+    /// The function's type, in the notation of `REFUSED`.
     ty: String,
 }
 
@@ -88,13 +88,13 @@ const REFUSED: [Refused; 2] = [
     },
 ];
 
-/// Returns the first generation that has all functions of the interface that a module imports. A
-/// module that imports no such functions belongs to the newest generation.
+/// Returns the first generation that has all functions of the interface that a module imports. If a
+/// module imports none of these functions, it belongs to the newest generation.
 ///
 /// # Errors
 ///
-/// If no supported generation has all of these functions, unless the missing ones are unknown in
-/// every generation.
+/// Fails if no supported generation has all of these functions, unless the missing functions are
+/// unknown in every generation.
 pub(super) fn of(imports: &[imports::Import<'_>]) -> Result<Generation, ModuleError> {
     let imports: Vec<Import> = imports.iter().filter_map(interface).collect();
     let has_all = |generation: &Generation| imports.iter().all(|import| import.is_of(*generation));
@@ -115,8 +115,8 @@ pub(super) fn of(imports: &[imports::Import<'_>]) -> Result<Generation, ModuleEr
             });
         }
     }
-    // The imports that exist in some supported generation, each once, so at most as many as the
-    // tables have rows.
+    // The imports that exist in some supported generation. Each occurs once, so there are at most
+    // as many as the tables have rows.
     let known: BTreeSet<&Import> = imports
         .iter()
         .filter(|import| import.generations().next().is_some())
@@ -132,7 +132,7 @@ pub(super) fn of(imports: &[imports::Import<'_>]) -> Result<Generation, ModuleEr
             });
         }
     }
-    // Linking against the newest generation will report what is missing.
+    // Linking against the newest generation will report the missing imports.
     Ok(Generation::V0_13)
 }
 
@@ -184,7 +184,7 @@ impl Refused {
     }
 }
 
-/// Formats a type: a letter for each parameter, in parentheses, and one for the result.
+/// Formats a type: a letter for each parameter, in parentheses, and then a letter for the result.
 fn signature(ty: &FuncType) -> String {
     let letters = |types: &[ValType]| -> String {
         let letter = |ty: &ValType| match ty {
@@ -199,7 +199,7 @@ fn signature(ty: &FuncType) -> String {
     format!("({}){}", letters(ty.params()), letters(ty.results()))
 }
 
-/// Formats the type of a row in the same way.
+/// Formats the type of a row in the same way as [`signature`].
 fn signature_of(row: &HostFunction) -> String {
     let letter = |ty| match ty {
         ValueType::I32 => 'i',

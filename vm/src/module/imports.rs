@@ -1,4 +1,4 @@
-//! The imports of a module, which are read from its bytes before it is compiled.
+//! The imports of a module, which are read from its bytes before the module is compiled.
 
 use super::error::ModuleError;
 use lunatic_process::printable;
@@ -9,7 +9,7 @@ use wasmparser::{FuncType, Parser, Payload, TypeRef};
 pub(super) struct Import<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
-    /// The type of a function. `None` for other imports, which the machine does not provide.
+    /// The type of a function. `None` for any other import, which the machine does not provide.
     pub(super) function: Option<FuncType>,
 }
 
@@ -24,13 +24,13 @@ impl Import<'_> {
     }
 }
 
-/// The maximum length of an import's name that is shown or compared with others, in characters.
+/// The number of characters of an import's name that are shown or compared with other names.
 const MAX_NAME: usize = 200;
 
 /// The maximum number of missing imports that are listed.
 const MAX_LISTED: usize = 20;
 
-/// Returns the imports of a module. The bytes need not be otherwise valid.
+/// Returns the imports of a module. The rest of the module need not be valid.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
     let mut types = Vec::new();
     let mut found = Vec::new();
@@ -49,7 +49,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
                 for import in imports.into_imports() {
                     let import = import?;
                     let function = match import.ty {
-                        // The compiler reports a type that does not exist.
+                        // If the type does not exist, the compiler reports the error.
                         TypeRef::Func(ty) => {
                             let known = types.get(ty as usize).cloned().flatten();
                             Some(known.unwrap_or_else(|| FuncType::new([], [])))
@@ -71,7 +71,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
     Ok(found)
 }
 
-/// Fails with all imports that are not among the functions that the machine provides, by
+/// Fails with the list of all imports that are not among the provided functions, which are given as
 /// `namespace::name`.
 pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), ModuleError> {
     let is_provided = |import: &&Import<'_>| {
@@ -86,7 +86,7 @@ pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), M
         .iter()
         .filter(|import| !is_provided(import))
         .collect();
-    // A module can import something several times.
+    // A module can import the same function several times.
     missing.sort_by_key(|import| (import.namespace, import.name));
     missing.dedup_by_key(|import| (import.namespace, import.name));
     let one = |import: &Import<'_>| (import.full_name(), hint(import, provided));
@@ -113,17 +113,19 @@ pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), M
     }
 }
 
-/// Returns what may be wrong with a module that imports something unknown, after a separator.
+/// Returns a likely reason for an unknown import, starting with a separator. May be empty.
 fn hint(import: &Import<'_>, provided: &[String]) -> String {
     if import.function.is_none() {
-        return ": the machine provides functions only, no memories, tables or globals".into();
+        return ": the machine provides functions only, and no memories, tables or globals".into();
     }
     let text = match import.namespace {
         "lunatic" => {
             ": the module was built with version 0.1 to 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
         }
-        "lunatic::plugin" => ": it is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins",
-        "env" => ": it is probably a C function that was not linked in",
+        "lunatic::plugin" => {
+            ": the module is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins"
+        }
+        "env" => ": this is probably a C function that was not linked in",
         "__wbindgen_placeholder__" | "wbg" => {
             ": the module was built for a browser; build it for wasm32-wasip1"
         }
@@ -132,17 +134,17 @@ fn hint(import: &Import<'_>, provided: &[String]) -> String {
                 return format!(": did you mean `{similar}`?");
             }
             match import.namespace.starts_with("lunatic::") {
-                true => ": this version of the machine does not have it",
-                false => ": a host program can provide it with `VmBuilder::host`",
+                true => ": this version of the machine does not have this function",
+                false => ": a host program can provide this function with `VmBuilder::host`",
             }
         }
     };
     text.into()
 }
 
-/// Returns the function that an import's name looks like.
+/// Returns the provided function whose name is most similar to an import's name.
 fn similar<'a>(import: &Import<'_>, provided: &'a [String]) -> Option<&'a str> {
-    /// The minimum similarity, from 0 to 1, of names that could be mistaken for each other.
+    /// The minimum similarity, from 0 to 1, at which a name is suggested.
     const SIMILAR: f64 = 0.9;
     let name = format!("{}::{}", import.namespace, import.name);
     if name.len() > MAX_NAME {
@@ -188,7 +190,7 @@ mod tests {
                (import "" "hello" (func)) (import "" "hello" (func))
                (import "env" "memory" (memory 1))"#,
         );
-        let found = found.expect("three are missing");
+        let found = found.expect("three imports are missing");
         for part in [
             "nothing provides 3 imports",
             "`::hello`: a host program",
@@ -205,7 +207,7 @@ mod tests {
         let imports: String = (0..1_000)
             .map(|number| format!(r#"(import "{number}" "{long}" (func))"#))
             .collect();
-        let found = sentence(&imports).expect("all are missing");
+        let found = sentence(&imports).expect("all imports are missing");
         assert!(
             found.len() < 10_000 && found.ends_with("and 980 more"),
             "{}",

@@ -1,9 +1,9 @@
 //! Prepares modules for frequent instantiation.
 //!
 //! The compiled module differs slightly from the original. The initial memory contents are moved
-//! into an image that is mapped, and mutable globals are exported, so that an instance can be reset
-//! and reused for another process. The module's behaviour does not change. If this is not possible,
-//! the module is compiled unmodified.
+//! into an image that is mapped. Mutable globals are exported, so that an instance can be reset and
+//! reused for another process. The module's behaviour does not change. If a module cannot be
+//! changed in this way, it is compiled unmodified.
 
 use super::unroll::unroll;
 use crate::engine::Image;
@@ -19,20 +19,21 @@ use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
 /// The name prefix of added exports, which no compiler generates.
 const PREFIX: &str = "\u{1}lunatic::";
 
-/// The maximum length of an image, in bytes. If a module's data span more, wasmtime copies them
-/// into the memory.
+/// The maximum length of an image, in bytes. If a module's data span a longer range, wasmtime
+/// copies them into the memory.
 const MAX_IMAGE: usize = 64 << 20;
 
-/// A module as it will be compiled.
+/// A module in the form in which it will be compiled.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) bytes: Box<[u8]>,
-    /// The initial contents of its memory. `None` if they are all zeros or left to wasmtime.
+    /// The initial contents of the module's memory. `None` if they are all zeros or left to
+    /// wasmtime.
     pub(super) image: Option<Arc<Image>>,
     /// Whether a new instance's memory contains only the image (or zeros), so that wasmtime copies
     /// nothing into it.
     pub(super) image_is_complete: bool,
-    /// The number of bytes by which the code starts later than in the original.
+    /// The number of bytes by which the start of the code has moved, compared with the original.
     pub(super) code_shift: usize,
     /// The added exports. `None` if they would be insufficient to reset an instance.
     pub(super) exports: Option<Exports>,
@@ -41,9 +42,9 @@ pub(super) struct Prepared {
 /// The names under which an instance's state is exported.
 #[derive(Debug)]
 pub(crate) struct Exports {
-    /// Its memory, if it has one.
+    /// The instance's memory, if it has one.
     pub(crate) memory: Option<String>,
-    /// Its mutable globals.
+    /// The instance's mutable globals.
     pub(crate) globals: Vec<String>,
 }
 
@@ -155,8 +156,8 @@ fn prepare(bytes: &[u8], is_guests: bool) -> Option<Prepared> {
                 let mut section = DataSection::new();
                 for data in &survey.data {
                     match data.kind {
-                        // An empty segment is dropped at instantiation, as the original segment
-                        // would be.
+                        // An empty segment is dropped at instantiation, just as the original
+                        // segment would be.
                         DataKind::Active { memory_index, .. } => {
                             let mode = DataSegmentMode::Active {
                                 memory_index,
@@ -246,9 +247,9 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
     Some(survey)
 }
 
-/// Returns the initial contents of a memory of `size` bytes and their offset, by applying the data
-/// segments in order. `Some(None)` means that there are none; `None` means that they are known only
-/// at instantiation, or would cause an error then.
+/// Applies the data segments in order and returns the initial contents of a memory of `size` bytes
+/// and their offset. `Some(None)` means that there are no data. `None` means that the contents are
+/// known only at instantiation, or that the segments would cause an error at instantiation.
 fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
     let mut segments = Vec::new();
     for segment in data {
@@ -297,16 +298,16 @@ fn kind(kind: ExternalKind) -> Option<ExportKind> {
     }
 }
 
-/// Returns what precedes the contents of a code section: its id and its length. The encoder writes
-/// lengths in the minimum number of bytes.
+/// Returns the header of a code section, which consists of its id and its length. The encoder
+/// writes lengths in the minimum number of bytes.
 fn header(length: usize) -> Vec<u8> {
     let mut header = vec![SectionId::Code.into()];
     length.encode(&mut header);
     header
 }
 
-/// Returns where an instruction of a module is, given its offset in the module as it was compiled:
-/// with the code at a later offset, and unrolled.
+/// Returns a function that finds an instruction in the original module, given its offset in the
+/// compiled module, whose code is unrolled and starts at a later offset.
 pub(super) fn original(bytes: &[u8], code_shift: usize) -> Option<impl Fn(usize) -> usize + use<>> {
     let code = code_of(bytes)?;
     let unrolled = unroll(&bytes[code.clone()])?;
@@ -329,8 +330,8 @@ pub(super) fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
         })
 }
 
-/// Returns whether no instruction changes a table or drops a segment, which could not be undone.
-/// This reads all of the code.
+/// Returns whether no instruction changes a table or drops a segment, because such changes could
+/// not be undone. This reads all of the code.
 pub(super) fn leaves_tables_alone(bytes: &[u8]) -> bool {
     let leaves_alone = |body: wasmparser::FunctionBody<'_>| -> wasmparser::Result<bool> {
         for operator in body.get_operators_reader()? {
@@ -387,7 +388,7 @@ mod tests {
             laid_out(r#"(module (memory 1) (data "passive"))"#),
             Some(None)
         );
-        // Modules whose data are an error or known only later are left alone.
+        // Modules whose data cause an error or are known only at instantiation are left unmodified.
         assert_eq!(
             laid_out(r#"(module (memory 1) (data (i32.const 65535) "ab"))"#),
             None

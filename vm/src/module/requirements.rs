@@ -1,5 +1,5 @@
-//! The resources that a module or component needs before its first instruction, read from its bytes
-//! so that a spawn can be refused with exact numbers.
+//! The resources that a module or component needs before its first instruction runs. They are read
+//! from the bytes, so that a spawn can be refused with exact numbers.
 
 use super::error::ModuleError;
 use wasmparser::{
@@ -7,34 +7,35 @@ use wasmparser::{
     ComponentTypeRef, ElementItems, Encoding, Instance, Parser, Payload,
 };
 
-/// The initial resources of a module instance; for a component, those of the instances of all
-/// modules in it.
+/// The initial resources of a module instance. For a component, these are the resources of the
+/// instances of all modules in the component.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requirements {
-    /// Bytes of all linear memories.
+    /// The total size of all linear memories, in bytes.
     pub(crate) memory: u64,
-    /// Elements of all tables.
+    /// The total number of elements of all tables.
     pub(crate) table_elements: u64,
     /// The number of bytes that the host holds for the module's imports, globals, tables and
     /// references to functions.
     pub(crate) host: u64,
     /// The number of memories.
     pub(crate) memories: u32,
-    /// Bytes of code in the longest function, which is also an upper bound on its instructions.
+    /// The size of the longest function's code in bytes, which is also an upper bound on its
+    /// instructions.
     pub(crate) longest_function: u64,
     /// The number of module and component instances that a component creates. If it instantiates an
     /// imported component, this is [`UNKNOWN`].
     pub(crate) instances: u64,
 }
 
-/// The size of each import, global and referenced function in an instance, in bytes. It is the size
-/// of a reference to a function, which is the largest of these.
+/// The size of each import, global and referenced function in an instance, in bytes. This is the
+/// size of a reference to a function, which is the largest of these.
 const INSTANCE_ENTRY: u64 = 32;
 
 /// The size of an element of a table, in bytes.
 pub(crate) const TABLE_ELEMENT: u64 = 8;
 
-/// The number of instances when it is not known before instantiation. Larger than any limit.
+/// The number of instances if it is not known before instantiation. It is larger than any limit.
 const UNKNOWN: u64 = u64::MAX;
 
 /// The maximum number of modules or components in a valid component.
@@ -43,8 +44,8 @@ const MAX_PARTS: usize = 1_000;
 const MAX_DEPTH: usize = 100;
 
 impl Requirements {
-    /// Reads the declarations of memories and tables, and skips the code. The bytes need not be
-    /// otherwise valid: that is checked during compilation.
+    /// Reads the declarations of memories and tables, and skips the code. Nothing else is
+    /// validated, because the compiler does that.
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -60,8 +61,8 @@ impl Requirements {
     }
 
     /// Reads what a component instantiates, and what the instantiated modules declare. Modules that
-    /// are passed between its parts are not followed and count as nothing here: they are counted at
-    /// instantiation.
+    /// are passed between the component's parts are not followed. They count as nothing here, and
+    /// are counted at instantiation.
     pub(crate) fn of_component(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut scopes: Vec<Scope> = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -161,7 +162,7 @@ impl Requirements {
     }
 }
 
-/// A component being read, or a module in it.
+/// A component that is being read, or a module in it.
 #[derive(Default)]
 struct Scope {
     is_component: bool,
@@ -170,7 +171,7 @@ struct Scope {
     parts: [Vec<Requirements>; 2],
 }
 
-/// What a component consists of.
+/// The kind of a part of a component.
 #[derive(Clone, Copy)]
 enum Part {
     Module,
@@ -178,7 +179,7 @@ enum Part {
 }
 
 impl Part {
-    /// Returns the kind of an exported part, if it is one.
+    /// Returns the kind of an exported part. Returns `None` if the export is not a part.
     fn exported(kind: ComponentExternalKind) -> Option<Part> {
         match kind {
             ComponentExternalKind::Module => Some(Part::Module),
@@ -211,7 +212,7 @@ impl Scope {
     }
 }
 
-/// A module that is imported or taken from an instance: it is counted where it is instantiated.
+/// A module that is imported or taken from an instance. It is counted where it is instantiated.
 const MODULE: Requirements = Requirements {
     memory: 0,
     table_elements: 0,
@@ -221,7 +222,7 @@ const MODULE: Requirements = Requirements {
     instances: 0,
 };
 
-/// A component that is imported or taken from an instance: its requirements are known only at
+/// A component that is imported or taken from an instance. Its requirements are known only at
 /// instantiation.
 const COMPONENT: Requirements = Requirements {
     instances: UNKNOWN,

@@ -1,8 +1,8 @@
-//! Maps an instruction of a module to its source location.
+//! Maps an instruction of a module to its source locations.
 //!
-//! The module's debug information is read on request, not whenever a process traps: this takes
-//! milliseconds, during which a worker would run nothing else. The information is as untrusted as
-//! the module.
+//! The module's debug information is read on request, and not whenever a process traps, because
+//! reading it takes milliseconds, during which a worker would run nothing else. The information is
+//! as untrusted as the module.
 
 use addr2line::gimli::{self, Dwarf, EndianSlice, LittleEndian};
 use addr2line::{Context, Frame};
@@ -14,17 +14,17 @@ use wasmparser::{Parser, Payload};
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// The maximum nesting depth of a unit's entries. They are read recursively, so deeper nesting
-/// could overflow the stack. Compilers stay far below this.
+/// The maximum nesting depth of a unit's entries. Entries are read recursively, so deeper nesting
+/// could overflow the stack. Compilers stay far below this limit.
 const MAX_DEPTH: usize = 200;
 
 /// Returns the source locations of an instruction in a binary module: the innermost inlined call
-/// first, then the functions it was inlined into. `offset` counts in bytes from the start of the
-/// module, as [`Frame::offset`](crate::Frame::offset) does.
+/// first, then the functions into which it was inlined. `offset` counts in bytes from the start of
+/// the module, like [`Frame::offset`](crate::Frame::offset).
 ///
-/// Empty if the module has no debug information, none that can be read, or none about this
-/// instruction. This reads all of the debug information;
-/// [`Trap::locations`](crate::Trap::locations) does that once for each module.
+/// The list is empty if the module has no debug information, if the debug information cannot be
+/// read, or if it does not cover this instruction. This function reads all of the debug
+/// information; [`Trap::locations`](crate::Trap::locations) does so only once for each module.
 pub fn source_locations(bytes: &[u8], offset: usize) -> Vec<SourceLocation> {
     SourceMap::read(&bytes.into(), usize::MAX)
         .map(|mut sources| sources.locations(offset))
@@ -53,8 +53,8 @@ self_cell::self_cell!(
 );
 
 impl SourceMap {
-    /// Reads the data that all later queries need. `None` if there is no debug information, none
-    /// that can be read, or more than `most` bytes of it.
+    /// Reads the data that all later queries need. Returns `None` if there is no debug information,
+    /// if it cannot be read, or if it has more than `most` bytes.
     pub(super) fn read(bytes: &Arc<[u8]>, most: usize) -> Option<SourceMap> {
         let reader = harmless(|| {
             Reader::try_new(bytes.clone(), |bytes| {
@@ -101,8 +101,8 @@ impl Information<'_> {
     }
 }
 
-/// Reads data that a guest wrote. The parser is not hardened against attacks, so its panics are
-/// caught.
+/// Calls a function that reads data from a guest. The parser is not hardened against attacks, so
+/// its panics are caught.
 fn harmless<T>(read: impl FnOnce() -> Option<T>) -> Option<T> {
     catch_unwind(AssertUnwindSafe(read)).ok().flatten()
 }
@@ -155,8 +155,8 @@ fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
 }
 
 fn find(context: &Context<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceLocation>> {
-    // Information in other files is not loaded: a guest must not choose which of the host's files
-    // are read.
+    // Debug information in other files is not loaded, because a guest must not choose which of the
+    // host's files are read.
     let mut frames = context.find_frames(address).skip_all_loads()?;
     let mut locations = Vec::new();
     while locations.len() < MAX_DEPTH
@@ -167,14 +167,14 @@ fn find(context: &Context<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceL
     Ok(locations)
 }
 
-/// The maximum length of a mangled name, in bytes. A longer one is not demangled.
+/// The maximum length of a mangled name, in bytes. Longer names are not demangled.
 const MAX_MANGLED: usize = 16 << 10;
 
-/// The maximum length of a name that is shown, in bytes. A mangled name of 300 bytes can stand for
-/// one of a megabyte.
+/// The maximum length of a name that is shown, in bytes. A mangled name of 300 bytes can demangle
+/// to a megabyte.
 const MAX_NAME: usize = 512;
 
-/// Returns a function's name as in the source, if it is a Rust name. A long name is cut.
+/// Returns the demangled name if a function has a Rust name. A long name is truncated.
 pub(super) fn demangle(name: &str) -> String {
     let mut short = Short(String::new());
     // This fails once the name has reached its maximum length.
@@ -188,7 +188,7 @@ pub(super) fn demangle(name: &str) -> String {
     short.0
 }
 
-/// Text that refuses more than [`MAX_NAME`] bytes.
+/// A string that refuses to grow beyond [`MAX_NAME`] bytes.
 struct Short(String);
 
 impl Write for Short {
@@ -238,7 +238,7 @@ mod tests {
         bytes
     }
 
-    /// Returns where the code of such a module starts.
+    /// Returns the offset at which the code of such a module starts.
     fn code(bytes: &[u8]) -> usize {
         let is_code = |payload| match payload {
             Ok(Payload::CodeSectionStart { range, .. }) => Some(range.start),
@@ -248,15 +248,15 @@ mod tests {
         payloads.find_map(is_code).expect("the module has code")
     }
 
-    /// Debug information of one unit: a file `a.c`, and a function `f` over addresses 0 to 16, in
-    /// which `depth` inlined calls of `g` are nested.
+    /// Debug information of one unit. It describes a file `a.c` and a function `f` at addresses 0
+    /// to 16, in which `depth` inlined calls of `g` are nested.
     fn sections(depth: usize) -> Vec<(&'static str, Vec<u8>)> {
         let abbreviations = [
-            // A unit: its range and the position of its line table.
+            // The unit's range and the position of its line table.
             &[1, 0x11, 1, 0x11, 0x01, 0x12, 0x06, 0x10, 0x17, 0, 0][..],
-            // A function: its name and its range.
+            // The function's name and range.
             &[2, 0x2e, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0, 0],
-            // An inlined call: its name, its range, and where the call is.
+            // The inlined call's name, range and position.
             &[
                 3, 0x1d, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0x58, 0x0b, 0x59, 0x0b, 0, 0,
             ],
@@ -283,14 +283,14 @@ mod tests {
         };
         let info = [&length(&unit)[..], &unit].concat();
 
-        // Minimum instruction length, operations, default, line base and range, the opcodes'
-        // lengths; no directories, a file.
+        // The minimum instruction length, operations, default, line base and range, and the
+        // opcodes' lengths; no directories, and one file.
         let header = [
             &[1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0][..],
             b"a.c\0\0\0\0\0",
         ]
         .concat();
-        // Address 0, two lines on, a row; sixteen on, the end.
+        // At address 0, advance two lines and emit a row. Sixteen bytes further, end the sequence.
         let program = [0, 5, 2, 0, 0, 0, 0, 3, 2, 1, 2, 16, 0, 1, 1];
         let lines = [&[4, 0][..], &length(&header), &header, &program].concat();
         let lines = [&length(&lines)[..], &lines].concat();

@@ -3,7 +3,7 @@
 //! Code that can be interrupted at any time checks for an interruption in each iteration of a loop.
 //! The check itself is only three instructions, but it is expensive because a call may follow it.
 //! Values cannot stay in registers across a call, so they are read from and written to the stack in
-//! each iteration, and a loop of a few instructions takes twice as long. Therefore the body of a
+//! each iteration, and a loop of a few instructions takes twice as long. Therefore, the body of a
 //! short innermost loop is repeated several times, with one check for all copies.
 //!
 //! The code behaves the same and traps at the same instructions. Invalid code stays invalid, and
@@ -19,11 +19,11 @@ const MAX_OPERATORS: usize = 256;
 /// The maximum number of copies of a loop's body.
 const MAX_COPIES: usize = 8;
 
-/// A section grows by at most its length plus this many bytes.
+/// A section grows by at most its own length plus this number of bytes.
 const MARGIN: usize = 4096;
 
-/// The function length, in bytes, above which loops are not unrolled: compile time grows faster
-/// than the length.
+/// The function length, in bytes, above which loops are not unrolled, because compile time grows
+/// faster than the length.
 const MAX_FUNCTION: usize = 1 << 20;
 
 /// The contents of a code section with its short loops unrolled.
@@ -33,10 +33,10 @@ pub(super) struct Unrolled {
     moves: Moves,
 }
 
-/// Where the instructions of a section have moved.
+/// The positions to which the instructions of a section have moved.
 #[derive(Debug)]
 pub(super) struct Moves {
-    /// Ordered by `to`. Each entry applies up to the next one.
+    /// Ordered by `to`. Each entry applies up to the next entry.
     list: Vec<Move>,
 }
 
@@ -200,8 +200,8 @@ impl Function {
                     branch(&mut open, labels, 1 + number_length(code, start + 1)?)?
                 }
                 // A called function does its own check, so the loop's check adds little. The same
-                // applies to operators whose running time grows with the size of a memory or table,
-                // of which at most one should run between two checks anyway.
+                // applies to operators whose running time grows with the size of a memory or table.
+                // In any case, at most one of those should run between two checks.
                 Operator::Call { .. }
                 | Operator::CallIndirect { .. }
                 | Operator::CallRef { .. }
@@ -262,7 +262,7 @@ impl Function {
         }
     }
 
-    /// Unrolls a loop:
+    /// Unrolls a loop like this:
     ///
     /// ```text
     /// loop BODY end
@@ -348,7 +348,7 @@ impl Output<'_> {
     /// Copies bytes of the section.
     fn raw(&mut self, range: Range<usize>) {
         let (from, to) = (range.start, self.bytes.len());
-        // Bytes that directly follow the last range need no entry of their own.
+        // Bytes that directly follow the last range need no new entry.
         let goes_on = self
             .moves
             .last()
@@ -388,7 +388,7 @@ mod tests {
         found.last().expect("the module has code")
     }
 
-    /// A module whose loops are unrolled, and the offset at which its code starts.
+    /// A module with its loops unrolled, and the offset at which its code starts.
     struct New {
         bytes: Vec<u8>,
         unrolled: Unrolled,

@@ -13,7 +13,7 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, Parker, Unparker, fence};
 /// The time between two beats, unless configured otherwise.
 pub(super) const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 
-/// How the clock beats, and how the time used by tasks is measured.
+/// What makes the clock beat, and how the time used by tasks is measured.
 #[derive(Debug)]
 pub(super) enum Timing {
     /// A thread makes the clock beat once per period, and the time that tasks use is measured. A
@@ -63,8 +63,8 @@ impl Clock {
         })
     }
 
-    /// Returns the current time in nanoseconds since an arbitrary origin. Groups are charged
-    /// according to this time.
+    /// Returns the current time in nanoseconds since an arbitrary origin. Groups are charged by
+    /// this time.
     pub(super) fn now(&self) -> u64 {
         match self.timing {
             Timing::Measured { start, .. } => nanoseconds(start.elapsed()),
@@ -118,7 +118,7 @@ impl Clock {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Sleeps as long as the scheduler is idle. Only the ticker's thread calls this.
+    /// Sleeps while the scheduler is idle. Only the ticker's thread calls this method.
     pub(super) fn sleep_while(&self, is_idle: impl Fn() -> bool, parker: &Parker) {
         while is_idle() && !self.is_stopped() {
             self.asleep.store(true, Ordering::SeqCst);

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::mem;
 use std::panic::{self, UnwindSafe};
 
-/// Calls code from outside the scheduler. If that code panics, the panic is logged together with
-/// `who` and not propagated.
+/// Calls code from outside the scheduler. If that code panics, the panic is logged along with `who`
+/// and not propagated.
 pub(super) fn contain<T>(who: &str, call: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
     match panic::catch_unwind(call) {
         Ok(value) => Some(value),

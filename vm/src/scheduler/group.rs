@@ -4,10 +4,10 @@
 //! a tag that moves forward with the time that the group's tasks use. The greater the group's
 //! weight, the more slowly its tag moves. The group with the lowest tag is furthest behind its fair
 //! share and runs next. The scheduler's virtual time follows the lowest tag of the groups that have
-//! tasks waiting. A group that was idle for a while resumes at the current virtual time: it has
-//! accumulated no credit, nor is it penalized for time that it used while no other group needed the
-//! workers. Tags are shared by all workers, so a group's share is of the scheduler's total time,
-//! not of one worker's. A group does not keep track of its tasks.
+//! tasks waiting. A group that was idle for a while resumes at the current virtual time: it has not
+//! accumulated any credit, nor is it penalized for time that it used while no other group needed
+//! the workers. Tags are shared by all workers, so a group gets a share of the scheduler's total
+//! time and not of each worker's time. A group does not keep track of its tasks.
 
 use std::cmp::Ordering as Order;
 use std::fmt;
@@ -49,8 +49,8 @@ impl Weight {
     }
 
     /// Returns how far `used` nanoseconds move the tag of a group of this weight. At the default
-    /// weight this is one unit per nanosecond. It is always at least one unit, so that a group that
-    /// has just run is placed behind a group that had the same tag and has not run.
+    /// weight, this is one unit per nanosecond. The result is always at least one unit, so that a
+    /// group that has just run is placed behind a group that had the same tag and has not run.
     pub(super) fn cost(self, used: u64) -> u64 {
         (used.saturating_mul(Weight::default().0) / self.0).max(1)
     }

@@ -6,9 +6,9 @@ use super::group::Group;
 
 /// The maximum number of prompt tasks that run in succession before a slow task gets its turn.
 ///
-/// This limit matters when the scheduler's clock is stopped. Otherwise a beat, which also ends a
-/// streak, usually comes first. A woken task runs for about a microsecond, so a streak of this many
-/// tasks lasts about as long as a beat.
+/// This limit matters when the scheduler's clock is stopped. Otherwise, a streak is usually ended
+/// earlier by a beat. A woken task runs for about a microsecond, so a streak of this many tasks
+/// lasts about as long as a beat.
 pub(super) const MAX_STREAK: u32 = 1024;
 
 /// Why a task is ready.
@@ -16,8 +16,8 @@ pub(super) const MAX_STREAK: u32 = 1024;
 pub(super) enum Level {
     /// The task was woken by an event that it waited for. It runs first.
     Woken,
-    /// The task has not run yet. As long as new tasks are quick, they take turns with woken tasks.
-    /// After a new task that was slow, they take turns with spent tasks.
+    /// The task has not run yet. While new tasks are quick, they take turns with woken tasks. After
+    /// a slow new task, they take turns with spent tasks.
     New,
     /// The task used up its slice and has more to compute.
     Spent,
@@ -92,8 +92,8 @@ impl<T> GroupQueue<T> {
         self.woken.is_empty() && self.new.is_empty() && self.spent.is_empty()
     }
 
-    /// Returns whether there are prompt tasks. These will probably be quick: they are the woken
-    /// tasks and, as long as new tasks are quick, the new ones. All other tasks are called slow.
+    /// Returns whether there are prompt tasks, which will probably be quick. Prompt tasks are the
+    /// woken tasks and, while new tasks are quick, the new tasks. All other tasks are called slow.
     pub(super) fn has_prompt(&self) -> bool {
         !self.woken.is_empty() || self.new_ones_are_quick && !self.new.is_empty()
     }
@@ -109,9 +109,9 @@ impl<T> GroupQueue<T> {
 
     /// Takes the task to run next.
     ///
-    /// Prompt tasks come first. After a slice, or after [`MAX_STREAK`] tasks, a streak of prompt
-    /// tasks ends and one slow task runs. As long as there are prompt tasks, at least one of them
-    /// runs between two slow tasks, however long the slow tasks take.
+    /// Prompt tasks come first. A streak of prompt tasks ends after a slice or after [`MAX_STREAK`]
+    /// tasks, and then one slow task runs. While there are prompt tasks, at least one of them runs
+    /// between two slow tasks, however long the slow tasks take.
     pub(super) fn pop(&mut self, beat: u64, slice: u64) -> Option<(Level, T)> {
         let has_slow = self.has_slow();
         if self.has_prompt() && !(has_slow && self.streak.is_over(beat, slice)) {
@@ -159,8 +159,8 @@ impl<T> GroupQueue<T> {
             if count == 0 {
                 return;
             }
-            // This level's share of the tasks that are still to be taken from this level and the
-            // later ones.
+            // This level's share of the tasks that are still to be taken from this level and from
+            // the later levels.
             let here = (tasks.len() * count).div_ceil(length);
             length -= tasks.len();
             count -= here;
@@ -199,7 +199,7 @@ mod tests {
         queue
     }
 
-    /// Pops one task at each of the given beats and returns the tasks in that order.
+    /// Pops one task at each of the given beats, and returns the tasks in the order of the beats.
     fn order(queue: &mut GroupQueue<u32>, slice: u64, beats: &[u64]) -> Vec<u32> {
         beats
             .iter()

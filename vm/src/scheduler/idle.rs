@@ -1,9 +1,9 @@
 //! Which workers sleep, and which worker to wake when there is work.
 //!
 //! At most one worker at a time is woken to search for work, and no worker is woken while another
-//! one is already searching. The searching worker either finds the work, or looks once more after
-//! it has announced that it is giving up. This is a protocol between three parties, and every step
-//! of it is sequentially consistent:
+//! worker is already searching. The searching worker either finds the work, or looks again after it
+//! has announced that it is giving up. This is a protocol between three parties, and every step of
+//! it is sequentially consistent:
 //!
 //! - a thread that makes work available first publishes the work, then reads how many workers are
 //!   searching and how many are parked;
@@ -11,8 +11,8 @@
 //! - a worker that stops searching because it found work first announces this, then checks whether
 //!   there is more work.
 //!
-//! Whichever of two such parties announces its step later sees what the other one has announced. So
-//! it cannot happen that work is left while all workers sleep.
+//! Of two such parties, the one that announces its step later sees what the other has announced. It
+//! is therefore impossible that work is left while all workers sleep.
 
 use super::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
@@ -25,7 +25,7 @@ pub(super) struct Idle {
     /// The length of `sleepers`, which can be read without taking the lock.
     parked: AtomicUsize,
     /// The workers that are parked or about to park, and that have not been picked to be woken. The
-    /// last one in the list fell asleep most recently and has the warmest caches.
+    /// last worker in the list fell asleep most recently and has the warmest caches.
     sleepers: Mutex<Vec<usize>>,
 }
 
@@ -49,7 +49,7 @@ impl Idle {
     }
 
     /// Ends a successful search. Returns whether the calling worker was the last one that was
-    /// searching. If so, it must check whether there is work for another worker.
+    /// searching. If so, the worker must check whether there is work for another worker.
     pub(super) fn end_search(&self) -> bool {
         let last = self.searching.fetch_sub(1, Ordering::SeqCst) == 1;
         fence(Ordering::SeqCst);
@@ -70,8 +70,8 @@ impl Idle {
 
     /// Removes the calling worker from the sleepers and counts it as searching again.
     ///
-    /// Returns false if the worker was picked to be woken in the meantime. It then already counts
-    /// as searching, and the wake-up is on its way.
+    /// Returns false if the worker was picked to be woken in the meantime. The worker then already
+    /// counts as searching, and will be woken.
     pub(super) fn cancel_sleep(&self, worker: usize) -> bool {
         let mut sleepers = lock(&self.sleepers);
         let Some(position) = sleepers.iter().position(|&sleeper| sleeper == worker) else {
@@ -85,14 +85,14 @@ impl Idle {
     /// Picks a sleeping worker to wake for newly published work, unless a worker is already
     /// searching.
     ///
-    /// The picked worker counts as searching from this point on, and the caller must wake it.
+    /// The picked worker counts as searching from then on, and the caller must wake it.
     pub(super) fn pick_sleeper(&self) -> Option<usize> {
         fence(Ordering::SeqCst);
         if self.searching.load(Ordering::SeqCst) > 0 || self.parked() == 0 {
             return None;
         }
         let mut sleepers = lock(&self.sleepers);
-        // Another thread may have picked a sleeper first.
+        // Another thread may have picked a sleeper in the meantime.
         if self.searching.load(Ordering::SeqCst) > 0 {
             return None;
         }

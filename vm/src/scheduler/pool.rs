@@ -1,10 +1,10 @@
 //! The worker pool: which worker takes which task, which workers sleep, and when a worker is woken.
 //!
 //! The workers share the queue of each worker, one queue for tasks from other threads, and the list
-//! of sleepers. As long as no tasks arrive from other threads, a worker that has tasks takes only
-//! the lock of its own queue between two beats, and contends for that lock only with workers that
-//! have run out of tasks. This module does not know what a task is or how it runs, so that a model
-//! checker can explore every interleaving of the threads (`vm/model`).
+//! of sleepers. If no tasks arrive from other threads, a worker that has tasks takes only the lock
+//! of its own queue between two beats, and contends for that lock only with workers that have run
+//! out of tasks. This module does not know what a task is or how it runs, so that a model checker
+//! can explore every interleaving of the threads (`vm/model`).
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ const LEAD: u64 = 2;
 
 /// The outcome of pushing a task.
 pub(super) enum Pushed<T> {
-    /// The task is stored, and the queue's owner will get to it.
+    /// The task is stored, and the queue's owner will run it.
     Kept,
     /// The task is stored. The queue had no tasks for other workers to take and now has some, so a
     /// sleeping worker may have to be woken.
@@ -193,7 +193,7 @@ impl<T> WorkerPool<T> {
         self.all_asleep() && self.injected.offered() == 0 && self.clock.is_at_rest()
     }
 
-    /// Sleeps as long as every worker is asleep. Only the ticker's thread calls this.
+    /// Sleeps while every worker is asleep. Only the ticker's thread calls this method.
     pub(super) fn sleep_through_idleness(&self, parker: &Parker) {
         self.clock.sleep_while(|| self.all_asleep(), parker);
     }
@@ -276,7 +276,7 @@ pub(super) struct LocalWorker<'a, T> {
     /// are not always stolen from the same neighbour.
     next_victim: usize,
     /// Tasks on their way from one queue to another. They are kept here so that no two locks are
-    /// held at once.
+    /// held at the same time.
     taken: Vec<Taken<T>>,
 }
 
@@ -315,7 +315,7 @@ impl<'a, T> LocalWorker<'a, T> {
         None
     }
 
-    /// Searches for work and sleeps in between. Returns when this worker's queue has tasks, or when
+    /// Searches for work, sleeping in between. Returns when this worker's queue has tasks, or when
     /// the pool is stopping.
     fn find_work(&mut self) {
         let pool = self.pool;
@@ -337,7 +337,7 @@ impl<'a, T> LocalWorker<'a, T> {
         }
     }
 
-    /// Looks once into every other queue for tasks. Returns whether it found any.
+    /// Looks into every other queue once. Returns whether it found any tasks.
     fn search(&mut self) -> bool {
         if self.pool.injected.offered() > 0 && self.take_injected() {
             return true;
@@ -368,8 +368,8 @@ impl<'a, T> LocalWorker<'a, T> {
 
     /// Takes half of another worker's surplus. This happens once per beat.
     ///
-    /// Without this, two workers that always have tasks could keep ten busy tasks on one core and a
-    /// single busy task on the other indefinitely.
+    /// Without this, two workers that always have tasks could indefinitely keep ten busy tasks on
+    /// one core and a single busy task on the other.
     fn even_out(&mut self) {
         if self.pool.workers.len() == 1 {
             return;

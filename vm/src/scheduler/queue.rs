@@ -1,9 +1,9 @@
 //! The order in which ready tasks run, as plain data.
 //!
-//! A queue never waits, never wakes anything and knows nothing about threads; the caller passes in
+//! A queue never waits, never wakes anything and does not depend on threads. The caller passes in
 //! the time. A queue decides which task runs next, how many tasks another worker may take, and
-//! which ones. The tasks of each group wait in a [`GroupQueue`], which decides their order within
-//! the group.
+//! which tasks these are. The tasks of each group wait in a [`GroupQueue`], which decides their
+//! order within the group.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -35,7 +35,7 @@ pub(super) struct Taken<T> {
 }
 
 /// A group's queue, and which of the two heaps list the group. A group may stay listed when it has
-/// no tasks left; its stale entry is removed when it reaches the top of a heap.
+/// no tasks left. In that case, its stale entry is removed when it reaches the top of a heap.
 #[derive(Debug)]
 struct Candidate<T> {
     queue: GroupQueue<T>,
@@ -53,7 +53,7 @@ pub(super) struct RunQueue<T> {
     groups: BTreeMap<u64, Candidate<T>>,
     /// The total number of tasks in all groups.
     length: usize,
-    /// The groups that have tasks, ordered by tag; the group with the lowest tag runs next. Tags
+    /// The groups that have tasks, ordered by tag. The group with the lowest tag runs next. Tags
     /// only move forward, so an outdated tag is noticed when it becomes the lowest.
     waiting: BinaryHeap<Reverse<(Tag, u64)>>,
     /// The groups that have prompt tasks, ordered by tag minus lead. See
@@ -69,7 +69,7 @@ pub(super) struct RunQueue<T> {
     charged_at: u64,
     /// The group of the last popped task and the beat at which it was popped, if it was a new task.
     tried: Option<(u64, u64)>,
-    /// Whether a worker owns this queue. The owner will get to the tasks sooner than a thief would.
+    /// Whether a worker owns this queue. The owner will run the tasks sooner than a thief would.
     owned: bool,
     /// Set by a beat while tasks are waiting, and cleared when a task leaves the queue.
     untouched: bool,
@@ -113,10 +113,9 @@ impl<T> RunQueue<T> {
 
     /// Appends a task to its level within its group. If the queue is closed, returns the task as an
     /// error.
-    ///
     /// `group` finds the group in the value of type `K`, and `wrap` turns that value into the
-    /// stored entry. The group is thus not cloned, which matters because all workers contend for
-    /// its reference count.
+    /// stored entry. This way, the group is not cloned, which matters because all workers contend
+    /// for its reference count.
     pub(super) fn push<K>(
         &mut self,
         level: Level,
@@ -184,13 +183,13 @@ impl<T> RunQueue<T> {
     }
 
     /// Takes the task to run next, and charges the group of the task that was running. `now`
-    /// returns the time in nanoseconds since an arbitrary origin. It is called once per beat, and
-    /// more often only if groups compete.
+    /// returns the time in nanoseconds since an arbitrary origin. It is called once per beat, or
+    /// more often if groups compete.
     ///
     /// Prompt tasks come first. They are taken from the group that is furthest behind among those
-    /// that have any, provided that it is no further ahead of the rest than its lead allows. A
-    /// streak of prompt tasks ends after a slice; then the group with the lowest tag runs one task,
-    /// prompt or not.
+    /// that have prompt tasks, if it is no further ahead of the other groups than its lead allows.
+    /// A streak of prompt tasks ends after a slice. Then the group with the lowest tag runs one
+    /// task, prompt or not.
     pub(super) fn pop(&mut self, beat: u64, now: impl FnOnce() -> u64) -> Option<T> {
         self.untouched = false;
         self.judge_new_one(beat);
@@ -229,8 +228,8 @@ impl<T> RunQueue<T> {
         Some(task)
     }
 
-    /// Returns the number of the only group, if that group is running and has been charged in this
-    /// beat.
+    /// If there is only one group, and it is running and has already been charged in this beat,
+    /// returns the group's number.
     fn next_without_a_choice(&self, beat: u64) -> Option<u64> {
         let running = self.running.as_ref()?.number();
         (self.groups.len() == 1 && self.charged_at == beat && self.groups.contains_key(&running))
@@ -365,8 +364,8 @@ impl<T> RunQueue<T> {
             if count == 0 {
                 return;
             }
-            // This group's share of the tasks that are still to be taken from this group and the
-            // later ones.
+            // This group's share of the tasks that are still to be taken from this group and from
+            // the later groups.
             let here = (queue.len() * count).div_ceil(length);
             length -= queue.len();
             count -= here;
@@ -463,11 +462,11 @@ mod tests {
     enum Behaviour {
         /// Uses up a slice.
         Spins,
-        /// Runs for this many nanoseconds, then waits and is woken at once.
+        /// Runs for this many nanoseconds, then waits and is woken immediately.
         Chats(u64),
     }
 
-    /// A worker without a thread: it has one queue, its tasks are represented by the numbers of
+    /// A worker without a thread. It has one queue, its tasks are represented by the numbers of
     /// their groups, and each turn of a task advances its clock.
     struct Simulation {
         queue: RunQueue<usize>,

@@ -10,7 +10,7 @@ pub(super) use parking::{Parker, Unparker};
 /// Locks one of the scheduler's mutexes.
 ///
 /// Such a lock is held only for a few lines of code, which touch plain data. No waker, hook or task
-/// destructor runs while it is held, so the lock is never poisoned and no thread takes it twice.
+/// destructor runs in the meantime, so the lock is never poisoned and no thread takes it twice.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()

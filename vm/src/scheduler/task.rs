@@ -20,7 +20,7 @@ thread_local! {
     static RUNNING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     /// Set by the running task if the task should be parked.
     static PARKED: Cell<bool> = const { Cell::new(false) };
-    /// While this thread is dropping a task, the tasks that it still has to drop.
+    /// The tasks that this thread still has to drop. `None` if it is not dropping a task.
     static DROPPING: Cell<Option<Vec<Task>>> = const { Cell::new(None) };
 }
 
@@ -49,8 +49,8 @@ pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
 ///
 /// Call this function inside a task, right before the task wakes itself and returns
 /// [`Poll::Pending`]. The task is then queued with the tasks that used up their slice, behind all
-/// woken tasks. The call affects only that one return, and it has no effect if the task has not
-/// been woken by then. Outside a task the function does nothing. Code that can await should use
+/// woken tasks. The call affects only that one return, and has no effect if the task has not been
+/// woken by then. Outside a task, the function does nothing. Code that can await should use
 /// [`spent`] instead.
 ///
 /// # Examples
@@ -80,8 +80,8 @@ pub fn end_slice() {
     SPENT.set(true);
 }
 
-/// Returns whether [`end_slice`] was called, and resets this. A worker calls this function after it
-/// has run a task.
+/// Returns whether [`end_slice`] was called, and resets this flag. A worker calls this function
+/// after it has run a task.
 pub(super) fn take_spent() -> bool {
     SPENT.take()
 }
@@ -148,7 +148,7 @@ impl Future for Spent {
 ///
 /// `async-task` passes a panic in `poll` on to the worker, and aborts the program if a future
 /// panics while it is dropped. The box makes it possible to catch a panic in the destructor without
-/// unsafe code. It also keeps all tasks at the same size of a few words.
+/// unsafe code. It also gives all tasks the same size of a few words.
 pub(super) struct Contained {
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -195,8 +195,8 @@ impl fmt::Debug for Contained {
 
 /// Drops tasks that will never run again.
 ///
-/// A destructor may wake or release further tasks, which are then passed to this function again on
-/// the same thread. Such nested calls only add their tasks to a list, because dropping a chain of a
+/// A destructor may wake or release further tasks, which are then passed to this function on the
+/// same thread. Such nested calls only add their tasks to a list, because dropping a chain of a
 /// hundred thousand tasks recursively would overflow the stack.
 pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     let tasks = tasks.into_iter();
@@ -217,8 +217,8 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     }
 }
 
-/// Drops a task. A parked task is woken: it becomes ready in a scheduler that has stopped accepting
-/// tasks, and so it is dropped.
+/// Drops a task. A parked task is woken. It then becomes ready in a scheduler that has stopped
+/// accepting tasks, and is therefore dropped.
 fn release(task: Task) {
     match task {
         Task::Ready(task) => drop(task),

@@ -13,8 +13,8 @@ pub(super) fn tick<T>(pool: &WorkerPool<T>, parker: &Parker, period: Duration) {
         pool.sleep_through_idleness(parker);
         let mut deadlines = Deadlines::new(period, Instant::now());
         while !clock.is_stopped() && !pool.all_asleep() {
-            // A wake-up that was meant for an earlier sleep can end this wait early. If so,
-            // continue waiting.
+            // A wake-up that was meant for an earlier sleep can end this wait early. In that case,
+            // continue to wait.
             if parker.park_deadline(deadlines.next) && Instant::now() < deadlines.next {
                 continue;
             }

@@ -17,14 +17,14 @@ use super::pool::{LocalWorker, Pushed, WorkerCounts, WorkerPool};
 use super::sync::{Arc, AtomicUsize, Ordering, Parker, count};
 use super::task::{self, Contained, Task, discard, take_spent};
 
-/// The hook that is called on every worker's thread before its first task.
+/// The hook that is called on every worker's thread before the thread's first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
 
 /// How a task, a worker or a handle keeps a scheduler alive.
 ///
-/// Every worker has its own anchor, shared by the tasks that the worker spawns. Spawning or
-/// finishing a task therefore touches a reference count on the worker's own cache line, not a
-/// reference count that all workers contend for.
+/// Every worker has its own anchor, which is shared by the tasks that the worker spawns. Spawning
+/// or finishing a task therefore touches a reference count on the worker's own cache line, and not
+/// a reference count that all workers contend for.
 pub(super) type Anchor = Arc<Arc<Shared>>;
 
 thread_local! {
@@ -78,8 +78,8 @@ enum Resumed {
 /// The scheduler and the role of a thread. One program may have several schedulers.
 #[derive(Clone, Copy, Debug)]
 struct CurrentThread {
-    /// The address of the scheduler's shared state. The address is unique as long as the thread
-    /// keeps that state alive.
+    /// The address of the scheduler's shared state. The address is unique while the thread keeps
+    /// that state alive.
     scheduler: usize,
     /// `None` on the ticker's thread.
     worker: Option<usize>,
