@@ -1,10 +1,11 @@
 //! Keeps the compiled code of modules and components on disk, so that a program starts immediately
-//! from its second run on.
+//! when it is run again.
 //!
 //! Compiled code is run without further checks. Therefore only the owner of the directory may be
-//! able to reach it, and each entry carries a hash that was made with a secret key. The key lies
-//! beside the directory. The cache is not used in a machine whose guests are granted access to the
-//! directory or the key. An entry that is damaged or has no valid hash is compiled again.
+//! able to reach it, and each entry carries a hash that was made with a secret key. The key is
+//! stored next to the directory. The cache is not used in a machine whose guests are granted access
+//! to the directory or the key. If an entry is damaged or has no valid hash, its module or
+//! component is compiled again.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -49,18 +50,19 @@ impl Cache {
         Cache { open: None }
     }
 
-    /// Returns a cache that keeps compiled code in a directory. A missing directory is created,
-    /// accessible only to the current user. The key that entries are authenticated with is kept
-    /// beside it, in a file with the same name and the extension `key`.
+    /// Returns a cache that keeps compiled code in a directory. If the directory does not exist, it
+    /// is created and made accessible only to the current user. The key that authenticates the
+    /// entries is stored next to the directory, in a file with the same name and the extension
+    /// `key`.
     ///
-    /// The cache takes at most 512 MiB and 65,536 files, of which modules that guests compile take
-    /// at most 32 MiB and 4,096. The entries that have not been used for longest are removed first.
+    /// The cache uses at most 512 MiB and 65,536 files; modules that guests compile use at most 32
+    /// MiB and 4,096 files of that. The least recently used entries are removed first.
     ///
     /// # Errors
     ///
     /// If the directory cannot be created, belongs to another user, is writable by others or below
-    /// a directory that everybody can write to, or is reached through a symbolic link; and if a
-    /// guest of another machine that is running is granted a directory that contains the key.
+    /// a directory that everybody can write to, or is reached through a symbolic link, or if a
+    /// guest of another running machine has been granted a directory that contains the key.
     pub fn at(directory: &Path) -> io::Result<Cache> {
         let directory = Directory::open(directory)?;
         Ok(Cache {
@@ -90,7 +92,7 @@ impl Cache {
             match unsafe { T::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
-                    log::debug!("compiling again, since `{name}` is not usable: {error:#}");
+                    log::debug!("compiling again, because `{name}` is not usable: {error:#}");
                 }
             }
         }
@@ -102,7 +104,7 @@ impl Cache {
                 .map_err(io::Error::other)
                 .and_then(|code| open.write(share, &name, &code));
             if let Err(error) = kept {
-                log::debug!("compiled code was not kept as `{name}`: {error}");
+                log::debug!("compiled code could not be stored as `{name}`: {error}");
             }
         }
         Ok(compiled)
@@ -115,11 +117,12 @@ impl Cache {
         }
     }
 
-    /// Stops using the cache if guests that may read everything below a directory, and perhaps
-    /// write to it, could read the key or write entries.
+    /// Stops using the cache if guests that are granted a directory could read the key or write
+    /// entries. Such guests can read everything below the directory, and can also write there if
+    /// `can_write` is set.
     ///
-    /// A key that guests can read is removed, so that code that they write to the cache is not run
-    /// later either.
+    /// A key that guests can read is removed, so that code that they write to the cache is never
+    /// run later.
     pub(crate) fn granted(&self, directory: &File, path: &Path, can_write: bool) {
         let Some(open) = &self.open else { return };
         let Ok(identity) = Identity::of(directory) else {
@@ -132,7 +135,8 @@ impl Cache {
         if !open.is_exposed.swap(true, Ordering::SeqCst) {
             log::debug!(
                 target: "lunatic::process",
-                "compiled code is not cached, since `{}` is granted, and the cache `{}` lies in it",
+                "compiled code is no longer cached: guests that are granted `{}` can reach the \
+                 cache `{}`",
                 path.display(),
                 open.directory.path().display()
             );
@@ -169,7 +173,7 @@ pub(crate) trait Compiled: Sized {
 
     /// # Safety
     ///
-    /// The code is what [`Compiled::serialize`] returned, unchanged.
+    /// The code must be exactly what [`Compiled::serialize`] returned.
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
 }
 
@@ -250,7 +254,7 @@ mod tests {
         }
 
         fn cache(&self) -> Cache {
-            Cache::at(&self.directory()).expect("the directory is ours alone")
+            Cache::at(&self.directory()).expect("only this user can reach the directory")
         }
 
         fn entries(&self) -> Vec<PathBuf> {
@@ -261,7 +265,7 @@ mod tests {
         }
     }
 
-    /// Loads code, and returns whether it had to be compiled.
+    /// Loads code and returns whether the code had to be compiled.
     fn is_compiled<T: Compiled>(cache: &Cache, share: Share, bytes: &[u8]) -> bool {
         let engine = Engine::default();
         let mut is_compiled = false;
@@ -290,7 +294,7 @@ mod tests {
         let [path] = &home.entries()[..] else {
             panic!("expected exactly one entry")
         };
-        let good = fs::read(path).expect("`load` wrote it");
+        let good = fs::read(path).expect("`load` wrote the entry");
         let mut flipped = good.clone();
         *flipped.last_mut().expect("the file has a header") ^= 1;
         let hash = blake3::hash(&good[40..]);
@@ -347,8 +351,8 @@ mod tests {
         let home = Home::new();
         let cache = home.cache();
         compiles(&cache);
-        let metered =
-            Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("the settings are good");
+        let metered = Engine::new(wasmtime::Config::new().consume_fuel(true))
+            .expect("the settings are valid");
         cache
             .load(&metered, Share::Host, MODULE, || {
                 wasmtime::Module::compile(&metered, MODULE)
@@ -367,14 +371,14 @@ mod tests {
         let [one, two] = &home.entries()[..] else {
             panic!("expected two entries")
         };
-        let swapped = [one, two].map(|path| fs::read(path).expect("`load` wrote it"));
+        let swapped = [one, two].map(|path| fs::read(path).expect("`load` wrote the entries"));
         fs::write(one, &swapped[1]).expect("the directory is writable");
         fs::write(two, &swapped[0]).expect("the directory is writable");
         assert!(compiles(&cache));
     }
 
     fn refusal(directory: &Path) -> String {
-        let error = Cache::at(directory).expect_err("the directory is not ours alone");
+        let error = Cache::at(directory).expect_err("an unsafe directory must be refused");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         error.to_string()
     }
@@ -383,7 +387,8 @@ mod tests {
     fn a_directory_that_others_can_write_to_or_replace_is_refused() {
         let home = Home::new();
         let set_mode = |path: &Path, mode| {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the path is ours")
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+                .expect("this user owns the path")
         };
         home.cache();
         set_mode(&home.directory(), 0o777);
@@ -399,12 +404,12 @@ mod tests {
     #[test]
     fn a_directory_behind_a_link_is_refused() {
         let home = Home::new();
-        fs::create_dir(home.path().join("real")).expect("the directory is ours");
-        symlink("real", home.path().join("link")).expect("the directory is ours");
+        fs::create_dir(home.path().join("real")).expect("this user owns the directory");
+        symlink("real", home.path().join("link")).expect("this user owns the directory");
         for path in ["link", "link/cache"] {
             assert!(refusal(&home.path().join(path)).contains("is a symbolic link"));
         }
-        symlink("/dev/null", home.key()).expect("the directory is ours");
+        symlink("/dev/null", home.key()).expect("this user owns the directory");
         Cache::at(&home.directory()).expect_err("the key is a link");
     }
 
@@ -413,7 +418,7 @@ mod tests {
         let home = Home::new();
         compiles(&home.cache());
         let mode = |path: &Path| {
-            let metadata = fs::metadata(path).expect("the cache made it");
+            let metadata = fs::metadata(path).expect("the cache created the path");
             metadata.permissions().mode() & 0o7777
         };
         assert_eq!((mode(&home.key()), mode(&home.directory())), (0o400, 0o700));
@@ -425,10 +430,13 @@ mod tests {
         let home = Home::new();
         compiles(&home.cache());
         // What a guest could write: the same bytes, with the mode of any new file.
-        let bytes = fs::read(home.key()).expect("the cache made it");
-        fs::remove_file(home.key()).expect("the directory is ours");
-        fs::write(home.key(), bytes).expect("the directory is ours");
-        assert!(compiles(&home.cache()), "the entry was made with that key");
+        let bytes = fs::read(home.key()).expect("the cache created the key");
+        fs::remove_file(home.key()).expect("this user owns the directory");
+        fs::write(home.key(), bytes).expect("this user owns the directory");
+        assert!(
+            compiles(&home.cache()),
+            "a key that others can read must not be used"
+        );
     }
 
     #[test]
@@ -443,7 +451,7 @@ mod tests {
             let home = Home::new();
             let cache = home.cache();
             compiles(&cache);
-            fs::create_dir(home.path().join("other")).expect("the directory is ours");
+            fs::create_dir(home.path().join("other")).expect("this user owns the directory");
             grant(&cache, &home.path().join(granted), can_write);
             assert_eq!(!compiles(&cache), is_used, "{granted} {can_write}");
             assert_eq!(home.key().exists(), has_key, "{granted} {can_write}");
@@ -455,7 +463,7 @@ mod tests {
         let home = Home::new();
         let cache = home.cache();
         let link = home.path().join("link");
-        symlink(home.directory(), &link).expect("the directory is ours");
+        symlink(home.directory(), &link).expect("this user owns the directory");
         grant(&cache, &link, true);
         assert!(compiles(&cache) && compiles(&cache));
         assert!(home.entries().is_empty());

@@ -10,7 +10,7 @@ use wasmparser::{Parser, Payload, TypeSectionReader};
 
 mod shape;
 
-/// The maximum contents of a module or component that is compiled, summed over all modules in it.
+/// Limits on the contents of a module or component to be compiled, summed over all modules in it.
 ///
 /// The defaults admit compiler output for large programs, such as a Python interpreter, and nothing
 /// that takes much longer to compile.
@@ -20,7 +20,7 @@ mod shape;
 ///
 /// let limits = CompileLimits { functions: 1, ..CompileLimits::default() };
 /// limits.check(b"(module (func))")?;
-/// let error = limits.check(b"(module (func) (func))").expect_err("there are two");
+/// let error = limits.check(b"(module (func) (func))").expect_err("the module has two functions");
 /// assert!(error.to_string().starts_with("2 functions, and at most 1 are compiled (at offset 0x"));
 /// # Ok::<(), ModuleError>(())
 /// ```
@@ -156,7 +156,7 @@ impl CompileLimits {
         Ok(())
     }
 
-    /// Adds the types of a section to those of the module, of which there may not be too many.
+    /// Adds the types of a section to those of the module, and checks that there are not too many.
     fn count_types(
         &self,
         counted: &mut Counted,
@@ -198,7 +198,7 @@ fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result
     }
 }
 
-/// What is cheap to compile, as it is counted.
+/// A kind of item that is cheap to compile. The items of each kind are counted.
 enum Item {
     Segment,
     Other,
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(excess(&eight), "instances");
     }
 
-    /// A list of this many types.
+    /// Returns a list of this many types.
     fn types(count: usize) -> String {
         "i32 ".repeat(count)
     }
@@ -341,7 +341,7 @@ mod tests {
                 format!("{callee} (func {constants} {calls} {drops})"),
                 "microseconds of compiling one function",
             ),
-            // What is left on the stack costs as much.
+            // Values that are left on the stack cost as much.
             (
                 format!(
                     "(func $f (result {}) unreachable) (func {} unreachable)",
@@ -368,7 +368,7 @@ mod tests {
                 ),
                 "microseconds of compiling one function",
             ),
-            // Functions that tables can call.
+            // Functions that can be called through tables.
             (
                 format!(
                     "(type $t (func {})) {} (table funcref (elem {}))",

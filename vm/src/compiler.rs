@@ -1,6 +1,6 @@
 //! Compiles modules and components, using the engines and the cache. Compilations for guests run on
-//! a few dedicated threads, which programs share, and in a process of their own if the embedder
-//! provides a [command](helper) for that.
+//! a few dedicated threads that all programs share, and in a separate process if the embedder
+//! provides a [command](helper) for it.
 
 mod helper;
 mod worker;
@@ -27,7 +27,7 @@ const MAX_CONCURRENT: NonZero<usize> = NonZero::new(2).expect("2 is not 0");
 /// How long the compilation of a guest's module in a separate process may take.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The owner of what is compiled in the background.
+/// The owner of compilations that run in the background.
 const MACHINE: u64 = u64::MAX - 1;
 
 /// Compiles modules and components.
@@ -36,19 +36,18 @@ pub(crate) struct Compiler {
     cache: Cache,
     helper: Option<Helper>,
     spawner: Spawner,
-    /// The programs that may compile, and the programs that wait for a turn.
+    /// The programs that may compile, and the programs that are waiting for a turn.
     turns: Arc<Mutex<Turns<Sender<Turn>>>>,
 }
 
 /// Whose code is compiled, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
-    /// The code is the host's own, and its compilation may take any time.
+    /// The code is the host's own, and its compilation may take any amount of time.
     Own,
     /// The code comes from a client of the host.
     Client { until: Instant },
-    /// The code comes from a guest. Once the channel is closed, nothing waits for the result any
-    /// more.
+    /// The code comes from a guest. Once the channel is closed, nothing is waiting for the result.
     Guest {
         until: Instant,
         caller: Option<Receiver<()>>,
@@ -56,14 +55,14 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    /// Returns the job of a module that the host compiles for a client.
+    /// Returns the job for a module that the host compiles for a client.
     pub(crate) fn client(within: Duration) -> Job {
         Job::Client {
             until: Instant::now() + within,
         }
     }
 
-    /// Returns the job of compiling the same code again, later.
+    /// Returns the job for compiling the same code again later.
     pub(crate) fn again(&self) -> Job {
         match self {
             Job::Own => Job::Own,
@@ -87,8 +86,8 @@ impl Job {
         }
     }
 
-    /// Returns when the compilation is stopped, and the channel that is closed when nothing waits
-    /// for the result any more. `None` for code that is not bounded.
+    /// Returns when the compilation must stop, and the channel that is closed when nothing is
+    /// waiting for the result any more. Returns `None` if the compilation is not bounded.
     fn bound(&self) -> Option<(Instant, Option<Receiver<()>>)> {
         match self {
             Job::Own => None,
@@ -117,7 +116,8 @@ impl Drop for Turn {
             let Err(refused) = waiting.try_send(turn) else {
                 return;
             };
-            // Nobody waits for it any more. It must not be dropped, which would lead here again.
+            // The task that was waiting for this turn is gone. The turn must not be dropped here,
+            // because `drop` would then call itself.
             std::mem::forget(refused);
             owner = next;
         }
@@ -179,8 +179,9 @@ impl Compiler {
                     owner: program,
                 };
             }
-            // If this future is dropped, its channel is closed, and the turn goes to the next. What
-            // is closed is removed each time that as much as there was has been added.
+            // If this future is dropped, its channel is closed, and the turn goes to the next
+            // program. Closed channels are removed each time the number of waiting channels has
+            // doubled.
             if turns.waiting(program).is_power_of_two() {
                 turns.remove(program, Sender::is_closed);
             }
@@ -188,7 +189,7 @@ impl Compiler {
         }
         turn.recv()
             .await
-            .expect("what waits is dropped only when its channel is closed")
+            .expect("a waiting sender is dropped only when its channel is closed")
     }
 
     /// Starts work in the background.
@@ -205,7 +206,8 @@ impl Compiler {
 ///
 /// Work that has begun keeps its turn until it is done, even if nothing is waiting for it any more.
 /// Killing and restarting a process therefore does not give it more than its share. The work is
-/// given a job, which tells a compiler in a process of its own that nothing waits any more.
+/// given a job, through which a compiler in a separate process learns that nothing is waiting any
+/// more.
 pub(crate) async fn run<T: Send + 'static>(
     turn: Turn,
     work: impl FnOnce(Job) -> T + Send + 'static,

@@ -68,8 +68,8 @@ struct Queue {
 }
 
 impl Queue {
-    /// Accepts all bytes, or returns `None` if there is no room for them yet. There must not be
-    /// more bytes than the capacity of the queue.
+    /// Accepts all bytes, or returns `None` if there is no room for them yet. `bytes` must not be
+    /// longer than the capacity of the queue.
     fn push(&mut self, stream: Stream, bytes: &[u8]) -> Option<Result<(), StreamFailed>> {
         if let Some(failed) = self.failed[stream as usize] {
             return Some(Err(failed));
@@ -310,7 +310,7 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
         .name("lunatic-input".into())
         .spawn(work)
     {
-        log::warn!("standard input cannot be read, since its thread did not start: {error}");
+        log::warn!("standard input cannot be read, because its thread did not start: {error}");
     }
     reader
 }

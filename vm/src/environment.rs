@@ -1,5 +1,5 @@
 //! The parts of an environment: what its processes may use and call, in what amounts, and what is
-//! known about them.
+//! recorded about them.
 //!
 //! Nothing in this module depends on processes. [`crate::machine`] combines the parts.
 

@@ -209,7 +209,7 @@ fn a_file_that_no_grant_covers_is_explained_once() {
     ended.check(
         44,
         &[
-            "`/etc/no-such-file` is in no granted directory",
+            "`/etc/no-such-file` is not inside any granted directory",
             "--dir /etc",
         ],
     );

@@ -91,7 +91,8 @@ impl Config {
         }
     }
 
-    /// Stops the use of a cache when guests are granted the directory that it is in.
+    /// Sets the cache that is no longer used once guests are granted the directory that contains
+    /// it.
     pub(crate) fn guarding(mut self, cache: &Cache) -> Config {
         self.cache = cache.clone();
         self
@@ -232,11 +233,11 @@ impl Config {
         Config::SIZE + variables.chain(arguments).sum::<u64>()
     }
 
-    /// The size of a configuration without texts, in bytes.
+    /// The size of a configuration without its strings, in bytes.
     pub(crate) const SIZE: u64 = 2 << 10;
 
-    /// Returns how many bytes a text of a configuration occupies, including its owner and the
-    /// allocation.
+    /// Returns how many bytes a string of this length occupies in a configuration, including the
+    /// `String` itself and the overhead of the allocation.
     pub(crate) fn size_of_text(length: usize) -> u64 {
         length as u64 + 64
     }

@@ -1,4 +1,4 @@
-//! The descriptors of the operating system that the machine's programs share.
+//! The operating system descriptors that the machine's programs share.
 //!
 //! Guests cannot take all descriptors. A few are reserved for the machine itself, so that a program
 //! at the limit is refused another file or socket while everything else keeps working. A single
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// code, certificates, polling, and connections that are accepted and then refused.
 const RESERVED: u64 = 64;
 
-/// The number that is used if the number of descriptors is not limited or not known.
+/// The number that is assumed if the number of descriptors is unlimited or unknown.
 const UNLIMITED: u64 = 1 << 30;
 
 /// The descriptors that guests hold.
@@ -26,8 +26,8 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Shares at most this many descriptors. The default is the number that the operating system
-    /// allows, minus the reserve.
+    /// Lets guests hold at most this many descriptors. The default is the number that the operating
+    /// system allows, minus the reserve.
     pub(crate) fn new(most: Option<u64>) -> Descriptors {
         let allowed = allowed();
         let reserved_from = allowed - RESERVED.min(allowed / 4);
@@ -39,8 +39,8 @@ impl Descriptors {
         }
     }
 
-    /// Takes descriptors for a program that will then hold `of_program`. If this is not possible,
-    /// returns the maximum number that guests may hold.
+    /// Takes descriptors for a program, which will then hold `of_program` of them. If the
+    /// descriptors cannot be taken, the error is the maximum number that guests may hold.
     ///
     /// The last quarter is only for programs that hold less than a quarter, so that a program that
     /// takes all it can get leaves some descriptors to other programs.
@@ -57,8 +57,8 @@ impl Descriptors {
         self.give_back(count);
         if !self.is_logged.swap(true, Ordering::Relaxed) {
             log::warn!(
-                "a program was refused a file or socket: {} descriptors are left to programs, of {} that \
-                 the operating system allows (`ulimit -n`)",
+                "a program was refused a file or socket: {} descriptors are left for programs, of \
+                 the {} that the operating system allows (`ulimit -n`)",
                 self.most.saturating_sub(self.held.load(Ordering::Relaxed)),
                 allowed()
             );

@@ -1,8 +1,8 @@
 //! Which host functions an environment's processes may call.
 //!
-//! The functions of a machine are numbered when it is built; a set of grants is one bit for each.
-//! Environments with the same set share linkers, and a child's set is a subset of its creator's by
-//! construction.
+//! The functions of a machine are numbered when it is built; a set of grants has one bit for each
+//! function. Environments with the same set share linkers, and a child's set is a subset of its
+//! creator's by construction.
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    /// Adds the functions whose `namespace::name` begins with a prefix; returns how many there are.
+    /// Adds the functions whose `namespace::name` begins with a prefix, and returns how many match.
     pub(crate) fn allow(&mut self, prefix: &str) -> usize {
         self.change(prefix, |word, bit| *word |= bit)
     }
@@ -102,8 +102,8 @@ impl Grants {
             .is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
     }
 
-    /// Returns whether a component's import is granted: whether a granted name equals the import or
-    /// is a prefix of it that ends before a `/` or `@`.
+    /// Returns whether a component's import is granted. It is granted if a granted name equals the
+    /// import or is a prefix of it that ends before a `/` or `@`.
     pub(crate) fn allows_interface(&self, import: &str) -> bool {
         let ends = import
             .match_indices(['/', '@'])
@@ -112,7 +112,7 @@ impl Grants {
         ends.into_iter().any(|end| self.allows(&import[..end]))
     }
 
-    /// Returns whether any function with a prefix is granted.
+    /// Returns whether any function whose name begins with a prefix is granted.
     pub(crate) fn allows_any(&self, prefix: &str) -> bool {
         let mut some = self.catalogue.nothing();
         some.allow(prefix);
@@ -122,7 +122,7 @@ impl Grants {
             .any(|(one, other)| one & other != 0)
     }
 
-    /// Returns the set as a key.
+    /// Returns the set in a form that can be used as a key.
     pub(crate) fn key(&self) -> &[u64] {
         &self.bits
     }
@@ -189,7 +189,7 @@ mod tests {
         grants.allow("wasi_unstable::fd_write");
         assert!(
             grants.allows("wasi_unstable::fd_write"),
-            "that was said later"
+            "the later `allow` must override the earlier `deny`"
         );
         grants.deny("wasi_unstable");
         assert!(grants.allows("wasi_snapshot_preview1::fd_read"));

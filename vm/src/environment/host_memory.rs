@@ -162,8 +162,8 @@ impl fmt::Debug for HostMemory {
     }
 }
 
-/// Bytes that count as held for a guest until this is dropped. A charge is stored with the value
-/// that it pays for and moves with that value.
+/// Bytes that count as held for a guest until this value is dropped. A charge is stored with the
+/// value that it pays for and moves with that value.
 #[derive(Debug)]
 pub struct Charge {
     account: HostMemory,
@@ -266,16 +266,18 @@ mod tests {
     fn a_process_has_its_own_limit() {
         let quota = quota(10_000, u64::MAX, None);
         let account = HostMemory::of_process(&quota);
-        let mut charge = account.charge(9_000).expect("9 of 10 kB");
+        let mut charge = account.charge(9_000).expect("9 kB is less than 10 kB");
         let reached = charge
             .grow(1_001)
-            .expect_err("this exceeds the limit by a byte");
+            .expect_err("10,001 bytes is one more than the limit");
         assert_eq!(
             (reached.limit, reached.wanted),
             (Limit::HostMemory, Some(10_001))
         );
         assert_eq!((charge.bytes(), account.used()), (9_000, 9_000));
-        charge.resize(10_000).expect("this is exactly the limit");
+        charge
+            .resize(10_000)
+            .expect("10,000 bytes is exactly the limit");
         HostMemory::of_process(&quota)
             .charge(10_000)
             .expect("another process has its own account");
@@ -323,6 +325,6 @@ mod tests {
         let _all = account
             .charge(PORTION + INCLUDED)
             .expect("the total limit and the included bytes are available");
-        account.charge(1).expect_err("nothing is left");
+        account.charge(1).expect_err("the limit is reached");
     }
 }

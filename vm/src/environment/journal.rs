@@ -140,7 +140,7 @@ impl Book {
 const MAX_JOINED: usize = 16 << 10;
 
 impl Journal {
-    /// Creates an empty journal that holds about `capacity` bytes at most.
+    /// Creates an empty journal that holds at most about `capacity` bytes.
     pub fn bounded(capacity: usize) -> Journal {
         Journal::new(capacity, true)
     }

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Debug, Default)]
 pub(crate) struct Names(Mutex<Registry>);
 
-/// A process's registration under a name, which lasts until this is dropped.
+/// A process's registration under a name, which lasts until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Registration {
     names: Arc<Names>,
     name: Name,
     pid: Pid,
     number: u64,
-    /// The shares of the quota of the environment that registered the name: a share for the name,
-    /// and a share for its bytes.
+    /// The permits from the quota of the environment that registered the name: one for the name,
+    /// and one for its bytes.
     _permits: [Permit; 2],
 }
 
@@ -95,19 +95,19 @@ impl Names {
         Some((Arc::as_ptr(self) as usize, number))
     }
 
-    /// Returns the process that has a name, if `caller` may revoke it.
+    /// Returns the process that has a name, if `caller` may revoke the name.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         self.lock().holder(name, caller)
     }
 
-    /// Finds the process with the highest version among those under a name whose version satisfies
-    /// a requirement.
+    /// Among the processes that are registered under a name with a version that satisfies the
+    /// requirement, finds the one with the highest version.
     pub(crate) fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.lock().lookup(name, query)
     }
 
-    /// Finds the most recently registered process among those under a name whose version satisfies
-    /// a requirement.
+    /// Among the processes that are registered under a name with a version that satisfies the
+    /// requirement, finds the most recently registered one.
     pub(crate) fn newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.lock().newest(name, query)
     }
@@ -115,7 +115,7 @@ impl Names {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.0
             .lock()
-            .expect("nothing panics while the table of names is locked")
+            .expect("no code panics while it holds this lock")
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the processes of an environment use in total, and its limits.
 //!
 //! Usage in an environment that a process created also counts in its creator's environment, so that
-//! creating environments gains nothing.
+//! a process gains nothing by creating environments.
 
 use super::descriptors::Descriptors;
 use super::limits::Limits;
@@ -66,8 +66,8 @@ impl Quota {
         self.depth
     }
 
-    /// Counts the fuel burned, here and in all enclosing environments, even beyond a limit, since
-    /// it cannot be undone.
+    /// Counts the fuel burned, here and in all enclosing environments. Fuel beyond a limit is
+    /// counted too, because it has already been burned.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Quota {
         outside
     }
 
-    /// Checks that more may be computed, here and in all enclosing environments.
+    /// Checks that more fuel may be burned, here and in all enclosing environments.
     pub(crate) fn check_compute(&self) -> Result<(), LimitReached> {
         let allowed = self.limits.get(Limit::TotalCompute);
         if self.fuel.load(Ordering::Relaxed) >= allowed.saturating_mul(FUEL_PER_UNIT) {
@@ -120,8 +120,8 @@ impl Quota {
             .expect("the iterator begins with this quota")
     }
 
-    /// Counts an amount in this environment and all enclosing environments, or in none of them. A
-    /// socket also counts as a descriptor.
+    /// Counts an amount in this environment and all enclosing environments, or in none of them if a
+    /// limit would be exceeded. A socket also counts as a descriptor.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         if limit != Limit::Sockets {
             return self.charge_outwards(limit, amount);
@@ -150,7 +150,8 @@ impl Quota {
             .expect("the iterator begins with this quota")
     }
 
-    /// Returns how many bytes of memory the processes have, plus what the host holds for them.
+    /// Returns the size of the processes' memories plus what the host holds for the processes, in
+    /// bytes.
     pub(crate) fn memory(&self) -> u64 {
         self.used(Limit::TotalMemory) + self.used(Limit::TotalHostMemory)
     }
@@ -209,7 +210,8 @@ impl Quota {
             self.release_outwards(Limit::Descriptors, amount);
         }
         if matches!(limit, Limit::Sockets | Limit::Descriptors) {
-            // All listeners, since it is not known here which environment each of them waits for.
+            // All listeners are woken, because it is not known here which environment each is
+            // waiting for.
             self.socket_freed.notify(usize::MAX);
         }
     }
@@ -312,9 +314,15 @@ mod tests {
     #[test]
     fn a_permit_counts_until_it_is_dropped() {
         let quota = quota(2, None);
-        let one = quota.permit(Limit::Sockets, 1).expect("1 of 2");
-        let _two = quota.permit(Limit::Sockets, 1).expect("2 of 2");
-        let reached = quota.permit(Limit::Sockets, 1).expect_err("3 of 2");
+        let one = quota
+            .permit(Limit::Sockets, 1)
+            .expect("two sockets are allowed");
+        let _two = quota
+            .permit(Limit::Sockets, 1)
+            .expect("two sockets are allowed");
+        let reached = quota
+            .permit(Limit::Sockets, 1)
+            .expect_err("only two sockets are allowed");
         assert_eq!(
             reached,
             LimitReached {
@@ -324,7 +332,9 @@ mod tests {
             }
         );
         drop(one);
-        let _three = quota.permit(Limit::Sockets, 1).expect("2 of 2 again");
+        let _three = quota
+            .permit(Limit::Sockets, 1)
+            .expect("one of the two sockets was released");
         assert_eq!(quota.used(Limit::Sockets), 2);
     }
 
@@ -340,7 +350,7 @@ mod tests {
         for _ in 0..4 {
             inner.burn(FUEL_PER_UNIT / 2).expect("2 units are allowed");
         }
-        let reached = inner.burn(1).expect_err("more than 2 units are too many");
+        let reached = inner.burn(1).expect_err("only 2 units are allowed");
         assert_eq!(
             reached,
             LimitReached {
@@ -349,8 +359,12 @@ mod tests {
                 wanted: Some(3)
             }
         );
-        inner.check_compute().expect_err("nothing is left inside");
-        outer.check_compute().expect("a unit is left outside");
+        inner
+            .check_compute()
+            .expect_err("the inner environment has no unit left");
+        outer
+            .check_compute()
+            .expect("the outer environment has a unit left");
         outer
             .burn(2 * FUEL_PER_UNIT)
             .expect_err("fewer than 2 units were left");
@@ -365,7 +379,7 @@ mod tests {
         assert_eq!(
             other
                 .check_compute()
-                .expect_err("nothing is left around it")
+                .expect_err("the outer environment has no unit left")
                 .allowed,
             3
         );
@@ -380,9 +394,15 @@ mod tests {
             limits,
             Arc::new(Descriptors::new(Some(100))),
         ));
-        let _files = quota.permit(Limit::Descriptors, 2).expect("2 of 3");
-        let socket = quota.permit(Limit::Sockets, 1).expect("3 of 3");
-        let reached = quota.permit(Limit::Sockets, 1).expect_err("4 of 3");
+        let _files = quota
+            .permit(Limit::Descriptors, 2)
+            .expect("three descriptors are allowed");
+        let socket = quota
+            .permit(Limit::Sockets, 1)
+            .expect("three descriptors are allowed");
+        let reached = quota
+            .permit(Limit::Sockets, 1)
+            .expect_err("only three descriptors are allowed");
         assert_eq!(reached.limit, Limit::Descriptors);
         assert_eq!(quota.used(Limit::Sockets), 1);
         drop(socket);
@@ -404,7 +424,7 @@ mod tests {
         assert_eq!((held.len(), greedy.used(Limit::Descriptors)), (6, 6));
         let _own = modest
             .permit(Limit::Descriptors, 2)
-            .expect("a quarter is left to other programs");
+            .expect("a quarter is reserved for other programs");
         held.clear();
         assert_eq!(greedy.used(Limit::Descriptors), 0);
     }
@@ -413,13 +433,15 @@ mod tests {
     fn what_is_used_inside_counts_outside() {
         let outer = quota(3, None);
         let inner = quota(10, Some(outer.clone()));
-        let mut permit = inner.permit(Limit::Sockets, 2).expect("2 of 3 outside");
-        assert_eq!(permit.grow(2).expect_err("4 of 3 outside").allowed, 3);
+        let mut permit = inner
+            .permit(Limit::Sockets, 2)
+            .expect("the outer limit is 3");
+        assert_eq!(permit.grow(2).expect_err("the outer limit is 3").allowed, 3);
         assert_eq!(
             (inner.used(Limit::Sockets), outer.used(Limit::Sockets)),
             (2, 2)
         );
-        permit.grow(1).expect("3 of 3 outside");
+        permit.grow(1).expect("the outer limit is 3");
         drop(permit);
         assert_eq!(
             (inner.used(Limit::Sockets), outer.used(Limit::Sockets)),

@@ -2,8 +2,8 @@
 //!
 //! A name belongs to a living process and disappears with it. A name that a living process holds
 //! cannot be given to another process. A registration can be revoked only by the process that holds
-//! the name and by the process that made the registration. So no process can pass itself off as
-//! another process.
+//! the name and by the process that made the registration. Therefore, no process can impersonate
+//! another.
 
 use lunatic_abi::Errno;
 use lunatic_process::{LimitReached, Pid};
@@ -21,21 +21,21 @@ pub(crate) struct Name {
 /// The maximum length of a name, in bytes.
 pub(crate) const MAX_NAME_LENGTH: usize = 1024;
 
-/// The maximum length of a version or of a requirement, in bytes. It is small because each look-up
+/// The maximum length of a version or of a requirement, in bytes. It is small because each lookup
 /// compares many versions.
 pub(crate) const MAX_VERSION_LENGTH: usize = 128;
 
 /// Why a name cannot be registered, found or revoked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// The name is empty, too long, or holds control characters.
+    /// The name is empty, is too long, or contains control characters.
     #[error("a name must be 1 to {MAX_NAME_LENGTH} bytes long and free of control characters")]
     BadName,
     /// The version is not a semantic version, or is too long.
-    #[error("`{0}` is no semantic version of at most {MAX_VERSION_LENGTH} bytes such as `1.2.3`")]
+    #[error("`{0}` is not a version of at most {MAX_VERSION_LENGTH} bytes such as `1.2.3`")]
     BadVersion(String),
     /// The query is not a version requirement, or is too long.
-    #[error("`{0}` is no version requirement of at most {MAX_VERSION_LENGTH} bytes such as `^1.2`")]
+    #[error("`{0}` is not a requirement of at most {MAX_VERSION_LENGTH} bytes such as `^1.2`")]
     BadQuery(String),
     /// A living process holds the name.
     #[error("the name `{0}` is held by process {1}")]
@@ -44,7 +44,7 @@ pub enum RegistryError {
     #[error("no process is registered as `{0}`")]
     NotFound(String),
     /// The caller neither holds the name nor registered its holder.
-    #[error("the name `{0}` belongs to process {1}, which alone can give it back")]
+    #[error("only process {1}, which holds the name `{0}`, and its registrar can revoke the name")]
     NotOwner(String, Pid),
     /// The process is dead.
     #[error("process {0} does not exist")]
@@ -74,7 +74,7 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::BadName`] or [`RegistryError::BadVersion`] if the text or the version is
+    /// [`RegistryError::BadName`] or [`RegistryError::BadVersion`] if the name or the version is
     /// invalid.
     pub(crate) fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
         let version = parse(version).map_err(RegistryError::BadVersion)?;
@@ -88,7 +88,7 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::BadName`] if the text is invalid.
+    /// [`RegistryError::BadName`] if the name is invalid.
     pub(crate) fn unversioned(text: &str) -> Result<Name, RegistryError> {
         Ok(Name {
             text: check(text)?.into(),
@@ -96,20 +96,20 @@ impl Name {
         })
     }
 
-    /// Returns how many bytes a registration under the name occupies. The name is kept in the table
-    /// and by its process.
+    /// Returns how many bytes a registration under the name occupies. The table and the process
+    /// that holds the name each keep a copy of it.
     pub(crate) fn size(&self) -> u64 {
         let version = self.version.pre.len() + self.version.build.len();
         512 + 2 * (self.text.len() + version) as u64
     }
 
-    /// Returns the name's text.
+    /// Returns the name without its version.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 }
 
-/// Parses a version or a requirement. On an error, returns the beginning of the text.
+/// Parses a version or a requirement. The error is the beginning of the string.
 fn parse<T: FromStr>(text: &str) -> Result<T, String> {
     let is_short = text.len() <= MAX_VERSION_LENGTH;
     let parsed = is_short.then(|| text.parse().ok()).flatten();
@@ -198,7 +198,7 @@ impl Registry {
         Ok(holder.pid)
     }
 
-    /// Removes a name of a process and returns whether the process had the name.
+    /// Removes a name from a process and returns whether the process had the name.
     pub(crate) fn remove(&mut self, name: &Name, pid: Pid) -> bool {
         let Some(versions) = self.names.get_mut(&name.text) else {
             return false;
@@ -216,8 +216,9 @@ impl Registry {
         true
     }
 
-    /// Finds the process with the highest version under a name that satisfies a requirement such as
-    /// `^1.2`. The requirement `*` accepts any version.
+    /// Among the processes that are registered under a name with a version that satisfies a
+    /// requirement such as `^1.2`, finds the one with the highest version. The requirement `*`
+    /// accepts any version.
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         let highest = self.satisfying(text, query)?.next_back();
         highest
@@ -225,8 +226,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Finds the most recently registered process among those under a name whose version satisfies
-    /// a requirement.
+    /// Among the processes that are registered under a name with a version that satisfies the
+    /// requirement, finds the most recently registered one.
     pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         let newest = self
             .satisfying(text, query)?
@@ -236,8 +237,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Returns the processes under a name whose versions satisfy a requirement, beginning with the
-    /// lowest version.
+    /// Returns the processes that are registered under a name with versions that satisfy a
+    /// requirement, lowest version first.
     fn satisfying(
         &self,
         text: &str,

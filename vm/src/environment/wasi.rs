@@ -6,10 +6,11 @@
 //! process gets a context made from the template on its first WASI call; a process that never makes
 //! such a call pays nothing, and no process costs a descriptor.
 //!
-//! A process has at most [`Limit::Files`] files open, an environment writes at most
-//! [`Limit::Output`] bytes to its standard streams, and no call makes the host allocate more memory
-//! than the guest has itself. Disk space is not counted: a process that may write to a directory
-//! may fill its file system, up to the host's own quotas, and gets the host's errors.
+//! A process can have at most [`Limit::Files`] files open, the processes of an environment can
+//! write at most [`Limit::Output`] bytes to their standard streams, and no call makes the host
+//! allocate more memory than the guest itself has. Disk space is not counted: a process that may
+//! write to a directory can fill the file system up to the host's own quotas, and gets the host's
+//! errors.
 
 pub(crate) mod beneath;
 mod directory;
@@ -45,7 +46,7 @@ use table::{Descriptor, Table};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView};
 
-/// What all contexts of an environment are made from.
+/// The template from which all contexts of an environment are created.
 pub(crate) struct WasiTemplate {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
@@ -66,8 +67,8 @@ pub(crate) struct WasiTemplate {
     is_file_logged: AtomicBool,
 }
 
-/// The maximum number of random bytes generated at once. Generating more would take longer than a
-/// slice.
+/// The maximum number of random bytes generated in one call. Generating more would take longer than
+/// a slice.
 const MAX_RANDOM: usize = 1 << 20;
 
 /// The maximum number of entries of a component's table that are not files, such as streams and
@@ -113,8 +114,9 @@ impl WasiTemplate {
         &self.variables
     }
 
-    /// Creates the context of a module's process, with its own input and output if it is
-    /// redirected. The functions of WASI are granted individually, when the module is linked.
+    /// Creates the context of a module's process. If the process is redirected, the context uses
+    /// the process's own input and output. The functions of WASI are granted individually, when the
+    /// module is linked.
     pub(crate) fn module_context(
         &self,
         process: (Pid, &str),
@@ -208,9 +210,9 @@ impl WasiTemplate {
         (Streams { input, outputs }, refused)
     }
 
-    /// Logs, once for the environment, why a file was not found. `why` returns which file it was
-    /// and what would grant it. `why` looks at the host's files, so its result must not reach the
-    /// guest.
+    /// Logs, once for the environment, why a file was not found. `why` returns the explanation,
+    /// which names the file and what would grant access to it. `why` looks at the host's files, so
+    /// its result must not reach the guest.
     pub(crate) fn explain_missing(&self, why: impl FnOnce() -> Option<String>) {
         if self.is_file_logged.load(Ordering::Relaxed) {
             return;

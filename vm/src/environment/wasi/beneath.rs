@@ -1,8 +1,9 @@
 //! Paths below an open directory, which never lead out of it.
 //!
-//! Linux resolves a whole path at once (`openat2`). On other systems, or if that call is forbidden,
-//! `cap-primitives` resolves the path name by name. All other operations apply to a single name in
-//! a directory that was reached in this way, and use calls that do not follow symbolic links.
+//! Linux resolves a whole path in one call (`openat2`). On other systems, or if that call is
+//! forbidden, `cap-primitives` resolves the path name by name. All other operations apply to a
+//! single name in a directory that was reached in this way, and use calls that do not follow
+//! symbolic links.
 
 use super::errno::Errno;
 use cap_primitives::fs::{FollowSymlinks, OpenOptions, OpenOptionsExt};
@@ -165,8 +166,8 @@ impl Base<'_> {
         for _ in 0..128 {
             match openat2(self.directory, path, flags, mode, how) {
                 Err(System::AGAIN) => {}
-                // Sandboxes that do not support the call also fail with this error. If rights are
-                // really lacking, the walk over the names fails with the same error.
+                // Sandboxes that do not support the call also fail with this error. If permission
+                // is really missing, `walk` fails with the same error.
                 Err(System::PERM) => return Err(System::NOSYS),
                 opened => return opened.map(File::from),
             }
@@ -186,7 +187,7 @@ impl Base<'_> {
     }
 
     /// Opens the directory that contains the file named by a path, and returns the directory and
-    /// the name. A path that ends with `.` or `..` has no name, which is the error `nameless`.
+    /// the name. Fails with `nameless` if the path ends with `.` or `..` and therefore has no name.
     fn parent<'a>(
         self,
         path: &'a PathBelow,
@@ -205,7 +206,8 @@ impl Base<'_> {
 
     /// Returns the metadata of the file at a path.
     pub(crate) fn stat(self, path: &PathBelow, follow: bool) -> Result<Stat, Errno> {
-        // A single name, by far the most frequent path, needs one call unless it is a link.
+        // A path that is a single name, by far the most frequent kind, needs one call unless the
+        // name refers to a link.
         if !path.is_directory()
             && let (None, Some(name)) = path.split()
         {
@@ -274,7 +276,7 @@ impl Base<'_> {
             });
         }
         match rustix::fs::unlinkat(parent.file(), name, AtFlags::empty()) {
-            // Systems other than Linux return the error that this is not permitted.
+            // Systems other than Linux report that unlinking a directory is not permitted.
             Err(rustix::io::Errno::PERM)
                 if kind(&name_stat(&parent, name)?) == FileType::Directory =>
             {
@@ -334,7 +336,7 @@ impl Base<'_> {
         )?)
     }
 
-    /// Creates a symbolic link with these contents.
+    /// Creates a symbolic link with the given contents.
     pub(crate) fn symlink(self, contents: &[u8], path: &PathBelow) -> Result<(), Errno> {
         check(contents)?;
         if contents.starts_with(b"/") && self.scope == Scope::Beneath {
@@ -367,7 +369,7 @@ impl Base<'_> {
         identity(&self.stat(path, true).ok()?)
     }
 
-    /// Returns whether it takes long to free the file at a path.
+    /// Returns whether freeing the file at a path takes a long time.
     pub(crate) fn is_heavy(self, path: &PathBelow, follow: bool) -> bool {
         let found = self.stat(path, follow);
         found.is_ok_and(|stat| is_heavy(&stat))
@@ -387,7 +389,7 @@ fn identity(stat: &Stat) -> Option<(u64, u64)> {
 /// file are scattered over the disk, freeing the file takes seconds.
 const HEAVY: u64 = 16 << 20;
 
-/// Returns whether it takes long to free a file.
+/// Returns whether freeing a file takes a long time.
 pub(crate) fn is_heavy(stat: &Stat) -> bool {
     kind(stat) == FileType::RegularFile && stat.st_blocks as u64 * 512 > HEAVY
 }
@@ -432,7 +434,7 @@ fn walk(directory: &File, path: &[u8], flags: OFlags) -> Result<File, Errno> {
     let path = Path::new(OsStr::from_bytes(path));
     let opened = cap_primitives::fs::open(directory, path, &options);
     opened.map_err(|error| match error.kind() {
-        // The path leads out.
+        // The path leads out of the directory.
         io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => Errno::Perm,
         _ => error.into(),
     })
@@ -448,7 +450,7 @@ mod tests {
         PathBelow::new(path.as_bytes()).expect("the path is valid")
     }
 
-    /// Both ways of resolving a path, by name.
+    /// Opens a path in both ways of resolving it, and returns each result with a label.
     fn both<'a>(
         directory: &'a File,
         path: &'a str,
@@ -459,14 +461,14 @@ mod tests {
             scope: Scope::Beneath,
         };
         [
-            ("at once", base.open(&super::tests::path(path), flags)),
-            ("by name", walk(directory, path.as_bytes(), flags)),
+            ("in one call", base.open(&super::tests::path(path), flags)),
+            ("name by name", walk(directory, path.as_bytes(), flags)),
         ]
     }
 
     #[test]
     fn nothing_outside_is_reached_either_way() {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
         let granted = root.path().join("granted");
         fs::create_dir_all(granted.join("inner")).expect("the directory can be written to");
         fs::write(root.path().join("secret"), "").expect("the directory can be written to");
@@ -510,8 +512,7 @@ mod tests {
         let split = |text: &str| {
             let path = path(text);
             let (parent, name) = path.split();
-            let text =
-                |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the bytes were text");
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the path is ASCII");
             (parent.map(text), name.map(text))
         };
         let some = |text: &str| Some(text.to_string());

@@ -1,9 +1,9 @@
 //! Directories of the host that an environment's processes may reach.
 //!
-//! A directory is opened once, when it is granted, and all paths begin at the open directory: what
-//! happens to its own path afterwards has no effect. A process grants its children a directory by
-//! naming one inside its own directories; the name is resolved from the open directory and cannot
-//! leave it, even if symbolic links are swapped in the meantime.
+//! A directory is opened once, when it is granted, and all paths begin at the open directory, so
+//! later changes to the directory's own path have no effect. A process grants its children a
+//! directory by naming one inside its own directories; the name is resolved from the open directory
+//! and cannot leave it, even if symbolic links are swapped in the meantime.
 
 use super::beneath::Scope;
 use super::errno::Errno;
@@ -52,12 +52,12 @@ impl PreopenError {
     }
 }
 
-/// An open directory of the host, with the path that guests know it by.
+/// An open host directory and the path under which guests know the directory.
 #[derive(Clone)]
 struct Preopen {
     directory: Arc<File>,
-    /// The path that it was opened with, used only on systems where an open directory has no path
-    /// of its own.
+    /// The path with which the directory was opened. This path is used only on systems where an
+    /// open directory has no path of its own.
     host: PathBuf,
     guest: GuestPath,
     access: Access,
@@ -74,7 +74,8 @@ pub(crate) struct FileLocation {
     pub(crate) access: Access,
 }
 
-/// The directories of one configuration. Neither cloning nor processes cost a descriptor.
+/// The directories of one configuration. Neither cloning them nor starting a process takes another
+/// descriptor.
 #[derive(Clone, Default)]
 pub(crate) struct Preopens {
     list: Vec<Preopen>,
@@ -119,8 +120,8 @@ impl Preopens {
     ///
     /// # Errors
     ///
-    /// With the reason, if the path does not lead to a granted directory, or leads to something
-    /// other than a file.
+    /// The reason, if the path does not lead to a granted directory or leads to something other
+    /// than a file.
     pub(crate) fn file(&self, guest: &str) -> Result<FileLocation, String> {
         let (parent, name) = match guest.rsplit_once('/') {
             Some(("", name)) => ("/", name),
@@ -128,7 +129,7 @@ impl Preopens {
             None => (".", guest),
         };
         if GuestPath::parse(name)?.parts.len() != 1 {
-            return Err("a path of a file ends with its name".into());
+            return Err("the path of a file must end with the file's name".into());
         }
         let found = self.within(parent).map_err(|error| error.reason)?;
         let directory = found
@@ -136,7 +137,7 @@ impl Preopens {
             .try_clone()
             .map_err(|error| error.to_string())?;
         if is_other_than_file(&directory, &found.host, name).map_err(|error| error.to_string())? {
-            return Err("it is not a file".into());
+            return Err("the path does not lead to a file".into());
         }
         let path = name_of(&directory, &found.host).join(name);
         Ok(FileLocation {
@@ -202,7 +203,7 @@ impl Preopens {
         let Some((preopen, rest)) = candidates.max_by_key(|(preopen, _)| preopen.guest.parts.len())
         else {
             return Err(fail(
-                "it lies in no directory of the environment's own".into(),
+                "it is not inside any of the environment's directories".into(),
             ));
         };
         let directory = match rest.as_os_str().is_empty() {
@@ -252,18 +253,18 @@ struct GuestPath {
 impl GuestPath {
     fn parse(path: &str) -> Result<GuestPath, String> {
         if path.is_empty() || path.contains('\0') {
-            return Err("a path is not empty and has no zero byte".into());
+            return Err("a path must not be empty or contain a zero byte".into());
         }
         let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
         let parts: Vec<String> = parts.map(str::to_string).collect();
         if parts.iter().any(|part| part == "..") {
-            return Err("`..` leads out of what is granted; name the directory itself".into());
+            return Err("a path must not contain `..`; name the directory directly".into());
         }
         // Anything that the host's system treats as more than a name, such as a drive, is not
         // allowed in a guest path.
         let is_name = |part: &String| matches!(Path::new(part).components().next(), Some(Component::Normal(name)) if name == part.as_str());
         if !parts.iter().all(is_name) {
-            return Err("this is not a path of plain names".into());
+            return Err("a path must consist of plain names".into());
         }
         Ok(GuestPath {
             is_absolute: path.starts_with('/'),
@@ -324,8 +325,8 @@ fn directory_flags() -> rustix::fs::OFlags {
     kind | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// Opens a directory below another; fails with [`io::ErrorKind::CrossesDevices`] if the path leads
-/// out of it.
+/// Opens a directory below another directory. Fails with [`io::ErrorKind::CrossesDevices`] if the
+/// path leads out of that other directory.
 #[cfg(target_os = "linux")]
 fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, ResolveFlags, openat2};
@@ -339,7 +340,7 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
             .take(128);
     match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
         Some(Ok(opened)) => Ok(File::from(opened)),
-        // Before Linux 5.6, or if a sandbox on the host forbids the call.
+        // The kernel is older than Linux 5.6, or a sandbox on the host forbids the call.
         Some(Err(Errno::NOSYS)) => walk_beneath(directory, rest),
         Some(Err(error)) => Err(error.into()),
         None => Err(Errno::AGAIN.into()),
@@ -351,8 +352,8 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
     walk_beneath(directory, rest)
 }
 
-/// Opens a directory below another, name by name. Symbolic links are not followed, since they could
-/// lead out.
+/// Opens a directory below another, name by name. Symbolic links are not followed, because they
+/// could lead out of that directory.
 #[cfg(unix)]
 fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, openat};
@@ -462,7 +463,7 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_counts() {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
         for name in ["all/data/inner", "other/inner"] {
             fs::create_dir_all(root.path().join(name)).expect("the directory can be created");
         }
@@ -487,14 +488,14 @@ mod tests {
         assert!(
             guest(&preopens, "/data")
                 .expect_err("`/data` is not `data`")
-                .contains("no directory")
+                .contains("not inside any of the environment's directories")
         );
         assert!(guest(&preopens, "data/none").is_err());
     }
 
     #[test]
     fn a_directory_stays_open_whatever_becomes_of_its_path() {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
         let (path, moved) = (root.path().join("granted"), root.path().join("moved"));
         fs::create_dir_all(path.join("inner")).expect("the directory can be created");
         let mut preopens = Preopens::default();
@@ -502,7 +503,7 @@ mod tests {
             .open(&path, ".", Access::Write)
             .expect("the directory exists");
         fs::rename(&path, &moved).expect("the directory can be moved");
-        fs::create_dir(&path).expect("a new directory takes its place");
+        fs::create_dir(&path).expect("a new directory can be created in its place");
         let mut child = Preopens::default();
         if cfg!(target_os = "linux") {
             child
@@ -514,7 +515,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn t090_a_link_that_leads_out_is_refused_either_way() {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
         fs::create_dir_all(root.path().join("granted/inner"))
             .expect("the directory can be created");
         let granted = root.path().join("granted");

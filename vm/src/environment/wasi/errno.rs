@@ -4,7 +4,7 @@ use std::io;
 
 macro_rules! errnos {
     ($($name:ident = $number:literal $(from $($system:ident)|+)?,)*) => {
-        /// An error of WASI, as the number that guests see.
+        /// A WASI error, represented by the number that guests see.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u16)]
         pub(crate) enum Errno {

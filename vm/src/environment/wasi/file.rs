@@ -15,7 +15,7 @@ pub(crate) struct OpenFile {
     pub(crate) file: Arc<File>,
     pub(crate) pace: Arc<Pace>,
     pub(crate) access: Access,
-    /// Only a regular file has positions. A file of another kind may make a call wait indefinitely.
+    /// Only a regular file has positions. A call on a file of another kind may wait indefinitely.
     pub(crate) is_regular: bool,
     /// Whether the file was opened for reading, and whether it was opened for writing.
     pub(crate) is_read: bool,
@@ -23,7 +23,8 @@ pub(crate) struct OpenFile {
     /// Where the next read or write begins.
     pub(crate) position: u64,
     pub(crate) appends: bool,
-    /// Recorded for the guest. Calls on files never fail because they would have to wait.
+    /// The flag that the guest has set, which is only recorded: calls on files never fail because
+    /// they would have to wait.
     pub(crate) is_nonblocking: bool,
     /// Whether the file system can report that a read would have to wait.
     pub(crate) tells_waits: bool,
@@ -63,7 +64,7 @@ impl OpenFile {
         read.map(Attempt::Read)
     }
 
-    /// Returns whether closing the file frees it and this takes long.
+    /// Returns whether closing the file frees it and therefore takes a long time.
     pub(crate) fn is_heavy_to_close(&self) -> bool {
         let stat = rustix::fs::fstat(&*self.file);
         stat.is_ok_and(|stat| stat.st_nlink == 0 && is_heavy(&stat))
@@ -97,7 +98,7 @@ impl OpenFile {
     }
 }
 
-/// Reads bytes; a file that is not regular has only its own position.
+/// Reads bytes, from `at` on if the file is regular. Any other file has only its own position.
 pub(crate) fn read(
     file: &File,
     is_regular: bool,
@@ -128,7 +129,7 @@ fn wait_for_writer(file: &File) -> rustix::io::Result<()> {
 #[derive(Clone, Copy)]
 pub(crate) struct Writing {
     is_regular: bool,
-    /// The position; `None` at the end of the file.
+    /// The position, or `None` for the end of the file.
     at: Option<u64>,
 }
 
@@ -178,7 +179,7 @@ pub(crate) struct FileStat {
 
 impl FileStat {
     pub(crate) fn of(stat: &Stat) -> FileStat {
-        // Times before 1970 have no number in WASI.
+        // WASI cannot represent times before 1970.
         let time = |seconds: i64, nanoseconds: i64| {
             let seconds = u64::try_from(seconds).unwrap_or(0);
             seconds
@@ -243,7 +244,7 @@ impl Opening {
     }
 }
 
-/// The file that was opened by a call that does not wait.
+/// A file that was opened by a call that does not wait.
 pub(crate) enum Opened {
     Directory(File),
     Regular(File),

@@ -1,8 +1,8 @@
 //! The names in a directory, which are read once and then returned in pages.
 //!
 //! A listing does not change while it is read. A position in a listing stays valid even if files
-//! are created and removed in the meantime. Every name that exists all the time is listed once.
-//! Names that no longer exist when their page is read are left out.
+//! are created and removed in the meantime. Every name that exists throughout is listed exactly
+//! once. Names that no longer exist when their page is read are left out.
 
 use super::beneath::kind;
 use super::errno::Errno;
@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The maximum number of entries of a page, so that a page is created within a tick.
+/// The maximum number of entries of a page, so that a page can be created within a tick.
 const PAGE: usize = 512;
 
 /// The granularity of the times that file systems record. Two changes in quick succession may have
@@ -136,8 +136,8 @@ impl Listing {
     }
 
     /// Returns at most [`PAGE`] entries from a position on. The last entry is cut off if the
-    /// entries have more than `room` bytes. Looks in `directory` for names that may no longer
-    /// exist.
+    /// entries take more than `room` bytes. If `directory` has changed since it was read, checks
+    /// that each name still exists.
     pub(crate) fn page(&self, directory: &File, from: u64, room: usize) -> Result<Page, Errno> {
         let from = usize::try_from(from)
             .unwrap_or(usize::MAX)
@@ -185,7 +185,7 @@ fn changed(stat: &Stat) -> (i64, u64) {
     (stat.st_mtime, stat.st_mtime_nsec)
 }
 
-/// Returns the number of a kind of file in WASI, which has no number for named pipes.
+/// Returns WASI's number for a kind of file. WASI has no number for named pipes.
 pub(crate) fn file_type(kind: FileType) -> u8 {
     match kind {
         FileType::BlockDevice => 1,
@@ -237,12 +237,13 @@ mod tests {
             looked_at += page.next.saturating_sub(from);
             let mut rest = &page.bytes[..];
             while let Some((head, after)) = rest.split_first_chunk::<24>()
-                && let length = u32::from_le_bytes(head[16..20].try_into().expect("4 bytes"))
+                && let length =
+                    u32::from_le_bytes(head[16..20].try_into().expect("the range has 4 bytes"))
                 && after.len() >= length as usize
             {
                 let (name, after) = after.split_at(length as usize);
-                names.push(String::from_utf8(name.to_vec()).expect("names here are text"));
-                from = u64::from_le_bytes(head[..8].try_into().expect("8 bytes"));
+                names.push(String::from_utf8(name.to_vec()).expect("the names are UTF-8"));
+                from = u64::from_le_bytes(head[..8].try_into().expect("the range has 8 bytes"));
                 rest = after;
             }
             if page.is_last && rest.is_empty() {
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_name_is_in_one_page_and_looked_at_a_few_times() {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
         let mut all: HashSet<String> = [".".into(), "..".into()].into();
         for number in 0..4000 {
             let name = format!("{number}-{}", "x".repeat(number % 50));
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_left_out_and_positions_stay() {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
         for number in 0..100 {
             fs::write(root.path().join(number.to_string()), "")
                 .expect("the directory can be written to");

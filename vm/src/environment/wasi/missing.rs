@@ -1,7 +1,7 @@
 //! Explains to people why a file that a guest looked for was not found.
 //!
 //! A guest's library looks for a path in the granted directory whose name is the longest prefix of
-//! it. If the current directory is granted, its name is a prefix of every path: `/etc/hosts`
+//! the path. If the current directory is granted, its name is a prefix of every path: `/etc/hosts`
 //! becomes `etc/hosts` below the current directory, where no such file exists.
 
 use super::beneath::{Base, PathBelow};
@@ -11,7 +11,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::LazyLock;
 
 /// Returns why a path was not found below a granted directory, if the reason is that no grant
-/// covers it. Looks at no file outside that a guest could choose.
+/// covers it. Outside the granted directories, it looks only at the names in the host's root, never
+/// at a file that a guest could choose.
 pub(crate) fn explain(
     base: Base<'_>,
     granted_as: &str,
@@ -35,12 +36,12 @@ pub(crate) fn explain(
     }
     let name = line(first.as_bytes());
     Some(format!(
-        "`/{text}` is in no granted directory, so it was looked for in the current one, and not \
-         found; `--dir /{name}` or `Config::preopen` grants it"
+        "`/{text}` is not inside any granted directory and was not found in the current directory, \
+         where it was looked for instead; `--dir /{name}` or `Config::preopen` grants it"
     ))
 }
 
-/// Returns a guest's text in a form that cannot begin a new line.
+/// Returns a guest's string in a form that cannot begin a new line.
 fn line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut line: String = text
@@ -60,7 +61,7 @@ const MAX_SHOWN: usize = 200;
 
 /// Returns why a program that asks for its first granted directory finds none.
 pub(crate) fn explain_nothing() -> Option<String> {
-    let why = "a program looks for files, and no directory is granted; `--dir` or \
+    let why = "a program looks for files, but no directory is granted; `--dir` or \
         `Config::preopen` grants one";
     Some(why.into())
 }

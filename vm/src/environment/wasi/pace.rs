@@ -2,9 +2,9 @@
 //!
 //! Most calls only touch the kernel's memory and take microseconds, which is less than it takes to
 //! hand them to another thread. However, any call may have to wait for a disk. Calls are therefore
-//! measured. After a call that has waited for longer than a tick, the following calls below the
-//! same granted directory run on other threads for twenty times as long. Waiting calls thus take at
-//! most a twentieth of a worker's time, and as long as no call waits, all calls stay on the worker.
+//! timed. After a call that has waited for longer than a tick, the following calls below the same
+//! granted directory run on other threads for twenty times as long. Waiting calls thus take at most
+//! a twentieth of a worker's time, and if no call waits, all calls stay on the worker.
 
 #![cfg_attr(
     target_os = "linux",
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Records whether the calls below a directory are quick.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// Until when calls leave the worker, in nanoseconds of [`now`].
+    /// The time until which calls leave the worker, in nanoseconds on the clock of [`now`].
     away_until: AtomicU64,
 }
 
@@ -52,13 +52,13 @@ impl Pace {
         if now < until {
             return false;
         }
-        // This saves the next call from reading the clock. It may overwrite the time that a slow
-        // call has just recorded, which then costs one more slow call.
+        // This saves the next call from reading the clock. The store may overwrite the time that a
+        // slow call has just recorded; the only cost is one more slow call on the worker.
         self.away_until.store(0, Ordering::Relaxed);
         true
     }
 
-    /// Records how long a call took that ended at `now`.
+    /// Records how long a call took. The call ended at `now`.
     fn note(&self, took: Duration, now: u64) {
         if took > TICK {
             let rest = took.saturating_mul(REST).min(LONGEST_REST);
@@ -164,7 +164,7 @@ mod tests {
                 while start.elapsed() < 5 * TICK {
                     std::thread::yield_now();
                 }
-                sender.send(()).expect("the other thread waits");
+                sender.send(()).expect("the other thread is waiting");
             });
             pace.measured(|| receiver.recv().expect("the other thread sends"));
         });

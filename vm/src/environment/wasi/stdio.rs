@@ -34,7 +34,7 @@ pub enum Stdio<End> {
     /// The host program's standard error, for either output. This suits a host program that needs
     /// its standard output for itself. As an input, this is the same as [`Stdio::Null`].
     Stderr,
-    /// Nothing: output is discarded, and input ends at once.
+    /// Nothing: output is discarded, and input ends immediately.
     Null,
     /// A pipe provided by the embedder.
     Pipe(End),
@@ -89,7 +89,7 @@ impl Account {
         *crate::pipe::lock(&self.refused) = Some(reached);
         if !self.is_logged.swap(true, Ordering::Relaxed) {
             log::warn!(
-                "environment {} gets an error for what it writes from now on: {reached}",
+                "from now on, writes by environment {} fail: {reached}",
                 self.environment
             );
         }
@@ -188,8 +188,9 @@ impl Outlet {
 /// An outlet as a WASI stream, which accepts bytes without waiting.
 struct OutletStream {
     outlet: Outlet,
-    /// Bytes that were accepted but not yet written, and why writing failed.
+    /// Bytes that were accepted but not yet written.
     pending: Bytes,
+    /// Why writing failed.
     failed: Option<io::Error>,
 }
 
@@ -212,7 +213,9 @@ impl OutputStream for OutletStream {
     /// Accepts bytes; `check_write` has permitted them.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if !self.pending.is_empty() || bytes.len() > MAX_WRITE {
-            return Err(StreamError::trap("more is written than was permitted"));
+            return Err(StreamError::trap(
+                "more bytes were written than `check_write` permitted",
+            ));
         }
         self.outlet.accept(&bytes).map_err(failure)?;
         self.pending = bytes;

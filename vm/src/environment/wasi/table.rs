@@ -35,8 +35,8 @@ pub(crate) struct Place {
     pub(crate) scope: Scope,
     pub(crate) access: Access,
     pub(crate) pace: Arc<Pace>,
-    /// The path under which the environment grants the directory. `None` if the process has opened
-    /// it.
+    /// The path under which the environment grants the directory. `None` if the process itself
+    /// opened the directory.
     pub(crate) granted_as: Option<Arc<str>>,
 }
 
@@ -80,16 +80,16 @@ pub(crate) struct Table {
     /// How many files and directories the process may open, and how many it has open.
     allowed: usize,
     open: usize,
-    /// The descriptors that the process takes of those that the environment's processes share, and
-    /// where they are counted.
+    /// Counts the descriptors that the process takes from those that the environment's processes
+    /// share.
     permit: Option<Permit>,
     /// How many descriptors the permit is for.
     taken: usize,
     quota: Arc<Quota>,
 }
 
-/// How many unused descriptors a process keeps. A process that opens and closes files all the time
-/// therefore does not count each file anew.
+/// How many unused descriptors a process keeps, so that a process that constantly opens and closes
+/// files does not have to be charged for each of them.
 const SPARE: usize = 4;
 
 impl Table {
@@ -141,9 +141,9 @@ impl Table {
         }
     }
 
-    /// Returns where else a path may lead that was not found below a granted directory or leads out
-    /// of it. This is a path below the directory that is granted as `/`, if there is such a
-    /// directory.
+    /// Takes a path that was not found below a granted directory, or that leads out of it, and
+    /// returns where else the path may lead: to a path below the directory that is granted as `/`,
+    /// if there is such a directory.
     ///
     /// Guests do not distinguish a path below `/` from a path below the current directory. A
     /// directory that is also granted under its path in `/` may contain links to other files below
@@ -162,7 +162,7 @@ impl Table {
         };
         let name = from.granted_as.as_deref()?;
         let (root, _) = granted().find(|(place, _)| place.scope == Scope::Root)?;
-        // With different rights, the caller would be using a different directory.
+        // If the rights differ, the root must not stand in for the directory.
         if from.scope == Scope::Root || from.access != root.access {
             return None;
         }
@@ -179,7 +179,7 @@ impl Table {
             .and_then(|name| Some((root.clone(), name.join(path)?)))
     }
 
-    /// Takes a descriptor for another file that the process opens.
+    /// Reserves a descriptor for another file that the process will open.
     pub(crate) fn take_room(&mut self) -> Result<(), Errno> {
         if self.open >= self.allowed {
             return Err(Errno::Mfile);
@@ -261,7 +261,7 @@ impl Drop for Table {
 }
 
 impl Descriptor {
-    /// Returns whether closing the descriptor takes long.
+    /// Returns whether closing the descriptor takes a long time.
     pub(crate) fn is_heavy_to_close(&self) -> bool {
         matches!(self, Descriptor::File(file) if file.is_heavy_to_close())
     }
@@ -284,7 +284,7 @@ mod tests {
     fn directory(granted_as: Option<&str>) -> Descriptor {
         Descriptor::Directory(OpenDirectory {
             place: Place {
-                directory: Arc::new(tempfile::tempfile().expect("a temporary file")),
+                directory: Arc::new(tempfile::tempfile().expect("a temporary file can be created")),
                 scope: Scope::Beneath,
                 access: Access::Read,
                 pace: Arc::default(),
@@ -320,13 +320,21 @@ mod tests {
         assert_eq!((one, other), (Ok(2), Ok(3)));
         assert_eq!(table.insert(directory(None)), Err(Errno::Mfile));
         assert!(table.remove(1).is_ok());
-        assert_eq!(table.take_room(), Err(Errno::Mfile), "1 was granted");
+        assert_eq!(
+            table.take_room(),
+            Err(Errno::Mfile),
+            "descriptor 1 was granted, so it did not count"
+        );
         assert!(
             table
                 .renumber(2, 3)
                 .is_ok_and(|replaced| replaced.is_some())
         );
-        assert_eq!(table.insert(directory(None)), Ok(1), "3 was replaced");
+        assert_eq!(
+            table.insert(directory(None)),
+            Ok(1),
+            "descriptor 3 was replaced"
+        );
         assert_eq!(table.take_room(), Err(Errno::Mfile));
     }
 
