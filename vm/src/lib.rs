@@ -1,8 +1,8 @@
 //! A preemptive green-process machine for WebAssembly.
 //!
 //! A program is a tree of processes, each a wasm instance with its own memory, stack and rights.
-//! They share nothing, communicate by messages, fail independently and can be monitored. A [`Vm`]
-//! runs them on all cores; an [`Environment`] determines what they may use and call.
+//! Processes share nothing, communicate by messages, fail independently and can be monitored. A
+//! [`Vm`] runs them on all cores; an [`Environment`] determines what they may use and call.
 //!
 //! ```
 //! use lunatic_vm::{Exit, Vm};

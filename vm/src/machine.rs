@@ -211,7 +211,7 @@ impl Machine {
     fn programs(&self) -> MutexGuard<'_, Vec<Weak<Quota>>> {
         self.programs
             .lock()
-            .expect("nothing panics while the list of programs is locked")
+            .expect("no code panics while it holds this lock")
     }
 
     fn next_environment(&self) -> u64 {
@@ -240,7 +240,7 @@ const MAX_DEPTH: u32 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoEnvironment {
     #[error(
-        "environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration"
+        "environments can be nested at most {MAX_DEPTH} deep, and this one already is; spawn without a configuration"
     )]
     TooDeep,
     #[error("{0}")]
@@ -282,7 +282,7 @@ impl Environment {
         if self.domain().quota().depth() >= MAX_DEPTH {
             return Err(NoEnvironment::TooDeep);
         }
-        // The texts exist twice: in the configuration, and in the template of WASI contexts.
+        // The strings exist twice: in the configuration, and in the template of WASI contexts.
         let charge = account
             .charge(ENVIRONMENT + 2 * config.size())
             .map_err(NoEnvironment::Limit)?;
@@ -297,7 +297,7 @@ impl Environment {
         Environment::new(machine, process.domain().clone())
     }
 
-    /// Returns the environment's number, which no other environment of the machine has.
+    /// Returns the environment's number, which is unique in the machine.
     pub fn number(&self) -> u64 {
         self.domain().number()
     }
@@ -439,7 +439,7 @@ impl Environment {
         &self.0.domain
     }
 
-    /// Makes a process that is not visible yet.
+    /// Creates a process that is not visible yet.
     pub(crate) fn new_process(&self, name: &str, parent: Option<Pid>) -> Process {
         let pid = self.machine().pids.next();
         Process::new(pid, name, parent, self.0.domain.clone())

@@ -50,7 +50,7 @@ pub(crate) struct Metrics {
 pub(crate) struct Named {
     /// The number of the program's environment.
     environment: u64,
-    /// The number of metrics that all programs together have created.
+    /// The total number of metrics that all programs have created.
     total: Arc<AtomicU64>,
     metrics: Mutex<HashMap<Box<str>, Slot>>,
     /// The number of skipped updates.
@@ -60,8 +60,8 @@ pub(crate) struct Named {
 #[derive(Debug)]
 struct Slot {
     metric: Metric,
-    /// The shares of the quota of the environment that first used the metric: a share for the
-    /// metric, and a share for the host's memory that it occupies.
+    /// The permits from the quota of the environment that first used the metric: one for the
+    /// metric, and one for the host memory that the metric occupies.
     _permits: [Permit; 2],
 }
 
@@ -174,7 +174,7 @@ impl Metrics {
             ),
             counter(
                 "lunatic_machine_metrics_left_out_total",
-                "Updates of programs' metrics that were left out: of too many names, or of one name as two kinds.",
+                "Skipped updates of programs' metrics: too many names, or one name used for two kinds.",
                 Values::Labelled("environment", left_out.collect()),
             ),
         ]
@@ -182,7 +182,7 @@ impl Metrics {
 }
 
 impl Named {
-    /// Updates a metric, and creates it if there is no metric of this name. The update is skipped
+    /// Updates a metric, and creates it if there is no metric with this name. The update is skipped
     /// if there are too many metrics, or if the metric is of a different kind.
     pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);

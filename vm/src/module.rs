@@ -1,7 +1,8 @@
 //! Modules: wasm bytes, checked and compiled.
 //!
-//! A [`Module`] is compiled at most once for each engine and shared by all its processes: for a
-//! first engine immediately, for the others when a process first needs it there.
+//! A [`Module`] is compiled at most once for each engine, and all its processes in an engine share
+//! the code. The module is compiled for a first engine immediately, and for any other engine when a
+//! process first needs it there.
 
 use crate::compiler::{Compiler, Job};
 use crate::engine::{Code, Engine, EngineKind, Image};
@@ -46,8 +47,8 @@ struct Inner {
     name: Box<str>,
     /// The original bytes.
     bytes: Arc<[u8]>,
-    /// What is known about plain and metered code. Traps keep it when the module is gone, so a
-    /// guest's module has none.
+    /// The symbols of the plain and the metered code. Traps keep symbols after the module is gone,
+    /// so a guest's module has no symbols.
     symbols: Option<[Arc<Symbols>; 2]>,
     /// The bytes that are compiled.
     prepared: Prepared,
@@ -60,9 +61,9 @@ struct Inner {
     first_kind: EngineKind,
     /// Whether an instance can be reset and reused for another process.
     serves_again: OnceLock<bool>,
-    /// The number of processes that ended before this was known.
+    /// The number of processes that ended before `serves_again` was known.
     served: AtomicU32,
-    /// Set when code has been requested ahead of its use.
+    /// Set once code has been requested ahead of its use.
     is_compiled_ahead: AtomicBool,
     /// The purse that pays for the module, if a guest had it compiled.
     purse: Option<Box<dyn Purse>>,
@@ -75,8 +76,8 @@ pub(crate) struct Payment {
     pub(crate) paid: u64,
 }
 
-/// The size of a module in addition to its bytes and its code, in bytes. It covers wasmtime's
-/// tables, and mappings.
+/// The size of a module in addition to its bytes and its code, in bytes. This covers wasmtime's
+/// tables and mappings.
 const MODULE: u64 = 32 << 10;
 
 impl Payment {
@@ -123,8 +124,8 @@ pub(crate) struct Compiled {
 
 impl Module {
     /// Checks and compiles a module, given in the binary or the text format. This takes
-    /// milliseconds to seconds, unless the code is in the cache. Linking checks whether its imports
-    /// are provided.
+    /// milliseconds to seconds, unless the code is in the cache. Linking checks whether the
+    /// module's imports are provided.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,
@@ -134,7 +135,8 @@ impl Module {
     ) -> Result<Module, ModuleError> {
         let bytes = binary(bytes)?;
         let requirements = Requirements::read(&bytes)?;
-        // All checks that are possible before compiling, which can take minutes.
+        // All checks that are possible without compiling come first, because compiling can take
+        // minutes.
         let imports = imports::read(&bytes)?;
         let generation = generation::of(&imports)?;
         imports::check(&imports, compiler.engines.provided())?;
@@ -226,7 +228,7 @@ impl Module {
         }
     }
 
-    /// Removes the module's code from the cache, since it will not be needed again.
+    /// Removes the module's code from the cache, because the code will not be needed again.
     pub fn forget(&self) {
         let inner = &self.0;
         for kind in EngineKind::all().filter(|kind| self.is_compiled(*kind)) {
@@ -255,8 +257,7 @@ impl Module {
         self.0.compiled[kind.index()].get().is_some()
     }
 
-    /// Returns the code for an engine. If it is not compiled yet, this compiles it, for as long as
-    /// that takes.
+    /// Returns the code for an engine, compiling it first if necessary, however long that takes.
     pub(crate) fn compiled(&self, kind: EngineKind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
         let engine = inner.compiler.engines.get(kind)?;
@@ -315,9 +316,9 @@ impl Module {
             .filter(|_| prepared.image_is_complete)
     }
 
-    /// Returns whether a reset instance can be reused for another process. False until known:
-    /// scanning all of a module's code takes a while, is done in the background, and is not
-    /// worthwhile for a module that is spawned once.
+    /// Returns whether a reset instance can be reused for another process. Returns false until this
+    /// is known: scanning all of a module's code takes a while, so it is done in the background,
+    /// and only for a module that is spawned several times.
     pub(crate) fn serves_again(&self) -> bool {
         /// The number of processes after which the code is checked.
         const CHECK_AFTER: u32 = 4;
@@ -337,8 +338,8 @@ impl Module {
             .get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
     }
 
-    /// Returns what is known about the code that processes of a module run: of a component's or a
-    /// guest's module, nothing that their traps do not hold themselves.
+    /// Returns the symbols of the code that processes of a module run. For a component or a guest's
+    /// module, these add nothing to the names that a trap itself holds.
     pub(crate) fn symbols(
         module: Option<&Module>,
         code: Code,
@@ -350,7 +351,7 @@ impl Module {
         }
     }
 
-    /// Returns whether traps need not hold the names of functions.
+    /// Returns whether the module has symbols, so that traps need not hold the names of functions.
     pub(crate) fn has_symbols(&self) -> bool {
         self.0.symbols.is_some()
     }

@@ -255,7 +255,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
     }
 }
 
-/// Returns an instance for a process, which is a pooled or a new instance.
+/// Returns a pooled or new instance for a process.
 async fn obtain_instance(
     engine: &wasmtime::Engine,
     kind: EngineKind,

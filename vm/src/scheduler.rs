@@ -66,11 +66,11 @@ use self::worker::{Anchor, Shared, StartHook};
 ///
 /// A woken task runs on the worker that woke it. Tasks that are made ready by other threads go
 /// through one shared queue, which every worker checks before each task that it runs. A worker
-/// without tasks takes half of the tasks that are waiting at another worker, oldest first; the
-/// tasks keep their level. A worker that has tasks balances its queue with that of one other worker
-/// per beat. A single task that is waiting for a busy worker stays with that worker until the next
-/// beat: when two tasks exchange messages, moving the task that was just woken to another core
-/// costs more than it gains.
+/// without tasks takes half of the tasks that are waiting at another worker, oldest first; each
+/// task stays in a queue of the same kind. A worker that has tasks balances its queue with that of
+/// one other worker per beat. A single task that is waiting for a busy worker stays with that
+/// worker until the next beat: when two tasks exchange messages, moving the task that was just
+/// woken to another core costs more than it gains.
 ///
 /// # Panics and blocking
 ///

@@ -1,4 +1,4 @@
-//! Spawning, in which a process is admitted, linked and started.
+//! Spawning: a process is admitted, linked and started.
 
 pub(crate) mod request;
 
@@ -32,7 +32,7 @@ pub enum SpawnError {
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The program or the machine is ending.
-    #[error("the program is ending; nothing new is spawned")]
+    #[error("the program is ending; no new process is spawned")]
     Ending,
     /// The component imports an interface of the embedder that the environment does not grant.
     #[error("the environment does not grant `{0}`, which the component imports")]
@@ -120,12 +120,12 @@ impl Environment {
     }
 
     /// Spawns an exported function as the main process of the program. When the main process has
-    /// died, all other processes of the program are killed, as by [`Environment::end`]. None of
-    /// them is notified before that it is alone.
+    /// died, all other processes of the program are killed, as by [`Environment::end`]. Before
+    /// that, none of them is notified that it is alone.
     ///
     /// # Errors
     ///
-    /// As [`Environment::spawn`].
+    /// The same as for [`Environment::spawn`].
     pub fn spawn_main(
         &self,
         module: &Module,
@@ -166,7 +166,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// As [`Environment::spawn`].
+    /// The same as for [`Environment::spawn`].
     ///
     /// ```
     /// use lunatic_vm::{Exit, Val, Vm};
@@ -219,7 +219,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// As [`Environment::spawn_component`].
+    /// The same as for [`Environment::spawn_component`].
     pub fn drive_component<F>(
         &self,
         component: &Component,
@@ -244,7 +244,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// If the environment has reached its limit of processes, or is ending.
+    /// If the environment has reached its limit on processes, or is ending.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
         let Admitted {
             process: permit, ..

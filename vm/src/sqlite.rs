@@ -64,11 +64,12 @@ impl SqlError {
         SqlError { code, message }
     }
 
-    /// Returns the error for a guest that reads or binds more at once than could ever be sensible.
+    /// Returns the error for a guest that reads or binds more in one call than could ever make
+    /// sense.
     pub(crate) fn too_large(what: &str) -> SqlError {
         SqlError::new(
             ffi::SQLITE_TOOBIG,
-            format!("{what} has at most {MAX_LIST} bytes; handle fewer values at once"),
+            format!("{what} can have at most {MAX_LIST} bytes; handle fewer values at once"),
         )
     }
 
@@ -79,7 +80,7 @@ impl SqlError {
     pub(crate) fn too_long() -> SqlError {
         SqlError::new(
             ffi::SQLITE_TOOBIG,
-            format!("an SQL text has at most {MAX_SQL} bytes"),
+            format!("an SQL text can have at most {MAX_SQL} bytes"),
         )
     }
 
@@ -187,12 +188,12 @@ pub(crate) struct Connection {
     failed: Option<SqlError>,
     /// Held until the database is closed.
     closing: Sender<Infallible>,
-    /// The share of the environment's descriptors.
+    /// The permit for the environment's descriptors that the database takes.
     _descriptors: Option<Permit>,
 }
 
 impl Connection {
-    /// Opens a database, whose files count as `descriptors`.
+    /// Opens a database. `descriptors` is the permit for its files.
     pub(crate) async fn open(
         location: Location,
         account: &Account,
@@ -227,7 +228,7 @@ impl Connection {
         })
     }
 
-    /// Sets how many SQLite instructions all following calls together may run.
+    /// Sets how many SQLite instructions all following calls may run in total.
     pub(crate) fn allow(&self, instructions: u64) {
         self.control.allow(instructions);
     }
@@ -419,7 +420,7 @@ impl Connection {
         self.note(held.ok_or_else(|| SqlError::new(ffi::SQLITE_NOMEM, "out of memory")))
     }
 
-    /// Checks a text of statements and prepares it for SQLite.
+    /// Checks an SQL text and prepares it for SQLite.
     fn parsed(&mut self, sql: &str) -> Result<Arc<Sql>, SqlError> {
         let sql = Sql::new(sql);
         self.note(sql).map(Arc::new)

@@ -41,9 +41,9 @@ impl Drop for Counted {
     }
 }
 
-/// Sends a message to a process after a delay. `permits` are the timer's shares of the
-/// environment's quota: one permit for the timer itself, one for the bytes of the message as mail,
-/// and one for the host's memory that both occupy.
+/// Sends a message to a process after a delay. `permits` are the timer's permits from the
+/// environment's quota: one for the timer itself, one for the bytes of the message as mail, and one
+/// for the host memory that both occupy.
 pub(crate) fn start(
     environment: &Environment,
     permits: [Permit; 3],

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A resource whose kind is defined by the host program and unknown to the VM. Processes refer to
-/// the resource by an ID and can pass it on in messages. The value is dropped when the last
+/// the resource by an id and can pass it on in messages. The value is dropped when the last
 /// reference to it is dropped.
 ///
 /// ```
@@ -29,7 +29,7 @@ pub struct Foreign {
 
 impl Foreign {
     /// Wraps a value. The value can be sent only to a process whose environment grants a function
-    /// of this namespace.
+    /// in this namespace.
     pub fn new<T: Send + Sync + 'static>(namespace: &str, value: T) -> Foreign {
         Foreign {
             namespace: namespace.into(),
@@ -76,8 +76,8 @@ impl Resource {
             Resource::TcpStream(_) => Some("lunatic::networking::tcp_"),
             Resource::TlsStream(_) => Some("lunatic::networking::tls_"),
             Resource::UdpSocket(_) => Some("lunatic::networking::udp_"),
-            // A process handle by itself gives access to nothing else. Guests use the handles in
-            // messages to reply to each other, even guests that have few rights.
+            // A process handle by itself gives access to nothing else. Guests, including those that
+            // have few rights, use the handles in messages to reply to each other.
             Resource::Process(_) => None,
             Resource::Foreign(foreign) => Some(foreign.namespace()),
         }
@@ -110,7 +110,7 @@ impl Resource {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) resource: Resource,
-    /// The resource's share of the owner's quota, if the resource is counted.
+    /// The resource's permit from the owner's quota, if the resource is counted.
     pub(crate) permit: Option<Arc<Permit>>,
 }
 
@@ -132,12 +132,12 @@ impl Attachment {
         }
     }
 
-    /// Returns a reference to the VM's type of a message's attachment.
+    /// Returns a message's attachment as the VM's own type.
     pub(crate) fn of(attachment: &lunatic_process::Attachment) -> &Attachment {
         attachment.downcast_ref().expect(ONE_TYPE)
     }
 
-    /// Returns a mutable reference to the VM's type of a message's attachment.
+    /// Returns a message's attachment as the VM's own type, for modification.
     pub(crate) fn of_mut(attachment: &mut lunatic_process::Attachment) -> &mut Attachment {
         attachment.downcast_mut().expect(ONE_TYPE)
     }

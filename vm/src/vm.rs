@@ -64,14 +64,14 @@ impl Drop for EndOnDrop {
 /// Why a machine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The operating system does not support threads.
+    /// The machine's threads could not be started.
     #[error("the machine's threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
     /// The tick is too short or too long.
-    #[error("a tick of {0:?} is not possible: ticks are from {least:?} to {most:?}", least = VmBuilder::TICKS.start(), most = VmBuilder::TICKS.end())]
+    #[error("a tick of {0:?} is not possible: a tick must last from {least:?} to {most:?}", least = VmBuilder::TICKS.start(), most = VmBuilder::TICKS.end())]
     Tick(Duration),
     /// The slice is too short or too long.
-    #[error("a slice of {0} ticks is not possible: slices are from {least} to {most} ticks", least = VmBuilder::SLICES.start(), most = VmBuilder::SLICES.end())]
+    #[error("a slice of {0} ticks is not possible: a slice must last from {least} to {most} ticks", least = VmBuilder::SLICES.start(), most = VmBuilder::SLICES.end())]
     Slice(u64),
     /// Wasmtime does not run on this system.
     #[error("wasmtime could not be set up: {0}")]
@@ -110,10 +110,10 @@ impl VmBuilder {
         self
     }
 
-    /// Sets the maximum number of operating system descriptors that all guests of the machine hold
-    /// together: files, directories, sockets and the images of modules. The default is the number
-    /// that the operating system allows this process (`ulimit -n`) when the machine is built, minus
-    /// a small reserve. A program that already holds more than a quarter of the descriptors cannot
+    /// Sets the maximum total number of operating system descriptors that the machine's guests
+    /// hold: files, directories, sockets and the images of modules. The default is the number that
+    /// the operating system allows this process (`ulimit -n`) when the machine is built, minus a
+    /// small reserve. A program that already holds more than a quarter of the descriptors cannot
     /// use the last quarter.
     pub fn descriptors(mut self, descriptors: u64) -> VmBuilder {
         self.descriptors = Some(descriptors);
@@ -121,7 +121,7 @@ impl VmBuilder {
     }
 
     /// Sets how much memory this operating system process may occupy, in bytes. By default, only
-    /// the computer and the control groups (version 1 or 2) of the process limit it.
+    /// the computer and the process's control groups (version 1 or 2) limit this memory.
     ///
     /// When less than an eighth of the memory is left, or less than 1 GiB if that is smaller, the
     /// machine begins to refuse work that needs more memory; see [`Shortage`].
@@ -131,8 +131,8 @@ impl VmBuilder {
     }
 
     /// Sets the layout of memories and stacks in the address space. By default, the first 3,072
-    /// module processes alive at once use [`Profile::Fast`] and all further processes use
-    /// [`Profile::Dense`].
+    /// module processes that are alive at the same time use [`Profile::Fast`], and all further
+    /// processes use [`Profile::Dense`].
     pub fn profile(mut self, profile: Profile) -> VmBuilder {
         self.profile = Some(profile);
         self
@@ -148,8 +148,8 @@ impl VmBuilder {
     /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]. The default
     /// is 1 ms.
     ///
-    /// At every tick, it is checked for each running process whether the process was killed and
-    /// whether its slice is over.
+    /// At every tick, each running process checks whether it was killed and whether its slice is
+    /// over.
     pub fn tick(mut self, tick: Duration) -> VmBuilder {
         self.tick = Some(tick);
         self
@@ -187,14 +187,14 @@ impl VmBuilder {
         self
     }
 
-    /// Sets the command that compiles what is not the host's own: modules that guests compile, and
-    /// those from [`Vm::client_module`]. It must call
+    /// Sets the command that compiles code that is not the host's own: modules that guests compile,
+    /// and modules that are passed to [`Vm::client_module`]. The command must call
     /// [`compile_for_machine`](crate::compile_for_machine) and do nothing else.
     ///
     /// Each module is compiled by a separate process, which is ended if it takes too much time or
     /// memory, or if nothing waits for its result any more. The process returns native code, which
     /// the machine trusts. By default, modules are compiled in this process, and only
-    /// [`VmBuilder::compile_limits`] bounds them.
+    /// [`VmBuilder::compile_limits`] bounds their compilation.
     pub fn compiler(mut self, command: Command) -> VmBuilder {
         self.compiler = Some(command);
         self
@@ -287,20 +287,20 @@ impl VmBuilder {
 /// when they are no longer used.
 ///
 /// A file on a disk responds quickly, so a few threads would suffice. But a process that opens a
-/// named pipe waits for the other side of the pipe, perhaps indefinitely. It occupies a thread in
-/// the meantime, even if the process is killed, because the operating system does not abort such a
-/// call. Therefore, once this many processes wait for named pipes, all other processes have to wait
-/// to synchronise files, and components for all their files. Guests cannot create named pipes. A
-/// host that grants untrusted programs a directory with named pipes should limit the number of
-/// their processes to less than this.
+/// named pipe waits for the other side of the pipe, perhaps indefinitely. The call occupies a
+/// thread in the meantime, even if the process is killed, because the operating system does not
+/// abort such a call. Therefore, once this many processes wait for named pipes, all other processes
+/// have to wait to synchronize files, and components for all their files. Guests cannot create
+/// named pipes. A host that grants untrusted programs a directory with named pipes should limit
+/// them to fewer processes than this.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns the handle of the tokio runtime of this operating system process. The runtime is started
 /// on first use.
 ///
-/// `wasmtime-wasi` waits for timers and files in this runtime, and modules wait for named pipes and
-/// devices. The runtime has one thread, so an
-/// embedder can use it for a little I/O of its own, but must not block or compute in it.
+/// `wasmtime-wasi` waits for timers and files in this runtime, and modules wait there for named
+/// pipes and devices. The runtime has one thread, so an embedder can use it for a little I/O of its
+/// own, but must not block or compute in it.
 ///
 /// # Errors
 ///
@@ -335,18 +335,19 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`ModuleError`] if the bytes are not a module, or have imports that nothing provides.
+    /// [`ModuleError`] if the bytes are not a module, or if the machine does not provide one of its
+    /// imports.
     pub fn module(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
         self.load_module(name, bytes, &Job::Own)
     }
 
-    /// Checks and compiles a module that a client of the host provides. It must be within
-    /// [`VmBuilder::compile_limits`], and is compiled by [`VmBuilder::compiler`] if that is set,
-    /// which is stopped after `within`.
+    /// Checks and compiles a module that a client of the host provides. The module must be within
+    /// [`VmBuilder::compile_limits`]. If [`VmBuilder::compiler`] is set, that command compiles the
+    /// module and is stopped after `within`.
     ///
     /// # Errors
     ///
-    /// As [`Vm::module`], and [`ModuleError::Excessive`], [`ModuleError::TooLarge`] or
+    /// The same as for [`Vm::module`], and [`ModuleError::Excessive`], [`ModuleError::TooLarge`] or
     /// [`ModuleError::Stopped`].
     pub fn client_module(
         &self,
@@ -373,7 +374,8 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`ModuleError`] if the bytes are not a component, or have imports that nothing provides.
+    /// [`ModuleError`] if the bytes are not a component, or if the machine does not provide one of
+    /// its imports.
     pub fn component(&self, name: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
         self.load_component(name, bytes, &Job::Own)
     }
@@ -383,7 +385,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// As [`Vm::client_module`].
+    /// The same as for [`Vm::client_module`].
     pub fn client_component(
         &self,
         name: &str,
@@ -427,8 +429,7 @@ impl Vm {
         self.machine.process(pid)
     }
 
-    /// Returns all living processes, in no particular order. The result is not a snapshot of a
-    /// single moment.
+    /// Returns all living processes, in no particular order. The result is not an atomic snapshot.
     pub fn processes(&self) -> Vec<Process> {
         self.machine.processes()
     }

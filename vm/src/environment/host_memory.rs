@@ -122,7 +122,7 @@ impl HostMemory {
         let missing = owed(wanted).saturating_sub(book.counted);
         if missing > 0 {
             let portions = missing.next_multiple_of(PORTION);
-            // Near the limit, every byte counts.
+            // Near the limit, only the missing bytes are charged.
             book.counted += match quota.charge(Limit::TotalHostMemory, portions) {
                 Ok(()) => portions,
                 Err(_) => quota

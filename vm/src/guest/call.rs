@@ -1,9 +1,9 @@
 //! A call of a host function.
 //!
 //! [`Call`] is the only way to access a guest's memory. An address that a guest passes is not
-//! trusted. Only this module turns it into a slice, after the whole range has been checked, and no
-//! slice is held across an `await`. A guest's memory never shrinks, so a range that was checked at
-//! the beginning of a call is still valid at its end.
+//! trusted. Only this module turns such an address into a slice, after the whole range has been
+//! checked, and no slice is held across an `await`. A guest's memory never shrinks, so a range that
+//! was checked at the beginning of a call is still valid at its end.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,7 +24,8 @@ use wasmtime::{Caller, Extern, Memory};
 /// length.
 const ALLOCATE: &str = "lunatic_alloc";
 
-/// The maximum length of a prefix, name, version or query, in bytes. A longer text cannot be valid.
+/// The maximum length of a prefix, name, version or query, in bytes. A longer string cannot be
+/// valid.
 pub(crate) const MAX_TEXT: usize = 4096;
 
 /// The number of bytes that are copied without a pause, which takes about a tenth of a tick.
@@ -95,11 +96,11 @@ impl<R: Rest> Answer<R> {
     }
 }
 
-/// A place for a result. It has been checked that the place lies in the guest's memory.
+/// A place for a result that has been checked to lie in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out<const SIZE: usize>(Range);
 
-/// A range of bytes. It has been checked that the range lies in the guest's memory.
+/// A range of bytes that has been checked to lie in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     start: usize,
@@ -127,7 +128,7 @@ impl Range {
         self.length
     }
 
-    /// Returns the parts that are copied without a pause.
+    /// Splits the range into parts, each of which is copied without a pause.
     fn portions(self) -> impl Iterator<Item = Range> {
         (0..self.length).step_by(PORTION).map(move |done| Range {
             start: self.start + done,
@@ -149,8 +150,8 @@ impl Range {
     }
 }
 
-/// A guest's memory while the guest does not run. Addresses are checked as in [`Call`]. A function
-/// that takes several addresses looks up the memory only once.
+/// A guest's memory while the guest is not running. Addresses are checked as in [`Call`]. A
+/// function that takes several addresses looks up the memory only once.
 pub(crate) struct View<'a>(&'a mut [u8]);
 
 impl View<'_> {
@@ -191,7 +192,7 @@ impl View<'_> {
     }
 }
 
-/// Traps if a guest passes more items than could ever be sensible.
+/// Traps if a guest passes more items than could ever make sense.
 pub(crate) fn at_most(most: usize, count: usize, what: &str) -> Result<(), Failure> {
     if count <= most {
         return Ok(());
@@ -232,7 +233,7 @@ impl<'a> Call<'a> {
     /// Traps if the bytes do not all fit. In that case, nothing is written.
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len())
-            .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
+            .map_err(|_| Failure::trap("the answer does not fit into a 32-bit memory"))?;
         self.slice(address, length)?.copy_from_slice(bytes);
         Ok(())
     }
@@ -280,7 +281,7 @@ impl<'a> Call<'a> {
         Err(wasmtime::Error::msg(format!("{failure} (in `{function}`)")))
     }
 
-    /// Returns the guest's memory together with the host's state of the guest.
+    /// Returns the guest's memory and the host's state of the guest.
     pub(crate) fn parts(&mut self) -> Result<(View<'_>, &mut Guest), Failure> {
         let memory = self.memory()?;
         let (bytes, guest) = memory.data_and_store_mut(&mut self.caller);
@@ -316,7 +317,7 @@ impl<'a> Call<'a> {
     /// Reads a fixed number of bytes.
     pub(crate) fn array<const SIZE: usize>(&mut self, address: u32) -> Result<[u8; SIZE], Failure> {
         let bytes = self.slice(address, SIZE as u32)?;
-        Ok(*bytes.first_chunk().expect("the slice has this length"))
+        Ok(*bytes.first_chunk().expect("the slice has `SIZE` bytes"))
     }
 
     /// Returns the bytes of a checked range.
@@ -338,7 +339,7 @@ impl<'a> Call<'a> {
             .collect()
     }
 
-    /// Copies text that lies in the guest's memory.
+    /// Copies the text in a checked range out of the guest's memory.
     pub(crate) fn text_of(&mut self, range: Range) -> Result<String, Failure> {
         let text = String::from_utf8(self.bytes(range).to_vec());
         text.map_err(|error| {
@@ -418,7 +419,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Returns how much more the guest may compute, in fuel, if compute is counted.
+    /// Returns how much more fuel the guest may burn, if compute is counted.
     pub(crate) fn compute_left(&mut self) -> Option<u64> {
         let fuel = self.caller.get_fuel().ok()?;
         Some(fuel.min(self.guest().domain().quota().compute_left()))
@@ -450,7 +451,7 @@ impl<'a> Call<'a> {
     /// The guest runs during this call and can call any host function.
     pub(crate) async fn give(&mut self, bytes: &[u8], length: Out<4>) -> Result<u32, Failure> {
         let size = i32::try_from(bytes.len())
-            .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
+            .map_err(|_| Failure::trap("the answer does not fit into a 32-bit memory"))?;
         let address = self
             .call_back::<i32, i32>(ALLOCATE, size)
             .await?

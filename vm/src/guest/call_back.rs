@@ -39,14 +39,14 @@ impl Call<'_> {
             .and_then(wasmtime::Extern::into_func);
         let function = function.ok_or_else(|| {
             Failure::trap(format!(
-                "the module exports no function named `{export}`, which this one needs"
+                "the module exports no function named `{export}`, which the host function needs"
             ))
         })?;
         let function = function
             .typed::<Parameters, Results>(self.caller().as_context_mut())
             .map_err(|error| {
                 Failure::trap(format!(
-                    "the function `{export}` has another type: {error:#}"
+                    "the function `{export}` has the wrong type: {error:#}"
                 ))
             })?;
         self.enter()?;
@@ -62,7 +62,7 @@ impl Call<'_> {
         let depth = calls.depth;
         if depth == MAX_DEPTH {
             return Err(Failure::trap(format!(
-                "stack overflow: calls back into the guest are {MAX_DEPTH} deep"
+                "stack overflow: callbacks into the guest are nested {MAX_DEPTH} deep"
             )));
         }
         if calls.stacks.len() == depth {

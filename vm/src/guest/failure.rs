@@ -47,7 +47,7 @@ impl From<Errno> for Failure {
     }
 }
 
-/// A failure for which the guest gets an id, with which it can request the text.
+/// A failure for which the guest gets an id. With the id, the guest can request the text.
 #[derive(Debug, Clone)]
 pub(crate) struct HostError {
     pub(crate) errno: Errno,

@@ -81,15 +81,15 @@ fn unknown(what: &str, id: u64) -> Failure {
     Failure::trap(format!("there is no {what} {id}"))
 }
 
-/// A socket and its share of the environment's quota. All handles to the socket in one process have
-/// the share in common.
+/// A socket and its permit from the environment's quota. All handles to the socket in one process
+/// share the permit.
 #[derive(Clone, Debug)]
 pub(crate) struct CountedSocket<T> {
     pub(crate) socket: T,
     pub(crate) permit: Arc<Permit>,
 }
 
-/// The size of a handle in its table and of a small resource behind it, in bytes.
+/// The size of a handle in its table and of a small resource that it refers to, in bytes.
 const HANDLE: u64 = 256;
 
 /// The size of an error, which consists of a handle and a text.

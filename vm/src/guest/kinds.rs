@@ -1,8 +1,8 @@
 //! The kinds of parameters in the tables of host functions, as the machine sees them.
 //!
 //! An address that a guest passes is not trusted. Its kind says what should lie at the address, and
-//! keeps the address together with the length. [`Call`](super::Call) turns it into a slice of
-//! memory once the whole range has been checked.
+//! keeps the address and the length together. [`Call`](super::Call) turns the address into a slice
+//! of memory once the whole range has been checked.
 
 use lunatic_abi::{FOREVER, MessageHeader};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    /// A slice of bytes.
+    /// Creates a slice of bytes.
     pub(crate) fn of_bytes(address: u32, length: u32) -> Slice {
         Slice {
             address,
@@ -161,14 +161,14 @@ impl Kind for Pid {
 }
 
 impl Millis {
-    /// Returns the time; `None` means forever.
+    /// Returns the duration; `None` means forever.
     pub(crate) fn duration(self) -> Option<Duration> {
         (self.0 != FOREVER).then(|| Duration::from_millis(self.0))
     }
 }
 
 impl ShortMillis {
-    /// Returns the time in the representation of the newer generation.
+    /// Returns the duration in the representation of the newer generation.
     pub(crate) fn millis(self) -> Millis {
         Millis(match self.0 {
             0 => FOREVER,

@@ -1,4 +1,4 @@
-//! Looks up what a guest refers to by an id.
+//! Looks up the things that a guest refers to by id.
 
 use super::call::Call;
 use super::failure::{Failure, HostError};
@@ -32,7 +32,7 @@ impl Call<'_> {
         Ok(&mut held.config)
     }
 
-    /// Charges the caller for a text of this many bytes that is added to a configuration.
+    /// Charges the caller for a string of this many bytes that is added to a configuration.
     pub(crate) fn charge_config(&mut self, id: ConfigId, bytes: usize) -> Result<(), Failure> {
         let held = self.guest().handles().configs.get_mut(id.0)?;
         held.charge

@@ -21,7 +21,7 @@ use std::time::Duration;
 const MAX_TAGS: usize = 1024;
 
 /// The error text for a message that is larger than its sender's environment allows.
-pub(crate) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
+pub(crate) const TOO_LARGE: &str = "the message is larger than the environment allows";
 
 pub(crate) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
     Ok(&call
@@ -33,7 +33,7 @@ pub(crate) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
 }
 
 pub(crate) fn nothing_at_hand() -> Failure {
-    Failure::trap("there is no message at hand: create or receive one first")
+    Failure::trap("there is no current message: create or receive one first")
 }
 
 /// Takes the message out of the slot, to be sent.
@@ -167,12 +167,12 @@ pub(crate) fn compose(
 fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     let (kind, id) = ResourceKind::of_word(word);
     match kind {
-        // An id without a kind is the id of a stream.
+        // An id without a kind is the id of a TCP stream.
         Some(ResourceKind::None | ResourceKind::TcpStream) => copy_to_send::<StreamId>(guest, id),
         Some(ResourceKind::TlsStream) => copy_to_send::<TlsStreamId>(guest, id),
         Some(ResourceKind::UdpSocket) => copy_to_send::<UdpSocketId>(guest, id),
         _ => Err(Failure::trap(format!(
-            "there is no socket {word:#x}: its first byte is no kind of socket"
+            "there is no socket {word:#x}: its first byte is not a kind of socket"
         ))),
     }
 }
@@ -204,7 +204,7 @@ pub(crate) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i3
 }
 
 /// A future that is ready when matching mail has arrived. The sender of the mail wakes the process.
-/// However the future ends, even by being dropped, the process stops waiting.
+/// The process stops waiting when the future completes or is dropped.
 pub(crate) struct Arrival {
     process: Process,
     /// How long the process waits; `None` means forever.
@@ -274,7 +274,7 @@ impl Future for Arrival {
         }
         // The last other process wakes this process when it ends. But it may have ended before this
         // process began to wait, and this process may have spawned other processes since, so only
-        // this check decides. Everything that the other processes sent before they ended has
+        // this check is conclusive. Everything that the other processes sent before they ended has
         // arrived by now.
         match self.look() {
             Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),

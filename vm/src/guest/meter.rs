@@ -9,13 +9,13 @@ use std::fmt;
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
-/// The maximum compute, in units, that a process is given at once if its environment counts
-/// compute. It amounts to several slices, so that the scheduler can still recognize a process that
-/// computes without a pause.
+/// The maximum compute, in units, that a process is given in one portion if its environment counts
+/// compute. A portion lasts for several slices, so that the scheduler can still recognize a process
+/// that computes without a pause.
 const MAX_PORTION: u64 = 100;
 
-/// Returns the size of the portions in which a guest is given fuel if all processes of its
-/// environment may compute `total` units together. Returns `None` if compute is unlimited.
+/// Returns the size of the portions in which a guest is given fuel if the processes of its
+/// environment may compute `total` units in total. Returns `None` if compute is unlimited.
 pub(crate) fn portion(total: u64) -> Option<u64> {
     (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
 }
@@ -79,13 +79,13 @@ pub(crate) struct Meter {
     memory: Growing,
     /// The elements of all tables.
     table_elements: Growing,
-    /// The bytes of memory that the environment counts. The memory that the module declares is
-    /// counted from the time of the spawn.
+    /// The permits for the bytes of memory that the environment counts. The memory that the module
+    /// declares has been counted since the spawn.
     permits: MemoryPermits,
     permitted: u64,
     /// The table elements that the environment counts as the host's memory.
     permitted_elements: u64,
-    /// The watch over the memory that is left to the machine.
+    /// The monitor of the machine's remaining memory.
     pressure: Arc<Pressure>,
     /// The most recent growth that was refused since the guest last waited.
     refused: Option<LimitReached>,
@@ -96,7 +96,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Starts counting from what the guest's module declares, which `permits` contain.
+    /// Starts counting from what the guest's module declares, which `permits` already cover.
     pub(crate) fn new(
         limits: &Limits,
         quota: Arc<Quota>,
@@ -205,7 +205,7 @@ impl ResourceLimiter for Meter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > current && self.pressure.shortage() == Shortage::Requests {
-            // No memory is left for any guest, however much this guest may have.
+            // No memory is left for any guest, whatever the limits of this guest are.
             return Ok(false);
         }
         Ok(self.growing((current, desired, maximum), Meter::grow_memory))

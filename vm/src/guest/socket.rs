@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The maximum number of pieces in a write. A greater number is a mistake or an attack, and exceeds
-/// what the operating system takes at once.
+/// what the operating system takes in one call.
 const MAX_VECTORS: usize = 1024;
 
 /// The id of a socket of one kind. The type of the id determines which table holds the socket.
@@ -403,7 +403,7 @@ timeouts! {
     set_peek_timeout get_peek_timeout Peek;
 }
 
-/// Counts another socket of the environment.
+/// Counts one more socket of the environment.
 pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
     call.guest().charge_handles()?;
     let counted = call.guest().domain().quota().permit(Limit::Sockets, 1);
@@ -416,7 +416,7 @@ pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
 /// notified.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Counts another socket of the environment, waiting until the environment may have another socket
+/// Counts one more socket of the environment. Waits until the environment may have another socket
 /// and memory is not short.
 pub(crate) async fn permit_in_time(quota: &Arc<Quota>, pressure: &Pressure) -> Arc<Permit> {
     loop {
@@ -458,14 +458,14 @@ pub(crate) fn socket_addr(
             Ok(SocketAddrV6::new(Ipv6Addr::from(octets), port, flow, scope).into())
         }
         other => Err(Failure::trap(format!(
-            "an address is of family 4 or 6, not {other}"
+            "an address family must be 4 or 6, not {other}"
         ))),
     }
 }
 
 /// Checks a port.
 pub(crate) fn port(port: u32) -> Result<u16, Failure> {
-    u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is no port")))
+    u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is not a port")))
 }
 
 /// Answers with the id of a look-up result that holds one address.

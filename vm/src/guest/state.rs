@@ -27,7 +27,7 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 
 /// Everything that the host keeps for a running guest. Host functions work on this state.
 pub struct Guest {
-    /// `Some` while a process runs. A pooled instance keeps nothing of its last process.
+    /// `Some` while a process runs. A pooled instance keeps nothing from its last process.
     life: Option<Life>,
     /// The instance's memory, looked up on first use.
     memory: Option<Memory>,
@@ -46,7 +46,7 @@ struct Life {
     /// Created when the process first holds a resource, which most processes never do.
     handles: Option<Box<Handles>>,
     meter: Meter,
-    /// The turn in which it was last checked whether the slice is over.
+    /// The turn in which the end of the slice was last checked.
     turn: u64,
     /// The number of ticks in that turn.
     ticks: u64,
@@ -58,9 +58,9 @@ struct Life {
     /// Created when the process first opens a database.
     databases: Option<Account>,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
-    /// The shares of the quota for the files and sockets that a component has open.
+    /// The permits for the files and sockets that a component has open.
     opened: Option<Box<[Permit; 2]>>,
-    /// The share of the host's memory for the message in the slot, if the message is large.
+    /// The permit for the host memory of the message in the slot, if the message is large.
     slot_permit: Option<Permit>,
 }
 
@@ -104,7 +104,7 @@ impl Origin {
     }
 }
 
-/// The maximum number of resources that a message carries.
+/// The maximum number of resources that a message can carry.
 pub(crate) const MAX_ATTACHMENTS: usize = 256;
 
 /// The size in bytes of the largest buffer that is kept for the next message. A mailbox counts the
@@ -124,7 +124,7 @@ pub(crate) struct MailCursor {
 
 impl MailCursor {
     /// Copies as many bytes as fit, starting at the read position, advances the position and
-    /// returns the number of bytes copied. A death reads as a sentence.
+    /// returns the number of bytes copied. A notification of a death is read as a sentence.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
         let text;
         let data = match &self.mail {
@@ -136,7 +136,7 @@ impl MailCursor {
         };
         let rest = data
             .get(self.head..)
-            .ok_or_else(|| Failure::trap("the read head is behind the end of the message"))?;
+            .ok_or_else(|| Failure::trap("the read position is past the end of the message"))?;
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         self.head += count;
@@ -231,7 +231,7 @@ impl Guest {
         self.life().environment.machine()
     }
 
-    /// Returns the state of the guest's process that other processes act on.
+    /// Returns the part of the process's state that other processes act on.
     pub(crate) fn cell(&self) -> &ProcessCell {
         self.life().process.cell()
     }
@@ -301,7 +301,7 @@ impl Guest {
         let (message, _) = self.message()?;
         if message.attachments.len() >= MAX_ATTACHMENTS {
             return Err(Failure::trap(format!(
-                "a message carries at most {MAX_ATTACHMENTS} resources"
+                "a message can carry at most {MAX_ATTACHMENTS} resources"
             )));
         }
         message.attachments.push(Some(attachment.into()));
@@ -323,7 +323,7 @@ impl Guest {
             .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))?;
         Attachment::take(attachment, open).ok_or_else(|| {
             Failure::trap(format!(
-                "resource {index} of the message is no {kind} or was taken out already"
+                "resource {index} of the message is not a {kind} or has already been taken out"
             ))
         })
     }
@@ -449,7 +449,8 @@ impl Guest {
         }
     }
 
-    /// Counts the files and sockets that a component has open, and one more of them.
+    /// Counts the files and sockets that a component has open, and one more file or socket that it
+    /// is about to open.
     pub(crate) fn room_for_opened(&mut self, is_file: bool) -> Result<(), LimitReached> {
         let (mut files, mut sockets) = (0, 0);
         for entry in WasiView::ctx(self).table.iter_mut() {
@@ -499,10 +500,10 @@ impl Guest {
                 head,
             }) => Ok((message, head)),
             Some(_) => Err(Failure::trap(
-                "the message at hand tells of a death and has no data",
+                "the current message reports a death and has no data",
             )),
             None => Err(Failure::trap(
-                "there is no message at hand: create or receive one first",
+                "there is no current message: create or receive one first",
             )),
         }
     }
@@ -537,21 +538,21 @@ impl Guest {
         }
         Err(HostError::new(
             Errno::LimitReached,
-            format!("a process holds at most {allowed} {what}; give some back"),
+            format!("a process can hold at most {allowed} {what}; release some"),
         ))
     }
 
-    /// Traps if the process may not be notified of another end.
+    /// Traps if the process has no room for another notification of an end.
     pub(crate) fn room_for_end(&self) -> Result<(), Failure> {
         self.check_room_for_end()
             .map_err(|error| Failure::trap(error.text))
     }
 
-    /// Checks that the process may be notified of another end.
+    /// Checks that the process has room for another notification of an end.
     pub(crate) fn check_room_for_end(&self) -> Result<(), HostError> {
         self.cell().room_for_end().map_err(|reached| {
             let text = format!(
-                "links, monitors and ends that wait to be received count as messages: {reached}"
+                "links, monitors and unreceived notifications count as messages: {reached}"
             );
             HostError::new(Errno::LimitReached, text)
         })
@@ -650,8 +651,8 @@ impl Guest {
         self.life().wasi.is_some()
     }
 
-    /// Returns a component's WASI context together with the embedder's value of type `T`, for
-    /// interfaces that need both.
+    /// Returns a component's WASI context and the embedder's value of type `T`, for interfaces that
+    /// need both.
     ///
     /// # Panics
     ///

@@ -1,4 +1,5 @@
-//! `lunatic::distributed`: functions for other machines, of which there are none.
+//! `lunatic::distributed`: functions for communication between machines. There are no other
+//! machines.
 //!
 //! Guests request the node of a process before they send to the process, so every function answers
 //! as node 0.
@@ -20,14 +21,14 @@ const MAX_QUERY: usize = 64 << 10;
 fn no_such_node(node: u64) -> HostError {
     HostError::new(
         Errno::NotFound,
-        format!("there is no node {node}: this machine is by itself, and is node {THIS_NODE}"),
+        format!("there is no node {node}: this machine is the only one, and is node {THIS_NODE}"),
     )
 }
 
 fn nobody_to_ask() -> HostError {
     HostError::new(
         Errno::NotFound,
-        "this machine is by itself: there are no nodes to look up",
+        "this machine is the only one: there are no nodes to look up",
     )
 }
 
@@ -116,7 +117,7 @@ pub(super) fn copy_lookup_nodes_results(
 }
 
 fn no_authority() -> Failure {
-    Failure::trap("there is no cluster, and no authority that could give certificates")
+    Failure::trap("there is no cluster, and no authority that could issue certificates")
 }
 
 pub(super) fn test_root_cert(call: &mut Call<'_>, length: OutU32) -> Result<u32, Failure> {

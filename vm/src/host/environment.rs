@@ -15,7 +15,7 @@ pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i3
     if !guest.domain().config().permissions.create_configs {
         let error = HostError::new(
             Errno::NotGranted,
-            "the environment does not let its processes make configurations",
+            "the environment does not let its processes create configurations",
         );
         return call.answer(out, Err(error));
     }

@@ -36,7 +36,9 @@ pub(super) fn write_data(call: &mut Call<'_>, data: Bytes) -> Result<u32, Failur
     let most = guest.environment().limits().get(Limit::MessageBytes);
     let length = guest.message()?.0.data.len() + bytes.len();
     if length as u64 > most {
-        return Err(Failure::trap(format!("a message has at most {most} bytes")));
+        return Err(Failure::trap(format!(
+            "a message can have at most {most} bytes"
+        )));
     }
     guest.charge_slot(length).map_err(Failure::limit)?;
     let (message, _) = guest.message()?;

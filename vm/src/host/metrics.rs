@@ -34,7 +34,7 @@ pub(super) fn histogram(call: &mut Call<'_>, name: Text, value: f64) -> Result<(
 fn update(call: &mut Call<'_>, name: Text, update: Update) -> Result<(), Failure> {
     let name = call.short_text(name, MAX_NAME)?;
     if name.is_empty() {
-        return Err(Failure::trap("a metric has a name, and this one is empty"));
+        return Err(Failure::trap("the name of a metric must not be empty"));
     }
     let guest = call.guest();
     let (domain, all) = (guest.domain(), &guest.machine().metrics);

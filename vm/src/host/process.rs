@@ -116,7 +116,10 @@ pub(super) async fn spawn(
 /// The result of `get_or_spawn` if a process already has the name.
 const FOUND: i32 = 2;
 
-#[expect(clippy::too_many_arguments, reason = "the table says so")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the table of host functions defines the parameters"
+)]
 pub(super) async fn get_or_spawn(
     call: &mut Call<'_>,
     name: Text,

@@ -21,8 +21,8 @@ const MAX_PATH: usize = 4096;
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// The fuel charged for each of SQLite's own instructions, which do more work than a wasm
-/// instruction.
+/// The fuel charged for each of SQLite's own instructions. Such an instruction does more work than
+/// a wasm instruction.
 const FUEL_PER_INSTRUCTION: u64 = 20;
 
 fn connection<'a>(call: &'a mut Call<'_>, id: ConnectionId) -> Result<&'a mut Connection, Failure> {
@@ -72,12 +72,12 @@ impl Allowance {
     }
 }
 
-/// The number of copies of a text that exist at the same time: the copy that the host reads, the
-/// copy that SQLite reads, and the copy that a statement keeps.
+/// The number of copies of an SQL text that exist at the same time: the copy that the host reads,
+/// the copy that SQLite reads, and the copy that a statement keeps.
 const COPIES_OF_SQL: usize = 3;
 
-/// Reads SQL, which is counted as long as the second value lives. A text that is longer than SQLite
-/// accepts is not copied, and causes the error that SQLite would report.
+/// Reads SQL, whose memory is counted until the second value is dropped. A text that is longer than
+/// SQLite accepts is not copied, and causes the error that SQLite would report.
 fn sql(
     call: &mut Call<'_>,
     id: ConnectionId,
@@ -117,9 +117,9 @@ fn errno(error: &SqlError) -> Errno {
     }
 }
 
-/// Turns an error of SQLite into a trap.
+/// Turns an SQLite error into a trap.
 fn trap(error: &SqlError) -> Failure {
-    Failure::trap(format!("{error} (SQLite's code {})", error.code))
+    Failure::trap(format!("{error} (SQLite code {})", error.code))
 }
 
 pub(super) async fn open(
@@ -160,8 +160,9 @@ fn prepare_to_open(
         guest.environment().limits().get(Limit::Files),
     );
     if held >= allowed {
-        let sentence =
-            format!("a process has at most as many databases open as files, {allowed}; close some");
+        let sentence = format!(
+            "a process can have as many databases open as files, at most {allowed}; close some"
+        );
         return Err(HostError::new(Errno::LimitReached, sentence));
     }
     let place = match path {
@@ -203,7 +204,7 @@ pub(super) async fn execute(
     id: ConnectionId,
     text: Text,
 ) -> Result<u32, Failure> {
-    // The guest can read the reason of a failure with `last_error`.
+    // The guest can read the reason for a failure with `last_error`.
     Ok(run(call, id, text)
         .await?
         .map_or_else(|error| error.primary(), |()| 0))

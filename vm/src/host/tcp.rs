@@ -94,7 +94,7 @@ pub(super) fn tcp_shutdown(
         2 => Shutdown::Both,
         other => {
             return Err(Failure::trap(format!(
-                "{other} is no direction: 0 is reading, 1 writing, 2 both"
+                "{other} is not a direction: 0 is reading, 1 is writing, 2 is both"
             )));
         }
     };

@@ -21,8 +21,8 @@ use std::io::{self, ErrorKind};
 /// The maximum length in bytes of a host name that is read. Host names have at most 253 bytes.
 const LONGEST_NAME: usize = 300;
 
-/// The maximum number of texts with certificates of authorities in a connect. Each text may hold
-/// many authorities.
+/// The maximum number of PEM texts with authority certificates that a guest can pass when it
+/// connects. Each text may contain many certificates.
 const MAX_ROOTS: usize = 256;
 
 pub(super) async fn tls_bind(
@@ -53,7 +53,7 @@ fn text(call: &mut Call<'_>, text: Bytes) -> Result<io::Result<Vec<u8>>, Failure
     let range = call.range(text)?;
     if range.len() > MAX_PEM_SIZE {
         let what = format!(
-            "a PEM text of {} bytes; at most {MAX_PEM_SIZE} are read",
+            "a PEM text of {} bytes is too long; the maximum is {MAX_PEM_SIZE}",
             range.len()
         );
         return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));
@@ -92,7 +92,7 @@ pub(super) async fn tls_connect(
     let range = call.range(name)?;
     if range.len() > LONGEST_NAME {
         let what = format!(
-            "a host name of {} bytes; names have at most 253",
+            "a host name of {} bytes is too long; the maximum is 253",
             range.len()
         );
         return call.answer(out, Err(HostError::new(Errno::InvalidInput, what)));
@@ -122,11 +122,10 @@ pub(super) async fn tls_connect(
     TlsStreamId::answer(call, out, connected)
 }
 
-/// Copies the certificates of authorities, if any, out of the guest's memory.
+/// Copies the authority certificates, if any, out of the guest's memory.
 ///
 /// The interface specifies pairs of an address and a length. The published guest crate writes the
-/// length first; such a pair is recognized because its length, read in the specified order, is one
-/// that no certificate has.
+/// length first; such a pair is recognized because its second number is too large to be a length.
 fn roots_of(call: &mut Call<'_>, roots: Vectors) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
     let largest = MAX_PEM_SIZE as u32;
     let mut texts = Vec::new();
@@ -140,7 +139,8 @@ fn roots_of(call: &mut Call<'_>, roots: Vectors) -> Result<io::Result<Vec<Vec<u8
         };
         let range = call.range(Slice::of_bytes(address, length))?;
         let Some(left) = rest.checked_sub(length) else {
-            let what = format!("certificates of authorities of more than {largest} bytes");
+            let what =
+                format!("the authority certificates have more than {largest} bytes in total");
             return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));
         };
         rest = left;

@@ -14,7 +14,7 @@ pub(super) async fn catch(
     function: i32,
     pointer: i32,
 ) -> Result<i32, Failure> {
-    // A limit that refused growth before this call must not be taken for the cause of a trap in
+    // A limit that refused growth before this call must not be mistaken for the cause of a trap in
     // this call.
     let refused = call.guest().take_refused();
     let called = call

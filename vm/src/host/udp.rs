@@ -191,7 +191,7 @@ pub(super) fn set_udp_socket_ttl(
 ) -> Result<(), Failure> {
     let refused = |error| {
         Failure::trap(format!(
-            "a datagram cannot be let pass {ttl} routers: {error}"
+            "the TTL of the socket cannot be set to {ttl}: {error}"
         ))
     };
     id.socket(call)?.set_ttl(ttl).map_err(refused)

@@ -33,7 +33,7 @@ pub(super) fn config_add_environment_variable(
     let value = call.short_text(value, MAX_TEXT)?;
     if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
         return Err(Failure::trap(
-            "a variable's name is not empty and has no `=`; neither name nor value has a zero byte",
+            "a variable's name must not be empty or contain `=`; neither name nor value may contain a zero byte",
         ));
     }
     let config = call.config(id)?;
@@ -55,7 +55,7 @@ pub(super) fn config_add_command_line_argument(
 ) -> Result<(), Failure> {
     let argument = call.short_text(argument, MAX_TEXT)?;
     if argument.contains('\0') {
-        return Err(Failure::trap("an argument has no zero byte"));
+        return Err(Failure::trap("an argument must not contain a zero byte"));
     }
     let config = call.config(id)?;
     room_for(config, config.arguments.len(), "arguments", argument.len())?;
@@ -79,7 +79,7 @@ const DESCRIPTORS_OF_DIRECTORY: u64 = 2;
 /// The size of an added directory in the host's memory in addition to its path, in bytes.
 const SIZE_OF_DIRECTORY: usize = 512;
 
-/// Grants a configuration a directory inside one of the caller's.
+/// Grants a configuration a directory inside one of the caller's directories.
 pub(super) async fn preopen(
     call: &mut Call<'_>,
     id: ConfigId,
@@ -90,7 +90,7 @@ pub(super) async fn preopen(
     let allowed = call.guest().environment().limits().get(Limit::Files);
     if held as u64 >= allowed {
         return Err(Failure::trap(format!(
-            "a configuration has at most {allowed} directories"
+            "a configuration can have at most {allowed} directories"
         )));
     }
     let permit = call
@@ -107,7 +107,7 @@ pub(super) async fn preopen(
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
     Ok(added.map(|preopens| {
-        // A directory that replaces another directory takes over the share of that directory.
+        // A directory that replaces another directory takes over the permit of that directory.
         if preopens.len() > config.preopens.len() {
             config.descriptors.push(Arc::new(permit));
         }
@@ -115,11 +115,11 @@ pub(super) async fn preopen(
     }))
 }
 
-/// Checks that a configuration has room for another text of this many bytes.
+/// Checks that a configuration has room for another string of this many bytes.
 fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<(), Failure> {
     if held >= MAX_ENTRIES {
         return Err(Failure::trap(format!(
-            "a configuration has at most {MAX_ENTRIES} {what}"
+            "a configuration can have at most {MAX_ENTRIES} {what}"
         )));
     }
     let variables = config
@@ -134,7 +134,7 @@ fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<()
         .sum();
     if texts + bytes > MAX_TEXT {
         return Err(Failure::trap(format!(
-            "a configuration has at most {MAX_TEXT} bytes of texts"
+            "a configuration can have at most {MAX_TEXT} bytes of strings"
         )));
     }
     Ok(())

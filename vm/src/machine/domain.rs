@@ -6,9 +6,9 @@ use crate::environment::{
 };
 use std::sync::Arc;
 
-/// The part of an environment that its processes refer to: their rights and limits, what is
-/// counted, and what they share with other environments. A domain spawns nothing and has no
-/// reference to the machine; an [`Environment`](crate::Environment) has one.
+/// The part of an environment that its processes refer to: their rights, limits and usage, and what
+/// they share with other environments. A domain spawns nothing and, unlike an
+/// [`Environment`](crate::Environment), has no reference to the machine.
 pub(crate) struct Domain {
     number: u64,
     id: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Domain {
     /// The account of what the host holds for the environment, not counting its processes.
     host_memory: HostMemory,
     program: Arc<Program>,
-    /// The size of the texts of a process's WASI context in the host's memory, in bytes.
+    /// The size of the strings of a process's WASI context in the host's memory, in bytes.
     context_size: u64,
     /// The charge for the domain itself, if a guest created it.
     charge: Option<Charge>,

@@ -48,7 +48,7 @@ pub(crate) struct Inner {
     domain: Arc<Domain>,
     /// The process that spawned this process.
     parent: Option<Pid>,
-    /// The names that the process is registered under; `None` once it has ended.
+    /// The names that the process is registered under, or `None` once the process has ended.
     names: Mutex<Option<Registrations>>,
     /// The account of what the host holds for the process, which most processes never need.
     host_memory: OnceLock<HostMemory>,
@@ -68,7 +68,7 @@ pub enum SendError {
     TooLarge(LimitReached),
     /// The receiver's environment does not grant the kind of a resource in the message.
     #[error(
-        "the environment of process {0} grants nothing that begins with `{1}`, so it cannot be sent such a resource"
+        "the environment of process {0} grants nothing that begins with `{1}`, so the process cannot receive such a resource"
     )]
     NotGranted(Pid, String),
     /// The receiver's environment has no room for the resources in the message.
@@ -157,14 +157,14 @@ impl Process {
         .map_err(|(_, error)| error)
     }
 
-    /// Puts a message into the process's mailbox that carries a TCP connection as its first
-    /// resource. This is the form that a `lunatic::net::TcpStream` takes in a message of the guest
+    /// Puts a message that carries a TCP connection as its first resource into the process's
+    /// mailbox. This is the form that a `lunatic::net::TcpStream` takes in a message of the guest
     /// library. [`Process::STREAM`] contains the bytes of a message that consists only of a stream.
     /// The connection counts toward the receiver's environment from now on. If the receiver is
     /// dead, the connection is closed.
     ///
-    /// `kept` is dropped when the connection is closed, whichever process holds the connection by
-    /// then.
+    /// `kept` is dropped when the connection is closed, whichever process then holds the
+    /// connection.
     ///
     /// # Errors
     ///
@@ -203,8 +203,8 @@ impl Process {
     }
 
     /// The bytes of a message to a `Mailbox<TcpStream>`. They encode the index of its first
-    /// resource, 0, in the form that is read by every serializer of this project's guest library
-    /// and the published guest library that writes numbers in binary.
+    /// resource, 0, in a form that every serializer of this project's guest library and of the
+    /// published guest library can read if it writes numbers in binary.
     pub const STREAM: &[u8] = &[0; 8];
 
     /// Asks the process to end, as `Process::shutdown` of the guest library does: a process that
@@ -318,7 +318,7 @@ impl Process {
         Ok(())
     }
 
-    /// Removes a name from the process, and returns whether the process had it.
+    /// Removes a name from the process, and returns whether the process had that name.
     pub(crate) fn remove_name(&self, table: &Arc<Names>, name: &Name) -> bool {
         let mut names = self.registrations();
         let Some(names) = &mut *names else {
@@ -352,13 +352,13 @@ impl Process {
     }
 
     /// Delays the process's end until resources that other threads are working with are released,
-    /// or until a timeout.
+    /// or until a timeout has passed.
     pub(crate) fn ends_after(&self, released: Receiver<Infallible>) {
         // This is set only once, because a guest has only one account.
         let _ = self.0.released.set(released);
     }
 
-    /// Returns the channel whose closing the process's end waits for.
+    /// Returns the channel that was passed to [`Process::ends_after`], if any.
     pub(crate) fn released(&self) -> Option<&Receiver<Infallible>> {
         self.0.released.get()
     }

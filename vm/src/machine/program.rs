@@ -1,7 +1,7 @@
 //! A program, which consists of an environment that the host created and everything inside it.
 //!
 //! A program counts its living processes, so that the last process can be notified that it is
-//! alone. It also records whether it is over, so that no new process begins in it. A [`Program`]
+//! alone. It also records whether it is over, so that no new process starts in it. A [`Program`]
 //! consists only of counts and flags; [`super::Machine`] acts on them.
 
 use crate::environment::Config;
@@ -20,8 +20,8 @@ pub(crate) struct Program {
     /// The scheduling group of the program's processes and timers, including those of environments
     /// that processes created.
     group: Group,
-    /// Set if nothing outside the program sends messages to its processes, so that its last process
-    /// can wait for mail that can never arrive.
+    /// Set if nothing outside the program sends messages to its processes, so that no mail can
+    /// reach a last process that waits.
     is_closed: bool,
     /// Set if the program outlives its main process, so that the host can inspect the remaining
     /// processes.
@@ -135,9 +135,9 @@ impl Program {
 
     /// Returns whether only one process is left and no message can reach it any more.
     ///
-    /// A process that calls this has already made known that it waits. A process that ends first
-    /// removes itself from the count and then checks whether the last process waits. So at least
-    /// one of the two processes notices the other.
+    /// A process that calls this has already announced that it is waiting. A process that ends
+    /// first removes itself from the count and then checks whether the last process is waiting. So
+    /// at least one of the two processes notices the other.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_closed
             && !self.is_over()
@@ -157,7 +157,7 @@ impl Program {
         self.is_over.load(Ordering::SeqCst)
     }
 
-    /// Prevents new processes from beginning.
+    /// Prevents new processes from starting.
     pub(super) fn close(&self) {
         self.is_over.store(true, Ordering::SeqCst);
     }

@@ -177,7 +177,7 @@ impl PipeReader {
         }
     }
 
-    /// Waits until a read would return at once, without reading anything. To wait for any of
+    /// Waits until a read would return immediately, without reading anything. To wait for any of
     /// several pipes, race the futures of all of them.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;
@@ -411,7 +411,11 @@ mod tests {
             },
         );
         assert_eq!(block_on(which), 2);
-        assert_eq!(busy.try_read(&mut [0; 1]), Some(1), "waiting read nothing");
+        assert_eq!(
+            busy.try_read(&mut [0; 1]),
+            Some(1),
+            "`readable` must not read anything"
+        );
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl MessageWriter {
         State::transfer(&self.0, Condition::Room, Buffer::end_message).await
     }
 
-    /// Waits until a write would return at once, without writing anything.
+    /// Waits until a write would return immediately, without writing anything.
     pub async fn writable(&self) {
         let is_writable = |buffer: &Buffer| buffer.is_closed() || buffer.has_room(usize::MAX);
         State::until(&self.0, Condition::Room, is_writable).await;
@@ -267,13 +267,13 @@ impl MessageReader {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
 
-    /// Waits until a read would return at once, without reading anything. To wait for any of
+    /// Waits until a read would return immediately, without reading anything. To wait for any of
     /// several pipes, race the futures of all of them.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;
     }
 
-    /// Returns whether a read would return at once.
+    /// Returns whether a read would return immediately.
     pub fn is_readable(&self) -> bool {
         lock(&self.0).buffer.is_readable()
     }

@@ -23,7 +23,7 @@ use std::task::Poll;
 /// let mut endpoint = environment.endpoint("watcher")?;
 /// let process = environment.spawn(&module, "trap", &[])?;
 /// endpoint.monitor(process.pid());
-/// let Ok(Letter::ProcessDied { pid, exit, .. }) = vm.block_on(endpoint.receive()) else { panic!("a monitor is told") };
+/// let Ok(Letter::ProcessDied { pid, exit, .. }) = vm.block_on(endpoint.receive()) else { panic!("a monitor is notified") };
 /// assert_eq!(pid, process.pid());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -153,7 +153,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// As [`Endpoint::receive`].
+    /// The same as for [`Endpoint::receive`].
     pub async fn receive_tagged(&mut self, tags: &[i64]) -> Result<Letter, Exit> {
         let wanted = Wanted::from_tags(tags);
         let received = std::future::poll_fn(|context| {

@@ -50,7 +50,8 @@ struct Beginning {
 /// few.
 const MAX_GLOBALS: usize = 1_024;
 
-/// A function of an instance. If its type is common among entry points, it is kept with that type.
+/// A function of an instance. A function whose type is common among entry points is stored with
+/// that type.
 enum Callee {
     Nothing(TypedFunc<(), ()>),
     Number(TypedFunc<i32, ()>),
@@ -123,7 +124,7 @@ impl Instance {
         self.kind
     }
 
-    /// Calls a function. It must have been checked that the function exists and takes these
+    /// Calls a function. The caller must have checked that the function exists and takes these
     /// parameters.
     pub(super) async fn call(
         &mut self,
@@ -284,7 +285,7 @@ struct Pooled {
     _slot: PoolSlot,
 }
 
-/// One of the slots for pooled instances, which is released when this is dropped.
+/// One of the slots for pooled instances, which is released when this value is dropped.
 struct PoolSlot;
 
 /// The number of slots that are taken.
@@ -315,7 +316,7 @@ impl InstancePool {
     }
 
     /// Puts back an instance whose process has ended normally, or drops the instance if it cannot
-    /// be reused. The memory's initial contents must be this image.
+    /// be reused. The memory's initial contents must be those of `image`.
     pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
         let module = instance.guest().module().expect("the guest is a module");
         let is_small = module.requirements().host <= MAX_POOLED_BYTES;

@@ -76,7 +76,7 @@ pub(crate) fn load_module(
     let linker = Linkers::of(engine).core(compiled.generation);
     match linker.instantiate_pre(&compiled.module) {
         Ok(_) => Ok(module),
-        // Nothing is missing, since `Module::new` checks that.
+        // No import is missing, because `Module::new` checks that.
         Err(error) => Err(ModuleError::ImportType(format!("{error:#}"))),
     }
 }
@@ -90,7 +90,10 @@ pub(crate) fn link<'a>(
 ) -> Result<(&'a Engine, Arc<Linked>), LinkError> {
     let (engine, compiled) = module.compiled(kind)?;
     let all = compiled.linked.get_or_init(AllLinked::default);
-    let mut all = all.0.lock().expect("linking does not panic");
+    let mut all = all
+        .0
+        .lock()
+        .expect("no code panics while it holds this lock");
     if let Some(known) = all.iter().find(|known| *known.grants == *grants.key()) {
         return Ok((engine, known.clone()));
     }

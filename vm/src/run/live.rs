@@ -45,7 +45,7 @@ pub enum CallError {
     Ended(Exit),
 }
 
-/// The error for a request of bytes outside the guest's memory.
+/// The error for a request for bytes outside the guest's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {length} bytes at {address} are not all inside the guest's memory of {size} bytes")]
 pub struct OutOfBounds {
@@ -118,7 +118,7 @@ impl Live {
                 .get(Limit::Compute);
             set_compute(self.instance.store(), units);
         }
-        // This stays set if the future is dropped.
+        // `ended` stays set if the future is dropped.
         self.ended = Some(Exit::Killed);
         match self.instance.call(function, parameters).await {
             Ok(results) => {

@@ -83,8 +83,8 @@ fn cut(mut reason: String) -> String {
 /// The maximum length of a function's name that a trap holds, in bytes.
 const MAX_NAME: usize = 256;
 
-/// Records the functions that were running. Links and monitors wait for this, so that nothing is
-/// looked up here.
+/// Records the functions that were running. Links and monitors wait for this function, so it looks
+/// nothing up.
 fn stack(error: &wasmtime::Error, module: Option<&Module>) -> Vec<RawFrame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
@@ -94,7 +94,7 @@ fn stack(error: &wasmtime::Error, module: Option<&Module>) -> Vec<RawFrame> {
     let frame = |frame: &wasmtime::FrameInfo| RawFrame {
         function: frame.func_index(),
         name: frame.func_name().filter(|_| !has_symbols).map(name),
-        // Those of a module without symbols differ from the ones in its file.
+        // The offsets in a module without symbols differ from those in the module's file.
         offset: frame
             .module_offset()
             .filter(|_| has_symbols || module.is_none())

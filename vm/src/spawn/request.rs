@@ -1,4 +1,5 @@
-//! What host functions that spawn have in common: what is spawned, and where.
+//! What the host functions that spawn have in common: reading what to spawn, and choosing the
+//! environment to spawn it in.
 
 use super::{NewName, SpawnError, SpawnOptions};
 use crate::compiler::{self, Job};
@@ -33,8 +34,9 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     let pressure = machine.engines.pressure();
     if pressure.shortage() >= Shortage::Compiles {
         let left = pressure.left() >> 20;
-        let text =
-            format!("only {left} MiB of memory are left, so nothing is compiled; try again later");
+        let text = format!(
+            "only {left} MiB of memory are left, so the module cannot be compiled now; try again later"
+        );
         return Err(HostError::new(Errno::Exhausted, text));
     }
     if !call.bytes(range).starts_with(b"\0asm") {
@@ -46,7 +48,8 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     }
     let pid = call.guest().process().pid();
     let own = call.own_module().name();
-    // A module compiled by a compiled module has a name of the same length.
+    // If the guest's own module was compiled by a guest, its suffix is replaced, so that names do
+    // not grow.
     let origin = own.split(COMPILED_BY).next().unwrap_or(own);
     let name = format!("{origin}{COMPILED_BY}{pid})");
     let payment = pay(call, range.len())?;
@@ -61,8 +64,8 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     compiler::run(turn, load).await.map_err(bad)
 }
 
-/// The text in the name of a module that a guest compiled, which follows the name of the guest's
-/// own module.
+/// In the name of a module that a guest compiled, the text that follows the name of the guest's own
+/// module.
 const COMPILED_BY: &str = " (compiled by ";
 
 /// A guest's share of the machine's resources for a module that it compiles.
@@ -102,7 +105,7 @@ fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
     let mappings = Mappings::take(MAPPINGS).ok_or_else(|| {
         HostError::new(
             Errno::Exhausted,
-            "the kernel allows no more mappings; raise it with `sysctl -w vm.max_map_count=1048576`",
+            "the kernel allows no more mappings; raise the limit with `sysctl -w vm.max_map_count=1048576`",
         )
     })?;
     let share = ModuleShare {
@@ -187,7 +190,8 @@ impl SpawnRequest {
         Ok(request)
     }
 
-    /// Spawns the process in an environment made from a configuration, or in the caller's own.
+    /// Spawns the process in an environment created from a configuration, or in the caller's own
+    /// environment.
     pub(crate) async fn spawn_configured(
         self,
         call: &mut Call<'_>,
@@ -266,7 +270,7 @@ fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
     let (records, rest) = bytes.as_chunks::<{ parameter::SIZE }>();
     if !rest.is_empty() {
         return Err(Failure::trap(format!(
-            "{} bytes of parameters are no whole records of {}",
+            "{} bytes of parameters are not a whole number of {}-byte records",
             bytes.len(),
             parameter::SIZE
         )));
@@ -285,9 +289,7 @@ fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
             parameter::F64 => Val::F64(bits as u64),
             parameter::V128 => Val::V128(V128::from(bits)),
             other => {
-                return Err(Failure::trap(format!(
-                    "{other:#x} is no type of a parameter"
-                )));
+                return Err(Failure::trap(format!("{other:#x} is not a parameter type")));
             }
         })
     };

@@ -8,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 /// The number of SQLite's own instructions between two checks of whether to continue.
 pub(super) const CHECK_INTERVAL: u64 = 100;
 
-/// The time for which an instruction is charged, and the minimum time between two checks that is
-/// charged, in nanoseconds. A hundred ordinary instructions take far less time, so their charge is
-/// always the same.
+/// The CPU time that is charged as one instruction, and the minimum CPU time between two checks
+/// that is charged at all, in nanoseconds. A hundred ordinary instructions take far less than this
+/// minimum, so their charge is always the same.
 const TIME_PER_INSTRUCTION: u64 = 50;
 const LONG_TIME: u64 = 500_000;
 
@@ -74,7 +74,7 @@ impl Control {
         self.overdraft.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 
-    /// Returns how many of these instructions remain.
+    /// Returns how many SQLite instructions may still run.
     pub(super) fn allowed(&self) -> u64 {
         self.allowed.load(Ordering::Relaxed)
     }
@@ -99,7 +99,7 @@ impl Control {
         self.charge(CHECK_INTERVAL) || self.charge_time()
     }
 
-    /// Starts measuring the thread's time.
+    /// Starts measuring the thread's CPU time.
     pub(super) fn start_time(&self) {
         if self.allowed() != u64::MAX {
             self.charged.store(0, Ordering::Relaxed);
@@ -107,8 +107,8 @@ impl Control {
         }
     }
 
-    /// Charges for the thread's time to the extent that its instructions have not been charged.
-    /// Returns true if the call has to stop.
+    /// Charges for the thread's CPU time to the extent that the charged instructions do not cover
+    /// it. Returns true if the call has to stop.
     pub(super) fn charge_time(&self) -> bool {
         if self.allowed() == u64::MAX {
             return false;
@@ -185,7 +185,8 @@ fn thread_time() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// Returns 0, because only instructions are charged where a thread's time is not available.
+/// Returns 0, because a thread's CPU time is not available on this system, so only instructions are
+/// charged.
 #[cfg(not(unix))]
 fn thread_time() -> u64 {
     0

@@ -80,14 +80,17 @@ pub(crate) enum Location {
 const LENGTH_SIZE: usize = 8;
 const MAX_HEADER: usize = 12;
 
-/// The text of statements, followed by a zero byte, without which SQLite would copy the text.
+/// The text of statements, followed by a zero byte, so that SQLite does not have to copy the text.
 #[derive(Debug)]
 pub(super) struct Sql(String);
 
 impl Sql {
     pub(super) fn new(text: &str) -> Result<Sql, SqlError> {
         if text.contains('\0') {
-            return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
+            return Err(SqlError::new(
+                ffi::SQLITE_ERROR,
+                "the text contains a zero byte",
+            ));
         }
         Ok(Sql(format!("{text}\0")))
     }
@@ -119,7 +122,7 @@ struct Statement {
     row: Option<usize>,
     /// The size of the list of column names, in bytes.
     names: usize,
-    /// The size of the text and of the program that SQLite has compiled it to, in bytes.
+    /// The sizes of the text and of the program to which SQLite has compiled the text, in bytes.
     text: usize,
     memory: usize,
     /// The parameters by name, which are found when a parameter is first bound by its name.
@@ -183,7 +186,7 @@ impl Database {
                 false => OpenFlags::SQLITE_OPEN_READ_ONLY,
             };
             let name = vfs::name(is_writable)
-                .map_err(|code| SqlError::new(code, "SQLite cannot reach files"))?;
+                .map_err(|code| SqlError::new(code, "SQLite cannot access files"))?;
             // The guest must not learn the host's path.
             let cannot = |error| {
                 SqlError::new(
@@ -226,10 +229,11 @@ impl Database {
         // Sorting and temporary tables stay in memory, which is limited. This pragma reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
         // SAFETY: the connection is open. Virtual tables such as `fts5` and `rtree` cannot be
-        // interrupted. SQLite adds the JSON and pragma tables when they are first used.
+        // interrupted. SQLite adds the JSON and pragma tables again when they are first used.
         unsafe { ffi::sqlite3_drop_modules(connection.handle(), std::ptr::null_mut()) };
-        functions::replace_slow_ones(connection)
-            .map_err(|code| SqlError::new(code, "SQLite accepts no functions"))?;
+        functions::replace_slow_ones(connection).map_err(|code| {
+            SqlError::new(code, "SQLite did not accept the replacement functions")
+        })?;
         let watched = control.clone();
         connection.progress_handler(CHECK_INTERVAL as c_int, Some(move || watched.check()))?;
         connection.authorizer(Some(move |context: AuthContext<'_>| {
@@ -376,7 +380,7 @@ impl Database {
         }
         Err(SqlError::new(
             ffi::SQLITE_AUTH,
-            "`json_tree` is available without a path only; extract the part first",
+            "`json_tree` is available only without a path; extract the part first",
         ))
     }
 
@@ -600,7 +604,7 @@ impl Database {
 impl Statement {
     /// Returns the statement's text.
     fn sql(&self) -> &str {
-        // SAFETY: the statement is prepared and not finalized. Its text is part of a text that a
+        // SAFETY: the statement is prepared and not finalized. Its text is part of a string that a
         // guest passed as UTF-8, ends with a zero byte, and lives as long as the statement.
         unsafe {
             let sql = ffi::sqlite3_sql(self.raw.as_ptr());

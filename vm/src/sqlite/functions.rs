@@ -1,10 +1,10 @@
-//! SQL functions that replace SQLite's own functions, whose time is more than linear in the size of
+//! SQL functions that replace functions of SQLite that take more than linear time in the size of
 //! their input.
 //!
 //! A function cannot be interrupted. SQLite's own `instr`, `replace`, `trim`, `unhex` and `LIKE`
 //! take seconds to hours on the longest strings that a statement may contain, and would occupy a
 //! thread and a core the whole time. The functions in this file return the same results, count
-//! their work, and stop with the call.
+//! their work, and stop when the call has to stop.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -247,7 +247,8 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
     unsafe { set_result(context, trimmed.as_bytes()) };
 }
 
-/// A function that the rules refuse to statements, but that a database's own schema can name.
+/// Takes the place of a function that the rules refuse in statements, but that a database's own
+/// schema can name.
 unsafe extern "C" fn refuse(
     context: *mut ffi::sqlite3_context,
     _: c_int,
@@ -304,8 +305,7 @@ fn decode_hex(text: &str, ignored: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns a text in the form in which SQLite's own functions read it, which is up to the first
-/// zero byte.
+/// Returns a text as SQLite's own functions read it: up to the first zero byte.
 fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end])

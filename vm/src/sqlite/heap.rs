@@ -55,7 +55,7 @@ impl Heap {
         }
         let missing = wanted.saturating_sub(book.charge.bytes());
         let portions = missing.next_multiple_of(PORTION);
-        // Near a limit, every byte counts.
+        // Near a limit, only the missing bytes are charged.
         if missing > 0 && book.charge.grow(portions).is_err() && book.charge.grow(missing).is_err()
         {
             return false;
@@ -125,7 +125,7 @@ pub(super) fn install() {
         // SAFETY: a struct of optional function pointers may be all zeros, which are `None`.
         // `sqlite3_config` takes a pointer to a struct, which it fills in or copies, depending on
         // its first argument. Once SQLite is in use, the call returns an error code, which is
-        // checked. Until then nothing else uses SQLite, because all of the machine's calls come
+        // checked. Before that, nothing else uses SQLite, because all of the machine's calls go
         // through this function first.
         unsafe {
             let mut own = std::mem::zeroed::<ffi::sqlite3_mem_methods>();

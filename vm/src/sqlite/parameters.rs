@@ -10,7 +10,7 @@ use std::collections::HashMap;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters(HashMap<Box<str>, u64>);
 
-/// The size of a name's entry in addition to the text, in bytes.
+/// The size of a name's entry in addition to the name, in bytes.
 const SIZE: usize = 64;
 
 impl Parameters {
@@ -52,8 +52,7 @@ impl Parameters {
         self.0.keys().map(|name| name.len() + SIZE).sum()
     }
 
-    /// Returns the number of the parameter with a name, which may be given without its leading
-    /// sign.
+    /// Returns the number of the parameter with the given name. The name may omit its leading sign.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         let with_sign = |sign: &str| self.0.get(&*format!("{sign}{name}")).copied();
         ["", ":", "@", "$"].into_iter().find_map(with_sign)
@@ -75,7 +74,7 @@ fn token(sql: &[u8]) -> usize {
         [b'/', b'*', ..] => until(b"*/", 2),
         [b'[', ..] => until(b"]", 1),
         [quote @ (b'\'' | b'"' | b'`'), ..] => {
-            // A doubled quote is treated as the end of a text and the beginning of another text,
+            // A doubled quote is treated as the end of one string and the beginning of another,
             // which has the same effect.
             until(&[*quote], 1)
         }
@@ -86,7 +85,7 @@ fn token(sql: &[u8]) -> usize {
     }
 }
 
-/// Returns the length of a named parameter, which may have parts after `::` and an end in
+/// Returns the length of a named parameter, which may have parts after `::` and a suffix in
 /// parentheses.
 fn variable(sql: &[u8]) -> usize {
     let mut at = 1;
@@ -117,7 +116,7 @@ fn is_in_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
 
-/// Returns whether SQLite treats a byte as a blank.
+/// Returns whether SQLite treats a byte as whitespace.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
@@ -153,7 +152,7 @@ mod tests {
         ];
         let sql = prop::collection::vec(prop::sample::select(PARTS), 1..12);
         let sql = sql.prop_map(|parts| format!("SELECT {} FROM t", parts.join(", ")));
-        let connection = Connection::open_in_memory().expect("memory suffices");
+        let connection = Connection::open_in_memory().expect("there is enough memory");
         let table = "CREATE TABLE t (x, x$y, \":y\", \":z\", \"@q\")";
         connection.execute_batch(table).expect("the table is new");
         proptest!(|(sql in sql)| {

@@ -45,7 +45,7 @@ pub(super) struct Pattern {
 pub(super) struct Stopped;
 
 impl Pattern {
-    /// Parses a pattern of `LIKE`. The character after an escape stands for itself.
+    /// Parses a `LIKE` pattern. The character after an escape stands for itself.
     pub(super) fn like(pattern: &str, escape: Option<char>, ignores_case: bool) -> Pattern {
         let mut elements = Vec::new();
         let mut rest = pattern.chars();
@@ -65,7 +65,7 @@ impl Pattern {
         }
     }
 
-    /// Parses a pattern of `GLOB`.
+    /// Parses a `GLOB` pattern.
     pub(super) fn glob(pattern: &str) -> Pattern {
         let mut elements = Vec::new();
         let mut rest = pattern.chars();
@@ -110,7 +110,7 @@ impl Pattern {
             let mut next = rest.clone();
             let is_match = match (self.elements.get(at), next.next()) {
                 (None, None) => return Ok(true),
-                // Only `Any` can match an empty text, so no shorter rest matches either.
+                // Only `Any` can match an empty string, so no shorter rest matches either.
                 (Some(_), None) => return Ok(false),
                 (None, Some(_)) => false,
                 (Some(element), Some(character)) => {

@@ -201,7 +201,7 @@ const FUNCTIONS: &[&str] = &[
 /// path.
 const JSON_TREES: &[&str] = &["json_tree", "jsonb_tree"];
 
-/// Returns whether the value of a pragma means yes.
+/// Returns whether the value of a pragma means true.
 fn is_true(value: &str) -> bool {
     let is = |yes: &&str| value.eq_ignore_ascii_case(yes);
     ["on", "yes", "true"].iter().any(is) || value.parse().is_ok_and(|number: i64| number != 0)
@@ -228,7 +228,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             ))
         }
         AuthAction::Function { .. } if !control.count_function() => refuse(format!(
-            "a statement calls at most {MAX_FUNCTION_CALLS} functions; split it"
+            "a statement can call at most {MAX_FUNCTION_CALLS} functions; split the statement"
         )),
         AuthAction::Read { table_name, .. } if is_in(JSON_TREES, table_name) => {
             if context.accessor.is_some() {
@@ -249,7 +249,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             }
             Authorization::Ignore
         }
-        // SQLite would block a thread while waiting; the VM waits without blocking one.
+        // SQLite would block a thread while waiting; the VM waits without blocking a thread.
         AuthAction::Pragma {
             pragma_name,
             pragma_value,
@@ -327,11 +327,11 @@ mod tests {
         let names = names.query_map([], |row| row.get(0));
         let names: Result<Vec<String>, _> =
             names.expect("the statement has no parameters").collect();
-        for name in names.expect("names are text") {
+        for name in names.expect("function names are UTF-8") {
             let name = name.as_str();
             assert!(
                 FUNCTIONS.contains(&name) != REFUSED.contains(&name),
-                "is `{name}` linear in its arguments, or does it stop when the call is interrupted?"
+                "does `{name}` run in time linear in its arguments, or stop when the call is interrupted?"
             );
         }
     }

@@ -1,16 +1,16 @@
-//! Restricts how SQLite accesses files: only next to a database that was opened for it, and never
-//! through memory that is shared with a file.
+//! Restricts how SQLite accesses files. SQLite can access only an opened database and the files
+//! next to it that belong to it, and never through memory that is shared with a file.
 //!
 //! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
-//! that every file of a database is found through the open directory by which [`super::Database`]
-//! names it. Any other name is refused. One example is the name of a super-journal, which a forged
-//! journal can place anywhere. A file without a name is refused too, so that data that does not fit
-//! in memory is not written elsewhere. Only regular files are opened, because a FIFO would block
-//! the thread. Reading a page is charged, and stops with the call. If the directory is read-only,
-//! nothing is opened for writing or removed. And database files have no shared memory: the
-//! write-ahead log and `mmap_size` map files into this process, and a guest that truncates such a
-//! file would end the machine. Databases therefore use a rollback journal, and a database with a
-//! write-ahead log cannot be opened.
+//! that every file of a database is found through the open directory that [`super::Database`] puts
+//! into the name. Any other name is refused. One example is the name of a super-journal, which a
+//! forged journal can place anywhere. A file without a name is refused too, so that data that does
+//! not fit in memory is not written elsewhere. Only regular files are opened, because a FIFO would
+//! block the thread. Reading a page is charged, and fails once the call has to stop. If the
+//! directory is read-only, nothing is opened for writing or removed. Database files have no shared
+//! memory, because the write-ahead log and `mmap_size` would map files into this process, and a
+//! guest that truncated such a file would end the machine. Databases therefore use a rollback
+//! journal, and a database with a write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -162,8 +162,8 @@ unsafe extern "C" fn open(
     static METHODS: OnceLock<Methods> = OnceLock::new();
     // SAFETY: SQLite calls this function as it would call its own `xOpen`, which receives the same
     // arguments. `file` has room for that VFS's files, because the size was copied with the other
-    // fields. After success, `pMethods` points to that VFS's methods, which are constant. They are
-    // the same for every main database, and their copy lives as long as the process.
+    // fields. After success, `pMethods` points to that VFS's methods, which are constant. The
+    // methods are the same for every main database, and their copy lives as long as the process.
     unsafe {
         (*file).pMethods = std::ptr::null();
         if name.is_null() || !work::may_reach(CStr::from_ptr(name).to_bytes()) {

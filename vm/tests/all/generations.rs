@@ -411,7 +411,7 @@ fn handles_count_from_0_and_are_not_reused() {
 fn the_number_of_handles_is_limited() {
     traps(
         "(func (export \"main\") (loop $more (drop (call $this)) (br $more)))",
-        "at most 1000000 handles of processes",
+        "at most 1000000 process handles",
     );
 }
 
@@ -479,15 +479,15 @@ fn invalid_handles_are_refused() {
             format!(
                 "{compose} (drop (call $take_process (i64.const 0))) (drop (call $take_process (i64.const 0)))"
             ),
-            "was taken out already",
+            "has already been taken out",
         ),
         (
             "(drop (call $push_process (call $this)))".into(),
-            "there is no message at hand",
+            "there is no current message",
         ),
         (
             "(call $send (call $this))".into(),
-            "there is no message at hand",
+            "there is no current message",
         ),
     ] {
         traps(&format!("(func (export \"main\") {what})"), words);
@@ -852,7 +852,7 @@ fn a_failed_spawn_returns_an_error_with_a_message() {
                 (i32.const 5) (i32.const {length}) (i32.const 8192))))"#
         )
     };
-    traps(&spawn("\\11", 17), "0x11 is no type of a parameter");
+    traps(&spawn("\\11", 17), "0x11 is not a parameter type");
     traps(&spawn("\\7f", 16), "no whole records");
 }
 

@@ -268,7 +268,7 @@ fn t044_a_message_is_refused_beyond_its_limits_on_bytes_and_on_resources() {
     ));
     assert!(
         exit.to_string()
-            .contains("a message has at most 16777216 bytes"),
+            .contains("a message can have at most 16777216 bytes"),
         "{exit}"
     );
     let small = lab.environment_with(|config| {

@@ -299,19 +299,19 @@ fn ticks_and_slices_out_of_range_are_refused_and_the_error_states_the_range() {
     };
     check(
         Vm::builder().slice(0),
-        "a slice of 0 ticks is not possible: slices are from 1 to 1000 ticks",
+        "a slice of 0 ticks is not possible: a slice must last from 1 to 1000 ticks",
     );
     check(
         Vm::builder().slice(1_001),
-        "a slice of 1001 ticks is not possible: slices are from 1 to 1000 ticks",
+        "a slice of 1001 ticks is not possible: a slice must last from 1 to 1000 ticks",
     );
     check(
         Vm::builder().tick(Duration::ZERO),
-        "a tick of 0ns is not possible: ticks are from 100µs to 1s",
+        "a tick of 0ns is not possible: a tick must last from 100µs to 1s",
     );
     check(
         Vm::builder().tick(Duration::from_secs(2)),
-        "a tick of 2s is not possible: ticks are from 100µs to 1s",
+        "a tick of 2s is not possible: a tick must last from 100µs to 1s",
     );
 }
 

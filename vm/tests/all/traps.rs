@@ -331,10 +331,10 @@ fn a_guest_without_the_required_export_traps_with_a_message() {
             r#"(global (export "_lunatic_catch_trap") i32 (i32.const 0))"#,
             "exports no function named `_lunatic_catch_trap`",
         ),
-        (r#"(func (export "_lunatic_catch_trap"))"#, "another type"),
+        (r#"(func (export "_lunatic_catch_trap"))"#, "the wrong type"),
         (
             r#"(func (export "_lunatic_catch_trap") (param i32 i32) (result i64) i64.const 0)"#,
-            "another type",
+            "the wrong type",
         ),
     ] {
         let exit = lab.run(&guest(

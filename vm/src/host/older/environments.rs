@@ -1,4 +1,4 @@
-//! Configurations, environments, modules in environments, and spawning there.
+//! Configurations and environments, and adding and spawning modules in environments.
 
 use super::handles::room_for_handle;
 use crate::environment::Permissions;
@@ -19,7 +19,7 @@ pub(super) fn create_config(
     let guest = call.guest();
     if !guest.domain().config().permissions.create_configs {
         return Err(Failure::trap(
-            "the environment does not let its processes make configurations",
+            "the environment does not let its processes create configurations",
         ));
     }
     // This generation has no switches for rights. The granted functions determine the rights.

@@ -6,7 +6,7 @@ use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
 use lunatic_process::Pid;
 
-/// The maximum number of process handles that a process holds. It equals the number of processes
+/// The maximum number of process handles that a process can hold. It equals the number of processes
 /// that an environment can have by default. Process handles do not count toward the limit on other
 /// handles, because guests keep a handle to every process that they spawn.
 const MAX_HANDLES: usize = 1_000_000;
@@ -17,7 +17,7 @@ pub(super) fn room_for_handle(call: &mut Call<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::trap(format!(
-        "a process holds at most {MAX_HANDLES} handles of processes; drop some"
+        "a process can hold at most {MAX_HANDLES} process handles; drop some"
     )))
 }
 
@@ -81,7 +81,7 @@ fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
     let (message, _) = guest.message()?;
     if message.size() as u64 >= most {
         return Err(Failure::trap(format!(
-            "a message has at most {most} bytes, of which a process takes some"
+            "a message can have at most {most} bytes, which leaves no room for a process"
         )));
     }
     let attachment = Attachment::uncounted(Resource::Process(pid));

@@ -1,4 +1,4 @@
-//! One call of a function of WASI.
+//! A call of a WASI function.
 
 use crate::environment::WasiTemplate;
 use crate::environment::wasi::WasiErrno;
@@ -16,11 +16,11 @@ pub(super) enum Preview {
     One,
 }
 
-/// The reason why a function of WASI has no result.
+/// The reason why a WASI function has no result.
 pub(super) enum Stop {
     /// The guest receives an error.
     Errno(WasiErrno),
-    /// The guest violated a rule.
+    /// The guest violated a rule of the interface.
     Failure(Failure),
 }
 
@@ -44,7 +44,7 @@ impl From<rustix::io::Errno> for Stop {
 
 pub(super) type Result<T = ()> = std::result::Result<T, Stop>;
 
-/// A call of a function of WASI.
+/// A call of a WASI function.
 pub(super) struct WasiCall<'a> {
     pub(super) call: Call<'a>,
     pub(super) preview: Preview,

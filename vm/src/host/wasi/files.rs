@@ -15,7 +15,8 @@ use std::fs::File;
 use std::sync::Arc;
 use wasmtime_wasi::cli::IsTerminal;
 
-/// The kinds of file that a stream can have: unknown, or a terminal.
+/// The kinds of file that streams and directories have. A stream is either a terminal or of an
+/// unknown kind.
 const UNKNOWN: u8 = 0;
 const TERMINAL: u8 = 2;
 const DIRECTORY: u8 = 3;
@@ -450,7 +451,7 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     if is_over {
         return Ok(reading.finish());
     }
-    // This is not measured, because it takes long only because the directory is large.
+    // The rest is not timed, because a long duration would only mean that the directory is large.
     let rest = move || {
         while !reading.go_on(NAMES)? {}
         Ok(reading.finish())

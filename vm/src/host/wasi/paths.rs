@@ -122,7 +122,7 @@ pub(super) async fn path_filestat_get(
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "WASI has that many")]
+#[expect(clippy::too_many_arguments, reason = "WASI defines the parameters")]
 pub(super) async fn path_filestat_set_times(
     call: &mut WasiCall<'_>,
     fd: u32,
@@ -142,7 +142,7 @@ pub(super) async fn path_filestat_set_times(
     .await
 }
 
-#[expect(clippy::too_many_arguments, reason = "WASI has that many")]
+#[expect(clippy::too_many_arguments, reason = "WASI defines the parameters")]
 pub(super) async fn path_link(
     call: &mut WasiCall<'_>,
     fd: u32,
@@ -247,7 +247,7 @@ pub(super) async fn path_unlink_file(
         .await
 }
 
-#[expect(clippy::too_many_arguments, reason = "WASI has that many")]
+#[expect(clippy::too_many_arguments, reason = "WASI defines the parameters")]
 pub(super) async fn path_open(
     call: &mut WasiCall<'_>,
     fd: u32,

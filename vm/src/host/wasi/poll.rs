@@ -31,7 +31,7 @@ struct Subscription {
 }
 
 enum What {
-    /// A time of the monotonic clock.
+    /// A time on the monotonic clock.
     Time(u64),
     Input(Inlet),
     /// A file, which is always ready, or an output.
@@ -81,7 +81,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     let is_readable = input.is_some_and(|inlet| poll_once(inlet.readable()).is_some());
     let mut happened = events(subscriptions, is_readable);
     if !happened.is_empty() {
-        // A process that polls in a loop lets other processes run.
+        // Other processes run before this process can poll again in a loop.
         scheduler::spent().await;
         return happened;
     }
@@ -145,13 +145,13 @@ fn subscription(call: &mut WasiCall<'_>, range: Range) -> Result<Subscription> {
     let preview = call.preview;
     let bytes = call.call.bytes(range);
     let word = |at: usize| {
-        let bytes = bytes[at..at + 8].try_into().expect("8 bytes");
+        let bytes = bytes[at..at + 8].try_into().expect("the range has 8 bytes");
         u64::from_le_bytes(bytes)
     };
     let (name, kind) = (word(0), bytes[8]);
     let what = match kind {
         CLOCK => {
-            // Preview 0 has another name at this place, which is not used.
+            // Preview 0 has a second name here, which is not used.
             let at = match preview {
                 Preview::Zero => 24,
                 Preview::One => 16,
@@ -168,7 +168,7 @@ fn subscription(call: &mut WasiCall<'_>, range: Range) -> Result<Subscription> {
     Ok(Subscription { name, kind, what })
 }
 
-/// Returns when a clock has reached a time, as a time of the monotonic clock.
+/// Converts the time that a guest waits for, on either clock, to a time on the monotonic clock.
 fn deadline(clock: u32, time: u64, flags: u16) -> Result<u64> {
     let clock = match clock {
         0 | 1 => Clock::of(clock)?,
@@ -187,7 +187,7 @@ fn deadline(clock: u32, time: u64, flags: u16) -> Result<u64> {
     Ok(Clock::Monotonic.now().saturating_add(left))
 }
 
-/// Returns when a descriptor can be read or written.
+/// Returns what to wait for until a descriptor can be read or written.
 fn ready(call: &mut WasiCall<'_>, fd: u32, kind: u8) -> Result<What> {
     match (call.table().get(fd)?, kind) {
         (Descriptor::Input(inlet), READ) => Ok(What::Input(inlet.clone())),

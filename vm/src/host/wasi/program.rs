@@ -7,12 +7,11 @@ use crate::scheduler;
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The maximum number of random bytes generated at once. Generating more would take longer than a
-/// slice.
+/// The maximum number of random bytes generated without a pause. Generating more would take longer
+/// than a slice.
 const MAX_RANDOM: usize = 1 << 20;
 
-/// A sequence of texts, each with a zero byte at its end, and the positions at which the texts
-/// begin.
+/// A sequence of zero-terminated strings, and the positions at which the strings begin.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
@@ -44,7 +43,7 @@ impl Texts {
         texts
     }
 
-    /// Writes the addresses of the texts, and the texts.
+    /// Writes the addresses of the strings, and the strings themselves.
     fn give(&self, call: &mut WasiCall<'_>, list: u32, bytes: u32) -> Result {
         let room = call.range(bytes, self.bytes.len() as u32)?;
         let addresses = call.range(list, self.starts.len() as u32 * 4)?;

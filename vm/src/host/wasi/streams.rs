@@ -117,7 +117,7 @@ async fn read_part(
     let (mut memory, guest) = call.call.parts()?;
     let file = guest.wasi().table().file(fd)?;
     if let Attempt::Read(count) = file.try_read(memory.bytes(part), at)? {
-        // A read that may not wait ends early where the next page is still on the disk.
+        // A read that must not wait ends early if the next page is still on the disk.
         let is_page = at.saturating_add(count as u64).is_multiple_of(4096);
         return Ok((count, count == 0 || count < part.len() && !is_page));
     }
@@ -177,8 +177,8 @@ pub(super) async fn fd_pwrite(
     Ok(())
 }
 
-/// Writes to a standard stream. Bytes that are written at once are not interleaved with the output
-/// of other processes.
+/// Writes to a standard stream. At most [`MAX_WRITE`] bytes are written at a time, and these are
+/// not interleaved with the output of other processes.
 async fn write_output(call: &mut WasiCall<'_>, outlet: &Outlet, ranges: &[Range]) -> Result<u32> {
     let mut transfer = Transfer::new(ranges);
     let (mut total, mut since) = (0, 0);

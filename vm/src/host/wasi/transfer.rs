@@ -51,7 +51,7 @@ pub(super) fn gather(call: &mut Call<'_>, ranges: &[Range]) -> Vec<u8> {
     bytes
 }
 
-/// Copies bytes to parts of a guest's memory, as many as fit.
+/// Copies as many bytes as fit into parts of a guest's memory.
 pub(super) fn scatter(call: &mut Call<'_>, ranges: &[Range], mut bytes: &[u8]) {
     for range in ranges {
         let (now, later) = bytes.split_at(range.len().min(bytes.len()));
