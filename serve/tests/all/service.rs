@@ -1011,11 +1011,7 @@ fn a_function_can_be_rolled_back_to_an_older_version() {
     assert_eq!(back("").deployed(), 3);
     assert_eq!(house.invoke("/f").body, "3");
     assert_eq!(back("?version=2").deployed(), 2);
-    assert!(
-        back("?version=1")
-            .refusal(404)
-            .contains("there are 2, 3, 4")
-    );
+    assert!(back("?version=1").refusal(404).contains("it has 2, 3, 4"));
     assert!(back("").refusal(409).contains("no version before"));
     assert_eq!(back("?version=x").status, 400);
     assert_eq!(files(&directory.path().join("blobs")).len(), 3);

@@ -466,7 +466,7 @@ fn a_program_behind_an_http_gateway_handles_http_itself() {
     let Err(error) = start(house.functions, Protocol::Http(secure)) else {
         panic!("TLS must be refused")
     };
-    assert!(error.to_string().contains("leave `tls` out"), "{error}");
+    assert!(error.to_string().contains("remove `tls`"), "{error}");
 }
 
 #[test]
