@@ -71,9 +71,9 @@ fn a_compiler_that_takes_too_long_is_stopped() {
 #[test]
 fn a_compiler_that_fails_or_answers_with_nonsense_is_an_error() {
     for (command, words) in [
-        ("/bin/false", "it ended with"),
-        ("/bin/cat", "it ended with"),
-        ("/bin/true", "it ended with"),
+        ("/bin/false", "its process ended with"),
+        ("/bin/cat", "its process ended with"),
+        ("/bin/true", "its process ended with"),
         ("/no/such/command", "could not be started"),
     ] {
         let lab = Lab::with(Vm::builder().compiler(Command::new(command)));

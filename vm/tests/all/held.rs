@@ -139,10 +139,9 @@ fn whatever_a_guest_hoards_ends_at_its_limit() {
         match &exit {
             Exit::Normal => assert!((10..9_000).contains(&lab.hear()), "{what}"),
             Exit::Limit(_) => assert_eq!(limit_of(&exit), Some(Limit::HostMemory), "{what}"),
-            Exit::Trapped(trap) => assert!(
-                trap.reason.contains("what the machine holds"),
-                "{what}: {exit}"
-            ),
+            Exit::Trapped(trap) => {
+                assert!(trap.reason.contains("host memory of"), "{what}: {exit}")
+            }
             _ => panic!("{what}: {exit}"),
         }
         // The allocator keeps some memory that was released.
@@ -358,7 +357,7 @@ fn an_instance_counts_for_its_globals_functions_and_tables() {
             let refused = refused
                 .expect_err("200,000 entries take 6.4 MB")
                 .to_string();
-            assert!(refused.contains("what the machine holds"), "{refused}");
+            assert!(refused.contains("host memory of"), "{refused}");
         };
         refuse(Limit::HostMemory);
         refuse(Limit::TotalHostMemory);
@@ -471,7 +470,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     wait_for(Shortage::GreedySpawns);
     let refused = spawn(&greedy).expect_err("it holds the most");
     assert!(
-        refused.to_string().contains("more than any other"),
+        refused.to_string().contains("more memory than any other"),
         "{refused}"
     );
     lab.exit(&spawn(&modest).expect("the others may go on"));
@@ -492,7 +491,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     go_on();
     assert_eq!(lab.hear(), 1, "its memory grows");
     assert!(lab.exit(&process).is_normal());
-    lab.exit(&spawn(&greedy).expect("memory is not short any more"));
+    lab.exit(&spawn(&greedy).expect("memory is no longer short"));
 }
 
 #[test]
