@@ -175,7 +175,7 @@ limits! {
     /// Limits the total number of bytes that the environment writes to standard output and standard
     /// error.
     max_output => Output,
-    /// Limits the number of errors, modules, configurations, environments and name look-ups that
+    /// Limits the number of errors, modules, configurations, environments and name lookups that
     /// one process holds.
     max_handles => Handles,
     /// Limits the total memory of all processes in the environment, in bytes.

@@ -29,7 +29,7 @@
 //! * [`supervisor`] restarts processes when they fail.
 //! * [`process_local!`] declares statics that have a separate value in each process.
 //! * [`Config`] and [`Environment`] limit what processes may do and use.
-//! * [`net`] provides TCP, TLS, UDP and name look-ups.
+//! * [`net`] provides TCP, TLS, UDP and name lookups.
 //! * [`sqlite`] provides SQLite databases.
 //! * [`Comm`] and [`Spark`] are for functions behind gateways, which read and write bytes, and run
 //!   one another.

@@ -1,4 +1,4 @@
-//! TCP, TLS, UDP and name look-ups, modelled on [`std::net`].
+//! TCP, TLS, UDP and name lookups, modelled on [`std::net`].
 //!
 //! Only the calling process waits for a peer. A call that fails returns a [`std::io::Error`] whose
 //! kind identifies the reason, and whose source is the machine's

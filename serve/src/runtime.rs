@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub(crate) const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
 /// The maximum number of threads for blocking work, which consists of file access, certificates,
-/// compilation and name look-ups.
+/// compilation and name lookups.
 const BLOCKING_THREADS: usize = 48;
 
 /// Returns the runtime, starting it on the first call.

@@ -404,7 +404,7 @@ impl Environment {
         if holder.is_some_and(|holder| holder.remove_name(names, name)) {
             return Ok(());
         }
-        // Since the look-up, the holder has died or another process has taken the name.
+        // Since the lookup, the holder has died or another process has taken the name.
         Err(RegistryError::NotFound(
             name.text().escape_debug().to_string(),
         ))

@@ -137,7 +137,7 @@ fn the_cache_is_not_used_in_a_directory_that_contains_it() {
         assert_eq!(ended.status, Some(5), "{ended:?}");
         ended
             .stderr
-            .contains("compiled code is not cached, since `")
+            .contains("compiled code is no longer cached: guests that are granted `")
     };
     assert!(refuses(&[], dir.path()), "the current directory is granted");
     let home = dir.path().join("home");

@@ -1,4 +1,4 @@
-//! Name look-ups, and the types that can be converted to addresses.
+//! Name lookups, and the types that can be converted to addresses.
 
 use crate::error::LunaticError;
 use crate::host::{self, RawAddress};
@@ -224,14 +224,14 @@ pub(crate) fn first<T>(
     Err(last.into())
 }
 
-/// Returns the address from a look-up result that holds a single address.
+/// Returns the address from a lookup result that holds a single address.
 pub(crate) fn only_address(id: u64) -> io::Result<SocketAddr> {
     SocketAddrIterator::from_id(id)
         .next()
         .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
 }
 
-/// Makes a call that writes the id of a look-up result with a single address, and returns the
+/// Makes a call that writes the id of a lookup result with a single address, and returns the
 /// address.
 pub(crate) fn address(call: impl FnOnce(&mut u64) -> i32) -> io::Result<SocketAddr> {
     only_address(LunaticError::or_value(call)?)
@@ -244,7 +244,7 @@ mod tests {
     fn addresses(from: impl ToSocketAddrs) -> Vec<String> {
         let addresses = from
             .to_socket_addrs()
-            .expect("a literal address needs no look-up");
+            .expect("a literal address needs no lookup");
         addresses.map(|address| address.to_string()).collect()
     }
 

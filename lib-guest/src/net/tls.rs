@@ -119,7 +119,7 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// Returns the error from the look-up or for the host's last address,
+    /// Returns the error from the lookup or for the host's last address,
     /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or an address, and
     /// [`io::ErrorKind::InvalidData`] if the host's certificate or anything else about its
     /// handshake is unacceptable.
@@ -139,7 +139,7 @@ impl TlsStream {
         Self::connect_within(host, port, &[], lunatic_abi::FOREVER)
     }
 
-    /// Connects like [`connect`](Self::connect). The look-up, the connection and the handshake
+    /// Connects like [`connect`](Self::connect). The lookup, the connection and the handshake
     /// together take at most `timeout`, which is rounded up to whole milliseconds.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl TlsStream {
 
     /// Connects like [`connect`](Self::connect), but trusts only these authorities. Each authority
     /// is a PEM string with at least one certificate. The host's own certificate may be given in
-    /// place of its authority's certificate. The `timeout` covers the look-up, the connection and
+    /// place of its authority's certificate. The `timeout` covers the lookup, the connection and
     /// the handshake.
     ///
     /// # Errors

@@ -26,10 +26,10 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// How long connecting may take, including the host look-up and the TLS handshake.
+/// How long connecting may take, including the host lookup and the TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of that time the look-up may take.
+/// How much of that time the lookup may take.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The minimum time to try one of several addresses before moving on to the next.
@@ -57,8 +57,8 @@ static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     ))
 });
 
-/// Limits the total concurrent look-ups of all functions, because each look-up blocks a thread.
-/// Excess look-ups wait.
+/// Limits the total concurrent lookups of all functions, because each lookup blocks a thread.
+/// Excess lookups wait.
 static LOOK_UPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(16)));
 
 /// Finds the addresses of a host.

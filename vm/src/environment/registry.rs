@@ -21,7 +21,7 @@ pub(crate) struct Name {
 /// The maximum length of a name, in bytes.
 pub(crate) const MAX_NAME_LENGTH: usize = 1024;
 
-/// The maximum length of a version or of a requirement, in bytes. It is small because each look-up
+/// The maximum length of a version or of a requirement, in bytes. It is small because each lookup
 /// compares many versions.
 pub(crate) const MAX_VERSION_LENGTH: usize = 128;
 

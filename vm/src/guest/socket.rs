@@ -72,7 +72,7 @@ pub(crate) trait SocketId: Copy + Sized {
         call.timed_answer(out, result)
     }
 
-    /// Keeps an accepted connection, and writes the connection's id and the id of a look-up result
+    /// Keeps an accepted connection, and writes the connection's id and the id of a lookup result
     /// that holds the peer's address. On an error, writes the error's id and 0.
     fn answer_accepted(
         call: &mut Call<'_>,
@@ -274,7 +274,7 @@ pub(crate) fn take_socket<I: TravellerId>(call: &mut Call<'_>, index: u64) -> Re
     Ok(I::keep(call, held))
 }
 
-/// Answers with the id of a look-up result that holds the socket's own address.
+/// Answers with the id of a lookup result that holds the socket's own address.
 pub(crate) fn local_addr<I>(call: &mut Call<'_>, id: I, out: OutU64) -> Result<i32, Failure>
 where
     I: SocketId<Socket: HasLocalAddr>,
@@ -284,7 +284,7 @@ where
     answer_address(call, out, address)
 }
 
-/// Answers with the id of a look-up result that holds the address of the socket's peer.
+/// Answers with the id of a lookup result that holds the address of the socket's peer.
 pub(crate) fn peer_addr<I>(call: &mut Call<'_>, id: I, out: OutU64) -> Result<i32, Failure>
 where
     I: SocketId<Socket: HasPeerAddr>,
@@ -468,7 +468,7 @@ pub(crate) fn port(port: u32) -> Result<u16, Failure> {
     u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is not a port")))
 }
 
-/// Answers with the id of a look-up result that holds one address.
+/// Answers with the id of a lookup result that holds one address.
 pub(crate) fn answer_address(
     call: &mut Call<'_>,
     out: Out<8>,

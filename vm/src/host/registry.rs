@@ -21,7 +21,7 @@ pub(super) fn put(
         .environment()
         .register(&name, process, registrar)
     {
-        // The process may have died before it was registered. A look-up of the name then finds no
+        // The process may have died before it was registered. A lookup of the name then finds no
         // process, which is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(()),
         Err(error) => Err(Failure::trap(error)),

@@ -853,7 +853,7 @@ fn a_failed_spawn_returns_an_error_with_a_message() {
         )
     };
     traps(&spawn("\\11", 17), "0x11 is not a parameter type");
-    traps(&spawn("\\7f", 16), "no whole records");
+    traps(&spawn("\\7f", 16), "not a whole number of 17-byte records");
 }
 
 #[test]
@@ -1189,7 +1189,7 @@ const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.
     (func $find (param $query i32) (param $length i32) (result i32)
         (call $lookup (i32.const 0) (i32.const 2)
             (i32.add (i32.const 16) (i32.mul (local.get $query) (i32.const 5))) (local.get $length) (i32.const 8192)))
-    ;; Returns whether the handle that a look-up returned refers to the same process as the given
+    ;; Returns whether the handle that a lookup returned refers to the same process as the given
     ;; handle.
     (func $found (param $process i64) (result i64)
         (call $id (call $out) (i32.const 1024))

@@ -274,7 +274,7 @@ fn t030_every_table_of_a_process_is_limited() {
              (drop (call $take_module (i64.const 0)))",
         ),
         (
-            "results of look-ups",
+            "results of lookups",
             "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
             "(drop (call $tcp_local_addr (i64.const 0) (i32.const 64)))",
         ),
@@ -304,12 +304,12 @@ fn t030_every_table_of_a_process_is_limited() {
             "(call $config_add_command_line_argument (i64.const 0) (i32.const 0) (i32.const 1))",
         ),
         (
-            "of texts",
+            "of strings",
             "(drop (call $create_config))",
             "(call $config_add_command_line_argument (i64.const 0) (i32.const 1024) (i32.const 60000))",
         ),
         (
-            "of texts",
+            "of strings",
             "(drop (call $create_config))",
             "(call $config_add_environment_variable (i64.const 0) (i32.const 0) (i32.const 1) (i32.const 1024) (i32.const 60000))
              (call $config_add_command_line_argument (i64.const 0) (i32.const 1024) (i32.const 60000))",

@@ -40,7 +40,7 @@ pub(super) fn register(
     };
     let registrar = call.guest().process().pid();
     match give(&environment, &name, pid, registrar) {
-        // The process may have died before it was registered. A look-up of the name then finds no
+        // The process may have died before it was registered. A lookup of the name then finds no
         // process, which is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(DONE),
         Err(error) => Err(Failure::trap(error)),
