@@ -90,7 +90,7 @@ impl Answer {
                 serde_json::from_slice(bytes).map_err(|error| CallError::Answer(error.to_string()))
             }
             Answer::Bytes(bytes) => Err(CallError::Answer(format!(
-                "it is {} bytes, not JSON",
+                "it consists of {} bytes rather than JSON",
                 bytes.len()
             ))),
         }

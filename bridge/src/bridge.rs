@@ -126,8 +126,8 @@ impl Builder {
     }
 
     /// Grants the host functions whose `namespace::name` starts with this prefix, such as
-    /// `wasi_snapshot_preview1::`. By default, no host functions are granted. What functions print
-    /// goes to standard error, and their standard input is empty.
+    /// `wasi_snapshot_preview1::`. By default, no host functions are granted. Functions print to
+    /// standard error, and their standard input is empty.
     pub fn allow(mut self, prefix: &str) -> Builder {
         self.allowed.push(prefix.to_string());
         self
@@ -178,7 +178,7 @@ impl Builder {
         for prefix in &self.allowed {
             config.allow(prefix);
         }
-        // The host program's input and output are its own: it may speak a protocol there.
+        // The host program needs its own input and output for itself, for example for a protocol.
         config.stdin(Stdio::Null).stdout(Stdio::Stderr);
         let module = vm.module(name, bytes)?;
         let pool = Pool::new(
@@ -225,7 +225,7 @@ fn shared_machine() -> Result<Vm, BuildError> {
     static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
     let mut shared = SHARED
         .lock()
-        .expect("nothing panics while holding this lock");
+        .expect("no code panics while it holds this lock");
     if let Some(vm) = &*shared {
         return Ok(vm.clone());
     }
@@ -256,8 +256,9 @@ impl Bridge {
         Bridge::builder().from_bytes(bytes)
     }
 
-    /// Calls a function with a value and returns its answer. Both are passed as JSON: in an argument,
-    /// NaN and the infinities become `null`; in a result, the guest library makes them an error.
+    /// Calls a function with a value and returns its answer. Both are passed as JSON: in an
+    /// argument, NaN and the infinities become `null`; in a result, the guest library reports them
+    /// as an error.
     ///
     /// # Errors
     ///
@@ -318,8 +319,8 @@ impl Bridge {
         self.begin(function, argument, self.time).await
     }
 
-    /// Begins a call. The call is in the queue when this returns; the future waits for the answer,
-    /// for as long as a time limit allows.
+    /// Begins a call. The call is in the queue when this returns. The future waits for the answer
+    /// until the time limit, if there is one.
     pub(crate) fn begin(
         &self,
         function: &str,
@@ -357,7 +358,7 @@ impl Bridge {
 
     /// Waits until everything that functions have printed so far has been written.
     pub fn flush_output(&self) {
-        // Only standard output can fail, which no function prints to.
+        // Only writing to standard output can fail, and no function prints there.
         let _ = block_on(self.vm.flush_output());
     }
 

@@ -30,7 +30,7 @@ fn load(path: &Path, file: io::Result<File>, most: u64) -> Result<Vec<u8>, LoadE
 
 fn within(file: File, most: u64) -> io::Result<Vec<u8>> {
     let too_large = || {
-        let text = format!("it has more than {most} bytes, the most that a module may have");
+        let text = format!("it has more than {most} bytes, the maximum size of a module");
         io::Error::new(ErrorKind::FileTooLarge, text)
     };
     let announced = file.metadata()?.len();
@@ -68,9 +68,7 @@ mod tests {
             .expect("the file can be sparse");
         let error = read(&path).expect_err("no module may be that large");
         assert!(
-            error
-                .to_string()
-                .contains("the most that a module may have"),
+            error.to_string().contains("the maximum size of a module"),
             "{error}"
         );
     }

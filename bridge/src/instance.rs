@@ -22,10 +22,10 @@ const ALLOCATE: &str = "lunatic_alloc";
 const FREE: &str = "lunatic_free";
 
 /// The function that returns the address of two 32-bit numbers: the address and the length of the
-/// words of the panic that ended a call, or zeros.
+/// message of the panic that ended a call, or zeros.
 const PANIC: &str = "lunatic_panic";
 
-/// The maximum length of these words, in bytes. The rest is cut off.
+/// The maximum length of a panic's message, in bytes. The rest is cut off.
 const MAX_WORDS: u32 = 2048;
 
 /// The function that a WASI reactor expects to be called first.
@@ -52,14 +52,14 @@ impl Convention {
     }
 }
 
-/// What the host keeps about an instance between calls.
+/// The state that the host keeps for an instance between calls.
 pub(crate) struct Instance {
     module: Module,
     /// Where arguments are written, if the embedder chose the address.
     index: Option<u32>,
     can_allocate: bool,
     can_free: bool,
-    /// Where the module says that a panic's words are.
+    /// The address that the function [`PANIC`] returned.
     panic: Option<u32>,
     /// Pages that were added to the memory for arguments and results.
     area: Option<Area>,
@@ -102,7 +102,8 @@ impl Instance {
         }
     }
 
-    /// Runs the module's initializer, if it has one, and asks where the words of panics will be.
+    /// Runs the module's initializer, if it has one, and asks the module where it will store the
+    /// messages of panics.
     pub(crate) async fn initialize(&mut self, live: &mut Live) -> Result<(), Exit> {
         let takes_nothing =
             |name| (self.module.function(name)).is_some_and(|ty| ty.params().len() == 0);
@@ -133,8 +134,8 @@ impl Instance {
         })
     }
 
-    /// Puts the words of a panic in place of the trap that a panic ends with, which says nothing
-    /// about its cause.
+    /// Replaces the reason of a trap that was caused by a panic with the panic's message, because
+    /// the trap itself does not state the cause.
     fn with_words(&self, live: &mut Live, exit: Exit) -> Exit {
         let (Exit::Trapped(trap), Some(place)) = (&exit, self.panic) else {
             return exit;
@@ -224,7 +225,7 @@ impl Instance {
         let (address, length) = ((found >> 32) as u32, found as u32);
         if length == 0 {
             return Err(CallError::Answer(
-                "it is empty, but must start with a byte that says what it is".to_string(),
+                "it is empty, but must start with a byte that states its kind".to_string(),
             ));
         }
         let kind = live.read(address, 1).map_err(out_of_bounds)?[0];

@@ -33,13 +33,14 @@
 //!   the text of an error (2). The guest library's attribute `#[lunatic::export]` exports ordinary
 //!   functions in this form.
 //!
-//! If a module exports `lunatic_panic() -> i32`, it returns the address of two 32-bit numbers: after
-//! a trap they are the address and the length of a text that says what happened, and the error of
-//! the call says it. The guest library's attribute exports it.
+//! If a module exports `lunatic_panic() -> i32`, this function returns the address of two 32-bit
+//! numbers. After a trap, these are the address and the length of a message that says what
+//! happened, and the error of the call contains the message. The guest library's attribute exports
+//! this function.
 //!
 //! If a module exports `lunatic_alloc` (and `lunatic_free`), arguments are written to memory that
-//! it allocates. Otherwise the memory grows by new pages for the arguments, and the contents of the
-//! old pages are never overwritten.
+//! this function allocates. Otherwise the memory grows by new pages for the arguments, and the
+//! contents of the old pages are never overwritten.
 
 #![forbid(unsafe_code)]
 

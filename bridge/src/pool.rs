@@ -22,7 +22,7 @@ use std::time::Duration;
 /// turn would have come.
 const MAX_WAITING: usize = 1 << 16;
 
-/// The work that an instance is to do.
+/// The work for an instance.
 enum Work {
     /// Only send an answer, which proves that an instance could be created.
     Start,
@@ -41,8 +41,8 @@ struct Job {
 
 /// The state that a caller shares with the instance that serves its call.
 struct Order {
-    /// The work, until an instance takes it or the caller gives up. So no argument outlives its
-    /// caller.
+    /// The work, until an instance takes it or the caller gives up. This way, no argument outlives
+    /// its caller.
     work: Mutex<Option<Work>>,
     /// The instance that took the work, which a caller needs if it gets no reply.
     taken: OnceLock<Process>,

@@ -37,10 +37,10 @@ const MAX_EVENTS: usize = 1024;
 /// Crashed instances are replaced after a growing delay; if they crash too often, the worker stops
 /// until its file changes. When the file's content changes, the new version is first compiled and
 /// instantiated. It takes over only if that succeeds and if it has all functions of the previous
-/// version, so a bad file changes nothing. Calls in progress finish on the version on which they
-/// started. If both versions support it, the state is handed over: the result of the old version's
-/// `lunatic_save` is passed to the new version's `lunatic_restore`, and calls wait until this is
-/// done. With more than one instance, there is no single state, and nothing is handed over.
+/// version, so a bad file changes nothing. Calls in progress finish on the version that they
+/// started on. If both versions support it, the state is handed over: the result of the old
+/// version's `lunatic_save` is passed to the new version's `lunatic_restore`, and calls wait until
+/// this is done. With more than one instance, there is no single state, and nothing is handed over.
 ///
 /// Cheap to clone. Watching stops when the last clone is dropped.
 ///
@@ -117,8 +117,8 @@ struct Shared {
     current: RwLock<Current>,
     started: Instant,
     crashes: Mutex<Restarts>,
-    /// The content that was refused most recently, if it could be read, and the reason, so that it
-    /// is neither tried nor reported twice.
+    /// The content that was refused most recently, if it could be read, and the reason, so that the
+    /// content is neither tried nor reported twice.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
 }
@@ -375,8 +375,8 @@ impl Worker {
         Ok(answer?)
     }
 
-    /// Calls a function with a time limit that replaces the bridge's, shorter or longer. Dropping
-    /// the future ends the call.
+    /// Calls a function with a time limit that replaces the bridge's limit, and may be shorter or
+    /// longer. Dropping the future ends the call.
     ///
     /// # Errors
     ///
@@ -467,7 +467,7 @@ impl Shared {
             Err(error) => return self.refuse(Some(hash), error.to_string()),
         };
         {
-            // From here on, calls wait until it is known which version serves them.
+            // While this lock is held, calls wait until it is known which version serves them.
             let mut current = self.current.write_blocking();
             if let Err(error) = self.hand_over(&before, &bridge) {
                 drop(current);

@@ -8,8 +8,8 @@ defmodule Wasmtube do
       %{"arg" => "World"}
 
   A function runs as a process of a separate machine inside the node, with its own memory and only the rights that it is
-  given. A call that traps, computes too much or takes too long fails. A call blocks no scheduler of the node, because
-  it runs on other threads and only the calling process waits.
+  given. If a call traps, computes too much or takes too long, it fails. Calls do not block the node's schedulers,
+  because they run on other threads and only the calling process waits.
 
   ## Values
 
@@ -35,7 +35,7 @@ defmodule Wasmtube do
     * `:compute` – how much a call may compute, in units of 100,000 wasm instructions. Default: `:infinity`.
     * `:time` – how many milliseconds a call may take, or `:infinity`. Default: 5,000. A call's `timeout:` overrides it.
     * `:instances` – how many calls are served at the same time, each by an instance with its own memory. Default: 1.
-    * `:allow` – grants the host functions whose `namespace::name` starts with one of these, such as
+    * `:allow` – grants the host functions whose `namespace::name` starts with one of these prefixes, such as
       `["wasi_snapshot_preview1::"]`. Default: none.
     * `:index` – the address to which arguments are written, even if the guest uses this memory. Default: separate memory.
     * `:start_within` – how many milliseconds an instance has to return from its start function. Default: 10,000.

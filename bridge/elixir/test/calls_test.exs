@@ -1,5 +1,5 @@
 defmodule Wasmtube.CallsTest do
-  @moduledoc "What ends a call, and that the node survives it."
+  @moduledoc "Tests what ends a call, and that the node survives."
   use ExUnit.Case, async: true
 
   alias Wasmtube.Guests

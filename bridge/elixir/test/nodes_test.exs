@@ -1,5 +1,5 @@
 defmodule Wasmtube.NodesTest do
-  @moduledoc "What happens to a whole node. Each test starts its own."
+  @moduledoc "Tests that affect a whole node. Each test starts a node of its own."
   use ExUnit.Case, async: true
 
   alias Wasmtube.Guests

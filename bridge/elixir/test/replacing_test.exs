@@ -1,5 +1,5 @@
 defmodule Wasmtube.ReplacingTest do
-  @moduledoc "Files that are replaced while they are called. Runs alone, as it counts what the node holds."
+  @moduledoc "Tests replacing files while their functions are called. Runs alone, because it measures the node's resources."
   use ExUnit.Case, async: false
 
   alias Wasmtube.{Guests, Worker}
@@ -67,7 +67,7 @@ defmodule Wasmtube.ReplacingTest do
     assert_receive {:wasmtube, ^worker, {:reloaded, ^version}}, 60_000
   end
 
-  # Calls repeatedly, checking that versions only increase. Returns how many times.
+  # Calls the worker until told to stop, checking that versions only increase. Returns the number of calls.
   defp call_until_told(worker, last, calls) do
     version = Worker.call_function(worker, :version, data: nil)
     assert version >= last

@@ -1,5 +1,5 @@
 defmodule Wasmtube.SeedTest do
-  @moduledoc "The examples of Wasmtube 0.1.0's documentation, verbatim, with its own functions."
+  @moduledoc "The examples from Wasmtube 0.1.0's documentation, verbatim, with Wasmtube's own functions."
   use ExUnit.Case, async: true
 
   setup_all do
@@ -8,7 +8,7 @@ defmodule Wasmtube.SeedTest do
     on_exit(fn -> File.rm_rf!(directory) end)
     wasm = Wasmtube.Guests.wasm_test()
     File.cp!(wasm, Path.join(directory, "hello_world.wasm"))
-    # A file of 123,126 bytes, as in Wasmtube's tests. Their meaning is up to caller and function.
+    # A file of 123,126 bytes, as in Wasmtube's tests. The caller and the function decide what the bytes mean.
     File.write!(Path.join(directory, "image"), "\x89PNG\r\n\x1a\n" <> :binary.copy(<<0x55>>, 123_118))
     {:ok, directory: directory}
   end

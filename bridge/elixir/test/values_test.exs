@@ -1,5 +1,5 @@
 defmodule Wasmtube.ValuesTest do
-  @moduledoc "Which values are passed and returned, and which are errors that say where."
+  @moduledoc "Tests which values are passed and returned, and which are refused with their position."
   use ExUnit.Case, async: true
 
   setup_all do

@@ -1,4 +1,4 @@
-//! Detects changes of a file, even if the file is replaced or reached through a link.
+//! Detects changes to a file, even if the file is replaced or reached through a link.
 
 use lunatic_watch::{Fingerprint, StopOnDrop, Wake, Watch};
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The interval at which the file is checked if the system reports nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The changes of a file.
+/// The changes to a file.
 pub(super) struct Changes {
     file: PathBuf,
     watch: Watch,
@@ -25,8 +25,8 @@ impl Changes {
         (Changes { file, watch, known }, stop)
     }
 
-    /// Calls a function after each burst of changes, on a new thread, until it returns false or
-    /// watching ends. The content may be unchanged.
+    /// Calls a function after each burst of changes, on a new thread, until the function returns
+    /// false or watching ends. The function may also be called when the content is unchanged.
     pub(super) fn each(
         mut self,
         mut react: impl FnMut() -> bool + Send + 'static,
@@ -58,7 +58,7 @@ fn fingerprint(file: &Path) -> Option<Fingerprint> {
     Some(Fingerprint::of(&metadata))
 }
 
-/// Returns the directories in which a change of the file is visible: the directory of the file and,
+/// Returns the directories in which a change to the file is visible: the directory of the file and,
 /// if the file is a link, the directory of its target.
 fn directories(file: &Path) -> BTreeSet<PathBuf> {
     let target = file.canonicalize().ok();

@@ -44,7 +44,7 @@ const MODULE: &str = r#"(module
     (func (export "no_json") (param $index i32) (param i32) (result i32)
         (i32.store (local.get $index) (i32.const 0x004e614e)) (i32.const 3)))"#;
 
-/// A module that says where the words of its panics are, and panics.
+/// Returns a module whose function `panic` traps, with this result of `lunatic_panic`.
 fn panicking(place: i32) -> String {
     format!(
         r#"(module
@@ -59,12 +59,14 @@ fn panicking(place: i32) -> String {
 fn a_panic_is_reported_in_its_own_words() {
     let error = |place| {
         let bridge = Bridge::from_bytes(panicking(place).as_bytes()).expect("the module is valid");
-        let error = bridge.call::<_, ()>("panic", &()).expect_err("it panics");
+        let error = bridge
+            .call::<_, ()>("panic", &())
+            .expect_err("the function panics");
         assert!(matches!(error, CallError::Ended(_)), "{error}");
         error.to_string()
     };
     assert!(error(16).ends_with("trapped: words"), "{}", error(16));
-    // No words, and places that are not in the memory.
+    // There is no message, or the address is outside the memory.
     for place in [0, i32::MAX - 3, -1] {
         assert!(error(place).contains("unreachable"), "{}", error(place));
     }
@@ -396,7 +398,7 @@ fn a_module_that_cannot_be_instantiated_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("no instance of the module can be made: it trapped"),
+            .contains("no instance of the module can be created: it trapped"),
         "{error}"
     );
     let error = Bridge::from_bytes(b"no module").expect_err("these bytes are not a module");
@@ -439,7 +441,7 @@ fn host_functions_are_available_if_allowed() {
         (func (export "roll") (param i32 i32) (result i32)
             (drop (call $random (local.get 0) (i32.const 1))) (i32.store8 (local.get 0) (i32.const 48)) (i32.const 1)))"#;
     let error = Bridge::from_bytes(module)
-        .expect("an import alone does no harm")
+        .expect("a host function that is not granted may be imported")
         .call::<_, u8>("roll", &());
     assert!(
         matches!(error, Err(CallError::Ended(Exit::Trapped(_)))),

@@ -116,7 +116,7 @@ fn a_large_argument_overwrites_nothing() {
     }
     let error = bridge
         .call::<_, Value>("echo", &"x".repeat(20_000_000))
-        .expect_err("twice that exceeds the memory");
+        .expect_err("an argument of that size exceeds the memory");
     assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
     assert_eq!(
         bridge

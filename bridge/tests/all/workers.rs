@@ -391,7 +391,7 @@ fn a_time_limit_of_a_call_replaces_the_bridge_s_even_if_it_is_longer() {
         .expect("the module is valid");
     let error = worker
         .call::<_, u8>("busy", &())
-        .expect_err("the time is over");
+        .expect_err("the time limit is too short");
     assert!(
         matches!(error, WorkerError::Call(CallError::TimedOut(_))),
         "{error}"
@@ -399,8 +399,11 @@ fn a_time_limit_of_a_call_replaces_the_bridge_s_even_if_it_is_longer() {
     let argument = || Argument::Json(b"null".to_vec());
     let long = Duration::from_secs(600);
     let answer = smol::block_on(worker.invoke_within(long, "busy", argument()));
-    assert_eq!(answer.expect("there is time"), Answer::Json(b"1".to_vec()));
+    assert_eq!(
+        answer.expect("the time limit is long enough"),
+        Answer::Json(b"1".to_vec())
+    );
     let short = Duration::from_millis(1);
     let answer = smol::block_on(worker.invoke_within(short, "busy", argument()));
-    answer.expect_err("the time is over");
+    answer.expect_err("the time limit is too short");
 }

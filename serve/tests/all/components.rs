@@ -407,7 +407,7 @@ fn the_limits_of_rvm_are_enough_for_each_request_to_python() {
             assert_eq!(get(&path).status, 200, "request {number}: {}", log(name));
         }
     }
-    // This is the exact limit that RVM documents, but does not apply.
+    // RVM documents exactly this limit, but does not apply it.
     put_code(
         "rvm-literal",
         1,
@@ -485,7 +485,8 @@ fn t135_an_answer_breaks_off_where_its_component_fails() {
         put(name, settings(policy));
         for path in ["/trap-later", "/unfinished", "/kept", "/short"] {
             let answer = get(&format!("/{name}{path}"));
-            // A body that does not have the length in its head is known before the head is sent.
+            // A body whose length differs from the one in the head is detected before the head is
+            // sent.
             let wanted = match path {
                 "/short" => (502, true),
                 _ => (200, false),

@@ -85,7 +85,7 @@ pub(crate) fn python() -> Option<Arc<[u8]>> {
                 .into(),
         ),
         Err(lack) => {
-            eprintln!("\n*** NOT TESTED: components in Python, since {lack} ***\n");
+            eprintln!("\n*** NOT TESTED: components in Python, because {lack} ***\n");
             None
         }
     });
@@ -112,7 +112,7 @@ fn componentize() -> Result<PathBuf, String> {
     let environment = directory.join("environment");
     let recent = "import sys; sys.exit(sys.version_info < (3, 10))";
     run(Command::new("python3").args(["-c", recent]))
-        .map_err(|_| "there is no `python3` of 3.10 or later")?;
+        .map_err(|_| "there is no `python3` of version 3.10 or later")?;
     run(Command::new("python3")
         .args(["-m", "venv"])
         .arg(&environment))?;
@@ -163,8 +163,8 @@ fn temporary() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Returns a spark that runs a function by its name with a request, and answers with what the
-/// function writes.
+/// Returns a spark that runs a function by its name with a request, and answers with the function's
+/// output.
 pub(crate) fn relay(name: &str, request: &str) -> String {
     let escaped =
         |text: &str| -> String { text.bytes().map(|byte| format!("\\{byte:02x}")).collect() };

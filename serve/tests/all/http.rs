@@ -717,7 +717,7 @@ fn t139_requests_beyond_the_limit_of_a_function_are_refused_and_others_are_serve
     assert_eq!(
         status(&house.get("/late")),
         200,
-        "the function has room again"
+        "the function accepts a request again"
     );
 }
 
@@ -864,7 +864,7 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
         ("magic", "/proc/self/root"),
         ("inside", "a.txt"),
     ] {
-        symlink(target, directory.join(name)).expect("the link can be made");
+        symlink(target, directory.join(name)).expect("the link can be created");
     }
     mkfifoat(CWD, directory.join("fifo"), Mode::RUSR | Mode::WUSR)
         .expect("the FIFO can be created");
@@ -891,7 +891,7 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
     // The directory itself becomes a link.
     std::fs::rename(&directory, outside.path().join("moved"))
         .expect("the directory can be renamed");
-    symlink(outside.path(), &directory).expect("the link can be made");
+    symlink(outside.path(), &directory).expect("the link can be created");
     assert_eq!(status(&house.get("/s/secret")), 404);
 }
 
@@ -1010,14 +1010,16 @@ fn an_http_2_client_of_a_library_is_served() {
             let request = request.body(Full::<bytes::Bytes>::from(body));
             let mut sender = sender.clone();
             async move {
-                let answer = sender.send_request(request.expect("a valid request")).await;
+                let answer = sender
+                    .send_request(request.expect("the request is valid"))
+                    .await;
                 let (head, body) = answer.expect("the server answers").into_parts();
                 let body = body.collect().await.expect("the answer is complete");
                 (head.status.as_u16(), body.to_bytes())
             }
         };
         assert_eq!(request("hello", String::new()).await, (200, "hello".into()));
-        // All at once, on one connection.
+        // The requests are sent all at once, on one connection.
         let mut answers = tokio::task::JoinSet::new();
         for number in 0..20_usize {
             let body = number.to_string().repeat(10_000);

@@ -805,8 +805,7 @@ fn t159_after_a_crash_either_the_old_or_the_new_version_serves() {
     };
     let whole =
         |file: PathBuf| std::fs::read(new.path().join(file)).expect("the service wrote the file");
-    // The steps of a deploy. For each step there is the state of the disk when the step is half
-    // done and when it is done.
+    // The steps of a deploy, in order. Each step changes the contents of one file, or deletes it.
     let steps: [(&str, PathBuf, Option<Vec<u8>>); 7] = [
         (
             "the wasm is being written",

@@ -167,7 +167,8 @@ fn rest(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     (rest, error)
 }
 
-/// Resets a connection, so that the other side notices at once that the client has disconnected.
+/// Resets a connection, so that the other side immediately notices that the client has
+/// disconnected.
 fn reset(stream: TcpStream) {
     let socket = socket2::Socket::from(stream);
     socket
@@ -191,7 +192,7 @@ fn t113_each_direction_is_closed_separately() {
 
 #[test]
 fn t113_a_function_that_has_closed_its_direction_can_still_read() {
-    // The function prints what it reads next, because it has no other way left to report it.
+    // The function prints what it reads next, because printing is the only way left to report it.
     let body = r#"
         (i32.store (i32.const 1024) (i32.const 0x216968))
         (call $write (i32.const 3))

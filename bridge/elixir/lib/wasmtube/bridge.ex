@@ -12,8 +12,8 @@ defmodule Wasmtube.Bridge do
   @opaque t :: %__MODULE__{}
 
   @doc """
-  Makes a bridge of the module in a binary, `new(binary: bytes)`, or in a file, `new(file: path)`; the same as
-  `Wasmtube.from_binary/2` and `Wasmtube.from_file/2`, with their options.
+  Creates a bridge from the module in a binary, `new(binary: bytes)`, or in a file, `new(file: path)`. This is the same
+  as `Wasmtube.from_binary/2` or `Wasmtube.from_file/2`, with the same options.
 
   `:lock_name` is accepted for compatibility and ignored.
 

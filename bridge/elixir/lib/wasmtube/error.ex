@@ -5,7 +5,7 @@ defmodule Wasmtube.Error do
   | kind | |
   |---|---|
   | `:argument` | the argument cannot be passed to the function, or an option is wrong |
-  | `:too_large` | the argument does not fit the guest's memory, or the answer is longer than allowed |
+  | `:too_large` | the argument does not fit into the guest's memory, or the answer is longer than allowed |
   | `:busy` | too many calls are already waiting |
   | `:function` | there is no such function, or it takes different parameters |
   | `:failed` | the function returned an error |

@@ -1,7 +1,7 @@
 defmodule Wasmtube.Native do
   @moduledoc false
-  # The functions of the library compiled from `native/`. None of them blocks. The work that they start
-  # is answered by one message, `{reference, {:ok, result} | {:error, {kind, message}}}`.
+  # The functions of the library compiled from `native/`. None of them blocks. The result of the work that they start
+  # arrives as one message, `{reference, {:ok, result} | {:error, {kind, message}}}`.
 
   @on_load :load_library
 

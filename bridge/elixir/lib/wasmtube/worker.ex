@@ -20,9 +20,9 @@ defmodule Wasmtube.Worker do
 
   ## New versions
 
-  When the content of the file changes, the new version is first compiled and instantiated. It takes over if this succeeds
-  and it has all functions of the previous version. Calls in progress finish on the version on which they started. Processes
-  that called `subscribe/1` receive events as `{:wasmtube, worker, event}`:
+  When the content of the file changes, the new version is first compiled and instantiated. It takes over if this
+  succeeds and it has all functions of the previous version. Calls in progress finish on the version that they started
+  on. Processes that called `subscribe/1` receive events as `{:wasmtube, worker, event}`:
 
     * `{:reloaded, version}` – a new version has taken over;
     * `{:refused, reason}` – the file has changed, but the previous version stays in use;
@@ -31,10 +31,10 @@ defmodule Wasmtube.Worker do
 
   ## How crashes and ends are handled
 
-  A guest that crashes does not end the worker's process. The guest's instance is replaced, after a growing delay. Calls do
-  not go through the worker's process, which only hands out the handle. Several calls run at the same time if there are
-  `:instances` for them. When the worker's process ends, its calls fail with the kind `:down`, as does a call of a worker
-  that does not exist. A call is also ended when the calling process ends.
+  A guest that crashes does not end the worker's process. The guest's instance is replaced, after a growing delay. Calls
+  do not go through the worker's process, which only hands out the handle. Several calls run at the same time if there
+  are `:instances` for them. When the worker's process ends, its calls fail with the kind `:down`, as does a call to a
+  worker that does not exist. A call is also ended when the calling process ends.
   """
 
   use GenServer
@@ -181,7 +181,7 @@ defmodule Wasmtube.Worker do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # A handle is only valid in the worker's node, so a call of a worker on another node is made on that node.
+  # A handle is only valid in the worker's node, so a call to a worker on another node is made on that node.
   defp at(worker, function, arguments, here) do
     case GenServer.whereis(worker) do
       nil -> Call.down(:noproc)
@@ -197,7 +197,7 @@ defmodule Wasmtube.Worker do
     :error, {:erpc, reason} -> Call.down(reason)
   end
 
-  # Asks a worker for its handle. The worker answers at once, unless it is still starting.
+  # Asks a worker for its handle. The worker answers immediately, unless it is still starting.
   defp ask(worker, time) do
     GenServer.call(worker, :handle, if(is_integer(time) and time >= 0, do: time, else: :infinity))
   catch

@@ -1,9 +1,9 @@
 //! Converts results for Elixir: JSON becomes a term, bytes a binary.
 //!
 //! JSON is converted in two steps. It is parsed on our threads, which have enough stack, into a
-//! list of tokens; the term is built from these on a dirty scheduler, without recursion. Large maps
-//! cannot be built on threads that do not belong to the node: OTP 25 reads scheduler-specific data
-//! there and crashes.
+//! list of tokens; the term is built from the tokens on a dirty scheduler, without recursion. Large
+//! maps cannot be built on threads that do not belong to the node: OTP 25 reads scheduler-specific
+//! data while it builds them, and crashes on such threads.
 //!
 //! Objects become maps with binaries as keys, so that guests cannot create atoms. The length of
 //! answers is bounded, since their terms take up to about ten times as much space, and serde_json
@@ -104,7 +104,7 @@ fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
     if let Ok(map) = Term::map_from_term_arrays(env, &keys, &values) {
         return map;
     }
-    // A key occurs twice: the last one wins, as usual.
+    // A key occurs twice. The last value wins, as usual.
     let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are strings").as_slice();
     let last: HashMap<&[u8], (Term, Term)> = keys
         .into_iter()

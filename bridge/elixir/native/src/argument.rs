@@ -46,7 +46,7 @@ pub(crate) fn copy(binary: Binary, most: usize) -> Result<Vec<u8>, Failure> {
 fn too_large(most: usize) -> Failure {
     Failure::new(
         Kind::TooLarge,
-        format!("the argument is larger than the {most} bytes that the guest's memory may have"),
+        format!("the argument is larger than the maximum size of the guest's memory, {most} bytes"),
     )
 }
 
@@ -67,7 +67,7 @@ enum Within<'a> {
         rest: Term<'a>,
         index: usize,
     },
-    /// The keys so far are kept if two might be the same as strings.
+    /// `keys` contains the keys so far, if keys of different types could be equal as strings.
     Map {
         pairs: Box<MapIterator<'a>>,
         key: String,
@@ -195,7 +195,7 @@ impl<'a> Writer<'a> {
                         if let Some(keys) = keys
                             && !keys.insert(key.clone())
                         {
-                            return wrong(format!("the key {key:?} occurs twice, as two types"));
+                            return wrong(format!("the key {key:?} occurs twice, with two types"));
                         }
                         Some(value)
                     }
@@ -207,7 +207,7 @@ impl<'a> Writer<'a> {
                             self.json.push(b',');
                         }
                         let Some((name, value)) = pair_of(pair) else {
-                            return wrong("a list that begins as a keyword list but is none");
+                            return wrong("a list that begins as a keyword list but is not one");
                         };
                         *rest = after;
                         *key = key_of(name)?;
@@ -304,7 +304,7 @@ fn text(term: Term<'_>) -> Result<&str, Wrong> {
 
 fn name(term: Term) -> Result<String, Wrong> {
     term.atom_to_string()
-        .map_err(|_| Wrong::Value("an atom with letters beyond Latin-1".to_string()))
+        .map_err(|_| Wrong::Value("an atom with characters beyond Latin-1".to_string()))
 }
 
 fn key_of(term: Term) -> Result<String, Wrong> {

@@ -20,7 +20,7 @@ pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
 
-/// Cancels a call. The node does so when the calling process ends.
+/// Cancels a call. The node cancels a call when the calling process ends.
 pub(crate) struct Call(Mutex<Option<oneshot::Sender<()>>>);
 
 /// Held by the call itself, to notice that it was cancelled.
@@ -49,7 +49,7 @@ impl Cancelled {
         answered: impl Future<Output = Result<Answer, Failure>>,
     ) -> Result<Answer, Failure> {
         let cancelled = async {
-            // Nothing is ever sent: dropping the sender cancels.
+            // Nothing is ever sent through this channel. Dropping the sender cancels the call.
             let _ = (&mut self.0).await;
             Err(Failure::new(Kind::Cancelled, "the call was cancelled"))
         };
@@ -79,8 +79,8 @@ impl Reply {
         Reply { to, env, reference }
     }
 
-    /// Sends a result. A value that becomes a resource does so only here, so that nothing else
-    /// holds it.
+    /// Sends a result. A value that becomes a resource is converted only here, so that nothing else
+    /// refers to the resource.
     pub(crate) fn send<T: Sendable>(mut self, result: Result<T, Failure>) {
         self.send_term(|env| match result {
             Ok(value) => (ok(), value.into_term(env)).encode(env),
@@ -88,8 +88,8 @@ impl Reply {
         });
     }
 
-    /// Sends the answer of a function: bytes unchanged, JSON of at most `most` bytes as a value to
-    /// build.
+    /// Sends the answer of a function. Bytes are sent unchanged. JSON of at most `most` bytes is
+    /// sent as a value whose term has yet to be built.
     pub(crate) fn send_answer(self, answer: Result<Answer, Failure>, most: usize) {
         match answer {
             Ok(Answer::Json(json)) => self.send(answer::read(&json, most).map(Waiting::new)),
@@ -123,7 +123,7 @@ impl Drop for Reply {
     }
 }
 
-/// What can be sent as a result.
+/// A value that can be sent as a result.
 pub(crate) trait Sendable {
     fn into_term(self, env: Env<'_>) -> Term<'_>;
 }

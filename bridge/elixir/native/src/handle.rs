@@ -1,4 +1,4 @@
-//! Elixir's handle to a bridge or a worker: what can be called, and its limits.
+//! Elixir's handle to a bridge or a worker, with its limits.
 
 use crate::failure::Failure;
 use crate::options::Options;
@@ -15,7 +15,7 @@ pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
 
-/// What is called.
+/// The bridge or worker whose functions are called.
 pub(crate) enum Callee {
     Bridge(Bridge),
     Worker(Worker),
@@ -40,7 +40,7 @@ impl Handle {
     }
 
     fn callee(&self) -> &Callee {
-        self.callee.as_ref().expect("only `drop` takes it")
+        self.callee.as_ref().expect("only `drop` takes the callee")
     }
 
     /// Returns the maximum length of an argument, in bytes of JSON.

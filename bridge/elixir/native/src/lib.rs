@@ -1,9 +1,9 @@
 //! The native functions of the Elixir package `wasmtube`: the bridge, inside a BEAM node.
 //!
-//! A long-running native function would block one of the node's schedulers. So none of these waits:
-//! each starts something on our threads, and the calling process is sent exactly one message,
-//! `{reference, result}`, when that is done. The process waits only while values are taken apart
-//! and built, on a dirty scheduler.
+//! A long-running native function would block one of the node's schedulers. Therefore none of these
+//! functions waits. Each of them starts work on our threads, which send the calling process exactly
+//! one message, `{reference, result}`, when the work is done. Only the conversion of values runs in
+//! the calling process itself, on a dirty scheduler.
 
 mod answer;
 mod argument;
@@ -50,7 +50,7 @@ fn load(_env: Env, _information: Term) -> bool {
     tasks::start()
 }
 
-/// Creates a bridge from a module. The message holds its handle or an error.
+/// Creates a bridge from a module. The message contains the bridge's handle or an error.
 #[rustler::nif(schedule = "DirtyIo")]
 fn load_bridge<'a>(
     env: Env<'a>,
@@ -74,8 +74,8 @@ fn load_bridge<'a>(
     ok().to_term(env)
 }
 
-/// Starts a worker. The message holds its handle or an error; from then on the process is sent its
-/// events.
+/// Starts a worker. The message contains the worker's handle or an error. The worker's events are
+/// sent to the same process.
 #[rustler::nif(schedule = "DirtyIo")]
 fn load_worker<'a>(
     env: Env<'a>,
@@ -123,8 +123,9 @@ async fn forward(events: async_channel::Receiver<Event>, owner: LocalPid) {
     }
 }
 
-/// Calls a function. The message holds its result, a binary or a value to build. Returns a handle
-/// to cancel the call, which is also cancelled when the calling process ends.
+/// Calls a function. The message contains the result, which is a binary or a value whose term has
+/// yet to be built. Returns a handle to cancel the call, which is also cancelled when the calling
+/// process ends.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn call<'a>(
     env: Env<'a>,
@@ -191,14 +192,14 @@ fn build<'a>(env: Env<'a>, value: ResourceArc<Waiting>) -> NifResult<Term<'a>> {
     value.build(env).ok_or(Error::BadArg)
 }
 
-/// Cancels a call. Its message still arrives, and soon.
+/// Cancels a call. The call's message still arrives, soon afterwards.
 #[rustler::nif]
 fn cancel<'a>(env: Env<'a>, call: ResourceArc<Call>) -> Term<'a> {
     call.cancel();
     ok().to_term(env)
 }
 
-/// Requests the version of a worker, which the message holds.
+/// Requests the version of a worker. The message contains the version.
 #[rustler::nif]
 fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -> Term<'a> {
     let reply = Reply::new(env.pid(), reference);

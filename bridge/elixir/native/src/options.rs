@@ -19,7 +19,7 @@ pub(crate) struct Options {
     intensity: Option<Crashes>,
 }
 
-/// How often instances may crash; times are in milliseconds.
+/// How often instances may crash. Times are in milliseconds.
 #[derive(NifMap)]
 struct Crashes {
     most: usize,
@@ -29,8 +29,8 @@ struct Crashes {
 }
 
 impl Options {
-    /// Returns the maximum length of an argument, in bytes of JSON: a longer one would not fit into
-    /// memory.
+    /// Returns the maximum length of an argument, in bytes of JSON. A longer argument would not fit
+    /// into the guest's memory.
     pub(crate) fn most_argument(&self) -> usize {
         usize::try_from(self.memory).unwrap_or(usize::MAX)
     }

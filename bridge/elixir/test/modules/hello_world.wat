@@ -5,7 +5,7 @@
   (func (export "echo") (param $index i32) (param $length i32) (result i32)
     (local.get $length))
 
-  ;; The address that the argument was written to, as a number.
+  ;; Returns the address that the argument was written to, as a number.
   (func (export "index") (param $index i32) (param $length i32) (result i32)
     (call $number (local.get $index) (local.get $index)))
 
@@ -25,7 +25,7 @@
     (memory.copy (local.get $to) (local.get $from) (local.get $length))
     (i32.add (local.get $to) (local.get $length)))
 
-  ;; Writes a number to an address, and returns how long it is.
+  ;; Writes a number to an address, and returns how many digits it has.
   (func $number (param $to i32) (param $number i32) (result i32)
     (local $rest i32) (local $length i32) (local $end i32)
     (local.set $rest (local.get $number))

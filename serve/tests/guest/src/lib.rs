@@ -28,7 +28,7 @@ impl Guest for Misbehaving {
         match target.as_str() {
             "/count" => answer(out, &SERVED.get().to_string()),
             "/product" => answer(out, &host::multiply(6.0, 7.0).to_string()),
-            "/trap" => panic!("this is what it is for"),
+            "/trap" => panic!("the path asks for a trap"),
             "/trap-later" => {
                 let _body = begun(out, &[]);
                 panic!("the answer has begun");
