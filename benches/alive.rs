@@ -5,7 +5,7 @@ use lunatic_benches::{Bar, Chart, Crowd, HEAP, PROFILES, Peer, Row, guest, meter
 
 fn main() {
     let depth = promise(
-        "alive at once under the present vm.max_map_count, each having handled a message and used its heap",
+        "alive at once with the present vm.max_map_count, each after handling a message and using its heap",
     );
     println!("  vm.max_map_count is {}", meters::max_mappings());
     let bytes = Chart::new(

@@ -1,9 +1,9 @@
 //! Functions called from outside across the bridge, compared with a hand-written embedding of plain
 //! wasmtime and the same guest.
 //!
-//! The guest does almost nothing, so this measures the cost of a call itself. Criterion takes the
-//! measurements; its reports are in `criterion/` below the target directory. No figures were
-//! promised.
+//! The guest does almost nothing, so this bench measures the cost of the call itself. Criterion
+//! takes the measurements; its reports are in `criterion/` below the target directory. No figures
+//! were promised.
 
 #![expect(
     clippy::disallowed_methods,
@@ -53,7 +53,7 @@ fn records(count: u32) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// What an embedder would write for only this purpose and a single caller at a time. There are no
+/// What an embedder would write for just this purpose and a single caller at a time. There are no
 /// limits or timeouts, and a trap ends the store.
 struct Embedding {
     store: Store<()>,
@@ -62,7 +62,7 @@ struct Embedding {
     look: TypedFunc<(u32, u32, u32, u32), u32>,
 }
 
-/// The address at which the embedding writes arguments, which is after the guest's own memory.
+/// The address at which the embedding writes arguments, directly after the guest's own memory.
 const INDEX: u32 = 65536;
 
 impl Embedding {
@@ -296,15 +296,17 @@ fn time(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// Makes another thread answer the given number of times. This is the minimum cost of a call whose
-/// function runs on another thread.
+/// Makes another thread answer the given number of times, and returns how long this takes. A call
+/// whose function runs on another thread cannot take less time.
 fn hand_over(times: u64) -> Duration {
     let (ask, asked) = sync_channel::<u64>(1);
     let (answer, answered) = sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for number in asked {
-                answer.send(number).expect("the caller waits for it");
+                answer
+                    .send(number)
+                    .expect("the caller waits for the answer");
             }
         });
         let time = time(|| {
@@ -348,7 +350,7 @@ fn inside(times: u64) -> Duration {
                 }
                 sender
                     .send(start.elapsed())
-                    .expect("the bench waits for it");
+                    .expect("the bench waits for the time");
                 Exit::Normal
             })
         });

@@ -1,7 +1,7 @@
-//! An HTTP gateway gives each request to a process of its own.
+//! An HTTP gateway handles each request in its own process.
 //!
-//! Each server is its own operating system process. Two of the servers are this program, with an
-//! argument that says which.
+//! Each server is a separate operating system process. Some of the servers are this program itself,
+//! with an argument that selects the server.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The components are those that the tests of `serve` use.
+/// The components that the tests of `serve` use.
 #[path = "../serve/tests/all/guests.rs"]
 #[expect(dead_code, reason = "the tests have more guests")]
 mod guests;
@@ -37,7 +37,8 @@ const FUNCTION: &str = r#"
         (data (i32.const 0) "HTTP/1.1 200 OK\0d\0aContent-Type: text/plain\0d\0aContent-Length: 13\0d\0a\0d\0aHello, world!")
         (func (export "_start") (drop (call $write (i64.const 0) (i32.const 0) (i32.const 78)))))"#;
 
-/// The environment variable that overrides how many threads serve the gateway's connections.
+/// The environment variable that overrides the number of threads that serve the gateway's
+/// connections.
 const THREADS: &str = "GATEWAY_THREADS";
 
 fn main() {
@@ -88,7 +89,7 @@ fn main() {
     components("small component", &small, 256, time);
     match guests::python() {
         Some(bytes) => components("CPython component", &keep("python.wasm", &bytes), 64, time),
-        None => println!("  CPython component: cannot be built here"),
+        None => println!("  CPython component: cannot be built on this computer"),
     }
 }
 
@@ -117,15 +118,15 @@ fn components(what: &str, file: &Path, connections: usize, time: Duration) {
 /// Writes bytes to a file for another process.
 fn keep(name: &str, bytes: &[u8]) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, bytes).expect("cargo made the directory");
+    std::fs::write(&path, bytes).expect("cargo has created the directory");
     path
 }
 
-/// Serves the component in the file that the arguments name, with the policy that they name.
+/// Serves a component. The arguments name the policy and the component's file.
 fn serve_component() {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let [policy, file] = &arguments[..] else {
-        panic!("the arguments are a policy and a file")
+        panic!("the arguments must be a policy and a file")
     };
     let policy = match policy.as_str() {
         "pool" => Policy::Pool(NonZeroUsize::new(4).expect("four is not zero")),
@@ -219,7 +220,7 @@ fn serve_hyper() {
                 )
             });
             tokio::spawn(async move {
-                // Clients may close their connections.
+                // An error means that the client has closed its connection.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;

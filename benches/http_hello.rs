@@ -1,5 +1,5 @@
-//! A guest is a small web server with one process per connection. Connections stay open for many
-//! requests.
+//! A guest is a small web server with one process per connection. Each connection stays open for
+//! many requests.
 
 use lunatic_benches::client::{answer_length, load};
 use lunatic_benches::{Bar, Peer, Row, Server, command, promise, side_by_side};

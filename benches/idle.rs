@@ -1,4 +1,5 @@
-//! Waiting processes cost only memory. They take no time, and no thread wakes up because of them.
+//! Waiting processes cost only memory. They take no CPU time, and no thread wakes up because of
+//! them.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, guest, meters, promise};
 use std::time::Duration;
@@ -22,12 +23,12 @@ fn main() {
         std::thread::sleep(Duration::from_secs(1));
         let (time, sleeps) = meters::activity();
         busy.push((time - time_before).as_secs_f64() * 100.0);
-        // This thread's own sleep is subtracted.
+        // This thread's own sleep is not counted.
         wakes.push((sleeps - sleeps_before).saturating_sub(1) as f64);
     }
-    println!("  {alive} processes wait");
+    println!("  {alive} processes are waiting");
     // Reading these figures takes a hundredth of a percent of a core.
-    Row::new("one second", "% of a core", &busy).print(Bar::AtMost(0.1));
+    Row::new("one second", "percent of a core", &busy).print(Bar::AtMost(0.1));
     Row::new("one second", "wake-ups", &wakes).print(Bar::AtMost(0.0));
     environment.end();
 }

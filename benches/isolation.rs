@@ -94,7 +94,7 @@ fn main() {
         .collect();
     table.push(format!("| geometric mean | 1 | {} |", means.join(" | ")));
     for ((what, _), product) in ways.iter().zip(&products).skip(1) {
-        // The promise is about the first of these. The other figures are shown for comparison.
+        // The promise is about the first figure. The others are shown for comparison.
         let bar = if what == "process" {
             Bar::AtMost(1.05)
         } else {
@@ -141,7 +141,7 @@ fn in_a_process(
                 let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                 match called.as_deref() {
                     Ok([Val::I64(result)]) => {
-                        // The bench waits for it.
+                        // The bench is waiting for this message.
                         let _ = done.send(Run {
                             milliseconds,
                             result: *result as u32,
@@ -192,12 +192,12 @@ impl Plain {
 
     #[expect(clippy::disallowed_methods, reason = "embeds wasmtime by hand")]
     fn run(&self, kernel: &str, size: u32) -> Run {
-        // A separate store, since each process has its own.
+        // Each run has a separate store, as each process does.
         let mut store = wasmtime::Store::new(self.0.module().engine(), ());
         let instance = self
             .0
             .instantiate(&mut store)
-            .expect("the system has memory for it");
+            .expect("the system has memory for an instance");
         let function = instance
             .get_typed_func::<u32, u64>(&mut store, kernel)
             .expect("the guest exports its kernels");

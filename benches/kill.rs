@@ -1,4 +1,4 @@
-//! A process that only computes is dead no later than two ticks after it is killed.
+//! A process that only computes is dead at most two ticks after it is killed.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
@@ -12,7 +12,7 @@ const TICK: f64 = 1.0;
     reason = "kills at different moments of a tick"
 )]
 fn main() {
-    let depth = promise("from the kill of a process that spins to its death, in ticks of 1 ms");
+    let depth = promise("from the kill of a spinning process to its death, in ticks of 1 ms");
     let machine = Machine::new();
     let spin = machine.module(br#"(module (func (export "spin") (loop br 0)))"#);
     let environment = machine.environment(&[]);
@@ -48,7 +48,11 @@ fn main() {
     Row::new("alone, 99 of 100", "ticks", &alone)
         .ninety_ninth()
         .print(Bar::AtMost(2.0));
-    Row::new("beside eight others that spin, 99 of 100", "ticks", &beside)
-        .ninety_ninth()
-        .print(Bar::AtMost(2.0));
+    Row::new(
+        "next to eight others that spin, 99 of 100",
+        "ticks",
+        &beside,
+    )
+    .ninety_ninth()
+    .print(Bar::AtMost(2.0));
 }

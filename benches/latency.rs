@@ -1,4 +1,4 @@
-//! A woken process runs soon, however many other processes compute.
+//! A woken process runs soon, no matter how many other processes are computing.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
@@ -12,11 +12,12 @@ const SPINNERS: usize = 1_000;
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "wakes it at different moments of a tick"
+    reason = "wakes the process at different moments of a tick"
 )]
 fn main() {
-    let depth =
-        promise("from a message to its receiver, while 1,000 others spin, in ticks of 1 ms");
+    let depth = promise(
+        "from the send of a message to the wake-up of its receiver, while 1,000 others spin, in ticks of 1 ms",
+    );
     let machine = Machine::new();
     let spin = machine.module(br#"(module (func (export "spin") (loop br 0)))"#);
     let listener = machine.module(
@@ -54,10 +55,10 @@ fn main() {
     }
     let beside: Figures = (0..rounds).map(measure).collect();
     environment.end();
-    Row::new("nobody else", "ticks", &alone)
+    Row::new("no other process", "ticks", &alone)
         .ninety_ninth()
         .print(Bar::None);
-    Row::new("beside 1,000 that spin", "ticks", &beside)
+    Row::new("next to 1,000 that spin", "ticks", &beside)
         .ninety_ninth()
         .print(Bar::AtMost(2.0));
 }

@@ -6,8 +6,8 @@ use lunatic_benches::{
 };
 use std::fs;
 
-/// The promised number of processes, and the maximum number of bytes per process: together they fit
-/// in 24 GiB.
+/// The promised number of processes, and the maximum number of bytes per process. This many
+/// processes of this size fit in 24 GiB.
 const GOAL: usize = 1_000_000;
 const BYTES: usize = 22 << 10;
 
@@ -16,7 +16,7 @@ const MAPPINGS: u64 = 1_048_576;
 
 fn main() {
     let depth = promise(
-        "alive at once with vm.max_map_count raised to 1,048,576, each having handled a message and used its heap",
+        "alive at once with vm.max_map_count raised to 1,048,576, each after handling a message and using its heap",
     );
     let goal = depth.choose(GOAL, 100);
     if let Err(reason) = room(goal) {
@@ -56,8 +56,12 @@ fn main() {
         Row::new(&profile.of("alive"), "processes", &alive)
             .print(profile.bar(Bar::AtLeast(GOAL as f64)));
         let each = Figures::from_iter([last.bytes]);
-        Row::new(&profile.of("one process, all in"), "bytes", &each)
-            .print(profile.bar(Bar::AtMost(BYTES as f64)));
+        Row::new(
+            &profile.of("one process, everything included"),
+            "bytes",
+            &each,
+        )
+        .print(profile.bar(Bar::AtMost(BYTES as f64)));
     }
 }
 

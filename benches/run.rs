@@ -14,8 +14,8 @@ use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// If the computer is busier than this before the first bench starts, it is too busy for
-/// measurements.
+/// If more than this fraction of the computer's time is used before the first bench starts, a
+/// warning is printed.
 const QUIET: f64 = 0.05;
 
 /// The time limit for a bench, after which it is killed.
@@ -50,7 +50,7 @@ fn all() -> Result<(), String> {
     let busy = meters::busy();
     if busy > QUIET {
         println!(
-            "other programs use {:.0} % of this machine: only ratios mean something, and not much",
+            "other programs use {:.0}% of this computer: only the ratios mean anything, and not much",
             busy * 100.0
         );
     }
@@ -88,9 +88,9 @@ fn all() -> Result<(), String> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "polls, as a child cannot be waited for with a timeout"
+    reason = "polls, because there is no way to wait for a child with a timeout"
 )]
-/// Runs a bench until it ends or its time is up.
+/// Runs a bench until it ends or exceeds its time limit.
 fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
     let records = path.with_extension("records");
     // An earlier run may have left a file behind.
@@ -118,14 +118,14 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
                 // The child may have ended just now.
                 let _ = child.kill();
                 let _ = child.wait();
-                break Some(format!("it took more than {} s", TIMEOUT.as_secs()));
+                break Some(format!("the bench took more than {} s", TIMEOUT.as_secs()));
             }
         }
     };
     if let Some(failure) = &failure {
         println!("  failed: {failure}");
     }
-    // A bench that failed immediately has recorded nothing.
+    // If a bench failed immediately, the file does not exist.
     let records = records::read(&fs::read_to_string(&records).unwrap_or_default());
     Ok(Report {
         bench: name.to_string(),

@@ -17,7 +17,7 @@ fn main() {
     ] {
         let run = |workers| {
             let machine = Machine::with_workers(workers);
-            // Eight concurrent groups, so that neither worker has to wait for the other.
+            // With eight concurrent groups, neither worker has to wait for the other.
             machine.run(&machine.module(&load), &[what, "8", times])
         };
         let [one, two] = side_by_side(depth.choose(5, 1), [&|| run(1), &|| run(2)]);

@@ -1,4 +1,5 @@
-//! The cost of a message by its size. Large messages are copied no more often than necessary.
+//! The cost of a message depending on its size. Large messages are copied no more often than
+//! necessary.
 
 use lunatic_benches::{Bar, Chart, Machine, Peer, Row, guest, promise, side_by_side};
 

@@ -106,7 +106,7 @@ fn soak(time: Duration) -> bool {
         let passed = start.elapsed().as_secs_f64() / time.as_secs_f64();
         let sample = Sample::take(&directory);
         if round == 0 || passed >= printed + 0.05 {
-            println!("{:>4.0} %, round {round}: {sample}", passed * 100.0);
+            println!("{:>4.0}%, round {round}: {sample}", passed * 100.0);
             printed = passed;
         }
         samples.push((passed, sample));
@@ -121,7 +121,8 @@ fn soak(time: Duration) -> bool {
     is_flat
 }
 
-/// Compares the first measurement that counts with the last one, and prints and returns the result.
+/// Compares the first measurement that counts with the last one, prints the result, and returns
+/// whether nothing has grown.
 fn judge(samples: &[(f64, Sample)]) -> bool {
     let window = |from: f64, to: f64| {
         let within = samples
@@ -133,19 +134,19 @@ fn judge(samples: &[(f64, Sample)]) -> bool {
         window(WARM_UP, WARM_UP + WINDOW),
         window(1.0 - WINDOW, f64::INFINITY),
     ) else {
-        println!("too few rounds to compare; give it more time");
+        println!("too few rounds to compare; run longer with `--for`");
         return false;
     };
     let mut is_flat = true;
     for (index, what) in Sample::WHAT.iter().enumerate() {
         let (first, last) = (first.0[index], last.0[index]);
         let growth = last as f64 / first.max(1) as f64 - 1.0;
-        // One thread more is not growth, although it is more than 5% of twenty.
+        // A single additional thread does not count as growth, although it may be more than 5%.
         let has_grown = growth > GROWTH && last > first + 1;
         let verdict = if has_grown { "grown" } else { "flat" };
         is_flat &= !has_grown;
         println!(
-            "{what}: {first}, then {last} ({:+.1} %): {verdict}",
+            "{what}: {first}, then {last} ({:+.1}%): {verdict}",
             growth * 100.0
         );
     }
@@ -206,7 +207,7 @@ struct Load {
     work: Module,
     programs: Module,
     vm: Vm,
-    /// Serves until it is dropped.
+    /// The server, which runs until this value is dropped.
     _server: Server,
     invoke: SocketAddr,
     deploy: SocketAddr,
@@ -339,7 +340,7 @@ impl Load {
     }
 }
 
-/// Sends a request over a connection of its own, and returns the answer.
+/// Sends a request over a new connection, and returns the answer.
 fn http(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("the server accepts connections");
     let head = format!(

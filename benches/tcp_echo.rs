@@ -1,4 +1,4 @@
-//! Each connection has a process, and a thousand connections are served as fast as in Erlang.
+//! Each connection has its own process, and a thousand connections are served as fast as in Erlang.
 
 use lunatic_benches::client::load;
 use lunatic_benches::{Bar, Peer, Row, Server, command, promise, side_by_side};

@@ -9,7 +9,7 @@ use std::time::Instant;
 fn main() {
     let depth = promise("a guest crate of 100 tests, compiled, against the same tests natively");
     let lunatic = lunatic();
-    // `cargo test` does not optimise by default.
+    // `cargo test` does not optimize by default.
     for (profile, bar) in [("dev", Bar::AtMostTimes(1.5)), ("release", Bar::None)] {
         let ours = [lunatic.clone(), tests(profile, Some("wasm32-wasip1"))];
         let native = [tests(profile, None)];
@@ -31,7 +31,7 @@ fn main() {
     }
 }
 
-/// Runs the tests whose names contain a text, and returns how many milliseconds that took.
+/// Runs the tests whose names contain the filter, and returns how many milliseconds they took.
 fn run(line: &[PathBuf], filter: &str) -> f64 {
     let start = Instant::now();
     let output = Command::new(&line[0])

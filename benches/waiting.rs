@@ -4,7 +4,7 @@ use lunatic_benches::{Bar, Crowd, Figures, HEAP, PROFILES, Peer, Row, guest, pro
 
 fn main() {
     let depth = promise(
-        "one process that waits in receive after it has used 10,000 bytes of heap, page tables too",
+        "one process that waits in receive after using 10,000 bytes of heap, including page tables",
     );
     let (erlang, go) = (Peer::erlang("crowd"), Peer::go("crowd"));
     let count = depth.choose(5_000, 100);
@@ -19,8 +19,8 @@ fn main() {
 
     let crowd = guest("crowd");
     for profile in PROFILES {
-        // There is only one round, because memory that a first crowd has released would hide the
-        // memory that a second crowd takes.
+        // There is only one round, because a second crowd would reuse memory that the first crowd
+        // has released, which would hide its cost.
         let footprint = Crowd::new(profile, &crowd).grow(count);
         let figure = |figure: f64| Figures::from_iter([figure]);
         let (ours, tables, mappings) = (
@@ -28,12 +28,12 @@ fn main() {
             figure(footprint.table_bytes),
             figure(footprint.mappings),
         );
-        let what = profile.of("one process, all in");
+        let what = profile.of("one process, everything included");
         let row = Row::new(&what, "bytes", &ours)
             .beside("Erlang", &erlang)
             .beside("Go", &go);
         row.print(profile.bar(Bar::AtMost(16_384.0)));
-        Row::new("of these, page tables", "bytes", &tables).print(Bar::None);
-        Row::new("beside these, mappings", "each", &mappings).print(Bar::None);
+        Row::new("page tables, included above", "bytes", &tables).print(Bar::None);
+        Row::new("mappings, not included above", "each", &mappings).print(Bar::None);
     }
 }

@@ -1,5 +1,5 @@
-//! Environments limit what processes may do. This example limits their memory, their compute, and
-//! their right to print.
+//! Environments limit what processes may do. This example limits their memory and compute, and does
+//! not let them print.
 //!
 //! Look at how each child ends, and how its parent, which is linked to it, gets the reason. The
 //! machine stops the children, which do not have to cooperate. `black_box` keeps the optimizer from
@@ -12,10 +12,11 @@ use std::hint::black_box;
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) {
-    // 17 Wasm pages (17 * 64 KiB) are 1,114,112 bytes: a process of this size fits with little room
+    // 17 wasm pages (17 * 64 KiB) are 1,114,112 bytes: a process of this size fits with little room
     // to spare. One unit of compute is about 100,000 instructions.
     let mut config = Config::new(1_200_000, Some(1));
-    // Allows only functions whose names start with this prefix. The functions that print do not.
+    // Allows only functions whose names start with this prefix, which excludes the functions that
+    // print.
     config.allow_namespace("wasi_snapshot_preview1::environ");
     let mut environment =
         Environment::new(config).expect("this process has what the configuration grants");
@@ -35,7 +36,10 @@ fn main(mailbox: Mailbox<()>) {
         .expect("a process of 17 pages fits");
     report("hoards", &mailbox);
 
-    #[expect(clippy::empty_loop, reason = "the loop exists to use up its compute")]
+    #[expect(
+        clippy::empty_loop,
+        reason = "the loop exists to use up the process's compute"
+    )]
     let spins = |_: Mailbox<()>| loop {};
     let (_, mailbox) = module
         .spawn_link(mailbox, spins)
@@ -48,5 +52,5 @@ fn report(child: &str, mailbox: &LinkMailbox<()>) {
     let signal = message
         .signal()
         .expect("no process sends messages, and every child fails");
-    println!("the one that {child} {}", signal.sentence);
+    println!("the child that {child} {}", signal.sentence);
 }

@@ -1,6 +1,7 @@
-//! Functions that a host program can call: from the shell with `lunatic call functions.wasm hello
-//! '{"arg": "World"}'`, or through the bridge from Rust, Elixir or Python. Compile it with `cargo
-//! build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
+//! Functions that a host program can call: from the shell with
+//! `lunatic call functions.wasm hello '{"arg": "World"}'`, or through the bridge from Rust, Elixir
+//! or Python. Compile them with
+//! `cargo build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
 
 use lunatic::export::{Bytes, Image};
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ thread_local! {
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// State is kept between calls, as long as the same instance serves them.
+/// State is kept between calls that are served by the same instance.
 #[lunatic::export]
 fn count() -> u32 {
     CALLS.set(CALLS.get() + 1);

@@ -1,9 +1,10 @@
 //! A process spawns another process and waits for it.
 //!
 //! Look at the closure: it captures nothing, because it runs in its own process, with its own
-//! memory. Whatever the child needs to know is passed as a value. And look at the last line: the
-//! child never sends anything, so this receive could never return a message. As soon as no other
-//! process is alive, `receive` returns `ReceiveError::NobodyLeft` instead, and the program ends.
+//! memory. Everything that the child needs to know is passed to it as a value. Also look at the
+//! last line: the child never sends anything, so this receive can never return a message. As soon
+//! as no other process is alive, `receive` returns `ReceiveError::NobodyLeft` instead, and the
+//! program ends.
 
 use lunatic::{Mailbox, process};
 

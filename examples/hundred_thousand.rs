@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Look at how the limit is handled. The machine has memory for a limited number of processes, so
-//! they are spawned in crowds of [`AT_ONCE`], and the whole crowd is alive before its first process
+//! they are spawned in crowds of [`AT_ONCE`]. The entire crowd is alive before its first process
 //! gets its message. If the machine has no more room, or the environment allows no more processes,
-//! `spawn` returns an error, and the crowd stays at the size it has reached.
+//! `spawn` returns an error, and the crowd stays at the size that it has reached.
 
 use lunatic::{Errno, Mailbox, Process, process};
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use std::hint::black_box;
 const PROCESSES: u64 = 100_000;
 const AT_ONCE: usize = 5_000;
 
-/// The number of numbers that each process stores on its heap.
+/// How many numbers each process stores on its heap.
 const NUMBERS: u64 = 1_000;
 
 #[lunatic::main]
@@ -26,7 +26,7 @@ fn main(mailbox: Mailbox<u64>) {
     let mut argument = |default| match arguments.next() {
         None => default,
         Some(Ok(number)) if number > 0 => number,
-        Some(_) => panic!("the arguments are numbers from 1: PROCESSES AT_ONCE"),
+        Some(_) => panic!("the arguments must be numbers of at least 1: PROCESSES AT_ONCE"),
     };
     let (processes, at_once) = (argument(PROCESSES), argument(AT_ONCE as u64));
 

@@ -1,4 +1,4 @@
-//! Links make processes die together; monitors report how a process ends.
+//! Links make processes fail together, and monitors report how a process ends.
 //!
 //! Look at what is reported, and to whom. A link works both ways and reports only failures. A
 //! monitor works one way and reports every end, with its reason. Either way, by the time the signal
@@ -42,7 +42,7 @@ fn main(mailbox: Mailbox<()>) {
     pair.monitor();
     pair.send(());
     println!(
-        "linked to one that was killed: {}",
+        "linked with a process that was killed: {}",
         reason(mailbox.receive())
     );
 

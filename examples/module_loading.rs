@@ -69,7 +69,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
     // Wrong parameters and names are detected before a process is spawned.
     for (function, params) in [("add", &[Param::F64(0.5)][..]), ("divide", &[])] {
         let Err(error) = call(&mailbox, &plugin, function, params) else {
-            panic!("the call should have failed")
+            panic!("the call must fail")
         };
         println!("{function}: {:?}", error.kind());
     }

@@ -39,7 +39,7 @@ fn main(mailbox: Mailbox<Ball>) {
 
 fn pong(mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
-    // This process ends with the first one: a program ends when its initial process ends.
+    // This process ends when `main` returns, because a program ends with its first process.
     while let Ok(ball) = mailbox.receive() {
         ball.from.send(Ball {
             hits: ball.hits + 1,

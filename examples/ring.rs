@@ -1,4 +1,4 @@
-//! Processes in a ring pass a token, each to the next process.
+//! Processes in a ring pass a token from each process to the next.
 //!
 //! ```text
 //! lunatic ring.wasm [PROCESSES [ROUNDS]]
@@ -6,7 +6,7 @@
 //!
 //! Look at how the ring is closed: every process is spawned with a handle to the next process, so
 //! they are spawned from the last to the first. The last process is this process. When the token
-//! has gone around often enough, this process ends, and with it the program and all other
+//! has gone around often enough, this process ends. This ends the program, and with it all other
 //! processes, which are still waiting.
 
 use lunatic::{Mailbox, Process, process};
@@ -19,7 +19,7 @@ fn main(mailbox: Mailbox<u64>) {
     let mut argument = |default| match arguments.next() {
         None => default,
         Some(Ok(number)) if number > 0 => number,
-        Some(_) => panic!("the arguments are numbers from 1: PROCESSES ROUNDS"),
+        Some(_) => panic!("the arguments must be numbers of at least 1: PROCESSES ROUNDS"),
     };
     let (processes, rounds) = (argument(1_000), argument(10));
 

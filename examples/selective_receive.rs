@@ -2,8 +2,8 @@
 //! order.
 //!
 //! Look at the tags, which distinguish messages. Orders are received first and in order, no matter
-//! how many letters arrived before them; a receive without tags then finds the letters as if
-//! nothing had happened. A receive that times out does not lose messages either.
+//! how many letters arrived before them. Receives without tags then return the letters, also in
+//! order. A receive that times out does not lose messages either.
 
 use lunatic::{Mailbox, Process, ReceiveError, Tag, process};
 use std::time::Duration;

@@ -1,16 +1,16 @@
 //! A server holds state, and clients call its functions.
 //!
 //! Look at `main`: it calls the functions of the server's `impl` block, although the server is a
-//! different process. A `#[call]` waits for its answer, which may be triggered much later by
-//! another call (`wait_for`). A `#[cast]` does not wait, and can be delayed, which is how the
-//! server wakes itself. At the end, the server is stopped and ends normally.
+//! different process. A `#[call]` waits for its answer, which may be sent much later, during
+//! another call (`wait_for`). A `#[cast]` does not wait and can be delayed; the server uses this to
+//! wake itself. At the end, the server is stopped and ends normally.
 
 use lunatic::server::{Handle, Reply};
 use lunatic::{Mailbox, Server, Task};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Stores texts under names, some of them for a limited time.
+/// Stores strings under names, some of them for a limited time.
 struct Store {
     texts: BTreeMap<String, String>,
     waiting: Vec<(String, Reply<String>)>,
@@ -32,7 +32,7 @@ impl Store {
         }
     }
 
-    /// Stores a text, and returns the previous one.
+    /// Stores a string under a name, and returns the string that was stored there before.
     #[call]
     fn set(&mut self, name: String, text: String) -> Option<String> {
         for (_, reply) in self.waiting.extract_if(.., |(wanted, _)| *wanted == name) {
@@ -41,7 +41,7 @@ impl Store {
         self.texts.insert(name, text)
     }
 
-    /// Stores a text for a limited time.
+    /// Stores a string for a limited time.
     #[call]
     fn set_for(&mut self, name: String, text: String, time: Duration) {
         self.set(name.clone(), text);
@@ -55,7 +55,7 @@ impl Store {
         self.texts.get(&name).cloned()
     }
 
-    /// Waits until a text is stored under a name.
+    /// Waits until a string is stored under a name.
     #[call]
     fn wait_for(&mut self, name: String, reply: Reply<String>) {
         match self.texts.get(&name) {

@@ -1,10 +1,10 @@
-//! A server under load that fails now and then, and a supervisor that restarts it.
+//! A server under load that fails from time to time, and a supervisor that restarts it.
 //!
 //! Look at the server: it handles no errors at all. Bad input ends it, and everything else in its
 //! mailbox is lost; the supervisor starts a new server under the same name. Look at the clients:
 //! they know the name, not the process, and try again if a call gets no answer. If a fault
-//! persists, the supervisor gives up after as many restarts as the plan allows, and fails itself:
-//! what happens then is for another process to decide. Here, `main` monitors the supervisor.
+//! persists, the supervisor gives up after as many restarts as the plan allows, and fails itself,
+//! which leaves the decision to another process. Here, `main` monitors the supervisor.
 
 use lunatic::server::Handle;
 use lunatic::supervisor::{Child, Supervisor};
@@ -51,7 +51,8 @@ fn main(mailbox: Mailbox<()>) {
     })
     .expect("the divider starts");
 
-    // Each client requests ten divisions, and one more that ends the server for all clients.
+    // Each client requests ten divisions that succeed, and one that ends the server for all
+    // clients.
     let clients: Vec<Task<u32>> = (0..CLIENTS)
         .map(|number| Task::spawn(number, client).expect("there is room for the clients"))
         .collect();
@@ -64,11 +65,11 @@ fn main(mailbox: Mailbox<()>) {
     println!("{} of {} servers is running", count.active, count.children);
     let since = again(|| divider()?.divisions().ok());
     println!(
-        "it has forgotten what it did before it failed: {}",
+        "the server has forgotten what it did before it failed: {}",
         since < 10 * CLIENTS
     );
 
-    // From here on, the fault is persistent.
+    // From now on, the fault persists.
     supervisor.process().monitor();
     let storm = Task::spawn((), |()| {
         loop {
@@ -83,7 +84,7 @@ fn main(mailbox: Mailbox<()>) {
     };
     drop(storm);
     println!("the supervisor {}", signal.reason);
-    println!("a server is left: {}", divider().is_some());
+    println!("a server is still registered: {}", divider().is_some());
 }
 
 /// Returns the number of correct quotients.

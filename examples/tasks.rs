@@ -1,7 +1,8 @@
 //! Tasks are functions that run in their own processes, and whose results are awaited.
 //!
-//! Look at the effect of a failure: it is an error of only that task. A task that takes too long is
-//! killed, and when several tasks are awaited, the first failure ends the others.
+//! Look at the effect of a failure: the result of that task is an error, and nothing else happens.
+//! A task that takes too long is killed, and when several tasks are awaited, the first failure ends
+//! the others.
 
 use lunatic::{Mailbox, Task, TaskError};
 use std::time::Duration;

@@ -35,10 +35,10 @@ fn main() {
                 .map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
-        // Too many clients are no reason to stop serving the existing clients, some of which will
-        // leave.
+        // If there are too many clients, the server continues with the existing ones, some of which
+        // will leave.
         if let Some(error) = refused {
-            eprintln!("a connection has to wait or was refused: {error}");
+            eprintln!("a connection must wait or was refused: {error}");
             process::sleep(100);
         }
     }

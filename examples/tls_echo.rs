@@ -5,8 +5,9 @@
 //! lunatic tls_echo.wasm server.pem server.key 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at what is missing: the machine deals with clients that send nothing, send garbage, or do
-//! not trust the certificate. `accept` returns only connections with a complete handshake.
+//! Look at what the program does not have to do: the machine deals with clients that send nothing,
+//! send garbage, or do not trust the certificate. `accept` returns only connections with a complete
+//! handshake.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +16,7 @@ fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(certificates), Some(private_key)) = (arguments.next(), arguments.next()) else {
         eprintln!(
-            "the arguments are a file of certificates, a file with the key, and optionally an address"
+            "the arguments must be a file of certificates, a file with the key, and optionally an address"
         );
         std::process::exit(1);
     };

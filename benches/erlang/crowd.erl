@@ -1,4 +1,4 @@
-%% The same as guests/crowd.rs. Also prints how many bytes each process takes.
+%% Does the same as guests/crowd.rs, and also prints how many bytes each process takes.
 -module(crowd).
 -export([main/1]).
 
@@ -23,14 +23,14 @@ spawn_all(Count, Bytes) ->
     [receive done -> ok end || _ <- lists:seq(1, Now)],
     spawn_all(Count - Now, Bytes).
 
-%% An element of a list takes sixteen bytes of heap.
+%% Each list element takes 16 bytes of heap.
 wait(Parent, Bytes) ->
     if Bytes > 0 -> receive use -> ok end; true -> ok end,
     List = lists:seq(1, Bytes div 16),
     Parent ! done,
     receive stop -> length(List) end.
 
-%% Resident bytes, counting each page once, and page tables.
+%% Returns the number of resident bytes, counting each page once, plus page tables.
 memory() ->
     number("/proc/self/smaps_rollup", "Pss:") + number("/proc/self/status", "VmPTE:").
 

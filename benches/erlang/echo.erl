@@ -1,4 +1,4 @@
-%% The same as guests/echo.rs.
+%% Does the same as guests/echo.rs.
 -module(echo).
 -export([main/0]).
 

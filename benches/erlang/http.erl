@@ -1,4 +1,4 @@
-%% The same as guests/http.rs, with the HTTP parser of Erlang's sockets.
+%% Does the same as guests/http.rs, with the HTTP parser of Erlang's sockets.
 -module(http).
 -export([main/0]).
 

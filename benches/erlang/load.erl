@@ -1,4 +1,4 @@
-%% The same as guests/load.rs.
+%% Does the same as guests/load.rs.
 -module(load).
 -export([main/1]).
 

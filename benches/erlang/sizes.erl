@@ -1,5 +1,5 @@
-%% The same as guests/sizes.rs. Erlang does not copy a binary of more than 64 bytes: both processes share it. So each
-%% makes a copy before it sends, as our processes share nothing.
+%% Does the same as guests/sizes.rs. In Erlang, processes share binaries of more than 64 bytes instead of
+%% copying them. Each process therefore makes a copy before it sends, because our processes share nothing.
 -module(sizes).
 -export([main/1]).
 

@@ -1,4 +1,5 @@
-// The same as guests/crowd.rs: a process is a goroutine, and its mailbox a channel. Also prints how many bytes each takes.
+// Does the same as guests/crowd.rs, with goroutines as processes and channels as mailboxes, and
+// also prints how many bytes each goroutine takes.
 package main
 
 import (
@@ -37,7 +38,7 @@ func main() {
 	fmt.Printf("%d\n%f\n%f\n", wanted, each, (memory()-before)/float64(wanted))
 }
 
-// Its heap stays in use until it ends, as in Erlang.
+// Waits in a goroutine whose heap stays in use until the goroutine ends, as in Erlang.
 func wait(mailbox chan int, bytes int, done chan struct{}) {
 	var heap []byte
 	if bytes > 0 {
@@ -52,7 +53,7 @@ func wait(mailbox chan int, bytes int, done chan struct{}) {
 	runtime.KeepAlive(heap)
 }
 
-// Returns resident bytes, counting each page once, and page tables.
+// Returns the number of resident bytes, counting each page once, plus page tables.
 func memory() float64 {
 	return value("/proc/self/smaps_rollup", "Pss:") + value("/proc/self/status", "VmPTE:")
 }

@@ -1,4 +1,4 @@
-// The same as guests/echo.rs.
+// Does the same as guests/echo.rs.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// The same as guests/http.rs: with the server of net/http, or by hand on sockets. Its argument says which.
+// Does the same as guests/http.rs, either with the server of net/http or by hand on sockets, as the
+// argument says.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// The same as guests/load.rs: a process is a goroutine, and its mailbox a channel.
+// Does the same as guests/load.rs, with goroutines as processes and channels as mailboxes.
 package main
 
 import (
@@ -10,7 +10,7 @@ import (
 
 const together = 200
 
-// What two goroutines throw back and forth.
+// The message that two goroutines send back and forth.
 type ball struct {
 	from   chan ball
 	number int
@@ -32,7 +32,7 @@ func number(text string) int {
 	return number
 }
 
-// Returns how many there were per second.
+// Returns how many spawns or round trips there were per second.
 func run(load func(int), places int, times int) float64 {
 	start := time.Now()
 	done := make(chan struct{})

@@ -1,5 +1,5 @@
-// The same as guests/sizes.rs. Go sends the address of the bytes, so each goroutine makes a copy before it sends, as our
-// processes share nothing.
+// Does the same as guests/sizes.rs. Go sends only the address of the bytes. Each goroutine
+// therefore makes a copy before it sends, because our processes share nothing.
 package main
 
 import (

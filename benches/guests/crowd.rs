@@ -1,5 +1,5 @@
 //! Spawns processes that answer and wait. Reports how many processes there are, and how many
-//! microseconds each took.
+//! microseconds each spawn took.
 //!
 //! The arguments are the number of processes, and the number of bytes of heap that each process
 //! uses to handle a message before it answers. With 0 bytes, no message is sent.
@@ -46,7 +46,7 @@ fn main(mailbox: Mailbox<()>) {
     let each = start.elapsed().as_secs_f64() * 1e6 / alive as f64;
     report(alive as f64);
     report(each);
-    // The bench ends the program.
+    // This waits until the bench ends the program.
     let _ = mailbox.receive();
 }
 

@@ -1,4 +1,4 @@
-//! The smallest program. Running it takes the time that the machine itself needs to start.
+//! The smallest program. Running it takes hardly longer than the machine itself takes to start.
 
 fn main() {
     println!("Hello!");

@@ -1,5 +1,5 @@
-//! A web server that says hello to every request, with one process per connection. It prints where
-//! it listens.
+//! A web server that says hello to every request, with one process per connection. It prints the
+//! address that it listens on.
 //!
 //! It implements only as much HTTP/1.1 as its clients need: requests without a body, one after
 //! another on a connection.
@@ -25,7 +25,7 @@ fn main() {
 fn serve(mut stream: TcpStream, _: Mailbox<()>) {
     let mut buffer = [0; HEAD];
     let mut filled = 0;
-    // A longer head leaves no room to read into, and the connection ends.
+    // If a head is longer, there is no room left to read into, and the connection ends.
     while let Ok(length @ 1..) = stream.read(&mut buffer[filled..]) {
         filled += length;
         let mut start = 0;

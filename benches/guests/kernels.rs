@@ -1,8 +1,7 @@
-//! Small computations. Each computation is an export whose parameter says how much to compute, and
-//! whose result depends on the whole computation.
+//! Small computations. Each is an export whose parameter determines the amount of work, and whose
+//! result depends on the entire computation.
 //!
-//! They need only the standard library, so that the same file can be compiled as a native program
-//! too.
+//! They use only the standard library, so that this file can also be compiled as a native program.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -67,7 +66,7 @@ pub extern "C" fn collatz(size: u32) -> u64 {
     (1..=u64::from(size)).map(steps).sum()
 }
 
-/// Sorting.
+/// Sorting of random numbers.
 #[unsafe(no_mangle)]
 pub extern "C" fn sort(size: u32) -> u64 {
     let mut state = 1;
@@ -164,7 +163,7 @@ pub extern "C" fn text(size: u32) -> u64 {
 /// A hash table of words.
 #[unsafe(no_mangle)]
 pub extern "C" fn words(size: u32) -> u64 {
-    // A fixed hash, so that every run does the same work.
+    // The hasher has no random keys, so that every run does the same work.
     let mut counts: HashMap<String, u64, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> =
         HashMap::default();
     let mut state = 1;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Instant;
 
-/// Bytes that are serialised as one block, rather than one by one as serde serialises a vector.
+/// Bytes that are serialized as one block, rather than one by one as serde serializes a vector.
 struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {

@@ -1,7 +1,7 @@
 //! Runs one of the kernels as a native program. Prints how many milliseconds the kernel took and
 //! the lower half of its result.
 //!
-//! The arguments are the name of the kernel and how much it computes.
+//! The arguments are the name of the kernel and the amount of work.
 
 #[path = "../guests/kernels.rs"]
 mod kernels;

@@ -1,4 +1,4 @@
-//! Draws curves as SVG, with both axes logarithmic.
+//! Draws curves as SVG, with logarithmic axes.
 
 use crate::figures::number;
 use crate::records::Chart;
@@ -33,8 +33,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x00, 0x00),
 ];
 
-/// Draws a chart. Points that are not positive are left out, because they have no place on a
-/// logarithmic axis.
+/// Draws a chart. Points that are not positive are left out, because a logarithmic axis cannot show
+/// them.
 pub fn draw(chart: &Chart, curves: &Curves) -> String {
     let height = HEIGHT + NOTE_HEIGHT as u32 * curves.notes.len() as u32;
     let mut svg = String::new();
@@ -111,7 +111,7 @@ fn draw_on<'a>(
 /// each power also have labels.
 fn axis(values: impl Iterator<Item = f64> + Clone) -> (Range<f64>, Vec<f64>) {
     let steps = || (-9..13).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)));
-    // An axis without values is still drawn.
+    // An axis is drawn even if there are no values.
     let least = values.clone().reduce(f64::min).unwrap_or(1.0) * (1.0 + 1e-9);
     let greatest = values.reduce(f64::max).unwrap_or(1.0) * (1.0 - 1e-9);
     let low = steps().rfind(|step| *step <= least).unwrap_or(least);

@@ -24,7 +24,7 @@ pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> 
     load_over(CONNECTIONS, server, request, length, time)
 }
 
-/// Like [`load`], over the given number of connections. With one connection, the result tells how
+/// Like [`load`], over the given number of connections. With one connection, the result shows how
 /// long an answer takes.
 ///
 /// # Panics

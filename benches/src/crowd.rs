@@ -5,7 +5,7 @@ use crate::meters;
 use lunatic_vm::{Environment, Module};
 use std::time::Duration;
 
-/// The number of bytes of its heap that each process of a crowd uses to handle its message.
+/// The number of heap bytes that each process of a crowd uses to handle its message.
 pub const HEAP: &str = "10000";
 
 /// The flag that lets a bench raise `vm.max_map_count`.
@@ -27,11 +27,11 @@ pub struct Footprint {
     pub alive: usize,
     /// The average time that each of the most recent spawns took, in microseconds.
     pub microseconds: f64,
-    /// The number of bytes, including page tables.
+    /// The number of bytes per process, including page tables.
     pub bytes: f64,
-    /// The number of bytes of page tables alone.
+    /// The number of bytes of page tables per process.
     pub table_bytes: f64,
-    /// The number of mappings in the kernel.
+    /// The number of kernel mappings per process.
     pub mappings: f64,
     /// The reason why no more processes are alive, if more were requested.
     pub ceiling: Option<String>,
@@ -104,7 +104,7 @@ impl Crowd {
             "  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new one"
         );
         if let Some(ceiling) = &footprint.ceiling {
-            println!("  no more: {ceiling}");
+            println!("  no more processes: {ceiling}");
         }
         footprint
     }

@@ -26,7 +26,7 @@ impl Figures {
         self.0.into_iter().map(convert).collect()
     }
 
-    /// Returns the figure that this fraction of all figures does not exceed.
+    /// Returns the smallest figure that this fraction of all figures does not exceed.
     pub(crate) fn quantile(&self, fraction: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -62,8 +62,8 @@ impl Figures {
     }
 }
 
-/// Takes several measurements in turn, round after round, so that any other load on the computer
-/// affects all of them.
+/// Takes several measurements alternately, round after round, so that any other load on the
+/// computer affects all of them.
 ///
 /// Each measurement returns its figures for one round, or no figures if it cannot be taken on this
 /// computer.
@@ -80,7 +80,7 @@ pub fn side_by_side<const N: usize>(
     figures.map(Figures)
 }
 
-/// Formats a number with its meaningful digits.
+/// Formats a number with a meaningful number of digits.
 pub(crate) fn number(value: f64) -> String {
     if value.abs() < 10.0 {
         return format!("{value:.2}");

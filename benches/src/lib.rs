@@ -1,10 +1,10 @@
 //! Code shared by the benches: guests, a machine to run them on, peers to compare them with, and
 //! rows.
 //!
-//! A bench runs our code and its peers in turn, within the same minutes and on the same cores,
-//! because figures from different hours cannot be compared. It prints one [`Row`] per figure and
-//! fails only if it cannot measure. If a bar is not met, the row says so. `run.rs` runs all benches
-//! and creates a table of their rows.
+//! A bench alternates between our code and its peers on the same cores, because figures that were
+//! measured hours apart cannot be compared. It prints one [`Row`] per figure and fails only if it
+//! cannot measure. If a bar is not met, the row says so. `run.rs` runs all benches and creates a
+//! table of their rows.
 
 #[cfg(not(target_family = "wasm"))]
 pub mod charts;
@@ -60,5 +60,5 @@ pub fn report(number: f64) {
 /// Reports a number to the bench. Called by guests, which run only in the machine of a bench.
 #[cfg(not(target_family = "wasm"))]
 pub fn report(number: f64) {
-    panic!("cannot report {number}: a guest runs only in the machine of its bench");
+    panic!("cannot report {number}: guests run only in the machine of a bench");
 }

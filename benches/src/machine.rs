@@ -32,7 +32,7 @@ pub const PROFILES: &[Profile] = &[
 ];
 
 impl Profile {
-    /// Names what was measured with this profile. For the default, nothing is added.
+    /// Names what was measured with this profile. The default profile is not named.
     pub fn of(&self, what: &str) -> String {
         if self.is_first() {
             what.to_string()
@@ -51,7 +51,7 @@ impl Profile {
     }
 }
 
-/// The time after which a guest that reports nothing has failed.
+/// How long to wait for a guest's report before the guest counts as failed.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Machine {

@@ -5,10 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Returns how many bytes are resident, and how many the kernel holds in page tables in addition.
+/// Returns the number of resident bytes, and the number of additional bytes that the kernel uses
+/// for page tables.
 ///
-/// A page that is mapped many times counts only once. The resident set would count the shared image
-/// of a module once for each of the module's processes.
+/// A page that is mapped many times counts only once. The resident set size would count the shared
+/// image of a module once for each of the module's processes.
 pub fn memory() -> (u64, u64) {
     let resident = fs::read_to_string("/proc/self/smaps_rollup")
         .expect("the kernel is new enough for smaps_rollup");
@@ -28,7 +29,7 @@ pub fn mappings() -> u64 {
 /// Returns the number of open descriptors of this process.
 pub fn descriptors() -> u64 {
     let open = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
-    // The directory itself is read through one of the descriptors.
+    // One of the descriptors is the one through which the directory is read.
     open.count().saturating_sub(1) as u64
 }
 
@@ -73,8 +74,8 @@ pub fn available_memory() -> u64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures over a second")]
-/// Returns the fraction of all cores that is busy, averaged over one second, during which this
-/// function waits.
+/// Returns the fraction of CPU time that is used on all cores, measured over one second, during
+/// which this function waits.
 pub fn busy() -> f64 {
     let (idle_before, before) = ticks();
     std::thread::sleep(Duration::from_secs(1));
@@ -117,7 +118,7 @@ pub fn activity() -> (Duration, u64) {
     total
 }
 
-/// Returns the number in one line of a file of `/proc`.
+/// Returns the number in the line of a `/proc` file that starts with a name.
 fn number(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.split_whitespace().nth(1))

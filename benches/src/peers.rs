@@ -1,4 +1,4 @@
-//! Programs that run next to our code for comparison, in Erlang, in Go and as native programs.
+//! Programs that are measured for comparison: in Erlang, in Go, and native programs.
 
 use crate::programs::target;
 use std::ffi::OsString;
@@ -116,7 +116,7 @@ impl Peer {
     pub fn command(&self, arguments: &[&str]) -> Option<Command> {
         let (program, first) = self.line.as_ref()?.split_first()?;
         let mut command = Command::new(program);
-        // Erlang also prints failures, so the dump is of no use.
+        // A crash dump is not needed, because Erlang also prints failures.
         command.env("ERL_CRASH_DUMP_SECONDS", "0");
         command.args(first).args(arguments);
         Some(command)
@@ -132,7 +132,7 @@ fn compile(compiler: &mut Command, package: &str) -> bool {
         }
         Err(_) => {
             let program = compiler.get_program().display();
-            println!("  no comparison: `{program}` of Debian's {package} is not installed");
+            println!("  no comparison: `{program}` (Debian's {package}) is not installed");
             false
         }
     }
@@ -182,7 +182,7 @@ impl Server {
             .expect("the server's output can be read");
         assert!(
             !address.is_empty(),
-            "the server ended before it printed where it listens"
+            "the server ended before it printed its address"
         );
         Server {
             child,

@@ -87,7 +87,11 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
     let (_, rest) = said
         .rsplit_once("\"executable\":\"")
         .expect("cargo lists what it has built");
-    PathBuf::from(rest.split('"').next().expect("a split has a first part"))
+    PathBuf::from(
+        rest.split('"')
+            .next()
+            .expect("a split yields at least one part"),
+    )
 }
 
 /// Compiles the command `lunatic` in the profile of this bench, and returns its path.
@@ -124,7 +128,7 @@ pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     let all = bench_names();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
         return Err(format!(
-            "no bench is named `{unknown}`; there are {}",
+            "no bench is named `{unknown}`; the benches are {}",
             all.join(", ")
         ));
     }
@@ -195,7 +199,7 @@ fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
     let status = status.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
     assert!(
         status.success(),
-        "`cargo build {}` failed; is the target there? `rustup target add wasm32-wasip1` adds it",
+        "`cargo build {}` failed; if the target is missing, run `rustup target add wasm32-wasip1`",
         arguments.join(" ")
     );
 }

@@ -48,7 +48,7 @@ pub enum Record {
     Table(Vec<String>),
 }
 
-/// A chart and its axes. Both are logarithmic.
+/// A chart and its axes, both of which are logarithmic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Chart {
     /// The name of the chart's file, without the extension.
@@ -92,7 +92,7 @@ impl Chart {
 }
 
 /// Records a result for the program that runs all benches. Does nothing if this bench runs on its
-/// own, or if the run is quick.
+/// own or runs quickly.
 ///
 /// # Panics
 ///
@@ -104,7 +104,8 @@ pub fn record(record: &Record) {
     if Depth::of_this_run() == Depth::Quick {
         return;
     }
-    let line = serde_json::to_string(record).expect("texts and finite numbers can be JSON");
+    let line =
+        serde_json::to_string(record).expect("strings and finite numbers can be converted to JSON");
     let file = OpenOptions::new().append(true).create(true).open(&path);
     let written = file.and_then(|mut file| writeln!(file, "{line}"));
     written.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
@@ -129,7 +130,8 @@ mod tests {
             x: 1.5,
             y: 2.0,
         };
-        let line = serde_json::to_string(&point).expect("texts and finite numbers can be JSON");
+        let line = serde_json::to_string(&point)
+            .expect("strings and finite numbers can be converted to JSON");
         assert_eq!(
             read(&format!("{line}\n{}", &line[..line.len() / 2])),
             [point]

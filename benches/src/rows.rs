@@ -10,7 +10,7 @@ use std::fmt::Write;
 pub fn promise(sentence: &str) -> Depth {
     let depth = Depth::of_this_run();
     let Setup { machine, commit } = Setup::current();
-    let note = depth.choose("full", "quick: the figures mean nothing");
+    let note = depth.choose("full", "quick: the figures are meaningless");
     println!("\n{sentence}\n  {machine}; commit {commit}; {note}");
     record(&Record::Promise(sentence.to_string()));
     depth
@@ -72,7 +72,7 @@ impl<'a> Row<'a> {
         let ours = self.ours.quantile(self.quantile);
         for (name, peer) in &self.peers {
             if peer.is_empty() {
-                let _ = write!(figure, " · {name} is missing here");
+                let _ = write!(figure, " · {name} is not installed");
                 continue;
             }
             let times = number(ours / peer.quantile(self.quantile));
@@ -110,7 +110,7 @@ impl<'a> Row<'a> {
         let verdict = match is_met {
             Some(true) => "met".to_string(),
             Some(false) => "not met".to_string(),
-            None => format!("open: {peer} is missing here"),
+            None => format!("open: {peer} is not installed"),
         };
         finish(self.what, wanted, figure, verdict);
     }

@@ -61,7 +61,7 @@ fn command(bench: &str) -> String {
     format!("`./x bench {bench}`")
 }
 
-/// Escapes a text so that it stays within its table cell.
+/// Escapes a string so that it stays within its table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
@@ -73,7 +73,7 @@ pub fn table(reports: &[Report], setup: &Setup) -> String {
 }
 
 /// Returns the file with the lines of these benches replaced; the lines of other benches are kept.
-/// The lines of new benches come last. Tables of explanatory figures are replaced as a whole.
+/// The lines of new benches come last. Tables of explanatory figures are replaced entirely.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub fn merge(file: &str, reports: &[Report], setup: &Setup) -> Result<String, St
     let mut promises = between(file, "promises")?.trim_matches('\n').to_string();
     for report in reports {
         let (command, new) = (command(&report.bench), report.lines(setup));
-        // The line of a bench without a promised figure was written by hand.
+        // A bench without a promised figure has a handwritten line, which is kept.
         if new.is_empty() {
             continue;
         }
@@ -194,10 +194,10 @@ mod tests {
     #[test]
     fn a_failed_bench_has_a_line_that_reports_the_failure() {
         let mut report = report("a", "5");
-        report.failure = Some("it took more than 300 s".into());
+        report.failure = Some("the bench took more than 300 s".into());
         let table = table(&[report], &setup());
         assert!(
-            table.contains("| it is fast | – | – | failed: it took more than 300 s |"),
+            table.contains("| it is fast | – | – | failed: the bench took more than 300 s |"),
             "{table}"
         );
     }

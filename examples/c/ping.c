@@ -1,9 +1,9 @@
-/* A guest in C: spawns a process, sends it a number, and gets it back one higher.
+/* A guest in C: it spawns a process, sends it a number, and receives that number plus one.
  *
  *   clang --target=wasm32 -O2 -nostdlib -Wl,--no-entry ping.c -o ping.wasm
  *
- * What to look at: a process's first function is any exported one, named when it is spawned; its parameters are written
- * down with their types; a message is sent from the sender's own memory and received into the receiver's own buffer. */
+ * Look at how the process is spawned: it starts at any exported function, and each parameter is passed with its
+ * type. A message is sent from the sender's memory and received into the receiver's buffer. */
 
 #include "lunatic.h"
 
@@ -24,7 +24,7 @@ LUNATIC_EXPORT("_start") void start(void) {
   uint64_t number = 41;
   if (lunatic_message_send_bytes(child, 7, &number, sizeof number, 0, 0) != LUNATIC_ERRNO_SUCCESS) __builtin_trap();
 
-  /* Only an answer with this tag is taken; anything else stays in the mailbox. */
+  /* Only an answer with this tag is received; anything else stays in the mailbox. */
   const uint64_t tags[] = {7};
   lunatic_message_header header;
   if (lunatic_message_receive_bytes(tags, 1, 5000, &number, sizeof number, &header) != LUNATIC_MESSAGE_DATA) __builtin_trap();

@@ -1,5 +1,5 @@
-"""An HTTP server as a component: `GET /secret`, `POST /echo`, and `GET /hash-all`, which fetches the address in each `url`
-header and answers with the SHA-256 of what is there. Everything is streamed.
+"""An HTTP server as a component: `GET /secret`, `POST /echo`, and `GET /hash-all`, which fetches the URL in each `url`
+header and answers with the SHA-256 of its body. Everything is streamed.
 
 Build it in this directory, with `pip install componentize-py==0.25.1`:
 
@@ -27,7 +27,7 @@ from rvm.imports.types import (
     Scheme_Https,
 )
 
-# How much is read at once, in bytes.
+# The maximum number of bytes per read.
 PIECE = 1 << 16
 
 
@@ -48,7 +48,7 @@ class IncomingHandler(exports.IncomingHandler):
 
 
 def answer(response_out: ResponseOutparam, status: int, fields: list[tuple[str, bytes]], content) -> None:
-    """Answers with a status and header fields, which the client gets at once, and then with pieces of bytes."""
+    """Answers with a status and header fields, which are sent immediately, followed by a body in pieces."""
     response = OutgoingResponse(Fields.from_list(fields))
     response.set_status_code(status)
     body = response.body()
@@ -60,7 +60,7 @@ def answer(response_out: ResponseOutparam, status: int, fields: list[tuple[str, 
 
 
 def write(stream, piece: bytes) -> None:
-    """Writes as much at a time as the client takes."""
+    """Writes a piece, each time as many bytes as the client accepts."""
     ready = stream.subscribe()
     while piece:
         room = stream.check_write()
@@ -73,7 +73,7 @@ def write(stream, piece: bytes) -> None:
 
 
 def pieces(body: IncomingBody):
-    """Reads a body to its end."""
+    """Reads a body to its end and yields its pieces."""
     with body, body.stream() as stream:
         while True:
             try:
@@ -89,7 +89,7 @@ def is_end(error: Exception) -> bool:
 
 
 def hashes(urls: list[str]):
-    """Fetches all at once, and yields a line for each in their order."""
+    """Fetches all URLs concurrently, and yields a line for each, in order."""
     for url, response in [(url, fetch(url)) for url in urls]:
         yield f"{url}: {digest(response)}\n".encode()
 

@@ -1,9 +1,9 @@
-//! The places at which bytes of strangers enter, each as a function from bytes to nothing that
-//! panics when a promise is broken.
+//! The places at which untrusted bytes enter. Each is a function that takes bytes and panics if a
+//! promise is broken.
 //!
-//! `./x fuzz TARGET` lets libFuzzer search for such bytes, guided by coverage of our own crates.
-//! What it finds worth keeping lies in `corpus/TARGET`, and the ordinary test `corpora` runs all of
-//! it, so a fault that was found once stays found.
+//! `./x fuzz TARGET` lets libFuzzer search for bytes that break a promise, guided by the coverage
+//! of our own crates. Inputs that are worth keeping are in `corpus/TARGET`. The ordinary test
+//! `corpora` runs all of them, so a fault that was found once cannot come back unnoticed.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ mod targets;
 /// A function under test. It panics if its input breaks a promise.
 pub type Target = fn(&[u8]);
 
-/// All targets, by the name that selects them and their corpus.
+/// All targets, with the names that select them and their corpora.
 pub const TARGETS: [(&str, Target); 7] = [
     ("bridge_frames", targets::bridge_frames::run),
     ("debug_info", targets::debug_info::run),
@@ -23,7 +23,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("project", targets::project::run),
 ];
 
-/// Returns the target of a name.
+/// Returns the target with this name.
 pub fn target(name: &str) -> Option<Target> {
     let found = TARGETS.iter().find(|(known, _)| *known == name);
     found.map(|(_, target)| *target)

@@ -1,5 +1,5 @@
 //! Runs a target under libFuzzer. The environment variable `LUNATIC_FUZZ_TARGET` names the target,
-//! since the arguments are libFuzzer's own.
+//! because the arguments are libFuzzer's.
 
 #![no_main]
 
@@ -11,7 +11,10 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("LUNATIC_FUZZ_TARGET").unwrap_or_default();
     target(&name).unwrap_or_else(|| {
         let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-        panic!("no target `{name}`; there are: {}", names.join(" "))
+        panic!(
+            "no target is named `{name}`; the targets are: {}",
+            names.join(" ")
+        )
     })
 });
 

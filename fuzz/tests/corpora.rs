@@ -1,10 +1,10 @@
-//! Runs every file of every corpus.
+//! Runs every target with every file of its corpus.
 
 use lunatic_fuzz::TARGETS;
 use std::fs;
 use std::path::Path;
 
-/// Runs a target over its corpus.
+/// Runs a target with every file of its corpus.
 fn replay(name: &str) {
     let target = lunatic_fuzz::target(name).expect("the test names a target");
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -17,7 +17,7 @@ fn replay(name: &str) {
     files.sort();
     assert!(!files.is_empty(), "the corpus of {name} is empty");
     for file in files {
-        // The last line before a failure names the input.
+        // Prints the input, so that the last line before a failure names the input that caused it.
         println!("{}", file.display());
         target(&fs::read(&file).expect("the file was listed"));
     }

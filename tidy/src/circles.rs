@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-/// Returns the sets of two or more nodes that reach each other, beginning with the largest set.
+/// Returns the sets of two or more nodes that reach each other, largest set first.
 ///
 /// `edges[node]` lists the nodes that `node` leads to.
 ///
@@ -30,7 +30,7 @@ pub fn circles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
     circles
 }
 
-/// Returns the nodes to which a path leads from a node.
+/// Returns the nodes that can be reached from a node.
 fn reach(edges: &[Vec<usize>], from: usize) -> BTreeSet<usize> {
     let mut reached = BTreeSet::new();
     let mut open = vec![from];

@@ -12,7 +12,7 @@ such modules, and directories named `tests` or `target` are left out. So are the
 exist only for tests. A file counts for the package in whose directory it is. Format both trees in the same way before
 you compare them.";
 
-/// Packages whose code runs only in tests, or only prints what tests check.
+/// Packages whose code runs only in tests or prints only what tests check.
 const TEST_PACKAGES: [&str; 2] = ["tidy", "vm/model"];
 
 /// Returns the number of lines of code of each package below a directory, by the package's path
@@ -76,8 +76,8 @@ fn children(file: &Path) -> PathBuf {
     }
 }
 
-/// Returns the number of lines of code in a text, and the modules in other files that exist only
-/// for tests.
+/// Returns the number of lines of code in a file's text, and the modules in other files that exist
+/// only for tests.
 fn code(text: &str) -> (usize, Vec<&str>) {
     let (mut count, mut modules) = (0, Vec::new());
     let mut lines = text.lines();
@@ -91,7 +91,7 @@ fn code(text: &str) -> (usize, Vec<&str>) {
             count += 1;
             continue;
         }
-        // rustfmt indents the end of an item like its beginning.
+        // rustfmt indents the last line of an item like its first line.
         let mut item = lines.by_ref().filter(|line| {
             let trimmed = line.trim_start();
             line.len() - trimmed.len() == indentation && !trimmed.is_empty()

@@ -18,8 +18,8 @@ pub struct Crate {
 }
 
 impl Crate {
-    /// Reads the crate of the workspace in this directory. If the crate has no library, its program
-    /// is read.
+    /// Reads the crate in this directory of the workspace. If the crate has no library, reads its
+    /// program.
     ///
     /// # Panics
     ///
@@ -43,7 +43,7 @@ impl Crate {
         &self.files
     }
 
-    /// Returns the sets of files that use each other in a circle, beginning with the largest set.
+    /// Returns the sets of files that use each other in a circle, largest set first.
     pub fn circles(&self) -> Vec<Vec<&str>> {
         let names =
             |circle: Vec<usize>| circle.into_iter().map(|file| &*self.files[file]).collect();
@@ -247,7 +247,8 @@ impl Reader {
             }
             match token {
                 TokenTree::Group(group) => {
-                    // This is the body of an implementation or a function, or the input of a macro.
+                    // This group is the body of an implementation or a function, or the input of a
+                    // macro.
                     self.read(module, group.stream().into_iter().collect(), false);
                     at += 1;
                 }
@@ -335,7 +336,7 @@ impl Reader {
         }
     }
 
-    /// Finds what a path refers to, if that is in this crate.
+    /// Finds the item that a path refers to, if the item is in this crate.
     fn resolve(&self, module: usize, path: &[String], depth: usize) -> Option<Item> {
         let (first, mut rest) = path.split_first()?;
         let mut item = match first.as_str() {
@@ -355,8 +356,8 @@ impl Reader {
     }
 
     fn look_up(&self, module: usize, name: &str, depth: usize) -> Option<Item> {
-        // Aliases that refer to each other, as caused by modules that import each other with globs,
-        // lead nowhere.
+        // Modules that import each other with globs have aliases that refer to each other, and
+        // following such aliases would never end.
         let depth = depth.checked_sub(1)?;
         let found = &self.modules[module];
         if let Some(&item) = found.items.get(name) {

@@ -54,6 +54,6 @@ fn count(directory: &Path) {
     let all: usize = lines.values().sum();
     let shipped = lines.iter().filter(|(package, _)| is_shipped(package));
     let shipped: usize = shipped.map(|(_, lines)| lines).sum();
-    println!("{all:>7}  in all");
+    println!("{all:>7}  in total");
     println!("{shipped:>7}  without {}", NOT_SHIPPED.join(", "));
 }

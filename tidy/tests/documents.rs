@@ -13,7 +13,7 @@ fn read(path: &str) -> String {
 fn block<'a>(text: &'a str, language: &str) -> &'a str {
     let (_, rest) = text
         .split_once(&format!("```{language}\n"))
-        .unwrap_or_else(|| panic!("no block of {language}"));
+        .unwrap_or_else(|| panic!("there is no code block in {language}"));
     rest.split_once("\n```").expect("every block is closed").0
 }
 
@@ -34,12 +34,15 @@ fn the_catalogue_and_the_tests_have_the_same_cases() {
         .collect();
     for case in &cases {
         let is_complete = case.len() == 3 && case.iter().all(|cell| !cell.is_empty());
-        assert!(is_complete, "id, fault and outcome: {case:?}");
+        assert!(
+            is_complete,
+            "a row must have an id, a fault and an outcome: {case:?}"
+        );
     }
     let listed: Vec<&str> = cases.iter().map(|case| case[0]).collect();
     assert!(
         listed.is_sorted_by(|one, next| one < next),
-        "each case once, in order: {listed:?}"
+        "each case must be listed once, in order: {listed:?}"
     );
 
     let mut tested = BTreeSet::new();
@@ -115,7 +118,7 @@ fn the_figures_of_the_readme_are_those_of_the_benches() {
         let figure = figure.split(" of ").next().unwrap_or(figure);
         assert!(
             benches.contains(figure),
-            "README.md says {figure}, benches/README.md does not"
+            "README.md has the figure {figure}, but benches/README.md does not"
         );
     }
 }

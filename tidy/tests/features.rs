@@ -1,13 +1,13 @@
-//! Checks that dependencies have the same features whichever package is built, so that wasmtime is
-//! compiled only once.
+//! Checks that dependencies have the same features no matter which package is built, so that
+//! wasmtime is compiled only once.
 
 use lunatic_tidy::root;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Returns the dependencies of the packages that `cargo -p PACKAGE` builds, each with the features
-/// with which it is compiled. A dependency may have one set of features for this computer and
-/// another for procedural macros.
+/// Returns the dependencies that `cargo -p PACKAGE` builds, each with the features with which it is
+/// compiled. A dependency may have one set of features for this computer and another for procedural
+/// macros.
 fn dependencies(package: &str) -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args([

@@ -1,10 +1,12 @@
-//! Checks that imports are followed to the file that defines a name, however the name is reached.
+//! Checks that imports are followed to the file that defines a name, no matter how the name is
+//! imported.
 
 use lunatic_tidy::Crate;
 use std::fs;
 use tempfile::TempDir;
 
-/// Reads a crate made up of these files and returns which file uses what from which.
+/// Reads a crate that consists of these files, and returns which file uses which names from which
+/// other file.
 fn ties(files: &[(&str, &str)]) -> Vec<String> {
     let directory = TempDir::new().expect("temporary files can be written");
     for (name, text) in files {
@@ -13,7 +15,10 @@ fn ties(files: &[(&str, &str)]) -> Vec<String> {
             .and_then(|()| fs::write(path, text))
             .expect("temporary files can be written");
     }
-    let path = directory.path().to_str().expect("its path is UTF-8");
+    let path = directory
+        .path()
+        .to_str()
+        .expect("the path of a temporary directory is UTF-8");
     let read = Crate::read(path);
     let all: Vec<&str> = read.files().iter().map(String::as_str).collect();
     let source = format!("{path}/src/");

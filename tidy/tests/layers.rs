@@ -3,7 +3,7 @@
 
 use lunatic_tidy::{Crate, root};
 
-/// Returns the maximum number of files of a crate that may use each other in a circle: four, or 8 %
+/// Returns the maximum number of files of a crate that may use each other in a circle: four, or 8%
 /// of the files in a large crate.
 fn bound(files: usize) -> usize {
     (files * 8 / 100).max(4)
@@ -30,7 +30,7 @@ fn no_circle_of_files_is_large() {
         for circle in read.circles() {
             assert!(
                 circle.len() <= bound,
-                "{} of {} files of {directory} use each other in a circle, {bound} may:\n{}",
+                "{} of {} files of {directory} use each other in a circle; the maximum is {bound}:\n{}",
                 circle.len(),
                 read.files().len(),
                 read.ties(&circle).join("\n"),
@@ -65,7 +65,7 @@ fn must_not_reach(directory: &str, from: &[&str], to: &[&str]) {
 #[test]
 fn the_rules_depend_only_on_the_interface_of_guests() {
     let manifest = root().join("vm/process/Cargo.toml");
-    let manifest = std::fs::read_to_string(manifest).expect("the rules are a crate of their own");
+    let manifest = std::fs::read_to_string(manifest).expect("the rules are a separate crate");
     let (_, dependencies) = manifest
         .split_once("[dependencies]\n")
         .expect("the rules have dependencies");
@@ -105,9 +105,9 @@ fn each_room_of_the_machine_depends_only_on_rooms_below() {
     }
 }
 
-/// Code that several namespaces need lies below them, in `guest` and `spawn`, so that a call passes
-/// through only one file of host functions. Only the older generation may use the host functions of
-/// the newer generation.
+/// Code that several namespaces need is in the rooms below, `guest` and `spawn`, so that a call
+/// passes through only one file of host functions. Only the older generation may use the host
+/// functions of the newer generation.
 #[test]
 fn a_host_function_depends_on_no_other_file_of_host_functions() {
     let read = Crate::read("vm");
@@ -119,7 +119,8 @@ fn a_host_function_depends_on_no_other_file_of_host_functions() {
         .filter(|file| file.starts_with("vm/src/host/"));
     let newer: Vec<&String> = of_host.filter(|file| !is_older(file)).collect();
     assert!(newer.len() > 16, "have the host functions moved?");
-    // A namespace is a file and the files of its directory, if it has any.
+    // A namespace consists of a file and, if there is a directory with the same name, the files in
+    // it.
     let namespace = |file: &str| {
         let inside = file.strip_prefix("vm/src/host/")?;
         inside.split(['/', '.']).next().map(String::from)

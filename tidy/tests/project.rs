@@ -1,4 +1,5 @@
-//! Checks the files for tools and hosts: the toolchain, hosted CI, and templates for issues.
+//! Checks files that are read by tools and by GitHub: the toolchain, the CI workflow, and the issue
+//! templates.
 
 use lunatic_tidy::root;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ fn yaml<T: DeserializeOwned>(path: &str) -> T {
     serde_saphyr::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the subcommands of `./x` that a text runs.
+/// Returns the subcommands of `./x` that occur in a text.
 fn commands(text: &str) -> BTreeSet<String> {
     text.split("./x ")
         .skip(1)
@@ -76,7 +77,10 @@ fn hosted_ci_runs_the_same_commands_on_both_architectures() {
             let uses = step.uses.as_deref();
             uses.is_some_and(|action| action.starts_with("actions/checkout@"))
         };
-        assert!(checks_out(&job.steps[0]), "{name} has no sources");
+        assert!(
+            checks_out(&job.steps[0]),
+            "{name} must check out the sources first"
+        );
         let scripts = job.steps.iter().filter_map(|step| step.run.as_deref());
         run.extend(scripts.flat_map(commands));
     }
@@ -134,7 +138,10 @@ fn the_contributing_guide_lists_every_command() {
     let offered = subcommands();
     assert_eq!(told, offered);
     let usage = commands(&read("x"));
-    assert_eq!(usage, offered, "x's usage and its subcommands differ");
+    assert_eq!(
+        usage, offered,
+        "the usage of `x` and its subcommands differ"
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Invariants of the source tree, expressed as prohibitions: which code must not depend on which.
+//! Invariants of the source tree, expressed as prohibitions: which code must not depend on which
+//! other code.
 //!
-//! These tests search the sources for what neither the compiler nor clippy can check, and prove
-//! nothing; `clippy.toml` and the lints in `Cargo.toml` cover the rest.
+//! These tests search the sources for violations that neither the compiler nor clippy can detect.
+//! They are no proof. `clippy.toml` and the lints in `Cargo.toml` cover the rest.
 
 use lunatic_tidy::{root, sources};
 use std::collections::BTreeSet;
@@ -20,7 +21,8 @@ fn code(file: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns whether a line contains a word; behind a dot, `.await` is not a part of `.awaits`.
+/// Returns whether a line contains a word. A word that begins with a dot must match completely:
+/// `.await` is not found in `.awaits`.
 fn says(line: &str, word: &str) -> bool {
     let is_longer = |rest: &str| word.starts_with('.') && rest.starts_with(char::is_alphanumeric);
     line.match_indices(word)
@@ -67,7 +69,7 @@ fn the_rules_are_plain_data() {
             "rules are decided without waiting, locks, clocks or wasm; `cell.rs` and `run.rs` act on them",
         );
     }
-    // Pids are numbers; only the source of new ones is shared between threads.
+    // Pids are numbers; only the source of new pids is shared between threads.
     must_not_say(
         "vm/process/src/pid.rs",
         &["async", "Mutex", "Instant", "wasmtime"],
@@ -92,7 +94,7 @@ fn the_scheduler_does_not_depend_on_processes() {
                 "crate::module",
                 "Pid",
             ],
-            "the scheduler runs futures, whatever they are",
+            "the scheduler runs futures without knowing what they do",
         );
     }
 }
@@ -120,8 +122,8 @@ fn dependencies(member: &str) -> BTreeSet<String> {
 fn crates_depend_only_on_crates_below_them() {
     for (member, allowed) in [
         ("vm/abi", &[][..]),
-        // This crate is a list of features. It is at the bottom, so that every crate above gets
-        // these features.
+        // `lunatic-workspace-hack` is a list of features. It is at the bottom, so that every crate
+        // above it gets these features.
         ("net", &["lunatic-workspace-hack"]),
         ("vm/process", &["lunatic-abi"]),
         ("vm", &["lunatic-abi", "lunatic-net", "lunatic-process"]),

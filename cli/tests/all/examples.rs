@@ -40,7 +40,7 @@ fn environments() {
         panic!("{ended:#?}")
     };
     assert!(
-        prints.starts_with("the one that prints trapped: "),
+        prints.starts_with("the child that prints trapped: "),
         "{prints}"
     );
     assert!(
@@ -49,11 +49,11 @@ fn environments() {
     );
     // The amount by which the process exceeds the limit depends on the compiler.
     let wanted =
-        "the one that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
+        "the child that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
     assert_eq!(
         spins,
-        "the one that spins reached a limit: compute of a process is limited to 1 units"
+        "the child that spins reached a limit: compute of a process is limited to 1 units"
     );
 }
 
@@ -80,7 +80,10 @@ fn ring() {
     check("ring", &[], "1000 processes, 10 rounds, 10000 hops\n");
     check("ring", &["1", "2"], "1 processes, 2 rounds, 2 hops\n");
     let refused = run("ring", &["none"]);
-    refused.check(134, &["the arguments are numbers from 1", "trapped"]);
+    refused.check(
+        134,
+        &["the arguments must be numbers of at least 1", "trapped"],
+    );
 }
 
 #[test]
@@ -90,7 +93,7 @@ monitored: ended normally
 monitored: exited with status 3
 monitored: was killed
 monitored: does not exist
-linked to one that was killed: died with a process that it was linked with
+linked with a process that was killed: died with a process that it was linked with
 linked, with the tag: was killed
 linked and monitored: ProcessDied ended normally
 ";
@@ -116,9 +119,9 @@ fn supervisor() {
     let printed = "\
 50 clients got 500 quotients right
 1 of 1 servers is running
-it has forgotten what it did before it failed: true
+the server has forgotten what it did before it failed: true
 the supervisor exited with status 1
-a server is left: false
+a server is still registered: false
 ";
     let ended = run("supervisor", &[]);
     assert_eq!(

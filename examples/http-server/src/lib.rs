@@ -74,12 +74,13 @@ fn answer(
     let written = write_body(&stream);
     drop(stream);
     if written.is_ok() {
-        // Otherwise, dropping the body aborts it.
+        // If the body was not written completely, it is dropped unfinished, which aborts the
+        // response.
         let _ = OutgoingBody::finish(body, None);
     }
 }
 
-/// Writes as many bytes at a time as the client accepts.
+/// Writes bytes, each time as many as the client accepts.
 fn write(body: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     let ready = body.subscribe();
     while !bytes.is_empty() {
@@ -130,7 +131,7 @@ fn hash_all(urls: &[String], body: &OutputStream) -> Result<(), StreamError> {
 }
 
 fn fetch(url: &str) -> Result<FutureIncomingResponse, String> {
-    let (scheme, rest) = url.split_once("://").ok_or("failed: it has no scheme")?;
+    let (scheme, rest) = url.split_once("://").ok_or("failed: the URL has no scheme")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let request = OutgoingRequest::new(Fields::new());
     let scheme = if scheme == "http" {
@@ -141,7 +142,7 @@ fn fetch(url: &str) -> Result<FutureIncomingResponse, String> {
     request
         .set_scheme(Some(&scheme))
         .expect("the scheme is valid");
-    let malformed = |()| "failed: it is malformed".to_string();
+    let malformed = |()| "failed: the URL is malformed".to_string();
     request.set_authority(Some(authority)).map_err(malformed)?;
     request
         .set_path_with_query(Some(if path.is_empty() { "/" } else { path }))
@@ -153,7 +154,7 @@ fn digest(future: &FutureIncomingResponse) -> Result<String, String> {
     future.subscribe().block();
     let response = future
         .get()
-        .expect("`block` has waited for it")
+        .expect("`block` has waited for the response")
         .expect("this is the only call");
     let response = response.map_err(|error| format!("failed: {error}"))?;
     if response.status() != 200 {

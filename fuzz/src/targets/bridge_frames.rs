@@ -1,6 +1,6 @@
 //! The frames in which another program sends calls to `lunatic bridge`.
 
-// What is decoded here is served by the command alone.
+// Only the command uses the parts of this file that are dead code here.
 #[allow(dead_code)]
 #[path = "../../../cli/src/bridge/frames.rs"]
 mod frames;

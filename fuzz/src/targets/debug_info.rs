@@ -1,5 +1,5 @@
-//! Names and DWARF of a module that traps: a guest wrote them, and the machine reads them to
-//! describe the trap.
+//! The names and the DWARF of a module that traps. They come from the guest, and the machine reads
+//! them to describe the trap.
 
 use super::{VM, assert_no_fault};
 use lunatic_vm::{Exit, Limit, source_locations};
@@ -20,7 +20,8 @@ const SECTIONS: [&str; 8] = [
     ".debug_rnglists",
 ];
 
-/// Each section is a 16-bit length and its bytes; the last one takes what is left.
+/// The input contains a 16-bit length and the bytes of each section; the last section consists of
+/// the remaining bytes.
 pub(crate) fn run(bytes: &[u8]) {
     let wasm = trapping_module(bytes);
     for offset in 0..wasm.len().min(64) {
@@ -38,7 +39,7 @@ pub(crate) fn run(bytes: &[u8]) {
     let exit = VM.block_on(process.exited());
     assert_no_fault(&exit);
     let Exit::Trapped(trap) = &exit else {
-        panic!("a program that executes `unreachable` ended otherwise: {exit}");
+        panic!("a program that executes `unreachable` did not trap: {exit}");
     };
     for frame in trap.frames() {
         assert!(

@@ -1,5 +1,5 @@
-//! Host functions, called in any order with any arguments. A call ends at most its own process,
-//! and what the processes of an environment used is free when they are gone.
+//! Host functions, called in any order with any arguments. A call can end only its own process, and
+//! everything that the processes of an environment used is released when they have ended.
 
 use super::{VM, assert_no_fault};
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -15,7 +15,7 @@ use wasm_encoder::{
 /// The maximum number of calls that a guest makes.
 const CALLS: usize = 24;
 
-/// Functions that would look up names, or connect, outside this computer.
+/// Functions that would look up names or connect to addresses outside this computer.
 const LEFT_OUT: [&str; 5] = [
     "resolve",
     "tcp_connect",
@@ -28,7 +28,7 @@ const LEFT_OUT: [&str; 5] = [
 const DATA: &[u8] = b"main other 1.0.0 lunatic::message \x7f\x00\x00\x01\xff\xfe\
     \x00asm\x01\x00\x00\x00 select zeroblob(9) :memory:";
 
-/// Numbers that lie at a bound of something.
+/// Numbers at the limits of types and ranges.
 const NUMBERS: [u64; 12] = [
     0,
     1,
@@ -45,7 +45,7 @@ const NUMBERS: [u64; 12] = [
 ];
 
 pub(crate) fn run(bytes: &[u8]) {
-    // An input that is used up leaves a shorter guest, so there is always one.
+    // If the input runs out, the guest makes fewer calls, so there is always a guest.
     let Ok(wasm) = guest(&mut Unstructured::new(bytes)) else {
         return;
     };
@@ -66,8 +66,8 @@ pub(crate) fn run(bytes: &[u8]) {
         Limit::Timers,
         Limit::TotalMemory,
     ] {
-        // What a dead process held is released just after its end is told; a leak would make this
-        // loop endless, which libFuzzer reports as a timeout.
+        // The resources of a dead process are released just after its end is reported. A leak would
+        // make this loop endless, which libFuzzer reports as a timeout.
         VM.block_on(async {
             while environment.used(limit) > 0 {
                 yield_now().await;
@@ -76,7 +76,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// Returns an environment whose limits end processes that wait forever.
+/// Returns an environment whose limits end processes that would wait forever.
 fn environment() -> Environment {
     let mut config = VM.config();
     config
@@ -92,7 +92,7 @@ fn environment() -> Environment {
     VM.environment(config)
 }
 
-/// Returns a guest that makes the calls which the input describes.
+/// Returns a guest that makes the calls that the input describes.
 fn guest(input: &mut Unstructured) -> Result<Vec<u8>> {
     let rows: Vec<&HostFunction> = HOST_FUNCTIONS
         .iter()
@@ -162,7 +162,7 @@ fn module(types: TypeSection, imports: ImportSection, count: u32, main: &Functio
     module.finish()
 }
 
-/// Pushes the arguments of one parameter.
+/// Pushes the arguments for one parameter.
 fn argument(
     input: &mut Unstructured,
     row: &HostFunction,
@@ -171,12 +171,13 @@ fn argument(
 ) -> Result<()> {
     for (part, ty) in kind.value_types().iter().enumerate() {
         let number = match kind {
-            // A timer that does not fire would outlive the run, and a wait would slow it down.
+            // A timer with a long delay would outlive the run, and a long wait would slow the run
+            // down.
             Kind::Millis | Kind::ShortMillis if row.namespace == "lunatic::timer" => {
                 u64::from(bool::arbitrary(input)?)
             }
             Kind::Millis | Kind::ShortMillis => *input.choose(&[0, 1, 2, u64::MAX])?,
-            // Only this computer is reached, at a port that the system chooses.
+            // Only loopback addresses are used, with ports that the system chooses.
             Kind::SocketAddr => match part {
                 0 => *input.choose(&[4, 4, 6, 5])?,
                 1 => *input.choose(&[34, 65_535, 0xffff_ffff])?,
@@ -190,7 +191,7 @@ fn argument(
     Ok(())
 }
 
-/// Returns a number: one at a bound, or an address of the data, or any.
+/// Returns a number at a limit, a small number, which may be an address in the data, or any number.
 fn number(input: &mut Unstructured) -> Result<u64> {
     Ok(match u8::arbitrary(input)? {
         0..=127 => *input.choose(&NUMBERS)?,
@@ -199,7 +200,7 @@ fn number(input: &mut Unstructured) -> Result<u64> {
     })
 }
 
-/// Pushes a number, or what an earlier call wrote to that address, which may be an id.
+/// Pushes a number, or the number that an earlier call wrote to that address, which may be an id.
 fn push(calls: &mut InstructionSink, ty: ValueType, number: u64, is_loaded: bool) {
     match ty {
         ValueType::I32 => {

@@ -1,5 +1,5 @@
-//! Where the requests of an HTTP/1 connection begin and end: however the bytes arrive, the verdict
-//! is the same.
+//! Where the requests of an HTTP/1 connection begin and end. The verdict must not depend on how the
+//! bytes are split when they arrive.
 
 /// The first byte is the size of the pieces in which the rest arrives.
 pub(crate) fn run(bytes: &[u8]) {
@@ -8,5 +8,8 @@ pub(crate) fn run(bytes: &[u8]) {
     };
     let whole = lunatic_serve::fuzzing::framing(bytes, bytes.len().max(1));
     let pieces = lunatic_serve::fuzzing::framing(bytes, usize::from(piece).max(1));
-    assert_eq!(whole, pieces, "the verdict depends on how the bytes arrive");
+    assert_eq!(
+        whole, pieces,
+        "the verdict depends on how the bytes are split"
+    );
 }

@@ -1,4 +1,5 @@
-//! Manifests of stored functions: what is read is written as something that reads the same.
+//! Manifests of stored functions. A manifest that was read, written and read again must be the
+//! same.
 
 pub(crate) fn run(bytes: &[u8]) {
     lunatic_serve::fuzzing::manifest(bytes);

@@ -1,5 +1,5 @@
-//! Modules and components as strangers upload them: loading ends with a module or an error, and
-//! what was loaded can be started.
+//! Untrusted modules and components. Loading must yield a module or an error, and a module that was
+//! loaded must be able to start.
 
 use super::{VM, assert_no_fault};
 use lunatic_vm::{CompileLimits, Limit};
@@ -16,7 +16,7 @@ pub(crate) fn run(bytes: &[u8]) {
     if let Ok(module) = VM.module("fuzz", bytes) {
         start(&module);
     }
-    // Whether a component loads is decided by wasmtime; neither result may be a panic.
+    // Wasmtime decides whether the component is valid. In either case, loading must not panic.
     let _ = VM.component("fuzz", bytes);
 }
 

@@ -1,4 +1,4 @@
-//! Project files, in both formats: every text is a project or a list of problems.
+//! Project files, in both formats. Reading any text must yield a project or a list of problems.
 
 use lunatic_serve::Project;
 use std::fs;
@@ -13,7 +13,7 @@ pub(crate) fn run(bytes: &[u8]) {
     } else {
         "embly-project.yml"
     };
-    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let file = directory.path().join(name);
     fs::write(&file, text).expect("a new directory can be written");
     match Project::read(&file) {

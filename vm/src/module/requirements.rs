@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_is_recognized() {
+    fn a_component_is_recognised() {
         assert!(matches!(read("(component)"), Err(ModuleError::Component)));
     }
 

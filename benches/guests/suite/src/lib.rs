@@ -1,6 +1,7 @@
-//! A test crate: a hundred tests that work for a millisecond or two, and a hundred that do nothing.
+//! A crate of tests: a hundred that work for a millisecond or two each, and a hundred that do
+//! nothing.
 //!
-//! `#[lunatic::test]` makes them tests for the machine, and ordinary tests when they are compiled
+//! With `#[lunatic::test]`, they are tests for the machine, or ordinary tests if they are compiled
 //! natively.
 
 /// Does what a test might do: creates text, splits it, counts words and sorts them.
