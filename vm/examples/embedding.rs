@@ -126,7 +126,7 @@ fn a_guest_that_counts(vm: &Vm) -> Result<(), Box<dyn Error>> {
             Ok(Letter::Message { tag, resources, .. }) => {
                 let total = resources[0]
                     .downcast::<String>()
-                    .expect("the guest attached it");
+                    .expect("the guest attached a string");
                 println!("message {tag} from the guest carries: {total}");
             }
             Ok(Letter::ProcessDied { exit, .. }) => {

@@ -112,10 +112,10 @@ mod tests {
         let all = INCLUDED + 3 * PORTION + 1;
         ledger
             .afford(all, Some(&purse))
-            .expect("this is exactly the limit");
+            .expect("the charge is exactly the limit");
         ledger
             .afford(all + 1, Some(&purse))
-            .expect_err("this exceeds the limit by a byte");
+            .expect_err("the charge exceeds the limit by one byte");
         ledger.settle(INCLUDED + 2 * PORTION, Some(&purse));
         assert_eq!(
             paid(),

@@ -583,7 +583,7 @@ mod tests {
         let text =
             format!(r#"(module (func (export "f") (param $n i32) (local $sum i32) {loops}))"#);
         let (old, new) = both(&text);
-        let New { bytes: new, .. } = new.expect("there are loops");
+        let New { bytes: new, .. } = new.expect("the function has loops");
         assert!(
             new.len() > old.len() * 3 / 2 && new.len() <= old.len() * 2 + MARGIN,
             "{} from {}",

@@ -243,8 +243,8 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
     let lab = Lab::new();
     let module = lab.module(&prepared_guest(generation, &attacks, 1));
     for (number, attack) in attacks.iter().enumerate() {
-        // If the attack passes a time, the call may wait forever. A time limit of the environment
-        // then ends it.
+        // An attack that passes a duration can make the call wait forever. In that case, a time
+        // limit of the environment ends the call.
         let environment = lab.environment_with(|config| {
             if attack.may_wait() {
                 config.limit(Limit::Time, 50);
@@ -315,7 +315,7 @@ fn make(
                 // The instance still exists, so everything that a failed call acquired still counts
                 // here.
                 let after = used(&inner);
-                // This is meaningful only with a single worker.
+                // This number is meaningful only with a single worker.
                 let allocated = allocations::allocated().saturating_sub(allocated);
                 let _ = tell
                     .send(Outcome {
@@ -686,7 +686,7 @@ fn an_id_of_all_ones_means_the_callers_own() {
 }
 
 impl Attack {
-    /// Fails unless the outcome is the expected one.
+    /// Fails the test unless the outcome is as expected.
     fn judge(&self, outcome: &Outcome) {
         let exit = outcome.exit.as_ref();
         match self.expected {
@@ -718,12 +718,12 @@ impl Attack {
         if matches!(exit, Some(Exit::Trapped(_))) {
             assert_eq!(
                 outcome.before, outcome.after,
-                "{self}: the call trapped, but something is in use that was not in use before"
+                "{self}: the call trapped, but resources are in use that were not in use before"
             );
         }
     }
 
-    /// Fails unless the process trapped with a message that names the function.
+    /// Fails the test unless the process trapped with a message that names the function.
     fn expect_trap(&self, exit: &Exit) {
         let Exit::Trapped(trap) = exit else {
             panic!("{self}: {exit}")

@@ -1,5 +1,5 @@
-//! Tests of compilations of code that is not the host's own: their limits, and the process that
-//! performs them.
+//! Tests of the compilation of code that is not the host's own: its limits, and the process that
+//! performs it.
 
 use crate::support::{Lab, binary, guest};
 use lunatic_vm::{CompileLimits, Exit, ModuleError, Vm};
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A module that any compiler compiles.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// A command that does not answer, and writes its process id to a file.
+/// A command that writes its process id to a file and does not answer.
 fn silent(pid: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
     let script = "echo $$ > \"$0.part\"; /bin/mv \"$0.part\" \"$0\"; exec /bin/sleep 1000";
@@ -18,7 +18,7 @@ fn silent(pid: &Path) -> Command {
     command
 }
 
-/// Waits until the file has the id of a process, and returns where the kernel shows the process.
+/// Waits until the file contains a process id. Returns the kernel's directory of this process.
 fn shown(pid: &Path) -> PathBuf {
     loop {
         if let Ok(pid) = std::fs::read_to_string(pid) {
@@ -139,10 +139,16 @@ fn a_program_that_compiles_leaves_room_for_others() {
     let greedy = lab.environment();
     let module = lab.module(&compiling("(module (func))"));
     let waiting: Vec<_> = (0..8)
-        .map(|_| greedy.spawn(&module, "main", &[]).expect("there is room"))
+        .map(|_| {
+            greedy
+                .spawn(&module, "main", &[])
+                .expect("no limit applies")
+        })
         .collect();
     shown(&pid);
-    // One of the eight holds a place for as long as it lives; another program has its own.
+    // One of the eight processes holds its program's place at the compiler while it lives. Another
+    // program has its own place.
+    // place.
     assert!(lab.run(&compiling("(module)")).is_normal());
     assert_eq!(lab.hear(), 1);
     for process in waiting {

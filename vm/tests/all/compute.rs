@@ -81,8 +81,8 @@ fn t002_spawns_messages_and_kills_are_prompt_while_ten_processes_per_core_spin()
     assert_eq!(lab.hear(), 42);
     spinners[0].kill();
     assert!(matches!(lab.exit(&spinners[0]), Exit::Killed));
-    // Time is measured in turns of the spinning processes. None of them had many turns before
-    // everything was answered.
+    // Time is measured in turns of the spinning processes. None of them may have had many turns
+    // before everything was answered.
     let after = turns(&spinners[1..]);
     assert!(
         after - before < 50,
@@ -184,7 +184,7 @@ fn total_compute_is_used_up_by_many_processes_as_by_one() {
         .expect("nothing has been used yet");
     let exit = lab.exit(&first);
     assert!(is_limit(&exit, Limit::TotalCompute), "{exit}");
-    // Compute that was used is not given back: restarting a process does not grant more.
+    // Compute that was used is not given back, so restarting a process does not grant more.
     let error = environment
         .spawn(&module, "main", &[])
         .expect_err("the total is used up");
@@ -294,7 +294,7 @@ fn t006_a_loop_of_host_calls_is_preempted() {
             &[],
             r#"(func (export "main") (call $say (i64.const 2)))"#,
         ));
-        // The current slice ends at this beat or the next beat.
+        // The current slice ends at this beat or at the next one.
         lab.vm.beat();
         lab.vm.beat();
         assert_eq!(lab.hear(), 2, "{row}");
@@ -592,7 +592,7 @@ fn t011_no_process_is_killed_when_the_clock_stops_and_then_jumps() {
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
         .expect("no limit applies");
-    // No tick came while the process was starting. Now all ticks come at once.
+    // No tick came while the process was starting. Now many ticks come in quick succession.
     assert_eq!(lab.hear(), 1);
     for _ in 0..10_000 {
         lab.vm.beat();

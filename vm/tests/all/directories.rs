@@ -1,4 +1,4 @@
-//! Files and directories: what calls below a granted directory do.
+//! Tests of files and directories: calls on paths below a granted directory.
 
 use crate::files::{CREATE, DIRECTORY, READ, Script, TRUNCATE, WRITE, grant, house};
 use crate::support::Lab;
@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// Lists directory 3 through a buffer of 200 bytes at 1024 and calls `$entry` with each entry's
-/// address, which is that of its head; the name follows 24 bytes later. Entries that are cut off
-/// are asked for again, as libraries do.
+/// Lists directory 3 through a buffer of 200 bytes at address 1024, and calls `$entry` with the
+/// address of each entry's header. The entry's name is 24 bytes after this address. Entries that
+/// are cut off are requested again, as libraries do.
 const LIST: &str = r#"
     (func $list (local $used i32) (local $at i32) (local $end i32) (local $cookie i64)
         (loop $page
@@ -42,7 +42,7 @@ fn names_that_are_removed_while_they_are_listed_are_all_removed() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     for number in 0..1500 {
-        fs::write(granted.join(format!("file {number}")), "").expect("the directory is ours");
+        fs::write(granted.join(format!("file {number}")), "").expect("the test owns the directory");
     }
     let text = listing(
         "(drop (call $path_unlink_file (i32.const 3)
@@ -51,8 +51,8 @@ fn names_that_are_removed_while_they_are_listed_are_all_removed() {
     let exit = run(&lab, &text, |config| grant(config, &granted, Access::Write));
     assert!(exit.is_normal(), "{exit}");
     let left: Vec<_> = fs::read_dir(&granted)
-        .expect("the directory is ours")
-        .map(|entry| entry.expect("the directory is ours").file_name())
+        .expect("the test owns the directory")
+        .map(|entry| entry.expect("the test owns the directory").file_name())
         .collect();
     assert_eq!(left, ["inner"]);
 }
@@ -62,9 +62,9 @@ fn names_that_are_created_while_others_are_listed_do_not_change_the_listing() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     for number in 0..100 {
-        fs::write(granted.join(format!("file {number}")), "").expect("the directory is ours");
+        fs::write(granted.join(format!("file {number}")), "").expect("the test owns the directory");
     }
-    // Creates a directory for each name, with the name changed in its last letter.
+    // For each name, creates a directory whose name differs in the last letter.
     let text = listing(
         r#"(local $last i32)
         (call $say (i64.load (local.get $at)))
@@ -79,15 +79,16 @@ fn names_that_are_created_while_others_are_listed_do_not_change_the_listing() {
         lab.hear_all::<104>(),
         std::array::from_fn(|number| number as i64 + 1)
     );
-    let names = fs::read_dir(&granted).expect("the directory is ours");
-    assert!(names.count() > 180, "the guest created more");
+    let names = fs::read_dir(&granted).expect("the test owns the directory");
+    assert!(names.count() > 180, "the guest created too few directories");
 }
 
 #[test]
 fn a_name_that_is_not_text_is_listed_and_can_be_used() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    fs::write(granted.join(OsStr::from_bytes(b"not \xff text")), "").expect("any byte is allowed");
+    fs::write(granted.join(OsStr::from_bytes(b"not \xff text")), "")
+        .expect("a name may contain any byte");
     let text = listing(
         r#"(call $say (i64.extend_i32_u (i32.load8_u offset=20 (local.get $at))))
         (if (i32.eq (i32.load offset=16 (local.get $at)) (i32.const 10)) (then
@@ -98,7 +99,7 @@ fn a_name_that_is_not_text_is_listed_and_can_be_used() {
     assert!(exit.is_normal(), "{exit}");
     let mut kinds = lab.hear_all::<5>();
     kinds.sort_unstable();
-    // Three directories, as `.` and `..` are, and two files.
+    // There are three directories, including `.` and `..`, and two files.
     assert_eq!(kinds, [3, 3, 3, 4, 4]);
     assert_eq!(
         fs::read_dir(&granted)
@@ -112,8 +113,8 @@ fn a_name_that_is_not_text_is_listed_and_can_be_used() {
 fn a_slash_after_a_name_says_that_it_is_a_directory() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    symlink("inner", granted.join("link")).expect("the directory is ours");
-    symlink("file", granted.join("to-file")).expect("the directory is ours");
+    symlink("inner", granted.join("link")).expect("the test owns the directory");
+    symlink("file", granted.join("to-file")).expect("the test owns the directory");
     let mut script = Script::default();
     script.on_path("path_create_directory", "new/");
     script.on_path("path_create_directory", "new//deep//");
@@ -148,8 +149,8 @@ fn a_slash_after_a_name_says_that_it_is_a_directory() {
         "{errors:?}"
     );
     let mut names: Vec<_> = fs::read_dir(&granted)
-        .expect("the directory is ours")
-        .map(|entry| entry.expect("the directory is ours").file_name())
+        .expect("the test owns the directory")
+        .map(|entry| entry.expect("the test owns the directory").file_name())
         .collect();
     names.sort();
     assert_eq!(names, ["file", "inner", "link", "to-file"]);
@@ -159,9 +160,9 @@ fn a_slash_after_a_name_says_that_it_is_a_directory() {
 fn no_call_that_ends_with_a_slash_follows_a_link_that_leads_out() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    fs::create_dir(house.path().join("outside")).expect("the directory is ours");
-    symlink("../outside", granted.join("out")).expect("the directory is ours");
-    symlink("../absent", granted.join("nowhere")).expect("the directory is ours");
+    fs::create_dir(house.path().join("outside")).expect("the test owns the directory");
+    symlink("../outside", granted.join("out")).expect("the test owns the directory");
+    symlink("../absent", granted.join("nowhere")).expect("the test owns the directory");
     let mut script = Script::default();
     for path in ["out/", "out/.", "out/..", "out/../secret", "nowhere/", ".."] {
         script.open(path, 0, READ).open(path, DIRECTORY, READ);
@@ -185,9 +186,9 @@ fn no_call_that_ends_with_a_slash_follows_a_link_that_leads_out() {
 fn absolute_links_are_followed_in_what_guests_know_as_the_root() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    symlink("/inner", granted.join("link")).expect("the directory is ours");
-    symlink("/../../../secret", granted.join("out")).expect("the directory is ours");
-    fs::write(granted.join("inner/deep"), "").expect("the directory is ours");
+    symlink("/inner", granted.join("link")).expect("the test owns the directory");
+    symlink("/../../../secret", granted.join("out")).expect("the test owns the directory");
+    fs::write(granted.join("inner/deep"), "").expect("the test owns the directory");
     let mut script = Script::default();
     script.open("link/deep", 0, READ).stat("link/deep", true);
     script.open("link/new", CREATE, WRITE);
@@ -205,7 +206,7 @@ fn absolute_links_are_followed_in_what_guests_know_as_the_root() {
     };
     let errors = script.run(&lab, change("/"));
     assert_eq!(errors, [0, 0, 0, 0, 0, 0, errno::NOENT]);
-    // Elsewhere they lead out.
+    // In any other directory, absolute links lead out.
     let errors = script.run(&lab, change("/elsewhere"));
     assert!(
         errors.iter().all(|&error| error != errno::SUCCESS),
@@ -217,11 +218,11 @@ fn absolute_links_are_followed_in_what_guests_know_as_the_root() {
 fn a_path_of_another_directory_is_looked_for_below_the_root_if_that_is_granted() {
     let (lab, house) = (Lab::new(), house());
     let root = house.path();
-    fs::create_dir(root.join("etc")).expect("the directory is ours");
-    fs::write(root.join("etc/hosts"), "").expect("the directory is ours");
-    symlink("/etc/hosts", root.join("granted/link")).expect("the directory is ours");
+    fs::create_dir(root.join("etc")).expect("the test owns the directory");
+    fs::write(root.join("etc/hosts"), "").expect("the test owns the directory");
+    symlink("/etc/hosts", root.join("granted/link")).expect("the test owns the directory");
     let mut script = Script::default();
-    // Libraries leave out the slash of an absolute path.
+    // Libraries leave out the first slash of an absolute path.
     script.open("etc/hosts", 0, READ).open("file", 0, READ);
     script.open("link", 0, READ).open("link", 0, WRITE);
     script.open("etc/absent", 0, READ);
@@ -241,7 +242,8 @@ fn a_path_of_another_directory_is_looked_for_below_the_root_if_that_is_granted()
     let errors = script.run(&lab, granted(Access::Write));
     assert_eq!(errors, [0, 0, 0, 0, errno::NOENT, 0, 0]);
     assert!(root.join("etc/new").exists());
-    // What may only be read is no part of what may be written.
+    // Below the root, which may only be read, nothing is looked up for a directory that may be
+    // written.
     let errors = script.run(&lab, granted(Access::Read));
     let (noent, perm) = (errno::NOENT, errno::PERM);
     assert_eq!(errors, [noent, 0, perm, perm, noent, noent, perm]);
@@ -255,7 +257,7 @@ fn files_are_read_and_written_where_the_guest_says() {
     let seek = |offset: i64, whence: u32| {
         format!("(call $fd_seek {fd} (i64.const {offset}) (i32.const {whence}) (i32.const 24))")
     };
-    // One vector: 3 bytes at 4096, which are "abc".
+    // There is one vector, which covers the 3 bytes "abc" at address 4096.
     let text = "(data (i32.const 4096) \"abcdef\")";
     let one = |function: &str, length: u32, rest: &str| {
         format!(
@@ -322,7 +324,7 @@ fn preview_0_numbers_the_ends_of_a_file_in_another_order() {
         grant(config, &house.path().join("granted"), Access::Read);
     });
     assert!(exit.is_normal(), "{exit}");
-    // From the end of 7 bytes, from there, from the start.
+    // The seeks are relative to the end at 7 bytes, to the current position, and to the start.
     assert_eq!(lab.hear_all(), [0, 0, 8, 0, 9, 0, 1]);
 }
 
@@ -364,7 +366,7 @@ fn what_is_appended_goes_to_the_end_whatever_the_position() {
 fn all_vectors_are_used_and_empty_ones_cost_nothing() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    // 300,000 empty vectors, and one of 3 bytes behind them; then two that are the same memory.
+    // First 300,000 empty vectors, followed by one of 3 bytes. Then two vectors of the same memory.
     let text = program(
         r#"(data (i32.const 600) "new") (data (i32.const 1000) "abc")
         (func (export "main") (local $fd i32)
@@ -396,7 +398,7 @@ fn all_vectors_are_used_and_empty_ones_cost_nothing() {
 #[test]
 fn hostile_sizes_are_refused_before_anything_is_copied() {
     let (lab, house) = (Lab::new(), house());
-    // A path of 60 MB, and one of the longest length that has no end.
+    // A path of 60 MB, and a path of the maximum length, which lies outside the memory.
     let text = program(
         r#"(func (export "main")
             (drop (memory.grow (i32.const 1000)))

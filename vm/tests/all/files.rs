@@ -85,7 +85,7 @@ impl Script {
         ))
     }
 
-    /// Makes a call for what is known of a path.
+    /// Makes a call that returns the metadata of a path.
     pub(crate) fn stat(&mut self, path: &str, follow: bool) -> &mut Script {
         let (path, follow) = (self.text(path), u32::from(follow));
         self.call(&format!(
@@ -301,8 +301,8 @@ pub(crate) fn named_pipe(path: &Path) {
         .expect("the test owns the directory");
 }
 
-/// Opens a named pipe for reading and writing, so that neither end has to wait for the other end
-/// any longer.
+/// Opens a named pipe for reading and writing, so that neither end waits for the other end any
+/// longer.
 #[cfg(target_os = "linux")]
 fn release(path: &Path) -> fs::File {
     fs::File::options()

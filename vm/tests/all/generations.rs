@@ -133,7 +133,7 @@ fn a_module_belongs_to_the_generation_that_has_all_its_imports() {
             "(import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))",
             13,
         ),
-        // An import that both generations have does not decide which generation it is.
+        // An import that both generations have does not determine the generation.
         (
             "(import \"lunatic::error\" \"drop\" (func (param i64)))",
             13,
@@ -205,7 +205,7 @@ fn guests_of_other_generations_are_refused_and_the_error_names_their_version() {
     ] {
         let error = refusal(imports);
         match versions {
-            // No generation ever had this function, so only the linker can report what is wrong.
+            // No generation ever had this function, so only the linker can report the error.
             "" => assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}"),
             _ => assert!(matches!(error, ModuleError::Generation { .. }), "{error:?}"),
         }
@@ -966,8 +966,8 @@ fn an_environment_has_at_most_the_rights_of_its_creator() {
                 .expect("importing a function needs no right"),
         );
         assert!(exit.is_normal(), "{exit}");
-        // The child dies if its creator lacks the right to the function, whatever the configuration
-        // allows.
+        // The child dies if its creator does not have the right to call the function, whatever the
+        // configuration allows.
         assert_eq!(lab.hear(), result, "without `{granted}`");
     }
 }

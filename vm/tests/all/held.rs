@@ -1,4 +1,4 @@
-//! Whatever a guest makes the host hold is counted for this guest and is bounded.
+//! Tests that everything the host holds for a guest is charged to that guest and is bounded.
 
 use crate::support::{Lab, guest, is_alone, resident};
 use lunatic_abi::Errno;
@@ -6,7 +6,7 @@ use lunatic_vm::{Access, Environment, Exit, Limit, LimitReached, Shortage, Vm};
 
 const MIB: u64 = 1 << 20;
 
-/// Creates an environment for each of whose processes the host holds at most this many bytes.
+/// Creates an environment in which the host holds at most this many bytes for each process.
 fn holding(lab: &Lab, bytes: u64) -> Environment {
     lab.environment_with(|config| {
         config.limit(Limit::HostMemory, bytes);
@@ -22,14 +22,17 @@ fn limit_of(exit: &Exit) -> Option<Limit> {
 
 /// Waits until an environment has ended, and checks that the host holds nothing for it.
 fn wait_until_nothing_is_held(lab: &Lab, environment: &Environment) {
-    lab.wait_for("what was held to be released", environment.ended());
+    lab.wait_for(
+        "everything that is held to be released",
+        environment.ended(),
+    );
     for limit in [Limit::TotalHostMemory, Limit::Descriptors] {
         assert_eq!(environment.used(limit), 0, "{limit:?}");
     }
 }
 
-/// Kinds of things that a guest can create again and again. Each entry consists of a name, the
-/// rows, the code that runs once, and the code that runs until a call is refused.
+/// Kinds of things that a guest can create repeatedly. Each entry consists of a name, the rows, the
+/// code that runs once, and the code that runs until a call is refused.
 const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
     (
         "configurations with variables",
@@ -144,7 +147,7 @@ fn whatever_a_guest_hoards_ends_at_its_limit() {
             }
             _ => panic!("{what}: {exit}"),
         }
-        // The allocator keeps some memory that was released.
+        // The allocator keeps some released memory.
         assert!(
             grown < 32 * MIB,
             "{what}: {grown} bytes for a limit of 8 MiB"
@@ -174,18 +177,22 @@ fn a_module_counts_until_the_last_process_that_runs_it_is_gone() {
     let process = environment
         .spawn(&module, "main", &[])
         .expect("no limit applies");
-    assert_eq!(lab.hear(), 0, "it compiles");
-    assert_eq!(environment.used(Limit::Descriptors), 1, "its image");
+    assert_eq!(lab.hear(), 0, "the module compiles");
+    assert_eq!(
+        environment.used(Limit::Descriptors),
+        1,
+        "the image of the module"
+    );
     let held = process.host_memory().used();
     assert!(
         held > 64 << 10,
-        "{held} bytes for code, tables and the image"
+        "only {held} bytes are held for code, tables and the image"
     );
-    process.send(0, b"").expect("there is room");
-    assert_eq!(lab.hear(), 1, "it is dropped");
+    process.send(0, b"").expect("no limit applies");
+    assert_eq!(lab.hear(), 1, "the module is dropped");
     assert_eq!(environment.used(Limit::Descriptors), 0);
     assert!(process.host_memory().used() < held - (64 << 10));
-    process.send(0, b"").expect("there is room");
+    process.send(0, b"").expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     wait_until_nothing_is_held(&lab, &environment);
 }
@@ -312,8 +319,9 @@ fn mail_that_waits_counts_for_its_receivers_environment() {
             (call $say (i64.load (i32.const 4096)))
             (br_if $next (i64.ne (i64.load (i32.const 4096)) (i64.const 0)))))",
     ));
-    // The receivers are endpoints, so they receive only when the test receives from them.
-    let receivers = ["one", "other"].map(|name| environment.endpoint(name).expect("there is room"));
+    // The receivers are endpoints, so they receive only when the test makes them receive.
+    let receivers =
+        ["one", "other"].map(|name| environment.endpoint(name).expect("no limit applies"));
     let data = vec![1; 60_000];
     let sent: Vec<usize> = receivers
         .iter()
@@ -330,7 +338,7 @@ fn mail_that_waits_counts_for_its_receivers_environment() {
         .spawn(&module, "main", &[])
         .expect("no limit applies");
     process.send(0, &data).expect("there is room again");
-    process.send(0, &[0; 8]).expect("there is room");
+    process.send(0, &[0; 8]).expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     wait_until_nothing_is_held(&lab, &environment);
 }
@@ -417,7 +425,7 @@ fn a_guest_cannot_take_the_descriptors_that_the_machine_needs() {
     let files: Vec<_> = (0..32).map(|_| std::fs::File::open("/dev/null")).collect();
     assert!(files.iter().all(Result::is_ok), "{files:?}");
     let exit = lab.run("(module (func (export \"main\")))");
-    assert!(exit.is_normal(), "other programs go on: {exit}");
+    assert!(exit.is_normal(), "other programs continue to run: {exit}");
 }
 
 #[test]
@@ -427,7 +435,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
         return;
     }
     let small = "(module (func (export \"main\")))";
-    // What any machine needs is there before memory is limited.
+    // Everything that all machines share is created before memory is limited.
     let exit = Lab::new().run(small);
     assert!(exit.is_normal(), "{exit}");
     let lab = Lab::with(Vm::builder().memory(resident() + 400 * MIB));
@@ -454,7 +462,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     let process = greedy
         .spawn(&module, "main", &[])
         .expect("memory is not short");
-    let go_on = || process.send(0, b"").expect("there is room");
+    let go_on = || process.send(0, b"").expect("no limit applies");
     let spawn = |environment: &Environment| environment.spawn(&small, "main", &[]);
     let mut ballast: Vec<Vec<u8>> = Vec::new();
     let mut wait_for = |level: Shortage| {
@@ -468,12 +476,12 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     assert_eq!(lab.hear_all(), [1, Errno::Exhausted as i64]);
 
     wait_for(Shortage::GreedySpawns);
-    let refused = spawn(&greedy).expect_err("it holds the most");
+    let refused = spawn(&greedy).expect_err("the program holds the most memory");
     assert!(
         refused.to_string().contains("more memory than any other"),
         "{refused}"
     );
-    lab.exit(&spawn(&modest).expect("the others may go on"));
+    lab.exit(&spawn(&modest).expect("other programs may still spawn"));
 
     wait_for(Shortage::Requests);
     let refused = spawn(&modest).expect_err("nothing is left");
@@ -482,14 +490,14 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
         "{refused}"
     );
     go_on();
-    assert_eq!(lab.hear(), -1, "its memory does not grow");
+    assert_eq!(lab.hear(), -1, "the memory does not grow");
 
     ballast.clear();
     while lab.vm.shortage() > Shortage::None {
         std::thread::yield_now();
     }
     go_on();
-    assert_eq!(lab.hear(), 1, "its memory grows");
+    assert_eq!(lab.hear(), 1, "the memory grows");
     assert!(lab.exit(&process).is_normal());
     lab.exit(&spawn(&greedy).expect("memory is no longer short"));
 }
@@ -528,7 +536,7 @@ fn what_others_have_open_counts_as_descriptors() {
     for (said, open) in [(1, 2), (2, 0), (0, 3)] {
         assert_eq!(lab.hear(), said);
         assert_eq!(environment.used(Limit::Descriptors), open);
-        process.send(0, b"").expect("there is room");
+        process.send(0, b"").expect("no limit applies");
     }
     assert!(lab.exit(&process).is_normal());
     wait_until_nothing_is_held(&lab, &environment);

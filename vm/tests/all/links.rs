@@ -39,7 +39,7 @@ fn t050_monitoring_a_dead_process_reports_no_process_at_once() {
         assert_eq!(
             watcher.take(&[]),
             Mail::TimedOut,
-            "there is one notice only"
+            "there is only one notice"
         );
     }
 }
@@ -72,7 +72,8 @@ fn t049_a_link_to_a_process_that_is_dying_fails_exactly_once() {
         witness.link(1, other.pid());
         linker.monitor(2, other.pid());
         other.process.kill();
-        // The delay varies, so that the link is made at any time from the kill to long after it.
+        // The delay varies, so that the link is made at the time of the kill, long after it, or in
+        // between.
         linker.link(1, other.pid());
         linker.monitor(3, other.pid());
         witness.link(4, other.pid());

@@ -131,7 +131,7 @@ fn t042_a_flood_fills_a_mailbox_to_its_limit_and_the_senders_get_an_error() {
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
             (call $say (local.get $full)))"#,
     ));
-    // Meanwhile the victim waits for a message with a different tag.
+    // In the meantime, the victim waits for a message with a different tag.
     let victim = lab.module(&guest(
         &["lunatic::message::receive"],
         r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))

@@ -1,4 +1,4 @@
-//! Tests of memory: no process takes more than its share, leaves anything behind, or sees what
+//! Tests of memory: no process takes more than its share, leaves anything behind, or sees data that
 //! another process left behind.
 
 use crate::support::{Lab, guest, is_alone};

@@ -143,7 +143,8 @@ fn each_vm_and_each_program_has_its_own_metrics() {
     );
 }
 
-/// A guest that uses as many names as its parameter says. Each name is `hits` followed by letters.
+/// A guest that uses the number of names given by its parameter. Each name is `hits` and some
+/// letters.
 fn many() -> String {
     counting(
         r#"(func (export "main") (param $left i32)

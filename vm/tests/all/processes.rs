@@ -613,7 +613,7 @@ fn a_vm_can_be_dropped_while_processes_run_and_none_runs_afterward() {
     }
 }
 
-/// Tests T004 with many processes. The number of turns that other processes have before a killed
+/// Tests T004 with many processes: the number of turns that other processes have before a killed
 /// process is dead does not grow with the number of processes.
 #[test]
 fn t004_a_killed_process_does_not_wait_behind_spinning_processes() {

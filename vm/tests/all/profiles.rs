@@ -34,9 +34,9 @@ fn labs() -> [(&'static str, Lab); 2] {
 
 #[test]
 fn t034_a_reused_instance_is_like_a_new_instance() {
-    // The guest reports everything that its predecessor left behind, and leaves something itself
-    // wherever it can: in its data, behind the data, far from the data, in pages that are empty at
-    // first, and in globals of each type.
+    // The guest reports everything that its predecessor left behind. It then leaves something
+    // itself wherever it can: in its data, after the data, far from the data, in pages that are
+    // initially empty, and in globals of each type.
     let text = guest(
         &[],
         r#"(data (i32.const 4096) "beginning")
@@ -159,9 +159,9 @@ fn a_memory_that_outgrows_its_slot_is_moved_and_keeps_its_contents() {
 
 #[test]
 fn t007_nothing_behind_the_end_of_a_memory_can_be_accessed() {
-    // The accesses are just behind the end, at the largest constant offset, at the last 32-bit
-    // address, and where the next memory begins. Each place is given once as an offset and once as
-    // an address.
+    // The accesses are just after the end, at the largest constant offset, at the last 32-bit
+    // address, and at the start of the next memory. Each place is given once as an offset and once
+    // as an address.
     let touches: [(u32, i32); 7] = [
         (0, 65_533),
         (u32::MAX, 0),

@@ -1,5 +1,5 @@
-//! Tests of when which process runs, and of how programs share the cores. The tests drive the clock
-//! and count turns, so that nothing depends on the speed of the computer.
+//! Tests of the order in which processes run, and of how programs share the cores. The tests drive
+//! the clock and count turns, so that nothing depends on the speed of the computer.
 
 use crate::support::{Lab, import};
 use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, VmBuilder, Weight};
@@ -134,7 +134,7 @@ impl Share {
     }
 }
 
-/// Fails unless each program had the expected number of turns, with a tolerance of two.
+/// Fails the test unless each program had the expected number of turns, with a tolerance of two.
 fn check(had: [u64; 3], expected: [u64; 3]) {
     let is_near = had
         .iter()

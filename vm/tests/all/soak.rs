@@ -1,4 +1,4 @@
-//! Runs a mix of all kinds of processes for a while, after which nothing may be left behind.
+//! Runs a mix of all kinds of processes for a while and checks that nothing is left behind.
 //! `LUNATIC_SOAK_SECONDS` sets the duration. The default is two seconds.
 
 use crate::support::{Lab, guest};
@@ -115,7 +115,7 @@ fn soak(time: Duration) -> u64 {
     let begin = Instant::now();
     while begin.elapsed() < time {
         // The clock determines only how long the test runs, and never whether it passes.
-        lab.wait_for("a little while", async {
+        lab.wait_for("a short time", async {
             async_io::Timer::after(Duration::from_millis(20)).await
         });
         if !limited.is_alive() {

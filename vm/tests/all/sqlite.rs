@@ -1,5 +1,5 @@
-//! Tests of databases: what the functions do, what SQL may do, and what remains of a process that
-//! is killed during a query.
+//! Tests of databases: the functions, the statements that are allowed, and what remains of a
+//! process that is killed during a query.
 
 use crate::support::{Lab, guest, import, signature};
 use lunatic_abi::sqlite::{Key, List, Value, write_binding, write_length};
@@ -436,7 +436,7 @@ fn the_published_functions_do_what_the_published_guest_expects() {
     let names = client.given("column_names", &[Val::I64(0)]);
     let mut names = List::new(&names).expect("the result is a list");
     assert_eq!(
-        std::array::from_fn(|_| names.text().expect("the list contains texts")),
+        std::array::from_fn(|_| names.text().expect("the list contains strings")),
         [Some("n"), Some("x"), Some("s"), Some("b"), None]
     );
     assert_eq!(
@@ -1045,8 +1045,8 @@ fn t171_an_endless_query_ends_when_its_process_ends() {
     let cross = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 1000)
         SELECT count(*) FROM t a, t b, t c, t d, t e";
     for sql in [ENDLESS, cross] {
-        // The process is ended by its time limit, by its own compute limit, and by the compute
-        // limit of the environment.
+        // The process is ended by its time limit, then by its own compute limit, and then by the
+        // compute limit of the environment.
         for (limit, bound) in [
             (Limit::Time, 100),
             (Limit::Compute, 50),
@@ -1269,7 +1269,7 @@ fn foreign_keys_are_enforced_only_on_request() {
         CREATE TABLE thing (owner REFERENCES owner); INSERT INTO thing VALUES (1)";
     client
         .execute_all(connection, tables)
-        .expect("the row refers to none, which is allowed");
+        .expect("foreign keys are not enforced by default");
     client
         .execute_all(connection, "PRAGMA foreign_keys = ON")
         .expect("the pragma is available");
@@ -1618,8 +1618,8 @@ fn waiting_for_a_locked_database_does_not_occupy_a_thread() {
             "CREATE TABLE t (n); BEGIN IMMEDIATE; INSERT INTO t VALUES (0)",
         )
         .expect("the database is empty");
-    // More processes than may use databases at the same time wait for the lock, and the process
-    // that holds it still gets its turn.
+    // The processes that wait for the lock outnumber the processes that may use databases at the
+    // same time, but the process that holds the lock still gets its turn.
     let waiting: Vec<Client<'_>> = (0..40).map(|_| Client::new(&lab, &environment)).collect();
     for (number, client) in waiting.iter().enumerate() {
         let connection = client.opened("app.db");

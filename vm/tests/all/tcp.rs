@@ -587,7 +587,7 @@ fn t115_each_byte_of_a_stream_goes_to_one_of_two_readers() {
             (call $hand_over (local.get $stream) (call $spawn_with (i32.const 200) (i32.const 6) (i32.const 0))))"#,
     ));
     let client = connect(&lab);
-    // Once the connection has been passed on, it does not need the process that accepted it.
+    // Once the connection has been passed on, the process that accepted it may end.
     assert!(lab.exit(&server).is_normal());
     let bytes: Vec<u8> = (0..BYTES).map(|index| (index % 251) as u8).collect();
     send(&client, &bytes);
@@ -966,7 +966,7 @@ fn a_connection_from_the_host_is_refused_without_room_or_the_right_to_it() {
             .spawn(&module, "main", &[])
             .expect("no limit applies");
         lab.wait_until_idle();
-        // A process that is waiting for a message gets the first connection at once. The second
+        // A process that is waiting for a message gets the first connection immediately. The second
         // connection stays in the mailbox. The client is kept, because the process would end if the
         // client disconnected.
         let (client, server) = pair();

@@ -562,7 +562,7 @@ fn t118_an_untrusted_or_unreachable_server_is_an_error() {
         "(i32.const 0) (i32.const 0)",
     );
     check(&with(here, port, nobody), 1, Some(Errno::BadTls));
-    // Here the text that should contain authorities contains no certificate.
+    // Here, the PEM data for the authorities contains no certificate.
     check(
         &with(here, port, "(i32.const 120) (i32.const 1)"),
         1,

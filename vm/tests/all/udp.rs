@@ -405,7 +405,7 @@ fn a_socket_can_be_sent_in_a_message() {
             [ResourceKind::UdpSocket as i64, ResourceKind::None as i64]
         );
         assert!(lab.exit(&process).is_normal());
-        // Once the socket has been passed on, it does not need the process that bound it.
+        // Once the socket has been passed on, the process that bound it may end.
         client
             .send(b"to the child")
             .expect("the socket is connected");

@@ -472,8 +472,8 @@ fn t099_a_loop_of_the_shortest_sleeps_does_not_keep_other_processes_from_running
 #[test]
 fn t100_any_amount_of_random_bytes_is_generated_one_slice_at_a_time() {
     let lab = narrow();
-    // The guest requests 48 MiB, which is more than is generated at once. The last bytes are random
-    // too.
+    // The guest requests 48 MiB, which is more than is generated in one step. The last bytes must
+    // be random too.
     let text = program(
         r#"(func (export "main")
             (if (i32.eq (memory.grow (i32.const 768)) (i32.const -1)) (then unreachable))
@@ -551,7 +551,7 @@ fn preview_0_is_granted_under_its_own_name() {
     assert_normal(&run(&lab, &text, |config| {
         config.deny("wasi_snapshot_preview1::fd_");
     }));
-    // Its functions are denied with those of preview 1.
+    // A rule for preview 1 also denies the functions of preview 0.
     let exit = run(&lab, &text, |config| {
         config.deny("wasi_snapshot_preview1");
     });

@@ -51,7 +51,7 @@ enum Weapon {
     Number,
 }
 
-/// The outcome that a call must have.
+/// The required outcome of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expected {
     /// A trap whose message contains these words.
@@ -94,7 +94,7 @@ impl Attack {
         self.weapon == Weapon::Number
     }
 
-    /// Returns whether the call may wait longer than a test does.
+    /// Returns whether the call may wait longer than any test does.
     pub(super) fn may_wait(&self) -> bool {
         let is_accept =
             is_accept_without_client(self.row()) && matches!(self.expected, Expected::Either);
@@ -212,8 +212,8 @@ fn is_accept_without_client(row: &HostFunction) -> bool {
 
 const BAD_POINTER: Expected = Expected::Trap("bad pointer");
 
-/// Passes every attack on a parameter to `add`: the weapon, the index of the first number to
-/// replace, the replacements, and the required outcome.
+/// Passes `add` every attack on a parameter: the weapon, the index of the first number to replace,
+/// the replacements, and the required outcome.
 fn on_parameter(
     row: &HostFunction,
     index: usize,
@@ -236,7 +236,7 @@ fn on_parameter(
                         Expected::Trap("not UTF-8"),
                     );
                 }
-                // These bytes are half of a character and a surrogate.
+                // These bytes are half of a character, and a surrogate.
                 for wrong in [[NOT_TEXT + 4, 1], [NOT_TEXT + 8, 3]] {
                     add(Weapon::Text, 0, &wrong, Expected::Trap("not UTF-8"));
                 }
@@ -375,8 +375,8 @@ fn on_parameter(
     }
 }
 
-/// Passes the attacks on a slice that is read or written to `add`. The items of the slice have
-/// `unit` bytes.
+/// Passes `add` the attacks on a slice that is read or written. Each item of the slice has `unit`
+/// bytes.
 fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
     for start in [SIZE, SIZE - unit + 1, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff] {
         add(Weapon::Pointer, 0, &[start, 1], BAD_POINTER);
@@ -413,14 +413,14 @@ fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
     on_number(1, add);
 }
 
-/// Passes the attacks on one 32-bit number of a parameter to `add`.
+/// Passes `add` the attacks on one 32-bit number of a parameter.
 fn on_number(part: usize, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
     for number in [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 65_536] {
         add(Weapon::Number, part, &[number], Expected::Either);
     }
 }
 
-/// Returns the outcome that a valid call must have.
+/// Returns the required outcome of a valid call.
 fn good_outcome(row: &HostFunction) -> Expected {
     match row.name {
         // The guest has no directory that it could grant.
@@ -470,9 +470,10 @@ fn good(row: &HostFunction, index: usize) -> Vec<u64> {
         Kind::Tag => vec![5],
         // A datagram must be allowed to pass at least one router.
         Kind::U32 if parameter.name == "ttl" => vec![1],
-        // A time of 0 would mean forever.
+        // A timeout of 0 would mean forever.
         Kind::ShortMillis => vec![1],
-        // 0 means no process, no time, the number zero, or the first resource that the guest holds.
+        // 0 means no process, no delay, the number zero, or the first resource that the guest
+        // holds.
         _ => vec![0],
     }
 }
@@ -688,8 +689,8 @@ fn tls_preparation(generation: Generation) -> String {
         }
         text.push_str(")\n");
     };
-    // The child listens, sends its port, accepts a connection, and reports that it has accepted the
-    // connection.
+    // The child listens, sends its port, accepts a connection, and reports that it has accepted
+    // one.
     function(
         &format!("(func (export \"{CHILD}\") (param $parent i64)\n"),
         &[

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-/// Every function with its parameters and its result: `i` stands for i32, `l` for i64 and `f` for
-/// f64.
+/// Every function with its parameters and its result, where `i` stands for i32, `l` for i64 and `f`
+/// for f64.
 const PUBLISHED: &[(&str, &str)] = &[
     (
         "lunatic::distributed",
@@ -136,8 +136,8 @@ const PUBLISHED_0_12: &[(&str, &str)] = &[
     ),
 ];
 
-/// Returns the types of the functions that guests of 0.12 import, or guests of 0.10 and 0.11, in
-/// which sending has no result.
+/// Returns the types of the functions that guests of 0.12 import. With `as_0_10`, these are the
+/// functions for guests of 0.10 and 0.11, in which sending has no result.
 pub(super) fn functions_of_0_12(as_0_10: bool) -> BTreeMap<String, &'static str> {
     let mut functions = by_name(PUBLISHED_0_12);
     if as_0_10 {
@@ -152,8 +152,8 @@ pub(super) fn functions() -> BTreeMap<String, &'static str> {
     by_name(PUBLISHED)
 }
 
-/// Returns the types for 0.7, or for 0.6, in which one function has a different type. The functions
-/// that were added in 0.7 do not affect guests of 0.6.
+/// Returns the types for 0.7. With `as_0_6`, these are the types for 0.6, in which one function has
+/// a different type. The functions that were added in 0.7 do not affect guests of 0.6.
 pub(super) fn functions_of_0_7(as_0_6: bool) -> BTreeMap<String, String> {
     let mut functions = by_name(PUBLISHED_0_7);
     assert_eq!(functions.len(), 57, "Lunatic 0.7 has 57 functions");

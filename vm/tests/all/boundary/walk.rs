@@ -1,5 +1,5 @@
-//! One process calls a row again and again. The memory that the host then holds is the memory that
-//! the environment of the process counts.
+//! One process calls a row many times. All memory that the host holds afterwards must be counted by
+//! the environment of the process.
 
 use super::attack::{Attack, prepared_guest, valid_calls};
 use crate::support::{Lab, is_alone, resident};
@@ -9,8 +9,8 @@ use lunatic_vm::{CallError, Environment, Exit, Limit, Module};
 /// The number of calls of each row.
 const CALLS: u32 = 3_000;
 
-/// The number of bytes that a process may occupy without being counted. The limit on processes
-/// bounds this memory.
+/// The number of bytes that a process may occupy without being counted. This memory is bounded by
+/// the limit on processes.
 const OF_PROCESS: u64 = 192 << 10;
 
 /// Memory that the allocator and the operating system keep for other reasons.
@@ -36,7 +36,7 @@ fn what_every_row_makes_the_host_hold_is_counted() {
             if let Some((grown, counted)) = hold(&lab, &environment, &module, call, number) {
                 assert!(
                     grown <= 2 * counted + SLACK,
-                    "{call}: the host holds {grown} bytes more, and counts {counted}"
+                    "{call}: the host holds {grown} more bytes than before, but counts only {counted}"
                 );
             }
             environment.end();
@@ -45,8 +45,8 @@ fn what_every_row_makes_the_host_hold_is_counted() {
     }
 }
 
-/// Makes the calls. Returns how many more bytes the host then holds and how many bytes it counts,
-/// or `None` if the process has ended.
+/// Makes the calls. Returns how many more bytes the host holds afterwards and how many bytes it
+/// counts, or `None` if the process has ended.
 fn hold(
     lab: &Lab,
     environment: &Environment,
