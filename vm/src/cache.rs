@@ -1,11 +1,11 @@
 //! Keeps the compiled code of modules and components on disk, so that a program starts immediately
 //! when it is run again.
 //!
-//! Compiled code is run without further checks. Therefore only the owner of the directory may be
-//! able to reach it, and each entry carries a hash that was made with a secret key. The key is
-//! stored next to the directory. The cache is not used in a machine whose guests are granted access
-//! to the directory or the key. If an entry is damaged or has no valid hash, its module or
-//! component is compiled again.
+//! Compiled code is run without further checks. Therefore, the directory must be accessible only to
+//! its owner, and each entry carries a hash that was made with a secret key. The key is stored next
+//! to the directory. The cache is not used in a machine whose guests are granted access to the
+//! directory or the key. If an entry is damaged or has no valid hash, its module or component is
+//! compiled again.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -55,8 +55,8 @@ impl Cache {
     /// entries is stored next to the directory, in a file with the same name and the extension
     /// `key`.
     ///
-    /// The cache uses at most 512 MiB and 65,536 files; modules that guests compile use at most 32
-    /// MiB and 4,096 files of that. The least recently used entries are removed first.
+    /// The cache uses at most 512 MiB and 65,536 files; of these, modules that guests compile use
+    /// at most 32 MiB and 4,096 files. The least recently used entries are removed first.
     ///
     /// # Errors
     ///
@@ -87,8 +87,8 @@ impl Cache {
         };
         let name = name(engine, share, bytes);
         if let Some(code) = open.read(&name) {
-            // SAFETY: the code is what `serialize` returned for a module of this name: its hash was
-            // made with a key that only this user can read, and that no guest has been granted.
+            // SAFETY: the code is what `serialize` returned for a module with this name: its hash
+            // was made with a key that only this user can read, and that no guest has been granted.
             match unsafe { T::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
@@ -154,7 +154,7 @@ impl Cache {
 }
 
 impl Open {
-    /// Reads the code of an entry, if it is authentic.
+    /// Reads the code of an entry if the entry is authentic.
     fn read(&self, name: &str) -> Option<Vec<u8>> {
         self.entries.read(name, &self.directory.known_key()?)
     }
@@ -345,7 +345,7 @@ mod tests {
         assert!(home.entries().is_empty());
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is another engine")]
+    #[expect(clippy::disallowed_methods, reason = "this test needs a second engine")]
     #[test]
     fn another_engine_has_another_file() {
         let home = Home::new();
@@ -410,7 +410,7 @@ mod tests {
             assert!(refusal(&home.path().join(path)).contains("is a symbolic link"));
         }
         symlink("/dev/null", home.key()).expect("this user owns the directory");
-        Cache::at(&home.directory()).expect_err("the key is a link");
+        Cache::at(&home.directory()).expect_err("a key that is a link must be refused");
     }
 
     #[test]

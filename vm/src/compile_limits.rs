@@ -79,7 +79,7 @@ impl CompileLimits {
     /// Checks a module or a component, given in the binary or the text format. Bytes that are not
     /// wasm at all are also refused; other errors are found during compilation.
     ///
-    /// Takes a tenth of a second for tens of megabytes, on the calling thread.
+    /// The check runs on the calling thread, and takes a tenth of a second for tens of megabytes.
     ///
     /// # Errors
     ///

@@ -205,7 +205,7 @@ impl Compiler {
 /// Does work on a dedicated thread that exits afterwards, leaving no idle thread behind.
 ///
 /// Work that has begun keeps its turn until it is done, even if nothing is waiting for it any more.
-/// Killing and restarting a process therefore does not give it more than its share. The work is
+/// A process therefore cannot get more than its share by being killed and restarted. The work is
 /// given a job, through which a compiler in a separate process learns that nothing is waiting any
 /// more.
 pub(crate) async fn run<T: Send + 'static>(

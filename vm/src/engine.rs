@@ -59,8 +59,8 @@ const DENSE_STACK: StackSize = StackSize {
 };
 
 /// How much of a component's memory and tables stays resident when its slot is reused, in bytes.
-/// Pages below this are reset by copying, which is cheaper than returning them to the kernel and
-/// faulting in new ones.
+/// Pages up to this size are reset by copying, which is cheaper than returning them to the kernel
+/// and faulting in new ones.
 const KEEP_RESIDENT: usize = 256 << 10;
 
 /// One wasmtime configuration and the linkers created for it.

@@ -118,7 +118,7 @@ impl Drop for Inner {
 pub(crate) struct Compiled {
     pub(crate) module: wasmtime::Module,
     pub(crate) generation: Generation,
-    /// The result of linking it.
+    /// The result of linking the module.
     pub(crate) linked: Extension,
 }
 
@@ -158,8 +158,8 @@ impl Module {
             payment.settle(MODULE + bytes as u64 + plain.size())?;
         }
         let bytes: Arc<[u8]> = bytes.into();
-        // A guest's module can be held only as long as it is charged to the guest, and a trap may
-        // outlive the module.
+        // A guest's module must not be held for longer than it is charged to the guest, and a trap,
+        // which holds the symbols, may outlive the module.
         let symbols = payment.is_none().then(|| {
             let code_shift = prepared.code_shift;
             let is_own = !job.is_foreign();
@@ -295,7 +295,7 @@ impl Module {
         self.in_background(move |module| drop(module.compiled(kind)));
     }
 
-    /// Runs a task with the module in the background, off the workers.
+    /// Runs a task with the module in the background, not on a worker.
     fn in_background(&self, work: impl FnOnce(&Module) + Send + 'static) {
         let module = self.clone();
         self.0.compiler.run_detached(move || work(&module));

@@ -52,8 +52,8 @@ use self::worker::{Anchor, Shared, StartHook};
 /// tasks are quick, they take turns with the woken tasks. After a new task has run until a beat,
 /// new tasks take turns with the spent tasks instead, until a new task is quick again. To keep
 /// woken tasks from starving the others, a streak of them ends after a slice (or after 1,024
-/// tasks), and one other task runs. A task that was woken while it was running, and did not report
-/// that its slice is over, counts as woken.
+/// tasks), and then one other task runs. A task that was woken while it was running, and did not
+/// report that its slice is over, counts as woken.
 ///
 /// *Among groups*, the workers' time is divided in proportion to [`Weight`], using start-time fair
 /// queueing: the time used by a group's tasks is counted over all workers, and the group that has
@@ -174,10 +174,10 @@ impl Scheduler {
     /// has the same effect.
     ///
     /// A task that is *waiting* is held only by its wakers. It is dropped when its last waker is
-    /// dropped or when any of its wakers is used, on the thread that does so. That thread may lack
-    /// the state that [`Builder::on_worker_start`] provides, and it must not hold a lock that the
-    /// future's destructor takes. In either case the task never runs again. If all futures must be
-    /// dropped by the time this method returns, end them beforehand by other means.
+    /// dropped or when any of its wakers is used, on the thread that drops or uses the waker. That
+    /// thread may lack the state that [`Builder::on_worker_start`] provides, and it must not hold a
+    /// lock that the future's destructor takes. In either case the task never runs again. If all
+    /// futures must be dropped by the time this method returns, end them beforehand by other means.
     pub fn shutdown(&self) {
         self.pool().stop();
         if self.shared().owns_this_thread() {

@@ -2,10 +2,10 @@
 //!
 //! A [`Connection`] is a process's handle to a database. Any operation that may wait for a disk or
 //! a query runs on a thread for blocking work; each program can use a limited number of these
-//! concurrently. The process waits for the operation. If the process ends in the meantime, the
-//! query is stopped and the database is closed on that thread. The modules `rules`, `database` and
-//! `heap` determine what SQL may do and what SQLite may consume. The module `vfs` ensures that
-//! SQLite accesses no other file.
+//! threads concurrently. The process waits for the operation. If the process ends in the meantime,
+//! the query is stopped and the database is closed on that thread. The modules `rules`, `database`
+//! and `heap` determine what SQL may do and what SQLite may consume. The module `vfs` ensures that
+//! SQLite accesses only the files of a database that was opened.
 
 mod control;
 mod database;

@@ -192,8 +192,8 @@ impl VmBuilder {
     /// [`compile_for_machine`](crate::compile_for_machine) and do nothing else.
     ///
     /// Each module is compiled by a separate process, which is ended if it takes too much time or
-    /// memory, or if nothing waits for its result any more. The process returns native code, which
-    /// the machine trusts. By default, modules are compiled in this process, and only
+    /// memory, or if nothing is waiting for its result any more. The process returns native code,
+    /// which the machine trusts. By default, modules are compiled in this process, and only
     /// [`VmBuilder::compile_limits`] bounds their compilation.
     pub fn compiler(mut self, command: Command) -> VmBuilder {
         self.compiler = Some(command);
@@ -292,7 +292,7 @@ impl VmBuilder {
 /// abort such a call. Therefore, once this many processes wait for named pipes, all other processes
 /// have to wait to synchronize files, and components for all their files. Guests cannot create
 /// named pipes. A host that grants untrusted programs a directory with named pipes should limit
-/// them to fewer processes than this.
+/// these programs to fewer processes than this.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns the handle of the tokio runtime of this operating system process. The runtime is started

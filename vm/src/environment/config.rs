@@ -91,8 +91,8 @@ impl Config {
         }
     }
 
-    /// Sets the cache that is no longer used once guests are granted the directory that contains
-    /// it.
+    /// Sets the machine's cache, which is no longer used once guests are granted the directory that
+    /// contains the cache.
     pub(crate) fn guarding(mut self, cache: &Cache) -> Config {
         self.cache = cache.clone();
         self
@@ -135,7 +135,7 @@ impl Config {
         self
     }
 
-    /// Adds an environment variable, replacing any variable of the same name.
+    /// Adds an environment variable, replacing any variable with the same name.
     pub fn variable(&mut self, name: &str, value: &str) -> &mut Config {
         self.variables.retain(|(other, _)| other != name);
         self.variables.push((name.to_string(), value.to_string()));

@@ -283,7 +283,7 @@ mod tests {
             .expect("another process has its own account");
         HostMemory::of_environment(&quota)
             .charge(20_000)
-            .expect("only the total limits an environment's own account");
+            .expect("an environment's own account has only the total limit");
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl Name {
         })
     }
 
-    /// Creates a name without a version, as in the published interface. Its version is 0.0.0.
+    /// Creates a name with the version 0.0.0, for the published interface, in which names have no
+    /// version.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@
 //!
 //! The environment has one template: arguments, variables, open directories, standard streams. A
 //! process gets a context made from the template on its first WASI call; a process that never makes
-//! such a call pays nothing, and no process costs a descriptor.
+//! such a call pays nothing, and no process takes up a descriptor.
 //!
 //! A process can have at most [`Limit::Files`] files open, the processes of an environment can
 //! write at most [`Limit::Output`] bytes to their standard streams, and no call makes the host
@@ -115,8 +115,8 @@ impl WasiTemplate {
     }
 
     /// Creates the context of a module's process. If the process is redirected, the context uses
-    /// the process's own input and output. The functions of WASI are granted individually, when the
-    /// module is linked.
+    /// the process's own input and output. WASI functions are granted individually, when the module
+    /// is linked.
     pub(crate) fn module_context(
         &self,
         process: (Pid, &str),
@@ -133,8 +133,8 @@ impl WasiTemplate {
         }
     }
 
-    /// Creates the context of a component's process. A component has all functions of WASI, and its
-    /// context decides what these functions can do.
+    /// Creates the context of a component's process. A component can call all WASI functions, and
+    /// its context decides what these functions can do.
     pub(crate) fn component_context(
         &self,
         process: (Pid, &str),

@@ -36,7 +36,7 @@ pub(crate) fn nothing_at_hand() -> Failure {
     Failure::trap("there is no current message: create or receive one first")
 }
 
-/// Takes the message out of the slot, to be sent.
+/// Takes the message that is to be sent out of the slot.
 pub(crate) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     call.guest().message()?;
     match call.guest().slot().take() {
@@ -63,7 +63,7 @@ pub(crate) fn deliver(
     }
 }
 
-/// Delivers a message. If the mailbox is full, the answer has to wait.
+/// Delivers a message. If the mailbox is full, the answer waits for room.
 pub(crate) fn deliver_soon(
     guest: &Guest,
     to: Pid,
@@ -138,7 +138,7 @@ pub(crate) async fn request(
     })
 }
 
-/// Creates a message from bytes and copies of sockets. Each socket is named by a word.
+/// Creates a message from bytes and copies of sockets. Each socket is identified by a word.
 pub(crate) fn compose(
     call: &mut Call<'_>,
     tag: i64,
@@ -163,7 +163,7 @@ pub(crate) fn compose(
     })
 }
 
-/// Creates a copy of the socket that a word names.
+/// Creates a copy of the socket that a word identifies.
 fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     let (kind, id) = ResourceKind::of_word(word);
     match kind {

@@ -1,4 +1,4 @@
-//! Meters how much of its limits a guest has used.
+//! Measures how much of its limits a guest has used.
 
 use crate::engine::{Pressure, Shortage};
 use crate::environment::{Limits, Permit, Quota};

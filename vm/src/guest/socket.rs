@@ -1,5 +1,5 @@
 //! Code shared by all kinds of sockets. It reads the addresses that guests pass, stores sockets by
-//! number, counts them, and reports errors of the operating system.
+//! number, counts them, and reports operating system errors.
 
 use super::call::{Call, Out, Range, at_most};
 use super::failure::{Failure, HostError};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The maximum number of pieces in a write. A greater number is a mistake or an attack, and exceeds
-/// what the operating system takes in one call.
+/// what the operating system accepts in one call.
 const MAX_VECTORS: usize = 1024;
 
 /// The id of a socket of one kind. The type of the id determines which table holds the socket.
@@ -403,7 +403,7 @@ timeouts! {
     set_peek_timeout get_peek_timeout Peek;
 }
 
-/// Counts one more socket of the environment.
+/// Charges the environment for one more socket.
 pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
     call.guest().charge_handles()?;
     let counted = call.guest().domain().quota().permit(Limit::Sockets, 1);
@@ -416,7 +416,7 @@ pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
 /// notified.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Counts one more socket of the environment. Waits until the environment may have another socket
+/// Charges the environment for one more socket. Waits until the environment may have another socket
 /// and memory is not short.
 pub(crate) async fn permit_in_time(quota: &Arc<Quota>, pressure: &Pressure) -> Arc<Permit> {
     loop {
@@ -512,7 +512,7 @@ pub(crate) async fn persist<T>(
     }
 }
 
-/// Answers a call that writes nothing but an error id.
+/// Answers a call whose only output is an error id.
 pub(crate) fn done(
     call: &mut Call<'_>,
     out: Out<8>,

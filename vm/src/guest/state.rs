@@ -109,7 +109,7 @@ pub(crate) const MAX_ATTACHMENTS: usize = 256;
 
 /// The size in bytes of the largest buffer that is kept for the next message. A mailbox counts the
 /// bytes of messages but not their spare capacity, so the spare capacity must not exceed the memory
-/// that any message takes.
+/// that even an empty message takes.
 const SPARE: usize = 128;
 
 /// The maximum size of a message in the slot that is not charged, in bytes.
@@ -277,8 +277,8 @@ impl Guest {
         self.handles().foreign.remove(id).ok()
     }
 
-    /// Puts a resource of the embedder into the message that the guest composes, and returns its
-    /// index there.
+    /// Puts a resource of the embedder into the message that the guest is composing, and returns
+    /// its index there.
     ///
     /// # Errors
     ///

@@ -79,7 +79,7 @@ impl Host {
     }
 
     /// Adds a package or an interface, such as `my:db` or `my:db/query`, to what components can
-    /// import. An environment grants it by its name.
+    /// import. An environment grants the package or interface by name.
     pub fn component(
         &mut self,
         name: &str,

@@ -42,7 +42,7 @@ type Registrations = BTreeMap<RegistrationId, Registration>;
 /// What the machine keeps for each process.
 pub(crate) struct Inner {
     cell: ProcessCell,
-    /// A human-readable name of what the process runs: the entry function, or the name that the
+    /// A human-readable name for what the process runs: the entry function, or the name that the
     /// host gave the process.
     name: Box<str>,
     domain: Arc<Domain>,
@@ -202,8 +202,8 @@ impl Process {
         self.deliver(message).map_err(|(_, error)| error)
     }
 
-    /// The bytes of a message to a `Mailbox<TcpStream>`. They encode the index of its first
-    /// resource, 0, in a form that every serializer of this project's guest library and of the
+    /// The bytes of a message to a `Mailbox<TcpStream>`. They encode 0, the index of the message's
+    /// first resource, in a form that every serializer of this project's guest library and of the
     /// published guest library can read if it writes numbers in binary.
     pub const STREAM: &[u8] = &[0; 8];
 
@@ -308,8 +308,8 @@ impl Process {
         &self,
         register: impl FnOnce() -> Result<Option<Registration>, RegistryError>,
     ) -> Result<(), RegistryError> {
-        // The lock is held over both steps. If the process ends in the meantime, the name is
-        // removed with its other names.
+        // The lock is held until the name is recorded. If the process ends in the meantime, the
+        // name is removed along with the process's other names.
         let mut names = self.registrations();
         let Some(names) = &mut *names else {
             return Err(RegistryError::NoProcess(self.pid()));

@@ -123,7 +123,7 @@ impl Endpoint {
         self.machine.link(&self.process, pid, tag);
     }
 
-    /// Ends a link.
+    /// Removes a link.
     pub fn unlink(&self, pid: Pid) {
         self.machine.unlink(&self.process, pid);
     }
@@ -134,7 +134,7 @@ impl Endpoint {
         self.machine.monitor(&self.process, pid, 0);
     }
 
-    /// Ends a monitor.
+    /// Removes a monitor.
     pub fn stop_monitoring(&self, pid: Pid) {
         self.machine.stop_monitoring(&self.process, pid, 0);
     }

@@ -1,18 +1,18 @@
 //! Instances, and the pool of instances that wait to be reused by their next process.
 //!
-//! Most processes of a program run the same module, live briefly and end normally. Such a process
-//! leaves behind an instance whose memory differs from that of a new instance by a few pages, and
-//! whose globals are known. The instance is reset and serves the next process, at a fraction of the
-//! cost of creating an instance. A reset instance cannot be distinguished from a new instance:
-//! pages that were written, even those that have been swapped out since, are overwritten. An
-//! instance that may have changed in any other way is not reused. This applies if its memory grew,
-//! if it trapped or was killed, or if its code can change a table.
+//! Most processes of a program run the same module, are short-lived and end normally. Such a
+//! process leaves behind an instance whose memory differs from that of a new instance by a few
+//! pages, and whose globals are known. The instance is reset and serves the next process, at a
+//! fraction of the cost of creating an instance. A reset instance cannot be distinguished from a
+//! new instance: pages that were written, even those that have been swapped out since, are
+//! overwritten. An instance that may have changed in any other way is not reused. This applies if
+//! its memory grew, if it trapped or was killed, or if its code can change a table.
 
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     unsafe_code,
-    reason = "runs instances, and resets memories whole"
+    reason = "runs instances, and resets whole memories"
 )]
 
 use super::outcome::exit_of;
@@ -202,7 +202,7 @@ impl Instance {
                 return false;
             }
             // SAFETY: the memory belongs to this instance, in which nothing runs, and its initial
-            // contents are this image.
+            // contents are those of `image`.
             if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none()
             {
                 return false;
@@ -275,8 +275,8 @@ pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 
 const PARTS: usize = 8;
 
-/// The maximum number of bytes that the host may hold for a waiting instance. They are not counted
-/// toward any limit.
+/// The maximum number of bytes that the host may hold for a waiting instance. These bytes are not
+/// counted toward any limit.
 const MAX_POOLED_BYTES: u64 = 64 << 10;
 
 /// A waiting instance.

@@ -59,7 +59,7 @@ pub(crate) enum LinkError {
 }
 
 /// Compiles a module, and checks that the machine provides all of its imports, with matching types.
-/// Code that is not the host's own has to be within the limits.
+/// Code that is not the host's own must be within the limits.
 pub(crate) fn load_module(
     compiler: &Arc<Compiler>,
     limits: &CompileLimits,

@@ -83,8 +83,8 @@ fn cut(mut reason: String) -> String {
 /// The maximum length of a function's name that a trap holds, in bytes.
 const MAX_NAME: usize = 256;
 
-/// Records the functions that were running. Links and monitors wait for this function, so it looks
-/// nothing up.
+/// Records the functions that were running. Links and monitors wait for this function, so it does
+/// not look up anything.
 fn stack(error: &wasmtime::Error, module: Option<&Module>) -> Vec<RawFrame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();

@@ -19,7 +19,7 @@ pub(super) fn new(engine: &wasmtime::Engine, kind: EngineKind, guest: Guest) -> 
     store
 }
 
-/// Gives a guest that is about to begin its first slice and its compute.
+/// Prepares a guest's first turn: gives the guest a slice and its compute.
 pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
     store.set_epoch_deadline(TICK);
     // This begins the turn's slice.

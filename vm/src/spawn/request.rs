@@ -43,7 +43,7 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
         // The text format is for people; for guests, it would only be a second parser to attack.
         return Err(HostError::new(
             Errno::BadModule,
-            "not a wasm module in the binary format",
+            "the bytes are not a wasm module in the binary format",
         ));
     }
     let pid = call.guest().process().pid();
@@ -64,8 +64,8 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     compiler::run(turn, load).await.map_err(bad)
 }
 
-/// In the name of a module that a guest compiled, the text that follows the name of the guest's own
-/// module.
+/// The text that follows the name of the guest's own module in the name of a module that the guest
+/// compiled.
 const COMPILED_BY: &str = " (compiled by ";
 
 /// A guest's share of the machine's resources for a module that it compiles.

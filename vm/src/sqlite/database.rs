@@ -30,7 +30,7 @@ pub(crate) const MAX_SQL: usize = 1 << 20;
 /// interrupted, this also limits how long a function can take.
 pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
-/// Values for SQLite's own limits, as protection against statements written to do harm.
+/// Values for SQLite's own limits, as protection against malicious statements.
 const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL as i32),
@@ -125,7 +125,7 @@ struct Statement {
     /// The sizes of the text and of the program to which SQLite has compiled the text, in bytes.
     text: usize,
     memory: usize,
-    /// The parameters by name, which are found when a parameter is first bound by its name.
+    /// The parameters by name. Set when a parameter is first bound by name.
     parameters: Option<(Parameters, Held)>,
 }
 

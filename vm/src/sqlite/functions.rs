@@ -1,10 +1,10 @@
-//! SQL functions that replace functions of SQLite that take more than linear time in the size of
-//! their input.
+//! Replacements for those of SQLite's own SQL functions that take more than linear time in the size
+//! of their input.
 //!
 //! A function cannot be interrupted. SQLite's own `instr`, `replace`, `trim`, `unhex` and `LIKE`
 //! take seconds to hours on the longest strings that a statement may contain, and would occupy a
 //! thread and a core the whole time. The functions in this file return the same results, count
-//! their work, and stop when the call has to stop.
+//! their work, and stop once the call has to stop.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 

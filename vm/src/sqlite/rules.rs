@@ -219,7 +219,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         // `VACUUM` attaches a database without a name, which is kept in memory.
         AuthAction::Attach { filename: "" } => Authorization::Allow,
         AuthAction::Attach { .. } => refuse(
-            "a connection has only one database; open a separate connection for each further database".into(),
+            "a connection has only one database; open another connection for each additional database".into(),
         ),
         AuthAction::Function { function_name } if !is_in(FUNCTIONS, function_name) => {
             refuse(format!(
@@ -273,7 +273,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             "`PRAGMA {}` is not available to guests",
             lunatic_process::printable(pragma_name)
         )),
-        // These are actions of newer SQLite versions, and names that are computed only when the
+        // This covers actions of newer SQLite versions, and names that are computed only when the
         // statement runs.
         AuthAction::Unknown { .. } => {
             refuse("what this statement does cannot be determined when it is prepared".into())

@@ -1,5 +1,5 @@
-//! Restricts how SQLite accesses files. SQLite can access only an opened database and the files
-//! next to it that belong to it, and never through memory that is shared with a file.
+//! Restricts how SQLite accesses files. SQLite can access only the files of a database that was
+//! opened, and never through memory that is shared with a file.
 //!
 //! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
 //! that every file of a database is found through the open directory that [`super::Database`] puts
@@ -19,7 +19,7 @@ use rusqlite::ffi;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
-/// The names of the two VFSs. The first may change files; the second only reads them.
+/// The names of the two VFSs. The first can change files; the second can only read them.
 const WRITING: &CStr = c"lunatic";
 const READING: &CStr = c"lunatic-reading";
 
@@ -114,7 +114,7 @@ unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: 
             return descriptor;
         }
         libc::close(descriptor);
-        // This fails and leaves an error number that SQLite can report.
+        // This call fails and sets an error number that SQLite can report.
         libc::close(-1)
     }
 }

@@ -28,8 +28,8 @@ pub(super) enum Phase {
     Preparing,
     /// A refusal must leave enough memory for rolling back.
     Running,
-    /// The work, such as closing and rolling back databases, is needed although nothing waits for
-    /// it.
+    /// The work, such as closing and rolling back databases, is needed even if nothing is waiting
+    /// for its result.
     Closing,
 }
 

@@ -1,4 +1,4 @@
-//! Directories of the host that an environment's processes may reach.
+//! Host directories that an environment's processes may access.
 //!
 //! A directory is opened once, when it is granted, and all paths begin at the open directory, so
 //! later changes to the directory's own path have no effect. A process grants its children a
@@ -413,7 +413,8 @@ fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File>
     open_directory(&inner)
 }
 
-/// Returns a path to an open directory, even if the directory has been moved since it was opened.
+/// Returns a path that leads to an open directory even if the directory has been moved since it was
+/// opened.
 #[cfg(target_os = "linux")]
 fn name_of(directory: &File, _host: &Path) -> PathBuf {
     use std::os::fd::AsRawFd;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// An open file of a process, which is not a directory.
+/// An open file of a process, other than a directory.
 pub(crate) struct OpenFile {
     pub(crate) file: Arc<File>,
     pub(crate) pace: Arc<Pace>,
@@ -186,7 +186,10 @@ impl FileStat {
                 .saturating_mul(1_000_000_000)
                 .saturating_add(nanoseconds as u64)
         };
-        #[allow(clippy::unnecessary_cast, reason = "other processors have 32 bits")]
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "this has 32 bits on other processors"
+        )]
         let links = stat.st_nlink as u64;
         FileStat {
             device: stat.st_dev,

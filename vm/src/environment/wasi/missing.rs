@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::LazyLock;
 
 /// Returns why a path was not found below a granted directory, if the reason is that no grant
-/// covers it. Outside the granted directories, it looks only at the names in the host's root, never
-/// at a file that a guest could choose.
+/// covers it. Outside the granted directories, this function looks only at the names in the host's
+/// root, never at a file that a guest could choose.
 pub(crate) fn explain(
     base: Base<'_>,
     granted_as: &str,

@@ -1,4 +1,4 @@
-//! Sending to nodes and requesting from them for guests of 0.10 to 0.12. There is only one node.
+//! Sending messages and requests to nodes, for guests of 0.10 to 0.12. There is only one node.
 
 use super::request;
 use crate::guest::kinds::Millis;

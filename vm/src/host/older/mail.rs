@@ -1,5 +1,5 @@
-//! Sending and receiving by process handles. Here `send` has no result, and a timeout of 0 means
-//! that there is no timeout.
+//! Sending messages to process handles, and receiving messages. Here `send` has no result, and a
+//! timeout of 0 means that there is no timeout.
 
 use super::handles;
 use crate::guest::kinds::{ProcessId, ShortMillis, Words};

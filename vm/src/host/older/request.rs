@@ -1,5 +1,5 @@
-//! Sending and requesting by pid for guests of 0.10 to 0.12. A request names no tag, and in 0.10
-//! and 0.11, sending has no result.
+//! Sending messages and requests by pid, for guests of 0.10 to 0.12. A request names no tag, and in
+//! 0.10 and 0.11, sending has no result.
 
 use super::mail::{self, tagged};
 use crate::guest::kinds::Millis;

@@ -53,8 +53,8 @@ pub(super) struct WasiCall<'a> {
 /// How many vectors are read before other processes run.
 const VECTORS: usize = 1 << 16;
 
-/// The maximum number of vectors of a call that are used, as on Linux. Further vectors are left for
-/// the next call.
+/// The maximum number of vectors that a call uses, as on Linux. Further vectors are left for the
+/// next call.
 const MAX_VECTORS: usize = 1024;
 
 impl<'a> WasiCall<'a> {

@@ -459,8 +459,8 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     blocking::unblock(rest).await
 }
 
-/// Returns the result of a function for sockets. Sockets belong to the machine's own functions, so
-/// no descriptor is a socket.
+/// Returns the result of a socket function. Guests use sockets through the machine's own functions,
+/// so no descriptor is a socket.
 fn no_socket(call: &mut WasiCall<'_>, fd: u32) -> Result {
     call.table().get(fd)?;
     Err(WasiErrno::Notsock.into())

@@ -11,10 +11,10 @@ use crate::timer;
 use futures_lite::future;
 use std::time::Duration;
 
-/// The maximum number of subscriptions of a call.
+/// The maximum number of subscriptions in a call.
 const MAX_SUBSCRIPTIONS: u32 = 4096;
 
-/// The size of an event.
+/// The size of an event, in bytes.
 const EVENT: u32 = 32;
 
 /// The kinds of subscription and event.
@@ -81,7 +81,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     let is_readable = input.is_some_and(|inlet| poll_once(inlet.readable()).is_some());
     let mut happened = events(subscriptions, is_readable);
     if !happened.is_empty() {
-        // Other processes run before this process can poll again in a loop.
+        // If this process polls in a loop, other processes run in between.
         scheduler::spent().await;
         return happened;
     }

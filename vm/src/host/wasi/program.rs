@@ -143,7 +143,7 @@ pub(super) async fn random_get(call: &mut WasiCall<'_>, address: u32, length: u3
     let all = call.range(address, length)?;
     for start in (0..all.len()).step_by(MAX_RANDOM) {
         if start > 0 {
-            // A piece takes as long as a slice.
+            // Generating a piece takes as long as a slice.
             scheduler::spent().await;
         }
         let piece = all.part(start, MAX_RANDOM);
