@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 /// Makes a function answer a request, either in a process of its own or in a pooled instance.
 ///
-/// The response is returned as soon as its head is available. Dropping the future, or the
-/// response's body before its end, kills the process, because nothing is waiting for its result.
+/// The response is returned as soon as its head is available. Dropping the future, or dropping the
+/// response's body before its end, kills the process, because the result is no longer needed.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,

@@ -83,7 +83,7 @@ impl Code {
     ///
     /// # Errors
     ///
-    /// As [`Code::new`].
+    /// The same as for [`Code::new`].
     pub fn of_client(
         vm: &Vm,
         name: &str,

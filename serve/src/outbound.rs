@@ -75,7 +75,8 @@ impl Default for Times {
     }
 }
 
-/// How long the peer may be silent. The request that makes the call has its own, shorter deadline.
+/// How long the peer may be silent. The request on whose behalf the function makes the call has its
+/// own deadline, which is usually shorter.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Times {
@@ -176,7 +177,7 @@ fn client(connector: &Connector) -> Client<Connector, Body> {
 fn runtime() -> Result<&'static Handle, OutboundError> {
     runtime::handle().map_err(|error| {
         OutboundError::Connect(format!(
-            "any host: the system has no room for threads: {error}"
+            "any host: the system cannot start a thread: {error}"
         ))
     })
 }
@@ -199,7 +200,8 @@ fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(),
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
     fields::remove_hop_by_hop(request.headers_mut());
-    // The same address might also serve hosts other than the allowed host.
+    // hyper derives the field from the address again. A field of the function's own could name a
+    // host that is not allowed but is served at the same address.
     request.headers_mut().remove(header::HOST);
     Ok(())
 }

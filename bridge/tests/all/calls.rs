@@ -339,7 +339,7 @@ fn a_call_that_takes_too_long_is_ended_and_the_next_call_works() {
         assert!(matches!(error, CallError::TimedOut(_)), "{error}");
     }
     let minute = Duration::from_secs(60);
-    let argument = Argument::json(&()).expect("the value can be JSON");
+    let argument = Argument::json(&()).expect("null can be expressed as JSON");
     let answer = futures_lite::future::block_on(bridge.invoke_within(minute, "count", argument));
     assert_eq!(
         answer.expect("the call succeeds"),

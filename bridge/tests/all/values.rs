@@ -80,12 +80,12 @@ fn t166_a_value_nested_more_deeply_than_answers_may_be_is_refused() {
     let answer = ECHO
         .invoke(
             "echo",
-            Argument::json(&nest(5_000)).expect("the value can be JSON"),
+            Argument::json(&nest(5_000)).expect("the value can be expressed as JSON"),
         )
         .expect("the call returns the bytes");
     answer
         .json::<serde::de::IgnoredAny>()
-        .expect("the value can be JSON");
+        .expect("the value can be expressed as JSON");
 }
 
 #[test]

@@ -37,8 +37,7 @@ impl InstanceBody {
         let Some(progress) = &self.progress else {
             return false;
         };
-        // The order matters, because the sender's last value is available once the sender has been
-        // dropped.
+        // The order matters: the last value is final only once the sender has been dropped.
         progress.has_changed().is_err() && matches!(*progress.borrow(), Progress::UnderWay)
     }
 }

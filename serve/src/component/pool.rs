@@ -30,7 +30,7 @@ pub(super) fn recruit(version: &Arc<Version>, component: &Component, shared: &Ar
                 member,
             ))),
             Err(error) => {
-                let why = format!("the system has no room for threads: {error}");
+                let why = format!("the system cannot start a thread: {error}");
                 return shared.left(&member, &Failure::Overload(why));
             }
         }

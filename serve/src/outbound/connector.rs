@@ -340,7 +340,8 @@ pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
         .with_safe_default_protocol_versions()
         .expect("the provider supports the versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    // Functions that must not learn about each other share this configuration.
+    // Sessions are not resumed, because functions that must not learn about each other share this
+    // configuration.
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)

@@ -101,9 +101,7 @@ impl Destination {
                 ));
             }
             None => {
-                return Err(
-                    "it has no scheme: it must begin with, for example, `https://`".to_string(),
-                );
+                return Err("it has no scheme, such as `https://`".to_string());
             }
         };
         let Some(authority) = uri.authority() else {

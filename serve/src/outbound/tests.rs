@@ -31,7 +31,7 @@ fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
         .iter()
         .map(|all| {
             all.iter()
-                .map(|address| address.parse().expect("the value is valid"))
+                .map(|address| address.parse().expect("the address is valid"))
                 .collect()
         })
         .collect();
@@ -50,7 +50,7 @@ fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
 fn rules(rules: &[&str]) -> Vec<OutboundRule> {
     rules
         .iter()
-        .map(|rule| rule.parse().expect("the value is valid"))
+        .map(|rule| rule.parse().expect("the rule is valid"))
         .collect()
 }
 
@@ -224,7 +224,7 @@ fn t116_a_redirect_is_a_response_and_causes_no_further_call() {
             *answer.status_mut() = StatusCode::FOUND;
             answer.headers_mut().insert(
                 header::LOCATION,
-                "http://10.0.0.1/".parse().expect("the value is valid"),
+                "http://10.0.0.1/".parse().expect("the field is valid"),
             );
             answer
         })
@@ -264,8 +264,8 @@ fn t119_only_a_few_of_very_many_addresses_are_considered() {
                     .collect())
             })
         });
-        let destination =
-            Destination::of(&Uri::from_static("http://example.com/")).expect("the value is valid");
+        let destination = Destination::of(&Uri::from_static("http://example.com/"))
+            .expect("the URI has a destination");
         let addresses = Connector::new(true, many, None)
             .addresses(&destination)
             .await
@@ -479,11 +479,11 @@ fn hop_by_hop_fields_and_a_forged_host_are_removed() {
             let mut answer = text(format!("{:?}", request.headers()));
             answer.headers_mut().insert(
                 "keep-alive",
-                "timeout=1".parse().expect("the value is valid"),
+                "timeout=1".parse().expect("the field is valid"),
             );
             answer
                 .headers_mut()
-                .insert("x-kept", "1".parse().expect("the value is valid"));
+                .insert("x-kept", "1".parse().expect("the field is valid"));
             answer
         })
         .await;
@@ -516,7 +516,7 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_response() {
     run(async {
         let connection: header::HeaderValue = "content-length, host, transfer-encoding"
             .parse()
-            .expect("the value is valid");
+            .expect("the field is valid");
         let listed = connection.clone();
         let (server, _) = server(move |request: Request<Incoming>| {
             let mut answer = text(format!("{:?}", request.headers()));
@@ -597,7 +597,7 @@ fn t118_a_certificate_from_an_untrusted_authority_ends_the_call() {
         let mut roots = rustls::RootCertStore::empty();
         roots
             .add(made.cert.der().clone())
-            .expect("the value is valid");
+            .expect("the certificate can be a root");
         let trust = connector::trusting(roots);
         let friend = Outbound::with(&rules(&["*"]), true, look_up.clone(), Some(trust.clone()));
         assert_eq!(

@@ -109,7 +109,7 @@ pub(super) enum PolicyEntry {
     Pool(NonZeroUsize),
 }
 
-/// A table, or the name of one that is defined elsewhere.
+/// A table, or the name of a table that is defined elsewhere.
 #[derive(Debug)]
 pub(super) enum NameOr<T> {
     Name(String),

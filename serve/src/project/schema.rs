@@ -92,6 +92,6 @@ fn the_schema_in_the_repository_is_that_of_the_types() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == schema,
-        "`LUNATIC_WRITE_SCHEMA=1 cargo test -p lunatic-serve --lib schema` writes it anew"
+        "the schema is out of date: `LUNATIC_WRITE_SCHEMA=1 cargo test -p lunatic-serve --lib schema` updates it"
     );
 }

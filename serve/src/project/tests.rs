@@ -72,7 +72,7 @@ fn emblys_file_is_read() {
         (gateway.name.as_str(), gateway.address),
         (
             "index",
-            "127.0.0.1:8082".parse().expect("this is an address")
+            "127.0.0.1:8082".parse().expect("the text is an address")
         )
     );
     let listener = Name::new("listener").expect("`listener` is a name");
@@ -248,7 +248,7 @@ fn every_field_is_read() {
     };
     assert_eq!(
         (web.address.port(), raw.address),
-        (0, "[::]:7000".parse().expect("this is an address"))
+        (0, "[::]:7000".parse().expect("the text is an address"))
     );
     let web = http(&project);
     assert_eq!(web.routes.len(), 3);

@@ -292,7 +292,7 @@ fn logs(
     let body = if follows {
         let permit = shared.followers.clone().try_acquire_owned();
         let permit =
-            permit.map_err(|_| Refusal::busy("too many clients follow logs; try again"))?;
+            permit.map_err(|_| Refusal::busy("too many clients are following logs; try again"))?;
         let (kept, follower) = function.log().follow();
         // The function is dropped, so that the log ends when the function is deleted.
         drop(function);

@@ -303,8 +303,8 @@ impl Shared {
         self.storage.put_manifest(version.name(), manifest).await
     }
 
-    /// Removes the compiled code of the version that serves from the machine's cache, unless it has
-    /// this hash.
+    /// Removes the compiled code of the version that serves from the machine's cache, unless the
+    /// version has this hash.
     fn forget(&self, name: &Name, except: Option<blake3::Hash>) {
         if let Some(function) = self.functions.get(name.as_str()) {
             let version = function.version();
@@ -391,12 +391,12 @@ impl Shared {
         if let Err(error) = compiling {
             return Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("no thread can be started to compile it: {error}"),
+                format!("no thread can be started to compile the function: {error}"),
             ));
         }
         let Ok(compiled) = tokio::time::timeout(within, compiled).await else {
             return Err(Refusal::unfit(format!(
-                "compiling it took longer than {within:?}"
+                "compiling the function took longer than {within:?}"
             )));
         };
         let defect = |_| {
@@ -440,7 +440,7 @@ async fn try_out(version: &Version) -> Result<(), Refusal> {
         TryOutError::Spawn(SpawnError::Ceiling(_) | SpawnError::Ending) => {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
         }
-        error => Refusal::unfit(format!("it cannot be started: {error}")),
+        error => Refusal::unfit(format!("the function cannot be started: {error}")),
     })
 }
 

@@ -131,7 +131,7 @@ impl DeployOptions {
             "deadline" => {
                 let deadline = quantity::duration(value)?.as_micros();
                 self.deadline_in_microseconds =
-                    Some(u64::try_from(deadline).map_err(|_| "that is too long")?);
+                    Some(u64::try_from(deadline).map_err(|_| "the deadline is too long")?);
             }
             "body" => self.body = Some(quantity::bytes(value)?),
             "requests" => self.requests = Some(count(value)?),
@@ -211,7 +211,7 @@ impl DeployOptions {
                 .map(|host| host.parse::<OutboundRule>())
                 .collect();
             settings.outbound = rules.map_err(Refusal::bad_request)?;
-            // The defaults grant private addresses only to their own hosts.
+            // The defaults grant private addresses only for the hosts that the defaults name.
             settings.private_addresses = false;
         }
         for (name, value) in &self.variables {

@@ -197,9 +197,9 @@ async fn events(
     call.slice(out, 4)?;
     call.slice(
         ids,
-        count
-            .checked_mul(4)
-            .ok_or_else(|| Failure::trap("the list of events is larger than a memory"))?,
+        count.checked_mul(4).ok_or_else(|| {
+            Failure::trap("the list of events does not fit into the guest's memory")
+        })?,
     )?;
     let mut found = unreported(&mut call, |comm| comm.reader.is_readable());
     if found.is_empty() && time != Some(Duration::ZERO) {

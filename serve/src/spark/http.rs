@@ -1,9 +1,9 @@
 //! HTTP that a spark speaks through a comm. The other side is the function `http`, which calls
 //! other hosts, or a component of the project, which answers requests.
 //!
-//! The first message is the request in the form in which it would be sent, with a whole address or
-//! with a path and a `host` field. The bytes from the end of the head to the end of the message are
-//! the body. The response comes back in the same way, as one message.
+//! The first message is the request in the form in which it would be sent, with a complete address
+//! or with a path and a `host` field. The bytes from the end of the head to the end of the message
+//! are the body. The response comes back in the same way, as one message.
 
 use super::comm::CommPipes;
 use super::incoming::{Incoming, Source};

@@ -606,7 +606,7 @@ async fn the_depth_and_the_number_of_functions_that_run_each_other_are_limited()
                 (if (i64.gt_s (local.get $comm) (i64.const 0)) (then
                     (local.set $count (i32.add (local.get $count) (i32.const 1)))
                     (br $more))))
-            ;; The error is `LimitReached`, and a place that was given up can be had again.
+            ;; The error is `LimitReached`. Closing a comm makes room for another function.
             (if (i64.ne (local.get $comm) (i64.const -5)) (then unreachable))
             (call $close (i64.const 7))
             (if (i64.ne (call $run (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0)) (i64.const 65)) (then unreachable))
@@ -617,7 +617,7 @@ async fn the_depth_and_the_number_of_functions_that_run_each_other_are_limited()
         .get(&lab.spark("many", &many))
         .await
         .expect("the function answers");
-    assert_eq!(body, "@", "the character 64");
+    assert_eq!(body, "@", "64 functions ran, and `@` is the character 64");
     lab.all_gone().await;
 }
 
@@ -631,7 +631,7 @@ async fn a_wait_for_several_comms_returns_a_readable_comm_and_each_gets_its_turn
             (call $head)
             (drop (call $run (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0)))
             (drop (call $run (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0)))
-            ;; Nobody says anything.
+            ;; No comm can be read from, so the wait times out.
             (if (i64.ne (call $wait (i32.const 16) (i32.const 2) (i64.const 0)) (i64.const -14)) (then unreachable))
             (drop (call $write (i64.const 2) (i32.const 0) (i32.const 6)))
             (if (i64.ne (call $wait (i32.const 16) (i32.const 2) (i64.const -1)) (i64.const 1)) (then unreachable))
@@ -782,39 +782,39 @@ async fn modules_built_for_embly_run_with_its_oddities() {
     let text = r#"
         (data (i32.const 16) "parrot") (data (i32.const 32) "nobody") (data (i32.const 48) "xy")
         (func (export "main") (param i32 i32) (result i32)
-            ;; The request is there, whole, and then there is nothing, which is no end.
+            ;; The complete request is available. Nothing follows it, but it is not followed by an end either.
             (call $is (call $events (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 128) (i32.const 10) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 10))
             (call $is (i32.load (i32.const 128)) (i32.const 1))
             (call $is (i32.load (i32.const 132)) (i32.const 0))
             (call $is (call $read (i32.const 1) (i32.const 4096) (i32.const 4096) (i32.const 0)) (i32.const 0))
             (if (i32.eqz (i32.load (i32.const 0))) (then unreachable))
-            ;; Who writes to nobody is told of success, and who reads from nobody of nothing.
+            ;; Writing to an unknown comm succeeds, and reading from an unknown comm returns no bytes.
             (call $is (call $write (i32.const 77) (i32.const 48) (i32.const 2) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 2))
             (call $is (call $read (i32.const -1) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 0))
-            ;; Functions are run, and a name that is none fails when it is read, again and again.
+            ;; Functions are run. If the name is unknown, every read from the comm fails.
             (call $is (call $spawn (i32.const 16) (i32.const 6) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 2))
             (call $is (call $spawn (i32.const 32) (i32.const 6) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 3))
             (call $is (call $read (i32.const 3) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 4))
             (call $is (call $read (i32.const 3) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 4))
-            ;; Messages run together: each read has at most one, and nothing between them.
+            ;; Each read returns at most one message, and nothing separates the messages.
             (call $is (call $write (i32.const 2) (i32.const 48) (i32.const 1) (i32.const 0)) (i32.const 0))
             (call $is (call $write (i32.const 2) (i32.const 49) (i32.const 1) (i32.const 0)) (i32.const 0))
             (call $wait) (call $one (i32.const 120))
             (call $wait) (call $one (i32.const 121))
             (call $is (call $read (i32.const 2) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 0))
-            ;; Nothing within the time is a list of zeros.
+            ;; If nothing arrives in time, the list consists of zeros.
             (call $is (call $events (i32.const 0) (i64.const 0) (i32.const 1000) (i32.const 128) (i32.const 2) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 2))
             (call $is (i32.load (i32.const 128)) (i32.const 0))
             (call $head)
             (i32.const 0))
-        ;; Waits for the parrot.
+        ;; Waits for an event of the parrot.
         (func $wait (loop $again
             (call $is (call $events (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 128) (i32.const 10) (i32.const 0)) (i32.const 0))
             (br_if $again (i32.ne (i32.load (i32.const 128)) (i32.const 2)))))

@@ -89,7 +89,7 @@ fn settings(policy: Policy) -> Settings {
 }
 
 fn count(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).expect("the value is not zero")
+    NonZeroUsize::new(number).expect("the count is not zero")
 }
 
 /// Adds a misbehaving function under a name that no other test uses.

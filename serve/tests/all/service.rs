@@ -1088,7 +1088,7 @@ fn t154_a_compilation_that_takes_too_long_is_refused_and_delays_no_request() {
         .expect("the text is valid WAT");
     let refusal = house.deploy("bomb", &bomb).refusal(422);
     assert!(
-        refusal.contains("compiling it took longer than 100ms"),
+        refusal.contains("compiling the function took longer than 100ms"),
         "{refusal}"
     );
     assert_eq!(house.invoke("/f").body, "served");

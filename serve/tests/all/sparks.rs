@@ -114,7 +114,7 @@ fn the_functions_from_the_guide_work_as_the_guide_says() {
         lines.iter().any(|line| line.text.contains(text))
     };
     assert!(has("maxmcd/foo", r#"foo got " foo""#));
-    assert!(has("failing", "for a reason") && has("failing", "the message says so"));
+    assert!(has("failing", "for a reason") && has("failing", "the message asks for a panic"));
     assert!(
         server.stop(Duration::from_secs(60)),
         "no connection is left"

@@ -102,7 +102,7 @@ impl House {
             .expect("the server is listening");
         stream
             .set_read_timeout(Some(PATIENCE))
-            .expect("the value is not zero");
+            .expect("the timeout is not zero");
         stream
     }
 

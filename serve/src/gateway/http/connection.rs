@@ -33,8 +33,8 @@ struct State {
     quiet_since: Instant,
     /// When the head that is currently incomplete began to arrive.
     head_since: Option<Instant>,
-    /// When the client closed its sending side or, if it received a part of its answer after that,
-    /// when it did so last.
+    /// If the client has closed its sending side: when it did so, or when it last received a part
+    /// of its answer, whichever is later.
     half_closed_since: Option<Instant>,
     /// Set when a request was answered before its body was read.
     is_unread: bool,

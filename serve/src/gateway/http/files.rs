@@ -2,7 +2,7 @@
 //!
 //! Directories are not listed, and nothing outside the directory is served: no path and no symbolic
 //! link leads out of the directory, even if a function creates the link while the server is
-//! running. Only regular files are served, and no names that begin with a dot, except
+//! running. Only regular files are served. Names that begin with a dot are not served, except
 //! `.well-known`.
 
 use super::reply::short_response;

@@ -50,7 +50,8 @@ impl HttpListener {
             "gateway `{}` has the maximum number of connections",
             self.name
         );
-        // A client that speaks TLS does not understand this, but notices just as quickly.
+        // A client that speaks TLS does not understand this response, but immediately notices that
+        // it is refused.
         let response =
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let _ = stream.try_write(response);
