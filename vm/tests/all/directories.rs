@@ -242,8 +242,7 @@ fn a_path_of_another_directory_is_looked_for_below_the_root_if_that_is_granted()
     let errors = script.run(&lab, granted(Access::Write));
     assert_eq!(errors, [0, 0, 0, 0, errno::NOENT, 0, 0]);
     assert!(root.join("etc/new").exists());
-    // Below the root, which may only be read, nothing is looked up for a directory that may be
-    // written.
+    // The root may now only be read, so paths in a writable directory are not looked up below it.
     let errors = script.run(&lab, granted(Access::Read));
     let (noent, perm) = (errno::NOENT, errno::PERM);
     assert_eq!(errors, [noent, 0, perm, perm, noent, noent, perm]);
