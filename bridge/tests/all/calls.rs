@@ -1,4 +1,5 @@
-//! Tests of calls: what is passed, what ends a call, and what is left of an instance afterward.
+//! Tests of calls: arguments and results, the limits that end a call, and the state of an instance
+//! afterward.
 
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use lunatic_vm::{Exit, Limit, LimitReached, Vm};

@@ -6,7 +6,7 @@
 //! GET    /functions/NAME                        one function, with its versions
 //! POST   /functions/NAME/rollback?version=N     to version N; without N, to the previous version
 //! DELETE /functions/NAME
-//! GET    /functions/NAME/logs?follow            lines of text, or of JSON with `accept: application/json`
+//! GET    /functions/NAME/logs?follow            text, or JSON with `accept: application/json`
 //! GET    /metrics                               for Prometheus
 //! GET    /healthz
 //! ```
