@@ -4,8 +4,8 @@
 //! into linkers. A row `name` of the group `"…" as file` is implemented by the function `name` in
 //! `host/file.rs`. A function that is marked `soon` returns an [`Answer`], and needs a future only
 //! if the answer is not available yet. Functions that exist only in the older generation are in
-//! `host/older/`. In addition to these functions, guests can call WASI and the functions
-//! that the embedder adds with [`Host`].
+//! `host/older/`. In addition to these functions, guests can call WASI functions and those that the
+//! embedder adds with [`Host`].
 
 mod component;
 mod distributed;

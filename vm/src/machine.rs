@@ -233,7 +233,7 @@ struct Inner {
 }
 
 /// The maximum nesting depth of environments. Usage is counted in an environment and in each
-/// environment around it, and all of these exist as long as the innermost environment.
+/// environment around it, and all of these exist for as long as the innermost environment does.
 const MAX_DEPTH: u32 = 256;
 
 /// Why an environment was not created inside another environment.
@@ -267,7 +267,8 @@ impl Environment {
     }
 
     /// Creates an environment inside this environment, with its own names or with the names of this
-    /// environment. The new environment is charged to an account as long as it exists.
+    /// environment. The new environment is charged to an account for as long as the environment
+    /// exists.
     ///
     /// # Errors
     ///

@@ -146,7 +146,7 @@ impl Module {
         let (prepared, plain) = match Compiled::new(compiler, engine, &prepared, generation, job) {
             Ok(plain) => (prepared, plain),
             Err(stopped @ ModuleError::Stopped(_)) => return Err(stopped),
-            // Errors must refer to the original bytes.
+            // Errors must refer to the original bytes, so these are compiled without changes.
             Err(_) => {
                 let prepared = Prepared::untouched(&bytes);
                 let plain = Compiled::new(compiler, engine, &prepared, generation, job)?;

@@ -184,7 +184,7 @@ impl NewGuest {
     }
 }
 
-/// Creates the instance and runs the body, for as long as the environment allows.
+/// Creates the instance and runs the body, within the environment's limit on time.
 async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
     let allowed = new.environment.limits().get(Limit::Time);
     // Every state in which a process can wait takes up memory in its task. Therefore state that is

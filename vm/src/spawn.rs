@@ -120,7 +120,7 @@ impl Environment {
     }
 
     /// Spawns an exported function as the main process of the program. When the main process has
-    /// died, all other processes of the program are killed, as by [`Environment::end`]. Before
+    /// died, all other processes of the program are killed, as if by [`Environment::end`]. Before
     /// that, none of them is notified that it is alone.
     ///
     /// # Errors

@@ -148,8 +148,8 @@ impl Account {
     }
 }
 
-/// A guard that stops the work on the other thread when it is dropped. It is forgotten once that
-/// work has ended.
+/// A guard that stops the work on the other thread when the guard is dropped. `mem::forget` disarms
+/// the guard once that work has ended.
 struct StopOnDrop<'a>(&'a Control);
 
 impl Drop for StopOnDrop<'_> {
@@ -233,7 +233,7 @@ impl Connection {
         self.control.allow(instructions);
     }
 
-    /// Returns how many of these instructions remain.
+    /// Returns how many of the allowed instructions remain.
     pub(crate) fn allowed(&self) -> u64 {
         self.control.allowed()
     }
@@ -332,7 +332,7 @@ impl Connection {
             .await;
     }
 
-    /// Does work that is needed even if nothing waits for it any longer.
+    /// Does work that is needed even if nothing is waiting for it any more.
     async fn close_with(
         &mut self,
         takes_long: bool,

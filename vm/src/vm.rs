@@ -43,8 +43,8 @@ struct EndOnDrop(Arc<Machine>);
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.close();
-        // A process that computes in a loop notices its end only at a tick, and with manual ticks
-        // nothing else triggers ticks any longer.
+        // A process that computes in a loop notices its end only at a tick, and with manual ticks,
+        // nothing else triggers ticks any more.
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {

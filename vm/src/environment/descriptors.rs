@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The number of descriptors that guests leave to the machine and its host program: for compiled
+/// The number of descriptors that are reserved for the machine and its host program: for compiled
 /// code, certificates, polling, and connections that are accepted and then refused.
 const RESERVED: u64 = 64;
 
@@ -74,8 +74,8 @@ impl Descriptors {
 /// Raises the number of descriptors that this process may have open to the maximum that it may set
 /// (`ulimit -Hn`), as servers usually do, and returns this number.
 ///
-/// A program should call this before it builds a machine. A program that uses `select` with
-/// descriptors of 1,024 and above must not call it.
+/// A program should call this before it builds a machine. A program that uses `select` must not
+/// call this, because `select` cannot handle descriptors of 1,024 and above.
 pub fn raise_descriptor_limit() -> u64 {
     #[cfg(unix)]
     {

@@ -4,7 +4,7 @@
 //! A journal is meant for reports that are made after a program has run, such as those of a test
 //! runner. It is not a log: nothing is formatted, and no process ever waits for the journal. When
 //! the journal is full, the oldest entries are dropped first, because the reason for a failure is
-//! usually found in the newest entries.
+//! usually in the newest entries.
 
 use crate::console::Stream;
 use crate::pipe::lock;

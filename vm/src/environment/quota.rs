@@ -235,7 +235,7 @@ impl Quota {
         self.used[limit as usize].load(Ordering::Relaxed)
     }
 
-    /// Counts an amount until the permit is dropped.
+    /// Charges an amount until the returned permit is dropped.
     pub(crate) fn permit(
         self: &Arc<Quota>,
         limit: Limit,
@@ -270,7 +270,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Returns whether the permit counts in this quota.
+    /// Returns whether the permit counts toward this quota.
     pub(crate) fn is_of(&self, quota: &Arc<Quota>) -> bool {
         Arc::ptr_eq(&self.quota, quota)
     }

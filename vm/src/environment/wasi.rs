@@ -3,8 +3,8 @@
 //! `wasmtime-wasi` implements 0.2.
 //!
 //! The environment has one template: arguments, variables, open directories, standard streams. A
-//! process gets a context made from the template on its first WASI call; a process that never makes
-//! such a call pays nothing, and no process takes up a descriptor.
+//! process gets a context, created from the template, on its first WASI call; a process that never
+//! makes such a call pays nothing, and no process takes up a descriptor.
 //!
 //! A process can have at most [`Limit::Files`] files open, the processes of an environment can
 //! write at most [`Limit::Output`] bytes to their standard streams, and no call makes the host

@@ -109,7 +109,7 @@ pub(crate) struct Range {
 
 impl Range {
     fn checked(slice: Slice, size: usize) -> Result<Range, Failure> {
-        // Calculations with 32-bit numbers cannot overflow 64 bits here.
+        // Products and sums of these 32-bit numbers cannot overflow 64 bits.
         let length = u64::from(slice.count) * u64::from(slice.item_size);
         if u64::from(slice.address) + length <= size as u64 {
             return Ok(Range {
@@ -203,7 +203,7 @@ pub(crate) fn at_most(most: usize, count: usize, what: &str) -> Result<(), Failu
 }
 
 impl<'a> Call<'a> {
-    /// Begins to serve a call.
+    /// Starts serving a call.
     pub fn new(caller: Caller<'a, Guest>) -> Call<'a> {
         Call { caller }
     }

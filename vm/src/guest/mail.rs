@@ -120,8 +120,8 @@ pub(crate) async fn request(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // The wait begins before the message is sent. The answer may arrive before this process waits
-    // for it, and must find room even in a full mailbox.
+    // The process registers what it will wait for before the message is sent, because the answer
+    // may arrive before the wait begins, and must find room even in a full mailbox.
     let arrival = Arrival::expect(this, wanted, since, timeout);
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => {

@@ -124,7 +124,8 @@ pub(crate) struct MailCursor {
 
 impl MailCursor {
     /// Copies as many bytes as fit, starting at the read position, advances the position and
-    /// returns the number of bytes copied. A notification of a death is read as a sentence.
+    /// returns the number of bytes copied. For a notification of a death, the bytes are a sentence
+    /// that describes it.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
         let text;
         let data = match &self.mail {
@@ -523,8 +524,8 @@ impl Guest {
         Ok(self.handles().errors.insert(error))
     }
 
-    /// Traps if the process may hold no more handles of a kind. This is for functions that have no
-    /// other way to fail.
+    /// Traps if the process may not hold another handle of a kind. This is for functions that have
+    /// no other way to fail.
     pub(crate) fn room_for(&mut self, held: usize, what: &str) -> Result<(), Failure> {
         self.check_room(held, what)
             .map_err(|error| Failure::trap(error.text))
@@ -588,7 +589,7 @@ impl Guest {
         life.ticks >= life.environment.machine().slice
     }
 
-    /// Prepares for the next turn. The next turn begins with a whole slice, because the process is
+    /// Prepares for the next turn. The next turn begins with a full slice, because the process is
     /// queued behind other processes.
     pub(crate) fn expect_turn(&mut self) {
         let life = self.life_mut();

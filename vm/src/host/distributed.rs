@@ -1,8 +1,8 @@
 //! `lunatic::distributed`: functions for communication between machines. There are no other
 //! machines.
 //!
-//! Guests request the node of a process before they send to the process, so every function answers
-//! as node 0.
+//! Guests look up the node of a process before they send a message to the process, so every
+//! function answers as node 0.
 
 use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU32, OutU64, OutWords, Text};
 use crate::guest::mail::{deliver_soon, request, take_message};

@@ -24,7 +24,7 @@ pub struct Member {
     has_started: Arc<AtomicBool>,
 }
 
-/// Counts an instance as idle until it is dropped.
+/// Counts an instance as idle until this guard is dropped.
 #[derive(Debug)]
 pub struct Idle(Arc<Crew>);
 

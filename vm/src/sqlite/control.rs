@@ -19,7 +19,7 @@ pub(super) const MAX_FUNCTION_CALLS: u32 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Control {
-    /// Set once nothing is waiting for the result any longer.
+    /// Set once nothing is waiting for the result any more.
     is_stopped: AtomicBool,
     /// The number of SQLite instructions that the call may still run; the maximum value means no
     /// limit.

@@ -9,7 +9,7 @@
 //! block the thread. Reading a page is charged, and fails once the call has to stop. If the
 //! directory is read-only, nothing is opened for writing or removed. Database files have no shared
 //! memory, because the write-ahead log and `mmap_size` would map files into this process, and a
-//! guest that truncated such a file would end the machine. Databases therefore use a rollback
+//! guest that truncated such a file would crash the machine. Databases therefore use a rollback
 //! journal, and a database with a write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]

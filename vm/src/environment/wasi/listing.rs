@@ -54,7 +54,7 @@ pub(crate) struct Page {
 }
 
 impl Reading {
-    /// Begins to read a directory that was opened for this purpose. The charge grows with the
+    /// Starts reading a directory that was opened for this purpose. The charge grows with the
     /// listing.
     pub(crate) fn begin(directory: File, charge: Charge) -> Result<Reading, Errno> {
         let stat = fstat(&directory)?;

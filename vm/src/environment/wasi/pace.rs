@@ -1,14 +1,14 @@
 //! Where calls to a file system run: on the worker, or on a thread that may wait.
 //!
-//! Most calls only touch the kernel's memory and take microseconds, which is less than it takes to
-//! hand them to another thread. However, any call may have to wait for a disk. Calls are therefore
-//! timed. After a call that has waited for longer than a tick, the following calls below the same
-//! granted directory run on other threads for twenty times as long. Waiting calls thus take at most
-//! a twentieth of a worker's time, and if no call waits, all calls stay on the worker.
+//! Most calls only touch the kernel's memory and take microseconds, which is less time than handing
+//! a call over to another thread takes. However, any call may have to wait for a disk. Calls are
+//! therefore timed. After a call that has waited for longer than a tick, the following calls below
+//! the same granted directory run on other threads for twenty times as long. Waiting calls thus
+//! take at most a twentieth of a worker's time, and if no call waits, all calls stay on the worker.
 
 #![cfg_attr(
     target_os = "linux",
-    expect(unsafe_code, reason = "asks whether the thread has waited")
+    expect(unsafe_code, reason = "queries how often the thread has waited")
 )]
 
 use std::sync::Arc;
@@ -26,8 +26,7 @@ pub(crate) struct Pace {
 /// A call that waits for longer than this is slow.
 const TICK: Duration = Duration::from_millis(1);
 
-/// For how long the calls after a slow call leave the worker, as a multiple of the duration of the
-/// slow call.
+/// How long calls leave the worker after a slow call, as a multiple of the slow call's duration.
 const REST: u32 = 20;
 
 /// The maximum time for which calls leave the worker because of one slow call.

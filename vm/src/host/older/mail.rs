@@ -56,8 +56,8 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // The wait begins before the message is sent. The answer may arrive before this process waits
-    // for it, and must find room even in a full mailbox.
+    // The process registers what it will wait for before the message is sent, because the answer
+    // may arrive before the wait begins, and must find room even in a full mailbox.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
     let found = wait(call, arrival).await;
