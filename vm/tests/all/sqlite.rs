@@ -974,22 +974,19 @@ fn t170_statements_that_reach_beyond_the_database_are_refused_with_a_message() {
         .execute_all(connection, "CREATE TABLE t (n)")
         .expect("the SQL is valid");
     for (sql, words) in [
-        (
-            "ATTACH '/etc/passwd' AS other",
-            "open a separate connection",
-        ),
-        ("ATTACH 'other.db' AS other", "open a separate connection"),
-        ("ATTACH ':memory:' AS other", "open a separate connection"),
+        ("ATTACH '/etc/passwd' AS other", "open another connection"),
+        ("ATTACH 'other.db' AS other", "open another connection"),
+        ("ATTACH ':memory:' AS other", "open another connection"),
         (
             "ATTACH 'file:/etc/passwd?mode=ro' AS other",
-            "open a separate connection",
+            "open another connection",
         ),
         (
             "ATTACH 'ot' || 'her.db' AS other",
             "cannot be determined when it is prepared",
         ),
-        ("VACUUM INTO 'copy.db'", "open a separate connection"),
-        ("VACUUM INTO '/tmp/copy.db'", "open a separate connection"),
+        ("VACUUM INTO 'copy.db'", "open another connection"),
+        ("VACUUM INTO '/tmp/copy.db'", "open another connection"),
         ("SELECT load_extension('/lib/libm.so')", "`load_extension`"),
         ("SELECT LOAD_EXTENSION('/lib/libm.so')", "`load_extension`"),
         ("SELECT fts3_tokenizer('simple')", "`fts3_tokenizer`"),
