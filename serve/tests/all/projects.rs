@@ -405,7 +405,7 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
         );
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // This one compiles but does not start.
+        // This module compiles but does not start.
         work.place.write(
             "a.wat",
             "(module (func $trap unreachable) (start $trap) (func (export \"_start\")))",

@@ -303,7 +303,7 @@ fn t114_closed_connections_leave_nothing_behind() {
     let before = files();
     for _ in 0..200 {
         // There is room again once the process of the previous connection has ended. The client of
-        // that connection may notice its end a little earlier.
+        // that connection may notice the end of the connection a little earlier.
         wait_until("a connection is served", || {
             let client = house.connect();
             let is_served =
