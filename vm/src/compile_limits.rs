@@ -21,7 +21,7 @@ mod shape;
 /// let limits = CompileLimits { functions: 1, ..CompileLimits::default() };
 /// limits.check(b"(module (func))")?;
 /// let error = limits.check(b"(module (func) (func))").expect_err("the module has two functions");
-/// assert!(error.to_string().starts_with("2 functions, and at most 1 are compiled (at offset 0x"));
+/// assert!(error.to_string().starts_with("2 functions; at most 1 are allowed (at offset 0x"));
 /// # Ok::<(), ModuleError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,7 +394,7 @@ mod tests {
         );
         CompileLimits::default()
             .check(text.as_bytes())
-            .expect("there is one function");
+            .expect("the module has only one function");
     }
 
     #[test]

@@ -333,7 +333,7 @@ mod tests {
         for index in 0..EngineKind::COUNT {
             let kind = EngineKind::of_index(index).expect("every index below `COUNT` is a kind");
             let elsewhere = compiling(kind).expect("the settings are valid");
-            let here = make(kind, &link).expect("there is address space");
+            let here = make(kind, &link).expect("there is enough address space");
             assert_eq!(hash(here.wasmtime()), hash(&elsewhere), "{kind:?}");
         }
     }

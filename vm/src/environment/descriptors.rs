@@ -136,7 +136,7 @@ mod tests {
         );
         descriptors
             .take(1, 1)
-            .expect("another program may take one");
+            .expect("another program may take a descriptor");
         descriptors
             .take(1, 2)
             .expect("the program may hold a quarter");

@@ -131,7 +131,7 @@ handles! {
     configs: HeldConfig, "configuration", HANDLE;
     modules: Module, "module", HANDLE;
     environments: Environment, "environment", HANDLE;
-    addresses: std::vec::IntoIter<SocketAddr>, "result of a lookup", HANDLE;
+    addresses: std::vec::IntoIter<SocketAddr>, "lookup result", HANDLE;
     listeners: CountedSocket<TcpListener>, "listener", HANDLE;
     streams: CountedSocket<TcpStream>, "stream", HANDLE;
     tls_listeners: CountedSocket<TlsListener<Arc<Permit>>>, "TLS listener", TLS_STREAM;

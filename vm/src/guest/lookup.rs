@@ -62,7 +62,7 @@ impl Call<'_> {
     pub(crate) fn keep_addresses(&mut self, addresses: Vec<SocketAddr>) -> Result<u64, Failure> {
         let guest = self.guest();
         let results = guest.handles().addresses.len();
-        guest.room_for(results, "results of lookups")?;
+        guest.room_for(results, "lookup results")?;
         Ok(guest.handles().addresses.insert(addresses.into_iter()))
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn config_set_limit(
     let out = call.out(error)?;
     call.config(id)?;
     let Some(limit) = Limit::from_number(limit) else {
-        let text = format!("no limit has the number {limit}");
+        let text = format!("there is no limit with the number {limit}");
         return call.answer(out, Err(HostError::new(Errno::InvalidInput, text)));
     };
     call.config(id)?.limit(limit, value);

@@ -18,7 +18,7 @@ pub enum ModuleError {
     Component,
     /// The bytes exceed the maximum size of a module,
     /// [`CompileLimits::size`](crate::CompileLimits::size).
-    #[error("the module has {size} bytes; at most {allowed} are compiled")]
+    #[error("the module has {size} bytes; at most {allowed} are allowed")]
     TooLarge {
         /// The size, in bytes.
         size: u64,
@@ -33,7 +33,7 @@ pub enum ModuleError {
     #[error("the module was not compiled: {0}")]
     Stopped(String),
     /// The module exceeds a bound of [`CompileLimits`](crate::CompileLimits).
-    #[error("{found} {what}, and at most {allowed} are compiled (at offset {offset:#x})")]
+    #[error("{found} {what}; at most {allowed} are allowed (at offset {offset:#x})")]
     Excessive {
         /// The item that exceeds its bound.
         what: &'static str,

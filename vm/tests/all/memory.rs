@@ -274,7 +274,7 @@ fn t030_every_table_of_a_process_is_limited() {
              (drop (call $take_module (i64.const 0)))",
         ),
         (
-            "results of lookups",
+            "lookup results",
             "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
             "(drop (call $tcp_local_addr (i64.const 0) (i32.const 64)))",
         ),

@@ -479,7 +479,7 @@ mod tests {
         }
         symlink(&secret, granted.join("absolute")).expect("the directory can be written to");
         symlink("inner/../file", granted.join("within")).expect("the directory can be written to");
-        let directory = File::open(&granted).expect("the file exists");
+        let directory = File::open(&granted).expect("the directory exists");
         for flags in [OFlags::RDONLY, OFlags::RDWR | OFlags::CREATE] {
             for name in [
                 "..",

@@ -188,7 +188,7 @@ impl FileStat {
         };
         #[allow(
             clippy::unnecessary_cast,
-            reason = "this has 32 bits on other processors"
+            reason = "`st_nlink` has 32 bits on other processors"
         )]
         let links = stat.st_nlink as u64;
         FileStat {

@@ -216,7 +216,7 @@ mod tests {
         let quota = Arc::new(Quota::new(Limits::default(), None));
         let charge = HostMemory::of_environment(&quota).nothing();
         let own = own.expect("the directory exists").into();
-        let mut reading = Reading::begin(own, charge).expect("the file exists");
+        let mut reading = Reading::begin(own, charge).expect("the directory is open");
         while !reading.go_on(100).expect("the directory can be read") {}
         reading.finish()
     }
@@ -233,7 +233,7 @@ mod tests {
         loop {
             let page = listing
                 .page(directory, from, room)
-                .expect("the file exists");
+                .expect("the directory is open");
             looked_at += page.next.saturating_sub(from);
             let mut rest = &page.bytes[..];
             while let Some((head, after)) = rest.split_first_chunk::<24>()
@@ -261,7 +261,7 @@ mod tests {
             fs::write(root.path().join(&name), "").expect("the directory can be written to");
             all.insert(name);
         }
-        let directory = File::open(root.path()).expect("the file exists");
+        let directory = File::open(root.path()).expect("the directory exists");
         let listing = listing(&directory);
         for room in [300, 1024, 4096, 1 << 20] {
             let (names, looked_at) = names(&listing, &directory, 0, room);
@@ -278,7 +278,7 @@ mod tests {
             fs::write(root.path().join(number.to_string()), "")
                 .expect("the directory can be written to");
         }
-        let directory = File::open(root.path()).expect("the file exists");
+        let directory = File::open(root.path()).expect("the directory exists");
         let listing = listing(&directory);
         let (all, _) = names(&listing, &directory, 0, 4096);
         for name in &all[42..92] {
