@@ -113,7 +113,7 @@ mod tests {
         );
         assert!(
             turns.take(2) && !turns.take(2),
-            "the fourth place is the last"
+            "the fourth place is the last one"
         );
     }
 

@@ -204,11 +204,11 @@ mod tests {
 
     #[test]
     fn a_change_in_a_watched_directory_wakes_the_waiter() {
-        let place = tempfile::TempDir::new().expect("there is disk space");
+        let place = tempfile::TempDir::new().expect("a temporary directory can be created");
         let (mut watch, _stop) = Watch::new(NEVER);
         watch.set([place.path().to_path_buf()].into());
         assert_eq!(watch.wait(), Some(Wake::Changed), "the directory is new");
-        std::fs::write(place.path().join("new"), "").expect("there is disk space");
+        std::fs::write(place.path().join("new"), "").expect("the directory is writable");
         assert_eq!(watch.wait(), Some(Wake::Changed));
     }
 

@@ -36,15 +36,15 @@ mod tests {
 
     #[test]
     fn what_is_not_a_regular_file_is_refused_at_once() {
-        let place = tempfile::TempDir::new().expect("there is disk space");
+        let place = tempfile::TempDir::new().expect("a temporary directory can be created");
         let file = place.path().join("file");
-        std::fs::write(&file, "x").expect("there is disk space");
+        std::fs::write(&file, "x").expect("the directory is writable");
         open_regular(&file).expect("the path is a regular file");
         let link = place.path().join("link");
-        std::os::unix::fs::symlink(&file, &link).expect("there is disk space");
+        std::os::unix::fs::symlink(&file, &link).expect("the directory is writable");
         open_regular(&link).expect("the link leads to a regular file");
         let fifo = place.path().join("fifo");
-        mkfifoat(CWD, &fifo, Mode::RUSR).expect("there is disk space");
+        mkfifoat(CWD, &fifo, Mode::RUSR).expect("the directory is writable");
         for other in [&fifo, Path::new("/dev/null"), place.path()] {
             let error = open_regular(other).expect_err("the path is not a regular file");
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", other.display());

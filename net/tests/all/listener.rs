@@ -48,7 +48,7 @@ fn an_address_of_another_host_is_refused() {
 fn listening_and_connecting_work_with_ipv6() {
     let loopback: SocketAddr = "[::1]:0".parse().expect("the text is an address");
     if std::net::TcpListener::bind(loopback).is_err() {
-        eprintln!("not tested: this computer does not support IPv6");
+        eprintln!("skipped: this computer does not support IPv6");
         return;
     }
     block_on(async {
@@ -77,7 +77,7 @@ fn listening_and_connecting_work_with_ipv6() {
 fn an_unspecified_ipv6_address_listens_as_the_standard_library_does() {
     let unspecified: SocketAddr = "[::]:0".parse().expect("the text is an address");
     let Ok(standard) = std::net::TcpListener::bind(unspecified) else {
-        eprintln!("not tested: this computer does not support IPv6");
+        eprintln!("skipped: this computer does not support IPv6");
         return;
     };
     let ours =
@@ -272,7 +272,7 @@ fn connecting_to_a_port_that_was_freed_fails() {
         .local_addr()
         .expect("a bound socket has an address");
     drop(listener);
-    let error = block_on(TcpStream::connect(address, None)).expect_err("nothing listens");
+    let error = block_on(TcpStream::connect(address, None)).expect_err("no socket is listening");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(
         error

@@ -60,7 +60,7 @@ fn vectored_reads_and_writes_preserve_the_order() {
         let parts: [&[u8]; 4] = [b"", b"one", b"", b"three"];
         let written = client
             .try_write_vectored(&parts.map(IoSlice::new))
-            .expect("the kernel has room");
+            .expect("the send buffer has room");
         assert_eq!(written, 8);
         server.readable().await.expect("bytes arrive");
         let (mut first, mut second) = ([0; 2], [0; 16]);
@@ -87,7 +87,7 @@ fn a_long_list_of_buffers_leads_to_a_partial_write_or_read() {
         assert_eq!(
             client
                 .try_write_vectored(&many)
-                .expect("the kernel has room"),
+                .expect("the send buffer has room"),
             1024
         );
 
@@ -113,7 +113,7 @@ fn empty_buffers_before_the_bytes_are_not_mistaken_for_the_end() {
         assert_eq!(
             client
                 .try_write_vectored(&many)
-                .expect("the kernel has room"),
+                .expect("the send buffer has room"),
             5
         );
 
@@ -138,40 +138,40 @@ fn operations_with_empty_buffers_complete_at_once() {
         assert_eq!(
             client
                 .try_read(&mut [])
-                .expect("nothing has to be transferred"),
+                .expect("no bytes have to be transferred"),
             0
         );
         assert_eq!(
             client
                 .try_peek(&mut [])
-                .expect("nothing has to be transferred"),
+                .expect("no bytes have to be transferred"),
             0
         );
         assert_eq!(
             client
                 .try_read_vectored(&mut [])
-                .expect("nothing has to be transferred"),
+                .expect("no bytes have to be transferred"),
             0
         );
         assert_eq!(
             client
                 .try_read_vectored(&mut [IoSliceMut::new(&mut [])])
-                .expect("nothing has to be transferred"),
+                .expect("no bytes have to be transferred"),
             0
         );
         assert_eq!(
             client
                 .try_write_vectored(&[])
-                .expect("nothing has to be transferred"),
+                .expect("no bytes have to be transferred"),
             0
         );
         assert_eq!(
             client
                 .try_write_vectored(&[IoSlice::new(&[])])
-                .expect("nothing has to be transferred"),
+                .expect("no bytes have to be transferred"),
             0
         );
-        client.flush().expect("nothing has to be transferred");
+        client.flush().expect("no bytes have to be transferred");
     });
 }
 
@@ -195,7 +195,7 @@ fn every_operation_has_its_own_timeout_and_clones_share_it() {
             .wait(Operation::Peek)
             .ready()
             .await
-            .expect_err("nothing writes");
+            .expect_err("the peer does not write");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "nothing to read within 5ms");
     });
@@ -229,7 +229,7 @@ fn a_wait_can_have_its_own_timeout() {
             .wait_within(Operation::Read, SHORT)
             .ready()
             .await
-            .expect_err("nothing writes");
+            .expect_err("the peer does not write");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(
             client.timeout(Operation::Read),
@@ -317,7 +317,7 @@ fn a_slow_reader_makes_its_writer_wait() {
         );
 
         client.set_timeout(Operation::Write, SHORT);
-        let error = client.writable().await.expect_err("nothing reads");
+        let error = client.writable().await.expect_err("the peer does not read");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "no room to write within 5ms");
 

@@ -190,7 +190,7 @@ fn bytes_pass_in_both_directions_in_order_until_the_end() {
         assert_eq!(
             client
                 .try_write_vectored(&parts.map(IoSlice::new))
-                .expect("the kernel has room"),
+                .expect("the send buffer has room"),
             9
         );
         let mut buffer = [0; 32];
@@ -211,10 +211,10 @@ fn bytes_pass_in_both_directions_in_order_until_the_end() {
             (
                 client
                     .try_read(&mut [])
-                    .expect("nothing has to be transferred"),
+                    .expect("no bytes have to be transferred"),
                 client
                     .try_write_vectored(&[])
-                    .expect("nothing has to be transferred")
+                    .expect("no bytes have to be transferred")
             ),
             (0, 0)
         );
@@ -373,7 +373,7 @@ fn a_failed_handshake_is_not_an_error_of_the_accept() {
     block_on(async {
         let send = |bytes: &[u8]| {
             let mut client = RawStream::connect(address).expect("the kernel queues the connection");
-            client.write_all(bytes).expect("the kernel has room");
+            client.write_all(bytes).expect("the send buffer has room");
             client
         };
         let talkers = [
@@ -669,7 +669,7 @@ fn a_connect_times_out_whatever_it_is_waiting_for() {
     };
     // The kernel accepts the connection, but no server responds.
     for host in ["127.0.0.1", "silent.test"] {
-        let error = connect(host, port).expect_err("nothing responds");
+        let error = connect(host, port).expect_err("the server does not respond");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains(host), "{error}");
     }
@@ -772,7 +772,7 @@ fn unencrypted_bytes_end_the_connection_for_every_reader() {
             client
                 .sock
                 .write_all(b"\x17\x03\x03\x00\x20injected by somebody on the way..")
-                .expect("the kernel has room");
+                .expect("the send buffer has room");
             client
         }
     });
@@ -851,7 +851,7 @@ fn a_slow_reader_makes_its_writer_wait_and_loses_nothing() {
         }
         assert_eq!(kind(client.try_flush()), ErrorKind::WouldBlock);
         client.set_timeout(Operation::Write, Some(SHORT));
-        let error = client.writable().await.expect_err("nothing reads");
+        let error = client.writable().await.expect_err("the peer does not read");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
 
         client.set_timeout(Operation::Write, None);

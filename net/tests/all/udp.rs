@@ -29,7 +29,8 @@ fn a_datagram_arrives_complete_and_with_its_sender() {
         assert_eq!(kind(other.try_receive(&mut [0; 8])), ErrorKind::WouldBlock);
         for datagram in [&b"first"[..], b"", b"third"] {
             assert_eq!(
-                one.try_send_to(datagram, to).expect("the kernel has room"),
+                one.try_send_to(datagram, to)
+                    .expect("the send buffer has room"),
                 datagram.len()
             );
         }
@@ -55,10 +56,10 @@ fn a_connected_socket_sends_to_and_receives_from_only_its_peer() {
 
         stranger
             .try_send_to(b"from a stranger", from)
-            .expect("the kernel has room");
+            .expect("the send buffer has room");
         other
             .try_send_to(b"from the peer", from)
-            .expect("the kernel has room");
+            .expect("the send buffer has room");
         let mut buffer = [0; 32];
         let (length, sender) = receive_from(&one, &mut buffer)
             .await
@@ -66,7 +67,7 @@ fn a_connected_socket_sends_to_and_receives_from_only_its_peer() {
         assert_eq!((&buffer[..length], sender), (&b"from the peer"[..], to));
         assert_eq!(kind(one.try_receive(&mut buffer)), ErrorKind::WouldBlock);
 
-        one.try_send(b"back").expect("the kernel has room");
+        one.try_send(b"back").expect("the send buffer has room");
         assert_eq!(
             receive_from(&other, &mut buffer)
                 .await
@@ -83,7 +84,7 @@ fn a_peer_that_no_longer_exists_is_reported_once() {
         let ((one, _), (other, to)) = (bound(), bound());
         one.connect(to).expect("any address can be the peer");
         drop(other);
-        one.try_send(b"anybody?").expect("the kernel has room");
+        one.try_send(b"anybody?").expect("the send buffer has room");
         assert_eq!(
             kind(receive_from(&one, &mut [0; 8]).await),
             ErrorKind::ConnectionRefused
@@ -102,7 +103,7 @@ fn a_flood_of_datagrams_is_dropped_and_the_socket_still_works() {
             match one.try_send_to(&sent.to_le_bytes(), to) {
                 Ok(_) => sent += 1,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    one.writable().await.expect("the kernel has room")
+                    one.writable().await.expect("the send buffer has room")
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -118,7 +119,8 @@ fn a_flood_of_datagrams_is_dropped_and_the_socket_still_works() {
             kept > 0 && kept < sent,
             "{kept} of {sent} datagrams were kept"
         );
-        one.try_send_to(b"after", to).expect("the kernel has room");
+        one.try_send_to(b"after", to)
+            .expect("the send buffer has room");
         assert_eq!(
             receive_from(&other, &mut buffer)
                 .await
@@ -154,8 +156,9 @@ fn datagrams_that_are_too_large_are_refused_when_sent_and_cut_off_when_received(
         assert!(error.to_string().contains("65508 bytes"), "{error}");
 
         one.try_send_to(b"longer than that", to)
-            .expect("the kernel has room");
-        one.try_send_to(b"next", to).expect("the kernel has room");
+            .expect("the send buffer has room");
+        one.try_send_to(b"next", to)
+            .expect("the send buffer has room");
         let mut small = [0; 6];
         assert_eq!(
             receive_from(&other, &mut small)
@@ -173,7 +176,7 @@ fn datagrams_that_are_too_large_are_refused_when_sent_and_cut_off_when_received(
             4
         );
         one.try_send_to(b"to nowhere", to)
-            .expect("the kernel has room");
+            .expect("the send buffer has room");
         assert_eq!(
             receive_from(&other, &mut [])
                 .await
@@ -190,7 +193,7 @@ fn datagrams_that_are_too_large_are_refused_when_sent_and_cut_off_when_received(
 #[test]
 fn a_fragmented_datagram_arrives_complete() {
     let Ok(other) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()) else {
-        println!("not tested: this computer does not support IPv6");
+        println!("skipped: this computer does not support IPv6");
         return;
     };
     block_on(async {
@@ -219,7 +222,7 @@ fn a_receive_times_out_without_losing_data() {
         assert_eq!(other.clone().timeout(), Some(Duration::from_millis(5)));
         let error = receive_from(&other, &mut [0; 8])
             .await
-            .expect_err("nothing is sent");
+            .expect_err("the peer does not send");
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
             (ErrorKind::TimedOut, "no datagram within 5ms")
@@ -232,7 +235,8 @@ fn a_receive_times_out_without_losing_data() {
         assert_eq!(kind(tried), ErrorKind::TimedOut);
 
         other.set_timeout(None);
-        one.try_send_to(b"late", to).expect("the kernel has room");
+        one.try_send_to(b"late", to)
+            .expect("the send buffer has room");
         assert_eq!(
             receive_from(&other, &mut [0; 8])
                 .await
@@ -255,8 +259,8 @@ fn two_waiting_receivers_each_get_a_datagram() {
             receive_from(&clone, &mut right),
         ));
         assert!(poll_once(&mut receiving).await.is_none());
-        one.try_send_to(b"a", to).expect("the kernel has room");
-        one.try_send_to(b"b", to).expect("the kernel has room");
+        one.try_send_to(b"a", to).expect("the send buffer has room");
+        one.try_send_to(b"b", to).expect("the send buffer has room");
         let (first, second) = receiving.await;
         assert_eq!(
             (
@@ -279,7 +283,8 @@ fn a_dropped_receive_loses_no_datagram() {
             let mut buffer = [0; 1];
             let mut abandoned = Box::pin(receive_from(&other, &mut buffer));
             assert!(poll_once(&mut abandoned).await.is_none());
-            one.try_send_to(&[byte], to).expect("the kernel has room");
+            one.try_send_to(&[byte], to)
+                .expect("the send buffer has room");
             drop(abandoned);
             assert_eq!(
                 receive_from(&other, &mut buffer)

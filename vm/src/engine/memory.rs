@@ -175,7 +175,7 @@ impl Memories {
     fn arena(&self, length: usize) -> Arc<Arena> {
         let slots = match self.profile {
             Profile::Fast => FAST_SLOTS,
-            // Long slots are rare, so only a few are reserved at once.
+            // Long slots are rare, so only a few are reserved at a time.
             Profile::Dense => (DENSE_SLOTS << 20 >> length.ilog2()).clamp(1, DENSE_SLOTS),
         };
         let mut arenas = self.arenas.lock().unwrap_or_else(PoisonError::into_inner);

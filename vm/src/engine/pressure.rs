@@ -66,7 +66,7 @@ impl Shortage {
 
     fn words(self) -> &'static str {
         match self {
-            Shortage::None => "nothing is refused any longer",
+            Shortage::None => "nothing is refused any more",
             Shortage::Compiles => "guests' modules are not compiled and nothing is deployed",
             Shortage::GreedySpawns => {
                 "in addition, the program that holds the most memory spawns no processes"
@@ -342,7 +342,7 @@ mod tests {
 
     /// Writes files below a directory.
     fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().expect("the disk has room for a directory");
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
         for (name, text) in files {
             let path = root.path().join(name);
             fs::create_dir_all(path.parent().expect("the path is below the root"))

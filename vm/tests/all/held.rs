@@ -484,7 +484,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     lab.exit(&spawn(&modest).expect("other programs may still spawn"));
 
     wait_for(Shortage::Requests);
-    let refused = spawn(&modest).expect_err("nothing is left");
+    let refused = spawn(&modest).expect_err("no memory is left");
     assert!(
         refused.to_string().contains("MiB of memory are left"),
         "{refused}"
@@ -504,7 +504,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
 
 #[test]
 fn what_others_have_open_counts_as_descriptors() {
-    let place = tempfile::tempdir().expect("there is room for a directory");
+    let place = tempfile::tempdir().expect("a temporary directory can be created");
     std::fs::create_dir(place.path().join("inner")).expect("the directory is new");
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {

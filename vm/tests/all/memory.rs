@@ -426,7 +426,7 @@ fn t030_timers_can_hold_no_more_bytes_than_a_mailbox() {
 fn t031_a_vm_with_little_address_space_uses_dense_and_reports_what_it_cannot_do() {
     // The address space of a process can be limited only if the shell supports `ulimit -v`.
     if !cfg!(target_os = "linux") {
-        println!("not tested here: no `ulimit -v`");
+        println!("skipped: this system has no `ulimit -v`");
         return;
     }
     let limited = ["sh", "-c", "ulimit -v 8000000; exec \"$0\" \"$@\""];
@@ -606,7 +606,7 @@ fn t034_a_killed_process_leaves_nothing_for_the_next_process() {
 #[test]
 fn t035_processes_leave_nothing_behind_when_they_end() {
     if !cfg!(target_os = "linux") {
-        println!("not tested here: no /proc");
+        println!("skipped: this system has no /proc");
         return;
     }
     if !is_alone(

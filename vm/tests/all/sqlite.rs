@@ -1637,7 +1637,7 @@ fn waiting_for_a_locked_database_does_not_occupy_a_thread() {
     );
     holder
         .execute_all(connection, "COMMIT")
-        .expect("nothing else writes");
+        .expect("no other connection writes");
     for client in &waiting {
         assert_eq!(client.result().expect("the call returns") as u32, code::OK);
     }

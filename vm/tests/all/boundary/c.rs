@@ -7,7 +7,7 @@ use std::process::Command;
 #[test]
 fn a_guest_in_c_can_spawn_and_exchange_messages() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/c/ping.c");
-    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let module = directory.path().join("ping.wasm");
     // `stdint.h` comes with clang, so no system headers are needed.
     let compiled = Command::new("clang")
@@ -28,7 +28,7 @@ fn a_guest_in_c_can_spawn_and_exchange_messages() {
     let output = match compiled {
         Ok(output) => output,
         Err(error) => {
-            println!("not tested here: clang cannot be run ({error})");
+            println!("skipped: clang cannot be run ({error})");
             return;
         }
     };
@@ -37,7 +37,7 @@ fn a_guest_in_c_can_spawn_and_exchange_messages() {
         .iter()
         .any(|missing| said.contains(missing))
     {
-        println!("not tested here: clang does not support wasm32 or has no wasm-ld\n{said}");
+        println!("skipped: clang does not support wasm32 or has no wasm-ld\n{said}");
         return;
     }
     assert!(output.status.success(), "{said}");
