@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 
 impl Default for Limits {
     /// Limits that an ordinary program does not reach and that keep a hostile program from harming
-    /// others.
+    /// other programs.
     fn default() -> Limits {
         let mut limits = Limits([u64::MAX; Limit::ALL.len()]);
         for (limit, value) in [
@@ -48,7 +48,8 @@ impl Limits {
         self.0[limit as usize] = value;
     }
 
-    /// Returns the tighter limit of each pair: a child's limits are at most its creator's.
+    /// Returns the lower of each pair of limits, because a child's limits must not exceed its
+    /// creator's.
     pub(crate) fn within(&self, outer: &Limits) -> Limits {
         Limits(std::array::from_fn(|index| {
             self.0[index].min(outer.0[index])

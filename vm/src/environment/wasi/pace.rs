@@ -1,7 +1,7 @@
 //! Where calls to a file system run: on the worker, or on a thread that may wait.
 //!
-//! Most calls only touch the kernel's memory and take microseconds, which is less time than handing
-//! a call over to another thread takes. However, any call may have to wait for a disk. Calls are
+//! Most calls only touch the kernel's memory and take microseconds, which is less than the cost of
+//! handing a call over to another thread. However, any call may have to wait for a disk. Calls are
 //! therefore timed. After a call that has waited for longer than a tick, the following calls below
 //! the same granted directory run on other threads for twenty times as long. Waiting calls thus
 //! take at most a twentieth of a worker's time, and if no call waits, all calls stay on the worker.
@@ -57,7 +57,7 @@ impl Pace {
         true
     }
 
-    /// Records how long a call took. The call ended at `now`.
+    /// Records that a call took this long and ended at `now`.
     fn note(&self, took: Duration, now: u64) {
         if took > TICK {
             let rest = took.saturating_mul(REST).min(LONGEST_REST);
