@@ -16,15 +16,19 @@
 //! # Conventions
 //!
 //! * Rows marked *Extension* were added by this project. All others are the published interface of
-//! Lunatic 0.13, with its names and types. * Addresses and lengths are offsets into the guest's
-//! exported memory `memory`. An address that is not readable or writable for its whole length ends
-//! the process with a trap. Nothing is written until all arguments have been checked. * Integers in
-//! guest memory are little-endian. * A result of type `I32` is `0` for success. `1` means failure,
-//! and an error id was written to the out pointer that would have received the value; [`TIMED_OUT`]
-//! means that the call timed out. Rows that differ say so. * Durations are in milliseconds.
-//! [`FOREVER`] means no timeout; `0` polls once. * A tag of `0` means no tag. * Ids (of
-//! configurations, modules, sockets, timers, databases, errors) belong to the process that received
-//! them. Using an id that was never issued, or has been released, ends the process with a trap.
+//!   Lunatic 0.13, with its names and types.
+//! * Addresses and lengths are offsets into the guest's exported memory `memory`. An address that
+//!   is not readable or writable for its whole length ends the process with a trap. Nothing is
+//!   written until all arguments have been checked.
+//! * Integers in guest memory are little-endian.
+//! * A result of type `I32` is `0` for success. `1` means failure, and an error id was written to
+//!   the out pointer that would have received the value; [`TIMED_OUT`] means that the call timed
+//!   out. Rows that differ say so.
+//! * Durations are in milliseconds. [`FOREVER`] means no timeout; `0` polls once.
+//! * A tag of `0` means no tag.
+//! * Ids (of configurations, modules, sockets, timers, databases, errors) belong to the process
+//!   that received them. Using an id that was never issued, or has been released, ends the process
+//!   with a trap.
 
 #![forbid(unsafe_code)]
 #![no_std]

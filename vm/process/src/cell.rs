@@ -340,7 +340,7 @@ impl ProcessCell {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Ends the process. From now on, every signal finds the process dead. Returns which processes
+    /// Ends the process. Afterwards, every signal finds the process dead. Returns which processes
     /// to notify, and the unread mail.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();

@@ -261,7 +261,7 @@ impl State {
         &mut self.links
     }
 
-    /// Ends the process. From now on, every signal finds the process dead. Returns which processes
+    /// Ends the process. Afterwards, every signal finds the process dead. Returns which processes
     /// to notify, and the unread mail.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
         debug_assert!(!self.is_dead(), "a process ends only once");
