@@ -93,10 +93,10 @@ impl Embedding {
     }
 
     fn echo<T: Serialize + DeserializeOwned>(&mut self, value: &T) -> T {
-        let json = serde_json::to_vec(value).expect("the value can be JSON");
+        let json = serde_json::to_vec(value).expect("the value can be converted to JSON");
         self.memory
             .write(&mut self.store, INDEX as usize, &json)
-            .expect("the memory was grown for it");
+            .expect("the memory was grown to hold the argument");
         let length = self
             .echo
             .call(&mut self.store, (INDEX, json.len() as u32))
@@ -107,7 +107,7 @@ impl Embedding {
     fn look(&mut self, image: &[u8], width: u32, height: u32) -> u32 {
         self.memory
             .write(&mut self.store, INDEX as usize, image)
-            .expect("the memory was grown for it");
+            .expect("the memory was grown to hold the argument");
         let parameters = (INDEX, image.len() as u32, width, height);
         let length = self
             .look
@@ -130,17 +130,20 @@ struct Embeddings {
 
 impl Embeddings {
     fn with<R>(&self, call: impl FnOnce(&mut Embedding) -> R) -> R {
-        let idle = self.idle.lock().expect("callers do not panic");
+        let idle = self
+            .idle
+            .lock()
+            .expect("no code panics while it holds this lock");
         let mut idle = self
             .returned
             .wait_while(idle, |idle| idle.is_empty())
-            .expect("callers do not panic");
+            .expect("no code panics while it holds this lock");
         let mut embedding = idle.pop().expect("the wait ends when an embedding is idle");
         drop(idle);
         let result = call(&mut embedding);
         self.idle
             .lock()
-            .expect("callers do not panic")
+            .expect("no code panics while it holds this lock")
             .push(embedding);
         self.returned.notify_one();
         result
@@ -172,7 +175,7 @@ fn main() {
 
     let (small, large) = (records(1), records(15_000));
     let length = serde_json::to_vec(&large)
-        .expect("the value can be JSON")
+        .expect("the value can be converted to JSON")
         .len();
     assert!((950_000..1_050_000).contains(&length), "{length} bytes");
     let image = vec![7; 1024 * 1024 * 3];
@@ -254,7 +257,7 @@ fn main() {
     });
     group.bench_function("JSON, written and read", |bencher| {
         bencher.iter(|| {
-            let json = serde_json::to_vec(&small).expect("the value can be JSON");
+            let json = serde_json::to_vec(&small).expect("the value can be converted to JSON");
             serde_json::from_slice::<Vec<Record>>(&json).expect("the text was just written")
         })
     });
@@ -311,7 +314,7 @@ fn hand_over(times: u64) -> Duration {
         });
         let time = time(|| {
             for number in 0..times {
-                ask.send(number).expect("the thread listens");
+                ask.send(number).expect("the thread is receiving");
                 assert_eq!(answered.recv(), Ok(number));
             }
         });

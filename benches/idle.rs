@@ -4,7 +4,7 @@
 use lunatic_benches::{Bar, Figures, Machine, Row, guest, meters, promise};
 use std::time::Duration;
 
-#[expect(clippy::disallowed_methods, reason = "measures a second of nothing")]
+#[expect(clippy::disallowed_methods, reason = "measures for one second")]
 fn main() {
     let depth = promise("100,000 processes that wait, or as many as fit");
     let machine = Machine::new();

@@ -11,7 +11,7 @@ fn main() {
         let machine = Machine::with_profile(profile);
         let load = machine.module(&load);
         let ours = ["spawn", "1", depth.choose("40000", "400")];
-        // The peers finish sooner.
+        // The peers spawn more processes, because they finish sooner.
         let peers = ["spawn", "1", depth.choose("400000", "400")];
         let [ours, erlang, go] = side_by_side(
             depth.choose(9, 1),

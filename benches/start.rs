@@ -1,5 +1,5 @@
-//! A program starts immediately. This measures a whole run of `lunatic hello.wasm` whose compiled
-//! code was cached by an earlier run.
+//! A program starts immediately. This bench measures an entire run of `lunatic hello.wasm` whose
+//! compiled code was cached by an earlier run.
 
 use lunatic_benches::{Bar, Figures, Row, command, promise};
 use std::time::Instant;

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::Instant;
 
 fn main() {
-    let depth = promise("a guest crate of 100 tests, compiled, against the same tests natively");
+    let depth = promise(
+        "a compiled guest crate of 100 tests, compared with the same tests compiled natively",
+    );
     let lunatic = lunatic();
     // `cargo test` does not optimize by default.
     for (profile, bar) in [("dev", Bar::AtMostTimes(1.5)), ("release", Bar::None)] {

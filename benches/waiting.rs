@@ -1,4 +1,5 @@
-//! A waiting process is small. This measures its memory and page tables after it has used its heap.
+//! A waiting process is small. This bench measures the memory and the page tables of a process that
+//! has used its heap.
 
 use lunatic_benches::{Bar, Crowd, Figures, HEAP, PROFILES, Peer, Row, guest, promise};
 

@@ -51,7 +51,7 @@ fn shrink(image: Image) -> Result<Bytes, String> {
     let (width, height) = (image.width as usize, image.height as usize);
     if image.bytes.len() != width * height * 3 {
         return Err(format!(
-            "{} bytes are not {width} × {height} pixels of three",
+            "{} bytes are not {width} × {height} pixels of three bytes each",
             image.bytes.len()
         ));
     }

@@ -76,7 +76,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
     let Err(error) = environment.add_module(&PLUGIN[..20]) else {
         panic!("half a module is not a module")
     };
-    println!("half of it: {:?}", error.kind());
+    println!("half of the module: {:?}", error.kind());
     Ok(())
 }
 

@@ -33,7 +33,11 @@ fn main(mailbox: Mailbox<u64>) {
     for round in 1..=rounds {
         next.send(0);
         let hops = mailbox.receive().expect("the token comes back");
-        assert_eq!(hops, processes - 1, "every other process passes it on once");
+        assert_eq!(
+            hops,
+            processes - 1,
+            "every other process passes the token on once"
+        );
         if round == rounds {
             println!(
                 "{processes} processes, {rounds} rounds, {} hops",

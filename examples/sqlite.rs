@@ -47,7 +47,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
         panic!("no process sends a message")
     };
-    println!("the last one {}", signal.reason);
+    println!("the last process {}", signal.reason);
 
     for row in connection.query("SELECT owner, balance FROM accounts ORDER BY owner", ())? {
         println!(

@@ -32,14 +32,14 @@ fn main(_: Mailbox<()>) {
 
     let endless = Task::spawn((), spin).expect("there is room for a task");
     match endless.result_timeout(Duration::from_millis(10)) {
-        Err(TaskError::Timeout) => println!("it took too long"),
-        other => println!("it ended: {other:?}"),
+        Err(TaskError::Timeout) => println!("the task took too long"),
+        other => println!("the task ended: {other:?}"),
     }
 
     let fails = Task::spawn((), |()| std::process::exit(3)).expect("there is room for a task");
     let endless = Task::spawn((), spin).expect("there is room for a task");
     println!(
-        "together: {}",
+        "awaited together: {}",
         Task::all([endless, fails]).expect_err("one of them fails")
     );
 }

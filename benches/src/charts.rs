@@ -191,7 +191,7 @@ mod tests {
             let is_curve = |line: &&str| line.starts_with("<polyline ") && line.contains(colour);
             assert_eq!(svg.lines().filter(is_curve).count(), 1, "{svg}");
         }
-        // Three points are positive, and each curve has a mark beside its name.
+        // Three points are positive, and the legend has one circle for each curve.
         assert_eq!(svg.matches("<circle").count(), 3 + 2);
         assert!(
             svg.contains("bytes &amp; &lt;more&gt;") && svg.contains("the curve ends: a &lt; b"),

@@ -59,7 +59,7 @@ pub fn load_over(
                 let answers = &answers;
                 executor.spawn(async move {
                     let mut answer = vec![0; first.len()];
-                    // A date in the answer may change, but the first line may not.
+                    // A date in the answer may change, but the first line must not.
                     let line = first
                         .iter()
                         .position(|&byte| byte == b'\r')

@@ -111,13 +111,13 @@ impl Crowd {
 
     /// Returns why the machine has no room for another process.
     fn refusal(&self) -> String {
-        // The last program was refused a process, so this one is refused too.
+        // The last program was refused a process, so this spawn is refused too.
         match self
             .machine
             .environment(&["1", "0"])
             .spawn(&self.module, "_start", &[])
         {
-            Ok(_) => "a program was refused a process; it printed the reason above".to_string(),
+            Ok(_) => "a program could not spawn a process; the reason is printed above".to_string(),
             Err(error) => error.to_string(),
         }
     }

@@ -37,7 +37,7 @@ impl Figures {
         sorted[(last as f64 * fraction).ceil() as usize]
     }
 
-    /// Returns the median. Half of the rounds were at least as good.
+    /// Returns the median.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }

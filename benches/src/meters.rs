@@ -29,7 +29,7 @@ pub fn mappings() -> u64 {
 /// Returns the number of open descriptors of this process.
 pub fn descriptors() -> u64 {
     let open = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
-    // One of the descriptors is the one through which the directory is read.
+    // One of the descriptors belongs to the directory that is being read.
     open.count().saturating_sub(1) as u64
 }
 

@@ -119,7 +119,7 @@ pub fn lunatic() -> PathBuf {
 ///
 /// # Errors
 ///
-/// Fails if no bench has one of the names.
+/// Fails if there is no bench with one of the names.
 ///
 /// # Panics
 ///

@@ -92,7 +92,7 @@ impl Chart {
 }
 
 /// Records a result for the program that runs all benches. Does nothing if this bench runs on its
-/// own or runs quickly.
+/// own, or if this is a quick run.
 ///
 /// # Panics
 ///

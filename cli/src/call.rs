@@ -8,7 +8,8 @@ use lunatic_vm::printable;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// Calls a function and prints its result: JSON with a newline, bytes unchanged.
+/// Calls a function and prints its result. JSON is followed by a newline, and bytes are printed
+/// unchanged.
 pub(crate) fn call(call: &Call) -> Outcome {
     let argument = argument(call)?;
     let bridge = builder(&call.bounds)

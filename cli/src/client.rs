@@ -53,7 +53,7 @@ pub(crate) fn address(
             "the value `{}` of the variable {variable} is not an address",
             printable_lines(&text)
         ))
-        .hint(format!("for example, {default} is an address"))
+        .hint(format!("use an address such as {default}"))
     })
 }
 
@@ -82,7 +82,9 @@ pub(crate) async fn send(
     let stream = TcpStream::connect(address).await.map_err(|error| {
         let failure = Failure::new(format!("no service at {address}: {error}")).status(NO_SERVICE);
         match error.kind() {
-            ErrorKind::ConnectionRefused => failure.hint("`lunatic serve --deploy` starts one"),
+            ErrorKind::ConnectionRefused => {
+                failure.hint("`lunatic serve --deploy` starts a service")
+            }
             _ => failure,
         }
     })?;
@@ -163,7 +165,7 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let token = text.lines().map(str::trim).find(|line| !line.is_empty());
     token
         .map(|token| Some(token.to_string()))
-        .ok_or_else(|| unreadable("it is empty"))
+        .ok_or_else(|| unreadable("it contains no token"))
 }
 
 /// Encodes text as one segment of a path, so that an invalid name cannot change the path. The

@@ -61,8 +61,8 @@ pub(crate) enum Command {
 pub(crate) struct Run {
     /// The program (wasm or wat) and its arguments
     ///
-    /// Everything after the program is passed to it, even what looks like an option. Use `--`
-    /// before a program that has the name of a command.
+    /// Everything after the program is passed to it, even arguments that look like options. If a
+    /// program has the name of a command, put `--` before it.
     #[arg(value_name = "PROGRAM [ARGUMENTS]", required = true, trailing_var_arg = true, value_hint = ValueHint::FilePath)]
     pub(crate) program: Vec<OsString>,
 
@@ -190,12 +190,12 @@ pub(crate) struct Machine {
     pub(crate) machine_memory: Option<u64>,
 
     /// Memory layout: `fast` reserves 4 GiB of addresses per process and needs no bounds checks,
-    /// `dense` checks bounds and fits many more [default: fast for the first 3072 processes, then
-    /// dense]
+    /// `dense` checks bounds and fits many more processes [default: fast for the first 3072
+    /// processes, then dense]
     #[arg(long)]
     pub(crate) profile: Option<Profile>,
 
-    /// Time between ticks, from 100us to 1s; a kill takes up to one [default: 1ms]
+    /// Time between ticks, from 100us to 1s; a kill takes up to one tick [default: 1ms]
     #[arg(long, value_name = "DURATION", value_parser = quantity::tick)]
     pub(crate) tick: Option<Duration>,
 
@@ -338,7 +338,8 @@ pub(crate) struct Serve {
     pub(crate) verbose: u8,
 }
 
-/// Serve a project during development: rebuild what changes, and put it into use if it works
+/// Serve a project during development: rebuild functions that change, and put them into use if they
+/// work
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
     #[command(flatten)]
@@ -439,8 +440,8 @@ pub(crate) struct ServiceFlags {
     /// Accept deployments over HTTP at this address [default: 127.0.0.1:8002], and serve functions
     /// by name
     ///
-    /// `curl --data-binary @app.wasm 127.0.0.1:8002/deploy/NAME` deploys, `curl
-    /// 127.0.0.1:8000/NAME/path` invokes.
+    /// `curl --data-binary @app.wasm 127.0.0.1:8002/deploy/NAME` deploys a function, and
+    /// `curl 127.0.0.1:8000/NAME/path` invokes it.
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1)]
     pub(crate) deploy: Option<Option<SocketAddr>>,
 

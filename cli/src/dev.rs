@@ -49,7 +49,10 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
         }
         DevEvent::Project(error) => progress.say(&format!("{error}\nnothing was changed\n")),
         DevEvent::Waiting(gateway, name) => {
-            progress.say(&format!("gateway `{}` waits for `{name}`\n", gateway.name));
+            progress.say(&format!(
+                "gateway `{}` is waiting for `{name}`\n",
+                gateway.name
+            ));
         }
         DevEvent::Gateways(error) => progress.say(&format!("error: {error}\n")),
         DevEvent::Listening(listening, gateways) => progress.say(&addresses(listening, gateways)),

@@ -21,7 +21,7 @@ struct Setting {
     tables: &'static [&'static str],
     key: &'static str,
     value: &'static str,
-    /// Returns whether an existing value needs no change.
+    /// Returns whether an existing value is already right.
     fits: fn(&Item) -> bool,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn init(init: &Init) -> Outcome {
             "`{}` already has {found}; nothing was changed",
             path.display()
         ))
-        .hint("`--force` replaces it"));
+        .hint("`--force` replaces existing values"));
     }
     let manifest = project.join("Cargo.toml");
     let dependency = dependency(&manifest, init.guest_path.as_deref())?;
@@ -207,7 +207,7 @@ fn write(path: &Path, document: &DocumentMut) -> Result<(), Failure> {
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let directory = path.parent().expect("the file is in the project");
     fs::create_dir_all(directory)?;
-    // A symbolic link remains a symbolic link.
+    // If the file is a symbolic link, its target is replaced rather than the link.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let draft = path.with_extension("toml.new");
     fs::write(&draft, text)?;
@@ -234,7 +234,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
             let is_last = depth + 1 == setting.tables.len();
             let missing = || {
                 let mut missing = Table::new();
-                // A `[target]` heading would be empty.
+                // This avoids an empty `[target]` heading.
                 missing.set_implicit(!is_last);
                 Item::Table(missing)
             };

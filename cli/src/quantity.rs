@@ -10,7 +10,7 @@ pub(crate) fn tick(text: &str) -> Result<Duration, String> {
     let (least, most) = VmBuilder::TICKS.into_inner();
     let tick = duration(text)?;
     if tick < least || tick > most {
-        return Err(format!("a tick must be from {least:?} to {most:?}"));
+        return Err(format!("a tick must be between {least:?} and {most:?}"));
     }
     Ok(tick)
 }
@@ -26,7 +26,7 @@ mod tests {
         for text in ["0", "99us", "1001ms"] {
             assert_eq!(
                 tick(text),
-                Err("a tick must be from 100µs to 1s".to_string()),
+                Err("a tick must be between 100µs and 1s".to_string()),
                 "{text}"
             );
         }

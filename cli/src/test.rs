@@ -362,7 +362,7 @@ impl Queue {
             let thread = std::thread::Builder::new().name("lunatic-tests".into());
             if let Err(error) = thread.spawn(work) {
                 log::debug!(
-                    "fewer tests run at the same time: no thread could be started: {error}"
+                    "fewer tests run at the same time, because a thread cannot be started: {error}"
                 );
             }
         }

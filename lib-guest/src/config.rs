@@ -79,8 +79,8 @@ impl Config {
     /// `wasi_snapshot_preview1::environ` allows two functions, `lunatic::networking::` allows
     /// sockets, and the empty string allows everything.
     ///
-    /// Functions that the process creating the environment does not itself have are left out; if it
-    /// has none of them, [`Environment::new`](crate::Environment::new) fails. A process traps when
+    /// Functions that the creating process does not have itself are left out. If it has none of the
+    /// allowed functions, [`Environment::new`](crate::Environment::new) fails. A process traps when
     /// it calls a function that is not allowed.
     pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
         self.namespaces.push(prefix.to_owned());

@@ -44,7 +44,7 @@ extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
 /// If nothing was printed, no calls to the machine are made, but `stdout` allocates its buffer. A
 /// process whose memory is full skips this step and still ends normally.
 pub(crate) fn flush_output() {
-    /// A size greater than that of the buffer.
+    /// A size greater than that of the buffer of `stdout`.
     const ROOM: usize = 2_048;
     if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {
         // A failure to write the output does not make the process fail.

@@ -67,7 +67,7 @@ impl LunaticError {
     pub(crate) fn check(result: i32, value: u64) -> Result<u64, Self> {
         match result {
             0 => Ok(value),
-            lunatic_abi::TIMED_OUT => Err(Self::new(Errno::TimedOut, "the time ran out")),
+            lunatic_abi::TIMED_OUT => Err(Self::new(Errno::TimedOut, "the operation timed out")),
             _ => Err(Self::from_id(value)),
         }
     }

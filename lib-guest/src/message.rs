@@ -24,7 +24,7 @@ use std::fmt;
 /// ```
 #[derive(Debug)]
 pub enum Message<T> {
-    /// A message that was sent, or the reason why none was received.
+    /// The message, or the reason why no message was received.
     Normal(Result<T, ReceiveError>),
     /// A linked or monitored process ended.
     Signal(Signal),

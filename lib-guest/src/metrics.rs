@@ -30,7 +30,7 @@ pub struct Counter<'a>(&'a str);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gauge<'a>(&'a str);
 
-/// A distribution of samples, such as of response times.
+/// A distribution of samples, such as response times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Histogram<'a>(&'a str);
 

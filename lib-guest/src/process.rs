@@ -118,7 +118,7 @@ where
 /// receives a signal.
 ///
 /// The link exists before the new process runs. A normal exit sends no signal; to be notified of
-/// one, use [`Process::monitor`].
+/// normal exits, use [`Process::monitor`].
 ///
 /// # Errors
 ///

@@ -37,7 +37,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Returns any [`RegistryError`] except those of a query.
+    /// Returns any [`RegistryError`] except those that concern queries.
     pub fn register<T>(
         &self,
         name: &str,

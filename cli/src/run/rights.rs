@@ -205,7 +205,7 @@ fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
             None => match std::env::var(variable) {
                 Ok(value) => (variable.as_str(), value),
                 Err(std::env::VarError::NotPresent) => {
-                    return refuse("it is not set; use NAME=VALUE to set it");
+                    return refuse("the variable is not set; use NAME=VALUE to set it");
                 }
                 Err(std::env::VarError::NotUnicode(_)) => return refuse("its value is not UTF-8"),
             },

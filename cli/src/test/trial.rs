@@ -362,7 +362,7 @@ impl Record {
             };
             let _ = writeln!(
                 text,
-                "note: it did not end within {timeout:?} and was killed{others}"
+                "note: the test did not end within {timeout:?} and was killed{others}"
             );
         }
         text

@@ -117,7 +117,8 @@ fn the_cache_is_in_the_users_cache_directory() {
     );
 }
 
-/// Tests a guest that is run in its user's home directory, which `lunatic` grants by default.
+/// The guest is granted a directory that contains the cache, as happens if `lunatic` is run in the
+/// user's home directory.
 #[cfg(unix)]
 #[test]
 fn the_cache_is_not_used_in_a_directory_that_contains_it() {

@@ -160,8 +160,8 @@ fn tasks() {
 9592 primes below 100000
 100 / 4 = 25
 100 / 0: the task has no result: its process trapped
-it took too long
-together: the task has no result: its process exited with status 3
+the task took too long
+awaited together: the task has no result: its process exited with status 3
 ";
     check("tasks", &[], printed);
 }
@@ -170,7 +170,7 @@ together: the task has no result: its process exited with status 3
 fn sqlite() {
     let printed = "\
 80 transfers
-the last one exited with status 3
+the last process exited with status 3
 Ada: 960
 Grace: 1040
 5000 more: CHECK constraint failed: balance >= 0
@@ -198,7 +198,7 @@ add(40, 2): exited with status 42
 spin(): reached a limit: compute of a process, in units
 add: BadParameters
 divide: NoFunction
-half of it: BadModule
+half of the module: BadModule
 ";
     check("module_loading", &[], printed);
 }

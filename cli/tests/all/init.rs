@@ -45,7 +45,9 @@ fn the_guest_library_is_added_unless_it_is_there() {
         "{ended:#?}"
     );
     let after = dir.read("Cargo.toml");
-    let added = after.strip_prefix(before).expect("what was there stays");
+    let added = after
+        .strip_prefix(before)
+        .expect("the existing content is kept");
     assert!(added.starts_with("lunatic = { path = \"/"), "{added}");
     dir.run(&["init"]).check(0, &[]);
     assert_eq!(dir.read("Cargo.toml"), after);

@@ -135,7 +135,7 @@ fn a_module_without_an_entry_point_is_refused_and_the_error_lists_its_exports() 
         &["`_start`", "`one`, `two`", "`lunatic call guest.wat"],
     );
     run(&[], "(module)").check(126, &["`_start`", "no function at all"]);
-    // This is how Rust exports `main` for this target.
+    // This is how Rust exports `main` for `wasm32-unknown-unknown`.
     run(&[], "(module (func (export \"main\")))").check(
         126,
         &["built for `wasm32-unknown-unknown`; build it for `wasm32-wasip1`"],
@@ -214,11 +214,11 @@ fn the_limit_of_descriptors_is_what_the_system_allows() {
     let stdout = child.stdout.as_mut().expect("the stream is piped");
     std::io::Read::read_exact(stdout, &mut line).expect("the program prints a line");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()))
-        .expect("the program computes");
+        .expect("the program is running");
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"))
-        .expect("the system limits it");
+        .expect("the system limits open files");
     let numbers: Vec<&str> = line.split_whitespace().skip(3).collect();
     assert_eq!(numbers[0], numbers[1], "{line}");
     child.kill().expect("the child was started");

@@ -1,7 +1,7 @@
-//! Tests of programs that use the published guest libraries without modification. Each claim is one
-//! run of a program, in which the name of the claim selects what the program does. The output of
-//! the run is compared. The programs are in `cli/tests/published/`, in one package for each
-//! generation of the library.
+//! Tests of programs that use the published guest libraries without modification. Each claim is
+//! checked by one run of a program. The name of the claim selects what the program does, and the
+//! output is compared with the expected output. The programs are in `cli/tests/published/`, in one
+//! package for each generation of the library.
 
 use crate::cargo::{published, published_tests};
 use crate::lunatic::{Ended, WorkDir};

@@ -34,7 +34,7 @@ fn the_error_names_a_function_that_is_not_granted_and_the_flag_that_grants_it() 
 
 #[test]
 fn text_from_a_guest_cannot_control_the_terminal() {
-    // There is an escape sequence in the name of a function and in the name of an export.
+    // The names of a function and of an export contain escape sequences.
     let name = "evil\\1b[2J\\07";
     let ended = run(
         &[],

@@ -4,7 +4,8 @@ use crate::guest::{guest, with};
 use crate::lunatic::{Ended, WorkDir, run};
 use std::path::Path;
 
-/// Prints the strings that a pair of WASI functions returns, each followed by a zero byte.
+/// Returns a guest that prints the strings returned by a pair of WASI functions, each followed by a
+/// zero byte.
 fn printing(sizes: &str, get: &str) -> String {
     guest(&format!(
         "(drop (call ${sizes} (i32.const 0) (i32.const 4)))
@@ -80,8 +81,8 @@ fn a_named_variable_that_is_not_set_is_an_error() {
     run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
 }
 
-/// Opens `file` in the first granted directory, creating it if `flags` is 1 or reading it if 0, and
-/// exits with the WASI result.
+/// Returns a guest that opens `file` in the first granted directory and exits with the WASI result.
+/// If `flags` is 1, the guest creates the file; if it is 0, the guest opens it for reading.
 fn opening(flags: u32) -> String {
     let right = if flags == 1 { 64 } else { 2 };
     with(
@@ -108,7 +109,7 @@ fn the_current_directory_is_granted() {
 fn with_no_dir_nothing_can_be_opened() {
     let dir = WorkDir::new();
     dir.write("guest.wat", opening(CREATE));
-    // The guest gets the error for a descriptor that does not exist.
+    // 8 is WASI's error for a descriptor that does not exist.
     dir.run(&["--no-dir", "guest.wat"]).check(8, &[]);
     assert!(!dir.path().join("file").exists());
 }
@@ -142,7 +143,7 @@ fn what_is_granted_as_the_current_directory_takes_its_place() {
     assert!(!dir.path().join("file").exists());
 }
 
-/// Prints the path under which a directory is granted.
+/// Returns a guest that prints the path under which a directory is granted.
 fn naming(descriptor: u32) -> String {
     with(
         &format!(
@@ -177,7 +178,7 @@ fn a_process_opens_as_many_files_as_its_flag_says() {
     dir.write("file", "");
     dir.write("guest.wat", opening(READ));
     dir.run(&["--max-files", "1", "guest.wat"]).check(0, &[]);
-    // Too many open files.
+    // 33 is WASI's error for too many open files.
     dir.run(&["--max-files", "0", "guest.wat"]).check(33, &[]);
 }
 
@@ -196,7 +197,7 @@ fn wasi_is_denied_in_all_its_versions() {
 #[test]
 fn a_file_that_no_grant_covers_is_explained_once() {
     let dir = WorkDir::new();
-    // The current directory is granted under two paths; relative ones begin at the second.
+    // The current directory is granted under two paths; relative paths begin at the second.
     let open =
         "(call $path_open (i32.const 4) (i32.const 0) (i32.const 1024) (i32.const 16) (i32.const 0)
         (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 32))";

@@ -64,7 +64,7 @@ fn the_programs_output_is_passed_on_unchanged() {
         ),
     );
     let ended = dir.run(&["guest.wat"]);
-    // This includes escape sequences.
+    // Escape sequences are written unchanged, too.
     assert_eq!(
         (ended.stdout.as_str(), ended.stderr.as_str()),
         ("out\u{1b}[0m\n", "err\n")

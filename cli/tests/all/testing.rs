@@ -298,7 +298,7 @@ fn a_test_that_takes_too_long_is_ended() {
                 .contains("test t ... FAILED (time limit exceeded)\n"),
             "{ended:#?}"
         );
-        let note = "note: it did not end within 50ms and was killed, with 1 other process\n";
+        let note = "note: the test did not end within 50ms and was killed, with 1 other process\n";
         assert!(ended.stdout.contains(note), "{ended:#?}");
     }
     // The test's own limit takes precedence over the flag.
@@ -574,7 +574,7 @@ fn comparable(stdout: &str) -> String {
 
 #[test]
 fn a_run_prints_the_same_as_rusts_own_tests() {
-    // Compile the tests as a program for the host.
+    // The tests are compiled as a program for the host.
     let dir = WorkDir::new();
     dir.write("suite.rs", TESTS);
     let mut compiler = Command::new("rustc");

@@ -216,7 +216,7 @@ fn messages(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     this.send("now".to_owned());
     assert_eq!(mailbox.tag_receive(&[tag])?, "later");
     assert_eq!(mailbox.receive()?, "now");
-    ok("a timer's message has its tag");
+    ok("a timer's message has the given tag");
 
     let server = process::spawn(|mailbox: Mailbox<Request<String, String>>| {
         while let Ok(mut request) = mailbox.receive() {
@@ -294,7 +294,7 @@ fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     })?;
     assert_eq!(mailbox.receive()?, "a message");
     told.kill();
-    ok("signals and messages come through one mailbox");
+    ok("signals and messages arrive in one mailbox");
     Ok(())
 }
 

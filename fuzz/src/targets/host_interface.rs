@@ -191,7 +191,8 @@ fn argument(
     Ok(())
 }
 
-/// Returns a number at a limit, a small number, which may be an address in the data, or any number.
+/// Returns a number at a limit, a small number (which may be an address in the data), or any
+/// number.
 fn number(input: &mut Unstructured) -> Result<u64> {
     Ok(match u8::arbitrary(input)? {
         0..=127 => *input.choose(&NUMBERS)?,

@@ -386,7 +386,7 @@ impl<'a> Handler<'a> {
                 );
             }
             names.pop();
-            let reply = types.pop().expect("`last` has found a type");
+            let reply = types.pop().expect("the last type was found above");
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
@@ -570,7 +570,7 @@ mod tests {
             quote! { #[call] #[cast] fn f(&self) {} },
             "can have only one of",
         );
-        with_init(quote! { #[call] async fn f(&self) {} }, "not async");
+        with_init(quote! { #[call] async fn f(&self) {} }, "cannot be async");
         with_init(
             quote! { #[call] fn f<T>(&self, t: T) {} },
             "one concrete type",
@@ -579,10 +579,13 @@ mod tests {
             quote! { #[call] fn f(&self, t: impl Copy) {} },
             "a concrete type",
         );
-        with_init(quote! { #[call] fn f(&self, t: &str) {} }, "owns its data");
+        with_init(
+            quote! { #[call] fn f(&self, t: &str) {} },
+            "must own its data",
+        );
         with_init(
             quote! { #[call] fn f(&self) -> &str { "" } },
-            "owns its data",
+            "must own its data",
         );
         with_init(
             quote! { #[call] fn f(&self, (a, b): (u8, u8)) {} },
@@ -609,7 +612,7 @@ mod tests {
         with_init(quote! { #[signal] fn f(&self) {} }, "must take a signal");
         with_init(
             quote! { #[terminate] fn f(self, how: u8) {} },
-            "takes the state",
+            "must take the state",
         );
         let refusal = expand(quote! { fast }, quote! { impl S {} })
             .expect_err("no item here can be a server");

@@ -121,7 +121,7 @@ impl<'a> Builder<'a> {
         self.spawn_entry(&context, &EntryPoint::new(function))
     }
 
-    /// Spawns a process at an entry point that begins by receiving a context.
+    /// Spawns a process that starts at an entry point and begins by receiving a context.
     pub(crate) fn spawn_entry<C: Serialize, T>(
         self,
         context: &C,
@@ -133,7 +133,7 @@ impl<'a> Builder<'a> {
         .map_err(SendFailure::SerializationFailed)?
     }
 
-    /// Spawns a process at an exported function.
+    /// Spawns a process that starts at an exported function.
     pub(crate) fn spawn_export<T>(
         self,
         function: &str,
@@ -150,8 +150,8 @@ impl<'a> Builder<'a> {
         .map(Process::from_id)
     }
 
-    /// Spawns a process at an exported function. Sends it a first message, unless the message's tag
-    /// is [`Tag::NONE`].
+    /// Spawns a process that starts at an exported function. Sends the process a first message,
+    /// unless the message's tag is [`Tag::NONE`].
     fn spawn_with_message<T>(
         self,
         function: &str,

@@ -82,8 +82,8 @@ impl<T> Process<T> {
     /// The signal is received as [`Message::Signal`](crate::Message::Signal) from a
     /// [`LinkMailbox`](crate::LinkMailbox), and as
     /// [`ReceiveError::Signal`](crate::ReceiveError::Signal) from a [`Mailbox`](crate::Mailbox). It
-    /// has no tag, so a receive with tags leaves it in place. Each call adds a monitor of its own,
-    /// so monitoring a process twice yields two signals.
+    /// has no tag, so a receive with tags leaves it in place. Each call adds a separate monitor, so
+    /// monitoring a process twice yields two signals.
     ///
     /// # Example
     ///

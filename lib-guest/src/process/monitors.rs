@@ -13,7 +13,7 @@ thread_local! {
     static MONITORS: RefCell<BTreeMap<u64, Vec<Tag>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Adds a monitor of a process.
+/// Starts monitoring a process.
 pub(super) fn add(process: u64) {
     let tag = Tag::new_reply();
     MONITORS.with_borrow_mut(|monitors| monitors.entry(process).or_default().push(tag));

@@ -2,7 +2,7 @@
 //! nothing and reads no clock.
 //!
 //! Times are measured from the start of the supervisor. The rules are those of Erlang's supervisor,
-//! with delays as an addition.
+//! plus delays.
 
 use lunatic_abi::restart::{Backoff, Decision, Intensity, Restarts, Streak};
 use serde::{Deserialize, Serialize};

@@ -108,7 +108,7 @@ fn report(what: &str) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// A child, and its process while it runs.
+/// A child, and its process while the child is running.
 struct Supervised {
     child: Child,
     process: Option<u64>,

@@ -208,7 +208,7 @@ pub fn a_name_can_be_registered_only_once() {
     let words = Words::start_as(&"words", vec![]).expect("the name is free");
     println!("{}", ProcessRef::<Words>::lookup(&"words") == Some(words));
     println!("{}", Words::start_as(&"words", vec![]) == Err(StartupError::NameAlreadyRegistered(words)));
-    // For a different type, the same name is a different name.
+    // The same name with a different type is a different name.
     let observer = mailbox::<String>().this();
     println!("{}", Counter::start_as(&"words", observer).is_ok());
 }

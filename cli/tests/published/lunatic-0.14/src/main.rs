@@ -216,6 +216,6 @@ fn wait_for<M, S>(process: Process<M, S>) {
     mailbox.monitor(process);
     match mailbox.receive_timeout(PATIENCE).expect("every process that is waited for ends") {
         MessageSignal::Signal(ProcessDiedSignal(id)) => assert_eq!(id, process.id()),
-        MessageSignal::Message(()) => panic!("a message came, and no death"),
+        MessageSignal::Message(()) => panic!("a message arrived instead of the report of a death"),
     }
 }

@@ -17,7 +17,7 @@ fn returns_ok() -> Result<(), String> {
     Ok(())
 }
 
-/// Every test has its own names of processes. Another test below registers the same name.
+/// Every test has its own process names. Another test below registers the same name.
 fn give_a_name(mailbox: Mailbox<u32>) {
     assert!(Process::<u32>::lookup("name").is_none());
     mailbox.this().register(&"name");
