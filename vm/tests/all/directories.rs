@@ -381,7 +381,7 @@ fn all_vectors_are_used_and_empty_ones_cost_nothing() {
             (call $said (call $fd_pread (local.get $fd) (i32.const 0) (i32.const 2) (i64.const 0) (i32.const 24)))
             (call $said (i32.load (i32.const 24)))
             (call $said (i32.load8_u (i32.const 1000)))
-            ;; One vector that lies outside.
+            ;; One vector lies outside the memory.
             (i32.store (i32.const 12) (i32.const -1))
             (drop (call $fd_write (local.get $fd) (i32.const 0) (i32.const 2) (i32.const 24))))"#,
     );

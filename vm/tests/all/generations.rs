@@ -1215,7 +1215,7 @@ fn a_lookup_finds_the_newest_registration_that_meets_the_requirement() {
                 (drop (call $find (i32.const 5) (i32.const 5))) (call $say (call $found (local.get $two)))
                 (drop (call $find (i32.const 0) (i32.const 5))) (call $say (call $found (local.get $one)))
                 (call $say (i64.extend_i32_u (call $find (i32.const 7) (i32.const 2))))
-                ;; The first text is not a version, and the second text is not a version
+                ;; The first string is not a version, and the second string is not a version
                 ;; requirement.
                 (call $say (i64.extend_i32_u (call $name (i32.const 3) (call $this_env) (local.get $one))))
                 (call $say (i64.extend_i32_u (call $unname (i32.const 3))))

@@ -142,7 +142,7 @@ fn a_memory_that_outgrows_its_slot_is_moved_and_keeps_its_contents() {
              (call $say (i64.extend_i32_u (i32.load (i32.const 196604))))
              (call $say (i64.extend_i32_u (i32.load (i32.const 2621436))))
              (call $say (i64.extend_i32_u (i32.load (i32.const 35389436))))
-             ;; Bytes that were never written are zero, and bytes behind the end cannot be accessed.
+             ;; Bytes that were never written are zero, and bytes after the end cannot be accessed.
              (call $say (i64.load (i32.const 20000000)))
              (drop (i32.load (i32.const 35389440))))"#,
     );

@@ -370,7 +370,7 @@ impl<'a> Client<'a> {
 
     /// Returns the bytes that a call wrote to a block that it allocated in the guest.
     fn given(&self, function: &'static str, parameters: &[Val]) -> Vec<u8> {
-        // The length has 32 bits. The bytes behind it must not change.
+        // The length has 32 bits. The bytes after it must not change.
         self.order(Order::Write(RESULT, vec![0xff; 8]));
         let parameters = [parameters, &[Val::I32(RESULT as i32)]].concat();
         assert_eq!(
@@ -722,7 +722,7 @@ fn a_row_that_does_not_fit_into_the_buffer_can_be_copied_again() {
     assert_eq!(
         client.read(ROWS, 4),
         [1, 0, 0, 0],
-        "three bytes of the row are written, and nothing behind them"
+        "three bytes of the row are written, and nothing after them"
     );
     assert_eq!(
         client.do_call("copy_row", buffer(length as i32).to_vec()),

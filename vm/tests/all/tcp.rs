@@ -46,7 +46,7 @@ fn program(fields: &str) -> String {
 /// and bytes in transit in the second to fifth kilobytes.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Listens, and stores the id of the listener or of the error at 8.
+    ;; Listens, and stores the id of the listener or of the error at address 8.
     (func $bind (param $port i32) (result i32)
         (call $tcp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
     (func $port (param $listener i64) (result i32)
@@ -61,7 +61,7 @@ const SOCKETS: &str = r#"
         (if (call $bind (i32.const 0)) (then unreachable))
         (call $say (i64.extend_i32_u (call $port (i64.load (i32.const 8)))))
         (i64.load (i32.const 8)))
-    ;; Accepts a connection, and stores the id of the stream or of the error at 64.
+    ;; Accepts a connection, and stores the id of the stream or of the error at address 64.
     (func $try_accept (param $listener i64) (result i32)
         (local $result i32)
         (local.set $result (call $tcp_accept (local.get $listener) (i32.const 64) (i32.const 72)))
@@ -70,10 +70,10 @@ const SOCKETS: &str = r#"
     (func $accept (param $listener i64) (result i64)
         (if (call $try_accept (local.get $listener)) (then unreachable))
         (i64.load (i32.const 64)))
-    ;; Reads bytes to 1024, and stores their number or the id of the error at 80.
+    ;; Reads bytes to address 1024, and stores their number or the id of the error at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tcp_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes bytes from 1024, and stores their number or the id of the error at 88.
+    ;; Writes bytes from address 1024, and stores their number or the id of the error at address 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))
@@ -88,7 +88,8 @@ const SOCKETS: &str = r#"
     ;; Reports the kind of the error whose id is stored at an address.
     (func $say_error (param $at i32)
         (call $say (i64.extend_i32_u (call $kind (i64.load (local.get $at))))))
-    ;; Spawns a process that runs an export with the parameters at 256, and stores the pid at 104.
+    ;; Spawns a process that runs an export with the parameters at address 256, and stores the pid at
+    ;; address 104.
     (func $spawn_with (param $name i32) (param $name_length i32) (param $parameters i32) (result i64)
         (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (local.get $name) (local.get $name_length)
                 (i32.const 256) (i32.mul (i32.const 17) (local.get $parameters)) (i32.const 104))

@@ -193,11 +193,11 @@ const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     (data (i32.const 600) "127.0.0.1")
     ;; Listens on any free port with a prefix of the certificate, and stores the id of the listener
-    ;; or of the error at 8.
+    ;; or of the error at address 8.
     (func $bind (param $certificate i32) (result i32)
         (call $tls_bind (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8)
             (i32.const 40000) (local.get $certificate) (i32.const 50000) (global.get $key)))
-    ;; Returns the port of the address in the result at 16.
+    ;; Returns the port of the address in the result at address 16.
     (func $port_of_result (result i64)
         (if (call $resolve_next
                 (i64.load (i32.const 16)) (i32.const 24) (i32.const 32) (i32.const 48) (i32.const 52) (i32.const 56))
@@ -214,16 +214,17 @@ const SOCKETS: &str = r#"
         (if (call $tls_accept (local.get $listener) (i32.const 64) (i32.const 72)) (then unreachable))
         (call $drop_dns_iterator (i64.load (i32.const 72)))
         (i64.load (i32.const 64)))
-    ;; Connects, trusting the certificate, and stores the id of the stream or of the error at 64.
+    ;; Connects, trusting the certificate, and stores the id of the stream or of the error at
+    ;; address 64.
     (func $connect (param $port i32) (param $timeout i64) (result i32)
         (i32.store (i32.const 120) (i32.const 40000))
         (i32.store (i32.const 124) (global.get $certificate))
         (call $tls_connect (i32.const 600) (i32.const 9) (local.get $port) (local.get $timeout) (i32.const 64)
             (i32.const 120) (i32.const 1)))
-    ;; Reads bytes to 1024, and stores their number or the id of the error at 80.
+    ;; Reads bytes to address 1024, and stores their number or the id of the error at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tls_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes bytes from 1024, and stores their number or the id of the error at 88.
+    ;; Writes bytes from address 1024, and stores their number or the id of the error at address 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))

@@ -49,10 +49,10 @@ fn program(fields: &str) -> String {
 /// and datagrams from 1024 on.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Binds a socket, and stores the id of the socket or of the error at 8.
+    ;; Binds a socket, and stores the id of the socket or of the error at address 8.
     (func $bind (param $port i32) (result i32)
         (call $udp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
-    ;; Returns the port of the address in the result at 16.
+    ;; Returns the port of the address in the result at address 16.
     (func $port_of_result (result i32)
         (if (call $resolve_next
                 (i64.load (i32.const 16)) (i32.const 24) (i32.const 32) (i32.const 48) (i32.const 52) (i32.const 56))
@@ -68,7 +68,8 @@ const SOCKETS: &str = r#"
     (func $connect (param $socket i64) (param $port i32) (result i32)
         (call $udp_connect (local.get $socket) (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0)
             (i64.const 0) (i32.const 64)))
-    ;; Receives a datagram to 1024, and stores its length or the id of the error at 80.
+    ;; Receives a datagram to address 1024, and stores its length or the id of the error at
+    ;; address 80.
     (func $receive_some (param $socket i64) (result i32)
         (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Receives one datagram and sends it back.
