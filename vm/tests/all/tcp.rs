@@ -288,7 +288,7 @@ fn t111_an_invalid_address_traps() {
         );
     };
     check(4, 0, 65_536, "65536 is not a port");
-    check(5, 0, 0, "family 4 or 6, not 5");
+    check(5, 0, 0, "an address family must be 4 or 6, not 5");
     check(4, 65_533, 0, "memory");
     check(6, 65_521, 0, "memory");
     check(4, 0xffff_ffff, 0, "memory");
