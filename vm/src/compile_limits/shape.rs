@@ -14,7 +14,7 @@ use wasmparser::{
 /// Up to this number of operands and results, an operator's size in bytes reflects its cost.
 const FEW: u64 = 16;
 
-/// What is known about a module while its functions are read.
+/// The information about a module that is collected while its functions are read.
 #[derive(Default)]
 pub(super) struct Module {
     pub(super) types: Vec<SubType>,
@@ -46,7 +46,7 @@ pub(super) struct Shape {
     /// The number of values that calls take and return, counting only calls with many values.
     called: u64,
     /// The number of values that blocks and branches take and return, counting only those with
-    /// many.
+    /// many values.
     passed: u64,
     /// The total number of values on the stack at the starts of all loops.
     carried: u64,

@@ -92,7 +92,7 @@ impl Helper {
         let answer = futures_lite::future::block_on(code.or(time_is_over).or(abandoned))?;
         match worker::Answer::read(&answer) {
             // SAFETY: the code is what `serialize` returned in a process that runs the command
-            // which the embedder chose for this purpose, and no other process could write to that
+            // that the embedder chose for this purpose, and no other process could write to that
             // process's end of the pipe.
             Some(worker::Answer::Code(code)) => unsafe { T::deserialize(engine.wasmtime(), code) },
             Some(worker::Answer::Malformed(text)) => Err(wasmtime::Error::msg(text.to_owned())),

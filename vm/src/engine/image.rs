@@ -220,7 +220,7 @@ impl Image {
 ///
 /// The same as for [`Image::restore`].
 pub(super) unsafe fn zero(base: usize, range: Range<usize>) {
-    // SAFETY: the caller guarantees what this call requires of the range.
+    // SAFETY: the caller guarantees everything that this call requires of the range.
     unsafe {
         pointer(base + range.start)
             .cast::<u8>()

@@ -24,8 +24,8 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// How far beyond 4 GiB code in the profile `fast` can reach by a constant offset without a check.
-/// A range of this length at the end of every slot is never accessible.
+/// The distance beyond 4 GiB that code in the profile `fast` can reach with a constant offset and
+/// without a check. A range of this length at the end of every slot is never accessible.
 pub(super) const GUARD: usize = 32 << 20;
 
 /// The range of a 32-bit address: the largest memory that a module can have, in bytes.

@@ -250,8 +250,8 @@ impl Group {
     fn find(text: &str, root: &Path) -> Option<Group> {
         let of = |root: PathBuf, path: &str, files: &'static Files| {
             let path = path.trim_start_matches('/');
-            // In a container, the path may be that outside the container, which does not exist
-            // inside.
+            // In a container, the path may be the one outside the container, which does not
+            // exist inside.
             let inner = Some(root.join(path)).filter(|path| path.join(files.usage).exists());
             let directories: Vec<PathBuf> = inner
                 .as_deref()

@@ -61,8 +61,8 @@ impl Requirements {
     }
 
     /// Reads what a component instantiates, and what the instantiated modules declare. Modules that
-    /// are passed between the component's parts are not followed. They count as nothing here, and
-    /// are counted at instantiation.
+    /// are passed between the component's parts are not followed. They are not counted here,
+    /// but at instantiation.
     pub(crate) fn of_component(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut scopes: Vec<Scope> = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {

@@ -58,7 +58,7 @@ impl Idle {
 
     /// Ends a search that found nothing, and adds the worker to the sleepers.
     ///
-    /// The caller must look for work once more before it sleeps.
+    /// The caller must look for work again before it sleeps.
     pub(super) fn fall_asleep(&self, worker: usize) {
         let mut sleepers = lock(&self.sleepers);
         sleepers.push(worker);

@@ -368,7 +368,7 @@ impl<'a, T> LocalWorker<'a, T> {
 
     /// Takes half of another worker's surplus. This happens once per beat.
     ///
-    /// Without this, two workers that always have tasks could indefinitely keep ten busy tasks on
+    /// Otherwise, two workers that always have tasks could indefinitely keep ten busy tasks on
     /// one core and a single busy task on the other.
     fn even_out(&mut self) {
         if self.pool.workers.len() == 1 {

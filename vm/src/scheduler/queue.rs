@@ -113,6 +113,7 @@ impl<T> RunQueue<T> {
 
     /// Appends a task to its level within its group. If the queue is closed, returns the task as an
     /// error.
+    ///
     /// `group` finds the group in the value of type `K`, and `wrap` turns that value into the
     /// stored entry. This way, the group is not cloned, which matters because all workers contend
     /// for its reference count.
