@@ -101,7 +101,7 @@ impl Crowd {
             ..
         } = footprint;
         println!(
-            "  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new one"
+            "  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new process"
         );
         if let Some(ceiling) = &footprint.ceiling {
             println!("  no more processes: {ceiling}");

@@ -109,7 +109,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     let flags = command_line::own_flags(&arguments);
     if !flags.is_empty() && !run.is_separated() {
         tell(&format!(
-            "note: {} after `{name}` is passed to it; flags of lunatic must precede the program (`lunatic -- {name} …` hides this note)\n",
+            "note: {} after `{name}` is passed to the program; flags of lunatic must precede the program (`lunatic -- {name} …` hides this note)\n",
             rights::list(flags)
         ));
     }

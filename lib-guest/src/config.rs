@@ -184,7 +184,8 @@ limits! {
     max_total_compute => TotalCompute,
     /// Limits the lifetime of one process, including time spent waiting, in milliseconds.
     max_time => Time,
-    /// Limits the number of metrics that the environment's processes name while the program runs.
+    /// Limits the number of different metrics that the environment's processes use while the
+    /// program runs.
     max_metrics => Metrics,
     /// Limits the number of bytes that the machine holds for one process outside its memory.
     max_host_memory => HostMemory,

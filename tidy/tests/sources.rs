@@ -2,7 +2,8 @@
 //! other code.
 //!
 //! These tests search the sources for violations that neither the compiler nor clippy can detect.
-//! They are no proof. `clippy.toml` and the lints in `Cargo.toml` cover the rest.
+//! They cannot prove that there are none. `clippy.toml` and the lints in `Cargo.toml` cover the
+//! rest.
 
 use lunatic_tidy::{root, sources};
 use std::collections::BTreeSet;

@@ -85,13 +85,13 @@ impl Outline {
             "`{path}` cannot be run: it does not export the function `{ENTRY}`, with which every program starts"
         ));
         if has("main") {
-            return Err(failure
-                .hint("it was built for `wasm32-unknown-unknown`; build it for `wasm32-wasip1`"));
+            return Err(failure.hint(
+                "the module was built for `wasm32-unknown-unknown`; build it for `wasm32-wasip1`",
+            ));
         }
         if self.exports.is_empty() {
-            return Err(
-                failure.hint("it exports no function at all; build a binary, not a library")
-            );
+            return Err(failure
+                .hint("the module exports no function at all; build a binary, not a library"));
         }
         let mut exports = list(self.exports.iter().take(MAX_LISTED).map(String::as_str));
         let more = self.exports.len().saturating_sub(MAX_LISTED);
@@ -99,7 +99,7 @@ impl Outline {
             exports += &format!(", {more} more");
         }
         Err(failure
-            .hint(format!("it exports {exports}"))
+            .hint(format!("the module exports {exports}"))
             .hint(format!(
                 "`lunatic call {path} FUNCTION` calls one of them; to get a program, build a binary, not a library"
             )))
@@ -128,7 +128,7 @@ fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
             "`{path}` is not a program: its import `{import}` shows that it answers requests"
         );
         return not_started(sentence).hint(
-            "`lunatic serve` serves it from a project, and `lunatic serve --deploy` accepts it over HTTP",
+            "`lunatic serve` serves such a module from a project; `lunatic serve --deploy` accepts one over HTTP",
         );
     }
     let failure = not_started(match missing {

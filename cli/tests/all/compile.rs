@@ -45,7 +45,7 @@ fn what_is_wrong_with_a_module_is_told() {
     assert_eq!(answer.first(), Some(&1));
     assert!(String::from_utf8_lossy(&answer).contains("at offset"));
     assert_eq!(compile(0, b"not wasm").first(), Some(&1));
-    assert!(compile(77, b"").is_empty(), "there is no such kind");
+    assert!(compile(77, b"").is_empty(), "there is no kind 77");
 }
 
 #[test]

@@ -175,8 +175,10 @@ fn what_is_missing_is_told_before_the_module_is_compiled() {
 fn a_flag_of_the_command_behind_the_program_is_the_programs_and_noted() {
     let dir = WorkDir::new();
     dir.write("app.wat", guest(""));
-    dir.run(&["app.wat", "--timeout", "1s", "--other"])
-        .check(0, &["note: `--timeout` after `app.wat` is passed to it"]);
+    dir.run(&["app.wat", "--timeout", "1s", "--other"]).check(
+        0,
+        &["note: `--timeout` after `app.wat` is passed to the program"],
+    );
     dir.run(&["app.wat", "--other", "-v", "--help"])
         .check(0, &[]);
     dir.run(&["--", "app.wat", "--timeout", "1s"]).check(0, &[]);

@@ -29,7 +29,10 @@ fn arguments_follow_the_name_of_the_file() {
         let mut ended = dir.run(&line);
         // One of the arguments looks like a flag of the command.
         if command != ["--"] {
-            ended.check(0, &["note: `--no-net` after `app.wat` is passed to it"]);
+            ended.check(
+                0,
+                &["note: `--no-net` after `app.wat` is passed to the program"],
+            );
             ended.stderr.clear();
         }
         assert_eq!(parts(&ended), expected, "{line:?}");
