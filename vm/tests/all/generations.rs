@@ -473,7 +473,7 @@ fn invalid_handles_are_refused() {
         ),
         (
             format!("{compose} (drop (call $take_tcp_stream (i64.const 0)))"),
-            "no stream",
+            "is not a stream",
         ),
         (
             format!(

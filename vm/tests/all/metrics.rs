@@ -149,7 +149,7 @@ fn many() -> String {
     counting(
         r#"(func (export "main") (param $left i32)
             (loop $again
-                ;; Each four bits of the number are one letter.
+                ;; Each group of four bits of the number becomes one letter.
                 (i32.store (i32.const 4) (i32.add (i32.const 0x61616161) (i32.or (i32.or
                     (i32.and (local.get $left) (i32.const 0xf))
                     (i32.shl (i32.and (local.get $left) (i32.const 0xf0)) (i32.const 4)))

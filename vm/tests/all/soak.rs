@@ -36,8 +36,8 @@ fn mix() -> String {
                 (drop (call $send_bytes_after (call $process_id) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                     (i32.const 0) (i64.const 1) (i32.const 8)))
                 (call $wait))))
-        ;; One round: spawn a child, monitor it, and finally kill it, although most children end
-        ;; before that. Exits are counted until there have been as many exits as children.
+        ;; One round: spawn a child, monitor it, and finally kill it. Most children have already
+        ;; ended by then. Exits are counted until there have been as many exits as children.
         (func $one (param $number i64) (local $child i64)
             (i64.store (i32.const 33) (call $process_id))
             (i64.store (i32.const 50) (i64.rem_u (local.get $number) (i64.const 6)))
@@ -104,7 +104,7 @@ fn soak(time: Duration) -> u64 {
             .limit(Limit::Processes, 200);
     });
     let module = lab.module(&mix());
-    // When a parent has used up its compute, the next parent takes over.
+    // These parents have no limits, so they continue until the test stops them.
     let roots = lab.environment();
     let parents: Vec<Process> = (0..4)
         .map(|_| roots.spawn(&module, "main", &[]).expect("no limit applies"))

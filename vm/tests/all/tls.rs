@@ -188,7 +188,7 @@ fn program(pem: &Pem, fields: &str) -> String {
 }
 
 /// Functions for guests. Results that the VM writes are stored in the first kilobyte of the memory,
-/// and bytes in transit from 1024 on.
+/// and bytes in transit are stored from address 1024 on.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     (data (i32.const 600) "127.0.0.1")
@@ -764,7 +764,7 @@ fn t082_a_stream_cannot_be_taken_as_a_resource_of_another_kind() {
     send(&mut client, b"x");
     assert_eq!(lab.hear(), ResourceKind::TlsStream as i64);
     let exit = lab.exit(&server);
-    assert!(exit.to_string().contains("is no stream"), "{exit}");
+    assert!(exit.to_string().contains("is not a stream"), "{exit}");
 }
 
 #[test]

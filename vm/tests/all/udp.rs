@@ -46,7 +46,7 @@ fn program(fields: &str) -> String {
 }
 
 /// Functions for guests. Results that the VM writes are stored in the first kilobyte of the memory,
-/// and datagrams from 1024 on.
+/// and datagrams are stored from address 1024 on.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     ;; Binds a socket, and stores the id of the socket or of the error at address 8.
@@ -93,7 +93,7 @@ const SOCKETS: &str = r#"
     (func $wait (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))
 "#;
 
-/// Creates a socket of the test that is connected to the guest that reports its port next.
+/// Creates a socket that is connected to the guest that reports its port next.
 fn peer(lab: &Lab) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     socket
@@ -441,7 +441,7 @@ fn t082_a_socket_cannot_be_taken_as_a_resource_of_another_kind() {
             (drop (call $take_tcp_stream (i64.const 0))))"#,
     );
     let exit = lab.run(&text);
-    assert!(exit.to_string().contains("is no stream"), "{exit}");
+    assert!(exit.to_string().contains("is not a stream"), "{exit}");
     lab.hear();
     // An id by itself refers to a stream. The highest byte must be a kind of socket.
     for word in [

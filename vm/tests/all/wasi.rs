@@ -200,7 +200,7 @@ fn t097_output_waits_for_its_reader_and_is_not_changed() {
     let lab = narrow();
     let (writer, reader) = captured();
     // The output has escape sequences and bytes that are not text, and it has no newline. It is
-    // longer than any buffer on its way.
+    // longer than any buffer that it passes through.
     let text = program(
         r#"(data (i32.const 1024) "\1b[31m\ff\00")
         (func (export "main") (local $left i32)

@@ -424,7 +424,7 @@ fn on_number(part: usize, add: &mut impl FnMut(Weapon, usize, &[u64], Expected))
 fn good_outcome(row: &HostFunction) -> Expected {
     match row.name {
         // The guest has no directory that it could grant.
-        "config_preopen_dir" => Expected::Trap("no directory"),
+        "config_preopen_dir" => Expected::Trap("not inside any of the environment's directories"),
         "test_root_cert" | "default_server_certificates" | "sign_node" => {
             Expected::Trap("there is no cluster")
         }
