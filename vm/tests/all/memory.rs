@@ -278,7 +278,7 @@ fn t030_every_table_of_a_process_is_limited() {
             "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
             "(drop (call $tcp_local_addr (i64.const 0) (i32.const 64)))",
         ),
-        // A call beyond the limit may return an error instead. Then, the number of errors is limited.
+        // If a call beyond the limit returns an error, the number of errors is limited instead.
         ("errors", "", "(drop (call $create_empty_config (i32.const 64)))"),
         ("errors", "(drop (call $create_config))", "(drop (call $create (i64.const 0) (i32.const 64)))"),
         ("errors", "", "(drop (call $compile_module (i32.const 16) (i32.const 8) (i32.const 64)))"),
