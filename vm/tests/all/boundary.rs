@@ -467,7 +467,7 @@ fn t084_a_zero_byte_in_a_c_string_is_refused() {
     }
 }
 
-/// A module that makes a call which writes to the guest's memory.
+/// Writes a module that makes a call that writes to the guest's memory.
 fn with_memory(memory: &str) -> String {
     format!(
         "(module {} {memory} (func (export \"main\") {}))",

@@ -344,7 +344,7 @@ fn what_is_appended_goes_to_the_end_whatever_the_position() {
         "(call $fd_seek {fd} (i64.const 0) (i32.const 1) (i32.const 24))"
     ));
     script.call("(i32.load (i32.const 24))");
-    // Flags can be changed.
+    // The flags of an open file can be changed.
     script.call(&format!("(call $fd_fdstat_set_flags {fd} (i32.const 0))"));
     script.call(&format!(
         "(call $fd_seek {fd} (i64.const 0) (i32.const 0) (i32.const 24))"

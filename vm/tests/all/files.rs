@@ -18,7 +18,7 @@ pub(crate) const TRUNCATE: u32 = 8;
 pub(crate) const READ: u64 = 1 << 1;
 pub(crate) const WRITE: u64 = 1 << 6;
 
-/// A program that makes calls on directory 3, one after the other, and reports the error code of
+/// A program that makes calls on directory 3, one after another, and reports the error code of
 /// each call.
 #[derive(Default)]
 pub(crate) struct Script {
@@ -29,8 +29,8 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Stores a string in the program's data, and returns its address and length as two call
-    /// Creates a script with data of its own from 4096 on.
+    /// Creates a script whose data starts with the given data segments. Strings that are added
+    /// later are stored from address 5096 on.
     pub(crate) fn starting_with(data: &str) -> Script {
         Script {
             data: data.to_string(),
@@ -39,6 +39,7 @@ impl Script {
         }
     }
 
+    /// Stores a string in the program's data, and returns its address and length as two call
     /// arguments.
     pub(crate) fn text(&mut self, text: &str) -> String {
         let at = 4096 + self.length;

@@ -150,7 +150,7 @@ fn whatever_a_guest_hoards_ends_at_its_limit() {
         // The allocator keeps some released memory.
         assert!(
             grown < 32 * MIB,
-            "{what}: {grown} bytes for a limit of 8 MiB"
+            "{what}: the host grew by {grown} bytes, although the limit is 8 MiB"
         );
         wait_until_nothing_is_held(&lab, &environment);
     }

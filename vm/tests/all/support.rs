@@ -91,8 +91,8 @@ impl Lab {
         Lab::with(Vm::builder())
     }
 
-    /// Creates a VM with the default number of slots. Tests that need such a VM run one after the
-    /// other.
+    /// Creates a VM with the default number of slots. Tests that need such a VM run one after
+    /// another.
     pub(crate) fn roomy() -> Lab {
         static ROOM: Mutex<()> = Mutex::new(());
         let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);

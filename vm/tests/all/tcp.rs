@@ -904,7 +904,7 @@ fn pair() -> (TcpStream, TcpStream) {
     (client, listener.accept().expect("a client connects").0)
 }
 
-/// A guest that echoes the bytes of one connection after the other. It takes each connection from a
+/// A guest that echoes the bytes of one connection after another. It takes each connection from a
 /// message that contains only a stream.
 const RECEIVER: &str = r#"(func (export "main")
     (loop $next
@@ -925,7 +925,7 @@ fn the_host_can_send_a_connection_to_a_process_in_a_message() {
         .expect("the mailbox has room");
     send(&client, b"echo");
     expect(&client, b"echo");
-    // The connection counts toward the environment of the process that has it.
+    // The connection counts toward the environment of the process that holds it.
     assert_eq!(environment.used(Limit::Sockets), 1);
     assert!(!is_closed.is_closed());
     client

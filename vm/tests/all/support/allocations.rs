@@ -1,4 +1,4 @@
-//! Counts what each thread allocates.
+//! Counts the memory that each thread allocates.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
