@@ -1,5 +1,5 @@
-//! Many processes can be alive at once with the kernel's default settings. Mappings run out first,
-//! so a process may cost at most one mapping.
+//! Measures how many processes can be alive at once with the kernel's default settings. Mappings
+//! run out first, so a process must cost at most one mapping.
 
 use lunatic_benches::{Bar, Chart, Crowd, HEAP, PROFILES, Peer, Row, guest, meters, promise};
 

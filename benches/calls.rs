@@ -1,9 +1,9 @@
-//! Functions called from outside across the bridge, compared with a hand-written embedding of plain
-//! wasmtime and the same guest.
+//! Measures function calls from outside, across the bridge, against a hand-written embedding of
+//! plain wasmtime that runs the same guest.
 //!
 //! The guest does almost nothing, so this bench measures the cost of the call itself. Criterion
-//! takes the measurements; its reports are in `criterion/` below the target directory. No figures
-//! were promised.
+//! takes the measurements and writes its reports to `criterion/` in the target directory. There is
+//! no promise about these figures.
 
 #![expect(
     clippy::disallowed_methods,
@@ -36,7 +36,7 @@ const GUEST: &str = r#"(module
 /// The number of threads in the concurrent measurements.
 const CALLERS: u64 = 16;
 
-/// The element type of the values that are passed.
+/// The element type of the lists passed to `echo`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     number: u32,
@@ -53,8 +53,8 @@ fn records(count: u32) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// What an embedder would write for just this purpose and a single caller at a time. There are no
-/// limits or timeouts, and a trap ends the store.
+/// What an embedder would write for exactly this purpose, serving one caller at a time. There are
+/// no limits or timeouts, and a trap makes the store unusable.
 struct Embedding {
     store: Store<()>,
     memory: Memory,
@@ -62,7 +62,7 @@ struct Embedding {
     look: TypedFunc<(u32, u32, u32, u32), u32>,
 }
 
-/// The address at which the embedding writes arguments, directly after the guest's own memory.
+/// Where the embedding writes arguments: directly after the guest's initial memory.
 const INDEX: u32 = 65536;
 
 impl Embedding {
@@ -96,7 +96,7 @@ impl Embedding {
         let json = serde_json::to_vec(value).expect("the value can be converted to JSON");
         self.memory
             .write(&mut self.store, INDEX as usize, &json)
-            .expect("the memory was grown to hold the argument");
+            .expect("the memory was grown to fit the argument");
         let length = self
             .echo
             .call(&mut self.store, (INDEX, json.len() as u32))
@@ -107,7 +107,7 @@ impl Embedding {
     fn look(&mut self, image: &[u8], width: u32, height: u32) -> u32 {
         self.memory
             .write(&mut self.store, INDEX as usize, image)
-            .expect("the memory was grown to hold the argument");
+            .expect("the memory was grown to fit the argument");
         let parameters = (INDEX, image.len() as u32, width, height);
         let length = self
             .look
@@ -138,7 +138,9 @@ impl Embeddings {
             .returned
             .wait_while(idle, |idle| idle.is_empty())
             .expect("no code panics while it holds this lock");
-        let mut embedding = idle.pop().expect("the wait ends when an embedding is idle");
+        let mut embedding = idle
+            .pop()
+            .expect("the wait ended because an embedding is idle");
         drop(idle);
         let result = call(&mut embedding);
         self.idle
@@ -226,7 +228,7 @@ fn main() {
             let plain = median(&reports.join(what).join(format!("wasmtime{name}")));
             (ours.map(convert), plain.map(convert))
         };
-        // Criterion measures calls in batches, so it cannot see individual slow calls.
+        // Criterion times calls in batches, so it cannot see individual slow calls.
         let each = |call: &dyn Fn()| -> Figures {
             let calls = 0..depth.choose(calls, 2);
             calls.map(|_| time(call).as_secs_f64() * 1e6).collect()
@@ -282,7 +284,7 @@ fn sixteen(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn()
     });
 }
 
-/// Returns the median, in nanoseconds, that Criterion has just written below a directory.
+/// Returns the median, in nanoseconds, that Criterion has just written to a directory.
 fn median(directory: &Path) -> Figures {
     let path = directory.join("new/estimates.json");
     let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -292,15 +294,15 @@ fn median(directory: &Path) -> Figures {
     Figures::from_iter([median.expect("Criterion estimates a median")])
 }
 
-/// Returns how long a closure takes.
+/// Returns how long a closure takes to run.
 fn time(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
     start.elapsed()
 }
 
-/// Makes another thread answer the given number of times, and returns how long this takes. A call
-/// whose function runs on another thread cannot take less time.
+/// Passes a number to another thread and back, the given number of times, and returns how long that
+/// takes. A call whose function runs on another thread cannot be faster.
 fn hand_over(times: u64) -> Duration {
     let (ask, asked) = sync_channel::<u64>(1);
     let (answer, answered) = sync_channel(1);
@@ -323,7 +325,8 @@ fn hand_over(times: u64) -> Duration {
     })
 }
 
-/// Makes the given number of calls from inside the process, on its worker.
+/// Makes the given number of calls from inside the process, on its worker, and returns how long
+/// they take.
 fn inside(times: u64) -> Duration {
     let vm = Vm::builder()
         .workers(1)
@@ -353,13 +356,17 @@ fn inside(times: u64) -> Duration {
                 }
                 sender
                     .send(start.elapsed())
-                    .expect("the bench waits for the time");
+                    .expect("the bench is waiting for the result");
                 Exit::Normal
             })
         });
-    let exit = vm.block_on(process.expect("the machine has room").exited());
+    let exit = vm.block_on(
+        process
+            .expect("there is enough memory for a process")
+            .exited(),
+    );
     assert!(exit.is_normal(), "{exit}");
     receiver
         .recv()
-        .expect("a process that ends normally has sent its time")
+        .expect("a process that exits normally has sent its result")
 }

@@ -1,4 +1,4 @@
-//! A process is cheap even in a fresh slot, whose memory and stack have never been used.
+//! Spawning a process is cheap even in a fresh slot, whose memory and stack have never been used.
 
 use lunatic_benches::{Bar, Machine, PROFILES, Peer, Row, guest, promise, side_by_side};
 
@@ -17,7 +17,7 @@ fn main() {
             let environment = machine.environment(&arguments);
             let main = environment
                 .spawn(&machine.module(&crowd), "_start", &[])
-                .expect("the machine has room");
+                .expect("there is enough memory for a process");
             let (_, _count) = machine.next_report(&main);
             let (_, microseconds) = machine.next_report(&main);
             environment.end();

@@ -1,7 +1,7 @@
 //! An HTTP gateway handles each request in its own process.
 //!
 //! Each server is a separate operating system process. Some of the servers are this program itself,
-//! with an argument that selects the server.
+//! started with an argument that selects the server.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -23,13 +23,13 @@ use std::time::Duration;
 
 /// The components that the tests of `serve` use.
 #[path = "../serve/tests/all/guests.rs"]
-#[expect(dead_code, reason = "the tests have more guests")]
+#[expect(dead_code, reason = "the tests use more guests than this bench")]
 mod guests;
 
 const REQUEST: &[u8] =
     b"GET /secret HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
 
-/// A small core-module function: it writes an answer and ends.
+/// A small core-module function that writes a response and exits.
 const FUNCTION: &str = r#"
     (module
         (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -93,15 +93,14 @@ fn main() {
     }
 }
 
-/// Prints how long an answer takes over one connection.
+/// Measures and prints how long a response takes on a single connection.
 fn latency(what: &str, server: &Server, time: Duration) {
     let answers = (0..3).map(|_| 1e6 / load_over(1, server, REQUEST, answer_length, time / 2));
     let what = format!("{what}, from a request to its answer");
     Row::new(&what, "µs", &Figures::from_iter(answers)).print(Bar::None);
 }
 
-/// Prints the figures of a component, with a new instance for each request and with a pool of
-/// instances.
+/// Prints a component's figures, both with a new instance per request and with a pool of instances.
 fn components(what: &str, file: &Path, connections: usize, time: Duration) {
     for policy in ["fresh", "pool"] {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
@@ -115,14 +114,14 @@ fn components(what: &str, file: &Path, connections: usize, time: Duration) {
     }
 }
 
-/// Writes bytes to a file for another process.
+/// Writes bytes to a file for another process to read.
 fn keep(name: &str, bytes: &[u8]) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, bytes).expect("cargo has created the directory");
     path
 }
 
-/// Serves a component. The arguments name the policy and the component's file.
+/// Serves a component. The command-line arguments give the policy and the component's file.
 fn serve_component() {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let [policy, file] = &arguments[..] else {
@@ -191,7 +190,7 @@ fn serve(bytes: &[u8], policy: Policy) {
     wait();
 }
 
-/// Serves with only the library that reads and writes HTTP for the gateway, as an upper bound.
+/// Serves with just the HTTP library that the gateway uses, as an upper bound.
 fn serve_hyper() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -220,7 +219,7 @@ fn serve_hyper() {
                 )
             });
             tokio::spawn(async move {
-                // An error means that the client has closed its connection.
+                // An error means that the client closed its connection.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;

@@ -1,5 +1,4 @@
-//! Waiting processes cost only memory. They take no CPU time, and no thread wakes up because of
-//! them.
+//! Waiting processes cost only memory. They use no CPU time and never cause a thread to wake up.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, guest, meters, promise};
 use std::time::Duration;
@@ -11,7 +10,7 @@ fn main() {
     let environment = machine.environment(&[depth.choose("100000", "100"), "0"]);
     let main = environment
         .spawn(&machine.module(&guest("crowd")), "_start", &[])
-        .expect("the machine has room");
+        .expect("there is enough memory for a process");
     let (_, alive) = machine.next_report(&main);
     machine.next_report(&main);
     // Workers may still be going to sleep.
@@ -23,11 +22,11 @@ fn main() {
         std::thread::sleep(Duration::from_secs(1));
         let (time, sleeps) = meters::activity();
         busy.push((time - time_before).as_secs_f64() * 100.0);
-        // This thread's own sleep is not counted.
+        // This thread's own sleep does not count.
         wakes.push((sleeps - sleeps_before).saturating_sub(1) as f64);
     }
     println!("  {alive} processes are waiting");
-    // Reading these figures takes a hundredth of a percent of a core.
+    // Reading these figures takes about 0.01% of a core.
     Row::new("one second", "percent of a core", &busy).print(Bar::AtMost(0.1));
     Row::new("one second", "wake-ups", &wakes).print(Bar::AtMost(0.0));
     environment.end();

@@ -1,5 +1,5 @@
-//! Code that shares nothing and can be interrupted at any time is hardly slower than code without
-//! these properties.
+//! Code that shares nothing and can be interrupted at any time runs hardly slower than ordinary
+//! code.
 
 #[path = "guests/kernels.rs"]
 #[expect(
@@ -19,9 +19,8 @@ use std::time::Instant;
 const UNITS: u64 = 1 << 40;
 
 fn main() {
-    let depth = promise(
-        "kernels in a process against plain wasmtime without interruption, best of the rounds",
-    );
+    let depth =
+        promise("kernels in a process vs. plain wasmtime without interruption, best of all rounds");
     let bytes = guest("kernels");
     let native = Peer::native("kernels");
     let plain = Plain::new(&bytes);
@@ -30,7 +29,7 @@ fn main() {
         .map(|profile| (profile, Machine::with_profile(profile)))
         .collect();
 
-    // All ways to run a kernel, starting with the peer.
+    // Every way to run a kernel. The first, plain wasmtime, is the baseline.
     type Way<'a> = Box<dyn Fn(&str, u32) -> Run + 'a>;
     let mut ways: Vec<(String, Way)> = vec![(
         "plain wasmtime".to_string(),
@@ -72,7 +71,7 @@ fn main() {
         }
         assert!(
             results.iter().all(|result| *result == results[0]),
-            "{kernel} does not return the same result everywhere"
+            "{kernel} returned different results"
         );
         let times = best.iter().map(|time| time / best[0]);
         products
@@ -94,7 +93,7 @@ fn main() {
         .collect();
     table.push(format!("| geometric mean | 1 | {} |", means.join(" | ")));
     for ((what, _), product) in ways.iter().zip(&products).skip(1) {
-        // The promise is about the first figure. The others are shown for comparison.
+        // The promise concerns the first figure. The others are shown for comparison.
         let bar = if what == "process" {
             Bar::AtMost(1.05)
         } else {
@@ -110,7 +109,7 @@ fn main() {
     record(&Record::Table(table));
 }
 
-/// How long a kernel took, and the lower half of its result.
+/// How long a kernel took, and the low 32 bits of its result.
 struct Run {
     milliseconds: f64,
     result: u32,
@@ -153,11 +152,11 @@ fn in_a_process(
                 }
             })
         });
-    let process = driven.expect("the machine has room");
+    let process = driven.expect("there is enough memory for a process");
     let exit = machine.vm().block_on(process.exited());
     assert!(exit.is_normal(), "{kernel} failed: {exit}");
     run.recv()
-        .expect("a process that ends normally has sent its run")
+        .expect("a process that exits normally has sent its result")
 }
 
 /// Runs a kernel as a native program.
@@ -171,7 +170,7 @@ fn natively(native: &Peer, kernel: &str, size: u32) -> Run {
     }
 }
 
-/// The same module in wasmtime with its default settings.
+/// The kernels module in plain wasmtime with default settings.
 struct Plain(wasmtime::InstancePre<()>);
 
 impl Plain {
@@ -179,7 +178,7 @@ impl Plain {
         let engine = wasmtime::Engine::default();
         let module = wasmtime::Module::new(&engine, bytes).expect("the guest compiles");
         let mut linker = wasmtime::Linker::new(&engine);
-        // A kernel calls no host function.
+        // Kernels don't call any host functions.
         linker
             .define_unknown_imports_as_traps(&module)
             .expect("all imports are functions");
@@ -192,12 +191,12 @@ impl Plain {
 
     #[expect(clippy::disallowed_methods, reason = "embeds wasmtime by hand")]
     fn run(&self, kernel: &str, size: u32) -> Run {
-        // Each run has a separate store, as each process does.
+        // Each run has its own store, just like each process.
         let mut store = wasmtime::Store::new(self.0.module().engine(), ());
         let instance = self
             .0
             .instantiate(&mut store)
-            .expect("the system has memory for an instance");
+            .expect("there is enough memory for an instance");
         let function = instance
             .get_typed_func::<u32, u64>(&mut store, kernel)
             .expect("the guest exports its kernels");

@@ -1,4 +1,4 @@
-//! A process that only computes is dead at most two ticks after it is killed.
+//! A process that does nothing but compute is dead at most two ticks after it is killed.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
@@ -9,7 +9,7 @@ const TICK: f64 = 1.0;
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "kills at different moments of a tick"
+    reason = "kills at different points within a tick"
 )]
 fn main() {
     let depth = promise("from the kill of a spinning process to its death, in ticks of 1 ms");
@@ -20,7 +20,7 @@ fn main() {
     let measure = || {
         let process = environment
             .spawn(&spin, "spin", &[])
-            .expect("the machine has room");
+            .expect("there is enough memory for a process");
         while process.turns() == 0 {
             std::thread::yield_now();
         }
@@ -39,7 +39,7 @@ fn main() {
         .map(|_| {
             environment
                 .spawn(&spin, "spin", &[])
-                .expect("the machine has room")
+                .expect("there is enough memory for a process")
         })
         .collect();
     let beside: Figures = (0..rounds).map(|_| measure()).collect();

@@ -1,4 +1,4 @@
-//! A woken process runs soon, no matter how many other processes are computing.
+//! A woken process soon gets to run, no matter how many other processes are computing.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
@@ -12,7 +12,7 @@ const SPINNERS: usize = 1_000;
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "wakes the process at different moments of a tick"
+    reason = "wakes the process at different points within a tick"
 )]
 fn main() {
     let depth = promise(
@@ -34,7 +34,7 @@ fn main() {
     let environment = machine.environment(&[]);
     let listener = environment
         .spawn(&listener, "listen", &[])
-        .expect("the machine has room");
+        .expect("there is enough memory for a process");
 
     let measure = |wake: u64| {
         // The process is woken at different points within a tick.
@@ -51,7 +51,7 @@ fn main() {
     for _ in 0..SPINNERS {
         environment
             .spawn(&spin, "spin", &[])
-            .expect("the machine has room");
+            .expect("there is enough memory for a process");
     }
     let beside: Figures = (0..rounds).map(measure).collect();
     environment.end();

@@ -6,12 +6,12 @@ use lunatic_benches::{
 };
 use std::fs;
 
-/// The promised number of processes, and the maximum number of bytes per process. This many
-/// processes of this size fit in 24 GiB.
+/// The promised number of processes, and the maximum number of bytes per process. At this size,
+/// that many processes fit in 24 GiB.
 const GOAL: usize = 1_000_000;
 const BYTES: usize = 22 << 10;
 
-/// The limit on kernel mappings that the promise assumes; it is the default on newer systems.
+/// The limit on kernel mappings that the promise assumes. It is the default on newer systems.
 const MAPPINGS: u64 = 1_048_576;
 
 fn main() {
@@ -65,12 +65,11 @@ fn main() {
     }
 }
 
-/// Checks whether there is room for this many processes, and raises the kernel's limit if
-/// requested.
+/// Checks whether this many processes fit, and raises the kernel's limit if requested.
 ///
 /// # Errors
 ///
-/// Returns what is missing if there is not enough room.
+/// Returns what is missing if they do not fit.
 fn room(goal: usize) -> Result<(), String> {
     let needed = (goal * BYTES) as u64;
     let available = meters::available_memory();

@@ -1,4 +1,4 @@
-//! A message is cheap. A round trip to another process costs no more than in Erlang.
+//! Messages are cheap. A round trip to another process costs no more than it does in Erlang.
 
 use lunatic_benches::{Bar, Machine, Peer, Row, guest, promise, side_by_side};
 

@@ -1,4 +1,4 @@
-//! Runs benches one after another, each for a limited time, and prints a table of their figures.
+//! Runs benches one after another, each with a time limit, and prints a table of their figures.
 //!
 //! `lunatic-bench [--write] [--raise] [BENCH…]`; `./x bench` compiles and starts it. With
 //! `--write`, the table goes into `benches/README.md` and the curves into `benches/curves/`.
@@ -14,11 +14,11 @@ use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// If more than this fraction of the computer's time is used before the first bench starts, a
+/// If more than this fraction of the computer's CPU time is in use before the first bench starts, a
 /// warning is printed.
 const QUIET: f64 = 0.05;
 
-/// The time limit for a bench, after which it is killed.
+/// The time limit for a bench. A bench that exceeds it is killed.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
@@ -88,9 +88,9 @@ fn all() -> Result<(), String> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "polls, because there is no way to wait for a child with a timeout"
+    reason = "polls because the standard library cannot wait for a child with a timeout"
 )]
-/// Runs a bench until it ends or exceeds its time limit.
+/// Runs a bench until it exits or exceeds its time limit.
 fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
     let records = path.with_extension("records");
     // An earlier run may have left a file behind.
@@ -115,7 +115,7 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
             Some(status) => break Some(status.to_string()),
             None if start.elapsed() < TIMEOUT => sleep(Duration::from_millis(50)),
             None => {
-                // The child may have ended in the meantime.
+                // The child may have exited in the meantime.
                 let _ = child.kill();
                 let _ = child.wait();
                 break Some(format!("the bench took more than {} s", TIMEOUT.as_secs()));
@@ -134,7 +134,7 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
     })
 }
 
-/// Writes the table into the README, and a file for each chart.
+/// Writes the table to the README and a file for each chart.
 fn write(reports: &[Report], setup: &Setup) -> Result<(), String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = directory.join("README.md");

@@ -1,4 +1,4 @@
-//! Two cores do nearly twice as much work as one core.
+//! Two cores do nearly twice as much work as one.
 
 use lunatic_benches::{Bar, Chart, Machine, Row, guest, promise, side_by_side};
 

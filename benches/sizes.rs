@@ -1,5 +1,5 @@
-//! The cost of a message depending on its size. Large messages are copied no more often than
-//! necessary.
+//! Measures how the cost of a message depends on its size. Large messages are copied no more often
+//! than necessary.
 
 use lunatic_benches::{Bar, Chart, Machine, Peer, Row, guest, promise, side_by_side};
 
@@ -16,7 +16,7 @@ const SIZES: [usize; 9] = [
     1 << 20,
 ];
 
-/// The number of bytes sent for each size, and the maximum number of messages.
+/// The total number of bytes to send for each size, and the maximum number of messages.
 const BYTES: usize = 200 << 20;
 const MESSAGES: usize = 100_000;
 

@@ -1,10 +1,10 @@
 //! Puts a bounded load on all parts of the machine for a long time, and checks that the machine
-//! holds no more resources at the end than it did after the first few minutes.
+//! holds no more resources at the end than after the first few minutes.
 //!
 //! `lunatic-soak [--for DURATION]`; `./x soak` compiles and starts it. Each round runs programs
-//! that spawn, communicate, trap, reach limits and are killed. It also compiles modules; deploys,
+//! that spawn, communicate, trap, reach limits and get killed. It also compiles modules; deploys,
 //! replaces, invokes and deletes functions over HTTP; and makes calls across the bridge, some of
-//! which trap or take too long. The measurements are taken between rounds, when nothing runs. The
+//! which trap or take too long. Measurements are taken between rounds, when nothing is running. The
 //! soak fails if any measured quantity has grown by more than 5%.
 
 use lunatic_benches::meters::{self, descriptors, disk, mappings, threads};
@@ -23,20 +23,21 @@ use std::time::{Duration, Instant};
 /// How long the soak takes without `--for`.
 const TIME: Duration = Duration::from_secs(30 * 60);
 
-/// The fraction of the run that passes before the first measurement that counts. Caches, pools and
-/// allocators fill up during this time.
+/// The fraction of the run that is ignored at the start, while caches, pools and allocators fill
+/// up.
 const WARM_UP: f64 = 0.25;
 
 /// The fraction of the run that each of the two compared measurements covers.
 const WINDOW: f64 = 0.15;
 
-/// The maximum growth between the two measurements.
+/// The maximum growth allowed between the two measurements.
 const GROWTH: f64 = 0.05;
 
-/// The number of different modules. An unbounded number would make the cache of compiled code grow.
+/// The number of different modules. With an unlimited number, the cache of compiled code would keep
+/// growing.
 const VARIANTS: u64 = 16;
 
-/// A function that writes an answer. `NUMBER` makes its code unique.
+/// A function that writes a response. `NUMBER` makes its code unique.
 const FUNCTION: &str = r#"
     (module
         (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -47,7 +48,7 @@ const FUNCTION: &str = r#"
 const FAILING: &str =
     r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
 
-/// Functions that trap, exceed limits or never end.
+/// Functions that trap, exceed limits or never return.
 const PROGRAMS: &str = r#"
     (module
         (import "lunatic::process" "spawn"
@@ -91,7 +92,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the load for this long, and returns whether no measured quantity has grown too much.
+/// Puts the machine under load for this long, and returns whether all measured quantities stayed
+/// within the allowed growth.
 fn soak(time: Duration) -> bool {
     let directory = target().join("soak");
     // An earlier run may have left files behind.
@@ -121,8 +123,8 @@ fn soak(time: Duration) -> bool {
     is_flat
 }
 
-/// Compares the first measurement that counts with the last one, prints the result, and returns
-/// whether nothing has grown.
+/// Compares the first measurement that counts with the last, prints the result, and returns whether
+/// nothing has grown too much.
 fn judge(samples: &[(f64, Sample)]) -> bool {
     let window = |from: f64, to: f64| {
         let within = samples
@@ -141,7 +143,7 @@ fn judge(samples: &[(f64, Sample)]) -> bool {
     for (index, what) in Sample::WHAT.iter().enumerate() {
         let (first, last) = (first.0[index], last.0[index]);
         let growth = last as f64 / first.max(1) as f64 - 1.0;
-        // A single additional thread does not count as growth, although it may be more than 5%.
+        // One more thread does not count as growth, although it may be more than 5%.
         let has_grown = growth > GROWTH && last > first + 1;
         let verdict = if has_grown { "grown" } else { "flat" };
         is_flat &= !has_grown;
@@ -207,7 +209,7 @@ struct Load {
     work: Module,
     programs: Module,
     vm: Vm,
-    /// The server, which runs until this value is dropped.
+    /// The server, which runs until it is dropped.
     _server: Server,
     invoke: SocketAddr,
     deploy: SocketAddr,
@@ -274,7 +276,7 @@ impl Load {
                 let environment = vm.environment(config);
                 let main = environment
                     .spawn_main(&self.programs, function, &[])
-                    .expect("the machine has room for a process");
+                    .expect("there is enough memory for a process");
                 if matches!(function, "spin" | "grow" | "wait") {
                     main.kill();
                 }
@@ -328,19 +330,21 @@ impl Load {
             .from_file(&self.file)
             .expect("the module is valid");
         for number in 0..100 {
-            let answer: u32 = bridge.call("echo", &number).expect("the function answers");
+            let answer: u32 = bridge
+                .call("echo", &number)
+                .expect("the function returns its argument");
             assert_eq!(answer, number);
         }
         for function in ["trap", "spin"] {
             for _ in 0..5 {
                 let failed: Result<u32, CallError> = bridge.call(function, &1);
-                failed.expect_err("the function does not answer");
+                failed.expect_err("the function never returns a result");
             }
         }
     }
 }
 
-/// Sends a request over a new connection, and returns the answer.
+/// Sends a request over a new connection and returns the response.
 fn http(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("the server accepts connections");
     let head = format!(

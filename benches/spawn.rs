@@ -1,4 +1,4 @@
-//! A process is cheap. Spawning a process that runs a Rust closure and ends costs at most three
+//! Processes are cheap. Spawning a process that runs a Rust closure and exits costs at most three
 //! times as much as in Erlang.
 
 use lunatic_benches::{Bar, Machine, PROFILES, Peer, Row, guest, promise, side_by_side};
@@ -11,7 +11,7 @@ fn main() {
         let machine = Machine::with_profile(profile);
         let load = machine.module(&load);
         let ours = ["spawn", "1", depth.choose("40000", "400")];
-        // The peers spawn more processes, because they finish sooner.
+        // The peers spawn more processes because they are faster.
         let peers = ["spawn", "1", depth.choose("400000", "400")];
         let [ours, erlang, go] = side_by_side(
             depth.choose(9, 1),

@@ -1,4 +1,4 @@
-//! A program starts immediately. This bench measures an entire run of `lunatic hello.wasm` whose
+//! Programs start immediately. This bench measures an entire run of `lunatic hello.wasm` whose
 //! compiled code was cached by an earlier run.
 
 use lunatic_benches::{Bar, Figures, Row, command, promise};

@@ -1,5 +1,5 @@
-//! Tests run in the machine, each in isolation, nearly as fast as the same tests run natively in
-//! one process.
+//! Isolated tests in the machine run nearly as fast as the same tests do natively in a single
+//! process.
 
 use lunatic_benches::{Bar, Row, lunatic, promise, side_by_side, tests};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ fn main() {
     }
 }
 
-/// Runs the tests whose names contain the filter, and returns how many milliseconds they took.
+/// Runs the tests whose names contain the filter and returns how many milliseconds they took.
 fn run(line: &[PathBuf], filter: &str) -> f64 {
     let start = Instant::now();
     let output = Command::new(&line[0])

@@ -1,4 +1,4 @@
-//! A waiting process is small. This bench measures the memory and the page tables of a process that
+//! Waiting processes are small. This bench measures the memory and page tables of a process that
 //! has used its heap.
 
 use lunatic_benches::{Bar, Crowd, Figures, HEAP, PROFILES, Peer, Row, guest, promise};
@@ -20,8 +20,8 @@ fn main() {
 
     let crowd = guest("crowd");
     for profile in PROFILES {
-        // There is only one round, because a second crowd would reuse memory that the first crowd
-        // has released, which would hide its cost.
+        // There is only one round because a second crowd would reuse memory released by the first,
+        // which would hide its cost.
         let footprint = Crowd::new(profile, &crowd).grow(count);
         let figure = |figure: f64| Figures::from_iter([figure]);
         let (ours, tables, mappings) = (

@@ -1,15 +1,15 @@
-//! Spawns processes that answer and wait. Reports how many processes there are, and how many
+//! Spawns processes that reply and then wait. Reports how many processes are alive and how many
 //! microseconds each spawn took.
 //!
-//! The arguments are the number of processes, and the number of bytes of heap that each process
-//! uses to handle a message before it answers. With 0 bytes, no message is sent.
+//! The arguments are the number of processes and the number of bytes of heap that each process uses
+//! to handle a message before it replies. With 0 bytes, no message is sent.
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// The number of processes that are spawned before the first answer is received.
+/// The number of processes spawned before waiting for the first reply.
 const TOGETHER: usize = 200;
 
 #[lunatic::main]
@@ -46,7 +46,7 @@ fn main(mailbox: Mailbox<()>) {
     let each = start.elapsed().as_secs_f64() * 1e6 / alive as f64;
     report(alive as f64);
     report(each);
-    // This waits until the bench ends the program.
+    // Blocks until the bench ends the program.
     let _ = mailbox.receive();
 }
 

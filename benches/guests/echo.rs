@@ -1,4 +1,4 @@
-//! An echo server with one process per connection. It prints the address that it listens on.
+//! An echo server with one process per connection. Prints the address it listens on.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{Mailbox, process};
@@ -8,7 +8,7 @@ fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
     println!("{}", listener.local_addr().expect("the listener is bound"));
     for stream in listener.incoming().flatten() {
-        // If there is no room for a process, this client is refused, and the server continues.
+        // If no more processes can be spawned, this client is refused and the server continues.
         let _ = process::spawn_with(stream, echo);
     }
 }

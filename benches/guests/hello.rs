@@ -1,4 +1,4 @@
-//! The smallest program. Running it takes hardly longer than the machine itself takes to start.
+//! The smallest program. Running it takes hardly any longer than starting the machine.
 
 fn main() {
     println!("Hello!");

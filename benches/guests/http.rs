@@ -1,7 +1,7 @@
-//! A web server that says hello to every request, with one process per connection. It prints the
-//! address that it listens on.
+//! A web server that says hello to every request, with one process per connection. Prints the
+//! address it listens on.
 //!
-//! It implements only as much HTTP/1.1 as its clients need: requests without a body, one after
+//! It implements only as much of HTTP/1.1 as the clients need: requests without a body, one after
 //! another on a connection.
 
 use lunatic::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ fn main() {
 fn serve(mut stream: TcpStream, _: Mailbox<()>) {
     let mut buffer = [0; HEAD];
     let mut filled = 0;
-    // If a head is longer, there is no room left to read into, and the connection ends.
+    // If a head is too long, there is no space left to read into, and the connection is closed.
     while let Ok(length @ 1..) = stream.read(&mut buffer[filled..]) {
         filled += length;
         let mut start = 0;
@@ -41,7 +41,7 @@ fn serve(mut stream: TcpStream, _: Mailbox<()>) {
     }
 }
 
-/// Returns where the first head ends, if it is complete.
+/// Returns the position where the first head ends, if it is complete.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(4)

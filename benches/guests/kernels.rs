@@ -1,5 +1,5 @@
-//! Small computations. Each is an export whose parameter determines the amount of work, and whose
-//! result depends on the entire computation.
+//! Small computations. Each is exported as a function whose parameter determines the amount of work
+//! and whose result depends on the entire computation.
 //!
 //! They use only the standard library, so that this file can also be compiled as a native program.
 
@@ -10,7 +10,7 @@ use std::hint::black_box;
 /// A computation.
 pub type Kernel = extern "C" fn(u32) -> u64;
 
-/// All kernels by name, each with the amount of work that takes a few hundredths of a second.
+/// All kernels by name, each with an amount of work that takes a few hundredths of a second.
 pub const KERNELS: [(&str, Kernel, u32); 13] = [
     ("fibonacci", fibonacci, 32),
     ("collatz", collatz, 200_000),
@@ -27,7 +27,7 @@ pub const KERNELS: [(&str, Kernel, u32); 13] = [
     ("stream", stream, 2_000_000),
 ];
 
-/// Returns the next number of a pseudo-random sequence.
+/// Returns the next pseudo-random number.
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -35,7 +35,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// A computation that consists only of calls.
+/// Nothing but function calls.
 #[unsafe(no_mangle)]
 pub extern "C" fn fibonacci(size: u32) -> u64 {
     fn fibonacci(number: u32) -> u64 {
@@ -48,7 +48,7 @@ pub extern "C" fn fibonacci(size: u32) -> u64 {
     fibonacci(size)
 }
 
-/// A loop of unpredictable length.
+/// A loop with an unpredictable number of iterations.
 #[unsafe(no_mangle)]
 pub extern "C" fn collatz(size: u32) -> u64 {
     let steps = |start: u64| {
@@ -66,7 +66,7 @@ pub extern "C" fn collatz(size: u32) -> u64 {
     (1..=u64::from(size)).map(steps).sum()
 }
 
-/// Sorting of random numbers.
+/// Sorts random numbers.
 #[unsafe(no_mangle)]
 pub extern "C" fn sort(size: u32) -> u64 {
     let mut state = 1;
@@ -75,7 +75,7 @@ pub extern "C" fn sort(size: u32) -> u64 {
     numbers[numbers.len() / 2]
 }
 
-/// Following pointers in an ordered tree.
+/// Follows pointers in an ordered tree.
 #[unsafe(no_mangle)]
 pub extern "C" fn tree(size: u32) -> u64 {
     let mut state = 1;
@@ -84,7 +84,7 @@ pub extern "C" fn tree(size: u32) -> u64 {
     (0..size).map(|_| u64::from(tree[&next(&mut state)])).sum()
 }
 
-/// A product of matrices, with a tight inner loop.
+/// Multiplies matrices in a tight inner loop.
 #[unsafe(no_mangle)]
 pub extern "C" fn matrix(size: u32) -> u64 {
     let size = size as usize;
@@ -101,7 +101,7 @@ pub extern "C" fn matrix(size: u32) -> u64 {
     product.iter().sum::<f64>().to_bits()
 }
 
-/// A hash, byte by byte.
+/// Computes a hash, one byte at a time.
 #[unsafe(no_mangle)]
 pub extern "C" fn hash(size: u32) -> u64 {
     let bytes: Vec<u8> = (0..size).map(|index| index as u8).collect();
@@ -126,7 +126,7 @@ pub extern "C" fn sieve(size: u32) -> u64 {
     primes
 }
 
-/// Floating-point arithmetic without memory accesses.
+/// Floating-point arithmetic with no memory accesses.
 #[unsafe(no_mangle)]
 pub extern "C" fn mandelbrot(size: u32) -> u64 {
     let inside = |column: u32, row: u32| {
@@ -148,7 +148,7 @@ pub extern "C" fn mandelbrot(size: u32) -> u64 {
         .sum()
 }
 
-/// Formatting and parsing of text, which uses the allocator.
+/// Formats and parses text, using the allocator.
 #[unsafe(no_mangle)]
 pub extern "C" fn text(size: u32) -> u64 {
     let mut text = String::new();
@@ -160,10 +160,10 @@ pub extern "C" fn text(size: u32) -> u64 {
         .sum()
 }
 
-/// A hash table of words.
+/// Counts words in a hash table.
 #[unsafe(no_mangle)]
 pub extern "C" fn words(size: u32) -> u64 {
-    // The hasher has no random keys, so that every run does the same work.
+    // The hasher has no random keys, so every run does the same work.
     let mut counts: HashMap<String, u64, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> =
         HashMap::default();
     let mut state = 1;
@@ -175,7 +175,7 @@ pub extern "C" fn words(size: u32) -> u64 {
     counts.values().map(|count| count * count).sum()
 }
 
-/// A recursive parser that reads nested lists of numbers byte by byte.
+/// Parses nested lists of numbers recursively, one byte at a time.
 #[unsafe(no_mangle)]
 pub extern "C" fn parse(size: u32) -> u64 {
     /// Parses a number or a list. Returns the sum of its numbers and its length in bytes.
@@ -212,7 +212,7 @@ pub extern "C" fn parse(size: u32) -> u64 {
     value(text.as_bytes()).0
 }
 
-/// Allocates blocks of different sizes, and frees them in a different order.
+/// Allocates blocks of different sizes and frees them in a different order.
 #[unsafe(no_mangle)]
 pub extern "C" fn allocate(size: u32) -> u64 {
     let mut state = 1;
@@ -227,7 +227,7 @@ pub extern "C" fn allocate(size: u32) -> u64 {
     sum
 }
 
-/// Several passes over memory from start to end.
+/// Makes several passes over memory, from start to end.
 #[unsafe(no_mangle)]
 pub extern "C" fn stream(size: u32) -> u64 {
     let from: Vec<u64> = (0..u64::from(size)).collect();

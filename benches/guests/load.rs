@@ -1,5 +1,5 @@
 //! Spawns processes or exchanges messages as fast as possible, in one group or in several
-//! concurrent groups. Reports how many spawns or round trips there were per second.
+//! concurrent groups. Reports the number of spawns or round trips per second.
 //!
 //! The arguments are `spawn` or `ping`, the number of groups, and the number of spawns or round
 //! trips in each group (a multiple of 200).
@@ -9,7 +9,7 @@ use lunatic_benches::report;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// The number of processes that a parent spawns before it waits for them.
+/// The number of processes that a parent spawns before waiting for them.
 const TOGETHER: u32 = 200;
 
 /// The message that two processes send back and forth.
@@ -32,7 +32,7 @@ fn main(mailbox: Mailbox<()>) {
         .expect("the second argument is a number of groups");
     let times: u32 = times
         .parse()
-        .expect("the third argument is a number of times");
+        .expect("the third argument is a number of spawns or round trips");
 
     let run = |times: u32| {
         let start = Instant::now();
@@ -58,7 +58,7 @@ fn main(mailbox: Mailbox<()>) {
     report(run(times));
 }
 
-/// Spawns processes that answer and end, 200 at a time.
+/// Spawns processes that reply and exit, 200 at a time.
 fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     for _ in 0..times / TOGETHER {
@@ -69,13 +69,13 @@ fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
         for _ in 0..TOGETHER {
             mailbox
                 .receive()
-                .expect("every process answers before it ends");
+                .expect("every process replies before it exits");
         }
     }
     parent.send(());
 }
 
-/// Sends a ball to another process and receives it back, again and again.
+/// Passes a ball to another process and gets it back, again and again.
 fn ping((parent, times): (Process<()>, u32), mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
     let partner = process::spawn(|mailbox: Mailbox<Ball>| {
@@ -91,7 +91,7 @@ fn ping((parent, times): (Process<()>, u32), mailbox: Mailbox<Ball>) {
             number,
             word: "ping".to_string(),
         });
-        let ball = mailbox.receive().expect("the partner answers");
+        let ball = mailbox.receive().expect("the partner returns the ball");
         assert_eq!(ball.number, number);
     }
     partner.kill();

@@ -1,5 +1,5 @@
-//! Sends bytes to another process, which sends them back. Reports how many round trips there were
-//! per second.
+//! Sends bytes to another process, which sends them back. Reports the number of round trips per
+//! second.
 //!
 //! The arguments are the number of bytes and the number of round trips.
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Instant;
 
-/// Bytes that are serialized as one block, rather than one by one as serde serializes a vector.
+/// Bytes that are serialized as a single block. Serde serializes the bytes of a vector one at a
+/// time.
 struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {
@@ -57,7 +58,7 @@ fn main(mailbox: Mailbox<Bytes>) {
     let start = Instant::now();
     for _ in 0..times {
         partner.send(ball);
-        ball = mailbox.receive().expect("the partner answers");
+        ball = mailbox.receive().expect("the partner returns the bytes");
         assert_eq!(ball.0.len(), size);
     }
     report(times as f64 / start.elapsed().as_secs_f64());

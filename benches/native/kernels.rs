@@ -1,7 +1,7 @@
 //! Runs one of the kernels as a native program. Prints how many milliseconds the kernel took and
-//! the lower half of its result.
+//! the low 32 bits of its result.
 //!
-//! The arguments are the name of the kernel and the amount of work.
+//! The arguments are the kernel's name and the amount of work.
 
 #[path = "../guests/kernels.rs"]
 mod kernels;

@@ -1,4 +1,4 @@
-//! Draws curves as SVG, with logarithmic axes.
+//! Draws curves as SVG with logarithmic axes.
 
 use crate::figures::number;
 use crate::records::Chart;
@@ -33,8 +33,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x00, 0x00),
 ];
 
-/// Draws a chart. Points that are not positive are left out, because a logarithmic axis cannot show
-/// them.
+/// Draws a chart. Points with a coordinate that is not positive are left out because logarithmic
+/// axes cannot show them.
 pub fn draw(chart: &Chart, curves: &Curves) -> String {
     let height = HEIGHT + NOTE_HEIGHT as u32 * curves.notes.len() as u32;
     let mut svg = String::new();
@@ -94,7 +94,7 @@ fn draw_on<'a>(
             format!("{name}, at {}: {}", short(*x), number(*y))
         });
         plot.draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(POINT_SIZE))?;
-        // The legend is drawn here because the legend of plotters would cover the curves.
+        // The legend is drawn by hand because plotters would draw it over the curves.
         let legend = EmptyElement::at((WIDTH as i32 - 190, y))
             + Circle::new((0, 0), POINT_SIZE, colour.filled())
             + Text::new(label, (10, -5), FONT);
@@ -107,8 +107,7 @@ fn draw_on<'a>(
 }
 
 /// Returns the range of an axis, which begins and ends at round numbers, and the positions of its
-/// labels. There is a label at each power of ten. If there would be too few labels, 2 and 5 times
-/// each power also have labels.
+/// labels. Each power of ten has a label. If that is too few, so do 2 and 5 times each power.
 fn axis(values: impl Iterator<Item = f64> + Clone) -> (Range<f64>, Vec<f64>) {
     let steps = || (-9..13).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)));
     // An axis is drawn even if there are no values.

@@ -1,4 +1,4 @@
-//! A client with many connections on one thread, which treats every server the same way.
+//! A client with many connections on one thread. It treats every server the same way.
 
 use crate::peers::Server;
 use smol::LocalExecutor;
@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 /// The number of connections that [`load`] opens.
 pub const CONNECTIONS: usize = 1_000;
 
-/// Returns the length of an answer, once enough of the answer has arrived to determine it.
+/// Returns the length of an answer once enough of it has arrived to tell.
 pub type Length = fn(&[u8]) -> Option<usize>;
 
-/// Sends requests over all connections, each as soon as the previous request is answered, and
-/// returns how many answers arrived per second. All answers on a connection must have the same
-/// length as the first answer.
+/// Sends requests over all connections, each as soon as the previous one has been answered, and
+/// returns the number of answers per second. All answers on a connection must have the same length
+/// as the first.
 ///
 /// # Panics
 ///
-/// Panics if the server does not accept, does not answer, or changes its answer.
+/// Panics if the server does not accept a connection, does not answer, or changes its answer.
 pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> f64 {
     load_over(CONNECTIONS, server, request, length, time)
 }
 
-/// Like [`load`], over the given number of connections. With one connection, the result shows how
-/// long an answer takes.
+/// Like [`load`], but over the given number of connections. With a single connection, the result
+/// shows the latency of an answer.
 ///
 /// # Panics
 ///
@@ -45,7 +45,7 @@ pub fn load_over(
         for _ in 0..count {
             let mut stream = TcpStream::connect(&server.address)
                 .await
-                .expect("the server accepts");
+                .expect("the server accepts connections");
             stream
                 .set_nodelay(true)
                 .expect("TCP streams have this option");
@@ -90,8 +90,8 @@ pub fn load_over(
     }))
 }
 
-/// Returns the length of an HTTP answer once its head has arrived. The length of a chunked answer
-/// is returned once the answer is complete.
+/// Returns the length of an HTTP response once its head has arrived, or, if the response is
+/// chunked, once it is complete.
 ///
 /// # Panics
 ///
@@ -108,7 +108,7 @@ pub fn answer_length(answer: &[u8]) -> Option<usize> {
     }
 }
 
-/// Sends one request and returns the answer.
+/// Sends one request and returns its answer.
 async fn first(stream: &mut TcpStream, request: &[u8], length: Length) -> Vec<u8> {
     stream
         .write_all(request)

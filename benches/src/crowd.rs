@@ -1,17 +1,18 @@
-//! Spawns more and more concurrent processes until the machine refuses to spawn another.
+//! Spawns more and more concurrent processes until the machine refuses to spawn another one.
 
 use crate::machine::{Machine, Profile};
 use crate::meters;
 use lunatic_vm::{Environment, Module};
 use std::time::Duration;
 
-/// The number of heap bytes that each process of a crowd uses to handle its message.
+/// The number of heap bytes that each process in a crowd uses to handle its message.
 pub const HEAP: &str = "10000";
 
-/// The flag that lets a bench raise `vm.max_map_count`.
+/// The flag that permits a bench to raise `vm.max_map_count`.
 pub const RAISE: &str = "--raise";
 
-/// A machine full of processes that have each handled a message and wait for the next one.
+/// A machine full of processes, each of which has handled a message and is waiting for the next
+/// one.
 pub struct Crowd {
     machine: Machine,
     module: Module,
@@ -23,9 +24,9 @@ pub struct Crowd {
 /// A crowd's resource use per process.
 #[derive(Clone, Debug)]
 pub struct Footprint {
-    /// The number of living processes.
+    /// The number of live processes.
     pub alive: usize,
-    /// The average time that each of the most recent spawns took, in microseconds.
+    /// The average time per spawn for the most recent spawns, in microseconds.
     pub microseconds: f64,
     /// The number of bytes per process, including page tables.
     pub bytes: f64,
@@ -33,7 +34,7 @@ pub struct Footprint {
     pub table_bytes: f64,
     /// The number of kernel mappings per process.
     pub mappings: f64,
-    /// The reason why no more processes are alive, if more were requested.
+    /// If more processes were requested, the reason there are not more.
     pub ceiling: Option<String>,
 }
 
@@ -57,8 +58,8 @@ impl Usage {
 }
 
 impl Crowd {
-    /// Creates a machine with a profile. Resources that its processes share exist from the start
-    /// and are not counted.
+    /// Creates a machine with the given profile. Resources shared by all of its processes are
+    /// created up front and do not count.
     pub fn new(profile: &Profile, module: &[u8]) -> Crowd {
         let machine = Machine::with_profile(profile);
         let module = machine.module(module);
@@ -75,8 +76,8 @@ impl Crowd {
         crowd
     }
 
-    /// Grows to the given number of processes, or to as many as fit, and prints and returns the
-    /// resources that each process uses.
+    /// Grows to the given number of processes, or to as many as fit. Prints and returns the
+    /// resources used per process.
     pub fn grow(&mut self, goal: usize) -> Footprint {
         let wanted = goal.saturating_sub(self.alive);
         let (more, microseconds) = self.spawn(wanted);
@@ -109,7 +110,7 @@ impl Crowd {
         footprint
     }
 
-    /// Returns why the machine has no room for another process.
+    /// Returns the reason why the machine cannot spawn another process.
     fn refusal(&self) -> String {
         // The last program was refused a process, so this spawn is refused too.
         match self
@@ -122,8 +123,8 @@ impl Crowd {
         }
     }
 
-    /// Starts a program that spawns this many processes. Returns the number of processes that were
-    /// spawned, and the number of microseconds that each took.
+    /// Starts a program that spawns this many processes. Returns the number spawned and the number
+    /// of microseconds each took.
     fn spawn(&mut self, count: usize) -> (usize, f64) {
         let environment = self.machine.environment(&[&count.to_string(), HEAP]);
         let Ok(main) = environment.spawn(&self.module, "_start", &[]) else {

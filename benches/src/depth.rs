@@ -1,11 +1,11 @@
-//! Determines how thoroughly this run measures.
+//! How thoroughly this run measures.
 
-/// How long a bench takes.
+/// How long a bench runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// The bench runs long enough to measure.
+    /// Long enough to measure.
     Full,
-    /// The bench runs for one round, to check that it works. Its figures mean nothing.
+    /// One round, to check that the bench works. The figures are meaningless.
     Quick,
 }
 

@@ -1,6 +1,6 @@
-//! Figures that were measured in several rounds.
+//! Figures measured over several rounds.
 
-/// The figures of several rounds.
+/// The figures from several rounds.
 #[derive(Clone, Debug, Default)]
 pub struct Figures(Vec<f64>);
 
@@ -16,7 +16,7 @@ impl Figures {
         self.0.push(figure);
     }
 
-    /// Returns whether there are no figures, because the peer is not installed.
+    /// Returns whether there are no figures because the peer is not installed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -26,7 +26,7 @@ impl Figures {
         self.0.into_iter().map(convert).collect()
     }
 
-    /// Returns the smallest figure that this fraction of all figures does not exceed.
+    /// Returns the quantile for this fraction: the smallest figure at or above that position.
     pub(crate) fn quantile(&self, fraction: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -47,8 +47,7 @@ impl Figures {
         self.quantile(0.0)
     }
 
-    /// Returns a quantile as text. If there were several rounds, the text includes the minimum and
-    /// the maximum.
+    /// Formats a quantile. If there were several rounds, includes the minimum and the maximum.
     pub(crate) fn show(&self, fraction: f64, unit: &str) -> String {
         let value = number(self.quantile(fraction));
         if self.0.len() == 1 {
@@ -63,9 +62,9 @@ impl Figures {
 }
 
 /// Takes several measurements alternately, round after round, so that any other load on the
-/// computer affects all of them.
+/// computer affects all of them equally.
 ///
-/// Each measurement returns its figures for one round, or no figures if it cannot be taken on this
+/// Each measurement returns its figures for one round, or none if it cannot be taken on this
 /// computer.
 pub fn side_by_side<const N: usize>(
     rounds: usize,

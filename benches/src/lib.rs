@@ -1,10 +1,10 @@
-//! Code shared by the benches: guests, a machine to run them on, peers to compare them with, and
-//! rows.
+//! Code shared by the benches: guests, a machine to run them, peers to compare them with, and rows
+//! of results.
 //!
-//! A bench alternates between our code and its peers on the same cores, because figures that were
-//! measured hours apart cannot be compared. It prints one [`Row`] per figure and fails only if it
-//! cannot measure. If a bar is not met, the row says so. `run.rs` runs all benches and creates a
-//! table of their rows.
+//! A bench alternates between our code and its peers on the same cores, because figures measured
+//! hours apart cannot be compared. It prints one [`Row`] per figure and fails only if it cannot
+//! measure; if a bar is not met, the row says so. `run.rs` runs all benches and collects their rows
+//! in a table.
 
 #[cfg(not(target_family = "wasm"))]
 pub mod charts;
@@ -46,7 +46,7 @@ pub use {
     setup::Setup,
 };
 
-/// Reports a number to the bench. Called by guests.
+/// Reports a number to the bench. Guests call this.
 #[cfg(target_family = "wasm")]
 pub fn report(number: f64) {
     #[link(wasm_import_module = "bench")]
@@ -57,8 +57,8 @@ pub fn report(number: f64) {
     report_to_the_bench(number);
 }
 
-/// Reports a number to the bench. Called by guests, which run only in the machine of a bench.
+/// Reports a number to the bench. Guests call this, and they run only in a bench's machine.
 #[cfg(not(target_family = "wasm"))]
 pub fn report(number: f64) {
-    panic!("cannot report {number}: guests run only in the machine of a bench");
+    panic!("cannot report {number}: guests run only in a bench's machine");
 }

@@ -5,7 +5,7 @@ use lunatic_vm::{Caller, Environment, Guest, Host, Module, Process, Vm, VmBuilde
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// A machine and the numbers that its guests [`report`](crate::report).
+/// A machine and the numbers [reported](crate::report) by its guests.
 pub struct Machine {
     vm: Vm,
     reports: Receiver<(Instant, f64)>,
@@ -18,8 +18,8 @@ pub struct Profile {
     set_up: fn(VmBuilder) -> VmBuilder,
 }
 
-/// All machine configurations. The first is the default. Bars apply only to the default, and the
-/// figures of the other configurations are shown next to it.
+/// All machine configurations. The first is the default. Bars apply only to the default; figures
+/// for the other configurations are shown alongside for comparison.
 pub const PROFILES: &[Profile] = &[
     Profile {
         name: "default",
@@ -32,7 +32,7 @@ pub const PROFILES: &[Profile] = &[
 ];
 
 impl Profile {
-    /// Names what was measured with this profile. The default profile is not named.
+    /// Labels a measurement with the profile's name. The default profile adds no label.
     pub fn of(&self, what: &str) -> String {
         if self.is_first() {
             what.to_string()
@@ -41,7 +41,7 @@ impl Profile {
         }
     }
 
-    /// Returns the bar for the default profile, and no bar for other profiles.
+    /// Returns the bar for the default profile and no bar for other profiles.
     pub fn bar(&self, bar: Bar) -> Bar {
         if self.is_first() { bar } else { Bar::None }
     }
@@ -51,7 +51,7 @@ impl Profile {
     }
 }
 
-/// How long to wait for a guest's report before the guest counts as failed.
+/// How long to wait for a guest's report before considering the guest to have failed.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Machine {
@@ -60,7 +60,7 @@ impl Machine {
         Machine::with(Vm::builder())
     }
 
-    /// Creates a machine with a profile.
+    /// Creates a machine with the given profile.
     pub fn with_profile(profile: &Profile) -> Machine {
         Machine::with((profile.set_up)(Vm::builder()))
     }
@@ -77,7 +77,7 @@ impl Machine {
             "bench",
             "report",
             move |_: Caller<'_, Guest>, number: f64| {
-                // The bench may have finished by now.
+                // The bench may already have finished.
                 let _ = sender.send((Instant::now(), number));
             },
         );
@@ -102,7 +102,7 @@ impl Machine {
             .unwrap_or_else(|error| panic!("the guest does not compile: {error}"))
     }
 
-    /// Creates an environment that grants everything and passes these arguments.
+    /// Creates an environment that grants everything and has these arguments.
     pub fn environment(&self, arguments: &[&str]) -> Environment {
         let mut config = self.vm.config();
         config.allow("").argument("bench");
@@ -112,24 +112,24 @@ impl Machine {
         self.vm.environment(config)
     }
 
-    /// Runs a program until it ends, and returns the numbers that it reported.
+    /// Runs a program to completion and returns the numbers it reported.
     pub fn run(&self, module: &Module, arguments: &[&str]) -> Vec<f64> {
         let environment = self.environment(arguments);
         let main = environment
             .spawn(module, "_start", &[])
-            .expect("the machine has room");
+            .expect("there is enough memory for a process");
         let exit = self.vm.block_on(main.exited());
         environment.end();
         assert!(exit.is_normal(), "the guest failed: {exit}");
         self.reports.try_iter().map(|(_, number)| number).collect()
     }
 
-    /// Waits for the next report of a program, and returns its time and its number.
+    /// Waits for the next report from a program and returns its time and value.
     pub fn next_report(&self, main: &Process) -> (Instant, f64) {
         self.next_report_within(main, REPORT_TIMEOUT)
     }
 
-    /// Like [`Machine::next_report`], with a different timeout.
+    /// Like [`Machine::next_report`], but with the given timeout.
     pub fn next_report_within(&self, main: &Process, timeout: Duration) -> (Instant, f64) {
         let start = Instant::now();
         while start.elapsed() < timeout {
@@ -143,7 +143,7 @@ impl Machine {
                     );
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    unreachable!("the machine keeps the sender")
+                    unreachable!("the machine holds the sender")
                 }
             }
         }

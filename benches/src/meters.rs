@@ -5,11 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Returns the number of resident bytes, and the number of additional bytes that the kernel uses
-/// for page tables.
+/// Returns the number of resident bytes, and the number of bytes that the kernel uses for page
+/// tables in addition.
 ///
-/// A page that is mapped many times counts only once. The resident set size would count the shared
-/// image of a module once for each of the module's processes.
+/// A page that is mapped many times counts only once, whereas the resident set size would count a
+/// module's shared image once for each of its processes.
 pub fn memory() -> (u64, u64) {
     let resident = fs::read_to_string("/proc/self/smaps_rollup")
         .expect("the kernel is new enough for smaps_rollup");
@@ -26,20 +26,20 @@ pub fn mappings() -> u64 {
     maps.lines().count() as u64
 }
 
-/// Returns the number of open descriptors of this process.
+/// Returns the number of open file descriptors.
 pub fn descriptors() -> u64 {
     let open = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
     // One of the descriptors belongs to the directory that is being read.
     open.count().saturating_sub(1) as u64
 }
 
-/// Returns the number of threads of this process.
+/// Returns the number of threads.
 pub fn threads() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     number(&status, "Threads:")
 }
 
-/// Returns how many bytes the files below a directory take on disk.
+/// Returns how many bytes the files in a directory occupy on disk, including subdirectories.
 pub fn disk(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let size = |entry: DirEntry| match entry.metadata() {
@@ -57,7 +57,7 @@ pub fn max_mappings() -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
-/// Returns how many bytes of memory the computer has.
+/// Returns the computer's total memory, in bytes.
 pub fn total_memory() -> u64 {
     number(
         &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
@@ -65,7 +65,7 @@ pub fn total_memory() -> u64 {
     ) << 10
 }
 
-/// Returns how many bytes of memory are available without swapping.
+/// Returns the memory available without swapping, in bytes.
 pub fn available_memory() -> u64 {
     number(
         &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
@@ -74,8 +74,8 @@ pub fn available_memory() -> u64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures over a second")]
-/// Returns the fraction of CPU time that is used on all cores, measured over one second, during
-/// which this function waits.
+/// Returns the fraction of CPU time that is in use across all cores. Blocks for one second to
+/// measure it.
 pub fn busy() -> f64 {
     let (idle_before, before) = ticks();
     std::thread::sleep(Duration::from_secs(1));
@@ -87,7 +87,7 @@ pub fn busy() -> f64 {
 /// ticks.
 fn ticks() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
-    // The first line sums up all cores: user, nice, system, idle, waiting for a disk, and so on.
+    // The first line is the total for all cores: user, nice, system, idle, iowait, and so on.
     let line = text.lines().next().unwrap_or_default();
     let ticks: Vec<u64> = line
         .split_whitespace()
@@ -97,7 +97,7 @@ fn ticks() -> (u64, u64) {
     (ticks.iter().skip(3).take(2).sum(), ticks.iter().sum())
 }
 
-/// Returns how long all threads have run in total, and how often they went to sleep voluntarily.
+/// Returns the total CPU time of all threads, and how often they voluntarily went to sleep.
 pub fn activity() -> (Duration, u64) {
     let threads = fs::read_dir("/proc/self/task").expect("/proc is mounted");
     let mut total = (Duration::ZERO, 0);
@@ -118,7 +118,7 @@ pub fn activity() -> (Duration, u64) {
     total
 }
 
-/// Returns the number in the line of a `/proc` file that starts with a name.
+/// Returns the number on the line of a `/proc` file that starts with the given name.
 fn number(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.split_whitespace().nth(1))

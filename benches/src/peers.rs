@@ -1,4 +1,4 @@
-//! Programs that are measured for comparison: in Erlang, in Go, and native programs.
+//! Programs to compare with: in Erlang, in Go, and native ones.
 
 use crate::programs::target;
 use std::ffi::OsString;
@@ -7,17 +7,17 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A program in another language that does what a guest does, if that language is installed.
+/// A program that does the same as a guest, but in another language, if that language is installed.
 ///
 /// It prints its measurements, one number per line.
 pub struct Peer {
     name: &'static str,
-    /// The program and its first arguments. `None` if the language is not installed.
+    /// The program and its first arguments, or `None` if the language is not installed.
     line: Option<Vec<OsString>>,
 }
 
 impl Peer {
-    /// Compiles a module of `erlang/`. Prints the version of Erlang, or that it is not installed.
+    /// Compiles a module in `erlang/`. Prints the version of Erlang, or that it is not installed.
     ///
     /// # Panics
     ///
@@ -45,7 +45,7 @@ impl Peer {
         }
     }
 
-    /// Compiles a file of `go/`. Prints the version of Go, or that it is not installed.
+    /// Compiles a file in `go/`. Prints the version of Go, or that it is not installed.
     ///
     /// # Panics
     ///
@@ -66,7 +66,7 @@ impl Peer {
         }
     }
 
-    /// Compiles a file of `native/` as `cargo build --release` would.
+    /// Compiles a file in `native/` the way `cargo build --release` would.
     ///
     /// # Panics
     ///
@@ -89,12 +89,12 @@ impl Peer {
         self.name
     }
 
-    /// Runs the program and returns the numbers that it prints. Returns no numbers if its language
-    /// is not installed.
+    /// Runs the program and returns the numbers it prints, or none if its language is not
+    /// installed.
     ///
     /// # Panics
     ///
-    /// Panics if the program fails or prints anything else.
+    /// Panics if the program fails or prints anything but numbers.
     pub fn run(&self, arguments: &[&str]) -> Vec<f64> {
         let Some(mut command) = self.command(arguments) else {
             return Vec::new();
@@ -112,18 +112,19 @@ impl Peer {
         text.lines().map(number).collect()
     }
 
-    /// Returns the command that runs the program. Returns `None` if its language is not installed.
+    /// Returns the command that runs the program, or `None` if its language is not installed.
     pub fn command(&self, arguments: &[&str]) -> Option<Command> {
         let (program, first) = self.line.as_ref()?.split_first()?;
         let mut command = Command::new(program);
-        // A crash dump is not needed, because Erlang also prints failures.
+        // A crash dump is not needed because Erlang also prints failures.
         command.env("ERL_CRASH_DUMP_SECONDS", "0");
         command.args(first).args(arguments);
         Some(command)
     }
 }
 
-/// Runs a compiler. If it is not installed, prints which Debian package has it and returns false.
+/// Runs a compiler. If it is not installed, prints which Debian package contains it and returns
+/// false.
 fn compile(compiler: &mut Command, package: &str) -> bool {
     match compiler.status() {
         Ok(status) => {
@@ -160,10 +161,10 @@ fn source(language: &str, name: &str, extension: &str) -> PathBuf {
         .with_extension(extension)
 }
 
-/// A server in its own operating system process, which is killed when this value is dropped.
+/// A server in its own operating system process, which is killed on drop.
 pub struct Server {
     child: Child,
-    /// The address that the server listens on, which is the first line that it prints.
+    /// The address the server listens on, which is the first line it prints.
     pub address: String,
 }
 
@@ -182,7 +183,7 @@ impl Server {
             .expect("the server's output can be read");
         assert!(
             !address.is_empty(),
-            "the server ended before it printed its address"
+            "the server exited before printing its address"
         );
         Server {
             child,
@@ -193,7 +194,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The server may already have ended.
+        // The server may already have exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

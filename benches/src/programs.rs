@@ -1,5 +1,4 @@
-//! Compiles the programs that are measured: guests, the command `lunatic`, and the benches
-//! themselves.
+//! Compiles the programs to measure: guests, the `lunatic` command, and the benches themselves.
 
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::process::{Command, Stdio};
 ///
 /// # Panics
 ///
-/// Panics if the guest does not compile, because there is then nothing to measure.
+/// Panics if the guest does not compile, because then there is nothing to measure.
 pub fn guest(name: &str) -> Vec<u8> {
     let path = guest_path(name);
     std::fs::read(&path)
@@ -43,8 +42,8 @@ fn guest_path(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Compiles the command `lunatic` in the profile of this bench, and a guest, and returns the
-/// command that runs the guest.
+/// Compiles the `lunatic` command, with this bench's profile, and a guest. Returns the command that
+/// runs the guest.
 ///
 /// # Panics
 ///
@@ -56,8 +55,8 @@ pub fn command(name: &str) -> Command {
     command
 }
 
-/// Compiles the test crate in a profile, for a target or natively, and returns the path of the test
-/// program.
+/// Compiles the test crate with a profile, for a target or natively, and returns the path of the
+/// test program.
 ///
 /// # Panics
 ///
@@ -94,7 +93,7 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
     )
 }
 
-/// Compiles the command `lunatic` in the profile of this bench, and returns its path.
+/// Compiles the `lunatic` command with this bench's profile and returns its path.
 ///
 /// # Panics
 ///
@@ -114,12 +113,12 @@ pub fn lunatic() -> PathBuf {
     profile().join("lunatic")
 }
 
-/// Compiles all benches, or only the named benches, in this program's profile. Returns their names
-/// and paths, in the order of the manifest.
+/// Compiles all benches, or only the named ones, with this program's profile. Returns their names
+/// and paths in the order of the manifest.
 ///
 /// # Errors
 ///
-/// Fails if there is no bench with one of the names.
+/// Fails if there is no bench with one of these names.
 ///
 /// # Panics
 ///
@@ -169,7 +168,7 @@ pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     Ok(names.iter().map(path).collect())
 }
 
-/// A message of cargo about a program that it has built.
+/// A message from cargo about a program it has built.
 #[derive(Deserialize)]
 struct Message {
     target: Target,
@@ -224,8 +223,8 @@ pub(crate) fn profile_name() -> String {
     }
 }
 
-/// Returns the directory of this program's profile. It contains the commands, and its subdirectory
-/// `deps` contains the benches.
+/// Returns the directory of this program's profile. It contains the commands; its `deps`
+/// subdirectory contains the benches.
 fn profile() -> PathBuf {
     let program = std::env::current_exe().expect("the system knows the path of a running program");
     let directory = program.parent().expect("a program is in a directory");
@@ -242,5 +241,5 @@ pub fn target() -> PathBuf {
     profile()
         .parent()
         .map(Path::to_path_buf)
-        .expect("a profile's directory is in the target directory")
+        .expect("a profile's directory is inside the target directory")
 }

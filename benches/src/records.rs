@@ -1,5 +1,5 @@
-//! The records that a bench writes for the program that runs all benches, in addition to its
-//! output. The records are in a file with one JSON object per line.
+//! The records that a bench writes, in addition to its output, for the program that runs all
+//! benches. They are stored in a file with one JSON object per line.
 
 use crate::depth::Depth;
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,28 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-/// The environment variable that names the file. Without it, nothing is recorded.
+/// The environment variable that names the file. If it is not set, nothing is recorded.
 pub const VARIABLE: &str = "LUNATIC_BENCH_RECORDS";
 
-/// One result of a bench.
+/// A single result from a bench.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
-    /// What the bench measures. The following records belong to this promise.
+    /// What the bench measures. The records that follow belong to this promise.
     Promise(String),
     /// A figure that was promised.
     Row {
         /// What was measured.
         what: String,
-        /// The bar that the figure has to reach, as text.
+        /// The bar that the figure must reach, as text.
         bar: String,
-        /// The figure, as text, with the figures of the peers.
+        /// The figure and its peers' figures, as text.
         figure: String,
-        /// Whether the figure reaches the bar, or the reason why this is not known.
+        /// Whether the figure reaches the bar, or the reason this is unknown.
         verdict: String,
     },
-    /// A point of a curve.
+    /// A point on a curve.
     Point {
-        /// The chart in which the point is drawn.
+        /// The chart that the point is drawn in.
         chart: Chart,
         /// The curve that the point belongs to.
         series: String,
@@ -48,7 +48,7 @@ pub enum Record {
     Table(Vec<String>),
 }
 
-/// A chart and its axes, both of which are logarithmic.
+/// A chart and its axes, both of them logarithmic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Chart {
     /// The name of the chart's file, without the extension.
@@ -72,7 +72,7 @@ impl Chart {
         }
     }
 
-    /// Records a point of a curve.
+    /// Records a point on a curve.
     pub fn point(&self, series: &str, x: f64, y: f64) {
         record(&Record::Point {
             chart: self.clone(),
@@ -92,7 +92,7 @@ impl Chart {
 }
 
 /// Records a result for the program that runs all benches. Does nothing if this bench runs on its
-/// own, or if this is a quick run.
+/// own or this is a quick run.
 ///
 /// # Panics
 ///
@@ -111,7 +111,7 @@ pub fn record(record: &Record) {
     written.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
 }
 
-/// Reads the records of a bench. Skips a line that is incomplete because the bench was killed.
+/// Parses a bench's records. Skips a line that is incomplete because the bench was killed.
 pub fn read(text: &str) -> Vec<Record> {
     text.lines()
         .filter_map(|line| serde_json::from_str(line).ok())

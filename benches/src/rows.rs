@@ -1,4 +1,4 @@
-//! The output of a bench, which consists of its promise and one line per figure.
+//! A bench's output: its promise and one line per figure.
 
 use crate::depth::Depth;
 use crate::figures::{Figures, number};
@@ -6,7 +6,7 @@ use crate::records::{Record, record};
 use crate::setup::Setup;
 use std::fmt::Write;
 
-/// Prints what a bench measures, on which computer and at which commit.
+/// Prints what a bench measures, on which computer, and at which commit.
 pub fn promise(sentence: &str) -> Depth {
     let depth = Depth::of_this_run();
     let Setup { machine, commit } = Setup::current();
@@ -16,7 +16,7 @@ pub fn promise(sentence: &str) -> Depth {
     depth
 }
 
-/// The bar that a figure has to reach.
+/// The bar that a figure must reach.
 #[derive(Clone, Copy, Debug)]
 pub enum Bar {
     /// At most this much.
@@ -31,7 +31,7 @@ pub enum Bar {
     None,
 }
 
-/// A row with our figure, the peers' figures, the promise, and whether the promise is kept.
+/// A row: our figure, the peers' figures, the bar, and whether it is met.
 pub struct Row<'a> {
     what: &'a str,
     unit: &'a str,
@@ -60,7 +60,7 @@ impl<'a> Row<'a> {
     }
 
     /// Adds a peer, which has no figures if it is not installed on this computer. A relative bar
-    /// refers to the first peer.
+    /// refers to the first peer added.
     pub fn beside(mut self, name: &'a str, peer: &'a Figures) -> Row<'a> {
         self.peers.push((name, peer));
         self
@@ -116,7 +116,8 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Prints and records a row that cannot be measured on this computer, with the reason.
+/// Prints and records a row for something that cannot be measured on this computer, with the
+/// reason.
 pub fn open(what: &str, bar: &str, reason: &str) {
     finish(
         what,

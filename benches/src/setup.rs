@@ -1,4 +1,4 @@
-//! The computer and the commit on which figures were measured.
+//! The computer and the commit that figures were measured on.
 
 use crate::{meters, programs};
 use std::process::Command;
@@ -6,9 +6,9 @@ use std::process::Command;
 /// A computer and a commit.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The computer, and the profile in which this program is compiled.
+    /// The computer, and the profile this program was compiled with.
     pub machine: String,
-    /// The commit, with `-dirty` appended if files differ from it.
+    /// The commit, followed by `-dirty` if the working copy differs from it.
     pub commit: String,
 }
 

@@ -1,18 +1,17 @@
-//! The table of promises, which is created from the records of benches and merged into a Markdown
-//! file.
+//! The table of promises, which is built from the benches' records and merged into a Markdown file.
 
 use crate::records::Record;
 use crate::setup::Setup;
 use std::fmt::Write;
 
-/// The report of a bench, and the reason for its failure if it failed.
+/// A bench's report and, if it failed, the reason.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The bench's name.
     pub bench: String,
     /// The bench's records, in order.
     pub records: Vec<Record>,
-    /// Why the bench did not finish, if it did not.
+    /// Why the bench failed, if it did.
     pub failure: Option<String>,
 }
 
@@ -72,13 +71,13 @@ pub fn table(reports: &[Report], setup: &Setup) -> String {
     format!("{HEAD}{lines}")
 }
 
-/// Returns the file with the lines of these benches replaced; the lines of other benches are kept.
-/// The lines of new benches come last. Tables of explanatory figures are replaced entirely.
+/// Returns the file with the lines of these benches replaced and all others kept. Lines for new
+/// benches go last. Tables of explanatory figures are replaced entirely.
 ///
 /// # Errors
 ///
-/// Fails if the file lacks a pair of markers. The pairs are `<!-- promises -->` and
-/// `<!-- end of promises -->`, and a pair with the name of each bench that reports a table.
+/// Fails if the file lacks a pair of markers. The pairs are `<!-- promises -->` and `<!-- end of
+/// promises -->`, and an equivalent pair named after each bench that reports a table.
 pub fn merge(file: &str, reports: &[Report], setup: &Setup) -> Result<String, String> {
     let mut promises = between(file, "promises")?.trim_matches('\n').to_string();
     for report in reports {

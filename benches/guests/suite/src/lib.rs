@@ -1,7 +1,7 @@
 //! A crate of tests: a hundred that work for a millisecond or two each, and a hundred that do
 //! nothing.
 //!
-//! With `#[lunatic::test]`, they are tests for the machine, or ordinary tests if they are compiled
+//! With `#[lunatic::test]`, they are tests for the machine, or ordinary tests when compiled
 //! natively.
 
 /// Does what a test might do: creates text, splits it, counts words and sorts them.
