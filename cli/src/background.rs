@@ -5,7 +5,7 @@ use futures_lite::future::{block_on, pending};
 use std::sync::Once;
 use std::thread;
 
-/// Runs a future in the background until it completes or the command ends.
+/// Runs a future in the background until it completes or this command exits.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     static THREAD: Once = Once::new();

@@ -1,8 +1,8 @@
-//! `lunatic bridge`: makes the functions of a module available to another program over two pipes.
+//! `lunatic bridge`: lets another program call a module's functions over two pipes.
 //!
-//! A frame is a four-byte big-endian length followed by that many bytes. This is the format of an
-//! Erlang port with `{packet, 4}`. Calls run concurrently, up to the number of instances, and are
-//! answered as they finish. Each reply therefore carries the id of its request.
+//! A frame is a four-byte big-endian length followed by that many bytes, the format of an Erlang
+//! port with `{packet, 4}`. Calls run concurrently, one per instance, and are answered as they
+//! finish, so each reply carries the id of its request.
 
 mod frames;
 
@@ -22,7 +22,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The maximum number of requests in progress. Further requests are read only once a request has
+/// The maximum number of requests in progress. Further requests are not read until one of these has
 /// been answered.
 const MAX_REQUESTS: usize = 1024;
 
@@ -34,7 +34,7 @@ enum Reply {
         id: Value,
         ok: Box<RawValue>,
     },
-    /// The result is the next frame.
+    /// The next frame is the result.
     Bytes {
         id: Value,
         bytes: usize,
@@ -84,7 +84,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
                 return Err(Failure::new(format!("cannot read requests: {error}")));
             }
         };
-        // A caller that sends requests faster than they are served blocks on the pipe.
+        // A caller that sends requests faster than they are served blocks on its pipe.
         let permit = block_on(permits.acquire_arc());
         let (worker, out, lost) = (worker.clone(), out.clone(), lost.clone());
         background::spawn(async move {
@@ -96,7 +96,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
                 }),
             };
             if let Err(error) = reply(&out, id, result) {
-                // The caller has ended, so standard input will end too.
+                // The caller has exited, so standard input is about to end too.
                 log::debug!("a reply was not written: {error}");
                 let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
                 lost.get_or_insert(error);
@@ -104,7 +104,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
             drop(permit);
         });
     }
-    // Waits until every request has been answered.
+    // Wait until every request has been answered.
     for _ in 0..MAX_REQUESTS {
         std::mem::forget(block_on(permits.acquire_arc()));
     }
@@ -146,7 +146,7 @@ async fn serve(
     })
 }
 
-/// Writes a reply, and the frame that follows the reply, if any.
+/// Writes a reply and, if there is one, the frame that follows it.
 fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) -> io::Result<()> {
     let (reply, attached) = match result {
         Ok(Answer::Bytes(bytes)) => (

@@ -8,8 +8,8 @@ use crate::stdout;
 use indicatif::HumanBytes;
 use lunatic_serve::{Builder, Built, Project};
 
-/// Builds a project and lists the functions that were built. If a function fails to build, the
-/// others are still built, and the exit status is 1.
+/// Builds a project and lists the functions it has built. If one fails to build, the others are
+/// still built, and the exit status is 1.
 pub(crate) fn build(build: &Build) -> Outcome {
     crate::log_lines::start(0);
     let file = project::find(&build.project).ok_or_else(project::missing)?;
@@ -29,12 +29,13 @@ pub(crate) fn build(build: &Build) -> Outcome {
         .collect();
     stdout::print(table(&built).as_bytes())?;
     let all = built.len() == results.len();
-    // The machine is not dropped, because the process is about to exit, which frees everything.
+    // Dropping the machine would be a waste of time: the process is about to exit, which frees
+    // everything.
     std::mem::forget(vm);
     Ok(if all { 0 } else { 1 })
 }
 
-/// Lists functions with their sizes, build times and files.
+/// Formats a table of functions with their sizes, build times and files.
 fn table(built: &[&Built]) -> String {
     let width = built
         .iter()

@@ -8,8 +8,8 @@ use lunatic_vm::printable;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// Calls a function and prints its result. JSON is followed by a newline, and bytes are printed
-/// unchanged.
+/// Calls a function and prints its result. JSON is followed by a newline; bytes are printed as they
+/// are.
 pub(crate) fn call(call: &Call) -> Outcome {
     let argument = argument(call)?;
     let bridge = builder(&call.bounds)
@@ -17,13 +17,12 @@ pub(crate) fn call(call: &Call) -> Outcome {
         .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
         if let Answer::Json(_) = answer {
-            // The answer is parsed only to check it. It is printed exactly as the function wrote
-            // it.
+            // Parsed only to check it. It is printed exactly as the function wrote it.
             answer.json::<serde::de::IgnoredAny>()?;
         }
         Ok(answer)
     });
-    // Everything that the function printed comes before its result.
+    // All of the function's own output comes before its result.
     bridge.flush_output();
     let answer = answer.map_err(|error| {
         let status = match &error {
@@ -62,7 +61,7 @@ pub(crate) fn builder(bounds: &CallBounds) -> Builder {
     builder
 }
 
-/// Returns the failure for a module that could not be loaded.
+/// Returns the failure to report when a module cannot be loaded.
 pub(crate) fn not_loaded(file: &Path, error: &LoadError) -> Failure {
     match error {
         LoadError::File { error: reason, .. } if reason.kind() == ErrorKind::NotFound => {
@@ -97,8 +96,7 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
     Ok(Argument::Json(json))
 }
 
-/// Returns the data given by a flag: the contents of a file for `@FILE`, and otherwise the value of
-/// the flag itself.
+/// Returns the data given by a flag: a file's contents for `@FILE`, otherwise the value itself.
 pub(crate) fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
     match data.strip_prefix('@') {
         Some(file) => read_file(Path::new(file)),
@@ -106,7 +104,7 @@ pub(crate) fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Reads a file, or standard input if its name is `-`.
+/// Reads a file, or standard input if the file is `-`.
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {

@@ -1,7 +1,7 @@
 //! Sends requests to a running service, for `lunatic functions`, `lunatic logs` and `lunatic
 //! invoke`.
 //!
-//! The client speaks plain HTTP/1.1. A service with TLS requires a client that can check
+//! The client speaks plain HTTP/1.1. To reach a service that uses TLS, use a client that can check
 //! certificates, such as curl.
 
 use crate::command_line::Deployer;
@@ -19,27 +19,27 @@ use std::net::SocketAddr;
 use std::path::Path;
 use tokio::net::TcpStream;
 
-/// The status of a command that found no service.
+/// The exit status if there is no service at the address.
 const NO_SERVICE: i32 = 2;
 
-/// The default addresses of a service, and the variables that override them.
+/// A service's default addresses, and the environment variables that override them.
 pub(crate) const DEPLOY: (&str, &str) = ("127.0.0.1:8002", "LUNATIC_DEPLOY");
 pub(crate) const INVOKE: (&str, &str) = ("127.0.0.1:8000", "LUNATIC_INVOKE");
 
-/// The variable that holds the token.
+/// The environment variable that holds the token.
 pub(crate) const TOKEN: &str = "LUNATIC_TOKEN";
 
-/// A response whose body has not been read.
+/// A response whose body has not been read yet.
 pub(crate) type Answer = Response<Incoming>;
 
-/// Waits for a future that uses the network.
+/// Blocks on a future that uses the network.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio_handle()
         .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?
         .block_on(future)
 }
 
-/// Returns the address of a service, from the flag, the variable or the default.
+/// Returns a service's address: from the flag, the variable or the default, in that order.
 pub(crate) fn address(
     flag: Option<SocketAddr>,
     (default, variable): (&str, &str),
@@ -57,7 +57,7 @@ pub(crate) fn address(
     })
 }
 
-/// Sends an authenticated GET request, and returns the response if it is a success.
+/// Sends an authenticated GET request and returns the response if it is successful.
 pub(crate) async fn ask(deployer: &Deployer, path: &str, accept: &str) -> Result<Answer, Failure> {
     let address = address(deployer.deploy, DEPLOY)?;
     let mut request = Request::get(path).header("accept", accept);
@@ -74,7 +74,7 @@ pub(crate) async fn ask(deployer: &Deployer, path: &str, accept: &str) -> Result
     }
 }
 
-/// Sends a request and returns the response once its head has arrived.
+/// Sends a request and returns the response as soon as its head has arrived.
 pub(crate) async fn send(
     address: SocketAddr,
     mut request: Request<Full<Bytes>>,
@@ -97,8 +97,8 @@ pub(crate) async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // The connection ends with the response. Errors of the connection are reported while the
-    // response's body is read.
+    // The connection ends with the response. Its errors also surface while the response's body is
+    // read.
     tokio::spawn(connection);
     if !request.headers().contains_key(HOST) {
         let host = address
@@ -110,13 +110,13 @@ pub(crate) async fn send(
     sender.send_request(request).await.map_err(broken)
 }
 
-/// Reads the whole body of a response.
+/// Reads a response's entire body.
 pub(crate) async fn read(answer: Answer) -> Result<Bytes, Failure> {
     let body = answer.into_body().collect().await;
     Ok(body.map_err(interrupted)?.to_bytes())
 }
 
-/// Writes the body of a response as it arrives.
+/// Prints a response's body as it arrives.
 pub(crate) async fn print(answer: Answer) -> Result<(), Failure> {
     let mut body = answer.into_body();
     while let Some(frame) = body.frame().await {
@@ -150,8 +150,8 @@ fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
     }
 }
 
-/// Returns the token for deploying, which is the first token in the file, or the token in the
-/// variable.
+/// Returns the token for deploying: the first one in the file if a file is given, otherwise the one
+/// in the variable.
 fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else {
         return Ok(std::env::var(TOKEN)
@@ -168,8 +168,8 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
         .ok_or_else(|| unreadable("it contains no token"))
 }
 
-/// Encodes text as one segment of a path, so that an invalid name cannot change the path. The
-/// service refuses invalid names.
+/// Percent-encodes text as a single path segment, so that an invalid name cannot change the path.
+/// The service rejects invalid names.
 pub(crate) fn segment(text: &str) -> String {
     let encoded = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
@@ -178,7 +178,7 @@ pub(crate) fn segment(text: &str) -> String {
     text.bytes().map(encoded).collect()
 }
 
-/// Reports the status of a request that failed.
+/// Prints the status of a request that failed.
 pub(crate) fn tell_status(status: StatusCode) {
     tell(&format!("the response has status {status}\n"));
 }

@@ -1,5 +1,5 @@
-//! The command line: every command, every flag and the text of `--help`. Shell completions are
-//! generated from the same definitions.
+//! The command line: every command, every flag and the text of `--help`. The same definitions
+//! generate the shell completions.
 
 use crate::{quantity, status};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[command(
     name = "lunatic",
     version,
-    // A command line without a command is parsed like one of `run`.
+    // A command line without a command is parsed as if it began with `run`.
     args_conflicts_with_subcommands = true,
     subcommand_help_heading = "Commands",
     arg_required_else_help = true,
@@ -51,7 +51,7 @@ pub(crate) enum Command {
     CompileForMachine,
 }
 
-/// Run a program; `lunatic PROGRAM` does the same
+/// Run a program; short form: `lunatic PROGRAM`
 #[derive(Debug, Args)]
 #[command(
     override_usage = "lunatic run [OPTIONS] PROGRAM [ARGUMENTS]...",
@@ -78,8 +78,8 @@ pub(crate) struct Run {
 ///
 /// `lunatic PROGRAM` does the same if the program exports tests that use `#[lunatic::test]`. If the
 /// program has only `#[test]`s, this command runs them one by one, whereas `lunatic PROGRAM` runs
-/// them in one process and stops at the first failure. Each test is a separate program, so tests
-/// cannot share a process or a server on a port.
+/// all of them in one process, which the first failure ends. Each test is a separate program, so
+/// tests cannot share a process or a server on a port.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "lunatic test [OPTIONS] PROGRAM [FILTERS]... [FLAGS]",
@@ -115,7 +115,7 @@ pub(crate) struct Rights {
     #[arg(long)]
     pub(crate) no_env: bool,
 
-    /// Do not grant sockets and DNS lookups; same as `--deny lunatic::networking::`
+    /// Do not grant sockets or DNS lookups; same as `--deny lunatic::networking::`
     #[arg(long)]
     pub(crate) no_net: bool,
 
@@ -144,11 +144,11 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_processes: Option<u64>,
 
-    /// Limit what the machine holds for each process outside its memory, e.g. 16MiB [default: 64MiB]
+    /// Limit what the machine holds per process besides its memory, e.g. 16MiB [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) max_host_memory: Option<u64>,
 
-    /// Limit what the machine holds for all processes outside their memory [default: 1GiB]
+    /// Limit what the machine holds for all processes besides their memory [default: 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) max_total_host_memory: Option<u64>,
 
@@ -164,7 +164,7 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
 
-    /// How long processes may take to end after a signal; a second signal kills them
+    /// How long processes may take to exit after a signal; a second signal kills them
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = quantity::duration)]
     pub(crate) grace: Duration,
 }
@@ -184,8 +184,8 @@ pub(crate) struct Machine {
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<NonZeroUsize>,
 
-    /// Memory that the whole machine may occupy, e.g. 2GiB [default: what the computer and its
-    /// control groups allow]
+    /// Maximum memory of the whole machine, e.g. 2GiB [default: what the computer and its control
+    /// groups allow]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) machine_memory: Option<u64>,
 
@@ -211,11 +211,11 @@ pub(crate) struct Machine {
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) max_module: Option<u64>,
 
-    /// Serve Prometheus metrics of the machine and the program [default address: 127.0.0.1]
+    /// Serve Prometheus metrics for the machine and the program [default address: 127.0.0.1]
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address)]
     pub(crate) metrics: Option<SocketAddr>,
 
-    /// Log the end of every process; -vv logs everything the machine does
+    /// Log when and how every process ends; -vv logs everything the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -263,11 +263,11 @@ pub(crate) struct Call {
     pub(crate) bounds: CallBounds,
 }
 
-/// Call functions of a module on behalf of another program, over standard input and output
+/// Call a module's functions on behalf of another program, over standard input and output
 ///
-/// Requests and replies are frames: a length of four bytes, big-endian, followed by JSON. When the
-/// file changes, the new version takes over. `bridge/README.md` describes the requests and has a
-/// client in Python.
+/// Requests and replies are frames: a four-byte big-endian length followed by JSON. When the file
+/// changes, the new version takes over. `bridge/README.md` describes the requests and has a client
+/// in Python.
 #[derive(Debug, Args)]
 pub(crate) struct Bridge {
     /// The module (wasm or wat)
@@ -305,7 +305,7 @@ pub(crate) struct CallBounds {
 
 /// Build the functions of a project
 ///
-/// The results are checked, and kept in `.lunatic/build` next to the project file.
+/// The results are checked and stored in `.lunatic/build` next to the project file.
 #[derive(Debug, Args)]
 pub(crate) struct Build {
     #[command(flatten)]
@@ -329,23 +329,23 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) service: ServiceFlags,
 
-    /// How long to wait for running requests after a signal; a second signal ends them
+    /// How long to wait for in-flight requests after a signal; a second signal ends them
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
     pub(crate) drain: Duration,
 
-    /// Log the end of every process; -vv logs everything the machine does
+    /// Log when and how every process ends; -vv logs everything the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
-/// Serve a project during development: rebuild functions that change, and put them into use if they
+/// Serve a project during development: rebuild functions that change, and switch to them if they
 /// work
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
     #[command(flatten)]
     pub(crate) project: Project,
 
-    /// Log the end of every process; -vv logs everything the machine does
+    /// Log when and how every process ends; -vv logs everything the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -380,7 +380,7 @@ pub(crate) struct Functions {
 
 /// Print the log of a function: its output and its failures
 ///
-/// Each line has the time, the version, the process, the request, and whether it is standard
+/// Each line shows the time, the version, the process, the request, and whether it is standard
 /// output, standard error or a failure.
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
@@ -391,7 +391,7 @@ pub(crate) struct Logs {
     #[arg(short, long)]
     pub(crate) follow: bool,
 
-    /// Number of lines to print first
+    /// Number of past lines to print first
     #[arg(short = 'n', long, value_name = "COUNT", default_value = "100")]
     pub(crate) lines: usize,
 
@@ -413,7 +413,7 @@ pub(crate) struct Invoke {
     /// The function
     pub(crate) name: String,
 
-    /// The path that the function sees [default: /]
+    /// The path to request [default: /]
     pub(crate) path: Option<String>,
 
     /// The request body: DATA, or @FILE to read it from a file, @- from standard input
@@ -453,15 +453,15 @@ pub(crate) struct ServiceFlags {
     #[arg(long, value_name = "DIRECTORY", requires = "deploy", value_hint = ValueHint::DirPath)]
     pub(crate) storage: Option<PathBuf>,
 
-    /// A file with the tokens that allow deploying, one per line [default: $LUNATIC_TOKEN]
+    /// A file with the tokens that permit deploying, one per line [default: $LUNATIC_TOKEN]
     ///
-    /// Without any token, anyone who can reach the address can deploy, so it must be a loopback
-    /// address.
+    /// Without a token, anyone who can reach the address can deploy, so the address must be a
+    /// loopback address.
     #[arg(long, value_name = "FILE", requires = "deploy", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// Selects a service, and how to authenticate.
+/// Selects a service and how to authenticate to it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub(crate) struct Deployer {
@@ -476,8 +476,8 @@ pub(crate) struct Deployer {
 
 /// Set up a cargo project so that `cargo run` runs it with `lunatic`
 ///
-/// Sets the target and the runner in `.cargo/config.toml`, adds the guest library to the
-/// dependencies in `Cargo.toml`, and leaves everything else there unchanged.
+/// Sets the target and the runner in `.cargo/config.toml` and adds the guest library to the
+/// dependencies in `Cargo.toml`. Leaves everything else in these files unchanged.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The directory of the project
@@ -537,7 +537,7 @@ Environment variables:
   RUST_LOG=lunatic=debug   log the end of every process, like -v
   LUNATIC_CACHE            where to cache compiled code [default: $XDG_CACHE_HOME/lunatic or ~/.cache/lunatic]";
 
-/// Returns which of a program's arguments look like flags of this command.
+/// Returns those of a program's arguments that look like flags of this command.
 pub(crate) fn own_flags(arguments: &[String]) -> Vec<&str> {
     let run = Run::augment_args(clap::Command::new(""));
     let flags: Vec<&str> = run
@@ -557,8 +557,8 @@ pub(crate) fn own_flags(arguments: &[String]) -> Vec<&str> {
 }
 
 impl Run {
-    /// Returns whether `--` precedes the program. If so, the user knows which flags are passed to
-    /// the program.
+    /// Returns whether `--` precedes the program, which shows that the user knows which flags the
+    /// program gets.
     pub(crate) fn is_separated(&self) -> bool {
         let Some(program) = self.program.first() else {
             return false;
@@ -568,7 +568,7 @@ impl Run {
     }
 }
 
-/// Parses the address to serve metrics at; a port alone means the loopback address.
+/// Parses the address to serve metrics at. A port alone means that port on the loopback address.
 fn metrics_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse() {
         return Ok((Ipv4Addr::LOCALHOST, port).into());

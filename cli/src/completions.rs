@@ -1,5 +1,5 @@
-//! `lunatic completions`: prints shell completions, which are generated from the definitions that
-//! parse the command line.
+//! `lunatic completions`: prints shell completions, generated from the definitions that parse the
+//! command line.
 
 use crate::command_line::{CommandLine, Completions};
 use crate::failure::Outcome;

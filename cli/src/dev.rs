@@ -10,10 +10,10 @@ use indicatif::HumanBytes;
 use lunatic_serve::{BuildEvent, Dev, DevError, DevEvent};
 use std::time::Duration;
 
-/// How long to wait for running requests after a signal.
+/// How long to wait for in-flight requests after a signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves and rebuilds until a signal arrives.
+/// Serves and rebuilds functions until a signal arrives.
 pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
     crate::log_lines::start(dev.verbose);
     let file = project::find(&dev.project).ok_or_else(project::missing)?;
@@ -36,7 +36,7 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
                 version.name(),
                 version.number()
             ));
-            // All versions of a function share one log.
+            // All of a function's versions share one log.
             if version.number() == 1 {
                 output::show(function);
             }
@@ -64,7 +64,7 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
     })?;
     signals::wait().map_err(not_started)?;
     running.stop(DRAIN_TIMEOUT);
-    // For the same reason as in `build`.
+    // Not dropped, for the same reason as in `build`.
     std::mem::forget(vm);
     Ok(0)
 }

@@ -1,11 +1,11 @@
-//! Errors of the command, each with a report to the user and an exit status.
+//! The command's errors, each with a report to the user and an exit status.
 
 use crate::status;
 use lunatic_vm::printable_lines;
 use std::fmt::Display;
 use std::io::Write;
 
-/// An error of the command.
+/// An error in the command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: i32,
@@ -13,7 +13,7 @@ pub(crate) struct Failure {
     hints: Vec<String>,
 }
 
-/// The result of a command: the status to exit with.
+/// A command's result: the status to exit with.
 pub(crate) type Outcome = Result<i32, Failure>;
 
 impl Failure {
@@ -31,13 +31,13 @@ impl Failure {
         self
     }
 
-    /// Adds a line about what the user can do.
+    /// Adds a line that says what the user can do.
     pub(crate) fn hint(mut self, hint: impl Display) -> Failure {
         self.hints.push(hint.to_string());
         self
     }
 
-    /// Reports the failure to the user, and returns the exit status.
+    /// Reports the failure to the user and returns the exit status.
     pub(crate) fn report(self) -> i32 {
         let mut text = format!("error: {}\n", self.sentence.trim_end());
         for hint in self.hints {
@@ -53,9 +53,9 @@ pub(crate) fn not_started(error: impl Display) -> Failure {
     Failure::new(error).status(status::NOT_STARTED)
 }
 
-/// Writes to standard error as one unit, so that nothing is interleaved. Control characters are
-/// escaped, so that a program's text cannot control the terminal. Errors are ignored, because a
-/// closed standard error is not a reason to fail.
+/// Writes to standard error in a single write, so that nothing is interleaved. Escapes control
+/// characters, so that a program's text cannot control the terminal. Ignores errors, because a
+/// closed standard error is no reason to fail.
 pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr()
         .lock()

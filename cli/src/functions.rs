@@ -1,4 +1,4 @@
-//! `lunatic functions`: lists the functions of a service.
+//! `lunatic functions`: lists a service's functions.
 
 use crate::client;
 use crate::command_line::Functions;
@@ -13,10 +13,10 @@ const COLUMNS: [&str; 7] = [
 ];
 const VERSION_COLUMNS: [&str; 5] = ["VERSION", "SERVING", "SIZE", "DEPLOYED", "HASH"];
 
-/// How many digits of a hash are shown.
+/// How many digits of a hash to show.
 const DIGITS: usize = 12;
 
-/// Prints all functions, or one function with its versions.
+/// Prints all functions, or a single function with its versions.
 pub(crate) fn functions(functions: &Functions) -> Outcome {
     let path = match &functions.name {
         Some(name) => format!("/functions/{}", client::segment(name)),
@@ -77,8 +77,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Formats rows below a heading, with each column as wide as its widest cell. Cells without a
-/// column are appended at the end.
+/// Formats rows below a heading, making each column as wide as its widest cell. Cells that have no
+/// column go at the end of the line.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head = head.iter().map(|column| (*column).to_string()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

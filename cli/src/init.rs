@@ -1,7 +1,7 @@
 //! `lunatic init`: edits `.cargo/config.toml` so that `cargo run` builds for the machine and runs
-//! there, and adds the guest library to the dependencies.
+//! the program there, and adds the guest library to the dependencies.
 //!
-//! Comments and everything else in the files are kept.
+//! Comments and everything else in these files are kept.
 
 use crate::command_line::Init;
 use crate::failure::{Failure, Outcome};
@@ -16,12 +16,12 @@ const TARGET: &str = "wasm32-wasip1";
 /// The command that runs programs.
 const RUNNER: &str = "lunatic";
 
-/// A key of cargo's configuration, and its value.
+/// A key in cargo's configuration, and its value.
 struct Setting {
     tables: &'static [&'static str],
     key: &'static str,
     value: &'static str,
-    /// Returns whether an existing value is already right.
+    /// Returns whether an existing value already does the job.
     fits: fn(&Item) -> bool,
 }
 
@@ -40,16 +40,16 @@ const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// The changes to a configuration.
+/// Changes to a configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
     /// The settings that were made.
     made: Vec<String>,
-    /// The settings that were not made because the key has another value.
+    /// The settings that were not made because the key already has another value.
     conflicts: Vec<String>,
 }
 
-/// Sets up a cargo project, and prints the changes.
+/// Sets up a cargo project and prints the changes.
 pub(crate) fn init(init: &Init) -> Outcome {
     let project = project(&init.directory)?;
     let path = config_path(&project);
@@ -93,9 +93,9 @@ pub(crate) fn init(init: &Init) -> Outcome {
 /// The name of the guest library's package.
 const LIBRARY: &str = "lunatic";
 
-/// Returns the manifest of a package with a dependency on the guest library, and the line that
-/// describes the dependency. Returns `None` if the manifest already has this dependency or does not
-/// describe a package.
+/// Adds a dependency on the guest library to a package's manifest. Returns the new manifest and the
+/// line that describes the dependency, or `None` if the manifest already has this dependency or
+/// does not describe a package.
 fn dependency(
     manifest: &Path,
     guest_path: Option<&Path>,
@@ -125,8 +125,8 @@ fn dependency(
     )))
 }
 
-/// Returns whether a manifest, or the part of a manifest for one target, has a dependency on the
-/// guest library.
+/// Returns whether a manifest, or its section for one target, has a dependency on the guest
+/// library.
 fn depends(table: &dyn TableLike) -> bool {
     let names = |dependencies: &Item| {
         let package = |item: &Item| item.get("package")?.as_str().map(str::to_string);
@@ -151,7 +151,7 @@ pub(crate) fn fresh() -> String {
     document.to_string()
 }
 
-/// Finds the cargo project that a directory belongs to.
+/// Finds the cargo project that contains a directory.
 fn project(directory: &Path) -> Result<PathBuf, Failure> {
     let fail = |error: std::io::Error| {
         Failure::new(format!(
@@ -172,7 +172,7 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Returns the configuration file that cargo reads. If there is one with and one without the
+/// Returns the configuration file that cargo reads. Of two files, one with and one without the
 /// extension, cargo reads the one without.
 fn config_path(project: &Path) -> PathBuf {
     let directory = project.join(".cargo");
@@ -184,7 +184,7 @@ fn config_path(project: &Path) -> PathBuf {
     }
 }
 
-/// Reads a file. A file that does not exist is treated as an empty file.
+/// Reads a file. A missing file is treated as empty.
 fn read(path: &Path) -> Result<DocumentMut, Failure> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -207,14 +207,14 @@ fn write(path: &Path, document: &DocumentMut) -> Result<(), Failure> {
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let directory = path.parent().expect("the file is in the project");
     fs::create_dir_all(directory)?;
-    // If the file is a symbolic link, its target is replaced rather than the link.
+    // If the file is a symbolic link, replace the link's target, not the link.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let draft = path.with_extension("toml.new");
     fs::write(&draft, text)?;
     fs::rename(&draft, &path)
 }
 
-/// Sets missing values, and with `force` also replaces other values.
+/// Sets missing values. With `force`, also replaces other values.
 ///
 /// # Errors
 ///
@@ -234,13 +234,13 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
             let is_last = depth + 1 == setting.tables.len();
             let missing = || {
                 let mut missing = Table::new();
-                // This avoids an empty `[target]` heading.
+                // Avoids an empty `[target]` heading.
                 missing.set_implicit(!is_last);
                 Item::Table(missing)
             };
             let outer = table
                 .as_table_like_mut()
-                .expect("every item on the way was checked to be a table");
+                .expect("every item along the path was checked to be a table");
             table = outer.entry(key).or_insert_with(missing);
             if !table.is_table_like() {
                 return Err((*key).to_string());
@@ -248,7 +248,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
         }
         let table = table
             .as_table_like_mut()
-            .expect("every item on the way was checked to be a table");
+            .expect("every item along the path was checked to be a table");
         match table.get_mut(setting.key) {
             None => {
                 table.insert(setting.key, value(setting.value));
@@ -261,7 +261,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
                 continue;
             }
             Some(found) => {
-                // Keeps a comment after the old value.
+                // Keep the comment after the old value.
                 let decor = found.as_value().map(|old| old.decor().clone());
                 *found = value(setting.value);
                 if let (Some(new), Some(decor)) = (found.as_value_mut(), decor) {
@@ -274,7 +274,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
     Ok(changes)
 }
 
-/// Returns a value as it is written in the file, without the comment after it.
+/// Returns a value as written in the file, without the comment that follows it.
 fn without_comment(item: &Item) -> String {
     match item.as_value() {
         Some(value) => value.clone().decorated("", "").to_string(),
@@ -282,8 +282,7 @@ fn without_comment(item: &Item) -> String {
     }
 }
 
-/// Returns whether our target is the only target, given as a string or as the single element of a
-/// list.
+/// Returns whether ours is the only target, given either as a string or as a list with one element.
 fn is_our_target(item: &Item) -> bool {
     match item.as_array() {
         Some(targets) => {
@@ -293,7 +292,7 @@ fn is_our_target(item: &Item) -> bool {
     }
 }
 
-/// Returns whether a runner is the `lunatic` command, regardless of its location and its flags.
+/// Returns whether a runner is the `lunatic` command, regardless of its path and flags.
 fn is_our_runner(item: &Item) -> bool {
     let command = match item.as_array() {
         Some(words) => words.get(0).and_then(|word| word.as_str()),

@@ -1,4 +1,4 @@
-//! `lunatic invoke`: sends one request to a function of a service.
+//! `lunatic invoke`: sends a request to one of a service's functions.
 
 use crate::call::read_data;
 use crate::client;
@@ -7,8 +7,8 @@ use crate::failure::{Failure, Outcome};
 use http_body_util::Full;
 use hyper::Request;
 
-/// Sends a request and prints the body of the response. If the response has an error status,
-/// reports the status and fails.
+/// Sends a request and prints the response's body. If the response has an error status, reports the
+/// status and fails.
 pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
     let address = client::address(invoke.invoke, client::INVOKE)?;
     let method = invoke

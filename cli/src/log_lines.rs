@@ -1,13 +1,12 @@
-//! Log lines on standard error: which lines are shown, and in what format.
+//! Log lines on standard error: which ones are shown, and in what format.
 
 use lunatic_vm::printable;
 use std::io::Write;
 
-/// Starts logging. Each record is written as one line, no matter what the record contains.
+/// Starts logging. Each record is written as a single line, no matter what it contains.
 ///
-/// `RUST_LOG` determines what is shown. If it is not set, the number of `-v` flags determines it.
-/// Without a flag, warnings are shown. One flag also shows the end of every process, and two flags
-/// show everything that the machine does.
+/// `RUST_LOG` determines what is shown. If it is not set, the number of `-v` flags decides: none
+/// for warnings, one to add the end of every process, two for everything the machine does.
 pub(crate) fn start(verbose: u8) {
     let default = match verbose {
         0 => "warn",

@@ -1,10 +1,11 @@
-//! `lunatic logs`: prints the log of a function.
+//! `lunatic logs`: prints a function's log.
 
 use crate::client;
 use crate::command_line::Logs;
 use crate::failure::Outcome;
 
-/// Prints the newest lines of a function's log, and with `--follow` also new lines as they arrive.
+/// Prints the latest lines of a function's log. With `--follow`, also prints new lines as they
+/// arrive.
 pub(crate) fn logs(logs: &Logs) -> Outcome {
     let follow = if logs.follow { "&follow" } else { "" };
     let path = format!(

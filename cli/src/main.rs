@@ -1,8 +1,8 @@
-//! The command `lunatic`: runs programs, and sets up cargo projects so that `cargo run` runs them.
+//! The `lunatic` command: runs programs, and sets up cargo projects so that `cargo run` runs them.
 //!
 //! The command parses flags, calls the machine and prints. `lunatic_vm` determines what a program
-//! may do and how it ends. This crate contains only the parts that a shell user sees: flags,
-//! reports and exit statuses.
+//! may do and how it ends; this crate contains only what a shell user sees: flags, reports and exit
+//! statuses.
 
 #![forbid(unsafe_code)]
 
@@ -43,7 +43,7 @@ fn main() -> ! {
     });
     lunatic_vm::raise_descriptor_limit();
     let done = match command_line.command {
-        // `lunatic app.wasm` is `lunatic run app.wasm`.
+        // `lunatic app.wasm` means `lunatic run app.wasm`.
         None => run::run(&command_line.run),
         Some(Command::Run(run)) => run::run(&run),
         Some(Command::Test(test)) => run::test(&test.run),
@@ -67,7 +67,7 @@ fn main() -> ! {
     std::process::exit(status)
 }
 
-/// Prints the help, the version, or the error in a command line.
+/// Prints the help, the version, or an error in the command line.
 fn show(error: &clap::Error) -> Outcome {
     let shown = error.print().and_then(|()| std::io::stdout().flush());
     stdout::check(shown)?;

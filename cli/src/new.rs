@@ -6,10 +6,10 @@ use crate::stdout;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The program of a new project.
+/// A new project's program.
 const PROGRAM: &str = include_str!("new/program.rs");
 
-/// Creates a project, and prints how to run it.
+/// Creates a project and prints how to run it.
 pub(crate) fn new(new: &New) -> Outcome {
     let name = new
         .directory
@@ -17,12 +17,12 @@ pub(crate) fn new(new: &New) -> Outcome {
         .and_then(|name| name.to_str())
         .ok_or_else(|| {
             Failure::new(format!(
-                "the last component of `{}` cannot be the name of a package",
+                "the last component of `{}` cannot be used as a package name",
                 new.directory.display()
             ))
         })?;
     check_name(name)
-        .map_err(|why| Failure::new(format!("`{name}` cannot be the name of a package: {why}")))?;
+        .map_err(|why| Failure::new(format!("`{name}` cannot be used as a package name: {why}")))?;
     let guest = guest_library(new.guest_path.as_deref())?;
     if new.directory.exists() {
         return Err(
@@ -84,8 +84,8 @@ lunatic = { path = "" }
 debug = "line-tables-only"
 "#;
 
-/// Finds the guest library, which is not published. It is in the given directory, or next to the
-/// sources of this command.
+/// Finds the guest library, which is not published: in the given directory, or next to this
+/// command's sources.
 pub(crate) fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../lib-guest");
     let directory = given.unwrap_or(Path::new(beside));
@@ -105,7 +105,7 @@ pub(crate) fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
     .hint("set `--guest-path` to the directory `lib-guest` of lunatic's repository"))
 }
 
-/// Returns whether cargo would expect the package to be a member of a workspace.
+/// Returns whether cargo would expect a package in this directory to be a member of a workspace.
 fn is_inside_a_workspace(directory: &Path) -> bool {
     let has_workspace = |ancestor: &Path| {
         let manifest = fs::read_to_string(ancestor.join("Cargo.toml")).ok();
@@ -115,7 +115,7 @@ fn is_inside_a_workspace(directory: &Path) -> bool {
     directory.ancestors().skip(1).any(has_workspace)
 }
 
-/// Words that cannot be used as the name of a crate.
+/// Words that cannot be used as crate names.
 const KEYWORDS: &[&str] = &[
     "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
     "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",
@@ -130,7 +130,7 @@ const BUILT_IN: &[&str] = &["alloc", "core", "proc-macro", "proc_macro", "std", 
 /// Directories that cargo creates for build output.
 const DIRECTORIES: &[&str] = &["build", "deps", "examples", "incremental"];
 
-/// Checks a package name in the same way as cargo.
+/// Checks a package name the way cargo does.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let mut characters = name.chars();
     if !characters

@@ -1,4 +1,4 @@
-//! Finds the project, and shows the progress of its builds.
+//! Finds the project and shows the progress of its builds.
 
 use crate::command_line;
 use crate::failure::{Failure, tell};
@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// The interval between the frames of a spinner.
+/// The time between a spinner's frames.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Returns the given project file, or the nearest project file. Returns `None` if there is no
-/// project file.
+/// Returns the given project file, or else the nearest one. Returns `None` if there is none.
 pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
     project
         .file
@@ -22,7 +21,7 @@ pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
         .or_else(|| Project::find(Path::new("")))
 }
 
-/// Returns the failure for a missing project.
+/// Returns the failure to report when there is no project.
 pub(crate) fn missing() -> Failure {
     Failure::new("there is no `lunatic.toml` or `embly-project.yml` in this directory or a parent")
         .hint("use `--file FILE` for a file elsewhere; `serve/README.md` describes its format")
@@ -34,7 +33,7 @@ pub(crate) fn wrong(error: &ProjectError) -> Failure {
     Failure::new(text.strip_prefix("error: ").unwrap_or(&text))
 }
 
-/// Shows what is being built, with spinners on a terminal and with lines elsewhere.
+/// Shows what is being built: as spinners on a terminal, otherwise as lines.
 pub(crate) struct Progress {
     /// `None` if standard error is not a terminal.
     bars: Option<MultiProgress>,
@@ -50,8 +49,8 @@ impl Progress {
         }
     }
 
-    /// Shows an event of a build. Successful builds are not shown: the caller reports them, because
-    /// it knows their purpose.
+    /// Shows a build event. Successful builds are not shown here; the caller reports them because
+    /// it knows what they are for.
     pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match (event, &self.bars) {
@@ -82,7 +81,7 @@ impl Progress {
         }
     }
 
-    /// Prints above the spinners.
+    /// Prints text above the spinners.
     pub(crate) fn say(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.suspend(|| tell(text)),
@@ -91,7 +90,7 @@ impl Progress {
     }
 }
 
-/// Formats the reason a function was not built, after the compiler's output.
+/// Formats the compiler's output and the reason why a function was not built.
 fn not_built(name: &Name, error: &BuildError) -> String {
     // A tab would be printed as an escape sequence.
     let output = error.output().unwrap_or_default().replace('\t', "    ");

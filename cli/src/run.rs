@@ -1,4 +1,4 @@
-//! `lunatic run`: runs a program, from its file to its exit status.
+//! `lunatic run`: runs a program, from reading its file to returning its exit status.
 
 mod ending;
 mod failures;
@@ -19,13 +19,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs a program and returns its exit status. If the program exports tests, runs the tests
-/// instead.
+/// Runs a program and returns its exit status. If the program exports tests, runs those instead.
 pub(crate) fn run(run: &Run) -> Outcome {
     begin(run, crate::test::has_tests)
 }
 
-/// Runs the tests of a program and returns the exit status.
+/// Runs a program's tests and returns the exit status.
 pub(crate) fn test(run: &Run) -> Outcome {
     begin(run, |_| true)
 }
@@ -74,14 +73,14 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     let vm = builder.build().map_err(not_started)?;
     log::debug!(target: "lunatic::process", "{}", vm.capacity());
     let mut config = vm.config();
-    // Nothing outside the program sends messages to its processes. The machine can therefore detect
-    // a process that waits for a message that can never arrive.
+    // Nothing outside the program sends messages to its processes, so the machine can detect a
+    // process waiting for a message that can never arrive.
     config.closed();
     rights::grant(&mut config, &run.rights)?;
     rights::bound(&mut config, &run.bounds);
     let arguments = texts(arguments)?;
 
-    // Compiling may take minutes, so missing functions are reported before the module is compiled.
+    // Compiling may take minutes, so missing functions are reported first.
     let outline = Outline::read(&bytes);
     if let Some(outline) = &outline {
         outline.check_imports(path, &config)?;
@@ -101,7 +100,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     };
     if is_test(&exports.exports) {
         let status = crate::test::test(&vm, &module, &config, run.bounds.timeout, &arguments);
-        // For the same reason as at the end of this function.
+        // Not dropped, for the same reason as at the end of this function.
         std::mem::forget(vm);
         return status;
     }
@@ -139,21 +138,21 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     });
     let mut status = settle(ending, &main, &name, &failures);
     if let Err(failure) = stdout::check(written) {
-        // The output may have failed to be written after the program ended.
+        // Writing the output may have failed after the program ended.
         status = status.max(failure.report());
     }
-    // The process is about to exit, which frees everything that the machine holds and is faster
-    // than dropping the machine.
+    // The process is about to exit, which frees everything the machine holds, and faster than
+    // dropping the machine would.
     std::mem::forget(vm);
     Ok(status)
 }
 
-/// The hint for a program that failed because it used an operation that WASI does not support.
+/// The hint for a program that failed because WASI does not support an operation.
 const LACKING: &str = "\
 hint: `std::thread` and `std::net` do not work in WASI; use the package `lunatic` instead: processes and tasks for threads, and `lunatic::net`
 ";
 
-/// Reports how a program ended, if there is anything to report, and returns its status.
+/// Reports how a program ended, if there is anything to report, and returns its exit status.
 fn settle(ending: Ending, main: &Process, name: &str, failures: &Failures) -> i32 {
     let told = |exit: &Exit| {
         let is_reported = match exit {
@@ -171,7 +170,7 @@ fn settle(ending: Ending, main: &Process, name: &str, failures: &Failures) -> i3
             status::of(&exit)
         }
         Ending::Signal(signal, exit) => {
-            // An end without a trap was caused by the signal and needs no report.
+            // If the signal ended the process and there was no trap, there is nothing to report.
             if exit.trap().is_some() {
                 told(&exit);
             }
@@ -197,10 +196,10 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     (1..).zip(arguments).map(text).collect()
 }
 
-/// Returns the builder of a machine that compiles code in another process of this command if the
-/// code is not the user's own.
+/// Returns the builder for a machine that compiles any code that is not the user's own in another
+/// process of this command.
 pub(crate) fn builder() -> VmBuilder {
-    // This path leads to the running command even if its file has been replaced.
+    // This path leads to the running command even if its file has since been replaced.
     let this = Path::new("/proc/self/exe");
     let this = match this.exists() {
         true => Ok(this.to_owned()),
@@ -212,7 +211,7 @@ pub(crate) fn builder() -> VmBuilder {
     Vm::builder().compiler(command)
 }
 
-/// Opens the cache of compiled code. Without the cache, programs work but start more slowly.
+/// Opens the cache of compiled code. Without a cache, programs still work but start more slowly.
 pub(crate) fn cache() -> Cache {
     let Some(directory) = cache_directory() else {
         return Cache::none();

@@ -13,7 +13,7 @@ use lunatic_serve::{
 use lunatic_vm::{Host, Vm};
 use std::path::Path;
 
-/// Serves until a signal arrives, and then lets running requests finish.
+/// Serves until a signal arrives, and then lets in-flight requests finish.
 pub(crate) fn serve(serve: &Serve) -> Outcome {
     crate::log_lines::start(serve.verbose);
     let file = project::find(&serve.project);
@@ -49,11 +49,11 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     tell(&addresses(&server.listening(), gateways));
     signals::wait().map_err(not_started)?;
     if let Some(service) = &service {
-        // Clients that follow a log would otherwise keep the server from stopping.
+        // Otherwise, clients that follow a log would keep the server from stopping.
         service.drain();
     }
     server.stop(serve.drain);
-    // For the same reason as in `build`.
+    // Not dropped, for the same reason as in `build`.
     std::mem::forget(vm);
     Ok(0)
 }
@@ -69,7 +69,7 @@ pub(crate) fn machine() -> Result<Vm, Failure> {
         .map_err(not_started)
 }
 
-/// Lists the addresses and routes of gateways. A listener that is not one of the project's gateways
+/// Lists the gateways' addresses and routes. A listener that is not one of the project's gateways
 /// speaks HTTP.
 pub(crate) fn addresses(listening: &[Listening], gateways: &[Gateway]) -> String {
     let line = |one: &Listening| {
@@ -107,10 +107,10 @@ fn route(Route { path, target }: &Route) -> String {
     }
 }
 
-/// Builds the functions of a project and puts them into service.
+/// Builds a project's functions and starts serving them.
 fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure> {
     let project = Project::read(file).map_err(|error| project::wrong(&error))?;
-    // The settings are checked before the builds, because builds take a long time.
+    // Builds take a long time, so the settings are checked first.
     let settings = project.settings().map_err(|error| project::wrong(&error))?;
     let progress = Progress::new();
     let results = Builder::new(vm, &project).build(project.functions(), &|name, event| {

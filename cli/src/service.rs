@@ -5,7 +5,7 @@ use crate::command_line::ServiceFlags;
 use crate::failure::{Failure, not_started};
 use lunatic_serve::{Functions, Service, ServiceConfig, StorageSettings, Token};
 
-/// Opens the service if flags or the project request one, and starts serving the stored functions.
+/// Opens the service, if flags or the project ask for one, and starts serving the stored functions.
 /// Flags take precedence over the project file.
 pub(crate) fn open(
     functions: &Functions,

@@ -1,9 +1,9 @@
-//! Handles SIGINT and SIGTERM. The first signal ends the command in an orderly way, and the second
-//! ends it immediately.
+//! Handles SIGINT and SIGTERM. The first signal ends the command gracefully, the second
+//! immediately.
 
 use std::io;
 
-/// Calls `first` with the first signal, on another thread. A second signal ends the command
+/// Calls `first` on another thread when the first signal arrives. A second signal ends the command
 /// immediately.
 #[cfg(unix)]
 pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
@@ -25,14 +25,14 @@ pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()>
         .map(|_| ())
 }
 
-/// On other systems, a signal ends the command without calling `first`.
+/// On other systems, signals end the command without calling `first`.
 #[cfg(not(unix))]
 pub(crate) fn listen(first: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
     std::mem::forget(first);
     Ok(())
 }
 
-/// Waits for the first signal.
+/// Blocks until the first signal arrives.
 pub(crate) fn wait() -> io::Result<()> {
     let (sender, receiver) = std::sync::mpsc::channel();
     // The receiver is waiting for this message, so it cannot have been dropped.

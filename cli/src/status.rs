@@ -1,4 +1,4 @@
-//! The exit statuses. `--help` and the README contain the same table.
+//! Exit statuses. `--help` and the README contain the same table.
 
 use lunatic_vm::{Exit, Limit};
 
@@ -8,17 +8,17 @@ pub(crate) const NOT_STARTED: i32 = 126;
 pub(crate) const FAILED: i32 = 1;
 /// The program does not exist.
 pub(crate) const NOT_FOUND: i32 = 127;
-/// The `--timeout` or the time limit of a process was exceeded. timeout(1) uses the same status.
+/// The `--timeout` expired or a process exceeded its time limit. timeout(1) uses the same status.
 pub(crate) const TIMED_OUT: i32 = 124;
-/// A process trapped. This is the status that a shell reports for an abort.
+/// A process trapped. A shell reports the same status for an abort.
 const TRAPPED: i32 = 134;
-/// A process was killed. This is the status that a shell reports for a killed command.
+/// A process was killed. A shell reports the same status for a killed command.
 const KILLED: i32 = 137;
-/// Another limit was reached. This is the status that a shell reports for the CPU time limit.
+/// Another limit was reached. A shell reports the same status when the CPU time limit is exceeded.
 const LIMIT: i32 = 152;
 /// An internal error of the machine.
 const FAULT: i32 = 255;
-/// The offset that a shell adds to the number of the signal that ended a command.
+/// What a shell adds to a signal's number to form the status of a command ended by that signal.
 pub(crate) const SIGNAL: i32 = 128;
 
 /// Every status and its meaning.
@@ -43,7 +43,7 @@ const STATUSES: &[(&str, &str)] = &[
     ("255", "an internal error of the machine: a bug in lunatic"),
 ];
 
-/// Returns the section of `--help` about exit statuses.
+/// Returns the `--help` section about exit statuses.
 pub(crate) fn help() -> String {
     let rows: Vec<String> = STATUSES
         .iter()
@@ -54,13 +54,13 @@ pub(crate) fn help() -> String {
     format!("Exit status:\n{}\n  {end}", rows.join("\n"))
 }
 
-/// Returns the exit status for how the main process ended.
+/// Returns the exit status that reflects how the main process ended.
 pub(crate) fn of(exit: &Exit) -> i32 {
     match exit {
         Exit::Normal => 0,
         Exit::Status(status) if (1..=0xff).contains(status) => *status,
-        // The system passes on only the low eight bits, and a status that does not fit must not
-        // look like success.
+        // The system keeps only the low eight bits, and a status that does not fit must not look
+        // like success.
         Exit::Status(_) => 0xff,
         Exit::Trapped(_) => TRAPPED,
         Exit::Killed | Exit::NoProcess => KILLED,

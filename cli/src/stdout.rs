@@ -9,8 +9,8 @@ pub(crate) fn print(bytes: &[u8]) -> Result<bool, Failure> {
     check(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
-/// Returns whether the stream still has a reader after a write. A reader that has closed the pipe
-/// is not a failure.
+/// Returns whether the stream still has a reader after a write. It is not a failure if the reader
+/// has closed the pipe.
 pub(crate) fn check(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Ok(()) => Ok(true),

@@ -1,9 +1,9 @@
-//! Runs the tests of a module, each as a separate program, in one machine.
+//! Runs a module's tests, each as a separate program, in one machine.
 //!
 //! A test is an exported function whose name marks it as a test (see [`name`]), or a Rust `#[test]`
-//! that the module's `_start` lists and runs. Every test has its own environment, with its own
-//! names, limits and output, and any processes that it leaves behind are ended with it. The module
-//! is compiled only once.
+//! that the module's `_start` lists and runs. Each test has its own environment, with its own
+//! names, limits and output. Any processes it leaves behind are killed when it ends. The module is
+//! compiled only once.
 
 mod case;
 mod flags;
@@ -37,13 +37,13 @@ pub(crate) const FAILED: i32 = 101;
 /// How long a test may run before it is reported as slow.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// Returns whether there are tests among the exports of a module.
+/// Returns whether any of a module's exports are tests.
 pub(crate) fn has_tests(exports: &[String]) -> bool {
     exports.iter().any(|export| name::read(export).is_some())
 }
 
-/// Runs the tests of a module according to the arguments, and returns the exit status. Each test
-/// gets `config` and may take at most `timeout`.
+/// Runs a module's tests according to the arguments and returns the exit status. Each test uses
+/// `config` and may take at most `timeout`.
 pub(crate) fn test(
     vm: &Vm,
     module: &Module,
@@ -89,14 +89,14 @@ fn wrong(error: &str) -> Failure {
     Failure::new(error).status(FAILED)
 }
 
-/// Writes to standard output. A closed pipe is not a failure, because the exit status also reports
-/// the result.
+/// Writes to standard output. A closed pipe is not a failure, because the exit status reports the
+/// result too.
 fn write(text: &str) -> Result<(), Failure> {
     let written = stdout::print(text.as_bytes());
     written.map(drop).map_err(|failure| failure.status(FAILED))
 }
 
-/// Finds the tests of a module, sorted by name.
+/// Finds a module's tests, sorted by name.
 fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     let module = &common.module;
     let declared: Vec<_> = module
@@ -124,8 +124,8 @@ fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     Ok(tests)
 }
 
-/// Makes the module's `_start` list its tests. If the program is not a Rust test program, there are
-/// no tests, which is an error if `must_have_tests` is set.
+/// Has the module's `_start` list its tests. A program that is not a Rust test program has none,
+/// which is an error if `must_have_tests` is set.
 fn of_the_harness(common: &Common, must_have_tests: bool) -> Result<Vec<Test>, Failure> {
     let has_entry = common.module.functions().any(|function| function == ENTRY);
     let lists = has_entry.then(|| {
@@ -155,7 +155,7 @@ fn of_the_harness(common: &Common, must_have_tests: bool) -> Result<Vec<Test>, F
     Ok(all.into_iter().map(test).collect())
 }
 
-/// Returns the tests that the flags select.
+/// Returns the tests selected by the flags.
 fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
     let matches = |test: &Test, filter: &String| {
         if flags.is_exact {
@@ -173,10 +173,10 @@ fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
     all.iter().filter(is_chosen).collect()
 }
 
-/// Shuffles tests into the order given by a seed.
+/// Shuffles tests into an order determined by the seed.
 fn shuffle(tests: &mut [&Test], seed: u64) {
     let mut state = seed;
-    // The generator is SplitMix64.
+    // This generator is SplitMix64.
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -189,13 +189,13 @@ fn shuffle(tests: &mut [&Test], seed: u64) {
     }
 }
 
-/// A message to the runner from a thread that runs tests.
+/// A message from a thread that runs tests to the runner.
 enum Event {
     Started(usize),
     Finished(usize, Finished),
 }
 
-/// Runs tests and reports on them. Returns whether all passed.
+/// Runs tests, reports on them, and returns whether all passed.
 fn run(
     common: &Arc<Common>,
     all: &[Test],
@@ -236,7 +236,7 @@ fn run(
     let start = Instant::now();
     let queue = Queue::new(&chosen, flags);
     let events = queue.start(common, threads);
-    // The start time of each running test, except those already reported as slow.
+    // When each running test started, except for tests already reported as slow.
     let mut running = HashMap::new();
     while summary.finished.len() < chosen.len() {
         let next: Option<Instant> = running.values().min().map(|start: &Instant| *start + SLOW);
@@ -276,7 +276,7 @@ fn run(
                     writer.is_slow(chosen[number], SLOW, &mut out);
                 }
             }
-            // A thread of the runner panicked, and the panic was printed.
+            // One of the runner's threads panicked, and the panic has been printed.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 tell(
                     "error: the test run was interrupted; this is a bug in lunatic, please report it\n",
@@ -315,7 +315,7 @@ fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 
-/// The tests that have not been run yet.
+/// The tests that have not started yet.
 struct Queue {
     tests: Arc<[Test]>,
     runs_ignored: bool,
@@ -335,8 +335,8 @@ impl Queue {
         }
     }
 
-    /// Starts running the tests on this many threads. Each thread waits for one test at a time,
-    /// while the machine's own threads run it.
+    /// Starts running tests on this many threads. Each thread waits for one test at a time while
+    /// the machine's own threads run it.
     fn start(&self, common: &Arc<Common>, threads: usize) -> mpsc::Receiver<Event> {
         let (sender, events) = mpsc::channel();
         for _ in 0..threads.min(self.tests.len()) {
@@ -349,7 +349,7 @@ impl Queue {
                     && let number = next.fetch_add(1, Ordering::SeqCst)
                     && let Some(test) = tests.get(number)
                 {
-                    // If there is no receiver, the run has ended.
+                    // Without a receiver, the run is over.
                     let _ = sender.send(Event::Started(number));
                     let finished = if !runs_tests || test.is_ignored && !runs_ignored {
                         Finished::new(Outcome::Ignored(test.why_ignored.clone()))
@@ -362,7 +362,8 @@ impl Queue {
             let thread = std::thread::Builder::new().name("lunatic-tests".into());
             if let Err(error) = thread.spawn(work) {
                 log::debug!(
-                    "fewer tests run at the same time, because a thread cannot be started: {error}"
+                    "fewer tests than requested run at the same time, because a thread cannot be \
+                     started: {error}"
                 );
             }
         }

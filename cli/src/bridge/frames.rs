@@ -1,4 +1,4 @@
-//! Reads requests and their arguments from the frames of a caller.
+//! Reads requests and their arguments from a caller's frames.
 
 use lunatic_bridge::Argument;
 use serde::Deserialize;
@@ -13,15 +13,15 @@ const MAX_FRAME: usize = 64 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Request {
-    /// The id, which is returned in the reply.
+    /// The id to return in the reply.
     #[serde(default)]
     pub(crate) id: Value,
     pub(crate) function: String,
     /// The argument, if it is a value.
     data: Option<Box<RawValue>>,
-    /// If set, the argument is the next frame, which is an image of this size.
+    /// If set, the argument is an image of this size, in the next frame.
     image: Option<Size>,
-    /// If true, the argument is the next frame, as bytes.
+    /// If true, the argument is the bytes in the next frame.
     #[serde(default)]
     bytes: bool,
     /// The time limit in milliseconds.
@@ -39,7 +39,7 @@ struct Size {
 pub(crate) enum Broken {
     /// The request is invalid, but the next request may be valid.
     Request(Value, String),
-    /// The start of the next request is unknown.
+    /// There is no way to tell where the next request starts.
     Frame(io::Error),
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>,
     let request = match serde_json::from_slice::<Request>(&frame) {
         Ok(request) => request,
         Err(error) => {
-            // Recovers the id if possible, and skips the frame that belongs to the request.
+            // Recovers the id, if possible, and skips the frame that belongs to the request.
             let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
             if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
                 attached()?;
@@ -100,7 +100,7 @@ fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
             format!("a frame of {length} bytes was announced; at most {MAX_FRAME} are accepted");
         return Err(io::Error::new(ErrorKind::InvalidData, text));
     }
-    // Memory is allocated as bytes arrive, rather than for the announced length.
+    // Memory is allocated as bytes arrive, not for the announced length.
     let mut frame = Vec::new();
     input.take(length as u64).read_to_end(&mut frame)?;
     if frame.len() < length {

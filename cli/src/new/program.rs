@@ -3,8 +3,8 @@ use lunatic::{Mailbox, Process, process};
 #[lunatic::main]
 fn main(mailbox: Mailbox<String>) {
     let this = process::this(&mailbox);
-    // The function runs in its own process, with its own memory. The values that it needs are
-    // passed to it.
+    // The function runs in its own process, with its own memory. The values it needs are passed to
+    // it.
     process::spawn_with((this, "world".to_string()), greet).expect("there is room for a second process");
     println!("{}", mailbox.receive().expect("the process sends before it ends"));
 }

@@ -1,4 +1,4 @@
-//! Ends programs: when the main process ends, after the `--timeout`, or in an orderly way after a
+//! Ends programs: when the main process ends, when the `--timeout` expires, or gracefully after a
 //! signal.
 
 use crate::failure::tell;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot::{Receiver, channel};
 pub(super) enum Ending {
     /// The main process ended.
     Main(Exit),
-    /// The program exceeded the timeout and was ended.
+    /// The program exceeded the timeout and was terminated.
     TimedOut(Duration),
     /// This signal ended the program, and the main process ended with this exit.
     Signal(i32, Exit),
@@ -25,7 +25,7 @@ pub(super) enum Ending {
 /// What may end a program before its main process ends.
 pub(super) struct Bounds {
     pub(super) timeout: Option<Duration>,
-    /// How long the processes may take to end after a signal. If this is zero, they are killed
+    /// How long the processes may take to exit after a signal. If zero, they are killed
     /// immediately.
     pub(super) grace: Duration,
     /// Receives the first signal.
@@ -35,20 +35,20 @@ pub(super) struct Bounds {
 /// Starts listening for signals.
 pub(super) fn listen() -> io::Result<Receiver<i32>> {
     let (sender, signal) = channel();
-    // Nothing waits for a signal once the program has ended.
+    // Once the program has ended, nothing waits for a signal.
     signals::listen(move |signal| _ = sender.send(signal))?;
     Ok(signal)
 }
 
-/// Returns whether the processes of a module handle requests to end. Processes that use the guest
-/// library do.
+/// Returns whether a module's processes handle requests to end. Those that use the guest library
+/// do.
 pub(super) fn understands(module: &Module) -> bool {
     module
         .functions()
         .any(|export| export.starts_with(ENTRY_PREFIX))
 }
 
-/// Waits for a program to end, and ends all of its processes.
+/// Waits for a program to end, then ends all of its processes.
 pub(super) async fn wait(environment: &Environment, main: &Process, bounds: Bounds) -> Ending {
     enum First {
         Exit(Exit),
@@ -85,13 +85,13 @@ pub(super) async fn wait(environment: &Environment, main: &Process, bounds: Boun
     ending
 }
 
-/// How long the command waits before it tells the user what it is waiting for.
+/// How long to wait before telling the user what the command is waiting for.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Asks the processes of a program to end within the grace period. The main process is asked first.
-/// Once it has ended, or half of the grace period has passed, the processes whose parent is the
-/// main process or is dead are asked, youngest first. All other processes, such as the children of
-/// a supervisor, are left to their parents.
+/// Asks a program's processes to end within the grace period. The main process is asked first. Once
+/// it has ended, or half of the grace period has passed, the processes whose parent is the main
+/// process or is dead are asked, youngest first. All other processes, such as a supervisor's
+/// children, are left to their parents.
 async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     if grace.is_zero() {
         return;
@@ -127,9 +127,9 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     ask.or(out_of_time).await;
 }
 
-/// Asks a process to end, and waits for its end for at most `time`.
+/// Asks a process to end, and waits at most `time` for it to do so.
 async fn ask(process: &Process, time: Duration) {
-    // The mailbox of the process is full, so the process cannot receive the request.
+    // The process's mailbox is full, so the process cannot receive the request.
     if process.ask_to_end().is_err() {
         return process.kill();
     }

@@ -1,4 +1,4 @@
-//! Reports each failed process of a program once, as soon as it fails.
+//! Reports each of a program's failed processes once, as soon as it fails.
 
 use super::report;
 use crate::background;
@@ -7,17 +7,16 @@ use lunatic_vm::{Event, Exit, Journal, JournalEntry, Pid, Vm};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The maximum size of the events that are waiting to be reported, in bytes.
+/// The maximum total size, in bytes, of the events waiting to be reported.
 const CAPACITY: usize = 1 << 20;
 
-/// The maximum number of failures that are reported. More reports would not help to understand the
-/// program.
+/// The maximum number of failures to report. More would not help anyone understand the program.
 const MAX_REPORTS: u64 = 100;
 
-/// How many of the last bytes on standard error are searched for a message.
+/// How many of the last bytes on standard error to search for a message.
 const KEPT: usize = 4 << 10;
 
-/// The messages of Rust's standard library for operations that WASI does not support.
+/// The Rust standard library's messages about operations that WASI does not support.
 const UNSUPPORTED: [&str; 2] = [
     "operation not supported on this platform",
     "kind: Unsupported",
@@ -36,7 +35,7 @@ pub(super) struct Failures {
 struct Seen {
     reported: HashSet<Pid>,
     count: u64,
-    /// The last bytes that were written to standard error.
+    /// The last bytes written to standard error.
     written: Vec<u8>,
     lacks: bool,
 }
@@ -56,8 +55,8 @@ impl Failures {
         &self.journal
     }
 
-    /// Starts reporting failures, except that of the main process, which is reported at the end of
-    /// the program.
+    /// Starts reporting failures, except for the main process's, which is reported when the program
+    /// ends.
     pub(super) fn report(&self, main: Pid) {
         let failures = self.clone();
         background::spawn(async move {
@@ -70,8 +69,8 @@ impl Failures {
 
     /// Reports the failures that have not been reported yet.
     pub(super) async fn report_new(&self, main: Pid) {
-        // A process's output is written before the report on its failure. A failure to write the
-        // output is reported at the end of the program.
+        // A process's output is written before the report of its failure. If the output cannot be
+        // written, that is reported when the program ends.
         let _ = self.vm.flush_output().await;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in self.journal.take() {
@@ -79,12 +78,12 @@ impl Failures {
         }
     }
 
-    /// Returns whether the failure of a process has been reported.
+    /// Returns whether a process's failure has been reported.
     pub(super) fn has_reported(&self, pid: Pid) -> bool {
         self.seen().reported.contains(&pid)
     }
 
-    /// Returns whether a process has written a message about an operation that WASI does not
+    /// Returns whether any process has printed a message about an operation that WASI does not
     /// support.
     pub(super) fn lacks_something(&self) -> bool {
         self.seen().lacks
@@ -106,7 +105,7 @@ impl Seen {
                 }
                 if self.count == MAX_REPORTS {
                     tell(
-                        "note: further failures of processes are not reported; `-v` logs all of them\n",
+                        "note: further process failures are not reported; `-v` logs all of them\n",
                     );
                 }
             }
@@ -122,8 +121,8 @@ impl Seen {
     }
 }
 
-/// Returns whether a process failed by itself, rather than being killed or dying because a linked
-/// process failed.
+/// Returns whether a process failed on its own, as opposed to being killed or dying because a
+/// linked process failed.
 fn is_failure(exit: &Exit) -> bool {
     !matches!(
         exit,

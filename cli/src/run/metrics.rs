@@ -1,6 +1,6 @@
 //! `--metrics`: serves the metrics of the machine and the program to Prometheus.
 //!
-//! There is only one page, and no client can delay other clients.
+//! There is only one page, and no client can delay another.
 
 use crate::failure::{Failure, not_started, tell};
 use hyper::body::Incoming;
@@ -38,11 +38,12 @@ const MAX_HEAD: usize = 16 << 10;
 /// The maximum number of concurrent connections. Further connections are closed.
 const MAX_CONNECTIONS: usize = 16;
 
-/// How long to wait after a failed accept, for example when no file descriptors are left.
+/// How long to wait after failing to accept a connection, for example because no file descriptors
+/// are left.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Starts serving metrics until the command ends. Prints the address if the system chose the port
-/// because port 0 was requested.
+/// Starts serving metrics, which continues until the command exits. If port 0 was requested, prints
+/// the address with the port that the system chose.
 pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     let start = || {
         let runtime = tokio_handle()?;
@@ -59,7 +60,7 @@ pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Accepts connections. Programs cannot connect to the address.
+/// Accepts connections. Programs in the machine cannot connect to the address.
 async fn accept(listener: TcpListener, vm: Vm, _reserved: Reserved) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -86,7 +87,7 @@ async fn accept(listener: TcpListener, vm: Vm, _reserved: Reserved) {
     }
 }
 
-/// Answers one request and closes the connection.
+/// Responds to one request and closes the connection.
 async fn connection(stream: TcpStream, vm: Vm) -> io::Result<()> {
     let answer = service_fn(|request: Request<Incoming>| {
         let response = answer(request.method(), request.uri().path(), &vm);

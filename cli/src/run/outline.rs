@@ -1,4 +1,4 @@
-//! Reads what a module imports and exports without compiling the module.
+//! Reads what a module imports and exports, without compiling it.
 
 use super::program::ENTRY;
 use super::rights::{list, near};
@@ -7,26 +7,26 @@ use lunatic_vm::{Config, ModuleError};
 use std::path::Path;
 use wasmparser::{Encoding, ExternalKind, Parser, Payload, TypeRef};
 
-/// The functions that a module imports, as `namespace::name`, and those that it exports.
+/// A module's imported functions, as `namespace::name`, and its exported functions.
 #[derive(Default)]
 pub(super) struct Outline {
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
 }
 
-/// The namespace of the functions that answer requests.
+/// The namespace of the functions that handle requests.
 const SPARK: &str = "lunatic::spark::";
 
-/// The prefix of the namespaces whose imports are checked by the machine, which also determines the
-/// generation of the interface that a module was built for.
+/// The prefix of the namespaces whose imports the machine checks itself, because it also determines
+/// which generation of the interface a module was built for.
 const OURS: &str = "lunatic::";
 
-/// The maximum number of functions listed in a message.
+/// The maximum number of functions to list in a message.
 const MAX_LISTED: usize = 20;
 
 impl Outline {
-    /// Reads a module in the binary format. Returns `None` for anything else; the machine reports
-    /// what is wrong with it.
+    /// Reads a module in the binary format. Returns `None` for anything else; the machine will
+    /// report what is wrong with it.
     pub(super) fn read(bytes: &[u8]) -> Option<Outline> {
         let mut outline = Outline::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -56,8 +56,8 @@ impl Outline {
         Some(outline)
     }
 
-    /// Fails if the machine does not provide all imports that are outside its own namespaces. The
-    /// error lists the missing imports.
+    /// Fails if the module imports anything, outside the machine's own namespaces, that the machine
+    /// does not provide. The error lists the missing imports.
     pub(super) fn check_imports(&self, path: &Path, config: &Config) -> Result<(), Failure> {
         let mut missing: Vec<&str> = self
             .imports
@@ -74,7 +74,7 @@ impl Outline {
         }
     }
 
-    /// Fails if there is no function to start with.
+    /// Fails if there is no function to start.
     pub(super) fn check_entry(&self, path: &Path) -> Result<(), Failure> {
         let has = |name: &str| self.exports.iter().any(|export| export == name);
         if has(ENTRY) {
@@ -82,7 +82,8 @@ impl Outline {
         }
         let path = path.display();
         let failure = not_started(format!(
-            "`{path}` cannot be run: it does not export the function `{ENTRY}`, with which every program starts"
+            "`{path}` cannot be run: it does not export `{ENTRY}`, the function that every program \
+             starts with"
         ));
         if has("main") {
             return Err(failure.hint(
@@ -91,7 +92,7 @@ impl Outline {
         }
         if self.exports.is_empty() {
             return Err(failure
-                .hint("the module exports no function at all; build a binary, not a library"));
+                .hint("the module does not export any functions; build a binary, not a library"));
         }
         let mut exports = list(self.exports.iter().take(MAX_LISTED).map(String::as_str));
         let more = self.exports.len().saturating_sub(MAX_LISTED);
@@ -106,7 +107,7 @@ impl Outline {
     }
 }
 
-/// Returns the failure for a module that the machine cannot use.
+/// Returns the failure to report when the machine cannot use a module.
 pub(super) fn unusable(path: &Path, error: &ModuleError, config: &Config) -> Failure {
     let failure = not_started(format!("`{}` cannot be run: {error}", path.display()));
     match error {
@@ -146,7 +147,7 @@ fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
         .hint("an embedder can provide additional functions with `VmBuilder::host`")
 }
 
-/// Adds a hint for each missing function whose name is similar to names of existing functions.
+/// Adds a hint for each missing function that has a name similar to an existing one.
 fn with_near(mut failure: Failure, missing: &[&str], config: &Config) -> Failure {
     for import in missing.iter().take(MAX_LISTED) {
         let near = near(config.functions(), import);

@@ -4,16 +4,16 @@ use lunatic_vm::{
     ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable, printable_lines,
 };
 
-/// A frame, and the source locations of its instruction. The innermost inlined call comes first.
+/// A frame and the source locations of its instruction, starting with the innermost inlined call.
 #[derive(Clone)]
 struct Located {
     frame: Frame,
     locations: Vec<SourceLocation>,
 }
 
-/// Returns the report on how the main process ended, which is empty if the process ended normally
-/// or chose its exit status. If the process died because of another process whose failure has been
-/// reported, the frames of that process are not repeated.
+/// Returns the report of how the main process ended, which is empty if the process ended normally
+/// or chose its exit status. If it died because of another process whose failure has already been
+/// reported, that process's frames are not repeated.
 pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) -> String {
     if let Exit::Normal | Exit::Status(_) = exit {
         return String::new();
@@ -26,7 +26,7 @@ pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) 
     with_hints(&who, exit)
 }
 
-/// Returns the report on how a process other than the main process ended.
+/// Returns the report of how a process other than the main process ended.
 pub(super) fn other(pid: Pid, process: &str, module: &str, exit: &Exit) -> String {
     let frames: Vec<Located> = exit.trap().map(located).unwrap_or_default();
     let process = match process.starts_with(ENTRY_PREFIX) {
@@ -48,8 +48,8 @@ fn with_hints(who: &str, exit: &Exit) -> String {
     text
 }
 
-/// Returns the function that a process was spawned with through the guest library. The library's
-/// own functions, through which it calls this function, are skipped.
+/// Returns the function that a process was spawned with through the guest library, skipping the
+/// library's own functions that lead to it.
 fn first_function(frames: &[Located]) -> Option<&str> {
     let is_of_the_library = |frame: &Located| {
         let name = &frame.frame.function;
@@ -65,14 +65,14 @@ fn first_function(frames: &[Located]) -> Option<&str> {
     first.map(|frame| &*frame.frame.function)
 }
 
-/// Describes how a process ended, with the frames of a trap. Control characters are escaped.
+/// Describes how a process ended, including a trap's frames. Escapes control characters.
 pub(crate) fn end(who: &str, exit: &Exit) -> String {
     let mut text = format!("{who} {exit}\n");
     write_frames(&mut text, &exit.trap().map(located).unwrap_or_default());
     printable_lines(&text).into_owned()
 }
 
-/// Writes the frames of a trap, innermost first.
+/// Writes a trap's frames, innermost first.
 fn write_frames(text: &mut String, frames: &[Located]) {
     let is_full = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full");
     let shown = if is_full { frames } else { own(frames) };
@@ -101,8 +101,8 @@ fn located(trap: &Trap) -> Vec<Located> {
     trap.frames().into_iter().map(located).collect()
 }
 
-/// Returns the frames without those of Rust's runtime. The runtime marks the point where it handles
-/// a panic and the point where it calls `main`. A program in another language has neither marker.
+/// Returns the frames without those of Rust's runtime. The runtime marks where it handles a panic
+/// and where it calls `main`. Programs in other languages have neither marker.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames
@@ -110,14 +110,13 @@ fn own(frames: &[Located]) -> &[Located] {
             .position(|located| located.frame.function.contains(mark))
     };
     let start = find("__rust_end_short_backtrace").map_or(0, |last| last + 1);
-    // A test is called by the guest library rather than by the runtime.
+    // A test is called by the guest library, not the runtime.
     let end = find("__rust_begin_short_backtrace").or_else(|| find("lunatic::test::__test"));
     let end = end.filter(|&end| end > start).unwrap_or(frames.len());
     &frames[start..end]
 }
 
-/// Writes a frame with its source location and, if the code was inlined, the locations of its
-/// callers.
+/// Writes a frame with its source location and, if its code was inlined, its callers' locations.
 fn write_frame(text: &mut String, number: usize, located: &Located) {
     let Located { frame, locations } = located;
     let Some((outermost, inlined)) = locations.split_last() else {
@@ -154,8 +153,8 @@ fn file_and_line(location: &SourceLocation) -> String {
     }
 }
 
-/// Returns whether a location is in a library that the toolchain ships compiled, with debug
-/// information. Such a location does not show how the program was built.
+/// Returns whether a location is in a library that the toolchain ships precompiled, with debug
+/// information. Such a location says nothing about how the program was built.
 fn is_of_the_toolchain(location: &SourceLocation) -> bool {
     location.file.starts_with("/rustc/") || location.file.starts_with("wasisdk:")
 }

@@ -1,4 +1,4 @@
-//! Configures the rights and limits of the program according to the flags.
+//! Sets the program's rights and limits according to the flags.
 
 use crate::command_line::{Bounds, Rights};
 use crate::failure::{Failure, not_started};
@@ -6,20 +6,20 @@ use lunatic_vm::{Access, Config, Limit};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-/// The namespace of sockets and DNS lookups.
+/// The namespace for sockets and DNS lookups.
 const NETWORKING: &str = "lunatic::networking::";
 
 /// The word that stands for all functions.
 const ALL: &str = "all";
 
-/// Grants the user's own rights, except those that the flags deny.
+/// Grants the user's own rights, minus those that the flags deny.
 pub(super) fn grant(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
     grant_functions(config, rights)?;
     grant_directories(config, rights)?;
     grant_variables(config, rights)
 }
 
-/// Sets the limits given by flags, except the time limit, which `run` enforces for the whole
+/// Sets the limits given by flags, except for the time limit, which `run` enforces for the whole
 /// program.
 pub(super) fn bound(config: &mut Config, bounds: &Bounds) {
     for (limit, bound) in [
@@ -56,8 +56,8 @@ fn grant_functions(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Returns the prefixes to allow and to deny, in the order in which they are applied. The longest
-/// prefix decides, and denying takes precedence over allowing.
+/// Returns the prefixes to allow and to deny, in the order to apply them. The longest prefix
+/// decides. If the same prefix is allowed and denied, it is denied.
 fn rules(rights: &Rights) -> Vec<(bool, &str)> {
     let prefix = |prefix| if prefix == ALL { "" } else { prefix };
     let allowed = rights
@@ -77,7 +77,7 @@ fn rules(rights: &Rights) -> Vec<(bool, &str)> {
 
 fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
     let failure = not_started(format!(
-        "no host function has a name that starts with `{prefix}`, as given with `{flag}`"
+        "`{flag} {prefix}` does not match any host function"
     ));
     let near = near(config.functions(), prefix);
     if near.is_empty() {
@@ -87,14 +87,14 @@ fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
     failure.hint(format!("did you mean {}?", list(near)))
 }
 
-/// The minimum similarity of a name that is suggested, from 0 to 1.
+/// The minimum similarity, from 0 to 1, of a name worth suggesting.
 const LIKENESS: f64 = 0.8;
 
 /// Returns the namespaces and functions with similar names, most similar first.
 pub(super) fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
     let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
     let likeness = |name: &str| {
-        // The user may have written only the last component.
+        // The user may have typed only the last component.
         let last = name.rsplit("::").next().unwrap_or(name);
         strsim::normalized_damerau_levenshtein(name, written)
             .max(strsim::normalized_damerau_levenshtein(last, written))
@@ -135,8 +135,7 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
         })
     });
     let named: Vec<_> = named.collect();
-    // A directory that the user grants as the current directory replaces the real current
-    // directory.
+    // If the user grants a directory as the current directory, it replaces the real one.
     let current = named.iter().rfind(|(_, guest, _)| is_current(guest));
     let current = match current {
         Some(&(host, _, access)) => Some((host, access)),
@@ -163,14 +162,15 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
     Ok(())
 }
 
-/// Returns whether relative paths in guests refer to a directory that is granted under this path.
+/// Returns whether a directory granted under this path is the one that relative paths in guests
+/// refer to.
 fn is_current(guest: &str) -> bool {
     let mut parts = Path::new(guest).components();
     !guest.is_empty() && parts.all(|part| part == Component::CurDir)
 }
 
-/// Returns the absolute paths of the current directory: the real path, and the path that the shell
-/// shows, which may contain symbolic links.
+/// Returns the current directory's absolute paths: the real path, and the one the shell shows,
+/// which may contain symbolic links.
 fn current_names() -> Vec<String> {
     let real = std::env::current_dir().ok();
     let shown = std::env::var_os("PWD").map(PathBuf::from).filter(|shown| {

@@ -1,22 +1,22 @@
-//! A test of a module, and the result of running it.
+//! A module's test, and the result of running it.
 
 use super::outcome::Outcome;
 use std::time::Duration;
 
-/// A test of a module.
+/// A module's test.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Test {
     pub(super) name: String,
     pub(super) body: Body,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// If the test must panic, the string that the panic message must contain.
+    /// If the test must panic, the string that its panic message must contain.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
 }
 
-/// The code that runs a test.
+/// The code to run for a test.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Body {
     /// An exported function.
@@ -30,7 +30,7 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) outcome: Outcome,
-    /// The test's output and, if it failed, the reason, formatted for display.
+    /// The test's output, formatted for display, followed by the reason if it failed.
     pub(super) output: String,
     /// What the test left behind.
     pub(super) leaks: Option<String>,

@@ -1,22 +1,21 @@
-//! The arguments of a test run: those of Rust's test programs, which cargo, nextest, editors and
-//! users pass, and a few more.
+//! A test run's arguments: those of Rust's test programs, as passed by cargo, nextest, editors and
+//! users, and a few more.
 //!
-//! A single table lists the flags, for parsing and for `--help`. Flags for which Rust requires
-//! `-Z unstable-options` are accepted without it. `getopts` parses the flags, as in Rust's test
-//! programs, so that error messages have the same wording.
+//! A single table defines the flags, both for parsing and for `--help`. Flags for which Rust
+//! requires `-Z unstable-options` are accepted without it. As in Rust's test programs, `getopts`
+//! does the parsing, so error messages have the same wording.
 //!
-//! Everything else is custom code, because `libtest-mimic` prints different lines (names in
-//! columns, `---- name ----`, `ignored (why)`, no `should panic`, `F` in the terse format),
-//! captures no output, reports errors with clap's wording, and accepts only one filter, no
-//! `--shuffle`, `--report-time` or `--fail-fast`, no environment variables, and none of our own
-//! flags.
+//! The rest is our own code, because `libtest-mimic` prints different lines (names in columns,
+//! `---- name ----`, `ignored (why)`, no `should panic`, `F` in the terse format), does not capture
+//! output, words errors like clap, accepts only one filter, and has no `--shuffle`, `--report-time`
+//! or `--fail-fast`, no environment variables, and none of our own flags.
 
 use crate::quantity;
 use getopts::{HasArg, Matches, Occur, Options};
 use std::time::Duration;
 
-/// All flags, as printed by `--help`. The parser is created from the same lines. A flag whose value
-/// is followed by `...` may be given any number of times.
+/// All flags, as printed by `--help`. The parser is built from these lines. A flag whose value is
+/// followed by `...` may be repeated.
 const FLAGS: &str = "Flags:
       --exact                         Match whole names instead of parts of names
       --skip FILTER...                Skip tests whose names contain FILTER
@@ -45,7 +44,7 @@ const FLAGS: &str = "Flags:
   -h, --help                          Print help
 ";
 
-/// Returns the parser of the flags that [`FLAGS`] lists.
+/// Returns the parser for the flags listed in [`FLAGS`].
 fn options() -> Options {
     let mut options = Options::new();
     for line in FLAGS.lines().skip(1) {
@@ -70,7 +69,7 @@ fn options() -> Options {
     options
 }
 
-/// The parsed flags of a test run.
+/// A test run's parsed flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flags {
     pub(super) filters: Vec<String>,
@@ -78,8 +77,7 @@ pub(super) struct Flags {
     pub(super) is_exact: bool,
     pub(super) ignored: Ignored,
     pub(super) excludes_panics: bool,
-    /// Whether tests are run. With `--bench` alone, only benchmarks would be run, and there are
-    /// none.
+    /// Whether to run tests. `--bench` alone would run only benchmarks, and there are none.
     pub(super) runs_tests: bool,
     pub(super) lists: bool,
     pub(super) threads: Option<usize>,
@@ -117,7 +115,7 @@ pub(super) enum Color {
     Never,
 }
 
-/// The source of the seed for a random order.
+/// Where the seed for a random order comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shuffle {
     Random,
@@ -132,18 +130,18 @@ pub(super) enum OnLeaks {
     Ignore,
 }
 
-/// The request that the arguments make.
+/// What the arguments ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Help,
     Run(Flags),
 }
 
-/// Parses arguments, with environment variables as defaults.
+/// Parses arguments, using environment variables as defaults.
 ///
 /// # Errors
 ///
-/// Returns a message worded as in Rust's test programs.
+/// Returns a message worded like those of Rust's test programs.
 pub(super) fn read(
     arguments: &[String],
     variable: impl Fn(&str) -> Option<String>,
@@ -262,7 +260,7 @@ fn positive(count: &str) -> Result<usize, String> {
         .ok_or_else(refused)
 }
 
-/// Returns the last value given to a flag.
+/// Returns the last value given for a flag.
 fn last(given: &Matches, long: &str) -> Option<String> {
     given.opt_strs(long).pop()
 }
@@ -278,7 +276,7 @@ fn parsed<T>(
         .transpose()
 }
 
-/// Returns the text of `--help`.
+/// Returns the `--help` text.
 pub(super) fn help(program: &str) -> String {
     format!(
         "\
@@ -368,8 +366,8 @@ mod tests {
 
     #[test]
     fn errors_have_the_same_wording_as_in_rust() {
-        // Rust's test programs print these messages; `cli/tests/all/testing.rs` compares some of
-        // them with a real test program.
+        // Rust's test programs print these messages. `cli/tests/all/testing.rs` compares some of
+        // them with those of a real test program.
         for (line, sentence) in [
             ("--foo", "Unrecognized option: 'foo'"),
             ("-qz", "Unrecognized option: 'z'"),

@@ -1,7 +1,7 @@
-//! The output of a test run: the same lines that Rust's test programs print, so that tools can
-//! parse both.
+//! A test run's output: the same lines that Rust's test programs print, so that tools can parse
+//! either.
 //!
-//! This module only formats text into a `String`. It runs no tests and makes no decisions.
+//! This module only formats text into a `String`. It does not run tests or make decisions.
 
 use super::case::{Finished, Test};
 use super::flags::Format;
@@ -9,24 +9,24 @@ use super::outcome::Outcome;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Formats the progress of a run.
+/// Formats a run's progress.
 pub(super) struct Writer {
     pub(super) format: Format,
     pub(super) is_colored: bool,
     pub(super) reports_time: bool,
-    /// Whether the output of passed tests is shown.
+    /// Whether to show the output of passed tests.
     pub(super) shows_output: bool,
-    /// Whether tests run concurrently. If so, a test's name is printed together with its result
-    /// rather than before the test runs.
+    /// Whether tests run concurrently. If so, a test's name is printed together with its result,
+    /// not before the test runs.
     pub(super) is_parallel: bool,
-    /// The number of tests, and how many characters have been printed for them, in total and on the
-    /// current line.
+    /// The number of tests, and how many characters have been printed for them, both in total and
+    /// on the current line.
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) column: usize,
 }
 
-/// The ANSI colors of results.
+/// ANSI colors for results.
 const GREEN: u8 = 2;
 const RED: u8 = 1;
 const YELLOW: u8 = 3;
@@ -42,7 +42,7 @@ pub(super) struct Summary<'a> {
     pub(super) ignored: usize,
     pub(super) filtered_out: usize,
     pub(super) time: Duration,
-    /// Every finished test, in the order in which they finished.
+    /// All finished tests, in the order they finished.
     pub(super) finished: Vec<(&'a Test, Finished)>,
 }
 
@@ -233,7 +233,7 @@ impl Writer {
     }
 }
 
-/// Formats the list of tests.
+/// Formats a list of tests.
 pub(super) fn list(tests: &[&Test], format: Format) -> String {
     let mut out = String::new();
     if format == Format::Json {
@@ -280,7 +280,7 @@ fn title(test: &Test) -> String {
     format!("test {}{mode} ... ", test.name)
 }
 
-/// Formats the output of the selected tests, then their names.
+/// Formats the output of the selected tests, followed by their names.
 fn section(title: &str, selected: &[&(&Test, Finished)], out: &mut String) {
     *out += &format!("\n{title}:\n");
     let mut outputs = String::new();
@@ -308,7 +308,7 @@ fn section(title: &str, selected: &[&(&Test, Finished)], out: &mut String) {
     }
 }
 
-/// Formats the list of processes, sockets and timers that tests left behind.
+/// Formats the list of processes, sockets and timers left behind by tests.
 fn leaks(summary: &Summary<'_>, out: &mut String) {
     let leaks = summary
         .finished

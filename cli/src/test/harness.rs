@@ -1,7 +1,7 @@
-//! Rust's own tests, which the program's `_start` lists and runs.
+//! Rust's own tests, which a program's `_start` lists and runs.
 //!
-//! In wasm, a failed `#[test]` ends the program, so the tests after it would never run. Therefore
-//! each test is selected by name and run separately, and the text that `_start` prints around the
+//! In wasm, a `#[test]` that fails ends the program, so later tests would never run. Each test is
+//! therefore selected by name and run separately, and the text that `_start` prints around the
 //! test's output is removed.
 
 use lunatic_vm::printable;
@@ -32,16 +32,16 @@ pub(super) fn read(list: &str) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// The output of `_start` for a single test.
+/// What `_start` printed for a single test.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ran<'a> {
-    /// The output of the test itself.
+    /// The test's own output.
     pub(super) output: &'a str,
-    /// Whether the test was skipped, as tests that must panic are in wasm.
+    /// Whether the test was skipped. In wasm, tests that should panic always are.
     pub(super) is_ignored: bool,
 }
 
-/// Extracts the output of a test from the text that `_start` wrote to standard output.
+/// Extracts a test's output from the text that `_start` wrote to standard output.
 pub(super) fn unwrap<'a>(name: &str, output: &'a str) -> Ran<'a> {
     let output = output.strip_prefix("\nrunning 1 test\n").unwrap_or(output);
     if let Some(end) = output.rfind(&format!("{name} --- FAILED\n\nfailures:\n")) {

@@ -1,8 +1,8 @@
-//! Finds what a test leaves behind: processes, the names and sockets that they hold, and timers.
+//! Finds what a test leaves behind: processes, the names and sockets they hold, and timers.
 //!
-//! Everything that a test leaves behind is ended with the test, so it cannot affect other tests.
-//! Nevertheless, a server that a test leaves running may be a mistake: in a real program, it would
-//! keep running.
+//! Everything a test leaves behind is cleaned up when the test ends, so it cannot affect other
+//! tests. But leaving a server running may be a mistake, because it would keep running in a real
+//! program.
 
 use async_io::Timer;
 use lunatic_vm::{Environment, Limit, Process, printable};
@@ -11,14 +11,14 @@ use std::time::Duration;
 /// How long to wait for processes that are still running.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// If nothing happens for this long, the remaining processes count as left behind.
+/// If nothing happens for this long, the remaining processes are considered to be left behind.
 const QUIET_PERIOD: Duration = Duration::from_millis(2);
 
-/// Describes what remains of a test whose main process has ended. Returns `None` if nothing
-/// remains.
+/// Describes what remains of a test after its main process has ended. Returns `None` if nothing
+/// does.
 ///
-/// A process that was told to end may not have ended yet. Therefore this waits for processes that
-/// are still running, but not for processes that are themselves waiting.
+/// A process that was told to end may still be ending, so this waits for processes that are
+/// running, but not for processes that are themselves waiting.
 pub(super) async fn find(environment: &Environment) -> Option<String> {
     let mut waited = Duration::ZERO;
     let mut turns = turns(&environment.processes());
@@ -34,7 +34,7 @@ pub(super) async fn find(environment: &Environment) -> Option<String> {
     describe(&environment.processes(), environment)
 }
 
-/// Returns the number of turns that each process has had.
+/// Returns how many turns each process has had.
 fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
     let mut turns: Vec<_> = processes
         .iter()
@@ -44,7 +44,7 @@ fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
     turns
 }
 
-/// The maximum number of processes whose names are shown.
+/// The maximum number of processes to name.
 const MAX_NAMED: usize = 3;
 
 fn describe(processes: &[Process], environment: &Environment) -> Option<String> {
@@ -72,7 +72,7 @@ fn describe(processes: &[Process], environment: &Environment) -> Option<String> 
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Returns the name under which a process is registered, or else the name of what it runs.
+/// Returns the name that a process is registered under, or else the name of the function it runs.
 fn name(process: &Process) -> String {
     let name = process
         .names()

@@ -1,4 +1,4 @@
-//! Parses the names under which modules export tests.
+//! Parses the names that modules export tests under.
 //!
 //! ```text
 //! #lunatic_test_ [option]... crate::module::function
@@ -9,24 +9,24 @@
 //! #memory_BYTES#          limits the memory of each of its processes
 //! ```
 //! In a TEXT, `\#` stands for `#`. The published crate generates names with only the first, second
-//! and fourth lines. It does not escape backslashes, so a backslash at the end of a TEXT looks as
-//! if it escaped the final `#`.
+//! and fourth lines. It does not escape backslashes, so if a TEXT ends with a backslash, the
+//! closing `#` looks escaped.
 
 use lunatic_vm::printable;
 use std::time::Duration;
 
-/// The prefix of the exported names of tests.
+/// The prefix of every test's exported name.
 const PREFIX: &str = "#lunatic_test_";
 
-/// A test, as declared by the name of an export.
+/// A test, as declared by an export's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Declaration {
-    /// The path of the test, which consists of the crate, the modules and the function.
+    /// The test's path: crate, modules and function.
     pub(super) path: String,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// If the test must panic, the string that the message must contain. Empty if any message is
-    /// accepted.
+    /// If the test must panic, the string that its message must contain, which is empty if any
+    /// message will do.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
@@ -74,14 +74,14 @@ fn take_text(text: &str) -> Option<(String, &str)> {
         value.push('#');
         rest = after;
     }
-    // There is no unescaped `#`, so the text ends at the last `#`, and the backslash before that
-    // `#` is part of the text.
+    // Without an unescaped `#`, the text ends at the last `#`, and the backslash before that `#` is
+    // part of the text.
     let (before, after) = text.rsplit_once("\\#")?;
     Some((before.replace("\\#", "#") + "\\", after))
 }
 
-/// Returns the crate name with which all paths start, including `::`, so that it can be removed
-/// from the names of tests. Empty if the paths do not all start with the same crate name.
+/// Returns the crate name, including `::`, that all paths start with, so that it can be removed
+/// from test names. Empty if they do not all start with the same crate name.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
     let first = |path: &'a str| path.find("::").map(|end| &path[..end + 2]);
     let Some(begin) = paths.next().and_then(first) else {

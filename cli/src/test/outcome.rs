@@ -1,5 +1,5 @@
-//! Decides whether a test passed, based on how its main process ended and what it wrote. This
-//! module works only on plain data.
+//! Decides whether a test passed, given how its main process ended and what it wrote. This module
+//! works on plain data only.
 
 use super::panic;
 use lunatic_vm::Exit;
@@ -9,9 +9,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed,
-    /// The test failed. The note gives the reason if the output of the test does not.
+    /// The test failed. The note gives the reason if the test's output does not.
     Failed(Option<String>),
-    /// The test exceeded its time limit and was ended.
+    /// The test exceeded its time limit and was killed.
     TimedOut(Duration),
     /// The test was not run, for the given reason.
     Ignored(Option<String>),
@@ -37,8 +37,9 @@ pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcom
     if exit.is_normal() {
         return Outcome::Failed(Some("test did not panic as expected".into()));
     }
-    // Programs that use the published library also use `should_panic` for tests that must reach a
-    // limit or be killed. Only an expected message requires a real panic, which is a trap in wasm.
+    // Programs that use the published library also mark tests with `should_panic` if they must
+    // reach a limit or be killed. Only an expected message requires a real panic, which is a trap
+    // in wasm.
     if expected.is_empty() {
         return Outcome::Passed;
     }

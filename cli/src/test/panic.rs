@@ -1,7 +1,7 @@
-//! Finds a panic message in the text that a program wrote to standard error.
+//! Finds a panic message in what a program wrote to standard error.
 //!
-//! For a Rust program in wasm, that text is the only source of the message. The standard library
-//! changed the format in version 1.73. Both formats are recognized.
+//! For a Rust program in wasm, this is the only place to find the message. The standard library
+//! changed the format in version 1.73; both formats are recognized.
 //!
 //! ```text
 //! thread 'main' panicked at 'the message', src/main.rs:2:5
@@ -26,14 +26,14 @@ pub(super) fn message(text: &str) -> Option<&str> {
     Some(message.strip_suffix('\n').unwrap_or(message))
 }
 
-/// Returns the text that follows `panicked at` in a line that starts with `thread '`.
+/// Returns what follows `panicked at` on a line that starts with `thread '`.
 fn header(text: &str) -> Option<&str> {
     let (line, _) = text.split_once('\n').unwrap_or((text, ""));
     let start = line.find(" panicked at ")?;
     Some(&text[start + " panicked at ".len()..])
 }
 
-/// Removes the text that the standard library writes after the message.
+/// Removes what the standard library prints after the message.
 fn without_advice(text: &str) -> &str {
     let ends = ["\nnote: run with `RUST_BACKTRACE", "\nstack backtrace:\n"];
     let end = ends.iter().filter_map(|end| text.rfind(end)).min();

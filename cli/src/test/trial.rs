@@ -1,4 +1,4 @@
-//! Runs a test, from its start to its result. Each test is a program in its own environment.
+//! Runs a test from start to finish. Each test is a program in its own environment.
 
 use super::case::{Body, Finished, Test};
 use super::flags::OnLeaks;
@@ -13,11 +13,11 @@ use lunatic_vm::{Config, Event, Exit, Journal, Limit, Module, Pid, Process, Stdi
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// The state shared by all tests of a run.
+/// The state shared by all tests in a run.
 pub(super) struct Common {
     pub(super) vm: Vm,
     pub(super) module: Module,
-    /// The configuration of each test. Its streams are still those of the command.
+    /// The configuration for each test, with the command's own streams.
     pub(super) config: Config,
     pub(super) captures: bool,
     /// The time limit for tests that do not set their own.
@@ -25,10 +25,10 @@ pub(super) struct Common {
     pub(super) leaks: OnLeaks,
 }
 
-/// The maximum size of the output kept per test, in bytes.
+/// The maximum size, in bytes, of the output kept per test.
 const MAX_OUTPUT: usize = 8 << 20;
 
-/// How long the program may take to list its tests.
+/// How long a program may take to list its tests.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a program ended.
@@ -45,7 +45,7 @@ struct Record {
     /// The number of bytes of output that were not kept.
     lost: u64,
     leaks: Option<String>,
-    /// The number of processes other than the main process that were alive at a timeout.
+    /// If the program timed out, how many processes other than the main process were alive.
     alive: usize,
 }
 
@@ -53,8 +53,8 @@ struct Record {
 struct ProcessRecord {
     pid: Pid,
     name: String,
-    /// Everything that the process wrote, in order. The next two fields contain what it wrote to
-    /// each stream.
+    /// Everything the process wrote, in order. The next two fields contain what it wrote to each
+    /// stream.
     written: Vec<u8>,
     to_output: Vec<u8>,
     to_error: Vec<u8>,
@@ -62,7 +62,7 @@ struct ProcessRecord {
 }
 
 impl Common {
-    /// Runs a test, and ends anything that remains of it.
+    /// Runs a test, then ends anything that remains of it.
     pub(super) async fn run(&self, test: &Test) -> Finished {
         let start = Instant::now();
         let mut config = self.config.clone();
@@ -137,7 +137,7 @@ impl Common {
         }
     }
 
-    /// Makes the program list its tests. Returns `None` if the program does something else.
+    /// Has the program list its tests. Returns `None` if it does anything else.
     pub(super) async fn list(&self, arguments: &[&str]) -> Option<Vec<String>> {
         let mut config = self.config.clone();
         config
@@ -190,8 +190,8 @@ impl Common {
             Ending::TimedOut(..) => alive = environment.processes().len().saturating_sub(1),
             _ => {}
         }
-        // The journal is read before the remaining processes are ended, because those processes
-        // have not failed.
+        // The journal is read before the remaining processes are ended, because those have not
+        // failed.
         let record = Record {
             ending,
             processes: processes(&journal),
@@ -232,7 +232,7 @@ fn origin(main: &Process, exit: &Exit) -> Pid {
     }
 }
 
-/// Groups the journal by process, in the order in which the processes first appear.
+/// Groups the journal by process, in the order the processes first appear.
 fn processes(journal: &Journal) -> Vec<ProcessRecord> {
     let mut processes: Vec<ProcessRecord> = Vec::new();
     for entry in journal.take() {
@@ -293,7 +293,7 @@ impl Record {
         }
     }
 
-    /// Returns the record of the main process, if it did anything that was recorded.
+    /// Returns the main process's record, if anything it did was recorded.
     fn main(&mut self) -> Option<&mut ProcessRecord> {
         let pid = self.main_pid()?;
         self.processes.iter_mut().find(|process| process.pid == pid)
@@ -307,9 +307,8 @@ impl Record {
             .unwrap_or_default()
     }
 
-    /// Describes what happened, process by process, starting with the main process. With
-    /// `shows_output`, the description contains what each process wrote. With `shows_ends`, it
-    /// contains how each failed process ended.
+    /// Describes what happened, process by process, starting with the main process. `shows_output`
+    /// includes what each process wrote, and `shows_ends` includes how each failed process ended.
     fn describe(&self, shows_output: bool, shows_ends: bool) -> String {
         let mut text = String::new();
         if shows_output && self.lost > 0 {

@@ -77,7 +77,7 @@ fn a_project_that_cannot_be_created_is_refused() {
         .check(1, &["`there` already exists", "lunatic init"]);
     dir.run(&["new", "fn"]).check(1, &["keyword"]);
     dir.run(&["new", "a b"])
-        .check(1, &["`a b` cannot be the name of a package"]);
+        .check(1, &["`a b` cannot be used as a package name"]);
     dir.run(&["new", "one", "--guest-path", "nowhere"])
         .check(1, &["`nowhere`", "--guest-path"]);
     assert!(!dir.path().join("one").exists());

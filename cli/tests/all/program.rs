@@ -153,7 +153,7 @@ fn what_is_missing_is_told_before_the_module_is_compiled() {
     };
     check(
         "(module (func (result i32) (i64.const 1)))",
-        &["does not export the function `_start`"],
+        &["does not export `_start`, the function"],
     );
     check(
         r#"(module (import "wasi_snapshot_preview1" "fd_wriet" (func)) (import "env" "other" (func))
