@@ -1,5 +1,5 @@
-//! Configurations of environments. A configuration is plain data, which is passed to the machine
-//! when an environment is created.
+//! Environment configurations. A configuration is plain data that is passed to the machine when an
+//! environment is created.
 
 use crate::error::LunaticError;
 use crate::host;
@@ -9,8 +9,8 @@ use lunatic_abi::Limit;
 ///
 /// A configuration is plain data. Nothing is checked until
 /// [`Environment::new`](crate::Environment::new), which fails if the configuration grants something
-/// that the calling process does not have. A new configuration grants only compute and memory: no
-/// functions of the machine, and no arguments, variables or directories.
+/// the calling process does not have. A new configuration grants only compute and memory: no host
+/// functions, arguments, variables or directories.
 ///
 /// # Example
 ///
@@ -34,11 +34,11 @@ pub struct Config {
     directories: Vec<String>,
 }
 
-/// Defines a setter for each limit except the limits that [`Config::new`] sets.
+/// Defines a setter for each limit that [`Config::new`] doesn't set.
 macro_rules! limits {
     ($($(#[$doc:meta])* $setter:ident => $limit:ident,)*) => {
-        /// The limits. A limit that is not set defaults to the limit of the process that creates
-        /// the environment. That limit is also the maximum that can be set.
+        /// The limits. Each one defaults to the limit of the process that creates the environment,
+        /// and cannot be set any higher.
         impl Config {
             $(
                 $(#[$doc])*
@@ -54,12 +54,11 @@ macro_rules! limits {
 }
 
 impl Config {
-    /// Creates a configuration that limits each process to this many bytes of memory and units of
-    /// compute.
+    /// Creates a configuration that limits each process to `max_memory` bytes of memory and
+    /// `max_compute` units of compute.
     ///
     /// A unit of compute is about 100,000 wasm instructions; the same program always reaches the
-    /// limit at the same point. `None` stands for the limit of the process that creates the
-    /// environment.
+    /// limit at the same point. `None` means the limit of the process that creates the environment.
     pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
         let mut config = Self {
             limits: Vec::new(),
@@ -75,22 +74,22 @@ impl Config {
         config
     }
 
-    /// Allows the functions of the machine whose `namespace::name` starts with `prefix`: the prefix
+    /// Allows the host functions whose `namespace::name` starts with `prefix`. For example,
     /// `wasi_snapshot_preview1::environ` allows two functions, `lunatic::networking::` allows
     /// sockets, and the empty string allows everything.
     ///
-    /// Functions that the creating process does not have itself are left out. If it has none of the
-    /// allowed functions, [`Environment::new`](crate::Environment::new) fails. A process traps when
-    /// it calls a function that is not allowed.
+    /// Functions that the creating process may not call are left out. If none of the functions
+    /// remain, [`Environment::new`](crate::Environment::new) fails. A process traps when it calls a
+    /// function that is not allowed.
     pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
         self.namespaces.push(prefix.to_owned());
         self
     }
 
-    /// Grants a directory that the process creating the environment has, or a directory inside such
-    /// a directory.
+    /// Grants access to one of the directories of the process that creates the environment, or to a
+    /// directory inside one.
     ///
-    /// If that process does not have the directory, [`Environment::new`](crate::Environment::new)
+    /// If that process cannot access the directory, [`Environment::new`](crate::Environment::new)
     /// traps.
     pub fn preopen_dir(&mut self, directory: &str) -> &mut Self {
         self.directories.push(directory.to_owned());
@@ -115,8 +114,7 @@ impl Config {
         self
     }
 
-    /// Copies the configuration to the machine, calls `make` with the copy's id, and drops the
-    /// copy.
+    /// Copies the configuration to the machine, passes the copy's id to `make`, and drops the copy.
     pub(crate) fn hand_over<R>(
         &self,
         make: impl FnOnce(u64) -> Result<R, LunaticError>,
@@ -156,27 +154,27 @@ impl Config {
 limits! {
     /// Limits the number of elements in a process's tables.
     max_table_elements => TableElements,
-    /// Limits the number of processes alive in the environment.
+    /// Limits the number of live processes in the environment.
     max_processes => Processes,
-    /// Limits the number of messages waiting in one mailbox.
+    /// Limits the number of messages queued in one mailbox.
     max_mailbox_messages => MailboxMessages,
-    /// Limits the number of bytes waiting in one mailbox.
+    /// Limits the number of bytes queued in one mailbox.
     max_mailbox_bytes => MailboxBytes,
     /// Limits the size of one message, in bytes.
     max_message_bytes => MessageBytes,
-    /// Limits the number of the environment's timers that have not fired.
+    /// Limits the number of pending timers in the environment.
     max_timers => Timers,
     /// Limits the number of names registered in the environment.
     max_names => Names,
-    /// Limits the number of sockets open in the environment.
+    /// Limits the number of open sockets in the environment.
     max_sockets => Sockets,
-    /// Limits the number of files and directories that one process has open.
+    /// Limits the number of files and directories that one process can have open.
     max_files => Files,
-    /// Limits the total number of bytes that the environment writes to standard output and standard
-    /// error.
+    /// Limits the total number of bytes written to standard output and standard error in the
+    /// environment.
     max_output => Output,
-    /// Limits the number of errors, modules, configurations, environments and name lookups that
-    /// one process holds.
+    /// Limits the number of errors, modules, configurations, environments and name lookups that one
+    /// process can hold.
     max_handles => Handles,
     /// Limits the total memory of all processes in the environment, in bytes.
     max_total_memory => TotalMemory,
@@ -184,16 +182,17 @@ limits! {
     max_total_compute => TotalCompute,
     /// Limits the lifetime of one process, including time spent waiting, in milliseconds.
     max_time => Time,
-    /// Limits the number of different metrics that the environment's processes use while the
+    /// Limits the number of different metrics that the environment's processes can use while the
     /// program runs.
     max_metrics => Metrics,
-    /// Limits the number of bytes that the machine holds for one process outside its memory.
+    /// Limits the number of bytes that the machine can hold for one process outside the process's
+    /// memory.
     max_host_memory => HostMemory,
-    /// Limits the number of bytes that the machine holds for all processes in the environment
+    /// Limits the number of bytes that the machine can hold for all processes in the environment
     /// outside their memory.
     max_total_host_memory => TotalHostMemory,
-    /// Limits the number of descriptors of the operating system that the environment's processes
-    /// hold: files, directories, sockets, databases and the images of modules.
+    /// Limits the number of operating system descriptors that the environment's processes can hold:
+    /// files, directories, sockets, databases and module images.
     max_descriptors => Descriptors,
 }
 

@@ -1,10 +1,10 @@
-//! Makes a function of this program the entry function of a new process.
+//! Starts a new process at any function of this program.
 //!
-//! A process is a new instance of a module, started at an exported function. Every function of this
-//! program has the same index in the table of every instance, so an index is enough to identify a
-//! function. The parent passes two indices, and the export calls the functions that they identify.
-//! The first index identifies a starter, which knows the type of the second function. The starter
-//! is needed because an index alone does not reveal the type of a function.
+//! A process is a new instance of a module, started at an exported function. A function has the
+//! same table index in every instance of this program, so its index is enough to identify it. The
+//! parent passes two indices to the export, because an index alone does not reveal a function's
+//! type: one for a starter, which knows the type of the function to run, and one for the function
+//! itself.
 
 use crate::envelope::{self, Delivery};
 use crate::mailbox::Mailbox;
@@ -16,9 +16,9 @@ use std::hint::black_box;
 use std::io::Write;
 use std::mem::{transmute, transmute_copy};
 
-/// The name of the export. It contains the version, because two versions of this library may be
-/// linked into one program. It also contains a word that no published version of the crate uses in
-/// this name.
+/// The name of the export. It contains the version because two versions of this library may be
+/// linked into one program. It also differs from the name used by every published version of the
+/// crate.
 macro_rules! export {
     () => {
         concat!("_lunatic_spawn_entry_", env!("CARGO_PKG_VERSION"))
@@ -27,34 +27,34 @@ macro_rules! export {
 
 pub(crate) const EXPORT: &str = export!();
 
-/// Starts a spawned process. No functions of the machine are called before the given function runs,
-/// so that a process can be spawned even if almost nothing is granted.
+/// Starts a spawned process. This doesn't call any host functions before the given function runs,
+/// so that a process can be spawned even if it is granted almost nothing.
 #[unsafe(export_name = export!())]
 extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
     // SAFETY: the parent passes the two fields of an `EntryPoint`, the first of which is the index
-    // of a starter. In wasm, calling an index that holds a function of a different type traps.
+    // of a starter. In wasm, an indirect call to a function of a different type traps.
     let starter: fn(*const ()) = unsafe { transmute(starter) };
     starter(function);
     flush_output();
 }
 
-/// Writes any unfinished line that the function has printed, as returning from `main` and
-/// `std::process::exit` do.
+/// Writes out any unfinished line that the function printed, like returning from `main` or calling
+/// `std::process::exit`.
 ///
-/// If nothing was printed, no calls to the machine are made, but `stdout` allocates its buffer. A
-/// process whose memory is full skips this step and still ends normally.
+/// If nothing was printed, this makes no calls to the machine, but `stdout` still allocates its
+/// buffer. A process whose memory is full skips this step and still exits normally.
 pub(crate) fn flush_output() {
-    /// A size greater than that of the buffer of `stdout`.
+    /// Larger than the `stdout` buffer.
     const ROOM: usize = 2_048;
     if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {
-        // A failure to write the output does not make the process fail.
+        // A process does not fail just because its output cannot be written.
         let _ = std::io::stdout().flush();
     }
 }
 
-/// A function pointer that a process can start with.
+/// A function pointer that a process can start at.
 pub(crate) trait FirstFunction: Copy {
-    /// Calls the function in a process that starts with it.
+    /// Calls the function in the new process.
     fn call(self);
 }
 
@@ -73,7 +73,7 @@ impl<C: DeserializeOwned, T> FirstFunction for fn(C, Mailbox<T>) {
     }
 }
 
-/// Where a process starts: a function, and the starter that knows the function's type.
+/// Where a process starts: a function, and a starter that knows the function's type.
 pub(crate) struct EntryPoint {
     starter: fn(*const ()),
     function: *const (),
@@ -90,9 +90,9 @@ impl EntryPoint {
         }
     }
 
-    /// Returns the parameters of [`EXPORT`], in the form that the machine reads.
+    /// Returns the parameters of [`EXPORT`], encoded for the machine.
     pub(crate) fn parameters(&self) -> [u8; 2 * parameter::SIZE] {
-        // An index is 32 bits wide, and so is a pointer on targets that have a table.
+        // An index is 32 bits wide, and so is a pointer on targets that have function tables.
         let starter = Param::I32(self.starter as usize as i32);
         let function = Param::I32(self.function as usize as i32);
         let mut parameters = [0; 2 * parameter::SIZE];
@@ -110,15 +110,15 @@ fn start<F: FirstFunction>(function: *const ()) {
 
 /// Receives the value that this process was spawned with.
 pub(crate) fn context<C: DeserializeOwned>() -> C {
-    // The spawn itself delivered the value, so the process does not have to wait.
+    // The spawn delivered the value, so the process does not have to wait.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.open(),
         Delivery::TimedOut | Delivery::NobodyLeft => {
-            panic!("this process was spawned without its context")
+            panic!("this process was spawned without a context")
         }
     });
     context.unwrap_or_else(|error| {
-        panic!("the context that this process was spawned with cannot be read: {error}")
+        panic!("cannot read the context that this process was spawned with: {error}")
     })
 }
 

@@ -1,11 +1,10 @@
-//! Messages in transit: the bytes of a value, and the resources that it contains.
+//! Messages in transit: a value's bytes, and the resources it contains.
 //!
 //! A value is serialized into a buffer in this program and passed to the machine in one call.
-//! Values are received in the same way. A resource, such as a [`TcpStream`](crate::net::TcpStream),
-//! is not serialized: the value contains an index, and the machine transfers the resource itself.
-//! This file keeps track of whether a message is being written or read. Serializing or
-//! deserializing a resource anywhere else is an error, because the index would be meaningless
-//! there.
+//! Values are received the same way. A resource, such as a [`TcpStream`](crate::net::TcpStream), is
+//! not serialized: the value contains an index, and the machine transfers the resource itself. This
+//! file keeps track of whether a message is being written or read, because an index has no meaning
+//! outside a message. Serializing or deserializing a resource at any other time is an error.
 
 mod nesting;
 
@@ -21,29 +20,28 @@ use std::cell::{Cell, RefCell};
 /// The initial size of the buffer for incoming messages, in bytes.
 const FIRST_BUFFER: usize = 512;
 
-/// The maximum size of a buffer that is kept for reuse after a message has made it grow, in bytes.
+/// The maximum size of a buffer that is kept for reuse, in bytes. Larger messages make it grow.
 const KEPT_BUFFER: usize = 16 * 1024;
 
 thread_local! {
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The sockets in the message that is being written, as the words by which the machine
-    /// identifies them. `None` while no message is being written.
+    /// The sockets in the message being written, each as the word that identifies it to the
+    /// machine. `None` while no message is being written.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-    /// True while a message is being read. The machine then holds the message and its resources in
-    /// its slot.
+    /// True while a message is being read. During that time, the machine's slot holds the message
+    /// and its resources.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Serializes a message and passes its bytes, and the words for the sockets in it, to `deliver`.
+/// Serializes a message, and passes its bytes and the words for its sockets to `deliver`.
 pub(crate) fn seal<T: Serialize, R>(
     message: &T,
     deliver: impl FnOnce(&[u8], &[u64]) -> R,
 ) -> Result<R, encode::Error> {
     let mut bytes = OUTGOING.take();
     bytes.clear();
-    // A `Serialize` implementation may itself send a message while the outer message is being
-    // written.
+    // A `Serialize` implementation may itself send a message while the outer one is being written.
     let outer = ENCLOSED.replace(Some(Vec::new()));
     let written = message.serialize(&mut rmp_serde::Serializer::new(&mut bytes));
     let sockets = ENCLOSED.replace(outer).unwrap_or_default();
@@ -54,8 +52,8 @@ pub(crate) fn seal<T: Serialize, R>(
     delivered
 }
 
-/// Adds a socket to the message being written and returns its index there, or `None` if no message
-/// is being written.
+/// Adds a socket to the message being written and returns the socket's index in the message, or
+/// `None` if no message is being written.
 fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
     ENCLOSED.with_borrow_mut(|enclosed| {
         let sockets = enclosed.as_mut()?;
@@ -65,7 +63,7 @@ fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
     })
 }
 
-/// Serializes a socket as part of a message, in the form of its index.
+/// Serializes a socket as its index in the message being written.
 pub(crate) fn write_socket<S: Serializer>(
     kind: ResourceKind,
     id: u64,
@@ -79,7 +77,7 @@ pub(crate) fn write_socket<S: Serializer>(
     index.serialize(serializer)
 }
 
-/// Deserializes a socket from the message being read, and returns its id.
+/// Deserializes a socket from the message being read and returns the socket's id.
 pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
     kind: ResourceKind,
     deserializer: D,
@@ -88,13 +86,13 @@ pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
     take(kind, index).map_err(de::Error::custom)
 }
 
-/// Sends a message that [`seal`] has written.
+/// Sends a message written by [`seal`].
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
     let offered = host::message::offer_bytes(process, tag.id(), bytes, sockets);
     if outcome_of(offered) != Err(Errno::MailboxFull) {
         return outcome_of(offered);
     }
-    // A call that can wait is more expensive, so it is made only if the mailbox is full.
+    // A call that can wait is more expensive, so make it only if the mailbox is full.
     let sent = host::message::send_bytes(process, tag.id(), bytes, sockets);
     outcome_of(sent)
 }
@@ -116,7 +114,7 @@ pub(crate) enum Delivery<'a> {
 
 /// A message or a signal.
 pub(crate) struct Arrival<'a> {
-    /// The machine's description of the message or signal.
+    /// The header that the machine provides.
     pub(crate) header: MessageHeader,
     /// `None` if the data does not fit into this process's memory.
     data: Option<&'a [u8]>,
@@ -147,13 +145,13 @@ impl Arrival<'_> {
     }
 }
 
-/// Waits for a message or signal that has one of the tags, or for any message or signal if `tags`
-/// is empty, and passes it to `open`.
+/// Waits for a message or signal with one of the tags, or for any message or signal if `tags` is
+/// empty, and passes it to `open`.
 ///
 /// `timeout` is in milliseconds.
 pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<'_>) -> R) -> R {
-    // If a `Deserialize` implementation itself receives a message, the message that contains the
-    // value loses its resources.
+    // If a `Deserialize` implementation itself receives a message, the message being read loses its
+    // resources.
     READING.set(false);
     let mut bytes = INCOMING.take();
     if bytes.is_empty() {
@@ -179,7 +177,7 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
     opened
 }
 
-/// Grows the buffer and reads the part of a message of `length` bytes that did not fit. Returns
+/// Grows the buffer to `length` bytes and reads the part of the message that did not fit. Returns
 /// false if there is not enough memory.
 fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
     let missing = length.saturating_sub(bytes.len());
@@ -187,7 +185,7 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         return false;
     }
     while bytes.len() < length {
-        // The new space is not zeroed first: for a large message, zeroing would take as long as
+        // The new space is not zeroed first: zeroing a large message's space would take as long as
         // copying the message.
         let missing = length - bytes.len();
         let rest = &mut bytes.spare_capacity_mut()[..missing];
@@ -197,14 +195,13 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         if read == 0 || read > missing {
             return false;
         }
-        // SAFETY: the machine has written `read` bytes after the existing ones, within the
-        // capacity.
+        // SAFETY: the machine wrote `read` bytes after the existing ones, within the capacity.
         unsafe { bytes.set_len(bytes.len() + read) };
     }
     true
 }
 
-/// Deserializes the value of the last message received.
+/// Deserializes the value of the most recently received message.
 pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error> {
     if nesting::is_too_deep(bytes) {
         return Err(decode::Error::DepthLimitExceeded);
@@ -217,16 +214,18 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
 
 /// Takes a socket from the message being read.
 ///
-/// The sender chose the index, so a wrong index must not end this process. Therefore the machine is
-/// first asked which resource has this index.
+/// The sender chose the index, so a wrong index must not make this process trap. The function
+/// therefore first asks the machine what kind of resource has this index.
 fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     if !READING.get() {
         return Err("a socket can only be read out of a message that is being received");
     }
     let index = u64::from(index);
-    // The message is still in the machine's slot, since nothing was received in between.
+    // The message is still in the machine's slot, since nothing has been received in the meantime.
     if host::message::resource_kind(index) != kind as u32 {
-        return Err("the message has no such socket at this index, or it has already been read");
+        return Err(
+            "the message has no such socket at this index, or the socket has already been read",
+        );
     }
     match kind {
         ResourceKind::TcpStream => Ok(host::message::take_tcp_stream(index)),

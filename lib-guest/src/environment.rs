@@ -1,5 +1,5 @@
-//! Environments, in which processes run. An environment grants rights, sets limits, and holds the
-//! names of its processes.
+//! Environments for processes. An environment grants rights, sets limits, and holds the names of
+//! its processes.
 
 use crate::config::Config;
 use crate::error::LunaticError;
@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 /// A set of rights and limits for processes, and a registry of their names.
 ///
-/// The [`Config`] determines what a process that is spawned in the environment may do. Such a
-/// process can never do more than the process that created the environment. The environment exists
-/// for as long as any of its processes is alive.
+/// The [`Config`] determines what processes spawned in the environment may do. They can never do
+/// more than the process that created the environment. An environment lives on as long as any of
+/// its processes is alive.
 ///
 /// # Example
 ///
@@ -30,8 +30,8 @@ use std::rc::Rc;
 /// ```
 #[derive(Debug)]
 pub struct Environment {
-    // The id is shared with modules, so that their functions can be spawned after the `Environment`
-    // has been dropped.
+    // Modules share the id, so that their functions can be spawned after the `Environment` has been
+    // dropped.
     id: Rc<Id>,
 }
 
@@ -52,12 +52,12 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Fails if this process has none of the functions that the configuration allows, or if this
-    /// process may not create environments.
+    /// Fails if this process may not call any of the functions that the configuration allows, or
+    /// may not create environments.
     ///
     /// # Traps
     ///
-    /// Traps if the configuration grants a directory that this process does not have.
+    /// Traps if the configuration grants a directory that this process cannot access.
     pub fn new(config: Config) -> Result<Self, LunaticError> {
         config.hand_over(|config| {
             LunaticError::or_value(|id| host::environment::create(config, id)).map(Self::from_id)

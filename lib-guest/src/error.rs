@@ -5,11 +5,11 @@ use lunatic_abi::Errno;
 use std::borrow::Cow;
 use std::{fmt, io};
 
-/// An error from the machine: a kind for programs, and a sentence for people.
+/// An error from the machine: a kind for programs, and a message for people.
 ///
 /// # Example
 ///
-/// If a limit was reached, a later attempt may succeed. No other error is worth a retry:
+/// If a limit was reached, a later attempt may succeed. Other errors are not worth retrying:
 ///
 /// ```no_run
 /// use lunatic::{process, Errno, Mailbox};
@@ -41,12 +41,11 @@ impl LunaticError {
         }
     }
 
-    /// Fetches an error that the machine holds under an id, and releases the id.
+    /// Fetches the error that the machine holds under this id, and releases the id.
     pub(crate) fn from_id(id: u64) -> Self {
         let kind = host::error::kind(id);
         let mut text = vec![0; host::error::string_size(id) as usize];
-        // SAFETY: `to_string` writes as many bytes as `string_size` returns, and the buffer has
-        // that size.
+        // SAFETY: `to_string` writes exactly `string_size` bytes, which is the size of the buffer.
         unsafe { host::error::raw::to_string(id, text.as_mut_ptr()) };
         host::error::drop(id);
         Self::new(
@@ -55,15 +54,14 @@ impl LunaticError {
         )
     }
 
-    /// Makes a call that writes a value, or writes an error id in its place.
+    /// Makes a call that writes either a value or an error id.
     pub(crate) fn or_value(call: impl FnOnce(&mut u64) -> i32) -> Result<u64, Self> {
         let mut value = 0;
         let result = call(&mut value);
         Self::check(result, value)
     }
 
-    /// Interprets the result of a call: 0 with a value, 1 with an error id in its place, or a
-    /// timeout.
+    /// Interprets the result of a call: 0 with a value, 1 with an error id, or a timeout.
     pub(crate) fn check(result: i32, value: u64) -> Result<u64, Self> {
         match result {
             0 => Ok(value),
@@ -81,7 +79,7 @@ impl fmt::Display for LunaticError {
 
 impl std::error::Error for LunaticError {}
 
-/// The kind becomes the nearest [`io::ErrorKind`], and the error itself becomes the source.
+/// Maps the kind to the closest [`io::ErrorKind`], and keeps the error itself as the source.
 impl From<LunaticError> for io::Error {
     fn from(error: LunaticError) -> Self {
         io::Error::new(io_kind(error.kind), error)
@@ -112,7 +110,7 @@ fn io_kind(kind: Errno) -> io::ErrorKind {
         Errno::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
         Errno::HostUnreachable => io::ErrorKind::HostUnreachable,
         Errno::Exhausted => io::ErrorKind::OutOfMemory,
-        // Kinds that are added by later versions of the machine have no closer match.
+        // Later versions of the machine may add kinds that are unknown here.
         _ => io::ErrorKind::Other,
     }
 }

@@ -1,9 +1,9 @@
-//! Functions that a host program can call, defined by [`export`](macro@crate::export).
+//! Functions that host programs can call, defined with [`export`](macro@crate::export).
 //!
-//! Arguments and results are passed as JSON or as bytes. The host allocates memory with
-//! `lunatic_alloc`, writes the argument there and calls the function, which then owns that memory.
-//! The function returns the address and length of its result, whose first byte identifies the kind
-//! of result. The host frees the result with `lunatic_free`.
+//! Arguments and results are passed as JSON or as raw bytes. The host allocates memory with
+//! `lunatic_alloc`, writes the argument there, and calls the function, which takes ownership of
+//! that memory. The function returns the address and length of its result, whose first byte
+//! identifies the kind of result. The host frees the result with `lunatic_free`.
 
 mod finite;
 
@@ -21,8 +21,8 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// An image passed by the host: its bytes and its size. Whether the bytes are pixels or a file is
-/// up to the host and the function.
+/// An image passed by the host: its bytes and its dimensions. It is up to the host and the function
+/// whether the bytes are pixel data or an image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// The bytes, as passed by the host.
@@ -33,15 +33,15 @@ pub struct Image {
     pub height: u32,
 }
 
-/// A result that is passed unchanged, such as an image.
+/// A result that is passed as raw bytes, such as an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
-/// What an exported function can return: any value that serde can serialize, [`Bytes`], or a
-/// `Result` of either. If a `Result` is an error, the host gets the error's text. A value that
-/// contains NaN or an infinity is an error too, because JSON cannot represent them.
+/// A type that an exported function can return: any value that serde can serialize, [`Bytes`], or a
+/// `Result` of either. If the function returns an `Err`, the host gets the error message. Returning
+/// a value that contains NaN or an infinity is also an error, because JSON cannot represent it.
 pub trait Answer {
-    /// Returns the answer, preceded by the byte that identifies its kind.
+    /// Returns the byte that identifies the kind of answer, followed by the answer.
     #[doc(hidden)]
     fn write(&self) -> Vec<u8>;
 }
@@ -69,7 +69,7 @@ impl Answer for Bytes {
     }
 }
 
-/// Returns the first number in the value that became `null` in its JSON, if there is one.
+/// Returns the value's first number that became `null` in the JSON, if any.
 fn not_finite<T: Serialize>(value: &T, json: &[u8]) -> Option<f64> {
     let has_null = json.windows(4).any(|window| window == b"null");
     has_null.then(|| finite::first_not_finite(value)).flatten()
@@ -81,8 +81,8 @@ fn failure(error: &dyn Display) -> Vec<u8> {
     bytes
 }
 
-/// Wraps a function's return value, so that a `Result` can be distinguished from other types. The
-/// macro calls `write` on the wrapper, and the compiler picks the first implementation that fits.
+/// Wraps a function's return value to distinguish a `Result` from other types. The macro calls
+/// `write` on the wrapper, and the compiler picks the first implementation that fits.
 #[doc(hidden)]
 pub struct Returned<T>(pub T);
 
@@ -111,8 +111,8 @@ impl<T: Answer> Infallible for &Returned<T> {
     }
 }
 
-/// The address and the length of the panic message, which the host reads after a panic has trapped
-/// and ended the call without a result.
+/// The address and length of the panic message, which the host reads after a call has panicked and
+/// trapped.
 static PANIC: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 /// Returns the address of [`PANIC`] to the host.
@@ -121,8 +121,7 @@ extern "C" fn lunatic_panic() -> *const AtomicUsize {
     PANIC.as_ptr()
 }
 
-/// Keeps panic messages for the host, which may not have granted this program any way to print
-/// them.
+/// Keeps panic messages for the host, since this program may not be allowed to print them.
 fn keep_words_of_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -138,8 +137,8 @@ fn keep_words_of_panics() {
 ///
 /// # Safety
 ///
-/// The memory must have been allocated by `lunatic_alloc` with this length, and nothing else may
-/// own it.
+/// The memory must have been allocated by `lunatic_alloc` with this length and must not be owned by
+/// anything else.
 #[doc(hidden)]
 pub unsafe fn with_value<T: DeserializeOwned>(
     address: *mut u8,
@@ -157,7 +156,7 @@ pub unsafe fn with_value<T: DeserializeOwned>(
     })
 }
 
-/// Handles a call whose argument is bytes.
+/// Handles a call whose argument is raw bytes.
 ///
 /// # Safety
 ///
@@ -173,7 +172,7 @@ pub unsafe fn with_bytes(
     hand_over(function(unsafe { own(address, length) }))
 }
 
-/// Takes ownership of the memory of an argument.
+/// Takes ownership of an argument's memory.
 ///
 /// # Safety
 ///
@@ -182,18 +181,18 @@ unsafe fn own(address: *mut u8, length: usize) -> Vec<u8> {
     if length == 0 {
         return Vec::new();
     }
-    // SAFETY: `lunatic_alloc` allocated this many bytes, with the layout of a vector.
+    // SAFETY: `lunatic_alloc` allocated `length` bytes with the layout that `Vec` uses.
     unsafe { Vec::from_raw_parts(address, length, length) }
 }
 
-/// Passes a result to the host, and returns its address and length.
+/// Gives up ownership of a result and returns its address and length, packed, for the host.
 fn hand_over(result: Vec<u8>) -> u64 {
     let result = Box::leak(result.into_boxed_slice());
     (result.as_ptr() as u64) << 32 | result.len() as u64
 }
 
-/// Allocates memory for the host. Returns null if no memory is available. For a length of 0, the
-/// returned address is not null and must not be written to.
+/// Allocates memory for the host. Returns null if memory is exhausted. For a length of 0, the
+/// returned address is non-null and must not be written to.
 #[unsafe(no_mangle)]
 extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     match Layout::array::<u8>(length) {
@@ -206,18 +205,18 @@ extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     }
 }
 
-/// Frees memory that `lunatic_alloc` has returned to the host, or a result.
+/// Frees memory allocated by `lunatic_alloc`, or a result.
 ///
 /// # Safety
 ///
-/// The memory must have this length and must no longer be in use.
+/// The memory must have exactly this length and must no longer be in use.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn lunatic_free(address: *mut u8, length: usize) {
     if let Ok(layout) = Layout::array::<u8>(length)
         && length > 0
     {
-        // SAFETY: the caller guarantees that the memory has this length and is no longer in use,
-        // and both kinds of memory are allocated with this layout.
+        // SAFETY: the caller guarantees the length and that the memory is no longer in use, and
+        // both kinds of memory are allocated with this layout.
         unsafe { dealloc(address, layout) }
     }
 }

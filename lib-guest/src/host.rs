@@ -1,18 +1,18 @@
-//! The functions of the machine, as this program calls them.
+//! Declarations of the machine's host functions.
 //!
-//! This file lists no functions. Every function in the tables of `lunatic-abi` is declared by
-//! macros, as an import in a module `raw` and as a function that takes slices and references. The
-//! latter is safe to call, because the machine checks all other arguments and traps if an argument
-//! is wrong.
+//! The functions are not listed in this file. Macros declare every function in `lunatic-abi`'s
+//! tables twice: as an import in a `raw` module, and as a function that takes slices and
+//! references. The latter is safe to call, because the machine checks all other arguments and traps
+//! if one is invalid.
 //!
-//! Outside the machine, where nothing provides the functions, each of them panics with a message
-//! that says so. This lets the crate compile for the development machine.
+//! On other targets, where nothing provides the functions, each of them panics with a message that
+//! says so. This lets the crate compile for the developer's computer.
 
 use std::io::IoSlice;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// The Rust types of the kinds that are passed unchanged.
+/// The Rust types for the kinds that are passed unchanged.
 mod scalars {
     pub(super) type I32 = i32;
     pub(super) type U32 = u32;
@@ -37,7 +37,7 @@ mod scalars {
     pub(super) type StatementId = u64;
 }
 
-/// The Rust type of each kind of parameter.
+/// The Rust type for each kind of parameter.
 mod kinds {
     pub(super) use super::scalars::*;
     pub(super) type Bytes<'a> = &'a [u8];
@@ -52,12 +52,12 @@ mod kinds {
     pub(super) type OutWords<'a> = &'a mut [u64];
     pub(super) type OutIpBytes<'a> = &'a mut [u8; 16];
     pub(super) type OutHeader<'a> = &'a mut lunatic_abi::MessageHeader;
-    /// Only the machine knows the length of such a string, so a function with such a parameter can
-    /// be called only as an import.
+    /// Only the machine knows the length of such a string, so functions with such a parameter can
+    /// only be called as imports.
     pub(super) type OutText = std::convert::Infallible;
 }
 
-/// The Rust type of each part of a parameter of an import.
+/// The Rust type for each part of an import's parameter.
 mod parts {
     pub(super) use super::scalars::*;
     pub(super) type Bytes = *const u8;
@@ -125,7 +125,7 @@ impl Parameter for std::convert::Infallible {
     }
 }
 
-/// The address of a socket in the form in which it is passed to the machine.
+/// A socket address, in the form in which it is passed to the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawAddress {
     /// 4 or 6.
@@ -137,7 +137,7 @@ pub(crate) struct RawAddress {
     pub(crate) scope: u32,
 }
 
-/// The address and length of bytes to write: what `Kind::Vectors` points to.
+/// The address and length of bytes to write; `Kind::Vectors` points to these.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Vector<'a> {
@@ -146,8 +146,8 @@ pub(crate) struct Vector<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-/// The maximum number of slices passed in one vectored write. Any further slices are left for the
-/// next write, as after any short write.
+/// The maximum number of slices passed in one vectored write. As with any short write, the
+/// remaining slices are left for the next one.
 const VECTORS: usize = 16;
 
 impl<'a> Vector<'a> {
@@ -159,7 +159,8 @@ impl<'a> Vector<'a> {
         }
     }
 
-    /// Returns the addresses and lengths of the first non-empty slices, and how many there are.
+    /// Returns the addresses and lengths of the first non-empty slices, and the number of these
+    /// slices.
     pub(crate) fn gather(slices: &'a [IoSlice<'_>]) -> ([Self; VECTORS], usize) {
         let mut vectors = [Self::new(&[]); VECTORS];
         let mut count = 0;
@@ -176,8 +177,8 @@ macro_rules! imports {
     ($($(#[doc = $about:literal])* $namespace:literal as $module:ident {
         $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
     })*) => {$(
-        // This library never calls some of the functions, which are for programs in other
-        // languages.
+        // Some functions are only for programs in other languages, and are never called by this
+        // library.
         #[allow(dead_code, unused_imports, clippy::too_many_arguments)]
         $(#[doc = $about])*
         pub(crate) mod $module {
@@ -228,8 +229,8 @@ macro_rules! call {
         #[inline]
         pub(crate) fn $name($($first: $kind),*) $(-> $result)? {
             $(let ($first, $($wire,)*) = $first.parts();)*
-            // SAFETY: the machine accesses only the memory that slices and references refer to, and
-            // checks all other arguments.
+            // SAFETY: the machine accesses only the memory that the slices and references refer to,
+            // and checks all other arguments.
             unsafe { raw::$name($($first $(, $wire)*),*) }
         }
     };
@@ -246,10 +247,10 @@ fn outside_the_machine(function: &str) -> ! {
     )
 }
 
-/// Converts a duration to the whole milliseconds that the machine takes, rounded up so that a wait
-/// is never too short.
+/// Converts a duration to whole milliseconds for the machine, rounded up so that a wait is never
+/// too short.
 ///
-/// The result is always less than the number that means "forever".
+/// The result is always less than `FOREVER`.
 pub(crate) fn milliseconds(time: Duration) -> u64 {
     let rounded_up = time.as_nanos().div_ceil(1_000_000);
     u64::try_from(rounded_up)
@@ -257,7 +258,7 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
         .min(lunatic_abi::FOREVER - 1)
 }
 
-/// Converts an optional duration to the milliseconds that the machine takes. `None` means forever.
+/// Converts an optional duration to milliseconds for the machine. `None` means forever.
 pub(crate) fn milliseconds_or_forever(time: Option<Duration>) -> u64 {
     time.map_or(lunatic_abi::FOREVER, milliseconds)
 }

@@ -1,10 +1,10 @@
-//! The library for programs that run in the Lunatic machine. Such programs consist of processes
-//! that share nothing, exchange messages, and fail individually.
+//! The library for programs that run on the Lunatic machine. A program consists of processes that
+//! share nothing, exchange messages, and fail individually.
 //!
-//! A program is compiled for `wasm32-wasip1` and run by `lunatic program.wasm`. Each of its
-//! processes is an instance of the program with its own memory and stack. The machine runs them on
-//! all cores and preempts them. Code simply blocks where it has to wait, and a process that never
-//! waits does not hold up other processes.
+//! Compile a program for `wasm32-wasip1` and run it with `lunatic program.wasm`. Each of its
+//! processes is an instance of the program with its own memory and stack. The machine schedules
+//! processes preemptively on all cores: code simply blocks when it has to wait, and a process that
+//! never waits does not hold up the others.
 //!
 //! ```no_run
 //! use lunatic::{process, Mailbox};
@@ -21,27 +21,27 @@
 //! ```
 //!
 //! * [`process`] spawns, links, monitors and kills processes, and sends to them.
-//! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals that report the end of other
-//!   processes.
+//! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals that report other processes'
+//!   exits.
 //! * [`Request`] is a message that gets a reply.
 //! * [`Task`] is a function that runs in its own process and returns a result.
-//! * [`server`](mod@server) turns a type into a process whose functions clients call.
+//! * [`server`](mod@server) turns a type into a process that serves calls from clients.
 //! * [`supervisor`] restarts processes when they fail.
-//! * [`process_local!`] declares statics that have a separate value in each process.
+//! * [`process_local!`] declares statics with a separate value in each process.
 //! * [`Config`] and [`Environment`] limit what processes may do and use.
 //! * [`net`] provides TCP, TLS, UDP and name lookups.
 //! * [`sqlite`] provides SQLite databases.
-//! * [`Comm`] and [`Spark`] are for functions behind gateways, which read and write bytes, and run
-//!   one another.
+//! * [`Comm`] and [`Spark`] are for functions behind gateways, which read and write bytes and can
+//!   run each other.
 //!
-//! Any value that [serde](https://serde.rs) can serialize can be sent as a message. It is
-//! serialized as MessagePack into a buffer in the sender and passed to the machine in one call.
+//! Any value that [serde](https://serde.rs) can serialize can be sent as a message. The sender
+//! serializes the value as MessagePack into a buffer, and passes the buffer to the machine in one
+//! call.
 //!
-//! The library also compiles outside the machine, so that editors, lints and tests of pure code
-//! work. There, any call to the machine panics with a message that says so.
+//! The library also compiles for other targets, so editors, lints and tests of pure code work. On
+//! those targets, any call to the machine panics with a message that says why.
 
-// The attributes refer to this crate by the name that its users use, even in the crate's own
-// examples.
+// The attribute macros refer to this crate by its public name, even in the crate's own examples.
 extern crate self as lunatic;
 
 mod config;
@@ -96,7 +96,7 @@ pub use test::{__test, __test_with_mailbox};
 pub use timer::Timer;
 pub use trap::{Trapped, catch_trap};
 
-/// The non-public items that the expansions of attributes use.
+/// Private items that expanded attributes use.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
@@ -104,7 +104,7 @@ pub mod __private {
 
 /// Makes `main` the program's first process, with its mailbox.
 ///
-/// The function takes the mailbox or no arguments, and may return anything that `main` may. If it
+/// The function takes either the mailbox or no arguments, and may return anything `main` may. If it
 /// returns an `Err`, the error is printed and the program exits with status 1.
 ///
 /// # Example
@@ -122,32 +122,33 @@ pub mod __private {
 /// ```
 pub use lunatic_macros::main;
 
-/// Turns an `impl` block into a server. The module [`server`](mod@server) has an example.
+/// Turns an `impl` block into a server. See the [`server`](mod@server) module for an example.
 ///
-/// Functions in the block are marked with attributes. Functions without a mark are left unchanged.
+/// Attributes mark functions in the block. Functions without a mark are left unchanged.
 ///
-/// | mark | function | what it is |
+/// | mark | function | purpose |
 /// |---|---|---|
-/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | creates the state;
-/// [`Server::start`] takes its parameter, or a tuple of several |
-/// | `#[call]` | `fn(&mut self, …) -> R` | is called by clients, which wait for the result |
-/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, but answered through the
-/// [`Reply`](server::Reply) at any later time |
-/// | `#[cast]` | `fn(&mut self, …)` | is called by clients, which do not wait |
-/// | `#[signal]` | `fn(&mut self, signal: Signal)` | is called when a process that the server
-/// monitors or is linked with ends |
-/// | `#[terminate]` | `fn(self)` | is called before the server ends normally |
+/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | creates the state |
+/// | `#[call]` | `fn(&mut self, …) -> R` | called by clients, which wait for the result |
+/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | likewise, but may be answered later |
+/// | `#[cast]` | `fn(&mut self, …)` | called by clients, which do not wait |
+/// | `#[signal]` | `fn(&mut self, signal: Signal)` | called when another process exits |
+/// | `#[terminate]` | `fn(self)` | called before the server exits normally |
 ///
-/// A function that clients call has the same visibility as the function in the block. Its
-/// parameters and result must own their data, and serde must be able to serialize and deserialize
-/// them. The names `clone`, `process`, `register`, `stop` and `within` are taken by
+/// [`Server::start`] takes the parameter of `#[init]`, or a tuple if there are several. A call with
+/// a [`Reply`](server::Reply) can be answered at any later time. `#[signal]` is called for linked
+/// processes that fail and monitored processes that exit.
+///
+/// The function that clients call has the same visibility as the one in the block. Its parameters
+/// and result must own their data, and serde must be able to serialize and deserialize them. The
+/// names `clone`, `process`, `register`, `stop` and `within` are reserved for
 /// [`Handle`](server::Handle).
 pub use lunatic_macros::server;
 
-/// Declares statics that have a separate value in each process, initialized on first use.
+/// Declares statics with a separate value in each process, initialized on first use.
 ///
-/// This is `std::thread_local!` under a name that says what the macro does in this library. A new
-/// process starts with fresh values, regardless of the values of its parent.
+/// This is `std::thread_local!` under a name that fits processes. A new process starts with fresh
+/// values, whatever its parent's values are.
 ///
 /// # Example
 ///
@@ -171,20 +172,20 @@ macro_rules! process_local {
     };
 }
 
-/// Turns a function into a test, which `cargo test` runs in the machine as a separate program.
+/// Turns a function into a test that `cargo test` runs on the machine as a separate program.
 ///
 /// Each test has its own environment, with its own names, processes, limits and output. Any
-/// processes that a test leaves running are ended with it, and a panic affects no other test. All
-/// tests run concurrently in one operating system process.
+/// processes still running when a test finishes are killed, and a panic does not affect other
+/// tests. All tests run concurrently in one operating system process.
 ///
-/// The function takes its process's mailbox or no arguments, and may return anything that `main`
-/// may. `#[ignore]` and `#[should_panic]` mean the same as with `#[test]`. The attribute takes two
-/// arguments, both of which are optional:
+/// The function takes either its process's mailbox or no arguments, and may return anything `main`
+/// may. `#[ignore]` and `#[should_panic]` work as they do with `#[test]`. The attribute takes two
+/// optional arguments:
 ///
 /// * `timeout = "500ms"` fails the test if it takes longer. The value is a whole number of `ms`,
 ///   `s`, `m` or `h`;
-/// * `memory = "16MiB"` limits the memory of each of its processes. The value is a whole number of
-///   `B`, `KiB`, `MiB` or `GiB`.
+/// * `memory = "16MiB"` limits the memory of each process in the test. The value is a whole number
+///   of `B`, `KiB`, `MiB` or `GiB`.
 ///
 /// # Example
 ///
@@ -206,29 +207,28 @@ macro_rules! process_local {
 /// }
 /// ```
 ///
-/// Outside the machine, when `cargo test` builds for another target, the function is an ordinary
-/// `#[test]`.
+/// When `cargo test` builds for another target, the function is an ordinary `#[test]`.
 pub use lunatic_macros::test;
 
-/// Runs the first process with its mailbox. `#[lunatic::main]` expands to a call of this function.
+/// Runs the first process with its mailbox. `#[lunatic::main]` expands to a call to this function.
 #[doc(hidden)]
 pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
     // SAFETY: the process begins in this function, so it has no mailbox yet.
     main(unsafe { Mailbox::new() })
 }
 
-/// Turns a function into an export that host programs can call through the machine's bridge: from
-/// Rust, from Elixir, from the shell (`lunatic call`), or over a pipe.
+/// Exports a function for host programs to call through the machine's bridge: from Rust, from
+/// Elixir, from the shell (`lunatic call`), or over a pipe.
 ///
-/// The function takes and returns values that serde can handle; they are passed as JSON. A single
+/// Parameters and results can be any type that serde supports, and are passed as JSON. A single
 /// parameter receives the whole argument; several parameters are looked up in it by name. If the
-/// function returns an `Err`, the host gets the error's text. With `#[lunatic::export(image)]`, the
-/// function takes an [`Image`](export::Image); with `#[lunatic::export(bytes)]`, a `Vec<u8>`. To
-/// return bytes, it returns [`Bytes`](export::Bytes). A panic ends the instance, and the host gets
-/// an error.
+/// function returns an `Err`, the host gets the error message. With `#[lunatic::export(image)]`,
+/// the function takes an [`Image`](export::Image); with `#[lunatic::export(bytes)]`, a `Vec<u8>`.
+/// To return raw bytes, return [`Bytes`](export::Bytes). A panic terminates the instance, and the
+/// host gets an error.
 ///
-/// The module is a library (`crate-type = ["cdylib"]`), compiled for `wasm32-unknown-unknown` or
-/// for `wasm32-wasip1`.
+/// Build the module as a library (`crate-type = ["cdylib"]`) for `wasm32-unknown-unknown` or
+/// `wasm32-wasip1`.
 ///
 /// # Example
 ///
@@ -252,15 +252,16 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
 /// ```
 pub use lunatic_macros::export;
 
-/// Turns a function into a spark: a function that is run by gateways and other functions, and that
-/// reads and writes bytes through its [`Comm`].
+/// Turns a function into a spark, which gateways and other functions can run, and which reads and
+/// writes bytes through its [`Comm`].
 ///
-/// The function takes the comm to its caller and returns nothing or a `Result`. If it returns an
-/// `Err`, it has failed, and the error's text goes to its caller and to the function's log.
+/// The function takes the comm to its caller and returns either nothing or a `Result`. If it
+/// returns an `Err`, it has failed, and the error message goes to its caller and to the function's
+/// log.
 ///
 /// # Example
 ///
-/// A function behind an HTTP gateway reads a request and writes an answer:
+/// A function behind an HTTP gateway reads a request and writes a response:
 ///
 /// ```no_run
 /// use lunatic::Comm;

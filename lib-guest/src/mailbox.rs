@@ -1,5 +1,5 @@
-//! Mailboxes, through which a process receives messages. The machine holds the messages. A mailbox
-//! is only the right to take them out, and its type parameter is the type of the messages.
+//! Mailboxes, through which processes receive messages. The machine holds the messages; a mailbox
+//! only represents the right to take them out, and its type parameter is their type.
 
 use crate::envelope::{self, Delivery};
 use crate::host;
@@ -12,15 +12,16 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// Receives messages of type `T`, in a process that dies when a process linked with it fails.
+/// Receives messages of type `T`, in a process that dies when a process linked to it fails.
 ///
 /// A process gets its mailbox as an argument. Every receive waits, and takes messages in the order
-/// in which they arrived. A receive with tags takes the first message that has one of them and
+/// in which they arrived. A receive with tags takes the first message that has one of the tags and
 /// leaves all others in place.
 ///
-/// A process that [monitors](crate::Process::monitor) others is notified of their ends through its
-/// mailbox. Such a signal is not a `T`, so it is returned as [`ReceiveError::Signal`]. A process
-/// that expects signals turns its mailbox into a [`LinkMailbox`].
+/// A process that [monitors](crate::Process::monitor) other processes receives a signal in its
+/// mailbox when one of them exits. A signal is not a `T`, so it is returned as
+/// [`ReceiveError::Signal`]. A process that expects signals should turn its mailbox into a
+/// [`LinkMailbox`].
 ///
 /// # Example
 ///
@@ -35,15 +36,14 @@ use std::time::Duration;
 /// }
 /// ```
 pub struct Mailbox<T> {
-    // A mailbox produces values of type `T` but owns no such values.
+    // A mailbox produces values of type `T` but doesn't own any.
     messages: PhantomData<fn() -> T>,
 }
 
 /// Receives messages of type `T` and signals, in a process that is notified when a process linked
-/// with it fails.
+/// to it fails.
 ///
-/// [`TransformMailbox::catch_link_panic`] creates one, as do the functions that spawn linked
-/// processes.
+/// Created by [`TransformMailbox::catch_link_panic`] and by functions that spawn linked processes.
 pub struct LinkMailbox<T> {
     messages: PhantomData<fn() -> T>,
 }
@@ -53,7 +53,7 @@ impl<T> Mailbox<T> {
     ///
     /// # Safety
     ///
-    /// A process must have only one mailbox. If it had two, each would take messages meant for the
+    /// A process must have only one mailbox. If it had two, each could take messages meant for the
     /// other.
     #[doc(hidden)]
     pub unsafe fn new() -> Self {
@@ -68,8 +68,8 @@ impl<T: DeserializeOwned> Mailbox<T> {
     ///
     /// # Errors
     ///
-    /// Returns any [`ReceiveError`] except a timeout. Values nested more than 128 levels deep
-    /// result in [`DeserializationFailed`](ReceiveError::DeserializationFailed).
+    /// Returns any [`ReceiveError`] except a timeout. A value nested more than 128 levels deep
+    /// results in [`DeserializationFailed`](ReceiveError::DeserializationFailed).
     pub fn receive(&self) -> Result<T, ReceiveError> {
         plain(take(&[], lunatic_abi::FOREVER))
     }
@@ -86,7 +86,7 @@ impl<T: DeserializeOwned> Mailbox<T> {
         plain((message, tag)).map(|message| (message, tag))
     }
 
-    /// Receives the first message that has one of the tags, or any message if `tags` is empty.
+    /// Receives the first message with one of the tags, or any message if `tags` is empty.
     ///
     /// # Example
     ///
@@ -130,11 +130,10 @@ impl<T: DeserializeOwned> LinkMailbox<T> {
         take(&[], host::milliseconds(timeout)).0
     }
 
-    /// Receives the first message or link failure that has one of the tags, or any message or
-    /// signal if `tags` is empty.
+    /// Receives the first message or link failure with one of the tags, or any message or signal if
+    /// `tags` is empty.
     ///
-    /// The signal that reports the end of a monitored process has no tag, so only a receive without
-    /// tags returns it.
+    /// A monitored process's exit signal has no tag, so only a receive without tags returns it.
     pub fn tag_receive(&self, tags: &[Tag]) -> Message<T> {
         take(tags, lunatic_abi::FOREVER).0
     }
@@ -158,7 +157,7 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             };
             let tag = arrival.tag();
             if let Some(signal) = arrival.signal() {
-                // The end of a task is kept until the task's owner requests its result.
+                // A task's exit reason is kept until the task's owner requests the result.
                 if reply::keeps_end(tag, signal.reason) {
                     return None;
                 }
@@ -169,9 +168,8 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             if tag == SHUTDOWN {
                 return nothing(ReceiveError::Shutdown);
             }
-            // This is a reply that nothing is waiting for any longer, and it is probably not of the
-            // mailbox's type. The wait starts over, at most once for each abandoned request and
-            // each task.
+            // Nothing is waiting for this reply any longer, and it probably isn't of the mailbox's
+            // type. The wait starts over, at most once for each abandoned request and each task.
             if reply::discards(tag) {
                 return None;
             }
@@ -191,14 +189,14 @@ fn plain<T>((message, _): (Message<T>, Tag)) -> Result<T, ReceiveError> {
     }
 }
 
-/// Converts one kind of mailbox into the other, which determines how the failure of a linked
+/// Converts between the two kinds of mailbox. The kind determines how the failure of a linked
 /// process affects this process.
 pub trait TransformMailbox<T> {
-    /// From now on, failures of linked processes arrive as signals.
+    /// Makes failures of linked processes arrive as signals from now on.
     fn catch_link_panic(self) -> LinkMailbox<T>;
 
-    /// From now on, this process dies when a linked process fails. Failures that are already in the
-    /// mailbox do not kill it; they are received as [`ReceiveError::Signal`].
+    /// Makes this process die when a linked process fails from now on. Failures that are already in
+    /// the mailbox do not kill it; they are received as [`ReceiveError::Signal`].
     fn panic_if_link_panics(self) -> Mailbox<T>;
 }
 

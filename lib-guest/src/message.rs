@@ -1,4 +1,4 @@
-//! What a process receives: messages, and signals that report the end of other processes.
+//! What a process receives: messages, and signals that report other processes' exits.
 
 use crate::tag::Tag;
 use lunatic_abi::{ExitKind, Limit, MessageHeader, MessageKind};
@@ -24,9 +24,9 @@ use std::fmt;
 /// ```
 #[derive(Debug)]
 pub enum Message<T> {
-    /// The message, or the reason why no message was received.
+    /// The message, or the reason there isn't one.
     Normal(Result<T, ReceiveError>),
-    /// A linked or monitored process ended.
+    /// A linked process failed, or a monitored process exited.
     Signal(Signal),
 }
 
@@ -36,7 +36,7 @@ impl<T> Message<T> {
         matches!(self, Self::Signal(_))
     }
 
-    /// Returns the signal, if this is a signal.
+    /// Returns the signal, if this is one.
     pub fn signal(&self) -> Option<&Signal> {
         match self {
             Self::Signal(signal) => Some(signal),
@@ -64,41 +64,42 @@ pub enum ReceiveError {
     /// The message is not of the mailbox's type. It has been dropped.
     #[error("the message is not of the expected type: {0}")]
     DeserializationFailed(decode::Error),
-    /// The timeout expired. No message is lost, because a later receive returns any message that
-    /// arrives later.
+    /// The timeout expired. No message is lost: a later receive returns messages that arrive late.
     #[error("no message arrived in time")]
     Timeout,
-    /// The receive could never end: no other process of the program is alive, and no timer is set.
+    /// The receive would never return: no other process in the program is alive, and no timer is
+    /// set.
     #[error("no process is left that could send a message")]
     NobodyLeft,
-    /// A monitored process ended. Only a [`Mailbox`](crate::Mailbox) reports a signal this way.
+    /// A signal arrived, such as the exit of a monitored process. Only a
+    /// [`Mailbox`](crate::Mailbox) reports signals this way.
     #[error("a signal arrived instead of a message: {0}")]
     Signal(Signal),
-    /// This process has been asked to end by [`Process::shutdown`](crate::Process::shutdown) or by
-    /// its [`Supervisor`](crate::Supervisor), and is killed if it takes too long.
+    /// This process has been asked to exit by [`Process::shutdown`](crate::Process::shutdown) or by
+    /// its [`Supervisor`](crate::Supervisor), and will be killed if it takes too long.
     ///
     /// Only a receive without tags returns this.
     #[error("this process has been asked to end")]
     Shutdown,
 }
 
-/// A notice of the end of a process.
+/// A notification that a process has exited.
 ///
-/// Its `Display` output is a human-readable sentence, which may say more than the
+/// The `Display` output is a human-readable sentence, and may say more than the
 /// [`reason`](Self::reason).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signal {
     /// Why this process is notified.
     pub kind: SignalKind,
-    /// The tag of the link. [`Tag::NONE`] if the process was monitored, or if the process spawned
-    /// this process with a link and then died.
+    /// The tag of the link, or [`Tag::NONE`] if the process was monitored or was the linked parent
+    /// of this process.
     pub tag: Tag,
-    /// The process that ended, as returned by [`Process::id`](crate::Process::id).
+    /// The id of the process that exited, as returned by [`Process::id`](crate::Process::id).
     pub pid: u64,
-    /// Why the process ended.
+    /// Why the process exited.
     pub reason: ExitReason,
-    /// The machine's description of why the process ended.
+    /// The machine's description of why the process exited.
     pub sentence: String,
 }
 
@@ -130,12 +131,12 @@ impl Signal {
     }
 }
 
-/// Why a process is notified of the end of another process.
+/// Why a process is notified of another process's exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignalKind {
-    /// The process was linked with the other process, which failed.
+    /// The process was linked to the other process, which failed.
     LinkDied,
-    /// The process [monitored](crate::Process::monitor) the other process, which ended for whatever
+    /// The process [monitored](crate::Process::monitor) the other process, which exited for any
     /// reason.
     ProcessDied,
 }
@@ -149,20 +150,20 @@ pub enum ExitReason {
     Normal,
     /// The process exited with a status other than 0.
     Status(i32),
-    /// The process trapped. A panic ends a process in this way.
+    /// The process trapped. This is also the reason after a panic.
     Trapped,
     /// The process was killed.
     Killed,
-    /// The process reached a limit of its environment. `None` if this library does not know the
-    /// limit.
+    /// The process reached one of its environment's limits. `None` if this library does not know
+    /// the limit.
     Limit(Option<Limit>),
-    /// A process linked with this process failed.
+    /// A process linked to this process failed.
     LinkDied,
     /// The process was already dead, or never existed.
     NoProcess,
-    /// The machine itself failed because of a bug.
+    /// The machine itself failed due to a bug.
     Fault,
-    /// The machine gave a reason that this version of the library does not know.
+    /// The machine gave a reason unknown to this version of the library.
     Unknown,
 }
 
@@ -170,7 +171,7 @@ impl ExitReason {
     fn from_numbers(kind: u32, detail: u64) -> Self {
         match ExitKind::from_number(kind) {
             Some(ExitKind::Normal) => Self::Normal,
-            // A status has 32 bits; the machine passes it as unsigned.
+            // A status has 32 bits; the machine passes it as an unsigned number.
             Some(ExitKind::Status) => Self::Status(detail as i32),
             Some(ExitKind::Trapped) => Self::Trapped,
             Some(ExitKind::Killed) => Self::Killed,

@@ -1,11 +1,11 @@
-//! Metrics of a program. `lunatic --metrics 9100 program.wasm` serves them to Prometheus.
+//! A program's metrics, served to Prometheus by `lunatic --metrics 9100 program.wasm`.
 //!
 //! A metric is identified by its name. All processes in a program that use the same name share the
-//! metric, which does not have to be created first. A name has only one kind, and uses of the name
-//! as another kind are dropped. New names are dropped once the program has as many names as its
-//! environment allows ([`Limit::Metrics`](crate::Limit), 1,000 by default). The number of dropped
-//! uses is counted. Names consist of ASCII letters, digits, `_` and `:`; any other character
-//! becomes `_`.
+//! metric, which does not have to be created first. A name has only one kind; updates that use it
+//! as another kind are dropped. Updates to new names are dropped once the program has as many names
+//! as its environment allows ([`Limit::Metrics`](crate::Limit), 1,000 by default). Dropped updates
+//! are counted. Names consist of ASCII letters, digits, `_` and `:`; any other character becomes
+//! `_`.
 //!
 //! ```no_run
 //! use lunatic::metrics::{Counter, Gauge, Histogram};
@@ -35,7 +35,8 @@ pub struct Gauge<'a>(&'a str);
 pub struct Histogram<'a>(&'a str);
 
 impl<'a> Counter<'a> {
-    /// Names a counter. The name must have 1 to 256 bytes; using any other name traps.
+    /// Creates a counter with this name, which must be 1 to 256 bytes long. Using a counter with an
+    /// invalid name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
@@ -45,14 +46,15 @@ impl<'a> Counter<'a> {
         host::metrics::increment_counter(self.0);
     }
 
-    /// Sets the counter, for events that are counted elsewhere.
+    /// Sets the counter. Use this for events that are counted elsewhere.
     pub fn set(&self, count: u64) {
         host::metrics::counter(self.0, count);
     }
 }
 
 impl<'a> Gauge<'a> {
-    /// Names a gauge. The name must have 1 to 256 bytes; using any other name traps.
+    /// Creates a gauge with this name, which must be 1 to 256 bytes long. Using a gauge with an
+    /// invalid name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
@@ -74,12 +76,13 @@ impl<'a> Gauge<'a> {
 }
 
 impl<'a> Histogram<'a> {
-    /// Names a histogram. The name must have 1 to 256 bytes; using any other name traps.
+    /// Creates a histogram with this name, which must be 1 to 256 bytes long. Using a histogram
+    /// with an invalid name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
 
-    /// Adds a sample, in any unit. The buckets range from a ten-thousandth to a million.
+    /// Adds a sample, in any unit. The buckets range from 0.0001 to 1,000,000.
     pub fn record(&self, sample: f64) {
         host::metrics::histogram(self.0, sample);
     }

@@ -1,4 +1,4 @@
-//! Modules in an environment, from which processes are spawned.
+//! Modules, from which processes are spawned in an environment.
 
 pub(crate) mod param;
 
@@ -15,12 +15,12 @@ use serde::de::DeserializeOwned;
 
 /// The modules of an environment.
 impl Environment {
-    /// Compiles a module for spawning in this environment. Only the calling process waits for the
-    /// compilation.
+    /// Compiles a module whose functions can then be spawned in this environment. Only the calling
+    /// process waits for the compilation.
     ///
     /// # Errors
     ///
-    /// Fails if the machine does not accept the bytes as a module, or if this process may not
+    /// Fails if the bytes are not a module that the machine accepts, or if this process may not
     /// compile modules.
     pub fn add_module(&mut self, bytes: &[u8]) -> Result<Module, LunaticError> {
         let mut id = 0;
@@ -37,8 +37,8 @@ impl Environment {
         })
     }
 
-    /// Adds the module of the current process. Its functions and closures can then be spawned in
-    /// this environment.
+    /// Adds the current process's module, whose functions and closures can then be spawned in this
+    /// environment.
     ///
     /// # Errors
     ///
@@ -83,10 +83,9 @@ impl Module {
             .module(self.id)
     }
 
-    /// Spawns an exported function with parameters.
+    /// Spawns a process that runs an exported function with the given parameters.
     ///
-    /// The caller chooses the type of the messages that the process receives. The type is not
-    /// checked.
+    /// The caller chooses the message type of the new process; the choice is not checked.
     ///
     /// # Errors
     ///
@@ -96,8 +95,8 @@ impl Module {
         self.builder().spawn_export(function, &to_bytes(params))
     }
 
-    /// Spawns an exported function like [`spawn`](Self::spawn), and links the new process with the
-    /// current process. If the new process fails, the current process receives a signal.
+    /// Like [`spawn`](Self::spawn), but links the new process to the current process. If the new
+    /// process fails, the current process receives a signal.
     pub fn spawn_link<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
@@ -110,8 +109,8 @@ impl Module {
             })
     }
 
-    /// Spawns an exported function like [`spawn`](Self::spawn), and links the new process with the
-    /// current process. If either fails, the other dies too.
+    /// Like [`spawn`](Self::spawn), but links the new process to the current process. If either
+    /// fails, the other dies too.
     pub fn spawn_link_unwrap<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
@@ -135,11 +134,12 @@ fn to_bytes(params: &[Param]) -> Vec<u8> {
     params.iter().flat_map(|param| param.to_bytes()).collect()
 }
 
-/// The module of the current process, in an [`Environment`]. It offers the functions of
-/// [`process`](crate::process), with the rights and limits of that environment.
+/// The current process's module, in an [`Environment`]. It has the same spawn functions as
+/// [`process`](crate::process), but they spawn processes with the rights and limits of that
+/// environment.
 ///
-/// A process spawned with a value receives the value as a message, so its environment has to allow
-/// `lunatic::message::`. A process spawned without a value calls no functions of the machine before
+/// A process spawned with a value receives the value as a message, so its environment must allow
+/// `lunatic::message::`. A process spawned without a value doesn't call any host functions before
 /// its own function runs.
 #[derive(Debug)]
 pub struct ThisModule {

@@ -1,8 +1,7 @@
 //! TCP, TLS, UDP and name lookups, modelled on [`std::net`].
 //!
-//! Only the calling process waits for a peer. A call that fails returns a [`std::io::Error`] whose
-//! kind identifies the reason, and whose source is the machine's
-//! [`LunaticError`](crate::LunaticError).
+//! Only the calling process waits for a peer. A failed call returns a [`std::io::Error`] whose kind
+//! identifies the reason and whose source is the machine's [`LunaticError`](crate::LunaticError).
 
 mod dns;
 mod socket;

@@ -1,6 +1,6 @@
-//! Functions that spawn processes, and handles to processes.
+//! Spawning processes, and handles to them.
 //!
-//! [`spawn`] and its variants spawn a process that runs a function of this program; a [`Builder`]
+//! [`spawn`] and its variants start a process that runs a function of this program; a [`Builder`]
 //! offers more options. A [`Process`] is a handle to a process.
 
 pub(crate) mod builder;
@@ -42,18 +42,18 @@ pub fn this_env() -> Environment {
     Environment::own()
 }
 
-/// Suspends the current process for this many milliseconds. Other processes keep running.
+/// Suspends the current process for a number of milliseconds. Other processes keep running.
 pub fn sleep(milliseconds: u64) {
     host::process::sleep_ms(milliseconds);
 }
 
-/// Spawns a process that runs a function and has this process's rights.
+/// Spawns a process that runs `function` with the current process's rights.
 ///
-/// `function` is a function of this program or a closure that captures nothing, since processes
-/// share no memory. [`spawn_with`] also passes a value.
+/// Processes share no memory, so `function` must be a function of this program or a closure that
+/// captures nothing. To also pass a value, use [`spawn_with`].
 ///
-/// Output is written line by line, and any unfinished line is written when the function returns. If
-/// a process traps or is killed, its unfinished line is lost.
+/// Output is written line by line, and any unfinished line when the function returns. If a process
+/// traps or is killed, its unfinished line is lost.
 ///
 /// # Errors
 ///
@@ -78,16 +78,16 @@ pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
     Builder::new().spawn(function)
 }
 
-/// Spawns a process like [`spawn`], and passes a value to its function.
+/// Like [`spawn`], but also passes a value to the function.
 ///
-/// The value is in the process's mailbox before the process runs. If the value cannot be delivered,
-/// no process is spawned. This calls the machine's `lunatic::environment::spawn`; spawning without
-/// a value calls `lunatic::process::spawn`.
+/// The value is in the new process's mailbox before the process runs. If the value cannot be
+/// delivered, the process is not spawned. This calls the host function
+/// `lunatic::environment::spawn`; spawning without a value calls `lunatic::process::spawn`.
 ///
 /// # Errors
 ///
-/// Fails like [`spawn`]. Also fails if the value cannot be sent; the error's kind is then that of
-/// the [`SendFailure`].
+/// Fails like [`spawn`]. Also fails if the value cannot be sent, in which case the error has the
+/// same kind as the [`SendFailure`].
 ///
 /// # Example
 ///
@@ -122,7 +122,7 @@ where
 ///
 /// # Errors
 ///
-/// Fails like [`spawn`]; the error also returns the mailbox.
+/// Fails like [`spawn`]. The error returns the mailbox.
 ///
 /// # Example
 ///
@@ -145,7 +145,7 @@ where
     })
 }
 
-/// Spawns a process like [`spawn_link`], and passes a value like [`spawn_with`].
+/// Like [`spawn_link`], but also passes a value to the function.
 pub fn spawn_link_with<C, T, P, M>(
     mailbox: M,
     context: C,
@@ -160,7 +160,7 @@ where
     })
 }
 
-/// Spawns a process linked to the current process: if either fails, the other dies too.
+/// Spawns a process linked to the current process. If either fails, the other dies too.
 pub fn spawn_link_unwrap<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Linked<T, Mailbox<P>>
 where
     M: TransformMailbox<P>,
@@ -170,7 +170,7 @@ where
     })
 }
 
-/// Spawns a process like [`spawn_link_unwrap`], and passes a value like [`spawn_with`].
+/// Like [`spawn_link_unwrap`], but also passes a value to the function.
 pub fn spawn_link_unwrap_with<C, T, P, M>(
     mailbox: M,
     context: C,

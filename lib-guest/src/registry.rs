@@ -1,5 +1,5 @@
-//! Names under which processes find each other. A name belongs to a living process and is removed
-//! when the process ends.
+//! Names by which processes find each other. A name belongs to a live process and is removed when
+//! the process exits.
 
 use crate::environment::Environment;
 use crate::host;
@@ -16,17 +16,17 @@ pub enum RegistryError {
     /// The query is not a version requirement.
     #[error("the query is not a version requirement such as ^1.2")]
     IncorrectQuery,
-    /// No living process has this name and version.
+    /// No live process has this name and version.
     #[error("no process is registered under this name and version")]
     NotFound,
-    /// Another living process has this name and version.
+    /// Another live process has this name and version.
     #[error("another process is registered under this name and version")]
     NameTaken,
     /// The process is dead.
     #[error("the process is dead")]
     NoProcess,
-    /// The machine refused for another reason: the limit on names is reached, a right is missing,
-    /// or the name is malformed.
+    /// The machine refused for another reason: the limit on names has been reached, a right is
+    /// missing, or the name is malformed.
     #[error("the machine refused ({0:?})")]
     Refused(Errno),
 }
@@ -37,7 +37,8 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Returns any [`RegistryError`] except those that concern queries.
+    /// Returns any [`RegistryError`] except [`RegistryError::IncorrectQuery`] and
+    /// [`RegistryError::NotFound`].
     pub fn register<T>(
         &self,
         name: &str,
@@ -48,7 +49,7 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Removes the registration of a name with exactly this version.
+    /// Unregisters a name with exactly this version.
     ///
     /// # Errors
     ///
@@ -59,16 +60,16 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Finds a process in this environment, as [`lookup`] does in the environment of the caller.
+    /// Like [`lookup`], but searches this environment instead of the caller's own.
     pub fn lookup<T>(&self, name: &str, query: &str) -> Result<Option<Process<T>>, RegistryError> {
         lookup_in(self.id(), name, query)
     }
 }
 
-/// Among the living processes that are registered under a name in the environment of the current
-/// process, finds the one with the newest version that satisfies a requirement such as `^1.2`.
+/// Finds the process that is registered under a name in the current process's environment, with the
+/// newest version that satisfies a requirement such as `^1.2`.
 ///
-/// The caller chooses the type of the messages that the process receives. The type is not checked.
+/// The caller chooses the message type of the returned handle; the choice is not checked.
 ///
 /// # Errors
 ///
@@ -111,8 +112,7 @@ fn lookup_in<T>(
     }
 }
 
-/// Interprets the machine's answer. `bad_version` is the error that this call returns for a
-/// malformed version.
+/// Interprets the machine's answer. `bad_version` is the error to return for a malformed version.
 fn check(result: u32, bad_version: RegistryError) -> Result<(), RegistryError> {
     match Errno::from_number(result) {
         Some(Errno::Success) => Ok(()),

@@ -1,4 +1,4 @@
-//! Code that waits for replies to requests, for results of tasks, and for the ends of processes.
+//! Waiting for replies to requests, for task results, and for processes to exit.
 
 mod late;
 
@@ -22,20 +22,20 @@ pub enum RequestError {
     /// The timeout expired. If the reply arrives later, it is dropped.
     #[error("no reply arrived in time")]
     Timeout,
-    /// The process died before it replied. The reason is [`ExitReason::NoProcess`] if it was
+    /// The process died before replying. The reason is [`ExitReason::NoProcess`] if the process was
     /// already dead when the request was made.
     #[error("the other process {0}")]
     Died(ExitReason),
-    /// The wait could never end: no process is left that could reply.
+    /// The wait would never end: no process is left that could reply.
     #[error("no process is left that could reply")]
     NobodyLeft,
     /// The request was not sent.
     #[error("the request was not sent: {0}")]
     NotSent(SendFailure),
-    /// The process made the request to itself, and would wait forever for its own reply.
+    /// The process sent the request to itself, and would wait for its own reply forever.
     #[error("a process cannot wait for a reply from itself")]
     Itself,
-    /// The reply could not be sent. It is larger than this process's environment accepts, carries a
+    /// The reply could not be sent: it is larger than this process's environment accepts, carries a
     /// resource that the environment does not grant, or cannot be serialized.
     #[error("the reply cannot be sent to this process")]
     ReplyRefused,
@@ -44,18 +44,18 @@ pub enum RequestError {
     DeserializationFailed(decode::Error),
 }
 
-/// A reply that another process owes the current process. The end of that process is reported with
-/// the reply's tag, so that a single receive can wait for both.
+/// A reply that another process owes the current process. That process's exit signal has the
+/// reply's tag, so that a single receive can wait for both.
 #[derive(Debug)]
 pub(crate) struct PendingReply {
     tag: Tag,
     process: u64,
-    /// True if another process may reply instead, because a request can be passed on.
+    /// True if another process may reply instead. This happens if a request is passed on.
     may_be_passed_on: bool,
 }
 
 impl PendingReply {
-    /// Monitors a process that is about to receive a request.
+    /// Monitors a process that a request is about to be sent to.
     pub(crate) fn to_request(tag: Tag, process: u64) -> Self {
         host::process::monitor_tagged(tag.id(), process);
         Self {
@@ -65,7 +65,7 @@ impl PendingReply {
         }
     }
 
-    /// Monitors a process that will reply itself, with a tag that no other process knows.
+    /// Monitors a process that will itself reply, with a tag that no other process knows.
     pub(crate) fn from(tag: Tag, process: u64) -> Self {
         Self {
             may_be_passed_on: false,
@@ -81,14 +81,14 @@ impl PendingReply {
         self.process
     }
 
-    /// Allows receives from the mailbox before the reply is settled. Such receives never find the
-    /// reply, because the reply has to be requested first. If they find the signal that reports the
-    /// end of the process, the reason is kept.
+    /// Allows the mailbox to be used before the reply is settled. A receive never finds the reply,
+    /// because the reply has to be requested first. If it finds the process's exit signal, the exit
+    /// reason is kept.
     pub(crate) fn keep(&self) {
         ENDS.with_borrow_mut(|ends| ends.insert(self.tag, None));
     }
 
-    /// Returns why the process ended, if a receive from the mailbox has found its end.
+    /// Returns why the process exited, if a receive from the mailbox has found its exit signal.
     pub(crate) fn kept_end(&self) -> Option<ExitReason> {
         ENDS.with_borrow(|ends| ends.get(&self.tag).copied().flatten())
     }
@@ -114,9 +114,9 @@ impl PendingReply {
             Err(RequestError::Died(_)) => self.may_be_passed_on,
             _ => false,
         };
-        // The reply may have arrived in the meantime.
+        // The reply may have arrived just now.
         if may_come && drop_first(&[self.tag]).is_none() {
-            // A dead process sends no replies.
+            // A dead process doesn't send replies.
             if self.may_be_passed_on || !end_was_reported {
                 late::give_up(self.tag);
             }
@@ -128,13 +128,13 @@ impl PendingReply {
 }
 
 /// Sends a reply. If the requesting process cannot take the reply for any reason, the reply is
-/// dropped: a process that replies to other processes must not fail because of them.
+/// dropped: a process must not fail because of the processes that it replies to.
 ///
-/// If the environment of the requesting process refuses the reply, an empty message is sent in its
-/// place. No value is serialized to an empty message.
+/// If the requesting process's environment refuses the reply, an empty message is sent instead. A
+/// serialized value is never empty.
 pub(crate) fn send<R: Serialize>(asker: Process<()>, tag: Tag, reply: &R) {
-    // The requesting process chose the tag. A tag that is not the tag of a reply might have a
-    // meaning to the process that the request names as its sender.
+    // The requesting process chose the tag. A tag that isn't a reply tag might mean something else
+    // to the process that the request gives as its sender.
     if !tag.is_reply() {
         return;
     }
@@ -146,8 +146,8 @@ pub(crate) fn send<R: Serialize>(asker: Process<()>, tag: Tag, reply: &R) {
     }
 }
 
-/// Waits for the first reply that has one of the tags, or for the end of a process that owes such a
-/// reply, and returns the tag.
+/// Waits for the first reply with one of the tags, or for the death of a process that owes such a
+/// reply. Returns the tag and the outcome.
 pub(crate) fn first_reply<U: DeserializeOwned>(
     tags: &[Tag],
     timeout: u64,
@@ -167,7 +167,7 @@ pub(crate) fn first_reply<U: DeserializeOwned>(
     })
 }
 
-/// Drops the first message or signal that has one of the tags. Returns the tag if it was a message.
+/// Drops the first message or signal with one of the tags. Returns the tag if it was a message.
 fn drop_first(tags: &[Tag]) -> Option<Tag> {
     envelope::receive(tags, 0, |delivery| match delivery {
         Delivery::Arrived(arrival) if arrival.signal().is_none() => Some(arrival.tag()),
@@ -175,7 +175,7 @@ fn drop_first(tags: &[Tag]) -> Option<Tag> {
     })
 }
 
-/// Removes from the mailbox any late replies that have arrived.
+/// Removes any late replies that have arrived from the mailbox.
 pub(crate) fn drop_late_replies() {
     loop {
         let tags = late::tags();
@@ -186,12 +186,12 @@ pub(crate) fn drop_late_replies() {
 }
 
 thread_local! {
-    /// The replies for which [`PendingReply::keep`] was called, by tag. Each entry contains why the
-    /// process ended, if a receive has found the signal that reports its end.
+    /// The replies for which [`PendingReply::keep`] was called, by tag. Each entry contains the
+    /// reason why the process exited, if a receive has found its exit signal.
     static ENDS: RefCell<BTreeMap<Tag, Option<ExitReason>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// If [`PendingReply::keep`] was called for a reply with this tag, records why the process ended
+/// If [`PendingReply::keep`] was called for a reply with this tag, records why the process exited
 /// and returns true.
 pub(crate) fn keeps_end(tag: Tag, reason: ExitReason) -> bool {
     ENDS.with_borrow_mut(|ends| match ends.get_mut(&tag) {

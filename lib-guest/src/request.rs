@@ -67,7 +67,7 @@ impl<T, U> Request<T, U> {
         &self.sender
     }
 
-    /// Sends the reply. If the sender has given up or died, or its mailbox is full, the reply is
+    /// Sends a reply. If the sender has given up or died, or its mailbox is full, the reply is
     /// dropped. If the sender's environment does not accept the reply, the request fails with
     /// [`RequestError::ReplyRefused`].
     pub fn reply(self, reply: U)
@@ -79,9 +79,9 @@ impl<T, U> Request<T, U> {
 }
 
 impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
-    /// Sends a request and waits for its reply. Other messages stay in the mailbox, in order.
+    /// Sends a request and waits for the reply. Other messages stay in the mailbox, in order.
     ///
-    /// The wait also ends when the process dies, even if it has passed the request on.
+    /// Fails if the process dies before the reply arrives, even if it has passed the request on.
     ///
     /// # Errors
     ///
@@ -90,11 +90,11 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
         self.ask(message, lunatic_abi::FOREVER)
     }
 
-    /// Sends a request and waits for its reply, for at most `timeout`, which is rounded up to whole
-    /// milliseconds.
+    /// Like [`request`](Self::request), but waits for at most `timeout`, which is rounded up to
+    /// whole milliseconds.
     ///
-    /// A reply that arrives too late is dropped; it is never mistaken for the reply to another
-    /// request or for a message.
+    /// A reply that arrives too late is dropped, and is never mistaken for a message or for the
+    /// reply to another request.
     ///
     /// # Example
     ///
@@ -117,7 +117,7 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     pub(crate) fn ask(&self, message: T, timeout: u64) -> Result<U, RequestError> {
         reply::drop_late_replies();
         let this = Process::<U>::this();
-        // The handle may have come from another process.
+        // Another process may have sent this process a handle to itself.
         if this.id() == self.id() {
             return Err(RequestError::Itself);
         }

@@ -1,8 +1,8 @@
-//! Servers: processes that hold state and answer calls. They resemble Erlang's `gen_server`, with
-//! typed functions for clients.
+//! Servers: processes that hold state and answer calls, like Erlang's `gen_server`, with typed
+//! functions for clients.
 //!
 //! [`#[lunatic::server]`](macro@crate::server) on an `impl` block turns a type into a server. The
-//! block defines what the server does; clients call functions of the same names on a [`Handle`].
+//! block defines what the server does; clients call functions with the same names on a [`Handle`].
 //!
 //! ```no_run
 //! use lunatic::{Mailbox, Server};
@@ -41,20 +41,20 @@
 //!
 //! # Lifecycle
 //!
-//! [`Server::start`] waits until `#[init]` has returned. From then on, the server handles calls,
-//! casts and signals one after another, in the order in which they arrived. If a handler panics,
-//! the server ends, and waiting callers get an error immediately. The server ends normally when
-//! [`Handle::stop`] or its supervisor asks it to, or when a handler calls [`stop`]. In these cases,
-//! the current handler finishes, and then `#[terminate]` is called. A failure skips `#[terminate]`.
+//! [`Server::start`] waits until `#[init]` has returned. The server then handles calls, casts and
+//! signals one at a time, in the order in which they arrived. If a handler panics, the server dies,
+//! and waiting callers get an error immediately. The server exits normally when [`Handle::stop`] or
+//! its supervisor asks it to, or when a handler calls [`stop`]: the current handler finishes, and
+//! then `#[terminate]` is called. A failure skips `#[terminate]`.
 //!
-//! A process that starts a server with [`Server::start_link`] is its parent. When the parent fails,
-//! the server ends too: after the current handler and `#[terminate]` if it has a `#[signal]` or a
-//! `#[terminate]`, and immediately otherwise. Before `#[init]` has returned, it always ends
-//! immediately.
+//! A process that starts a server with [`Server::start_link`] is the server's parent. When the
+//! parent fails, the server dies too. A server with a `#[signal]` or `#[terminate]` finishes the
+//! current handler and calls `#[terminate]` first; any other server dies immediately, as does one
+//! whose `#[init]` has not returned.
 //!
-//! A server with a `#[signal]` is notified of the failures of all other processes linked with it,
-//! and of the ends of the processes that it monitors. A server without a `#[signal]` dies with its
-//! links, and ignores the ends of monitored processes.
+//! A server with a `#[signal]` is notified when any other process linked to it fails, and when a
+//! process it monitors exits. A server without a `#[signal]` dies when a linked process fails, and
+//! ignores the exits of monitored processes.
 
 pub(crate) mod reply;
 pub(crate) mod run;
@@ -81,15 +81,15 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::time::Duration;
 
-/// A type whose values are the states of servers. [`#[lunatic::server]`](macro@crate::server)
-/// implements this; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
+/// A type that holds a server's state. [`#[lunatic::server]`](macro@crate::server) implements this
+/// trait; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
 pub trait Server: Behaviour {
-    /// The functions that a [`Handle`] has.
+    /// The functions of a [`Handle`].
     #[doc(hidden)]
     type Calls: Copy + From<Client<Self>> + AsRef<Client<Self>>;
 
-    /// Starts a server in its own process, which has this process's rights, and waits until its
-    /// `#[init]` has returned.
+    /// Starts a server in its own process, with this process's rights, and waits until `#[init]`
+    /// has returned.
     ///
     /// # Errors
     ///
@@ -99,34 +99,34 @@ pub trait Server: Behaviour {
         start::start(argument, &run::entry::<Self>(), false).map(Handle::from_id)
     }
 
-    /// Starts a server like [`start`](Self::start), linked with this process before it runs. The
+    /// Like [`start`](Self::start), but links the server to this process before it runs. The
     /// [module documentation](self#lifecycle) explains what that means.
     ///
-    /// If `#[init]` panics, this process fails too, or receives a signal, like any process linked
-    /// with it.
+    /// If `#[init]` panics, this process fails too or receives a signal, like any other linked
+    /// process.
     fn start_link(argument: Self::Argument) -> Result<Handle<Self>, StartError> {
         start::start(argument, &run::entry::<Self>(), true).map(Handle::from_id)
     }
 }
 
-/// A handle to a server. A handle has the functions that are marked `#[call]` and `#[cast]` in the
-/// server's `impl` block.
+/// A handle to a server, with the functions marked `#[call]` and `#[cast]` in the server's `impl`
+/// block.
 ///
-/// A handle consists of a number and a time limit. It can be copied, compared and sent to other
-/// processes. The time limit is not sent along.
+/// A handle consists of a process id and a timeout. It can be copied, compared, and sent to other
+/// processes; the timeout is not sent along.
 ///
 /// # Calls and casts
 ///
-/// A call waits for what the server returns: `fn increment(&mut self, by: u32) -> u32` becomes
-/// `fn increment(&self, by: u32) -> Result<u32, RequestError>`. A call to a server that is dead, or
-/// that dies before it answers, fails immediately. Without [`within`](Self::within), a call waits for
-/// as long as the server is alive. An answer that arrives too late is dropped. A server that calls
-/// itself gets [`RequestError::Itself`].
+/// A call waits for the server's result: `fn increment(&mut self, by: u32) -> u32` becomes
+/// `fn increment(&self, by: u32) -> Result<u32, RequestError>`. A call to a dead server fails
+/// immediately, and a pending call fails as soon as the server dies. Without
+/// [`within`](Self::within), a call waits for as long as the server is alive. An answer that
+/// arrives too late is dropped. A server that calls itself gets [`RequestError::Itself`].
 ///
 /// A cast does not wait: `fn reset(&mut self)` becomes
-/// `fn reset(&self) -> Result<(), SendFailure>`. There is also `fn reset_after(&self, delay:
-/// Duration) -> Result<Timer, LunaticError>`, which a server can use to wake itself. A cast to a
-/// dead server is dropped.
+/// `fn reset(&self) -> Result<(), SendFailure>`. There is also
+/// `fn reset_after(&self, delay: Duration) -> Result<Timer, LunaticError>`, which a server can use
+/// to wake itself up. A cast to a dead server is dropped.
 pub struct Handle<S: Server> {
     calls: S::Calls,
 }
@@ -145,8 +145,8 @@ impl<S: Server> Handle<S> {
         self.calls.as_ref()
     }
 
-    /// Returns a handle to the current process, which must be a server of this type. Handlers can
-    /// send this handle to other processes, or use it to cast to their own server later.
+    /// Returns a handle to the current process, which must be a server of this type. A handler can
+    /// send the handle to other processes, or use it to cast to its own server later.
     ///
     /// # Example
     ///
@@ -193,17 +193,17 @@ impl<S: Server> Handle<S> {
         }
     }
 
-    /// Asks the server to end, waits until it has ended, and returns why. Earlier calls are
-    /// answered first.
+    /// Asks the server to exit, waits for it to do so, and returns the exit reason. Earlier calls
+    /// are answered first.
     ///
-    /// On a handle from [`within`](Self::within), the server is killed if it has not ended when the
-    /// timeout expires.
+    /// With a handle from [`within`](Self::within), the server is killed if it has not exited when
+    /// the timeout expires.
     pub fn stop(&self) -> ExitReason {
         self.client().process.shutdown(self.client().timeout)
     }
 
-    /// Registers the server under a name and a semantic version, in the environment of the current
-    /// process.
+    /// Registers the server under a name and a semantic version in the current process's
+    /// environment.
     ///
     /// # Errors
     ///
@@ -259,7 +259,7 @@ impl<S: Server> Clone for Handle<S> {
 
 impl<S: Server> Copy for Handle<S> {}
 
-/// Two handles are equal if they refer to the same process, regardless of their time limits.
+/// Two handles are equal if they refer to the same process, regardless of their timeouts.
 impl<S: Server> PartialEq for Handle<S> {
     fn eq(&self, other: &Self) -> bool {
         self.process() == other.process()
@@ -292,7 +292,7 @@ impl<'de, S: Server> Deserialize<'de> for Handle<S> {
     }
 }
 
-/// Sends messages for the functions of a handle.
+/// Sends the messages for a handle's functions.
 #[doc(hidden)]
 pub struct Client<S: Server> {
     process: Process<Request<S::Message, ()>>,

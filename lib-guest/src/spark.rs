@@ -1,7 +1,6 @@
-//! Sparks: functions that read and write bytes.
+//! Sparks: functions of a project, which read and write bytes.
 //!
-//! A gateway or another function runs a function of a project, and communicates with it through a
-//! [`Comm`].
+//! A gateway or another function runs a spark and communicates with it through a [`Comm`].
 
 use crate::error::LunaticError;
 use crate::host;
@@ -15,16 +14,16 @@ use std::time::Duration;
 /// A channel for byte messages between a function and its caller.
 ///
 /// [`spark`](macro@crate::spark) passes a function the comm to its caller, and [`Spark::run`]
-/// returns the comm to the function that it runs. Each side waits while the other is more than 64
+/// returns a comm to the function that it runs. A write waits while the other side is more than 64
 /// KiB behind.
 ///
-/// Reading returns one message after another. At the end of a message, a read returns no bytes, as
-/// [`Read`] does at the end of its input; the next read starts with the next message. Each
+/// Reading returns one message after another. At the end of a message, a read returns 0 bytes, like
+/// [`Read`] at the end of its input, and the next read starts the next message. Each
 /// [`read_to_end`](Comm::read_to_end) therefore returns one message.
 ///
 /// [`write_all`](Comm::write_all), and therefore `write!`, sends one message.
-/// [`write`](Comm::write) adds to a message that [`flush`](Comm::flush) ends. Code that chooses the
-/// size of its writes itself, such as [`io::copy`] and serializers, needs a
+/// [`write`](Comm::write) adds to a message, which [`flush`](Comm::flush) ends. Code that splits
+/// its output into writes of its own choosing, such as [`io::copy`] and serializers, needs a
 /// [`BufWriter`](io::BufWriter) around the comm, whose `flush` ends the message.
 ///
 /// Dropping the comm to a function started with [`Spark::run`] kills that function.
@@ -47,11 +46,11 @@ pub struct Comm {
     id: u64,
     /// True while a message has been started but not ended.
     is_begun: Cell<bool>,
-    /// True once the other side has ended and everything it wrote has been read.
+    /// True once the other side has finished and everything it wrote has been read.
     is_ended: Cell<bool>,
 }
 
-/// The number of the comm to this function's caller.
+/// The id of the comm to this function's caller.
 const CALLER: u64 = 0;
 
 /// Runs other functions of the project.
@@ -59,13 +58,13 @@ const CALLER: u64 = 0;
 pub enum Spark {}
 
 impl Spark {
-    /// Runs a function of the project, or a function of a project that it depends on, which is
-    /// named as `owner/name`. Sends a first message to the function unless the message is empty.
+    /// Runs a function of this project, or one of a project that it depends on, named as
+    /// `owner/name`. Sends the function a first message unless the message is empty.
     ///
-    /// The function has its own process and environment. The name `http` stands for a function that
-    /// makes HTTP calls, unless the project has a function with that name. The message to `http` is
-    /// the request, beginning with a line such as `GET https://example.com/ HTTP/1.1`, and the
-    /// function sends back the response.
+    /// The function has its own process and environment. Unless the project has a function named
+    /// `http`, that name refers to a built-in function that makes HTTP calls: the message is the
+    /// request, beginning with a line such as `GET https://example.com/ HTTP/1.1`, and the function
+    /// sends back the response.
     ///
     /// # Errors
     ///
@@ -88,14 +87,14 @@ impl Comm {
         }
     }
 
-    /// Reads bytes of a message, like [`Read::read`]. Waits until bytes are available.
+    /// Reads part of a message, like [`Read::read`]. Waits until bytes are available.
     ///
-    /// At the end of a message, this returns 0 once. When the other side has ended, every further
+    /// Returns 0 once at the end of each message. Once the other side has finished, every further
     /// read returns 0.
     ///
     /// # Errors
     ///
-    /// Fails if the function on the other side failed; the error says how.
+    /// Fails if the function on the other side failed; the error says why.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() || self.is_ended.get() {
             return Ok(0);
@@ -110,14 +109,13 @@ impl Comm {
         }
     }
 
-    /// Reads a message, or the rest of a message that has been read in part. Appends it to `buffer`
-    /// and returns its length. If the other side has ended, the length is 0;
+    /// Reads a message, or the rest of a partially read message, appends it to `buffer`, and
+    /// returns the number of bytes appended. If the other side has finished, returns 0;
     /// [`is_ended`](Comm::is_ended) distinguishes this from an empty message.
     ///
     /// # Errors
     ///
-    /// Fails like [`read`](Comm::read). The bytes that arrived before the failure are in the
-    /// buffer.
+    /// Fails like [`read`](Comm::read). Bytes that arrived before the failure are in the buffer.
     pub fn read_to_end(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         const PIECE: usize = 8 << 10;
         let begin = buffer.len();
@@ -132,7 +130,7 @@ impl Comm {
         }
     }
 
-    /// Reads one message like [`read_to_end`](Comm::read_to_end), and appends it as text.
+    /// Like [`read_to_end`](Comm::read_to_end), but appends the message to a string.
     ///
     /// # Errors
     ///
@@ -147,7 +145,7 @@ impl Comm {
         Ok(read.len())
     }
 
-    /// Reads one message. Returns `None` if the other side has ended.
+    /// Reads one message. Returns `None` if the other side has finished.
     ///
     /// # Errors
     ///
@@ -162,26 +160,25 @@ impl Comm {
         })
     }
 
-    /// Returns true if the other side has ended and everything that it wrote has been read. This is
-    /// known once a read has returned 0.
+    /// Returns true if the other side has finished and everything it wrote has been read. This is
+    /// known only once a read has returned 0.
     pub fn is_ended(&self) -> bool {
         self.is_ended.get()
     }
 
-    /// Adds all bytes to the message being written and returns their number. Waits while the other
-    /// side is behind.
+    /// Adds all bytes to the message being written and returns the number of bytes. Waits while the
+    /// other side is too far behind.
     ///
     /// # Errors
     ///
-    /// Returns [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the other side no longer reads.
+    /// Returns [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the other side has stopped reading.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         check(host::spark::write(self.id, bytes))?;
         self.is_begun.set(true);
         Ok(bytes.len())
     }
 
-    /// Sends a message, which consists of the bytes that [`write`](Comm::write) has added to it,
-    /// followed by these bytes.
+    /// Adds these bytes to the message being written, and sends it.
     ///
     /// # Errors
     ///
@@ -191,7 +188,7 @@ impl Comm {
         self.flush()
     }
 
-    /// Sends a formatted message; `write!(comm, …)` calls this.
+    /// Sends a formatted message. `write!(comm, …)` calls this.
     ///
     /// # Errors
     ///
@@ -212,14 +209,14 @@ impl Comm {
         Ok(())
     }
 
-    /// Tells the other side that nothing more will be written. Reading is still possible.
+    /// Tells the other side that nothing more will be written. The comm can still be read.
     pub fn finish(&self) {
         host::spark::finish(self.id);
     }
 
-    /// Waits until one of several comms can be read without waiting, and returns its index, or
-    /// `None` if `timeout` expires first. If several comms can be read, their indices are returned
-    /// in turn.
+    /// Waits until one of the comms can be read without waiting, and returns its index, or `None`
+    /// if `timeout` expires first. If several comms can be read, successive calls return their
+    /// indices in turn.
     ///
     /// # Errors
     ///
@@ -243,7 +240,7 @@ impl Comm {
     }
 }
 
-/// Interprets the result of a call: a number, or a negated error number.
+/// Interprets the result of a call, which is a number or a negated error number.
 fn check(result: i64) -> Result<u64, LunaticError> {
     u64::try_from(result).map_err(|_| {
         let number = u32::try_from(result.unsigned_abs()).ok();
@@ -317,9 +314,9 @@ macro_rules! read_and_write {
 read_and_write!(Comm);
 read_and_write!(&Comm);
 
-/// What a spark can return: nothing, or a `Result` whose error describes the failure.
+/// A type that a spark can return: nothing, or a `Result` whose error describes the failure.
 pub trait Outcome {
-    /// Returns the text of the failure, if there is one.
+    /// Returns the error message if the spark failed.
     #[doc(hidden)]
     fn failure(self) -> Option<String>;
 }
@@ -336,7 +333,7 @@ impl<E: Display> Outcome for Result<(), E> {
     }
 }
 
-/// Runs a function with its comm. `#[lunatic::spark]` expands to a call of this function.
+/// Runs a function with its comm. `#[lunatic::spark]` expands to a call to this function.
 #[doc(hidden)]
 pub fn __spark<R: Outcome>(function: fn(Comm) -> R) -> ExitCode {
     let Some(failure) = function(Comm::new(CALLER)).failure() else {

@@ -1,7 +1,7 @@
-//! SQLite databases. The machine has SQLite built in.
+//! SQLite databases. SQLite is built into the machine.
 //!
 //! A [`Connection`] gives access to one database: a file in a directory that the program was
-//! granted, or a database in memory. A mistake in SQL results in an [`Error`] and never ends the
+//! granted, or an in-memory database. A mistake in SQL results in an [`Error`] and never kills the
 //! process. A query suspends only its own process; killing that process stops the query and rolls
 //! back anything that was not committed.
 //!
@@ -26,9 +26,9 @@
 //! A connection belongs to its process and cannot be sent in messages. Processes can share a
 //! database in two ways: each process opens the same file, or one process opens the database and
 //! serves the others. Strings, rows and statements are limited to 1 MiB each, and SQLite uses at
-//! most 64 MiB of memory per process. A statement cannot access any file except that of its own
-//! database; `ATTACH`, some pragmas and virtual tables such as `fts5` are refused. Foreign keys are
-//! enforced after `PRAGMA foreign_keys = ON`.
+//! most 64 MiB of memory per process. A statement cannot access any file except its own database;
+//! `ATTACH`, some pragmas, and virtual tables such as `fts5` are refused. Foreign keys are enforced
+//! after `PRAGMA foreign_keys = ON`.
 
 mod error;
 mod row;
@@ -46,10 +46,10 @@ use crate::host;
 use error::CANTOPEN;
 use std::time::Duration;
 
-/// The default time that a statement waits for a database that another connection has locked.
+/// How long a statement waits by default for a database that another connection has locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a database. Dropping it closes the database and rolls back anything that was not
+/// A database connection. Dropping it closes the database and rolls back anything that was not
 /// committed.
 #[derive(Debug)]
 pub struct Connection {
@@ -57,17 +57,17 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens a database, and creates it if the file does not exist.
+    /// Opens a database, creating it if the file does not exist.
     ///
-    /// As for any file, the path begins with a directory that the program was granted. If the
+    /// As with any file, the path must begin with a directory that the program was granted. If the
     /// directory is read-only, so is the database. A statement waits up to 5 seconds for a database
     /// that another connection has locked; see [`set_busy_timeout`](Self::set_busy_timeout).
     ///
     /// # Errors
     ///
-    /// Fails if the path is not granted, if it is not a file or cannot be opened, or if the process
-    /// has reached its limit on open databases. Whether the file is a database is only checked by
-    /// the first statement.
+    /// Fails if the program has no access to the path, if the path is not a file or cannot be
+    /// opened, or if the process has reached its limit on open databases. Only the first statement
+    /// checks whether the file is a database.
     pub fn open(path: &str) -> Result<Self, Error> {
         let mut id = 0;
         if host::sqlite::open(path, &mut id) != 0 {
@@ -87,12 +87,12 @@ impl Connection {
         Self::open(":memory:")
     }
 
-    /// Executes a statement with values for its parameters, ignores any rows that it yields, and
-    /// returns the number of rows changed by the last data-changing statement on this connection.
+    /// Executes a statement with the given parameter values, ignoring any rows that it yields.
+    /// Returns the number of rows changed by the last data-changing statement on this connection.
     ///
     /// # Errors
     ///
-    /// Fails if SQLite reports an error. Any changes that the statement made before the error are
+    /// Fails if SQLite reports an error, in which case any changes made by the statement are
     /// undone. Also fails if `sql` contains more than one statement.
     pub fn execute(&self, sql: &str, values: impl Parameters) -> Result<u64, Error> {
         self.prepare(sql)?.execute(values)
@@ -102,7 +102,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Fails if SQLite reports an error. The statements before the failing statement have taken
+    /// Fails if SQLite reports an error. The statements before the one that failed have taken
     /// effect.
     pub fn execute_batch(&self, sql: &str) -> Result<(), Error> {
         Error::or_value(|error| host::sqlite::execute_all(self.id, sql, error)).map(drop)
@@ -117,7 +117,7 @@ impl Connection {
         self.prepare(sql)?.query(values)?.collect()
     }
 
-    /// Returns the first row that a statement yields, or `None` if it yields no rows. The statement
+    /// Returns the first row that a statement yields, or `None` if there are no rows. The statement
     /// is not run any further.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Connection {
         self.prepare(sql)?.query(values)?.next().transpose()
     }
 
-    /// Prepares a statement, so that it can be executed many times.
+    /// Prepares a statement that can be executed many times.
     ///
     /// # Errors
     ///
@@ -138,11 +138,11 @@ impl Connection {
         Ok(Statement::new(id, self.id))
     }
 
-    /// Runs a function as a transaction. If the function returns `Ok`, all of its changes are
-    /// committed. If it returns an error, none of its changes are committed.
+    /// Runs a function in a transaction. If the function returns `Ok`, its changes are committed;
+    /// if it returns an error, they are rolled back.
     ///
     /// During the transaction, other connections can read the database but cannot write to it. If
-    /// the process ends during the transaction, nothing is committed.
+    /// the process dies during the transaction, nothing is committed.
     ///
     /// # Errors
     ///
@@ -172,20 +172,21 @@ impl Connection {
             Ok(done)
         });
         if result.is_err() {
-            // Some errors have already rolled the transaction back. The rollback then fails, which
+            // Some errors roll back the transaction themselves. This rollback then fails, which
             // does not matter.
             let _ = self.execute_batch("ROLLBACK");
         }
         result
     }
 
-    /// Returns the id of the last row inserted, or 0 if none has been.
+    /// Returns the id of the last row inserted, or 0 if there isn't one.
     pub fn last_insert_rowid(&self) -> i64 {
         host::sqlite::last_insert_rowid(self.id)
     }
 
-    /// Sets how long a statement waits for a database that another connection has locked, before it
-    /// fails with a [busy](Error::is_busy) error. The timeout is rounded up to whole milliseconds.
+    /// Sets how long a statement waits for a database that another connection has locked before
+    /// failing with a [busy](Error::is_busy) error. The timeout is rounded up to whole
+    /// milliseconds.
     pub fn set_busy_timeout(&self, timeout: Duration) {
         host::sqlite::set_busy_timeout(self.id, host::milliseconds(timeout));
     }

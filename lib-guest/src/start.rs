@@ -1,8 +1,8 @@
-//! Starts a process and waits until it has started.
+//! Starting a process, and waiting until it has started.
 //!
-//! A process that is not linked may fail before its parent monitors it, and the reason would then
-//! be lost. The process therefore waits for a message that the parent sends once it monitors the
-//! process. Because the parent may die first, the process monitors the parent in the meantime.
+//! If an unlinked process failed before its parent monitored it, the reason would be lost. The
+//! process therefore waits for a message, which the parent sends once it is monitoring the process.
+//! Because the parent may die first, the process monitors the parent while it waits.
 
 use crate::entry::EntryPoint;
 use crate::error::LunaticError;
@@ -24,14 +24,14 @@ pub enum StartError {
     /// The process was not spawned.
     #[error("the process was not spawned: {0}")]
     NotSpawned(LunaticError),
-    /// The process refused to start. The reason is the error that a server's `#[init]` returned, or
-    /// names the child of a supervisor that did not start.
+    /// The process refused to start: a server's `#[init]` returned this error, or a supervisor's
+    /// child did not start.
     #[error("{0}")]
     Refused(String),
-    /// The process died before it had started.
+    /// The process died before it finished starting.
     #[error("the starting process {0}")]
     Died(ExitReason),
-    /// The process started, but could not be registered, and was ended.
+    /// The process started but could not be registered, and was terminated.
     #[error("the process was not registered: {0}")]
     NotRegistered(RegistryError),
 }
@@ -43,12 +43,12 @@ impl From<LunaticError> for StartError {
 }
 
 thread_local! {
-    /// The process that started the current process with a link. The current process ends when that
-    /// process ends. 0 if there is none.
+    /// The process that started the current process with a link, or 0 if there isn't one. The
+    /// current process exits when that process does.
     static PARENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Returns the process that started the current process with a link, if there is one.
+/// Returns the process that started the current process with a link, if any.
 pub(crate) fn parent() -> Option<u64> {
     Some(PARENT.get()).filter(|&parent| parent != 0)
 }
@@ -66,8 +66,8 @@ pub(crate) struct Handshake {
 type Report = Result<(), String>;
 
 impl Handshake {
-    /// Waits until the parent monitors this process. Returns false if the parent died, so that this
-    /// process has no reason to begin.
+    /// Waits until the parent is monitoring this process. Returns false if the parent died, in
+    /// which case this process has no reason to begin.
     #[must_use]
     pub(crate) fn begin(&self) -> bool {
         if self.is_linked {
@@ -76,19 +76,19 @@ impl Handshake {
         self.hear::<()>(BEGIN).is_some()
     }
 
-    /// Waits until the parent says whether it wants the report, and returns the answer. Also
+    /// Waits for the parent to say whether it wants the report, and returns its answer. Also
     /// returns false if the parent died.
     #[must_use]
     pub(crate) fn is_wanted(&self) -> bool {
         self.hear(WANTED).unwrap_or(false)
     }
 
-    /// Waits for a message from the parent with this tag. Returns `None` if the parent died.
+    /// Waits for a message with this tag from the parent. Returns `None` if the parent died.
     fn hear<T: DeserializeOwned>(&self, tag: Tag) -> Option<T> {
         let end = PendingReply::from(Tag::new_reply(), self.parent.id());
         let heard = loop {
             match first_reply(&[tag, end.tag()], lunatic_abi::FOREVER) {
-                // Any process can send any message. All messages except the parent's are ignored.
+                // Any process can send a message with this tag. Invalid messages are ignored.
                 Ok((
                     _,
                     Err(RequestError::DeserializationFailed(_) | RequestError::ReplyRefused),
@@ -117,8 +117,7 @@ impl Handshake {
     }
 }
 
-/// Spawns a process that begins with a [`Handshake`] and a context, monitors the process, and lets
-/// it begin.
+/// Spawns a process with a [`Handshake`] and a context, monitors it, and lets it begin.
 pub(crate) fn spawn<C: Serialize>(
     context: C,
     entry: &EntryPoint,
@@ -150,8 +149,8 @@ pub(crate) enum Started {
     Interrupted(u64),
 }
 
-/// Starts a process like [`spawn`] and waits until it has started, or until a message with one of
-/// the tags arrives.
+/// Like [`spawn`], but waits until the process has started, or until a message with one of the tags
+/// arrives.
 pub(crate) fn start_or<C: Serialize>(
     context: C,
     entry: &EntryPoint,
@@ -179,7 +178,7 @@ pub(crate) fn start_or<C: Serialize>(
     }
 }
 
-/// Starts a process like [`spawn`] and waits until it has started.
+/// Like [`spawn`], but waits until the process has started.
 pub(crate) fn start<C: Serialize>(
     context: C,
     entry: &EntryPoint,
@@ -190,11 +189,11 @@ pub(crate) fn start<C: Serialize>(
     }
 }
 
-/// Ends this process as if its parent had failed and this process did not catch link failures.
+/// Makes this process die as if its parent had failed and it did not catch link failures.
 pub(crate) fn die_with(parent: u64) -> ! {
     host::process::die_when_link_dies(1);
-    // A link with a dead process fails immediately.
+    // A link to a dead process fails immediately.
     host::process::link(Tag::NONE.id(), parent);
     host::process::sleep_ms(lunatic_abi::FOREVER);
-    unreachable!("the failed link ends this process")
+    unreachable!("the failed link kills this process")
 }

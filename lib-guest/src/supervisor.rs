@@ -1,10 +1,9 @@
-//! Supervisors: processes that start other processes, their children, and restart them when they
-//! fail.
+//! Supervisors: processes that start child processes and restart them when they fail.
 //!
-//! An unhandled fault ends its process, and the state of that process is lost. The process that
-//! replaces it starts from a good state. In this way, a program that consists of processes can
-//! handle faults that were not anticipated. A supervisor only decides when to start, restart and
-//! end processes and does nothing else, so that it does not fail itself.
+//! A process that hits an unhandled fault dies and loses its state, and the process that replaces
+//! it starts from a known good state. This lets a program survive faults that were not anticipated.
+//! A supervisor does nothing except start, restart and stop processes, so that it has little reason
+//! to fail itself.
 //!
 //! ```no_run
 //! use lunatic::supervisor::{Child, Strategy, Supervisor};
@@ -38,24 +37,24 @@
 //! The rules are those of Erlang's
 //! [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html) and use the same terms.
 //!
-//! * Children are started in the order of the plan. Each child is started once the child before it
-//!   has started. A server has started when its `#[init]` has returned, and a supervisor has
-//!   started when all its children have started. Children are ended in reverse order. If a child
-//!   does not start, the children before it are ended, and the supervisor does not start.
-//! * When a child ends, its [`Restart`] decides whether it is restarted, and the [`Strategy`]
-//!   decides what else is restarted.
+//! * Children are started one after another, in the order of the plan. A server counts as started
+//!   when its `#[init]` has returned, and a supervisor when all its children have started. Children
+//!   are stopped in reverse order. If a child does not start, the children before it are stopped,
+//!   and the supervisor does not start.
+//! * When a child exits, its [`Restart`] determines whether it is restarted, and the [`Strategy`]
+//!   determines which other children are restarted.
 //! * If there are more restarts than the [intensity](Plan::intensity) allows, the supervisor gives
-//!   up. It ends all children, writes the reason to standard error, and exits with status 1, which
-//!   leaves the decision to its own supervisor. A failed restart counts as a restart.
-//! * A child is linked with its supervisor before it runs. No child outlives its supervisor, not
-//!   even one that is still being started.
+//!   up: it stops all children, writes the reason to standard error, and exits with status 1,
+//!   leaving the decision to its own supervisor. A failed restart counts as a restart.
+//! * A child is linked to its supervisor before it runs. No child outlives its supervisor, not even
+//!   one that is still starting.
 //!
-//! Beyond Erlang's rules, restarts can be [delayed](Plan::back_off). Erlang's `auto_shutdown` and
-//! `restart_child` are missing.
+//! Unlike in Erlang, restarts can be [delayed](Plan::back_off). Erlang's `auto_shutdown` and
+//! `restart_child` are not available.
 //!
-//! A supervisor writes a line to standard error each time it restarts a child, for the first 100
-//! restarts. It reads the clock with `wasi_snapshot_preview1::clock_time_get`, and writes with
-//! `wasi_snapshot_preview1::fd_write`. The end of each child is reported by two signals, which wait
+//! A supervisor writes a line to standard error for each of the first 100 restarts. It reads the
+//! clock with `wasi_snapshot_preview1::clock_time_get`, and writes with
+//! `wasi_snapshot_preview1::fd_write`. Each child that exits causes two signals, which are queued
 //! in the supervisor's mailbox. The mailbox holds at most
 //! [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
 
@@ -81,8 +80,7 @@ use command::Command;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A handle to a supervisor. A handle is a number that can be copied, compared and sent to other
-/// processes.
+/// A handle to a supervisor, which can be copied, compared, and sent to other processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Supervisor {
@@ -90,21 +88,22 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a supervisor in its own process and waits until all children have started.
+    /// Starts a supervisor in its own process, and waits until all children have started.
     ///
-    /// `tree` defines what the supervisor supervises, and runs in the supervisor's process. It must
-    /// be a function of this program or a closure that captures nothing.
+    /// `tree` defines the children, and runs in the supervisor's process. It must be a function of
+    /// this program or a closure that captures nothing.
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Refused`] if a child does not start, with its id and the reason.
+    /// If a child does not start, returns [`StartError::Refused`] with the child's id and the
+    /// reason.
     pub fn start(tree: fn(&mut Plan)) -> Result<Self, StartError> {
         start::start((), &EntryPoint::new(tree), false).map(Self::from_id)
     }
 
-    /// Starts a supervisor like [`start`](Self::start), linked with this process. When the
-    /// supervisor gives up, this process fails too, or receives a signal. When this process ends,
-    /// the supervisor ends its children and itself.
+    /// Like [`start`](Self::start), but links the supervisor to this process. When the supervisor
+    /// gives up, this process fails too or receives a signal. When this process exits, the
+    /// supervisor stops its children and itself.
     pub fn start_link(tree: fn(&mut Plan)) -> Result<Self, StartError> {
         start::start((), &EntryPoint::new(tree), true).map(Self::from_id)
     }
@@ -120,23 +119,23 @@ impl Supervisor {
         self.process
     }
 
-    /// Asks the supervisor to end its children, beginning with the last, and then itself. Waits
-    /// until it has ended, and returns why.
+    /// Asks the supervisor to stop its children, beginning with the last one, and then itself.
+    /// Waits for it to exit, and returns the exit reason.
     pub fn stop(&self) -> ExitReason {
         self.process.shutdown(None)
     }
 
-    /// Starts another child, which one of the plan's [`Template`]s creates from an argument, and
-    /// returns a handle to the child.
+    /// Starts another child from an argument and one of the plan's [`Template`]s, and returns a
+    /// handle to the child.
     ///
     /// The supervisor keeps the argument for restarts. If the argument contains a connection, the
-    /// connection stays open for as long as the supervisor knows the child. A child that ends and
+    /// connection stays open for as long as the supervisor keeps the child. A child that exits and
     /// is not restarted is forgotten.
     ///
     /// # Errors
     ///
     /// Fails like [`start`](Self::start). Also returns [`StartError::Refused`] if the plan does not
-    /// have the template, or if the supervisor does not answer.
+    /// contain the template, or if the supervisor does not answer.
     pub fn start_child<A, H>(&self, template: Template<A, H>, argument: A) -> Result<H, StartError>
     where
         A: Serialize,
@@ -154,8 +153,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends a child as its [`Shutdown`] specifies, and does not restart it, except as part of a
-    /// group. Returns false if the process is not one of the children.
+    /// Stops a child as specified by its [`Shutdown`]. The child is not restarted, except as part
+    /// of a group. Returns false if the process is not one of the children.
     ///
     /// # Errors
     ///
@@ -169,7 +168,7 @@ impl Supervisor {
         )
     }
 
-    /// Returns the children, in the order in which they were started, like Erlang's
+    /// Returns the children in the order in which they were started, like Erlang's
     /// `which_children`.
     ///
     /// # Errors
@@ -200,8 +199,8 @@ impl Supervisor {
 }
 
 impl Child {
-    /// Creates a child that is another supervisor. It has [unlimited](Shutdown::Unlimited) time to
-    /// end its own children.
+    /// Creates a child that is itself a supervisor, with [unlimited](Shutdown::Unlimited) time to
+    /// stop its own children.
     pub fn supervisor(id: impl Into<String>, tree: fn(&mut Plan)) -> Child<Supervisor> {
         let start =
             move |interrupts: &[Tag]| start::start_or((), &EntryPoint::new(tree), true, interrupts);

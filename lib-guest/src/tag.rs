@@ -1,13 +1,12 @@
-//! Tags, which mark messages so that a receiver can wait for some messages and leave others for
-//! later.
+//! Tags, which mark messages so that a receiver can wait for some and leave others for later.
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 
-/// Marks messages and links, so that a process can tell them apart and wait for some of them.
+/// A mark on messages and links, so that a process can tell them apart and wait for some of them.
 ///
-/// Each process numbers its tags from 1, so two processes create the same tags. A tag has a meaning
-/// only between processes that agree on it. To agree on a tag, send it in a message, as
+/// Each process numbers its tags from 1, so different processes create the same tags, and a tag has
+/// a meaning only between processes that agree on it. To agree on a tag, send it in a message, like
 /// [`Request`](crate::Request) does.
 ///
 /// # Example
@@ -40,15 +39,15 @@ impl Tag {
         Self(LAST.get())
     }
 
-    /// Creates a tag for a reply. Reply tags count down from -1. A tag that another process has
-    /// created with [`Tag::new`] is therefore never mistaken for a reply, and a late reply can be
-    /// recognized by its sign.
+    /// Creates a tag for a reply. Reply tags count down from -1. A tag created by another process
+    /// with [`Tag::new`] is therefore never mistaken for a reply, and late replies can be
+    /// recognized by the sign of their tag.
     pub(crate) fn new_reply() -> Self {
         LAST_REPLY.set(LAST_REPLY.get() - 1);
         Self(LAST_REPLY.get())
     }
 
-    /// Returns true if this is the tag of a reply.
+    /// Returns true if this is a reply tag.
     pub(crate) fn is_reply(self) -> bool {
         self.0 < 0 && self.0 > WANTED.0
     }
@@ -63,19 +62,19 @@ impl Tag {
     }
 }
 
-/// Marks the message that carries the value with which a process was spawned.
+/// Marks the message that carries the value that a process was spawned with.
 pub(crate) const CONTEXT: Tag = Tag(i64::MIN);
 
-/// Marks the message that asks a process to end.
+/// Marks the message that asks a process to exit.
 pub(crate) const SHUTDOWN: Tag = Tag(lunatic_abi::SHUTDOWN);
 
-/// Marks the message that lets a process begin, now that its parent monitors it.
+/// Marks the message that lets a process begin once its parent is monitoring it.
 pub(crate) const BEGIN: Tag = Tag(i64::MIN + 2);
 
-/// Marks the message that says whether the result of a task is wanted.
+/// Marks the message that says whether a task's result is wanted.
 pub(crate) const WANTED: Tag = Tag(i64::MIN + 3);
 
-/// Creates a new tag, like [`Tag::new`], so no two defaults are equal.
+/// Creates a new tag, like [`Tag::new`], so defaults are not equal.
 impl Default for Tag {
     fn default() -> Self {
         Self::new()

@@ -1,4 +1,4 @@
-//! Tasks: functions that run in their own processes and whose results this process waits for.
+//! Tasks: functions that run in their own processes and return a result to this process.
 
 use crate::entry::{self, EntryPoint, FirstFunction};
 use crate::error::LunaticError;
@@ -15,14 +15,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// A function that runs in its own process, and whose result of type `R` this process waits for.
+/// A function that runs in its own process and returns a result of type `R` to this process.
 ///
-/// Tasks run concurrently, on all cores. The failure of a task does not affect other processes;
+/// Tasks run concurrently, on all cores. A task's failure does not affect other processes;
 /// [`result`](Self::result) returns it as an error. Dropping a task kills it;
 /// [`detach`](Self::detach) lets it continue.
 ///
-/// A process that traps or is killed drops nothing, so its tasks run to completion. The process of
-/// a finished task stays alive and keeps the result until the result is requested.
+/// A process that traps or is killed doesn't drop its tasks, so they run to completion. A finished
+/// task's process stays alive and keeps the result until it is requested.
 ///
 /// # Example
 ///
@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use = "a task that is dropped is killed"]
 pub struct Task<R> {
-    /// `None` once the result has been received, or if the result is not wanted.
+    /// `None` once the result has been received or is no longer wanted.
     pending: Option<PendingReply>,
     /// True once the result has been requested and may be on its way.
     is_asked: bool,
@@ -52,21 +52,21 @@ pub enum TaskError {
     /// The timeout expired, and the task was killed.
     #[error("the task took too long")]
     Timeout,
-    /// The task's process ended without a result. The reason is [`ExitReason::Normal`] if it exited
-    /// with status 0.
+    /// The task's process exited without a result. The reason is [`ExitReason::Normal`] if it
+    /// exited with status 0.
     #[error("the task has no result: its process {0}")]
     Failed(ExitReason),
-    /// The result is nested too deeply, or larger than this process's memory or its environment
-    /// accepts.
+    /// The result is nested too deeply, does not fit into this process's memory, or cannot be sent
+    /// to this process.
     #[error("the task's result cannot be read: {0}")]
     DeserializationFailed(decode::Error),
 }
 
 impl<R: Serialize + DeserializeOwned> Task<R> {
-    /// Spawns a process that calls the function with a value, and has this process's rights.
+    /// Spawns a process that calls `function` with a value and has this process's rights.
     ///
-    /// `function` is a function of this program or a closure that captures nothing. If the function
-    /// needs more than one value, pass a tuple.
+    /// `function` must be a function of this program or a closure that captures nothing. To pass
+    /// more than one value, use a tuple.
     ///
     /// # Errors
     ///
@@ -108,13 +108,13 @@ impl<R: DeserializeOwned> Task<R> {
         self.wait(lunatic_abi::FOREVER)
     }
 
-    /// Waits for the result like [`result`](Self::result), but for at most `timeout`, which is
-    /// rounded up to whole milliseconds. If the timeout expires, the task is killed.
+    /// Like [`result`](Self::result), but waits for at most `timeout`, which is rounded up to whole
+    /// milliseconds. If the timeout expires, the task is killed.
     pub fn result_timeout(self, timeout: Duration) -> Result<R, TaskError> {
         self.wait(host::milliseconds(timeout))
     }
 
-    /// Waits for the results of several tasks, and returns them in the order of the tasks.
+    /// Waits for the results of several tasks and returns them in the order of the tasks.
     ///
     /// # Errors
     ///
@@ -137,8 +137,7 @@ impl<R: DeserializeOwned> Task<R> {
         Self::wait_for_all(tasks, || lunatic_abi::FOREVER)
     }
 
-    /// Waits for the results of several tasks like [`all`](Self::all), for at most `timeout` in
-    /// total.
+    /// Like [`all`](Self::all), but waits for at most `timeout` in total.
     pub fn all_timeout(
         tasks: impl IntoIterator<Item = Self>,
         timeout: Duration,
@@ -154,7 +153,7 @@ impl<R: DeserializeOwned> Task<R> {
         tasks: impl IntoIterator<Item = Self>,
         rest: impl Fn() -> u64,
     ) -> Result<Vec<R>, TaskError> {
-        /// The number of tags that the machine looks for in one receive.
+        /// The maximum number of tags that the machine accepts in one receive.
         const AT_ONCE: usize = 1024;
         let mut tasks: Vec<Self> = tasks.into_iter().collect();
         for task in &mut tasks {
@@ -171,11 +170,11 @@ impl<R: DeserializeOwned> Task<R> {
             let index = tasks
                 .iter()
                 .position(|task| task.tag() == Some(tag))
-                .expect("only the tags of these tasks were waited for");
+                .expect("the reply has a tag of one of these tasks");
             let pending = tasks[index]
                 .pending
                 .take()
-                .expect("a task with the tag is pending");
+                .expect("a task that has a tag is pending");
             pending.settle(&reply);
             results[index] = Some(reply.map_err(TaskError::from_request)?);
         }
@@ -202,8 +201,8 @@ impl<R> Task<R> {
         self.pending.as_ref().map(PendingReply::tag)
     }
 
-    /// Requests the result. The task does not send its result earlier, because a receive from the
-    /// mailbox would find it.
+    /// Requests the result. The task does not send its result any earlier, because a receive from
+    /// the mailbox would find it.
     fn ask(&mut self) -> Result<(), TaskError> {
         let Some(pending) = &self.pending else {
             return Ok(());
@@ -217,10 +216,10 @@ impl<R> Task<R> {
         Ok(())
     }
 
-    /// Lets the task continue, and drops its result.
+    /// Lets the task continue and ignores its result.
     pub fn detach(mut self) {
         if let Some(pending) = self.pending.take() {
-            // A task that cannot be notified has ended, or ends with this process.
+            // A task that cannot be notified has exited, or will exit with this process.
             let _ = Process::<()>::from_id(pending.process()).post(WANTED, &false);
             pending.settle(&Ok(()));
         }
@@ -259,9 +258,9 @@ impl TaskError {
                 let why = "it cannot be sent to this process".to_string();
                 Self::DeserializationFailed(decode::Error::Uncategorized(why))
             }
-            // `NobodyLeft` does not occur, because the task is alive or its end was reported.
-            // `NotSent` means that the task could not be asked for its result. `Itself` does not
-            // occur, because a task is never this process.
+            // `NobodyLeft` does not occur, because the task is alive or its death has been
+            // reported. `NotSent` means that the task could not be asked for its result. `Itself`
+            // does not occur, because a task is never this process.
             RequestError::NobodyLeft | RequestError::NotSent(_) | RequestError::Itself => {
                 Self::Failed(ExitReason::Unknown)
             }
@@ -269,7 +268,7 @@ impl TaskError {
     }
 }
 
-/// The function of a task.
+/// A task's function.
 #[repr(transparent)]
 struct Work<C, R>(fn(C) -> R);
 

@@ -1,4 +1,4 @@
-//! The code that `#[lunatic::test]` calls, which runs a test as the first process of a separate
+//! Functions that `#[lunatic::test]` calls to run a test as the first process of a separate
 //! program.
 
 use crate::entry;
@@ -11,18 +11,17 @@ pub fn __test<R: Termination>(test: fn() -> R) {
     settle(test());
 }
 
-/// Runs a test that takes the mailbox of its process.
+/// Runs a test that takes its process's mailbox.
 #[doc(hidden)]
 pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
-    // SAFETY: the process begins in this function, so it has no mailbox yet. Outside the machine, a
-    // mailbox is never used.
+    // SAFETY: the process begins in this function, so it has no mailbox yet. On other targets, the
+    // mailbox cannot be used.
     settle(test(unsafe { Mailbox::new() }));
 }
 
-/// Ends the process according to the outcome of the test, as `main` does according to its return
-/// value.
+/// Exits with the outcome of the test, like a program does with the return value of `main`.
 fn settle(returned: impl Termination) {
-    // If the test returned an error, this call prints it.
+    // If the test returned an error, `report` prints it.
     let has_passed = returned.report() == ExitCode::SUCCESS;
     if cfg!(not(target_family = "wasm")) {
         assert!(has_passed, "the test returned an error");

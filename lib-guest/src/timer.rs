@@ -9,8 +9,8 @@ use crate::tag::Tag;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A message that will be sent later. The timer continues if the `Timer` is dropped or the process
-/// that set it ends.
+/// A message that will be sent later. The timer keeps running if the `Timer` is dropped or the
+/// process that set it exits.
 #[derive(Debug)]
 pub struct Timer {
     id: u64,
@@ -26,7 +26,7 @@ impl Timer {
 impl<T: Serialize> Process<T> {
     /// Sends a message after `delay`, which is rounded up to whole milliseconds.
     ///
-    /// If the message cannot be delivered at that time, it is dropped.
+    /// If the message cannot be delivered by then, it is dropped.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl<T: Serialize> Process<T> {
         self.tag_send_after(Tag::NONE, message, delay)
     }
 
-    /// Sends a message with a tag after `delay`, like [`send_after`](Self::send_after).
+    /// Like [`send_after`](Self::send_after), but sends the message with a tag.
     pub fn tag_send_after(
         &self,
         tag: Tag,

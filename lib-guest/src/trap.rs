@@ -1,7 +1,7 @@
-//! Catching traps, so that they end a function instead of the process.
+//! Catching traps, so that a trap stops a function instead of killing its process.
 //!
-//! The machine calls back into the program, on a separate stack, and returns if the call traps.
-//! Nothing is unwound: whatever the function was working on is lost with its frames, and no
+//! The machine calls back into the program on a separate stack, and returns if the call traps. The
+//! stack is not unwound: whatever the function was working on is lost with its frames, and no
 //! destructors run.
 
 use crate::host;
@@ -18,26 +18,26 @@ pub struct Trapped;
 /// The machine's result if the function returned.
 const RETURNED: i32 = 1;
 
-/// A function to call, and its result once the function has returned.
+/// A function to call, and its result once it has returned.
 struct Call<F, R> {
     function: ManuallyDrop<F>,
     result: MaybeUninit<R>,
 }
 
-/// Calls a function and catches its traps, such as a panic, a division by zero, infinite recursion,
+/// Calls a function and catches any trap, such as a panic, a division by zero, infinite recursion,
 /// or an invalid call to the machine.
 ///
-/// Use this for work that can be abandoned altogether and whose failure must not affect its
-/// process, such as a plugin or a parser for untrusted input. For anything else, a separate process
-/// is better, since it can also be limited and killed.
+/// Use this for work that can be abandoned altogether and whose failure must not affect the
+/// process, such as a plugin or a parser for untrusted input. For anything else, use a separate
+/// process, which can also be limited and killed.
 ///
-/// Nothing is cleaned up after a trap. Whatever the function owned is lost, along with its memory;
-/// a `RefCell` that it had borrowed stays borrowed, and a lock stays locked. Therefore the function
-/// must own everything that it works on (`'static`), so that nothing that other code refers to is
-/// left half changed. If the function panicked, the message has been printed as usual.
+/// Nothing is cleaned up after a trap. Whatever the function owned is leaked; a `RefCell` that it
+/// had borrowed stays borrowed, and a lock stays locked. The function must therefore own everything
+/// that it works on (`'static`), so that it cannot leave data half modified that other code refers
+/// to. If the function panicked, the message has been printed as usual.
 ///
-/// Kills, exits and limits are not caught, and end the process. Calls to this function can be
-/// nested 16 levels deep. A call that is nested deeper traps.
+/// Kills, exits and limits are not caught, and terminate the process. Calls to this function can be
+/// nested 16 levels deep; deeper calls trap.
 ///
 /// # Errors
 ///
@@ -55,8 +55,8 @@ struct Call<F, R> {
 ///     Err(trapped) => println!("no number: {trapped}"),
 /// }
 /// ```
-// This function is not inlined, because the frames of the code that trapped are released when the
-// frame of this function ends.
+// This function is not inlined, because the frames of the code that trapped are released when this
+// function's frame is.
 #[inline(never)]
 pub fn catch_trap<F, R>(function: F) -> Result<R, Trapped>
 where
@@ -75,15 +75,15 @@ where
     if returned != RETURNED {
         return Err(Trapped);
     }
-    // SAFETY: `run` returned, so it has written a result.
+    // SAFETY: `run` returned, so it has written the result.
     Ok(unsafe { call.result.assume_init() })
 }
 
-/// Calls the function of a [`Call`] and stores the result in the [`Call`].
+/// Runs a [`Call`]'s function and stores the result in the [`Call`].
 fn run<F: FnOnce() -> R, R>(call: *mut ()) {
     let call = call.cast::<Call<F, R>>();
-    // SAFETY: `catch_trap` passes the address of its call, which is valid until the machine
-    // returns. The function is taken only once. Even if it traps, nothing uses it afterwards.
+    // SAFETY: `catch_trap` passes the address of its `call`, which is valid until the machine
+    // returns. The function is taken only once, and is not used afterwards even if it traps.
     unsafe {
         let function = ManuallyDrop::take(&mut (*call).function);
         (*call).result.write(function());
@@ -93,8 +93,8 @@ fn run<F: FnOnce() -> R, R>(call: *mut ()) {
 /// The export that the machine calls with the arguments of `trap::catch`.
 #[unsafe(export_name = "_lunatic_catch_trap")]
 extern "C" fn catch_entry(run: *const (), call: i32) -> i32 {
-    // SAFETY: `catch_trap` passes a function of this type. In wasm, calling an index that holds a
-    // function of a different type traps.
+    // SAFETY: `catch_trap` passes a function of this type. In wasm, an indirect call to a function
+    // of a different type traps.
     let run: fn(*mut ()) = unsafe { transmute(run) };
     run(with_exposed_provenance_mut(call as usize));
     RETURNED
