@@ -1,4 +1,4 @@
-//! The table as a header for C guests, which is one of its projections.
+//! Generates a header for C guests from the table of host functions.
 
 use crate::{
     Errno, ExitKind, HOST_FUNCTIONS, HostFunction, Kind, Limit, MessageHeader, MessageKind,
@@ -6,8 +6,8 @@ use crate::{
 };
 use core::fmt::{self, Debug, Write};
 
-/// Writes a C header that declares every host function, under the name
-/// `lunatic_namespace_function`, and the numbers that cross the boundary.
+/// Writes a C header that declares every host function, named `lunatic_namespace_function`, and the
+/// constants of the interface.
 ///
 /// # Errors
 ///
@@ -56,12 +56,12 @@ pub fn write_c_header(out: &mut impl Write) -> fmt::Result {
     out.write_str("\n#endif\n")
 }
 
-const BEGINNING: &str = "/* The functions that a guest can call, and the numbers that cross the boundary.
+const BEGINNING: &str = "/* The host functions that a guest can call, and the constants of the interface.
  *
- * Generated from the machine's table of host functions; do not edit. To regenerate this file, see the test that compares
- * it with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
+ * Generated from the machine's table of host functions; do not edit. To regenerate this file, see the test
+ * `the_header_for_c_is_what_the_table_says` in vm/abi.
  *
- * Results of type `uint32_t` and `int32_t` are 0 for success unless a function says otherwise. The module must export its
+ * A result of type `uint32_t` or `int32_t` is 0 on success unless documented otherwise. The module must export its
  * memory under the name `memory`. */
 #ifndef LUNATIC_H
 #define LUNATIC_H
@@ -73,15 +73,15 @@ const BEGINNING: &str = "/* The functions that a guest can call, and the numbers
 
 ";
 
-const STRUCTURES: &str = "/* The description of a received message. */
+const STRUCTURES: &str = "/* Describes a received message. */
 typedef struct {
   uint32_t kind;      /* LUNATIC_MESSAGE_... */
-  uint32_t length;    /* of the whole data, even if it did not fit the buffer */
+  uint32_t length;    /* of all the data, even if it does not fit into the buffer */
   uint32_t resources;
   uint32_t exit;      /* LUNATIC_EXIT_..., for a death */
   int64_t tag;
   uint64_t pid;       /* the process that died */
-  uint64_t detail;    /* the status or LUNATIC_LIMIT_... that belongs to the exit */
+  uint64_t detail;    /* the exit status or LUNATIC_LIMIT_... */
 } lunatic_message_header;
 
 /* A piece of a vectored write. */
@@ -99,7 +99,7 @@ typedef struct __attribute__((packed)) {
 
 ";
 
-/// Writes names in capitals, with `_` between words.
+/// Converts names from `CamelCase` to `UPPER_CASE`.
 struct Capitals<'a, W> {
     out: &'a mut W,
     is_first: bool,
@@ -180,8 +180,8 @@ fn write_parameter(out: &mut impl Write, parameter: &Parameter) -> fmt::Result {
     }
 }
 
-/// Returns the C type of a kind, followed by the separator between the type and a name. For a
-/// slice, this is the type of the address.
+/// Returns the C type of a kind, with a trailing separator unless it ends in `*`. For a slice, this
+/// is the type of the address.
 const fn c_type(kind: Kind) -> &'static str {
     match kind {
         Kind::I32 => "int32_t ",

@@ -1,6 +1,6 @@
-//! The meanings of parameters, and the wasm types that represent them.
+//! The meanings of host function parameters, and the wasm types that represent them.
 
-/// A wasm value type that occurs in the table.
+/// A wasm value type used in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueType {
     /// A 32-bit integer.
@@ -22,12 +22,12 @@ pub struct Parameter {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident: $($wasm:ident)+,)*) => {
-        /// What a parameter of a host function means. This determines how the parameter is checked.
+        /// The meaning of a host function parameter, which determines how it is checked.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind { $($(#[$doc])* $kind,)* }
 
         impl Kind {
-            /// Returns the types of the wasm parameters that pass a parameter of this kind.
+            /// Returns the types of the wasm parameters that represent a parameter of this kind.
             pub const fn value_types(self) -> &'static [ValueType] {
                 match self { $(Self::$kind => &[$(ValueType::$wasm),+],)* }
             }
@@ -52,28 +52,28 @@ kinds! {
     Text: I32 I32,
     /// Bytes to write: their address and length.
     Buffer: I32 I32,
-    /// 64-bit integers to read: their address and their number.
+    /// 64-bit integers to read: their address and count.
     Words: I32 I32,
-    /// 64-bit integers to write: their address and the number of integers that fit.
+    /// 64-bit integers to write: their address and the maximum count.
     OutWords: I32 I32,
-    /// Bytes to read, in several pieces. Each piece is an address and a length of 32 bits each. The
-    /// parameters are the address of the first such pair and the number of pairs.
+    /// Bytes to read, in several pieces. Each piece is described by a pair of 32-bit numbers, its
+    /// address and length. The parameters are the address of the first pair and the number of
+    /// pairs.
     Vectors: I32 I32,
-    /// The address of a socket: the family, which is 4 or 6; the location of the 4 or 16 bytes of
-    /// the IP address; the port; and the flow and scope, which only IPv6 has.
+    /// A socket address: the family (4 or 6), the location of the 4 or 16 bytes of the IP address,
+    /// the port, and the flow and scope, which are used only for IPv6.
     SocketAddr: I32 I32 I32 I32 I32,
-    /// The location to which a result of two bytes is written.
+    /// The location where a two-byte result is written.
     OutU16: I32,
-    /// The location to which a result of four bytes is written.
+    /// The location where a four-byte result is written.
     OutU32: I32,
-    /// The location to which a result of eight bytes is written.
+    /// The location where an eight-byte result is written.
     OutU64: I32,
-    /// The location to which the sixteen bytes of an IP address are written.
+    /// The location where the sixteen bytes of an IP address are written.
     OutIpBytes: I32,
-    /// The location to which a [`MessageHeader`](crate::MessageHeader) is written.
+    /// The location where a [`MessageHeader`](crate::MessageHeader) is written.
     OutHeader: I32,
-    /// The location to which the text of an error is written, as many bytes as `string_size`
-    /// returns.
+    /// The location where an error message is written, as many bytes as `string_size` returns.
     OutText: I32,
     /// A process.
     Pid: I64,
@@ -87,7 +87,7 @@ kinds! {
     ModuleId: I64,
     /// The id of an environment; all ones means the caller's own.
     EnvironmentId: I64,
-    /// The id of the result of a lookup.
+    /// The id of a lookup result.
     DnsId: I64,
     /// The id of a listener.
     ListenerId: I64,
@@ -103,25 +103,25 @@ kinds! {
     ErrorId: I64,
     /// The id of a timer.
     TimerId: I64,
-    /// The id of a connection to a database.
+    /// The id of a database connection.
     ConnectionId: I64,
     /// The id of a prepared statement.
     StatementId: I64,
-    /// An older guest's handle to a process: an id in the caller's own table, which is meaningless
-    /// to other processes.
+    /// A process handle of an older guest: an id in the caller's own table that is meaningless to
+    /// other processes.
     ProcessId: I64,
-    /// An older guest's id of a module in an environment.
+    /// The id of a module in an environment, for older guests.
     AddedModuleId: I64,
-    /// An older guest's duration in milliseconds; 0 means forever.
+    /// A duration in milliseconds, for older guests; 0 means forever.
     ShortMillis: I32,
-    /// The location to which the sixteen bytes that identify a process are written.
+    /// The location where the sixteen bytes of a process identifier are written.
     OutUuid: I32,
 }
 
-/// Calls `$project!` with the parameters of a row as wasm passes them.
+/// Calls `$project!` with a row's parameters as they are passed in wasm.
 ///
-/// Each kind is followed by its wasm parameters: a slice has two, the address of a socket has five,
-/// and any other kind has one. `$row` is passed on unchanged, before them.
+/// Each kind is followed by its wasm parameters: a slice has two, a socket address has five, and
+/// any other kind has one. `$row` is passed through unchanged, before the parameters.
 ///
 /// ```
 /// macro_rules! sizes {

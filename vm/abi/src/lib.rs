@@ -1,34 +1,33 @@
-//! The interface between guests and the machine.
+//! The interface between guests (WebAssembly programs) and the machine (the VM that runs them).
 //!
-//! The core of this crate is [`for_each_host_function!`], which has one row for each function that
-//! a guest can import. All other descriptions of the functions are projections of these rows: the
-//! machine's linker glue, the guest library's `extern` blocks, the generated C header, and the
-//! tests that import and attack every row. The crate also defines the numbers that cross the
+//! The core of this crate is [`for_each_host_function!`], a table with one row for each function
+//! that a guest can import. Everything else that describes these functions is generated from the
+//! table: the machine's linker glue, the guest library's `extern` blocks, the C header, and the
+//! tests that import and attack every function. The crate also defines the numbers that cross the
 //! boundary ([`Errno`], [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of
 //! [`MessageHeader`]. The restart rule ([`restart`]) is here because guests, gateways and bridges
 //! all apply it.
 //!
-//! Guests of an older [`Generation`] import from a second, small table,
+//! Guests of older [`Generation`]s import from a second, smaller table,
 //! [`for_each_older_host_function!`].
 //!
 //! The crate has no dependencies and is `no_std`, so that both sides can use it.
 //!
 //! # Conventions
 //!
-//! * Rows marked *Extension* were added by this project. All others are the published interface of
-//!   Lunatic 0.13, with its names and types.
-//! * Addresses and lengths are offsets into the guest's exported memory `memory`. An address that
-//!   is not readable or writable for its whole length ends the process with a trap. Nothing is
-//!   written until all arguments have been checked.
+//! * Rows marked *Extension* were added by this project. All others come from the published
+//!   interface of Lunatic 0.13 and keep its names and types.
+//! * Addresses and lengths refer to the memory that the guest exports as `memory`. If a range is
+//!   not entirely within it, the process traps. Nothing is written until all arguments have been
+//!   checked.
 //! * Integers in guest memory are little-endian.
-//! * A result of type `I32` is `0` for success. `1` means failure, and an error id was written to
-//!   the out pointer that would have received the value; [`TIMED_OUT`] means that the call timed
-//!   out. Rows that differ say so.
+//! * A result of type `I32` is `0` for success. `1` means failure, in which case an error id is
+//!   written to the out pointer in place of the value. [`TIMED_OUT`] means that the call timed out.
+//!   Exceptions are documented in their rows.
 //! * Durations are in milliseconds. [`FOREVER`] means no timeout; `0` polls once.
 //! * A tag of `0` means no tag.
 //! * Ids (of configurations, modules, sockets, timers, databases, errors) belong to the process
-//!   that received them. Using an id that was never issued, or has been released, ends the process
-//!   with a trap.
+//!   that received them. Using an id that was never issued or has been released traps.
 
 #![forbid(unsafe_code)]
 #![no_std]
@@ -49,28 +48,28 @@ pub use kind::{Kind, Parameter, ValueType};
 /// The result of a call that timed out.
 pub const TIMED_OUT: i32 = 9027;
 
-/// The result of a receive for which no message can ever arrive, because the program has no other
-/// process and no timer.
+/// The result of a receive that can never get a message, because the program has no other processes
+/// and no timers.
 pub const NOBODY_LEFT: i32 = 9028;
 
 /// The timeout that never expires.
 pub const FOREVER: u64 = u64::MAX;
 
-/// The tag of the message that asks a process to end, in programs that use this project's guest
-/// library. The message contains only a `nil`.
+/// The tag of the message that asks a process to shut down, in programs that use this project's
+/// guest library. The message contains only a `nil`.
 pub const SHUTDOWN: i64 = i64::MIN + 1;
 
-/// The prefix of the names of the exports at which processes of those programs start.
+/// The name prefix of the exports that serve as process entry points in those programs.
 pub const ENTRY_PREFIX: &str = "_lunatic_spawn_entry_";
 
-/// The id that means "the caller's own" in rows that take a configuration, a module or an
+/// The id that means "the caller's own" in functions that take a configuration, a module or an
 /// environment.
 pub const OWN: u64 = u64::MAX;
 
 /// The node id of a machine that is not part of a cluster.
 pub const THIS_NODE: u64 = 0;
 
-/// The number of units of wasmtime's fuel in one unit of compute.
+/// The amount of wasmtime fuel in one unit of compute.
 pub const FUEL_PER_UNIT: u64 = 100_000;
 
 /// The first byte of a spawn parameter: its wasm type, as in the binary format.
@@ -82,9 +81,9 @@ pub mod parameter {
     pub const I32: u8 = 0x7f;
     /// A 64-bit integer.
     pub const I64: u8 = 0x7e;
-    /// A 32-bit float, as its bits.
+    /// The bits of a 32-bit float.
     pub const F32: u8 = 0x7d;
-    /// A 64-bit float, as its bits.
+    /// The bits of a 64-bit float.
     pub const F64: u8 = 0x7c;
     /// A 128-bit vector.
     pub const V128: u8 = 0x7b;
@@ -116,24 +115,24 @@ macro_rules! numbered {
 }
 
 numbered! {
-    /// The kind of failure that an error id stands for (`lunatic::error::kind`), or that a call
-    /// returns as its result.
+    /// The kind of an error, returned directly by a call or by `lunatic::error::kind` for an error
+    /// id.
     Errno {
         /// The call succeeded.
         Success = 0,
-        /// A failure without a number of its own; the error's text has the details.
+        /// Any other failure; the error message has the details.
         Other = 1,
         /// The receiver's mailbox was still full when the sender's time slice ended.
         MailboxFull = 2,
-        /// The message is larger than the receiver's environment accepts.
+        /// The message exceeds the size limit of the receiver's environment.
         MessageTooLarge = 3,
-        /// The environment of the caller or of the receiver does not grant the operation.
+        /// The caller's or the receiver's environment does not grant the operation.
         NotGranted = 4,
-        /// A limit of the environment was reached; the error's text names the limit.
+        /// A limit of the environment was reached; the error message names the limit.
         LimitReached = 5,
         /// The process does not exist, or no longer exists.
         NoProcess = 6,
-        /// A living process already has the name.
+        /// The name belongs to another living process.
         NameTaken = 7,
         /// No process is registered under the name, or no version satisfies the query.
         NameNotFound = 8,
@@ -141,7 +140,7 @@ numbered! {
         BadVersion = 9,
         /// The bytes are not a module, or the machine does not accept the module.
         BadModule = 10,
-        /// The module exports no such function.
+        /// The module does not export a function with this name.
         NoFunction = 11,
         /// The function has different parameters.
         BadParameters = 12,
@@ -161,7 +160,7 @@ numbered! {
         AddrInUse = 19,
         /// The address does not belong to this machine.
         AddrNotAvailable = 20,
-        /// The other end of the connection is closed.
+        /// The peer has closed the connection.
         BrokenPipe = 21,
         /// The host or name was not found.
         NotFound = 22,
@@ -171,9 +170,9 @@ numbered! {
         NetworkUnreachable = 24,
         /// The host cannot be reached.
         HostUnreachable = 25,
-        /// The machine ran out of descriptors, memory or mappings; the error's text says which.
+        /// The machine ran out of descriptors, memory or mappings; the error message says which.
         Exhausted = 26,
-        /// The peer of a TLS connection presented an unacceptable certificate, handshake or record.
+        /// The peer of a TLS connection sent an unacceptable certificate, handshake or record.
         BadTls = 27,
     }
 }
@@ -189,9 +188,9 @@ numbered! {
         Trapped = 2,
         /// It was killed.
         Killed = 3,
-        /// It reached a limit: the [`Limit`] in the header's `detail`.
+        /// It reached a limit, the [`Limit`] in the header's `detail`.
         Limit = 4,
-        /// A process that it was linked with failed.
+        /// A process that it was linked to failed.
         LinkDied = 5,
         /// It never existed, or had already ended.
         NoProcess = 6,
@@ -201,14 +200,14 @@ numbered! {
 }
 
 numbered! {
-    /// What an environment limits. A configuration can set each limit
+    /// The limits of an environment, which a configuration sets
     /// (`lunatic::environment::config_set_limit`).
     Limit {
         /// Bytes of linear memory of one process, summed over all its memories.
         Memory = 0,
-        /// Units of compute of one process, each of [`FUEL_PER_UNIT`].
+        /// Compute of one process, in units of [`FUEL_PER_UNIT`].
         Compute = 1,
-        /// Elements of one process's tables in total.
+        /// Elements of one process's tables, in total.
         TableElements = 2,
         /// Living processes of the environment.
         Processes = 3,
@@ -226,34 +225,36 @@ numbered! {
         Sockets = 9,
         /// Open files and directories of one process.
         Files = 10,
-        /// Bytes that the environment may write to its standard output and error in total.
+        /// Bytes that the environment may write to standard output and standard error, in total.
         Output = 11,
         /// Errors, modules, configurations, environments and lookup results that one process
         /// holds.
         Handles = 12,
-        /// Bytes of linear memory of all the environment's processes in total.
+        /// Bytes of linear memory of all the environment's processes, in total.
         TotalMemory = 13,
-        /// Units of compute of all the environment's processes in total, checked once per slice.
+        /// Units of compute of all the environment's processes, in total. Checked once per time
+        /// slice.
         TotalCompute = 14,
-        /// Milliseconds that one process may live, including the time it waits.
+        /// The maximum lifetime of one process in milliseconds, including the time it spends
+        /// waiting.
         Time = 15,
-        /// Metrics that the environment's processes have named. A metric counts until the program
+        /// Metrics that the environment's processes have created. Metrics exist until the program
         /// ends.
         Metrics = 16,
-        /// Bytes that the machine holds for one process outside its memories: handles,
+        /// Bytes that the machine holds for one process outside of linear memory: handles,
         /// configurations, compiled modules, databases, messages.
         HostMemory = 17,
-        /// Bytes that the machine holds for all of the environment's processes outside their
-        /// memories, including the messages that wait in their mailboxes.
+        /// Bytes that the machine holds for all of the environment's processes outside of linear
+        /// memory, including the messages in their mailboxes.
         TotalHostMemory = 18,
-        /// Descriptors of the operating system that the environment's processes hold: files,
-        /// directories, sockets, databases and the images of modules.
+        /// Operating system descriptors that the environment's processes hold: files, directories,
+        /// sockets, databases and module images.
         Descriptors = 19,
     }
 }
 
 impl Limit {
-    /// Returns what is limited and in which unit, in the words of an error message.
+    /// Returns what is limited and its unit, as worded in error messages.
     pub const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Memory => ("memory of a process", "bytes"),
@@ -281,19 +282,20 @@ impl Limit {
 }
 
 numbered! {
-    /// The kind of a received message, which is the result of a receive.
+    /// The kind of a received message, as returned by a receive.
     MessageKind {
         /// A message that a process, a timer or the host sent.
         Data = 0,
-        /// A linked process failed, and this process asked for a message instead of dying with it.
+        /// A linked process failed, and this process chose to receive a message rather than die
+        /// with it.
         LinkDied = 1,
-        /// A monitored process ended.
+        /// A monitored process died.
         ProcessDied = 2,
     }
 }
 
 numbered! {
-    /// The kind of a message's resource, which is the result of `lunatic::message::resource_kind`.
+    /// The kind of a message's resource, as returned by `lunatic::message::resource_kind`.
     ResourceKind {
         /// There is no resource, or the resource has been taken out.
         None = 0,
@@ -311,13 +313,14 @@ numbered! {
 }
 
 impl ResourceKind {
-    /// Returns the number that stands for a socket in a list of sockets of several kinds: its id,
-    /// with its kind in the highest byte. The bare id of a TCP stream also stands for that stream.
+    /// Returns the number that identifies a socket in a list of mixed sockets: its id, with its
+    /// kind in the highest byte. A bare id also identifies a TCP stream.
     pub const fn word(self, id: u64) -> u64 {
         (self as u64) << 56 | id
     }
 
-    /// Splits such a number into the kind and the id. The kind is `None` if its number is unknown.
+    /// Splits a number from [`word`](Self::word) into the kind and the id. The kind is `None` if it
+    /// is unknown.
     pub const fn of_word(word: u64) -> (Option<Self>, u64) {
         (
             Self::from_number((word >> 56) as u32),
@@ -329,15 +332,15 @@ impl ResourceKind {
 /// The description of a received message that `lunatic::message::receive_bytes` writes.
 ///
 /// If the message reports a death ([`MessageKind::LinkDied`], [`MessageKind::ProcessDied`]), the
-/// data is the reason as a sentence.
+/// data is a description of the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct MessageHeader {
     /// The [`MessageKind`], as its number.
     pub kind: u32,
-    /// The full length of the data in bytes, even if it did not fit into the buffer.
+    /// The full length of the data in bytes, even if it does not fit into the buffer.
     pub length: u32,
-    /// How many resources the message carries.
+    /// The number of resources in the message.
     pub resources: u32,
     /// The [`ExitKind`] of a death, as its number; otherwise 0.
     pub exit: u32,
@@ -353,7 +356,7 @@ impl MessageHeader {
     /// The size of a header in guest memory, in bytes.
     pub const SIZE: usize = 40;
 
-    /// Returns the header as it is laid out in guest memory.
+    /// Returns the header's representation in guest memory.
     #[inline]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
@@ -368,14 +371,14 @@ impl MessageHeader {
     }
 }
 
-// The guest reads the header as this structure, and the machine writes it with `to_bytes`. The two
-// agree because the structure has no padding and wasm is little-endian.
+// Guests read the header as this struct, and the machine writes it with `to_bytes`. The layouts
+// match because the struct has no padding and wasm is little-endian.
 const _: () = assert!(size_of::<MessageHeader>() == MessageHeader::SIZE);
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct HostFunction {
-    /// The name of the import's module, such as `lunatic::message`.
+    /// The import module, such as `lunatic::message`.
     pub namespace: &'static str,
     /// The function's name.
     pub name: &'static str,
@@ -430,33 +433,32 @@ pub const HOST_FUNCTIONS: &[HostFunction] = {
     ROWS
 };
 
-/// The host functions that guests of 0.12 import with different types than guests of 0.13.
+/// The host functions whose types in 0.12 differ from 0.13.
 const HOST_FUNCTIONS_OF_0_12: &[HostFunction] = {
     for_each_host_function_of_0_12!(rows);
     ROWS
 };
 
-/// The host functions that guests of 0.10 import with different types than guests of 0.12.
+/// The host functions whose types in 0.10 differ from 0.12.
 const HOST_FUNCTIONS_OF_0_10: &[HostFunction] = {
     for_each_host_function_of_0_10!(rows);
     ROWS
 };
 
-/// Every host function of the older generation with the types with which guests of 0.7 import it,
-/// in the order of the table.
+/// Every older-generation host function, with its type as of 0.7, in the order of the table.
 const OLDER_HOST_FUNCTIONS: &[HostFunction] = {
     for_each_older_host_function!(rows);
     ROWS
 };
 
-/// The host functions that guests of 0.6 import with different types than guests of 0.7.
+/// The host functions whose types in 0.6 differ from 0.7.
 const HOST_FUNCTIONS_OF_0_6: &[HostFunction] = {
     for_each_host_function_of_0_6!(rows);
     ROWS
 };
 
-/// A generation of the interface. The names and types of a module's imports determine the
-/// generation to which the module belongs.
+/// A generation of the interface. A module's generation is determined by the names and types of its
+/// imports.
 ///
 /// ```
 /// use lunatic_abi::Generation;
@@ -467,21 +469,21 @@ const HOST_FUNCTIONS_OF_0_6: &[HostFunction] = {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Generation {
-    /// Lunatic 0.13 with this project's extensions: guests of this project's `lunatic` and of the
-    /// published 0.13 and 0.14.
+    /// Lunatic 0.13 with this project's extensions: guests built with this project's `lunatic`
+    /// crate, or with 0.13 or 0.14 of the published one.
     V0_13,
-    /// Lunatic 0.12: guests of the published `lunatic` 0.12.
+    /// Lunatic 0.12: guests built with the published `lunatic` 0.12.
     V0_12,
-    /// Lunatic 0.7: guests of the published `lunatic` 0.7.
+    /// Lunatic 0.7: guests built with the published `lunatic` 0.7.
     V0_7,
-    /// Lunatic 0.6: guests of the published `lunatic` 0.6.
+    /// Lunatic 0.6: guests built with the published `lunatic` 0.6.
     V0_6,
-    /// Lunatic 0.10: guests of the published `lunatic` 0.10 and 0.11.
+    /// Lunatic 0.10: guests built with the published `lunatic` 0.10 or 0.11.
     V0_10,
 }
 
 impl Generation {
-    /// All generations, in the order in which they are tried for a module.
+    /// All generations, in the order in which they are tried.
     pub const ALL: [Generation; 5] = [
         Generation::V0_13,
         Generation::V0_12,
@@ -490,7 +492,7 @@ impl Generation {
         Generation::V0_10,
     ];
 
-    /// Returns the functions that a guest of this generation can import, one row for each function.
+    /// Returns the functions that a guest of this generation can import.
     pub fn host_functions(self) -> impl Iterator<Item = &'static HostFunction> {
         let (rows, instead): (_, &[&[HostFunction]]) = match self {
             Generation::V0_13 => (HOST_FUNCTIONS, &[]),

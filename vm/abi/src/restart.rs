@@ -1,4 +1,5 @@
-//! Decides when something that failed is restarted. This module is plain data and reads no clock.
+//! Decides when to restart something that failed. This module is plain data and never reads a
+//! clock.
 //!
 //! The limit is Erlang's, from the chapter "Maximum Restart Intensity" of OTP's *Supervisor
 //! Behaviour*: if more than `restarts` restarts occur `within` a period, the supervisor gives up.
@@ -9,8 +10,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-/// The number of restarts that are allowed within a period. At the next one, the supervisor gives
-/// up.
+/// The number of restarts allowed within a period. After one more failure, the supervisor gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intensity {
     /// Erlang's `intensity` (`MaxR`).
@@ -19,7 +19,7 @@ pub struct Intensity {
     pub within: Duration,
 }
 
-/// How long each restart is delayed. By default, restarts are not delayed.
+/// The delay before each restart. By default, restarts are not delayed.
 ///
 /// ```
 /// use core::time::Duration;
@@ -32,9 +32,9 @@ pub struct Intensity {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backoff {
-    /// How many restarts in a row are not delayed at all.
+    /// The number of consecutive restarts that are not delayed.
     pub immediate: u32,
-    /// The first delay. Each further delay is twice as long.
+    /// The first delay. Each subsequent delay is twice as long.
     pub first: Duration,
     /// The maximum delay.
     pub most: Duration,
@@ -59,11 +59,11 @@ pub enum Decision {
         /// The delay.
         after: Duration,
     },
-    /// Give up, because there were too many failures.
+    /// Give up after too many failures.
     GiveUp,
 }
 
-/// The failures within the last period, which decide whether and when the next restart happens.
+/// Failures within the last period, which determine whether and when the next restart happens.
 #[derive(Clone, Debug)]
 pub struct Restarts {
     intensity: Intensity,
@@ -72,7 +72,7 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// Creates a record without failures.
+    /// Creates an empty record.
     pub fn new(intensity: Intensity, backoff: Backoff) -> Self {
         Self {
             intensity,
@@ -100,14 +100,14 @@ impl Restarts {
     }
 }
 
-/// How many times in a row something failed without having run for long. A streak only delays
-/// restarts and never leads to giving up.
+/// The number of consecutive failures after short runs. A streak delays restarts but never causes
+/// the supervisor to give up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak(u32);
 
 impl Streak {
-    /// Counts a failure and returns the delay before the restart. If the failure came after a long
-    /// run, the streak starts over.
+    /// Counts a failure and returns the delay before the restart. A failure after a long run starts
+    /// a new streak.
     pub fn on_failure(&mut self, had_run_for_long: bool, backoff: &Backoff) -> Duration {
         let failures = if had_run_for_long { 0 } else { self.0 };
         self.0 = failures.saturating_add(1);

@@ -1,13 +1,13 @@
-//! SQLite values as they cross the boundary.
+//! The encoding of SQLite values that guests and the machine exchange.
 //!
-//! The layout is that of the published guest crate, which writes with bincode 1: integers are
-//! little-endian and of fixed width, a length has 64 bits, and a variant is its 32-bit number. This
-//! module implements only what is needed of the format. It reads without copying and does not trust
-//! the input: any bytes that are not a list of values are [`Malformed`].
+//! The layout is the one that the published guest crate writes with bincode 1: integers are
+//! fixed-width and little-endian, lengths are 64 bits, and enum variants are encoded as 32-bit
+//! numbers. This module implements only the necessary parts of the format. It reads without copying
+//! and does not trust the input: bytes that are not a valid list of values are [`Malformed`].
 
 use alloc::vec::Vec;
 
-/// A value of a column or of a parameter.
+/// A column or parameter value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     /// SQL's `NULL`.
@@ -22,14 +22,14 @@ pub enum Value<'a> {
     Integer(i64),
 }
 
-/// The parameter of a statement to which a value is bound.
+/// The statement parameter that a value is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// The parameter whose number is the value's position in the list. Both count from 1.
+    /// The parameter whose number equals the value's position in the list, counting from 1.
     Position,
-    /// The parameter with this number, counted from 1.
+    /// The parameter with this number, counting from 1.
     Number(u64),
-    /// The parameter with this name, with or without its leading sign.
+    /// The parameter with this name, with or without its prefix (`:`, `@` or `$`).
     Name(&'a str),
 }
 
@@ -37,8 +37,8 @@ pub enum Key<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The numbers of the variants. An integer has two: bound values use one for 32 bits and the other
-/// for 64, while row values have 64 bits under either number.
+/// The variant numbers. Integers have two: in bound values, one is for 32-bit and the other for
+/// 64-bit integers; in row values, both are for 64-bit integers.
 mod variant {
     pub(super) const NULL: u32 = 0;
     pub(super) const BLOB: u32 = 1;
@@ -53,7 +53,7 @@ mod variant {
     pub(super) const NAME: u32 = 2;
 }
 
-/// Appends the length of a list, which precedes its entries.
+/// Appends the length of a list. Its entries follow.
 pub fn write_length(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&(length as u64).to_le_bytes());
 }
@@ -63,12 +63,12 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
     write_bytes(out, text.as_bytes());
 }
 
-/// Appends a value of a row.
+/// Appends a row value.
 pub fn write_value(out: &mut Vec<u8>, value: Value<'_>) {
     write_as(out, value, variant::READ_I64);
 }
 
-/// Appends an entry to a list of values for parameters.
+/// Appends an entry to a list of parameter values.
 pub fn write_binding(out: &mut Vec<u8>, key: Key<'_>, value: Value<'_>) {
     match key {
         Key::Position => write_variant(out, variant::POSITION),
@@ -84,8 +84,8 @@ pub fn write_binding(out: &mut Vec<u8>, key: Key<'_>, value: Value<'_>) {
     write_as(out, value, variant::BOUND_I64);
 }
 
-/// Appends an error as `lunatic::sqlite::last_error` returns it: SQLite's primary code and its
-/// message.
+/// Appends an error in the form that `lunatic::sqlite::last_error` returns: SQLite's primary result
+/// code and error message.
 pub fn write_error(out: &mut Vec<u8>, code: u32, message: &str) {
     const SOME: u8 = 1;
     out.push(SOME);
@@ -125,7 +125,7 @@ fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// A list that is being read. It contains values for parameters, values of a row, or names.
+/// A reader for a list of parameter values, row values or strings.
 #[derive(Clone, Debug)]
 pub struct List<'a> {
     bytes: &'a [u8],
@@ -140,13 +140,13 @@ impl<'a> List<'a> {
         Ok(list)
     }
 
-    /// Returns how many more entries the list claims to have. Do not size allocations by this
-    /// number.
+    /// Returns the number of entries that the list claims are left. Do not trust it to size
+    /// allocations.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// Reads the next value for a parameter. Returns `None` at the end.
+    /// Reads the next parameter value. Returns `None` at the end.
     pub fn binding(&mut self) -> Result<Option<(Key<'a>, Value<'a>)>, Malformed> {
         self.entry(|list| {
             let key = match list.u32()? {
@@ -164,7 +164,7 @@ impl<'a> List<'a> {
         })
     }
 
-    /// Reads the next value of a row. Returns `None` at the end.
+    /// Reads the next row value. Returns `None` at the end.
     pub fn value(&mut self) -> Result<Option<Value<'a>>, Malformed> {
         self.entry(|list| match list.u32()? {
             variant::READ_I64 | variant::READ_I64_TOO => {
@@ -174,12 +174,12 @@ impl<'a> List<'a> {
         })
     }
 
-    /// Reads the next string of a list of strings. Returns `None` at the end.
+    /// Reads the next string. Returns `None` at the end.
     pub fn text(&mut self) -> Result<Option<&'a str>, Malformed> {
         self.entry(Self::str)
     }
 
-    /// Reads an entry. If bytes follow the last entry, the list is malformed.
+    /// Reads an entry. Bytes after the last entry make the list malformed.
     fn entry<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
@@ -195,7 +195,7 @@ impl<'a> List<'a> {
         read(self).map(Some)
     }
 
-    /// Reads a value whose variant has the same number in both kinds of lists.
+    /// Reads a value whose variant number is the same for parameters and rows.
     fn plain(&mut self, number: u32) -> Result<Value<'a>, Malformed> {
         match number {
             variant::NULL => Ok(Value::Null),
@@ -315,7 +315,7 @@ mod tests {
             for byte in [0, 1, 7, 127, 255] {
                 let mut bad = good.clone();
                 bad[place] = byte;
-                // Not every change makes the list malformed, but reading always ends.
+                // Not every change makes the list malformed, but reading always terminates.
                 let _ = read(&bad);
             }
         }

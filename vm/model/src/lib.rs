@@ -1,11 +1,11 @@
-//! Explores every interleaving of the scheduler's threads, and of processes that act on each other,
-//! for a few small cases.
+//! Explores every interleaving of the scheduler's threads, and of interacting processes, for a few
+//! small cases.
 //!
 //! The cases compile the VM's own source files against [loom](https://docs.rs/loom), which runs
-//! each case many times. Each run has a different order of threads and a different choice among the
+//! each case many times. Each run has a different thread order and a different choice among the
 //! values that the memory model allows. A case fails if any of its runs breaks a guarantee, or if
-//! all threads sleep while there is work to do. Tasks are numbers here. The cases do not cover
-//! `async-task` or the code that runs tasks.
+//! all threads sleep while there is work to do. Tasks are represented by numbers. The cases do not
+//! cover `async-task` or the code that runs tasks.
 
 #![allow(dead_code, reason = "the cases do not use all of the files")]
 
@@ -32,7 +32,7 @@ use group_queue::Level;
 use pool::{LocalWorker, WorkerPool};
 use sync::{Arc, AtomicUsize, Ordering, Parker};
 
-/// A pool of workers, and the other state that the threads of a case share.
+/// A worker pool and the other state shared by a case's threads.
 struct Case {
     pool: WorkerPool<usize>,
     group: Group,
@@ -57,8 +57,8 @@ impl Case {
         (Arc::new(case), parkers, ticker_parker)
     }
 
-    /// Makes a task ready, as the given worker would do it, or, if `worker` is `None`, as a thread
-    /// that is not a worker would do it. Returns the task if it is refused.
+    /// Makes a task ready, acting as the given worker or, if `worker` is `None`, as a thread that
+    /// is not a worker. Returns the task if it is refused.
     fn push(&self, worker: Option<usize>, task: usize) -> Option<usize> {
         let queue = worker.map_or(&*self.pool.injected, |worker| {
             &self.pool.workers[worker].queue
@@ -71,14 +71,14 @@ impl Case {
         ))
     }
 
-    /// Counts a task that has run. When `all` tasks have run, stops the pool.
+    /// Counts a finished task, and stops the pool once `all` tasks have run.
     fn count(&self, all: usize) {
         if self.ran.fetch_add(1, Ordering::SeqCst) + 1 == all {
             self.pool.stop();
         }
     }
 
-    /// Acts as a worker until the pool stops. Returns the tasks that were run.
+    /// Acts as a worker until the pool stops. Returns the tasks that it ran.
     fn work(&self, index: usize, parker: Parker, run: impl Fn(usize)) -> Vec<usize> {
         let mut local = LocalWorker::new(&self.pool, index, parker);
         let mut ran = Vec::new();
@@ -121,7 +121,7 @@ fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
 }
 
 /// Tasks arrive from another thread while two workers are falling asleep. Each task runs once, and
-/// no worker sleeps while a task is waiting.
+/// workers never sleep while a task is waiting.
 pub fn tasks_from_outside_find_a_worker() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -133,7 +133,7 @@ pub fn tasks_from_outside_find_a_worker() {
     });
 }
 
-/// A task makes more tasks ready on its worker than the worker can run alone. The other worker is
+/// A task makes more tasks ready on its worker than that worker can run alone. The other worker is
 /// woken or finds the tasks in time, and each task runs once.
 pub fn tasks_of_a_worker_are_shared_and_run_once() {
     check(2, || {
@@ -158,7 +158,7 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
         let (case, parkers, _) = Case::new(2);
         let (pushed, freed) = (Parker::new(), Parker::new());
         let (has_pushed, free) = (pushed.unparker(), freed.unparker());
-        // This is a mutex of `std`, so that the model checker does not explore its interleavings.
+        // A mutex from `std`, so that the model checker does not explore its interleavings.
         let blocked = std::sync::Arc::new(std::sync::Mutex::new(Some(freed)));
         let mut workers = Vec::new();
         for (index, parker) in parkers.into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Cases about processes: a process sleeps in a receive while other processes send it messages, are
-//! linked to it, are monitored by it, or die.
+//! Cases about processes: a process sleeps in a receive while other processes send it messages,
+//! link to it, are monitored by it, or die.
 
 #[path = "../../process/src/cell.rs"]
 mod cell;
@@ -43,7 +43,7 @@ use table::Table;
 
 type Processes = Arc<Table<ProcessCell>>;
 
-/// Returns a table with this many live processes, and the processes.
+/// Returns a table with this many live processes, along with the processes.
 fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
     let limits = MailboxLimits {
         message_bytes: 100,
@@ -61,8 +61,8 @@ fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
     (table, processes)
 }
 
-/// Receives mail, sleeping in between, until `most` pieces of mail have been received or the
-/// process has ended. Returns the mail and, if the process ended, how it ended.
+/// Receives mail, sleeping in between, until `most` pieces have been received or the process has
+/// died. Returns the mail and, if the process died, its exit.
 fn receive(process: &ProcessCell, most: usize) -> (Vec<Mail>, Option<Exit>) {
     let mut received = Vec::new();
     // All of this is a single task, as in a real process, because the waker is registered only
@@ -116,8 +116,7 @@ pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
 }
 
 /// A process links to a process that is dying. In either order, the first process is notified
-/// exactly once, and a caller that waits for the other process's exit learns how that process
-/// ended.
+/// exactly once, and a caller that waits for the other process's exit receives it.
 pub fn a_link_to_a_dying_process_is_reported_once() {
     check(3, || {
         let (table, [process, dying]) = machine();
@@ -128,7 +127,7 @@ pub fn a_link_to_a_dying_process_is_reported_once() {
         table.link(&process, dying.pid(), 5);
         let (received, _) = receive(&process, 1);
         let [Mail::LinkDied { tag: 5, pid, exit }] = &received[..] else {
-            panic!("the process received {received:?} instead of exactly one notice of a death");
+            panic!("the process received {received:?} instead of exactly one death notice");
         };
         assert_eq!(*pid, dying.pid());
         assert!(matches!(exit, Exit::Status(3) | Exit::NoProcess));
@@ -158,7 +157,7 @@ pub fn a_monitor_of_a_dying_process_is_reported_or_removed() {
     });
 }
 
-/// Two linked processes die at the same time. Both end, and neither waits for the other.
+/// Two linked processes die at the same time. Both finish, and neither waits for the other.
 pub fn linked_processes_can_die_together() {
     check(3, || {
         let (table, [one, other]) = machine();

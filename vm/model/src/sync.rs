@@ -1,13 +1,13 @@
-//! Replaces the scheduler's `sync.rs` with primitives of the same names that the model checker
-//! controls.
+//! Replaces the scheduler's `sync.rs` with primitives of the same names, controlled by the model
+//! checker.
 
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 
 use loom::sync::Condvar;
 
-/// Lets a thread sleep until it is unparked. If `unpark` has already been called, the thread does
-/// not sleep.
+/// Puts a thread to sleep until it is unparked. If `unpark` has already been called, the thread
+/// does not sleep.
 pub(super) struct Parker(Unparker);
 
 /// Wakes a sleeping thread.

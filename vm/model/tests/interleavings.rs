@@ -1,5 +1,5 @@
-//! The cases, with one test for each. They are integration tests, because as unit tests they would
-//! run along with the unit tests in the scheduler's files.
+//! One test for each case. They are integration tests because unit tests would run along with the
+//! unit tests in the scheduler's files.
 
 #[test]
 fn tasks_from_outside_find_a_worker() {

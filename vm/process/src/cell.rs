@@ -1,8 +1,8 @@
-//! The part of a process that other processes and the host can reach.
+//! The part of a process that other processes and the host can access.
 //!
 //! A [`ProcessCell`] consists of the state that signals act on, the lock around that state and the
-//! means to wake the process. The code that the process runs and its memory are kept elsewhere and
-//! belong to the process alone.
+//! waker for the process. The process's code and memory are stored elsewhere and are accessed only
+//! by the process itself.
 
 use super::exit::{Exit, LimitReached, SHORT_REASON};
 use super::links::ExitNotices;
@@ -22,10 +22,10 @@ pub struct ProcessCell {
     /// The purse that pays for the mail. `None` if the mail is free.
     purse: Option<std::sync::Arc<dyn Purse>>,
     shared: Mutex<Shared>,
-    /// Set under the lock once the process is about to end; read without the lock before every
+    /// Set under the lock once the process is about to die; read without the lock before every
     /// turn.
     is_ending: AtomicBool,
-    /// How many turns the process has had.
+    /// The number of turns the process has had.
     turns: AtomicU64,
 }
 
@@ -35,24 +35,24 @@ struct Shared {
     ledger: Ledger,
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
-    /// How the process ended. Set once everything that the process held has been released and other
-    /// processes have been notified, which is later than its death.
+    /// How the process ended. Set some time after its death, once everything that it held has been
+    /// released and other processes have been notified.
     ended: Option<Exit>,
     /// The tasks that wait for `ended`.
     waiting: Vec<Waker>,
 }
 
-/// Why a message was given back.
+/// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The message is larger than the receiver's environment accepts.
+    /// The message exceeds the size limit of the receiver's environment.
     TooLarge(LimitReached),
-    /// The mailbox has no room.
+    /// The mailbox is full.
     Full(LimitReached),
 }
 
-/// The minimum number of ends that a process can be notified of, however few messages its mailbox
-/// may hold. A process with a small mailbox can therefore still monitor its children.
+/// The minimum number of death notices that a process may receive, no matter how few messages its
+/// mailbox may hold. Even a process with a small mailbox can therefore monitor its children.
 const MIN_ENDS: u64 = 1_000;
 
 impl AsRef<ProcessCell> for ProcessCell {
@@ -98,13 +98,14 @@ impl ProcessCell {
         !self.lock().state.is_dead()
     }
 
-    /// Returns how many pieces of mail are waiting in the mailbox, and their total size in bytes.
+    /// Returns the number of messages and death notices in the mailbox, and the total size of the
+    /// messages in bytes.
     pub fn mailbox_size(&self) -> (usize, u64) {
         self.lock().state.mailbox_size()
     }
 
-    /// Waits until the process has ended and returns how it ended. By then, everything that the
-    /// process held has been released.
+    /// Waits until the process has ended and everything that it held has been released. Returns how
+    /// it ended.
     pub async fn exited(&self) -> Exit {
         std::future::poll_fn(|context| {
             let mut shared = self.lock();
@@ -143,7 +144,7 @@ impl ProcessCell {
         outcome != Outcome::Dead
     }
 
-    /// Checks that a message is not larger than the process accepts.
+    /// Checks that a message does not exceed the size that the process accepts.
     pub fn check_size(&self, message: &Message) -> Result<(), Refusal> {
         let (size, allowed) = (message.size() as u64, self.limits.message_bytes);
         if size <= allowed {
@@ -156,8 +157,8 @@ impl ProcessCell {
         }))
     }
 
-    /// Puts a message into the mailbox, or returns the message with the reason why it was refused.
-    /// A message to a dead process is dropped.
+    /// Puts a message into the mailbox, or returns the message and the reason it was refused. A
+    /// message to a dead process is dropped.
     pub fn deliver(&self, message: Message) -> Result<(), (Message, Refusal)> {
         if let Err(refusal) = self.check_size(&message) {
             return Err((message, refusal));
@@ -188,7 +189,7 @@ impl ProcessCell {
         self.lock().state.expect(wanted, since, forever);
     }
 
-    /// Takes the mail that a receive wants, or records that the process waits for that mail.
+    /// Takes the first mail that matches, or records that the process waits for it.
     pub fn receive(&self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         let mut shared = self.lock();
         let mail = shared.state.receive(wanted, since, forever)?;
@@ -196,7 +197,7 @@ impl ProcessCell {
         Some(mail)
     }
 
-    /// Takes the mail that the process is waiting for, if that mail has arrived.
+    /// If the mail that the process is waiting for has arrived, takes it.
     pub fn receive_awaited(&self) -> Option<Mail> {
         let mut shared = self.lock();
         let mail = shared.state.receive_awaited()?;
@@ -209,27 +210,26 @@ impl ProcessCell {
         self.lock().state.stop_waiting();
     }
 
-    /// Returns the sequence number of the next piece of mail to arrive, which equals the number of
-    /// pieces that have arrived so far.
+    /// Returns the sequence number that the next mail to arrive will get. This equals the number of
+    /// messages and death notices that have arrived so far.
     pub fn next_sequence(&self) -> u64 {
         self.lock().state.next_sequence()
     }
 
-    /// Handles the notice that no other process of the program is left. The notice may be outdated.
+    /// Called when no other process of the program may be left. This can be outdated.
     pub fn on_alone(&self) {
         let shared = self.lock();
         let outcome = shared.state.on_alone();
         self.wake(shared, outcome);
     }
 
-    /// Sets whether the process is notified of failures of linked processes or, as initially,
-    /// killed by them.
+    /// Sets whether failures of linked processes notify this process or, by default, kill it.
     pub fn set_notified(&self, is_notified: bool) {
         self.lock().state.links().set_notified(is_notified);
     }
 
-    /// Checks that the process, which must be the one that is running, may be notified of another
-    /// end.
+    /// Checks that the process, which must be the currently running one, may be notified of another
+    /// death.
     pub fn room_for_end(&self) -> Result<(), LimitReached> {
         let mut shared = self.lock();
         shared
@@ -247,15 +247,15 @@ impl ProcessCell {
         shared.ledger.afford(weight, Some(purse))
     }
 
-    /// Returns the payment for mail that has been removed.
+    /// Refunds the payment for mail that has been removed.
     fn settle_mail(&self, shared: &mut Shared) {
         let weight = shared.state.weight();
         shared.ledger.settle(weight, self.purse.as_deref());
     }
 
-    /// Returns a form of the signal that the process can keep. A notice of an end is never dropped.
-    /// The notice itself was paid for when the link or monitor was created, but its text was not.
-    /// If there is no room for the whole text, only the beginning is kept.
+    /// Returns the signal in a form that the process can afford to keep. A death notice is never
+    /// dropped. The notice itself was paid for when the link or monitor was created, but its text
+    /// was not. If the process cannot afford the whole text, only the beginning is kept.
     fn affordable(&self, shared: &mut Shared, signal: Signal) -> Signal {
         let (Signal::LinkDied { exit, .. } | Signal::ProcessDied { exit, .. }) = &signal else {
             return signal;
@@ -293,8 +293,8 @@ impl ProcessCell {
         self.lock().state.links().watch(pid, tag)
     }
 
-    /// Removes a monitor. Returns whether the monitor existed, and whether other monitors of the
-    /// same process remain.
+    /// Removes a monitor. Returns whether the monitor existed, and whether this process still
+    /// monitors `pid` with other tags.
     pub(crate) fn forget_monitor(&self, pid: Pid, tag: i64) -> (bool, bool) {
         let mut shared = self.lock();
         let links = shared.state.links();
@@ -305,7 +305,7 @@ impl ProcessCell {
         self.lock().state.no_process(pid, tag);
     }
 
-    /// Returns why the process will end on its next turn, or `None` if it will not.
+    /// Returns why the process will die on its next turn, or `None` if it will not.
     pub fn ending(&self) -> Option<Exit> {
         if !self.is_ending() {
             return None;
@@ -313,7 +313,7 @@ impl ProcessCell {
         self.lock().state.ending().cloned()
     }
 
-    /// Returns whether the process will end on its next turn.
+    /// Returns whether the process will die on its next turn.
     pub fn is_ending(&self) -> bool {
         // Acquire pairs with the Release in `signal`.
         self.is_ending.load(Ordering::Acquire)
@@ -321,8 +321,8 @@ impl ProcessCell {
 
     /// Begins a turn. On the first turn, records how to wake the process.
     pub fn begin_turn(&self, context: &Context<'_>) {
-        // Relaxed, and in two steps, because only the process itself changes the count and relies
-        // on it.
+        // Relaxed, and a separate load and store, because only the process itself changes the count
+        // and relies on it.
         let turns = self.turns.load(Ordering::Relaxed);
         self.turns.store(turns + 1, Ordering::Relaxed);
         if turns == 0 {
@@ -335,13 +335,13 @@ impl ProcessCell {
         self.lock().waker = Some(context.waker().clone());
     }
 
-    /// Returns how many turns the process has had.
+    /// Returns the number of turns the process has had.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Ends the process. Afterwards, every signal finds the process dead. Returns which processes
-    /// to notify, and the unread mail.
+    /// Marks the process as dead. From then on, signals have no effect. Returns which processes to
+    /// notify, and the unread mail.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
         shared.waker = None;
@@ -349,7 +349,7 @@ impl ProcessCell {
         shared.state.die(exit)
     }
 
-    /// Notifies all tasks that wait for the process's end. Called once everything that the process
+    /// Wakes all tasks that wait for the process to end. Called once everything that the process
     /// held has been released.
     pub(crate) fn settle(&self, exit: Exit) {
         let waiting = {

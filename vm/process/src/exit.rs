@@ -1,7 +1,7 @@
 //! Why a process ended.
 //!
-//! A single type represents the reason for links and monitors, for a host program that waits, for
-//! the exit status of the command, and for the log.
+//! A single type carries the reason to linked and monitoring processes, to a waiting host program,
+//! to the command's exit status, and to the log.
 
 use super::pid::Pid;
 use super::printable::printable;
@@ -9,7 +9,8 @@ use lunatic_abi::{ExitKind, Limit};
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a process ended. This type is cheap to clone, because every link and monitor gets a copy.
+/// Why a process ended. This type is cheap to clone, because every linked or monitoring process
+/// gets a copy.
 #[derive(Clone, Debug)]
 pub enum Exit {
     /// The process's function returned, or the process called `proc_exit(0)`.
@@ -22,9 +23,8 @@ pub enum Exit {
     Killed,
     /// The process reached a limit of its environment.
     Limit(LimitReached),
-    /// A process that this process was linked with failed. `pid` is the process in which the
-    /// failure began, and `exit` is the reason. Both stay the same when the failure passes from
-    /// link to link.
+    /// A process that this process was linked to failed. `pid` is the process where the failure
+    /// began, and `exit` is the reason. Both stay the same as the failure propagates along links.
     LinkDied {
         /// The process that failed first.
         pid: Pid,
@@ -37,7 +37,7 @@ pub enum Exit {
     Fault(Arc<str>),
 }
 
-/// A limit that was reached, and the amount that would have been needed.
+/// A limit that was reached, and the amount that was needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitReached {
     /// The limit that was reached.
@@ -48,61 +48,61 @@ pub struct LimitReached {
     pub wanted: Option<u64>,
 }
 
-/// Information about a trap: a sentence and a few numbers. Names and source locations are looked up
-/// only on request.
+/// Information about a trap: a description and a few numbers. Names and source locations are looked
+/// up only on request.
 #[derive(Clone)]
 pub struct Trap {
-    /// A description of what happened, in one sentence.
+    /// A one-sentence description of what happened.
     pub reason: String,
     stack: Box<[RawFrame]>,
     symbols: Option<Arc<dyn Symbols>>,
 }
 
-/// A wasm function that was running when its process trapped, as the machine records it.
+/// A stack frame of a trapped process, as recorded by the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawFrame {
     /// The index of the function in its module.
     pub function: u32,
-    /// The name of the function, as in the module, if the symbols do not contain it.
+    /// The function's name in the module. Set only if the symbols do not contain it.
     pub name: Option<Box<str>>,
     /// The offset of the instruction in the compiled code, if known.
     pub offset: Option<u32>,
 }
 
-/// A wasm function that was running when its process trapped.
+/// A stack frame of a trapped process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The function's name, demangled and at most a few hundred bytes long, or its index if the
+    /// The function's name, demangled and truncated to a few hundred bytes, or its index if the
     /// module has no names.
     pub function: String,
     /// The byte offset of the instruction in the module, if known.
     pub offset: Option<usize>,
 }
 
-/// A location in a guest's source.
+/// A location in a guest's source code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLocation {
-    /// The demangled name of the function, if it has one. All locations but the last are in inlined
-    /// functions.
+    /// The demangled name of the function, if it has one. All locations of a frame except the last
+    /// are in inlined functions.
     pub function: Option<String>,
     /// The file, as recorded by the compiler.
     pub file: String,
-    /// The line, counted from 1, if known.
+    /// The line number, counting from 1, if known.
     pub line: Option<u32>,
 }
 
 /// The symbols of a module's code.
 pub trait Symbols: Send + Sync {
-    /// Describes a frame. This may read the whole module, on first use.
+    /// Describes a frame. The first call may read the entire module.
     fn frame(&self, raw: &RawFrame) -> Frame;
 
-    /// Returns the source locations of the instruction at an offset in the module. This may read
-    /// the module's debug information, on first use.
+    /// Returns the source locations of the instruction at an offset in the module. The first call
+    /// may read the module's debug information.
     fn locations(&self, offset: usize) -> Vec<SourceLocation>;
 }
 
 impl Trap {
-    /// Returns a trap with the functions that were running, innermost first.
+    /// Creates a trap with the given stack, innermost function first.
     pub fn new(reason: String, stack: Vec<RawFrame>, symbols: Option<Arc<dyn Symbols>>) -> Trap {
         Trap {
             reason,
@@ -111,11 +111,11 @@ impl Trap {
         }
     }
 
-    /// Returns the wasm functions that were running, innermost first.
+    /// Returns the wasm functions on the stack, innermost first.
     ///
-    /// The first call for a module takes milliseconds, or longer for a large module, and does not
-    /// yield. Call this function only for output that someone will read, and not on a thread that
-    /// other work waits for.
+    /// The first call for a module blocks for milliseconds, or longer if the module is large. Call
+    /// this function only if a person will read the output, and not on a thread that other work
+    /// depends on.
     pub fn frames(&self) -> Vec<Frame> {
         let describe = |raw: &RawFrame| match &self.symbols {
             Some(symbols) => symbols.frame(raw),
@@ -130,9 +130,9 @@ impl Trap {
         self.stack.iter().map(describe).collect()
     }
 
-    /// Returns the source locations of a frame: the innermost inlined call first, then the
-    /// functions into which it was inlined. Returns an empty list if the module has no debug
-    /// information about the frame.
+    /// Returns the source locations of a frame, starting with the innermost inlined function and
+    /// ending with the function that everything was inlined into. Returns an empty list if the
+    /// module has no debug information about the frame.
     ///
     /// This function is as slow as [`Trap::frames`].
     pub fn locations(&self, frame: &Frame) -> Vec<SourceLocation> {
@@ -140,8 +140,7 @@ impl Trap {
         self.symbols.as_ref().and_then(found).unwrap_or_default()
     }
 
-    /// Returns how many bytes the trap takes up, not counting the data that it shares with its
-    /// module.
+    /// Returns the trap's size in bytes, excluding data shared with its module.
     pub fn size(&self) -> usize {
         let names = self.stack.iter().filter_map(|raw| raw.name.as_ref());
         let names: usize = names.map(|name| name.len()).sum();
@@ -150,7 +149,7 @@ impl Trap {
 }
 
 impl Exit {
-    /// Returns whether this is a normal end, which is not reported to linked processes.
+    /// Returns whether this is a normal exit, which is not reported to linked processes.
     pub fn is_normal(&self) -> bool {
         matches!(self, Exit::Normal)
     }
@@ -169,7 +168,7 @@ impl Exit {
         }
     }
 
-    /// Returns the number that goes with the kind: the status or the limit.
+    /// Returns the exit status or limit that goes with the kind.
     pub fn detail(&self) -> u64 {
         match self {
             Exit::Status(status) => u64::from(status.cast_unsigned()),
@@ -178,8 +177,8 @@ impl Exit {
         }
     }
 
-    /// Returns the exit of a process that dies because it was linked with `pid`, which ended with
-    /// this exit.
+    /// Returns the exit of a process that dies because it was linked to `pid`, which died with this
+    /// exit.
     pub fn passed_on(&self, pid: Pid) -> Exit {
         match self {
             Exit::LinkDied { .. } => self.clone(),
@@ -190,9 +189,9 @@ impl Exit {
         }
     }
 
-    /// Returns the form of this exit that links and monitors receive, which may wait in their
-    /// mailboxes for a long time. The text of this form has at most `most` bytes, and a trap has no
-    /// frames and no module.
+    /// Returns the form of this exit that linked and monitoring processes receive, which may stay
+    /// in their mailboxes for a long time. Its text is at most `most` bytes long, and a trap has no
+    /// frames or module.
     pub(crate) fn told(&self, most: usize) -> Exit {
         match self {
             Exit::Trapped(trap) => {
@@ -208,7 +207,7 @@ impl Exit {
         }
     }
 
-    /// Returns the length of the variable text of the exit.
+    /// Returns the length of the exit's variable text.
     pub(crate) fn text_length(&self) -> usize {
         match self {
             Exit::Trapped(trap) => trap.reason.len(),
@@ -228,14 +227,14 @@ impl Exit {
     }
 }
 
-/// The maximum length, in bytes, of the reason that links and monitors receive. A guest can cause a
-/// trap message to quote text that the guest passed.
+/// The maximum length, in bytes, of the reason that linked and monitoring processes receive. It is
+/// limited because trap messages can quote text supplied by the guest.
 pub(crate) const MAX_REASON: usize = 2048;
 
-/// The length of the reason that is paid for along with the notice of an end, in bytes.
+/// The length, in bytes, of the reason that is included in the charge for a death notice.
 pub(crate) const SHORT_REASON: usize = 128;
 
-/// Returns the string, cut off after at most `most` bytes.
+/// Returns the string, truncated to at most `most` bytes.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_string();

@@ -1,11 +1,10 @@
-//! The rules by which processes interact: signals, messages, links, monitors and ends.
+//! The rules by which processes interact: signals, messages, links, monitors and deaths.
 //!
-//! This crate does not depend on what a process runs, where it lives or what a message carries.
-//! `signal`, `mailbox`, `links`, `state` and `exit` are plain data: they make decisions, and never
+//! This crate does not depend on what a process runs, where it runs or what a message carries.
+//! `signal`, `mailbox`, `links`, `state` and `exit` are plain data: they make decisions, but never
 //! wait, lock or read a clock. [`ProcessCell`] puts the state of one process behind a lock and
-//! wakes the process. [`Table`] finds processes by pid, and passes links, monitors and ends from
-//! one process to another. `vm/model` runs [`ProcessCell`] and [`Table`] in every possible
-//! interleaving of threads.
+//! wakes the process. [`Table`] finds processes by pid, and passes signals between them. `vm/model`
+//! runs [`ProcessCell`] and [`Table`] under every possible thread interleaving.
 
 #![forbid(unsafe_code)]
 

@@ -1,19 +1,18 @@
-//! Which processes are notified when a process ends, and how a process reacts to such a notice.
+//! Which processes are notified when a process dies, and how they react.
 //!
 //! The rules are Erlang's (reference manual, "Processes"), with one difference that programs built
-//! for Lunatic rely on: the normal end of a process is not reported to linked processes.
+//! for Lunatic rely on: the normal exit of a process is not reported to linked processes.
 
 use super::exit::{Exit, MAX_REASON};
 use super::mailbox::Mail;
 use super::pid::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The processes that must be notified about this process, and the processes about which this
-/// process must be notified.
+/// The links and monitors of one process, in both directions.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// The processes linked with this process. Each has the tag with which this process is notified
-    /// of a failure.
+    /// The processes linked to this process, with the tags used to notify this process of their
+    /// failure.
     linked: BTreeMap<Pid, i64>,
     /// The processes that monitor this process.
     watchers: BTreeSet<Pid>,
@@ -21,30 +20,30 @@ pub(crate) struct Links {
     watched: BTreeSet<(Pid, i64)>,
     /// The same monitors by tag, except for monitors without a tag.
     by_tag: BTreeSet<(i64, Pid)>,
-    /// Set if this process is notified of the failure of a linked process, rather than killed.
+    /// Set if this process is notified when a linked process fails, rather than killed.
     is_notified: bool,
 }
 
-/// The processes that are notified of a process's end.
+/// The processes to notify of a process's death.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ExitNotices {
-    /// The processes that were linked with the ended process and are notified of its failure. Empty
-    /// after a normal end.
+    /// The processes that were linked to the dead process and are notified of its failure. Empty
+    /// after a normal exit.
     pub(crate) links: Vec<Pid>,
-    /// The processes that monitored the ended process and are notified of its end, whatever the
+    /// The processes that monitored the dead process and are notified of its death, whatever the
     /// reason.
     pub(crate) watchers: Vec<Pid>,
-    /// The processes that the ended process monitored, which remove its monitors.
+    /// The processes that the dead process monitored. They remove its monitors.
     pub(crate) watched: Vec<Pid>,
-    /// The processes that were linked with the ended process when it ended normally, which remove
-    /// the links.
+    /// The processes that were linked to the dead process. After a normal exit, they remove the
+    /// links.
     pub(crate) unlinked: Vec<Pid>,
 }
 
 /// How a process reacts to the failure of a linked process.
 #[derive(Debug)]
 pub(crate) enum Reaction {
-    /// The process was no longer linked, and nothing happens.
+    /// Nothing happens, because the processes were no longer linked.
     None,
     /// The process dies too.
     Die(Exit),
@@ -53,13 +52,13 @@ pub(crate) enum Reaction {
 }
 
 impl Links {
-    /// Links with a process and returns whether the link is new. A second link with the same
-    /// process replaces the tag.
+    /// Links to a process and returns whether the link is new. Linking to the same process again
+    /// replaces the tag.
     pub(crate) fn link(&mut self, pid: Pid, tag: i64) -> bool {
         self.linked.insert(pid, tag).is_none()
     }
 
-    /// Ends a link and returns whether it existed.
+    /// Removes a link and returns whether it existed.
     pub(crate) fn unlink(&mut self, pid: Pid) -> bool {
         self.linked.remove(&pid).is_some()
     }
@@ -82,8 +81,8 @@ impl Links {
         self.watched.insert((pid, tag))
     }
 
-    /// Returns whether a monitor of this process has this tag. A process that makes a request to
-    /// another process monitors that process with the tag of the answer.
+    /// Returns whether this process has a monitor with this tag. A process that sends a request to
+    /// another process monitors that process, using the reply's tag.
     pub(crate) fn is_expecting(&self, tag: i64) -> bool {
         let mut monitors = self.by_tag.range((tag, Pid(0))..);
         monitors.next().is_some_and(|&(first, _)| first == tag)
@@ -106,13 +105,12 @@ impl Links {
             .copied()
     }
 
-    /// Sets whether this process is notified of failures of linked processes or, as initially,
-    /// killed by them.
+    /// Sets whether failures of linked processes notify this process or, by default, kill it.
     pub(crate) fn set_notified(&mut self, is_notified: bool) {
         self.is_notified = is_notified;
     }
 
-    /// Returns whether this process is notified of failures of linked processes.
+    /// Returns whether this process is notified when linked processes fail.
     pub(crate) fn is_notified(&self) -> bool {
         self.is_notified
     }
@@ -133,7 +131,7 @@ impl Links {
         }
     }
 
-    /// Handles the end of a monitored process. Returns one piece of mail for each remaining
+    /// Handles the death of a monitored process. Returns one death notice for each remaining
     /// monitor.
     pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
         let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
@@ -150,8 +148,8 @@ impl Links {
             .collect()
     }
 
-    /// Handles a monitor of a process that does not exist. Earlier monitors of the same process
-    /// stay, because the notice for them, which contains the reason, has not arrived yet.
+    /// Handles a new monitor of a process that does not exist. Earlier monitors of the same process
+    /// stay, because their notice, which contains the reason, has not arrived yet.
     pub(crate) fn on_no_process(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
         let was_watched = self.unwatch(pid, tag);
         was_watched.then_some(Mail::ProcessDied {
@@ -161,12 +159,12 @@ impl Links {
         })
     }
 
-    /// Returns how many more ends the process can be notified of.
+    /// Returns how many more deaths the process can be notified of.
     pub(crate) fn expected(&self) -> usize {
         self.linked.len() + self.watched.len()
     }
 
-    /// Ends all links and monitors of this process, and returns which processes to notify.
+    /// Removes all links and monitors of this process, and returns which processes to notify.
     pub(crate) fn on_exit(&mut self, exit: &Exit) -> ExitNotices {
         let linked = std::mem::take(&mut self.linked).into_keys().collect();
         let (links, unlinked) = if exit.is_normal() {
@@ -194,7 +192,7 @@ impl Links {
 mod tests {
     use super::*;
 
-    /// T052: what happens to a process when a linked process ends, in each of Erlang's cases that
+    /// T052: what happens to a process when a linked process dies, in each of Erlang's cases that
     /// exist here.
     #[test]
     fn t052_a_link_reacts_as_erlang_says() {
@@ -230,7 +228,7 @@ mod tests {
             }
             assert!(
                 matches!(links.on_link_died(Pid(1), &exit), Reaction::None),
-                "a link is reported only once"
+                "a linked process's death is reported only once"
             );
         }
     }

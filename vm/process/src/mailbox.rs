@@ -1,8 +1,8 @@
-//! A mailbox, which is a plain bounded queue. It never waits and never wakes anything.
+//! A mailbox is a plain bounded queue. It never waits and never wakes anything.
 //!
-//! Messages keep the order in which they arrived. A selective take searches for tags. Once more
-//! than a few messages are waiting, their tags are also kept in order, so that no single push or
-//! take visits all messages.
+//! Mail (messages and death notices) is kept in order of arrival. A selective take searches by tag.
+//! Once there is more than a few pieces of mail, they are also indexed by tag, so that no push or
+//! take has to visit all of them.
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;
@@ -10,7 +10,7 @@ use lunatic_abi::{Limit, MessageKind};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// A resource that travels in a message. This crate passes it on without inspecting it.
+/// A resource attached to a message. It is opaque to this crate.
 pub type Attachment = Box<dyn Any + Send>;
 
 /// A message, consisting of data and attachments.
@@ -20,23 +20,23 @@ pub struct Message {
     pub tag: i64,
     /// The data.
     pub data: Vec<u8>,
-    /// The attachments. An element becomes `None` once it is taken out, so that the other elements
-    /// keep their indices.
+    /// The attachments. Taking one out leaves `None` in its place, so the others keep their
+    /// indices.
     pub attachments: Vec<Option<Attachment>>,
 }
 
-/// How many bytes an attachment adds to its message's size, so that messages that consist only of
-/// attachments are also limited.
+/// The number of bytes that each attachment adds to its message's size. This also limits messages
+/// that contain only attachments.
 const ATTACHMENT_BYTES: usize = 64;
 
 impl Message {
-    /// Returns the size of the message in bytes, as counted in a mailbox.
+    /// Returns the size of the message in bytes, as counted towards a mailbox's limits.
     pub fn size(&self) -> usize {
         self.data.len() + self.attachments.len() * ATTACHMENT_BYTES
     }
 }
 
-/// A piece of mail in a mailbox.
+/// A piece of mail: a message or a death notice.
 #[derive(Debug)]
 pub enum Mail {
     /// A message.
@@ -47,22 +47,22 @@ pub enum Mail {
         tag: i64,
         /// The process that failed.
         pid: Pid,
-        /// Why the process ended.
+        /// Why the process died.
         exit: Exit,
     },
-    /// A monitored process ended. Without a tag (0), only an unselective take finds this mail.
+    /// A monitored process died. If the tag is 0, only an unselective take finds this notice.
     ProcessDied {
         /// The monitor's tag.
         tag: i64,
-        /// The process that ended.
+        /// The process that died.
         pid: Pid,
-        /// Why the process ended.
+        /// Why the process died.
         exit: Exit,
     },
 }
 
 impl Mail {
-    /// Returns the tag that a selective take compares, or `None` if only an unselective take finds
+    /// Returns the tag that a selective take looks for, or `None` if only an unselective take finds
     /// this mail.
     fn tag(&self) -> Option<i64> {
         match self {
@@ -72,7 +72,7 @@ impl Mail {
         }
     }
 
-    /// Returns the length of the reason of a death, or 0 for a message.
+    /// Returns the length of the reason in a death notice, or 0 for a message.
     fn reason_length(&self) -> u64 {
         match self {
             Mail::Data(_) => 0,
@@ -92,29 +92,29 @@ impl Mail {
     }
 }
 
-/// What a receive wants.
+/// The mail that a receive accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The first piece of mail.
+    /// Any mail.
     Any,
-    /// The first piece with this tag.
+    /// Mail with this tag.
     Tag(i64),
-    /// The first piece with one of these tags.
+    /// Mail with one of these tags.
     Tags(Box<[i64]>),
 }
 
 impl Wanted {
-    /// Returns what a receive with these tags wants. No tags means any mail.
+    /// Returns what a receive with these tags accepts. No tags means any mail.
     pub fn from_tags(tags: &[i64]) -> Wanted {
         tags.iter().copied().collect()
     }
 
-    /// Returns whether a piece of mail is wanted.
+    /// Returns whether this mail is accepted.
     pub(crate) fn accepts(&self, mail: &Mail) -> bool {
         matches!(self, Wanted::Any) || mail.tag().is_some_and(|tag| self.tags().contains(&tag))
     }
 
-    /// Returns whether a message with this tag is wanted.
+    /// Returns whether a message with this tag is accepted.
     pub fn accepts_data(&self, tag: i64) -> bool {
         matches!(self, Wanted::Any) || self.tags().contains(&tag)
     }
@@ -128,8 +128,7 @@ impl Wanted {
     }
 }
 
-/// Collects tags like [`Wanted::from_tags`]. A single tag, which is the usual case, needs no
-/// allocation.
+/// Collects tags like [`Wanted::from_tags`]. A single tag, the usual case, does not allocate.
 impl FromIterator<i64> for Wanted {
     fn from_iter<I: IntoIterator<Item = i64>>(tags: I) -> Wanted {
         let mut tags = tags.into_iter();
@@ -154,21 +153,21 @@ pub struct MailboxLimits {
     pub bytes: u64,
 }
 
-/// The size of a piece of mail in addition to its data, in bytes. It covers the entries in the
-/// queue and in the index, and the overhead of an allocation.
+/// The per-piece overhead of mail in bytes. It covers the entries in the queue and in the index,
+/// and the allocator's overhead.
 pub(crate) const MAIL_BYTES: u64 = 256;
 
 /// The mailbox of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     waiting: Waiting,
-    /// The sequence number of the next piece of mail to arrive.
+    /// The sequence number that the next mail to arrive will get.
     next: u64,
-    /// The number of waiting messages and their total size in bytes. Deaths are not counted,
+    /// The number of waiting messages and their total size in bytes. Death notices are excluded,
     /// because their number is limited by the number of links and monitors.
     messages: u64,
     bytes: u64,
-    /// The total length of the reasons of the waiting deaths, in bytes.
+    /// The total length of the reasons in waiting death notices, in bytes.
     reasons: u64,
     /// How many elements were visited to find mail.
     #[cfg(test)]
@@ -178,10 +177,9 @@ pub(crate) struct Mailbox {
 /// The waiting mail, in order. Each piece is stored with its sequence number.
 #[derive(Debug)]
 enum Waiting {
-    /// A few pieces, which are searched one by one.
+    /// A few pieces, which are searched linearly.
     Few(VecDeque<(u64, Mail)>),
-    /// More pieces, which are found by their tags. The mailbox returns to `Few` once all pieces
-    /// have been taken.
+    /// More pieces, which are indexed by tag. The mailbox returns to `Few` once it is empty.
     Many(Box<Many>),
 }
 
@@ -195,11 +193,11 @@ impl Default for Waiting {
 #[derive(Debug, Default)]
 struct Many {
     mail: BTreeMap<u64, Mail>,
-    /// The tag and the sequence number of each piece that a selective take can find.
+    /// The tag and sequence number of each piece that a selective take can find.
     tags: BTreeSet<(i64, u64)>,
 }
 
-/// The maximum number of pieces that are searched one by one.
+/// The maximum number of pieces that are searched linearly.
 const FEW: usize = 32;
 
 impl Many {
@@ -228,9 +226,9 @@ impl Many {
 }
 
 impl Mailbox {
-    /// Puts a message at the end, or returns the message if there is no room. A message that the
-    /// owner is waiting for is accepted unless the mailbox is already beyond its limits, so that an
-    /// answer reaches a full mailbox.
+    /// Appends a message, or returns it if the mailbox is full. A message that the owner is waiting
+    /// for is accepted even if it exceeds the limits, unless they are already exceeded, so that a
+    /// reply can be delivered to a full mailbox.
     pub(crate) fn push(
         &mut self,
         message: Message,
@@ -265,11 +263,11 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Puts a death at the end. Deaths always have room.
+    /// Appends a death notice. Death notices are always accepted.
     pub(crate) fn push_death(&mut self, mail: Mail) {
         debug_assert!(
             !matches!(mail, Mail::Data(_)),
-            "messages go through `push`, which limits them"
+            "messages go through `push`, which enforces the limits"
         );
         self.reasons += mail.reason_length();
         self.append(mail);
@@ -292,13 +290,13 @@ impl Mailbox {
         }
     }
 
-    /// Returns the sequence number of the next piece of mail to arrive.
+    /// Returns the sequence number that the next mail to arrive will get.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next
     }
 
-    /// Takes the first piece of wanted mail, starting at the sequence number `since`, and leaves
-    /// all other mail in place.
+    /// Takes the first accepted mail whose sequence number is at least `since`, and leaves all
+    /// other mail in place.
     pub(crate) fn take(&mut self, wanted: &Wanted, since: u64) -> Option<Mail> {
         let mail = match &mut self.waiting {
             Waiting::Few(few) => {
@@ -332,7 +330,7 @@ impl Mailbox {
         Some(mail)
     }
 
-    /// Returns how many pieces of mail are waiting.
+    /// Returns the number of waiting messages and death notices.
     pub(crate) fn len(&self) -> usize {
         match &self.waiting {
             Waiting::Few(few) => few.len(),
@@ -340,12 +338,12 @@ impl Mailbox {
         }
     }
 
-    /// Returns how many deaths are waiting.
+    /// Returns the number of waiting death notices.
     pub(crate) fn deaths(&self) -> usize {
         self.len() - self.messages as usize
     }
 
-    /// Returns how many bytes the waiting mail occupies.
+    /// Returns the number of bytes to charge for the waiting mail.
     pub(crate) fn weight(&self) -> u64 {
         let pieces = self.len() as u64 * MAIL_BYTES;
         self.bytes
@@ -444,7 +442,7 @@ mod tests {
                 .push(message(number % 1_000, ""), false, WIDE)
                 .expect("the limits are high enough");
         }
-        // Not even the first search visits all messages.
+        // Even the first search does not visit all messages.
         let now = mailbox.next_sequence();
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_none());
         mailbox
@@ -479,7 +477,7 @@ mod tests {
             assert!(take(&mut mailbox, &[]).is_some());
         }
         let Waiting::Many(many) = &mailbox.waiting else {
-            panic!("a hundred pieces are kept by their tags")
+            panic!("a mailbox with a hundred messages is indexed by tag")
         };
         assert_eq!((many.tags.len(), many.mail.len()), (100, 100));
     }
@@ -560,7 +558,7 @@ mod tests {
         take(&mut mailbox, &[]);
         mailbox
             .push(message(0, ""), false, limits)
-            .expect("there is room again");
+            .expect("the mailbox is no longer full");
         assert_eq!((mailbox.len(), mailbox.bytes()), (2, 2));
     }
 

@@ -1,15 +1,15 @@
 //! Process identifiers.
 //!
-//! A pid is never reused during the life of a machine and cannot be guessed. Processes are numbered
-//! from 1, and each number is passed through a keyed permutation. Knowing a pid therefore confers
-//! the right to address that process, and a process that is granted `kill` or `send` cannot find
-//! other processes by trying one pid after another.
+//! A pid is never reused during the lifetime of a machine and cannot be guessed. Processes are
+//! numbered from 1, and each number is passed through a keyed permutation. Pids therefore work as
+//! capabilities: a process that is granted `kill` or `send` cannot find other processes by trying
+//! one pid after another.
 
 use super::sync::{AtomicU64, Ordering};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-/// Identifies a process, even after its death. `0` identifies no process.
+/// Identifies a process, even after its death. `0` does not identify any process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub(crate) u64);
 
@@ -19,7 +19,7 @@ impl Pid {
         self.0
     }
 
-    /// Returns the pid with this number, which need not belong to a process.
+    /// Returns the pid with this number. A process with this pid need not exist.
     pub const fn from_number(number: u64) -> Pid {
         Pid(number)
     }
@@ -48,7 +48,10 @@ const HALF_MASK: u64 = (1 << HALF) - 1;
 
 impl PidSource {
     /// Creates a source with its own key.
-    #[allow(clippy::new_without_default, reason = "two sources are never alike")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "every source has a different key"
+    )]
     pub fn new() -> PidSource {
         PidSource {
             last: AtomicU64::new(0),
@@ -61,16 +64,15 @@ impl PidSource {
         // Relaxed: the number only has to be unique.
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         match self.permute(number) {
-            // 0 identifies no process. The permutation maps exactly one number to 0, and that
-            // number is skipped.
+            // 0 is not a valid pid. The permutation maps exactly one number to 0, which is skipped.
             0 => self.next(),
             sealed => Pid(sealed),
         }
     }
 
-    /// Returns an identifier of a process that does not reveal its pid. The identifier is a UUID in
-    /// the random form, and is always the same for the same pid. It is a keyed hash of the pid and
-    /// cannot be used to address the process.
+    /// Returns an identifier for a process that does not reveal its pid and cannot be used to
+    /// address the process. It is a keyed hash of the pid in the form of a random UUID, and is
+    /// always the same for the same pid.
     pub fn uuid(&self, pid: Pid) -> u128 {
         let half = |half: u64| u128::from(self.key.hash_one(("uuid", half, pid.0)));
         let bits = half(0) << 64 | half(1);
@@ -78,7 +80,7 @@ impl PidSource {
         bits & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
     }
 
-    /// Returns the position of a pid in the order in which pids were issued. The younger of two
+    /// Returns a pid's position in the order in which pids were issued. The younger of two
     /// processes has the greater position.
     pub fn order(&self, pid: Pid) -> u64 {
         let (mut left, mut right) = (pid.0 >> HALF & HALF_MASK, pid.0 & HALF_MASK);

@@ -1,13 +1,12 @@
-//! Makes text from guests and clients safe for people to read.
+//! Makes untrusted text, from guests or clients, safe to display.
 //!
-//! Untrusted text can steer a terminal, begin a line that looks like one of ours, or show its
-//! characters in a different order. Code that prints such text passes it through [`printable`]
-//! first.
+//! Untrusted text can control a terminal, begin a line that looks like one of ours, or reorder the
+//! displayed characters. Code that prints such text passes it through [`printable`] first.
 
 use std::borrow::Cow;
 
-/// Returns text as a part of one line. Control characters, including line breaks, are escaped, and
-/// so are characters that have no width or change the direction of the text after them.
+/// Makes text safe to use as part of a single line. Escapes control characters, including line
+/// breaks, and characters that are zero-width or change the text direction.
 ///
 /// ```
 /// # use lunatic_process::printable;
@@ -18,8 +17,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe)
 }
 
-/// Returns text of several lines. Otherwise, this is the same as [`printable`]. Any untrusted parts
-/// of the text have already been passed through `printable`.
+/// Like [`printable`], but keeps line breaks. Any untrusted parts of the text must already have
+/// been passed through `printable`.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_unsafe(c) && c != '\n')
 }
@@ -42,12 +41,12 @@ fn escaped(text: &str, is_unsafe: impl Fn(char) -> bool) -> Cow<'_, str> {
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            // Soft hyphens, direction marks and characters without width. Joiners are allowed,
-            // because scripts and emoji need them.
+            // Soft hyphens, direction marks and zero-width characters. Joiners are allowed, because
+            // some scripts and emoji need them.
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
             // Line and paragraph separators, embeddings, overrides and isolates.
             | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            // Annotations, and tags, which are invisible.
+            // Annotations and (invisible) tags.
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 

@@ -1,25 +1,25 @@
-//! Charges the environment of a process for the process's mail.
+//! Charges a process's environment for the process's mail.
 //!
-//! A [`Ledger`] is plain data. It records how much of a process's mail is paid for. Payments are
-//! made in portions, so that a process that exchanges small messages pays only once.
+//! A [`Ledger`] is plain data that records how much of a process's mail is paid for. Payments are
+//! made in large portions, so a process that exchanges small messages pays only once.
 
 use super::exit::LimitReached;
 
-/// Pays for the memory that waiting mail occupies. This is implemented by a process's environment.
+/// Pays for the memory occupied by waiting mail. Implemented by a process's environment.
 pub trait Purse: Send + Sync {
-    /// Pays for the given number of bytes, or refuses to pay. This is called while a process's lock
-    /// is held, so the implementation must not take a lock.
+    /// Pays for a number of bytes. This is called while a process's lock is held, so
+    /// implementations must not take any locks.
     ///
     /// # Errors
     ///
-    /// [`LimitReached`] if nothing was paid.
+    /// Returns [`LimitReached`], and pays nothing, if there is not enough left.
     fn pay(&self, bytes: u64) -> Result<(), LimitReached>;
 
-    /// Returns the payment for the given number of bytes.
+    /// Refunds the payment for a number of bytes.
     fn refund(&self, bytes: u64);
 }
 
-/// The number of bytes of mail that every process may have without paying.
+/// The number of bytes of mail that each process may have for free.
 const INCLUDED: u64 = 4 << 10;
 
 /// The size of the portions in which mail is paid for.
@@ -45,13 +45,13 @@ impl Ledger {
         let portions = missing.next_multiple_of(PORTION);
         self.paid += match purse.pay(portions) {
             Ok(()) => portions,
-            // Near the limit, only the missing bytes are paid for instead of a whole portion.
+            // Near the limit, pay for only the missing bytes instead of a whole portion.
             Err(_) => purse.pay(missing).map(|()| missing)?,
         };
         Ok(())
     }
 
-    /// Returns the payment for bytes beyond this total weight, except for a portion that will
+    /// Refunds the payment for bytes beyond this total weight, except for a portion that will
     /// probably be needed again.
     pub(crate) fn settle(&mut self, weight: u64, purse: Option<&dyn Purse>) {
         let spare = self.paid.saturating_sub(weight.saturating_sub(INCLUDED));
@@ -60,7 +60,7 @@ impl Ledger {
         }
     }
 
-    /// Returns all payments.
+    /// Refunds all payments.
     pub(crate) fn close(&mut self, purse: Option<&dyn Purse>) {
         self.give_back(self.paid, purse);
     }

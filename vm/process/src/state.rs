@@ -1,9 +1,9 @@
-//! The state of one process that other processes act on, as a plain state machine.
+//! The part of a process's state that other processes act on, as a plain state machine.
 //!
-//! There is no queue of signals. Instead, a sender applies its signal to this state under the
-//! receiver's lock. As a result, signals take effect in the order in which they were sent; a link
-//! either exists or does not exist when a process dies; a sender learns immediately that a mailbox
-//! is full; and a process is woken only by an event that it is waiting for.
+//! There is no signal queue. Instead, a sender applies its signal to this state under the
+//! receiver's lock. As a result, signals take effect in the order in which they were sent, a link
+//! either exists or does not exist when a process dies, a sender learns immediately that a mailbox
+//! is full, and a process is woken only by an event that it is waiting for.
 
 use super::exit::{Exit, LimitReached};
 use super::links::{ExitNotices, Links, Reaction};
@@ -12,14 +12,14 @@ use super::pid::Pid;
 use super::signal::Signal;
 use lunatic_abi::Limit;
 
-/// What the sender of a signal has to do next.
+/// What the sender of a signal must do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// There is nothing to do.
+    /// Nothing.
     Done,
-    /// The sender has to wake the receiver.
+    /// Wake the receiver.
     Wake,
-    /// The receiver is dead, and the signal had no effect.
+    /// Nothing: the receiver is dead, and the signal had no effect.
     Dead,
 }
 
@@ -28,31 +28,31 @@ pub(crate) enum Outcome {
 pub(crate) enum Undelivered {
     /// The receiver is dead or about to die. Messages to dead processes are dropped, as in Erlang.
     Dead(Message),
-    /// The mailbox has no room.
+    /// The mailbox is full.
     Full(Message, LimitReached),
 }
 
 #[derive(Debug)]
 enum Life {
     Alive,
-    /// The process will end with this exit on its next turn.
+    /// The process will die with this exit on its next turn.
     Ending(Exit),
-    /// The process has ended, and other processes have been or are being notified.
+    /// The process is dead, and other processes have been or are being notified.
     Dead,
 }
 
-/// A receive in which a process waits.
+/// A receive that a process is waiting in.
 #[derive(Debug)]
 struct Wait {
     wanted: Wanted,
     since: u64,
-    /// Set if the process waits without a timeout, so that no mail can end the wait once the
-    /// process is alone.
+    /// Set if the process waits without a timeout. Such a wait can never finish once the process is
+    /// the only one left.
     forever: bool,
 }
 
-/// The size of a notice of an end, in bytes, including the link or monitor that causes it, on both
-/// sides.
+/// The size, in bytes, that is charged for a death notice and for both sides of the link or monitor
+/// that causes it.
 pub(crate) const END_BYTES: u64 = 256;
 
 /// The state of one process.
@@ -115,16 +115,16 @@ impl State {
         }
     }
 
-    /// Notifies the owner of a monitor that the monitored process does not exist.
+    /// Notifies the process that a process it tried to monitor does not exist.
     pub(crate) fn no_process(&mut self, pid: Pid, tag: i64) {
         if let Some(mail) = self.links.on_no_process(pid, tag) {
             self.deliver(mail);
         }
     }
 
-    /// Checks that the process may be notified of another end. Notices of ends are never dropped,
-    /// so their number is limited instead. The limit counts the notices in the mailbox and one
-    /// possible notice for each link and monitor.
+    /// Checks that the process may be notified of another death. Death notices are never dropped,
+    /// so their number is limited instead. Both the notices in the mailbox and one future notice
+    /// for each link and monitor count towards the limit.
     pub(crate) fn room_for_end(&self, allowed: u64) -> Result<(), LimitReached> {
         let wanted = (self.mailbox.deaths() + self.links.expected()) as u64 + 1;
         if wanted <= allowed {
@@ -151,8 +151,8 @@ impl State {
             .as_ref()
             .is_some_and(|wait| wait.wanted.accepts_data(message.tag));
         let pushed = match self.mailbox.push(message, wakes, limits) {
-            // This is an answer that arrives after the owner has made the request, but before it
-            // waits for the answer.
+            // This is a reply that arrives after the owner has sent the request but before it waits
+            // for the reply.
             Err((message, _)) if !wakes && self.links.is_expecting(message.tag) => {
                 self.mailbox.push(message, true, limits)
             }
@@ -164,8 +164,8 @@ impl State {
         }
     }
 
-    /// Returns how many bytes the process's mail occupies, including the notices of ends that the
-    /// process expects.
+    /// Returns the number of bytes to charge for the process's mail, including one future death
+    /// notice for each link and monitor.
     pub(crate) fn weight(&self) -> u64 {
         let ends = self.links.expected() as u64 * END_BYTES;
         self.mailbox.weight().saturating_add(ends)
@@ -180,8 +180,8 @@ impl State {
         if wakes { Outcome::Wake } else { Outcome::Done }
     }
 
-    /// Makes the process end with this exit on its next turn. If the process is already ending, the
-    /// first reason is kept.
+    /// Makes the process die with this exit on its next turn. If the process is already about to
+    /// die, the first reason is kept.
     fn end(&mut self, exit: Exit) -> Outcome {
         if matches!(self.life, Life::Alive) {
             self.life = Life::Ending(exit);
@@ -189,7 +189,7 @@ impl State {
         Outcome::Wake
     }
 
-    /// Returns why the process will end on its next turn, or `None` if it will not.
+    /// Returns why the process will die on its next turn, or `None` if it will not.
     pub(crate) fn ending(&self) -> Option<&Exit> {
         match &self.life {
             Life::Ending(exit) => Some(exit),
@@ -210,7 +210,7 @@ impl State {
         });
     }
 
-    /// Takes the mail that a receive wants, or records that the process waits for that mail.
+    /// Takes the first mail that matches, or records that the process waits for it.
     pub(crate) fn receive(&mut self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         if let Some(mail) = self.mailbox.take(wanted, since) {
             self.stop_waiting();
@@ -237,8 +237,8 @@ impl State {
         self.wait = None;
     }
 
-    /// Handles the notice that no other process is left. The notice may be outdated, so it only
-    /// wakes a process that waits without a timeout, and the process then checks for itself.
+    /// Called when no other process may be left. This can be outdated, so it only wakes the
+    /// process, if it waits without a timeout, and the process then checks for itself.
     pub(crate) fn on_alone(&self) -> Outcome {
         if self.wait.as_ref().is_some_and(|wait| wait.forever) {
             Outcome::Wake
@@ -247,12 +247,13 @@ impl State {
         }
     }
 
-    /// Returns the sequence number of the next piece of mail to arrive.
+    /// Returns the sequence number that the next mail to arrive will get.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.mailbox.next_sequence()
     }
 
-    /// Returns how many pieces of mail are waiting, and their total size in bytes.
+    /// Returns the number of messages and death notices in the mailbox, and the total size of the
+    /// messages in bytes.
     pub(crate) fn mailbox_size(&self) -> (usize, u64) {
         (self.mailbox.len(), self.mailbox.bytes())
     }
@@ -261,10 +262,10 @@ impl State {
         &mut self.links
     }
 
-    /// Ends the process. Afterwards, every signal finds the process dead. Returns which processes
-    /// to notify, and the unread mail.
+    /// Marks the process as dead. From then on, signals have no effect. Returns which processes to
+    /// notify, and the unread mail.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
-        debug_assert!(!self.is_dead(), "a process ends only once");
+        debug_assert!(!self.is_dead(), "a process dies only once");
         self.wait = None;
         self.life = Life::Dead;
         (self.links.on_exit(exit), std::mem::take(&mut self.mailbox))
@@ -340,12 +341,14 @@ mod tests {
     fn t043_the_number_of_unread_ends_is_limited() {
         let mut state = State::new();
         for pid in 1..=3 {
-            state.room_for_end(3).expect("one end of three is expected");
+            state
+                .room_for_end(3)
+                .expect("one of three notices is expected");
             state.links().watch(Pid(pid), 0);
         }
         let reached = state
             .room_for_end(3)
-            .expect_err("three ends are already expected");
+            .expect_err("three notices are already expected");
         assert_eq!(
             reached,
             LimitReached {
@@ -360,9 +363,11 @@ mod tests {
         });
         state
             .room_for_end(3)
-            .expect_err("one end is waiting and two are expected");
+            .expect_err("one notice is waiting and two are expected");
         assert!(state.receive(&Wanted::Any, 0, true).is_some());
-        state.room_for_end(3).expect("only two ends are expected");
+        state
+            .room_for_end(3)
+            .expect("only two notices are expected");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! All living processes of a machine by pid, and the links, monitors and ends that pass between
-//! them.
+//! All live processes in a machine, by pid, and the links, monitors and death notices that pass
+//! between them.
 
 use super::cell::ProcessCell;
 use super::exit::{Exit, MAX_REASON};
@@ -9,27 +9,28 @@ use super::sync::{Arc, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// The number of shards of the table. Each shard has a lock of its own, which reduces contention
-/// between cores.
+/// The number of shards in the table. Each has its own lock, which reduces contention between
+/// cores.
 const SHARDS: usize = 64;
 
-/// A part of the table behind one lock.
+/// The part of the table behind one lock.
 type Shard<T> = HashMap<Pid, Arc<T>, BuildHasherDefault<PidHasher>>;
 
-/// The living processes. `T` is what a machine keeps for each process, including the
+/// The live processes. `T` is what a machine stores for each process, including the
 /// [`ProcessCell`].
 pub struct Table<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
 }
 
-/// Uses a pid as its own hash. The permutation, whose key no guest knows, spreads pids evenly over
-/// all their bits. A pid that a guest made up is only looked up and never inserted.
+/// Uses a pid as its own hash. Pids come from a keyed permutation, whose key no guest knows, so
+/// their bits are already evenly distributed. A pid that a guest made up is only looked up, never
+/// inserted.
 #[derive(Default)]
 struct PidHasher(u64);
 
 impl Hasher for PidHasher {
     fn write(&mut self, _: &[u8]) {
-        unreachable!("a pid is one number");
+        unreachable!("a pid hashes itself as a single u64");
     }
 
     fn write_u64(&mut self, number: u64) {
@@ -37,7 +38,7 @@ impl Hasher for PidHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The lowest bits select the shard, so they are the same for all pids in a shard.
+        // The lowest bits select the shard, so they are the same for all pids in it.
         self.0.rotate_right(SHARDS.trailing_zeros())
     }
 }
@@ -63,8 +64,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         self.shard(pid).get(&pid).cloned()
     }
 
-    /// Returns the processes that are alive. The shards are visited one after another, so the
-    /// result is not an atomic snapshot.
+    /// Returns all live processes. The shards are visited one after another, so the result is not
+    /// an atomic snapshot.
     pub fn all(&self) -> Vec<Arc<T>> {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -77,14 +78,14 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         lock(&self.shards[pid.number() as usize % SHARDS])
     }
 
-    /// Sends a signal and returns whether a living process received it.
+    /// Sends a signal and returns whether a live process received it.
     pub fn signal(&self, pid: Pid, signal: Signal) -> bool {
         self.get(pid)
             .is_some_and(|process| (*process).as_ref().signal(signal))
     }
 
-    /// Links a process, which must be the one that is running, with another process. A process that
-    /// does not exist is treated as having just died.
+    /// Links `process`, which must be the currently running one, to another process. If the latter
+    /// does not exist, it is treated as having just died.
     pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.signal(Signal::LinkDied {
@@ -94,7 +95,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Links a process, which must be the one that is running, with another process if that process
+    /// Links `process`, which must be the currently running one, to another process if the latter
     /// is alive.
     pub fn link_with_living(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
@@ -102,10 +103,10 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Links two processes. Returns true if the process with this pid does not exist, so that only
+    /// Links two processes. Returns true if there is no process with this pid, in which case only
     /// one side of the link remains.
     ///
-    /// The side of `process` is linked first. Otherwise, if the other process died between the two
+    /// `process`'s side is linked first. Otherwise, if the other process died between the two
     /// steps, its failure would find `process` not yet linked.
     fn links_with_nobody(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         if pid == process.pid() {
@@ -119,18 +120,18 @@ impl<T: AsRef<ProcessCell>> Table<T> {
                 tag,
             },
         );
-        // If the dead process was already linked, its own notice, which contains the reason of its
+        // If the dead process was already linked, its own notice, which contains the reason for its
         // death, has not arrived yet.
         !is_there && is_new
     }
 
-    /// Ends the link between a process and another process.
+    /// Removes the link between two processes.
     pub fn unlink(&self, process: &ProcessCell, pid: Pid) {
         process.forget_link(pid);
         self.signal(pid, Signal::Unlink { pid: process.pid() });
     }
 
-    /// Makes a process monitor another process. A tag of 0 means no tag.
+    /// Makes `process` monitor another process. A tag of 0 means no tag.
     pub fn monitor(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if process.remember_monitor(pid, tag)
             && !self.signal(pid, Signal::Monitor { pid: process.pid() })
@@ -139,7 +140,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Ends a monitor. Returns true if the process had not yet been notified and now never will be.
+    /// Removes a monitor. Returns true if `process` had not yet been notified and now never will
+    /// be.
     pub fn stop_monitoring(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         let (was_there, is_watching) = process.forget_monitor(pid, tag);
         if was_there && !is_watching {
@@ -149,8 +151,9 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     }
 
     /// Ends a process. The process dies and is removed from the table, and `release` releases
-    /// everything else that the process held. Only then are other processes notified. `release`
-    /// gets the reason and the number of pieces of mail that the process received during its life.
+    /// everything else that it held. Only then are other processes notified. `release` is passed
+    /// the exit reason and the number of messages and death notices that the process received over
+    /// its lifetime.
     pub fn finish(&self, process: &ProcessCell, exit: Exit, release: impl FnOnce(&Exit, u64)) {
         let pid = process.pid();
         let (notices, mailbox) = process.die(&exit);

@@ -1,8 +1,8 @@
 //! Checks the rules against a model that fits on one page.
 //!
-//! A few processes follow a random list of steps. After each step, the processes that are ending
-//! end, one after another. Then the model must agree on which processes are alive and what each
-//! process finds in its mailbox.
+//! A few processes follow a random list of steps. After each step, the processes that are about to
+//! die do so, one after another. Then the model must agree on which processes are alive and what is
+//! in each mailbox.
 
 use lunatic_process::{
     Exit, Mail, MailboxLimits, Message, Pid, ProcessCell, Signal, Table, Wanted,
@@ -73,7 +73,7 @@ impl Letter {
 #[derive(Default)]
 struct Model {
     dead: BTreeSet<usize>,
-    /// Why processes end. If there are several reasons, the first one is kept.
+    /// Why processes are about to die. If there are several reasons, the first one is kept.
     ending: BTreeMap<usize, Exit>,
     told: BTreeSet<usize>,
     /// The tag of each link, for both sides.
@@ -172,7 +172,9 @@ fn check(steps: Vec<Step>) {
             .iter()
             .position(|process| process.ending().is_some())
         {
-            let exit = processes[ended].ending().expect("the process is ending");
+            let exit = processes[ended]
+                .ending()
+                .expect("the process is about to die");
             let expected = model.ending.get(&ended).map(ToString::to_string);
             assert_eq!(expected, Some(exit.to_string()), "after {step:?}");
             table.finish(&processes[ended], exit.clone(), |_, _| ());
