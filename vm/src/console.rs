@@ -1,10 +1,9 @@
-//! The console: the standard streams of this operating system process, which all programs in this
-//! process share.
+//! The console: this operating system process's standard streams, shared by all programs.
 //!
-//! Workers never read from or write to a terminal. The output of both streams goes through one
-//! bounded queue, which preserves the order of writes, and a dedicated thread writes it. Programs
-//! that get too far ahead of this thread wait. Another thread reads input into a pipe. Each thread
-//! starts on first use and sleeps while there is nothing to do.
+//! Workers never read from or write to a terminal. Output to both streams goes through one bounded
+//! queue, which preserves the order of writes, and is written by a dedicated thread. Programs that
+//! get too far ahead of this thread have to wait. Another thread reads input into a pipe. Each
+//! thread starts on first use and sleeps while there is nothing to do.
 //!
 //! Nothing is dropped, filtered or truncated: bytes come out as they went in. A program may write
 //! anything to its user's terminal; only guest text inside the VM's own messages is escaped.
@@ -31,8 +30,8 @@ pub(crate) enum Stream {
     Error,
 }
 
-/// Why a stream accepts no more bytes. An operating system error is stored as its number, because
-/// it is reported many times and [`io::Error`] cannot be cloned.
+/// Why a stream no longer accepts bytes. An operating system error is stored by number, because it
+/// is reported many times and [`io::Error`] cannot be cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamFailed {
     number: Option<i32>,
@@ -60,9 +59,9 @@ impl From<StreamFailed> for io::Error {
 #[derive(Debug, Default)]
 struct Queue {
     pieces: VecDeque<(Stream, Vec<u8>)>,
-    /// The total number of bytes that were accepted.
+    /// How many bytes have been accepted so far.
     taken: u64,
-    /// The number of accepted bytes that have been written or could not be written.
+    /// How many of the accepted bytes have been written or could not be written.
     done: u64,
     failed: [Option<StreamFailed>; 2],
 }
@@ -154,9 +153,9 @@ impl Console {
         })
     }
 
-    /// Writes bytes, at most a few kilobytes. The bytes are not interleaved with those of other
-    /// writes. Writers that wait for room are served in the order in which they arrived. If the
-    /// future is dropped early, nothing has been written.
+    /// Writes bytes, at most a few kilobytes, without interleaving them with other writes. Writers
+    /// waiting for room are served in order of arrival. If the future is dropped early, nothing has
+    /// been written.
     ///
     /// # Errors
     ///
@@ -176,8 +175,8 @@ impl Console {
         written
     }
 
-    /// Waits until everything accepted so far has been written or has failed, and returns the error
-    /// if standard output accepts no more bytes.
+    /// Waits until everything accepted so far has been written or has failed. Returns the error if
+    /// standard output no longer accepts bytes.
     pub(crate) async fn flush(&self) -> Option<StreamFailed> {
         let target = lock(&self.state).queue.taken;
         let failed = |queue: &Queue| queue.failed[Stream::Output as usize];
@@ -247,8 +246,8 @@ fn write_to_process(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes all bytes. If the terminal is in non-blocking mode, tries again until the terminal
-/// accepts them.
+/// Writes all bytes. If the terminal is in non-blocking mode, retries until the terminal accepts
+/// them.
 fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -280,8 +279,8 @@ fn try_again(error: io::Error) -> io::Result<()> {
 /// Returns the standard input of this operating system process. Reading starts with the first call.
 ///
 /// All readers share the standard input: each byte goes to one reader, and waiting readers are
-/// served in the order in which they arrived. If a process is killed while it is waiting, the next
-/// reader gets all the input.
+/// served in order of arrival. If a process is killed while it is waiting, the next reader gets all
+/// the input.
 pub(crate) fn input() -> &'static PipeReader {
     static INPUT: OnceLock<PipeReader> = OnceLock::new();
     INPUT.get_or_init(|| read_ahead(io::stdin()))
@@ -297,7 +296,7 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
                 Ok(count) => count,
                 Err(error) => match try_again(error) {
                     Ok(()) => continue,
-                    // A terminal that is no longer available counts as the end of the input.
+                    // A terminal that has gone away is treated as the end of the input.
                     Err(_) => return,
                 },
             };
@@ -310,7 +309,7 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
         .name("lunatic-input".into())
         .spawn(work)
     {
-        log::warn!("standard input cannot be read, because its thread did not start: {error}");
+        log::warn!("cannot start the thread that reads standard input: {error}");
     }
     reader
 }

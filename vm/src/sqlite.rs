@@ -1,11 +1,11 @@
 //! Guest databases.
 //!
-//! A [`Connection`] is a process's handle to a database. Any operation that may wait for a disk or
-//! a query runs on a thread for blocking work; each program can use a limited number of these
-//! threads concurrently. The process waits for the operation. If the process ends in the meantime,
-//! the query is stopped and the database is closed on that thread. The modules `rules`, `database`
-//! and `heap` determine what SQL may do and what SQLite may consume. The module `vfs` ensures that
-//! SQLite accesses only the files of a database that was opened.
+//! A [`Connection`] is a process's handle to a database. Operations that may wait for a disk or a
+//! query run on threads for blocking work, of which each program can use only a limited number at a
+//! time. The process waits for the operation. If it ends in the meantime, the query is stopped and
+//! the database is closed on that thread. The modules `rules`, `database` and `heap` determine what
+//! SQL may do and what SQLite may consume. The module `vfs` ensures that SQLite accesses only the
+//! files of the opened database.
 
 mod control;
 mod database;
@@ -35,8 +35,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use work::Phase;
 
-/// The maximum number of calls that one program's processes run concurrently. Further calls wait
-/// for their turn.
+/// The maximum number of calls that one program's processes can run concurrently. Further calls
+/// wait their turn.
 const MAX_CONCURRENT_CALLS: usize = 16;
 
 /// The minimum and maximum delay before a call to a locked database is retried.
@@ -50,8 +50,7 @@ pub(crate) struct SqlError {
     pub(crate) message: String,
 }
 
-/// The maximum length of an error message, in bytes. A guest can make the message quote names that
-/// the guest chose.
+/// The maximum length of an error message, in bytes. Messages can quote names chosen by the guest.
 const MAX_MESSAGE: usize = 2048;
 
 impl SqlError {
@@ -110,7 +109,7 @@ impl From<rusqlite::Error> for SqlError {
     }
 }
 
-/// Limits the concurrent calls of one program's processes.
+/// Limits how many calls one program's processes run concurrently.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Semaphore>);
 
@@ -120,8 +119,8 @@ impl Default for Turns {
     }
 }
 
-/// State shared by all connections of one process: SQLite's memory, the limit on concurrent calls,
-/// and the notification that the last connection is closed.
+/// State shared by all of a process's connections: SQLite's memory, the limit on concurrent calls,
+/// and the notification that the last connection has closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     heap: Arc<Heap>,
@@ -148,8 +147,8 @@ impl Account {
     }
 }
 
-/// A guard that stops the work on the other thread when the guard is dropped. `mem::forget` disarms
-/// the guard once that work has ended.
+/// Stops the work on the other thread when dropped. `mem::forget` disarms the guard once that work
+/// has ended.
 struct StopOnDrop<'a>(&'a Control);
 
 impl Drop for StopOnDrop<'_> {
@@ -188,7 +187,7 @@ pub(crate) struct Connection {
     failed: Option<SqlError>,
     /// Held until the database is closed.
     closing: Sender<Infallible>,
-    /// The permit for the environment's descriptors that the database takes.
+    /// The permit for the descriptors that the database takes from its environment.
     _descriptors: Option<Permit>,
 }
 
@@ -228,7 +227,7 @@ impl Connection {
         })
     }
 
-    /// Sets how many SQLite instructions all following calls may run in total.
+    /// Sets how many SQLite instructions all subsequent calls may run in total.
     pub(crate) fn allow(&self, instructions: u64) {
         self.control.allow(instructions);
     }
@@ -477,8 +476,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Drop for Connection {
-    /// Closes the database on a thread for blocking work: uncommitted changes are rolled back on
-    /// disk.
+    /// Closes the database on a thread for blocking work, because uncommitted changes are rolled
+    /// back on disk.
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
             let lent = Lent {
@@ -500,14 +499,14 @@ struct Retry {
 impl Retry {
     fn new(control: &Control) -> Retry {
         let timeout = Duration::from_millis(control.busy_timeout());
-        // A time beyond the clock's range is never reached.
+        // A deadline beyond the clock's range is never reached.
         Retry {
             end: Instant::now().checked_add(timeout),
             delay: RETRY_DELAYS.0,
         }
     }
 
-    /// If a retry may help, waits before the retry and returns true.
+    /// If a retry may help, waits for the delay and returns true.
     async fn wait_after<T>(&mut self, result: &Result<T, SqlError>) -> bool {
         let is_over = self.end.is_some_and(|end| Instant::now() >= end);
         if is_over || !result.as_ref().is_err_and(SqlError::is_busy) {

@@ -23,28 +23,27 @@ use std::time::Duration;
 /// The default length of a slice in ticks.
 const DEFAULT_SLICE: u64 = 1;
 
-/// A machine, which consists of threads that run processes, and of everything that the processes
-/// share.
+/// A machine: the threads that run processes, and everything that the processes share.
 ///
-/// Cheap to clone. When the last clone is dropped, all processes are killed, the threads end, and
-/// programs' output to the standard streams is flushed. After that, nothing can run in the
-/// remaining environments.
+/// Cheap to clone. Dropping the last clone kills all processes, stops the threads, and flushes the
+/// programs' output to the standard streams. After that, nothing can run in any environment that
+/// still exists.
 #[derive(Clone)]
 pub struct Vm {
     machine: Arc<Machine>,
-    /// Ends the machine when the last handle is dropped. Environments and running processes also
-    /// hold the machine, so its end cannot depend on its own reference count.
+    /// Shuts the machine down when the last handle is dropped. Environments and running processes
+    /// also hold the machine, so its own reference count cannot be used for this.
     _end: Arc<EndOnDrop>,
 }
 
-/// Ends the machine on drop.
+/// Shuts the machine down on drop.
 struct EndOnDrop(Arc<Machine>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.close();
-        // A process that computes in a loop notices its end only at a tick, and with manual ticks,
-        // nothing else triggers ticks any more.
+        // A process that computes in a loop notices that it was killed only at a tick, and with
+        // manual ticks, nothing else triggers one at this point.
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -56,7 +55,7 @@ impl Drop for EndOnDrop {
             self.0.scheduler.shutdown();
             is_over.store(true, Ordering::SeqCst);
         });
-        // The host program may exit after this.
+        // The host program may exit as soon as this returns.
         futures_lite::future::block_on(Console::get().flush());
     }
 }
@@ -96,35 +95,34 @@ pub struct VmBuilder {
 }
 
 impl VmBuilder {
-    /// Sets how many processes can run at the same time. The default is the number of the
-    /// computer's cores.
+    /// Sets how many processes can run at the same time. The default is the number of CPU cores.
     pub fn workers(mut self, workers: usize) -> VmBuilder {
         self.workers = Some(workers);
         self
     }
 
-    /// Sets how many processes can be alive at once. By default, only the computer's resources
-    /// limit their number.
+    /// Sets how many processes can be alive at once. By default, this is limited only by the
+    /// computer's resources.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
         self
     }
 
-    /// Sets the maximum total number of operating system descriptors that the machine's guests
-    /// hold: files, directories, sockets and the images of modules. The default is the number that
-    /// the operating system allows this process (`ulimit -n`) when the machine is built, minus a
-    /// small reserve. A program that already holds more than a quarter of the descriptors cannot
-    /// use the last quarter.
+    /// Sets how many operating system descriptors the machine's guests can hold in total: files,
+    /// directories, sockets and module images. The default is the number that the operating system
+    /// allows this process (`ulimit -n`) when the machine is built, minus a small reserve. A
+    /// program that already holds more than a quarter of the descriptors cannot use the last
+    /// quarter.
     pub fn descriptors(mut self, descriptors: u64) -> VmBuilder {
         self.descriptors = Some(descriptors);
         self
     }
 
-    /// Sets how much memory this operating system process may occupy, in bytes. By default, only
-    /// the computer and the process's control groups (version 1 or 2) limit this memory.
+    /// Sets how much memory this operating system process may use, in bytes. By default, it is
+    /// limited only by the computer's memory and the process's control groups (version 1 or 2).
     ///
-    /// When less than an eighth of the memory is left, or less than 1 GiB if that is smaller, the
-    /// machine begins to refuse work that needs more memory; see [`Shortage`].
+    /// Once the remaining memory falls below an eighth of the total or below 1 GiB, whichever is
+    /// smaller, the machine starts refusing work that needs more memory; see [`Shortage`].
     pub fn memory(mut self, bytes: u64) -> VmBuilder {
         self.memory = Some(bytes);
         self
@@ -138,15 +136,14 @@ impl VmBuilder {
         self
     }
 
-    /// The permitted tick lengths. With shorter ticks, the machine would do little else than
-    /// process ticks, and longer ticks would delay kills.
+    /// The permitted tick lengths. With shorter ticks, the machine would spend most of its time
+    /// handling them; longer ticks would delay kills.
     pub const TICKS: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
     /// The permitted slice lengths, in ticks.
     pub const SLICES: RangeInclusive<u64> = 1..=1_000;
 
-    /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]. The default
-    /// is 1 ms.
+    /// Sets the time between ticks. Must be within [`VmBuilder::TICKS`]. The default is 1 ms.
     ///
     /// At every tick, each running process checks whether it was killed and whether its slice is
     /// over.
@@ -155,12 +152,12 @@ impl VmBuilder {
         self
     }
 
-    /// Sets for how many ticks a process may compute before other processes get a turn. The number
-    /// must be in [`VmBuilder::SLICES`]. The default is 1.
+    /// Sets how many ticks a process may compute for before other processes get a turn. Must be
+    /// within [`VmBuilder::SLICES`]. The default is 1.
     ///
     /// Longer slices reduce overhead if many processes compute a lot, but make each process wait
-    /// longer for its turn. A process that is woken waits until the slice of the running process is
-    /// over. A kill does not wait for the end of a slice.
+    /// longer for its turn. A process that wakes up has to wait for the running process's slice to
+    /// end. A kill does not.
     ///
     /// ```
     /// use lunatic_vm::{BuildError, Vm};
@@ -175,7 +172,7 @@ impl VmBuilder {
         self
     }
 
-    /// Drives ticks only through [`Vm::beat`], for tests that depend on ticks.
+    /// Makes [`Vm::beat`] the only source of ticks, for tests that depend on them.
     pub fn manual_ticks(mut self) -> VmBuilder {
         self.is_manual = true;
         self
@@ -187,27 +184,26 @@ impl VmBuilder {
         self
     }
 
-    /// Sets the command that compiles code that is not the host's own: modules that guests compile,
-    /// and modules that are passed to [`Vm::client_module`]. The command must call
+    /// Sets the command that compiles code from outside the host: modules compiled by guests, and
+    /// modules passed to [`Vm::client_module`]. The command must call
     /// [`compile_for_machine`](crate::compile_for_machine) and do nothing else.
     ///
-    /// Each module is compiled by a separate process, which is ended if it takes too much time or
-    /// memory, or if nothing is waiting for its result any more. The process returns native code,
-    /// which the machine trusts. By default, modules are compiled in this process, and only
-    /// [`VmBuilder::compile_limits`] bounds their compilation.
+    /// Each module is compiled in a separate process, which is killed if it takes too much time or
+    /// memory, or if nothing is waiting for its result any more. It returns native code, which the
+    /// machine trusts. By default, modules are compiled in this process, bounded only by
+    /// [`VmBuilder::compile_limits`].
     pub fn compiler(mut self, command: Command) -> VmBuilder {
         self.compiler = Some(command);
         self
     }
 
-    /// Sets the bounds on the code that is not the host's own; by default,
-    /// [`CompileLimits::default`].
+    /// Sets the limits for code from outside the host. The default is [`CompileLimits::default`].
     pub fn compile_limits(mut self, limits: CompileLimits) -> VmBuilder {
         self.compile_limits = limits;
         self
     }
 
-    /// Adds host functions of the embedder.
+    /// Adds the embedder's own host functions.
     pub fn host(mut self, host: Host) -> VmBuilder {
         self.host = host;
         self
@@ -238,13 +234,13 @@ impl VmBuilder {
         ));
 
         let tokio = tokio_handle()?;
-        // The reactor for timers and sockets is set up now, because it would panic if no
-        // descriptors were left when a guest first waits.
+        // Set up the reactor for timers and sockets now: it would panic if there were no
+        // descriptors left when a guest first waits.
         let _ = futures_lite::future::block_on(futures_lite::future::poll_once(
             async_io::Timer::after(Duration::ZERO),
         ));
         // A waker that is still held by a clock or a socket keeps parts of the scheduler alive.
-        // These parts must not keep the engines' address space alive.
+        // They must not keep the engines' address space alive.
         let ticked = Arc::downgrade(&engines);
         let mut scheduler = Scheduler::builder()
             .slice(slice)
@@ -283,24 +279,24 @@ impl VmBuilder {
     }
 }
 
-/// The maximum number of threads that wait for files. The threads are started as needed and end
-/// when they are no longer used.
+/// The maximum number of threads that wait for files. Threads are started as needed and stop when
+/// they are no longer used.
 ///
-/// A file on a disk responds quickly, so a few threads would suffice. But a process that opens a
-/// named pipe waits for the other side of the pipe, perhaps indefinitely. The call occupies a
-/// thread in the meantime, even if the process is killed, because the operating system does not
-/// abort such a call. Therefore, once this many processes wait for named pipes, all other processes
-/// have to wait to synchronize files, and components for all their files. Guests cannot create
-/// named pipes. A host that grants untrusted programs a directory with named pipes should limit
-/// these programs to fewer processes than this.
+/// Files on disk respond quickly, so a few threads would be enough for them. But a process that
+/// opens a named pipe waits for the other side to open it, perhaps indefinitely. The call occupies
+/// a thread the whole time, even if the process is killed, because the operating system does not
+/// abort such a call. Therefore, once this many processes are waiting for named pipes, no other
+/// process can sync a file, and no component can access files at all, until one of them is done.
+/// Guests cannot create named pipes. A host that grants untrusted programs a directory with named
+/// pipes should limit these programs to fewer processes than this.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns the handle of the tokio runtime of this operating system process. The runtime is started
 /// on first use.
 ///
 /// `wasmtime-wasi` waits for timers and files in this runtime, and modules wait there for named
-/// pipes and devices. The runtime has one thread, so an embedder can use it for a little I/O of its
-/// own, but must not block or compute in it.
+/// pipes and devices. The runtime has a single thread, so an embedder can use it for a little I/O
+/// of its own, but must not block it or do heavy computation in it.
 ///
 /// # Errors
 ///
@@ -315,7 +311,7 @@ pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
             .enable_all()
             .build()?;
         // If two threads get here at the same time, the second runtime is shut down without
-        // waiting, because this thread may belong to a runtime of the host program.
+        // waiting, because this thread may belong to one of the host program's runtimes.
         if let Err(runtime) = RUNTIME.set(runtime) {
             runtime.shutdown_background();
         }
@@ -329,9 +325,9 @@ impl Vm {
         VmBuilder::default()
     }
 
-    /// Checks and compiles a module, in the binary or the text format. `name` is used in reports.
+    /// Validates and compiles a module in binary or text format. `name` is used in reports.
     ///
-    /// This takes milliseconds to seconds on the calling thread.
+    /// Blocks the calling thread, which can take anywhere from milliseconds to seconds.
     ///
     /// # Errors
     ///
@@ -341,14 +337,14 @@ impl Vm {
         self.load_module(name, bytes, &Job::Own)
     }
 
-    /// Checks and compiles a module that a client of the host provides. The module must be within
-    /// [`VmBuilder::compile_limits`]. If [`VmBuilder::compiler`] is set, that command compiles the
-    /// module and is stopped after `within`.
+    /// Validates and compiles a module supplied by one of the host's clients. The module must be
+    /// within [`VmBuilder::compile_limits`]. If [`VmBuilder::compiler`] is set, that command
+    /// compiles the module and is killed after `within`.
     ///
     /// # Errors
     ///
-    /// The same as for [`Vm::module`], and [`ModuleError::Excessive`], [`ModuleError::TooLarge`] or
-    /// [`ModuleError::Stopped`].
+    /// The same errors as [`Vm::module`], plus [`ModuleError::Excessive`],
+    /// [`ModuleError::TooLarge`] or [`ModuleError::Stopped`].
     pub fn client_module(
         &self,
         name: &str,
@@ -367,10 +363,9 @@ impl Vm {
         run::load_module(compiler, compile_limits, name, bytes, job, None)
     }
 
-    /// Checks and compiles a component, in the binary or the text format. `name` is used in
-    /// reports.
+    /// Validates and compiles a component in binary or text format. `name` is used in reports.
     ///
-    /// This takes milliseconds to seconds on the calling thread.
+    /// Blocks the calling thread, which can take anywhere from milliseconds to seconds.
     ///
     /// # Errors
     ///
@@ -380,12 +375,12 @@ impl Vm {
         self.load_component(name, bytes, &Job::Own)
     }
 
-    /// Checks and compiles a component that a client of the host provides, as
-    /// [`Vm::client_module`] does for modules.
+    /// Validates and compiles a component supplied by one of the host's clients, like
+    /// [`Vm::client_module`].
     ///
     /// # Errors
     ///
-    /// The same as for [`Vm::client_module`].
+    /// The same errors as [`Vm::client_module`].
     pub fn client_component(
         &self,
         name: &str,
@@ -424,22 +419,22 @@ impl Vm {
         Environment::of(&self.machine, process)
     }
 
-    /// Finds a living process.
+    /// Looks up a live process.
     pub fn process(&self, pid: Pid) -> Option<Process> {
         self.machine.process(pid)
     }
 
-    /// Returns all living processes, in no particular order. The result is not an atomic snapshot.
+    /// Returns all live processes, in no particular order. The result is not an atomic snapshot.
     pub fn processes(&self) -> Vec<Process> {
         self.machine.processes()
     }
 
     /// Returns the metrics of the machine and its programs, in Prometheus's text format.
     ///
-    /// The machine counts the processes that are alive, that were spawned and that ended (by kind
-    /// of exit), and the mail delivered to mailboxes. Programs record metrics of their own with
-    /// `lunatic::metrics`. These are labelled with the number of the program's environment, and
-    /// last as long as the environment is held or has processes. This call visits every process,
+    /// The machine counts the processes that are alive, were spawned and have exited (by kind of
+    /// exit), and the mail delivered to mailboxes. Programs record their own metrics through
+    /// `lunatic::metrics`. These are labelled with the number of the program's environment, and are
+    /// kept as long as the environment is held or has processes. This call visits every process,
     /// which takes microseconds per process.
     ///
     /// ```
@@ -467,28 +462,29 @@ impl Vm {
 
     /// Returns what the machine currently refuses because memory is short.
     ///
-    /// The machine itself refuses compilations, spawns and connections of guests. A host program
-    /// that serves requests should refuse requests at [`Shortage::Requests`].
+    /// The machine itself refuses guests' compilations, spawns and connections. A host program that
+    /// serves requests should refuse them at [`Shortage::Requests`].
     pub fn shortage(&self) -> Shortage {
         self.machine.engines.pressure().shortage()
     }
 
-    /// Waits for a future on this thread, which must not be one of the machine's threads.
+    /// Runs a future to completion on the current thread, which must not be one of the machine's
+    /// threads.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         futures_lite::future::block_on(future)
     }
 
-    /// Waits until all output of programs to the standard streams of this process has been written
-    /// or has failed.
+    /// Waits until all program output to this process's standard streams has been written or has
+    /// failed.
     ///
     /// # Errors
     ///
-    /// Fails if standard output accepts no more bytes, with the error of the failed write.
+    /// The error of the failed write, if standard output no longer accepts bytes.
     ///
-    /// A dedicated thread writes output. A host program that exits without calling this method
-    /// loses the output that has not been written yet. Dropping the machine has the same effect as
-    /// calling this method. The call waits for as long as the terminal or the pipe behind the
-    /// streams accepts no output.
+    /// Output is written by a dedicated thread. A host program that exits without calling this
+    /// method loses any output that has not been written yet. Dropping the machine flushes output
+    /// too. This waits for as long as the terminal or pipe behind the streams is not accepting
+    /// output.
     pub async fn flush_output(&self) -> std::io::Result<()> {
         Console::get()
             .flush()
@@ -496,14 +492,14 @@ impl Vm {
             .map_or(Ok(()), |failed| Err(failed.into()))
     }
 
-    /// Triggers a tick, which ends the slices that have lasted long enough. With
-    /// [`VmBuilder::manual_ticks`], ticks happen only through this call.
+    /// Triggers a tick, which ends any slices that have lasted long enough. With
+    /// [`VmBuilder::manual_ticks`], this is the only way to trigger one.
     pub fn beat(&self) {
         self.machine.scheduler.beat();
     }
 
-    /// Returns whether no process is running or ready to run, so that every process is waiting for
-    /// an external event.
+    /// Returns whether no process is running or ready to run: every process is waiting for an
+    /// external event.
     pub fn is_idle(&self) -> bool {
         self.machine.scheduler.is_idle()
     }

@@ -33,8 +33,8 @@ pub struct Config {
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) preopens: Preopens,
-    /// The permits from the quota of the guest that added the directories. They are held until the
-    /// last configuration or environment with these directories is dropped.
+    /// Permits from the quota of the guest that added the directories, held until the last
+    /// configuration or environment with these directories is dropped.
     pub(crate) descriptors: Vec<Arc<Permit>>,
     pub(crate) stdin: Stdio<PipeReader>,
     pub(crate) stdout: Stdio<PipeWriter>,
@@ -43,7 +43,7 @@ pub struct Config {
     pub(crate) is_closed: bool,
     pub(crate) lingers: bool,
     pub(crate) weight: Weight,
-    /// The cache of compiled code, which guests must not reach.
+    /// The compiled-code cache, which guests must not be able to access.
     cache: Cache,
 }
 
@@ -91,8 +91,8 @@ impl Config {
         }
     }
 
-    /// Sets the machine's cache, which is no longer used once guests are granted the directory that
-    /// contains the cache.
+    /// Sets the machine's cache. Once guests are granted a directory that contains it, it is no
+    /// longer used.
     pub(crate) fn guarding(mut self, cache: &Cache) -> Config {
         self.cache = cache.clone();
         self
@@ -111,8 +111,8 @@ impl Config {
         self
     }
 
-    /// Returns whether the name of any of the VM's functions begins with this prefix, so that a
-    /// typo can be detected.
+    /// Returns whether any of the VM's functions has a name that begins with this prefix. Useful
+    /// for detecting typos.
     pub fn knows(&self, prefix: &str) -> bool {
         self.grants.clone().allow(prefix) > 0
     }
@@ -189,8 +189,8 @@ impl Config {
     }
 
     /// Keeps a journal of what the processes write and how they fail. The journal includes
-    /// processes in environments that these processes create. Output is still written to its stream
-    /// as well; to have it only in the journal, set the stream to [`Stdio::Null`].
+    /// processes in environments that these processes create. Output still goes to its stream as
+    /// well; to record it only in the journal, set the stream to [`Stdio::Null`].
     pub fn journal(&mut self, journal: &Journal) -> &mut Config {
         self.journal = Some(journal.clone());
         self
@@ -222,7 +222,7 @@ impl Config {
         self
     }
 
-    /// Returns how many bytes the configuration occupies, without its directories.
+    /// Returns how many bytes the configuration occupies, not counting its directories.
     pub(crate) fn size(&self) -> u64 {
         let variables = self.variables.iter();
         let variables = variables.map(|(name, value)| {
@@ -242,9 +242,8 @@ impl Config {
         length as u64 + 64
     }
 
-    /// Keeps only the rights that `outer` also has, and adopts the standard streams and the journal
-    /// of `outer`. Directories are not restricted here, because they are checked when they are
-    /// added.
+    /// Keeps only the rights that `outer` also has, and takes over `outer`'s standard streams and
+    /// journal. Directories are not restricted here, because they are checked when they are added.
     pub(crate) fn restrict_to(&mut self, outer: &Config) {
         self.stdin = outer.stdin.clone();
         self.stdout = outer.stdout.clone();

@@ -1,16 +1,16 @@
-//! The operating system descriptors that the machine's programs share.
+//! The operating system descriptors shared by the machine's programs.
 //!
-//! Guests cannot take all descriptors. A few are reserved for the machine itself, so that a program
-//! at the limit is refused another file or socket while everything else keeps working. A single
-//! program cannot take all descriptors that guests may have.
+//! Guests cannot use up all descriptors. A few are reserved for the machine itself, so that when a
+//! program at the limit is refused another file or socket, everything else keeps working. Nor can a
+//! single program use up all the descriptors available to guests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The number of descriptors that are reserved for the machine and its host program: for compiled
-/// code, certificates, polling, and connections that are accepted and then refused.
+/// How many descriptors are reserved for the machine and its host program: for compiled code,
+/// certificates, polling, and connections that are accepted and then refused.
 const RESERVED: u64 = 64;
 
-/// The number that is assumed if the number of descriptors is unlimited or unknown.
+/// The number of descriptors to assume if it is unlimited or unknown.
 const UNLIMITED: u64 = 1 << 30;
 
 /// The descriptors that guests hold.
@@ -21,7 +21,7 @@ pub(crate) struct Descriptors {
     /// The lowest descriptor number that guests may not get.
     reserved_from: u64,
     held: AtomicU64,
-    /// Set once it has been logged that no descriptors are left.
+    /// Set once running out of descriptors has been logged.
     is_logged: AtomicBool,
 }
 
@@ -39,11 +39,11 @@ impl Descriptors {
         }
     }
 
-    /// Takes descriptors for a program, which will then hold `of_program` of them. If the
-    /// descriptors cannot be taken, the error is the maximum number that guests may hold.
+    /// Takes descriptors for a program, bringing its total to `of_program`. On failure, returns the
+    /// maximum number that guests may hold.
     ///
-    /// The last quarter is only for programs that hold less than a quarter, so that a program that
-    /// takes all it can get leaves some descriptors to other programs.
+    /// The last quarter is reserved for programs that hold at most a quarter, so a program that
+    /// takes all it can get still leaves some descriptors for others.
     pub(super) fn take(&self, count: u64, of_program: u64) -> Result<(), u64> {
         // Relaxed, because the count is independent of other data.
         let held = self.held.fetch_add(count, Ordering::Relaxed) + count;
@@ -71,18 +71,18 @@ impl Descriptors {
     }
 }
 
-/// Raises the number of descriptors that this process may have open to the maximum that it may set
-/// (`ulimit -Hn`), as servers usually do, and returns this number.
+/// Raises this process's limit on open descriptors to the hard limit (`ulimit -Hn`), like most
+/// servers do, and returns the new limit.
 ///
-/// A program should call this before it builds a machine. A program that uses `select` must not
-/// call this, because `select` cannot handle descriptors of 1,024 and above.
+/// Call this before building a machine. Do not call it in a program that uses `select`, which
+/// cannot handle descriptors of 1,024 and above.
 pub fn raise_descriptor_limit() -> u64 {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
-        // If this fails, the machine has fewer descriptors.
+        // If this fails, the machine just has fewer descriptors.
         let _ = setrlimit(Resource::Nofile, limit);
     }
     allowed()
@@ -106,7 +106,7 @@ fn lowest_free() -> Option<u64> {
     {
         use std::os::fd::AsRawFd;
         // Any open descriptor can be duplicated for this. If standard error is closed, no
-        // descriptor is known to be open, and there is no result.
+        // descriptor is known to be open, so the result is `None`.
         match rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 0) {
             Ok(copy) => u64::try_from(copy.as_raw_fd()).ok(),
             Err(rustix::io::Errno::MFILE) => Some(u64::MAX / 2),

@@ -1,6 +1,6 @@
 //! Which host functions an environment's processes may call.
 //!
-//! The functions of a machine are numbered when it is built; a set of grants has one bit for each
+//! A machine's functions are numbered when it is built, and a set of grants has one bit per
 //! function. Environments with the same set share linkers, and a child's set is a subset of its
 //! creator's by construction.
 
@@ -52,8 +52,8 @@ impl Grants {
         self.change(prefix, |word, bit| *word |= bit)
     }
 
-    /// Removes the functions whose `namespace::name` begins with a prefix, and the same functions
-    /// of an older version of WASI. Returns how many functions begin with the prefix.
+    /// Removes the functions whose `namespace::name` begins with a prefix, along with their
+    /// counterparts in an older version of WASI. Returns how many functions match the prefix.
     pub(crate) fn deny(&mut self, prefix: &str) -> usize {
         let catalogue = self.catalogue.clone();
         for name in &catalogue.names {
@@ -122,7 +122,7 @@ impl Grants {
             .any(|(one, other)| one & other != 0)
     }
 
-    /// Returns the set in a form that can be used as a key.
+    /// Returns the set as a lookup key.
     pub(crate) fn key(&self) -> &[u64] {
         &self.bits
     }

@@ -1,8 +1,8 @@
-//! The bytes that the host holds for guests outside their memories.
+//! The bytes that the host holds for guests outside the guests' own memories.
 //!
 //! Everything that a guest makes the host keep, such as handles, messages being written, compiled
-//! modules, exit reasons, names and database rows, is charged to an account before it is kept. The
-//! account of a process counts toward its environment and all enclosing environments. Data that
+//! modules, exit reasons, names and database rows, is charged to an account before it is stored.
+//! The account of a process counts toward its environment and all enclosing environments. Data that
 //! outlives its process is charged to the account of an environment. A [`Charge`] lasts as long as
 //! the data that it pays for.
 
@@ -12,7 +12,7 @@ use lunatic_process::LimitReached;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The account of one process, or of an environment. Cheap to clone. All clones refer to the same
+/// The account of a process or an environment. Cheap to clone. All clones refer to the same
 /// account.
 ///
 /// ```
@@ -51,12 +51,12 @@ struct Book {
 }
 
 /// The number of bytes of an account that its environment does not count. An ordinary process holds
-/// less than this, and therefore does not access counters that all processes share. The limit on
+/// less than this, and therefore never touches the counters that all processes share. The limit on
 /// processes bounds the total.
 const INCLUDED: u64 = 4 << 10;
 
-/// The size of the portions in which an account is charged to its environment, so that small
-/// charges rarely access the shared counters.
+/// An account is charged to its environment in portions of this size, so that small charges rarely
+/// touch the shared counters.
 const PORTION: u64 = 16 << 10;
 
 /// Returns how many of an account's bytes the environment has to count.
@@ -87,8 +87,7 @@ impl HostMemory {
     ///
     /// # Errors
     ///
-    /// [`LimitReached`] if the process, or an environment around it, would hold more than its
-    /// limit.
+    /// [`LimitReached`] if the process, or an environment around it, would exceed its limit.
     pub fn charge(&self, bytes: u64) -> Result<Charge, LimitReached> {
         let mut charge = self.nothing();
         charge.grow(bytes)?;
@@ -139,8 +138,8 @@ impl HostMemory {
         book.used -= bytes;
         let owed = owed(book.used);
         let spare = book.counted - owed;
-        // A portion is kept, so that an account whose sum goes up and down across a boundary does
-        // not access the shared counters each time.
+        // One portion is kept, so that an account whose sum fluctuates around a boundary does not
+        // touch the shared counters each time.
         let kept = if owed == 0 { 0 } else { PORTION };
         if spare >= 2 * PORTION || owed == 0 {
             book.counted -= spare - kept;
@@ -163,7 +162,7 @@ impl fmt::Debug for HostMemory {
 }
 
 /// Bytes that count as held for a guest until this value is dropped. A charge is stored with the
-/// value that it pays for and moves with that value.
+/// value that it pays for and moves along with it.
 #[derive(Debug)]
 pub struct Charge {
     account: HostMemory,
@@ -180,7 +179,7 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// [`LimitReached`], as for [`HostMemory::charge`]. In that case, the charge is unchanged.
+    /// Like [`HostMemory::charge`]. On failure, the charge is unchanged.
     pub fn grow(&mut self, bytes: u64) -> Result<(), LimitReached> {
         self.account.add(bytes)?;
         self.bytes += bytes;
@@ -198,7 +197,7 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// [`LimitReached`], as for [`HostMemory::charge`]. In that case, the charge is unchanged.
+    /// Like [`HostMemory::charge`]. On failure, the charge is unchanged.
     pub fn resize(&mut self, bytes: u64) -> Result<(), LimitReached> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),
@@ -209,12 +208,11 @@ impl Charge {
         }
     }
 
-    /// Charges another account instead, for a value that gets a new owner.
+    /// Moves the charge to another account, for a value that changes owners.
     ///
     /// # Errors
     ///
-    /// [`LimitReached`] if the other account has no room. In that case, the charge stays with its
-    /// account.
+    /// [`LimitReached`] if the other account has no room. In that case, the charge does not move.
     pub fn move_to(&mut self, account: &HostMemory) -> Result<(), LimitReached> {
         *self = account.charge(self.bytes)?;
         Ok(())

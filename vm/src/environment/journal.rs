@@ -1,5 +1,4 @@
-//! The journal of a program, which records what each of its processes wrote and how processes
-//! failed.
+//! A program's journal, which records what each process wrote and how processes failed.
 //!
 //! A journal is meant for reports that are made after a program has run, such as those of a test
 //! runner. It is not a log: nothing is formatted, and no process ever waits for the journal. When
@@ -13,9 +12,9 @@ use lunatic_process::{Exit, Pid, Trap};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-/// A bounded record of what happens in a program, kept if
-/// [`Config::journal`](crate::Config::journal) requests it. Cloning is cheap, and all clones refer
-/// to the same journal.
+/// A bounded record of what happens in a program. Enabled with
+/// [`Config::journal`](crate::Config::journal). Cloning is cheap, and all clones refer to the same
+/// journal.
 ///
 /// ```
 /// use lunatic_vm::{Event, Journal, Vm};
@@ -44,10 +43,10 @@ struct Inner {
     keeps_output: bool,
 }
 
-/// An entry of a journal.
+/// A journal entry.
 #[derive(Clone, Debug)]
 pub struct JournalEntry {
-    /// The process that the event happened to.
+    /// The process that the event is about.
     pub pid: Pid,
     /// What that process runs; see [`Process::name`](crate::Process::name).
     pub process: Arc<str>,
@@ -66,8 +65,8 @@ pub enum Event {
     Failed(Exit),
 }
 
-/// The number of bytes that each entry counts as, in addition to the bytes written. This way, the
-/// limit on bytes also limits the number of entries.
+/// How many bytes each entry counts for in addition to the bytes written, so that the byte limit
+/// also bounds the number of entries.
 const OVERHEAD: usize = 256;
 
 /// The entries and their total size, as plain data.
@@ -76,7 +75,7 @@ struct Book {
     entries: VecDeque<JournalEntry>,
     size: usize,
     capacity: usize,
-    /// The number of bytes of output that were dropped to make room.
+    /// How many bytes of output were dropped to make room.
     lost: u64,
 }
 
@@ -97,8 +96,8 @@ impl Event {
 }
 
 impl Book {
-    /// Records what a process wrote, appending to the newest entry if that entry is the same
-    /// process's output to the same stream.
+    /// Records what a process wrote. Appends to the newest entry if that entry is for the same
+    /// process and stream.
     fn write(&mut self, pid: Pid, process: &str, stream: Stream, bytes: &[u8]) {
         let last = self.entries.back_mut().filter(|last| last.pid == pid);
         match (last.map(|last| &mut last.event), stream) {
@@ -135,8 +134,8 @@ impl Book {
     }
 }
 
-/// The maximum length in bytes of an entry that joins several writes. With this limit, dropping one
-/// entry does not lose too much at once.
+/// The maximum length in bytes of an entry that joins several writes. This keeps the loss small
+/// when an entry is dropped.
 const MAX_JOINED: usize = 16 << 10;
 
 impl Journal {

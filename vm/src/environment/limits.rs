@@ -2,8 +2,8 @@
 
 use lunatic_abi::Limit;
 
-/// The limits of an environment. [`Limit`] says what is counted per process and what per
-/// environment, and in which unit. [`u64::MAX`] means no limit.
+/// The limits of an environment. See [`Limit`] for each limit's unit and for whether it applies per
+/// process or per environment. [`u64::MAX`] means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits([u64; Limit::ALL.len()]);
 

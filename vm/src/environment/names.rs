@@ -22,8 +22,8 @@ pub(crate) struct Registration {
     _permits: [Permit; 2],
 }
 
-/// Identifies a registration by the address of its table, which lives as long as the registration,
-/// and by its number in the table.
+/// Identifies a registration: the address of its table, which lives at least as long as the
+/// registration, and its number in the table.
 pub(crate) type RegistrationId = (usize, u64);
 
 impl Names {
@@ -44,8 +44,8 @@ impl Names {
             .map(Some)
     }
 
-    /// Registers a new process if no process is found under the name. Calls `appear` before the
-    /// name can be found.
+    /// Registers a new process unless the name is already taken. Calls `appear` before the name can
+    /// be looked up.
     pub(crate) fn register_new(
         self: &Arc<Names>,
         name: &Name,
@@ -59,8 +59,8 @@ impl Names {
             return Err(RegistryError::Taken(name.text().to_string(), holder));
         }
         let registration = self.enter(&mut registry, name, pid, registrar, quota)?;
-        // The table is still locked, so any process that finds the name also finds the new process,
-        // and its messages arrive.
+        // The table is still locked, so any process that looks up the name can already send
+        // messages to the new process.
         appear();
         Ok(Some(registration))
     }
@@ -100,14 +100,14 @@ impl Names {
         self.lock().holder(name, caller)
     }
 
-    /// Among the processes that are registered under a name with a version that satisfies the
-    /// requirement, finds the one with the highest version.
+    /// Finds the process registered under a name with the highest version that satisfies the
+    /// requirement.
     pub(crate) fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.lock().lookup(name, query)
     }
 
-    /// Among the processes that are registered under a name with a version that satisfies the
-    /// requirement, finds the most recently registered one.
+    /// Finds the process most recently registered under a name with a version that satisfies the
+    /// requirement.
     pub(crate) fn newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.lock().newest(name, query)
     }

@@ -1,7 +1,7 @@
-//! What the processes of an environment use in total, and its limits.
+//! An environment's limits, and what its processes use in total.
 //!
-//! Usage in an environment that a process created also counts in its creator's environment, so that
-//! a process gains nothing by creating environments.
+//! Usage in an environment that a process created also counts in its creator's environment, so a
+//! process gains nothing by creating environments.
 
 use super::descriptors::Descriptors;
 use super::limits::Limits;
@@ -18,15 +18,15 @@ pub(crate) struct Quota {
     used: [AtomicU64; Limit::ALL.len()],
     /// The fuel burned. Amounts of less than a unit accumulate here.
     fuel: AtomicU64,
-    /// Notified when a socket or another descriptor is released, here or in any environment with
-    /// the same outermost environment.
+    /// Notified when a socket or another descriptor is released, here or in any other environment
+    /// under the same outermost one.
     socket_freed: Arc<Event>,
     /// How many environments enclose this one.
     depth: u32,
     /// The counters of the environment that encloses this one.
     outer: Option<Arc<Quota>>,
-    /// The descriptors that the programs of a machine share, if this is the outermost environment
-    /// of a program.
+    /// The descriptors shared by the machine's programs. `Some` if this is a program's outermost
+    /// environment.
     descriptors: Option<Arc<Descriptors>>,
 }
 
@@ -71,7 +71,7 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// If a limit has been passed.
+    /// If a limit is exceeded.
     pub(crate) fn burn(&self, fuel: u64) -> Result<(), LimitReached> {
         let burned = self
             .fuel
@@ -120,8 +120,8 @@ impl Quota {
             .expect("the iterator begins with this quota")
     }
 
-    /// Counts an amount in this environment and all enclosing environments, or in none of them if a
-    /// limit would be exceeded. A socket also counts as a descriptor.
+    /// Charges an amount to this environment and all enclosing environments, or to none of them if
+    /// a limit would be exceeded. A socket also counts as a descriptor.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         if limit != Limit::Sockets {
             return self.charge_outwards(limit, amount);
@@ -210,8 +210,8 @@ impl Quota {
             self.release_outwards(Limit::Descriptors, amount);
         }
         if matches!(limit, Limit::Sockets | Limit::Descriptors) {
-            // All listeners are woken, because it is not known here which environment each is
-            // waiting for.
+            // Wake all listeners, because there is no telling which environment each one is waiting
+            // for.
             self.socket_freed.notify(usize::MAX);
         }
     }
@@ -250,7 +250,7 @@ impl Quota {
     }
 }
 
-/// Mail counts toward the environment of its receiver.
+/// Mail counts toward its receiver's environment.
 impl Purse for Quota {
     fn pay(&self, bytes: u64) -> Result<(), LimitReached> {
         self.charge(Limit::TotalHostMemory, bytes)

@@ -1,9 +1,8 @@
 //! Process names. Each environment that has names of its own keeps them in a plain table.
 //!
-//! A name belongs to a living process and disappears with it. A name that a living process holds
-//! cannot be given to another process. A registration can be revoked only by the process that holds
-//! the name and by the process that made the registration. Therefore, no process can impersonate
-//! another.
+//! A name belongs to a live process and disappears when the process exits. Until then, it cannot be
+//! given to another process. Only the process that holds the name and the process that registered
+//! it can revoke the registration. Therefore, no process can impersonate another.
 
 use lunatic_abi::Errno;
 use lunatic_process::{LimitReached, Pid};
@@ -37,7 +36,7 @@ pub enum RegistryError {
     /// The query is not a version requirement, or is too long.
     #[error("`{0}` is not a requirement of at most {MAX_VERSION_LENGTH} bytes such as `^1.2`")]
     BadQuery(String),
-    /// A living process holds the name.
+    /// A live process holds the name.
     #[error("the name `{0}` is held by process {1}")]
     Taken(String, Pid),
     /// No process holds the name.
@@ -110,7 +109,7 @@ impl Name {
     }
 }
 
-/// Parses a version or a requirement. The error is the beginning of the string.
+/// Parses a version or a requirement. On failure, returns the beginning of the string.
 fn parse<T: FromStr>(text: &str) -> Result<T, String> {
     let is_short = text.len() <= MAX_VERSION_LENGTH;
     let parsed = is_short.then(|| text.parse().ok()).flatten();
@@ -139,7 +138,7 @@ struct Holder {
     pid: Pid,
     /// The process that made the registration.
     registrar: Pid,
-    /// The number of registrations that were made before this one.
+    /// How many registrations were made before this one.
     number: u64,
 }
 
@@ -147,7 +146,7 @@ struct Holder {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     names: HashMap<Box<str>, BTreeMap<Version, Holder>>,
-    /// The number of registrations that have been made.
+    /// How many registrations have been made so far.
     registered: u64,
 }
 
@@ -187,8 +186,8 @@ impl Registry {
         Some(holder.number)
     }
 
-    /// Returns the process that has a name, if `caller` may revoke the name. Only the process that
-    /// has the name and the process that registered it may do so.
+    /// Returns the process that has a name, if `caller` may revoke the name. Only that process and
+    /// the one that registered it may.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         let holder = self
             .holder_of(name)
@@ -217,9 +216,8 @@ impl Registry {
         true
     }
 
-    /// Among the processes that are registered under a name with a version that satisfies a
-    /// requirement such as `^1.2`, finds the one with the highest version. The requirement `*`
-    /// accepts any version.
+    /// Finds the process registered under a name with the highest version that satisfies a
+    /// requirement such as `^1.2`. The requirement `*` accepts any version.
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         let highest = self.satisfying(text, query)?.next_back();
         highest
@@ -227,8 +225,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Among the processes that are registered under a name with a version that satisfies the
-    /// requirement, finds the most recently registered one.
+    /// Finds the process most recently registered under a name with a version that satisfies the
+    /// requirement.
     pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         let newest = self
             .satisfying(text, query)?
@@ -238,8 +236,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Returns the processes that are registered under a name with versions that satisfy a
-    /// requirement, lowest version first.
+    /// Returns the processes registered under a name with versions that satisfy a requirement,
+    /// lowest version first.
     fn satisfying(
         &self,
         text: &str,

@@ -2,15 +2,15 @@
 //! The machine implements preview 1 and 0 itself (the functions are in `host/wasi/`).
 //! `wasmtime-wasi` implements 0.2.
 //!
-//! The environment has one template: arguments, variables, open directories, standard streams. A
-//! process gets a context, created from the template, on its first WASI call; a process that never
-//! makes such a call pays nothing, and no process takes up a descriptor.
+//! Each environment has one template: arguments, variables, open directories and standard streams.
+//! A process gets a context, created from the template, on its first WASI call. A process that
+//! never makes one pays nothing, and a context does not take up any descriptors.
 //!
 //! A process can have at most [`Limit::Files`] files open, the processes of an environment can
 //! write at most [`Limit::Output`] bytes to their standard streams, and no call makes the host
 //! allocate more memory than the guest itself has. Disk space is not counted: a process that may
-//! write to a directory can fill the file system up to the host's own quotas, and gets the host's
-//! errors.
+//! write to a directory can fill the file system up to the host's own quotas, and then gets the
+//! host's errors.
 
 pub(crate) mod beneath;
 mod directory;
@@ -51,7 +51,8 @@ pub(crate) struct WasiTemplate {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     preopens: Preopens,
-    /// The same directories for components. Set when the first component's context is created.
+    /// The granted directories, in the form that components use. Set when the first component's
+    /// context is created.
     component_files: OnceLock<WasiFilesystemCtx>,
     stdin: Stdio<PipeReader>,
     stdout: Stdio<PipeWriter>,
@@ -71,7 +72,7 @@ pub(crate) struct WasiTemplate {
 /// a slice.
 const MAX_RANDOM: usize = 1 << 20;
 
-/// The maximum number of entries of a component's table that are not files, such as streams and
+/// The maximum number of entries in a component's table other than files, such as streams and
 /// pollables.
 const OTHER_ENTRIES: usize = 4096;
 
@@ -210,9 +211,9 @@ impl WasiTemplate {
         (Streams { input, outputs }, refused)
     }
 
-    /// Logs, once for the environment, why a file was not found. `why` returns the explanation,
-    /// which names the file and what would grant access to it. `why` looks at the host's files, so
-    /// its result must not reach the guest.
+    /// Logs why a file was not found, once per environment. `why` returns the explanation, which
+    /// names the file and what would grant access to it. `why` looks at the host's files, so its
+    /// result must not reach the guest.
     pub(crate) fn explain_missing(&self, why: impl FnOnce() -> Option<String>) {
         if self.is_file_logged.load(Ordering::Relaxed) {
             return;
@@ -250,7 +251,7 @@ impl Wasi {
         match &mut self.context {
             Context::Module(table) => table,
             Context::Component(_) => {
-                unreachable!("components do not import the functions of modules")
+                unreachable!("components cannot import functions meant for modules")
             }
         }
     }
@@ -262,7 +263,9 @@ impl Wasi {
                 ctx: &mut context.0,
                 table: &mut context.1,
             },
-            Context::Module(_) => unreachable!("modules do not import the functions of components"),
+            Context::Module(_) => {
+                unreachable!("modules cannot import functions meant for components")
+            }
         }
     }
 }

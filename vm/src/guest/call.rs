@@ -1,9 +1,9 @@
-//! A call of a host function.
+//! A guest's call to a host function.
 //!
-//! [`Call`] is the only way to access a guest's memory. An address that a guest passes is not
-//! trusted. Only this module turns such an address into a slice, after the whole range has been
-//! checked, and no slice is held across an `await`. A guest's memory never shrinks, so a range that
-//! was checked at the beginning of a call is still valid at its end.
+//! [`Call`] is the only way to access a guest's memory. Addresses passed by guests are not trusted.
+//! Only this module turns them into slices, after checking the whole range, and no slice is held
+//! across an `await`. A guest's memory never shrinks, so a range that was checked at the beginning
+//! of a call is still valid at the end.
 
 #![expect(
     clippy::disallowed_methods,
@@ -20,7 +20,7 @@ use lunatic_abi::Errno;
 use std::io::IoSlice;
 use wasmtime::{Caller, Extern, Memory};
 
-/// The export that allocates room in the guest's memory, for functions whose result has no fixed
+/// The export that allocates space in the guest's memory, for functions whose results vary in
 /// length.
 const ALLOCATE: &str = "lunatic_alloc";
 
@@ -28,10 +28,10 @@ const ALLOCATE: &str = "lunatic_alloc";
 /// valid.
 pub(crate) const MAX_TEXT: usize = 4096;
 
-/// The number of bytes that are copied without a pause, which takes about a tenth of a tick.
+/// How many bytes are copied without a pause. Copying them takes about a tenth of a tick.
 const PORTION: usize = 1 << 20;
 
-/// A call of a host function by a guest.
+/// A guest's call to a host function.
 pub struct Call<'a> {
     caller: Caller<'a, Guest>,
 }
@@ -96,11 +96,11 @@ impl<R: Rest> Answer<R> {
     }
 }
 
-/// A place for a result that has been checked to lie in the guest's memory.
+/// Where to write a result. Checked to be inside the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out<const SIZE: usize>(Range);
 
-/// A range of bytes that has been checked to lie in the guest's memory.
+/// A range of bytes. Checked to be inside the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     start: usize,
@@ -128,7 +128,7 @@ impl Range {
         self.length
     }
 
-    /// Splits the range into parts, each of which is copied without a pause.
+    /// Splits the range into parts that are each copied without a pause.
     fn portions(self) -> impl Iterator<Item = Range> {
         (0..self.length).step_by(PORTION).map(move |done| Range {
             start: self.start + done,
@@ -150,12 +150,12 @@ impl Range {
     }
 }
 
-/// A guest's memory while the guest is not running. Addresses are checked as in [`Call`]. A
+/// A guest's memory while the guest is not running. Addresses are checked like in [`Call`], but a
 /// function that takes several addresses looks up the memory only once.
 pub(crate) struct View<'a>(&'a mut [u8]);
 
 impl View<'_> {
-    /// Checks that a slice lies in the memory.
+    /// Checks that a slice is inside the memory.
     pub(crate) fn range(&self, slice: impl Into<Slice>) -> Result<Range, Failure> {
         Range::checked(slice.into(), self.0.len())
     }
@@ -208,7 +208,7 @@ impl<'a> Call<'a> {
         Call { caller }
     }
 
-    /// Returns the host's state of the calling guest.
+    /// Returns the host's state for the calling guest.
     pub fn guest(&mut self) -> &mut Guest {
         self.caller.data_mut()
     }
@@ -221,7 +221,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps if any of the bytes lie outside the guest's memory.
+    /// Traps if any of the bytes are outside the guest's memory.
     pub fn read(&mut self, address: u32, length: u32) -> Result<Vec<u8>, Failure> {
         self.slice(address, length).map(|bytes| bytes.to_vec())
     }
@@ -242,7 +242,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps if any of the bytes lie outside the guest's memory.
+    /// Traps if any of the bytes are outside the guest's memory.
     pub fn slice(&mut self, address: u32, length: u32) -> Result<&mut [u8], Failure> {
         let range = self.range(Slice::of_bytes(address, length))?;
         Ok(self.bytes_mut(range))
@@ -252,7 +252,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps if the text does not lie in the guest's memory or is not UTF-8.
+    /// Traps if the text is not inside the guest's memory or is not UTF-8.
     pub fn text(&mut self, address: u32, length: u32) -> Result<String, Failure> {
         let range = self.range(Slice::of_bytes(address, length))?;
         self.text_of(range)
@@ -281,7 +281,7 @@ impl<'a> Call<'a> {
         Err(wasmtime::Error::msg(format!("{failure} (in `{function}`)")))
     }
 
-    /// Returns the guest's memory and the host's state of the guest.
+    /// Returns the guest's memory and the host's state for the guest.
     pub(crate) fn parts(&mut self) -> Result<(View<'_>, &mut Guest), Failure> {
         let memory = self.memory()?;
         let (bytes, guest) = memory.data_and_store_mut(&mut self.caller);
@@ -296,7 +296,7 @@ impl<'a> Call<'a> {
         view
     }
 
-    /// Checks that a slice lies in the guest's memory.
+    /// Checks that a slice is inside the guest's memory.
     pub(crate) fn range(&mut self, slice: impl Into<Slice>) -> Result<Range, Failure> {
         self.parts()?.0.range(slice)
     }
@@ -425,8 +425,8 @@ impl<'a> Call<'a> {
         Some(fuel.min(self.guest().domain().quota().compute_left()))
     }
 
-    /// Charges the guest for work done on its behalf as if its own code had done the work. The
-    /// guest ends if the charge exceeds its limit.
+    /// Charges the guest for work done on its behalf as if its own code had done it. The guest is
+    /// terminated if the charge exceeds its limit.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), Failure> {
         let left = self
             .caller
@@ -445,7 +445,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Calls the guest's `lunatic_alloc` to allocate room for bytes, copies the bytes there, and
+    /// Calls the guest's `lunatic_alloc` to allocate space for bytes, copies the bytes there, and
     /// writes their length to `length`. Returns the address of the copy.
     ///
     /// The guest runs during this call and can call any host function.

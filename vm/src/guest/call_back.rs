@@ -1,10 +1,10 @@
-//! Callbacks: calls of a guest's exports from inside a host function that the guest called.
+//! Callbacks: calls to a guest's exports from inside a host function that the guest called.
 //!
-//! Each callback runs on a stack of its own, so that neither the guest's stack nor the host's stack
-//! grows. A callback can do everything that the guest can do, including waiting, calling the host
-//! and causing another callback. Any event that ends a process also ends the process inside a
-//! callback. A host function that calls back borrows nothing from the guest during the callback,
-//! and does not rely afterwards on anything that it read before the callback.
+//! Each callback runs on its own stack, so neither the guest's stack nor the host's grows. A
+//! callback can do anything that the guest can do, including waiting, calling the host and causing
+//! another callback. Anything that can end a process can also end it during a callback. A host
+//! function that calls back borrows nothing from the guest during the callback, and afterwards does
+//! not rely on anything that it read before.
 
 #![expect(clippy::disallowed_methods, reason = "this is `Call::call_back`")]
 
@@ -22,8 +22,8 @@ impl Call<'_> {
     ///
     /// # Errors
     ///
-    /// If the function cannot be called because it does not exist, because it takes different
-    /// parameters, or because there is no stack for it.
+    /// If the function cannot be called because it does not exist, because its type is different,
+    /// or because there is no stack for it.
     pub(crate) async fn call_back<Parameters, Results>(
         &mut self,
         export: &str,

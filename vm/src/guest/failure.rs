@@ -10,7 +10,7 @@ use std::fmt;
 pub enum Failure {
     /// The guest gets an error code and continues.
     Errno(Errno),
-    /// The guest violated a rule of the interface. Its process ends with this sentence as the
+    /// The guest broke a rule of the interface. Its process is terminated with this sentence as the
     /// reason.
     Trap(String),
     /// The guest ended, or reached a limit, while it ran code on behalf of the host function.
@@ -47,15 +47,14 @@ impl From<Errno> for Failure {
     }
 }
 
-/// A failure for which the guest gets an id. With the id, the guest can request the text.
+/// A failure that is reported to the guest as an id, with which the guest can request the message.
 #[derive(Debug, Clone)]
 pub(crate) struct HostError {
     pub(crate) errno: Errno,
     pub(crate) text: String,
 }
 
-/// The maximum length of an error text, in bytes. A guest can make the text quote names that it
-/// chose.
+/// The maximum length of an error message, in bytes. Messages can quote names chosen by the guest.
 pub(super) const MAX_ERROR_TEXT: usize = 2048;
 
 impl HostError {

@@ -1,8 +1,8 @@
 //! The resources that a process holds by number.
 //!
-//! A guest refers to a socket, a module or a timer by an id, which is a number that is valid only
-//! in the guest's own process. The ids of each kind count up from 0 and are never reused, so that a
-//! stale id does not refer to a different resource.
+//! A guest refers to a socket, a module or a timer by its id, a number that is valid only in the
+//! guest's own process. The ids of each kind count up from 0 and are never reused, so a stale id
+//! never refers to a different resource.
 
 use super::failure::{Failure, HostError, MAX_ERROR_TEXT};
 use crate::environment::{Charge, Config, Permit};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// The resources of one kind that a process holds.
 #[derive(Debug)]
 pub(crate) struct HandleTable<T> {
-    /// What a resource of this kind is called in messages.
+    /// What a resource of this kind is called in error messages.
     name: &'static str,
     next: u64,
     entries: BTreeMap<u64, T>,
@@ -71,7 +71,7 @@ impl<T> HandleTable<T> {
         self.entries.len()
     }
 
-    /// Returns what a resource of this kind is called in messages.
+    /// Returns what a resource of this kind is called in error messages.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -89,10 +89,10 @@ pub(crate) struct CountedSocket<T> {
     pub(crate) permit: Arc<Permit>,
 }
 
-/// The size of a handle in its table and of a small resource that it refers to, in bytes.
+/// The size, in bytes, of a handle in its table and a small resource that it refers to.
 const HANDLE: u64 = 256;
 
-/// The size of an error, which consists of a handle and a text.
+/// The size of an error, which consists of a handle and a message.
 const ERROR: u64 = HANDLE + MAX_ERROR_TEXT as u64;
 
 /// The size of a TLS connection, which consists of a handle, buffers and keys.
@@ -143,9 +143,9 @@ handles! {
     /// Prepared statements, each with the connection that it belongs to.
     statements: u64, "statement", HANDLE;
     foreign: Foreign, "resource", HANDLE;
-    /// Processes that guests of the older generation hold.
+    /// Processes held by guests of the older generation.
     processes: Pid, "process", HANDLE;
-    /// Modules that guests of the older generation hold.
+    /// Modules held by guests of the older generation.
     added_modules: AddedModule, "module", HANDLE;
 }
 

@@ -1,6 +1,6 @@
-//! The kinds of parameters in the tables of host functions, as the machine sees them.
+//! The kinds of parameters in the host function tables, as the machine sees them.
 //!
-//! An address that a guest passes is not trusted. Its kind says what should lie at the address, and
+//! Addresses passed by guests are not trusted. An address's kind says what should be there, and
 //! keeps the address and the length together. [`Call`](super::Call) turns the address into a slice
 //! of memory once the whole range has been checked.
 
@@ -16,7 +16,7 @@ pub(crate) trait Kind {
     fn new(wire: Self::Wire) -> Self;
 }
 
-/// Items of one size that should lie consecutively in the guest's memory.
+/// Items of the same size that should be contiguous in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
     pub(super) address: u32,
@@ -168,7 +168,7 @@ impl Millis {
 }
 
 impl ShortMillis {
-    /// Returns the duration in the representation of the newer generation.
+    /// Returns the duration in the newer generation's representation.
     pub(crate) fn millis(self) -> Millis {
         Millis(match self.0 {
             0 => FOREVER,

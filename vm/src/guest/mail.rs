@@ -16,11 +16,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// The maximum number of tags in a receive. A receive searches for each tag, so a greater number is
-/// a mistake or an attack.
+/// The maximum number of tags in a receive. A receive searches for each tag; more tags than this
+/// are a mistake or an attack.
 const MAX_TAGS: usize = 1024;
 
-/// The error text for a message that is larger than its sender's environment allows.
+/// The error for a message that is larger than its sender's environment allows.
 pub(crate) const TOO_LARGE: &str = "the message is larger than the environment allows";
 
 pub(crate) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
@@ -36,7 +36,7 @@ pub(crate) fn nothing_at_hand() -> Failure {
     Failure::trap("there is no current message: create or receive one first")
 }
 
-/// Takes the message that is to be sent out of the slot.
+/// Takes the outgoing message out of the slot.
 pub(crate) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     call.guest().message()?;
     match call.guest().slot().take() {
@@ -85,8 +85,7 @@ pub(crate) struct Undelivered {
 }
 
 impl Undelivered {
-    /// Tries again after one slice. In the meantime, a large message counts toward the sender's
-    /// limits.
+    /// Retries after one slice. In the meantime, a large message counts toward the sender's limits.
     async fn deliver(self, call: &mut Call<'_>) -> Result<(), SendError> {
         let size = match self.message.size() {
             0..=SMALL_MESSAGE => 0,
@@ -110,7 +109,7 @@ impl Rest for Undelivered {
     }
 }
 
-/// Sends the current message and waits for its answer.
+/// Sends the current message and waits for the reply.
 pub(crate) async fn request(
     call: &mut Call<'_>,
     process: Pid,
@@ -120,8 +119,8 @@ pub(crate) async fn request(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // The process registers what it will wait for before the message is sent, because the answer
-    // may arrive before the wait begins, and must find room even in a full mailbox.
+    // The process registers what it will wait for before it sends the message, because the reply
+    // may arrive before the wait begins and must fit even into a full mailbox.
     let arrival = Arrival::expect(this, wanted, since, timeout);
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => {
@@ -203,13 +202,13 @@ pub(crate) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i3
     Ok(())
 }
 
-/// A future that is ready when matching mail has arrived. The sender of the mail wakes the process.
-/// The process stops waiting when the future completes or is dropped.
+/// A future that is ready when matching mail has arrived. The sender wakes the process. The process
+/// stops waiting when the future completes or is dropped.
 pub(crate) struct Arrival {
     process: Process,
     /// How long the process waits; `None` means forever.
     timeout: Option<Duration>,
-    /// Set until the first poll if the mailbox was checked when the wait began. Mail that arrived
+    /// Set until the first poll if the mailbox was checked when the wait began. Mail that arrives
     /// after that check wakes the process again, so the first poll does not have to check the
     /// mailbox.
     was_looked: bool,
@@ -272,9 +271,9 @@ impl Future for Arrival {
         if self.timeout.is_some() || !self.process.domain().program().is_alone() {
             return Poll::Pending;
         }
-        // The last other process wakes this process when it ends. But it may have ended before this
-        // process began to wait, and this process may have spawned other processes since, so only
-        // this check is conclusive. Everything that the other processes sent before they ended has
+        // The last other process wakes this process when it ends. But that may have happened before
+        // this process began to wait, and this process may have spawned others since, so only this
+        // check is conclusive. Everything that the other processes sent before they ended has
         // arrived by now.
         match self.look() {
             Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
 /// The maximum compute, in units, that a process is given in one portion if its environment counts
-/// compute. A portion lasts for several slices, so that the scheduler can still recognize a process
-/// that computes without a pause.
+/// compute. A portion lasts for several slices, so the scheduler can still recognize a process that
+/// computes without a pause.
 const MAX_PORTION: u64 = 100;
 
-/// Returns the size of the portions in which a guest is given fuel if the processes of its
-/// environment may compute `total` units in total. Returns `None` if compute is unlimited.
+/// Returns the size of the portions in which a guest is given fuel if its environment's processes
+/// may compute `total` units altogether. Returns `None` if compute is unlimited.
 pub(crate) fn portion(total: u64) -> Option<u64> {
     (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
 }
 
-/// The limit that ended a guest, in the form of the error that stops its code.
+/// The limit that terminated a guest, as the error that stops its code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rejected(pub(crate) LimitReached);
 
@@ -71,7 +71,7 @@ impl Growing {
     }
 }
 
-/// Counts a guest's memory, tables and compute against the limits of its environment.
+/// Counts a guest's memory, tables and compute against its environment's limits.
 #[derive(Debug)]
 pub(crate) struct Meter {
     quota: Arc<Quota>,
@@ -83,7 +83,7 @@ pub(crate) struct Meter {
     /// declares has been counted since the spawn.
     permits: MemoryPermits,
     permitted: u64,
-    /// The table elements that the environment counts as the host's memory.
+    /// The table elements that the environment counts as host memory.
     permitted_elements: u64,
     /// The monitor of the machine's remaining memory.
     pressure: Arc<Pressure>,
@@ -183,7 +183,7 @@ impl Meter {
     }
 
     /// Lets a memory or a table grow unless `grow` refuses or the module's own maximum would be
-    /// exceeded. That maximum is not a limit of the environment.
+    /// exceeded. That maximum is not one of the environment's limits.
     fn growing(
         &mut self,
         (current, desired, maximum): (usize, usize, Option<usize>),
@@ -205,7 +205,7 @@ impl ResourceLimiter for Meter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > current && self.pressure.shortage() == Shortage::Requests {
-            // No memory is left for any guest, whatever the limits of this guest are.
+            // There is no memory left for any guest, whatever this guest's limits are.
             return Ok(false);
         }
         Ok(self.growing((current, desired, maximum), Meter::grow_memory))

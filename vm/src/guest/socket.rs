@@ -46,8 +46,8 @@ pub(crate) trait SocketId: Copy + Sized {
         Ok(held.socket.clone())
     }
 
-    /// Opens a socket if the environment may have another socket, and answers with the socket's id
-    /// or an error id.
+    /// Opens a socket if the environment may have another one, and answers with the socket's id or
+    /// an error id.
     fn open(
         call: &mut Call<'_>,
         out: Out<8>,
@@ -92,7 +92,7 @@ pub(crate) trait SocketId: Copy + Sized {
     }
 }
 
-/// The id of a socket that can travel in a message.
+/// The id of a socket that can be sent in a message.
 pub(crate) trait TravellerId: SocketId {
     fn pack(socket: Self::Socket) -> Resource;
 
@@ -100,7 +100,7 @@ pub(crate) trait TravellerId: SocketId {
     fn unpack(resource: &Resource) -> Option<&Self::Socket>;
 }
 
-/// A socket with an address of its own.
+/// A socket with a local address.
 pub(crate) trait HasLocalAddr {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
@@ -234,7 +234,7 @@ pub(crate) fn clone_socket<I: SocketId>(call: &mut Call<'_>, id: I) -> Result<u6
     Ok(table.insert(another))
 }
 
-/// Creates a copy of a socket, which can travel in a message.
+/// Creates a copy of a socket that can be sent in a message.
 pub(super) fn copy_to_send<I: TravellerId>(
     guest: &mut Guest,
     id: u64,
@@ -311,7 +311,7 @@ where
     call.timed_answer(out, written)
 }
 
-/// Waits until a stream accepts bytes, then writes as much of the pieces as the stream accepts.
+/// Waits until a stream accepts bytes, then writes as much as it accepts.
 pub(crate) async fn write(
     call: &mut Call<'_>,
     stream: &impl Stream,
@@ -412,8 +412,7 @@ pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
-/// The interval at which a process that waits for room for a socket tries again without being
-/// notified.
+/// How often a process that is waiting for room for a socket retries without being notified.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Charges the environment for one more socket. Waits until the environment may have another socket
@@ -432,8 +431,7 @@ pub(crate) async fn permit_in_time(quota: &Arc<Quota>, pressure: &Pressure) -> A
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
-        // This process is not notified of sockets that other programs, or the machine itself,
-        // release.
+        // This process is not notified when other programs, or the machine itself, release sockets.
         let again = async {
             timer::after(RETRY).await;
         };
@@ -441,7 +439,7 @@ pub(crate) async fn permit_in_time(quota: &Arc<Quota>, pressure: &Pressure) -> A
     }
 }
 
-/// Reads the address of a socket.
+/// Reads a socket address.
 pub(crate) fn socket_addr(
     call: &mut Call<'_>,
     address: kinds::SocketAddr,
@@ -533,8 +531,7 @@ pub(crate) fn pieces(call: &mut Call<'_>, vectors: Vectors) -> Result<Vec<Range>
         .collect()
 }
 
-/// Reads at most `most` pairs of an address and a length. The memory that they refer to is not
-/// checked.
+/// Reads at most `most` address-length pairs. The memory that they refer to is not checked.
 pub(crate) fn records(
     call: &mut Call<'_>,
     vectors: Vectors,
@@ -575,7 +572,7 @@ pub(crate) fn failure(error: &io::Error) -> HostError {
         ErrorKind::HostUnreachable => Errno::HostUnreachable,
         ErrorKind::InvalidInput => Errno::InvalidInput,
         ErrorKind::InvalidData => Errno::BadTls,
-        // This is the error of a TLS stream whose peer did not announce the end.
+        // TLS streams fail with this if the peer did not announce the end of the stream.
         ErrorKind::UnexpectedEof => Errno::ConnectionAborted,
         ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
         _ => match error.raw_os_error() {

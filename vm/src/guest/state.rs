@@ -1,4 +1,4 @@
-//! The host's state of a running guest.
+//! The host's state for a running guest.
 
 #![expect(
     clippy::disallowed_types,
@@ -38,10 +38,9 @@ struct Life {
     environment: Environment,
     process: Process,
     origin: Origin,
-    /// The message that is being composed, or that was received last.
+    /// The message being composed, or the one received last.
     slot: Option<MailCursor>,
-    /// The empty buffer of a small message that was received. It is kept for the next message that
-    /// is composed.
+    /// The emptied buffer of a small received message, kept for the next message that is composed.
     spare: Vec<u8>,
     /// Created when the process first holds a resource, which most processes never do.
     handles: Option<Box<Handles>>,
@@ -69,7 +68,7 @@ struct Life {
 pub(super) struct CallsBack {
     pub(super) depth: usize,
     /// A slot for the stack of each callback, because the pool has one stack for each slot. The
-    /// first slot is kept to the end, because wasmtime keeps one unused stack for the next call.
+    /// first slot is kept until the end, because wasmtime keeps one unused stack for the next call.
     pub(super) stacks: Vec<engine::Reservation>,
 }
 
@@ -112,7 +111,7 @@ pub(crate) const MAX_ATTACHMENTS: usize = 256;
 /// that even an empty message takes.
 const SPARE: usize = 128;
 
-/// The maximum size of a message in the slot that is not charged, in bytes.
+/// The maximum size, in bytes, of a message in the slot that is not charged for.
 pub(crate) const SMALL_MESSAGE: usize = 4 << 10;
 
 /// A message and the position of the next read.
@@ -123,9 +122,8 @@ pub(crate) struct MailCursor {
 }
 
 impl MailCursor {
-    /// Copies as many bytes as fit, starting at the read position, advances the position and
-    /// returns the number of bytes copied. For a notification of a death, the bytes are a sentence
-    /// that describes it.
+    /// Copies as many bytes as fit from the read position and advances it. Returns the number of
+    /// bytes copied. For a death notification, the bytes are a sentence that describes it.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
         let text;
         let data = match &self.mail {
@@ -183,7 +181,7 @@ impl Guest {
         }
     }
 
-    /// Begins to serve another process, on the same instance.
+    /// Starts serving another process on the same instance.
     pub(crate) fn enter(
         &mut self,
         environment: Environment,
@@ -263,23 +261,23 @@ impl Guest {
             .expect("the value stored under a type has that type")
     }
 
-    /// Keeps a resource of the embedder for the process and returns its id.
+    /// Keeps one of the embedder's resources for the process and returns its id.
     pub fn insert_resource(&mut self, resource: Foreign) -> u64 {
         self.handles().foreign.insert(resource)
     }
 
-    /// Returns a resource of the embedder by its id.
+    /// Returns one of the embedder's resources by its id.
     pub fn resource(&self, id: u64) -> Option<&Foreign> {
         self.life().handles.as_ref()?.foreign.get(id).ok()
     }
 
-    /// Removes a resource of the embedder from the process.
+    /// Removes one of the embedder's resources from the process.
     pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
         self.handles().foreign.remove(id).ok()
     }
 
-    /// Puts a resource of the embedder into the message that the guest is composing, and returns
-    /// its index there.
+    /// Puts one of the embedder's resources into the message that the guest is composing, and
+    /// returns its index there.
     ///
     /// # Errors
     ///
@@ -288,8 +286,8 @@ impl Guest {
         self.push_attachment(Attachment::uncounted(Resource::Foreign(resource)))
     }
 
-    /// Takes a resource of the embedder out of the message that the guest received last. Returns
-    /// `None` if the message has no such resource with this index.
+    /// Takes one of the embedder's resources out of the message that the guest received last.
+    /// Returns `None` if the message has no such resource at this index.
     pub fn take_attached(&mut self, index: u64) -> Option<Foreign> {
         let (message, _) = self.message().ok()?;
         let attachments = &mut message.attachments;
@@ -358,7 +356,7 @@ impl Guest {
             .or_else(|| self.life().wasi.as_ref()?.refused())
     }
 
-    /// Takes the limit that the guest reached most recently, so that [`Guest::refused`] returns
+    /// Takes the limit that the guest reached most recently. After this, [`Guest::refused`] returns
     /// only limits reached later.
     pub(crate) fn take_refused(&mut self) -> Option<LimitReached> {
         let refused = self.refused();
@@ -469,7 +467,7 @@ impl Guest {
         let life = self.life_mut();
         let domain = life.environment.domain();
         let allowed = domain.limits().get(Limit::Files);
-        // The granted directories are among the descriptors.
+        // The granted directories count as descriptors too.
         let granted = domain.config().preopens.len() as u64;
         if is_file && files > allowed.saturating_add(granted) {
             return Err(LimitReached {
@@ -524,8 +522,8 @@ impl Guest {
         Ok(self.handles().errors.insert(error))
     }
 
-    /// Traps if the process may not hold another handle of a kind. This is for functions that have
-    /// no other way to fail.
+    /// Traps if the process may not hold another handle of a kind. For functions that have no other
+    /// way to fail.
     pub(crate) fn room_for(&mut self, held: usize, what: &str) -> Result<(), Failure> {
         self.check_room(held, what)
             .map_err(|error| Failure::trap(error.text))
@@ -543,13 +541,13 @@ impl Guest {
         ))
     }
 
-    /// Traps if the process has no room for another notification of an end.
+    /// Traps if the process has no room for another exit notification.
     pub(crate) fn room_for_end(&self) -> Result<(), Failure> {
         self.check_room_for_end()
             .map_err(|error| Failure::trap(error.text))
     }
 
-    /// Checks that the process has room for another notification of an end.
+    /// Checks that the process has room for another exit notification.
     pub(crate) fn check_room_for_end(&self) -> Result<(), HostError> {
         self.cell().room_for_end().map_err(|reached| {
             let text = format!(
@@ -560,7 +558,7 @@ impl Guest {
     }
 
     /// Charges the process for the handles that it holds. The charge for dropped handles is
-    /// released at the next such call.
+    /// released at the next call.
     pub(crate) fn charge_handles(&mut self) -> Result<(), HostError> {
         let account = self.process().host_memory().clone();
         let handles = self.handles();
@@ -589,8 +587,8 @@ impl Guest {
         life.ticks >= life.environment.machine().slice
     }
 
-    /// Prepares for the next turn. The next turn begins with a full slice, because the process is
-    /// queued behind other processes.
+    /// Prepares for the next turn, which begins with a full slice, because the process is queued
+    /// behind other processes.
     pub(crate) fn expect_turn(&mut self) {
         let life = self.life_mut();
         life.turn += 1;

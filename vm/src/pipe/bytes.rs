@@ -5,7 +5,7 @@ use super::wait_queue::{lock, poll_once};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-/// A bounded pipe of bytes. [`Pipe::bounded`] creates its two ends.
+/// A bounded byte pipe. [`Pipe::bounded`] creates its two ends.
 ///
 /// ```
 /// use lunatic_vm::{Pipe, Stdio, Vm};
@@ -104,7 +104,7 @@ impl Buffer {
     }
 }
 
-/// The end of a pipe that bytes are written to.
+/// The write end of a byte pipe.
 #[derive(Debug)]
 pub struct PipeWriter(Arc<Mutex<State<Buffer>>>);
 
@@ -114,7 +114,7 @@ impl PipeWriter {
     ///
     /// Waits until there is room for all of these bytes at once. A write that fits into the pipe is
     /// therefore never interleaved with another writer's bytes. Writers are served in the order in
-    /// which they began to wait. If the future is dropped early, nothing has been written.
+    /// which they started waiting. If the future is dropped early, nothing has been written.
     ///
     /// # Errors
     ///
@@ -149,17 +149,17 @@ impl PipeWriter {
     }
 }
 
-/// The end of a pipe that bytes are read from.
+/// The read end of a byte pipe.
 #[derive(Debug)]
 pub struct PipeReader(Arc<Mutex<State<Buffer>>>);
 
 impl PipeReader {
-    /// Reads as many available bytes as fit into `into`, and returns their number. Zero means the
-    /// end of the stream (or that `into` is empty).
+    /// Reads as many available bytes as fit into `into`, and returns how many were read. Zero means
+    /// the end of the stream (or that `into` is empty).
     ///
-    /// Waits until there is something to read. Readers are served in the order in which they began
-    /// to wait, and each byte goes to one reader. If the future is dropped early, nothing has been
-    /// read.
+    /// Waits until there is something to read. Readers are served in the order in which they
+    /// started waiting, and each byte goes to one reader. If the future is dropped early, nothing
+    /// has been read.
     pub async fn read(&self, into: &mut [u8]) -> usize {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
@@ -178,7 +178,7 @@ impl PipeReader {
     }
 
     /// Waits until a read would return immediately, without reading anything. To wait for any of
-    /// several pipes, race the futures of all of them.
+    /// several pipes, race their futures.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;
     }

@@ -1,13 +1,13 @@
 //! The bounded message pipe, which carries bytes in order and marks where messages end.
 //!
-//! Two sides that exchange messages of any length, in pieces, use a pair of these pipes.
+//! To exchange messages of any length in pieces, two sides use a pair of these pipes.
 
 use super::state::{Condition, KEPT_WHEN_EMPTY, PipeClosed, State};
 use super::wait_queue::{lock, poll_once};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-/// A bounded pipe of messages. [`MessagePipe::bounded`] creates its two ends.
+/// A bounded message pipe. [`MessagePipe::bounded`] creates its two ends.
 ///
 /// ```
 /// use lunatic_vm::{MessagePipe, Part, PipeEnd, Vm};
@@ -52,7 +52,7 @@ impl MessagePipe {
     }
 }
 
-/// The result of reading from a pipe of messages.
+/// The result of reading from a message pipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// This many bytes of a message.
@@ -63,7 +63,7 @@ pub enum Part {
     End(PipeEnd),
 }
 
-/// How a pipe of messages ended.
+/// How a message pipe ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipeEnd {
     /// The writer declared that it had finished.
@@ -74,7 +74,7 @@ pub enum PipeEnd {
     Failed(Arc<str>),
 }
 
-/// The contents of a pipe of messages, as plain data.
+/// The contents of a message pipe, as plain data.
 struct Buffer {
     bytes: VecDeque<u8>,
     capacity: usize,
@@ -95,10 +95,10 @@ impl Buffer {
         self.end.is_some() || !self.is_read
     }
 
-    /// Returns whether enough bytes of a write of `length` bytes fit to make the write worthwhile.
+    /// Returns whether enough of a `length`-byte write fits to make it worthwhile.
     fn has_room(&self, length: usize) -> bool {
         // At least a quarter of the pipe must be free, so that a reader that takes single bytes
-        // does not wake the writer for each byte.
+        // does not wake the writer for each one.
         let least = length.min((self.capacity / 4).max(1));
         self.capacity - self.bytes.len() >= least
     }
@@ -169,7 +169,7 @@ impl Buffer {
     }
 }
 
-/// The end of a pipe that messages are written to.
+/// The write end of a message pipe.
 #[derive(Debug)]
 pub struct MessageWriter(Arc<Mutex<State<Buffer>>>);
 
@@ -191,7 +191,7 @@ impl MessageWriter {
     ///
     /// # Errors
     ///
-    /// The same as for [`MessageWriter::write`].
+    /// The same errors as [`MessageWriter::write`].
     pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), PipeClosed> {
         while !bytes.is_empty() {
             let written = self.write(bytes).await?;
@@ -200,14 +200,15 @@ impl MessageWriter {
         Ok(())
     }
 
-    /// Ends the message being written, which is empty if nothing was written since the last end.
+    /// Ends the message being written. It is empty if nothing has been written since the previous
+    /// message ended.
     ///
     /// Waits while the pipe holds the maximum number of ends. If the future is dropped early, the
     /// message has not been ended.
     ///
     /// # Errors
     ///
-    /// The same as for [`MessageWriter::write`].
+    /// The same errors as [`MessageWriter::write`].
     pub async fn end_message(&self) -> Result<(), PipeClosed> {
         State::transfer(&self.0, Condition::Room, Buffer::end_message).await
     }
@@ -253,7 +254,7 @@ impl Drop for MessageWriter {
     }
 }
 
-/// The end of a pipe that messages are read from.
+/// The read end of a message pipe.
 #[derive(Debug)]
 pub struct MessageReader(Arc<Mutex<State<Buffer>>>);
 
@@ -268,7 +269,7 @@ impl MessageReader {
     }
 
     /// Waits until a read would return immediately, without reading anything. To wait for any of
-    /// several pipes, race the futures of all of them.
+    /// several pipes, race their futures.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;
     }

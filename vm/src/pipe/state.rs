@@ -1,5 +1,5 @@
-//! The parts common to both kinds of pipe: a buffer, a queue of tasks that wait for room, and a
-//! queue of tasks that wait for content.
+//! The parts common to both kinds of pipe: a buffer, a queue of tasks waiting for room, and a queue
+//! of tasks waiting for content.
 
 use super::wait_queue::{WaitQueue, WaitQueues, Waiter, lock};
 use std::fmt;
@@ -11,10 +11,10 @@ use std::task::Waker;
 #[error("the pipe is closed: nothing will read from it")]
 pub struct PipeClosed;
 
-/// The maximum number of bytes of memory that an empty pipe keeps.
+/// The maximum amount of memory that an empty pipe keeps, in bytes.
 pub(super) const KEPT_WHEN_EMPTY: usize = 4 << 10;
 
-/// A buffer, which is plain data, and the tasks that wait for it to change.
+/// A buffer, as plain data, and the tasks waiting for it to change.
 pub(super) struct State<B> {
     pub(super) buffer: B,
     room: WaitQueue,
@@ -86,7 +86,7 @@ impl<B> State<B> {
     }
 
     /// Changes the buffer. If `change` returns true, waiters check the buffer again: the first
-    /// waiter in each queue is woken, and wakes the next waiter once it is done.
+    /// waiter in each queue is woken, and wakes the next one once it is done.
     pub(super) fn change(state: &Mutex<State<B>>, change: impl FnOnce(&mut B) -> bool) {
         let mut state = lock(state);
         if !change(&mut state.buffer) {

@@ -136,7 +136,7 @@ pub(crate) fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
         .expect("no code panics while it holds this lock")
 }
 
-/// Returns the output of a future if it does not have to wait.
+/// Returns a future's output if it is ready immediately.
 pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut context = Context::from_waker(Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {

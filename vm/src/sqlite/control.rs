@@ -5,16 +5,16 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The number of SQLite's own instructions between two checks of whether to continue.
+/// How many SQLite VM instructions run between checks for whether to stop.
 pub(super) const CHECK_INTERVAL: u64 = 100;
 
-/// The CPU time that is charged as one instruction, and the minimum CPU time between two checks
-/// that is charged at all, in nanoseconds. A hundred ordinary instructions take far less than this
+/// The CPU time that is charged as one instruction, and the least CPU time between two checks that
+/// is charged for. Both are in nanoseconds. A hundred ordinary instructions take far less than this
 /// minimum, so their charge is always the same.
 const TIME_PER_INSTRUCTION: u64 = 50;
 const LONG_TIME: u64 = 500_000;
 
-/// The maximum number of calls of SQL functions in one statement.
+/// The maximum number of SQL function calls in one statement.
 pub(super) const MAX_FUNCTION_CALLS: u32 = 10_000;
 
 #[derive(Debug)]
@@ -24,10 +24,11 @@ pub(super) struct Control {
     /// The number of SQLite instructions that the call may still run; the maximum value means no
     /// limit.
     allowed: AtomicU64,
-    /// The instructions charged since the thread's time was last read, and that time.
+    /// The instructions charged since the thread's CPU time was last read, and the value it had
+    /// then.
     charged: AtomicU64,
     read_at: AtomicU64,
-    /// The number of bytes that were allocated after the call should have stopped.
+    /// How many bytes were allocated after the call should have stopped.
     overdraft: AtomicU64,
     /// Why the rules refused a statement.
     refusal: Mutex<Option<String>>,
@@ -35,7 +36,7 @@ pub(super) struct Control {
     busy_timeout: AtomicU64,
     /// Whether `LIKE` distinguishes upper and lower case.
     is_like_case_sensitive: AtomicBool,
-    /// The number of functions that the statement being prepared calls.
+    /// The number of function calls in the statement being prepared.
     functions: AtomicU32,
     /// Whether the statement being prepared reads `json_tree`.
     reads_json_tree: AtomicBool,
@@ -69,7 +70,8 @@ impl Control {
         self.allowed.store(instructions, Ordering::Relaxed);
     }
 
-    /// Counts bytes that are allocated although the call has to stop, and returns their sum.
+    /// Counts bytes allocated even though the call should have stopped, and returns the running
+    /// total.
     pub(super) fn overdraw(&self, bytes: u64) -> u64 {
         self.overdraft.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
@@ -107,8 +109,8 @@ impl Control {
         }
     }
 
-    /// Charges for the thread's CPU time to the extent that the charged instructions do not cover
-    /// it. Returns true if the call has to stop.
+    /// Charges for any of the thread's CPU time that the charged instructions do not cover. Returns
+    /// true if the call has to stop.
     pub(super) fn charge_time(&self) -> bool {
         if self.allowed() == u64::MAX {
             return false;
@@ -152,14 +154,14 @@ impl Control {
         self.is_like_case_sensitive.load(Ordering::Relaxed)
     }
 
-    /// Resets the records about the statement that was prepared last.
+    /// Resets what was recorded about the previously prepared statement.
     pub(super) fn begin_statement(&self) {
         self.take_refusal();
         self.functions.store(0, Ordering::Relaxed);
         self.reads_json_tree.store(false, Ordering::Relaxed);
     }
 
-    /// Counts a function that the statement calls. Returns false if there are too many.
+    /// Counts a function call in the statement. Returns false if there are too many.
     pub(super) fn count_function(&self) -> bool {
         self.functions.fetch_add(1, Ordering::Relaxed) < MAX_FUNCTION_CALLS
     }
@@ -185,8 +187,7 @@ fn thread_time() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// Returns 0, because a thread's CPU time is not available on this system, so only instructions are
-/// charged.
+/// Returns 0: thread CPU time is not available on this system, so only instructions are charged.
 #[cfg(not(unix))]
 fn thread_time() -> u64 {
     0

@@ -1,8 +1,8 @@
 //! An open database and its statements, with SQLite set up for untrusted SQL.
 //!
-//! Any function here may take as long as a disk access and must be called on a thread for blocking
-//! work. The exceptions are functions that only read memory, such as those that return names,
-//! counts and the current row.
+//! Functions here may take as long as a disk access and must be called on a thread for blocking
+//! work, except those that only read memory, such as the ones that return names, counts and the
+//! current row.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -65,8 +65,8 @@ pub(crate) enum Location {
     Memory,
     /// A file in a directory.
     File {
-        /// The directory, which is kept open as long as the database, because all of the database's
-        /// files are found through it.
+        /// The directory. It stays open as long as the database, because all of the database's
+        /// files are accessed through it.
         directory: File,
         /// The path to the file, leading through the open directory if the system supports that.
         path: PathBuf,
@@ -80,7 +80,7 @@ pub(crate) enum Location {
 const LENGTH_SIZE: usize = 8;
 const MAX_HEADER: usize = 12;
 
-/// The text of statements, followed by a zero byte, so that SQLite does not have to copy the text.
+/// The text of statements, NUL-terminated so that SQLite does not have to copy it.
 #[derive(Debug)]
 pub(super) struct Sql(String);
 
@@ -122,7 +122,7 @@ struct Statement {
     row: Option<usize>,
     /// The size of the list of column names, in bytes.
     names: usize,
-    /// The sizes of the text and of the program to which SQLite has compiled the text, in bytes.
+    /// The sizes, in bytes, of the text and of the program that SQLite has compiled it to.
     text: usize,
     memory: usize,
     /// The parameters by name. Set when a parameter is first bound by name.
@@ -224,7 +224,8 @@ impl Database {
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        // This is SQLite's default. The library that builds SQLite here enables foreign keys.
+        // This is SQLite's own default, but the library that builds SQLite here enables foreign
+        // keys.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
         // Sorting and temporary tables stay in memory, which is limited. This pragma reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
@@ -316,8 +317,8 @@ impl Database {
         self.work.control.begin_statement();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
         let code = self.enter(Phase::Preparing, |database| {
-            // SAFETY: the connection is open, and the text has the length that is passed, with its
-            // zero byte, so that SQLite does not copy it. SQLite sets `tail` to an address in the
+            // SAFETY: the connection is open, and the text, including its NUL byte, has the length
+            // that is passed, so SQLite does not copy it. SQLite sets `tail` to an address in the
             // text or to its end, and `raw` to a statement of this connection or to NULL.
             unsafe {
                 let connection = database.inner_mut().connection.handle();
@@ -479,7 +480,7 @@ impl Database {
         })
     }
 
-    /// Returns how many bytes are read, in addition to the values, when values are bound.
+    /// Returns how many bytes are read when values are bound, not counting the values themselves.
     pub(super) fn size_of_sql(&self, id: u64) -> usize {
         let statement = self.inner().statements.get(&id);
         statement.map_or(0, |statement| match statement.parameters {
@@ -504,8 +505,8 @@ impl Database {
             .ok()
             .filter(|_| column < self.column_count(id))?;
         // SAFETY: the statement is prepared and not finalized, and the column exists. The name is
-        // NULL if SQLite runs out of memory. Otherwise it ends with a zero byte and is copied
-        // before any other call.
+        // NULL if SQLite runs out of memory. Otherwise it is NUL-terminated and is copied before
+        // any other call.
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
     }
 
@@ -574,8 +575,7 @@ impl Database {
 
     /// Returns the error of the last call to SQLite, which returned this code.
     fn error(&self, code: c_int) -> SqlError {
-        // SAFETY: the connection is open. The message ends with a zero byte and is copied
-        // immediately.
+        // SAFETY: the connection is open. The message is NUL-terminated and is copied immediately.
         let message = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
         SqlError {
             code,
@@ -605,7 +605,7 @@ impl Statement {
     /// Returns the statement's text.
     fn sql(&self) -> &str {
         // SAFETY: the statement is prepared and not finalized. Its text is part of a string that a
-        // guest passed as UTF-8, ends with a zero byte, and lives as long as the statement.
+        // guest passed as UTF-8, is NUL-terminated, and lives as long as the statement.
         unsafe {
             let sql = ffi::sqlite3_sql(self.raw.as_ptr());
             if sql.is_null() {
@@ -655,7 +655,7 @@ impl Statement {
     fn size_of_names(&self) -> usize {
         let size = |column| {
             // SAFETY: the statement is prepared and not finalized, and the column exists. The name
-            // is NULL or ends with a zero byte.
+            // is NULL or NUL-terminated.
             unsafe {
                 let name = ffi::sqlite3_column_name(self.raw.as_ptr(), column);
                 if name.is_null() {
@@ -672,8 +672,8 @@ impl Statement {
         let size = |column| {
             let raw = self.raw.as_ptr();
             // SAFETY: the statement is prepared, not finalized and on a row, and the column exists.
-            // The address of a text is requested before its length, and is not used after the next
-            // call.
+            // The address of a string is requested before its length, and is not used after the
+            // next call.
             unsafe {
                 match ffi::sqlite3_column_type(raw, column) {
                     ffi::SQLITE_TEXT => {
@@ -700,7 +700,7 @@ impl Statement {
     fn write_column(&self, column: c_int, out: &mut Vec<u8>) {
         let raw = self.raw.as_ptr();
         // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers pass
-        // only existing columns. The address of a text or blob is requested before its length, as
+        // only existing columns. The address of a string or blob is requested before its length, as
         // SQLite requires. Unless it is NULL, the address is valid for that length, and it is not
         // used after the next call.
         unsafe {
@@ -742,8 +742,8 @@ enum Unbound {
 fn bind_one(raw: *mut ffi::sqlite3_stmt, number: u64, value: Value<'_>) -> Result<(), Unbound> {
     let none = || Unbound::NoParameter(number.to_string());
     let index = c_int::try_from(number).map_err(|_| none())?;
-    // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that is
-    // passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests. SQLite
+    // SAFETY: the statement is prepared and not finalized. Blobs and strings have the length that
+    // is passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests. SQLite
     // rejects an index that does not exist.
     let code = unsafe {
         let copied = ffi::SQLITE_TRANSIENT();
@@ -775,7 +775,8 @@ fn bind_one(raw: *mut ffi::sqlite3_stmt, number: u64, value: Value<'_>) -> Resul
 ///
 /// # Safety
 ///
-/// The address must be NULL or the address of `length` bytes that live as long as they are used.
+/// The address must be NULL, or the address of `length` bytes that live as long as the returned
+/// slice is used.
 unsafe fn bytes_of<'a>(start: *const u8, length: c_int) -> &'a [u8] {
     match usize::try_from(length) {
         // SAFETY: the caller guarantees that `length` bytes at this address live as long as they
@@ -789,11 +790,11 @@ unsafe fn bytes_of<'a>(start: *const u8, length: c_int) -> &'a [u8] {
 ///
 /// # Safety
 ///
-/// The address must be NULL or point to bytes that end with a zero byte.
+/// The address must be NULL or point to a NUL-terminated string.
 unsafe fn text_of(text: *const c_char) -> Option<String> {
     (!text.is_null()).then(|| {
-        // SAFETY: the address is not NULL, and the caller guarantees that it points to bytes that
-        // end with a zero byte.
+        // SAFETY: the address is not NULL, and the caller guarantees that it points to a
+        // NUL-terminated string.
         let text = unsafe { CStr::from_ptr(text) };
         text.to_string_lossy().into_owned()
     })

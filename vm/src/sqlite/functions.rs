@@ -1,5 +1,5 @@
-//! Replacements for those of SQLite's own SQL functions that take more than linear time in the size
-//! of their input.
+//! Replacements for SQLite's own SQL functions that take more than linear time in the size of their
+//! input.
 //!
 //! A function cannot be interrupted. SQLite's own `instr`, `replace`, `trim`, `unhex` and `LIKE`
 //! take seconds to hours on the longest strings that a statement may contain, and would occupy a
@@ -43,8 +43,8 @@ const FUNCTIONS: [(&CStr, c_int, Function); 15] = [
 pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(), c_int> {
     let kind = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_INNOCUOUS;
     for (name, count, function) in FUNCTIONS {
-        // SAFETY: the connection is open, the name ends with a zero byte, and the function does
-        // what SQLite expects of such a function.
+        // SAFETY: the connection is open, the name is NUL-terminated, and the function does what
+        // SQLite expects of such a function.
         let code = unsafe {
             let (none, function) = (std::ptr::null_mut(), Some(function));
             let (handle, name) = (connection.handle(), name.as_ptr());
@@ -247,8 +247,8 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
     unsafe { set_result(context, trimmed.as_bytes()) };
 }
 
-/// Takes the place of a function that the rules refuse in statements, but that a database's own
-/// schema can name.
+/// Replaces a function that the rules refuse in statements but that a database's own schema can
+/// refer to.
 unsafe extern "C" fn refuse(
     context: *mut ffi::sqlite3_context,
     _: c_int,
@@ -305,7 +305,7 @@ fn decode_hex(text: &str, ignored: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns a text as SQLite's own functions read it: up to the first zero byte.
+/// Returns a string the way SQLite's own functions read it: up to the first NUL byte.
 fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end])

@@ -1,9 +1,9 @@
 //! The memory that SQLite allocates for a process, counted and limited.
 //!
-//! SQLite has one allocator for all databases, and a limit on the allocator would let one process
-//! take memory that other processes need. Therefore each call to SQLite is made on behalf of a
-//! process ([`Work::enter`](work::Work::enter)), and memory allocated on the thread during the call
-//! is charged to what the host holds for that process. An allocation that would exceed a limit is
+//! SQLite has one allocator for all databases, and a limit on that allocator would let one process
+//! use up memory that others need. Therefore each call to SQLite is made on behalf of a process
+//! ([`Work::enter`](work::Work::enter)), and memory allocated on the thread during the call is
+//! charged to what the host holds for that process. An allocation that would exceed a limit is
 //! refused, and SQLite fails the statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
@@ -46,7 +46,7 @@ impl Heap {
         })
     }
 
-    /// Counts allocated memory. Returns false if the process may not have this memory.
+    /// Counts allocated memory. Returns false if the process may not have it.
     pub(super) fn take(&self, size: u64) -> bool {
         let mut book = self.book();
         let wanted = book.used.saturating_add(size);
@@ -64,8 +64,7 @@ impl Heap {
         true
     }
 
-    /// Counts memory that the host is about to use. Returns `None` if the process may not have this
-    /// memory.
+    /// Counts memory that the host is about to use. Returns `None` if the process may not have it.
     pub(super) fn hold(self: &Arc<Heap>, size: usize) -> Option<Held> {
         let size = size as u64;
         self.take(size).then(|| Held {
@@ -93,8 +92,8 @@ impl Heap {
     }
 }
 
-/// Memory that the host uses for a process's databases. The memory counts as allocated by SQLite
-/// for the process until this value is dropped.
+/// Memory that the host uses for a process's databases. It counts as allocated by SQLite for the
+/// process until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     heap: Arc<Heap>,

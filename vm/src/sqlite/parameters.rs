@@ -1,12 +1,12 @@
-//! The parameters of a statement by name.
+//! A statement's parameters, by name.
 //!
-//! SQLite searches all parameters of a statement for a name, which takes a long time if a list
-//! binds each of thousands of parameters by name. Therefore the names are found only once, in the
-//! statement's text, by SQLite's rules for tokens and for numbering.
+//! To find a name, SQLite searches all of a statement's parameters, which takes a long time if a
+//! list binds thousands of parameters by name. The names are therefore collected only once, from
+//! the statement's text, following SQLite's rules for tokens and numbering.
 
 use std::collections::HashMap;
 
-/// The numbers of a statement's parameters by their names, which include the leading sign.
+/// A statement's parameter numbers by name. The names include the leading sign.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters(HashMap<Box<str>, u64>);
 

@@ -1,7 +1,7 @@
-//! The patterns of `LIKE` and `GLOB`. They are matched with the same results as in SQLite, but in
-//! steps that are counted.
+//! `LIKE` and `GLOB` patterns. Matching them gives the same results as in SQLite, but counts the
+//! steps.
 
-/// The number of steps between two checks of whether to continue.
+/// How many steps are taken between checks for whether to stop.
 const STEPS: u64 = 4096;
 
 /// One element of a pattern.
@@ -13,7 +13,7 @@ enum Element {
     One,
     /// This character.
     Character(char),
-    /// One character that is in one of these ranges, or that is in none of them.
+    /// One character that is in one of these ranges, or in none of them.
     Set {
         ranges: Vec<(char, char)>,
         is_inverted: bool,
@@ -153,7 +153,7 @@ impl Pattern {
     }
 }
 
-/// Parses the part of a set that follows the `[`. A `]` in first position belongs to the set.
+/// Parses the part of a set that follows the `[`. A `]` in the first position belongs to the set.
 fn set(rest: &mut std::str::Chars<'_>) -> Element {
     let is_inverted = rest.as_str().starts_with('^');
     if is_inverted {

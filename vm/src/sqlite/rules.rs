@@ -1,7 +1,7 @@
 //! What a guest's SQL may do, as decided when a statement is prepared.
 //!
 //! A statement may use only the database that was opened and temporary storage in memory. Anything
-//! that would reach another file, load code, affect the whole machine or remove the database's own
+//! that would access another file, load code, affect the whole machine or remove the database's own
 //! protection is refused with an explanation.
 
 use super::control::{Control, MAX_FUNCTION_CALLS};
@@ -197,8 +197,7 @@ const FUNCTIONS: &[&str] = &[
     "zeroblob",
 ];
 
-/// Table functions that search the document once for each character of a path, if they are given a
-/// path.
+/// Table functions that, if given a path, search the document once for each of its characters.
 const JSON_TREES: &[&str] = &["json_tree", "jsonb_tree"];
 
 /// Returns whether the value of a pragma means true.
@@ -294,7 +293,7 @@ mod tests {
         }
     }
 
-    /// The functions of SQLite that guests cannot call. They belong to virtual tables, reach beyond
+    /// The SQLite functions that guests cannot call. They belong to virtual tables, reach beyond
     /// the database, or take too long.
     const REFUSED: &[&str] = &[
         "bm25",

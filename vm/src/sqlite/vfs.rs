@@ -1,12 +1,12 @@
-//! Restricts how SQLite accesses files. SQLite can access only the files of a database that was
-//! opened, and never through memory that is shared with a file.
+//! Restricts how SQLite accesses files. It can access only the files of the opened database, and
+//! never through memory that is shared with a file.
 //!
 //! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
-//! that every file of a database is found through the open directory that [`super::Database`] puts
-//! into the name. Any other name is refused. One example is the name of a super-journal, which a
-//! forged journal can place anywhere. A file without a name is refused too, so that data that does
-//! not fit in memory is not written elsewhere. Only regular files are opened, because a FIFO would
-//! block the thread. Reading a page is charged, and fails once the call has to stop. If the
+//! that all of a database's files are found through the open directory that [`super::Database`]
+//! puts into the name. Any other name is refused. One example is the name of a super-journal, which
+//! a forged journal can place anywhere. A file without a name is refused too, so that data that
+//! does not fit in memory is not written elsewhere. Only regular files are opened, because a FIFO
+//! would block the thread. Page reads are charged for, and fail once the call has to stop. If the
 //! directory is read-only, nothing is opened for writing or removed. Database files have no shared
 //! memory, because the write-ahead log and `mmap_size` would map files into this process, and a
 //! guest that truncated such a file would crash the machine. Databases therefore use a rollback
@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 const WRITING: &CStr = c"lunatic";
 const READING: &CStr = c"lunatic-reading";
 
-/// Returns the name under which SQLite knows the VFS. The first call registers the VFS.
+/// Returns the name under which the VFS is registered with SQLite. The first call registers it.
 pub(super) fn name(is_writable: bool) -> Result<&'static CStr, c_int> {
     static REGISTERED: OnceLock<Result<(), c_int>> = OnceLock::new();
     (*REGISTERED.get_or_init(|| {
@@ -66,7 +66,7 @@ fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int
     }
 }
 
-/// Replaces the function with which SQLite's own VFS opens files.
+/// Replaces the function that SQLite's own VFS uses to open files.
 ///
 /// # Safety
 ///
@@ -103,8 +103,7 @@ unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: 
         if !is_for_guest {
             return libc::open(name, flags, mode);
         }
-        // With this flag, opening a FIFO does not wait. For regular files, the flag makes no
-        // difference.
+        // With this flag, opening a FIFO does not block. For regular files, it makes no difference.
         let descriptor = libc::open(name, flags | libc::O_NONBLOCK, mode);
         let mut about = std::mem::zeroed::<libc::stat>();
         if descriptor < 0 || libc::fstat(descriptor, &raw mut about) != 0 {
@@ -122,7 +121,7 @@ unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: 
 type Read =
     unsafe extern "C" fn(*mut ffi::sqlite3_file, *mut c_void, c_int, ffi::sqlite3_int64) -> c_int;
 
-/// The function with which SQLite's own VFS reads from a database file.
+/// The function that SQLite's own VFS uses to read from a database file.
 static OWN_READ: OnceLock<Read> = OnceLock::new();
 
 unsafe extern "C" fn read(
@@ -144,7 +143,7 @@ unsafe extern "C" fn read(
 /// The methods of a database file: SQLite's own, without shared memory.
 struct Methods(ffi::sqlite3_io_methods);
 
-// SAFETY: the methods consist of a number and addresses of functions, and nothing changes them.
+// SAFETY: the methods consist of a number and function addresses, and nothing changes them.
 unsafe impl Sync for Methods {}
 // SAFETY: as above.
 unsafe impl Send for Methods {}
@@ -209,7 +208,7 @@ unsafe extern "C" fn open_to_read(
 }
 
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
-    // SAFETY: the name ends with a zero byte, and SQLite's own function receives the arguments
+    // SAFETY: the name is NUL-terminated, and SQLite's own function receives the arguments
     // unchanged.
     unsafe {
         if !work::may_reach(CStr::from_ptr(name).to_bytes()) {
@@ -252,8 +251,8 @@ unsafe extern "C" fn full_path_name(
     size: c_int,
     out: *mut c_char,
 ) -> c_int {
-    // SAFETY: `name` ends with a zero byte, and `out` has `size` bytes; the name is copied only if
-    // it fits with its zero byte.
+    // SAFETY: `name` is NUL-terminated, and `out` has `size` bytes; the name is copied only if it
+    // fits including its NUL byte.
     unsafe {
         let name = CStr::from_ptr(name).to_bytes_with_nul();
         if usize::try_from(size).map_or(true, |size| name.len() > size) {

@@ -3,7 +3,7 @@
 //!
 //! SQLite checks for interruption only where its programs jump. Operations that can take a long
 //! time between two jumps are therefore charged here too: allocations, page reads, and the
-//! functions of `functions`. Each of these operations is refused once the call has to stop.
+//! functions in `functions`. Each of these operations is refused once the call has to stop.
 
 use super::control::Control;
 use super::heap::Heap;
@@ -11,13 +11,13 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::sync::Arc;
 
-/// The number of bytes that SQLite allocates, reads or searches in about the time that one of its
+/// How many bytes SQLite allocates, reads or searches in about the time that one of its
 /// instructions takes.
 const BYTES_PER_INSTRUCTION: u64 = 16;
 
-/// The number of bytes that a statement that has to stop may still allocate in order to roll back.
-/// The first limit is for a single allocation, which can be a page of the maximum size, and the
-/// second is the total.
+/// How many bytes a statement may still allocate to roll back once it has to stop. The first limit
+/// is for a single allocation, which can be a page of the maximum size, and the second is the
+/// total.
 const MAX_ESSENTIAL: u64 = (64 << 10) + 1024;
 const MAX_OVERDRAFT: u64 = 8 << 20;
 
@@ -38,8 +38,8 @@ pub(super) enum Phase {
 pub(super) struct Work {
     pub(super) heap: Arc<Heap>,
     pub(super) control: Arc<Control>,
-    /// The name of the database's file, with which the names of its other files begin. `None` for a
-    /// database in memory.
+    /// The name of the database's file, which is a prefix of the names of its other files. `None`
+    /// for an in-memory database.
     pub(super) file: Option<CString>,
 }
 
@@ -71,7 +71,7 @@ impl Work {
         result
     }
 
-    /// Charges the call for work on some bytes. Returns false if the call has to stop.
+    /// Charges the call for processing this many bytes. Returns false if the call has to stop.
     fn spend(&self, phase: Phase, bytes: u64) -> bool {
         phase == Phase::Closing || !self.control.charge(1 + bytes / BYTES_PER_INSTRUCTION)
     }
@@ -83,14 +83,14 @@ fn with_current<T>(look: impl FnOnce(Option<&(Arc<Work>, Phase)>) -> T) -> Optio
         .ok()
 }
 
-/// Charges the current call for work on some bytes. Returns false if the call has to stop.
+/// Charges the current call for processing this many bytes. Returns false if the call has to stop.
 pub(super) fn spend(bytes: u64) -> bool {
     with_current(|current| current.is_none_or(|(work, phase)| work.spend(*phase, bytes)))
         .unwrap_or(true)
 }
 
-/// Counts memory that SQLite allocates: `growth` more bytes, for an allocation that then has `size`
-/// bytes. Returns false if the memory must not be allocated.
+/// Counts `growth` more bytes allocated by SQLite, for an allocation that then has `size` bytes.
+/// Returns false if they must not be allocated.
 pub(super) fn allocate(size: u64, growth: u64) -> bool {
     with_current(|current| {
         current.is_none_or(|(work, phase)| {

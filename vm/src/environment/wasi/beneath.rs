@@ -1,4 +1,4 @@
-//! Paths below an open directory, which never lead out of it.
+//! Resolves paths below an open directory without ever leaving it.
 //!
 //! Linux resolves a whole path in one call (`openat2`). On other systems, or if that call is
 //! forbidden, `cap-primitives` resolves the path name by name. All other operations apply to a
@@ -33,7 +33,7 @@ pub(crate) struct Base<'a> {
     pub(crate) scope: Scope,
 }
 
-/// A path that a guest wrote: neither empty nor absolute, not too long, and without zero bytes.
+/// A path from a guest: neither empty nor absolute, not too long, and without NUL bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct PathBelow(Vec<u8>);
 
@@ -55,7 +55,7 @@ impl PathBelow {
         PathBelow::new(&[&self.0[..], &rest.0].join(&b'/')).ok()
     }
 
-    /// Returns the path that consists of the first name only.
+    /// Returns a path with only the first name.
     pub(crate) fn first_name(&self) -> PathBelow {
         let mut names = self
             .0
@@ -89,8 +89,7 @@ impl PathBelow {
     }
 }
 
-/// Checks the rules that hold for every path, including a path that becomes the contents of a
-/// symbolic link.
+/// Checks the rules that hold for all paths, including the contents of symbolic links.
 pub(crate) fn check(path: &[u8]) -> Result<(), Errno> {
     match path {
         [] => Err(Errno::Noent),
@@ -115,7 +114,7 @@ impl Parent<'_> {
     }
 }
 
-/// The flags for opening a directory at which paths begin.
+/// The flags for opening a directory that paths start from.
 const PLACE: OFlags = {
     #[cfg(target_os = "linux")]
     let kind = OFlags::PATH;
@@ -161,13 +160,13 @@ impl Base<'_> {
         } else {
             Mode::empty()
         };
-        // The kernel fails with AGAIN if a file was renamed in the meantime. If this happens too
-        // often, AGAIN is returned.
+        // The kernel fails with AGAIN if a file is renamed at the same time. If this keeps
+        // happening, AGAIN is returned.
         for _ in 0..128 {
             match openat2(self.directory, path, flags, mode, how) {
                 Err(System::AGAIN) => {}
                 // Sandboxes that do not support the call also fail with this error. If permission
-                // is really missing, `walk` fails with the same error.
+                // really is missing, `walk` fails the same way.
                 Err(System::PERM) => return Err(System::NOSYS),
                 opened => return opened.map(File::from),
             }
@@ -206,8 +205,8 @@ impl Base<'_> {
 
     /// Returns the metadata of the file at a path.
     pub(crate) fn stat(self, path: &PathBelow, follow: bool) -> Result<Stat, Errno> {
-        // A path that is a single name, by far the most frequent kind, needs one call unless the
-        // name refers to a link.
+        // A single name, by far the most common kind of path, needs only one call unless it refers
+        // to a link.
         if !path.is_directory()
             && let (None, Some(name)) = path.split()
         {
@@ -308,7 +307,7 @@ impl Base<'_> {
         )?)
     }
 
-    /// Gives the file at a path a second name. Symbolic links are not followed.
+    /// Creates a hard link to the file at a path. Symbolic links are not followed.
     pub(crate) fn link(
         self,
         from: &PathBelow,
@@ -318,7 +317,7 @@ impl Base<'_> {
         let (old_parent, old) = self.parent(from, Errno::Perm)?;
         let (new_parent, new) = to_base.parent(to, Errno::Exist)?;
         if from.is_directory() {
-            // A directory cannot have a second name.
+            // Directories cannot be hard-linked.
             return Err(match kind(&name_stat(&old_parent, old)?) {
                 FileType::Directory => Errno::Perm,
                 _ => Errno::Notdir,
@@ -385,8 +384,8 @@ fn identity(stat: &Stat) -> Option<(u64, u64)> {
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// Files with more bytes on the disk than this are not freed on a worker. If the bytes of such a
-/// file are scattered over the disk, freeing the file takes seconds.
+/// Files that take up more disk space than this, in bytes, are not freed on a worker. If such a
+/// file is heavily fragmented, freeing it takes seconds.
 const HEAVY: u64 = 16 << 20;
 
 /// Returns whether freeing a file takes a long time.
@@ -450,7 +449,7 @@ mod tests {
         PathBelow::new(path.as_bytes()).expect("the path is valid")
     }
 
-    /// Opens a path in both ways of resolving it, and returns each result with a label.
+    /// Opens a path both ways, and returns each result with a label.
     fn both<'a>(
         directory: &'a File,
         path: &'a str,

@@ -1,9 +1,9 @@
 //! Host directories that an environment's processes may access.
 //!
-//! A directory is opened once, when it is granted, and all paths begin at the open directory, so
-//! later changes to the directory's own path have no effect. A process grants its children a
-//! directory by naming one inside its own directories; the name is resolved from the open directory
-//! and cannot leave it, even if symbolic links are swapped in the meantime.
+//! A directory is opened once, when it is granted, and all paths are resolved from there, so later
+//! changes to the directory's own path have no effect. A process grants its children a directory by
+//! naming one inside its own directories; the name is resolved from the open directory and cannot
+//! leave it, even if symbolic links are swapped in the meantime.
 
 use super::beneath::Scope;
 use super::errno::Errno;
@@ -52,12 +52,12 @@ impl PreopenError {
     }
 }
 
-/// An open host directory and the path under which guests know the directory.
+/// An open host directory and the path by which guests refer to it.
 #[derive(Clone)]
 struct Preopen {
     directory: Arc<File>,
-    /// The path with which the directory was opened. This path is used only on systems where an
-    /// open directory has no path of its own.
+    /// The path that the directory was opened with. Used only on systems where an open directory
+    /// has no path of its own.
     host: PathBuf,
     guest: GuestPath,
     access: Access,
@@ -74,7 +74,7 @@ pub(crate) struct FileLocation {
     pub(crate) access: Access,
 }
 
-/// The directories of one configuration. Neither cloning them nor starting a process takes another
+/// The directories in a configuration. Neither cloning this nor starting a process takes another
 /// descriptor.
 #[derive(Clone, Default)]
 pub(crate) struct Preopens {
@@ -103,8 +103,8 @@ impl Preopens {
         Ok(directory)
     }
 
-    /// Adds a directory that lies inside a directory of another configuration, with the access that
-    /// the other configuration grants.
+    /// Adds a directory that is inside one of another configuration's directories, with the access
+    /// that the other configuration grants.
     pub(crate) fn add_from(&mut self, outer: &Preopens, guest: &str) -> Result<(), PreopenError> {
         self.add(outer.within(guest)?);
         Ok(())
@@ -114,9 +114,9 @@ impl Preopens {
         self.list.len()
     }
 
-    /// Returns the location of a file, which need not exist, given the path by which a guest refers
-    /// to it. The directory that contains it is opened; the file itself is not, and a symbolic link
-    /// in its place is not followed.
+    /// Returns the location of a file, given the path by which a guest refers to it. The file need
+    /// not exist. The directory that contains it is opened, but the file itself is not. If the path
+    /// leads to a symbolic link, the link is not followed.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl Preopens {
             None => (".", guest),
         };
         if GuestPath::parse(name)?.parts.len() != 1 {
-            return Err("the path of a file must end with the file's name".into());
+            return Err("a file path must end with a file name".into());
         }
         let found = self.within(parent).map_err(|error| error.reason)?;
         let directory = found
@@ -164,7 +164,7 @@ impl Preopens {
     }
 
     /// Returns the context from which `wasmtime-wasi` creates a component's files. A directory that
-    /// cannot be opened again is left out, and the failure is logged.
+    /// cannot be reopened is skipped, and the failure is logged.
     pub(super) fn component_files(&self) -> WasiFilesystemCtx {
         let mut builder = WasiCtxBuilder::new();
         for preopen in &self.list {
@@ -243,7 +243,7 @@ impl fmt::Debug for Preopens {
     }
 }
 
-/// A path as guests write it, normalized: `./a//b/` is `a/b`, and `./` is `.`.
+/// A guest path, normalized: `./a//b/` becomes `a/b`, and `./` becomes `.`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct GuestPath {
     is_absolute: bool,
@@ -260,8 +260,8 @@ impl GuestPath {
         if parts.iter().any(|part| part == "..") {
             return Err("a path must not contain `..`; name the directory directly".into());
         }
-        // Anything that the host's system treats as more than a name, such as a drive, is not
-        // allowed in a guest path.
+        // Guest paths must not contain anything that the host's system treats as more than a name,
+        // such as a drive letter.
         let is_name = |part: &String| matches!(Path::new(part).components().next(), Some(Component::Normal(name)) if name == part.as_str());
         if !parts.iter().all(is_name) {
             return Err("a path must consist of plain names".into());

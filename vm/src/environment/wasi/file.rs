@@ -1,4 +1,4 @@
-//! An open file of a process.
+//! A process's open files.
 
 use super::beneath::{is_heavy, kind};
 use super::directory::Access;
@@ -10,12 +10,12 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// An open file of a process, other than a directory.
+/// A process's open file, other than a directory.
 pub(crate) struct OpenFile {
     pub(crate) file: Arc<File>,
     pub(crate) pace: Arc<Pace>,
     pub(crate) access: Access,
-    /// Only a regular file has positions. A call on a file of another kind may wait indefinitely.
+    /// Only regular files have positions. Calls on other kinds of files may wait indefinitely.
     pub(crate) is_regular: bool,
     /// Whether the file was opened for reading, and whether it was opened for writing.
     pub(crate) is_read: bool,
@@ -23,8 +23,8 @@ pub(crate) struct OpenFile {
     /// Where the next read or write begins.
     pub(crate) position: u64,
     pub(crate) appends: bool,
-    /// The flag that the guest has set, which is only recorded: calls on files never fail because
-    /// they would have to wait.
+    /// The flag as set by the guest. It is only recorded: file calls never fail because they would
+    /// block.
     pub(crate) is_nonblocking: bool,
     /// Whether the file system can report that a read would have to wait.
     pub(crate) tells_waits: bool,
@@ -39,7 +39,7 @@ pub(crate) enum Attempt {
 }
 
 impl OpenFile {
-    /// Reads bytes of a regular file at a position if that is possible without waiting.
+    /// Reads bytes from a regular file at a position, if possible without waiting.
     pub(crate) fn try_read(&mut self, into: &mut [u8], at: u64) -> Result<Attempt, Errno> {
         if !self.is_regular {
             return Ok(Attempt::Waits);
@@ -98,7 +98,7 @@ impl OpenFile {
     }
 }
 
-/// Reads bytes, from `at` on if the file is regular. Any other file has only its own position.
+/// Reads bytes, starting at `at` if the file is regular. Any other file has only its own position.
 pub(crate) fn read(
     file: &File,
     is_regular: bool,
@@ -155,7 +155,7 @@ impl Writing {
         Ok((count, end))
     }
 
-    /// Returns how to write the bytes that follow.
+    /// Returns how to write the bytes after position `end`.
     pub(crate) fn after(self, end: u64) -> Writing {
         Writing {
             at: self.at.map(|_| end),
@@ -247,7 +247,7 @@ impl Opening {
     }
 }
 
-/// A file that was opened by a call that does not wait.
+/// A file opened by a call that does not wait.
 pub(crate) enum Opened {
     Directory(File),
     Regular(File),

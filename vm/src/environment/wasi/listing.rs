@@ -1,4 +1,4 @@
-//! The names in a directory, which are read once and then returned in pages.
+//! The names in a directory, read once and then returned in pages.
 //!
 //! A listing does not change while it is read. A position in a listing stays valid even if files
 //! are created and removed in the meantime. Every name that exists throughout is listed exactly
@@ -11,11 +11,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The maximum number of entries of a page, so that a page can be created within a tick.
+/// The maximum number of entries per page. A page of this size can be created within a tick.
 const PAGE: usize = 512;
 
-/// The granularity of the times that file systems record. Two changes in quick succession may have
-/// the same time.
+/// The granularity of file system timestamps. Two changes in quick succession may have the same
+/// one.
 const GRAIN: Duration = Duration::from_millis(20);
 
 /// The names in a directory.
@@ -24,15 +24,15 @@ pub(crate) struct Listing {
     names: Vec<u8>,
     entries: Vec<Entry>,
     /// When the directory was last changed before it was read, according to the file system. `None`
-    /// if that change was so recent that a later change may have the same time.
+    /// if that change was so recent that a later change may have the same timestamp.
     changed: Option<(i64, u64)>,
-    /// The memory that is charged to the process for the listing.
+    /// What the process is charged for the listing's memory.
     charge: Charge,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Where the name ends. The name begins at the end of the previous name.
+    /// Where the name ends. It begins where the previous name ends.
     end: usize,
     inode: u64,
     kind: u8,
@@ -129,13 +129,13 @@ impl Listing {
         (self.names.capacity() + self.entries.capacity() * size_of::<Entry>()) as u64
     }
 
-    /// Charges the process for the memory that the listing takes now.
+    /// Charges the process for the memory that the listing currently takes.
     fn pay(&mut self) -> Result<(), Errno> {
         let size = self.size();
         self.charge.resize(size).map_err(|_| Errno::Nomem)
     }
 
-    /// Returns at most [`PAGE`] entries from a position on. The last entry is cut off if the
+    /// Returns at most [`PAGE`] entries, starting at a position. The last entry is cut off if the
     /// entries take more than `room` bytes. If `directory` has changed since it was read, checks
     /// that each name still exists.
     pub(crate) fn page(&self, directory: &File, from: u64, room: usize) -> Result<Page, Errno> {
@@ -185,7 +185,7 @@ fn changed(stat: &Stat) -> (i64, u64) {
     (stat.st_mtime, stat.st_mtime_nsec)
 }
 
-/// Returns WASI's number for a kind of file. WASI has no number for named pipes.
+/// Returns the WASI number for a file type. Named pipes do not have one.
 pub(crate) fn file_type(kind: FileType) -> u8 {
     match kind {
         FileType::BlockDevice => 1,
@@ -221,8 +221,8 @@ mod tests {
         reading.finish()
     }
 
-    /// Reads names from a position on, through pages of `room` bytes as libraries do, and returns
-    /// the names and the number of entries that were read.
+    /// Reads names starting at a position, in pages of `room` bytes like libraries do. Returns the
+    /// names and the number of entries read.
     fn names(
         listing: &Listing,
         directory: &File,

@@ -1,4 +1,4 @@
-//! Explains to people why a file that a guest looked for was not found.
+//! Explains to the user why a file that a guest looked for was not found.
 //!
 //! A guest's library looks for a path in the granted directory whose name is the longest prefix of
 //! the path. If the current directory is granted, its name is a prefix of every path: `/etc/hosts`
@@ -41,7 +41,7 @@ pub(crate) fn explain(
     ))
 }
 
-/// Returns a guest's string in a form that cannot begin a new line.
+/// Escapes a guest's string so that it fits on one line, and truncates it.
 fn line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut line: String = text
@@ -59,7 +59,7 @@ fn line(text: &[u8]) -> String {
 /// The maximum number of characters of a path that are shown.
 const MAX_SHOWN: usize = 200;
 
-/// Returns why a program that asks for its first granted directory finds none.
+/// Returns an explanation for a program that asks for its first granted directory but has none.
 pub(crate) fn explain_nothing() -> Option<String> {
     let why = "a program looks for files, but no directory is granted; `--dir` or \
         `Config::preopen` grants one";

@@ -1,14 +1,14 @@
-//! Where calls to a file system run: on the worker, or on a thread that may wait.
+//! Decides where file system calls run: on the worker, or on a thread that may block.
 //!
 //! Most calls only touch the kernel's memory and take microseconds, which is less than the cost of
 //! handing a call over to another thread. However, any call may have to wait for a disk. Calls are
-//! therefore timed. After a call that has waited for longer than a tick, the following calls below
-//! the same granted directory run on other threads for twenty times as long. Waiting calls thus
-//! take at most a twentieth of a worker's time, and if no call waits, all calls stay on the worker.
+//! therefore timed. After a call has blocked for longer than a tick, calls below the same granted
+//! directory run on other threads for twenty times as long. Blocking calls thus take at most a
+//! twentieth of a worker's time, and if no call blocks, all calls stay on the worker.
 
 #![cfg_attr(
     target_os = "linux",
-    expect(unsafe_code, reason = "queries how often the thread has waited")
+    expect(unsafe_code, reason = "queries how often the thread has blocked")
 )]
 
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use std::time::{Duration, Instant};
 /// Records whether the calls below a directory are quick.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// The time until which calls leave the worker, in nanoseconds on the clock of [`now`].
+    /// When calls may return to the worker, in nanoseconds on the clock of [`now`].
     away_until: AtomicU64,
 }
 
 /// A call that waits for longer than this is slow.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How long calls leave the worker after a slow call, as a multiple of the slow call's duration.
+/// How long calls stay off the worker after a slow call, as a multiple of the slow call's duration.
 const REST: u32 = 20;
 
-/// The maximum time for which calls leave the worker because of one slow call.
+/// The maximum time that calls stay off the worker because of one slow call.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
-/// Returns the time since the first call, in nanoseconds.
+/// Returns the time since this function was first called, in nanoseconds.
 fn now() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed().as_nanos() as u64
@@ -71,15 +71,15 @@ impl Pace {
         let (waits, start) = (waits(), Instant::now());
         let result = call();
         let took = start.elapsed();
-        // If the thread was only interrupted, as on a busy computer, the time does not show that
-        // the call waited.
+        // If the thread was merely preempted, as happens on a busy computer, a long time does not
+        // mean that the call blocked.
         if took > TICK && waits != self::waits() {
             self.note(took, now());
         }
         result
     }
 
-    /// Runs a call on this thread if calls are quick, and otherwise on a thread that may wait.
+    /// Runs a call on this thread if calls are quick, and otherwise on a thread that may block.
     pub(crate) async fn run<R: Send + 'static>(
         self: &Arc<Pace>,
         call: impl FnOnce() -> R + Send + 'static,
@@ -90,7 +90,7 @@ impl Pace {
         self.away(call).await
     }
 
-    /// Runs a call on a thread that may wait.
+    /// Runs a call on a thread that may block.
     pub(crate) async fn away<R: Send + 'static>(
         self: &Arc<Pace>,
         call: impl FnOnce() -> R + Send + 'static,
@@ -100,7 +100,7 @@ impl Pace {
     }
 }
 
-/// Returns how often this thread has had to wait.
+/// Returns how often this thread has blocked.
 #[cfg(target_os = "linux")]
 fn waits() -> i64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
@@ -114,7 +114,7 @@ fn waits() -> i64 {
 }
 
 /// Returns a different number at each call, because this system does not report whether a thread
-/// has waited.
+/// has blocked.
 #[cfg(not(target_os = "linux"))]
 fn waits() -> i64 {
     use std::sync::atomic::AtomicI64;
@@ -157,7 +157,7 @@ mod tests {
         let pace = Pace::default();
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            // Sends once the other thread has waited for some ticks.
+            // Sends once the other thread has waited for a few ticks.
             let start = Instant::now();
             scope.spawn(move || {
                 while start.elapsed() < 5 * TICK {

@@ -1,4 +1,4 @@
-//! The standard streams of an environment's processes, as `wasmtime-wasi` requests them.
+//! The standard streams of an environment's processes, in the form that `wasmtime-wasi` expects.
 //!
 //! All processes of an environment share the streams. No worker ever blocks on a stream, whatever
 //! the stream is connected to: a write that finds no room or a read that finds no bytes suspends
@@ -26,9 +26,9 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 /// for the input and [`PipeWriter`] for an output.
 #[derive(Clone, Debug, Default)]
 pub enum Stdio<End> {
-    /// The stream of the host program. Output is written by one thread, in the order in which it
-    /// arrives, and none of it is changed or dropped: a program that writes faster than the
-    /// terminal waits for the terminal. Input goes to the reader that asked first.
+    /// The stream of the host program. Output is written by a single thread in the order in which
+    /// it arrives, and none of it is changed or dropped: a program that writes faster than the
+    /// terminal has to wait. Input goes to the reader that asked first.
     #[default]
     Inherit,
     /// The host program's standard error, for either output. This suits a host program that needs
@@ -51,7 +51,7 @@ pub(crate) struct Outlet {
     stream: Stream,
     /// The process that writes, if a journal is kept.
     writer: Option<Writer>,
-    /// Where output is counted; a process's own output is not counted.
+    /// Where output is counted. `None` for a process's own output, which is not counted.
     account: Option<Account>,
 }
 
@@ -210,7 +210,7 @@ fn failure(error: io::Error) -> StreamError {
 
 #[async_trait]
 impl OutputStream for OutletStream {
-    /// Accepts bytes; `check_write` has permitted them.
+    /// Accepts bytes that `check_write` has permitted.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if !self.pending.is_empty() || bytes.len() > MAX_WRITE {
             return Err(StreamError::trap(
@@ -359,7 +359,7 @@ impl Inlet {
         buffer
     }
 
-    /// Waits until there are bytes, or the stream has ended.
+    /// Waits until there are bytes to read or the stream has ended.
     pub(crate) async fn readable(&self) {
         if let Some(reader) = self.reader() {
             reader.readable().await;

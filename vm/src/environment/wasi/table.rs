@@ -21,7 +21,7 @@ pub(crate) enum Descriptor {
     Directory(OpenDirectory),
 }
 
-/// An open directory of a process.
+/// A process's open directory.
 pub(crate) struct OpenDirectory {
     pub(crate) place: Place,
     /// The names in the directory. Set by the first read.
@@ -75,13 +75,13 @@ impl Place {
 /// The descriptors of a process, by number.
 pub(crate) struct Table {
     entries: Vec<Option<Descriptor>>,
-    /// The unused numbers below the highest number.
+    /// The unused numbers below the highest one in use.
     free: BTreeSet<u32>,
     /// How many files and directories the process may open, and how many it has open.
     allowed: usize,
     open: usize,
-    /// Counts the descriptors that the process takes from those that the environment's processes
-    /// share.
+    /// The permit for the descriptors that the process has taken from those shared by the
+    /// environment's processes.
     permit: Option<Permit>,
     /// How many descriptors the permit is for.
     taken: usize,
@@ -89,7 +89,7 @@ pub(crate) struct Table {
 }
 
 /// How many unused descriptors a process keeps, so that a process that constantly opens and closes
-/// files does not have to be charged for each of them.
+/// files is not charged anew for each one.
 const SPARE: usize = 4;
 
 impl Table {
@@ -141,9 +141,8 @@ impl Table {
         }
     }
 
-    /// Takes a path that was not found below a granted directory, or that leads out of it, and
-    /// returns where else the path may lead: to a path below the directory that is granted as `/`,
-    /// if there is such a directory.
+    /// Returns where else a path may lead if it was not found below a granted directory or leads
+    /// out of it: to a path below the directory granted as `/`, if there is one.
     ///
     /// Guests do not distinguish a path below `/` from a path below the current directory. A
     /// directory that is also granted under its path in `/` may contain links to other files below
@@ -179,7 +178,7 @@ impl Table {
             .and_then(|name| Some((root.clone(), name.join(path)?)))
     }
 
-    /// Reserves a descriptor for another file that the process will open.
+    /// Reserves a descriptor for a file that the process is about to open.
     pub(crate) fn take_room(&mut self) -> Result<(), Errno> {
         if self.open >= self.allowed {
             return Err(Errno::Mfile);
@@ -232,7 +231,8 @@ impl Table {
         Ok(descriptor)
     }
 
-    /// Gives a descriptor the number of another descriptor, and returns the other descriptor.
+    /// Moves a descriptor to another descriptor's number, and returns the descriptor that it
+    /// replaced.
     pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Descriptor>, Errno> {
         self.get(from)?;
         self.get(to)?;
