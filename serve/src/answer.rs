@@ -1,13 +1,13 @@
-//! Passes a request to the function, in the way that its kind of code requires.
+//! Passes a request to a function in the way that its kind of code requires.
 
 use crate::body::Body;
 use crate::request_info::RequestInfo;
 use crate::{Code, Failure, Functions, Version};
 use std::sync::Arc;
 
-/// Makes a function answer a request, either in a process of its own or in a pooled instance.
+/// Has a function answer a request, either in a new process or in a pooled instance.
 ///
-/// The response is returned as soon as its head is available. Dropping the future, or dropping the
+/// Returns the response as soon as its head is available. Dropping the future, or dropping the
 /// response's body before its end, kills the process, because the result is no longer needed.
 pub(crate) async fn answer(
     functions: &Functions,

@@ -1,4 +1,4 @@
-//! Reads regular files up to a maximum size.
+//! Reads regular files, up to a maximum size.
 
 use lunatic_watch::open_regular;
 use std::io::{self, ErrorKind, Read};

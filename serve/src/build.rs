@@ -1,11 +1,10 @@
-//! Builds a project. Each function's recipe is turned into checked code, several functions at a
-//! time.
+//! Builds a project: turns each function's recipe into checked code, several functions at a time.
 //!
-//! Artifacts are stored in the project's `.lunatic/build`, each named by the hash of its content.
-//! Cargo itself tracks what is up to date. A command runs again when the contents of its sources
-//! have changed.
+//! Artifacts are stored in the project's `.lunatic/build`, each named after the hash of its
+//! contents. Cargo itself tracks what is up to date. A command runs again when the contents of its
+//! sources have changed.
 //!
-//! This module prints nothing. It reports events to the caller, which displays them.
+//! This module does not print anything. It reports events to the caller, which displays them.
 
 mod artifact;
 mod cargo;
@@ -28,8 +27,8 @@ use store::Store;
 
 pub use error::BuildError;
 
-/// The maximum number of functions that are built concurrently by default. It is small because
-/// cargo uses all cores for each function.
+/// The default maximum number of functions to build concurrently. It is small because cargo uses
+/// all cores for each function.
 const MAX_JOBS: usize = 4;
 
 /// A function that was built and checked.
@@ -99,14 +98,14 @@ impl Builder {
         }
     }
 
-    /// Sets how many functions are built concurrently. The default is the number of cores, up to 4.
+    /// Sets how many functions to build concurrently. The default is the number of cores, up to 4.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Builder {
         self.jobs = jobs;
         self
     }
 
-    /// Builds functions and returns one result per function, in the same order. This call blocks
-    /// until every build has succeeded or failed.
+    /// Builds functions and returns one result per function, in the same order. Blocks until every
+    /// build has succeeded or failed.
     pub fn build(
         &self,
         functions: &[ProjectFunction],
@@ -215,7 +214,7 @@ impl Built {
         &self.code
     }
 
-    /// Returns the path of the file in which the wasm is stored.
+    /// Returns the path of the file that contains the wasm.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -225,7 +224,7 @@ impl Built {
         self.size
     }
 
-    /// Returns how long the function took to build and check.
+    /// Returns how long it took to build and check the function.
     pub fn time(&self) -> Duration {
         self.time
     }

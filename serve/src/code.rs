@@ -1,4 +1,4 @@
-//! The code that a function runs. Its kind is determined from its imports and exports.
+//! The code that a function runs. Its imports and exports determine what kind it is.
 
 use crate::SettingsError;
 use lunatic_vm::{Component, Exit, Live, Module, ModuleError, Val, ValType, Vm};
@@ -21,31 +21,29 @@ pub enum Code {
 pub struct Spark {
     module: Module,
     entry_point: EntryPoint,
-    /// Whether the module does not use comms and communicates over its standard streams instead.
+    /// Whether the module does not use comms but communicates over its standard streams.
     is_command: bool,
 }
 
-/// The entry point of a module.
+/// A module's entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPoint {
     function: &'static str,
-    /// The number of parameters. Zero is passed for each of them.
+    /// The number of parameters. Each is passed as zero.
     parameters: usize,
 }
 
-/// Why bytes cannot be run as a function.
+/// The reason why bytes cannot be run as a function.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeError {
-    /// The bytes are neither a module nor a component that can be run.
+    /// The bytes are not a module or component that can be run.
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The bytes are native code for one processor, which is never run directly.
-    #[error(
-        "this is compiled code, which is never accepted: use the wasm that it was compiled from"
-    )]
+    #[error("this is compiled code, which is never accepted: use the wasm it was compiled from")]
     Precompiled,
-    /// The module exports nothing to run.
+    /// The module does not export anything to run.
     #[error("the module exports neither `_start` nor `main`: a function needs one of them")]
     NoEntry,
     /// The component does not handle requests.
@@ -62,9 +60,9 @@ impl Code {
     /// Checks and compiles a function's code from wasm or wat. Blocks until compilation is
     /// complete.
     ///
-    /// A module that imports the comm functions is a spark, regardless of what else it imports: a
-    /// spark written in Rust is linked with the entire guest library. Any other module that imports
-    /// functions of the machine is a program.
+    /// A module that imports the comm functions is a spark, no matter what else it imports: sparks
+    /// written in Rust are linked to the entire guest library. Any other module that imports the
+    /// machine's functions is a program.
     ///
     /// # Errors
     ///
@@ -77,13 +75,12 @@ impl Code {
         )
     }
 
-    /// Checks and compiles the code of a function that a client provides, as [`Code::new`] does.
-    /// The machine's limits on the code of clients apply, and the compiler is stopped after
-    /// `within`.
+    /// Like [`Code::new`], but for a function provided by a client: the machine's limits on code
+    /// from clients apply, and compilation is aborted after `within`.
     ///
     /// # Errors
     ///
-    /// The same as for [`Code::new`].
+    /// The same as [`Code::new`].
     pub fn of_client(
         vm: &Vm,
         name: &str,
@@ -97,7 +94,7 @@ impl Code {
         )
     }
 
-    /// Removes compiled code from the machine's cache, since the function will not run again.
+    /// Removes compiled code from the machine's cache because the function will not run again.
     pub fn forget(&self) {
         match self {
             Code::Spark(spark) => spark.module.forget(),
@@ -146,7 +143,7 @@ impl Code {
     }
 }
 
-/// Returns whether the text starts like the text of a component.
+/// Returns whether text begins like a component's.
 fn wat_is_component(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;
@@ -156,7 +153,7 @@ fn wat_is_component(bytes: &[u8]) -> bool {
         .is_some_and(|text| text.trim_start().starts_with("component"))
 }
 
-/// Returns whether a module imports one of the functions with which a spark reads and writes.
+/// Returns whether a module imports one of the functions that sparks read and write with.
 fn has_comms(module: &Module) -> bool {
     module.imports().any(|(namespace, name)| match namespace {
         "lunatic::spark" | "embly" => true,
@@ -181,8 +178,8 @@ impl Spark {
 }
 
 impl EntryPoint {
-    /// Finds `_start`, or a `main` that takes either no parameters or a count and a pointer, as in
-    /// C.
+    /// Finds `_start`, or a `main` that takes either no parameters or a count and a pointer, like
+    /// in C.
     fn of(module: &Module) -> Option<EntryPoint> {
         ["_start", "main"].into_iter().find_map(|function| {
             let ty = module.function(function)?;
@@ -201,7 +198,7 @@ impl EntryPoint {
         let parameters = vec![Val::I32(0); self.parameters];
         match live.call(self.function, &parameters).await {
             Ok(results) => match results.first() {
-                // The return value of `main` is the exit status.
+                // The value returned by `main` is the exit status.
                 Some(Val::I32(status)) if *status != 0 => Exit::Status(*status),
                 _ => Exit::Normal,
             },

@@ -1,10 +1,10 @@
 //! Components that handle HTTP requests.
 //!
-//! A component exports `wasi:http/incoming-handler`, through which it receives requests. Depending
-//! on the function's [`Policy`](crate::Policy), each request has an instance of its own, or a few
+//! A component receives requests through `wasi:http/incoming-handler`, which it exports. Depending
+//! on the function's [`Policy`](crate::Policy), each request gets its own instance, or a few
 //! instances each serve one request after another. The response is sent as soon as the component
-//! has set its head, while the component continues to run. Everything that the component writes
-//! afterwards is sent as the client reads it.
+//! has set its head, while the component keeps running. Anything the component writes after that is
+//! sent as the client reads it.
 
 pub(crate) mod answer;
 mod body;

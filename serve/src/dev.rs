@@ -1,10 +1,10 @@
-//! Serves a project during development: a function whose sources change is rebuilt, and swapped in
-//! if the build succeeds.
+//! Serves a project during development: when a function's sources change, the function is rebuilt
+//! and, if that succeeds, swapped in.
 //!
 //! Only the contents of files matter. Saving an unchanged file has no effect, and a build that
-//! writes into its own source directories does not trigger an endless series of builds. Code that
-//! does not compile or cannot run is reported, and the previous version keeps serving. The same
-//! applies to an invalid project file.
+//! writes to its own source directories does not trigger an endless series of builds. If code does
+//! not compile or cannot run, that is reported, and the previous version keeps serving. The same
+//! goes for an invalid project file.
 
 use crate::build::sources::{Contents, FileHashes, Sources};
 use crate::function::TryOutError;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// How often to check for changes, even if the system reports none.
+/// How often to check for changes even if the system does not report any.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A project served during development, until this value is dropped or [stopped](Dev::stop).
@@ -34,25 +34,25 @@ pub struct Dev {
     _stop: StopOnDrop,
 }
 
-/// An event while a project is served.
+/// An event that occurs while a project is served.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DevEvent<'d> {
-    /// A build event for a function.
+    /// A function's build event.
     Build(&'d Name, BuildEvent<'d>),
     /// This version now serves new requests.
     Swapped(&'d Function, &'d Version),
-    /// A function's settings cannot be granted; the function keeps its previous settings.
+    /// A function's settings cannot be granted. The function keeps its previous settings.
     Settings(&'d Name, &'d SettingsError),
-    /// A version cannot be started; the function keeps its previous version, if it has one.
+    /// A version cannot be started. The function keeps its previous version, if it has one.
     NotStarted(&'d Name, &'d TryOutError),
-    /// The project file is invalid; the last valid version stays in effect.
+    /// The project file is invalid. The last valid version stays in effect.
     Project(&'d ProjectError),
     /// A gateway is waiting for a function that has never been built.
     Waiting(&'d Gateway, &'d Name),
-    /// The gateways cannot be changed to match the project file; they stay as they were.
+    /// The gateways cannot be changed to match the project file. They stay as they were.
     Gateways(&'d StartError),
-    /// These gateways now listen on these addresses.
+    /// These gateways are now listening on these addresses.
     Listening(&'d [Listening], &'d [Gateway]),
 }
 
@@ -131,12 +131,12 @@ impl Dev {
         &self.functions
     }
 
-    /// Returns the server of the gateways.
+    /// Returns the gateways' server.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// Stops the gateways, as [`Server::stop`] does.
+    /// Stops the gateways. Like [`Server::stop`].
     pub fn stop(&self, within: Duration) -> bool {
         self.server.stop(within)
     }
@@ -161,13 +161,13 @@ struct Worker {
     hashes: FileHashes,
     file: PathBuf,
     project: Project,
-    /// The contents of the project files when they were last read.
+    /// What the project files contained when last read.
     project_contents: Contents,
-    /// The last reported problem with the project file, until the file is fixed.
+    /// The last problem reported about the project file, until the file is fixed.
     reported_fault: Option<String>,
     /// The running gateways.
     gateways: Vec<Gateway>,
-    /// Set when the project's gateways may differ from the running ones.
+    /// Set when the project's gateways may differ from those that are running.
     are_gateways_due: bool,
     tracked: BTreeMap<Name, Tracked>,
 }
@@ -177,7 +177,7 @@ struct Tracked {
     function: ProjectFunction,
     settings: Settings,
     sources: Sources,
-    /// The contents of the function's sources at the last build. `None` before the first build.
+    /// What the function's sources contained at the last build, or `None` before the first build.
     built_from: Option<Contents>,
     /// The sources that changed during the last build.
     changed_during_build: BTreeSet<PathBuf>,
@@ -201,11 +201,11 @@ impl Worker {
         Sources::of_files(self.project.files())
     }
 
-    /// Rereads the project file if its meaning may have changed.
+    /// Reads the project file again if its meaning may have changed.
     fn read_project(&mut self) {
         let contents = self.project_files().contents(&mut self.hashes);
-        // An invalid project file may become valid without being edited, for example when a file
-        // that it names is created.
+        // An invalid project file may become valid without being edited, for example because a file
+        // that it mentions is created.
         if contents == self.project_contents && self.reported_fault.is_none() {
             return;
         }
@@ -230,7 +230,7 @@ impl Worker {
     }
 
     /// Adopts the project's functions. A function whose recipe and sources are unchanged does not
-    /// have to be rebuilt.
+    /// need to be rebuilt.
     fn update_functions(&mut self, settings: &[Settings]) {
         let mut before = std::mem::take(&mut self.tracked);
         for (function, settings) in self.project.functions().iter().zip(settings) {
@@ -290,7 +290,7 @@ impl Worker {
             let entry = self
                 .tracked
                 .get_mut(function.name())
-                .expect("the functions that are due are tracked");
+                .expect("all functions that are due are tracked");
             entry.record_build(before, built.as_ref(), &mut self.hashes);
             if let Some(built) = built {
                 self.swap(&built);
@@ -298,7 +298,7 @@ impl Worker {
         }
     }
 
-    /// Makes the built version serve, unless it is already serving.
+    /// Puts the built version into service, unless it is already serving.
     fn swap(&mut self, built: &Built) {
         let settings = self.tracked[built.name()].settings.clone();
         let current = self
@@ -376,7 +376,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Watches the directories that currently exist.
+    /// Watches those directories that currently exist.
     fn watch(&mut self) {
         let mut directories = self.project_files().directories();
         for entry in self.tracked.values() {
@@ -387,10 +387,10 @@ impl Worker {
 }
 
 impl Tracked {
-    /// Records the result of a build and the contents that it was built from.
+    /// Records the result of a build and what it was built from.
     fn record_build(&mut self, before: Contents, built: Option<&Built>, hashes: &mut FileHashes) {
         let last = self.built_from.take();
-        // A build may report external sources that were not tracked before.
+        // A build may report external sources that have not been tracked so far.
         let known = self.sources.clone();
         if let Some(built) = built {
             self.sources = Sources::new(&self.function, built.external_sources());
@@ -404,8 +404,8 @@ impl Tracked {
         let changed = differing(&before, &after_known);
         let hash = built.map(Built::hash);
         // If this build was triggered only by files that changed during the last build, and it
-        // changed the same files and produced the same artifact, then the build itself writes those
-        // files. Rebuilding would never end.
+        // changed the same files again and produced the same artifact, then the build writes those
+        // files itself, and rebuilding would never end.
         let is_own_doing = last
             .is_some_and(|last| differing(&last, &before).is_subset(&self.changed_during_build));
         let is_settled = changed.is_empty()
@@ -413,7 +413,7 @@ impl Tracked {
         self.built_from = Some(match is_settled {
             true => after,
             // The contents from before the build are recorded, so that changes made during the
-            // build trigger another build. New sources are recorded in their current state.
+            // build trigger another one. New sources are recorded as they are now.
             false => {
                 let kept = before.into_iter().filter(|(path, _)| {
                     after.contains_key(path) || !after_known.contains_key(path)

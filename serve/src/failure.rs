@@ -5,7 +5,7 @@ use lunatic_vm::{Exit, ExitKind, SpawnError};
 use std::time::Duration;
 
 /// Why a function did not answer a request. Each failure has an HTTP status and a message for the
-/// log. The client sees only the status and its reason phrase.
+/// log. The client sees only the status and a short, fixed text.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -15,7 +15,7 @@ pub enum Failure {
     /// The function reported a failure, with the reason.
     #[error("the function failed: {}", lunatic_vm::printable(.0))]
     Failed(String),
-    /// The process reached a limit of its environment.
+    /// The process reached one of its environment's limits.
     #[error("the function {0}")]
     Limit(Exit),
     /// The process ended normally without an answer.
@@ -42,8 +42,8 @@ pub enum Failure {
     /// A connection reached its maximum lifetime.
     #[error("the connection was open for {0:?}, which is the maximum")]
     Life(Duration),
-    /// The maximum number of requests is already being served, or the machine has no room for
-    /// another process.
+    /// The maximum number of requests is already being served, or the machine cannot run another
+    /// process.
     #[error("{0}")]
     Overload(String),
     /// The function cannot run in its environment, regardless of the request.
@@ -55,7 +55,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns the failure of a request whose process exited without answering.
+    /// Returns the failure of a request whose process exited without answering it.
     pub fn of_exit(exit: Exit) -> Failure {
         match exit.kind() {
             ExitKind::Normal => Failure::NoAnswer,
@@ -80,7 +80,7 @@ impl Failure {
         StatusCode::from_u16(status).expect("every status below has three digits")
     }
 
-    /// Returns the name of this failure in metrics.
+    /// Returns this failure's name in metrics.
     pub fn outcome(&self) -> &'static str {
         self.reported().1
     }
@@ -101,7 +101,7 @@ impl Failure {
             Failure::TooLarge(_) => (413, "too_large"),
             Failure::Malformed(_) => (400, "malformed"),
             Failure::Slow(_) => (408, "slow"),
-            // No client receives this status. Other servers use it in their logs.
+            // This status is never sent to a client. Other servers use it in their logs.
             Failure::Gone => (499, "gone"),
         }
     }

@@ -1,12 +1,13 @@
-//! Header fields that determine where a message ends, and fields that concern a single connection.
+//! Header fields that determine where a message ends, and fields that concern only a single
+//! connection.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Fields that concern a single connection and are not forwarded to functions, clients or other
-/// hosts.
+/// Fields that concern only a single connection and are not forwarded to functions, clients or
+/// other hosts.
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -19,11 +20,12 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Fields that are forwarded even if `connection` lists them. Without these fields, the message
-/// would end at a different place or have a different recipient.
+/// Fields that are forwarded even if `connection` lists them. Without them, the message would end
+/// in a different place or have a different recipient.
 static END_TO_END: [HeaderName; 2] = [CONTENT_LENGTH, HOST];
 
-/// Removes the fields that concern a single connection, including those that `connection` lists.
+/// Removes the fields that concern only a single connection, including those listed in
+/// `connection`.
 pub(crate) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     if !fields.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return;
@@ -37,7 +39,7 @@ pub(crate) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     }
 }
 
-/// Returns the words of a comma-separated field.
+/// Returns the words in a comma-separated field.
 pub(crate) fn words<'a>(
     fields: &'a HeaderMap,
     name: &HeaderName,
@@ -54,7 +56,7 @@ pub(crate) fn words<'a>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LengthError {
     NotANumber,
-    /// There are several lengths, and they differ.
+    /// There are several lengths that differ.
     Several,
 }
 

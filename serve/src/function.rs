@@ -1,5 +1,4 @@
-//! A version of a function, which holds the data that gateways, sparks and components need to serve
-//! requests.
+//! A version of a function: everything that gateways, sparks and components need to serve requests.
 
 use crate::component::instances::Instances;
 use crate::kill_on_drop::KillOnDrop;
@@ -14,14 +13,14 @@ use std::time::Duration;
 /// How long a version may take to become ready for its first request.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A version cannot be started.
+/// The reason why a version cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TryOutError {
     /// No process can be spawned.
     #[error(transparent)]
     Spawn(SpawnError),
-    /// The process ended while it started.
+    /// The process exited while it was starting.
     #[error("the function {0}")]
     Ended(Exit),
     /// The process did not start in time.
@@ -36,7 +35,7 @@ async fn ended() -> Exit {
 /// A version of a function that is ready to serve.
 pub struct Version {
     shared: Arc<Shared>,
-    /// The version number. The versions of each function are numbered from 1.
+    /// The version number. Each function's versions are numbered from 1.
     number: u64,
     hash: blake3::Hash,
     code: Code,
@@ -45,11 +44,11 @@ pub struct Version {
     outbound: Arc<Outbound>,
     /// The process that receives connections, if the code is a program.
     program: Program,
-    /// The instances that outlive a request, if the code is a component.
+    /// The instances that outlive a single request, if the code is a component.
     instances: Instances,
 }
 
-/// The state shared by all versions of a function.
+/// The state shared by all of a function's versions.
 pub(crate) struct Shared {
     pub(crate) name: Name,
     pub(crate) log: Log,
@@ -123,7 +122,7 @@ impl Version {
         &self.shared
     }
 
-    /// Returns the name of the function.
+    /// Returns the function's name.
     pub fn name(&self) -> &Name {
         &self.shared.name
     }
@@ -133,7 +132,7 @@ impl Version {
         self.number
     }
 
-    /// Returns the hash of the bytes that this version was made from.
+    /// Returns the hash of the bytes this version was created from.
     pub fn hash(&self) -> blake3::Hash {
         self.hash
     }
@@ -153,17 +152,17 @@ impl Version {
         &self.environment
     }
 
-    /// Returns the log of the function.
+    /// Returns the function's log.
     pub fn log(&self) -> &Log {
         &self.shared.log
     }
 
-    /// Returns the metrics of the function.
+    /// Returns the function's metrics.
     pub(crate) fn metrics(&self) -> &Arc<FunctionMetrics> {
         &self.shared.metrics
     }
 
-    /// Returns the client for the hosts that this version may call over HTTP.
+    /// Returns the client for the hosts this version may call over HTTP.
     pub(crate) fn outbound(&self) -> &Arc<Outbound> {
         &self.outbound
     }
@@ -173,7 +172,7 @@ impl Version {
         &self.program
     }
 
-    /// Returns the instances that outlive a request, if the code is a component.
+    /// Returns the instances that outlive a single request, if the code is a component.
     pub(crate) fn instances(&self) -> &Instances {
         &self.instances
     }

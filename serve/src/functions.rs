@@ -1,4 +1,4 @@
-//! The functions of a machine.
+//! A machine's functions.
 
 use crate::function::Shared;
 use crate::metrics::Metrics;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-/// The functions of a machine. Cheap to clone. All clones refer to the same table.
+/// A machine's functions. Cheap to clone; all clones refer to the same table.
 #[derive(Clone)]
 pub struct Functions(Arc<Table>);
 
@@ -23,11 +23,11 @@ struct Table {
     functions: Mutex<BTreeMap<Name, Arc<Function>>>,
 }
 
-/// A named function. Its code can be replaced while it serves. Each request is served to completion
-/// by the version that was current when the request arrived.
+/// A named function. Its code can be replaced while it is serving. Each request is served to
+/// completion by the version that was current when it arrived.
 pub struct Function {
     shared: Arc<Shared>,
-    /// Requests being served and requests waiting.
+    /// The requests that are being served and those that are waiting.
     requests: Turnstile,
     current: RwLock<Arc<Version>>,
 }
@@ -51,13 +51,13 @@ impl Function {
             .clone()
     }
 
-    /// Returns the turnstile at which requests wait for their turn.
+    /// Returns the turnstile where requests wait for their turn.
     pub(crate) fn requests(&self) -> &Turnstile {
         &self.requests
     }
 
-    /// Makes another version serve new requests. Requests in progress finish on their current
-    /// version.
+    /// Has another version serve new requests. Requests in progress finish on the version they
+    /// started with.
     fn replace(&self, version: Arc<Version>) {
         self.log().replaced(version.number());
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = version;
@@ -99,7 +99,7 @@ impl Functions {
     ///
     /// # Errors
     ///
-    /// Fails if the environment cannot be created. In that case, nothing has changed.
+    /// Fails if the environment cannot be created. Nothing has changed in that case.
     pub fn put(
         &self,
         name: &Name,
@@ -113,8 +113,8 @@ impl Functions {
         Ok(version)
     }
 
-    /// Creates a version that can be tried out but does not serve yet. The caller must prepare only
-    /// one version of a function at a time.
+    /// Creates a version that can be tried out but does not serve yet. The caller must not prepare
+    /// more than one version of a function at a time.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Functions {
         Version::new(&self.0.vm, shared, number, hash, code, settings).map(Arc::new)
     }
 
-    /// Makes a version serve new requests.
+    /// Has a version serve new requests.
     pub(crate) fn serve(&self, version: &Arc<Version>) {
         let mut functions = self.table();
         if let Some(function) = functions.get(version.name()) {

@@ -1,4 +1,4 @@
-//! Lets the fuzzer call private modules. Not part of the API.
+//! Gives the fuzzer access to private modules. Not part of the API.
 
 use crate::gateway::http::framing::Framing;
 use crate::service::manifest::Manifest;
@@ -15,7 +15,7 @@ pub fn framing(bytes: &[u8], piece: usize) -> Result<(), (u16, &'static str)> {
         framing.read(piece).map_err(|(passable, error)| {
             assert!(
                 passable <= piece.len(),
-                "more bytes can be passed on than arrived"
+                "more bytes are passed on than arrived"
             );
             (error.status.as_u16(), error.why)
         })?;
@@ -23,11 +23,11 @@ pub fn framing(bytes: &[u8], piece: usize) -> Result<(), (u16, &'static str)> {
     Ok(())
 }
 
-/// Reads a manifest and, if it is valid, writes it and reads it again.
+/// Reads a manifest and, if it is valid, writes it and reads it back.
 ///
 /// # Panics
 ///
-/// Panics if a valid manifest cannot be used, or changes when it is written and read again.
+/// Panics if a valid manifest cannot be read back after it is written, or has changed.
 pub fn manifest(bytes: &[u8]) {
     let Ok(manifest) = Manifest::parse(bytes) else {
         return;

@@ -1,4 +1,5 @@
-//! Gateways route a connection to the function that serves it. Their descriptions are plain data.
+//! Gateways route each connection to the function that serves it. Their descriptions are plain
+//! data.
 
 pub(crate) mod http;
 pub(crate) mod tcp;
@@ -8,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The description of a gateway, for example from a project file.
+/// A description of a gateway, such as one from a project file.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     /// The gateway's name, for messages.
@@ -40,30 +41,30 @@ pub struct HttpGateway {
     pub limits: HttpLimits,
 }
 
-/// The target of requests whose path starts with a prefix.
+/// Where to route requests whose path starts with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// `/` or `/a/b`: this path and everything below it, but not `/a/bc`.
+    /// `/` or `/a/b`, which also matches everything below it, but not `/a/bc`.
     pub path: String,
-    /// The target that answers these requests.
+    /// What answers these requests.
     pub target: Target,
 }
 
-/// What answers the requests of a route.
+/// What answers a route's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
     /// A function.
     Function(Name),
-    /// Files below a directory. The route's path is removed first.
+    /// Files in a directory. The route's path is removed first.
     Files(PathBuf),
-    /// Any function of the table, named by the first part of the path, which is removed.
+    /// Any function in the table, named by the first part of the path, which is removed.
     Named,
     /// Nothing. The response is a 404 with this text, which can point to the right address.
     Notice(String),
 }
 
-/// A certificate and its key, as PEM files. They are reloaded when they change.
+/// A certificate and its key, as PEM files, which are reloaded when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate chain, starting with the server's own certificate.
@@ -72,12 +73,12 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The limits for clients of an HTTP gateway.
+/// Limits for an HTTP gateway's clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// The maximum number of concurrent connections.
     pub connections: usize,
-    /// The maximum number of concurrent requests to all functions in total.
+    /// The maximum number of concurrent requests, for all functions in total.
     pub requests: usize,
     /// How long a request's head may take to arrive.
     pub head_time: Duration,
@@ -96,14 +97,14 @@ pub struct TcpGateway {
     pub function: Name,
     /// The maximum number of concurrent connections.
     pub connections: usize,
-    /// How long a connection may be idle, with no bytes sent in either direction.
+    /// How long a connection may be idle, with no data sent in either direction.
     pub idle: Duration,
     /// The maximum lifetime of a connection.
     pub life: Option<Duration>,
 }
 
 impl Protocol {
-    /// Returns the functions that a gateway leads to by name.
+    /// Returns the functions that a gateway refers to by name.
     pub(crate) fn functions(&self) -> impl Iterator<Item = &Name> {
         let (routes, function) = match self {
             Protocol::Http(http) => (&http.routes[..], None),

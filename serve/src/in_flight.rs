@@ -17,7 +17,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Counts a request as started. This must happen before its process is spawned.
+    /// Counts a request as started. Must be called before its process is spawned.
     pub(crate) fn begin(version: &Arc<Version>, request: &Arc<RequestInfo>) -> InFlight {
         request.set_log(version.log(), version.number());
         version.metrics().began();
@@ -29,13 +29,13 @@ impl InFlight {
         }
     }
 
-    /// Ends the request after its complete response was sent.
+    /// Ends the request after its complete response has been sent.
     pub(crate) fn answered(mut self) {
         self.version.log().collect();
         self.end(None);
     }
 
-    /// Ends the request without a response, or with an incomplete one, and logs the reason.
+    /// Ends a request that got no response or an incomplete one, and logs the reason.
     pub(crate) fn failed(mut self, failure: &Failure) {
         self.request.failed(failure);
         self.end(Some(failure));

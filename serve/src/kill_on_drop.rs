@@ -1,8 +1,8 @@
-//! A guard that ties the lifetime of a process to that of the code that waits for it.
+//! A guard that ties a process's lifetime to that of the code waiting for it.
 
 use lunatic_vm::Process;
 
-/// Kills a process when it is dropped, unless it was [`release`](KillOnDrop::release)d.
+/// Kills a process when dropped, unless it has been [`release`](KillOnDrop::release)d.
 #[derive(Debug)]
 pub(crate) struct KillOnDrop(Option<Process>);
 

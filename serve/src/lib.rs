@@ -1,13 +1,13 @@
-//! Named functions behind gateways. Each request is served by its own process, in the function's
+//! Named functions behind gateways. Each request is served by its own process in the function's
 //! environment.
 //!
-//! A [`Function`] has a name, [`Settings`] and versions, one of which serves new requests. It runs
-//! a *spark* (a module that reads and writes bytes, as Embly's functions do), a component that
-//! handles HTTP requests (`wasi:http/incoming-handler`), or a program of the machine that gets a
+//! A [`Function`] has a name, [`Settings`] and versions, one of which serves new requests. Its code
+//! is a *spark* (a module that reads and writes bytes, like Embly's functions), a component that
+//! handles HTTP requests (`wasi:http/incoming-handler`), or a program for the machine that gets a
 //! gateway's connections as messages. Functions come from a [`Project`] or are deployed over HTTP.
-//! Gateways for HTTP and TCP lead to the functions.
+//! HTTP and TCP gateways lead to them.
 //!
-//! This crate uses only the public API of `lunatic_vm`. It adds names and gateways. Limiting the
+//! This crate uses only the public API of `lunatic_vm`. It adds names and gateways; limiting
 //! processes is left to their environments.
 
 #![forbid(unsafe_code)]
@@ -67,8 +67,7 @@ pub use service::{
 };
 pub use settings::{Directory, Policy, Settings, SettingsError};
 
-/// Adds all interfaces that functions can import, in addition to the machine's own, to a machine's
-/// host.
+/// Adds to a machine's host all interfaces that functions can import besides the machine's own.
 ///
 /// ```
 /// use lunatic_vm::{Host, Vm};

@@ -1,10 +1,9 @@
-//! The log of a function, which contains the output of its processes and the reasons why requests
-//! failed.
+//! A function's log: the output of its processes and the reasons why requests failed.
 //!
-//! The newest lines are kept, the oldest lines are dropped, and nothing ever blocks on the log.
-//! Output arrives through the machine's journal, which is also limited in size. It is collected
-//! when a request ends and when the log is read. A log without readers therefore costs very little,
-//! and a guest that writes endlessly wastes only its own time.
+//! The newest lines are kept, the oldest are dropped, and nothing ever blocks on the log. Output
+//! arrives through the machine's journal, which is also limited in size, and is collected when a
+//! request ends and when the log is read. A log that nobody reads therefore costs very little, and
+//! a guest that writes endlessly wastes only its own time.
 
 mod budget;
 
@@ -20,35 +19,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
-/// The maximum amount of uncollected output in the journal, in bytes.
+/// The maximum amount of output in the journal that has not been collected, in bytes.
 const JOURNAL_CAPACITY: usize = 64 << 10;
 
 /// The maximum size of a log, in bytes, including the per-line overhead.
 const CAPACITY: usize = 256 << 10;
 
-/// The overhead of a line in addition to its text, in bytes.
+/// A line's overhead in addition to its text, in bytes.
 const LINE_OVERHEAD: usize = 128;
 
 /// The maximum length of a line, in bytes. Longer lines are split.
 const MAX_LINE: usize = 4 << 10;
 
-/// The maximum rate of logged output, in bytes per second, and also the maximum burst.
+/// The maximum rate of logged output, in bytes per second. Also the maximum burst, in bytes.
 const RATE: u64 = 1 << 20;
 
-/// The maximum number of processes whose requests are remembered.
+/// The maximum number of processes for which to remember their request.
 const MAX_ASSIGNMENTS: usize = 1024;
 
 /// The maximum number of lines queued for a follower.
 const QUEUE_CAPACITY: usize = 1024;
 
-/// How long a follower waits before collecting, so that heavy output arrives in large batches.
+/// How long a follower waits before collecting lines, so that heavy output arrives in large
+/// batches.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
 
 /// The maximum number of frames logged for a trap.
 const MAX_FRAMES: usize = 20;
 
-/// The log of one function, across all its versions. Cheap to clone. All clones refer to the same
-/// log.
+/// The log of a function and all of its versions. Cheap to clone; all clones refer to the same log.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
 
@@ -59,7 +58,7 @@ struct Inner {
     grown: Notify,
 }
 
-/// A line of a log.
+/// A line in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
     /// When the line was collected, which may be slightly after it was written.
@@ -68,21 +67,20 @@ pub struct Line {
     /// The name of the function.
     #[serde(serialize_with = "as_name")]
     pub function: Name,
-    /// The version of the function.
+    /// The function's version.
     pub version: u64,
     /// The pid of the process.
     #[serde(serialize_with = "as_pid")]
     pub process: Option<Pid>,
-    /// The id of the request that the process served. It may be unknown because the process was
-    /// spawned by another process.
+    /// The id of the request that the process was serving. Not known if another process spawned it.
     pub request: Option<String>,
-    /// The source of the line.
+    /// Where the line comes from.
     pub kind: LineKind,
-    /// The text, with control characters removed so that it cannot control a terminal.
+    /// The text, with control characters escaped so that it cannot control a terminal.
     pub text: String,
 }
 
-/// The source of a line.
+/// Where a line comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -93,7 +91,7 @@ pub enum LineKind {
     Error,
     /// A request that was not answered, or a process that failed.
     Failure,
-    /// A note by the log itself about omitted output.
+    /// A note from the log itself about omitted output.
     Note,
 }
 
@@ -102,7 +100,7 @@ struct State {
     function: Name,
     lines: VecDeque<Arc<Line>>,
     size: usize,
-    /// The version that serves.
+    /// The version that is serving.
     version: u64,
     assignments: Assignments,
     budget: Budget,
@@ -111,7 +109,7 @@ struct State {
     /// The number of bytes that the journal had lost as of the last collection.
     journal_lost: u64,
     followers: Vec<Weak<Mutex<Queue>>>,
-    /// Set when the function has been removed and no more lines will follow.
+    /// Set when the function has been removed, after which there are no more lines.
     is_closed: bool,
 }
 
@@ -122,12 +120,12 @@ struct Assignments {
     order: VecDeque<Pid>,
 }
 
-/// The request that a process works on.
+/// The request that a process is working on.
 #[derive(Clone, Copy)]
 struct Assignment {
     version: u64,
     request: RequestId,
-    /// Whether the log reports the process's failure when the request ends.
+    /// Whether the process's failure is logged when the request ends.
     reported_by_request: bool,
 }
 
@@ -166,24 +164,24 @@ impl Log {
         Log(Arc::new(inner))
     }
 
-    /// Returns the journal of the function's environments.
+    /// Returns the journal for the function's environments.
     pub(crate) fn journal(&self) -> &Journal {
         &self.0.journal
     }
 
-    /// Sets the version that serves. Output of unknown processes is attributed to it.
+    /// Sets the version that is serving. Output from unknown processes is attributed to it.
     pub(crate) fn replaced(&self, version: u64) {
         self.collect();
         lock(&self.0.state).version = version;
     }
 
-    /// Records which request a process serves, replacing the previous request.
+    /// Records which request a process is serving from now on.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
         self.assign(process, version, request, true);
     }
 
-    /// Records that a process works on behalf of a request that another process serves. The
-    /// process's own failure is logged when it exits.
+    /// Records that a process is working on a request that another process serves. The process's
+    /// own failure is logged when it exits.
     pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
         self.assign(process, version, request, false);
     }
@@ -197,7 +195,7 @@ impl Log {
         lock(&self.0.state).assignments.add(process, assignment);
     }
 
-    /// Closes the log. No more lines will follow.
+    /// Closes the log. There will be no more lines.
     pub(crate) fn close(&self) {
         self.collect();
         lock(&self.0.state).is_closed = true;
@@ -227,8 +225,8 @@ impl Log {
         let Some(exit) = trapped(failure).cloned() else {
             return;
         };
-        // Reading the names of a module takes milliseconds, or longer if the module is large, so
-        // this happens on another thread if there is a runtime.
+        // Reading a module's names takes milliseconds, or longer if the module is large, so it
+        // happens on another thread if there is a runtime.
         let log = self.clone();
         let write = move || {
             let frames: Vec<String> = frames(&exit).collect();
@@ -245,9 +243,9 @@ impl Log {
         }
     }
 
-    /// Logs the output that processes have written since the last call.
+    /// Logs what processes have written since the last call.
     pub(crate) fn collect(&self) {
-        // The lock is held throughout, so that concurrent collections preserve the order.
+        // Holds the lock throughout, so that concurrent collections preserve the order.
         let mut state = lock(&self.0.state);
         let entries = self.0.journal.take();
         let has_grown = state.collect(entries, self.0.journal.lost(), Instant::now());
@@ -257,13 +255,13 @@ impl Log {
         }
     }
 
-    /// Returns the retained lines, oldest first.
+    /// Returns the lines that have been kept, oldest first.
     pub fn lines(&self) -> Vec<Arc<Line>> {
         self.collect();
         lock(&self.0.state).lines.iter().cloned().collect()
     }
 
-    /// Returns the retained lines, and a follower that reads all subsequent lines.
+    /// Returns the lines that have been kept, and a follower for all later ones.
     pub fn follow(&self) -> (Vec<Arc<Line>>, Follower) {
         self.collect();
         let queue = Arc::default();
@@ -282,13 +280,13 @@ impl Log {
 }
 
 impl Follower {
-    /// Waits for the next lines. Returns `None` when the function has been removed. If the reader
-    /// is too slow, the oldest lines are dropped, and a note reports how many. Dropping the future
-    /// loses no lines.
+    /// Waits for the next lines. Returns `None` once the function has been removed. If the reader
+    /// is too slow, the oldest lines are dropped, and a note says how many. Dropping the future
+    /// does not lose any lines.
     pub async fn next(&mut self) -> Option<Vec<Arc<Line>>> {
         let log = self.log.clone();
         loop {
-            // The notification is created before collecting, so that any later lines wake this
+            // The notification is created before collecting, so that later lines wake this
             // follower.
             let grown = log.0.grown.notified();
             log.collect();
@@ -316,7 +314,7 @@ impl Follower {
             && let Some(first) = lines.first()
         {
             let text = format!(
-                "{lost} lines were left out here, because they arrived faster than they were read"
+                "{lost} lines were left out here because they arrived faster than they were read"
             );
             let note = Line {
                 kind: LineKind::Note,
@@ -332,7 +330,7 @@ impl Follower {
 }
 
 impl State {
-    /// Converts journal entries into lines. Returns whether there are any.
+    /// Converts journal entries into lines. Returns whether there were any.
     fn collect(&mut self, entries: Vec<JournalEntry>, lost: u64, now: Instant) -> bool {
         self.left_out += lost - self.journal_lost;
         self.journal_lost = lost;
@@ -342,8 +340,8 @@ impl State {
                 Event::Output(bytes) => (LineKind::Output, bytes),
                 Event::Error(bytes) => (LineKind::Error, bytes),
                 Event::Failed(exit) => {
-                    // The failure of a process that serves a request is logged when the request
-                    // ends, and a kill is intentional.
+                    // If the process serves a request, its failure is logged when the request ends.
+                    // Kills are intentional.
                     let is_reported = self
                         .assignments
                         .by_process
@@ -384,7 +382,7 @@ impl State {
         let bytes = std::mem::take(&mut self.left_out);
         if bytes > 0 {
             let text = format!(
-                "{bytes} bytes of output were left out here, because more was written than is kept"
+                "{bytes} bytes of output were left out here because more was written than is kept"
             );
             self.record(version, None, None, LineKind::Note, &text);
         }
@@ -471,7 +469,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the process's exit, if the failure is a trap.
+/// Returns the process's exit if the failure is a trap.
 fn trapped(failure: &Failure) -> Option<&Exit> {
     match failure {
         Failure::Ended(exit) | Failure::Limit(exit) => exit.trap().map(|_| exit),
@@ -479,7 +477,7 @@ fn trapped(failure: &Failure) -> Option<&Exit> {
     }
 }
 
-/// Returns the backtrace of a trap, one line per frame.
+/// Returns a trap's backtrace, one line per frame.
 fn frames(exit: &Exit) -> impl Iterator<Item = String> {
     let frames = exit.trap().map(Trap::frames).unwrap_or_default();
     frames

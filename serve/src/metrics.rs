@@ -1,7 +1,7 @@
-//! Metrics of functions, for Prometheus.
+//! Metrics about functions, for Prometheus.
 //!
-//! The only label values are the names of at most [`FUNCTIONS`] functions, and the outcomes that
-//! [`Failure::outcome`] can return. No text that a client or a guest sends becomes a label.
+//! The only label values are the names of at most [`FUNCTIONS`] functions and the outcomes that
+//! [`Failure::outcome`] can return. Text from clients or guests never becomes a label.
 
 use crate::{Failure, Name};
 use prometheus_client::encoding::text::encode_registry;
@@ -20,7 +20,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// The maximum number of functions with their own metrics. All others are counted together.
+/// The maximum number of functions that have their own metrics. All others are counted as one.
 const FUNCTIONS: usize = 1000;
 
 /// The upper bounds of the latency buckets, in seconds.

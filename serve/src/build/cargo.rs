@@ -55,7 +55,7 @@ pub(super) fn build(
     })?;
     let mut built: Vec<(String, PathBuf)> = Vec::new();
     let mut read = |line: &str| {
-        // Any line that is not a message comes from a build script.
+        // Lines that are not messages come from build scripts.
         let Ok(message) = serde_json::from_str::<Message>(line) else {
             return;
         };
@@ -100,8 +100,8 @@ pub(super) fn build(
     }
 }
 
-/// Returns the sources outside the package, from the list that cargo writes next to the wasm. These
-/// sources are only watched for changes, so a missing list has no other effect.
+/// Returns the sources outside the package, taken from the list that cargo writes next to the wasm.
+/// They are used only to watch for changes, so a missing list is not an error.
 fn external_sources(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
     let list = bounded_file::read_text(&wasm.with_extension("d"), MAX_LIST).unwrap_or_default();
     let directory = directory
@@ -117,7 +117,7 @@ fn external_sources(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Splits a list of names. A backslash precedes each space within a name.
+/// Splits a list of names, in which a backslash precedes each space within a name.
 fn names(list: &str) -> Vec<String> {
     let mut names = vec![String::new()];
     let mut characters = list.chars();

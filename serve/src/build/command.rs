@@ -9,7 +9,7 @@ use crate::Name;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a command, unless its sources are unchanged since the last run and its output is still
+/// Runs a command, unless its sources have not changed since the last run and its output is still
 /// stored.
 pub(super) fn build(
     store: &Store,
@@ -40,8 +40,8 @@ pub(super) fn build(
         return Ok(Artifact::new(&path));
     }
     let program = Path::new(&command[0]);
-    // A path is relative to the directory in which the command runs; a plain name is looked up in
-    // the PATH.
+    // A path is relative to the directory the command runs in; a plain name is looked up in the
+    // PATH.
     let is_name = program.components().count() == 1 && !command[0].contains('/');
     let program = if is_name {
         program.to_path_buf()
@@ -59,7 +59,7 @@ pub(super) fn build(
         });
     }
     let bytes = artifact::read(output)?;
-    // The inputs are hashed again, so that a command that writes into its source directories does
+    // The inputs are hashed again, so that a command that writes to its own source directories does
     // not run every time.
     store.remember(name, &hash_inputs(), &bytes)?;
     Ok(Artifact::new(output))

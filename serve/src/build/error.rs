@@ -14,7 +14,7 @@ pub enum BuildError {
     Start {
         /// The program.
         program: String,
-        /// The directory in which it should have run.
+        /// The directory it should have run in.
         directory: PathBuf,
         /// The underlying error.
         error: io::Error,
@@ -32,8 +32,8 @@ pub enum BuildError {
         /// The tail of its output.
         output: String,
     },
-    /// Cargo did not build anything that can be run.
-    #[error("the package in `{}` builds no wasm", .0.display())]
+    /// Cargo did not build anything that can be run as a function.
+    #[error("the package in `{}` does not build any wasm", .0.display())]
     NoBinary(PathBuf),
     /// Cargo built several binaries.
     #[error("the package builds several binaries: {}", .0.join(", "))]
@@ -73,7 +73,7 @@ impl BuildError {
         }
     }
 
-    /// Returns the remedy, if one is known.
+    /// Returns how to fix this, if known.
     pub fn help(&self) -> Option<String> {
         match self {
             BuildError::Target(target) => Some(format!("`rustup target add {target}` installs it")),

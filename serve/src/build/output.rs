@@ -5,20 +5,20 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-/// The maximum amount of output to keep, in bytes, taken from the end.
+/// The maximum amount of output to keep, in bytes. The beginning is discarded.
 const MAX_OUTPUT: usize = 256 << 10;
 
-/// The maximum length of a line that is forwarded whole, in bytes.
+/// The maximum length, in bytes, of a line that is forwarded in one piece.
 const MAX_LINE: u64 = 4096;
 
-/// The tail of an output.
+/// The end of an output.
 #[derive(Debug, Default)]
 struct Tail(Vec<u8>);
 
 impl Tail {
     fn add(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
-        // The output is trimmed in large steps, so that the bytes are rarely moved.
+        // The output is trimmed in large steps, so that bytes are rarely moved.
         if self.0.len() > 2 * MAX_OUTPUT {
             self.0.drain(..self.0.len() - MAX_OUTPUT);
         }
@@ -32,8 +32,8 @@ impl Tail {
 }
 
 /// Runs a program to completion. Standard error is passed to `line`. Standard output is passed to
-/// `read`, or to `line` if there is no `read`. Returns the program's exit status and the tail of
-/// the output sent to `line`.
+/// `read`, or to `line` if there is no `read`. Returns the program's exit status and the end of the
+/// output that was passed to `line`.
 pub(super) fn run(
     mut command: Command,
     directory: &Path,
@@ -51,7 +51,7 @@ pub(super) fn run(
     command.stderr(writer.try_clone().map_err(not_started)?);
     match read {
         Some(_) => {
-            // While this end is open, the reader does not reach the end of the output.
+            // The reader does not reach the end of the output while this end is open.
             drop(writer);
             command.stdout(Stdio::piped())
         }

@@ -1,4 +1,4 @@
-//! The files that a function is built from, and a hash of each file's content.
+//! The files that a function is built from, and a hash of each file's contents.
 
 use crate::{ProjectFunction, Recipe};
 use blake3::Hash;
@@ -7,33 +7,34 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
-/// Directories that contain build output or installed packages rather than sources.
+/// Directories that contain build output or installed packages, not sources.
 const GENERATED: [&str; 2] = ["target", "node_modules"];
 
-/// The maximum number of files and directories to visit. A directory that contains more does not
-/// belong to a single function.
+/// The maximum number of files and directories to visit. Anything larger does not belong to a
+/// single function.
 const MAX_FILES: usize = 20_000;
 
 /// The sources of a function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
-    /// Files, and directories with all files below them that are neither hidden nor generated.
+    /// Files, and directories that stand for all files in them that are neither hidden nor
+    /// generated.
     roots: BTreeSet<PathBuf>,
     /// The file that the build writes.
     output: Option<PathBuf>,
 }
 
-/// A cache of hashes. A file is reread only when its fingerprint has changed.
+/// A cache of hashes. A file is read again only if its fingerprint has changed.
 #[derive(Debug, Default)]
 pub(crate) struct FileHashes {
     known: HashMap<PathBuf, (Fingerprint, Hash)>,
 }
 
-/// The hash of each file's content.
+/// The hash of each file's contents.
 pub(crate) type Contents = BTreeMap<PathBuf, Hash>;
 
 impl Sources {
-    /// Returns the sources of a function, including the external ones reported by a build.
+    /// Returns a function's sources, including the external ones reported by a build.
     pub(crate) fn new(function: &ProjectFunction, external: &[PathBuf]) -> Sources {
         let (root, output) = match function.recipe() {
             Recipe::Cargo { directory, .. } => (directory, None),
@@ -59,7 +60,7 @@ impl Sources {
         }
     }
 
-    /// Returns the content hashes of the files that exist. A file that cannot be read counts as
+    /// Returns the hashes of the contents of all files that exist. An unreadable file is treated as
     /// missing.
     pub(crate) fn contents(&self, hashes: &mut FileHashes) -> Contents {
         let mut contents = Contents::new();
@@ -71,7 +72,7 @@ impl Sources {
         contents
     }
 
-    /// Returns the directories to watch for changes to the files.
+    /// Returns the directories to watch for changes to these files.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = BTreeSet::new();
         let mut add_parent = |path: &Path| {
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn hidden_and_generated_files_are_not_sources() {
-        let place = tempfile::TempDir::new().expect("the disk has room");
+        let place = tempfile::TempDir::new().expect("there is enough disk space");
         let root = place.path();
         for (name, content) in [
             ("src/a.rs", "a"),
@@ -163,9 +164,9 @@ mod tests {
             ("out.wasm", "d"),
         ] {
             let path = root.join(name);
-            fs::create_dir_all(path.parent().expect("the file lies below the root"))
-                .expect("the disk has room");
-            fs::write(path, content).expect("the disk has room");
+            fs::create_dir_all(path.parent().expect("the file is inside the root"))
+                .expect("there is enough disk space");
+            fs::write(path, content).expect("there is enough disk space");
         }
         let roots = [root.to_path_buf()].into();
         let sources = Sources {
@@ -181,9 +182,9 @@ mod tests {
             "{directories:?}"
         );
 
-        fs::write(root.join("target/x/b.rs"), "other").expect("the disk has room");
+        fs::write(root.join("target/x/b.rs"), "other").expect("there is enough disk space");
         assert_eq!(sources.contents(&mut hashes), before);
-        fs::write(root.join("src/a.rs"), "A").expect("the disk has room");
+        fs::write(root.join("src/a.rs"), "A").expect("there is enough disk space");
         assert_ne!(sources.contents(&mut hashes), before);
     }
 }

@@ -8,7 +8,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The artifact directory, with a record of the inputs from which each command built its artifact.
+/// The artifact directory, including a record of the inputs that each command built its artifact
+/// from.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     directory: PathBuf,
@@ -17,7 +18,7 @@ pub(super) struct Store {
 /// The maximum size of a record, in bytes: two hashes.
 const MAX_NOTE: u64 = 1 << 10;
 
-/// The number of hash digits in an artifact's name.
+/// How many digits of the hash are in an artifact's name.
 const DIGITS: usize = 16;
 
 impl Store {
@@ -52,7 +53,7 @@ impl Store {
         Ok(path)
     }
 
-    /// Returns the artifact from a command's last run, if it was built from these inputs.
+    /// Returns the artifact of a command's last run if it was built from these inputs.
     pub(super) fn built_from(&self, name: &Name, inputs: &Hash) -> Option<PathBuf> {
         let note = bounded_file::read_text(&self.note(name), MAX_NOTE).ok()?;
         let (known, output) = note.split_once(' ')?;
@@ -66,7 +67,7 @@ impl Store {
         is_same.then_some(kept)
     }
 
-    /// Records the inputs from which a command built an artifact.
+    /// Records the inputs that a command built an artifact from.
     pub(super) fn remember(
         &self,
         name: &Name,
@@ -87,7 +88,7 @@ impl Store {
             .parent()
             .expect("every file lies in the store's directory");
         let written = fs::create_dir_all(directory).and_then(|()| {
-            // This keeps artifacts out of version control.
+            // Keeps artifacts out of version control.
             let ignored = self.directory.join(".gitignore");
             if !ignored.exists() {
                 fs::write(ignored, "*\n")?;
@@ -103,8 +104,7 @@ impl Store {
         })
     }
 
-    /// Removes a function's older artifacts. An artifact that cannot be removed only takes up
-    /// space.
+    /// Removes a function's older artifacts. If one cannot be removed, it just takes up space.
     fn remove_others(&self, name: &Name, kept: &Path) {
         let own = format!("{}-", name.as_str().rsplit('/').next().unwrap_or_default());
         let is_old = |path: &Path| {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn an_artifact_replaces_only_those_of_its_own_function() {
-        let place = tempfile::TempDir::new().expect("the disk has room");
+        let place = tempfile::TempDir::new().expect("there is enough disk space");
         let store = Store::of(place.path());
         let keep = |name: &str, bytes: &[u8]| {
             store
@@ -146,7 +146,7 @@ mod tests {
                     &blake3::hash(bytes),
                     bytes,
                 )
-                .expect("the disk has room")
+                .expect("there is enough disk space")
         };
         let other = keep("a-b", b"\0asm1");
         let old = keep("a", b"\0asm1");

@@ -1,4 +1,4 @@
-//! Makes a component answer a request, according to its function's policy.
+//! Has a component answer a request, according to its function's policy.
 
 use super::grants::Grants;
 use super::instance::Instance;
@@ -15,7 +15,7 @@ use lunatic_vm::{Component, Exit, LiveComponent};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-/// Makes a component answer a request.
+/// Has a component answer a request.
 pub(crate) async fn answer(
     version: &Arc<Version>,
     component: &Component,
@@ -53,7 +53,7 @@ async fn pooled(
     pending.response().await
 }
 
-/// Serves one request with an instance of its own.
+/// Serves one request with its own instance.
 async fn serve_one(live: &mut LiveComponent, grants: Grants, job: Job) -> Exit {
     let served = match Instance::begin(live, grants) {
         Ok(mut instance) => instance.serve(job).await,

@@ -1,4 +1,4 @@
-//! Bodies that instances write.
+//! Bodies written by instances.
 
 use super::job::Progress;
 use crate::Failure;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 /// A body that an instance writes. It is cut short if the instance was killed. If the instance
-/// ended in any other way, the body itself detects this.
+/// ended in any other way, the body detects that on its own.
 pub(super) struct InstanceBody {
     pub(super) body: HyperOutgoingBody,
     /// The instance's progress with its request, if it is serving one.
@@ -31,7 +31,7 @@ impl InstanceBody {
         }
     }
 
-    /// Returns whether the instance was killed, in which case the bytes that it wrote are not the
+    /// Returns whether the instance was killed, in which case the bytes it wrote are not the
     /// complete body.
     fn was_killed(&self) -> bool {
         let Some(progress) = &self.progress else {

@@ -1,11 +1,11 @@
-//! The grants of an instance.
+//! What an instance is granted.
 
 use crate::metrics::FunctionMetrics;
 use crate::{Name, Outbound, Version};
 use std::sync::Arc;
 
-/// Grants that an instance has in addition to those of its environment. They do not keep the
-/// version alive.
+/// What an instance is granted in addition to its environment's grants. Does not keep the version
+/// alive.
 #[derive(Clone)]
 pub(super) struct Grants {
     pub(super) function: Name,

@@ -1,4 +1,4 @@
-//! An instance of a component that serves requests.
+//! A component instance that serves requests.
 
 use super::grants::Grants;
 use super::interfaces::{self, Interfaces};
@@ -43,8 +43,7 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Serves a request. Afterwards, the instance can serve another request, unless this returns an
-    /// error.
+    /// Serves a request. Unless this returns an error, the instance can then serve another one.
     pub(super) async fn serve(&mut self, job: Job) -> Result<(), Exit> {
         let Job {
             request,
@@ -77,8 +76,8 @@ impl<'a> Instance<'a> {
         };
         let outcome = match &handled {
             Ok(()) => Progress::Done,
-            // The instance exited normally in the middle of the request, so only an unfinished body
-            // fails.
+            // The instance exited normally in the middle of the request, so this is a failure only
+            // if the body is unfinished.
             Err(Exit::Normal) => Progress::Done,
             Err(exit) => Progress::Failed(failure_of(exit.clone(), deadline)),
         };
@@ -89,7 +88,7 @@ impl<'a> Instance<'a> {
             usize::try_from(self.live.store().data().memory_used()).unwrap_or(usize::MAX),
         );
         match handled {
-            // Bodies that the instance did not finish are dropped with it.
+            // Bodies that the instance has not finished are dropped with it.
             Ok(()) if left_something => Err(Exit::Normal),
             handled => handled,
         }
@@ -129,7 +128,7 @@ impl<'a> Instance<'a> {
         handled.map_err(|error| self.live.exit(&error))
     }
 
-    /// Aborts the bodies that the component did not finish. Returns whether there were any.
+    /// Aborts the bodies that the component has not finished. Returns whether there were any.
     fn abort_bodies(&mut self) -> bool {
         let table = self.live.store().data_mut().ctx().table;
         let mut found = false;
@@ -153,7 +152,7 @@ fn incoming(
         .get(header::HOST)
         .is_some_and(|host| host.to_str().is_ok());
     if request.uri().authority().is_none() && !has_host {
-        // HTTP/1.0 does not require a host, but a component does.
+        // HTTP/1.0 does not require a host, but components do.
         request
             .headers_mut()
             .insert(header::HOST, HeaderValue::from_static(""));
@@ -161,7 +160,7 @@ fn incoming(
     request.map(|body| body.map_err(|error| error_of(&error)))
 }
 
-/// Returns the error that a component gets when its request is cut short.
+/// Returns the error that a component gets when the request it is reading is cut short.
 fn error_of(error: &BodyError) -> Error {
     match error.downcast_ref::<Failure>() {
         Some(Failure::TooLarge(_)) => Error::HttpRequestBodySize(None),

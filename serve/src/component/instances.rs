@@ -1,7 +1,6 @@
-//! The pooled instances of a version, which consist of a queue of requests and a count of the
-//! instances.
+//! A version's pooled instances: a queue of requests and a count of the instances.
 //!
-//! This file spawns no instances; see `pool`.
+//! This file does not spawn instances; see `pool`.
 
 use super::job::{Job, Reply};
 use crate::Failure;
@@ -15,22 +14,22 @@ use std::time::Duration;
 /// The number of instances under [`Policy::Single`](crate::Policy::Single).
 pub(super) const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
-/// The instances of a version that outlive a request, if its policy keeps any.
+/// The instances of a version that outlive a single request, if its policy keeps any.
 #[derive(Default)]
 pub(crate) struct Instances {
     pool: OnceLock<Pool>,
-    /// Set once the code that the version's processes run has been compiled.
+    /// Set once the code for the version's processes has been compiled.
     is_compiled: AtomicBool,
 }
 
-/// The instances of a version and their queue.
+/// A version's instances and their queue.
 pub(super) struct Pool {
     /// The only sender. When it is dropped, the instances have nothing left to wait for.
     jobs: Sender<Job>,
     pub(super) shared: Arc<Shared>,
 }
 
-/// State shared by the instances of a pool. It does not keep the pool open.
+/// What a pool's instances share. Does not keep the pool open.
 pub(super) struct Shared {
     pub(super) queue: Receiver<Job>,
     pub(super) crew: Arc<Crew>,
@@ -47,8 +46,8 @@ impl Instances {
         self.is_compiled.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the pool, which is created on the first call, with at most `limit` instances and
-    /// `waiting` requests.
+    /// Returns the pool, creating it on the first call, with at most `limit` instances and
+    /// `waiting` queued requests.
     pub(super) fn pool(
         &self,
         limit: NonZeroUsize,
@@ -84,8 +83,8 @@ impl Pool {
 }
 
 impl Shared {
-    /// Records that an instance has ended. If this instance never started and no other instance
-    /// exists, the waiting requests fail with `failure`.
+    /// Records that an instance has ended. If it never started and there are no other instances,
+    /// the waiting requests fail with `failure`.
     pub(super) fn left(&self, member: &Member, failure: &Failure) {
         if member.left() {
             while let Ok(job) = self.queue.try_recv() {

@@ -1,8 +1,7 @@
 //! `wasi:http` for components, through which they receive requests and call other hosts.
 //!
-//! The functions are those of `wasmtime-wasi-http`. This file limits the memory that these
-//! functions hold for a component, and sends the component's calls through the function's
-//! [`Outbound`].
+//! The functions come from `wasmtime-wasi-http`. This file limits the memory they hold for a
+//! component, and sends the component's calls through the function's [`Outbound`].
 
 use super::body::InstanceBody;
 use super::grants::Grants;
@@ -22,22 +21,21 @@ use wasmtime_wasi_http::{
 };
 
 /// The maximum size of a head that a component can create, in bytes. The component's resource table
-/// limits the number of heads, so that the heads take no more memory in total than the component
-/// may use.
+/// limits the number of heads, so that the total is no more than the memory the component may use.
 const MAX_HEAD: usize = 32 << 10;
 
-/// The maximum size of a piece of a body that a component can write in one call, in bytes. Two
+/// The maximum size, in bytes, of a piece of a body that a component can write in one call. Two
 /// pieces are buffered until they are read.
 const MAX_PIECE: usize = 64 << 10;
 
-/// The state of one component's interfaces.
+/// The state of a component's interfaces.
 pub(super) struct Interfaces {
     context: WasiHttpCtx,
     calls: Calls,
     client_secret: Option<String>,
 }
 
-/// The calls that a component makes, and the function on whose behalf it makes them.
+/// The calls made by a component, and the function on whose behalf it makes them.
 #[derive(Default)]
 struct Calls {
     function: Option<Name>,
@@ -85,7 +83,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     types::add_to_linker::<Guest, WasiHttp>(linker, &LinkOptions::default().into(), view)
 }
 
-/// Returns the state that the functions of `wasi:http` use.
+/// Returns the state used by the functions of `wasi:http`.
 pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     let (wasi, interfaces) = guest.wasi_and_extension::<Interfaces>();
     WasiHttpCtxView {
@@ -141,7 +139,7 @@ impl WasiHttpHooks for Calls {
     }
 }
 
-/// Returns the error that a component gets when its call fails.
+/// Returns the error that a component gets when a call it made fails.
 fn error_of(error: &OutboundError) -> Error {
     match error {
         OutboundError::NotAllowed(_) => Error::HttpRequestDenied,

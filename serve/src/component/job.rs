@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-/// The data that an instance is given for each request.
+/// What an instance is given for each request.
 pub(super) struct Job {
     pub(super) request: Request<Body>,
     pub(super) info: Arc<RequestInfo>,
@@ -20,21 +20,21 @@ pub(super) struct Job {
     /// Fails once nothing is waiting for the response any longer.
     pub(super) gone: oneshot::Receiver<()>,
     pub(super) progress: watch::Sender<Progress>,
-    /// The time by which the request must be answered.
+    /// When the request must have been answered.
     pub(super) end: Instant,
     pub(super) deadline: Duration,
 }
 
 /// The single reply to a request.
 pub(super) enum Reply {
-    /// The component set its response, or an error in its place.
+    /// The component set its response, or an error instead.
     Set(Result<Response<HyperOutgoingBody>, ErrorCode>),
     /// There is no instance to serve the request.
     Failed(Failure),
 }
 
-/// An instance's progress with a request. If the sender is dropped while the request is under way,
-/// the instance was killed.
+/// How far an instance has got with a request. If the sender is dropped while the request is under
+/// way, the instance was killed.
 #[derive(Clone, Debug)]
 pub(super) enum Progress {
     UnderWay,
@@ -52,7 +52,7 @@ impl Job {
     }
 }
 
-/// Returns the exit of an instance that worked on a request for too long.
+/// Returns the exit of an instance that took too long to handle a request.
 pub(super) fn late(deadline: Duration) -> Exit {
     let allowed = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
     Exit::Limit(LimitReached {

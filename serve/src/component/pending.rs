@@ -1,7 +1,7 @@
 //! A response that an instance has yet to produce.
 //!
-//! If nothing waits for the response or reads it any longer, the instance is ended. If the instance
-//! ends too early, the response is cut short.
+//! Once nothing is waiting for the response or reading it any longer, the instance is terminated.
+//! If the instance ends too early, the response is cut short.
 
 use super::body::InstanceBody;
 use super::job::{Job, Progress, Reply, failure_of};
@@ -37,7 +37,7 @@ pub(super) struct PendingResponse {
     process: Option<KillOnDrop>,
 }
 
-/// Creates a job and a value that waits for the job's response.
+/// Creates a job and a value that waits for its response.
 pub(super) fn begin(
     request: Request<Body>,
     info: &Arc<RequestInfo>,
@@ -70,14 +70,14 @@ pub(super) fn begin(
 }
 
 impl PendingResponse {
-    /// Ties a process to the request. The process serves no other request, and is killed when this
-    /// request ends.
+    /// Ties a process to the request. The process must not serve any other request, and is killed
+    /// when this one ends.
     pub(super) fn owning(mut self, process: Process) -> PendingResponse {
         self.process = Some(KillOnDrop::new(process));
         self
     }
 
-    /// Waits for the head of the response.
+    /// Waits for the response's head.
     pub(super) async fn response(mut self) -> Result<Response<Body>, Failure> {
         let late = Failure::Deadline(self.deadline);
         match timeout_at(self.end, &mut self.reply)
@@ -94,7 +94,7 @@ impl PendingResponse {
         }
     }
 
-    /// Waits for the reason why there is no response.
+    /// Waits until the reason why there is no response is known.
     async fn failure(&mut self) -> Failure {
         let progress = self
             .progress
@@ -103,7 +103,7 @@ impl PendingResponse {
         match progress.map(|progress| progress.clone()) {
             Ok(Progress::Failed(failure)) => failure,
             Ok(_) => Failure::NoAnswer,
-            // The instance ended before it started on this request, or in the middle of it.
+            // The instance ended before or while it served this request.
             Err(_) => match self
                 .process
                 .as_ref()
@@ -116,7 +116,7 @@ impl PendingResponse {
         }
     }
 
-    /// Lets the instance continue, regardless of what happens to the response.
+    /// Lets the instance continue, no matter what happens to the response.
     fn release(self) {
         // The instance may have ended already.
         let _ = self.gone.send(());
@@ -135,7 +135,7 @@ impl PendingResponse {
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             )
         {
-            // The component still writes the body, but the body is not sent.
+            // The component is still writing the body, but the body is not sent.
             self.release();
             tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
             return Response::from_parts(head, empty());
@@ -157,7 +157,7 @@ impl PendingResponse {
     }
 }
 
-/// Returns the response for a client if a component sets an error in place of its response.
+/// Returns the response for a client when a component sets an error instead of a response.
 fn declared(error: &ErrorCode) -> Result<Response<Body>, Failure> {
     let status = match error {
         ErrorCode::HttpRequestDenied => StatusCode::FORBIDDEN,
@@ -182,11 +182,11 @@ fn declared(error: &ErrorCode) -> Result<Response<Body>, Failure> {
     Ok(response)
 }
 
-/// The body of a response. If it is dropped before its end, the instance is ended.
+/// A response's body. If it is dropped before its end, the instance is terminated.
 struct ResponseBody {
     body: InstanceBody,
     /// The number of bytes still to come, if the head states the length. hyper may drop the body
-    /// after the last byte, so the instance is released at 0.
+    /// right after the last byte, so the instance is released when this reaches 0.
     left: Option<u64>,
     pending: Option<PendingResponse>,
 }

@@ -1,9 +1,9 @@
 //! Instances that serve one request after another.
 //!
-//! The instances take requests from a shared queue. A new instance is created when requests are
-//! waiting and the limit allows another instance. An instance ends if it traps, reaches a limit or
-//! is abandoned in the middle of a request, and is then replaced if requests are waiting. All
-//! instances end when their version has been dropped and the queue is empty.
+//! The instances take requests from a shared queue. If requests are waiting and the limit permits,
+//! another instance is created. An instance ends if it traps, reaches a limit or is abandoned in
+//! the middle of a request, and is then replaced if requests are waiting. All instances end once
+//! their version has been dropped and the queue is empty.
 
 use super::grants::Grants;
 use super::instance::Instance;
@@ -18,8 +18,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::time::sleep;
 
-/// Creates instances while they are needed and allowed. Their creation does not depend on the
-/// request that needs them, because the client may give up.
+/// Creates instances for as long as they are needed and permitted. This does not depend on the
+/// request that needs an instance, because its client may give up.
 pub(super) fn recruit(version: &Arc<Version>, component: &Component, shared: &Arc<Shared>) {
     while let Some(member) = shared.crew.admit(shared.queue.len()) {
         match runtime::handle() {
@@ -37,8 +37,7 @@ pub(super) fn recruit(version: &Arc<Version>, component: &Component, shared: &Ar
     }
 }
 
-/// Creates an instance, waits for it to end, and then creates another instance if requests are
-/// waiting.
+/// Creates an instance, waits for it to end, and creates another one if requests are waiting.
 fn supervise(
     version: Arc<Version>,
     component: Component,
@@ -66,7 +65,7 @@ fn supervise(
         let failure = match member.ended(&instance, sleep(start_time)).await {
             Err(None) => Failure::Deadline(start_time),
             Err(Some(exit)) => failure_of(exit, start_time),
-            // The instance started, so no request fails with this error.
+            // The instance did start, so no request fails with this error.
             Ok(()) => Failure::NoAnswer,
         };
         shared.left(&member, &failure);
@@ -76,7 +75,7 @@ fn supervise(
     })
 }
 
-/// The work of one instance over its lifetime.
+/// What a single instance does over its lifetime.
 struct Worker {
     grants: Grants,
     queue: Receiver<Job>,

@@ -6,13 +6,13 @@ use lunatic_vm::{Component, Exit, LiveComponent, Process};
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// The work of an instance over its lifetime.
+/// What an instance does over its lifetime.
 type Driven<'a> = Pin<Box<dyn Future<Output = Exit> + Send + 'a>>;
 
 /// Spawns an instance.
 ///
-/// Before a version's first instance is spawned, its code may have to be compiled, which happens on
-/// a thread where it delays nothing else.
+/// A version's first instance may have to wait for its code to be compiled, which happens on a
+/// thread where it does not delay anything else.
 pub(super) async fn spawn<F>(
     version: &Arc<Version>,
     component: &Component,

@@ -1,9 +1,9 @@
-//! The HTTP gateway, which speaks HTTP/1.1 and HTTP/2, in plaintext or over TLS, and routes each
+//! The HTTP gateway. It speaks HTTP/1.1 and HTTP/2, in plaintext or over TLS, and routes each
 //! request to its target.
 //!
-//! The gateway speaks HTTP and does not depend on guests. A request is passed to
+//! The gateway speaks HTTP and does not depend on guests. It passes each request to
 //! [`answer`](crate::answer::answer), which returns a response or a [`Failure`](crate::Failure)
-//! with a status. The gateway limits clients, while functions are limited by their environment.
+//! with a status. The gateway limits clients; functions are limited by their environments.
 
 mod ahead;
 mod body;

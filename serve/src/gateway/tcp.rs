@@ -1,7 +1,7 @@
-//! The TCP gateway, which serves each connection with a process of its own, or hands all
-//! connections to a program.
+//! The TCP gateway, which serves each connection with its own process or hands all connections to a
+//! program.
 //!
-//! The server listens, counts connections, and ends them when it stops. This module defines how a
+//! The server listens, counts connections, and closes them when it stops. This module defines how a
 //! function serves a connection.
 
 mod conversation;
@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// How long, and how many bytes, a client may keep writing after the function has exited normally.
-/// The bytes are read and discarded: closing a connection with unread bytes would reset it, and the
-/// last bytes sent would be lost.
+/// How long a client may keep writing after the function has exited normally, and how many bytes.
+/// They are read and discarded, because closing a connection with unread bytes would reset it and
+/// lose what was sent last.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: u64 = 1 << 20;
 
@@ -30,7 +30,7 @@ pub(crate) fn begin(functions: &Functions, function: &Name) {
     }
 }
 
-/// If a function cannot be given connections, returns the reason.
+/// Returns the reason why a function cannot be given connections, if there is one.
 pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     match code {
         Code::Spark(_) | Code::Program(_) => None,
@@ -41,7 +41,7 @@ pub(crate) fn objection(code: &Code) -> Option<&'static str> {
 }
 
 /// Serves a connection until it ends. Dropping the future ends both the connection and the process
-/// that serves it.
+/// serving it.
 pub(crate) async fn serve(
     functions: &Functions,
     gateway: &TcpGateway,
@@ -71,7 +71,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Serves a connection with a process of its own.
+/// Serves a connection with its own process.
 async fn converse(
     functions: &Functions,
     version: &Arc<Version>,
@@ -94,7 +94,7 @@ async fn converse(
             drain(&mut stream).await;
         }
         Err(failure) => {
-            // The connection is reset, so that the client does not mistake its end for the end of a
+            // Resets the connection, so that the client does not mistake its end for the end of a
             // complete response.
             let _ = stream.set_zero_linger();
             match failure {
@@ -105,7 +105,7 @@ async fn converse(
     }
 }
 
-/// Reads and discards what a client still writes, for a limited time.
+/// Reads and discards whatever a client is still writing, for a limited time.
 async fn drain(stream: &mut TcpStream) {
     let mut rest = stream.take(DRAIN_BYTES);
     let _ = tokio::time::timeout(

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// A rate and the remaining amount. The budget has no clock of its own.
+/// A rate and the amount that is left. The budget does not have its own clock.
 #[derive(Debug)]
 pub(super) struct Budget {
     /// The amount per second.
@@ -21,7 +21,7 @@ impl Budget {
         }
     }
 
-    /// Takes an amount. Returns false and takes nothing if less remains.
+    /// Takes an amount. If less is left, takes nothing and returns false.
     pub(super) fn takes(&mut self, amount: u64, now: Instant) -> bool {
         self.refill(now);
         let Some(left) = self.left.checked_sub(amount) else {
@@ -38,7 +38,7 @@ impl Budget {
             .min(1_000_000);
         let gained = self.rate * u64::try_from(passed).expect("the refill is limited to a second")
             / 1_000_000;
-        // Time that is too short to gain anything counts toward the next refill.
+        // Time too short to gain anything counts toward the next refill.
         if gained > 0 {
             self.left = self.rate.min(self.left + gained);
             self.since = now;

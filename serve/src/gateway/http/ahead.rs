@@ -1,8 +1,7 @@
 //! Reads the beginning of a response's body before its head is sent.
 //!
-//! A head cannot be taken back once it has been sent. Most functions write a short body
-//! immediately. If such a body does not have the length that its head states, the client can still
-//! receive an error.
+//! A head that has been sent cannot be taken back. Most functions write a short body immediately,
+//! and if its length differs from what the head states, the client can still be sent an error.
 
 use super::check::untrue_length;
 use crate::Failure;
@@ -15,17 +14,18 @@ use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use std::time::Duration;
 
-/// The maximum number of bytes to read ahead. As many bytes are buffered for a slow client anyway.
+/// The maximum number of bytes to read ahead. This many bytes are buffered for a slow client
+/// anyway.
 const MAX_AHEAD: u64 = 64 << 10;
 
 /// How long to wait for each piece of the body.
 const AHEAD_TIME: Duration = Duration::from_millis(100);
 
-/// Reads the part of the body that arrives soon, if the head states the body's length.
+/// Reads as much of the body as arrives soon, if the head states the body's length.
 ///
 /// # Errors
 ///
-/// Fails if the body is cut off, or does not have the length that the head states.
+/// Fails if the body is cut off or does not have the length that the head states.
 pub(super) async fn read(response: Response<Body>) -> Result<Response<Body>, Failure> {
     let Ok(Some(claimed)) = fields::length(response.headers()) else {
         return Ok(response);
@@ -53,7 +53,7 @@ pub(super) async fn read(response: Response<Body>) -> Result<Response<Body>, Fai
             return Err(untrue_length(claimed, came));
         }
         frames.push(Ok(frame));
-        // The body is polled again only if it should have more bytes.
+        // The body is polled again only if there should be more bytes.
         if came == claimed {
             break;
         }
@@ -75,8 +75,8 @@ mod tests {
     use super::*;
     use http::header::CONTENT_LENGTH;
 
-    /// Reads ahead in a body of these pieces, which then ends or stays open. Returns the number of
-    /// bytes that are available afterwards.
+    /// Reads ahead in a body made of these pieces, which then ends or stays open. Returns the
+    /// number of bytes that are then available.
     async fn check(claimed: u64, pieces: &[&'static str], ends: bool) -> Result<usize, String> {
         let frame = |piece: &&'static str| Ok::<_, BodyError>(Frame::data(Bytes::from(*piece)));
         let pieces = stream::iter(pieces.iter().map(frame).collect::<Vec<_>>());

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// A request body on its way to a function. If it is cut short or too large, the exchange fails.
+/// A request's body on its way to a function. If it is cut short or too large, the exchange fails.
 pub(super) struct RequestBody {
     incoming: Incoming,
     exchange: Arc<Exchange>,
@@ -81,16 +81,16 @@ impl http_body::Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        // The exchange does not wait for a body that is no longer read.
+        // The exchange must not wait for a body that is no longer being read.
         self.exchange.body_came(false);
     }
 }
 
-/// A response body on its way to a client. The exchange owns the bytes, and drops them when it runs
-/// out of time.
+/// A response's body on its way to a client. The exchange owns the bytes and drops them when it
+/// runs out of time.
 pub(super) struct ResponseBody {
     guard: ExchangeGuard,
-    /// Why the body is cut off.
+    /// The reason why the body is cut off.
     error: Option<BodyError>,
 }
 
@@ -116,9 +116,9 @@ impl http_body::Body for ResponseBody {
         self.guard.sent(frame.as_ref());
         match frame {
             Some(Err(error)) => {
-                // On an error, hyper discards what it has not sent yet. The error is therefore
-                // returned only at the next poll: in the meantime, hyper sends the head and the
-                // bytes that it has, so that the client gets an incomplete answer rather than none.
+                // On an error, hyper discards whatever it has not sent yet. The error is therefore
+                // returned only at the next poll. By then, hyper has sent the head and the bytes it
+                // has, so that the client gets an incomplete answer, not none at all.
                 self.error = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -10,16 +10,16 @@ use http_body::Body as _;
 /// Why a request is refused because of its fields.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// The request names no host or several hosts.
+    /// The request does not name exactly one host.
     Host,
     /// The request asks to switch to a protocol that the gateway does not speak.
     Upgrade,
 }
 
-/// Converts the fields of a request to the fields that are passed to a function, which contain no
-/// hop-by-hop fields and exactly one host.
+/// Turns a request's fields into those that are passed to a function, with no hop-by-hop fields and
+/// exactly one host.
 pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
-    // The host in the request line overrides the field.
+    // The host in the request line takes precedence over the field.
     let host = match request.uri().authority() {
         Some(authority) => {
             Some(HeaderValue::from_str(authority.as_str()).map_err(|_| Rejection::Host)?)
@@ -44,11 +44,11 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Converts a function's response to one that may be sent to a client: with a valid status, without
-/// hop-by-hop fields, and with a correct length.
+/// Turns a function's response into one that may be sent to a client, with a valid status, no
+/// hop-by-hop fields and a correct length.
 pub(super) fn response(response: &mut Response<Body>, is_head: bool) -> Result<(), Failure> {
     let status = response.status();
-    // A 1xx status would be taken for an interim response.
+    // A 1xx status would be mistaken for an interim response.
     if !(200..600).contains(&status.as_u16()) {
         return Err(Failure::NotHttp(format!("its status is {status}")));
     }
@@ -61,7 +61,7 @@ pub(super) fn response(response: &mut Response<Body>, is_head: bool) -> Result<(
     };
     let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     match response.body().size_hint().exact() {
-        // The response to HEAD has a length and no body.
+        // The response to HEAD has a length but no body.
         Some(exact) if exact != claimed && has_body && !(is_head && exact == 0) => {
             Err(untrue_length(claimed, exact))
         }
@@ -74,13 +74,14 @@ pub(super) fn response(response: &mut Response<Body>, is_head: bool) -> Result<(
     }
 }
 
-/// Returns the failure of a response whose body does not have the length that its head states.
+/// Returns the failure of a response whose body does not have the length stated in its head.
 pub(super) fn untrue_length(claimed: u64, exact: u64) -> Failure {
     let what = format!("its head states a body of {claimed} bytes, but the body has {exact}");
     Failure::NotHttp(what)
 }
 
-/// Removes the body, because a response to HEAD has none. The head still states the body's length.
+/// Removes the body, because the response to HEAD has none. The head still states the body's
+/// length.
 pub(super) fn remove_body(response: &mut Response<Body>) {
     let exact = response
         .body()
@@ -93,7 +94,7 @@ pub(super) fn remove_body(response: &mut Response<Body>) {
     *response.body_mut() = empty();
 }
 
-/// Returns whether a field lists a word.
+/// Returns whether a comma-separated field contains a word.
 fn lists(fields: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     fields::words(fields, name).any(|each| each.eq_ignore_ascii_case(word))
 }

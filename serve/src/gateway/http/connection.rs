@@ -1,4 +1,4 @@
-//! State shared by the parts of a connection: its requests, and the time of the next check.
+//! State shared by the parts of a connection: its requests, and when to check it next.
 
 use super::exchange::{Exchange, NextCheck};
 use crate::HttpLimits;
@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A client may abandon this many more requests than it has waited for.
+/// How many more requests a client may abandon than it has waited for.
 const ABANDONED: u64 = 256;
 
 /// How long an HTTP/1 client that has closed its sending side may wait for the next part of its
-/// answer. Such a client looks the same as a disconnected one, whose request need not be answered.
+/// answer. Such a client looks the same as one that has disconnected, whose request need not be
+/// answered.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(5);
 
 /// State shared by the parts of a connection.
@@ -19,8 +20,8 @@ pub(super) struct Connection {
     pub(super) client: SocketAddr,
     pub(super) is_secure: bool,
     pub(super) opened: Instant,
-    /// When to check the connection next, in milliseconds since the connection was opened. This is
-    /// never later than the earliest deadline.
+    /// When to check the connection next, in milliseconds since it was opened. Never later than the
+    /// earliest deadline.
     pub(super) due: AtomicU64,
     /// Set when a request's head did not arrive in time.
     pub(super) is_late: AtomicBool,
@@ -33,12 +34,12 @@ struct State {
     quiet_since: Instant,
     /// When the head that is currently incomplete began to arrive.
     head_since: Option<Instant>,
-    /// If the client has closed its sending side: when it did so, or when it last received a part
-    /// of its answer, whichever is later.
+    /// If the client has closed its sending side: when it did so or when it last received a part of
+    /// its answer, whichever is later.
     half_closed_since: Option<Instant>,
-    /// Set when a request was answered before its body was read.
+    /// Set when a request was answered before its body had been read.
     is_unread: bool,
-    /// How many requests were answered, and how many the client abandoned.
+    /// How many requests were answered and how many the client abandoned.
     answered: u64,
     abandoned: u64,
 }
@@ -46,14 +47,14 @@ struct State {
 /// What to do with a connection.
 pub(super) enum Action {
     CheckAt(Instant),
-    /// Tell the client that the head of its request took too long.
+    /// Tell the client that its request's head took too long.
     Timeout,
-    /// Let the connection finish, because it has been idle for too long.
+    /// Let the connection finish because it has been idle for too long.
     Finish,
     Cut,
 }
 
-/// The version of HTTP that a connection speaks.
+/// The HTTP version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     One,
@@ -117,15 +118,15 @@ impl Connection {
             (Some(_), false) => state.head_since = None,
             (None, true) => {
                 state.head_since = Some(Instant::now());
-                // `check` determines how long the head may take.
+                // `check` works out how long the head may take.
                 self.check_now();
             }
             _ => {}
         }
     }
 
-    /// Records that the client has just closed its sending side or, if it did so earlier, that it
-    /// has just received a part of its answer.
+    /// Records that the client has just closed its sending side or, if it did so earlier, has just
+    /// received a part of its answer.
     pub(super) fn half_closed(&self) {
         let now = Instant::now();
         self.state().half_closed_since = Some(now);
@@ -142,12 +143,12 @@ impl Connection {
         !self.state().exchanges.is_empty()
     }
 
-    /// Returns whether a request was answered before its body was read.
+    /// Returns whether a request was answered before its body had been read.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread
     }
 
-    /// Schedules the next check of the connection for this time or earlier.
+    /// Schedules the connection's next check for this time or earlier.
     pub(super) fn check_by(&self, at: Instant) {
         self.due.fetch_min(self.millis(at), Ordering::SeqCst);
     }
@@ -156,14 +157,13 @@ impl Connection {
         self.due.store(0, Ordering::SeqCst);
     }
 
-    /// Converts a time to milliseconds. The result is rounded up, so that nothing is checked before
-    /// it is due.
+    /// Converts a time to milliseconds, rounding up so that nothing is checked before it is due.
     fn millis(&self, at: Instant) -> u64 {
         let nanos = at.duration_since(self.opened).as_nanos();
         u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
-    /// Decides what to do with the connection, and fails the requests that have run out of time.
+    /// Decides what to do with the connection, and fails those requests that have run out of time.
     pub(super) fn check(&self, now: Instant, limits: &HttpLimits, version: Version) -> Action {
         let state = self.state();
         if state.is_abusive() {
@@ -197,7 +197,7 @@ impl Connection {
         for exchange in exchanges {
             match exchange.check(now, limits.head_time) {
                 NextCheck::At(at) => next = next.min(at),
-                // In HTTP/1, a response that the client does not read blocks every later one.
+                // In HTTP/1, a response that the client does not read blocks all later ones.
                 NextCheck::Stuck if version == Version::One => return Action::Cut,
                 NextCheck::Stuck => self.ended(&exchange, now, false),
             }

@@ -1,4 +1,4 @@
-//! A request and its response in progress: how long they may take, and how they fail.
+//! A request in progress and its response: how long they may take and how they fail.
 
 use crate::Failure;
 use crate::body::{Body, BodyError};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How long sending the response to a failure may take.
+/// How long it may take to send the response to a failure.
 pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// A request that is being answered.
@@ -25,13 +25,13 @@ pub(super) struct Exchange {
 struct State {
     /// When the exchange runs out of time.
     end: Instant,
-    /// Why the exchange failed. The first failure is kept.
+    /// Why the exchange failed, if it did. The first failure is kept.
     failure: Option<Failure>,
     /// The rest of the response, once it has begun.
     response: Option<Body>,
     /// Whether part of the request's body was left unread.
     is_unread: bool,
-    /// When the function began to wait for the request's body, if it is waiting.
+    /// If the function is waiting for the request's body, since when.
     waits_since: Option<Instant>,
     /// The task to wake on a failure.
     waker: Option<Waker>,
@@ -68,8 +68,8 @@ impl Exchange {
         }
     }
 
-    /// Fails the exchange, unless it has already failed. The function's future or the response's
-    /// body is dropped.
+    /// Fails the exchange, unless it has already failed. Drops the function's future or the
+    /// response's body.
     pub(super) fn fail(&self, failure: Failure) {
         let mut state = self.state();
         if state.failure.is_some() {
@@ -89,8 +89,8 @@ impl Exchange {
         self.state().failure.clone()
     }
 
-    /// Fails the exchange if its deadline has passed or the client has been silent for `body_time`,
-    /// and returns when to check again.
+    /// Fails the exchange if its deadline has passed or the client has been silent for `body_time`.
+    /// Returns when to check again.
     pub(super) fn check(&self, now: Instant, body_time: Duration) -> NextCheck {
         let state = self.state();
         if state.failure.is_some() {
@@ -113,8 +113,7 @@ impl Exchange {
         self.next_check(self.began, self.began + self.deadline, body_time)
     }
 
-    /// Returns when to check next. A body that does not arrive is noticed at most a quarter of
-    /// `body_time` late.
+    /// Returns when to check next. A missing body is noticed at most a quarter of `body_time` late.
     fn next_check(&self, now: Instant, end: Instant, body_time: Duration) -> Instant {
         if self.has_body {
             end.min(now + body_time / 4)
@@ -147,7 +146,7 @@ impl Exchange {
         Poll::Pending
     }
 
-    /// Sends a response. The part that has not been sent when time runs out is dropped.
+    /// Sends a response. If time runs out, the rest of it is dropped.
     pub(super) fn send(&self, body: Body) {
         let mut state = self.state();
         // The response to a failure is still sent, and gets a short grace period.
@@ -163,8 +162,8 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.state();
-        // The response is read without holding the lock, because it may read the request's body,
-        // which may fail this exchange.
+        // The response is read without holding the lock, because reading it may read the request's
+        // body, which may fail this exchange.
         let Some(mut response) = state.response.take() else {
             return Poll::Ready(state.failure.clone().map(|failure| Err(failure.into())));
         };

@@ -1,8 +1,9 @@
-//! Files below a directory, served by `tower-http`, which handles ranges and conditional requests.
+//! Serves the files in a directory through `tower-http`, which handles ranges and conditional
+//! requests.
 //!
-//! Directories are not listed, and nothing outside the directory is served: no path and no symbolic
-//! link leads out of the directory, even if a function creates the link while the server is
-//! running. Only regular files are served. Names that begin with a dot are not served, except
+//! Directories are not listed, and nothing outside the directory is served: neither a path nor a
+//! symbolic link leads out of it, even if a function creates the link while the server is running.
+//! Only regular files are served. Names that begin with a dot are not served, except for
 //! `.well-known`.
 
 use super::reply::short_response;
@@ -20,8 +21,7 @@ use std::path::{Path, PathBuf};
 use tower_http::services::ServeFile;
 use tower_service::Service;
 
-/// The characters that are percent-encoded in a path, which are all characters except letters,
-/// digits and those listed here.
+/// The characters to percent-encode in a path: all except letters, digits and those listed here.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -29,19 +29,19 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The file that is served in place of a directory.
+/// The file to serve in place of a directory.
 const INDEX: &str = "index.html";
 
-/// Resolves the links in the path of a directory. This must be called before any function runs,
-/// because a function may be able to replace a part of the path with a link.
+/// Resolves the links in a directory's path. Must be called before any function runs, because a
+/// function may be able to replace a part of the path with a link.
 pub(super) fn without_links(directory: &Path) -> PathBuf {
     directory
         .canonicalize()
         .unwrap_or_else(|_| directory.to_path_buf())
 }
 
-/// Responds with a file. The directory's path must not contain links. The file's path is decoded
-/// and normalized, and the route's `prefix` has been removed from its front.
+/// Responds with a file. The directory's path must not contain links. The file's path must be
+/// decoded and normalized, and the route's `prefix` removed from its front.
 pub(super) async fn serve(
     directory: PathBuf,
     prefix: &str,
@@ -67,7 +67,7 @@ pub(super) async fn serve(
         }
         Err(_) => return error(StatusCode::INTERNAL_SERVER_ERROR),
     };
-    // The opened file is served, even if its path leads to a different file by now.
+    // The file that was opened is served, even if its path now leads to a different one.
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mime = mime_guess::from_path(name).first_or_octet_stream();
     // The service is always ready.
@@ -81,10 +81,10 @@ pub(super) async fn serve(
 
 /// The result of looking up a path.
 enum Found {
-    /// A file, and the name by which it was found.
+    /// A file and the name it was found under.
     File(File, PathBuf),
-    /// A directory whose path was requested without a trailing slash. Relative links in its index
-    /// file would be wrong, so the client is redirected.
+    /// A directory that was requested without a trailing slash. Relative links in its index file
+    /// would be wrong, so the client is redirected.
     Directory,
 }
 
@@ -114,7 +114,7 @@ fn find(directory: &Path, path: &str) -> io::Result<Found> {
     ))
 }
 
-/// Opens the directory itself, unless a part of its path has become a link.
+/// Opens the directory itself, unless part of its path has become a link.
 fn open_directory(path: &Path) -> io::Result<File> {
     #[cfg(target_os = "linux")]
     {
@@ -122,7 +122,7 @@ fn open_directory(path: &Path) -> io::Result<File> {
         use rustix::io::Errno;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            // The kernel lacks this system call, or a sandbox blocks it.
+            // The kernel lacks this system call or a sandbox blocks it.
             Err(Errno::NOSYS | Errno::PERM) => {}
             opened => return Ok(opened?.into()),
         }
@@ -132,7 +132,7 @@ fn open_directory(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file for reading, without blocking on a FIFO. Neither the path nor a link in it may lead
-/// out of the directory. This is checked as part of opening the file.
+/// out of the directory, which is checked as part of opening the file.
 fn open_below(directory: &File, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options

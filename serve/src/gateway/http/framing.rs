@@ -1,20 +1,19 @@
-//! Finds where HTTP/1 requests begin and end in the bytes of a connection, under the strictest
-//! reading of the standard.
+//! Finds where HTTP/1 requests begin and end in a connection's bytes, under the strictest reading
+//! of the standard.
 //!
-//! hyper parses the requests, and is lenient where the standard allows it. A proxy between the
-//! gateway and a client may be lenient in other ways, in which case one side sees two requests
-//! where the other side sees one. Therefore anything ambiguous is refused before hyper sees it:
-//! lines that end without CR, folded fields, a length combined with chunks, several lengths, and
-//! codings other than `chunked`. This is pure computation, which reads no socket and changes no
-//! bytes.
+//! hyper parses the requests, and is lenient where the standard permits it. A proxy between the
+//! gateway and a client may be lenient in other ways, so that one side sees two requests where the
+//! other sees one. Anything ambiguous is therefore refused before hyper sees it: lines that end
+//! without CR, folded fields, a length combined with chunks, several lengths, and codings other
+//! than `chunked`. This is pure computation: it does not read from sockets or change any bytes.
 
 use crate::fields::parse_length;
 use http::StatusCode;
 
-/// The maximum length of a line with the size of a chunk and its extensions.
+/// The maximum length of a line that states a chunk's size and extensions.
 const MAX_CHUNK_LINE: usize = 256;
 
-/// Tracks the bytes of a connection as they arrive.
+/// Tracks a connection's bytes as they arrive.
 #[derive(Debug)]
 pub(crate) struct Framing {
     head_size: usize,
@@ -36,7 +35,7 @@ enum State {
     Trailer(Head),
 }
 
-/// The part of a head, or of the trailers, that has been read so far.
+/// How much of a head, or of the trailers, has been read so far.
 #[derive(Debug, Default)]
 struct Head {
     size: usize,
@@ -52,11 +51,11 @@ struct Head {
 pub(crate) struct FramingError {
     pub(crate) status: StatusCode,
     pub(crate) why: &'static str,
-    /// Whether the bytes belong to a body, so that the request has already been passed on.
+    /// Whether the bytes belong to a body, in which case the request has already been passed on.
     pub(crate) is_in_body: bool,
 }
 
-/// The result of a check. A failure contains the status and the text of a response.
+/// The result of a check. A failure consists of a response's status and text.
 type Checked<T> = Result<T, (StatusCode, &'static str)>;
 
 fn bad<T>(why: &'static str) -> Checked<T> {
@@ -64,7 +63,7 @@ fn bad<T>(why: &'static str) -> Checked<T> {
 }
 
 impl Framing {
-    /// Starts at a head. Each head may have at most this many bytes and fields.
+    /// Starts before a head. Each head may have at most this many bytes and fields.
     pub(crate) fn new(head_size: usize, fields: usize) -> Framing {
         Framing {
             head_size,
@@ -74,12 +73,12 @@ impl Framing {
         }
     }
 
-    /// Returns whether a head has begun and is not complete.
+    /// Returns whether a head has begun but is not complete.
     pub(crate) fn is_in_head(&self) -> bool {
         matches!(&self.state, State::Head(head) if head.lines > 0 || !self.line.is_empty())
     }
 
-    /// Returns whether everything read so far is complete: no head and no body has begun.
+    /// Returns whether everything read so far is complete, that is, no head or body has begun.
     pub(super) fn is_between_requests(&self) -> bool {
         self.line.is_empty() && matches!(&self.state, State::Head(head) if head.size == 0)
     }
@@ -88,9 +87,8 @@ impl Framing {
     ///
     /// # Errors
     ///
-    /// Returns why the bytes cannot be passed on, and how many of them can be passed on. These are
-    /// the bytes before a bad head, or none of the bytes of a bad body. Nothing may be read after
-    /// an error.
+    /// Returns why the bytes cannot be passed on, and how many of them can be: those before a bad
+    /// head, but none of a bad body. Nothing may be read after an error.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FramingError)> {
         let mut at = 0;
         let mut passable = 0;
@@ -197,7 +195,7 @@ impl Framing {
 }
 
 impl Head {
-    /// Reads a line. Returns the next state if this was the last line.
+    /// Reads a line. If it was the last one, returns the next state.
     fn line(&mut self, text: &[u8], fields: usize) -> Checked<Option<State>> {
         if text.is_empty() {
             // Empty lines may precede the first non-empty line.
@@ -222,7 +220,7 @@ impl Head {
             return bad("a field has no colon");
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
-        // This refuses a space before the colon, and a leading space, which would continue the
+        // Refuses a space before the colon, and also a leading space, which would continue the
         // previous line.
         if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
             return bad("a field has an invalid name");

@@ -1,4 +1,4 @@
-//! Records an exchange in the connection, the function's metrics and the access log.
+//! Records an exchange in its connection, the function's metrics and the access log.
 
 use super::ahead;
 use super::check::untrue_length;
@@ -16,7 +16,7 @@ use http_body::Frame;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Records an exchange. Dropping the guard records the end of the exchange, however it ended.
+/// Records an exchange. When dropped, records the end of the exchange, no matter how it ended.
 pub(super) struct ExchangeGuard {
     pub(super) exchange: Arc<Exchange>,
     connection: Arc<Connection>,
@@ -31,7 +31,7 @@ pub(super) struct ExchangeGuard {
     bytes: u64,
     /// The length of the response's body, if its head states it.
     length: Option<u64>,
-    /// The permits of the function, if a function answers, and of the gateway.
+    /// The permits from the function, if a function answers, and from the gateway.
     pub(super) permits: Option<(Option<Permit>, Permit)>,
 }
 
@@ -55,7 +55,7 @@ impl ExchangeGuard {
         }
     }
 
-    /// Records why the backend returned no response.
+    /// Records why the backend did not return a response.
     pub(super) fn failed(&mut self, failure: &Failure) {
         match self.in_flight.take() {
             Some(in_flight) => in_flight.failed(failure),
@@ -63,7 +63,7 @@ impl ExchangeGuard {
         }
     }
 
-    /// Records that sending the response has begun.
+    /// Records that the response is now being sent.
     pub(super) fn sends(&mut self, head: &Parts) {
         self.status = Some(head.status);
         if self.exchange.is_response_over() {
@@ -73,8 +73,8 @@ impl ExchangeGuard {
         }
     }
 
-    /// Fails a frame of the response's body if the body does not have the length that its head
-    /// states.
+    /// Fails a frame of the response's body if the body does not have the length stated in its
+    /// head.
     pub(super) fn check(
         &self,
         frame: Option<Result<Frame<Bytes>, BodyError>>,

@@ -1,4 +1,4 @@
-//! State shared by the connections of an HTTP listener.
+//! State shared by an HTTP listener's connections.
 
 use super::setup::Setup;
 use crate::gateway::tcp;
@@ -12,7 +12,7 @@ pub(crate) struct HttpListener {
     name: String,
     pub(super) functions: Functions,
     pub(super) is_logged: bool,
-    /// Admits the requests of all functions.
+    /// Admits requests to all functions.
     pub(super) requests: Turnstile,
     setup: RwLock<Arc<Setup>>,
 }
@@ -33,7 +33,7 @@ impl HttpListener {
         }
     }
 
-    /// Replaces the setup for subsequent requests.
+    /// Replaces the setup for later requests.
     pub(crate) fn set_up(&self, setup: Setup) {
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
@@ -43,29 +43,29 @@ impl HttpListener {
         self.setup().limits.connections
     }
 
-    /// Refuses a connection for which there is no room, with a response if that can be sent without
-    /// waiting.
+    /// Refuses a connection because there are too many, with a response if one can be sent without
+    /// blocking.
     pub(crate) fn turn_away(&self, stream: &TcpStream) {
         log::debug!(
             "gateway `{}` has the maximum number of connections",
             self.name
         );
-        // A client that speaks TLS does not understand this response, but immediately notices that
-        // it is refused.
+        // A client that speaks TLS does not understand this response but immediately notices that
+        // it has been refused.
         let response =
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let _ = stream.try_write(response);
     }
 
-    /// Starts the program that receives all connections, if there is such a program.
+    /// Starts the program that receives all connections, if there is one.
     pub(crate) fn begin(&self) {
         if let Some(function) = self.setup().only_function() {
             tcp::begin(&self.functions, function);
         }
     }
 
-    /// Returns the version that serves all requests, if all requests go to a single function and
-    /// the gateway does not speak TLS.
+    /// Returns the version that serves all requests, if they all go to a single function and the
+    /// gateway does not use TLS.
     pub(super) fn only_version(&self) -> Option<Arc<Version>> {
         let setup = self.setup();
         let function = setup.only_function().filter(|_| setup.tls.is_none())?;

@@ -1,4 +1,4 @@
-//! Answers a request: chooses the backend, and limits how long the answer may take.
+//! Answers a request: chooses the backend and limits how long the answer may take.
 
 use super::ahead;
 use super::body::{RequestBody, ResponseBody};
@@ -31,10 +31,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long sending a file may take. Sending a file occupies no process, only an open file.
+/// How long it may take to send a file, which occupies only an open file, not a process.
 const FILE_TIME: Duration = Duration::from_secs(15 * 60);
 
-/// What answers a request, decided before waiting for anything.
+/// What will answer a request. This is decided before waiting for anything.
 enum Backend {
     Function {
         function: Arc<Function>,
@@ -68,7 +68,7 @@ impl Backend {
     }
 }
 
-/// The short response to a request that is not passed on to a backend.
+/// A short response to a request that is not passed on to a backend.
 type Refusal = (StatusCode, &'static str);
 
 /// Answers a request.
@@ -107,8 +107,8 @@ pub(super) fn serve(
         };
         let answered = answered
             .and_then(|mut response| check::response(&mut response, is_head).map(|()| response));
-        // If the request's body was cut short, that is the reason for the failure, regardless of
-        // what the function did with the body.
+        // If the request's body was cut short, that is the reason for the failure, no matter what
+        // the function did with the body.
         let mut response = match exchange.failure().map_or(answered, Err) {
             Ok(response) => response,
             Err(failure) => {
@@ -129,8 +129,8 @@ pub(super) fn serve(
     }
 }
 
-/// Returns the first line of a request for the log, escaped so that it cannot pass for another
-/// line.
+/// Returns a request's first line for the log, escaped so that it cannot be mistaken for more than
+/// one line.
 fn line(request: &Request<Incoming>) -> String {
     let path = request
         .uri()
@@ -140,7 +140,7 @@ fn line(request: &Request<Incoming>) -> String {
     format!("{} {path} {:?}", request.method(), request.version())
 }
 
-/// Chooses the backend, and converts the request to the form that is passed to the backend.
+/// Chooses the backend, and converts the request to the form that the backend gets.
 fn backend(
     listener: &HttpListener,
     setup: &Setup,
@@ -214,7 +214,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
     let limit = backend.body();
-    // A body announced as too large is refused without waiting for it.
+    // A body announced as too large is refused before it arrives.
     let is_read = !matches!(backend, Backend::Files { .. } | Backend::Notice(_));
     if request.body().size_hint().lower() > limit && is_read {
         return Err(Failure::TooLarge(limit));
@@ -247,9 +247,8 @@ async fn answer(
     }
 }
 
-/// Waits for capacity. The function's capacity comes first, because its queue delays no other
-/// function. The gateway's capacity comes second, and a single function can occupy at most three
-/// quarters of it.
+/// Waits for capacity: first for the function's, because that queue does not delay other functions,
+/// and then for the gateway's, of which a single function can occupy at most three quarters.
 async fn enter(
     listener: &HttpListener,
     setup: &Setup,

@@ -1,21 +1,21 @@
-//! Maps the path of a request to the target that answers it.
+//! Maps a request's path to the target that answers it.
 //!
 //! Before a path is matched, it is decoded once, and `.`, `..` and empty segments are resolved,
-//! because the recipient may interpret it in this way. The function sees the path as it was
-//! requested. This file accesses neither files nor functions.
+//! because the recipient may read it that way. The function sees the path as requested. This file
+//! does not access files or functions.
 
 use crate::{Name, Route, Target};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// The routes of a gateway, longest first.
+/// A gateway's routes, longest first.
 #[derive(Debug)]
 pub(super) struct Routes(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    /// The path without its trailing slash: "" for `/`.
+    /// The path without a trailing slash: "" for `/`.
     prefix: String,
     target: Target,
 }
@@ -23,26 +23,27 @@ struct Entry {
 /// The target that answers a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RouteMatch<'a> {
-    /// A function, which sees the path unmodified.
+    /// A function, which sees the unmodified path.
     Function(&'a Name),
     /// A function chosen by name. It sees the rest of the path, which is empty or begins with a
     /// slash.
     Named { name: Cow<'a, str>, rest: &'a str },
-    /// A file below a directory. The path is decoded and normalized, and begins with a slash.
+    /// A file in a directory. The path is decoded and normalized and begins with a slash.
     File {
         directory: &'a PathBuf,
         prefix: &'a str,
         path: Cow<'a, str>,
     },
-    /// Nothing. This text is the response instead.
+    /// Nothing. The response is this text.
     Notice(&'a str),
 }
 
-/// Why nothing answers a request.
+/// Why there is nothing to answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     NotFound,
-    /// The path leads above `/`, contains NUL, or can be read in two ways with different targets.
+    /// The path leads above `/`, contains NUL, or can be read in two ways that have different
+    /// targets.
     Ambiguous,
 }
 
@@ -76,7 +77,7 @@ impl Routes {
         Ok(Routes(entries))
     }
 
-    /// Returns the function to which every path leads, if all paths lead to a single function.
+    /// If all paths lead to a single function, returns that function.
     pub(super) fn only_function(&self) -> Option<&Name> {
         match &self.0[..] {
             [
@@ -89,7 +90,7 @@ impl Routes {
         }
     }
 
-    /// Returns the target that answers a request for a path.
+    /// Returns the target that answers requests for a path.
     pub(super) fn find<'a>(&'a self, path: &'a str) -> Result<RouteMatch<'a>, NoRoute> {
         let normal = normal(path)?;
         let fits = |entry: &&Entry| {
@@ -110,7 +111,7 @@ impl Routes {
     }
 }
 
-/// Splits off the name. The name must follow the route's prefix in the path as requested too,
+/// Splits off the name. The name must also follow the route's prefix in the path as requested,
 /// because the rest is passed on unmodified.
 fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<RouteMatch<'a>, NoRoute> {
     let wanted = &normal[prefix.len()..];
@@ -156,7 +157,7 @@ fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, NoRout
     })
 }
 
-/// Returns whether a path begins with a slash and has nothing to decode or resolve.
+/// Returns whether a path begins with a slash and needs no decoding or resolving.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && !path.contains('%') && !path.contains("//") && !path.contains("/.")
 }

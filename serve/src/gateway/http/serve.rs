@@ -1,9 +1,8 @@
-//! Serves a client's connection: detects the version of HTTP, and limits how long the connection
-//! may last.
+//! Serves a client's connection: detects the HTTP version and limits how long the connection may
+//! last.
 //!
 //! Each connection has a single timer for all of its timeouts. The timer is reset only when it
-//! fires or when an earlier timeout is set, so a request that ends in time does not need to reset
-//! it.
+//! fires or when an earlier timeout is set, so requests that end in time do not need to reset it.
 
 use super::connection::{Action, Connection, Version};
 use super::exchange::GRACE_PERIOD;
@@ -32,18 +31,18 @@ use tokio::time::{Sleep, timeout};
 
 /// The maximum number of concurrent requests on an HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// The number of streams that a client may reset before they are accepted.
+/// How many streams a client may reset before they are accepted.
 const PENDING_RESETS: usize = 32;
-/// The number of streams that the gateway may reset because of a client's errors before the
-/// connection ends.
+/// How many streams the gateway may reset because of a client's errors before the connection is
+/// closed.
 const ERROR_RESETS: usize = 128;
-/// The maximum number of bytes in flight to a function before it reads them, per stream and per
-/// connection.
+/// The maximum number of bytes in flight to a function that has not read them yet, per stream and
+/// per connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// The maximum number of bytes of a response that wait for the client.
+/// The maximum number of response bytes waiting for the client.
 const SEND_BUFFER: usize = 128 << 10;
-/// The size of the smallest buffer that hyper accepts.
+/// The smallest buffer that hyper accepts.
 const MIN_BUFFER: usize = 8192;
 /// The first bytes that an HTTP/2 client sends.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -123,8 +122,8 @@ async fn serve_http(
     }
 }
 
-/// Detects the protocol, and returns the bytes that were read to detect it. Returns `None` if the
-/// client sent no bytes that can be answered.
+/// Detects the protocol and returns the bytes that this took to read. Returns `None` if the client
+/// did not send anything that can be answered.
 async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version, Vec<u8>)> {
     let limits = &setup.limits;
     if let Some(tls) = &setup.tls {
@@ -149,7 +148,7 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
     }
     let mut ahead = [0; PREFACE.len()];
     let mut count = 0;
-    // Before its first request, a connection may be idle for as long as between two requests.
+    // A connection may be idle before its first request for as long as between two requests.
     let mut time = limits.idle;
     while count < ahead.len() && ahead[..count] == PREFACE[..count] {
         match timeout(time, stream.read(&mut ahead[count..])).await {
@@ -192,7 +191,7 @@ fn http2_builder(limits: &HttpLimits, stop: Stop) -> http2::Builder<Streams> {
     builder
 }
 
-/// Runs the requests of an HTTP/2 connection, each in its own task.
+/// Runs an HTTP/2 connection's requests, each in its own task.
 #[derive(Clone)]
 struct Streams(Stop);
 
@@ -213,7 +212,7 @@ where
     }
 }
 
-/// Drives a connection until it ends by itself or has to be cut off.
+/// Drives a connection until it ends on its own or has to be cut off.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut conn: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
@@ -225,7 +224,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let watch = stop.clone();
     let mut draining = pin!(stop.draining());
     let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(connection.opened.into()));
-    // No waker of this task is registered yet, so the first turn polls everything.
+    // No waker is registered for this task yet, so the first turn polls everything.
     let mut is_first = true;
     let mut armed = u64::MAX;
     let mut is_finishing = false;
@@ -242,7 +241,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             return Poll::Ready(());
         }
-        // The timer always wakes this task, so it is polled only after it was reset.
+        // The timer always wakes this task, so it is polled only after it has been reset.
         while timer.is_elapsed() || connection.due.load(Ordering::SeqCst) < armed {
             let now = Instant::now();
             connection.due.store(u64::MAX, Ordering::SeqCst);

@@ -10,13 +10,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Answers requests in place of a function. Dropping the future or the response's body ends the
+/// Answers requests in place of a function. Dropping the future or the response's body stops the
 /// work.
 pub(crate) type Responder = Arc<dyn Fn(Request<Body>) -> BoxFuture<Response<Body>> + Send + Sync>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Answers the requests of a listener that does not lead to functions.
+/// Answers a listener's requests if they do not go to functions.
 #[derive(Clone)]
 pub(crate) struct Handler {
     pub(crate) responder: Responder,
@@ -39,7 +39,7 @@ pub(super) enum Dispatch {
     Handler(Handler),
 }
 
-/// Why the description of a listener cannot be used.
+/// Why a listener's description cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
     #[error(transparent)]
@@ -101,7 +101,7 @@ impl Setup {
         }
     }
 
-    /// Returns the function that answers every request, if a single function answers all requests.
+    /// If a single function answers all requests, returns that function.
     pub(super) fn only_function(&self) -> Option<&Name> {
         match &self.dispatch {
             Dispatch::Routes(routes) => routes.only_function(),

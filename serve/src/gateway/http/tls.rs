@@ -1,4 +1,5 @@
-//! TLS by rustls, with certificates from files that are checked for changes before each handshake.
+//! TLS using rustls, with certificates from files that are checked for changes before each
+//! handshake.
 
 use crate::{TlsFiles, bounded_file};
 use lunatic_watch::Fingerprint;
@@ -17,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 /// smaller.
 const MAX_FILE_SIZE: u64 = 256 << 10;
 
-/// A server's certificates and key, as read from their files.
+/// A server's certificates and key, as read from files.
 pub(super) struct Tls(Arc<Inner>);
 
 struct Inner {
@@ -26,7 +27,7 @@ struct Inner {
 }
 
 struct Current {
-    /// The state of the files when last read, whether or not they can be used.
+    /// The state of the files when last read, whether or not they are usable.
     stamps: [Option<Fingerprint>; 2],
     config: Arc<ServerConfig>,
 }
@@ -47,7 +48,7 @@ impl Tls {
     }
 
     /// Performs the handshake with a client, using the current certificates. If the files have
-    /// changed and cannot be used, a warning is logged, and the previous certificates stay in use.
+    /// changed but are not usable, logs a warning and keeps using the previous certificates.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let inner = self.0.clone();
         let config = tokio::task::spawn_blocking(move || inner.config())
@@ -62,7 +63,7 @@ impl Inner {
         let stamps = stamps(&self.files);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.stamps != stamps {
-            // Files that cannot be used are logged only once.
+            // Files that are not usable are logged only once.
             current.stamps = stamps;
             match read(&self.files) {
                 Ok(config) => {

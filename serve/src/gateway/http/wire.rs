@@ -1,4 +1,4 @@
-//! The bytes of a connection, in plaintext or over TLS, on their way to hyper and back.
+//! A connection's bytes, in plaintext or over TLS, on their way to hyper and back.
 
 use super::connection::Connection;
 use super::framing::{Framing, FramingError};
@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-/// The number of bytes that a client may still send while it reads the last response. These bytes
-/// are read and discarded.
+/// How many bytes a client may still send while it reads the last response. They are read and
+/// discarded.
 const MAX_UNREAD: usize = 256 << 10;
 
 /// A client's stream, in plaintext or over TLS.
@@ -21,13 +21,13 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// A stream whose bytes are checked before hyper sees them.
 pub(super) struct Wire {
     stream: Stream,
-    /// Bytes that were already read to detect the protocol.
+    /// Bytes that have already been read to detect the protocol.
     ahead: Vec<u8>,
     connection: Arc<Connection>,
     /// Set for HTTP/1.
     framing: Option<Framing>,
     error: Option<FramingError>,
-    /// Set once the client has closed its sending side while it waits for an answer.
+    /// Set if the client has closed its sending side while waiting for an answer.
     is_half_closed: bool,
 }
 
@@ -48,14 +48,14 @@ impl Wire {
         }
     }
 
-    /// Returns why nothing more is read, if the framing of a request was wrong.
+    /// If a request's framing was wrong, returns why nothing more is read.
     pub(super) fn error(&self) -> Option<FramingError> {
         self.error
     }
 
-    /// Sends the last bytes and closes. If the client may have sent bytes that were not read, it
-    /// gets a little time to read the last bytes. Closing a connection with unread bytes resets the
-    /// connection, and the last bytes sent would be lost.
+    /// Sends the last bytes and closes the connection. If the client may have sent bytes that have
+    /// not been read, it is given a little time to read the last bytes, because closing a
+    /// connection with unread bytes resets it and loses what was sent last.
     pub(super) async fn close(mut self, last: &[u8], is_unread: bool) {
         if self.stream.write_all(last).await.is_err()
             || self.stream.shutdown().await.is_err()
@@ -73,14 +73,14 @@ impl Wire {
         }
     }
 
-    /// Notes that a client that has closed its sending side still receives its answer.
+    /// Notes that a client that has closed its sending side is still receiving its answer.
     fn wrote(&self) {
         if self.is_half_closed {
             self.connection.half_closed();
         }
     }
 
-    /// Stops reading. A request that is being answered is not disturbed, unless the error is in its
+    /// Stops reading. Does not disturb a request that is being answered, unless the error is in its
     /// body.
     fn end(&self) -> Poll<io::Result<()>> {
         match self.error {
@@ -89,14 +89,14 @@ impl Wire {
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // hyper would interpret the end of the stream as a disconnected client, so reading
-            // stays pending until hyper has answered and reads again.
+            // hyper would take the end of the stream for a disconnected client, so reading stays
+            // pending until hyper has answered and reads again.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
 
-    /// Checks the bytes that were read, and removes those that must not be passed on.
+    /// Checks the bytes that have been read, and removes those that must not be passed on.
     fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
         let Some(framing) = &mut self.framing else {
             return Poll::Ready(Ok(()));

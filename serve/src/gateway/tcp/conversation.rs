@@ -1,9 +1,9 @@
-//! Passes bytes between a client and the process that serves its connection.
+//! Passes bytes between a client and the process serving its connection.
 //!
 //! Each direction ends independently. A client that has closed its sending side still receives what
 //! the function writes, and a function that has finished writing can still read. If one side is
-//! slow, the other side waits once the comm and the system's buffers are full. An idle connection
-//! is ended. If the client has disconnected, its process is ended.
+//! slow, the other waits once the comm and the system's buffers are full. Idle connections are
+//! closed. If the client disconnects, its process is terminated.
 
 use super::hand_over::lifetime;
 use crate::Failure;
@@ -19,12 +19,12 @@ use tokio::time::Instant;
 /// The maximum number of bytes per read, in each direction.
 const PIECE: usize = 8 << 10;
 
-/// Passes bytes in both directions until the process has exited normally and everything that it
-/// wrote has been sent.
+/// Passes bytes in both directions until the process has exited normally and everything it wrote
+/// has been sent.
 ///
 /// # Errors
 ///
-/// [`Failure::Gone`] if the client has disconnected. Otherwise the error says how the process or
+/// [`Failure::Gone`] if the client has disconnected. Otherwise, the error says how the process or
 /// the connection ended.
 pub(super) async fn run(
     connection: &Connection,
@@ -64,7 +64,7 @@ async fn receive(
         };
         match written.or(is_reset).await {
             Some(Ok(())) => {}
-            // The process no longer reads, so nothing more is read from the client.
+            // The process has stopped reading, so nothing more is read from the client.
             Some(Err(_)) => break,
             None => return Failure::Gone,
         }
@@ -77,13 +77,13 @@ async fn receive(
 
 /// Waits until the client is known to have disconnected because it has reset the connection.
 async fn reset(from_client: &ReadHalf<'_>) {
-    // If the system cannot detect the reset, a read or a write will detect it.
+    // If the system cannot detect the reset, a read or a write will.
     if from_client.ready(Interest::ERROR).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Passes on the bytes that the process writes, and waits for the end of the process.
+/// Passes on the bytes that the process writes, and waits for the process to exit.
 async fn send(
     connection: &Connection,
     to_client: &mut WriteHalf<'_>,
@@ -110,7 +110,7 @@ async fn send(
     }
 }
 
-/// The time at which the last byte was passed on.
+/// When a byte was last passed on.
 struct LastActivity(Mutex<Instant>);
 
 impl LastActivity {
@@ -127,7 +127,7 @@ impl LastActivity {
     }
 }
 
-/// Waits until the connection reaches its maximum idle time or lifetime.
+/// Waits until the connection has been idle for too long or reaches its maximum lifetime.
 async fn expired(last: &LastActivity, idle: Duration, life: Option<Duration>) -> Failure {
     let is_idle = async {
         // A time that the clock cannot represent is never reached.

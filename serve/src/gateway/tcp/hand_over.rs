@@ -1,4 +1,4 @@
-//! Hands connections to a program on the machine as messages.
+//! Hands connections, as messages, to a program in the machine.
 
 use crate::in_flight::InFlight;
 use crate::request_info::RequestInfo;
@@ -21,8 +21,8 @@ pub(crate) fn begin(version: &Version) {
     }
 }
 
-/// Gives a connection to a program, and waits until the connection is closed. Dropping the future
-/// closes the connection.
+/// Gives a connection to a program and waits until it is closed. Dropping the future closes the
+/// connection.
 pub(crate) async fn hand_over(
     version: &Arc<Version>,
     module: &Module,
@@ -58,7 +58,7 @@ async fn give(
         .send_stream(0, Process::STREAM, stream, kept)
         .map_err(refused)?;
     let is_closed = async {
-        // Nothing is ever sent through this channel. The sender is dropped with the connection.
+        // Nothing is ever sent through this channel. Its sender is dropped with the connection.
         let _ = closed.await;
         Ok(())
     };
@@ -68,7 +68,7 @@ async fn give(
     ended
 }
 
-/// A connection that the program serves. The connection is shut down when this is dropped.
+/// A connection served by the program, which is shut down on drop.
 struct ShutDownOnDrop(std::net::TcpStream);
 
 impl Drop for ShutDownOnDrop {
@@ -78,7 +78,7 @@ impl Drop for ShutDownOnDrop {
     }
 }
 
-/// Returns the failure for a connection that could not be given to a program.
+/// Returns the failure of a connection that could not be given to a program.
 fn refused(error: SendError) -> Failure {
     match error {
         SendError::NotGranted(..) => Failure::Unusable(format!(
