@@ -1,21 +1,21 @@
-//! Checks how deep the values of a message are nested.
+//! Checks how deeply a message's values are nested.
 //!
-//! Deserialization recurses into nested values, and the sender chooses how deep they are nested.
-//! `rmp-serde` counts arrays and maps, but not enums, so a short message could overflow the
-//! receiver's stack. The check in this file runs before anything is deserialized.
+//! Deserialization recurses into nested values, and the sender controls how deeply they are nested.
+//! `rmp-serde` limits the nesting of arrays and maps, but not of enums, so a short message could
+//! overflow the receiver's stack. This check runs before anything is deserialized.
 
 /// The maximum nesting depth of the values in a message.
 pub(super) const DEPTH: usize = 128;
 
-/// Returns true if values are nested more deeply than [`DEPTH`] in a MessagePack value.
+/// Returns true if a MessagePack value is nested more than [`DEPTH`] levels deep.
 ///
-/// Bytes that are not MessagePack do not count as too deep: deserializing them fails anyway.
+/// Returns false for bytes that are not MessagePack, which cannot be deserialized anyway.
 pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
-    // Each level takes at least a byte, so short messages do not have to be examined.
+    // Each level takes up at least one byte, so short messages don't need to be examined.
     if bytes.len() <= DEPTH {
         return false;
     }
-    // For each open array or map, the number of values still to come.
+    // The number of values still missing from each open array or map.
     let mut missing = [0u64; DEPTH];
     let mut depth = 0;
     let mut rest = bytes;
@@ -29,7 +29,7 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
             depth += 1;
             continue;
         }
-        // This value is complete, and so is each enclosing array or map whose last value it is.
+        // This value is complete, and so are any arrays and maps that end with it.
         while depth > 0 {
             missing[depth - 1] -= 1;
             if missing[depth - 1] > 0 {
@@ -44,17 +44,17 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
     false
 }
 
-/// The head of a value.
+/// A value's header.
 struct Value {
-    /// The value's length in bytes, not counting the values inside.
+    /// The value's length in bytes, not counting nested values.
     length: usize,
-    /// The number of values inside this value.
+    /// The number of values nested directly inside this one.
     values: u64,
 }
 
 impl Value {
-    /// Reads the head of the first value. Returns `None` at the end of the bytes, or if the value's
-    /// length is cut off.
+    /// Reads the header of the first value. Returns `None` at the end of the bytes, or if the
+    /// value's length is truncated.
     fn read(bytes: &[u8]) -> Option<Self> {
         let first = *bytes.first()?;
         let number = |size: usize| -> Option<usize> {
@@ -62,8 +62,7 @@ impl Value {
             Some(digits.fold(0, |number, &digit| number << 8 | usize::from(digit)))
         };
         // The length of a value whose size is stored in `size` bytes, with `kind` more bytes for
-        // its type. On wasm, a length of almost 4 GiB plus the head before it can exceed the range
-        // of `usize`.
+        // its type. On wasm, a size of almost 4 GiB plus the header can overflow `usize`.
         let sized = |size: usize, kind: usize| Some(number(size)?.saturating_add(1 + size + kind));
         let (length, values) = match first {
             0x80..=0x8f => (1, 2 * u64::from(first & 0x0f)),
@@ -84,7 +83,7 @@ impl Value {
             0xdd => (5, number(4)? as u64),
             0xde => (3, 2 * number(2)? as u64),
             0xdf => (5, 2 * number(4)? as u64),
-            // These are small numbers, nil, booleans, and a byte that MessagePack never uses.
+            // Small numbers, nil, booleans, and a byte that MessagePack never uses.
             _ => (1, 0),
         };
         Some(Self { length, values })

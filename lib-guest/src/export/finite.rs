@@ -1,9 +1,9 @@
-//! Finds numbers that JSON cannot represent: NaN and the infinities, which would become `null`.
+//! Finds numbers that JSON cannot represent: NaN and infinities, which would become `null`.
 
 use serde::ser::{self, Serialize, Serializer};
 use std::fmt::{self, Display};
 
-/// Returns the first number in a value that is not finite.
+/// Returns the first non-finite number in a value.
 pub(super) fn first_not_finite<T: Serialize + ?Sized>(value: &T) -> Option<f64> {
     match value.serialize(Search) {
         Err(Found::NotFinite(number)) => Some(number),
@@ -11,21 +11,21 @@ pub(super) fn first_not_finite<T: Serialize + ?Sized>(value: &T) -> Option<f64> 
     }
 }
 
-/// A serializer that visits the numbers in a value and produces no output.
+/// A serializer that only visits the numbers in a value and produces no output.
 #[derive(Clone, Copy)]
 struct Search;
 
-/// Why the search ended early.
+/// Why the search stopped early.
 #[derive(Debug)]
 enum Found {
     NotFinite(f64),
-    /// The value cannot be serialized. The actual serialization reports that error.
+    /// The value cannot be serialized. The actual serialization reports the error.
     Otherwise,
 }
 
 impl Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the search has ended")
+        f.write_str("the search has stopped")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use lunatic_abi::parameter;
 
-/// A parameter for an exported function that is spawned.
+/// A parameter for spawning an exported function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Param {
     /// A 32-bit integer.
@@ -18,8 +18,7 @@ pub enum Param {
 }
 
 impl Param {
-    /// Returns the record that the machine reads, which consists of the type and of the value in 16
-    /// bytes.
+    /// Encodes the parameter for the machine: the type, followed by the value in 16 bytes.
     pub(crate) fn to_bytes(self) -> [u8; parameter::SIZE] {
         let (kind, value) = match self {
             // Integers are sign-extended.

@@ -1,4 +1,4 @@
-//! Name lookups, and the types that can be converted to addresses.
+//! Name lookups, and types that can be converted to addresses.
 
 use crate::error::LunaticError;
 use crate::host::{self, RawAddress};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::time::Duration;
 use std::{io, iter, option, slice, vec};
 
-/// The addresses of a name, from [`resolve`].
+/// The addresses that [`resolve`] found for a name.
 #[derive(Debug)]
 pub struct SocketAddrIterator {
     id: u64,
@@ -77,7 +77,7 @@ impl From<RawAddress> for SocketAddr {
     }
 }
 
-/// Looks up `host:port` and returns its addresses.
+/// Looks up a name, given as `host:port`, and returns its addresses.
 ///
 /// # Errors
 ///
@@ -94,8 +94,7 @@ pub fn resolve(name: &str) -> Result<SocketAddrIterator, LunaticError> {
     look_up(name, lunatic_abi::FOREVER)
 }
 
-/// Looks up `host:port` like [`resolve`], waiting for at most `timeout`, which is rounded up to
-/// whole milliseconds.
+/// Like [`resolve`], but waits for at most `timeout`, which is rounded up to whole milliseconds.
 pub fn resolve_timeout(name: &str, timeout: Duration) -> Result<SocketAddrIterator, LunaticError> {
     look_up(name, host::milliseconds(timeout))
 }
@@ -105,8 +104,8 @@ fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError>
         .map(SocketAddrIterator::from_id)
 }
 
-/// Values that can be converted to addresses. This trait replaces [`std::net::ToSocketAddrs`],
-/// which cannot look up names in the machine.
+/// A type that can be converted to addresses. This trait replaces [`std::net::ToSocketAddrs`],
+/// which cannot look up names on the machine.
 ///
 /// # Example
 ///
@@ -121,10 +120,10 @@ fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError>
 /// assert!(addresses.next().unwrap().is_ipv6());
 /// ```
 pub trait ToSocketAddrs {
-    /// The iterator over the addresses.
+    /// An iterator over the addresses.
     type Iter: Iterator<Item = SocketAddr>;
 
-    /// Returns the addresses. A name is looked up first.
+    /// Returns the addresses, looking up the name if there is one.
     ///
     /// # Errors
     ///
@@ -208,13 +207,12 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
-/// Calls `act` with one address after another until a call succeeds. Returns the first success or
-/// the last error.
+/// Calls `act` with each address until one succeeds. Returns the first success or the last error.
 pub(crate) fn first<T>(
     addresses: impl ToSocketAddrs,
     act: impl Fn(&RawAddress) -> Result<T, LunaticError>,
 ) -> io::Result<T> {
-    let mut last = LunaticError::new(Errno::InvalidInput, "there is no address to try");
+    let mut last = LunaticError::new(Errno::InvalidInput, "there are no addresses to try");
     for address in addresses.to_socket_addrs()? {
         match act(&address.into()) {
             Ok(made) => return Ok(made),
@@ -224,14 +222,14 @@ pub(crate) fn first<T>(
     Err(last.into())
 }
 
-/// Returns the address from a lookup result that holds a single address.
+/// Returns the only address in a lookup result.
 pub(crate) fn only_address(id: u64) -> io::Result<SocketAddr> {
     SocketAddrIterator::from_id(id)
         .next()
         .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
 }
 
-/// Makes a call that writes the id of a lookup result with a single address, and returns the
+/// Makes a call that writes the id of a lookup result with only one address, and returns the
 /// address.
 pub(crate) fn address(call: impl FnOnce(&mut u64) -> i32) -> io::Result<SocketAddr> {
     only_address(LunaticError::or_value(call)?)

@@ -1,7 +1,7 @@
-//! Code shared by all kinds of sockets.
+//! Macros shared by all socket types.
 
-/// Turns a type that holds the id of a socket into a handle to the socket. `Clone` creates another
-/// handle, as does sending a handle in a message. Dropping the last handle closes the socket.
+/// Turns a type that holds a socket's id into a handle to the socket. Cloning a handle or sending
+/// it in a message creates another handle. Dropping the last handle closes the socket.
 macro_rules! handle {
     ($socket:ident, $kind:expr, $clone:path, $drop:path) => {
         impl Clone for $socket {
@@ -32,7 +32,7 @@ macro_rules! handle {
     };
 }
 
-/// Implements reading and writing for a connection, and for a reference to it.
+/// Implements reading and writing for a connection and for references to it.
 macro_rules! read_and_write {
     ($stream:ident, $read:path, $write:path, $flush:path) => {
         impl Read for &$stream {

@@ -9,8 +9,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-/// Listens for TCP connections. The port is free again when the listener is dropped or its process
-/// ends.
+/// Listens for TCP connections. The port is freed when the listener is dropped or its process
+/// exits.
 ///
 /// # Example
 ///
@@ -22,7 +22,7 @@ use std::time::Duration;
 ///     let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
 ///     println!("listening on {}", listener.local_addr().unwrap());
 ///     for stream in listener.incoming().flatten() {
-///         // If there is no room for a process, this client is refused, and the server continues.
+///         // If the process cannot be spawned, this client is disconnected, and the server continues.
 ///         let _ = process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
 ///             stream.write_all(b"Hello!\n").unwrap();
 ///         });
@@ -47,7 +47,7 @@ impl TcpListener {
         })
     }
 
-    /// Waits for a connection, and returns it with the peer's address.
+    /// Waits for a connection, and returns it and the peer's address.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut peer = 0;
         let id = LunaticError::or_value(|id| host::tcp::tcp_accept(self.id, id, &mut peer))?;
@@ -55,8 +55,8 @@ impl TcpListener {
         Ok((stream, only_address(peer)?))
     }
 
-    /// Returns an iterator over the connections. The iterator waits for each connection and never
-    /// ends.
+    /// Returns an iterator over incoming connections. The iterator waits for each connection and
+    /// never ends.
     ///
     /// # Example
     ///
@@ -84,7 +84,7 @@ impl Drop for TcpListener {
     }
 }
 
-/// An iterator over the connections to a listener, from [`TcpListener::incoming`].
+/// An iterator over incoming connections, from [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
@@ -98,13 +98,12 @@ impl Iterator for Incoming<'_> {
     }
 }
 
-/// A handle to a TCP connection. The connection is closed when its last handle is dropped, in
-/// whichever process that happens.
+/// A handle to a TCP connection. The connection is closed when its last handle is dropped in any
+/// process.
 ///
-/// [`Clone`] creates another handle to the same connection, as does sending a handle in a message:
-/// the receiver gets its own handle, and the sender keeps its handle. A handle can be serialized
-/// only while a message is being sent, and deserialized only while a message is being received.
-/// Anywhere else, both fail.
+/// Cloning a handle creates another handle to the same connection. So does sending one in a
+/// message: the receiver gets its own handle, and the sender keeps its handle. A handle can only be
+/// serialized while a message is being sent, and deserialized while a message is being received.
 #[derive(Debug)]
 pub struct TcpStream {
     id: u64,
@@ -134,8 +133,8 @@ impl TcpStream {
         Self::connect_within(addresses, lunatic_abi::FOREVER)
     }
 
-    /// Connects like [`connect`](Self::connect), trying each address for at most `timeout`, which
-    /// is rounded up to whole milliseconds.
+    /// Like [`connect`](Self::connect), but tries each address for at most `timeout`, which is
+    /// rounded up to whole milliseconds.
     ///
     /// # Errors
     ///
@@ -156,19 +155,19 @@ impl TcpStream {
         address(|address| host::tcp::tcp_peer_addr(self.id, address))
     }
 
-    /// Returns the connection's own address.
+    /// Returns the connection's local address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         address(|address| host::tcp::tcp_stream_local_addr(self.id, address))
     }
 
-    /// Reads the data that has arrived without consuming it. Waits until data arrives, for at most
-    /// the [peek timeout](Self::set_peek_timeout).
+    /// Reads data that has arrived without consuming it. Waits for data for at most the [peek
+    /// timeout](Self::set_peek_timeout).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let peek = |length: &mut u64| host::tcp::tcp_peek(self.id, buffer, length);
         Ok(LunaticError::or_value(peek)? as usize)
     }
 
-    /// Closes one direction of the connection, or both, for all of its handles.
+    /// Closes one or both directions of the connection, for all of its handles.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         let how = match how {
             Shutdown::Read => 0,
@@ -179,7 +178,7 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Sets whether small writes are sent immediately instead of being gathered. The default is
+    /// Sets whether small writes are sent immediately instead of being coalesced. The default is
     /// false.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         let on = i32::from(nodelay);
@@ -187,7 +186,7 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Sets how long a read may wait. `None`, the default, waits indefinitely. A read that times
+    /// Sets how long a read may wait. `None`, the default, means indefinitely. A read that times
     /// out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is rounded up
     /// to whole milliseconds; a timeout of zero does not wait. All handles to a connection share
     /// the timeout.
@@ -218,8 +217,7 @@ impl TcpStream {
         host::duration(host::tcp::get_read_timeout(self.id))
     }
 
-    /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
-    /// read.
+    /// Sets how long a write may wait. Works like [`set_read_timeout`](Self::set_read_timeout).
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         host::tcp::set_write_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
@@ -229,8 +227,8 @@ impl TcpStream {
         host::duration(host::tcp::get_write_timeout(self.id))
     }
 
-    /// Sets how long a [`peek`](Self::peek) may wait, like
-    /// [`set_read_timeout`](Self::set_read_timeout) for a read.
+    /// Sets how long a [`peek`](Self::peek) may wait. Works like
+    /// [`set_read_timeout`](Self::set_read_timeout).
     pub fn set_peek_timeout(&self, timeout: Option<Duration>) {
         host::tcp::set_peek_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
@@ -263,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_stream_can_be_written_only_into_a_message() {
-        // The stream is not dropped, because there is no machine here that could release the id.
+        // The stream is not dropped, because no machine is running that could release the id.
         let stream = ManuallyDrop::new(TcpStream { id: 40 });
         let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| {
             (bytes.to_vec(), streams.to_vec())

@@ -9,8 +9,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Listens for TLS connections. The port is free again when the listener is dropped or its process
-/// ends.
+/// Listens for TLS connections. The port is freed when the listener is dropped or its process
+/// exits.
 ///
 /// # Example
 ///
@@ -24,7 +24,7 @@ use std::time::Duration;
 ///     let private_key = std::fs::read("server.key").unwrap();
 ///     let listener = TlsListener::bind("0.0.0.0:8443", &certificates, &private_key).unwrap();
 ///     for stream in listener.incoming().flatten() {
-///         // If there is no room for a process, this client is refused, and the server continues.
+///         // If the process cannot be spawned, this client is disconnected, and the server continues.
 ///         let _ = process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
 ///             stream.write_all(b"Hello!\n").unwrap();
 ///         });
@@ -39,8 +39,8 @@ pub struct TlsListener {
 impl TlsListener {
     /// Listens on the first address that works. Port 0 means any free port.
     ///
-    /// The certificates and the key are in PEM format: the server's own certificate comes first,
-    /// followed by the certificates of its issuers. The key is in PKCS #8, PKCS #1 or SEC 1 format.
+    /// The certificates and the key are PEM-encoded. The server's own certificate comes first,
+    /// followed by its issuers' certificates. The key is in PKCS #8, PKCS #1 or SEC 1 format.
     ///
     /// # Errors
     ///
@@ -57,8 +57,9 @@ impl TlsListener {
         })
     }
 
-    /// Waits for a connection, completes its handshake, and returns it with the peer's address.
-    /// Clients whose handshake fails or stalls are not reported, and do not delay other clients.
+    /// Waits for a connection, completes its handshake, and returns the connection and the peer's
+    /// address. Clients whose handshake fails or stalls are not reported, and do not delay other
+    /// clients.
     pub fn accept(&self) -> io::Result<(TlsStream, SocketAddr)> {
         let mut peer = 0;
         let id = LunaticError::or_value(|id| host::tls::tls_accept(self.id, id, &mut peer))?;
@@ -66,8 +67,8 @@ impl TlsListener {
         Ok((stream, only_address(peer)?))
     }
 
-    /// Returns an iterator over the connections. The iterator waits for each connection and never
-    /// ends.
+    /// Returns an iterator over incoming connections. The iterator waits for each connection and
+    /// never ends.
     pub fn incoming(&self) -> TlsIncoming<'_> {
         TlsIncoming { listener: self }
     }
@@ -84,7 +85,7 @@ impl Drop for TlsListener {
     }
 }
 
-/// An iterator over the connections to a listener, from [`TlsListener::incoming`].
+/// An iterator over incoming connections, from [`TlsListener::incoming`].
 #[derive(Debug)]
 pub struct TlsIncoming<'a> {
     listener: &'a TlsListener,
@@ -98,29 +99,29 @@ impl Iterator for TlsIncoming<'_> {
     }
 }
 
-/// A handle to a TLS connection. When its last handle is dropped, in whichever process that
-/// happens, the end is announced to the peer and the connection is closed.
+/// A handle to a TLS connection. When its last handle is dropped in any process, the connection is
+/// closed, after notifying the peer.
 ///
-/// A read returns 0 only at an end that the peer has announced. If the connection ends in any other
-/// way, a third party may have cut it, and the read fails with
+/// A read returns 0 only if the peer has announced the end of its data. If the connection ends in
+/// any other way, a third party may have cut it, and the read fails with
 /// [`io::ErrorKind::ConnectionAborted`].
 ///
 /// As with a [`TcpStream`](crate::net::TcpStream), cloning a handle or sending it in a message
-/// creates another handle to the same connection. One process may wait to read while another
-/// process writes.
+/// creates another handle to the same connection. One process can write while another is waiting to
+/// read.
 #[derive(Debug)]
 pub struct TlsStream {
     id: u64,
 }
 
 impl TlsStream {
-    /// Connects to a host, given by name or address, whose certificate was issued by a publicly
-    /// trusted authority.
+    /// Connects to a host, given by name or address. The host's certificate must have been issued
+    /// by a publicly trusted authority.
     ///
     /// # Errors
     ///
     /// Returns the error from the lookup or for the host's last address,
-    /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or an address, and
+    /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or address, and
     /// [`io::ErrorKind::InvalidData`] if the host's certificate or anything else about its
     /// handshake is unacceptable.
     ///
@@ -139,8 +140,8 @@ impl TlsStream {
         Self::connect_within(host, port, &[], lunatic_abi::FOREVER)
     }
 
-    /// Connects like [`connect`](Self::connect). The lookup, the connection and the handshake
-    /// together take at most `timeout`, which is rounded up to whole milliseconds.
+    /// Like [`connect`](Self::connect), but the lookup, the connection and the handshake may take
+    /// at most `timeout` in total, which is rounded up to whole milliseconds.
     ///
     /// # Errors
     ///
@@ -149,23 +150,21 @@ impl TlsStream {
         Self::connect_within(host, port, &[], host::milliseconds(timeout))
     }
 
-    /// Connects like [`connect`](Self::connect), but trusts only these authorities. Each authority
-    /// is a PEM string with at least one certificate. The host's own certificate may be given in
-    /// place of its authority's certificate. The `timeout` covers the lookup, the connection and
-    /// the handshake.
+    /// Like [`connect`](Self::connect), but trusts only these authorities. Each authority is a PEM
+    /// string with at least one certificate. The host's own certificate may be given instead of its
+    /// authority's. The `timeout` covers the lookup, the connection and the handshake.
     ///
     /// # Errors
     ///
     /// Fails like [`connect`](Self::connect), with [`io::ErrorKind::TimedOut`], and with
-    /// [`io::ErrorKind::InvalidInput`] if an authority is not a certificate or there are no
-    /// authorities.
+    /// [`io::ErrorKind::InvalidInput`] if an authority is not a certificate or the list is empty.
     pub fn connect_trusting(
         host: &str,
         port: u16,
         authorities: &[&[u8]],
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
-        // To the machine, an empty list would mean the publicly trusted authorities.
+        // For the machine, an empty list would mean the publicly trusted authorities.
         let none: &[&[u8]] = &[&[]];
         let authorities = if authorities.is_empty() {
             none
@@ -198,14 +197,14 @@ impl TlsStream {
         address(|address| host::tls::tls_peer_addr(self.id, address))
     }
 
-    /// Closes the writing direction for all handles. The peer reads the end of the stream after
-    /// everything that was written. Reading is still possible.
+    /// Closes the writing direction for all handles. The peer reads everything that was written,
+    /// followed by the end of the stream. The connection can still be read.
     pub fn shutdown(&self) -> io::Result<()> {
         LunaticError::or_value(|error| host::tls::tls_shutdown(self.id, error))?;
         Ok(())
     }
 
-    /// Sets how long a read may wait. `None`, the default, waits indefinitely. A read that times
+    /// Sets how long a read may wait. `None`, the default, means indefinitely. A read that times
     /// out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is rounded up
     /// to whole milliseconds; a timeout of zero does not wait. All handles to a connection share
     /// the timeout.
@@ -218,10 +217,10 @@ impl TlsStream {
         host::duration(host::tls::get_tls_read_timeout(self.id))
     }
 
-    /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
-    /// read. Data counts as written once it is encrypted, even if the timeout expires before the
-    /// peer accepts it. The next write first waits until that data has been sent. If the last
-    /// handle is dropped before then, the data is lost.
+    /// Sets how long a write may wait. Works like [`set_read_timeout`](Self::set_read_timeout).
+    /// Data is considered written once it is encrypted, even if the timeout expires before the peer
+    /// accepts it. The next write first waits until that data has been sent. If the last handle is
+    /// dropped before then, the data is lost.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         host::tls::set_tls_write_timeout(self.id, host::milliseconds_or_forever(timeout));
     }

@@ -1,4 +1,4 @@
-//! UDP: datagrams.
+//! UDP sockets.
 
 use crate::error::LunaticError;
 use crate::host;
@@ -9,11 +9,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A handle to a UDP socket. When its last handle is dropped, in whichever process that happens,
-/// the socket is closed and its port becomes free.
+/// A handle to a UDP socket. When its last handle is dropped in any process, the socket is closed
+/// and its port is freed.
 ///
-/// Datagrams may be lost, duplicated or reordered, and the operating system drops datagrams that it
-/// has no room for. When waiting for an answer, set a [timeout](Self::set_read_timeout).
+/// Datagrams may be lost, duplicated or reordered, and the operating system drops datagrams when
+/// its buffer is full. When waiting for an answer, set a [timeout](Self::set_read_timeout).
 ///
 /// As with a [`TcpStream`](crate::net::TcpStream), cloning a handle or sending it in a message
 /// creates another handle to the same socket.
@@ -51,9 +51,9 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer. [`send`](Self::send) sends only to this peer, and datagrams from anyone else
-    /// are not received. Calling this again replaces the peer. Nothing is sent, so the peer need
-    /// not exist.
+    /// Sets the peer. [`send`](Self::send) sends only to this peer, and datagrams from other
+    /// addresses are not received. Calling this again replaces the peer. Nothing is sent, so the
+    /// peer does not have to exist.
     pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
         first(addresses, |address| {
             let timeout = lunatic_abi::FOREVER;
@@ -62,21 +62,22 @@ impl UdpSocket {
         })
     }
 
-    /// Sends a datagram to the peer set by [`connect`](Self::connect), and returns its length.
+    /// Sends a datagram to the peer set by [`connect`](Self::connect), and returns the number of
+    /// bytes sent.
     ///
     /// # Errors
     ///
     /// Returns [`io::ErrorKind::NotConnected`] if no peer is set, [`io::ErrorKind::InvalidInput`]
-    /// if the data is larger than a datagram can be (65,507 bytes with IPv4), and
-    /// [`io::ErrorKind::ConnectionRefused`] if an earlier datagram is known not to have been
-    /// received.
+    /// if the data does not fit into a datagram (65,507 bytes with IPv4), and
+    /// [`io::ErrorKind::ConnectionRefused`] if the peer is known not to have received an earlier
+    /// datagram.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         let send = |sent: &mut u64| host::udp::udp_send(self.id, datagram, sent);
         Ok(LunaticError::or_value(send)? as usize)
     }
 
-    /// Sends a datagram to the first address that works, and returns the datagram's length. Fails
-    /// like [`send`](Self::send).
+    /// Sends a datagram to the first address that works, and returns the number of bytes sent.
+    /// Fails like [`send`](Self::send).
     pub fn send_to<A: ToSocketAddrs>(&self, datagram: &[u8], addresses: A) -> io::Result<usize> {
         first(addresses, |address| {
             let send = |sent: &mut u64| host::udp::udp_send_to(self.id, datagram, address, sent);
@@ -84,8 +85,8 @@ impl UdpSocket {
         })
     }
 
-    /// Waits for a datagram, and returns how much of it is in the buffer. The part that does not
-    /// fit is lost.
+    /// Waits for a datagram, and returns the number of bytes read into the buffer. Any bytes that
+    /// do not fit are lost.
     ///
     /// # Errors
     ///
@@ -96,7 +97,7 @@ impl UdpSocket {
         Ok(LunaticError::or_value(receive)? as usize)
     }
 
-    /// Waits for a datagram like [`recv`](Self::recv), and also returns its sender.
+    /// Like [`recv`](Self::recv), but also returns the sender.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let mut sender = 0;
         let length = LunaticError::or_value(|length| {
@@ -105,7 +106,7 @@ impl UdpSocket {
         Ok((length as usize, only_address(sender)?))
     }
 
-    /// Returns the address that the socket is bound to, with the actual port.
+    /// Returns the socket's address, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         address(|address| host::udp::udp_local_addr(self.id, address))
     }
@@ -119,7 +120,7 @@ impl UdpSocket {
         address(|address| host::udp::udp_peer_addr(self.id, address))
     }
 
-    /// Sets how long a receive may wait. `None`, the default, waits indefinitely. The timeout is
+    /// Sets how long a receive may wait. `None`, the default, means indefinitely. The timeout is
     /// rounded up to whole milliseconds; a timeout of zero does not wait. All handles to a socket
     /// share the timeout.
     ///
@@ -161,7 +162,7 @@ impl UdpSocket {
         host::udp::get_udp_socket_broadcast(self.id) != 0
     }
 
-    /// Sets the time to live of datagrams: the maximum number of routers they may pass through.
+    /// Sets the datagrams' time to live: the maximum number of routers they may pass through.
     ///
     /// # Errors
     ///
@@ -175,7 +176,7 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// Returns the maximum number of routers that a datagram may pass through.
+    /// Returns the maximum number of routers that datagrams may pass through.
     pub fn ttl(&self) -> u32 {
         host::udp::get_udp_socket_ttl(self.id)
     }

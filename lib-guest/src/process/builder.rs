@@ -1,4 +1,4 @@
-//! The only code in this library that spawns processes.
+//! Spawning processes. No other code in this library makes the host calls that spawn.
 
 use super::failure::SendFailure;
 use super::handle::Process;
@@ -15,10 +15,10 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Spawns processes with more options than [`spawn`](super::spawn): the environment, and the tag of
-/// the link.
+/// Spawns processes with more options than [`spawn`](super::spawn): an environment, and a link with
+/// a given tag.
 ///
-/// By default, a process gets the rights of the spawning process and is not linked with it. A
+/// By default, the new process has the rights of the spawning process and is not linked to it. A
 /// builder can be copied and used any number of times.
 ///
 /// # Example
@@ -49,13 +49,13 @@ pub struct Builder<'a> {
     environment: u64,
     module: u64,
     link: Tag,
-    // The machine drops an environment when its last handle is dropped.
+    // The machine drops an environment along with its last handle, so the builder borrows the
+    // handle.
     borrowed: PhantomData<&'a Environment>,
 }
 
 impl<'a> Builder<'a> {
-    /// Creates a builder whose processes have the rights of this process and are not linked with
-    /// it.
+    /// Creates a builder whose processes have this process's rights and are not linked to it.
     pub const fn new() -> Self {
         Self {
             environment: OWN,
@@ -65,21 +65,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Sets the environment that the process runs in. The default is the environment of the
-    /// spawning process.
+    /// Sets the environment that the process runs in. The default is the spawning process's
+    /// environment.
     ///
-    /// A process spawned with a value receives the value as a message, so this environment has to
-    /// allow `lunatic::message::`. A process spawned without a value calls no functions of the
-    /// machine before its own function runs.
+    /// A process spawned with a value receives the value as a message, so this environment must
+    /// allow `lunatic::message::`. A process spawned without a value doesn't call any host
+    /// functions before its own function runs.
     pub fn environment(mut self, environment: &'a Environment) -> Self {
         self.environment = environment.id();
         self
     }
 
-    /// Links the process with the spawning process before it runs. The default, also set by
-    /// [`Tag::NONE`], is no link.
+    /// Links the process to the spawning process before it runs. By default, or with [`Tag::NONE`],
+    /// the process is not linked.
     ///
-    /// The effect of the process's failure depends on the spawning process's mailbox at that time:
+    /// If the process fails, the effect depends on the spawning process's mailbox at that time:
     /// with a [`Mailbox`], the spawning process dies too; with a
     /// [`LinkMailbox`](crate::LinkMailbox), it receives a signal with the tag.
     pub fn link(mut self, tag: Tag) -> Self {
@@ -87,15 +87,13 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Sets the module, identified by the machine's id for it. The default is the module that this
-    /// process runs.
+    /// Sets the module by its id. The default is this process's module.
     pub(crate) fn module(mut self, module: u64) -> Self {
         self.module = module;
         self
     }
 
-    /// Spawns a process that runs a function of this program, like
-    /// [`process::spawn`](super::spawn()).
+    /// Spawns a process like [`process::spawn`](super::spawn()).
     ///
     /// # Errors
     ///
@@ -104,8 +102,7 @@ impl<'a> Builder<'a> {
         self.spawn_export(EXPORT, &EntryPoint::new(function).parameters())
     }
 
-    /// Spawns a process that runs a function of this program with a value, like
-    /// [`process::spawn_with`](super::spawn_with).
+    /// Spawns a process like [`process::spawn_with`](super::spawn_with).
     ///
     /// # Errors
     ///
@@ -121,7 +118,7 @@ impl<'a> Builder<'a> {
         self.spawn_entry(&context, &EntryPoint::new(function))
     }
 
-    /// Spawns a process that starts at an entry point and begins by receiving a context.
+    /// Spawns a process that starts at an entry point and first receives a context.
     pub(crate) fn spawn_entry<C: Serialize, T>(
         self,
         context: &C,
@@ -142,16 +139,16 @@ impl<'a> Builder<'a> {
         if (self.environment, self.module) != (OWN, OWN) {
             return self.spawn_with_message(function, parameters, Tag::NONE, &[], &[]);
         }
-        // This call works even in an environment that grants only `lunatic::process::`; the call in
-        // `spawn_with_message` does not.
+        // Unlike the call in `spawn_with_message`, this call works even in an environment that
+        // grants only `lunatic::process::`.
         LunaticError::or_value(|process| {
             host::process::spawn(self.link.id(), OWN, OWN, function, parameters, process)
         })
         .map(Process::from_id)
     }
 
-    /// Spawns a process that starts at an exported function. Sends the process a first message,
-    /// unless the message's tag is [`Tag::NONE`].
+    /// Spawns a process that starts at an exported function. Sends it a first message unless the
+    /// tag is [`Tag::NONE`].
     fn spawn_with_message<T>(
         self,
         function: &str,
@@ -176,9 +173,9 @@ impl<'a> Builder<'a> {
         .map(Process::from_id)
     }
 
-    /// Spawns a process linked with a new tag. `mailbox` determines the effect of the process's
-    /// failure. It is returned unchanged, because it must already be of the right kind before the
-    /// link exists.
+    /// Spawns a linked process with a new tag. `mailbox` is returned unchanged. The caller has to
+    /// convert it to the right kind before the link exists, because it determines the effect of the
+    /// process's failure.
     pub(crate) fn linked<T, M>(
         self,
         mailbox: M,
@@ -197,22 +194,21 @@ impl Default for Builder<'_> {
     }
 }
 
-/// The result of spawning a linked process: the process, and the mailbox of the process that
-/// spawned it.
+/// The result of spawning a linked process: the process, and the spawning process's mailbox.
 pub type Linked<T, M> = Result<(Process<T>, M), SpawnError<M>>;
 
-/// Why a linked process was not spawned, and the mailbox of the process that tried to spawn it.
+/// Why a linked process was not spawned, and the spawning process's mailbox.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct SpawnError<M> {
     /// The mailbox.
     pub mailbox: M,
-    /// Why nothing was spawned.
+    /// Why the process was not spawned.
     #[source]
     pub error: LunaticError,
 }
 
-// This is not derived, so that `unwrap` works for every mailbox.
+// Implemented manually so that `unwrap` works for every mailbox.
 impl<M> fmt::Debug for SpawnError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SpawnError")

@@ -1,15 +1,15 @@
-//! The reason why a message was not sent.
+//! Why a message was not sent.
 
 use crate::error::LunaticError;
 use lunatic_abi::Errno;
 use rmp_serde::encode;
 use std::fmt;
 
-/// The reason why a message was not sent.
+/// Why a message was not sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendFailure {
-    /// The receiver's mailbox was full, and was still full after the sender had waited for one time
+    /// The receiver's mailbox was full, and still full after the sender had waited for one time
     /// slice.
     #[error("the receiver's mailbox is full")]
     MailboxFull,
@@ -22,7 +22,7 @@ pub enum SendFailure {
     /// The value cannot be serialized.
     #[error("the value cannot be serialized: {0}")]
     SerializationFailed(encode::Error),
-    /// The machine refused the message for a reason that this version of the library does not know.
+    /// The machine refused the message for a reason unknown to this version of the library.
     #[error("the machine refused the message ({0:?})")]
     Refused(Errno),
 }
@@ -54,7 +54,7 @@ impl From<SendFailure> for LunaticError {
     }
 }
 
-/// A message that was not sent, and the reason.
+/// A message that was not sent, and the reason why.
 #[derive(thiserror::Error)]
 #[error("{failure}")]
 pub struct SendError<T> {
@@ -65,7 +65,7 @@ pub struct SendError<T> {
     pub failure: SendFailure,
 }
 
-// This is not derived, so that `unwrap` works for messages without `Debug`.
+// Implemented manually so that `unwrap` works for messages without `Debug`.
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendError")

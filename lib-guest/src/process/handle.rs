@@ -1,4 +1,4 @@
-//! The handle to a process.
+//! Handles to processes.
 
 use super::failure::{SendError, SendFailure};
 use super::monitors;
@@ -11,14 +11,14 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-/// A handle to a process that receives messages of type `T`. It stays valid after the process has
-/// died.
+/// A handle to a process that receives messages of type `T`. The handle remains valid after the
+/// process has died.
 ///
-/// A handle is a number that can be copied, compared and sent to other processes. Any holder of a
-/// handle may send messages to the process, monitor it and kill it.
+/// A handle is a number that can be copied, compared, and sent to other processes. Any process that
+/// holds a handle may send messages to the process, monitor it, and kill it.
 pub struct Process<T> {
     id: u64,
-    // The process receives values of type `T`, but its handle owns no such values.
+    // The process receives values of type `T`, but its handle doesn't own any.
     messages: PhantomData<fn(T)>,
 }
 
@@ -30,23 +30,23 @@ impl<T> Process<T> {
         }
     }
 
-    /// Returns a handle to the current process, with the message type chosen by the caller.
+    /// Returns a handle to the current process. The caller chooses the message type.
     pub(crate) fn this() -> Self {
         Self::from_id(host::process::process_id())
     }
 
-    /// Returns the process's ID. A VM never reuses an ID.
+    /// Returns the process's id. Ids are never reused.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Links the current process to the process behind this handle, and returns the tag of the
-    /// link.
+    /// Links the current process to the process that this handle refers to, and returns the link's
+    /// tag.
     ///
-    /// When one of the two fails, the other dies too, or, if it has a
-    /// [`LinkMailbox`](crate::LinkMailbox), receives a signal with the tag. If the process behind
-    /// this handle is already dead, the link fails immediately. A process that ends normally does
-    /// not affect those linked with it.
+    /// If either process fails, the other dies too or, if it has a
+    /// [`LinkMailbox`](crate::LinkMailbox), receives a signal with the tag. If the other process is
+    /// already dead, the link fails immediately. A process that exits normally does not affect the
+    /// processes linked to it.
     ///
     /// # Example
     ///
@@ -69,15 +69,14 @@ impl<T> Process<T> {
         tag
     }
 
-    /// Removes the link, if any, between the current process and the process behind this handle. A
-    /// signal that has already arrived stays in the mailbox.
+    /// Removes the link, if any, between the current process and the one that this handle refers
+    /// to. A signal that has already arrived stays in the mailbox.
     pub fn unlink(&self) {
         host::process::unlink(self.id);
     }
 
-    /// Requests a signal when the process ends, for whatever reason. If the process is already
-    /// dead, the signal arrives immediately, with the reason
-    /// [`NoProcess`](crate::ExitReason::NoProcess).
+    /// Requests a signal when the process exits for any reason. If the process is already dead, the
+    /// signal arrives immediately, with the reason [`NoProcess`](crate::ExitReason::NoProcess).
     ///
     /// The signal is received as [`Message::Signal`](crate::Message::Signal) from a
     /// [`LinkMailbox`](crate::LinkMailbox), and as
@@ -103,14 +102,14 @@ impl<T> Process<T> {
         monitors::add(self.id);
     }
 
-    /// Removes the monitor that the last [`monitor`](Self::monitor) added. Earlier monitors are not
-    /// affected. If the process has ended and the signal is waiting in the mailbox, the signal is
-    /// removed.
+    /// Removes the monitor added by the last call to [`monitor`](Self::monitor). Earlier monitors
+    /// are not affected. If the process has exited and the signal is still in the mailbox, the
+    /// signal is removed.
     pub fn stop_monitoring(&self) {
         monitors::remove(self.id);
     }
 
-    /// Kills the process, unless it is already dead. Processes linked with it die too, or receive a
+    /// Kills the process, unless it is already dead. Processes linked to it die too or receive a
     /// signal.
     pub fn kill(&self) {
         host::process::kill(self.id);
@@ -126,10 +125,10 @@ impl<T: Serialize> Process<T> {
     /// Sends a message. Messages from one process to another arrive in the order in which they were
     /// sent.
     ///
-    /// A message that the receiver cannot take is dropped. This happens if the receiver is dead, if
-    /// its mailbox is still full after the sender has waited for one time slice, or if its
-    /// environment does not accept the message. A receiver therefore cannot make a sender fail.
-    /// [`try_send`](Self::try_send) returns such a message to a sender that needs to know.
+    /// A message that the receiver cannot take is dropped, so that a receiver cannot make its
+    /// senders fail. This happens if the receiver is dead, if its mailbox is still full after the
+    /// sender has waited for one time slice, or if its environment does not accept the message. A
+    /// sender that needs to know can use [`try_send`](Self::try_send), which returns the message.
     ///
     /// # Panics
     ///
@@ -138,25 +137,25 @@ impl<T: Serialize> Process<T> {
         self.tag_send(Tag::NONE, message);
     }
 
-    /// Sends a message with a tag, like [`send`](Self::send).
+    /// Like [`send`](Self::send), but sends the message with a tag.
     ///
     /// # Panics
     ///
     /// Panics like [`send`](Self::send).
     pub fn tag_send(&self, tag: Tag, message: T) {
         if let Err(SendFailure::SerializationFailed(error)) = self.post(tag, &message)
-            // Another process may have determined how deep the value is nested.
+            // Another process may have determined how deeply the value is nested.
             && !matches!(error, encode::Error::DepthLimitExceeded)
         {
             panic!("a message cannot be serialized: {error}");
         }
     }
 
-    /// Sends a message, or returns the message if it cannot be sent.
+    /// Like [`send`](Self::send), but returns the message if it cannot be sent.
     ///
     /// # Errors
     ///
-    /// Returns a [`SendFailure`] with the message. A dead receiver is not a failure.
+    /// Returns the message and a [`SendFailure`]. A dead receiver is not a failure.
     ///
     /// # Example
     ///
@@ -175,7 +174,7 @@ impl<T: Serialize> Process<T> {
         self.try_tag_send(Tag::NONE, message)
     }
 
-    /// Sends a message with a tag, like [`try_send`](Self::try_send).
+    /// Like [`try_send`](Self::try_send), but sends the message with a tag.
     pub fn try_tag_send(&self, tag: Tag, message: T) -> Result<(), SendError<T>> {
         match self.post(tag, &message) {
             Ok(()) => Ok(()),
@@ -194,7 +193,8 @@ impl<T> Process<T> {
     }
 }
 
-// This is not derived, because a handle is a number, regardless of the message type.
+// These traits are implemented manually, without bounds on the message type, because a handle is
+// just a number.
 
 impl<T> Clone for Process<T> {
     fn clone(&self) -> Self {

@@ -1,4 +1,4 @@
-//! The monitors that this process has added. Each monitor reports the end of a process once.
+//! The monitors that this process has added. Each one sends this process a single exit signal.
 
 use crate::envelope::{self, Delivery};
 use crate::host;
@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 thread_local! {
-    /// The tags of the monitors of each process, by which the machine distinguishes the monitors. A
-    /// monitor is removed from the list once its report has been received.
+    /// The tags of the monitors for each process, which tell the monitors apart. A monitor is
+    /// removed once its signal has been received.
     static MONITORS: RefCell<BTreeMap<u64, Vec<Tag>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -20,8 +20,8 @@ pub(super) fn add(process: u64) {
     host::process::monitor_tagged(tag.id(), process);
 }
 
-/// Removes the newest monitor of a process. If the monitor has reported an end that has not been
-/// received yet, the report is removed too.
+/// Removes the newest monitor for a process, along with its signal if that has been sent but not
+/// received yet.
 pub(super) fn remove(process: u64) {
     let newest = MONITORS.with_borrow(|monitors| monitors.get(&process)?.last().copied());
     let Some(tag) = newest else { return };
@@ -31,8 +31,8 @@ pub(super) fn remove(process: u64) {
     }
 }
 
-/// Takes the first message or signal that has the tag of a monitor. Returns true if this was not
-/// the report of the end: any process can send a message with any tag.
+/// Takes the first message or signal with a monitor's tag. Returns true if that was not the exit
+/// signal: any process can send a message with this tag.
 fn is_other_than_end(tag: Tag) -> bool {
     envelope::receive(&[tag], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.signal().is_none(),
@@ -40,8 +40,8 @@ fn is_other_than_end(tag: Tag) -> bool {
     })
 }
 
-/// Returns a received signal in the form that this process expects, in which the end of a monitored
-/// process has no tag.
+/// Converts a received signal to its public form, in which a monitored process's exit signal has no
+/// tag.
 pub(crate) fn received(signal: Signal) -> Signal {
     let tag = if forget(signal.pid, signal.tag) {
         Tag::NONE
@@ -51,7 +51,7 @@ pub(crate) fn received(signal: Signal) -> Signal {
     Signal { tag, ..signal }
 }
 
-/// Removes a monitor from the list. Returns true if the monitor was in the list.
+/// Removes a monitor. Returns true if it existed.
 fn forget(process: u64, tag: Tag) -> bool {
     MONITORS.with_borrow_mut(|monitors| {
         let Some(tags) = monitors.get_mut(&process) else {

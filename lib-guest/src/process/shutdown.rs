@@ -1,4 +1,4 @@
-//! Asks a process to end.
+//! Asking a process to exit.
 
 use super::handle::Process;
 use crate::host;
@@ -8,12 +8,12 @@ use crate::tag::{SHUTDOWN, Tag};
 use std::time::Duration;
 
 impl<T> Process<T> {
-    /// Asks the process to end, waits until it has ended, and returns why. If `timeout` expires
-    /// first, the process is killed; `None` waits indefinitely.
+    /// Asks the process to exit, waits for it to do so, and returns the exit reason. If `timeout`
+    /// expires first, the process is killed; `None` waits indefinitely.
     ///
     /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so a process
-    /// that returns when a receive fails ends normally. A process that only receives with tags does
-    /// not notice the request. If the process is already dead, this returns
+    /// that returns when a receive fails exits normally. A process that only receives with tags
+    /// does not notice the request. If the process is already dead, this returns
     /// [`ExitReason::NoProcess`] immediately.
     ///
     /// # Example

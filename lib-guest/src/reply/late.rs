@@ -1,4 +1,4 @@
-//! Replies that may still arrive although nothing is waiting for them any longer.
+//! Replies that may still arrive even though nothing is waiting for them anymore.
 
 use crate::tag::Tag;
 use std::cell::RefCell;
@@ -7,13 +7,12 @@ thread_local! {
     static LATE: RefCell<LateReplies> = const { RefCell::new(LateReplies { expected: 0, tags: Vec::new() }) };
 }
 
-/// Records that nothing is waiting for this reply any longer.
+/// Records that nothing is waiting for this reply anymore.
 pub(super) fn give_up(tag: Tag) {
     LATE.with_borrow_mut(|late| late.give_up(tag));
 }
 
-/// Returns true if a message with this tag has to be dropped, because it is a reply that nothing is
-/// waiting for any longer.
+/// Returns true if a message with this tag must be dropped because it is a late reply.
 pub(crate) fn discards(tag: Tag) -> bool {
     LATE.with_borrow_mut(|late| late.takes(tag))
 }
@@ -24,15 +23,15 @@ pub(super) fn tags() -> Vec<Tag> {
 }
 
 struct LateReplies {
-    /// The number of replies that may still arrive. This number limits how often a receive starts
-    /// over, no matter what other processes send.
+    /// The number of replies that may still arrive. This limits how often a receive starts over, no
+    /// matter what other processes send.
     expected: u64,
-    /// The tags of the most recently abandoned replies. Each new request drops those that have
+    /// The tags of the most recently abandoned replies. Each new request drops the ones that have
     /// arrived, so that they do not fill the mailbox of a process that only ever sends requests.
     tags: Vec<Tag>,
 }
 
-/// The maximum number of recorded tags. A receive drops the replies to older requests when it finds
+/// The maximum number of recorded tags. Replies with older tags are dropped when a receive finds
 /// them.
 const REMEMBERED: usize = 64;
 

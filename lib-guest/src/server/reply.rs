@@ -1,4 +1,4 @@
-//! The answers that a server owes its callers.
+//! Answers that a server owes its callers.
 
 use crate::process::handle::Process;
 use crate::reply;
@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Answers a call at any later time, rather than at the end of its handler. A `#[call]` that
-/// returns nothing takes it as the last parameter.
+/// Answers a call at any later time, instead of when its handler returns. A `#[call]` function
+/// takes the `Reply` as its last parameter and returns nothing.
 ///
 /// A `Reply` can be kept in the server's state, or sent to another process, which then sends the
-/// answer. If a `Reply` is dropped, the caller waits until its time limit expires or the server
-/// ends.
+/// answer. If a `Reply` is dropped, the caller waits until its timeout expires or the server exits.
 ///
 /// # Example
 ///
@@ -74,7 +73,7 @@ impl<R> fmt::Debug for Reply<R> {
     }
 }
 
-/// A [`Reply`] without the type of the answer, which depends on the message.
+/// A [`Reply`] without the answer's type, which depends on the message.
 #[doc(hidden)]
 #[derive(Serialize, Deserialize)]
 pub struct UntypedReply {
@@ -83,7 +82,7 @@ pub struct UntypedReply {
 }
 
 impl UntypedReply {
-    /// Splits a request into its message and the reply that its sender waits for.
+    /// Splits a request into its message and the reply that its sender is waiting for.
     pub(crate) fn to<T>(request: Request<T, ()>) -> (T, Self) {
         let (message, caller, tag) = request.into_parts();
         (message, Self { caller, tag })

@@ -1,4 +1,4 @@
-//! The main loop of a server's process.
+//! A server's main loop.
 
 use super::reply::UntypedReply;
 use crate::entry::EntryPoint;
@@ -10,13 +10,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::Cell;
 
-/// How a server handles what it receives. [`#[lunatic::server]`](macro@crate::server) implements
-/// this.
+/// How a server handles messages and signals. [`#[lunatic::server]`](macro@crate::server)
+/// implements this trait.
 pub trait Behaviour: Sized + 'static {
-    /// The argument of `#[init]`: its parameter, a tuple of several parameters, or `()`.
+    /// The argument for `#[init]`: its only parameter, a tuple of its parameters, or `()`.
     type Argument: Serialize + DeserializeOwned;
 
-    /// The messages that clients send, with one variant for each call and each cast.
+    /// The messages that clients send: an enum with one variant for each call and cast.
     #[doc(hidden)]
     type Message: Serialize + DeserializeOwned;
 
@@ -42,15 +42,16 @@ pub trait Behaviour: Sized + 'static {
 }
 
 thread_local! {
-    /// The status with which the server ends, once a handler has called [`stop`].
+    /// The status to exit with, once a handler has called [`stop`].
     static STATUS: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
-/// Ends the calling server after the current handler: the handler's answer is still sent, and
+/// Stops the calling server after the current handler. The handler's answer is still sent, and
 /// `#[terminate]` is called.
 ///
-/// With status 0, the server ends normally. Any other status is a failure, which is reported to the
-/// server's links and supervisor as [`ExitReason::Status`](crate::ExitReason::Status).
+/// With status 0, the server exits normally. Any other status is a failure, which is reported to
+/// linked processes and to the server's supervisor as
+/// [`ExitReason::Status`](crate::ExitReason::Status).
 ///
 /// # Example
 ///
@@ -80,17 +81,18 @@ pub fn stop(status: i32) {
     STATUS.set(Some(status));
 }
 
-/// Why a server ends.
+/// Why a server stops.
 enum StopReason {
-    /// The server was asked to end, or no process is left that could send a message to it.
+    /// The server was asked to exit, or no process is left that could send it a message.
     Asked,
     /// A handler called [`stop`].
     Stopped(i32),
-    /// A process linked with the server failed, and no `#[signal]` handles the failure.
+    /// A process linked to the server failed, and there is no `#[signal]` to handle it.
     LinkDied(u64),
 }
 
-/// Returns the entry point of a server's process, which is spawned with the server's argument.
+/// Returns the entry point for a server's process. The process must be spawned with the server's
+/// argument.
 pub(crate) fn entry<S: Behaviour>() -> EntryPoint {
     let serve: fn(_, _) = serve::<S>;
     EntryPoint::new(serve)
@@ -107,8 +109,8 @@ fn serve<S: Behaviour>(
         Ok(state) => state,
         Err(why) => return handshake.refused(why),
     };
-    // This is not done earlier, because a failure of the parent must not wait in the mailbox while
-    // `#[init]` waits for something.
+    // Failures are not caught any earlier, because a parent's failure must not sit in the mailbox
+    // while `#[init]` is waiting for something.
     let reason = if S::TAKES_SIGNALS || S::TERMINATES {
         let mailbox = mailbox.catch_link_panic();
         handshake.started();
@@ -133,7 +135,7 @@ fn receive<T: DeserializeOwned>(mailbox: &Mailbox<T>) -> Message<T> {
     }
 }
 
-/// Handles everything that arrives until the server has to end.
+/// Handles everything that arrives until the server has to stop.
 fn answer<S: Behaviour>(
     state: &mut S,
     receive: impl Fn() -> Message<Request<S::Message, ()>>,
@@ -151,8 +153,7 @@ fn answer<S: Behaviour>(
             Message::Normal(Err(ReceiveError::Shutdown | ReceiveError::NobodyLeft)) => {
                 return StopReason::Asked;
             }
-            // Any process can send any message. A message that is not meant for this server is
-            // ignored.
+            // Any process can send any message. Messages that are not for this server are ignored.
             Message::Normal(Err(_)) => {}
             Message::Signal(signal) => {
                 let is_parent = start::parent() == Some(signal.pid);

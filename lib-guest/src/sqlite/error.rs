@@ -3,12 +3,12 @@
 use crate::error::LunaticError;
 use std::fmt;
 
-// The primary SQLite result codes that this library itself uses.
+// The primary SQLite result codes that this library uses itself.
 pub(super) const CANTOPEN: u32 = 14;
 pub(super) const MISMATCH: u32 = 20;
 pub(super) const RANGE: u32 = 25;
 
-/// Why a statement failed, or a database could not be opened.
+/// Why a statement failed, or why a database could not be opened.
 ///
 /// ```no_run
 /// use lunatic::sqlite::Connection;
@@ -33,13 +33,13 @@ impl Error {
         }
     }
 
-    /// Fetches an error that the machine holds under an id.
+    /// Fetches the error that the machine holds under this id.
     pub(super) fn from_id(code: u32, id: u64) -> Self {
         Self::new(code, LunaticError::from_id(id).to_string())
     }
 
-    /// Makes a call that either returns 0 and writes a value, or returns an SQLite code and writes
-    /// an error id.
+    /// Makes a call that either returns 0 and writes a value, or returns an SQLite result code and
+    /// writes an error id.
     pub(super) fn or_value(call: impl FnOnce(&mut u64) -> u32) -> Result<u64, Self> {
         let mut value = 0;
         match call(&mut value) {
@@ -48,8 +48,8 @@ impl Error {
         }
     }
 
-    /// Returns [SQLite's extended result code](https://www.sqlite.org/rescode.html), whose lowest
-    /// byte is the primary code.
+    /// Returns SQLite's [extended result code](https://www.sqlite.org/rescode.html), whose lowest
+    /// byte is the primary result code.
     pub fn code(&self) -> u32 {
         self.code
     }
@@ -59,7 +59,7 @@ impl Error {
         self.code & 0xff == 5
     }
 
-    /// Returns true if the statement would have violated a constraint of a table: the row already
+    /// Returns true if the statement would have violated a table constraint: the row already
     /// exists, a value is missing, and so on.
     pub fn is_constraint(&self) -> bool {
         self.code & 0xff == 19

@@ -1,11 +1,11 @@
-//! Rows, and the ways to identify their columns.
+//! Rows, and how to identify their columns.
 
 use super::error::{Error, MISMATCH, RANGE};
 use super::value::{FromValue, Value};
 use lunatic_abi::sqlite::List;
 use std::rc::Rc;
 
-/// A row of a query's result.
+/// A row of a query result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     values: Vec<Value>,
@@ -22,12 +22,12 @@ impl Row {
         }
     }
 
-    /// Returns the value of a column, identified by its zero-based index or by its name.
+    /// Returns the value of a column, given by zero-based index or by name.
     ///
     /// # Errors
     ///
-    /// Fails if the column does not exist, or if its value is of another type. The value of a
-    /// column that can be `NULL` is read as an `Option`.
+    /// Fails if the column does not exist, or if its value is of a different type. If the value can
+    /// be `NULL`, get it as an `Option`.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, Error> {
         let index = column
             .index(&self.columns)
@@ -61,15 +61,15 @@ impl Row {
     }
 }
 
-/// Identifies a column by its zero-based index or by its name. If several columns have the same
-/// name, the name identifies the first of them.
+/// A zero-based index or a name that identifies a column. If several columns have the same name, it
+/// identifies the first one.
 pub trait Column: sealed::Column {}
 
 impl Column for usize {}
 impl Column for &str {}
 
 mod sealed {
-    /// The methods of [`super::Column`].
+    /// The private methods of [`super::Column`].
     pub trait Column {
         fn index(&self, names: &[String]) -> Option<usize>;
         fn describe(&self) -> String;

@@ -1,4 +1,4 @@
-//! Prepared statements, and the rows that they yield.
+//! Prepared statements and the rows that they yield.
 
 use super::error::Error;
 use super::row::Row;
@@ -8,14 +8,15 @@ use lunatic_abi::sqlite::{List, write_length};
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-// The results of a step.
+// Result codes of a step.
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// The maximum size, in bytes, of a row that a step returns. A larger row requires a second call.
+/// The maximum size, in bytes, of a row that a step can return directly. Larger rows require a
+/// second call.
 const ROW_BUFFER: usize = 4096;
 
-/// A prepared statement, which can be executed many times.
+/// A prepared statement that can be executed many times.
 ///
 /// ```no_run
 /// use lunatic::sqlite::Connection;
@@ -66,13 +67,13 @@ impl Statement<'_> {
         }
     }
 
-    /// Starts executing the statement, and returns an iterator over its rows. Each row is computed
-    /// when it is requested.
+    /// Starts executing the statement, and returns an iterator over its rows. Rows are computed on
+    /// demand.
     ///
     /// # Errors
     ///
-    /// Fails if a value is given for a parameter that the statement does not have. Later errors are
-    /// yielded by the iterator.
+    /// Fails if a value is given for a parameter that the statement does not have. The iterator
+    /// yields later errors.
     pub fn query(&mut self, values: impl Parameters) -> Result<Rows<'_>, Error> {
         self.bind(values)?;
         let columns = self
@@ -107,7 +108,7 @@ impl Drop for Statement<'_> {
     }
 }
 
-/// An iterator over the rows of a query. Dropping it before it ends releases the query's locks.
+/// An iterator over a query's rows. Dropping it early releases the query's locks.
 #[derive(Debug)]
 pub struct Rows<'a> {
     id: u64,

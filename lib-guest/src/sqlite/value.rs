@@ -1,4 +1,4 @@
-//! Values of statement parameters and of rows.
+//! The values of parameters and columns.
 
 use lunatic_abi::sqlite::{Key, Value as ValueRef, write_binding};
 
@@ -17,7 +17,7 @@ pub enum Value {
     /// No value.
     #[default]
     Null,
-    /// An integer. SQLite has no integers of any other width.
+    /// An integer. All SQLite integers have 64 bits.
     Integer(i64),
     /// A floating point number.
     Real(f64),
@@ -28,7 +28,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Returns the kind of the value, for error messages.
+    /// Returns the kind of value, for error messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "NULL",
@@ -52,20 +52,20 @@ impl From<ValueRef<'_>> for Value {
     }
 }
 
-/// Types that can be parameter values: integers that fit into an `i64`, floating point numbers,
-/// `bool` as 0 or 1, text, bytes, and an `Option` of each, whose `None` is `NULL`.
+/// Types that can be passed as parameter values: integers that fit into an `i64`, floating point
+/// numbers, `bool` (as 0 or 1), text, bytes, and `Option`s of these, where `None` is `NULL`.
 pub trait ToValue {
     /// Returns the value, which may borrow from `self`.
     fn to_value(&self) -> ValueRef<'_>;
 }
 
-/// Types that a value can be converted to: the types of [`ToValue`], if the value fits, and
-/// [`Value`] itself. Integers can also be converted to floating point numbers.
+/// Types that a value can be converted to: integers if the value fits, `f64`, `bool`, `String`,
+/// `Vec<u8>`, [`Value`] itself, and `Option`s of these. Integers can also be converted to `f64`.
 pub trait FromValue: Sized {
     /// The name of the type in error messages, such as `a string`.
     const EXPECTED: &'static str;
 
-    /// Converts a value. Returns `None` if it is of another type or does not fit.
+    /// Converts a value. Returns `None` if the value is of a different type or does not fit.
     fn from_value(value: &Value) -> Option<Self>;
 }
 
@@ -118,7 +118,7 @@ from_value! {
     }
     f64: "a number" {
         Value::Real(number) => Some(*number),
-        // A numeric column stores whole numbers as integers. The conversion rounds very large
+        // Numeric columns store whole numbers as integers. The conversion rounds very large
         // integers.
         Value::Integer(number) => Some(*number as f64),
     }
@@ -186,18 +186,18 @@ impl<T: FromValue> FromValue for Option<T> {
     }
 }
 
-/// Values for the parameters of a statement.
+/// Values for a statement's parameters.
 ///
-/// Values are given in order or by name. To give values in order, pass a tuple of up to eight
-/// values or a list of values of the same type, such as `(1, "one")`, `[1, 2]`, or `()` if there
-/// are none. To give them by name, pass a list of pairs, such as `[(":name", "Ada")]`. The sign
-/// before the name is optional. A parameter without a value is `NULL`.
+/// To pass values in order, use a tuple of up to eight values or a list of values of the same type:
+/// `(1, "one")`, `[1, 2]`, or `()` if there are none. To pass values by name, use a list of pairs:
+/// `[(":name", "Ada")]`. The prefix of a name (`:`, `@` or `$`) is optional. A parameter without a
+/// value is `NULL`.
 pub trait Parameters {
     /// Returns the number of values.
     #[doc(hidden)]
     fn count(&self) -> usize;
 
-    /// Serializes the values in the form that the machine reads.
+    /// Serializes the values for the machine.
     #[doc(hidden)]
     fn write(&self, out: &mut Vec<u8>);
 }

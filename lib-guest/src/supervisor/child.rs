@@ -1,4 +1,4 @@
-//! The children of a supervisor, and how they are started, restarted and ended.
+//! A supervisor's children, and how they are started, restarted and stopped.
 
 use super::rules::Restart;
 use crate::entry::EntryPoint;
@@ -16,23 +16,23 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// How a supervisor ends a child.
+/// How a supervisor stops a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// Kills the child.
     Kill,
-    /// Asks the child to end, like [`Process::shutdown`], and kills it if it takes longer than
+    /// Asks the child to exit, like [`Process::shutdown`], and kills it if it takes longer than
     /// this.
     Within(Duration),
-    /// Asks the child to end, and waits indefinitely.
+    /// Asks the child to exit, and waits indefinitely.
     Unlimited,
 }
 
-/// Starts a process and waits for its start. The wait ends early when a message with one of the
-/// tags arrives.
+/// Starts a process and waits until it has started. The wait ends early if a message with one of
+/// the tags arrives.
 type Start = Box<dyn Fn(&[Tag]) -> Result<Started, StartError>>;
 
-/// A child of a supervisor, and how it is started, restarted and ended. `H` is the type of its
+/// A supervisor's child, and how it is started, restarted and stopped. `H` is the type of its
 /// handle, such as a [`Process`].
 pub struct Child<H = ()> {
     pub(super) id: String,
@@ -45,10 +45,10 @@ pub struct Child<H = ()> {
 
 impl Child {
     /// Creates a child that runs a function, spawned like
-    /// [`process::spawn`](crate::process::spawn()). It counts as started once it is spawned, and is
-    /// [killed](Shutdown::Kill) when it has to end.
+    /// [`process::spawn`](crate::process::spawn()). The child counts as started as soon as it is
+    /// spawned, and is stopped by [killing it](Shutdown::Kill).
     ///
-    /// `id` identifies the child in the supervisor's reports.
+    /// `id` identifies the child in the supervisor's output.
     pub fn process<T: 'static>(
         id: impl Into<String>,
         function: fn(Mailbox<T>),
@@ -61,8 +61,8 @@ impl Child {
     }
 
     /// Creates a child that runs a function with a value, spawned like
-    /// [`process::spawn_with`](crate::process::spawn_with). It gets the same value each time it is
-    /// started.
+    /// [`process::spawn_with`](crate::process::spawn_with). The child gets the same value each time
+    /// it is started.
     pub fn process_with<C, T>(
         id: impl Into<String>,
         context: C,
@@ -82,7 +82,7 @@ impl Child {
     }
 
     /// Creates a child that is a server. It gets the same argument each time it is started, and has
-    /// 5 seconds to end.
+    /// 5 seconds to stop.
     pub fn server<S: Server>(id: impl Into<String>, argument: S::Argument) -> Child<Handle<S>>
     where
         S::Argument: 'static,
@@ -117,7 +117,7 @@ impl<H> Child<H> {
         self
     }
 
-    /// Sets how the child is ended.
+    /// Sets how the child is stopped.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
@@ -125,15 +125,15 @@ impl<H> Child<H> {
     }
 
     /// Registers the child under a name and a semantic version each time it has started. Clients
-    /// use the name, because a restarted child is a different process. If the name is taken, the
-    /// start counts as failed.
+    /// should look up the name, because a restarted child is a different process. If the name is
+    /// taken, the start counts as failed.
     #[must_use]
     pub fn register(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
         self.registration = Some((name.into(), version.into()));
         self
     }
 
-    /// Erases the type of the handle.
+    /// Erases the handle type.
     pub(super) fn erase(self) -> Child {
         let Self {
             id,
@@ -174,7 +174,7 @@ impl<H> Child<H> {
         }
     }
 
-    /// Ends the child's process, and waits until it has ended.
+    /// Stops the child's process, and waits until it has exited.
     pub(super) fn end(&self, process: u64) {
         let process = Process::<()>::from_id(process);
         let timeout = match self.shutdown {
@@ -203,7 +203,7 @@ impl<H> fmt::Debug for Child<H> {
 /// Why a child was not started.
 pub(super) enum NotStarted {
     Failed(StartError),
-    /// The supervisor has to end.
+    /// The supervisor has to stop.
     Interrupted,
 }
 

@@ -1,10 +1,11 @@
-//! The requests that a running supervisor accepts, and how it answers.
+//! Requests that a running supervisor accepts, and its answers.
 
 use super::rules::Restart;
 use crate::process::handle::Process;
 use serde::{Deserialize, Serialize};
 
-/// A request to a supervisor. It comes with an argument, which matters only when starting a child.
+/// A request to a supervisor. It is sent with an argument, which is only used when starting a
+/// child.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Command {
     Start { template: String },
@@ -19,18 +20,18 @@ pub(super) enum Command {
 pub struct ChildInfo {
     /// The child's id in the plan.
     pub id: String,
-    /// The child's process; `None` while it is not running.
+    /// The child's process, or `None` if it isn't running.
     pub process: Option<Process<()>>,
     /// Which exits cause the child to be restarted.
     pub restart: Restart,
 }
 
-/// The number of children, as returned by [`Supervisor::count`](super::Supervisor::count).
+/// The numbers of children, as returned by [`Supervisor::count`](super::Supervisor::count).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Count {
-    /// All children, running or not.
+    /// The number of children, running or not.
     pub children: usize,
-    /// The running children.
+    /// The number of running children.
     pub active: usize,
 }

@@ -1,4 +1,4 @@
-//! The plan of a supervisor, which defines what it supervises.
+//! A supervisor's plan, which defines its children.
 
 use super::child::Child;
 use super::rules::{Policy, Strategy};
@@ -11,10 +11,10 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-/// Creates children while a supervisor runs, each from an argument given to
+/// Creates children while a supervisor is running, each from an argument to
 /// [`Supervisor::start_child`](super::Supervisor::start_child).
 ///
-/// A template is a constant of the program. It is used both in the plan and by the code that starts
+/// Define a template as a constant, and use it both in the plan and in the code that starts
 /// children.
 ///
 /// # Example
@@ -51,8 +51,8 @@ pub struct Template<A, H> {
 }
 
 impl<A, H> Template<A, H> {
-    /// Creates a template from a function that turns an argument into a child. No two templates of
-    /// a supervisor may have the same name.
+    /// Creates a template from a function that turns an argument into a child. Each template in a
+    /// plan must have a different name.
     pub const fn new(name: &'static str, child: fn(A) -> Child<H>) -> Self {
         Self { name, child }
     }
@@ -72,11 +72,11 @@ impl<A, H> fmt::Debug for Template<A, H> {
     }
 }
 
-/// Reads the argument of a template from a message and creates the child.
+/// Reads a template's argument from a message and creates the child.
 pub(super) type CreateChild = Box<dyn Fn(&Arrival<'_>) -> Result<Child, decode::Error>>;
 
-/// Defines what a supervisor supervises, and according to which rules. A supervisor begins by
-/// running the function that fills in its plan.
+/// Defines a supervisor's children and its restart rules. A supervisor begins by running the
+/// function that fills in its plan.
 #[derive(Default)]
 pub struct Plan {
     pub(super) policy: Policy,
@@ -85,15 +85,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Sets which other children are restarted when a child is restarted. The default is
+    /// Sets which other children are restarted along with a child. The default is
     /// [`Strategy::OneForOne`].
     pub fn strategy(&mut self, strategy: Strategy) -> &mut Self {
         self.policy.strategy = strategy;
         self
     }
 
-    /// Sets the total number of restarts of all children that are allowed within a period. One more
-    /// restart makes the supervisor give up. The default is 3 in 5 seconds.
+    /// Sets how many restarts are allowed within a period, counting all children. If another
+    /// restart is needed, the supervisor gives up. The default is 3 restarts in 5 seconds.
     ///
     /// Restarting a group counts as one restart.
     pub fn intensity(&mut self, restarts: u32, period: Duration) -> &mut Self {
@@ -104,13 +104,13 @@ impl Plan {
         self
     }
 
-    /// Delays restarts. The first restart of a child is delayed by `first`, and each further
-    /// restart is delayed by twice as long as the previous restart, up to `most`. Once a child has
-    /// run for a [period](Self::intensity), its delays start again from `first`. By default,
-    /// restarts are not delayed.
+    /// Delays restarts. A child's first restart is delayed by `first`, and each further one by
+    /// twice as long as the last, up to `most`. Once a child has run for a
+    /// [period](Self::intensity), its delays start over from `first`. By default, restarts are not
+    /// delayed.
     ///
-    /// If the delays are so long that the allowed number of restarts does not fit into a period,
-    /// the supervisor never gives up.
+    /// If the delays are so long that a period never contains too many restarts, the supervisor
+    /// never gives up.
     pub fn back_off(&mut self, first: Duration, most: Duration) -> &mut Self {
         self.policy.backoff = Backoff {
             immediate: 0,
@@ -120,14 +120,14 @@ impl Plan {
         self
     }
 
-    /// Adds a child after the existing children.
+    /// Adds a child after the existing ones.
     pub fn child<H>(&mut self, child: Child<H>) -> &mut Self {
         self.children.push(child.erase());
         self
     }
 
-    /// Adds a template, from which [`Supervisor::start_child`](super::Supervisor::start_child)
-    /// creates children.
+    /// Adds a template for creating children with
+    /// [`Supervisor::start_child`](super::Supervisor::start_child).
     pub fn template<A, H>(&mut self, template: Template<A, H>) -> &mut Self
     where
         A: DeserializeOwned + 'static,
@@ -142,7 +142,7 @@ impl Plan {
         self
     }
 
-    /// Checks that no two children have the same id.
+    /// Checks that all children have different ids.
     pub(super) fn check(&self) -> Result<(), String> {
         let mut ids = HashSet::new();
         match self.children.iter().find(|child| !ids.insert(&child.id)) {

@@ -1,23 +1,23 @@
-//! A supervisor's decisions, which are based on plain data. This code spawns nothing, waits for
-//! nothing and reads no clock.
+//! A supervisor's decisions, as a pure state machine. This code doesn't spawn processes, wait, or
+//! read the clock.
 //!
-//! Times are measured from the start of the supervisor. The rules are those of Erlang's supervisor,
-//! plus delays.
+//! Times are measured from the supervisor's start. The rules are those of Erlang's supervisor, plus
+//! delays.
 
 use lunatic_abi::restart::{Backoff, Decision, Intensity, Restarts, Streak};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Which other children are restarted when a child is restarted.
+/// Which other children are restarted along with a child.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// No other children. This is the default.
+    /// None. This is the default.
     #[default]
     OneForOne,
-    /// All other children, which are ended first.
+    /// All other children, which are stopped first.
     OneForAll,
-    /// The children that were started after the failed child, which are ended first.
+    /// The children that were started after this one, which are stopped first.
     RestForOne,
 }
 
@@ -27,11 +27,10 @@ pub enum Restart {
     /// The child is restarted after every exit. This is the default.
     #[default]
     Permanent,
-    /// The child is restarted after failures, which are all exits other than
+    /// The child is restarted after a failure, which is any exit other than
     /// [`ExitReason::Normal`](crate::ExitReason::Normal).
     Transient,
-    /// The child is never restarted, not even if it was ended because of the failure of another
-    /// child.
+    /// The child is never restarted, not even if it was stopped because another child failed.
     Temporary,
 }
 
@@ -40,7 +39,7 @@ pub enum Restart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(u64);
 
-/// The part of a plan that concerns restarts.
+/// The restart rules of a plan.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     pub(super) strategy: Strategy,
@@ -61,7 +60,7 @@ impl Default for Policy {
     }
 }
 
-/// How a child ended.
+/// How a child exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     Normal,
@@ -69,27 +68,26 @@ pub(super) enum Exit {
     Failed,
 }
 
-/// What the supervisor has to do after the end of a child.
+/// What the supervisor has to do after a child has exited.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The child is not restarted, and there is nothing to do.
+    /// Nothing: the child is not restarted.
     Leave,
-    /// The child has to be restarted, possibly with other children. The children in this list are
-    /// running and have to be ended first, in this order.
+    /// Restart the child, possibly along with others. The children in `end` are running and have to
+    /// be stopped first, in this order.
     Restart { end: Vec<Key> },
-    /// There were too many restarts, so the supervisor ends too.
+    /// Give up, because there were too many restarts.
     GiveUp,
 }
 
 #[derive(Debug)]
 struct Member {
     restart: Restart,
-    /// True if the child was created from a template. Such a child is forgotten once it has ended
-    /// and is not restarted.
+    /// True if the child was created from a template. Such a child is forgotten when it exits and
+    /// is not restarted.
     is_dynamic: bool,
     state: State,
-    /// The child's consecutive failures, each of which happened before the child had run for a
-    /// period.
+    /// The child's consecutive failures without running for a whole period.
     streak: Streak,
 }
 
@@ -100,12 +98,12 @@ enum State {
     Due { at: Duration },
 }
 
-/// The state of a supervisor's children, and the decisions about them.
+/// The state of a supervisor's children. Decides what to do with them.
 #[derive(Debug)]
 pub(super) struct Rules {
     policy: Policy,
     members: BTreeMap<Key, Member>,
-    /// The children that have to be started, and when.
+    /// The children that have to be restarted, and when.
     due: BTreeSet<(Duration, Key)>,
     restarts: Restarts,
     last: u64,
@@ -117,13 +115,13 @@ impl Rules {
             policy,
             members: BTreeMap::new(),
             due: BTreeSet::new(),
-            // Delays depend on a child's own streak, not on the restarts of all children.
+            // Delays depend on a child's own streak, not on the restarts of other children.
             restarts: Restarts::new(policy.intensity, Backoff::default()),
             last: 0,
         }
     }
 
-    /// Adds a child after the existing children. The caller starts the child.
+    /// Adds a child after the existing ones. The caller starts it.
     pub(super) fn add(&mut self, restart: Restart, is_dynamic: bool) -> Key {
         self.last += 1;
         let key = Key(self.last);
@@ -154,13 +152,13 @@ impl Rules {
         self.put(key, State::Up { since: now });
     }
 
-    /// Records that a child was ended on purpose and must not be restarted.
+    /// Records that a child was stopped on purpose and must not be restarted.
     pub(super) fn terminated(&mut self, key: Key) {
         self.put(key, State::Down);
         self.forget_if_over(key);
     }
 
-    /// Decides what to do after the end of a child, or after a start that failed.
+    /// Decides what to do after a child has exited or has failed to start.
     pub(super) fn ended(&mut self, key: Key, exit: Exit, now: Duration) -> Verdict {
         let Policy {
             strategy,
@@ -207,8 +205,8 @@ impl Rules {
         Verdict::Restart { end: ended }
     }
 
-    /// Returns the child to start now. If several children are due, this is the child that has been
-    /// due the longest, with ties broken by the order of the children.
+    /// Returns the child to start now, if any: the one that has been due the longest, with ties
+    /// broken by the order of the children.
     pub(super) fn due(&self, now: Duration) -> Option<Key> {
         self.due
             .first()
@@ -216,12 +214,12 @@ impl Rules {
             .map(|(_, key)| *key)
     }
 
-    /// Returns when the next child has to be started.
+    /// Returns when the next child has to be restarted.
     pub(super) fn next_due(&self) -> Option<Duration> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Returns the running children in the order in which a supervisor ends them, last child first.
+    /// Returns the running children in the order in which to stop them, last child first.
     pub(super) fn in_order_of_end(&self) -> Vec<Key> {
         let up = self
             .members
@@ -244,7 +242,7 @@ impl Rules {
         member.state = state;
     }
 
-    /// Forgets a child that will not be started again, unless the child is kept for the next group
+    /// Forgets a child that will not be started again, unless it must be kept for the next group
     /// restart.
     fn forget_if_over(&mut self, key: Key) {
         let is_over = |member: &Member| member.is_dynamic || member.restart == Restart::Temporary;
@@ -277,7 +275,7 @@ mod tests {
         }
     }
 
-    /// Creates rules with children that are running from the beginning.
+    /// Creates rules with children that are already running.
     fn rules<const N: usize>(strategy: Strategy, restarts: [Restart; N]) -> (Rules, [Key; N]) {
         let mut rules = Rules::new(Policy {
             strategy,
@@ -360,7 +358,7 @@ mod tests {
         );
         assert_eq!(rules.ended(b, Exit::Normal, seconds(1)), Verdict::Leave);
         assert_eq!(rules.in_order_of_end(), [a]);
-        // As in Erlang, the child is restarted with the other children.
+        // Like in Erlang, the child is restarted along with the others.
         assert_eq!(
             rules.ended(a, Exit::Failed, seconds(2)),
             Verdict::Restart { end: vec![] }
@@ -382,7 +380,7 @@ mod tests {
         assert!(!rules.is_member(b));
     }
 
-    /// T057: within a period, there are exactly as many restarts as are allowed.
+    /// T057: a period contains the allowed number of restarts and no more.
     #[test]
     fn t057_the_supervisor_gives_up_after_the_last_allowed_restart() {
         let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
@@ -400,7 +398,7 @@ mod tests {
     fn restarts_older_than_the_period_do_not_count() {
         let (mut rules, [a, b]) = rules(Strategy::OneForOne, [Restart::Permanent; 2]);
         for now in 0..100 {
-            // Two restarts in five seconds are allowed, whichever child is restarted.
+            // Two restarts in five seconds are allowed, regardless of which child is restarted.
             let key = if now % 2 == 0 { a } else { b };
             assert_eq!(
                 rules.ended(key, Exit::Failed, seconds(3 * now)),
@@ -428,7 +426,7 @@ mod tests {
         assert_eq!(rules.due(seconds(1)), Some(a));
         rules.started(a, seconds(1));
         assert_eq!(rules.due(seconds(1)), Some(b));
-        // The children that were started before this child in the same round are ended again.
+        // Children that were already started in this round are stopped again.
         assert_eq!(
             rules.ended(b, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![a] }

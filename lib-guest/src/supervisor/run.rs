@@ -1,4 +1,4 @@
-//! The process of a supervisor, which carries out the decisions of the rules.
+//! A supervisor's process, which carries out the decisions of the rules.
 
 use super::child::{Child, NotStarted};
 use super::command::{ChildInfo, Command, Count};
@@ -36,7 +36,7 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
     if let Err(why) = plan.check() {
         return handshake.refused(why);
     }
-    // From now on, failures of the children and of the parent arrive as signals.
+    // From now on, failures of the children and the parent arrive as signals.
     host::process::die_when_link_dies(0);
     let mut interrupts = vec![SHUTDOWN];
     if let Some(parent) = start::parent() {
@@ -77,19 +77,19 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
     reason.act();
 }
 
-/// Why a supervisor ends.
+/// Why a supervisor stops.
 #[derive(Debug)]
 enum StopReason {
-    /// The supervisor was asked to end, or its parent ended normally.
+    /// The supervisor was asked to exit, or its parent exited normally.
     Asked,
     /// The supervisor's parent failed.
     ParentFailed(u64),
-    /// There were too many restarts, for this reason.
+    /// Another restart was needed after too many restarts, for this reason.
     GaveUp(String),
 }
 
 impl StopReason {
-    /// Ends this process. Returning is a normal end.
+    /// Exits this process. For a normal exit, this returns, and so must the caller.
     fn act(self) {
         match self {
             Self::Asked => {}
@@ -102,13 +102,13 @@ impl StopReason {
     }
 }
 
-/// Writes what this supervisor does to standard error. A failure to write is ignored.
+/// Writes a line about what this supervisor does to standard error. Write errors are ignored.
 fn report(what: &str) {
     let line = format!("supervisor <{:x}> {what}\n", Process::<()>::this().id());
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// A child, and its process while the child is running.
+/// A child, and its process while it is running.
 struct Supervised {
     child: Child,
     process: Option<u64>,
@@ -122,26 +122,26 @@ struct Running {
     /// The running children, keyed by process.
     keys: HashMap<u64, Key>,
     templates: HashMap<&'static str, CreateChild>,
-    /// The tags of messages that end the wait for a child's start.
+    /// The tags of messages that interrupt the wait for a child to start.
     interrupts: Vec<Tag>,
     begin: Instant,
-    /// How many restarts there have been.
+    /// The number of restarts so far.
     restarts: u64,
 }
 
 /// The maximum number of restarts that a supervisor reports. Further reports would say nothing new,
-/// and anyone who can make a child fail could fill the output with them.
+/// and anyone who can make a child fail could flood the output.
 const MAX_REPORTS: u64 = 100;
 
 /// What a supervisor receives.
 enum Event {
     Ended(Signal),
-    /// A child that was created from a template has to be started.
+    /// Start a child that was created from a template.
     Start(Result<Child, String>, UntypedReply),
     /// Any other command.
     Asked(Command, UntypedReply),
     Shutdown,
-    /// A child may be due, or a message that is not for a supervisor has arrived.
+    /// A child may be due, or a message arrived that isn't meant for a supervisor.
     Nothing,
 }
 
@@ -185,7 +185,7 @@ impl Running {
                         children: self.children.len(),
                         active: self.keys.len(),
                     }),
-                    // `receive` has turned this command into an `Event::Start`.
+                    // `receive` turns this command into `Event::Start`.
                     Command::Start { .. } => {}
                 }
             }
@@ -200,8 +200,7 @@ impl Running {
         envelope::receive(&[], timeout, |delivery| {
             let arrival = match delivery {
                 Delivery::Arrived(arrival) => arrival,
-                // No process is left that could send a request, and there is no child that could
-                // end.
+                // No process is left that could send a request, and no child that could exit.
                 Delivery::NobodyLeft => return Event::Shutdown,
                 Delivery::TimedOut => return Event::Nothing,
             };
@@ -211,7 +210,7 @@ impl Running {
             if let Some(signal) = arrival.signal() {
                 return Event::Ended(signal);
             }
-            // Any process can send any message. A message that is not a command is ignored.
+            // Any process can send any message. Messages that are not commands are ignored.
             let Ok(request) = arrival.open::<Request<(Command, IgnoredAny), ()>>() else {
                 return Event::Nothing;
             };
@@ -228,7 +227,7 @@ impl Running {
         })
     }
 
-    /// Ends a child on request. Returns false if the process is not a child.
+    /// Stops a child on request. Returns false if the process is not a child.
     fn terminate(&mut self, process: u64) -> bool {
         let key = self.keys.get(&process).copied();
         if let Some(key) = key {
@@ -248,7 +247,7 @@ impl Running {
         children.collect()
     }
 
-    /// Adds a child and starts it. If it does not start, it is not added.
+    /// Adds a child and starts it. Doesn't add it if it fails to start.
     fn add(&mut self, child: Child, is_dynamic: bool) -> Result<u64, NotStarted> {
         let key = self.rules.add(child.restart, is_dynamic);
         self.children.insert(
@@ -270,7 +269,7 @@ impl Running {
         let supervised = self
             .children
             .get_mut(&key)
-            .expect("a child is kept for as long as the rules know it");
+            .expect("every child that the rules know is kept");
         let process = supervised.child.begin(&self.interrupts)?;
         host::process::monitor(process);
         supervised.process = Some(process);
@@ -279,7 +278,7 @@ impl Running {
         Ok(process)
     }
 
-    /// Handles the end of a process.
+    /// Handles an exit signal.
     fn ended(&mut self, signal: &Signal) -> Result<(), StopReason> {
         let &Signal {
             pid: process,
@@ -295,15 +294,15 @@ impl Running {
                 StopReason::Asked
             });
         }
-        // The failure of a child is reported twice, through its link and through its monitor.
-        // Unrelated processes may also be linked with this process.
+        // A child's failure is reported twice, through its link and through its monitor. Unrelated
+        // processes may also be linked to this process.
         let Some(key) = self.keys.remove(&process) else {
             return Ok(());
         };
         if let Some(supervised) = self.children.get_mut(&key) {
             supervised.process = None;
         }
-        // If the child failed before it was monitored, the signal of its link arrived first.
+        // If the child failed before it was monitored, the signal from its link arrived first.
         let exit = match reason {
             ExitReason::Normal | ExitReason::NoProcess => Exit::Normal,
             _ => Exit::Failed,
@@ -311,8 +310,8 @@ impl Running {
         self.decide(key, exit, Some(process), &reason.to_string())
     }
 
-    /// Acts on the end of a child, or on a start that failed and left no process. `why` says how
-    /// the child ended.
+    /// Acts on a child's exit, or on its failure to start, in which case there is no process. `why`
+    /// says what happened.
     fn decide(
         &mut self,
         key: Key,
@@ -340,7 +339,7 @@ impl Running {
         Ok(())
     }
 
-    /// Reports a restart, unless [`MAX_REPORTS`] restarts have been reported.
+    /// Reports a restart, unless [`MAX_REPORTS`] restarts have already been reported.
     fn report_restart(&mut self, key: Key, process: Option<u64>, why: &str) {
         self.restarts += 1;
         if self.restarts <= MAX_REPORTS {
@@ -354,7 +353,7 @@ impl Running {
         }
     }
 
-    /// Ends the process of a child, if it has one.
+    /// Stops a child's process, if it has one.
     fn end(&mut self, key: Key) {
         let Some(supervised) = self.children.get_mut(&key) else {
             return;
@@ -373,14 +372,14 @@ impl Running {
         }
     }
 
-    /// Ends all children, beginning with the last.
+    /// Stops all children, beginning with the last.
     fn end_all(&mut self) {
         for key in self.rules.in_order_of_end() {
             self.end(key);
         }
     }
 
-    /// Returns why the start of a child was interrupted.
+    /// Returns why a child's start was interrupted.
     fn interrupted(&self) -> StopReason {
         match start::parent() {
             Some(parent) if !Process::<()>::from_id(parent).is_alive() => {
