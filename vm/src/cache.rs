@@ -1,11 +1,10 @@
-//! Keeps the compiled code of modules and components on disk, so that a program starts immediately
-//! when it is run again.
+//! Caches the compiled code of modules and components on disk, so that a program starts immediately
+//! the next time it is run.
 //!
-//! Compiled code is run without further checks. Therefore, the directory must be accessible only to
-//! its owner, and each entry carries a hash that was made with a secret key. The key is stored next
-//! to the directory. The cache is not used in a machine whose guests are granted access to the
-//! directory or the key. If an entry is damaged or has no valid hash, its module or component is
-//! compiled again.
+//! Compiled code is run without further checks. Therefore, only the owner may have access to the
+//! directory, and each entry is authenticated by a keyed hash. The secret key is stored next to the
+//! directory. A machine whose guests are granted access to the directory or the key does not use
+//! the cache. If an entry is damaged or its hash is invalid, its module or component is recompiled.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -21,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{Engine, component};
 
-/// The directory for compiled code, if code is cached at all.
+/// A cache of compiled code. It may be disabled.
 #[derive(Clone, Debug)]
 pub struct Cache {
     open: Option<Arc<Open>>,
@@ -31,11 +30,12 @@ pub struct Cache {
 struct Open {
     directory: Directory,
     entries: Entries,
-    /// Set once a guest is granted a directory from which it could read the key or write entries.
+    /// Set once a guest is granted a directory through which it could read the key or write
+    /// entries.
     is_exposed: AtomicBool,
 }
 
-/// The origin of cached code. Each origin has a separate bound.
+/// The origin of cached code. Each origin has its own size limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
     /// The host's programs and functions.
@@ -45,24 +45,24 @@ pub(crate) enum Share {
 }
 
 impl Cache {
-    /// Returns a cache that keeps nothing.
+    /// Returns a disabled cache, which stores nothing.
     pub fn none() -> Cache {
         Cache { open: None }
     }
 
-    /// Returns a cache that keeps compiled code in a directory. If the directory does not exist, it
-    /// is created and made accessible only to the current user. The key that authenticates the
-    /// entries is stored next to the directory, in a file with the same name and the extension
-    /// `key`.
+    /// Opens the cache in a directory. If the directory does not exist, creates it and makes it
+    /// accessible only to the current user. The key that authenticates the entries is stored next
+    /// to the directory, in a file with the same name and the extension `key`.
     ///
-    /// The cache uses at most 512 MiB and 65,536 files; of these, modules that guests compile use
-    /// at most 32 MiB and 4,096 files. The least recently used entries are removed first.
+    /// The cache uses at most 512 MiB and 65,536 files, of which at most 32 MiB and 4,096 files are
+    /// for modules that guests compile. The least recently used entries are removed first.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be created, belongs to another user, is writable by others or below
-    /// a directory that everybody can write to, or is reached through a symbolic link, or if a
-    /// guest of another running machine has been granted a directory that contains the key.
+    /// Fails if the directory cannot be created, belongs to another user, is writable by others, is
+    /// inside a directory that everybody can write to, or is reached through a symbolic link. Also
+    /// fails if a guest of another running machine has been granted a directory that contains the
+    /// key.
     pub fn at(directory: &Path) -> io::Result<Cache> {
         let directory = Directory::open(directory)?;
         Ok(Cache {
@@ -74,7 +74,7 @@ impl Cache {
         })
     }
 
-    /// Returns the compiled code of `bytes`, either from the cache or from `compile`.
+    /// Returns the compiled code for `bytes`, either from the cache or by calling `compile`.
     pub(crate) fn load<T: Compiled, E>(
         &self,
         engine: &Engine,
@@ -87,8 +87,9 @@ impl Cache {
         };
         let name = name(engine, share, bytes);
         if let Some(code) = open.read(&name) {
-            // SAFETY: the code is what `serialize` returned for a module with this name: its hash
-            // was made with a key that only this user can read, and that no guest has been granted.
+            // SAFETY: the code is what `serialize` returned for a module with this name, because
+            // its hash was made with a key that only this user can read and that no guest has been
+            // granted.
             match unsafe { T::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
@@ -97,7 +98,7 @@ impl Cache {
             }
         }
         let compiled = compile()?;
-        // A grant may have exposed the cache in the meantime.
+        // The cache may have been exposed by a grant in the meantime.
         if let Some(open) = self.usable() {
             let kept = compiled
                 .serialize()
@@ -110,19 +111,19 @@ impl Cache {
         Ok(compiled)
     }
 
-    /// Removes the compiled code of `bytes`.
+    /// Removes the compiled code for `bytes`.
     pub(crate) fn forget(&self, engine: &Engine, share: Share, bytes: &[u8]) {
         if let Some(open) = self.usable() {
             open.entries.remove(&name(engine, share, bytes));
         }
     }
 
-    /// Stops using the cache if guests that are granted a directory could read the key or write
-    /// entries. Such guests can read everything below the directory, and can also write there if
-    /// `can_write` is set.
+    /// Stops using the cache if granting a directory to guests lets them read the key or write
+    /// entries. Guests can read everything inside the directory and, if `can_write` is set, write
+    /// there too.
     ///
-    /// A key that guests can read is removed, so that code that they write to the cache is never
-    /// run later.
+    /// If guests can read the key, it is deleted, so that code that they write to the cache is
+    /// never run.
     pub(crate) fn granted(&self, directory: &File, path: &Path, can_write: bool) {
         let Some(open) = &self.open else { return };
         let Ok(identity) = Identity::of(directory) else {
@@ -154,7 +155,7 @@ impl Cache {
 }
 
 impl Open {
-    /// Reads the code of an entry if the entry is authentic.
+    /// Reads an entry's code if the entry is authentic.
     fn read(&self, name: &str) -> Option<Vec<u8>> {
         self.entries.read(name, &self.directory.known_key()?)
     }
@@ -165,7 +166,7 @@ impl Open {
     }
 }
 
-/// Compiled code that can be cached, from a module or a component.
+/// Compiled code that can be cached: a module or a component.
 pub(crate) trait Compiled: Sized {
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 
@@ -198,7 +199,7 @@ macro_rules! compiled {
 
 compiled!(wasmtime::Module, component::Component);
 
-/// Returns the name of the entry for the code compiled from these bytes: a hash of the bytes, the
+/// Returns the name of the entry for code compiled from these bytes: a hash of the bytes, the
 /// wasmtime version and the engine's settings.
 fn name(engine: &Engine, share: Share, bytes: &[u8]) -> String {
     struct HashInto<'a>(&'a mut blake3::Hasher);
@@ -207,7 +208,7 @@ fn name(engine: &Engine, share: Share, bytes: &[u8]) -> String {
             self.0.update(bytes);
         }
         fn finish(&self) -> u64 {
-            unreachable!("only the bytes written are used")
+            unreachable!("`Hash` implementations call only the methods that write bytes")
         }
     }
     let mut hasher = blake3::Hasher::new();
@@ -233,7 +234,7 @@ mod tests {
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-    /// A directory that contains the directory of a cache.
+    /// A directory that contains a cache's directory.
     struct Home(tempfile::TempDir);
 
     impl Home {
@@ -265,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Loads code and returns whether the code had to be compiled.
+    /// Loads code and returns whether it had to be compiled.
     fn is_compiled<T: Compiled>(cache: &Cache, share: Share, bytes: &[u8]) -> bool {
         let engine = Engine::default();
         let mut is_compiled = false;
@@ -396,7 +397,7 @@ mod tests {
         set_mode(&home.directory(), 0o700);
         set_mode(home.path(), 0o777);
         assert!(refusal(&home.directory()).contains("is writable by everybody"));
-        // In a directory like `/tmp`, others can only add files.
+        // In a sticky directory like `/tmp`, others can only add files.
         set_mode(home.path(), 0o1777);
         home.cache();
     }
@@ -429,7 +430,7 @@ mod tests {
     fn a_key_that_this_machine_did_not_write_is_not_used() {
         let home = Home::new();
         compiles(&home.cache());
-        // What a guest could write: the same bytes, with the mode of any new file.
+        // What a guest could write: the same bytes, but with the default mode of a new file.
         let bytes = fs::read(home.key()).expect("the cache created the key");
         fs::remove_file(home.key()).expect("this user owns the directory");
         fs::write(home.key(), bytes).expect("this user owns the directory");

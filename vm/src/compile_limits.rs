@@ -1,8 +1,8 @@
-//! Bounds on the compilation of untrusted code.
+//! Limits on the compilation of untrusted code.
 //!
-//! The size of a wasm file says little about how much time or memory its compilation takes. This
-//! module estimates both in one pass over the bytes, without compiling anything. Other bounds are
-//! up to the caller: how much is compiled concurrently, and how long to wait for a result.
+//! The size of a wasm file says little about how much time or memory it takes to compile. This
+//! module estimates both in one pass over the bytes, without compiling anything. The caller is
+//! responsible for limiting how much is compiled concurrently and how long to wait for a result.
 
 use crate::module::{ModuleError, Requirements, binary};
 use std::ops::Range;
@@ -10,10 +10,11 @@ use wasmparser::{Parser, Payload, TypeSectionReader};
 
 mod shape;
 
-/// Limits on the contents of a module or component to be compiled, summed over all modules in it.
+/// Limits on the contents of a module or component to be compiled. For a component, contents are
+/// summed over all of its modules.
 ///
-/// The defaults admit compiler output for large programs, such as a Python interpreter, and nothing
-/// that takes much longer to compile.
+/// The defaults allow large programs, such as a Python interpreter, but nothing that takes much
+/// longer to compile.
 ///
 /// ```
 /// use lunatic_vm::{CompileLimits, ModuleError};
@@ -30,12 +31,13 @@ pub struct CompileLimits {
     pub size: u64,
     /// The number of functions.
     pub functions: u64,
-    /// The size of one function's body, in bytes.
+    /// The size of a single function body, in bytes.
     pub function_size: u64,
-    /// The estimated time to compile one function, in microseconds on one core. This also limits
-    /// memory: a second of compiling can take 300 MiB.
+    /// The estimated time to compile a single function, in microseconds on one core. This also
+    /// limits memory, because a second of compilation can use 300 MiB.
     pub function_work: u64,
-    /// The estimated time to compile all functions. A Python interpreter takes about 30 seconds.
+    /// The estimated time to compile all functions, in microseconds on one core. A Python
+    /// interpreter takes about 30 seconds.
     pub work: u64,
     /// The number of types.
     pub types: u64,
@@ -63,7 +65,7 @@ impl Default for CompileLimits {
     }
 }
 
-/// The running totals.
+/// Running totals.
 #[derive(Default)]
 struct Counted {
     functions: u64,
@@ -71,20 +73,21 @@ struct Counted {
     types: u64,
     segments: u64,
     items: u64,
-    /// The module that is being read.
+    /// The module being read.
     module: shape::Module,
 }
 
 impl CompileLimits {
-    /// Checks a module or a component, given in the binary or the text format. Bytes that are not
-    /// wasm at all are also refused; other errors are found during compilation.
+    /// Checks a module or component in binary or text format. Also rejects bytes that are not wasm;
+    /// other errors are found during compilation.
     ///
-    /// The check runs on the calling thread, and takes a tenth of a second for tens of megabytes.
+    /// Runs on the calling thread, and takes a tenth of a second for tens of megabytes.
     ///
     /// # Errors
     ///
-    /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset.
-    /// [`ModuleError::Malformed`] and [`ModuleError::TooLarge`] mean the same as for compilation.
+    /// [`ModuleError::Excessive`] says which limit is exceeded, and at which offset.
+    /// [`ModuleError::Malformed`] and [`ModuleError::TooLarge`] have the same meaning as for
+    /// compilation.
     pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
         self.check_size(bytes.len())?;
         let bytes = binary(bytes)?;
@@ -96,7 +99,7 @@ impl CompileLimits {
         within("instances", instances, self.instances, 0)
     }
 
-    /// Checks the size of a module or component, before anything is read.
+    /// Checks the size of a module or component before anything is read.
     pub(crate) fn check_size(&self, bytes: usize) -> Result<(), ModuleError> {
         let (size, allowed) = (bytes as u64, self.size);
         match size <= allowed {
@@ -156,7 +159,7 @@ impl CompileLimits {
         Ok(())
     }
 
-    /// Adds the types of a section to those of the module, and checks that there are not too many.
+    /// Adds a section's types to the module's, and checks that there are not too many.
     fn count_types(
         &self,
         counted: &mut Counted,
@@ -173,7 +176,7 @@ impl CompileLimits {
         Ok(())
     }
 
-    /// Adds the work of functions that the host or a table can call.
+    /// Adds the work for functions that can be called by the host or through a table.
     fn count_escape(
         &self,
         counted: &mut Counted,
@@ -198,7 +201,7 @@ fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result
     }
 }
 
-/// A kind of item that is cheap to compile. The items of each kind are counted.
+/// A kind of item that is cheap to compile but is counted.
 enum Item {
     Segment,
     Other,
@@ -243,7 +246,7 @@ mod tests {
     fn excess(text: &str) -> String {
         let error = CompileLimits::default()
             .check(text.as_bytes())
-            .expect_err("the module exceeds a bound");
+            .expect_err("the module exceeds a limit");
         let ModuleError::Excessive { what, offset, .. } = error else {
             panic!("{error}")
         };
@@ -409,7 +412,7 @@ mod tests {
         let text = format!("(module (table 1 funcref) {})", function.repeat(15_000));
         CompileLimits::default()
             .check(text.as_bytes())
-            .expect("the module is within the bounds");
+            .expect("the module is within the limits");
     }
 
     #[test]

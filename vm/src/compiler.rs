@@ -1,6 +1,6 @@
-//! Compiles modules and components, using the engines and the cache. Compilations for guests run on
-//! a few dedicated threads that all programs share, and in a separate process if the embedder
-//! provides a [command](helper) for it.
+//! Compiles modules and components, using the engines and the cache. Modules for guests are
+//! compiled on a few dedicated threads shared by all programs or, if the embedder provides a
+//! [command](helper), in a separate process.
 
 mod helper;
 mod worker;
@@ -21,13 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// The maximum number of concurrent compilations for guests; further ones wait.
+/// The maximum number of concurrent compilations for guests. Any others wait.
 const MAX_CONCURRENT: NonZero<usize> = NonZero::new(2).expect("2 is not 0");
 
-/// How long the compilation of a guest's module in a separate process may take.
+/// How long compiling a guest's module in a separate process may take.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The owner of compilations that run in the background.
+/// The owner of background compilations.
 const MACHINE: u64 = u64::MAX - 1;
 
 /// Compiles modules and components.
@@ -40,14 +40,14 @@ pub(crate) struct Compiler {
     turns: Arc<Mutex<Turns<Sender<Turn>>>>,
 }
 
-/// Whose code is compiled, and for how long.
+/// Whose code is compiled, and the time limit.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
-    /// The code is the host's own, and its compilation may take any amount of time.
+    /// The host's own code. There is no time limit.
     Own,
-    /// The code comes from a client of the host.
+    /// Code from a client of the host.
     Client { until: Instant },
-    /// The code comes from a guest. Once the channel is closed, nothing is waiting for the result.
+    /// Code from a guest. Once the channel is closed, nothing is waiting for the result.
     Guest {
         until: Instant,
         caller: Option<Receiver<()>>,
@@ -55,14 +55,14 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    /// Returns the job for a module that the host compiles for a client.
+    /// Returns a job for code from a client of the host.
     pub(crate) fn client(within: Duration) -> Job {
         Job::Client {
             until: Instant::now() + within,
         }
     }
 
-    /// Returns the job for compiling the same code again later.
+    /// Returns a job for compiling the same code again later.
     pub(crate) fn again(&self) -> Job {
         match self {
             Job::Own => Job::Own,
@@ -74,7 +74,7 @@ impl Job {
         }
     }
 
-    /// Returns whether the code is not the host's own, so that its compilation is bounded.
+    /// Returns whether the code is not the host's own, in which case its compilation is limited.
     pub(crate) fn is_foreign(&self) -> bool {
         !matches!(self, Job::Own)
     }
@@ -86,8 +86,8 @@ impl Job {
         }
     }
 
-    /// Returns when the compilation must stop, and the channel that is closed when nothing is
-    /// waiting for the result any more. Returns `None` if the compilation is not bounded.
+    /// Returns the deadline, and a channel that is closed once nothing is waiting for the result.
+    /// Returns `None` if the compilation is unlimited.
     fn bound(&self) -> Option<(Instant, Option<Receiver<()>>)> {
         match self {
             Job::Own => None,
@@ -97,7 +97,7 @@ impl Job {
     }
 }
 
-/// A program's turn to compile, which ends on drop.
+/// A program's turn to compile. Ends on drop.
 pub(crate) struct Turn {
     turns: Arc<Mutex<Turns<Sender<Turn>>>>,
     owner: u64,
@@ -116,8 +116,8 @@ impl Drop for Turn {
             let Err(refused) = waiting.try_send(turn) else {
                 return;
             };
-            // The task that was waiting for this turn is gone. The turn must not be dropped here,
-            // because `drop` would then call itself.
+            // The task that was waiting for this turn is gone. Dropping the turn here would make
+            // `drop` call itself.
             std::mem::forget(refused);
             owner = next;
         }
@@ -144,7 +144,7 @@ impl Compiler {
         &self.cache
     }
 
-    /// Returns the code of `bytes` for an engine, either from the cache or by compiling the output
+    /// Returns the code for `bytes` and an engine, either from the cache or by compiling the output
     /// of `rewritten`.
     pub(crate) fn compile<'a, T: Compiled>(
         &self,
@@ -168,7 +168,7 @@ impl Compiler {
         self.cache.forget(engine.wasmtime(), job.share(), bytes);
     }
 
-    /// Waits until a program, given by its number, may compile.
+    /// Waits until the program with this number may compile.
     pub(crate) async fn turn(&self, program: u64) -> Turn {
         let (sender, turn) = async_channel::bounded(1);
         {
@@ -180,8 +180,8 @@ impl Compiler {
                 };
             }
             // If this future is dropped, its channel is closed, and the turn goes to the next
-            // program. Closed channels are removed each time the number of waiting channels has
-            // doubled.
+            // program. Closed channels are removed each time the number of waiting channels
+            // doubles.
             if turns.waiting(program).is_power_of_two() {
                 turns.remove(program, Sender::is_closed);
             }
@@ -192,7 +192,7 @@ impl Compiler {
             .expect("a waiting sender is dropped only when its channel is closed")
     }
 
-    /// Starts work in the background.
+    /// Runs `work` in the background.
     pub(crate) fn run_detached(self: &Arc<Compiler>, work: impl FnOnce() + Send + 'static) {
         let compiler = self.clone();
         self.spawner.spawn(async move {
@@ -202,12 +202,11 @@ impl Compiler {
     }
 }
 
-/// Does work on a dedicated thread that exits afterwards, leaving no idle thread behind.
+/// Runs `work` on a dedicated thread that exits afterwards, so idle threads do not accumulate.
 ///
-/// Work that has begun keeps its turn until it is done, even if nothing is waiting for it any more.
-/// A process therefore cannot get more than its share by being killed and restarted. The work is
-/// given a job, through which a compiler in a separate process learns that nothing is waiting any
-/// more.
+/// Work that has begun keeps its turn until it is done, even if nothing is waiting for the result.
+/// A process therefore cannot get more than its share by being killed and restarted. `work` is
+/// passed a job that tells a separate compiler process when nothing is waiting any more.
 pub(crate) async fn run<T: Send + 'static>(
     turn: Turn,
     work: impl FnOnce(Job) -> T + Send + 'static,
@@ -232,7 +231,7 @@ pub(crate) async fn run<T: Send + 'static>(
     if thread.is_err()
         && let Some(work) = take(&work)
     {
-        // No thread could be started, so the work is done on the current one.
+        // The thread could not be started, so the current one does the work.
         work();
     }
     result

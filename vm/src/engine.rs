@@ -1,12 +1,11 @@
-//! Wasmtime and its settings.
+//! Wasmtime engines and their settings.
 //!
-//! An engine for modules is determined by two choices. The first is whether its code counts fuel.
-//! Counting fuel can make code run at half its speed, so such code is compiled only for
-//! environments that limit compute. The second is the profile, which determines how memories and
-//! stacks are laid out in the address space, and hence whether code checks each memory access.
-//! Components have engines of their own, whose memories wasmtime allocates. No code outside this
-//! file refers to the settings; each module, store and linker belongs to one [`Engine`], and the
-//! types enforce this.
+//! Engines for modules differ in two ways. The first is whether code counts fuel. Counting fuel can
+//! halve the speed of code, so such code is compiled only for environments that limit compute. The
+//! second is the profile, which determines how memories and stacks are laid out in the address
+//! space, and hence whether code checks each memory access. Components have separate engines, whose
+//! memories wasmtime allocates. The settings are used only in this file. Each module, store and
+//! linker belongs to one [`Engine`], which the types enforce.
 
 #![expect(
     clippy::disallowed_methods,
@@ -44,7 +43,7 @@ pub use pressure::Shortage;
 
 /// The stack size of a process, in bytes.
 struct StackSize {
-    /// The part that wasm code may use. The rest is for host functions.
+    /// The part that wasm code may use. The rest is reserved for host functions.
     wasm: usize,
     all: usize,
 }
@@ -58,12 +57,12 @@ const DENSE_STACK: StackSize = StackSize {
     all: 768 << 10,
 };
 
-/// How much of a component's memory and tables stays resident when its slot is reused, in bytes.
-/// Pages up to this size are reset by copying, which is cheaper than returning them to the kernel
-/// and faulting in new ones.
+/// The number of bytes of a component's memory and tables that stay resident when its slot is
+/// reused. This part is reset by writing to it, which is cheaper than returning the pages to the
+/// kernel and faulting in new ones.
 const KEEP_RESIDENT: usize = 256 << 10;
 
-/// One wasmtime configuration and the linkers created for it.
+/// A wasmtime engine and the linkers created for it.
 pub(crate) struct Engine {
     engine: wasmtime::Engine,
     kind: EngineKind,
@@ -81,15 +80,15 @@ impl Engine {
         self.kind
     }
 
-    /// Returns the imports linked for this engine.
+    /// Returns this engine's linked imports.
     pub(crate) fn linked<T: 'static>(&self) -> &T {
         self.linked
             .downcast_ref()
-            .expect("a machine links the same type for all its engines")
+            .expect("a machine uses the same type for all its engines")
     }
 }
 
-/// The imports available to guests. Only the layers above know their type.
+/// The imports available to guests. Only higher layers know the concrete type.
 pub(crate) type Linked = Box<dyn Any + Send + Sync>;
 
 /// Links host functions for a new engine.
@@ -122,8 +121,8 @@ impl Engines {
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }
-        // Engines are created one at a time: a second engine of this kind, even if it were dropped
-        // immediately, would take as much address space as the first.
+        // Engines are created one at a time, because a second engine of the same kind, even if
+        // dropped immediately, would take up as much address space as the first.
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = slot.get() {
             return Ok(engine);
@@ -142,29 +141,27 @@ impl Engines {
         EngineKind::Module(code, self.ceilings.profile_of_next())
     }
 
-    /// Returns the kind of engine for later processes, if the kind is about to change after the
-    /// next few processes.
+    /// If the kind of engine is about to change after the next few processes, returns the new kind.
     pub(crate) fn kind_of_many(&self, code: Code) -> Option<EngineKind> {
         self.ceilings
             .profile_of_many()
             .map(|profile| EngineKind::Module(code, profile))
     }
 
-    /// Returns the monitor of the remaining memory.
+    /// Returns the memory pressure monitor.
     pub(crate) fn pressure(&self) -> &Arc<Pressure> {
         self.ceilings.pressure()
     }
 
-    /// Returns how many processes the machine has room for.
+    /// Returns how many processes the machine has capacity for.
     pub(crate) fn capacity(&self) -> Capacity {
         self.ceilings.capacity()
     }
 
-    /// Reserves the bounded resources that a process needs.
+    /// Reserves the limited resources that a process needs.
     pub(crate) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
         self.ceilings.take(kind, memories).or_else(|_| {
-            // The resources that this process lacks may be held by memories pooled for other
-            // modules.
+            // Memories pooled for other modules may hold the resources that this process needs.
             self.memories().for_each(|memories| memories.trim());
             self.ceilings.take(kind, memories)
         })
@@ -184,7 +181,7 @@ impl Engines {
             .filter_map(|engine| engine.memories.as_ref())
     }
 
-    /// Advances the epoch, so that code that has been running since the last tick yields.
+    /// Advances the epoch, which makes code that has been running since the last tick yield.
     pub(crate) fn increment_epoch(&self) {
         for engine in self.engines.iter().filter_map(OnceLock::get) {
             engine.engine.increment_epoch();
@@ -220,7 +217,7 @@ fn config(code: Code) -> Config {
         .epoch_interruption(true)
         .consume_fuel(code == Code::Metered)
         .cranelift_opt_level(OptLevel::Speed)
-        // Reading debug information would cost a worker milliseconds at every trap.
+        // Reading debug information would cost a worker milliseconds at each trap.
         // `source_locations` reads it on request.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(64))
@@ -241,7 +238,7 @@ fn config(code: Code) -> Config {
 }
 
 /// Returns an engine that compiles code for engines of the given kind. Nothing runs in this engine,
-/// and it takes no address space.
+/// so it does not reserve any address space.
 pub(crate) fn compiling(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
     let mut config = config(kind.code());
     if let EngineKind::Module(_, profile) = kind {
@@ -290,8 +287,8 @@ fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
     memories
 }
 
-/// Configures the pool of an engine for components. A component consists of several modules, which
-/// modify little of their initial data, so wasmtime maps that data copy-on-write.
+/// Configures the pool of an engine for components. Wasmtime maps a component's initial data
+/// copy-on-write, because its modules modify little of it.
 fn pool() -> PoolingAllocationConfig {
     let slots = ceilings::COMPONENT_SLOTS;
     let mut pool = PoolingAllocationConfig::new();
@@ -331,7 +328,7 @@ mod tests {
         };
         let link: Link = Box::new(|_| Ok(Box::new(())));
         for index in 0..EngineKind::COUNT {
-            let kind = EngineKind::of_index(index).expect("every index below `COUNT` is a kind");
+            let kind = EngineKind::of_index(index).expect("every index below `COUNT` has a kind");
             let elsewhere = compiling(kind).expect("the settings are valid");
             let here = make(kind, &link).expect("there is enough address space");
             assert_eq!(hash(here.wasmtime()), hash(&elsewhere), "{kind:?}");

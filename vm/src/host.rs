@@ -1,11 +1,11 @@
 //! The host functions that guests call.
 //!
-//! The functions are the rows of the tables in [`lunatic_abi`], which the macros in `rows` turn
-//! into linkers. A row `name` of the group `"…" as file` is implemented by the function `name` in
-//! `host/file.rs`. A function that is marked `soon` returns an [`Answer`], and needs a future only
-//! if the answer is not available yet. Functions that exist only in the older generation are in
-//! `host/older/`. In addition to these functions, guests can call WASI functions and those that the
-//! embedder adds with [`Host`].
+//! The functions are declared in the tables in [`lunatic_abi`], which the macros in `rows` turn
+//! into linkers. A row `name` in the group `"…" as file` is implemented by the function `name` in
+//! `host/file.rs`. A function marked `soon` returns an [`Answer`], which contains a future only if
+//! the result is not available yet. Functions that exist only in the older generation are in
+//! `host/older/`. Guests can also call WASI functions and functions that the embedder adds with
+//! [`Host`].
 
 mod component;
 mod distributed;
@@ -52,8 +52,8 @@ pub(crate) fn names() -> Vec<String> {
     names
 }
 
-/// Links, for one engine, the functions that every machine provides and those that the embedder
-/// adds.
+/// Links the functions that every machine provides, and those that the embedder adds, for one
+/// engine.
 pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Linkers> {
     let core = |generation| {
         let mut linker = Linker::new(engine);

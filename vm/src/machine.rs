@@ -1,4 +1,4 @@
-//! The processes, names and programs of one machine, and how they interact.
+//! A machine's processes, names and programs, and how they interact.
 
 mod domain;
 mod process;
@@ -35,18 +35,18 @@ pub(crate) struct Machine {
     pub(crate) resolver: Resolver,
     pub(crate) metrics: Metrics,
     pub(crate) catalogue: Arc<Catalogue>,
-    /// The limits on the compilation of code that is not the host's own.
+    /// The limits on compiling code that is not the host's own.
     pub(crate) compile_limits: CompileLimits,
-    /// The length of a slice in ticks.
+    /// The length of a time slice in ticks.
     pub(crate) slice: u64,
     descriptors: Arc<Descriptors>,
     /// The usage of each program.
     programs: Mutex<Vec<Weak<Quota>>>,
     processes: Table<process::Inner>,
     environments: AtomicU64,
-    /// Set once the machine ends. A process that starts later is killed immediately.
+    /// Set once the machine shuts down. A process that starts later is killed immediately.
     is_over: AtomicBool,
-    /// Closed once the machine ends. Nothing is ever sent through this channel.
+    /// Closed once the machine shuts down. Nothing is ever sent through this channel.
     over: async_channel::Receiver<()>,
     _open: async_channel::Sender<()>,
 }
@@ -81,12 +81,12 @@ impl Machine {
         }
     }
 
-    /// Finds a living process.
+    /// Finds a live process.
     pub(crate) fn process(&self, pid: Pid) -> Option<Process> {
         self.processes.get(pid).map(Process::from_inner)
     }
 
-    /// Returns the living processes, in no particular order.
+    /// Returns the live processes, in no particular order.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let processes = self.processes.all().into_iter();
         processes.map(Process::from_inner).collect()
@@ -106,13 +106,13 @@ impl Machine {
         observe::appeared(&self.metrics);
     }
 
-    /// Links a process, which must be the one that is running, with another process. A process that
-    /// does not exist is treated as having just died.
+    /// Links `process`, which must be the currently running one, to another process. If the latter
+    /// does not exist, it is treated as having just died.
     pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link(process.cell(), pid, tag);
     }
 
-    /// Links a process, which must be the one that is running, with another process if that process
+    /// Links `process`, which must be the currently running one, to another process if the latter
     /// is alive.
     pub(crate) fn link_with_living(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link_with_living(process.cell(), pid, tag);
@@ -123,20 +123,19 @@ impl Machine {
         self.processes.unlink(process.cell(), pid);
     }
 
-    /// Makes a process monitor another process. The first process is notified when the second ends.
+    /// Makes `process` monitor another process, so that it is notified when the other process dies.
     /// A tag of 0 means that the notification has no tag.
     pub(crate) fn monitor(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.monitor(process.cell(), pid, tag);
     }
 
-    /// Removes a monitor. Returns true if the process had not yet been notified and now never will
+    /// Removes a monitor. Returns true if `process` had not yet been notified and now never will
     /// be.
     pub(crate) fn stop_monitoring(&self, process: &Process, pid: Pid, tag: i64) -> bool {
         self.processes.stop_monitoring(process.cell(), pid, tag)
     }
 
-    /// Ends a process. Its resources are released first, and other processes are notified only
-    /// after that.
+    /// Ends a process. Releases its resources first, and only then notifies other processes.
     pub(crate) fn finish(&self, process: &Process, exit: Exit, release: impl FnOnce()) {
         let (pid, domain) = (process.pid(), process.domain());
         process.remove_all_names();
@@ -160,19 +159,19 @@ impl Machine {
         }
     }
 
-    /// Notifies the last process of a program that it is alone, if only one is left.
+    /// If only one process of a program is left, notifies it that it is alone.
     fn tell_the_last(&self, domain: &Domain) {
         if let Some(last) = domain.program().last().and_then(|pid| self.process(pid)) {
             last.cell().on_alone();
         }
     }
 
-    /// Returns whether the machine is ending.
+    /// Returns whether the machine is shutting down.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::SeqCst)
     }
 
-    /// Waits until the machine ends.
+    /// Waits until the machine shuts down.
     pub(crate) async fn over(&self) {
         // Nothing is ever sent through the channel; it is only closed.
         let _ = self.over.recv().await;
@@ -184,23 +183,23 @@ impl Machine {
         for process in self.processes() {
             process.kill();
         }
-        // This wakes tasks that are waiting for a time that may be far in the future, so that they
-        // are dropped now.
+        // This wakes sleeping tasks, whose timers may be far in the future, so that they are
+        // dropped now.
         self.over.close();
     }
 
     /// Records the usage of a new program.
     fn watch(&self, quota: &Arc<Quota>) {
         let mut programs = self.programs();
-        // Programs that have ended are removed from time to time, so that the length of the list
-        // stays in proportion to the number of programs.
+        // Programs that have ended are removed from time to time, so that the list's length stays
+        // proportional to the number of programs.
         if programs.len().is_power_of_two() {
             programs.retain(|program| program.strong_count() > 0);
         }
         programs.push(Arc::downgrade(quota));
     }
 
-    /// Returns whether no other program holds more memory.
+    /// Returns whether this program holds at least as much memory as any other.
     pub(crate) fn is_greediest(&self, domain: &Domain) -> bool {
         let own = domain.quota().outermost().memory();
         let programs = self.programs();
@@ -219,11 +218,11 @@ impl Machine {
     }
 }
 
-/// What processes may use and call. Cheap to clone.
+/// Determines what functions processes may call and how much they may use. Cheap to clone.
 ///
-/// An environment is created from a [`Config`] and does not change afterwards. A host creates the
-/// outermost environment. Processes create further environments inside it, which have at most the
-/// rights of the outer environment and count toward its limits.
+/// An environment is created from a [`Config`] and does not change afterwards. The host creates the
+/// outermost environment. Processes can create nested environments, which have at most the rights
+/// of the outer environment and count toward its limits.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
 
@@ -233,10 +232,10 @@ struct Inner {
 }
 
 /// The maximum nesting depth of environments. Usage is counted in an environment and in each
-/// environment around it, and all of these exist for as long as the innermost environment does.
+/// environment around it, and all of them are kept alive by the innermost one.
 const MAX_DEPTH: u32 = 256;
 
-/// Why an environment was not created inside another environment.
+/// Why a nested environment was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoEnvironment {
     #[error(
@@ -247,11 +246,11 @@ pub(crate) enum NoEnvironment {
     Limit(LimitReached),
 }
 
-/// The size of an environment in the host's memory in addition to its configuration, in bytes.
+/// The size of an environment in host memory, excluding its configuration, in bytes.
 const ENVIRONMENT: u64 = 2 << 10;
 
 impl Environment {
-    /// Creates an environment that the host holds.
+    /// Creates an outermost environment, for the host.
     pub(crate) fn outermost(machine: &Arc<Machine>, config: Config) -> Environment {
         let descriptors = machine.descriptors.clone();
         let domain = Domain::outermost(machine.next_environment(), config, descriptors);
@@ -266,14 +265,13 @@ impl Environment {
         }))
     }
 
-    /// Creates an environment inside this environment, with its own names or with the names of this
-    /// environment. The new environment is charged to an account for as long as the environment
-    /// exists.
+    /// Creates an environment inside this one, which either has its own names or shares this one's.
+    /// The new environment is charged to an account as long as it exists.
     ///
     /// # Errors
     ///
-    /// [`NoEnvironment`] if this environment is already nested too deep, or if the account has no
-    /// room.
+    /// Returns [`NoEnvironment`] if this environment is already nested too deep, or if the account
+    /// has reached its limit.
     pub(crate) fn inner(
         &self,
         config: Config,
@@ -283,7 +281,7 @@ impl Environment {
         if self.domain().quota().depth() >= MAX_DEPTH {
             return Err(NoEnvironment::TooDeep);
         }
-        // The strings exist twice: in the configuration, and in the template of WASI contexts.
+        // The strings are stored twice: in the configuration and in the template for WASI contexts.
         let charge = account
             .charge(ENVIRONMENT + 2 * config.size())
             .map_err(NoEnvironment::Limit)?;
@@ -308,17 +306,18 @@ impl Environment {
         self.domain().limits()
     }
 
-    /// Returns the current usage of a limit that is counted per environment.
+    /// Returns the current usage of a limit that applies per environment.
     pub fn used(&self, limit: Limit) -> u64 {
         self.domain().quota().used(limit)
     }
 
-    /// Returns the account of what the host holds for this environment, not counting its processes.
+    /// Returns the account for memory that the host holds for this environment, excluding its
+    /// processes.
     pub fn host_memory(&self) -> &HostMemory {
         self.domain().host_memory()
     }
 
-    /// Returns what the machine currently refuses because memory is short; see
+    /// Returns what the machine currently refuses to do because memory is short; see
     /// [`Vm::shortage`](crate::Vm::shortage).
     pub fn shortage(&self) -> Shortage {
         self.machine().engines.pressure().shortage()
@@ -331,12 +330,12 @@ impl Environment {
     }
 
     /// Lets the other processes of the program continue after the main process ends, so that they
-    /// can be shut down in an orderly way.
+    /// can shut down gracefully.
     pub fn outlive_main(&self) {
         self.domain().program().outlive_main();
     }
 
-    /// Returns the living processes of the program that this environment belongs to, oldest first.
+    /// Returns the live processes of the program that this environment belongs to, oldest first.
     /// The list is not an atomic snapshot.
     pub fn processes(&self) -> Vec<Process> {
         let machine = self.machine();
@@ -345,24 +344,24 @@ impl Environment {
         processes
     }
 
-    /// Waits until no process of the program is alive.
+    /// Waits until all processes of the program have died.
     pub async fn ended(&self) {
         self.domain().program().ended().await;
     }
 
-    /// Among the processes that are registered under a name with a version that satisfies the
-    /// requirement, finds the one with the highest version.
+    /// Finds the process that is registered under a name with the highest version that satisfies a
+    /// requirement.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] if there is no such process, and [`RegistryError::BadQuery`] if
-    /// the query is not a version requirement.
+    /// Returns [`RegistryError::NotFound`] if there is no such process, and
+    /// [`RegistryError::BadQuery`] if the query is not a version requirement.
     pub fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.domain().names().lookup(name, query)
     }
 
-    /// Among the processes that are registered under a name with a version that satisfies the
-    /// requirement, finds the most recently registered one.
+    /// Finds the most recently registered process with a name and a version that satisfies a
+    /// requirement.
     pub(crate) fn lookup_newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.domain().names().newest(name, query)
     }
@@ -371,7 +370,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if the name is taken, the process is dead or a limit is reached.
+    /// Returns a [`RegistryError`] if the name is taken, the process is dead or a limit is reached.
     pub(crate) fn register(
         &self,
         name: &Name,
@@ -386,7 +385,7 @@ impl Environment {
         process.add_name(|| names.register(name, pid, registrar, quota))
     }
 
-    /// Registers a new process and makes it visible, if the name is free.
+    /// If the name is free, registers a new process and makes it visible.
     pub(crate) fn introduce(
         &self,
         process: &Process,
@@ -405,19 +404,19 @@ impl Environment {
         if holder.is_some_and(|holder| holder.remove_name(names, name)) {
             return Ok(());
         }
-        // Since the lookup, the holder has died or another process has taken the name.
+        // The holder has died or another process has taken the name since the lookup.
         Err(RegistryError::NotFound(
             name.text().escape_debug().to_string(),
         ))
     }
 
-    /// Records that a timer of this environment's program has ended.
+    /// Records that a timer of this environment's program has fired or been cancelled.
     pub(crate) fn timer_ended(&self) {
         self.domain().program().timer_ended();
         self.machine().tell_the_last(self.domain());
     }
 
-    /// Returns which kind of code the processes of this environment run.
+    /// Returns the kind of code that this environment's processes run.
     pub(crate) fn code(&self) -> Code {
         let limits = self.limits();
         if limits.get(Limit::Compute) == u64::MAX && limits.get(Limit::TotalCompute) == u64::MAX {
@@ -427,7 +426,7 @@ impl Environment {
         }
     }
 
-    /// Returns the kind of engine in which the next process of a module runs.
+    /// Returns the kind of engine for the next process that runs a module.
     pub(crate) fn kind_of_next(&self) -> EngineKind {
         self.machine().engines.kind_of_next(self.code())
     }

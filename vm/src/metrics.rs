@@ -1,9 +1,9 @@
-//! The metrics of the VM and its programs, which Prometheus can collect.
+//! Metrics of the VM and its programs, which Prometheus can scrape.
 //!
-//! Metrics belong to a program. If two programs use the same name, there are two metrics with
-//! different values of the label `environment`. A program's metrics disappear when the program
-//! ends. Samples are aggregated rather than stored, so guests can increase memory use only by using
-//! more names, and the number of names is bounded.
+//! Each metric belongs to a program. If two programs use the same name, there are two metrics with
+//! different `environment` labels. A program's metrics disappear when it ends. Samples are
+//! aggregated rather than stored, so guests can increase memory use only by using more names, and
+//! the number of names is limited.
 
 mod metric;
 mod text;
@@ -21,24 +21,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use text::{OwnMetric, Page, Values};
 
-/// The prefix of the names of the VM's own metrics. Programs cannot use this prefix.
+/// The name prefix of the VM's own metrics. Programs cannot use this prefix.
 const OWN_NAMES: &str = "lunatic_machine_";
 
-/// The maximum total number of metrics of all programs of a VM.
+/// The maximum total number of metrics of all of a VM's programs.
 const MAX_NAMED: u64 = 10_000;
 
-/// The size of a metric in addition to its name, in bytes.
+/// The size of a metric, excluding its name, in bytes.
 const METRIC: u64 = 512;
 
 /// The metrics of a VM.
 pub(crate) struct Metrics {
-    /// The number of processes that were spawned.
+    /// The number of processes spawned so far.
     appeared: AtomicU64,
     /// The number of processes that have ended, for each kind of exit.
     ended: [AtomicU64; ExitKind::ALL.len()],
-    /// The amount of mail received by processes that have ended.
+    /// The number of messages and death notices received by processes that have ended.
     mail_of_the_dead: AtomicU64,
-    /// The highest total amount of mail that has been reported so far.
+    /// The highest total of messages and death notices reported so far.
     mail_reported: AtomicU64,
     /// The number of metrics that programs have created.
     named: Arc<AtomicU64>,
@@ -60,8 +60,8 @@ pub(crate) struct Named {
 #[derive(Debug)]
 struct Slot {
     metric: Metric,
-    /// The permits from the quota of the environment that first used the metric: one for the
-    /// metric, and one for the host memory that the metric occupies.
+    /// Permits from the quota of the environment that first used the metric: one for the metric
+    /// itself, and one for the host memory that it occupies.
     _permits: [Permit; 2],
 }
 
@@ -77,20 +77,19 @@ impl Metrics {
         }
     }
 
-    /// Counts a process that was spawned.
+    /// Counts a spawned process.
     pub(crate) fn appeared(&self) {
-        // Relaxed ordering suffices here and below, because each count is read independently of the
-        // others.
+        // Relaxed ordering suffices here and below, because the counts are independent.
         self.appeared.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a process that has ended, and the mail that it received.
+    /// Counts a process that has ended, along with the mail that it received.
     pub(crate) fn ended(&self, exit: &Exit, mail: u64) {
         self.ended[exit.kind() as usize].fetch_add(1, Ordering::Relaxed);
         self.mail_of_the_dead.fetch_add(mail, Ordering::Relaxed);
     }
 
-    /// Creates the metrics of a program.
+    /// Creates a program's metrics.
     pub(crate) fn of_program(&self, environment: u64) -> Arc<Named> {
         let named = Arc::new(Named {
             environment,
@@ -105,7 +104,7 @@ impl Metrics {
     }
 
     /// Returns all metrics in Prometheus's text format. `alive` is the number of live processes,
-    /// and `mail` returns how much mail these processes have received.
+    /// and `mail` returns how many messages and death notices they have received.
     pub(crate) fn text(&self, alive: u64, mail: impl FnOnce() -> u64) -> String {
         let programs: Vec<Arc<Named>> = lock(&self.programs)
             .iter()
@@ -136,9 +135,9 @@ impl Metrics {
             let count = load(&self.ended[kind as usize]);
             (text::reason(kind).to_string(), count)
         });
-        // The mail of processes that have ended is read first, so that the mail of a process that
-        // ends in between is missed rather than counted twice. The reported total is never lower
-        // than before, because a counter must not decrease.
+        // The total for ended processes is read first, so that if a process ends in between, its
+        // mail is missed rather than counted twice. The reported total never decreases, because it
+        // is a counter.
         let mail = load(&self.mail_of_the_dead) + mail();
         let mail = mail.max(self.mail_reported.fetch_max(mail, Ordering::Relaxed));
         let left_out = programs
@@ -182,8 +181,8 @@ impl Metrics {
 }
 
 impl Named {
-    /// Updates a metric, and creates it if there is no metric with this name. The update is skipped
-    /// if there are too many metrics, or if the metric is of a different kind.
+    /// Updates the metric with this name, creating it if necessary. The update is skipped if there
+    /// are too many metrics, or if the existing metric is of a different kind.
     pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);
@@ -237,8 +236,8 @@ impl Drop for Named {
 }
 
 /// Makes a name valid for Prometheus. A valid name consists of letters, digits, `_` and `:`, and
-/// does not begin with a digit. Any other character becomes `_`, so names that differ only in such
-/// characters become the same name.
+/// does not begin with a digit. Any other character is replaced by `_`, so names that differ only
+/// in such characters become identical.
 fn plain(name: &str) -> Cow<'_, str> {
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
     let begins_well = name.starts_with(is_letter);

@@ -1,8 +1,8 @@
-//! Modules: wasm bytes, checked and compiled.
+//! Checked and compiled wasm modules.
 //!
-//! A [`Module`] is compiled at most once for each engine, and all its processes in an engine share
-//! the code. The module is compiled for a first engine immediately, and for any other engine when a
-//! process first needs it there.
+//! A [`Module`] is compiled at most once for each engine, and all processes that run it in an
+//! engine share the code. It is compiled for one engine on creation, and for each other engine when
+//! a process first needs it there.
 
 use crate::compiler::{Compiler, Job};
 use crate::engine::{Code, Engine, EngineKind, Image};
@@ -41,47 +41,48 @@ pub struct Module(Arc<Inner>);
 
 struct Inner {
     compiler: Arc<Compiler>,
-    /// How the code for further engines is compiled.
+    /// How to compile the code for other engines.
     job: Job,
     generation: Generation,
     name: Box<str>,
     /// The original bytes.
     bytes: Arc<[u8]>,
-    /// The symbols of the plain and the metered code. Traps keep symbols after the module is gone,
-    /// so a guest's module has no symbols.
+    /// The symbols of the plain and the metered code. `None` for a module that a guest compiled,
+    /// because traps keep symbols alive after the module is gone.
     symbols: Option<[Arc<Symbols>; 2]>,
-    /// The bytes that are compiled.
+    /// The bytes to compile.
     prepared: Prepared,
     requirements: Requirements,
     /// The code for each engine, indexed by kind.
     compiled: [OnceLock<Compiled>; EngineKind::COUNT],
     /// The exported functions with their parameter types, sorted by name.
     entry_points: OnceLock<Vec<EntryPoint>>,
-    /// The kind that was compiled first. Its code determines what the module exports.
+    /// The kind of engine that the module was compiled for first. That code determines the module's
+    /// exports.
     first_kind: EngineKind,
     /// Whether an instance can be reset and reused for another process.
     serves_again: OnceLock<bool>,
     /// The number of processes that ended before `serves_again` was known.
     served: AtomicU32,
-    /// Set once code has been requested ahead of its use.
+    /// Set once `compile_ahead` has been called.
     is_compiled_ahead: AtomicBool,
-    /// The purse that pays for the module, if a guest had it compiled.
+    /// The purse that pays for the module. Set if a guest compiled it.
     purse: Option<Box<dyn Purse>>,
 }
 
-/// The payment for a module that a guest has compiled. It lasts until the module is dropped.
+/// The payment for a module that a guest compiles. It lasts until the module is dropped.
 pub(crate) struct Payment {
     pub(crate) purse: Box<dyn Purse>,
     /// The number of bytes that are already paid for.
     pub(crate) paid: u64,
 }
 
-/// The size of a module in addition to its bytes and its code, in bytes. This covers wasmtime's
-/// tables and mappings.
+/// The size of a module, excluding its bytes and code, in bytes. This covers wasmtime's tables and
+/// mappings.
 const MODULE: u64 = 32 << 10;
 
 impl Payment {
-    /// Returns how many bytes to pay for before a module of this size is compiled.
+    /// Returns how many bytes to pay for before compiling a module of this size.
     pub(crate) fn in_advance(size: usize) -> u64 {
         MODULE + 3 * size as u64
     }
@@ -100,7 +101,7 @@ impl Payment {
 /// The size of an import or an export in the tables of a compiled module, in bytes.
 const NAME: u64 = 256;
 
-/// A function that a process can start with.
+/// A function that can serve as a process's entry point.
 struct EntryPoint {
     name: Box<str>,
     parameters: Box<[ValType]>,
@@ -123,9 +124,9 @@ pub(crate) struct Compiled {
 }
 
 impl Module {
-    /// Checks and compiles a module, given in the binary or the text format. This takes
-    /// milliseconds to seconds, unless the code is in the cache. Linking checks whether the
-    /// module's imports are provided.
+    /// Checks and compiles a module in binary or text format. Unless the code is cached, this can
+    /// take anywhere from milliseconds to seconds. Whether the module's imports are provided is
+    /// checked later, on linking.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,
@@ -135,7 +136,7 @@ impl Module {
     ) -> Result<Module, ModuleError> {
         let bytes = binary(bytes)?;
         let requirements = Requirements::read(&bytes)?;
-        // All checks that are possible without compiling come first, because compiling can take
+        // Do everything that can be checked without compiling first, because compiling can take
         // minutes.
         let imports = imports::read(&bytes)?;
         let generation = generation::of(&imports)?;
@@ -146,7 +147,7 @@ impl Module {
         let (prepared, plain) = match Compiled::new(compiler, engine, &prepared, generation, job) {
             Ok(plain) => (prepared, plain),
             Err(stopped @ ModuleError::Stopped(_)) => return Err(stopped),
-            // Errors must refer to the original bytes, so these are compiled without changes.
+            // Error messages must refer to the original bytes, so compile those unchanged.
             Err(_) => {
                 let prepared = Prepared::untouched(&bytes);
                 let plain = Compiled::new(compiler, engine, &prepared, generation, job)?;
@@ -158,8 +159,8 @@ impl Module {
             payment.settle(MODULE + bytes as u64 + plain.size())?;
         }
         let bytes: Arc<[u8]> = bytes.into();
-        // A guest's module must not be held for longer than it is charged to the guest, and a trap,
-        // which holds the symbols, may outlive the module.
+        // A guest's module must not stay in memory after the guest stops paying for it, but traps,
+        // which hold the symbols, may outlive the module.
         let symbols = payment.is_none().then(|| {
             let code_shift = prepared.code_shift;
             let is_own = !job.is_foreign();
@@ -187,7 +188,7 @@ impl Module {
         })))
     }
 
-    /// Returns the module's name, for reports.
+    /// Returns the module's name, as used in reports.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -219,8 +220,7 @@ impl Module {
         &self.0.requirements
     }
 
-    /// Charges the guest that had the module compiled, if any, for further data that is kept with
-    /// the module.
+    /// If a guest compiled the module, charges it for additional data stored with the module.
     pub(crate) fn pay(&self, bytes: u64) -> Result<(), ModuleError> {
         match &self.0.purse {
             Some(purse) => purse.pay(bytes).map_err(ModuleError::Limit),
@@ -228,7 +228,7 @@ impl Module {
         }
     }
 
-    /// Removes the module's code from the cache, because the code will not be needed again.
+    /// Removes the module's code from the cache. Call this if the code will not be needed again.
     pub fn forget(&self) {
         let inner = &self.0;
         for kind in EngineKind::all().filter(|kind| self.is_compiled(*kind)) {
@@ -244,7 +244,7 @@ impl Module {
         self.0.first_kind
     }
 
-    /// Returns the code that was compiled first. The code for every engine has the same exports.
+    /// Returns the code that was compiled first. Code for other engines has the same exports.
     fn any(&self) -> &wasmtime::Module {
         &self.0.compiled[self.0.first_kind.index()]
             .get()
@@ -252,12 +252,13 @@ impl Module {
             .module
     }
 
-    /// Returns whether the code for an engine is compiled already.
+    /// Returns whether the code for an engine has already been compiled.
     pub(crate) fn is_compiled(&self, kind: EngineKind) -> bool {
         self.0.compiled[kind.index()].get().is_some()
     }
 
-    /// Returns the code for an engine, compiling it first if necessary, however long that takes.
+    /// Returns the code for an engine, compiling it first if necessary, which can block for a long
+    /// time.
     pub(crate) fn compiled(&self, kind: EngineKind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
         let engine = inner.compiler.engines.get(kind)?;
@@ -284,14 +285,14 @@ impl Module {
         Ok((engine, compiled))
     }
 
-    /// Compiles the code for an engine in the background, since it will be needed soon. Does
-    /// nothing after the first call.
+    /// Compiles code that will soon be needed for an engine, in the background. Does nothing after
+    /// the first call.
     pub(crate) fn compile_ahead(&self, kind: EngineKind) {
         let inner = &self.0;
         if self.is_compiled(kind) || inner.is_compiled_ahead.swap(true, Ordering::Relaxed) {
             return;
         }
-        // An error will recur, and be reported, when the code is needed.
+        // Ignore errors: they recur, and are reported, when the code is needed.
         self.in_background(move |module| drop(module.compiled(kind)));
     }
 
@@ -301,7 +302,7 @@ impl Module {
         self.0.compiler.run_detached(move || work(&module));
     }
 
-    /// Returns the image of an instance's initial memory contents, if there is one.
+    /// Returns the image of an instance's initial memory, if there is one.
     pub(crate) fn image(&self) -> Option<&Arc<Image>> {
         self.0.prepared.image.as_ref()
     }
@@ -316,11 +317,11 @@ impl Module {
             .filter(|_| prepared.image_is_complete)
     }
 
-    /// Returns whether a reset instance can be reused for another process. Returns false until this
-    /// is known: scanning all of a module's code takes a while, so it is done in the background,
-    /// and only for a module that is spawned several times.
+    /// Returns whether an instance can be reset and reused for another process. Returns false until
+    /// this is known: scanning all of a module's code takes a while, so it is done in the
+    /// background, and only for modules that are spawned several times.
     pub(crate) fn serves_again(&self) -> bool {
-        /// The number of processes after which the code is checked.
+        /// The number of processes after which the code is scanned.
         const CHECK_AFTER: u32 = 4;
         let inner = &self.0;
         if let Some(serves_again) = inner.serves_again.get() {
@@ -338,8 +339,8 @@ impl Module {
             .get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
     }
 
-    /// Returns the symbols of the code that processes of a module run. For a component or a guest's
-    /// module, these add nothing to the names that a trap itself holds.
+    /// Returns the symbols of the code that a module's processes run. For a component or a guest's
+    /// module, they contain nothing beyond the names stored in the trap itself.
     pub(crate) fn symbols(
         module: Option<&Module>,
         code: Code,
@@ -351,7 +352,7 @@ impl Module {
         }
     }
 
-    /// Returns whether the module has symbols, so that traps need not hold the names of functions.
+    /// Returns whether the module has symbols, in which case traps need not store function names.
     pub(crate) fn has_symbols(&self) -> bool {
         self.0.symbols.is_some()
     }
@@ -383,8 +384,8 @@ impl Module {
         })
     }
 
-    /// Returns the exported functions with their parameters, sorted by name. Wasmtime looks types
-    /// up under a lock, which every spawn would otherwise take.
+    /// Returns the exported functions with their parameters, sorted by name. They are stored
+    /// because looking up types in wasmtime takes a lock, which would slow down every spawn.
     fn entry_points(&self) -> &[EntryPoint] {
         self.0.entry_points.get_or_init(|| {
             let entry = |export: wasmtime::ExportType<'_>| {
@@ -437,7 +438,7 @@ impl fmt::Debug for Module {
 }
 
 impl Compiled {
-    /// Returns how many bytes the code and the data that belongs to it occupy.
+    /// Returns the size, in bytes, of the code and its associated data.
     fn size(&self) -> u64 {
         let range = self.module.image_range();
         let code = range.end.addr() - range.start.addr();

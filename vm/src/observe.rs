@@ -1,5 +1,5 @@
-//! Events for logs, metrics and journals. Other modules report an event with a single call; this
-//! module decides how events are logged and counted.
+//! Reports events to logs, metrics and journals. Other modules report an event with a single call;
+//! this module decides how it is logged and counted.
 
 use crate::environment::Journal;
 use crate::metrics::Metrics;
@@ -7,8 +7,7 @@ use log::Level;
 use lunatic_process::printable;
 use lunatic_process::{Exit, Pid};
 
-/// The target of the log lines that users of the `lunatic` command enable with
-/// `RUST_LOG=lunatic=debug`.
+/// The log target that users of the `lunatic` command enable with `RUST_LOG=lunatic=debug`.
 const TARGET: &str = "lunatic::process";
 
 /// Reports that a process has become visible to other processes.
@@ -16,13 +15,13 @@ pub(crate) fn appeared(metrics: &Metrics) {
     metrics.appeared();
 }
 
-/// Reports that a process of a module or component was spawned.
+/// Reports that a process running a module or component was spawned.
 pub(crate) fn spawned(pid: Pid, name: &str, module: &str) {
     log::trace!(target: TARGET, "process {pid} `{}` of module `{}` was spawned", printable(name), printable(module));
 }
 
 /// Reports that a process has ended and that all its resources have been released. `mail` is the
-/// number of messages and notices that the process received.
+/// number of messages and death notices that it received.
 pub(crate) fn exited(
     metrics: &Metrics,
     journal: Option<&Journal>,

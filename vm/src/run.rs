@@ -1,9 +1,9 @@
 //! The life of a process, from its first turn to its end.
 //!
-//! A process is a future. On each turn it first checks whether it is ending, then runs its guest
-//! until the guest waits or ends, or its slice is over. However the process ends, even by dropping
-//! the future, the guest's instance, memory and resources are released before other processes are
-//! notified.
+//! A process is a future. On each turn, it first checks whether it is about to die, then runs its
+//! guest until the guest waits or ends, or until its time slice is over. However the process ends,
+//! even if the future is dropped, the guest's instance, memory and resources are released before
+//! other processes are notified.
 
 mod crew;
 mod endpoint;
@@ -40,9 +40,9 @@ use std::task::Poll;
 use std::time::Duration;
 use wasmtime::{Val, component};
 
-/// How long the end of a process waits for the process's databases to be closed on another thread,
-/// so that processes that are notified of the end find the databases unlocked. A disk can take
-/// longer, and so can an SQLite function that cannot be interrupted.
+/// How long a dying process waits for its databases to be closed on another thread, so that
+/// processes notified of its death find them unlocked. A slow disk, or an SQLite function that
+/// cannot be interrupted, can take longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The closure that drives a host-driven process.
@@ -74,18 +74,18 @@ pub(crate) enum Body {
     },
 }
 
-/// A process's share of the resources of its environment and of the machine. The process has this
-/// share until it has ended.
+/// A process's share of the resources of its environment and of the machine, held until the process
+/// has ended.
 pub(crate) struct Permits {
     /// The permit for the process itself.
     pub(crate) process: Permit,
-    /// The permits for the process's memory, and for what the host holds for its instance. They
+    /// The permits for the process's memory, and for the host memory of its instance. They can
     /// grow, so they are released with the guest's store.
     pub(crate) memory: MemoryPermits,
     pub(crate) reservation: Reservation,
 }
 
-/// Ends the process on drop, after everything else that belongs to the process has been released.
+/// Ends the process on drop, after everything else that it holds has been released.
 struct FinishOnDrop {
     environment: Environment,
     process: Process,
@@ -113,7 +113,8 @@ pub(crate) fn run(
     body: Body,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (kind, wasmtime) = (engine.kind(), engine.wasmtime().clone());
-    // If the scheduler drops the future before its first turn, the process still ends properly.
+    // Ensures that the process ends properly even if the scheduler drops the future before its
+    // first turn.
     let finish = FinishOnDrop {
         environment,
         process,
@@ -141,8 +142,8 @@ pub(crate) fn run(
             let timeout = async {
                 Timer::after(CLOSE_TIMEOUT).await;
             };
-            // If the machine is ending, the process does not wait. Otherwise, the code that wakes
-            // the waiting task would drop the task in the middle of the wake-up.
+            // If the machine is shutting down, the process does not wait. Otherwise, the code that
+            // wakes the waiting task would drop the task during the wake-up.
             closed
                 .or(timeout)
                 .or(finish.environment.machine().over())
@@ -184,11 +185,11 @@ impl NewGuest {
     }
 }
 
-/// Creates the instance and runs the body, within the environment's limit on time.
+/// Creates the instance and runs the body, within the environment's time limit.
 async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
     let allowed = new.environment.limits().get(Limit::Time);
-    // Every state in which a process can wait takes up memory in its task. Therefore state that is
-    // large and rare, or short-lived, is boxed, and nothing is stored twice.
+    // All state that a process holds while it waits takes up memory in its task. Therefore, state
+    // that is short-lived, or large and rarely used, is boxed, and nothing is stored twice.
     let mut work = pin!(work(engine, kind, new, body));
     if allowed == u64::MAX {
         return work.await;

@@ -30,7 +30,7 @@ pub struct Message {
 const ATTACHMENT_BYTES: usize = 64;
 
 impl Message {
-    /// Returns the size of the message in bytes, as counted towards a mailbox's limits.
+    /// Returns the size of the message in bytes, as counted toward a mailbox's limits.
     pub fn size(&self) -> usize {
         self.data.len() + self.attachments.len() * ATTACHMENT_BYTES
     }

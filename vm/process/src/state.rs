@@ -124,7 +124,7 @@ impl State {
 
     /// Checks that the process may be notified of another death. Death notices are never dropped,
     /// so their number is limited instead. Both the notices in the mailbox and one future notice
-    /// for each link and monitor count towards the limit.
+    /// for each link and monitor count toward the limit.
     pub(crate) fn room_for_end(&self, allowed: u64) -> Result<(), LimitReached> {
         let wanted = (self.mailbox.deaths() + self.links.expected()) as u64 + 1;
         if wanted <= allowed {
