@@ -1,16 +1,16 @@
 //! Runs futures on all cores.
 //!
 //! A [`Scheduler`] consists of a fixed number of worker threads and a clock that beats while any of
-//! these threads is awake. Each worker has its own queue of ready tasks, and takes tasks from other
-//! workers when its queue is empty. The scheduler knows nothing about processes, guests or
-//! messages. A task is a future without a result, and the only thing that a task can report to the
-//! scheduler is that its slice is over ([`spent`], [`end_slice`]).
+//! them is awake. Each worker has its own queue of ready tasks and steals tasks from other workers
+//! when its queue is empty. The scheduler knows nothing about processes, guests or messages. A task
+//! is a future that returns `()`, and all that a task can report to the scheduler is that its time
+//! slice is over ([`spent`], [`end_slice`]).
 //!
 //! Which task runs next is decided in two steps: [first among groups, then within a
-//! group](Scheduler#order). The modules that make these decisions work on plain data (`group`,
-//! `group_queue`, `queue`). Which threads sleep and which threads are woken is determined by a
-//! model-checked protocol (`idle`, `clock`, `pool`; see `vm/model`), which the threads in `worker`
-//! and `ticker` follow.
+//! group](Scheduler#order). The modules that make these decisions operate on plain data (`group`,
+//! `group_queue`, `queue`). A model-checked protocol (`idle`, `clock`, `pool`; see `vm/model`)
+//! determines which threads sleep and which are woken. The threads in `worker` and `ticker` follow
+//! it.
 
 mod clock;
 mod contain;
@@ -43,41 +43,38 @@ use self::worker::{Anchor, Shared, StartHook};
 ///
 /// # Order
 ///
-/// Every task belongs to a [`Group`]. Tasks that are spawned without a group form a group of their
-/// own.
+/// Every task belongs to a [`Group`]. Tasks spawned without a group share a default group.
 ///
-/// *Within a group*, a worker has three FIFO queues: one for *woken* tasks, which waited for an
-/// event that has happened, one for *new* tasks, and one for *spent* tasks, which used up their
-/// slice and reported this with [`spent`] or [`end_slice`]. Woken tasks run first. As long as new
-/// tasks are quick, they take turns with the woken tasks. After a new task has run until a beat,
-/// new tasks take turns with the spent tasks instead, until a new task is quick again. To keep
-/// woken tasks from starving the others, a streak of them ends after a slice (or after 1,024
-/// tasks), and then one other task runs. A task that was woken while it was running, and did not
-/// report that its slice is over, counts as woken.
+/// *Within a group*, each worker has three FIFO queues: one for *woken* tasks, whose event has
+/// happened; one for *new* tasks; and one for *spent* tasks, which used up their slice and reported
+/// this with [`spent`] or [`end_slice`]. Woken tasks run first. While new tasks are quick, they
+/// alternate with woken tasks. Once a new task runs past a beat, new tasks alternate with spent
+/// tasks instead, until a new task is quick again. To keep woken tasks from starving the others, a
+/// streak of them ends after a slice (or after 1,024 tasks), and then one other task runs. A task
+/// that is woken while running, and does not report that its slice is over, is treated as woken.
 ///
 /// *Among groups*, the workers' time is divided in proportion to [`Weight`], using start-time fair
-/// queueing: the time used by a group's tasks is counted over all workers, and the group that has
-/// had the least time relative to its weight runs next. Here too, woken tasks come first as long as
-/// their group is no more than a few slices ahead of the others, and a streak of woken tasks ends
-/// after a slice. A woken task therefore runs promptly even if other tasks of its group compute. A
-/// group gets no more than its share if its tasks keep waking each other, or if it has ten thousand
-/// computing tasks. If only one group has tasks, time is counted only once per beat. An idle group
-/// accumulates no credit.
+/// queueing: the time used by a group's tasks is summed over all workers, and the group that has
+/// had the least time relative to its weight runs next. Here too, woken tasks run first, provided
+/// that their group is at most a few slices ahead of the others, and a streak of woken tasks ends
+/// after a slice. A woken task therefore runs promptly even if other tasks in its group are busy
+/// computing. A group does not get more than its share by having tasks that keep waking each other
+/// or ten thousand tasks that compute. If only one group has tasks, time is counted only once per
+/// beat. Idle groups do not accumulate credit.
 ///
-/// A woken task runs on the worker that woke it. Tasks that are made ready by other threads go
-/// through one shared queue, which every worker checks before each task that it runs. A worker
-/// without tasks takes half of the tasks that are waiting at another worker, oldest first; each
-/// task stays in a queue of the same kind. A worker that has tasks balances its queue with that of
-/// one other worker per beat. A single task that is waiting for a busy worker stays with that
-/// worker until the next beat: when two tasks exchange messages, moving the task that was just
-/// woken to another core costs more than it gains.
+/// A woken task runs on the worker that woke it. Tasks made ready by other threads go through a
+/// shared queue, which every worker checks before running a task. An idle worker steals half of
+/// another worker's waiting tasks, oldest first; each task stays in a queue of the same kind. A
+/// worker that has tasks balances its queue with one other worker's per beat. If a busy worker has
+/// only one task waiting, that task stays there until the next beat: when two tasks exchange
+/// messages, moving the one that was just woken to another core costs more than it gains.
 ///
 /// # Panics and blocking
 ///
-/// If a task panics, the task is dropped and the panic is logged; no other task is affected. The
-/// same applies if the task's destructor panics. A task that blocks its thread makes that worker
-/// unavailable to all other tasks; other workers take over the tasks in the worker's queue at the
-/// next beat.
+/// If a task panics, it is dropped and the panic is logged; other tasks are not affected. The same
+/// applies if the task's destructor panics. A task that blocks its thread makes that worker
+/// unavailable to all other tasks; at the next beat, other workers take over the tasks in its
+/// queue.
 ///
 /// # Examples
 ///
@@ -115,9 +112,9 @@ impl Scheduler {
 
     /// Runs a future to completion, concurrently with all other tasks.
     ///
-    /// This never waits and returns no handle. If the caller needs to know when the future
-    /// completes, the future itself must report this. After a [shutdown](Self::shutdown), the
-    /// future is dropped immediately, on the calling thread.
+    /// This never blocks and does not return a handle. If the caller needs to know when the future
+    /// completes, the future itself must report it. After a [shutdown](Self::shutdown), the future
+    /// is dropped immediately, on the calling thread.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.spawner.spawn(future);
     }
@@ -133,16 +130,16 @@ impl Scheduler {
         self.spawner.clone()
     }
 
-    /// Makes the clock beat once, immediately and on the calling thread, as the ticker does every
-    /// period.
+    /// Makes the clock beat once, immediately and on the calling thread. The ticker does the same
+    /// every period.
     ///
     /// With [`Builder::manual_ticker`], only this method drives the clock.
     pub fn beat(&self) {
         self.pool().beat();
     }
 
-    /// Returns how many times the clock has beaten. The clock does not beat by itself while the
-    /// scheduler is idle.
+    /// Returns the number of beats so far. The clock does not beat on its own while the scheduler
+    /// is idle.
     pub fn beats(&self) -> u64 {
         self.pool().clock.beats()
     }
@@ -150,14 +147,13 @@ impl Scheduler {
     /// Returns whether the scheduler is idle: no task is running, no task is ready, and every
     /// thread, including the ticker, is sleeping without a timeout.
     ///
-    /// Once idle, the scheduler stays idle until another thread spawns or wakes a task, or until
-    /// the scheduler is shut down. It becomes idle at most one period after the last worker fell
-    /// asleep.
+    /// Once idle, the scheduler stays idle until another thread spawns or wakes a task or shuts the
+    /// scheduler down. It becomes idle at most one period after the last worker falls asleep.
     pub fn is_idle(&self) -> bool {
         self.pool().is_idle()
     }
 
-    /// Returns the statistics of each worker since that worker started, beginning with worker 0.
+    /// Returns the statistics of each worker since it started, beginning with worker 0.
     ///
     /// The counters are read one by one while they change, so the result is not a consistent
     /// snapshot.
@@ -165,26 +161,26 @@ impl Scheduler {
         self.shared().counts()
     }
 
-    /// Ends the scheduler. Its threads exit, and the tasks that are ready to run are dropped.
+    /// Shuts down the scheduler. Its threads exit, and the tasks that are ready to run are dropped.
     ///
-    /// Each worker finishes the current run of its task, drops its remaining ready tasks and exits.
+    /// Each worker finishes polling its current task, drops its remaining ready tasks and exits.
     /// The clock keeps beating until the last worker has exited. This method waits for all threads
-    /// to exit, unless it is called on one of them (in a task or a hook). In that case it only
-    /// tells the threads to exit. Calling this method twice does no harm. Dropping the scheduler
+    /// to exit, unless it is called on one of them (in a task or a hook), in which case it only
+    /// tells them to exit. Calling this method more than once is harmless. Dropping the scheduler
     /// has the same effect.
     ///
-    /// A task that is *waiting* is held only by its wakers. It is dropped when its last waker is
-    /// dropped or when any of its wakers is used, on the thread that drops or uses the waker. That
-    /// thread may lack the state that [`Builder::on_worker_start`] provides, and it must not hold a
-    /// lock that the future's destructor takes. In either case the task never runs again. If all
-    /// futures must be dropped by the time this method returns, end them beforehand by other means.
+    /// A *waiting* task is held only by its wakers. It is dropped when its last waker is dropped or
+    /// when any of its wakers is used, on the thread that drops or uses the waker. That thread may
+    /// lack the state that [`Builder::on_worker_start`] provides, and it must not hold a lock that
+    /// the future's destructor takes. Either way, the task never runs again. If all futures must be
+    /// dropped by the time this method returns, end them by other means first.
     pub fn shutdown(&self) {
         self.pool().stop();
         if self.shared().owns_this_thread() {
             return;
         }
         // The lock is held while this thread waits, so that a second caller waits too. The
-        // scheduler's own threads have returned above and cannot deadlock here.
+        // scheduler's own threads have returned above, so they cannot deadlock here.
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of the scheduler panicked; this is a bug in the scheduler");
@@ -231,7 +227,7 @@ impl fmt::Debug for Scheduler {
 #[derive(Clone)]
 pub struct Spawner {
     anchor: Anchor,
-    /// The group of tasks that are spawned without a group.
+    /// The group of tasks spawned without a group.
     group: Group,
 }
 
@@ -258,10 +254,10 @@ impl Spawner {
         worker::spawn(&self.anchor, &self.group, future);
     }
 
-    /// Runs a future to completion as one of the tasks of a group. These tasks share the time that
-    /// the group's weight gives them.
+    /// Runs a future to completion as one of a group's tasks, which share the time that the group's
+    /// weight gives them.
     ///
-    /// Otherwise this works like [`Scheduler::spawn`], whose tasks form a group of their own.
+    /// Apart from that, this is like [`Scheduler::spawn`], which uses the default group.
     pub fn spawn_in(&self, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
         worker::spawn(&self.anchor, group, future);
     }
@@ -287,8 +283,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Sets the number of worker threads. By default there is one thread for each core that this
-    /// program may use.
+    /// Sets the number of worker threads. The default is one for each core that this program may
+    /// use.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -300,29 +296,29 @@ impl Builder {
         self
     }
 
-    /// Sets how many beats a slice lasts. The default is one beat.
+    /// Sets the length of a slice in beats. The default is one beat.
     ///
-    /// Tasks end their slices themselves. This setting determines how long the scheduler lets woken
-    /// tasks run in succession, and how far it lets one group get ahead of the others.
+    /// Tasks end their slices themselves. This setting determines how long woken tasks may run in
+    /// succession, and how far one group may get ahead of the others.
     pub fn slice(mut self, beats: u64) -> Self {
         self.slice = beats;
         self
     }
 
-    /// Starts no ticker, so that only [`Scheduler::beat`] drives the clock. This is meant for tests
-    /// that must not depend on time.
+    /// Disables the ticker, so that only [`Scheduler::beat`] drives the clock. This is meant for
+    /// tests that must not depend on time.
     pub fn manual_ticker(mut self) -> Self {
         self.period = None;
         self
     }
 
-    /// Sets a hook that is called on every beat, on the thread that makes the clock beat. This is
-    /// usually the ticker's thread.
+    /// Sets a hook that is called on every beat, on the thread that drives the clock (usually the
+    /// ticker's).
     ///
     /// The hook should be quick. While a worker is awake, the clock beats once per period; the
-    /// first beat comes one period after the first worker woke. While the scheduler is idle, the
-    /// clock does not beat. After a delay, the ticker makes the clock beat once rather than once
-    /// for each missed beat.
+    /// first beat comes one period after the first worker wakes. While the scheduler is idle, the
+    /// clock does not beat. If the ticker is late, the clock beats once rather than catching up on
+    /// missed beats.
     ///
     /// # Examples
     ///
@@ -349,11 +345,11 @@ impl Builder {
         self
     }
 
-    /// Sets a hook that is called on every worker's thread before the worker's first task.
+    /// Sets a hook that is called on each worker thread before its first task.
     ///
     /// The hook's return value stays on that thread and is dropped after the worker's last task.
-    /// Use this hook to enter the runtime of another library if that runtime's guard must not leave
-    /// the thread.
+    /// Use this, for example, to enter another library's runtime if the guard must not leave the
+    /// thread.
     ///
     /// # Examples
     ///
@@ -382,13 +378,13 @@ impl Builder {
         self
     }
 
-    /// Starts the threads, whose names are `lunatic-worker-0` and so on, and `lunatic-ticker`.
+    /// Starts the threads, which are named `lunatic-worker-0` and so on, and `lunatic-ticker`.
     ///
     /// # Errors
     ///
     /// Fails with `InvalidInput` if the number of workers, the period or the slice is zero. Also
-    /// fails if the system refuses to start a thread; threads that have already started are then
-    /// stopped.
+    /// fails if the system refuses to start a thread, in which case the threads that have already
+    /// started are stopped.
     pub fn build(self) -> io::Result<Scheduler> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -422,7 +418,7 @@ impl Builder {
             });
         let clock = Clock::new(timing, self.beat, ticker_parker.unparker());
         let shared = Arc::new(Shared::new(WorkerPool::new(unparkers, clock, self.slice)));
-        // An early return drops this scheduler, which stops the threads that have already started.
+        // Returning early drops this scheduler, which stops the threads that have already started.
         let scheduler = Scheduler {
             spawner: Spawner {
                 anchor: Arc::new(Arc::clone(&shared)),
@@ -499,13 +495,13 @@ mod tests {
     impl<T: Send> Drop for NotifyOnDrop<T> {
         fn drop(&mut self) {
             let word = self.1.take().expect("a value is dropped only once");
-            // The receiver may already have been dropped if the test has ended.
+            // The receiver may already have been dropped if the test is over.
             self.0.send(word).ok();
         }
     }
 
-    /// Runs the script as a task on the only worker, so that all tasks that the script spawns are
-    /// ready before any of them runs. Returns what these tasks sent, in order.
+    /// Runs the script as a task on the only worker, so that all tasks it spawns are ready before
+    /// any of them runs. Returns what these tasks sent, in order.
     fn order_of(
         script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static,
     ) -> Vec<&'static str> {
@@ -513,7 +509,7 @@ mod tests {
         let (sender, receiver) = channel();
         let spawner = scheduler.spawner();
         scheduler.spawn(async move { script(spawner, sender) });
-        // The iterator ends when the last task has dropped its sender.
+        // The iterator ends once the last task drops its sender.
         receiver.iter().collect()
     }
 
@@ -629,7 +625,7 @@ mod tests {
         assert_eq!(order, ["woken", "spent"]);
     }
 
-    /// Sends the task's waker to another task or thread, and returns once the waker has been used.
+    /// Sends the task's waker to another task or thread, and returns once the task is woken.
     async fn be_woken_by(receiver: &Sender<Waker>) {
         let mut handed_over = false;
         poll_fn(|context| {
@@ -669,7 +665,7 @@ mod tests {
             let (outside, wakers) = channel();
             let spawner = scheduler.spawner();
             let counted = Arc::clone(&turns);
-            // All tasks are spawned by one task, so that the other workers get tasks only by
+            // A single task spawns all the others, so that the other workers get tasks only by
             // stealing.
             scheduler.spawn(async move {
                 for number in 0..TASKS {
@@ -681,7 +677,7 @@ mod tests {
                         for turn in 0..TURNS {
                             assert!(
                                 !busy.swap(true, Ordering::SeqCst),
-                                "two workers are running task {number} at once"
+                                "two workers are running task {number} at the same time"
                             );
                             turns.fetch_add(1, Ordering::Relaxed);
                             busy.store(false, Ordering::SeqCst);
@@ -720,8 +716,8 @@ mod tests {
             says.send("done").expect("the test is receiving");
         });
         assert_eq!(heard.recv(), Ok("busy"));
-        // The other worker goes to sleep even though a task is waiting, because that task was not
-        // offered.
+        // The other worker goes to sleep even though a task is waiting, because a worker's only
+        // waiting task is not offered.
         while scheduler.pool().idle.parked() == 0 {
             thread::yield_now();
         }
@@ -761,7 +757,7 @@ mod tests {
             let beats = hooked.load(Ordering::SeqCst);
             assert_eq!(beats, scheduler.beats());
             assert!(beats >= seen);
-            // A clock that was still running would beat many times in the meantime.
+            // If the clock were still running, it would beat many times in the meantime.
             (0..1_000).for_each(|_| thread::yield_now());
             assert_eq!(hooked.load(Ordering::SeqCst), beats);
             seen = beats;
@@ -783,7 +779,7 @@ mod tests {
         let (sender, started) = channel();
         scheduler.spawn(async move {
             sender.send(()).expect("the test is receiving");
-            // This imitates a guest that never yields by itself.
+            // This imitates a guest that never yields on its own.
             while beats.load(Ordering::SeqCst) < 5 {
                 std::hint::spin_loop();
             }

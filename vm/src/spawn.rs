@@ -1,4 +1,4 @@
-//! Spawning: a process is admitted, linked and started.
+//! Spawns processes: admits, links and starts them.
 
 pub(crate) mod request;
 
@@ -19,22 +19,22 @@ use wasmtime::{Val, component};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The module has no such function, or the function takes different parameters.
+    /// The module does not export the function, or the function takes different parameters.
     #[error(transparent)]
     Entry(#[from] EntryError),
-    /// A limit of the environment is reached.
+    /// The environment has reached a limit.
     #[error("{0}")]
     Limit(LimitReached),
-    /// The machine or the computer can hold no more processes.
+    /// There is no capacity for another process.
     #[error(transparent)]
     Ceiling(Ceiling),
     /// The module could not be compiled for this environment.
     #[error(transparent)]
     Module(#[from] ModuleError),
-    /// The program or the machine is ending.
+    /// The program or the machine is shutting down.
     #[error("the program is ending; no new process is spawned")]
     Ending,
-    /// The component imports an interface of the embedder that the environment does not grant.
+    /// The component imports an embedder's interface that the environment does not grant.
     #[error("the environment does not grant `{0}`, which the component imports")]
     NotGranted(String),
     /// The process's first message cannot be delivered.
@@ -43,13 +43,13 @@ pub enum SpawnError {
     /// The module could not be linked.
     #[error("the module cannot be linked: {0}")]
     Link(String),
-    /// The process cannot be given its name.
+    /// The process cannot be registered under its name.
     #[error(transparent)]
     Name(RegistryError),
 }
 
 impl SpawnError {
-    /// Returns the error code that guests get.
+    /// Returns the error code that guests receive.
     pub(crate) fn errno(&self) -> Errno {
         match self {
             SpawnError::Entry(EntryError::NoFunction { .. }) => Errno::NoFunction,
@@ -70,15 +70,14 @@ impl SpawnError {
 pub(crate) struct SpawnOptions<'a> {
     /// The process that spawns the new process.
     pub(crate) parent: Option<Pid>,
-    /// The process to link the new process with, and the tag with which that process is notified of
-    /// a failure.
+    /// The process to link the new process to, and the tag used to notify that process of a
+    /// failure.
     pub(crate) link: Option<(&'a Process, i64)>,
     /// The first message in the new process's mailbox.
     pub(crate) message: Option<Message>,
-    /// Set if the new process is the main process, with which the program ends.
+    /// Set if the new process is the main process. The program ends when it does.
     pub(crate) is_main: bool,
-    /// The name to register the process under. If a process already has the name, no process is
-    /// spawned.
+    /// The name to register the process under. If the name is taken, the process is not spawned.
     pub(crate) name: Option<NewName<'a>>,
 }
 
@@ -100,16 +99,16 @@ struct Admitted {
 const INCLUDED: u64 = 16 << 10;
 
 impl Environment {
-    /// Spawns an exported function as a process.
+    /// Spawns a process that runs an exported function.
     ///
-    /// Returns immediately. The process runs when a core is free. If the environment limits compute
-    /// and the module has not been spawned in such an environment before, the module is compiled
-    /// first, on this thread.
+    /// Returns immediately; the process runs when a core is free. However, if the environment
+    /// limits compute and the module has not been spawned in such an environment before, this first
+    /// compiles the module, on the calling thread.
     ///
     /// # Errors
     ///
-    /// The [`SpawnError`] says what is missing or which limit is reached. Later failures are
-    /// reported by the process's [`Exit`].
+    /// Returns a [`SpawnError`] that says what is missing or which limit is reached. Later failures
+    /// are reported by the process's [`Exit`].
     pub fn spawn(
         &self,
         module: &Module,
@@ -119,9 +118,9 @@ impl Environment {
         self.spawn_with(module, function, parameters, SpawnOptions::default())
     }
 
-    /// Spawns an exported function as the main process of the program. When the main process has
-    /// died, all other processes of the program are killed, as if by [`Environment::end`]. Before
-    /// that, none of them is notified that it is alone.
+    /// Spawns the program's main process, which runs an exported function. When the main process
+    /// dies, all other processes of the program are killed, as if by [`Environment::end`]. They are
+    /// not notified that they are alone before that.
     ///
     /// # Errors
     ///
@@ -161,8 +160,8 @@ impl Environment {
         })
     }
 
-    /// Spawns a process that a host closure drives. The closure gets a live instance of the module,
-    /// calls its functions, reads and writes its memory, and returns the process's result.
+    /// Spawns a process that is driven by a host closure. The closure receives a live instance of
+    /// the module, can call its functions and access its memory, and returns the process's exit.
     ///
     /// # Errors
     ///
@@ -214,8 +213,7 @@ impl Environment {
         })
     }
 
-    /// Spawns a process in which a host closure drives an instance of a component, as in
-    /// [`Environment::drive`].
+    /// Like [`Environment::drive`], but for an instance of a component.
     ///
     /// # Errors
     ///
@@ -239,12 +237,12 @@ impl Environment {
         })
     }
 
-    /// Creates a process without a guest, through which the host can send and receive. `name` is
-    /// used in reports.
+    /// Creates a process without a guest, which the host can use to send and receive messages.
+    /// `name` is used in reports.
     ///
     /// # Errors
     ///
-    /// If the environment has reached its limit on processes, or is ending.
+    /// Fails if the environment has reached its process limit or is shutting down.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
         let Admitted {
             process: permit, ..
@@ -274,8 +272,7 @@ impl Environment {
             return Err(SpawnError::Ending);
         }
         let (limits, quota) = (self.limits(), self.domain().quota());
-        // A small amount per process is not counted, because the limit on processes bounds the
-        // total.
+        // A small amount per process is not counted, because the process limit bounds the total.
         let host = (3 * name.len() as u64)
             .saturating_add(self.domain().context_size())
             .saturating_add(required.host)
@@ -318,8 +315,8 @@ impl Environment {
         &self,
         component: &'a Component,
     ) -> Result<(&'a Engine, component::InstancePre<Guest>), SpawnError> {
-        // The WASI context determines which parts of WASI are granted. Each interface that the
-        // embedder adds is either granted or not.
+        // The WASI context determines which parts of WASI are granted. An interface that the
+        // embedder adds is granted or denied as a unit.
         let grants = self.domain().grants();
         let denied =
             |import: &&str| !import.starts_with("wasi:") && !grants.allows_interface(import);
@@ -368,8 +365,7 @@ impl Environment {
                 .map_err(SpawnError::Name)?,
             None => machine.appear(&process),
         }
-        // Any code that already knows the process can kill it, but the process dies only on its
-        // first turn.
+        // The process can already be killed here, but it does not die until its first turn.
         if let Some((parent, tag)) = options.link {
             process.cell().signal(Signal::Link {
                 pid: parent.pid(),
@@ -381,8 +377,8 @@ impl Environment {
             });
         }
         if self.is_over() {
-            // The program or the machine ended in the meantime, perhaps after all of its processes
-            // were killed.
+            // The program or the machine shut down in the meantime, and may already have killed all
+            // of its processes.
             process.kill();
         }
         observe::spawned(process.pid(), name, origin.name());
@@ -398,7 +394,7 @@ impl Environment {
         Ok(process)
     }
 
-    /// Returns whether the program or the machine is ending.
+    /// Returns whether the program or the machine is shutting down.
     fn is_over(&self) -> bool {
         self.domain().program().is_over() || self.machine().is_over()
     }

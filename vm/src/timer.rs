@@ -1,7 +1,7 @@
 //! Delayed messages.
 //!
-//! A timer counts toward the limits of the environment of the process that started it, and outlives
-//! that process, as in Erlang.
+//! A timer counts toward the limits of the environment of the process that started it. As in
+//! Erlang, it outlives that process.
 
 use crate::environment::Permit;
 use crate::machine::Environment;
@@ -12,24 +12,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Returns a timer that fires after the delay. If the clock cannot represent that time, the timer
-/// never fires.
+/// Returns a timer that fires after the delay, or never if the clock cannot represent that point in
+/// time.
 pub(crate) fn after(delay: Duration) -> Timer {
     Instant::now()
         .checked_add(delay)
         .map_or_else(Timer::never, Timer::at)
 }
 
-/// A timer that was started.
+/// A running timer.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// Set when the message is sent or when the timer is cancelled, whichever happens first.
+    /// Set when the message is sent or the timer is cancelled, whichever happens first.
     is_decided: Arc<AtomicBool>,
     cancel: async_channel::Sender<()>,
 }
 
-/// What a running timer counts toward. The counts are reduced when this value is dropped, so they
-/// are correct however the timer ends.
+/// The counts that include a running timer. Dropping this value removes the timer from them, so
+/// they are correct however the timer ends.
 struct Counted {
     environment: Environment,
     _permits: [Permit; 3],
@@ -42,8 +42,8 @@ impl Drop for Counted {
 }
 
 /// Sends a message to a process after a delay. `permits` are the timer's permits from the
-/// environment's quota: one for the timer itself, one for the bytes of the message as mail, and one
-/// for the host memory that both occupy.
+/// environment's quota: one for the timer itself, one for the message's bytes as mail, and one for
+/// the host memory that both occupy.
 pub(crate) fn start(
     environment: &Environment,
     permits: [Permit; 3],
@@ -93,10 +93,10 @@ pub(crate) fn start(
 }
 
 impl Pending {
-    /// Cancels the timer. Returns whether the timer was cancelled before it fired.
+    /// Cancels the timer. Returns whether it was cancelled before it fired.
     pub(crate) fn cancel(&self) -> bool {
         let was_in_time = !self.is_decided.swap(true, Ordering::SeqCst);
-        // The channel has room for one message, and only the first caller sends a message.
+        // The channel holds one message, and only the first caller sends.
         if was_in_time {
             let _ = self.cancel.try_send(());
         }

@@ -1,4 +1,4 @@
-//! Resources that a message can carry besides its bytes.
+//! Resources that a message can carry in addition to its data.
 
 use crate::environment::Permit;
 use crate::module::Module;
@@ -11,9 +11,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A resource whose kind is defined by the host program and unknown to the VM. Processes refer to
-/// the resource by an id and can pass it on in messages. The value is dropped when the last
-/// reference to it is dropped.
+/// A resource defined by the host program and opaque to the VM. Processes refer to it by an id and
+/// can pass it on in messages. The value is dropped when the last reference to it is dropped.
 ///
 /// ```
 /// use lunatic_vm::Foreign;
@@ -28,8 +27,8 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Wraps a value. The value can be sent only to a process whose environment grants a function
-    /// in this namespace.
+    /// Wraps a value. It can be sent only to processes whose environment grants a function in this
+    /// namespace.
     pub fn new<T: Send + Sync + 'static>(namespace: &str, value: T) -> Foreign {
         Foreign {
             namespace: namespace.into(),
@@ -37,7 +36,7 @@ impl Foreign {
         }
     }
 
-    /// Returns the namespace of the resource.
+    /// Returns the resource's namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -61,23 +60,23 @@ pub(crate) enum Resource {
     TcpStream(TcpStream),
     TlsStream(TlsStream),
     UdpSocket(UdpSocket),
-    /// A process handle of the older generation of the interface.
+    /// A process handle, used by older generations of the interface.
     Process(Pid),
     Foreign(Foreign),
 }
 
 impl Resource {
-    /// Returns the prefix of the functions that use the resource. The resource cannot be sent to a
-    /// process that is granted none of these functions. Returns `None` if the resource can be sent
-    /// to every process.
+    /// Returns the prefix of the functions that use the resource. The resource can be sent only to
+    /// a process that is granted at least one of them. Returns `None` if it can be sent to any
+    /// process.
     pub(crate) fn namespace(&self) -> Option<&str> {
         match self {
             Resource::Module(_) => Some("lunatic::process::spawn"),
             Resource::TcpStream(_) => Some("lunatic::networking::tcp_"),
             Resource::TlsStream(_) => Some("lunatic::networking::tls_"),
             Resource::UdpSocket(_) => Some("lunatic::networking::udp_"),
-            // A process handle by itself gives access to nothing else. Guests, including those that
-            // have few rights, use the handles in messages to reply to each other.
+            // A process handle does not give access to anything else. Guests, including guests with
+            // few rights, use handles in messages to reply to each other.
             Resource::Process(_) => None,
             Resource::Foreign(foreign) => Some(foreign.namespace()),
         }
@@ -91,12 +90,12 @@ impl Resource {
             Resource::TlsStream(_) => ResourceKind::TlsStream,
             Resource::UdpSocket(_) => ResourceKind::UdpSocket,
             Resource::Foreign(_) => ResourceKind::Foreign,
-            // Only guests of the older generation accept process handles.
+            // Only guests of an older generation accept process handles.
             Resource::Process(_) => ResourceKind::None,
         }
     }
 
-    /// Returns whether the resource counts as one of an environment's sockets.
+    /// Returns whether the resource counts toward an environment's socket limit.
     pub(crate) fn is_socket(&self) -> bool {
         matches!(
             self,
@@ -106,7 +105,7 @@ impl Resource {
 }
 
 /// A resource in transit. It counts toward the quota of the process that puts it into a message
-/// and, once the message has been sent, toward the quota of the receiver.
+/// and, once the message has been sent, toward the receiver's quota.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) resource: Resource,
@@ -123,8 +122,8 @@ impl Attachment {
         }
     }
 
-    /// Returns the resource if its kind is defined by the host program. Otherwise returns the
-    /// attachment as an error.
+    /// Returns the resource if it is defined by the host program. Otherwise returns the attachment
+    /// as an error.
     pub(crate) fn foreign(self) -> Result<Foreign, Attachment> {
         match self.resource {
             Resource::Foreign(foreign) => Ok(foreign),
@@ -142,8 +141,8 @@ impl Attachment {
         attachment.downcast_mut().expect(ONE_TYPE)
     }
 
-    /// Takes the resource out of a message if its kind is the one that `open` accepts. Otherwise
-    /// leaves the resource in the message.
+    /// Takes the resource out of a message if `open` accepts it. Otherwise leaves it in the
+    /// message.
     pub(crate) fn take<T>(
         carried: &mut Option<lunatic_process::Attachment>,
         open: impl FnOnce(Attachment) -> Result<T, Attachment>,
@@ -161,5 +160,5 @@ impl From<Attachment> for lunatic_process::Attachment {
     }
 }
 
-/// The reason why every attachment of a message is an [`Attachment`].
+/// Why downcasting a message's attachment to [`Attachment`] cannot fail.
 const ONE_TYPE: &str = "messages carry attachments of one type";

@@ -1,9 +1,9 @@
-//! Address space for many objects of the same size.
+//! An allocator of address space for many objects of the same size.
 //!
-//! An arena hands out slots, which are ranges of address space of equal length. Slots are adjacent
-//! to each other in large regions, which are reserved on demand. The kernel therefore needs few
-//! mappings for many slots, and neighbouring slots share page tables. The owner of a slot decides
-//! what it contains; the arena only knows whether the slot is taken.
+//! An arena hands out slots: ranges of address space of equal length. Slots are packed into large
+//! regions, which are reserved on demand. The kernel therefore needs few mappings for many slots,
+//! and neighbouring slots share page tables. A slot's owner decides what it contains; the arena
+//! only knows whether it is taken.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -13,7 +13,7 @@ use std::io;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Hands out slots of equal length.
+/// Allocates slots of equal length.
 #[derive(Debug)]
 pub(super) struct Arena {
     /// The length of a slot in bytes, a multiple of the page size.
@@ -28,7 +28,7 @@ pub(super) struct Arena {
 /// The access permitted to the bytes of a new slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// None: any access faults.
+    /// No access: any access faults.
     None,
     /// Readable, writable and zeroed.
     ReadWrite,
@@ -79,7 +79,7 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// If there is no address space left or the kernel allows no more mappings.
+    /// Fails if there is no address space left or the kernel does not allow any more mappings.
     pub(super) fn take_new(&self) -> io::Result<usize> {
         let mut state = self.state();
         if state.regions.is_empty() || state.used == self.slots {
@@ -98,7 +98,7 @@ impl Arena {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock is held leaves the contents consistent.
+        // The contents stay consistent even if a panic occurs while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,8 +107,8 @@ impl Drop for Arena {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for &region in &state.regions {
-            // SAFETY: the region was mapped by `reserve`, and every owner of one of its slots held
-            // this arena.
+            // SAFETY: the region was mapped by `reserve`. Owners of its slots keep this arena
+            // alive, so there are none left.
             let unmapped = unsafe { mm::munmap(pointer(region), self.length * self.slots) };
             debug_assert!(
                 unmapped.is_ok(),
@@ -121,12 +121,12 @@ impl Drop for Arena {
 /// Reserves address space and returns its start.
 fn reserve(length: usize, access: Access) -> io::Result<usize> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice affects no existing mapping.
+    // SAFETY: a new mapping at an address chosen by the kernel does not affect existing mappings.
     let region =
         unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access.protection(), flags)? };
-    // With huge pages, a process that uses a few kilobytes would take two megabytes. Kernels
-    // without huge pages reject the advice.
-    // SAFETY: the advice concerns only the mapping created above and changes no contents.
+    // With huge pages, a process that uses a few kilobytes would take up two megabytes. Kernels
+    // without huge pages reject the advice. SAFETY: the advice affects only the mapping created
+    // above and does not change its contents.
     let _ = unsafe { mm::madvise(region, length, Advice::LinuxNoHugepage) };
     Ok(region as usize)
 }
@@ -146,8 +146,8 @@ pub(super) unsafe fn protect(start: usize, length: usize, access: Access) -> io:
     Ok(())
 }
 
-/// Returns the pages of a range to the kernel. If a file is mapped there, its contents become
-/// visible again; otherwise the range reads as zeros.
+/// Returns a range's pages to the kernel. If a file is mapped there, its contents become visible
+/// again; otherwise, the range reads as zeros.
 ///
 /// # Safety
 ///
@@ -174,16 +174,15 @@ pub(super) unsafe fn blank(start: usize, length: usize, access: Access) -> io::R
     Ok(())
 }
 
-/// Turns a page into a guard page, so that any access to it faults. If the kernel supports light
-/// guards (Linux 6.13), this does not split the mapping.
+/// Turns a page into a guard page: any access to it faults. If the kernel supports light guards
+/// (Linux 6.13), this does not split the mapping.
 ///
 /// # Safety
 ///
 /// The page must belong to the caller, and nothing may refer to its contents.
 pub(super) unsafe fn guard(page: usize) -> io::Result<()> {
-    // A kernel that does not know this advice returns an error and changes nothing.
-    // SAFETY: the caller guarantees that the page is its own and that nothing refers to its
-    // contents.
+    // A kernel that does not know this advice returns an error without changing anything. SAFETY:
+    // the caller guarantees that the page is its own and that nothing refers to its contents.
     let installed = unsafe { libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) };
     if installed == 0 {
         return Ok(());
@@ -197,7 +196,7 @@ pub(super) fn has_light_guards() -> bool {
     let Ok(page) = reserve(page_size(), Access::ReadWrite) else {
         return false;
     };
-    // SAFETY: the page was mapped above and is used for nothing else.
+    // SAFETY: the page was mapped above and is not used for anything else.
     unsafe {
         let installed = libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) == 0;
         let _ = mm::munmap(pointer(page), page_size());
@@ -221,7 +220,7 @@ mod tests {
     use super::*;
 
     fn write(slot: usize, value: u8) {
-        // SAFETY: the tests only touch accessible slots that they took.
+        // SAFETY: the tests touch only slots that they took and that are accessible.
         unsafe { pointer(slot).cast::<u8>().write_volatile(value) }
     }
 

@@ -1,9 +1,9 @@
-//! The limits on the number of processes in a machine.
+//! Limits on the number of processes in a machine.
 //!
 //! A process that would exceed a limit is refused with an error that names the limit and says how
-//! to raise it. A refusal does not affect other processes. Mappings are counted for the whole
-//! operating system process, because this is what the kernel's limit applies to. Everything else is
-//! counted for each machine.
+//! to raise it. Other processes are not affected. Mappings are counted per operating system
+//! process, because that is what the kernel's limit applies to. Everything else is counted per
+//! machine.
 
 use super::kind::{Code, EngineKind, Profile};
 use super::mappings::{self, Mappings};
@@ -13,30 +13,30 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// If no profile was chosen, this number of processes use the profile `fast`, and further processes
-/// use `dense`. Each process in `fast` takes two mappings. With this number, 60,000 processes fit
-/// into the 65,530 mappings that the kernel allows by default.
+/// If no profile was chosen, the number of processes that use the `fast` profile before further
+/// processes use `dense`. Each `fast` process takes two mappings. With this number, 60,000
+/// processes fit into the 65,530 mappings that the kernel allows by default.
 const FAST_BY_DEFAULT: u32 = 3_072;
 
-/// The number of processes of the profile `fast` that fit into the address space.
+/// The number of processes with the `fast` profile that fit into the address space.
 const MAX_FAST: u32 = 28_000;
 
-/// The maximum number of components that can be alive at a time, for each kind of code.
+/// The maximum number of live components for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 
-/// Whether there is any address space for the profile `fast`. There is none if the address space is
+/// Whether there is enough address space for the `fast` profile. There is not if address space is
 /// limited (`ulimit -v`).
 static HAS_ADDRESS_SPACE: LazyLock<bool> = LazyLock::new(memory::has_address_space);
 
-/// Why no further process can be spawned.
+/// Why another process cannot be spawned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ceiling {
-    /// As many processes are alive as the machine was configured for.
+    /// The configured maximum number of processes has been reached.
     #[error(
         "{0} processes are alive, which is the maximum that this machine was configured for; end some first"
     )]
     Slots(u32),
-    /// The address space for memories of the profile `fast` is used up.
+    /// The address space for memories of the `fast` profile is used up.
     #[error(
         "{0} processes are alive, and the address space for the profile `fast` is used up; use `dense`"
     )]
@@ -44,7 +44,7 @@ pub enum Ceiling {
     /// All slots for components are taken.
     #[error("{0} components are alive and occupy all slots; end some first")]
     Components(u32),
-    /// The kernel allows no more mappings.
+    /// The kernel does not allow any more mappings.
     #[error(
         "the processes that are alive have {0} mappings, and the kernel allows no more; raise the limit with \
          `sysctl -w vm.max_map_count=1048576`"
@@ -80,8 +80,8 @@ struct Counts {
 }
 
 impl Counts {
-    /// Returns the current count, the limit, and the error for reaching the limit. Returns `None`
-    /// if this kind has no limit of its own.
+    /// Returns the current count, the limit and the error for reaching it. Returns `None` if this
+    /// kind does not have its own limit.
     fn of(&self, kind: EngineKind) -> Option<(&AtomicU32, u32, Ceiling)> {
         match kind {
             EngineKind::Module(_, Profile::Fast) => {
@@ -97,7 +97,7 @@ impl Counts {
     }
 }
 
-/// The limited resources reserved for one process. Dropping the reservation releases them.
+/// Limited resources reserved for one process. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     counts: Arc<Counts>,
@@ -114,7 +114,7 @@ impl Drop for Reservation {
     }
 }
 
-/// The number of processes that a machine has room for, and what limits that number.
+/// The number of processes that a machine has capacity for, and what limits that number.
 ///
 /// ```
 /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -135,9 +135,9 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Returns how many processes of modules with one memory can be alive at a time, as far as the
-    /// kernel's mappings and the address space allow. The available memory may limit the number
-    /// further.
+    /// Returns how many processes can be alive at the same time if their modules have one memory
+    /// each. Only the kernel's mapping limit and the address space are taken into account;
+    /// available memory may limit the number further.
     pub fn processes(&self) -> u32 {
         self.fast + self.dense
     }
@@ -176,7 +176,7 @@ impl fmt::Display for Capacity {
 }
 
 impl Ceilings {
-    /// Returns how many processes the machine has room for.
+    /// Returns how many processes the machine has capacity for.
     pub(crate) fn capacity(&self) -> Capacity {
         let most = |profile, mappings: u32| {
             mappings / mappings::of_process(EngineKind::Module(Code::Plain, profile), 1)
@@ -203,9 +203,9 @@ impl Ceilings {
         }
     }
 
-    /// Sets the limits of a machine. If `profile` is `None`, a profile is chosen for each process.
-    /// If `slots` is `None`, only the computer's resources limit the number of processes, and if
-    /// `memory` is `None`, only the computer limits their memory.
+    /// Sets a machine's limits. If `profile` is `None`, a profile is chosen for each process. If
+    /// `slots` is `None`, the number of processes is limited only by the computer's resources. If
+    /// `memory` is `None`, so is their memory.
     pub(crate) fn new(
         profile: Option<Profile>,
         slots: Option<u32>,
@@ -219,14 +219,14 @@ impl Ceilings {
         }
     }
 
-    /// Returns the monitor of the remaining memory.
+    /// Returns the memory pressure monitor.
     pub(super) fn pressure(&self) -> &Arc<Pressure> {
         &self.pressure
     }
 
-    /// Returns the profile of the next process.
+    /// Returns the profile for the next process.
     pub(super) fn profile_of_next(&self) -> Profile {
-        // Relaxed, here and below: each counter is independent and publishes no other data.
+        // Relaxed, here and below: the counters are independent and do not publish other data.
         let is_room =
             || self.counts.fast.load(Ordering::Relaxed) < FAST_BY_DEFAULT && *HAS_ADDRESS_SPACE;
         self.profile.unwrap_or_else(|| {
@@ -238,7 +238,7 @@ impl Ceilings {
         })
     }
 
-    /// Returns the profile of later processes, if the profile is about to change.
+    /// If the profile is about to change, returns the new one.
     pub(super) fn profile_of_many(&self) -> Option<Profile> {
         let is_near = self.profile.is_none()
             && self.counts.fast.load(Ordering::Relaxed) >= FAST_BY_DEFAULT / 2;
@@ -309,7 +309,7 @@ mod tests {
         );
         ceilings
             .take(FAST, 1)
-            .expect("modules need no slots for components");
+            .expect("modules do not use component slots");
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
             all.push(
                 ceilings
                     .take(FAST, 0)
-                    .expect("processes without memories need no mappings"),
+                    .expect("processes without memories do not need mappings"),
             );
         }
         assert_eq!(all.len(), FAST_BY_DEFAULT as usize);

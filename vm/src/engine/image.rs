@@ -1,9 +1,9 @@
-//! The initial contents of a memory.
+//! The initial contents of a module's linear memory.
 //!
 //! An image is an in-memory file that contains a module's data at the offsets that the module
-//! specifies, and holes elsewhere. The memories of all processes of the module are private mappings
-//! of the file. Pages that processes only read are shared, and a page that a process writes is
-//! copied for that process. When a memory is reset, its contents are restored from the same image.
+//! specifies, and holes elsewhere. The memories of all processes that run the module are private
+//! mappings of the file. Pages that are only read are shared, and a page that a process writes to
+//! is copied for that process. When a memory is reset, its contents are restored from the image.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -19,13 +19,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The number of bytes of holes that follow an image's data. These holes become the first pages of
-/// the heap, so the heap needs no mapping of its own at first. A page in a hole takes memory in the
-/// file even if it is only read, and this memory is charged to no process. The number is therefore
-/// small.
+/// The size of the hole after an image's data, in bytes. The hole becomes the first pages of the
+/// heap, so the heap does not need its own mapping at first. The hole is small because even reading
+/// a page in it allocates memory in the file, and no process is charged for that memory.
 const TRAILING_HOLE: usize = 4 << 20;
 
-/// The same for a module that a guest compiles. The guest is charged for the whole file.
+/// Like [`TRAILING_HOLE`], but for a module that a guest compiles. The guest is charged for the
+/// entire file.
 const TRAILING_HOLE_OF_GUESTS: usize = 64 << 10;
 
 /// The initial contents of a module's memory.
@@ -42,7 +42,7 @@ pub(crate) struct Image {
     is_retired: AtomicBool,
 }
 
-/// The pages that a module's processes are likely to write, as observed in one sampled memory.
+/// The pages that a module's processes are likely to write to, as observed in a sampled memory.
 #[derive(Default)]
 struct WritePattern {
     /// The number of memories created.
@@ -52,11 +52,11 @@ struct WritePattern {
     pages: OnceLock<Vec<Range<usize>>>,
 }
 
-/// The index of the memory whose written pages are sampled, among the memories of the module. The
-/// first memory is not used, because the first process is rarely typical.
+/// The index, among a module's memories, of the one whose written pages are sampled. The first
+/// memory is not used, because the first process is rarely typical.
 const SAMPLED: usize = 8;
 
-/// The number of memories created before the sample is taken, so that the sampled process has had
+/// The number of memories created before the sample is taken. By then, the sampled process has had
 /// time to write.
 const SAMPLED_AT: usize = 64;
 
@@ -68,7 +68,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses to create the file.
+    /// Fails if the kernel refuses to create the file.
     pub(crate) fn new(offset: usize, bytes: &[u8], is_guests: bool) -> io::Result<Image> {
         let start = offset - offset % page_size();
         let end = (offset + bytes.len()).next_multiple_of(page_size());
@@ -84,8 +84,8 @@ impl Image {
         let length = end + hole;
         file.set_len(length as u64)?;
         file.write_all_at(&data, start as u64)?;
-        // The file is sealed against changes, including changes of its length, so that no page of a
-        // mapping can disappear.
+        // The file is sealed against changes, including truncation, so that mapped pages cannot
+        // disappear.
         rustix::fs::fcntl_add_seals(
             &file,
             SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
@@ -109,8 +109,8 @@ impl Image {
         self.is_retired.load(Ordering::SeqCst)
     }
 
-    /// Returns how many bytes the image can occupy: the data in this process, and the file
-    /// including its holes.
+    /// Returns the maximum number of bytes that the image can occupy: the data in this process, and
+    /// the file including its holes.
     pub(crate) fn size(&self) -> usize {
         self.data.len() + self.length
     }
@@ -120,8 +120,8 @@ impl Image {
         self.length
     }
 
-    /// Maps a part of the image into the range of a memory that corresponds to it. The mapping is
-    /// private and writable.
+    /// Maps part of the image into the corresponding range of a memory. The mapping is private and
+    /// writable.
     ///
     /// # Safety
     ///
@@ -130,8 +130,8 @@ impl Image {
     pub(super) unsafe fn map(&self, base: usize, range: Range<usize>) -> io::Result<()> {
         debug_assert!(range.end <= self.length);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // Writes do not go to the file, so the kernel does not have to reserve memory for the whole
-        // mapping.
+        // Writes do not go to the file, so the kernel does not have to reserve memory for the
+        // entire mapping.
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let (start, offset) = (pointer(base + range.start), range.start as u64);
         // SAFETY: the caller guarantees everything that this call requires of the range.
@@ -139,11 +139,11 @@ impl Image {
         Ok(())
     }
 
-    /// Faults in the pages of a new memory that its process is likely to write.
+    /// Faults in the pages of a new memory that its process is likely to write to.
     ///
-    /// The first read of a page maps the page and its neighbours from the file. A later write to
-    /// any of these pages changes the mapping, which requires notifying all cores. Prefaulting
-    /// costs a third as much.
+    /// Otherwise, the first read of a page maps the page and its neighbours from the file. A later
+    /// write to any of them changes the mapping, which requires a TLB shootdown on all cores.
+    /// Prefaulting costs a third as much.
     ///
     /// # Safety
     ///
@@ -154,8 +154,8 @@ impl Image {
             SAMPLED => self.pattern.sample.store(base, Ordering::Relaxed),
             SAMPLED_AT => {
                 // By now, the sampled address may belong to a different memory. The kernel is only
-                // asked which pages were written, so at worst a few pages are prefaulted
-                // needlessly.
+                // asked which pages were written, so the worst case is that a few pages are
+                // prefaulted needlessly.
                 let sample = self.pattern.sample.load(Ordering::Relaxed);
                 let written =
                     pages::written(sample..sample + size.min(self.length), MAX_PREFAULTED);
@@ -174,8 +174,8 @@ impl Image {
             .flatten()
             .filter(|range| range.end <= size)
         {
-            // If this fails, the pages are faulted in on first access.
-            // SAFETY: the range lies in the memory.
+            // If this fails, the pages are faulted in on first access. SAFETY: the range is within
+            // the memory.
             let _ = unsafe {
                 mm::madvise(
                     pointer(base + range.start),

@@ -5,26 +5,26 @@
 pub(crate) enum Code {
     /// Code does not count instructions, so its compute cannot be limited exactly.
     Plain,
-    /// Every instruction costs fuel.
+    /// Every instruction consumes fuel.
     Metered,
 }
 
-/// How the memories and stacks of processes are laid out in the address space.
+/// How processes' memories and stacks are laid out in the address space.
 ///
 /// Programs behave the same in both profiles, except for their maximum recursion depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
-    /// Optimized for speed. Every memory reserves the full 4 GiB of address space that its code can
-    /// address, so no access needs a check. There is enough address space for about 28,000
-    /// memories, and the kernel's default limit on mappings allows about the same number. Code has
-    /// 1 MiB of stack.
+    /// Optimized for speed. Each memory reserves the full 4 GiB that its code can address, so
+    /// accesses do not need to be checked. There is enough address space for about 28,000 memories,
+    /// and the kernel's default limit on mappings allows about as many. Code has 1 MiB of stack.
     Fast,
-    /// Optimized for many processes. A memory reserves little more address space than it uses, and
-    /// moves when it outgrows its reservation. Each access is checked. Code has 384 KiB of stack.
+    /// Optimized for many processes. Each memory reserves little more address space than it uses,
+    /// and moves when it outgrows its reservation. Each access is checked. Code has 384 KiB of
+    /// stack.
     Dense,
 }
 
-/// The type of guests that an engine runs, and how it runs them.
+/// The type of guest that an engine runs, and how it runs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum EngineKind {
     /// Modules.
@@ -59,7 +59,7 @@ impl EngineKind {
         EngineKind::ALL.into_iter()
     }
 
-    /// Returns the kind with an index.
+    /// Returns the kind with this index.
     pub(crate) fn of_index(index: usize) -> Option<EngineKind> {
         EngineKind::ALL.get(index).copied()
     }

@@ -1,4 +1,4 @@
-//! Kernel mappings, whose number is limited for each operating system process.
+//! Accounting for kernel mappings, whose number is limited for each operating system process.
 
 use super::arena;
 use super::kind::{EngineKind, Profile};
@@ -21,7 +21,7 @@ pub(super) fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
         .map(drop)
 }
 
-/// A number of reserved kernel mappings, which are released on drop.
+/// Reserved kernel mappings. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Mappings(u32);
 
@@ -45,18 +45,18 @@ pub(super) fn all() -> u32 {
     *ALL
 }
 
-/// Returns how many mappings are reserved.
+/// Returns the number of reserved mappings.
 pub(super) fn taken() -> u32 {
     TAKEN.load(Ordering::Relaxed)
 }
 
 impl Mappings {
-    /// Reserves the mappings of a process with this many memories, if there are enough.
+    /// Reserves the mappings for a process with this many memories, if enough are left.
     pub(super) fn of(kind: EngineKind, memories: u32) -> Option<Mappings> {
         Mappings::take(of_process(kind, memories))
     }
 
-    /// Reserves `count` mappings, if there are enough.
+    /// Reserves `count` mappings, if enough are left.
     pub(crate) fn take(count: u32) -> Option<Mappings> {
         take(&TAKEN, count, *ALL)?;
         Some(Mappings(count))
@@ -71,13 +71,12 @@ impl Drop for Mappings {
 
 /// Returns the number of mappings that a process needs.
 pub(super) fn of_process(kind: EngineKind, memories: u32) -> u32 {
-    /// A stack in an arena needs no mapping of its own unless its guard page splits the arena's
-    /// mapping.
+    /// A stack in an arena does not need its own mapping unless its guard page splits the arena's.
     static OF_STACK: LazyLock<u32> =
         LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
     match kind {
         EngineKind::Module(_, profile) => memories * of_memory(profile) + *OF_STACK,
-        // The image, the range after it, the inaccessible range, the stack with its guard, and
+        // The image, the range after it, the inaccessible range, the stack with its guard page, and
         // tables.
         EngineKind::Component(_) => 8,
     }
@@ -87,8 +86,8 @@ pub(super) fn of_process(kind: EngineKind, memories: u32) -> u32 {
 pub(super) fn of_memory(profile: Profile) -> u32 {
     match profile {
         // One mapping for the image and one for the inaccessible range. A memory that has grown
-        // beyond its image needs a third mapping, which is taken from the reserve. Such memories
-        // are rare, and programs with large memories have few processes.
+        // beyond its image needs a third mapping, which comes out of `RESERVED_MAPPINGS`. Such
+        // memories are rare, and programs with large memories have few processes.
         Profile::Fast => 2,
         Profile::Dense => 1,
     }

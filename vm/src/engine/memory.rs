@@ -1,13 +1,13 @@
 //! Linear memories, allocated in arenas.
 //!
-//! Each memory occupies a slot of an arena, whose length depends on the profile. In `fast`, no
-//! 32-bit address lies outside the slot, and everything beyond the end of the memory is
-//! inaccessible, so code needs no checks. In `dense`, the slot is initially only a little longer
-//! than the memory, code checks every access, and a memory that outgrows its slot moves to a longer
-//! one.
+//! Each memory occupies a slot of an arena. The length of the slot depends on the profile. In
+//! `fast`, every 32-bit address is inside the slot, and everything beyond the end of the memory is
+//! inaccessible, so code does not need any checks. In `dense`, the slot is initially only a little
+//! longer than the memory, code checks every access, and a memory that outgrows its slot is moved
+//! to a longer one.
 //!
-//! When a memory is dropped, its initial contents are restored before the slot is reused. The pages
-//! that were written are overwritten, or returned to the kernel if there are many.
+//! When a memory is dropped, its initial contents are restored before the slot is reused. Modified
+//! pages are overwritten, or returned to the kernel if there are many.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -24,15 +24,15 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// The distance beyond 4 GiB that code in the profile `fast` can reach with a constant offset and
-/// without a check. A range of this length at the end of every slot is never accessible.
+/// How far beyond 4 GiB code in the `fast` profile can reach, using a constant offset, without a
+/// check. A range of this length at the end of every slot is always inaccessible.
 pub(super) const GUARD: usize = 32 << 20;
 
-/// The range of a 32-bit address: the largest memory that a module can have, in bytes.
+/// The range of a 32-bit address, and so the maximum size of a module's memory, in bytes.
 pub(super) const ADDRESSABLE: usize = 1 << 32;
 
-/// The maximum number of pages that are overwritten when a memory is dropped. If more were written,
-/// all pages are returned to the kernel.
+/// The maximum number of pages that are overwritten when a memory is dropped. If more were
+/// modified, all pages are returned to the kernel.
 const MAX_RESTORED_PAGES: usize = 64;
 
 /// The number of slots that are reserved at a time.
@@ -43,7 +43,7 @@ const DENSE_SLOTS: usize = 256;
 /// MiB. A page that stays resident saves the memory's next owner a page fault.
 const MAX_READY_PAGES: usize = (128 << 20) / 4_096;
 
-/// Returns whether there is enough address space for the profile `fast`.
+/// Returns whether there is enough address space for the `fast` profile.
 pub(super) fn has_address_space() -> bool {
     Arena::new(ADDRESSABLE + GUARD, FAST_SLOTS, Access::None)
         .take_new()
@@ -55,7 +55,7 @@ thread_local! {
     static IMAGE: RefCell<Option<Arc<Image>>> = const { RefCell::new(None) };
 }
 
-/// Calls `act`. Memories that wasmtime creates on this thread during the call are initialized from
+/// Calls `act`, and initializes memories that wasmtime creates on this thread during the call from
 /// the image.
 pub(crate) fn with_image<Output>(
     image: Option<&Arc<Image>>,
@@ -72,7 +72,7 @@ pub(crate) fn with_image<Output>(
     act()
 }
 
-/// Allocates an engine's memories.
+/// Allocates memories for an engine.
 #[derive(Debug)]
 pub(crate) struct Memories {
     profile: Profile,
@@ -108,7 +108,7 @@ struct ReadyMemories {
 struct ReadyMemory {
     arena: Arc<Arena>,
     base: usize,
-    /// The number of its resident pages.
+    /// The number of resident pages.
     pages: usize,
     _mappings: Mappings,
 }
@@ -149,7 +149,7 @@ impl Memories {
             initial_size: size,
             image,
         };
-        // An unused slot is blank. If a later step fails, dropping `memory` blanks the slot again.
+        // Unused slots are blank. If a later step fails, dropping `memory` blanks the slot again.
         let accessible = match self.profile {
             Profile::Fast => size,
             Profile::Dense => memory.arena.length(),
@@ -205,7 +205,7 @@ impl Memories {
     }
 
     /// Keeps a restored memory of an image for reuse by another process. Returns false if the pool
-    /// is already full.
+    /// is full.
     fn keep_ready(
         &self,
         image: &Arc<Image>,
@@ -214,13 +214,13 @@ impl Memories {
         base: usize,
         pages: usize,
     ) -> bool {
-        // The mappings counted for the memory's process are about to be released, so the pool
+        // The mappings reserved by the memory's process are about to be released, so the pool
         // reserves its own.
         let Some(mappings) = Mappings::take(mappings::of_memory(self.profile)) else {
             return false;
         };
         let mut ready = self.ready();
-        // This is checked under the lock that `forget` takes after it has retired the image.
+        // `forget` takes this lock after it retires the image, so this check cannot miss it.
         if image.is_retired() || ready.pages + pages > MAX_READY_PAGES {
             return false;
         }
@@ -243,8 +243,8 @@ impl Memories {
         true
     }
 
-    /// Releases the memories kept for an image and keeps no further memories of the image, because
-    /// no new process will need them.
+    /// Releases the memories kept for an image, and stops keeping any, because no new process will
+    /// need them.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
         image.retire();
         self.release_ready(|other| other == Arc::as_ptr(image));
@@ -276,9 +276,9 @@ impl Memories {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Restores a memory to its initial contents and returns how many resident pages it has.
-    /// Returns `None` without restoring it if restoring would cost more than a new memory, or if
-    /// the kernel cannot tell which pages were written.
+    /// Restores a memory to its initial contents and returns the number of its resident pages.
+    /// Returns `None` without restoring it if that would cost more than creating a new memory, or
+    /// if the kernel cannot tell which pages were modified.
     ///
     /// # Safety
     ///
@@ -289,8 +289,8 @@ impl Memories {
         let written = pages::written(base..base + bytes.len(), MAX_RESTORED_PAGES)?;
         for range in written.ranges() {
             let range = range.start - base..range.end - base;
-            // SAFETY: the range lies within `bytes`, and the caller guarantees everything that
-            // these calls require of `bytes`.
+            // SAFETY: the range is within `bytes`, and the caller guarantees everything that these
+            // calls require of `bytes`.
             unsafe {
                 match image {
                     Some(image) => image.restore(base, range),
@@ -308,19 +308,19 @@ impl Memories {
 
     /// Blanks a slot and releases it.
     fn release(&self, arena: &Arc<Arena>, base: usize) {
-        // SAFETY: the caller gives up the whole slot.
+        // SAFETY: the caller gives up the entire slot.
         match unsafe { arena::blank(base, arena.length(), self.access()) } {
             Ok(()) => arena.release(base),
-            // A slot that could not be blanked is never reused. Its address space stays occupied
-            // until the machine ends.
+            // A slot that could not be blanked is never reused. Its address space stays reserved
+            // until the machine is dropped.
             Err(error) => log::warn!("the memory at {base:#x} could not be released: {error}"),
         }
     }
 }
 
-/// Returns the length of the slot for a memory of `size` bytes in the profile `dense`. The slot is
-/// at least an eighth longer than the memory, so that the heap can grow a little. The length is
-/// rounded up to one of four lengths per power of two, so that slots can be reused.
+/// Returns the slot length for a memory of `size` bytes in the `dense` profile. The slot is at
+/// least an eighth longer than the memory, so that the heap can grow a little. The length is
+/// rounded up to one of four size classes per power of two, so that slots can be reused.
 fn size_class(size: usize) -> usize {
     let wanted = (size + size / 8 + (64 << 10)).max(128 << 10);
     let step = (1 << wanted.ilog2()) / 4;
@@ -340,12 +340,12 @@ struct Memory {
 }
 
 impl Memory {
-    /// Makes a range of a blank slot accessible. Afterwards the range contains the image as far as
-    /// the image extends, and zeros elsewhere.
+    /// Makes a range of a blank slot accessible. Afterwards, the range contains the image as far as
+    /// it extends, and zeros elsewhere.
     ///
     /// # Safety
     ///
-    /// The range is relative to the slot's base. It must consist of whole pages and lie within the
+    /// The range is relative to the slot's base. It must consist of whole pages and be within the
     /// slot.
     unsafe fn open(&self, range: Range<usize>) -> io::Result<()> {
         let of_image = self
@@ -356,7 +356,7 @@ impl Memory {
         if let Some(image) = &self.image
             && of_image > range.start
         {
-            // SAFETY: the slot belongs to this memory, and the range lies within the slot.
+            // SAFETY: the slot belongs to this memory, and the range is within the slot.
             unsafe { image.map(self.base, range.start..of_image)? };
         }
         if self.memories.profile == Profile::Fast && of_image < range.end {
@@ -390,15 +390,15 @@ impl Memory {
                 arena::pointer(range.start),
                 arena::pointer(longer.base + offset),
             );
-            // SAFETY: the ranges have the same length; one lies in this memory and the other in the
-            // new memory.
+            // SAFETY: the ranges have the same length; one is in this memory and the other in the
+            // new one.
             unsafe {
                 to.cast::<u8>()
                     .copy_from_nonoverlapping(from.cast(), range.len())
             };
         };
         match whole {
-            // All other pages are unchanged, so the new memory already has their contents.
+            // All other pages are unmodified, so the new memory already has their contents.
             Some(written) => written.ranges().for_each(copy),
             None => copy(everything),
         }
@@ -409,9 +409,9 @@ impl Memory {
 }
 
 // SAFETY: the memory consists of `size` readable and writable bytes, starting at `base`, that
-// nothing else uses. They move only when `grow_to` exceeds the capacity. In the profile `fast`, the
-// rest of the 4 GiB and the guard after it are inaccessible. In `dense`, compiled code relies on
-// neither, because the engine has no reservation and no guard.
+// nothing else uses. They move only when `grow_to` exceeds the capacity. In the `fast` profile, the
+// rest of the 4 GiB and the guard after it are inaccessible. In `dense`, compiled code does not
+// rely on either, because the engine is configured without a reservation or guard.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.size
@@ -428,7 +428,7 @@ unsafe impl LinearMemory for Memory {
         let grown = if size > self.byte_capacity() {
             self.move_to(size)
         } else if self.memories.profile == Profile::Fast {
-            // SAFETY: the range after the memory, up to its new size, lies within its slot.
+            // SAFETY: the range after the memory, up to its new size, is within its slot.
             unsafe { self.open(self.size..size) }
         } else {
             Ok(())

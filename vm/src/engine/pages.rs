@@ -1,9 +1,9 @@
-//! Determines which pages of a range were written.
+//! Determines which pages in a range have been written to.
 //!
-//! Linux can report this since version 6.7 (`PAGEMAP_SCAN`, described in the kernel's
-//! `admin-guide/mm/pagemap`). A memory can therefore be reset by overwriting a few pages. This
-//! costs less than returning all pages to the kernel and letting the next owner fault in new pages.
-//! On other kernels, it is unknown which pages were written.
+//! Linux has been able to report this since version 6.7 (`PAGEMAP_SCAN`, described in the kernel's
+//! `admin-guide/mm/pagemap`). It allows a memory to be reset by overwriting a few pages, which
+//! costs less than returning all pages to the kernel and letting the next owner fault in new ones.
+//! Other kernels cannot tell which pages have been written to.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -12,11 +12,11 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
-/// The maximum number of ranges reported. A process that wrote to more ranges than this is treated
-/// as if it had written everywhere.
+/// The maximum number of ranges reported. If there are more, the entire memory is treated as
+/// written.
 const MAX_RANGES: usize = 32;
 
-/// The written pages of a range, as ranges.
+/// The written pages, as ranges.
 pub(super) struct Written {
     regions: [Region; MAX_RANGES],
     count: usize,
@@ -31,9 +31,9 @@ impl Written {
     }
 }
 
-/// Returns which pages of a private mapping have been written since it was mapped. Returns `None`
-/// if more than `most` pages were written, if the written pages lie in more than [`MAX_RANGES`]
-/// ranges, or if the kernel cannot report them.
+/// Returns the pages of a private mapping that have been written to since it was mapped. Returns
+/// `None` if there are more than `most` such pages or more than [`MAX_RANGES`] ranges of them, or
+/// if the kernel cannot report them.
 pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     let file = PAGEMAP.as_ref()?;
     let mut written = Written {
@@ -47,7 +47,7 @@ pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
         vec: written.regions.as_mut_ptr() as u64,
         vec_len: MAX_RANGES as u64,
         max_pages: most as u64,
-        // A written page is private to the process. It is neither a page of the file nor the
+        // A written page is private to the process: it is neither a page of the file nor the
         // kernel's zero page.
         category_inverted: FILE | ZERO,
         category_mask: FILE | ZERO,
@@ -62,8 +62,8 @@ pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     (scan.walk_end == range.end as u64).then_some(written)
 }
 
-/// The file through which the kernel reports on this process's pages. `None` if the kernel has no
-/// such file or cannot report which pages were written.
+/// The kernel's file for querying this process's pages. `None` if it does not exist or cannot
+/// report which pages were written.
 static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| {
     let file = File::open("/proc/self/pagemap").ok()?;
     let mut nothing = Scan {

@@ -1,9 +1,9 @@
-//! Decides what the machine refuses when memory is short, so that the machine is not killed.
+//! Decides what the machine refuses to do when memory is short, to avoid being killed.
 //!
-//! The remaining memory is the minimum of what the computer has left, what a control group (version
-//! 1 or 2) leaves to this operating system process, and what the host program leaves to the
-//! machine. It is read when memory is requested, at most every few milliseconds. Nothing is read
-//! while the machine is idle.
+//! The memory left is the minimum of what the computer has left, what a control group (version 1 or
+//! 2) allows this operating system process, and what the host program allows the machine. It is
+//! read when memory is requested, at most once every few milliseconds, and never while the machine
+//! is idle.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What is refused when memory is short. Each level includes the levels before it.
+/// What is refused when memory is short. Each level includes the previous ones.
 ///
 /// ```
 /// use lunatic_vm::{Shortage, Vm};
 ///
-/// // A machine that may take a byte refuses everything that needs memory.
+/// // A machine that may use only one byte refuses everything that needs memory.
 /// let vm = Vm::builder().memory(1).build()?;
 /// assert!(vm.shortage() >= Shortage::Compiles);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -25,13 +25,13 @@ use std::time::{Duration, Instant};
 pub enum Shortage {
     /// Memory is not short.
     None,
-    /// The modules of guests are not compiled, and no functions are deployed.
+    /// Modules for guests are not compiled, and functions are not deployed.
     Compiles,
-    /// The program that holds the most memory spawns no processes.
+    /// The program that holds the most memory cannot spawn processes.
     GreedySpawns,
-    /// Guests accept no connections.
+    /// Guests cannot accept connections.
     Accepts,
-    /// No requests are served, no processes are spawned, and memories do not grow.
+    /// Requests are not served, processes are not spawned, and memories cannot grow.
     Requests,
 }
 
@@ -46,8 +46,8 @@ impl Shortage {
 
     /// Returns what is refused when `left` of `all` bytes are left.
     ///
-    /// The reserve is an eighth of the memory, at most 1 GiB. Below the reserve, a further level
-    /// begins with each quarter of the reserve that is used.
+    /// The reserve is an eighth of `all`, at most 1 GiB. Each quarter of the reserve that is used
+    /// raises the level by one.
     fn at(left: u64, all: u64) -> Shortage {
         let reserve = (all / 8).clamp(1, MAX_RESERVE);
         match left.saturating_mul(4).div_ceil(reserve) {
@@ -59,7 +59,7 @@ impl Shortage {
         }
     }
 
-    /// Returns the next level, at which more is refused.
+    /// Returns the next higher level.
     fn raised(self) -> Shortage {
         Shortage::ALL[(self as usize + 1).min(Shortage::ALL.len() - 1)]
     }
@@ -67,13 +67,15 @@ impl Shortage {
     fn words(self) -> &'static str {
         match self {
             Shortage::None => "nothing is refused any more",
-            Shortage::Compiles => "guests' modules are not compiled and nothing is deployed",
-            Shortage::GreedySpawns => {
-                "in addition, the program that holds the most memory spawns no processes"
+            Shortage::Compiles => {
+                "modules for guests are not compiled, and functions are not deployed"
             }
-            Shortage::Accepts => "in addition, guests accept no connections",
+            Shortage::GreedySpawns => {
+                "in addition, the program that holds the most memory cannot spawn processes"
+            }
+            Shortage::Accepts => "in addition, guests cannot accept connections",
             Shortage::Requests => {
-                "in addition, no requests are served, no processes spawned, and memories do not grow"
+                "in addition, requests are not served, processes are not spawned, and memories cannot grow"
             }
         }
     }
@@ -82,27 +84,27 @@ impl Shortage {
 /// The maximum reserve, in bytes.
 const MAX_RESERVE: u64 = 1 << 30;
 
-/// How long a reading is used.
+/// How long a reading stays valid.
 const FRESH: Duration = Duration::from_millis(20);
 
-/// The maximum number of spawns that use one reading. Each process takes less than 64 KiB at first.
+/// The maximum number of spawns that use the same reading. A new process uses less than 64 KiB.
 const SPAWNS: u32 = 512;
 
-/// If all tasks of the control group waited for memory during at least this percentage of the last
-/// ten seconds, the level is raised by one.
+/// The percentage of the last ten seconds that all tasks in the control group must have spent
+/// waiting for memory for the level to be raised by one.
 const STALLED: f64 = 10.0;
 
-/// Monitors how much memory is left to a machine.
+/// Monitors how much memory a machine has left.
 #[derive(Debug)]
 pub(crate) struct Pressure {
     /// The amount of memory that the host program allows the machine. `None` if only the computer
     /// limits it.
     allowed: Option<u64>,
-    /// When memory was last read, in milliseconds since the first reading of any machine.
+    /// The time of the last reading, in milliseconds since the first reading by any machine.
     read_at: AtomicU64,
     spawns: AtomicU32,
     left: AtomicU64,
-    /// The number of the current level.
+    /// The current level's number.
     level: AtomicU8,
 }
 
@@ -121,7 +123,7 @@ impl Pressure {
     pub(crate) fn shortage(&self) -> Shortage {
         static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
         let now = BEGINNING.elapsed().as_millis() as u64;
-        // Relaxed, here and below, because a late or repeated reading does no harm.
+        // Relaxed, here and below, because a late or repeated reading is harmless.
         let read_at = self.read_at.load(Ordering::Relaxed);
         if read_at == u64::MAX || now.saturating_sub(read_at) >= FRESH.as_millis() as u64 {
             self.read_at.store(now, Ordering::Relaxed);
@@ -130,7 +132,7 @@ impl Pressure {
         Shortage::ALL[usize::from(self.level.load(Ordering::Relaxed))]
     }
 
-    /// Like [`Pressure::shortage`], for a spawn, which itself takes memory.
+    /// Like [`Pressure::shortage`], but for a spawn, which itself uses memory.
     pub(crate) fn shortage_at_spawn(&self) -> Shortage {
         let spawns = self.spawns.fetch_add(1, Ordering::Relaxed);
         if spawns.is_multiple_of(SPAWNS) {
@@ -159,7 +161,7 @@ impl Pressure {
         let is_stalled = || Group::own().is_some_and(Group::is_stalled);
         let level = match level {
             Shortage::None | Shortage::Requests => level,
-            // If memory is already short and all tasks wait for it, the level is raised by one.
+            // If memory is already short and all tasks often wait for it, raise the level by one.
             _ if is_stalled() => level.raised(),
             _ => level,
         };
@@ -197,7 +199,7 @@ fn of_computer() -> Option<(u64, u64)> {
     ))
 }
 
-/// Returns how much memory this operating system process occupies.
+/// Returns this operating system process's resident memory.
 fn resident() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm")
         .ok()
@@ -205,21 +207,21 @@ fn resident() -> u64 {
     pages.unwrap_or(0) * super::arena::page_size() as u64
 }
 
-/// The control groups that limit the memory of this operating system process: its own group and the
+/// The control groups that limit this operating system process's memory: its own group and the
 /// groups that contain it.
 #[derive(Debug)]
 struct Group {
-    /// The directories of the groups, from the innermost to the outermost.
+    /// The groups' directories, from innermost to outermost.
     directories: Vec<PathBuf>,
     files: &'static Files,
 }
 
-/// The names of the files in a version of control groups.
+/// File names in one version of control groups.
 #[derive(Debug)]
 struct Files {
     limit: &'static str,
     usage: &'static str,
-    /// The entry of `memory.stat` for the file cache that can be dropped immediately.
+    /// The entry in `memory.stat` for file cache that can be dropped immediately.
     cache: &'static str,
 }
 
@@ -245,13 +247,13 @@ impl Group {
         .as_ref()
     }
 
-    /// Finds the groups, given the contents of `/proc/self/cgroup` and where control groups are
-    /// mounted.
+    /// Finds the groups, given the contents of `/proc/self/cgroup` and the mount point of control
+    /// groups.
     fn find(text: &str, root: &Path) -> Option<Group> {
         let of = |root: PathBuf, path: &str, files: &'static Files| {
             let path = path.trim_start_matches('/');
-            // In a container, the path may be the one outside the container, which does not
-            // exist inside.
+            // In a container, the path may refer to the host, where it exists, and not to the
+            // container.
             let inner = Some(root.join(path)).filter(|path| path.join(files.usage).exists());
             let directories: Vec<PathBuf> = inner
                 .as_deref()
@@ -273,8 +275,8 @@ impl Group {
         })
     }
 
-    /// Returns how much memory the group with the least remaining memory has left, and how much it
-    /// allows.
+    /// Returns how much memory is left in the group that has the least left, and that group's
+    /// limit.
     fn left(&self) -> Option<(u64, u64)> {
         let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
         let left = |directory: &PathBuf| {
@@ -292,7 +294,7 @@ impl Group {
         self.directories.iter().filter_map(left).min()
     }
 
-    /// Returns whether all tasks in the group often wait for memory.
+    /// Returns whether all tasks in the group are often waiting for memory.
     fn is_stalled(&self) -> bool {
         let stalled = |directory: &PathBuf| {
             let text = fs::read_to_string(directory.join("memory.pressure")).ok()?;
@@ -336,16 +338,16 @@ mod tests {
         assert_eq!(
             Shortage::at(0, 1),
             Shortage::Requests,
-            "requests are refused when nothing is left"
+            "requests must be refused when no memory is left"
         );
     }
 
-    /// Writes files below a directory.
+    /// Writes files to a temporary directory.
     fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().expect("a temporary directory can be created");
         for (name, text) in files {
             let path = root.path().join(name);
-            fs::create_dir_all(path.parent().expect("the path is below the root"))
+            fs::create_dir_all(path.parent().expect("the path is inside the root"))
                 .and_then(|()| fs::write(path, text))
                 .expect("the directory can be written to");
         }
@@ -399,7 +401,11 @@ mod tests {
             ("memory.current", "100\n"),
         ]);
         assert_eq!(left(&root, "0::/docker/0123\n"), Some((900, 1000)));
-        assert_eq!(left(&written(&[]), "0::/a\n"), None, "nothing is mounted");
+        assert_eq!(
+            left(&written(&[]), "0::/a\n"),
+            None,
+            "control groups are not mounted"
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The stacks that processes run on, allocated in an arena.
 //!
-//! Below every stack is a guard page. Compiled code checks how much stack is left; a host function
-//! that overflows the stack faults on the guard page. Stacks are not zeroed before they are reused.
-//! Guests cannot notice this, because compiled code reads only what it previously wrote to its
-//! stack.
+//! There is a guard page below each stack. Compiled code checks how much stack is left; a host
+//! function that overflows the stack faults on the guard page. Stacks are not zeroed before they
+//! are reused. Guests cannot tell, because compiled code only reads parts of its stack that it has
+//! already written.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -16,10 +16,10 @@ use wasmtime::{StackCreator, StackMemory};
 /// The number of slots that are reserved at a time.
 const SLOTS_PER_REGION: usize = 256;
 
-/// The number of bytes that stay resident when a stack is dropped. Most processes need no more.
+/// The number of bytes that stay resident when a stack is dropped. Most processes do not need more.
 const RESIDENT: usize = 32 << 10;
 
-/// Allocates an engine's stacks.
+/// Allocates stacks for an engine.
 #[derive(Debug)]
 pub(super) struct Stacks {
     arena: Arc<Arena>,
@@ -61,8 +61,8 @@ struct Stack {
     base: usize,
 }
 
-// SAFETY: the range above the guard consists of whole pages that nothing else uses and that are
-// readable, writable and initially zero.
+// SAFETY: the range above the guard page consists of whole pages that are not used by anything else
+// and are readable, writable and initially zero.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
         arena::pointer(self.base + self.arena.length()).cast()

@@ -1,5 +1,5 @@
-//! Determines which interface generation a module was built for, from the names and types of its
-//! imports.
+//! Determines which interface generation a module was built for, based on the names and types of
+//! its imports.
 
 use super::error::ModuleError;
 use super::imports;
@@ -7,11 +7,11 @@ use lunatic_abi::{Generation, HostFunction, ValueType};
 use std::collections::BTreeSet;
 use wasmparser::{FuncType, ValType};
 
-/// The prefix of the namespaces of all generations. Other namespaces belong to WASI or the embedder
-/// and do not indicate a generation.
+/// The namespace prefix of the interface in all generations. Other namespaces belong to WASI or the
+/// embedder and do not indicate a generation.
 const NAMESPACE: &str = "lunatic::";
 
-/// An import of a function of the interface.
+/// A function import that belongs to the interface.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Import {
     name: String,
@@ -19,12 +19,12 @@ struct Import {
     ty: String,
 }
 
-/// A generation that the machine does not support.
+/// An unsupported generation.
 struct Refused {
     /// The published versions of the guest crate that produce such modules.
     versions: &'static str,
-    /// What such modules may import: the functions of each namespace with their parameters and
-    /// results, where `i` stands for i32 and `l` for i64. A function whose type changed within the
+    /// What such modules may import: each namespace's functions with their parameters and results,
+    /// where `i` stands for i32 and `l` for i64. A function whose type changed within the
     /// generation is listed twice.
     functions: &'static [(&'static str, &'static str)],
 }
@@ -88,13 +88,13 @@ const REFUSED: [Refused; 2] = [
     },
 ];
 
-/// Returns the first generation that has all functions of the interface that a module imports. If a
-/// module imports none of these functions, it belongs to the newest generation.
+/// Returns the first generation that has all of the interface functions that a module imports. If
+/// the module does not import any, returns the newest generation.
 ///
 /// # Errors
 ///
-/// Fails if no supported generation has all of these functions, unless the missing functions are
-/// unknown in every generation.
+/// Fails if no supported generation has all of the functions, unless the missing ones do not exist
+/// in any generation.
 pub(super) fn of(imports: &[imports::Import<'_>]) -> Result<Generation, ModuleError> {
     let imports: Vec<Import> = imports.iter().filter_map(interface).collect();
     let has_all = |generation: &Generation| imports.iter().all(|import| import.is_of(*generation));
@@ -116,7 +116,7 @@ pub(super) fn of(imports: &[imports::Import<'_>]) -> Result<Generation, ModuleEr
         }
     }
     // The imports that exist in some supported generation. Each occurs once, so there are at most
-    // as many as the tables have rows.
+    // as many as there are rows in the tables.
     let known: BTreeSet<&Import> = imports
         .iter()
         .filter(|import| import.generations().next().is_some())
@@ -191,7 +191,7 @@ fn signature(ty: &FuncType) -> String {
             ValType::I32 => 'i',
             ValType::I64 => 'l',
             ValType::F64 => 'f',
-            // No function of the interface uses any other type.
+            // The interface does not use any other types.
             _ => '?',
         };
         types.iter().map(letter).collect()
@@ -199,7 +199,7 @@ fn signature(ty: &FuncType) -> String {
     format!("({}){}", letters(ty.params()), letters(ty.results()))
 }
 
-/// Formats the type of a row in the same way as [`signature`].
+/// Formats a row's type in the same way as [`signature`].
 fn signature_of(row: &HostFunction) -> String {
     let letter = |ty| match ty {
         ValueType::I32 => 'i',

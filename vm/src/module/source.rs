@@ -1,8 +1,7 @@
-//! Maps an instruction of a module to its source locations.
+//! Maps an instruction in a module to its source locations.
 //!
-//! The module's debug information is read on request, and not whenever a process traps, because
-//! reading it takes milliseconds, during which a worker would run nothing else. The information is
-//! as untrusted as the module.
+//! The module's debug information is read on request rather than at every trap, because reading it
+//! would block a worker for milliseconds. It is as untrusted as the module itself.
 
 use addr2line::gimli::{self, Dwarf, EndianSlice, LittleEndian};
 use addr2line::{Context, Frame};
@@ -15,12 +14,12 @@ use wasmparser::{Parser, Payload};
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The maximum nesting depth of a unit's entries. Entries are read recursively, so deeper nesting
-/// could overflow the stack. Compilers stay far below this limit.
+/// could overflow the stack. Compiler output stays far below this limit.
 const MAX_DEPTH: usize = 200;
 
-/// Returns the source locations of an instruction in a binary module: the innermost inlined call
-/// first, then the functions into which it was inlined. `offset` counts in bytes from the start of
-/// the module, like [`Frame::offset`](crate::Frame::offset).
+/// Returns the source locations of an instruction in a binary module, starting with the innermost
+/// inlined function and ending with the function that everything was inlined into. `offset` is in
+/// bytes from the start of the module, like [`Frame::offset`](crate::Frame::offset).
 ///
 /// The list is empty if the module has no debug information, if the debug information cannot be
 /// read, or if it does not cover this instruction. This function reads all of the debug
@@ -33,13 +32,13 @@ pub fn source_locations(bytes: &[u8], offset: usize) -> Vec<SourceLocation> {
 
 /// A module's debug information.
 pub(super) struct SourceMap {
-    /// `None` once reading it has failed.
+    /// `None` once reading has failed.
     reader: Option<Reader>,
 }
 
-/// The data that is read from a module's bytes.
+/// The data read from a module's bytes.
 struct Information<'a> {
-    /// The start of the code, to which addresses in the debug information are relative.
+    /// The start of the code. Addresses in the debug information are relative to it.
     code: usize,
     context: Context<Slice<'a>>,
 }
@@ -53,8 +52,8 @@ self_cell::self_cell!(
 );
 
 impl SourceMap {
-    /// Reads the data that all later queries need. Returns `None` if there is no debug information,
-    /// if it cannot be read, or if it has more than `most` bytes.
+    /// Reads the data that later queries need. Returns `None` if there is no debug information, if
+    /// it cannot be read, or if it is larger than `most` bytes.
     pub(super) fn read(bytes: &Arc<[u8]>, most: usize) -> Option<SourceMap> {
         let reader = harmless(|| {
             Reader::try_new(bytes.clone(), |bytes| {
@@ -67,7 +66,7 @@ impl SourceMap {
         })
     }
 
-    /// Returns the source locations of an instruction, as [`source_locations`] does.
+    /// Like [`source_locations`].
     pub(super) fn locations(&mut self, offset: usize) -> Vec<SourceLocation> {
         // A reader that has panicked is not used again.
         let Some(reader) = self.reader.take() else {
@@ -101,8 +100,8 @@ impl Information<'_> {
     }
 }
 
-/// Calls a function that reads data from a guest. The parser is not hardened against attacks, so
-/// its panics are caught.
+/// Calls a function that reads data from a guest, and catches panics, because the parser is not
+/// hardened against malicious input.
 fn harmless<T>(read: impl FnOnce() -> Option<T>) -> Option<T> {
     catch_unwind(AssertUnwindSafe(read)).ok().flatten()
 }
@@ -155,8 +154,8 @@ fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
 }
 
 fn find(context: &Context<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceLocation>> {
-    // Debug information in other files is not loaded, because a guest must not choose which of the
-    // host's files are read.
+    // Debug information in other files is not loaded, because guests must not be able to choose
+    // which host files are read.
     let mut frames = context.find_frames(address).skip_all_loads()?;
     let mut locations = Vec::new();
     while locations.len() < MAX_DEPTH
@@ -170,11 +169,11 @@ fn find(context: &Context<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceL
 /// The maximum length of a mangled name, in bytes. Longer names are not demangled.
 const MAX_MANGLED: usize = 16 << 10;
 
-/// The maximum length of a name that is shown, in bytes. A mangled name of 300 bytes can demangle
-/// to a megabyte.
+/// The maximum length of a displayed name, in bytes. A mangled name of 300 bytes can demangle to a
+/// megabyte.
 const MAX_NAME: usize = 512;
 
-/// Returns the demangled name if a function has a Rust name. A long name is truncated.
+/// Demangles a function's name if it is a Rust name. Truncates long names.
 pub(super) fn demangle(name: &str) -> String {
     let mut short = Short(String::new());
     // This fails once the name has reached its maximum length.
@@ -238,7 +237,7 @@ mod tests {
         bytes
     }
 
-    /// Returns the offset at which the code of such a module starts.
+    /// Returns the offset where such a module's code starts.
     fn code(bytes: &[u8]) -> usize {
         let is_code = |payload| match payload {
             Ok(Payload::CodeSectionStart { range, .. }) => Some(range.start),
@@ -248,8 +247,8 @@ mod tests {
         payloads.find_map(is_code).expect("the module has code")
     }
 
-    /// Debug information of one unit. It describes a file `a.c` and a function `f` at addresses 0
-    /// to 16, in which `depth` inlined calls of `g` are nested.
+    /// Debug information for one unit. It describes a file `a.c` and a function `f` at addresses 0
+    /// to 16, which contains `depth` nested inlined calls to `g`.
     fn sections(depth: usize) -> Vec<(&'static str, Vec<u8>)> {
         let abbreviations = [
             // The unit's range and the position of its line table.
@@ -290,7 +289,7 @@ mod tests {
             b"a.c\0\0\0\0\0",
         ]
         .concat();
-        // At address 0, advance two lines and emit a row. Sixteen bytes further, end the sequence.
+        // At address 0, advance two lines and emit a row. Sixteen bytes later, end the sequence.
         let program = [0, 5, 2, 0, 0, 0, 0, 3, 2, 1, 2, 16, 0, 1, 1];
         let lines = [&[4, 0][..], &length(&header), &header, &program].concat();
         let lines = [&length(&lines)[..], &lines].concat();

@@ -1,7 +1,7 @@
-//! The symbols of a module (names, offsets and source locations) for reports on traps.
+//! A module's symbols (names, offsets and source locations), for trap reports.
 //!
-//! The symbols are read on first use, once for each module, and never while a process is ending,
-//! because reading them takes milliseconds. They are as untrusted as the module.
+//! The symbols are read once for each module, on first use. They are never read while a process is
+//! ending, because reading them takes milliseconds. They are as untrusted as the module itself.
 
 use super::prepared::original;
 use super::source::{SourceMap, demangle};
@@ -10,26 +10,26 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmparser::{BinaryReader, Name, NameSectionReader, Parser, Payload};
 
-/// The maximum size, in bytes, of the debug information of a module that is not the host's own. The
-/// data that is read from it can take 24 times as much memory.
+/// The maximum size, in bytes, of debug information in a module that is not the host's own. The
+/// data read from it can take up 24 times as much memory.
 const MAX_FOREIGN_DEBUG_INFORMATION: usize = 8 << 20;
 
 /// The symbols of one compiled form of a module.
 pub(super) struct Symbols {
     /// The original bytes.
     bytes: Arc<[u8]>,
-    /// The number of bytes by which the start of the code has moved, compared with the original.
+    /// How many bytes the start of the code has moved, compared with the original.
     code_shift: usize,
     is_unrolled: bool,
-    /// The maximum size of debug information that is read, in bytes.
+    /// The maximum size of debug information to read, in bytes.
     max_debug_information: usize,
     offsets: OnceLock<Option<Offsets>>,
     names: OnceLock<Vec<(u32, Range<usize>)>>,
-    /// The debug information. Its reader keeps the data that it has read.
+    /// The debug information. Its reader caches the data that it has read.
     sources: OnceLock<Option<Mutex<SourceMap>>>,
 }
 
-/// A function that returns the original offset of an instruction.
+/// A function that returns an instruction's original offset.
 type Offsets = Box<dyn Fn(usize) -> usize + Send + Sync>;
 
 impl Symbols {
@@ -53,8 +53,7 @@ impl Symbols {
         }
     }
 
-    /// Returns the offset of an instruction in the original module, given its offset in the
-    /// compiled module.
+    /// Maps an instruction's offset in the compiled module to its offset in the original module.
     fn original(&self, compiled: usize) -> usize {
         let offsets = self.offsets.get_or_init(|| {
             let offsets = self
@@ -77,7 +76,7 @@ impl Symbols {
     }
 }
 
-/// The symbols of a trap that contains the names itself.
+/// The symbols of a trap that stores the names itself.
 pub(super) struct NamesOnly;
 
 impl lunatic_process::Symbols for NamesOnly {
@@ -93,7 +92,7 @@ impl lunatic_process::Symbols for NamesOnly {
     }
 }
 
-/// Returns the name of a function in readable form.
+/// Returns a function's name in readable form.
 fn shown(name: Option<&str>, function: u32) -> String {
     name.map_or_else(|| format!("function {function}"), demangle)
 }
@@ -118,7 +117,7 @@ impl lunatic_process::Symbols for Symbols {
     }
 }
 
-/// Returns the functions that have names, sorted by index, and the ranges of the names.
+/// Returns the indices of the functions that have names, in order, and the range of each name.
 fn names(bytes: &[u8]) -> Vec<(u32, Range<usize>)> {
     let mut names = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
@@ -182,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_name_that_grows_when_it_is_demangled_stays_short() {
-        // Tuples of ten elements, nested by back references. Each level is ten times as large.
+        // Tuples of ten elements, nested through back references. Each level is ten times as large
+        // as the last.
         let mut bomb = "_RIC1aTaaaaaaaaaaE".to_string();
         let mut last = "3_".to_string();
         for next in ["f_", "L_", "1h_", "1N_", "2t_", "39_", "3P_"] {

@@ -1,13 +1,14 @@
 //! Unrolls short loops.
 //!
-//! Code that can be interrupted at any time checks for an interruption in each iteration of a loop.
-//! The check itself is only three instructions, but it is expensive because a call may follow it.
-//! Values cannot stay in registers across a call, so they are read from and written to the stack in
-//! each iteration, and a loop of a few instructions takes twice as long. Therefore, the body of a
-//! short innermost loop is repeated several times, with one check for all copies.
+//! For code to be interruptible at any time, each iteration of a loop must check for an
+//! interruption. The check itself is only three instructions, but it is expensive because it may be
+//! followed by a call. Values cannot stay in registers across a call, so they are read from and
+//! written to the stack in each iteration, and a loop of a few instructions takes twice as long.
+//! Therefore, the body of a short innermost loop is repeated several times, with one check for all
+//! copies.
 //!
-//! The code behaves the same and traps at the same instructions. Invalid code stays invalid, and
-//! the compiler reports it.
+//! Unrolled code behaves the same and traps at the same instructions. Invalid code stays invalid,
+//! and the compiler reports it.
 
 use std::ops::Range;
 use wasm_encoder::Encode;
@@ -23,7 +24,7 @@ const MAX_COPIES: usize = 8;
 const MARGIN: usize = 4096;
 
 /// The function length, in bytes, above which loops are not unrolled, because compile time grows
-/// faster than the length.
+/// faster than function length.
 const MAX_FUNCTION: usize = 1 << 20;
 
 /// The contents of a code section with its short loops unrolled.
@@ -33,7 +34,7 @@ pub(super) struct Unrolled {
     moves: Moves,
 }
 
-/// The positions to which the instructions of a section have moved.
+/// The positions that a section's instructions have moved to.
 #[derive(Debug)]
 pub(super) struct Moves {
     /// Ordered by `to`. Each entry applies up to the next entry.
@@ -54,7 +55,7 @@ impl Unrolled {
 }
 
 impl Moves {
-    /// Returns the original offset of an instruction. Offsets count from the start of the section's
+    /// Returns an instruction's original offset. Offsets are relative to the start of the section's
     /// contents.
     pub(super) fn original(&self, offset: usize) -> usize {
         let after = self.list.partition_point(|moved| moved.to <= offset);
@@ -66,10 +67,10 @@ impl Moves {
     }
 }
 
-/// Unrolls the short loops of a code section, given and returned without its header. The section
-/// grows by at most its own length plus `MARGIN` bytes.
+/// Unrolls short loops in a code section, which is passed and returned without its header. The
+/// section grows by at most its own length plus `MARGIN` bytes.
 ///
-/// Returns `None` if there are no such loops or the section cannot be parsed.
+/// Returns `None` if there are no short loops or the section cannot be parsed.
 pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
     let section = CodeSectionReader::new(BinaryReader::new(code, 0)).ok()?;
     let mut unrolled = Unrolled {
@@ -104,9 +105,9 @@ pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
     (room < all_room).then_some(unrolled)
 }
 
-/// An operator of a function.
+/// An operator in a function.
 struct Op {
-    /// The operator's start in the section.
+    /// The operator's start position in the section.
     start: usize,
     kind: OperatorKind,
 }
@@ -136,7 +137,7 @@ struct Function {
     end: usize,
 }
 
-/// A block that is open while a function is parsed.
+/// A block that is currently open while parsing a function.
 struct OpenBlock {
     /// The index of the operator that begins the block. `None` for the function itself.
     index: Option<usize>,
@@ -172,12 +173,11 @@ impl Function {
             };
             let kind = match operator {
                 Operator::Block { .. } | Operator::If { .. } => begin(false, false),
-                // A loop with parameters would need the parameters on the stack at the start of
-                // each copy.
+                // A loop with parameters would need them on the stack at the start of each copy.
                 Operator::Loop { blockty } => {
                     begin(true, matches!(blockty, BlockType::FuncType(_)))
                 }
-                // The labels of these operators are encoded in a different way.
+                // These operators encode their labels differently.
                 Operator::TryTable { .. } | Operator::Try { .. } => begin(false, true),
                 Operator::End => {
                     let closed = open.pop()?;
@@ -199,9 +199,9 @@ impl Function {
                     labels.push(targets.default());
                     branch(&mut open, labels, 1 + number_length(code, start + 1)?)?
                 }
-                // A called function does its own check, so the loop's check adds little. The same
-                // applies to operators whose running time grows with the size of a memory or table.
-                // In any case, at most one of those should run between two checks.
+                // A called function performs its own check, so the loop's check adds little
+                // overhead. The same applies to operators whose running time grows with the size of
+                // a memory or table; besides, at most one of those should run between two checks.
                 Operator::Call { .. }
                 | Operator::CallIndirect { .. }
                 | Operator::CallRef { .. }
@@ -235,7 +235,7 @@ impl Function {
         })
     }
 
-    /// Returns the end of an operator.
+    /// Returns an operator's end position.
     fn end_of(&self, index: usize) -> usize {
         self.operators
             .get(index + 1)
@@ -269,8 +269,9 @@ impl Function {
     /// block loop  block BODY br 2 end  block BODY br 2 end  …  BODY  end end
     /// ```
     ///
-    /// Within a copy, a branch to the loop's label becomes a branch to the end of the block around
-    /// the copy, where the next copy begins. Falling through the end of a copy ends the loop.
+    /// In each copy but the last, a branch to the loop's label becomes a branch to the end of the
+    /// block around the copy, where the next copy begins. Falling through the end of a copy ends
+    /// the loop.
     fn unroll_loop(&self, index: usize, length: usize, output: &mut Output<'_>) {
         let before = output.bytes.len();
         let (start, body) = (self.operators[index].start, index + 1..index + length);
@@ -291,9 +292,9 @@ impl Function {
             .saturating_sub(output.bytes.len() - before - was);
     }
 
-    /// Writes the body of a loop, which is now nested `more` labels deeper.
+    /// Writes a loop body, which is now nested `more` labels deeper.
     fn write_body(&self, body: Range<usize>, more: u32, output: &mut Output<'_>) {
-        // Labels up to this index belong to the body and to the loop itself.
+        // Labels up to this index refer to blocks in the body or to the loop itself.
         let mut inside = 0;
         for index in body {
             let Op { start, kind } = &self.operators[index];
@@ -334,21 +335,21 @@ const END: u8 = 0x0b;
 const BR: u8 = 0x0c;
 const NO_TYPE: u8 = 0x40;
 
-/// A function that is being rewritten.
+/// A function being rewritten.
 struct Output<'a> {
     /// The section that the function was read from.
     code: &'a [u8],
     bytes: Vec<u8>,
     moves: Vec<Move>,
-    /// The number of bytes by which the section may still grow.
+    /// How many more bytes the section may grow by.
     room: usize,
 }
 
 impl Output<'_> {
-    /// Copies bytes of the section.
+    /// Copies bytes from the section.
     fn raw(&mut self, range: Range<usize>) {
         let (from, to) = (range.start, self.bytes.len());
-        // Bytes that directly follow the last range need no new entry.
+        // Bytes that directly follow the last range do not need a new entry.
         let goes_on = self
             .moves
             .last()
@@ -378,7 +379,7 @@ mod tests {
     use wasmparser::{Parser, Payload};
     use wasmtime::{Engine, Instance, Module, Store, WasmBacktrace};
 
-    /// Returns the range of the contents of a module's code section.
+    /// Returns the range of a module's code section, without its header.
     fn code(module: &[u8]) -> Range<usize> {
         let payloads = Parser::new(0).parse_all(module).filter_map(Result::ok);
         let found = payloads.filter_map(|payload| match payload {
@@ -395,7 +396,7 @@ mod tests {
         start: usize,
     }
 
-    /// A module, and the same module with its loops unrolled.
+    /// Returns a module, and the same module with its loops unrolled.
     fn both(text: &str) -> (Vec<u8>, Option<New>) {
         let module = wat::parse_str(text).expect("the module text is well-formed");
         let old = code(&module);
@@ -422,7 +423,7 @@ mod tests {
     /// trapping instruction.
     #[expect(
         clippy::disallowed_methods,
-        reason = "no process runs this engine's code"
+        reason = "this engine's code does not run in a process"
     )]
     fn call(module: &Module, argument: i32) -> Result<i32, usize> {
         let mut store = Store::new(module.engine(), ());
@@ -451,14 +452,14 @@ mod tests {
             bytes: new,
             unrolled,
             start,
-        } = new.unwrap_or_else(|| panic!("nothing was unrolled in {body}"));
+        } = new.unwrap_or_else(|| panic!("no loops were unrolled in {body}"));
         let engine = Engine::default();
         let [old_module, new_module] = [&old, &new].map(|bytes| {
             Module::new(&engine, bytes).unwrap_or_else(|error| panic!("{body}: {error:?}"))
         });
         let original = |offset: usize| unrolled.moves.original(offset - start) + code(&old).start;
-        // The range starts at 1 because some functions count down to 0 and would not end if they
-        // started there.
+        // The range starts at 1 because some functions count down to 0 and would not terminate if
+        // they started there.
         for argument in 1..50 {
             let found = call(&new_module, argument).map_err(original);
             assert_eq!(
@@ -513,7 +514,7 @@ mod tests {
                  (local.get $sum)"
             ),
         );
-        // In a loop within a loop, the inner loop is unrolled.
+        // In nested loops, the inner loop is unrolled.
         check(
             "(local $m i32)",
             &format!(
@@ -529,8 +530,8 @@ mod tests {
 
     #[test]
     fn labels_with_longer_encodings_still_name_the_same_blocks() {
-        // There are enough blocks around the loop that the label of the outermost block takes an
-        // extra byte in a copy.
+        // The loop is nested so deeply that the outermost block's label takes an extra byte in a
+        // copy.
         for depth in 120..130 {
             let body = format!(
                 "{} (loop {ADD} (br_if {depth} (i32.le_s {DOWN} (i32.const 0))) (br 0)) {}",
@@ -607,8 +608,7 @@ mod tests {
         for index in 0..section.len() {
             for byte in 0..=u8::MAX {
                 damaged[index] = byte;
-                // `unroll` must not panic. Whether the result is valid is for the compiler to
-                // decide.
+                // `unroll` must not panic. The compiler decides whether the result is valid.
                 let _ = unroll(&damaged);
             }
             damaged[index] = section[index];
