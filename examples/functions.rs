@@ -1,4 +1,4 @@
-//! Functions that a host program can call: from the shell with
+//! Functions for host programs to call: from the shell with
 //! `lunatic call functions.wasm hello '{"arg": "World"}'`, or through the bridge from Rust, Elixir
 //! or Python. Compile them with
 //! `cargo build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
@@ -64,7 +64,7 @@ thread_local! {
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// State is kept between calls that are served by the same instance.
+/// An instance keeps its state between calls.
 #[lunatic::export]
 fn count() -> u32 {
     CALLS.set(CALLS.get() + 1);

@@ -1,10 +1,9 @@
-//! A process spawns another process and waits for it.
+//! A process spawns another one and waits for it.
 //!
-//! Look at the closure: it captures nothing, because it runs in its own process, with its own
-//! memory. Everything that the child needs to know is passed to it as a value. Also look at the
-//! last line: the child never sends anything, so this receive can never return a message. As soon
-//! as no other process is alive, `receive` returns `ReceiveError::NobodyLeft` instead, and the
-//! program ends.
+//! Note that the closure captures nothing, because it runs in its own process, with its own memory.
+//! Everything that the child needs is passed to it as a value. Also note the last line: the child
+//! never sends anything, so `receive` cannot return a message. As soon as no other process is
+//! alive, it returns `ReceiveError::NobodyLeft` instead, and the program exits.
 
 use lunatic::{Mailbox, process};
 
@@ -14,6 +13,6 @@ fn main(mailbox: Mailbox<()>) {
     process::spawn_with(this, |_parent, _: Mailbox<()>| {
         println!("Hi! I'm a process.");
     })
-    .expect("there is room for a second process");
+    .expect("a second process can be spawned");
     let _ = mailbox.receive();
 }

@@ -1,13 +1,13 @@
-//! A hundred thousand processes, each of which handles a message and uses its heap.
+//! A hundred thousand processes that each handle a message and use their own heap.
 //!
 //! ```text
 //! lunatic hundred_thousand.wasm [PROCESSES [AT_ONCE]]
 //! ```
 //!
-//! Look at how the limit is handled. The machine has memory for a limited number of processes, so
+//! Note how limits are handled. There is only enough memory for a limited number of processes, so
 //! they are spawned in crowds of [`AT_ONCE`]. The entire crowd is alive before its first process
-//! gets its message. If the machine has no more room, or the environment allows no more processes,
-//! `spawn` returns an error, and the crowd stays at the size that it has reached.
+//! gets a message. If the machine runs out of memory or the environment does not allow more
+//! processes, `spawn` returns an error, and the crowd does not grow any further.
 
 use lunatic::{Errno, Mailbox, Process, process};
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use std::hint::black_box;
 const PROCESSES: u64 = 100_000;
 const AT_ONCE: usize = 5_000;
 
-/// How many numbers each process stores on its heap.
+/// The number of numbers that each process stores on its heap.
 const NUMBERS: u64 = 1_000;
 
 #[lunatic::main]
@@ -40,7 +40,7 @@ fn main(mailbox: Mailbox<u64>) {
         for _ in &crowd {
             sum += mailbox
                 .receive()
-                .expect("every process of the crowd answers");
+                .expect("every process in the crowd answers");
         }
         spawned += crowd.len() as u64;
         most = most.max(crowd.len());
@@ -62,7 +62,7 @@ fn crowd(size: u64) -> Vec<Process<(Process<u64>, u64)>> {
             Err(error) if !matches!(error.kind(), Errno::Exhausted | Errno::LimitReached) => {
                 panic!("{error}")
             }
-            // The processes of the last crowd are still ending.
+            // The processes of the last crowd are still exiting.
             Err(_) if crowd.is_empty() => process::sleep(1),
             Err(_) => break,
         }

@@ -1,14 +1,14 @@
-//! A program loads another module at run time, and calls its functions in separate processes.
+//! Loads another module at run time, and calls its functions in separate processes.
 //!
 //! ```text
 //! lunatic module_loading.wasm
 //! lunatic module_loading.wasm plugin.wasm FUNCTION [NUMBERS…]
 //! ```
 //!
-//! Look at the environment: the module is not trusted, so it gets little memory, little compute,
-//! and only one function of the machine, `proc_exit`. If it does something wrong, its process ends,
-//! and the reason is reported. The bytes may come from a file, a socket or a message; here, they
-//! are a constant, so that the example needs no second compiler.
+//! Note the environment: the module is not trusted, so it gets little memory, little compute, and
+//! only one host function, `proc_exit`. If it misbehaves, its process dies, and the reason is
+//! reported. The bytes could come from a file, a socket or a message; here, they are a constant, so
+//! that the example doesn't need a second compiler.
 
 use lunatic::{
     Config, Environment, ExitReason, LunaticError, Mailbox, Module, Param, Process, ReceiveError,
@@ -52,7 +52,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
         let plugin = environment.add_module(&bytes)?;
         let function = arguments
             .next()
-            .expect("the function's name follows the file's");
+            .expect("the function's name is the second argument");
         let numbers =
             arguments.map(|text| Param::I32(text.parse().expect("the parameters are numbers")));
         let ended = call(&mailbox, &plugin, &function, &numbers.collect::<Vec<_>>())?;
@@ -66,7 +66,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
         call(&mailbox, &plugin, "add", &[Param::I32(40), Param::I32(2)])?
     );
     println!("spin(): {}", call(&mailbox, &plugin, "spin", &[])?);
-    // Wrong parameters and names are detected before a process is spawned.
+    // Invalid parameters and names are detected before a process is spawned.
     for (function, params) in [("add", &[Param::F64(0.5)][..]), ("divide", &[])] {
         let Err(error) = call(&mailbox, &plugin, function, params) else {
             panic!("the call must fail")
@@ -80,7 +80,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
     Ok(())
 }
 
-/// Calls an exported function in its own process, and returns how that process ends.
+/// Calls an exported function in its own process, and returns the exit reason.
 fn call(
     mailbox: &Mailbox<()>,
     module: &Module,

@@ -1,8 +1,7 @@
-//! Two processes send each other a number until the number is large enough.
+//! Two processes send a number back and forth until it is large enough.
 //!
-//! Look at the type of the message: it contains the process to reply to, so neither process has to
-//! know the other in advance. A `Process<T>` is a number, and its type says what the process
-//! receives.
+//! Note the message type: it contains the process to reply to, so neither process has to know the
+//! other in advance. A `Process<T>` is just a number, and its type says what the process receives.
 
 use lunatic::{Mailbox, Process, process};
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ struct Ball {
 #[lunatic::main]
 fn main(mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
-    let other = process::spawn(pong).expect("there is room for a second process");
+    let other = process::spawn(pong).expect("a second process can be spawned");
     other.send(Ball {
         hits: 0,
         from: this,
@@ -39,7 +38,7 @@ fn main(mailbox: Mailbox<Ball>) {
 
 fn pong(mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
-    // This process ends when `main` returns, because a program ends with its first process.
+    // This process is killed when `main` returns, because a program ends with its first process.
     while let Ok(ball) = mailbox.receive() {
         ball.from.send(Ball {
             hits: ball.hits + 1,

@@ -1,8 +1,8 @@
-//! A server is a process that receives requests. A client waits for the reply to its own request.
+//! A server receives requests, and each client waits for the reply to its own request.
 //!
-//! Look at `main`, which has no mailbox for replies: `request` waits for the reply to this request
-//! and leaves all other messages in place. It also returns if there will be no reply, because the
-//! timeout expired or the request killed the server.
+//! Note that `main` has no mailbox for replies: `request` waits for the reply to this request and
+//! leaves all other messages in place. It also returns if there won't be a reply, because the
+//! timeout expired or the server died.
 
 use lunatic::{Mailbox, Request, RequestError, process};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ enum Question {
     Get(String),
     /// A question that is never answered.
     Meaning,
-    /// A question that ends the server.
+    /// A question that kills the server.
     Crash,
 }
 
@@ -23,7 +23,7 @@ type Store = Mailbox<Request<Question, Option<u32>>>;
 
 #[lunatic::main]
 fn main(_: Mailbox<()>) {
-    let store = process::spawn(serve).expect("there is room for a second process");
+    let store = process::spawn(serve).expect("a second process can be spawned");
     let get = |name: &str| store.request(Question::Get(name.to_owned()));
 
     store
@@ -34,7 +34,7 @@ fn main(_: Mailbox<()>) {
 
     let answer = store.request_timeout(Question::Meaning, Duration::from_millis(10));
     println!("meaning: {}", failure(answer));
-    // A late reply is never mistaken for the reply to this request.
+    // A late reply is not mistaken for the reply to this request.
     println!("apples: {:?}", get("apples").expect("the store is alive"));
 
     println!("crash: {}", failure(store.request(Question::Crash)));

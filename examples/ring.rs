@@ -1,13 +1,13 @@
-//! Processes in a ring pass a token from each process to the next.
+//! Processes in a ring pass a token around.
 //!
 //! ```text
 //! lunatic ring.wasm [PROCESSES [ROUNDS]]
 //! ```
 //!
-//! Look at how the ring is closed: every process is spawned with a handle to the next process, so
-//! they are spawned from the last to the first. The last process is this process. When the token
-//! has gone around often enough, this process ends. This ends the program, and with it all other
-//! processes, which are still waiting.
+//! Note how the ring is closed: every process is spawned with a handle to the next one, so they are
+//! spawned from the last, which is this process, to the first. When the token has gone around often
+//! enough, this process exits. That ends the program, along with all other processes, which are
+//! still waiting.
 
 use lunatic::{Mailbox, Process, process};
 

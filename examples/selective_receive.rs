@@ -1,9 +1,9 @@
-//! A process takes the messages that it is waiting for, and leaves all others in its mailbox, in
+//! A process receives the messages that it is waiting for, and leaves all others in its mailbox, in
 //! order.
 //!
-//! Look at the tags, which distinguish messages. Orders are received first and in order, no matter
-//! how many letters arrived before them. Receives without tags then return the letters, also in
-//! order. A receive that times out does not lose messages either.
+//! Note the tags, which tell messages apart. Orders are received first and in order, no matter how
+//! many letters arrived before them. Receives without tags then return the letters, also in order.
+//! A receive that times out does not lose messages either.
 
 use lunatic::{Mailbox, Process, ReceiveError, Tag, process};
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn main(mailbox: Mailbox<String>) {
     let this = process::this(&mailbox);
     let (order, never) = (Tag::new(), Tag::new());
 
-    process::spawn_with((this, order), write).expect("there is room for a second process");
+    process::spawn_with((this, order), write).expect("a second process can be spawned");
 
     for _ in 0..2 {
         println!(

@@ -1,9 +1,9 @@
-//! A server holds state, and clients call its functions.
+//! A server with state, and clients that call its functions.
 //!
-//! Look at `main`: it calls the functions of the server's `impl` block, although the server is a
+//! Note how `main` calls the functions in the server's `impl` block, even though the server is a
 //! different process. A `#[call]` waits for its answer, which may be sent much later, during
 //! another call (`wait_for`). A `#[cast]` does not wait and can be delayed; the server uses this to
-//! wake itself. At the end, the server is stopped and ends normally.
+//! wake itself up. At the end, the server is stopped and exits normally.
 
 use lunatic::server::{Handle, Reply};
 use lunatic::{Mailbox, Server, Task};
@@ -32,7 +32,7 @@ impl Store {
         }
     }
 
-    /// Stores a string under a name, and returns the string that was stored there before.
+    /// Stores a string under a name, and returns the previous string.
     #[call]
     fn set(&mut self, name: String, text: String) -> Option<String> {
         for (_, reply) in self.waiting.extract_if(.., |(wanted, _)| *wanted == name) {
@@ -47,7 +47,7 @@ impl Store {
         self.set(name.clone(), text);
         Handle::<Self>::this()
             .forget_after(time, name)
-            .expect("there is room for a timer");
+            .expect("the timer can be set");
     }
 
     #[call]
@@ -55,7 +55,7 @@ impl Store {
         self.texts.get(&name).cloned()
     }
 
-    /// Waits until a string is stored under a name.
+    /// Waits until a string is stored under a name, and returns it.
     #[call]
     fn wait_for(&mut self, name: String, reply: Reply<String>) {
         match self.texts.get(&name) {
@@ -83,7 +83,7 @@ fn main(_: Mailbox<()>) {
     let refused = Store::start(vec![String::new()]).expect_err("a name is empty");
     println!("no store: {refused}");
 
-    let store = Store::start(vec!["apples".to_string()]).expect("there is room for a server");
+    let store = Store::start(vec!["apples".to_string()]).expect("the server can be started");
     let set = |name: &str, text: &str| {
         store
             .set(name.to_string(), text.to_string())
@@ -97,7 +97,7 @@ fn main(_: Mailbox<()>) {
             .wait_for("pears".to_string())
             .expect("the store is alive")
     });
-    let pears = pears.expect("there is room for a task");
+    let pears = pears.expect("the task can be spawned");
     set("pears", "green");
     println!(
         "pears are {}",

@@ -1,8 +1,8 @@
-//! A bank in a file. Processes that share no memory can share a database.
+//! A bank in a file. Processes don't share memory, but they can share a database.
 //!
-//! Every clerk is a process with its own connection. They transfer money concurrently, and each
+//! Every clerk is a process with its own connection. Clerks transfer money concurrently, and each
 //! transfer is a transaction: no process ever sees money in transit, even if a clerk dies in the
-//! middle of a transfer. The file is in the directory in which the program runs.
+//! middle of a transfer. The file is in the directory that the program runs in.
 
 use lunatic::sqlite::{Connection, Error};
 use lunatic::{Mailbox, ReceiveError, Task, process};
@@ -26,7 +26,7 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
     drop(insert);
 
     let clerks: Vec<Task<u32>> = (0..CLERKS)
-        .map(|_| Task::spawn((), clerk).expect("there is room for clerks"))
+        .map(|_| Task::spawn((), clerk).expect("the clerk can be spawned"))
         .collect();
     let done: u32 = clerks
         .into_iter()
@@ -34,16 +34,16 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
         .sum();
     println!("{done} transfers");
 
-    // This process dies after withdrawing the money from one account, and before depositing it in
+    // This process dies after withdrawing money from one account and before depositing it in
     // another.
     let fraud = process::spawn(|_: Mailbox<()>| {
-        let connection = Connection::open(FILE).expect("`main` has created the file");
+        let connection = Connection::open(FILE).expect("`main` created the file");
         connection
             .execute_batch("BEGIN; UPDATE accounts SET balance = 0 WHERE owner = 'Ada'")
-            .expect("no other process writes any more");
+            .expect("no other process is still writing");
         std::process::exit(3);
     });
-    fraud.expect("there is room for another process").monitor();
+    fraud.expect("another process can be spawned").monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
         panic!("no process sends a message")
     };
@@ -56,19 +56,20 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
             row.get::<i64>("balance")?
         );
     }
-    let refused = transfer(&connection, "Ada", "Grace", 5_000).expect_err("Ada has less than that");
+    let refused =
+        transfer(&connection, "Ada", "Grace", 5_000).expect_err("Ada has less money than that");
     println!("5000 more: {refused}");
     Ok(())
 }
 
 /// Transfers money back and forth, slightly more to Grace, and returns the number of transfers.
 fn clerk(_: ()) -> u32 {
-    let connection = Connection::open(FILE).expect("`main` has created the file");
-    // All clerks want to write all the time, so each has to wait its turn.
+    let connection = Connection::open(FILE).expect("`main` created the file");
+    // The clerks write all the time, so each has to wait its turn.
     connection.set_busy_timeout(Duration::from_secs(60));
     for _ in 0..TRANSFERS {
-        transfer(&connection, "Ada", "Grace", 3).expect("Ada has enough");
-        transfer(&connection, "Grace", "Ada", 2).expect("Grace has enough");
+        transfer(&connection, "Ada", "Grace", 3).expect("Ada has enough money");
+        transfer(&connection, "Grace", "Ada", 2).expect("Grace has enough money");
     }
     2 * TRANSFERS
 }

@@ -1,10 +1,10 @@
-//! A server under load that fails from time to time, and a supervisor that restarts it.
+//! A server under load that sometimes fails, and a supervisor that restarts it.
 //!
-//! Look at the server: it handles no errors at all. Bad input ends it, and everything else in its
-//! mailbox is lost; the supervisor starts a new server under the same name. Look at the clients:
-//! they know the name, not the process, and try again if a call gets no answer. If a fault
-//! persists, the supervisor gives up after as many restarts as the plan allows, and fails itself,
-//! which leaves the decision to another process. Here, `main` monitors the supervisor.
+//! Note that the server doesn't handle errors at all. Bad input kills it, and everything else in
+//! its mailbox is lost; the supervisor starts a new server under the same name. The clients know
+//! the name, not the process, and retry calls that fail. If a fault persists, the supervisor gives
+//! up once it has used up the restarts that the plan allows, and fails itself, leaving the decision
+//! to another process. Here, `main` monitors the supervisor.
 
 use lunatic::server::Handle;
 use lunatic::supervisor::{Child, Supervisor};
@@ -15,7 +15,7 @@ const CLIENTS: u32 = 50;
 const RESTARTS: u32 = 1_000;
 const NAME: &str = "divider";
 
-/// Divides, and counts its divisions.
+/// Divides numbers, and counts the divisions.
 struct Divider {
     divisions: u32,
 }
@@ -30,7 +30,7 @@ impl Divider {
     #[call]
     fn divide(&mut self, dividend: u32, divisor: u32) -> u32 {
         if divisor == 0 {
-            // This is like a panic, but prints no message to standard error.
+            // Like a panic, but doesn't print a message to standard error.
             std::process::abort();
         }
         self.divisions += 1;
@@ -51,12 +51,12 @@ fn main(mailbox: Mailbox<()>) {
     })
     .expect("the divider starts");
 
-    // Each client requests ten divisions that succeed, and one that ends the server for all
+    // Each client requests ten divisions that succeed, and one that kills the server for all
     // clients.
     let clients: Vec<Task<u32>> = (0..CLIENTS)
-        .map(|number| Task::spawn(number, client).expect("there is room for the clients"))
+        .map(|number| Task::spawn(number, client).expect("the client can be spawned"))
         .collect();
-    let quotients = Task::all(clients).expect("a client does not fail with the server");
+    let quotients = Task::all(clients).expect("a client does not fail when the server does");
     println!(
         "{CLIENTS} clients got {} quotients right",
         quotients.iter().sum::<u32>()
@@ -78,7 +78,7 @@ fn main(mailbox: Mailbox<()>) {
             }
         }
     });
-    let storm: Task<()> = storm.expect("there is room for a client");
+    let storm: Task<()> = storm.expect("the client can be spawned");
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
         unreachable!("no process sends a message")
     };
@@ -92,8 +92,7 @@ fn client(number: u32) -> u32 {
     let mut right = 0;
     for divisor in 1..=10 {
         if divisor == 5 {
-            // The server dies because of this request, or because of another client's request,
-            // before it answers.
+            // The server dies before it answers, because of this request or another client's.
             let asked = again(divider).divide(number, 0);
             assert!(matches!(asked, Err(RequestError::Died(_))), "{asked:?}");
         }
@@ -107,8 +106,8 @@ fn divider() -> Option<Handle<Divider>> {
     Handle::lookup(NAME, "^1").expect("the query is well-formed")
 }
 
-/// Tries until there is an answer. There is no answer between the end of one server and the start
-/// of the next.
+/// Retries until there is an answer. There is none between the death of one server and the start of
+/// the next.
 fn again<T>(ask: impl Fn() -> Option<T>) -> T {
     loop {
         if let Some(answer) = ask() {

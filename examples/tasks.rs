@@ -1,7 +1,7 @@
-//! Tasks are functions that run in their own processes, and whose results are awaited.
+//! Tasks are functions that run in their own processes and return results.
 //!
-//! Look at the effect of a failure: the result of that task is an error, and nothing else happens.
-//! A task that takes too long is killed, and when several tasks are awaited, the first failure ends
+//! Note the effect of a failure: that task's result is an error, and nothing else is affected. A
+//! task that takes too long is killed, and when waiting for several tasks, the first failure kills
 //! the others.
 
 use lunatic::{Mailbox, Task, TaskError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 #[lunatic::main]
 fn main(_: Mailbox<()>) {
-    // The tasks use all cores. Each task gets a value, and its function captures nothing.
+    // The tasks use all cores. Each one gets a value, and its function captures nothing.
     let ranges = (0..10u32).map(|part| part * 10_000..(part + 1) * 10_000);
     let parts: Vec<Task<usize>> = ranges
         .map(|range| {
@@ -18,26 +18,26 @@ fn main(_: Mailbox<()>) {
             })
         })
         .collect::<Result<_, _>>()
-        .expect("there is room for ten tasks");
+        .expect("ten tasks can be spawned");
     let counts = Task::all(parts).expect("counting does not fail");
     println!("{} primes below 100000", counts.iter().sum::<usize>());
 
     for divisor in [4, 0] {
-        let task = Task::spawn(divisor, divide).expect("there is room for a task");
+        let task = Task::spawn(divisor, divide).expect("the task can be spawned");
         match task.result() {
             Ok(quotient) => println!("100 / {divisor} = {quotient}"),
             Err(error) => println!("100 / {divisor}: {error}"),
         }
     }
 
-    let endless = Task::spawn((), spin).expect("there is room for a task");
+    let endless = Task::spawn((), spin).expect("the task can be spawned");
     match endless.result_timeout(Duration::from_millis(10)) {
         Err(TaskError::Timeout) => println!("the task took too long"),
         other => println!("the task ended: {other:?}"),
     }
 
-    let fails = Task::spawn((), |()| std::process::exit(3)).expect("there is room for a task");
-    let endless = Task::spawn((), spin).expect("there is room for a task");
+    let fails = Task::spawn((), |()| std::process::exit(3)).expect("the task can be spawned");
+    let endless = Task::spawn((), spin).expect("the task can be spawned");
     println!(
         "awaited together: {}",
         Task::all([endless, fails]).expect_err("one of them fails")
@@ -53,7 +53,7 @@ fn is_prime(number: u32) -> bool {
 
 fn divide(divisor: u32) -> u32 {
     if divisor == 0 {
-        // This is like a panic, but prints no message to standard error.
+        // Like a panic, but doesn't print a message to standard error.
         std::process::abort();
     }
     100 / divisor

@@ -1,14 +1,14 @@
-//! A TCP server with a process for each connection, which sends back every line that it receives. A
-//! line with `exit` ends the connection.
+//! A TCP server with a process for each connection, which echoes every line. A line that contains
+//! `exit` closes the connection.
 //!
 //! ```text
 //! lunatic tcp_echo.wasm                  listens on 127.0.0.1:1337
 //! lunatic tcp_echo.wasm 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at how the stream is passed: as the value with which the new process is spawned. Each
-//! process simply waits in its `read_line`, and the machine runs other processes in the meantime.
-//! If a client makes its process fail, no other process fails.
+//! Note how the stream is passed to the new process, as the value that it is spawned with. Each
+//! process simply waits in `read_line`, and the machine runs other processes in the meantime. If a
+//! client makes its process fail, no other process is affected.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
@@ -35,8 +35,8 @@ fn main() {
                 .map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
-        // If there are too many clients, the server continues with the existing ones, some of which
-        // will leave.
+        // If there are too many clients, the server continues to serve the existing ones, some of
+        // which will leave.
         if let Some(error) = refused {
             eprintln!("a connection must wait or was refused: {error}");
             process::sleep(100);

@@ -1,13 +1,13 @@
-//! A TLS server with a process for each connection, which sends back every line that it receives.
+//! A TLS server with a process for each connection, which echoes every line.
 //!
 //! ```text
 //! lunatic tls_echo.wasm server.pem server.key                  listens on 127.0.0.1:1337
 //! lunatic tls_echo.wasm server.pem server.key 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at what the program does not have to do: the machine deals with clients that send nothing,
-//! send garbage, or do not trust the certificate. `accept` returns only connections with a complete
-//! handshake.
+//! Note what the program does not have to do: the machine deals with clients that send nothing,
+//! send garbage, or do not trust the certificate. `accept` only returns connections that have
+//! completed their handshake.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(certificates), Some(private_key)) = (arguments.next(), arguments.next()) else {
         eprintln!(
-            "the arguments must be a file of certificates, a file with the key, and optionally an address"
+            "the arguments must be a certificate file, a key file, and optionally an address"
         );
         std::process::exit(1);
     };

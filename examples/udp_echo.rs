@@ -1,12 +1,13 @@
-//! A UDP server that sends back every datagram, with several processes that share one socket.
+//! A UDP server that echoes every datagram, with several processes sharing one socket.
 //!
 //! ```text
 //! lunatic udp_echo.wasm                  listens on 127.0.0.1:1337
 //! lunatic udp_echo.wasm 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at the socket: each worker is spawned with its own handle. All of them wait in `recv_from`,
-//! and each datagram goes to one of them. The datagram `exit` ends the worker that receives it.
+//! Note the socket: each worker is spawned with its own handle. All of them wait in `recv_from`,
+//! and each datagram goes to one of them. The datagram `exit` makes the worker that receives it
+//! exit.
 
 use lunatic::{Mailbox, net, process};
 
@@ -29,11 +30,9 @@ fn main(mailbox: Mailbox<()>) {
         socket.local_addr().expect("the socket is bound")
     );
     let workers: Vec<_> = (0..WORKERS)
-        .map(|_| {
-            process::spawn_with(socket.clone(), echo).expect("there is room for a few processes")
-        })
+        .map(|_| process::spawn_with(socket.clone(), echo).expect("the worker can be spawned"))
         .collect();
-    // The program ends with this process, so this process waits for the others.
+    // The program ends when this process exits, so this process waits for the others.
     for worker in &workers {
         worker.monitor();
     }
@@ -48,7 +47,7 @@ fn echo(socket: net::UdpSocket, _: Mailbox<()>) {
         if &buffer[..length] == b"exit" {
             return;
         }
-        // An answer may get lost, like any datagram.
+        // Like any datagram, an answer may get lost.
         let _ = socket.send_to(&buffer[..length], sender);
     }
 }

@@ -2,7 +2,7 @@
  *
  *   clang --target=wasm32 -O2 -nostdlib -Wl,--no-entry ping.c -o ping.wasm
  *
- * Look at how the process is spawned: it starts at any exported function, and each parameter is passed with its
+ * Note how the process is spawned: it can start at any exported function, and each parameter is passed with its
  * type. A message is sent from the sender's memory and received into the receiver's buffer. */
 
 #include "lunatic.h"
@@ -24,7 +24,7 @@ LUNATIC_EXPORT("_start") void start(void) {
   uint64_t number = 41;
   if (lunatic_message_send_bytes(child, 7, &number, sizeof number, 0, 0) != LUNATIC_ERRNO_SUCCESS) __builtin_trap();
 
-  /* Only an answer with this tag is received; anything else stays in the mailbox. */
+  /* Only a message with this tag is received; anything else stays in the mailbox. */
   const uint64_t tags[] = {7};
   lunatic_message_header header;
   if (lunatic_message_receive_bytes(tags, 1, 5000, &number, sizeof number, &header) != LUNATIC_MESSAGE_DATA) __builtin_trap();

@@ -1,4 +1,4 @@
-;; A function that does not have to be built. It writes its response to standard output.
+;; A function that doesn't have to be built. It writes its response to standard output.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

@@ -48,7 +48,7 @@ class IncomingHandler(exports.IncomingHandler):
 
 
 def answer(response_out: ResponseOutparam, status: int, fields: list[tuple[str, bytes]], content) -> None:
-    """Answers with a status and header fields, which are sent immediately, followed by a body in pieces."""
+    """Sends a status and header fields immediately, followed by a body in pieces."""
     response = OutgoingResponse(Fields.from_list(fields))
     response.set_status_code(status)
     body = response.body()
@@ -60,7 +60,7 @@ def answer(response_out: ResponseOutparam, status: int, fields: list[tuple[str, 
 
 
 def write(stream, piece: bytes) -> None:
-    """Writes a piece, each time as many bytes as the client accepts."""
+    """Writes a piece, as many bytes at a time as the client accepts."""
     ready = stream.subscribe()
     while piece:
         room = stream.check_write()
@@ -73,7 +73,7 @@ def write(stream, piece: bytes) -> None:
 
 
 def pieces(body: IncomingBody):
-    """Reads a body to its end and yields its pieces."""
+    """Reads a body to the end and yields its pieces."""
     with body, body.stream() as stream:
         while True:
             try:
@@ -89,7 +89,7 @@ def is_end(error: Exception) -> bool:
 
 
 def hashes(urls: list[str]):
-    """Fetches all URLs concurrently, and yields a line for each, in order."""
+    """Fetches all URLs concurrently, and yields a line for each one, in order."""
     for url, response in [(url, fetch(url)) for url in urls]:
         yield f"{url}: {digest(response)}\n".encode()
 

@@ -198,7 +198,7 @@ impl fmt::Display for ExitReason {
                 write!(f, "reached a limit: {what}, in {unit}")
             }
             Self::Limit(None) => f.write_str("reached a limit"),
-            Self::LinkDied => f.write_str("died with a process that it was linked with"),
+            Self::LinkDied => f.write_str("died with a process that it was linked to"),
             Self::NoProcess => f.write_str("does not exist"),
             Self::Fault => f.write_str("was ended by a failure of the machine"),
             Self::Unknown => f.write_str("ended for a reason that this library does not know"),

@@ -93,7 +93,7 @@ monitored: ended normally
 monitored: exited with status 3
 monitored: was killed
 monitored: does not exist
-linked with a process that was killed: died with a process that it was linked with
+linked to a process that was killed: died with a process that it was linked to
 linked, with the tag: was killed
 linked and monitored: ProcessDied ended normally
 ";

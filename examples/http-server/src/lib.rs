@@ -55,8 +55,8 @@ fn text() -> [(String, Vec<u8>); 1] {
     [("content-type".to_string(), b"text/plain".to_vec())]
 }
 
-/// Answers with a status and header fields, which are sent immediately, followed by a body. If the
-/// body cannot be written completely, the client gets an error.
+/// Sends a status and header fields immediately, followed by a body. If the body cannot be written
+/// completely, the client gets an error.
 fn answer(
     out: ResponseOutparam,
     status: u16,
@@ -74,13 +74,12 @@ fn answer(
     let written = write_body(&stream);
     drop(stream);
     if written.is_ok() {
-        // If the body was not written completely, it is dropped unfinished, which aborts the
-        // response.
+        // Otherwise, the body is dropped unfinished, which aborts the response.
         let _ = OutgoingBody::finish(body, None);
     }
 }
 
-/// Writes bytes, each time as many as the client accepts.
+/// Writes bytes, as many at a time as the client accepts.
 fn write(body: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     let ready = body.subscribe();
     while !bytes.is_empty() {
@@ -118,7 +117,7 @@ fn read(
     }
 }
 
-/// Fetches all URLs concurrently, and writes a line for each, in order.
+/// Fetches all URLs concurrently, and writes a line for each one, in order.
 fn hash_all(urls: &[String], body: &OutputStream) -> Result<(), StreamError> {
     let responses: Vec<_> = urls.iter().map(|url| fetch(url)).collect();
     for (url, response) in urls.iter().zip(responses) {
@@ -154,7 +153,7 @@ fn digest(future: &FutureIncomingResponse) -> Result<String, String> {
     future.subscribe().block();
     let response = future
         .get()
-        .expect("`block` has waited for the response")
+        .expect("`block` waited for the response")
         .expect("this is the only call");
     let response = response.map_err(|error| format!("failed: {error}"))?;
     if response.status() != 200 {

@@ -1,5 +1,5 @@
-//! `#[lunatic::export]`, which makes an ordinary function callable by a host program through an
-//! additional export.
+//! `#[lunatic::export]`, which lets host programs call an ordinary function, through an additional
+//! export.
 
 use crate::signature::{lunatic, parse, refuse};
 use proc_macro2::TokenStream as Tokens;
@@ -59,7 +59,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
                 Pat::Ident(pattern) => Ok(&pattern.ident),
                 other => refuse(
                     other,
-                    "each of several parameters needs a name, by which its argument is found",
+                    "each parameter needs a name if there are several, because arguments are looked up by name",
                 ),
             });
             let names: Vec<&Ident> = names.collect::<Result<_, _>>()?;
@@ -90,7 +90,8 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
             )
         }
         (Form::Image | Form::Bytes, _) => {
-            let what = "an exported function that takes an image or bytes takes nothing else";
+            let what =
+                "an exported function that takes an image or bytes must have exactly one parameter";
             return refuse(&signature.inputs, what);
         }
     };
@@ -106,7 +107,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
 
             #[unsafe(export_name = #export)]
             unsafe extern "C" fn call(address: *mut u8, length: usize #size) -> u64 {
-                // SAFETY: the host passes memory that `lunatic_alloc` has returned.
+                // SAFETY: the host passes memory that was allocated by `lunatic_alloc`.
                 unsafe { #call }
             }
         };
@@ -120,7 +121,7 @@ fn form(arguments: Tokens) -> Result<Form, Error> {
         "bytes" => Ok(Form::Bytes),
         _ => refuse(
             arguments,
-            "`#[lunatic::export]` takes only `image` or `bytes` as its argument",
+            "the argument of `#[lunatic::export]` can only be `image` or `bytes`",
         ),
     }
 }

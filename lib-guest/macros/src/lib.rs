@@ -1,4 +1,4 @@
-//! The attributes of the crate `lunatic`. That crate exports and documents them.
+//! The attribute macros of the `lunatic` crate, which re-exports and documents them.
 
 mod export;
 mod program;
@@ -30,36 +30,34 @@ fn expand_or(
     }
 }
 
-/// Makes `main` the program's first process. The documentation is in the crate `lunatic`, which
-/// exports the attribute.
+/// Makes `main` the program's first process. Documented in the `lunatic` crate, which re-exports
+/// it.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(program::expand, program::stand_in, arguments, item)
 }
 
-/// Turns an `impl` block into a server. The documentation is in the crate `lunatic`, which exports
-/// the attribute.
+/// Turns an `impl` block into a server. Documented in the `lunatic` crate, which re-exports it.
 #[proc_macro_attribute]
 pub fn server(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(server::expand, server::stand_in, arguments, item)
 }
 
-/// Turns a function into a spark, which reads and writes bytes. The documentation is in the crate
-/// `lunatic`, which exports the attribute.
+/// Turns a function into a spark, which reads and writes bytes. Documented in the `lunatic` crate,
+/// which re-exports it.
 #[proc_macro_attribute]
 pub fn spark(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(spark::expand, |item| item, arguments, item)
 }
 
-/// Turns a function into a test. The documentation is in the crate `lunatic`, which exports the
-/// attribute.
+/// Turns a function into a test. Documented in the `lunatic` crate, which re-exports it.
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(test::expand, |_| Tokens::new(), arguments, item)
 }
 
-/// Turns a function into an export that host programs can call. The documentation is in the crate
-/// `lunatic`, which exports the attribute.
+/// Exports a function for host programs to call. Documented in the `lunatic` crate, which
+/// re-exports it.
 #[proc_macro_attribute]
 pub fn export(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_or(export::expand, |item| item, arguments, item)

@@ -1,4 +1,4 @@
-//! `#[lunatic::main]`, which makes `main` the first function of a program's first process.
+//! `#[lunatic::main]`, which makes `main` the function that a program's first process runs.
 
 use crate::signature::{MAILBOX, check, lunatic, parse, refuse, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn, ReturnType};
 
-/// Returns a stand-in for a refused item, so that the compiler reports no other error.
+/// Returns a stand-in for a refused item, so that the compiler doesn't report follow-up errors.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     match syn::parse2::<ItemFn>(item.clone()) {
         Ok(function) if function.sig.ident == "main" => {
@@ -29,11 +29,11 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let lunatic = lunatic();
     let call = match signature.inputs.first() {
         None => quote! { main() },
-        // The call has the span of the type, so that the compiler points to the type if it is not a
+        // The call has the type's span, so that the compiler points to the type if it isn't a
         // mailbox.
         Some(argument) => quote_spanned! { type_of(argument).span() => #lunatic::__main(main) },
     };
-    // The `;` avoids a lint about a unit value.
+    // The `;` avoids a lint about unit values.
     let call = match output {
         ReturnType::Default => quote! { #call; },
         ReturnType::Type(..) => call,
@@ -52,7 +52,7 @@ mod tests {
 
     fn refusal(arguments: Tokens, item: Tokens) -> String {
         expand(arguments, item)
-            .expect_err("no item here can be a `main`")
+            .expect_err("the item is not a valid `main`")
             .to_string()
     }
 

@@ -1,8 +1,8 @@
-//! `#[lunatic::server]`, which turns an `impl` block into a server whose clients get functions with
-//! the same names.
+//! `#[lunatic::server]`, which turns an `impl` block into a server. Clients call functions with the
+//! same names.
 //!
-//! The attribute generates a message type with one variant for each call and cast, a type with the
-//! functions that send these messages, and an implementation of `lunatic::Server`, which handles
+//! The attribute generates a message enum with one variant for each call and cast, a type with
+//! functions that send these messages, and an implementation of `lunatic::Server` that handles
 //! them.
 
 use crate::signature::{lunatic, parse, refuse, refuse_arguments};
@@ -14,7 +14,7 @@ use syn::{
     PathArguments, ReceiverKind, ReturnType, Type,
 };
 
-/// The mark of a function in the block.
+/// The mark on a function in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Init,
@@ -41,7 +41,7 @@ impl Mark {
     }
 }
 
-/// The functions that every handle has. A call or cast of the same name would be unreachable.
+/// Functions that every handle has. A call or cast with the same name would be unreachable.
 const TAKEN: [&str; 5] = ["clone", "process", "register", "stop", "within"];
 
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
@@ -162,7 +162,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     })
 }
 
-/// Returns a stand-in for a refused block, so that the compiler reports no other error.
+/// Returns a stand-in for a refused block, so that the compiler doesn't report follow-up errors.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else {
         return item;
@@ -177,13 +177,12 @@ pub(crate) fn stand_in(item: Tokens) -> Tokens {
     quote! { #[allow(dead_code)] #block }
 }
 
-/// Checks that the block contains the inherent functions of a type, and returns the name of the
-/// type.
+/// Checks that the block is an inherent `impl` of a named type, and returns the type's name.
 fn check(block: &ItemImpl) -> Result<&Ident, Error> {
     if let Some((path, _)) = &block.trait_ {
         return refuse(
             path,
-            "`#[server]` needs an inherent `impl` block, not an implementation of a trait",
+            "`#[server]` belongs on an inherent `impl` block, not an implementation of a trait",
         );
     }
     if !block.generics.params.is_empty() || block.generics.where_clause.is_some() {
@@ -200,7 +199,7 @@ fn check(block: &ItemImpl) -> Result<&Ident, Error> {
     }
 }
 
-/// Removes the marks from the functions of a block, and returns the marked functions.
+/// Removes the marks from the block's functions, and returns the marked functions.
 fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
     let mut marked = Vec::new();
     for item in &mut block.items {
@@ -252,7 +251,7 @@ fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the type of a server's argument and the function that takes it.
+/// Returns the type of the server's argument, and a function that creates the state from it.
 fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
     let signature = &function.sig;
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
@@ -332,7 +331,7 @@ struct Handler<'a> {
     mark: Mark,
     names: Vec<&'a Ident>,
     types: Vec<&'a Type>,
-    /// The type of the answer, if the last parameter is a `Reply`.
+    /// The answer's type, if the last parameter is a `Reply`.
     later: Option<Tokens>,
 }
 
@@ -386,7 +385,7 @@ impl<'a> Handler<'a> {
                 );
             }
             names.pop();
-            let reply = types.pop().expect("the last type was found above");
+            let reply = types.pop().expect("there is a last type, as checked above");
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
@@ -404,7 +403,7 @@ impl<'a> Handler<'a> {
         })
     }
 
-    /// Returns the attributes that also apply to the generated code.
+    /// Returns those of the function's attributes that are copied to the generated code.
     fn attributes(&self, kept: &[&str]) -> impl Iterator<Item = &Attribute> {
         let is_kept =
             move |attribute: &&Attribute| kept.iter().any(|name| attribute.path().is_ident(name));
@@ -416,7 +415,7 @@ impl<'a> Handler<'a> {
             .into_iter()
     }
 
-    /// Returns the variant of the message.
+    /// Returns the handler's variant of the message enum.
     fn variant(&self) -> Tokens {
         let (name, types) = (&self.function.sig.ident, &self.types);
         let attributes = self.attributes(&["cfg"]);
@@ -476,8 +475,7 @@ impl<'a> Handler<'a> {
     }
 }
 
-/// Refuses types that cannot be sent to another process, with a more helpful reason than serde
-/// would give.
+/// Refuses types that cannot be sent to another process, with a more helpful message than serde's.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
         Type::Reference(_) => refuse(kind, "a value sent to another process must own its data"),
@@ -489,7 +487,7 @@ fn check_type(kind: &Type) -> Result<(), Error> {
     }
 }
 
-/// Returns true if the last segment of a type's path is this name.
+/// Returns true if the last segment of the type's path is `name`.
 fn is_named(kind: &Type, name: &str) -> bool {
     let Type::Path(path) = kind else { return false };
     path.path
@@ -498,7 +496,7 @@ fn is_named(kind: &Type, name: &str) -> bool {
         .is_some_and(|segment| segment.ident == name)
 }
 
-/// Returns the type that a `Reply` answers with.
+/// Returns the answer's type, given the type of a `Reply`.
 fn answer(reply: &Type) -> Result<Tokens, Error> {
     if let Type::Path(path) = reply
         && let Some(PathArguments::AngleBracketed(arguments)) =
@@ -513,7 +511,7 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     )
 }
 
-/// Replaces `Self` with the name of the server, because the tokens are placed where `Self` is a
+/// Replaces `Self` with the server's type, because the tokens are moved to where `Self` is a
 /// different type.
 fn name_self(tokens: Tokens, server: &Type) -> Tokens {
     let mut named = Tokens::new();
@@ -540,7 +538,7 @@ mod tests {
     fn an_invalid_server_is_refused_with_a_reason() {
         let check = |item: Tokens, why: &str| {
             let refusal = expand(quote! {}, item)
-                .expect_err("no item here can be a server")
+                .expect_err("the item is not a valid server")
                 .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
@@ -615,7 +613,7 @@ mod tests {
             "must take the state",
         );
         let refusal = expand(quote! { fast }, quote! { impl S {} })
-            .expect_err("no item here can be a server");
+            .expect_err("the item is not a valid server");
         assert!(refusal.to_string().contains("no arguments"));
     }
 

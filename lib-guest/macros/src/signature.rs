@@ -1,5 +1,5 @@
-//! Code shared by the attributes: the checks of function signatures, and the path of the crate
-//! `lunatic`.
+//! Code shared by the attributes: checks of function signatures, and the path of the `lunatic`
+//! crate.
 
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream as Tokens};
@@ -8,7 +8,7 @@ use std::fmt::Display;
 use syn::parse::Parse;
 use syn::{Error, FnArg, ItemFn};
 
-/// Refuses arguments of an attribute that takes none.
+/// Refuses arguments to an attribute that takes none.
 pub(crate) fn refuse_arguments(arguments: &Tokens, attribute: &str) -> Result<(), Error> {
     if arguments.is_empty() {
         return Ok(());
@@ -17,12 +17,12 @@ pub(crate) fn refuse_arguments(arguments: &Tokens, attribute: &str) -> Result<()
     refuse(arguments, why)
 }
 
-/// Returns an error that points to these tokens.
+/// Returns an error that points to `tokens`.
 pub(crate) fn refuse<T>(tokens: impl ToTokens, why: impl Display) -> Result<T, Error> {
     Err(Error::new_spanned(tokens, why))
 }
 
-/// Parses the item that has an attribute. `place` says where the attribute belongs.
+/// Parses the item that an attribute is on. `place` says where the attribute belongs.
 pub(crate) fn parse<T: Parse>(item: Tokens, attribute: &str, place: &str) -> Result<T, Error> {
     syn::parse2(item).map_err(|error| {
         let why = format!("`#[lunatic::{attribute}]` belongs on {place}");
@@ -30,7 +30,7 @@ pub(crate) fn parse<T: Parse>(item: Tokens, attribute: &str, place: &str) -> Res
     })
 }
 
-/// Returns the type of an argument that `check` has accepted.
+/// Returns the type of an argument that was accepted by `check`.
 pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
     match argument {
         FnArg::Receiver(receiver) => receiver,
@@ -38,11 +38,11 @@ pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
     }
 }
 
-/// What errors say about the parameters of the first function of a program or a test.
+/// What errors say about the parameters of `main` or a test.
 pub(crate) const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`";
 
-/// Refuses a function that cannot be the first function of a program, a test or a spark. In the
-/// error, `what` names the function, and `takes` describes its parameters.
+/// Refuses a function that cannot be a `main`, a test or a spark. In the error, `what` names the
+/// function, and `takes` describes its parameters.
 pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
     let refuse = |tokens: &dyn ToTokens, why: &str| refuse(tokens, format!("{what} {why}"));
@@ -70,11 +70,11 @@ pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Returns the path of the crate `lunatic`, by the name in the program's manifest.
+/// Returns the path of the `lunatic` crate, using its name in the program's manifest.
 pub(crate) fn lunatic() -> Tokens {
     let name = match crate_name("lunatic") {
         Ok(FoundCrate::Name(name)) => format_ident!("{name}", span = Span::call_site()),
-        // The crate's own examples, and builds without a manifest, use the crate's own name.
+        // The crate's own examples and builds without a manifest use the crate's real name.
         Ok(FoundCrate::Itself) | Err(_) => format_ident!("lunatic"),
     };
     quote! { ::#name }

@@ -1,5 +1,5 @@
-//! `#[lunatic::spark]`, which makes a function the first function of a program and passes the
-//! program's comm to it.
+//! `#[lunatic::spark]`, which makes a function the program's entry point and passes it the
+//! program's comm.
 
 use crate::signature::{check, lunatic, parse, refuse, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
@@ -7,8 +7,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn};
 
-/// Adds a `main` that calls the function. If the function is itself called `main`, wraps the
-/// function.
+/// Adds a `main` that calls the function, or wraps the function if it is itself called `main`.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     refuse_arguments(&arguments, "spark")?;
     let function: ItemFn = parse(item, "spark", "a function")?;
@@ -22,8 +21,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         "takes its comm and nothing else: `(comm: Comm)`",
     )?;
     let lunatic = lunatic();
-    // The call has the span of the type, so that the compiler points to the type if it is not a
-    // `Comm`.
+    // The call has the type's span, so that the compiler points to the type if it isn't a `Comm`.
     let call = quote_spanned! { type_of(argument).span() => #lunatic::__spark(#name) };
     let main = |inside: Tokens| quote! { fn main() -> ::std::process::ExitCode { #inside #call } };
     Ok(if name == "main" {
@@ -67,7 +65,7 @@ mod tests {
     fn an_invalid_spark_is_refused_with_a_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
-                .expect_err("no item here can be a spark")
+                .expect_err("the item is not a valid spark")
                 .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };

@@ -1,7 +1,7 @@
-//! `#[lunatic::test]`, which turns a function into an export whose name contains everything that
-//! the test runner needs to know.
+//! `#[lunatic::test]`, which turns a function into an export. The export's name contains everything
+//! that the test runner needs to know.
 //!
-//! The command `lunatic` parses these names in `test/name.rs`, which documents their grammar.
+//! The `lunatic` command parses these names in `test/name.rs`, which documents the grammar.
 
 use crate::signature::{MAILBOX, check, lunatic, parse, refuse, type_of};
 use proc_macro2::TokenStream as Tokens;
@@ -13,18 +13,19 @@ use syn::{
     parse::Parser,
 };
 
-/// The options of a test.
+/// A test's options.
 #[derive(Default)]
 struct Options {
     is_ignored: bool,
     why_ignored: Option<String>,
-    /// The string that the panic message must contain, if the test must panic.
+    /// If the test must panic, a string that the panic message must contain.
     panic: Option<String>,
     milliseconds: Option<u64>,
     bytes: Option<u64>,
 }
 
-/// Exports the function to the test runner. Outside wasm, turns it into one of Rust's own tests.
+/// Exports the function to the test runner or, on other targets than wasm, turns it into a
+/// `#[test]`.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let mut function: ItemFn = parse(item, "test", "a function")?;
     check(&function, "a test", MAILBOX)?;
@@ -48,7 +49,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let lunatic = lunatic();
     let call = match function.sig.inputs.first() {
         None => quote! { #lunatic::__test(#name); },
-        // The call has the span of the type, so that the compiler points to the type if it is not a
+        // The call has the type's span, so that the compiler points to the type if it isn't a
         // mailbox.
         Some(argument) => {
             quote_spanned! { type_of(argument).span() => #lunatic::__test_with_mailbox(#name); }
@@ -134,7 +135,7 @@ impl Options {
         Ok(())
     }
 
-    /// Returns the beginning of the exported name, which is followed by the path.
+    /// Returns the beginning of the export's name, which is followed by the function's path.
     fn name(&self) -> String {
         let escaped = |text: &str| text.replace('#', "\\#");
         let mut name = "#lunatic_test_".to_string();
@@ -167,9 +168,9 @@ fn text(value: &Expr) -> Result<&LitStr, Error> {
     }
 }
 
-/// The units of time, in milliseconds.
+/// Units of time, in milliseconds.
 const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-/// The units of size, in bytes.
+/// Units of size, in bytes.
 const SIZES: &[(&str, u64)] = &[
     ("B", 1),
     ("KiB", 1 << 10),
@@ -202,7 +203,7 @@ mod tests {
             let expected = quote! { concat!(#begin, module_path!(), "::t") }.to_string();
             assert!(
                 expanded.contains(&expected),
-                "{expanded}\ndoes not have\n{expected}"
+                "{expanded}\ndoes not contain\n{expected}"
             );
         };
         check(quote! {}, quote! { fn t() {} }, "#lunatic_test_");
@@ -256,7 +257,7 @@ mod tests {
             call(quote! { fn t(m: Mailbox<u8>) {} }),
             "__test_with_mailbox (t) ; }"
         );
-        // All other attributes are kept on the exported function.
+        // All other attributes stay on the exported function.
         assert!(expanded(quote! {}, quote! { #[cfg(unix)] fn t() {} }).contains("# [cfg (unix)]"));
     }
 
@@ -264,7 +265,7 @@ mod tests {
     fn an_invalid_test_is_refused_with_a_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
-                .expect_err("no item here can be a test")
+                .expect_err("the item is not a valid test")
                 .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };

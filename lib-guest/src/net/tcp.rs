@@ -22,7 +22,7 @@ use std::time::Duration;
 ///     let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
 ///     println!("listening on {}", listener.local_addr().unwrap());
 ///     for stream in listener.incoming().flatten() {
-///         // If the process cannot be spawned, this client is disconnected, and the server continues.
+///         // If the process cannot be spawned, this client is dropped, and the server continues.
 ///         let _ = process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
 ///             stream.write_all(b"Hello!\n").unwrap();
 ///         });

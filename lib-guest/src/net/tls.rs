@@ -24,7 +24,7 @@ use std::time::Duration;
 ///     let private_key = std::fs::read("server.key").unwrap();
 ///     let listener = TlsListener::bind("0.0.0.0:8443", &certificates, &private_key).unwrap();
 ///     for stream in listener.incoming().flatten() {
-///         // If the process cannot be spawned, this client is disconnected, and the server continues.
+///         // If the process cannot be spawned, this client is dropped, and the server continues.
 ///         let _ = process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
 ///             stream.write_all(b"Hello!\n").unwrap();
 ///         });

@@ -1,4 +1,4 @@
-//! Echoes data back as it arrives. Each connection has its own process.
+//! Echoes data as it arrives. Each connection has its own process.
 
 use std::io::{self, Read, Write};
 

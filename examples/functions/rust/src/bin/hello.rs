@@ -1,5 +1,5 @@
-//! Answers an HTTP request. The request arrives on standard input, and the response goes to
-//! standard output; no library is needed.
+//! Answers an HTTP request, without any library. The request arrives on standard input, and the
+//! response goes to standard output.
 
 use std::io::{self, Read};
 
