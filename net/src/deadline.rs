@@ -1,4 +1,4 @@
-//! The time by which an operation must complete. A deadline is not a timer. A timer is created only
+//! The time by which an operation must complete. A deadline is not a timer: a timer is created only
 //! when a task has to wait.
 
 use async_io::Timer;
@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-/// A timeout that has begun to run.
+/// A timeout that has started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     timeout: Duration,
@@ -16,8 +16,8 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Returns the deadline that passes after `timeout`. Without a timeout, or with a timeout that
-    /// the clock cannot express, the deadline never passes.
+    /// Returns the deadline that is `timeout` from now. Without a timeout, or with one that the
+    /// clock cannot represent, the deadline never passes.
     pub(crate) fn after(timeout: Option<Duration>) -> Deadline {
         let timeout = timeout.unwrap_or(Duration::MAX);
         Deadline {
@@ -26,8 +26,8 @@ impl Deadline {
         }
     }
 
-    /// Waits for `work`, or fails with `TimedOut` and a message that says `what` did not happen in
-    /// time. The work is polled first, and at least once even if the deadline has passed.
+    /// Waits for `work`, or fails with `TimedOut` and a message that begins with `what`, such as
+    /// "no answer". The work is polled first, and at least once even if the deadline has passed.
     pub(crate) async fn bound<T>(
         self,
         what: &str,

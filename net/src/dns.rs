@@ -1,6 +1,6 @@
-//! Resolves names to addresses with the system's resolver (`getaddrinfo`), so that the system's
-//! configuration, such as `/etc/hosts`, applies. This module caches nothing and sends no packets of
-//! its own.
+//! Resolves names to addresses with the system's resolver (`getaddrinfo`), so the system's
+//! configuration, such as `/etc/hosts`, applies. This module does not cache anything or send any
+//! packets itself.
 //!
 //! The system's resolver blocks its thread until a name server answers, so lookups run on a limited
 //! number of threads outside the executor: see [`Limits`].
@@ -27,12 +27,12 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The maximum number of concurrent lookups. Each lookup has its own thread. A lookup whose
-    /// caller has given up counts toward the limit until its thread has finished.
+    /// caller has given up still counts toward the limit until its thread has finished.
     pub running: NonZero<usize>,
     /// The maximum number of lookups that one owner can have waiting for a thread. Further lookups
     /// are refused.
     pub waiting: usize,
-    /// The maximum number of addresses in an answer. Further addresses are left out.
+    /// The maximum number of addresses in an answer. Any others are dropped.
     pub addresses: usize,
 }
 
@@ -68,8 +68,8 @@ impl Resolver {
         Resolver::with_look_up(limits, ask_system)
     }
 
-    /// Returns a resolver that finds the addresses of a host by calling `look_up` with the host and
-    /// the port. The function may block, and runs on as many threads at a time as the limits allow.
+    /// Returns a resolver that finds a host's addresses by calling `look_up` with the host and the
+    /// port. The function may block, and runs on as many threads at a time as the limits allow.
     ///
     /// ```
     /// use lunatic_net::dns::{Limits, Resolver};
@@ -96,20 +96,20 @@ impl Resolver {
         }
     }
 
-    /// Finds the addresses of `name`, which is `host:port` with a numeric port. The result contains
-    /// at least one address, and is in the system's order of preference. An address
-    /// (`127.0.0.1:80`, `[::1]:80`) resolves to itself, without a thread or a wait.
+    /// Finds the addresses of `name`, given as `host:port` with a numeric port. The result contains
+    /// at least one address and is in the system's order of preference. An address (`127.0.0.1:80`,
+    /// `[::1]:80`) resolves to itself, without using a thread or waiting.
     ///
-    /// Waits for at most `timeout`. A caller can give up by letting the timeout expire or by
-    /// dropping the future. If the lookup is still queued, it is then removed from the queue. A
-    /// lookup that has begun runs to its end on its thread, and its answer is dropped.
+    /// Waits for at most `timeout`. When the timeout expires or the future is dropped, a lookup
+    /// that is still queued is removed from the queue. A lookup that has started runs to completion
+    /// on its thread, and its answer is dropped.
     ///
     /// # Errors
     ///
     /// `InvalidInput` for a malformed name, with a message that says what is wrong with the name;
     /// `NotFound` for a host without an address; `TimedOut`; `ResourceBusy` if too many lookups are
-    /// already waiting. Other errors come from the system. The most frequent of these, that a name
-    /// server did not answer, has the kind `Other`.
+    /// already waiting. Other errors come from the system. The most common one, that no name server
+    /// answered, has the kind `Other`.
     ///
     /// ```
     /// use lunatic_net::dns::Resolver;
@@ -133,13 +133,13 @@ impl Resolver {
         self.resolve_for(ANYBODY, name, timeout).await
     }
 
-    /// Finds the addresses of `name`, as [`resolve`](Resolver::resolve) does, on behalf of one of
-    /// several owners. Each owner has a queue of its own and gets at most three quarters of the
-    /// threads, so that no owner has to wait for all lookups of another owner.
+    /// Like [`resolve`](Resolver::resolve), but on behalf of one of several owners. Each owner has
+    /// its own queue and gets at most three quarters of the threads, so that no owner has to wait
+    /// for all of another owner's lookups.
     ///
     /// # Errors
     ///
-    /// Fails under the same conditions as [`resolve`](Resolver::resolve).
+    /// The same errors as [`resolve`](Resolver::resolve).
     pub async fn resolve_for(
         &self,
         owner: u64,
@@ -232,7 +232,7 @@ impl Shared {
     }
 }
 
-/// An accepted question. Dropping this removes the question from the queue if it is still there.
+/// An accepted question. Dropping this removes the question from the queue if it is still waiting.
 struct Pending<'a> {
     shared: &'a Shared,
     question: Arc<Question>,

@@ -3,8 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-/// Adds the address for which an operation failed to the message of its error. The error's kind is
-/// unchanged.
+/// Adds the address of the failed operation to its error message, and keeps the error's kind.
 pub(crate) fn failed(action: &str, addr: SocketAddr, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {action} {addr}: {error}"))
 }

@@ -1,10 +1,10 @@
-//! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, [`dns`]
-//! lookups, and the [turns] in which owners get places for their lookups. This crate does not
-//! depend on wasm or processes. It has no notion of guest memory, rights or quotas.
+//! Sockets for the VM: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, [`dns`] lookups,
+//! and the [turns] in which owners get places for their lookups. This crate does not depend on wasm
+//! or processes, and has no notion of guest memory, rights or quotas.
 //!
 //! Reading and writing each consist of two operations: a *try* that never waits, and a *wait* that
-//! holds no buffer. This lets a host function receive directly into guest memory, which the
-//! function may borrow between two waits but not during a wait:
+//! holds no buffer. This lets a host function receive directly into guest memory, which it may
+//! borrow between waits but not during them:
 //!
 //! ```
 //! use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
@@ -35,8 +35,8 @@
 //! ```
 //!
 //! Every future in this crate can be dropped at any `await` without losing a byte, a connection or
-//! a descriptor. Nothing blocks the calling thread. All waiting is done by the single reactor of
-//! `async-io`.
+//! a descriptor. Nothing blocks the calling thread. All waiting is done by `async-io`'s single
+//! reactor.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Addresses that guests cannot use, because this program is administered through them.
 //!
 //! A guest that may use the network can also reach this computer, whose services often trust local
-//! connections. Listeners through which a program is administered are therefore reserved: no socket
-//! of this crate connects to a reserved address or listens on it, however the address is written.
+//! connections. Listeners that a program is administered through are therefore reserved: sockets in
+//! this crate never connect to a reserved address or listen on it, however the address is written.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -42,8 +42,9 @@ impl Drop for Reserved {
     }
 }
 
-/// Returns whether an address may lead to a reserved listener. With the port of such a listener,
-/// all addresses of this computer count, because a firewall or a proxy may forward one to another.
+/// Returns whether an address may lead to a reserved listener. If the port is that of a reserved
+/// listener, all of this computer's addresses count, because a firewall or a proxy may forward one
+/// to another.
 pub fn includes(address: SocketAddr) -> bool {
     let same_port: Vec<IpAddr> = list()
         .iter()
@@ -85,7 +86,7 @@ fn plain(ip: IpAddr) -> IpAddr {
 
 /// Returns whether packets to an address are delivered to this computer.
 fn is_local(ip: IpAddr, scope: u32) -> bool {
-    // A socket can be bound only to an address of this computer. No packet is sent.
+    // A socket can be bound only to one of this computer's addresses. No packets are sent.
     let with_scope = |v6| std::net::SocketAddrV6::new(v6, 0, 0, scope).into();
     let local: SocketAddr = match ip {
         IpAddr::V4(v4) => (v4, 0).into(),

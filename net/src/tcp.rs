@@ -3,7 +3,7 @@
 //!
 //! Both are handles. Clones share a single socket, which is closed as soon as the last clone is
 //! dropped. Nagle's algorithm is off ([`TcpStream::set_nodelay`] turns it on), because programs
-//! typically write whole messages and wait for the answer. If the last segment were held back until
+//! typically write whole messages and wait for a reply. If the last segment were held back until
 //! the peer's delayed acknowledgement arrived, each message would be delayed by up to 40 ms. A
 //! program that writes byte by byte should use a buffer.
 

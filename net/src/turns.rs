@@ -1,15 +1,14 @@
-//! Gives a limited number of shared places to owners in turns, so that each owner gets places even
-//! if another owner asks for many. The code in this module never waits and wakes nothing.
+//! Shares a limited number of places among owners, who take turns, so that each owner gets places
+//! even if another asks for many. The code in this module never waits or wakes anything.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZero;
 
-/// The owner of requests that belong to no particular owner. This owner may hold all places.
+/// The owner of requests that have no particular owner. It may hold all places.
 pub const ANYBODY: u64 = u64::MAX;
 
-/// The places and the requests that wait for them. An owner is identified by a number. If there are
-/// several places, no single owner except [`ANYBODY`] holds all of them, and waiting owners get
-/// places in turns.
+/// The places, and the requests waiting for them. Owners are identified by number. If there are
+/// several places, no owner except [`ANYBODY`] can hold all of them, and waiting owners take turns.
 #[derive(Debug)]
 pub struct Turns<T> {
     free: usize,
@@ -17,13 +16,13 @@ pub struct Turns<T> {
     each: usize,
     /// The number of places that each owner holds. No entry is 0.
     taken: HashMap<u64, usize>,
-    /// The waiting requests of each owner, in order of arrival. No queue is empty, and the first
-    /// queue is served next.
+    /// Each owner's waiting requests, in order of arrival. No queue is empty, and the first queue
+    /// is served next.
     waiting: VecDeque<(u64, VecDeque<T>)>,
 }
 
 impl<T> Turns<T> {
-    /// Returns the given number of free places. One owner can hold at most three quarters of them.
+    /// Creates the given number of free places. An owner can hold at most three quarters of them.
     pub fn new(places: NonZero<usize>) -> Turns<T> {
         Turns {
             free: places.get(),
@@ -51,14 +50,13 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Returns how many requests of an owner are waiting for places.
+    /// Returns how many of an owner's requests are waiting for places.
     pub fn waiting(&self, owner: u64) -> usize {
         let queue = self.waiting.iter().find(|(other, _)| *other == owner);
         queue.map_or(0, |(_, queue)| queue.len())
     }
 
-    /// Gives a place back. If a waiting request now gets a place, returns the request and its
-    /// owner.
+    /// Gives a place back. If a waiting request now gets it, returns the request and its owner.
     pub fn give_back(&mut self, owner: u64) -> Option<(u64, T)> {
         self.free += 1;
         if let Some(taken) = self.taken.get_mut(&owner) {
@@ -77,7 +75,7 @@ impl<T> Turns<T> {
         Some((owner, what))
     }
 
-    /// Removes those waiting requests of an owner for which `is_gone` returns true.
+    /// Removes an owner's waiting requests for which `is_gone` returns true.
     pub fn remove(&mut self, owner: u64, is_gone: impl Fn(&T) -> bool) {
         if let Some((_, queue)) = self.waiting.iter_mut().find(|(other, _)| *other == owner) {
             queue.retain(|what| !is_gone(what));

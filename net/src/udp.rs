@@ -1,7 +1,7 @@
 //! UDP. A [`UdpSocket`] sends and receives datagrams.
 //!
-//! Datagrams may be lost, duplicated or reordered, as with any use of UDP. Datagrams that have not
-//! been received yet wait in the kernel's buffer, whose size is set by the system (about 200 KiB on
+//! As always with UDP, datagrams may be lost, duplicated or reordered. Datagrams that have not been
+//! received yet wait in the kernel's buffer, whose size is set by the system (about 200 KiB on
 //! Linux). Datagrams that do not fit into the buffer are dropped and not counted.
 
 use crate::error::failed;
@@ -18,7 +18,7 @@ use std::time::Duration;
 ///
 /// A clone is another handle to the same socket, its peer and its options. When the last handle is
 /// dropped, the socket is closed and its port is free. Any number of tasks may receive through any
-/// number of handles. A datagram wakes all of these tasks, and only one of them gets it.
+/// number of handles. A datagram wakes all of them, but only one gets it.
 #[derive(Clone)]
 pub struct UdpSocket {
     /// Only receives have a timeout.
@@ -29,7 +29,7 @@ pub struct UdpSocket {
 pub type Wait<'a> = wait::Wait<'a, net::UdpSocket>;
 
 impl UdpSocket {
-    /// Binds to `addr`. If the port is 0, the system chooses a port. Never waits.
+    /// Binds to `addr`. If the port is 0, the system chooses one. Never waits.
     ///
     /// # Errors
     ///
@@ -58,9 +58,8 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer. [`try_send`](UdpSocket::try_send) sends to the peer, and only the peer's
-    /// datagrams are received. Another call replaces the peer. This method sends nothing and never
-    /// waits.
+    /// Sets the peer, replacing any earlier one. [`try_send`](UdpSocket::try_send) sends to the
+    /// peer, and only the peer's datagrams are received. This method sends nothing and never waits.
     ///
     /// # Errors
     ///
@@ -77,17 +76,17 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the kernel has no room; `NotConnected` without a peer; `InvalidInput` for a
-    /// datagram that is larger than the network accepts (65,507 bytes for IPv4);
-    /// `ConnectionRefused` if the peer's machine has replied to an earlier datagram that the port
-    /// is closed.
+    /// `WouldBlock` if the kernel has no room; `NotConnected` if there is no peer; `InvalidInput`
+    /// for a datagram that is larger than the network accepts (65,507 bytes for IPv4);
+    /// `ConnectionRefused` if the peer's machine has reported, in reply to an earlier datagram,
+    /// that the port is closed.
     pub fn try_send(&self, datagram: &[u8]) -> io::Result<usize> {
         self.socket()
             .send(datagram)
             .map_err(|error| refused(datagram, error))
     }
 
-    /// Sends one datagram to an address. Otherwise, this is like [`try_send`](UdpSocket::try_send).
+    /// Like [`try_send`](UdpSocket::try_send), but sends to the given address.
     pub fn try_send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.socket()
             .send_to(datagram, to)
@@ -105,19 +104,18 @@ impl UdpSocket {
         self.socket().recv(buffer)
     }
 
-    /// Receives one datagram and also returns its sender. Otherwise, this is like
-    /// [`try_receive`](UdpSocket::try_receive).
+    /// Like [`try_receive`](UdpSocket::try_receive), but also returns the datagram's sender.
     pub fn try_receive_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket().recv_from(buffer)
     }
 
     /// Prepares to wait for a datagram. This call costs nothing. The timeout starts with the first
-    /// `Wait::ready` and covers all later calls.
+    /// `Wait::ready` and covers all later ones.
     pub fn wait(&self) -> Wait<'_> {
         self.shared.wait(Operation::Read, "no datagram", None)
     }
 
-    /// Waits until receiving is worth a try. This is the same as a single `Wait::ready`.
+    /// Waits until receiving is worth a try. Same as a single `Wait::ready`.
     pub async fn readable(&self) -> io::Result<()> {
         self.wait().ready().await
     }
@@ -142,8 +140,8 @@ impl UdpSocket {
         self.shared.timeout(Operation::Read)
     }
 
-    /// Sets how long a receive may wait, whichever handle is used. Waits that have begun keep their
-    /// deadline. With a timeout of zero, a receive consists of a single try.
+    /// Sets how long a receive may wait, whichever handle is used. Waits already in progress keep
+    /// their deadlines. With a timeout of zero, a receive is a single try.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.shared.set_timeout(Operation::Read, timeout);
     }
@@ -168,7 +166,7 @@ impl UdpSocket {
         self.socket().set_broadcast(broadcast)
     }
 
-    /// Returns the socket. Sending and receiving through it need no exclusive access.
+    /// Returns the socket. Sending and receiving through it do not require exclusive access.
     fn socket(&self) -> &net::UdpSocket {
         self.shared.socket.get_ref()
     }
@@ -187,7 +185,7 @@ fn bind(addr: SocketAddr) -> io::Result<Async<net::UdpSocket>> {
     Async::new_nonblocking(socket.into())
 }
 
-/// Gives a kind that callers can act on to those send failures for which std has no `ErrorKind`.
+/// Gives send failures that std has no `ErrorKind` for a kind that callers can act on.
 fn refused(datagram: &[u8], error: io::Error) -> io::Error {
     #[cfg(unix)]
     match error.raw_os_error() {

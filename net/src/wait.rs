@@ -17,7 +17,7 @@ pub enum Operation {
     Peek,
 }
 
-/// A socket and its timeouts, which all its handles share. `None` means forever.
+/// A socket and its timeouts, shared by all its handles. `None` means forever.
 #[derive(Debug)]
 pub(crate) struct Timed<S> {
     pub(crate) socket: Async<S>,
@@ -41,8 +41,8 @@ impl<S> Timed<S> {
     }
 
     /// Prepares to wait for an operation. The operation's own timeout applies unless a different
-    /// timeout is given. If the wait times out, the error begins with `what`, which says what did
-    /// not happen.
+    /// one is given. If the wait times out, the error message begins with `what`, such as "nothing
+    /// to read".
     pub(crate) fn wait(
         &self,
         operation: Operation,
@@ -65,16 +65,16 @@ impl<S> Timed<S> {
     }
 }
 
-/// A wait on behalf of one operation. Regardless of the number of spurious wakeups, which happen
-/// when another task was faster, the wait ends when the socket's timeout for the operation expires.
+/// A wait on behalf of one operation. However many spurious wakeups there are (because another task
+/// was faster), the wait ends when the socket's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a, S> {
     timed: &'a Timed<S>,
     operation: Operation,
     what: &'static str,
-    /// The timeout of this wait, if it is not the timeout that is set for the socket when the wait
-    /// begins.
+    /// The timeout of this wait. If unset, the socket's own timeout at the start of the wait
+    /// applies.
     timeout: Option<Option<Duration>>,
     /// Unset until the first wait, so that an operation that succeeds immediately does not read the
     /// clock.

@@ -1,7 +1,7 @@
-//! Tests that a write to a peer that has closed the connection fails rather than ending the
-//! process. The test restores the default action of SIGPIPE, as in a program that embeds the VM and
-//! is not written in Rust. This action applies to the whole process, so this is the only test in
-//! its binary.
+//! Tests that a write to a peer that has closed the connection fails rather than killing the
+//! process. The test restores SIGPIPE's default action, as in a program that embeds the VM and is
+//! not written in Rust. The action applies to the whole process, so this is the only test in its
+//! binary.
 #![cfg(unix)]
 
 use lunatic_net::tcp::{TcpListener, TcpStream};

@@ -12,7 +12,7 @@ use std::net::TcpStream;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-/// The delay that is documented at `TcpListener::accept`.
+/// The delay documented on `TcpListener::accept`.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 #[test]

@@ -1,7 +1,7 @@
-//! What a host program can build on the machine: a namespace of its own with a value for each
-//! process, resources of its own kinds in messages, a thousand calls into a live instance with
-//! fresh limits for each call, a component, a pid and a mailbox for the host itself, and a pipe
-//! that a program writes to and the host reads.
+//! What a host program can build on the VM: its own namespace with a value for each process, its
+//! own kinds of resources in messages, a thousand calls into a live instance with fresh limits for
+//! each call, a component, a pid and a mailbox for the host itself, and a pipe that a program
+//! writes to and the host reads.
 //!
 //! Note how little of the code deals with threads, memory or cleanup. Run this example with `cargo
 //! run --release -p lunatic-vm --example embedding`.
@@ -18,8 +18,8 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What each process has counted so far. This is a value that the embedder defined. It is stored
-/// with the process and dropped with it.
+/// What each process has counted so far: a value defined by the embedder, stored with the process
+/// and dropped with it.
 #[derive(Default)]
 struct Counted(Vec<String>);
 
@@ -169,7 +169,7 @@ fn a_component(vm: &Vm) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A program writes its output to a pipe of sixteen bytes, and waits until the host has read them.
+/// A program writes its output to a 16-byte pipe, and waits until the host has read them.
 fn a_pipe(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let module = vm.module(
         "writing",

@@ -1,10 +1,9 @@
 //! Waits until files in watched directories may have changed.
 //!
 //! The system's reports are prompt but incomplete: a link may lead to a directory that is not
-//! watched, a file system may report nothing, and watches may run out. Therefore a waiter is also
-//! woken at intervals and then checks for itself. The waiter learns that something may have
-//! changed, but never what changed. The caller has to determine whether a file has changed, by its
-//! [`Fingerprint`] or by its content.
+//! watched, a file system may report nothing, and watches may run out. Therefore the waiter is also
+//! woken at regular intervals. It learns that something may have changed, but never what. The
+//! caller has to check whether a file has changed, by its [`Fingerprint`] or its content.
 
 #![forbid(unsafe_code)]
 
@@ -24,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// A burst of changes has ended when nothing has changed for this long.
 const QUIET_PERIOD: Duration = Duration::from_millis(50);
 
-/// The maximum time for which a burst delays the waiter.
+/// The maximum time that a burst delays the waiter.
 const MAX_BURST: Duration = Duration::from_secs(1);
 
 /// Watches directories on behalf of one waiting thread.
@@ -53,7 +52,7 @@ pub struct Watch {
     is_over: Arc<AtomicBool>,
 }
 
-/// Ends a watch when dropped. From then on, [`Watch::wait`] returns `None`.
+/// Ends a watch when dropped. After that, [`Watch::wait`] returns `None`.
 pub struct StopOnDrop {
     is_over: Arc<AtomicBool>,
     wake: SyncSender<()>,
@@ -72,12 +71,13 @@ impl Watch {
     /// Creates a watch that watches nothing yet. If the system cannot watch at all, a warning is
     /// logged, and the waiter is woken only by polling.
     pub fn new(poll_interval: Duration) -> (Watch, StopOnDrop) {
-        // One slot suffices, because a waiter that takes a notice sees everything that changed
-        // before.
+        // One slot is enough, because a waiter that takes a notification sees everything that
+        // changed before it.
         let (wake, woken) = sync_channel(1);
         let report = wake.clone();
         let watcher = notify::recommended_watcher(move |_| {
-            // If the slot is full, the waiter has not yet taken the notice of an earlier change.
+            // If the slot is full, the waiter has not yet taken the notification of an earlier
+            // change.
             let _ = report.try_send(());
         });
         let watcher = watcher
@@ -158,7 +158,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Metadata of a file. While the fingerprint is unchanged, the content is assumed to be unchanged.
+/// A file's metadata. If the fingerprint is unchanged, the content is assumed to be unchanged too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     length: u64,
@@ -198,7 +198,7 @@ fn identity(_: &Metadata) -> [i64; 4] {
 mod tests {
     use super::*;
 
-    /// This is longer than any test runs, so a waiter is woken only by a change or the end of the
+    /// Longer than any test runs, so that a waiter is woken only by a change or the end of the
     /// watch.
     const NEVER: Duration = Duration::from_secs(3600);
 

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Opens a regular file for reading. If anything else is at the path, the function fails without
-/// blocking. Opening a FIFO would otherwise block until there is a writer, and a device may provide
-/// data without end.
+/// Opens a regular file for reading. Fails without blocking if there is anything else at the path.
+/// Otherwise, opening a FIFO would block until there is a writer, and a device might provide
+/// endless data.
 ///
 /// # Errors
 ///

@@ -19,12 +19,12 @@ pub(super) enum Name<'a> {
 }
 
 impl Name<'_> {
-    /// Parses `text`, or returns an error that says what is wrong with the text.
+    /// Parses `text`, or returns an error that says what is wrong with it.
     pub(super) fn parse(text: &str) -> io::Result<Name<'_>> {
         if let Ok(address) = text.parse() {
             return Ok(Name::Address(address));
         }
-        // The length is checked first, so that no error message repeats a very long text.
+        // The length is checked first, so that error messages never quote a very long string.
         if text.len() > MAX_HOST_LENGTH + ":65535".len() {
             return Err(invalid(format!(
                 "the host name has {} bytes; at most {MAX_HOST_LENGTH} are allowed",
@@ -84,7 +84,7 @@ fn host_error(host: &str) -> Option<String> {
     None
 }
 
-/// The standard does not allow underscores, but many names that are in use contain them.
+/// The standard does not allow underscores, but many names in use contain them.
 fn may_be_in_host(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }

@@ -47,7 +47,7 @@ impl Question {
         }
     }
 
-    /// Takes the answer, or stores the waker of the task.
+    /// Takes the answer, or stores the task's waker.
     pub(super) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Answer> {
         let mut reply = self.reply();
         match reply.answer.take() {
@@ -85,7 +85,7 @@ impl Queue {
     }
 
     /// Reserves a thread for the question and returns true, or queues the question and returns
-    /// false. If a thread was reserved, the caller starts it, and the thread then calls
+    /// false. If a thread was reserved, the caller has to start it; the thread then calls
     /// [`next`](Queue::next) for more questions.
     pub(super) fn admit(&mut self, question: &Arc<Question>) -> Result<bool, Full> {
         let owner = question.owner;
@@ -99,8 +99,8 @@ impl Queue {
         Ok(false)
     }
 
-    /// Returns the next question for a thread that has finished a question of this owner. If no
-    /// question is waiting, counts the thread as free.
+    /// Returns the next question for a thread that has finished one of this owner's questions. If
+    /// no question is waiting, counts the thread as free.
     pub(super) fn next(&mut self, finished: u64) -> Option<Arc<Question>> {
         self.turns.give_back(finished).map(|(_, question)| question)
     }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(
             queue.admit(&others()),
             Ok(false),
-            "the other owner has a queue of its own"
+            "the other owner has its own queue"
         );
     }
 

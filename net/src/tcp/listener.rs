@@ -9,29 +9,28 @@ use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many connections the kernel queues between two accepts. The kernel may lower the number.
+/// How many connections the kernel queues between accepts. The kernel may lower this number.
 const BACKLOG: i32 = 4096;
 
-/// How long an accept that failed for lack of descriptors or memory waits before its second try.
+/// How long an accept that failed for lack of descriptors or memory waits before retrying.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A listening TCP socket.
 ///
 /// A clone is another handle to the same socket. Any number of tasks may accept through any number
-/// of handles. A connection wakes all of these tasks and goes to one of them. The port is free as
-/// soon as the last handle is dropped. A task that waits in [`accept`](TcpListener::accept) only
-/// borrows its handle.
+/// of handles. A connection wakes all of them and goes to one. The port is free as soon as the last
+/// handle is dropped. A task that waits in [`accept`](TcpListener::accept) only borrows its handle.
 #[derive(Clone, Debug)]
 pub struct TcpListener {
     socket: Arc<Async<net::TcpListener>>,
 }
 
 impl TcpListener {
-    /// Listens on `addr`. If the port is 0, the system chooses a port. Never waits.
+    /// Listens on `addr`. If the port is 0, the system chooses one. Never waits.
     ///
     /// On Unix, the port may be bound again while connections of an earlier listener linger
     /// (`SO_REUSEADDR`), but not while that listener exists. `[::]` also accepts IPv4 connections
-    /// if that is the system's default, as with the standard library.
+    /// if that is the system's default, like in the standard library.
     ///
     /// # Errors
     ///
@@ -57,13 +56,13 @@ impl TcpListener {
 
     /// Waits for a connection, and returns it with the address of its peer.
     ///
-    /// Dropping the future loses no connection. Connections that the peer has closed in the
+    /// Dropping the future does not lose a connection. Connections that the peer has closed in the
     /// meantime are skipped.
     ///
     /// # Errors
     ///
     /// If a connection is waiting but the process or the system has no descriptor or memory left
-    /// for it, accepting is tried again after 100 ms before the error is returned, so that a loop
+    /// for it, `accept` retries once after 100 ms before it returns the error, so that a loop
     /// around `accept` does not spin. The connection stays in the queue for the next call.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut has_retried = false;
@@ -112,9 +111,9 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Returns whether an error of `accept` concerns only the connection that `accept` was about to
-/// return. Rarer errors of this kind have no `ErrorKind` of their own. The second try handles
-/// these.
+/// Returns whether an error from `accept` concerns only the connection that `accept` was about to
+/// return. Rarer errors of this kind have no `ErrorKind` of their own; the retry takes care of
+/// them.
 fn concerns_one_connection(kind: ErrorKind) -> bool {
     matches!(
         kind,

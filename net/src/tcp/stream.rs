@@ -16,8 +16,8 @@ use std::time::Duration;
 /// The maximum number of buffers in a system call (`IOV_MAX` on Linux and the BSDs).
 const MAX_BUFFERS: usize = 1024;
 
-/// A write to a closed connection must fail rather than raise a signal that ends the machine. On
-/// Apple's systems, a socket option that `socket2` sets has this effect.
+/// A write to a closed connection must fail rather than raise a signal that kills this process. On
+/// Apple systems, a socket option that `socket2` sets has this effect.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
@@ -28,9 +28,9 @@ const SEND_FLAGS: i32 = 0;
 /// A clone is another handle to the same socket and the same timeouts. The socket is closed when
 /// the last handle is dropped. The two directions are independent, so one handle may wait to read
 /// while another handle writes. Any number of tasks may wait for the same direction. All of them
-/// wake when the direction is ready, and each byte goes to exactly one reader. The bytes that a
-/// single call of `try_write_vectored` accepts are contiguous in the stream. Between the bytes of
-/// two calls, another writer's bytes may appear.
+/// wake when it is ready, and each byte goes to exactly one reader. The bytes accepted by a single
+/// `try_write_vectored` call are contiguous in the stream. Between the bytes of two calls, another
+/// writer's bytes may appear.
 ///
 /// A peer that vanishes silently is noticed only by a timeout or by writing to it.
 #[derive(Clone)]
@@ -51,13 +51,14 @@ pub type Wait<'a> = wait::Wait<'a, net::TcpStream>;
 impl TcpStream {
     /// Connects to `addr` within `timeout`. Without a timeout, the call waits for as long as the
     /// system keeps trying, which is about two minutes on Linux. Dropping the future aborts the
-    /// connection.
+    /// attempt.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the timeout expires, otherwise the system's errors (`ConnectionRefused` and
-    /// others). Each error names the address. `PermissionDenied` for [`reserved`] addresses. A
-    /// connection of a socket to itself, which can happen on a free local port, is refused.
+    /// `TimedOut` when the timeout expires; `PermissionDenied` for [`reserved`] addresses;
+    /// otherwise the system's errors (`ConnectionRefused` and others). Each error names the
+    /// address. If a socket connects to itself, which can happen on a free local port, the
+    /// connection is refused.
     ///
     /// ```
     /// use lunatic_net::tcp::{TcpListener, TcpStream};
@@ -87,7 +88,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// If the system does not allow waiting for the socket.
+    /// If the system does not support waiting for the socket.
     pub fn adopt(
         socket: net::TcpStream,
         guard: impl Send + Sync + 'static,
@@ -128,9 +129,8 @@ impl TcpStream {
         uninterrupted(|| self.socket().read(buffer))
     }
 
-    /// Reads the available bytes into `buffers`, one after another. Otherwise, this is like
-    /// [`try_read`](TcpStream::try_read). At most 1024 buffers are used, starting with the first
-    /// buffer that is not empty.
+    /// Like [`try_read`](TcpStream::try_read), but reads into several buffers, one after another.
+    /// At most 1024 buffers are used, starting with the first nonempty one.
     pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else {
             return Ok(0);
@@ -139,8 +139,7 @@ impl TcpStream {
         uninterrupted(|| self.socket().read_vectored(&mut buffers[first..end]))
     }
 
-    /// Copies the available bytes into `buffer` and leaves them in the stream. Otherwise, this is
-    /// like [`try_read`](TcpStream::try_read).
+    /// Like [`try_read`](TcpStream::try_read), but leaves the bytes in the stream.
     pub fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -150,8 +149,7 @@ impl TcpStream {
 
     /// Writes as much of `buffers`, one after another, as the kernel has room for. Returns the
     /// number of bytes written, which is 0 if there was nothing to write. At most 1024 buffers are
-    /// used, starting with the first buffer that is not empty. Never waits, and raises no
-    /// `SIGPIPE`.
+    /// used, starting with the first nonempty one. Never waits, and never raises `SIGPIPE`.
     ///
     /// # Errors
     ///
@@ -167,13 +165,13 @@ impl TcpStream {
     }
 
     /// Prepares to wait for `operation`. This call costs nothing. The operation's timeout starts
-    /// with the first `Wait::ready` and covers all later calls.
+    /// with the first `Wait::ready` and covers all later ones.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
         self.wait_for(operation, None)
     }
 
-    /// Prepares to wait for `operation` with a timeout that replaces the stream's timeout. `None`
-    /// means forever.
+    /// Prepares to wait for `operation` with a timeout that replaces the stream's own. `None` means
+    /// forever.
     pub fn wait_within(&self, operation: Operation, timeout: Option<Duration>) -> Wait<'_> {
         self.wait_for(operation, Some(timeout))
     }
@@ -186,14 +184,12 @@ impl TcpStream {
         self.shared.timed.wait(operation, what, timeout)
     }
 
-    /// Waits until reading is worth a try. This is the same as a single `Wait::ready` for
-    /// [`Operation::Read`].
+    /// Waits until reading is worth a try. Same as a single `Wait::ready` for [`Operation::Read`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait(Operation::Read).ready().await
     }
 
-    /// Waits until writing is worth a try. This is the same as a single `Wait::ready` for
-    /// [`Operation::Write`].
+    /// Waits until writing is worth a try. Same as a single `Wait::ready` for [`Operation::Write`].
     pub async fn writable(&self) -> io::Result<()> {
         self.wait(Operation::Write).ready().await
     }
@@ -240,13 +236,13 @@ impl TcpStream {
         self.shared.timed.timeout(operation)
     }
 
-    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits that have
-    /// begun keep their deadline. With a timeout of zero, an operation consists of a single try.
+    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits already in
+    /// progress keep their deadlines. With a timeout of zero, an operation is a single try.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
         self.shared.timed.set_timeout(operation, timeout);
     }
 
-    /// Returns the socket. Reading and writing through it need no exclusive access.
+    /// Returns the socket. Reading and writing through it do not require exclusive access.
     fn socket(&self) -> &net::TcpStream {
         self.shared.timed.socket.get_ref()
     }
@@ -258,7 +254,7 @@ impl fmt::Debug for TcpStream {
     }
 }
 
-/// Returns a new socket of the address's family, non-blocking and closed on `exec`.
+/// Returns a new socket for the address's family, non-blocking and close-on-exec.
 pub(super) fn socket_for(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;

@@ -1,5 +1,4 @@
-//! The identity of a server and the trust of a client. Both consist of certificates and keys, which
-//! are read from PEM.
+//! A server's identity and a client's trust, read from certificates and keys in PEM format.
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -21,10 +20,10 @@ pub struct Identity {
 
 impl Identity {
     /// Reads a server's certificate chain, starting with the server's own certificate, and its key
-    /// in PKCS #8, PKCS #1 or SEC 1. If there are several keys, the first one is used. Anything
-    /// else in the PEM input is ignored.
+    /// in PKCS #8, PKCS #1 or SEC 1 format. If there are several keys, the first one is used.
+    /// Anything else in the PEM input is ignored.
     ///
-    /// Checks that the key belongs to the certificate, which takes up to a millisecond.
+    /// Checks that the key matches the certificate, which takes up to a millisecond.
     ///
     /// # Errors
     ///
@@ -64,7 +63,7 @@ impl Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// Shows no contents, because an identity contains a key.
+    /// Hides the contents, because they include a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
@@ -77,8 +76,8 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Trusts the certificate authorities of the web, which are on Mozilla's list in the version
-    /// that `webpki-roots` contains.
+    /// Trusts the web's certificate authorities: Mozilla's list, in the version included in
+    /// `webpki-roots`.
     pub fn web() -> Trust {
         static WEB: LazyLock<Trust> =
             LazyLock::new(|| Trust::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()));
@@ -128,7 +127,7 @@ impl fmt::Debug for Trust {
 }
 
 /// Returns the crypto provider. The process-wide default is not used, because another library might
-/// have installed a different provider.
+/// have installed a different one.
 fn provider() -> Arc<CryptoProvider> {
     static RING: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(ring::default_provider()));

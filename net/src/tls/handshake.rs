@@ -12,7 +12,7 @@ const SEND_BUFFER_LIMIT: usize = 32 * 1024;
 
 /// Performs the handshake. The peer has `flight_timeout` for each of its flights, of which there
 /// are two or three. A single timeout for the whole handshake would also cover periods in which the
-/// future is not polled, so that a peer that answered long ago could time out.
+/// future is not polled, so a peer that answered long ago could time out.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub(super) async fn shake_hands(
             return Err(io::Error::new(ErrorKind::InvalidData, error));
         }
         if connection.wants_write() {
-            // The peer's flight is complete, and the next step is to send the answer.
+            // The peer's flight is complete, and the reply is sent next.
             deadline = Deadline::after(flight_timeout);
         }
     }

@@ -42,8 +42,8 @@ impl Default for HandshakeLimits {
 /// is not reported. Handshakes make progress only while a task waits in
 /// [`accept`](TlsListener::accept), through any handle.
 ///
-/// `P` is the type of a value that each connection holds from the moment at which it leaves the
-/// kernel's queue, for example a quota permit.
+/// `P` is the type of a value that each connection holds from the moment it leaves the kernel's
+/// queue, for example a quota permit.
 ///
 /// A clone is another handle to the same socket. As soon as the last handle is dropped, the port is
 /// free, and connections whose handshakes are not complete are closed.
@@ -73,11 +73,11 @@ struct Accepted<P> {
 }
 
 impl<P: Send + 'static> TlsListener<P> {
-    /// Listens on `addr`. If the port is 0, the system chooses a port. Never waits.
+    /// Listens on `addr`. If the port is 0, the system chooses one. Never waits.
     ///
     /// # Errors
     ///
-    /// The same as for [`TcpListener::bind`].
+    /// The same errors as [`TcpListener::bind`].
     ///
     /// ```
     /// use lunatic_net::dns::Resolver;
@@ -136,12 +136,11 @@ impl<P: Send + 'static> TlsListener<P> {
     /// its peer and the value that `admit` returned for it. A connection leaves the kernel's queue
     /// only after `admit` has returned.
     ///
-    /// Dropping the future loses no connection.
+    /// Dropping the future does not lose a connection.
     ///
     /// # Errors
     ///
-    /// The same as for [`TcpListener::accept`]. A failed handshake is not an error of this
-    /// function.
+    /// The same errors as [`TcpListener::accept`]. A failed handshake does not cause an error.
     pub async fn accept<A: Future<Output = P>>(
         &self,
         admit: impl Fn() -> A,
@@ -184,7 +183,7 @@ impl<P: Send + 'static> Shared<P> {
                 shake_hands(&socket, connection.into(), Some(flight_timeout)).await
             {
                 let stream = TlsStream::new(socket, connection);
-                // Sending fails if the listener was just dropped.
+                // Sending fails if the listener has just been dropped.
                 let _ = sender.try_send(Accepted {
                     stream,
                     peer,

@@ -16,8 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// How many times a single try takes bytes off the socket that yield no data to read. After that,
-/// the try gives up for now, so that a peer that sends only such bytes does not cause an endless
+/// How many times a single try may read from the socket without getting any data for the caller.
+/// After that, it gives up for now, so that a peer that never sends data cannot cause an endless
 /// loop.
 const MAX_RECORDS_PER_READ: usize = 64;
 
@@ -25,12 +25,12 @@ const MAX_RECORDS_PER_READ: usize = 64;
 ///
 /// A clone is another handle to the same connection and the same timeouts. The two directions are
 /// independent, so one handle may wait to read while another handle writes. Any number of tasks may
-/// wait for the same direction. All of them wake when the direction may be ready, and each byte
-/// goes to exactly one reader. The bytes that a single call of `try_write_vectored` accepts are
-/// contiguous in the stream.
+/// wait for the same direction. All of them wake when it may be ready, and each byte goes to
+/// exactly one reader. The bytes accepted by a single `try_write_vectored` call are contiguous in
+/// the stream.
 ///
-/// When the last handle is dropped, the end is announced to the peer (`close_notify`) if the kernel
-/// accepts the announcement without waiting, and the socket is closed.
+/// When the last handle is dropped, the end of the stream is announced to the peer (`close_notify`)
+/// if the kernel accepts the announcement immediately, and the socket is closed.
 #[derive(Clone)]
 pub struct TlsStream {
     shared: Arc<Shared>,
@@ -40,8 +40,8 @@ pub struct TlsStream {
 struct Shared {
     socket: TcpStream,
     state: Mutex<State>,
-    /// Notified when bytes have been taken off the socket. A task that waits for the socket is not
-    /// woken by these bytes, but the data in them may be meant for that task.
+    /// Notified when bytes have been read from the socket. They no longer wake a task that is
+    /// waiting for the socket, but the data in them may be for that task.
     received: Event,
 }
 
@@ -66,13 +66,13 @@ impl TlsStream {
         }
     }
 
-    /// Connects to a host, given by name or address, whose certificate must be valid for the host
-    /// and issued by a trusted authority. The addresses of the host are tried one after another
+    /// Connects to a host, given by name or address. The server's certificate must be valid for the
+    /// host and issued by a trusted authority. The host's addresses are tried one after another
     /// until a connection succeeds. `timeout` covers all of these attempts.
     ///
     /// # Errors
     ///
-    /// The same as for [`Resolver::resolve`] and [`TcpStream::connect`]; `InvalidInput` for a
+    /// The same errors as [`Resolver::resolve`] and [`TcpStream::connect`]; `InvalidInput` for a
     /// string that is not a host name or address; `InvalidData` if the server's certificate or
     /// anything else about its handshake is not acceptable, with a message that gives the reason.
     pub async fn connect(
@@ -114,10 +114,10 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if nothing is available yet; `UnexpectedEof` if the connection ended although
-    /// the peer did not announce the end (`close_notify`), in which case a third party may have cut
-    /// the connection; `InvalidData` for bytes that the peer did not encrypt, which end the
-    /// connection. Data that was received before either of the last two errors is read first.
+    /// `WouldBlock` if nothing is available yet; `UnexpectedEof` if the connection ended without
+    /// the peer announcing it (`close_notify`), in which case a third party may have cut the
+    /// connection; `InvalidData` for bytes that the peer did not encrypt, which end the connection.
+    /// Data received before either of the last two errors is read first.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -140,8 +140,8 @@ impl TlsStream {
     ) -> io::Result<usize> {
         for _ in 0..MAX_RECORDS_PER_READ {
             let processed = process(connection);
-            // Replies to received records do not concern the reader. The next writer sends any part
-            // of them that the kernel does not accept now.
+            // Replies to received records do not concern the reader. If the kernel does not accept
+            // all of them now, the next writer sends the rest.
             let _ = send(connection, &self.shared.socket);
             match connection.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => processed?,
@@ -155,8 +155,8 @@ impl TlsStream {
 
     /// Encrypts as much of `buffers`, one after another, as there is room for, hands the encrypted
     /// bytes to the kernel, and returns how many bytes were accepted. Encrypted bytes that the
-    /// kernel does not take stay in the stream, and no more bytes are accepted until these have
-    /// been sent. [`try_flush`](TlsStream::try_flush) continues to send them. Never waits.
+    /// kernel does not take stay in the stream, and no more bytes are accepted until they have been
+    /// sent. [`try_flush`](TlsStream::try_flush) continues to send them. Never waits.
     ///
     /// # Errors
     ///
@@ -182,17 +182,17 @@ impl TlsStream {
         }
     }
 
-    /// Hands accepted bytes that have not been sent yet to the kernel. Never waits.
+    /// Hands accepted but unsent bytes to the kernel. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the kernel has no room for all of them; otherwise the same as for
+    /// `WouldBlock` if the kernel has no room for all of them; otherwise the same errors as
     /// [`try_write_vectored`](TlsStream::try_write_vectored).
     pub fn try_flush(&self) -> io::Result<()> {
         send(&mut self.lock().connection, &self.shared.socket)
     }
 
-    /// Closes the writing direction for all handles. The end is announced to the peer
+    /// Closes the writing direction for all handles. The end of the stream is announced to the peer
     /// (`close_notify`) once all accepted bytes have been sent. [`try_flush`](TlsStream::try_flush)
     /// continues to send them. Reading is still possible.
     pub fn shutdown(&self) {
@@ -203,7 +203,7 @@ impl TlsStream {
 
     /// Prepares to wait for reading or writing. A TLS stream does not support peeking. This call
     /// costs nothing. The operation's timeout starts with the first [`Wait::ready`] and covers all
-    /// later calls.
+    /// later ones.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
         Wait {
             stream: self,
@@ -212,13 +212,13 @@ impl TlsStream {
         }
     }
 
-    /// Waits until reading is worth a try. This is the same as a single [`Wait::ready`] for
+    /// Waits until reading is worth a try. Same as a single [`Wait::ready`] for
     /// [`Operation::Read`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait(Operation::Read).ready().await
     }
 
-    /// Waits until writing is worth a try. This is the same as a single [`Wait::ready`] for
+    /// Waits until writing is worth a try. Same as a single [`Wait::ready`] for
     /// [`Operation::Write`].
     pub async fn writable(&self) -> io::Result<()> {
         self.wait(Operation::Write).ready().await
@@ -234,8 +234,8 @@ impl TlsStream {
         self.shared.socket.timeout(operation)
     }
 
-    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits that have
-    /// begun keep their deadline.
+    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits already in
+    /// progress keep their deadlines.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
         self.shared.socket.set_timeout(operation, timeout);
     }
@@ -273,8 +273,8 @@ impl Drop for Shared {
     }
 }
 
-/// A wait on behalf of one operation. Regardless of the number of spurious wakeups, the wait ends
-/// when the stream's timeout for the operation expires.
+/// A wait on behalf of one operation. However many spurious wakeups there are, the wait ends when
+/// the stream's timeout for the operation expires.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a> {
@@ -296,7 +296,7 @@ impl Wait<'_> {
             return self.wait.ready().await;
         }
         let received = self.stream.shared.received.listen();
-        // Another reader may have taken the bytes off the socket before this task began to listen
+        // Another reader may have read the bytes from the socket before this task began to listen
         // for the event.
         if self.stream.is_readable() {
             future::yield_now().await;
@@ -310,10 +310,10 @@ impl Wait<'_> {
     }
 }
 
-/// The maximum number of characters of an invalid host name that an error message repeats.
+/// The maximum number of characters that an error message quotes from an invalid host name.
 const MAX_SHOWN: usize = 100;
 
-/// Decrypts the bytes that have been taken off the socket. An error from an earlier call is
+/// Decrypts the bytes that have been read from the socket. An error from an earlier call is
 /// returned again.
 fn process(connection: &mut Connection) -> io::Result<()> {
     connection

@@ -1,4 +1,4 @@
-//! The form in which rustls uses a socket: reads and writes never wait.
+//! A socket as rustls uses it: reads and writes never wait.
 
 use crate::tcp::TcpStream;
 use rustls::Connection;
@@ -27,7 +27,7 @@ impl Write for Wire<'_> {
 }
 
 /// Hands the connection's pending output to the kernel. Returns `WouldBlock` if the kernel does not
-/// have room for all of the output.
+/// have room for all of it.
 pub(super) fn send(connection: &mut Connection, socket: &TcpStream) -> io::Result<()> {
     while connection.wants_write() {
         connection.write_tls(&mut Wire(socket))?;

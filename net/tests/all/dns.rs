@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// This timeout is short because the timeout itself is tested. The test plays a name server that
-/// does not answer.
+/// Short, because the timeout itself is being tested. The test acts as a name server that does not
+/// answer.
 const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
 fn limits(running: usize, waiting: usize, addresses: usize) -> Limits {

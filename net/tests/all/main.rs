@@ -1,4 +1,4 @@
-//! Tests of what the sockets promise, with one module per subject. All tests use the loopback
+//! Tests what the sockets promise, with one module per subject. All tests use the loopback
 //! interface and ports that the system chooses.
 
 mod dns;

@@ -4,7 +4,7 @@ use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
-/// Any free port of the loopback interface.
+/// Any free port on the loopback interface.
 pub(crate) const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -32,8 +32,8 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// Returns both ends of a connection: one of this crate's streams, and a stream of the standard
-/// library for operations that only a raw socket offers.
+/// Returns both ends of a connection: one of this crate's streams, and a standard library stream
+/// for operations that only a raw socket offers.
 pub(crate) async fn raw_pair() -> (TcpStream, std::net::TcpStream) {
     let (listener, address) = listen();
     let raw = std::net::TcpStream::connect(address).expect("the listener exists");

@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-/// This timeout is short because the timeout itself is tested. Nothing happens before it expires.
+/// Short, because the timeout itself is being tested. Nothing happens before it expires.
 const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
 #[test]

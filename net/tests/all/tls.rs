@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// This timeout is short because the timeout itself is tested. Nothing happens before it expires.
+/// Short, because the timeout itself is being tested. Nothing happens before it expires.
 const SHORT: Duration = Duration::from_millis(20);
 
 /// A self-signed certificate and its key.
@@ -28,7 +28,7 @@ struct Pem {
 impl Pem {
     fn identity(&self) -> Identity {
         Identity::from_pem(self.certificate.as_bytes(), self.key.as_bytes())
-            .expect("the key belongs to the certificate")
+            .expect("the key matches the certificate")
     }
 
     fn trust(&self) -> Trust {
@@ -173,7 +173,7 @@ mod raw {
                 vec![certificate.expect("the PEM contains a certificate")],
                 key,
             )
-            .expect("the key belongs to the certificate");
+            .expect("the key matches the certificate");
         StreamOwned::new(
             ServerConnection::new(Arc::new(config)).expect("the configuration is valid"),
             socket,
@@ -392,7 +392,8 @@ fn a_failed_handshake_is_not_an_error_of_the_accept() {
         // This client does not trust the server.
         let web = Trust::web();
         let doubtful = connect(address, &web);
-        // Handshakes make progress only during an accept. None of these clients ends the accept.
+        // Handshakes make progress only during an accept. None of these clients makes the accept
+        // return.
         let nobody = async {
             accept(&listener).await;
             panic!("no client has completed a handshake")
@@ -472,10 +473,10 @@ fn a_port_is_free_and_handshakes_end_when_the_last_handle_is_dropped() {
     });
 }
 
-/// Returns the result of a client's connection to a server that has these certificates.
+/// Returns the result of connecting a client to a server with these certificates.
 fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
     let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes())
-        .expect("the key belongs to the certificate");
+        .expect("the key matches the certificate");
     let listener: TlsListener = TlsListener::bind(LOOPBACK, identity, HandshakeLimits::default())
         .expect("the system chooses a free port");
     let address = listener
@@ -557,7 +558,8 @@ fn a_certificate_is_trusted_only_if_it_is_valid() {
         verdict(&format!("{alone}{}", middle.pem()), &key, &Trust::web()).contains("UnknownIssuer")
     );
 
-    // No peer reads this many certificates: the certificates in a handshake may total 64 KiB.
+    // No peer reads this many certificates: the certificates in a handshake may total at most 64
+    // KiB.
     let (leaf, key) = leaf("127.0.0.1", |_| {});
     let refused = verdict(&format!("{leaf}{}", middle.pem().repeat(250)), &key, &trust);
     assert!(
@@ -919,8 +921,7 @@ fn a_waiting_reader_does_not_delay_a_writer() {
     });
 }
 
-/// Tests T115: one record contains the data for two readers, but the socket wakes only one of the
-/// readers.
+/// Tests T115: one record contains the data for two readers, but the socket wakes only one of them.
 #[test]
 fn bytes_that_one_reader_leaves_wake_another_reader() {
     block_on(async {
