@@ -79,16 +79,16 @@ struct Deploy {
     outcome: &'static str,
 }
 
-/// The name of a function. `None` stands for all functions without their own metrics.
+/// A function's name, or `None` for all functions that do not have their own metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Label(Option<Name>);
 
-/// A counter whose samples carry its name unchanged, as in Prometheus's text format, version 0.0.4.
-/// In OpenMetrics, sample names have a suffix.
+/// A counter whose samples are named like the counter itself, as required by version 0.0.4 of
+/// Prometheus's text format. In OpenMetrics, sample names have a suffix.
 #[derive(Clone, Debug, Default)]
 struct Total(Counter);
 
-/// The metrics of one function. They are removed when the function is removed.
+/// A function's metrics. They are removed when the function is removed.
 pub(crate) struct FunctionMetrics {
     metrics: Metrics,
     label: Label,
@@ -96,7 +96,7 @@ pub(crate) struct FunctionMetrics {
     running: Gauge,
     memory: Histogram,
     instructions: Total,
-    /// Requests by outcome, for the outcomes that have occurred.
+    /// Requests by outcome, for outcomes that have occurred.
     requests: Mutex<BTreeMap<&'static str, Total>>,
 }
 
@@ -131,10 +131,10 @@ impl Metrics {
         }))
     }
 
-    /// Returns the metrics of a function.
+    /// Returns a function's metrics.
     pub(crate) fn of(&self, name: &Name) -> Arc<FunctionMetrics> {
         // The lock is held until all metrics exist, because another function with the same name may
-        // be dropping its metrics.
+        // be dropping its own.
         let mut known = self.known();
         if let Some(metrics) = known.get(name).and_then(Weak::upgrade) {
             return metrics;
@@ -182,7 +182,7 @@ impl Metrics {
     }
 }
 
-/// The outcome of a request that was answered, whatever the status.
+/// The outcome of a request that was answered, whatever its status.
 const ANSWERED: &str = "answered";
 
 impl FunctionMetrics {
@@ -213,7 +213,7 @@ impl FunctionMetrics {
 
     /// Records the memory used by a process, in bytes.
     pub(crate) fn had_memory(&self, bytes: usize) {
-        // The conversion is exact up to 2^53.
+        // This is exact up to 2^53.
         self.memory.observe(bytes as f64);
     }
 
@@ -230,7 +230,7 @@ impl Drop for FunctionMetrics {
         };
         let metrics = self.metrics.clone();
         let mut known = metrics.known();
-        // A new function with the same name may already use the same counters.
+        // A new function with the same name may already be using the same counters.
         if !known
             .get(name)
             .is_some_and(|known| ptr::eq(known.as_ptr(), self))
@@ -262,7 +262,7 @@ impl Drop for FunctionMetrics {
 
 impl EncodeMetric for Total {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        // The counter is encoded as a gauge, because `encode_counter` would append a suffix.
+        // Encoded as a gauge, because `encode_counter` would append a suffix.
         encoder.encode_gauge(&self.0.get())
     }
 
@@ -277,7 +277,7 @@ impl TypedMetric for Total {
 
 impl EncodeLabelValue for Label {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        // No function can have the name that is used for `None`.
+        // No function can have the name used for `None`.
         self.0
             .as_ref()
             .map_or("(others)", Name::as_str)

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The maximum length of a name, in bytes. It is also the maximum length of a host name label.
+/// The maximum length of a name, in bytes. A label in a host name has the same maximum length.
 const MAX_LENGTH: usize = 63;
 
-/// The name of a function: `[a-z0-9][a-z0-9-]{0,62}`, or `owner/name` for a function of another
+/// A function's name: `[a-z0-9][a-z0-9-]{0,62}`, or `owner/name` for a function from another
 /// project.
 ///
 /// ```
@@ -39,7 +39,7 @@ impl Name {
         }
     }
 
-    /// Creates the name of a function in another project.
+    /// Creates the name of a function from another project.
     ///
     /// # Errors
     ///

@@ -1,13 +1,12 @@
-//! Calls that functions make to other hosts over HTTP.
+//! HTTP calls from functions to other hosts.
 //!
-//! A function may call only the hosts that its rules name. Without rules, it may not call any host.
-//! Names are resolved for each connection, and addresses in private networks or on this computer
-//! are refused unless the function is allowed to call them. Redirects are not followed
-//! automatically. A function that follows a redirect makes another call, which is checked like the
-//! first call.
+//! A function may call only the hosts listed in its rules; without rules, it may not call any.
+//! Names are resolved for each connection. Addresses in private networks or on this computer are
+//! refused unless the function may call them. Redirects are not followed. A function that follows
+//! one itself makes another call, which is checked like the first.
 //!
 //! Connections are kept for reuse by the same function. Each connection is driven by its own task,
-//! so that a caller can stop waiting at any time.
+//! so callers can stop waiting at any time.
 
 mod address;
 mod connector;
@@ -57,11 +56,11 @@ pub struct Outbound {
 /// How long each part of a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// The time until a connection is established.
+    /// The maximum time to establish a connection.
     pub(crate) connect: Duration,
-    /// The time from the connection to the arrival of the response's head.
+    /// The maximum time from then until the response's head arrives.
     pub(crate) first_byte: Duration,
-    /// The time between two chunks of the response's body.
+    /// The maximum time between two chunks of the response's body.
     pub(crate) between_bytes: Duration,
 }
 
@@ -76,7 +75,7 @@ impl Default for Times {
 }
 
 /// How long the peer may be silent. The request on whose behalf the function makes the call has its
-/// own deadline, which is usually shorter.
+/// own deadline, which is usually earlier.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Times {
@@ -90,7 +89,7 @@ impl Times {
 }
 
 impl Outbound {
-    /// Allows only calls that match a rule. Without rules, no calls are allowed.
+    /// Permits only calls that match a rule. Without rules, no calls are permitted.
     pub fn new(rules: &[OutboundRule], private_addresses: bool) -> Outbound {
         Outbound::with(rules, private_addresses, LookUp::of_system(), None)
     }
@@ -111,8 +110,8 @@ impl Outbound {
         }
     }
 
-    /// Sends a request to its address, and returns the response once its head has arrived. The body
-    /// is received as it is read.
+    /// Sends a request to the host in its URI, and returns the response once its head has arrived.
+    /// The body is received as it is read.
     ///
     /// This future can be awaited on any thread. Dropping the future or the response's body ends
     /// the call.
@@ -123,7 +122,7 @@ impl Outbound {
         self.send_within(request, Times::default()).await
     }
 
-    /// Sends a request as [`Outbound::send`] does, with shorter timeouts.
+    /// Like [`Outbound::send`], but with shorter timeouts.
     pub(crate) async fn send_within(
         &self,
         mut request: Request<Body>,
@@ -151,8 +150,8 @@ impl Outbound {
         ended.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string())))
     }
 
-    /// Returns the client that makes the calls. If the client has reached its connection limit,
-    /// idle connections are closed, because a rule may allow more hosts than there can be
+    /// Returns the client that makes the calls. If it has reached its connection limit, idle
+    /// connections are closed, because a rule may permit calls to more hosts than there can be
     /// connections.
     fn client(&self) -> Client<Connector, Body> {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,8 +181,7 @@ fn runtime() -> Result<&'static Handle, OutboundError> {
     })
 }
 
-/// Normalizes the address of a request, and removes fields that concern only the connection it
-/// arrived on.
+/// Normalizes a request's URI, and removes fields that concern only the connection it arrived on.
 fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(), OutboundError> {
     let path = request
         .uri()
@@ -200,8 +198,8 @@ fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(),
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
     fields::remove_hop_by_hop(request.headers_mut());
-    // hyper derives the field from the address again. A field of the function's own could name a
-    // host that is not allowed but is served at the same address.
+    // hyper derives the field from the URI again. The function's own field could name a host that
+    // it may not call but that is served at the same address.
     request.headers_mut().remove(header::HOST);
     Ok(())
 }
@@ -251,7 +249,7 @@ impl Call {
     }
 }
 
-/// Returns the error of our connector if that is the cause, or else hyper's error.
+/// Returns our connector's error if that is the cause, and otherwise hyper's.
 fn cause(error: &(dyn Error + 'static)) -> OutboundError {
     let mut innermost = error;
     loop {
@@ -260,14 +258,14 @@ fn cause(error: &(dyn Error + 'static)) -> OutboundError {
         }
         match innermost.source() {
             Some(source) => innermost = source,
-            // The innermost error is the most specific, such as "connection reset" rather than
+            // The innermost error is the most specific, such as "connection reset" instead of
             // "client error".
             None => return OutboundError::Protocol(innermost.to_string()),
         }
     }
 }
 
-/// A response body that is still being received.
+/// A response's body that is still being received.
 struct ReceivedBody {
     body: Incoming,
     between_bytes: Duration,
@@ -290,7 +288,7 @@ impl http_body::Body for ReceivedBody {
         }
         let between_bytes = self.between_bytes;
         if self.timer.is_none() {
-            // The timer needs a runtime, and the reader may not be running on one.
+            // The timer needs a runtime, but the reader may not be running on one.
             let _entered = runtime()?.enter();
             self.timer = Some(Box::pin(sleep(between_bytes)));
         }

@@ -1,9 +1,9 @@
-//! The main process of a program of the machine, to which a gateway hands its connections.
+//! The main process of a program that gets a gateway's connections.
 //!
 //! The process starts with the gateway. If it has exited, it is restarted when a client connects,
-//! after a growing delay. The program owns its connections, whose bytes are not visible here. A
-//! replaced version gets no new connections, and its processes are killed when its last connection
-//! is closed.
+//! after increasing delays. The program owns its connections, so their bytes are not visible here.
+//! Once a version has been replaced, it gets no new connections, and its processes are killed when
+//! its last connection is closed.
 
 use crate::Failure;
 use lunatic_vm::restart::{Backoff, Streak};
@@ -12,20 +12,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The main process of a version that is a program, while it runs. Dropping this value ends the
+/// While it is running, the main process of a version that is a program. Dropping this ends the
 /// program.
 #[derive(Debug, Default)]
 pub(crate) struct Program(Mutex<State>);
 
-/// The delays before restarts. After the first exit, the process is restarted immediately, and then
-/// after growing delays.
+/// The delays before restarts. After the first exit, the process is restarted immediately; after
+/// that, the delays increase.
 const BACKOFF: Backoff = Backoff {
     immediate: 1,
     first: Duration::from_millis(10),
     most: Duration::from_secs(5),
 };
 
-/// After the process has run for this long, the delays are reset.
+/// After the process has run for this long, the delays start over.
 const LONG_RUN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ impl Program {
     }
 
     /// Returns the process, starting it if it is not alive. If it may not be started yet, returns
-    /// the time when it may be started.
+    /// the time when it may be.
     fn try_begin(
         &self,
         environment: &Environment,
@@ -88,7 +88,7 @@ impl Program {
             }
             state.process = None;
             state.ended(now);
-            // The processes that it spawned are killed as well.
+            // Kill the processes that it spawned, too.
             environment.processes().iter().for_each(Process::kill);
         }
         if let Some(not_before) = state.not_before.filter(|not_before| now < *not_before) {

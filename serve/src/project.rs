@@ -1,9 +1,9 @@
-//! Projects: functions, their settings, and the gateways that route to them.
+//! Projects: functions, their settings, and the gateways that lead to them.
 //!
-//! A project file is either `lunatic.toml` or Embly's `embly-project.yml`. Reading a project file
-//! opens only the file itself and the files of the projects that it depends on. Other paths in the
-//! file are only checked for existence. All problems are reported in one go, each with its file,
-//! line, column and remedy.
+//! A project file is either `lunatic.toml` or Embly's `embly-project.yml`. Reading a project opens
+//! only its file and the files of the projects it depends on. Other paths in these files are only
+//! checked for existence. All problems are reported at once, each with its file, line and column
+//! and how to fix it.
 
 mod check;
 mod decode;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use function::{ProjectFunction, Recipe};
 pub use problem::{Problem, ProjectError};
 
-/// A project, including the functions of the projects that it depends on.
+/// A project, including the functions of the projects it depends on.
 #[derive(Debug)]
 pub struct Project {
     file: PathBuf,
@@ -36,13 +36,14 @@ pub struct Project {
 }
 
 impl Project {
-    /// Finds the project file for a directory, in the directory itself or in its nearest ancestor.
+    /// Finds the project file for a directory, either in the directory itself or in its nearest
+    /// ancestor that has one.
     pub fn find(directory: &Path) -> Option<PathBuf> {
         paths::find(directory)
     }
 
-    /// Reads a project file and the files of the projects that it depends on. Relative paths are
-    /// resolved against the directory of the file that contains them.
+    /// Reads a project file and the files of the projects it depends on. Relative paths are
+    /// relative to the directory of the file that contains them.
     ///
     /// ```no_run
     /// use lunatic_serve::Project;
@@ -57,7 +58,7 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] listing all problems.
+    /// [`ProjectError`], which lists all problems.
     pub fn read(file: &Path) -> Result<Project, ProjectError> {
         Ok(Project {
             file: file.to_path_buf(),
@@ -75,40 +76,39 @@ impl Project {
         paths::directory_of(&self.file)
     }
 
-    /// Returns the files that were read: the project's own file, and the files of the projects that
-    /// it depends on.
+    /// Returns the files that were read: the project's own and those of the projects it depends on.
     pub fn files(&self) -> &[PathBuf] {
         &self.checked.files
     }
 
-    /// Returns the functions: the project's own functions, and those of the projects that it
-    /// depends on, named `owner/name`. There is at least one function.
+    /// Returns the functions: the project's own, and those of the projects it depends on, named
+    /// `owner/name`. There is at least one.
     pub fn functions(&self) -> &[ProjectFunction] {
         &self.checked.functions
     }
 
-    /// Returns the gateways, excluding those of the projects that it depends on.
+    /// Returns the gateways, excluding those of the projects it depends on.
     pub fn gateways(&self) -> &[Gateway] {
         &self.checked.gateways
     }
 
-    /// Reads the secrets of the service that the project file describes, and returns the service's
-    /// configuration. Returns `None` if the file describes no service.
+    /// Reads the secrets of the service described by the project file, and returns the service's
+    /// configuration. Returns `None` if the file does not describe a service.
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] listing the secrets that cannot be read or are invalid.
+    /// [`ProjectError`], which lists the secrets that cannot be read or are invalid.
     pub fn service(&self) -> Result<Option<ServiceConfig>, ProjectError> {
         let service = self.checked.service.as_ref();
         service.map(ProjectService::config).transpose()
     }
 
-    /// Reads the secrets of all functions and returns their settings, in the order of
+    /// Reads all functions' secrets and returns their settings, in the order of
     /// [`functions`](Project::functions).
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] listing the secrets that cannot be read.
+    /// [`ProjectError`], which lists the secrets that cannot be read.
     pub fn settings(&self) -> Result<Vec<Settings>, ProjectError> {
         let (mut all, mut problems) = (Vec::new(), Vec::new());
         for function in self.functions() {

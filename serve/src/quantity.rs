@@ -1,4 +1,4 @@
-//! Sizes and durations as users write them, in project files, queries and flags.
+//! Sizes and durations as written by users in project files, queries and flags.
 
 use std::time::Duration;
 

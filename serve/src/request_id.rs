@@ -6,19 +6,18 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// The header field that carries a request's id. It is always set here, regardless of what the
-/// client sends.
+/// The header field with a request's id. It is always set here, no matter what the client sends.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Identifies a request in the log, in the response's `x-request-id`, and to the function.
+/// Identifies a request: in the log, in the response's `x-request-id`, and to the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RequestId(uuid::Uuid);
 
 impl RequestId {
     /// Returns a unique id. Later ids are greater.
     pub(crate) fn next() -> RequestId {
-        // New random bits for each id would require a system call each time. Therefore random bits
-        // are drawn only once, and a counter distinguishes the ids.
+        // New random bits for each id would take a system call every time, so they are drawn only
+        // once, and a counter distinguishes the ids.
         static RANDOM: LazyLock<[u8; 16]> = LazyLock::new(|| uuid::Uuid::now_v7().into_bytes());
         static LATEST: AtomicU64 = AtomicU64::new(0);
         static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -1,4 +1,4 @@
-//! Information about a request while it is served.
+//! Information about a request while it is being served.
 
 use crate::request_id::RequestId;
 use crate::{Failure, Log};
@@ -13,7 +13,7 @@ pub(crate) struct RequestInfo {
     pub(crate) client: Option<SocketAddr>,
     /// Whether the request arrived over TLS.
     pub(crate) is_secure: bool,
-    /// The log of the function that serves the request, and the function's version.
+    /// The log of the function serving the request, and the function's version.
     log: OnceLock<(Log, u64)>,
     process: OnceLock<Process>,
 }
@@ -29,13 +29,13 @@ impl RequestInfo {
         }
     }
 
-    /// Sets the log that records how the request ended, and the version that serves the request.
+    /// Sets the log that records how the request ended, and the version serving the request.
     pub(crate) fn set_log(&self, log: &Log, version: u64) {
         let _ = self.log.set((log.clone(), version));
     }
 
     /// Records which process serves the request. If there are several, only the first is recorded.
-    /// From then on, the output of the process is logged under this request.
+    /// Its output is logged under this request from then on.
     pub(crate) fn served_by(&self, process: &Process) {
         if self.process.set(process.clone()).is_ok()
             && let Some((log, version)) = self.log.get()
@@ -52,7 +52,7 @@ impl RequestInfo {
         }
     }
 
-    /// Returns the process that serves the request, once there is one.
+    /// Returns the process serving the request, once there is one.
     pub(crate) fn process(&self) -> Option<&Process> {
         self.process.get()
     }

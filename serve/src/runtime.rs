@@ -1,5 +1,5 @@
-//! The crate's single runtime, whose threads handle I/O for gateways, outbound calls and the
-//! service, and manage pooled instances.
+//! The crate's only runtime, whose threads handle I/O for gateways, outbound calls and the service,
+//! and manage pooled instances.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// The default number of I/O threads.
 pub(crate) const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
-/// The maximum number of threads for blocking work, which consists of file access, certificates,
-/// compilation and name lookups.
+/// The maximum number of threads for blocking work: file access, certificates, compilation and name
+/// lookups.
 const BLOCKING_THREADS: usize = 48;
 
 /// Returns the runtime, starting it on the first call.
@@ -22,8 +22,8 @@ pub(crate) fn handle() -> io::Result<&'static Handle> {
     start(THREADS)
 }
 
-/// Returns the runtime. The first call to either this function or [`handle`] starts the runtime.
-/// This function starts it with the given number of threads.
+/// Returns the runtime. If neither this function nor [`handle`] has been called before, starts it
+/// with the given number of threads.
 ///
 /// # Errors
 ///
@@ -37,8 +37,8 @@ pub(crate) fn start(threads: NonZeroUsize) -> io::Result<&'static Handle> {
             .thread_name("lunatic-serve")
             .enable_all()
             .build()?;
-        // If two threads get here concurrently, the second runtime is discarded. Nothing runs on
-        // it, so there is nothing to wait for.
+        // If two threads get here concurrently, the second runtime is discarded. Nothing is running
+        // on it, so there is nothing to wait for.
         if let Err(second) = RUNTIME.set(runtime) {
             second.shutdown_background();
         }

@@ -1,6 +1,6 @@
 //! The server, which runs gateways.
 //!
-//! A [`Server`] owns the listening sockets. It does not run functions, which run on the machine's
+//! A [`Server`] owns the listening sockets. It does not run functions; they run on the machine's
 //! workers.
 
 mod accept;
@@ -23,12 +23,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 
-/// The maximum number of connections that wait to be accepted. The system may allow fewer.
+/// The maximum number of connections waiting to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 /// How long the connections of a gateway removed by [`Server::reload`] may continue.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server that runs gateways. Dropping the server closes everything immediately, while
+/// A server that runs gateways. Dropping it closes everything immediately, whereas
 /// [`stop`](Server::stop) lets requests finish.
 ///
 /// ```
@@ -71,16 +71,16 @@ pub struct ServerBuilder {
     mounts: Vec<Mount>,
 }
 
-/// An address of a gateway or service on which the server is listening.
+/// An address that the server is listening on for a gateway or service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
     /// The name of the gateway.
     pub name: String,
-    /// The address that the gateway listens on, with the actual port.
+    /// The address being listened on, with the actual port.
     pub address: SocketAddr,
 }
 
-/// Why gateways cannot be started. In that case, no gateways are started, and running gateways are
+/// Why gateways cannot be started. If so, none are started, and running gateways are left
 /// unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -100,7 +100,7 @@ pub enum StartError {
     Twice {
         /// The name of the second gateway.
         gateway: String,
-        /// The address that they share.
+        /// The address they share.
         address: SocketAddr,
     },
     /// A gateway leads to a function that does not exist.
@@ -111,12 +111,12 @@ pub enum StartError {
         /// The name of the function.
         function: Name,
     },
-    /// The description of the gateway cannot be used.
+    /// A gateway's description cannot be used.
     #[error("gateway `{gateway}`: {what}")]
     Setup {
         /// The name of the gateway.
         gateway: String,
-        /// What is wrong, and the remedy.
+        /// What is wrong and how to fix it.
         what: String,
     },
     /// The system cannot start the threads.
@@ -124,7 +124,7 @@ pub enum StartError {
     Threads(io::Error),
 }
 
-/// A listener that works like an HTTP gateway, but with its own handler instead of functions.
+/// A listener that works like an HTTP gateway but has its own handler instead of functions.
 pub(crate) struct Mount {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
@@ -133,7 +133,7 @@ pub(crate) struct Mount {
     pub(crate) handler: Handler,
 }
 
-/// A gateway or mount that listens.
+/// A gateway or mount that is listening.
 struct Listener {
     name: String,
     /// The address in the description of the gateway or mount.
@@ -141,7 +141,7 @@ struct Listener {
     local: SocketAddr,
     acceptor: Arc<RwLock<Acceptor>>,
     stopper: Arc<Stopper>,
-    /// Set for a mount, which [`Server::reload`] leaves alone. Functions cannot connect to it.
+    /// Set for a mount, which [`Server::reload`] leaves alone and functions cannot connect to.
     reserved: Option<Reserved>,
 }
 
@@ -171,23 +171,24 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the number of I/O threads for connections, 2 by default. Functions run elsewhere.
+    /// Sets the number of I/O threads for connections, which is 2 by default. Functions run
+    /// elsewhere.
     ///
     /// All servers and services in a process share these threads, so only the first server or
-    /// service can choose the number.
+    /// service can choose how many there are.
     pub fn threads(mut self, threads: NonZeroUsize) -> ServerBuilder {
         self.threads = threads;
         self
     }
 
-    /// Logs one line per request through the `log` crate, with the target `access` and the level
-    /// `info`. This is off by default.
+    /// Logs one line per request through the `log` crate, with the target `access` at level `info`.
+    /// Off by default.
     pub fn access_log(mut self, is_logged: bool) -> ServerBuilder {
         self.is_logged = is_logged;
         self
     }
 
-    /// Starts all gateways, or none of them. Blocks until all gateways are listening.
+    /// Starts all gateways or none. Blocks until all of them are listening.
     ///
     /// # Errors
     ///
@@ -222,7 +223,7 @@ impl Mount {
 }
 
 impl Server {
-    /// Returns a builder of a server for the functions in a table.
+    /// Returns a builder for a server of the functions in a table.
     pub fn builder(functions: &Functions) -> ServerBuilder {
         ServerBuilder {
             functions: functions.clone(),
@@ -233,7 +234,7 @@ impl Server {
         }
     }
 
-    /// Returns the listeners, in the order in which they were described.
+    /// Returns the listeners, in the order they were described.
     pub fn listening(&self) -> Vec<Listening> {
         let listening = |listener: &Listener| Listening {
             name: listener.name.clone(),
@@ -243,22 +244,22 @@ impl Server {
     }
 
     /// Replaces the gateways. A gateway that listens on the same address as before keeps running,
-    /// and its connections stay open. The next requests on these connections are answered according
-    /// to the new description. A gateway that is no longer listed stops listening, and its
-    /// connections have half a minute to finish.
+    /// and its connections stay open. Later requests on these connections are answered according to
+    /// the new description. A gateway that is no longer listed stops listening, and its connections
+    /// have half a minute to finish.
     ///
     /// # Errors
     ///
-    /// [`StartError`], in which case nothing has changed.
+    /// [`StartError`]. Nothing has changed in that case.
     pub fn reload(&self, gateways: &[Gateway]) -> Result<(), StartError> {
         self.put(self.check(gateways)?)
     }
 
-    /// Stops the server. No more connections or requests are accepted. Requests in progress may
-    /// finish, and those that have not finished in time are cut off. Returns true if nothing had to
-    /// be cut off. This method blocks and must not be called from asynchronous code.
+    /// Stops the server: no more connections or requests are accepted. Requests in progress may
+    /// finish, but those that have not finished in time are cut off. Returns true if nothing had to
+    /// be cut off. Blocks, so it must not be called from asynchronous code.
     ///
-    /// Calling [`cut`](Server::cut) from another thread ends everything immediately.
+    /// To end everything immediately, call [`cut`](Server::cut) from another thread.
     pub fn stop(&self, within: Duration) -> bool {
         let stoppers = self.advance(Phase::Draining);
         let in_time = self.runtime.block_on(async {
@@ -272,8 +273,8 @@ impl Server {
     }
 
     /// Ends everything immediately, including requests in progress. Returns when everything has
-    /// ended, which takes at most one turn of a process. This method blocks and must not be called
-    /// from asynchronous code.
+    /// ended, which takes at most one turn of a process. Blocks, so it must not be called from
+    /// asynchronous code.
     pub fn cut(&self) {
         let stoppers = self.advance(Phase::Cut);
         self.runtime.block_on(closed(&stoppers));
@@ -358,7 +359,7 @@ impl Server {
                 let index = before
                     .iter()
                     .position(|listener| is_same(listener, &one))
-                    .expect("only an unchanged gateway has no new socket");
+                    .expect("only unchanged gateways have no new socket");
                 let mut same = before.swap_remove(index);
                 let mut acceptor = same
                     .acceptor
@@ -416,8 +417,8 @@ impl Server {
         })
     }
 
-    /// Returns the acceptor that handles a listener's connections, and starts anything that must be
-    /// running before the first connection.
+    /// Returns the acceptor for a listener's connections, and starts anything that must be running
+    /// before the first connection.
     fn acceptor(
         &self,
         name: &str,
@@ -489,7 +490,7 @@ async fn closed(stoppers: &[Arc<Stopper>]) {
     }
 }
 
-/// Ends the connections of a gateway that was removed.
+/// Ends the connections of a gateway that has been removed.
 async fn drain(stopper: Arc<Stopper>) {
     stopper.advance(Phase::Draining);
     if tokio::time::timeout(DRAIN_TIMEOUT, stopper.closed())

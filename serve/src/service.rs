@@ -2,7 +2,7 @@
 //!
 //! A [`Service`] has two addresses. The first is an ordinary gateway, where `/NAME/path` invokes a
 //! function. At the second, authorised clients deploy functions, list them and read their logs. The
-//! service has no policy of its own: what a function may use is determined by its
+//! service itself does not decide what a function may do: that is up to the function's
 //! [`Settings`](crate::Settings), some of which a deploy can request.
 
 mod api;
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::Storage;
 
-/// How long a request to the service may take. It is long because clients can follow a log.
+/// How long a request to the service may take. This is long because clients can follow a log.
 const REQUEST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a service cannot be started.
@@ -85,9 +85,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the storage and starts serving the stored functions. Functions that cannot serve are
-    /// skipped; see [`skipped`](Service::skipped). This function blocks and must not be called from
-    /// asynchronous code.
+    /// Opens the storage and starts serving the stored functions. Skips functions that cannot
+    /// serve; see [`skipped`](Service::skipped). Blocks, so it must not be called from asynchronous
+    /// code.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl Service {
         Ok(Service { shared, skipped })
     }
 
-    /// Returns the stored functions that do not serve.
+    /// Returns the stored functions that are not being served.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
@@ -120,7 +120,7 @@ impl Service {
     pub fn gateway(&self) -> Gateway {
         let config = &self.shared.config;
         let hint = match config.deploy.port() {
-            0 => "functions are deployed at a different address from the one at which they are invoked".to_string(),
+            0 => "functions are deployed at a different address".to_string(),
             _ => format!(
                 "functions are deployed at a different address: POST to http://{}/deploy/NAME",
                 config.deploy
@@ -148,7 +148,7 @@ impl Service {
         }
     }
 
-    /// Makes a server listen on the service's addresses, under the names `invoke` and `deploy`.
+    /// Has a server listen on the service's addresses, under the names `invoke` and `deploy`.
     pub fn add_to(&self, server: ServerBuilder) -> ServerBuilder {
         let config = &self.shared.config;
         let mount = Mount {
@@ -158,7 +158,7 @@ impl Service {
             limits: HttpLimits::default(),
             handler: Handler {
                 responder: api::responder(&self.shared),
-                // The service limits the body size itself.
+                // The service limits body sizes itself.
                 body: u64::MAX,
                 deadline: REQUEST_TIME,
             },
@@ -166,7 +166,7 @@ impl Service {
         server.gateway(self.gateway()).mount(mount)
     }
 
-    /// Ends the responses to clients that follow a log, which would otherwise never end. Call this
+    /// Ends the responses to clients that follow a log, which would never end otherwise. Call this
     /// before stopping the server.
     pub fn drain(&self) {
         self.shared.is_ending.send_replace(true);

@@ -1,4 +1,4 @@
-//! The settings of functions.
+//! Functions' settings.
 
 use crate::outbound::rule::OutboundRule;
 use lunatic_vm::{Access, Config, Limit, PreopenError, Vm};
@@ -7,9 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The settings of a function, which determine what the function may use and how its requests are
-/// served. They are plain data, from a project file or a service's defaults. The debug output omits
-/// the values of variables and secrets.
+/// A function's settings: what the function may do and how its requests are served. They are plain
+/// data, from a project file or a service's defaults. The debug output leaves out the values of
+/// variables and secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How instances serve requests.
@@ -21,28 +21,29 @@ pub struct Settings {
     pub compute: Option<u64>,
     /// The maximum number of live processes, across all requests.
     pub processes: u64,
-    /// The maximum memory that the machine holds for each process, in addition to the process's own
-    /// memory, in bytes. 64 MiB by default.
+    /// How much memory the machine may hold for each process besides the process's own, in bytes.
+    /// 64 MiB by default.
     pub host_memory: u64,
-    /// The maximum memory that the machine holds for all of the function's processes, in addition
-    /// to their own memory, in bytes. 1 GiB by default.
+    /// How much memory the machine may hold for all of the function's processes besides their own,
+    /// in bytes. 1 GiB by default.
     pub total_host_memory: u64,
-    /// The maximum number of operating system descriptors that all of the function's processes
+    /// The maximum number of operating system descriptors that all of the function's processes may
     /// hold: files, directories and sockets. 10,000 by default.
     pub descriptors: u64,
-    /// How long a request may take, until its response has been sent.
+    /// How long a request may take, including sending its response.
     pub deadline: Duration,
     /// The maximum size of a request's body, in bytes.
     pub body: u64,
-    /// The maximum number of concurrent requests. Excess requests wait for a short time and are
-    /// then refused.
+    /// The maximum number of concurrent requests. Any more wait for a short time and are then
+    /// refused.
     pub requests: NonZeroUsize,
-    /// Host functions that are granted in addition to the functions that every function has, as
-    /// prefixes of `namespace::name`.
+    /// Host functions to grant in addition to those that every function has, as prefixes of
+    /// `namespace::name`.
     pub namespaces: Vec<String>,
     /// Hosts that the function may call over HTTP.
     pub outbound: Vec<OutboundRule>,
-    /// Whether the outbound hosts may resolve to addresses in private networks or on this computer.
+    /// Whether the hosts in `outbound` may resolve to addresses in private networks or on this
+    /// computer.
     pub private_addresses: bool,
     /// Directories that the function may use.
     pub directories: Vec<Directory>,
@@ -61,11 +62,11 @@ pub enum Policy {
     /// At most this many instances each serve one request after another. An instance that fails is
     /// replaced.
     Pool(NonZeroUsize),
-    /// One instance serves one request after another and keeps its memory between them.
+    /// One instance serves one request after another and keeps its memory between requests.
     Single,
 }
 
-/// A host directory that is visible to the guest under a path of its own.
+/// A host directory, visible to the guest under a path of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     /// The directory's path on the host.
@@ -83,8 +84,8 @@ pub enum SettingsError {
     /// A directory cannot be granted.
     #[error(transparent)]
     Directory(#[from] PreopenError),
-    /// No host function has a name with this prefix.
-    #[error("the namespace `{}` grants nothing: no function of the machine has a name with this prefix", lunatic_vm::printable(.0))]
+    /// No host function's name begins with this prefix.
+    #[error("the namespace `{}` grants nothing: the machine does not have any functions with this prefix", lunatic_vm::printable(.0))]
     Namespace(String),
 }
 
@@ -111,8 +112,8 @@ impl Default for Settings {
     }
 }
 
-/// The host functions that every function has, for clocks, random bytes, output, and communication
-/// with the function's caller. None of them gives access to files unless a directory is granted.
+/// The host functions that every function has: for clocks, random bytes, output, and communication
+/// with the function's caller. None of them can access files unless a directory is granted.
 const GRANTED: [&str; 7] = [
     "wasi_snapshot_preview1::",
     "wasi_unstable::",

@@ -1,10 +1,10 @@
-//! Sparks, which are modules that read and write bytes.
+//! Sparks: modules that read and write bytes.
 //!
-//! A spark is run by a gateway or by another spark, and has a *comm* to its caller, which carries
-//! byte messages in both directions. It can run other functions of its project by name, each in its
+//! A spark is run by a gateway or by another spark. It has a *comm* to its caller, which carries
+//! byte messages in both directions. It can run other functions in its project by name, each in its
 //! own process and environment, and has a comm to each of them. Modules built for Embly use the
-//! same comms through Embly's own functions, and a program that does not use comms reads its
-//! standard input and writes its standard output.
+//! same comms through Embly's own functions. A program that does not use comms reads its standard
+//! input and writes its standard output.
 
 pub(crate) mod answer;
 mod calls;

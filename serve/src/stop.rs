@@ -1,4 +1,4 @@
-//! Notifies connections that their listener is stopping.
+//! Tells connections that their listener is stopping.
 
 use tokio::sync::watch;
 
@@ -54,13 +54,13 @@ impl Stop {
         *self.0.borrow() >= Phase::Draining
     }
 
-    /// Waits until everything must end immediately.
+    /// Waits for the signal to cut everything off.
     pub(crate) async fn cut(&mut self) {
         self.reached(Phase::Cut).await;
     }
 
     async fn reached(&mut self, phase: Phase) {
-        // An error means that the sender has been dropped, and the server with it.
+        // An error means that the sender, and the server with it, has been dropped.
         let _ = self.0.wait_for(|&now| now >= phase).await;
     }
 }

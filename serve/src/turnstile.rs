@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a request waits for its turn. A longer queue would make every response late, and would
+/// How long a request waits for its turn. A longer queue would make every response late and would
 /// serve clients that have already given up. It is better to tell the client to retry.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Admits a limited number of requests concurrently, and lets the same number of requests wait.
-/// Clones refer to the same turnstile.
+/// Admits a limited number of requests at a time, and lets the same number of requests wait. Clones
+/// refer to the same turnstile.
 ///
-/// The limit is passed on each call, because settings can change while requests run.
+/// The limit is passed with each call, because settings can change while requests are running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turnstile(Arc<Inside>);
 
@@ -39,8 +39,8 @@ impl Turnstile {
         }
     }
 
-    /// Enters, waiting if there is no room. Returns `None` if too many requests are already
-    /// waiting, or if the wait takes too long.
+    /// Enters, waiting if there is no room. Returns `None` if too many requests are already waiting
+    /// or the wait takes too long.
     pub(crate) async fn enter(&self, limit: usize) -> Option<Permit> {
         if let Some(permit) = self.try_enter(limit) {
             return Some(permit);
@@ -73,7 +73,7 @@ impl Turnstile {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::SeqCst);
-        // A waiter that starts after this check will see the free place itself.
+        // A waiter that starts after this check will see the free place on its own.
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
             self.0.left.notify_one();
         }

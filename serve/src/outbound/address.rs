@@ -1,19 +1,19 @@
-//! Determines which addresses functions may connect to.
+//! Which addresses functions may connect to.
 //!
-//! The owner of a name decides to which address the name resolves. Therefore only the address to
-//! which it currently resolves matters. An IPv4 address embedded in an IPv6 address is treated as
-//! the IPv4 address.
+//! A name's owner controls which address it resolves to, so all that matters is the address it
+//! resolves to right now. An IPv4 address embedded in an IPv6 address is treated as the IPv4
+//! address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The kind of destination that an address leads to.
+/// What kind of destination is at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// The internet.
     Public,
     /// A private network or this computer.
     Private,
-    /// A destination that functions may never call: multicast, reserved and documentation
+    /// A destination that functions may never connect to: multicast, reserved and documentation
     /// addresses, and cloud services that hand out credentials.
     Nowhere,
 }

@@ -1,7 +1,7 @@
 //! Connections to the hosts that functions call.
 //!
-//! A name is looked up for each connection, and the connection goes to the address that was
-//! checked. It does not matter if the name resolves to a different address a moment later.
+//! A name is looked up for each connection, and the connection goes to the very address that was
+//! checked, so it does not matter if the name resolves to a different address a moment later.
 
 use super::address::Reach;
 use super::error::OutboundError;
@@ -26,7 +26,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// How long connecting may take, including the host lookup and the TLS handshake.
+/// How long connecting may take, including the lookup and the TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much of that time the lookup may take.
@@ -38,14 +38,14 @@ const MIN_ATTEMPT: Duration = Duration::from_secs(3);
 /// The maximum number of addresses considered per host.
 const MAX_ADDRESSES: usize = 64;
 
-/// The maximum size of a file of authorities, in bytes.
+/// The maximum size, in bytes, of a file of certificate authorities.
 const MAX_AUTHORITIES: u64 = 16 << 20;
 
 /// The maximum number of connections per function.
 pub(super) const CONNECTIONS: usize = 256;
 
-/// Limits the total number of connections of all functions to a fraction of the files that this
-/// process may open, because the gateways and the store need the rest.
+/// Limits the connections of all functions to a fraction of the files that this process may open,
+/// because the gateways and the store need the rest.
 static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
@@ -57,11 +57,11 @@ static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     ))
 });
 
-/// Limits the total concurrent lookups of all functions, because each lookup blocks a thread.
-/// Excess lookups wait.
+/// Limits how many lookups all functions may have in progress, because each lookup blocks a thread.
+/// Further lookups wait.
 static LOOK_UPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(16)));
 
-/// Finds the addresses of a host.
+/// Finds a host's addresses.
 #[derive(Clone)]
 pub(super) struct LookUp {
     resolve: Arc<Resolve>,
@@ -79,7 +79,7 @@ struct Inner {
     private_addresses: bool,
     look_up: LookUp,
     connections: Arc<Semaphore>,
-    /// The authorities that TLS trusts, if they differ from the public web authorities.
+    /// The authorities that TLS trusts, if not the public web authorities.
     trust: Option<Arc<ClientConfig>>,
 }
 
@@ -88,7 +88,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection, with the traits that hyper needs.
+/// A connection, with the traits that hyper requires.
 pub(super) struct Outgoing {
     stream: TokioIo<Box<dyn Stream>>,
     speaks_http2: bool,
@@ -160,7 +160,7 @@ impl Connector {
         self.0.addresses(destination).await
     }
 
-    /// Returns whether no further connection can be made until a connection is closed.
+    /// Returns whether a connection must be closed before another one can be made.
     pub(super) fn is_full(&self) -> bool {
         self.0.connections.available_permits() == 0
     }
@@ -200,7 +200,7 @@ impl Inner {
             }
         }
         let stream = connect(&addresses, destination).await?;
-        // Every write is a whole message, or as much of a message as is available.
+        // Each write is an entire message, or as much of it as is available.
         let _ = stream.set_nodelay(true);
         let (stream, speaks_http2): (Box<dyn Stream>, bool) = if destination.is_secure {
             let stream = self.encrypt(stream, destination).await?;
@@ -216,7 +216,7 @@ impl Inner {
         })
     }
 
-    /// Returns the addresses of a host to which connections are allowed, in the order to try them.
+    /// Returns the host's addresses that may be connected to, in the order to try them.
     async fn addresses(&self, destination: &Destination) -> Result<Vec<IpAddr>, OutboundError> {
         let found = match &destination.host {
             Host::Address(address) => vec![*address],
@@ -332,16 +332,16 @@ async fn web_config() -> Arc<ClientConfig> {
 
 /// Returns a TLS configuration that trusts these authorities.
 pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
-    // The provider is passed explicitly, because another library could have set a different
-    // provider for the whole process.
+    // Passed explicitly, because another library could have set a different provider for the whole
+    // process.
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
         .expect("the provider supports the versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    // Sessions are not resumed, because functions that must not learn about each other share this
-    // configuration.
+    // Sessions are not resumed, because this configuration is shared by functions that must not
+    // learn about each other.
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)

@@ -4,20 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The maximum number of calls that a function can have in progress. A call is in progress until
-/// its response has been read. Further calls wait for at most as long as connecting may take.
+/// its response has been read. Further calls wait at most as long as connecting may take.
 pub(super) const CALLS: usize = 64;
 
 /// Why an outbound call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutboundError {
-    /// No rule allows the call.
+    /// No rule permits the call.
     #[error("`{0}` may not be called: the function's outbound rules do not allow it")]
     NotAllowed(String),
     /// The address cannot be called.
     #[error("this is not an address that can be called: {0}")]
     Address(String),
-    /// The host resolves to an address to which connections are not allowed.
+    /// The host resolves to an address that may not be connected to.
     #[error("`{host}` may not be called at {address}, {}", if *.is_private {
         "which is in a private network: the function may call there only if private addresses are allowed"
     } else {
@@ -28,7 +28,7 @@ pub enum OutboundError {
         host: String,
         /// The address it resolves to.
         address: IpAddr,
-        /// Whether the address would be allowed if private addresses were allowed.
+        /// Whether the address could be connected to if private addresses were allowed.
         is_private: bool,
     },
     /// The host is this program, which is administered at that address.

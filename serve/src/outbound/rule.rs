@@ -1,4 +1,4 @@
-//! A rule that specifies which hosts may be called, and its text format.
+//! A rule that says which hosts may be called, and its text format.
 
 use http::uri::Scheme;
 #[cfg(test)]
@@ -12,10 +12,10 @@ use std::str::FromStr;
 /// The maximum length of a host name, in bytes.
 const MAX_HOST: usize = 253;
 
-/// The maximum length of a part of a host name between two dots, in bytes.
+/// The maximum length, in bytes, of each part of a host name.
 const MAX_LABEL: usize = 63;
 
-/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for every host below this
+/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for every host below that
 /// name, an IP address, or `*` for every host. `:port` limits a rule to one port, and `http://` or
 /// `https://` limits it to one scheme.
 ///
@@ -54,7 +54,7 @@ pub struct OutboundRuleError {
     flaw: Cow<'static, str>,
 }
 
-/// The destination of a call.
+/// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Destination {
     pub(super) is_secure: bool,
@@ -90,7 +90,7 @@ impl OutboundRule {
 }
 
 impl Destination {
-    /// Returns the destination of a request, or the reason why it has none.
+    /// Returns where a request goes, or the reason why that cannot be told.
     pub(super) fn of(uri: &http::Uri) -> Result<Destination, String> {
         let is_secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -115,7 +115,7 @@ impl Destination {
         }
         let port = match uri.port() {
             Some(port) => port.as_u16(),
-            // `Uri` accepts a port that is not a number, and does not return it.
+            // `Uri` accepts a port that is not a number but does not return it.
             None if authority.as_str() != authority.host() => {
                 return Err("its port is not a number".to_string());
             }
@@ -139,7 +139,7 @@ impl Destination {
         }
     }
 
-    /// Returns the host, and the port unless it is the scheme's default.
+    /// Returns the host, followed by the port unless it is the scheme's default.
     pub(super) fn authority(&self) -> String {
         let default = if self.is_secure { 443 } else { 80 };
         if self.port == default {
@@ -167,8 +167,7 @@ impl Host {
     }
 }
 
-/// Returns a host name in the form in which names are compared: in lower case and without a final
-/// dot.
+/// Returns a host name in the form used for comparison: in lower case and without a final dot.
 fn checked_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if name.is_empty() || name.len() > MAX_HOST {

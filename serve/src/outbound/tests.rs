@@ -25,7 +25,7 @@ fn get(uri: impl AsRef<str>) -> Request<Body> {
         .expect("the request is valid")
 }
 
-/// Makes names resolve to these addresses, one answer after another. The last answer is repeated.
+/// Resolves names to these addresses, one answer after another. The last answer is repeated.
 fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
     let answers: Vec<Vec<IpAddr>> = answers
         .iter()
@@ -63,7 +63,7 @@ fn outbound(allowed: &[&str], private_addresses: bool, answers: &[&[&str]]) -> O
     )
 }
 
-/// Starts a server that answers every request in the same way and counts its connections.
+/// Starts a server that answers all requests the same way and counts its connections.
 async fn server<F, A>(answer: F) -> (SocketAddr, Arc<AtomicUsize>)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
@@ -85,7 +85,7 @@ where
             });
             tokio::spawn(async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
-                // A client that disconnects causes an error here. Some tests do this on purpose.
+                // A client that disconnects causes an error here, which some tests do on purpose.
                 let _ = builder
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -153,7 +153,7 @@ fn t116_a_name_that_leads_into_a_private_network_is_refused() {
         };
         assert_eq!(told, is_private, "{address}");
     }
-    // The same applies to an address in place of a name.
+    // The same goes for an address instead of a name.
     let error = run(Outbound::new(&rules(&["*"]), false).send(get("http://[::ffff:127.0.0.1]/")));
     assert!(
         matches!(
@@ -188,7 +188,7 @@ fn t116_metadata_addresses_are_refused_even_if_private_addresses_are_allowed() {
 fn t116_a_connection_goes_to_the_address_that_was_checked() {
     run(async {
         let (server, connections) = server(|_| async { text("inside") }).await;
-        // The owner of a name could return such an answer after the first one has passed the check.
+        // A name's owner could return this answer after the first one has passed the check.
         let outbound = outbound(&["*"], false, &[&["192.0.2.1"], &["127.0.0.1"]]);
         for _ in 0..2 {
             let error = outbound
@@ -299,8 +299,7 @@ fn t141_a_thousand_calls_to_one_host_take_few_connections() {
                 .await;
             assert_eq!(read(answer.expect("the server answers")).await, "again");
         }
-        // There is one connection, plus any connections that were returned to the pool a moment too
-        // late.
+        // There is one connection, plus any that were returned to the pool a moment too late.
         let connections = connections.load(Ordering::SeqCst);
         assert!(connections < 20, "{connections} connections");
     });
@@ -328,13 +327,13 @@ fn t120_a_function_that_holds_all_its_calls_gets_an_error_and_does_not_hang() {
         let error = outbound
             .send_within(get(&uri), soon)
             .await
-            .expect_err("no further call is allowed");
+            .expect_err("no further calls are permitted");
         assert!(matches!(error, OutboundError::Busy(_)), "{error}");
         held.pop();
         outbound
             .send(get(&uri))
             .await
-            .expect("a call has ended, so another is allowed");
+            .expect("a call has ended, so another one is permitted");
     });
 }
 
@@ -440,7 +439,7 @@ fn bodies_are_streamed_in_both_directions_with_back_pressure() {
             .expect("the body is complete");
         assert_eq!(frame.into_data().expect("the frame is data"), "ping");
 
-        // Nothing reads any further, so the writer fills the buffers in between and then waits.
+        // Nothing reads any more, so the writer fills the buffers in between and then waits.
         let piece = Bytes::from(vec![7; 1 << 16]);
         let total = 1 << 12;
         let writer = tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! Turns project files into a project. This resolves names, and checks that no port is used twice
-//! and that every function has all required fields.
+//! Turns project files into a project: resolves names, and checks that no port is used twice and
+//! that every function has all required fields.
 
 use super::decode::{Report, Spanned};
 use super::embly::EmblyFile;
@@ -34,15 +34,14 @@ const MAX_FILE: u64 = 1 << 20;
 /// A project without problems.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// The files of this project and of all its dependencies, beginning with the project's own
-    /// file.
+    /// The project's own file, followed by those of all its dependencies.
     pub(super) files: Vec<PathBuf>,
     pub(super) functions: Vec<ProjectFunction>,
     pub(super) gateways: Vec<Gateway>,
     pub(super) service: Option<ProjectService>,
 }
 
-/// Reads a project file and the files of the projects that it depends on.
+/// Reads a project file and the files of the projects it depends on.
 pub(super) fn read(file: &Path) -> Result<Checked, ProjectError> {
     let mut projects = Projects::default();
     let (gateways, service) = projects.read(file, None)?;
@@ -61,13 +60,14 @@ struct Projects {
     files: Vec<PathBuf>,
     functions: Vec<ProjectFunction>,
     problems: Vec<Problem>,
-    /// The name and directory of each project that depends on the one being read.
+    /// The names and directories of the projects that led to the one being read, each depending on
+    /// the next.
     ancestors: Vec<(String, PathBuf)>,
     /// The directory of the project that owns the functions `name/…`, by name.
     owners: BTreeMap<String, PathBuf>,
 }
 
-/// The sections of a project file in either format.
+/// The sections of a project file, in either format.
 struct Sections {
     functions: Vec<(Spanned<String>, FunctionEntry)>,
     environments: Vec<(Spanned<String>, EnvironmentEntry)>,
@@ -77,8 +77,8 @@ struct Sections {
 }
 
 impl Projects {
-    /// Reads a project, after the projects that it depends on. Problems are collected, and only a
-    /// file that cannot be read is an error.
+    /// Reads the projects that a project depends on and then the project itself. Collects problems;
+    /// only a file that cannot be read is an error.
     fn read(
         &mut self,
         path: &Path,
@@ -115,7 +115,7 @@ impl Projects {
         }
         self.ancestors.pop();
         self.functions.extend(file.functions());
-        // Gateways of dependencies are not run.
+        // Gateways in dependencies are not run.
         let ways_in = match owner {
             None => (file.gateways(&self.functions), file.service()),
             Some(_) => (Vec::new(), None),
@@ -124,7 +124,7 @@ impl Projects {
         Ok(ways_in)
     }
 
-    /// Reads a project that another project depends on.
+    /// Reads a project that another one depends on.
     fn read_dependency(
         &mut self,
         file: &FileCheck<'_>,
@@ -181,7 +181,7 @@ impl Projects {
     }
 }
 
-/// Returns the canonical path of a directory, so that different paths to the same directory compare
+/// Returns a directory's canonical path, so that different paths to the same directory compare
 /// equal.
 fn canonical(directory: &Path) -> PathBuf {
     directory
@@ -189,7 +189,7 @@ fn canonical(directory: &Path) -> PathBuf {
         .unwrap_or_else(|_| directory.to_path_buf())
 }
 
-/// Reads the sections of a file.
+/// Reads a file's sections.
 fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
     let read = if is_yaml {
         Node::of_yaml(&report.source)
@@ -228,7 +228,7 @@ fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
 /// A file being checked.
 struct FileCheck<'f> {
     directory: &'f Path,
-    /// The name of the project, if another project depends on it.
+    /// The project's name, if another project depends on it.
     owner: Option<&'f str>,
     report: &'f Report,
     is_yaml: bool,
@@ -268,7 +268,7 @@ impl FileCheck<'_> {
         functions
     }
 
-    /// Reports a name that is used a second time.
+    /// Returns whether a name is used for the first time, and reports it if not.
     fn is_first<'n>(
         &self,
         names: &mut BTreeSet<&'n str>,
@@ -331,8 +331,8 @@ impl FileCheck<'_> {
         }
     }
 
-    /// Returns the path of a directory that the file names, or reports that the directory does not
-    /// exist.
+    /// Returns the path of a directory that the file refers to, or reports that there is no such
+    /// directory.
     fn existing(&self, path: &Spanned<PathBuf>) -> Option<PathBuf> {
         let directory = self.directory.join(&path.value);
         if directory.is_dir() {
@@ -794,8 +794,7 @@ impl FileCheck<'_> {
         })
     }
 
-    /// Resolves the name of a function. A function that already has a problem is not reported
-    /// again.
+    /// Resolves a function's name. If the function itself has a problem, does not report another.
     fn resolve(&self, written: &Spanned<String>, functions: &[ProjectFunction]) -> Option<Name> {
         if let Some(function) = functions
             .iter()

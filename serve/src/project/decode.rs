@@ -1,5 +1,5 @@
-//! A serde deserializer for a file's tree. Unlike the deserializers of the file formats, it can
-//! continue after an error, so that all problems are reported in one go.
+//! A serde deserializer for a file's tree. Unlike the file formats' own deserializers, it can
+//! continue after an error, so that all problems are reported at once.
 
 use super::problem::{Problem, Source, Span, list, suggestion};
 use super::tree::{Member, Node, Value};
@@ -13,7 +13,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// Collects the problems of a file.
+/// Collects a file's problems.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) source: Arc<Source>,
@@ -30,7 +30,7 @@ pub(super) struct Spanned<T> {
     pub(super) span: Span,
 }
 
-/// The form in which the decoder supplies a [`Spanned`].
+/// What the decoder provides for a [`Spanned`].
 #[derive(Deserialize)]
 #[serde(rename = "$lunatic::Spanned")]
 struct SpannedParts<T> {
@@ -47,17 +47,17 @@ impl<T> From<SpannedParts<T>> for Spanned<T> {
     }
 }
 
-/// A table or list whose items are read one by one, so that a problem in one item does not hide
-/// problems in other items.
+/// A table or list whose items are read one by one, so that a problem in one does not hide problems
+/// in others.
 #[derive(Debug, Deserialize)]
 #[serde(from = "SectionIndex", bound = "")]
 pub(super) struct Section<T> {
-    /// The section's index in the report. `None` if the file does not have this section.
+    /// The section's index in the report, or `None` if the file does not have this section.
     index: Option<usize>,
     kind: PhantomData<fn() -> T>,
 }
 
-/// The form in which the decoder supplies a [`Section`].
+/// What the decoder provides for a [`Section`].
 #[derive(Deserialize)]
 #[serde(rename = "$lunatic::Section")]
 struct SectionIndex(usize);
@@ -88,12 +88,12 @@ impl Report {
         }
     }
 
-    /// Adds a problem with its remedy.
+    /// Adds a problem and how to fix it.
     pub(super) fn problem(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.fault(span, message, Some(help.into()));
     }
 
-    /// Adds a problem that may have no known remedy.
+    /// Adds a problem that there may be no known fix for.
     pub(super) fn fault(&self, span: Span, message: impl Into<String>, help: Option<String>) {
         let problem = Problem::new(&self.source, Some(span), message.into(), help);
         self.add(problem);
@@ -107,7 +107,7 @@ impl Report {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Decodes a value. Reports a problem and returns `None` if it is invalid.
+    /// Decodes a value. If it is invalid, reports a problem and returns `None`.
     pub(super) fn decode<T: de::DeserializeOwned>(&self, node: &Node, place: Span) -> Option<T> {
         let decoded = T::deserialize(Decoder { node, report: self });
         decoded
@@ -117,14 +117,14 @@ impl Report {
             .ok()
     }
 
-    /// Reports a section of the wrong kind, and returns no entries.
+    /// Reports that a section is of the wrong kind. Returns no entries.
     fn unexpected<T>(&self, node: &Node, expected: &str) -> Vec<T> {
         let message = format!("expected {expected}, found {}", node.value);
         self.fault(node.span, message, None);
         Vec::new()
     }
 
-    /// Decodes a part of a value.
+    /// Decodes part of a value.
     fn read<'de, T: DeserializeSeed<'de>>(&self, node: &Node, seed: T) -> Result<T::Value, Fault> {
         let decoder = Decoder { node, report: self };
         seed.deserialize(decoder)
@@ -184,7 +184,7 @@ impl<T> Default for Section<T> {
 }
 
 impl Fault {
-    /// Sets the place, unless a more precise one is already known.
+    /// Sets where the fault is, unless a more precise place is already known.
     fn at(mut self, span: Span) -> Fault {
         self.span.get_or_insert(span);
         self
@@ -200,7 +200,7 @@ impl Fault {
 }
 
 impl de::Error for Fault {
-    /// The second line of the message, if any, is the remedy.
+    /// The second line of the message, if any, says how to fix the problem.
     fn custom<T: fmt::Display>(message: T) -> Fault {
         let message = message.to_string();
         match message.split_once('\n') {
@@ -247,7 +247,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Describes the value that was found, in terms familiar to the author of the file.
+/// Describes the value that was found, in terms that the file's author knows.
 fn described(found: de::Unexpected<'_>) -> String {
     match found {
         de::Unexpected::Str(text) => format!("`{text}`"),
@@ -283,7 +283,7 @@ struct Decoder<'t> {
     report: &'t Report,
 }
 
-/// The struct names by which the decoder recognizes [`SpannedParts`] and [`SectionIndex`], which
+/// The struct names that the decoder recognizes [`SpannedParts`] and [`SectionIndex`] by, which
 /// need more than a plain value.
 const SPANNED: &str = "$lunatic::Spanned";
 const SECTION: &str = "$lunatic::Section";
@@ -351,8 +351,8 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 step: 0,
             }),
             Value::Table(entries) => {
-                // A missing field is reported at the table's name, so its error must not be
-                // assigned the place of the whole table.
+                // A missing field is reported at the table's name, so its error must not get the
+                // place of the whole table.
                 visitor.visit_map(Members {
                     entries: entries.iter(),
                     value: None,
@@ -417,9 +417,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
 struct Members<'t> {
     entries: std::slice::Iter<'t, Member>,
-    /// The value of the key that was read most recently.
+    /// The value of the key that was read last.
     value: Option<&'t Node>,
-    /// The allowed keys. Other keys are reported and skipped.
+    /// The permitted keys. Other keys are reported and skipped.
     fields: Option<&'static [&'static str]>,
     report: &'t Report,
 }
@@ -453,12 +453,12 @@ impl<'de> MapAccess<'de> for Members<'_> {
         let node = self
             .value
             .take()
-            .expect("serde asks for a value once, after its key");
+            .expect("serde asks for each value once, after its key");
         self.report.read(node, seed)
     }
 }
 
-/// An enum variant, with its name and its content, if any.
+/// An enum variant's name and its content, if any.
 struct Variant<'t> {
     name: &'t str,
     span: Span,

@@ -43,7 +43,7 @@ struct EmblyGateway {
 }
 
 impl EmblyFile {
-    /// Returns the functions as entries of `lunatic.toml`.
+    /// Returns the functions as `lunatic.toml` entries.
     pub(super) fn functions(&self, report: &Report) -> Vec<(Spanned<String>, FunctionEntry)> {
         let entry = |Spanned {
                          value: function, ..
@@ -76,7 +76,7 @@ impl EmblyFile {
             .collect()
     }
 
-    /// Returns the gateways as entries of `lunatic.toml`.
+    /// Returns the gateways as `lunatic.toml` entries.
     pub(super) fn gateways(&self, report: &Report) -> Vec<(Spanned<String>, GatewayEntry)> {
         let entry = |Spanned { value: gateway, .. }: Spanned<EmblyGateway>| {
             let entry = GatewayEntry {

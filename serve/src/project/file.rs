@@ -15,7 +15,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A project of functions and the gateways that lead to them.
+/// Functions and the gateways that lead to them.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename = "Project", rename_all = "kebab-case", deny_unknown_fields)]
@@ -23,7 +23,7 @@ pub(super) struct File {
     /// The functions, by name: `[a-z0-9][a-z0-9-]{0,62}`.
     #[serde(default)]
     pub(super) functions: Section<FunctionEntry>,
-    /// Environments, by name. They determine what functions may use.
+    /// Environments, by name. They determine what functions may do.
     #[serde(default)]
     pub(super) environments: Section<EnvironmentEntry>,
     /// Gateways, by name. They listen for requests.
@@ -46,27 +46,27 @@ pub(super) struct File {
     expecting = "a table"
 )]
 pub(super) struct FunctionEntry {
-    /// The directory of the function's cargo package, or the directory in which the command runs.
+    /// The directory of the function's cargo package, or the directory to run the command in.
     pub(super) path: Option<Spanned<PathBuf>>,
-    /// The language that the function is written in, if it is built without a command.
+    /// The language the function is written in, if it is built without a command.
     pub(super) language: Option<Spanned<Language>>,
-    /// The target that cargo builds for: `wasm32-wasip1` for functions that read and write bytes
-    /// and for programs, `wasm32-wasip2` for components that handle HTTP requests.
+    /// The target cargo builds for: `wasm32-wasip1` for functions that read and write bytes and for
+    /// programs, `wasm32-wasip2` for components that handle HTTP requests.
     pub(super) target: Option<Spanned<Target>>,
-    /// The profile that cargo builds with.
+    /// The profile cargo builds with.
     pub(super) profile: Option<Spanned<String>>,
-    /// The package's binary, if it has several.
+    /// Which of the package's binaries to use, if it has several.
     pub(super) binary: Option<Spanned<String>>,
     /// An existing file that contains the function, as wasm or wat.
     pub(super) wasm: Option<Spanned<PathBuf>>,
-    /// The program that builds the function, and the program's arguments. No shell is involved.
+    /// The program that builds the function, followed by its arguments. No shell is involved.
     pub(super) command: Option<Spanned<Vec<String>>>,
-    /// The file that the command writes, relative to its directory.
+    /// The file that the command writes, relative to the directory it runs in.
     pub(super) output: Option<Spanned<PathBuf>>,
-    /// More files and directories that the function is built from. It is rebuilt when they change.
+    /// Other files and directories that the function is built from. It is rebuilt when they change.
     #[serde(default)]
     pub(super) sources: Vec<Spanned<PathBuf>>,
-    /// The function's environment, or the name of an environment.
+    /// The function's environment, or the name of one.
     pub(super) environment: Option<Spanned<NameOr<EnvironmentEntry>>>,
     /// How the function's instances serve requests.
     #[serde(default)]
@@ -82,7 +82,7 @@ pub(super) enum Language {
     Rust,
 }
 
-/// A target that cargo builds for.
+/// A target cargo builds for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) enum Target {
@@ -100,10 +100,10 @@ pub(super) enum Target {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename = "Policy", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum PolicyEntry {
-    /// Each request has an instance of its own.
+    /// Each request gets its own instance.
     #[default]
     Fresh,
-    /// One instance serves one request after another and keeps its memory between them.
+    /// One instance serves one request after another and keeps its memory between requests.
     Single,
     /// At most this many instances each serve one request after another.
     Pool(NonZeroUsize),
@@ -116,7 +116,7 @@ pub(super) enum NameOr<T> {
     Table(T),
 }
 
-/// The rights and limits of a function.
+/// A function's rights and limits.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(
@@ -126,20 +126,19 @@ pub(super) enum NameOr<T> {
     expecting = "a table"
 )]
 pub(super) struct EnvironmentEntry {
-    /// Memory of each process, for example `"64MiB"`. 256 MiB by default.
+    /// The memory limit of each process, for example `"64MiB"`. 256 MiB by default.
     pub(super) memory: Option<Size>,
-    /// Compute of each request, in units of 100,000 instructions. Unlimited by default.
+    /// The compute limit of each request, in units of 100,000 instructions. Unlimited by default.
     pub(super) compute: Option<NonZeroU64>,
     /// The maximum number of processes alive at the same time, across all requests.
     pub(super) processes: Option<NonZeroU64>,
-    /// The memory that the machine may hold for each process, in addition to the process's own
-    /// memory. 64 MiB by default.
-    pub(super) host_memory: Option<Size>,
-    /// The memory that the machine may hold for all processes, in addition to their own memory. 1
-    /// GiB by default.
-    pub(super) total_host_memory: Option<Size>,
-    /// The maximum number of files, directories and sockets open in all processes. 10,000 by
+    /// How much memory the machine may hold for each process besides the process's own. 64 MiB by
     /// default.
+    pub(super) host_memory: Option<Size>,
+    /// How much memory the machine may hold for all processes besides their own. 1 GiB by default.
+    pub(super) total_host_memory: Option<Size>,
+    /// The maximum number of files, directories and sockets that all processes may have open.
+    /// 10,000 by default.
     pub(super) descriptors: Option<NonZeroU64>,
     /// How long a request may take, for example `"30s"`.
     pub(super) deadline: Option<Time>,
@@ -147,17 +146,18 @@ pub(super) struct EnvironmentEntry {
     pub(super) body: Option<Size>,
     /// The maximum number of concurrent requests.
     pub(super) requests: Option<NonZeroUsize>,
-    /// Host functions that are granted in addition to those that every function has: prefixes of
+    /// Host functions to grant in addition to those that every function has: prefixes of
     /// `namespace::name`.
     #[serde(default)]
     pub(super) namespaces: Vec<String>,
     /// Hosts that the function may call over HTTP.
     #[serde(default)]
     pub(super) outbound: Vec<OutboundRule>,
-    /// Whether the outbound hosts may resolve to addresses of private networks or of this computer.
+    /// Whether the hosts in `outbound` may resolve to addresses in private networks or on this
+    /// computer.
     #[serde(default)]
     pub(super) private_addresses: bool,
-    /// Directories that the function may use, by the path that the function sees.
+    /// Directories that the function may use, by the path under which it sees them.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FilesEntry>,
     /// Environment variables.
@@ -198,7 +198,7 @@ pub(super) enum SecretEntry {
     File(PathBuf),
 }
 
-/// The protocol of a gateway.
+/// A gateway's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[cfg_attr(test, schemars(rename_all = "lowercase"))]
@@ -222,19 +222,19 @@ pub(super) struct GatewayEntry {
     /// The gateway's protocol.
     #[serde(rename = "type")]
     pub(super) kind: GatewayType,
-    /// The address that the gateway listens on. By default, only this computer can reach it.
+    /// The address to listen on. By default, only this computer can reach the gateway.
     pub(super) address: Option<IpAddr>,
-    /// The port. 0 stands for any free port.
+    /// The port to listen on. 0 stands for any free port.
     pub(super) port: Spanned<u16>,
-    /// The function that receives every connection, or every request that matches no route.
+    /// The function that receives every connection, or every request that does not match any route.
     pub(super) function: Option<Spanned<String>>,
-    /// Functions and files by path: `/a` is this path and everything below it, and the longest
+    /// Functions and files by path: `/a` is that path and everything below it, and the longest
     /// match wins.
     #[serde(default)]
     pub(super) routes: Section<Spanned<NameOr<StaticFiles>>>,
     /// Makes the gateway accept only TLS.
     pub(super) tls: Option<Spanned<TlsEntry>>,
-    /// The limits for clients.
+    /// Limits for the gateway's clients.
     #[serde(default)]
     pub(super) limits: LimitsEntry,
 }
@@ -258,13 +258,13 @@ pub(super) struct StaticFiles {
     expecting = "a table"
 )]
 pub(super) struct TlsEntry {
-    /// The chain of certificates, beginning with the server's own.
+    /// The certificate chain, starting with the server's own certificate.
     pub(super) certificates: PathBuf,
     /// The private key.
     pub(super) key: PathBuf,
 }
 
-/// The limits for clients.
+/// Limits for a gateway's clients.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(
@@ -278,15 +278,15 @@ pub(super) struct LimitsEntry {
     pub(super) connections: Option<NonZeroUsize>,
     /// How long a connection may be idle.
     pub(super) idle: Option<Time>,
-    /// HTTP: the maximum number of concurrent requests to all functions in total.
+    /// HTTP: the maximum number of concurrent requests, for all functions in total.
     pub(super) requests: Option<Spanned<NonZeroUsize>>,
-    /// HTTP: how long a client may take to send the head of a request.
+    /// HTTP: how long a request's head may take to arrive.
     pub(super) head_time: Option<Spanned<Time>>,
     /// HTTP: the maximum size of a request's head.
     pub(super) head_size: Option<Spanned<Size>>,
     /// HTTP: the maximum number of fields in a request's head.
     pub(super) fields: Option<Spanned<NonZeroUsize>>,
-    /// TCP: how long a connection may be open.
+    /// TCP: how long a connection may stay open.
     pub(super) life: Option<Spanned<Time>>,
 }
 
@@ -314,14 +314,14 @@ pub(super) struct DependencyEntry {
     expecting = "a table"
 )]
 pub(super) struct ServiceEntry {
-    /// The address for deploying functions. 127.0.0.1:8002 by default. An address that other
-    /// computers can reach requires a token.
+    /// The address for deploying functions. 127.0.0.1:8002 by default. A token is required if other
+    /// computers can reach the address.
     pub(super) deploy: Option<SocketAddr>,
     /// The address for invoking functions. 127.0.0.1:8000 by default.
     pub(super) invoke: Option<SocketAddr>,
     /// Where functions are stored: a directory, or `{ s3 = { … } }`. `module-store` by default.
     pub(super) storage: Option<NameOr<StorageEntry>>,
-    /// The token that deploying requires. A file contains one token per line.
+    /// The token required to deploy. A file contains one token per line.
     pub(super) token: Option<Spanned<SecretEntry>>,
     /// Makes both addresses accept only TLS.
     pub(super) tls: Option<Spanned<TlsEntry>>,
@@ -339,12 +339,12 @@ pub(super) struct ServiceEntry {
     expecting = "a table with `s3`"
 )]
 pub(super) struct StorageEntry {
-    /// A bucket of S3 or of a compatible service, described by OpenDAL's options: `bucket`, `root`,
+    /// A bucket on S3 or a compatible service, described by OpenDAL's options: `bucket`, `root`,
     /// `region`, `endpoint`, `access_key_id`, `secret_access_key` and others.
     pub(super) s3: BTreeMap<String, Spanned<OptionEntry>>,
 }
 
-/// An option of a storage: a string, or a secret.
+/// A storage option: a string or a secret.
 pub(super) type OptionEntry = NameOr<SecretEntry>;
 
 /// A size in bytes, greater than zero.
@@ -355,8 +355,8 @@ pub(super) struct Size(pub(super) u64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time(pub(super) Duration);
 
-/// Reads a quantity greater than zero: a string with a unit, or a number. Contains a description of
-/// the expected value, and the function that parses the string.
+/// Reads a quantity greater than zero: a string with a unit, or a number. Consists of a description
+/// of what is expected and the function that parses the string.
 struct QuantityVisitor<Q>(&'static str, fn(&str) -> Result<Q, String>);
 
 impl<Q: PartialEq + Default> Visitor<'_> for QuantityVisitor<Q> {
@@ -395,7 +395,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// Reads one of a few words. Any other word leads to a custom message.
+/// Reads one of a few words. Any other word gets a custom message.
 struct WordVisitor<W: 'static> {
     expecting: &'static str,
     words: &'static [(&'static str, W)],

@@ -1,11 +1,11 @@
-//! A function of a project.
+//! A function in a project.
 
 use super::problem::{Problem, ProjectError};
 use super::secret::Secret;
 use crate::{Name, Settings};
 use std::path::PathBuf;
 
-/// A function of a project.
+/// A function in a project.
 #[derive(Clone, Debug)]
 pub struct ProjectFunction {
     pub(super) name: Name,
@@ -21,18 +21,18 @@ pub struct ProjectFunction {
 pub enum Recipe {
     /// Cargo builds a package.
     Cargo {
-        /// The directory of the package.
+        /// The package's directory.
         directory: PathBuf,
         /// The compilation target.
         target: &'static str,
         /// The cargo profile.
         profile: String,
-        /// The binary, if the project file names a binary.
+        /// The binary, if the project file names one.
         binary: Option<String>,
     },
     /// A command builds the function.
     Command {
-        /// The directory in which the command runs.
+        /// The directory to run the command in.
         directory: PathBuf,
         /// The program and its arguments. Never empty.
         command: Vec<String>,
@@ -46,7 +46,7 @@ pub enum Recipe {
 /// Where a secret is used.
 #[derive(Clone, Debug)]
 pub(super) struct SecretUse {
-    /// The function's environment variable. `None` for the client's secret.
+    /// The function's environment variable, or `None` for the client's secret.
     pub(super) variable: Option<String>,
     pub(super) secret: Secret,
 }
@@ -62,8 +62,8 @@ impl ProjectFunction {
         &self.recipe
     }
 
-    /// Returns the files and directories that the function is built from, in addition to those of
-    /// its recipe.
+    /// Returns the files and directories that the function is built from, in addition to those
+    /// implied by its recipe.
     pub fn sources(&self) -> &[PathBuf] {
         &self.sources
     }
@@ -72,7 +72,7 @@ impl ProjectFunction {
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] listing the secrets that cannot be read.
+    /// [`ProjectError`], which lists the secrets that cannot be read.
     pub fn settings(&self) -> Result<Settings, ProjectError> {
         let mut problems = Vec::new();
         let settings = with_secrets(&self.settings, &self.secrets, &mut problems);
@@ -81,7 +81,7 @@ impl ProjectFunction {
     }
 }
 
-/// Returns settings that include the secrets that can be read.
+/// Returns settings that include those secrets that can be read.
 pub(super) fn with_secrets(
     settings: &Settings,
     secrets: &[SecretUse],

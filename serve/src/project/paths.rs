@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The names of project files. The first file that exists is used.
+/// The names of project files. The first that exists is used.
 pub(super) const FILE_NAMES: [&str; 2] = ["lunatic.toml", "embly-project.yml"];
 
 /// Returns the project file in a directory.
@@ -13,7 +13,7 @@ pub(super) fn file_in(directory: &Path) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Returns the project file in a directory or in its nearest ancestor.
+/// Returns the project file in a directory or in its nearest ancestor that has one.
 pub(super) fn find(directory: &Path) -> Option<PathBuf> {
     let is_here = directory == Path::new("");
     let absolute = std::path::absolute(if is_here { Path::new(".") } else { directory }).ok()?;

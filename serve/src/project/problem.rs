@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file that was read. Problems quote its lines.
+/// A file that has been read. Problems quote its lines.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
@@ -23,14 +23,14 @@ pub(super) struct Span {
 #[derive(Clone, Debug)]
 pub struct Problem {
     source: Arc<Source>,
-    /// The position of the problem. `None` if the problem concerns the whole file.
+    /// Where the problem is, or `None` if it concerns the whole file.
     span: Option<Span>,
     message: String,
     help: Option<String>,
 }
 
 /// The error for a project file that cannot be used. The message lists each problem with its file,
-/// line and column, the quoted line and the remedy.
+/// line and column, the quoted line and how to fix it.
 #[derive(Clone, Debug)]
 pub struct ProjectError {
     problems: Vec<Problem>,
@@ -39,11 +39,11 @@ pub struct ProjectError {
 /// The maximum number of problems to show.
 const MAX_SHOWN: usize = 20;
 
-/// The maximum part of a line to show, in characters.
+/// The maximum number of characters to show of a line.
 const MAX_WIDTH: usize = 160;
 
 impl Problem {
-    /// Creates a problem at a place.
+    /// Creates a problem at the given place.
     pub(super) fn new(
         source: &Arc<Source>,
         span: Option<Span>,
@@ -63,8 +63,8 @@ impl Problem {
         &self.source.path
     }
 
-    /// Returns the line and column where the problem begins, both counted from 1, with columns in
-    /// characters. Returns `None` if the problem concerns the whole file.
+    /// Returns the line and the column where the problem begins. Both are counted from 1, and
+    /// columns in characters. Returns `None` if the problem concerns the whole file.
     pub fn place(&self) -> Option<(usize, usize)> {
         let start = self.start()?;
         let before = &self.source.text[..start];
@@ -81,7 +81,7 @@ impl Problem {
         &self.message
     }
 
-    /// Returns the remedy.
+    /// Returns how to fix the problem.
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
@@ -135,13 +135,13 @@ impl fmt::Display for Problem {
 }
 
 impl ProjectError {
-    /// Fails if there are any problems. The problems are sorted by file and position.
+    /// Fails if there are any problems. Sorts them by file and position.
     pub(super) fn of(mut problems: Vec<Problem>) -> Result<(), ProjectError> {
         if problems.is_empty() {
             return Ok(());
         }
         problems.sort_by_key(|problem| problem.span.map(|span| span.start));
-        // Both sorts are stable, so files keep the order in which they were read.
+        // Both sorts are stable, so files stay in the order in which they were read.
         let mut files: Vec<PathBuf> = Vec::new();
         for problem in &problems {
             if !files.iter().any(|file| file == problem.file()) {
@@ -183,18 +183,18 @@ impl fmt::Display for ProjectError {
         }
         match self.problems.len().saturating_sub(MAX_SHOWN) {
             0 => Ok(()),
-            more => write!(f, "\n\nerror: {more} further problems are not shown"),
+            more => write!(f, "\n\nerror: {more} more problems are not shown"),
         }
     }
 }
 
 impl std::error::Error for ProjectError {}
 
-/// The minimum similarity, from 0 to 1, between the written word and a suggested one.
+/// The minimum similarity, from 0 to 1, between a word and the one to suggest for it.
 const MIN_SIMILARITY: f64 = 0.7;
 
 /// Suggests the word that was probably meant, or else lists all words. `kind` is a plural noun for
-/// the words.
+/// them.
 pub(super) fn suggestion<'a>(
     written: &str,
     kind: &str,
@@ -214,7 +214,7 @@ pub(super) fn suggestion<'a>(
     }
 }
 
-/// Joins words into a list for use in a sentence.
+/// Joins words into a list that can be used in a sentence.
 pub(super) fn list(words: &[impl AsRef<str>]) -> String {
     let quoted: Vec<String> = words
         .iter()

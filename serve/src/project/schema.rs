@@ -1,5 +1,5 @@
 //! The JSON schema of `lunatic.toml`, which editors use for completion and validation. It is
-//! generated from the types of [`file`](super::file).
+//! generated from the types in [`file`](super::file).
 
 use super::decode::{Section, Spanned};
 use super::file::{File, NameOr, Size, Time};

@@ -1,4 +1,4 @@
-//! Values that a project file only refers to. They are read when a function starts serving, and are
+//! Values that a project file only refers to. They are read when a function starts serving and are
 //! never displayed.
 
 use super::problem::{Problem, Source, Span};
@@ -32,7 +32,7 @@ impl Secret {
             .map_err(|(message, help)| self.problem(message, Some(help)))
     }
 
-    /// Creates a problem at the place of the reference.
+    /// Creates a problem located at the reference.
     pub(super) fn problem(&self, message: String, help: Option<String>) -> Problem {
         Problem::new(&self.source, Some(self.span), message, help)
     }

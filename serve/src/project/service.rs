@@ -57,7 +57,7 @@ impl ProjectService {
         };
         let token = self.token.as_ref().and_then(|secret| {
             let token = match &secret.origin {
-                // The file is reread for each deploy.
+                // The file is read again for each deploy.
                 Origin::File(path) => {
                     Token::in_file(path).map_err(|error| secret.problem(error.to_string(), None))
                 }

@@ -1,4 +1,4 @@
-//! Tests of the meaning of project files, and of how problems in them are reported.
+//! What project files mean, and how problems in them are reported.
 
 use super::*;
 use crate::{HttpGateway, Name, Policy, Protocol, Route, Target};
@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 /// Creates a directory with a cargo package `hello` and the given files.
 fn place(files: &[(&str, &str)]) -> TempDir {
-    let place = TempDir::new().expect("the disk has room for temporary files");
+    let place = TempDir::new().expect("there is enough disk space");
     for (name, text) in files.iter().chain(&[("hello/Cargo.toml", "")]) {
         let path = place.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("files lie below the directory"))
-            .expect("the disk has room");
-        std::fs::write(path, text).expect("the disk has room");
+        std::fs::create_dir_all(path.parent().expect("the file is inside the directory"))
+            .expect("there is enough disk space");
+        std::fs::write(path, text).expect("there is enough disk space");
     }
     place
 }
@@ -31,7 +31,7 @@ fn http(project: &Project) -> &HttpGateway {
     }
 }
 
-/// The example from Embly's documentation.
+/// The example in Embly's documentation.
 const EMBLY: &str = "\
 functions:
   - name: listener
@@ -287,7 +287,8 @@ error: unknown field `polcy`
     );
 }
 
-/// Checks the problems of a file. Each problem is on one line with its position and remedy.
+/// Checks a file's problems. Each one is formatted on a single line, with its position and how to
+/// fix it.
 #[track_caller]
 fn check(toml: &str, expected: &[&str]) {
     check_files(&[("lunatic.toml", toml)], expected);
@@ -301,10 +302,10 @@ fn check_files(files: &[(&str, &str)], expected: &[&str]) {
         if let Some(message) = line.strip_prefix("error: ") {
             problems.push(message.to_string());
         } else if let Some((_, place)) = line.split_once("--> ") {
-            let last = problems.last_mut().expect("a place follows a message");
+            let last = problems.last_mut().expect("each place follows a message");
             *last = format!("{place}: {last}");
         } else if let Some((_, help)) = line.split_once(" = help: ") {
-            let last = problems.last_mut().expect("a remedy follows a message");
+            let last = problems.last_mut().expect("each remedy follows a message");
             *last = format!("{last}; {help}");
         }
     }
@@ -518,7 +519,7 @@ fn a_service_is_read_with_its_secrets() {
         Some("an id")
     );
 
-    std::fs::write(place.path().join("token"), "short\n").expect("the disk has room");
+    std::fs::write(place.path().join("token"), "short\n").expect("there is enough disk space");
     std::fs::remove_file(place.path().join("id")).expect("the file exists");
     let error = project
         .service()

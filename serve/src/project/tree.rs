@@ -1,5 +1,5 @@
-//! The tree of a file, which consists of values with their positions. TOML and YAML are read into
-//! the same kind of tree.
+//! A file's tree: its values and their positions. TOML and YAML are read into the same kind of
+//! tree.
 
 use super::problem::{Problem, Source, Span};
 use serde::de::{self, Deserialize, MapAccess, SeqAccess, Visitor};
@@ -41,7 +41,7 @@ pub(super) struct Member {
 const MAX_DEPTH: usize = 32;
 
 /// The maximum number of values in a YAML file, counting each use of an alias. A project file has a
-/// few hundred values.
+/// few hundred.
 const MAX_NODES: usize = 20_000;
 
 impl Node {
@@ -66,7 +66,7 @@ impl Node {
         Err(errors.into_iter().map(problem).collect())
     }
 
-    /// Reads YAML. The size of the tree is limited, however the file nests or repeats values.
+    /// Reads YAML. The size of the tree is limited, no matter how the file nests or repeats values.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl From<std::ops::Range<usize>> for Span {
     }
 }
 
-/// This is recursive, but the parser limits the depth.
+/// This function is recursive, but the parser limits the depth.
 fn of_toml(span: Span, value: DeValue<'_>) -> Node {
     let value = match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
@@ -164,7 +164,7 @@ impl From<Spanned<Yaml>> for Node {
     }
 }
 
-/// Returns the byte range of a location, which is known because the file is parsed from a string.
+/// Returns a location's byte range, which is known because the file is parsed from a string.
 fn of_location(location: &Location) -> Option<Span> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;

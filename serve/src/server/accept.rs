@@ -12,10 +12,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long to wait before accepting again after the system has failed to accept a connection.
+/// How long to wait before trying again after the system has failed to accept a connection.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The code that serves a listener's connections.
+/// What serves a listener's connections.
 #[derive(Clone)]
 pub(super) enum Acceptor {
     Http(Arc<HttpListener>),
@@ -69,7 +69,7 @@ pub(super) async fn accept(
     }
 }
 
-/// Returns whether an error concerns only one connection, and not later connections.
+/// Returns whether an error concerns only a single connection, not later ones.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
@@ -87,12 +87,12 @@ impl Acceptor {
     }
 
     async fn serve(self, functions: Functions, stream: TcpStream, client: SocketAddr, stop: Stop) {
-        // Bytes are sent as soon as they are written. Waiting for more bytes to fill a packet would
+        // Bytes are sent as soon as they are written. Waiting for enough to fill a packet would
         // only add a delay.
         let _ = stream.set_nodelay(true);
         match self {
             Acceptor::Http(http) => serve::serve(http, stream, client, stop).await,
-            // These connections end by themselves or are cut off.
+            // These connections end on their own or are cut off.
             Acceptor::Tcp(gateway) => tcp::serve(&functions, &gateway, stream, client).await,
         }
     }
@@ -103,7 +103,7 @@ struct ConnectionPermit(Arc<AtomicUsize>);
 
 impl ConnectionPermit {
     fn take(connections: &Arc<AtomicUsize>, limit: usize) -> Option<ConnectionPermit> {
-        // Only one task takes permits, so the number of connections can only decrease between the
+        // Only one task takes permits, so the number of connections can only decrease between these
         // two steps.
         if connections.load(Ordering::SeqCst) >= limit {
             return None;

@@ -1,4 +1,4 @@
-//! The HTTP interface of the service.
+//! The service's HTTP interface.
 //!
 //! ```text
 //! POST   /deploy/NAME                           the body is the wasm; `PUT` works too
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-/// The default number of log lines to send.
+/// How many log lines to send by default.
 const LINES: usize = 100;
 
 /// Returns the responder for a service's requests.
@@ -45,7 +45,7 @@ pub(super) fn responder(shared: &Arc<Shared>) -> Responder {
 async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_string();
-    // This request requires no token, because it reveals only that the service is running.
+    // Does not require a token, because it reveals only that the service is running.
     if path == "/healthz" {
         return allowed(&head.method, &[Method::GET, Method::HEAD])
             .map(|()| text(StatusCode::OK, "ok\n".into()));
@@ -157,8 +157,8 @@ fn named(version: &Version) -> Value {
     json!({ "name": version.name().as_str(), "version": version.number(), "hash": version.hash().to_hex().as_str() })
 }
 
-/// Returns all functions that serve, regardless of their origin, and all functions that are stored
-/// but do not serve.
+/// Returns all functions that are serving, no matter where they come from, and all functions that
+/// are stored but not serving.
 fn list(shared: &Shared) -> Vec<Value> {
     let mut names: Vec<String> = shared.known().keys().cloned().collect();
     names.extend(
@@ -235,7 +235,7 @@ fn describe(shared: &Shared, name: &Name) -> Result<Value, Refusal> {
     Ok(described)
 }
 
-/// Returns a function's settings, omitting values that may be secret.
+/// Returns a function's settings, leaving out values that may be secret.
 fn settings(settings: &Settings) -> Value {
     let variables: Vec<_> = settings.variables.iter().map(|(name, _)| name).collect();
     let outbound: Vec<_> = settings
@@ -319,7 +319,7 @@ fn logs(
     Ok(response)
 }
 
-/// The format in which log lines are sent.
+/// The format to send log lines in.
 #[derive(Clone, Copy)]
 enum Format {
     Text,

@@ -14,30 +14,29 @@ use std::time::Duration;
 pub struct ServiceConfig {
     /// The address for invoking functions. 127.0.0.1:8000 by default.
     pub invoke: SocketAddr,
-    /// The address for deploying functions. 127.0.0.1:8002 by default. An address that other
-    /// computers can reach requires a token.
+    /// The address for deploying functions. 127.0.0.1:8002 by default. A token is required if other
+    /// computers can reach the address.
     pub deploy: SocketAddr,
     /// If set, both addresses accept only TLS.
     pub tls: Option<TlsFiles>,
-    /// The limits for clients that invoke functions.
+    /// Limits for clients that invoke functions.
     pub limits: HttpLimits,
-    /// The storage for functions. `./module-store` by default.
+    /// Where functions are stored. `./module-store` by default.
     pub storage: StorageSettings,
     /// The token required to deploy. Without one, anyone who can reach the address may deploy.
     pub token: Option<Token>,
-    /// The default settings of functions, which apply to all settings that a deploy does not
-    /// request.
+    /// The default settings for functions, used for everything that a deploy does not request.
     pub defaults: Settings,
-    /// The maximum settings that a deploy can request.
+    /// The most that a deploy can request.
     pub deploy_limits: DeployLimits,
     /// The maximum size of a function's wasm, in bytes. 64 MiB by default.
     pub size: u64,
     /// The maximum number of concurrent deploys, each with its wasm in memory. 8 by default.
     pub deploys: NonZeroUsize,
-    /// The maximum number of further deploys that wait without being read. Deploys beyond this
-    /// number are refused. 64 by default.
+    /// The maximum number of further deploys that wait without having been read. Any more are
+    /// refused. 64 by default.
     pub waiting: usize,
-    /// The maximum number of concurrent compilations. By default, this is half the number of cores.
+    /// The maximum number of concurrent compilations. Half the number of cores by default.
     pub compiles: NonZeroUsize,
     /// How long compiling may take. Two minutes by default.
     pub compile_time: Duration,

@@ -1,7 +1,7 @@
 //! Deploys functions, rolls them back, and removes them.
 //!
 //! Nothing is stored and nothing changes until a version has been compiled and started once. From
-//! then on, a deploy runs to completion, even if its client stops waiting.
+//! that point, the deploy runs to completion even if its client stops waiting.
 
 use super::manifest::{Manifest, StoredVersion};
 use super::options::DeployOptions;
@@ -19,16 +19,16 @@ use std::time::SystemTime;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 
-/// The number of functions read ahead at startup while others compile.
+/// How many functions to read ahead at startup while others are being compiled.
 const READ_AHEAD: usize = 4;
 
 /// The first bytes of wasm.
 const MAGIC: &[u8] = b"\0asm";
 
-/// The effect of a deploy.
+/// What a deploy did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deployed {
-    /// A new version serves.
+    /// A new version is now serving.
     New,
     /// The version was already serving.
     Unchanged,
@@ -39,13 +39,13 @@ pub(super) struct DeployRequest {
     pub(super) name: Name,
     pub(super) bytes: Bytes,
     pub(super) options: DeployOptions,
-    /// The hash that the currently serving version must have, or `*` for any version, if the client
-    /// specifies a precondition.
+    /// If the client specifies a precondition, the hash that the version currently serving must
+    /// have, or `*` for any version.
     pub(super) expected: Option<String>,
 }
 
 impl Shared {
-    /// Makes the stored functions serve, and returns the functions that cannot serve.
+    /// Starts serving the stored functions and returns those that cannot serve.
     pub(super) async fn load(self: &Arc<Shared>) -> Result<Vec<Skipped>, StorageError> {
         let mut loading = JoinSet::new();
         let mut skipped = Vec::new();
@@ -75,7 +75,7 @@ impl Shared {
             .known()
             .values()
             .all(|record| record.manifest.is_some());
-        // An unreadable manifest may be repaired later, in which case its wasm is needed.
+        // An unreadable manifest may be repaired later, and then its wasm will be needed.
         if are_all_known && let Err(error) = self.storage.keep_blobs(&self.needed()).await {
             log::warn!("stored wasm that is no longer needed was not deleted: {error}");
         }
@@ -93,7 +93,7 @@ impl Shared {
         };
         let version = self.restore(&name, &manifest).await;
         let served = version.and_then(|version| {
-            // If a project is also being served, its names take precedence.
+            // If a project is being served as well, its names take precedence.
             if self.functions.get(stored).is_some() {
                 return Err("a function of the project has the same name".to_string());
             }
@@ -103,7 +103,7 @@ impl Shared {
         (Some(manifest), served)
     }
 
-    /// Prepares the version that a manifest names as the serving one.
+    /// Prepares the version that should serve according to the manifest.
     async fn restore(&self, name: &Name, manifest: &Manifest) -> Result<Arc<Version>, String> {
         let stored = manifest.current();
         let settings = self
@@ -190,7 +190,7 @@ impl Shared {
         Ok((version, Deployed::New))
     }
 
-    /// Makes an older version serve again, by default the previous one.
+    /// Has an older version serve again, by default the previous one.
     pub(super) async fn roll_back(
         self: &Arc<Shared>,
         name: &Name,
@@ -226,7 +226,7 @@ impl Shared {
         Ok(version)
     }
 
-    /// Removes a function. Requests in progress are allowed to finish.
+    /// Removes a function. Requests in progress may finish.
     pub(super) async fn remove(self: &Arc<Shared>, name: &Name) -> Result<(), Refusal> {
         let lock = self.lock_function(name).await;
         if !self.known().contains_key(name.as_str()) {
@@ -238,7 +238,7 @@ impl Shared {
             let _storage_lock = shared.storage_lock.acquire().await;
             shared.storage.delete_manifest(name.as_str()).await?;
             let record = shared.known().remove(name.as_str());
-            // If the stored function is broken, the function in the table belongs to the project.
+            // If the stored function is broken, the one in the table belongs to the project.
             if record
                 .as_ref()
                 .is_some_and(|record| record.broken.is_none())
@@ -254,7 +254,7 @@ impl Shared {
         removed.await.map_err(stopping)?.map_err(not_stored)
     }
 
-    /// Stores a version and makes it serve, even if its client stops waiting.
+    /// Stores a version and has it serve, even if its client stops waiting.
     async fn finish(
         self: &Arc<Shared>,
         lock: FunctionLock,
@@ -268,7 +268,7 @@ impl Shared {
             let _storage_lock = shared.storage_lock.acquire().await;
             let manifest = Arc::new(manifest);
             if let Err(error) = shared.store(bytes, &manifest, &version).await {
-                // The manifest may have been stored anyway, though perhaps not durably. In that
+                // The manifest may have been stored anyway, though perhaps not durably, in which
                 // case its wasm is still needed.
                 let stored = shared.storage.manifest(version.name().as_str()).await;
                 if !stored.is_ok_and(|stored| stored == *manifest) {
@@ -303,8 +303,8 @@ impl Shared {
         self.storage.put_manifest(version.name(), manifest).await
     }
 
-    /// Removes the compiled code of the version that serves from the machine's cache, unless the
-    /// version has this hash.
+    /// Removes the compiled code of the version that is serving from the machine's cache, unless it
+    /// has this hash.
     fn forget(&self, name: &Name, except: Option<blake3::Hash>) {
         if let Some(function) = self.functions.get(name.as_str()) {
             let version = function.version();
@@ -314,7 +314,7 @@ impl Shared {
         }
     }
 
-    /// Deletes a manifest's wasm if no function needs it any more.
+    /// Deletes those of a manifest's wasm files that no function needs any more.
     async fn clean_up(&self, manifest: Option<Arc<Manifest>>) {
         let Some(manifest) = manifest else { return };
         let needed = self.needed();
@@ -334,7 +334,7 @@ impl Shared {
         options.settings(&self.config.defaults, &self.config.deploy_limits)
     }
 
-    /// Checks that a function with this name may be deployed.
+    /// Checks whether a function with this name may be deployed.
     fn check_name(&self, name: &Name) -> Result<(), Refusal> {
         if name.as_str() == RESERVED {
             return Err(Refusal::bad_request(format!(
@@ -366,7 +366,7 @@ impl Shared {
             .expect("the semaphore is never closed")
     }
 
-    /// Compiles a function on a dedicated thread. If compilation takes too long, the caller stops
+    /// Compiles a function on its own thread. If compilation takes too long, the caller stops
     /// waiting, and so does the thread if the compiler is a process that can be stopped.
     async fn compile(
         &self,
@@ -417,7 +417,7 @@ impl Shared {
     }
 }
 
-/// Removes code from the machine's cache on drop, unless it is kept.
+/// Removes code from the machine's cache when dropped, unless it is to be kept.
 struct ForgetOnDrop(Option<Code>);
 
 impl ForgetOnDrop {

@@ -1,8 +1,8 @@
 //! Decides which requests the service accepts.
 //!
-//! Without a token, any program on this computer may deploy, including a browser, and any web page
-//! could make the browser send requests. Requests from web pages are therefore refused. Requests to
-//! host names are refused too, because anyone can make a name resolve to this computer.
+//! Without a token, any program on this computer may deploy, including a browser, which any web
+//! page could make send requests. Requests from web pages are therefore refused. So are requests to
+//! host names, because anyone can make a name resolve to this computer.
 
 use super::refusal::Refusal;
 use super::token::Token;
@@ -72,8 +72,8 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Returns whether a host is an address or `localhost`, which cannot be made to resolve to a
-/// different computer.
+/// Returns whether a host is an address or `localhost`, neither of which can be made to resolve to
+/// another computer.
 fn is_this_computer(host: &str) -> bool {
     let inside = host
         .strip_prefix('[')

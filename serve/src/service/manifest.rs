@@ -1,11 +1,11 @@
-//! The manifest of a stored function, which lists its versions and says which version serves. A
+//! A stored function's manifest, which lists the function's versions and says which one serves. A
 //! manifest is plain data and is stored as JSON.
 
 use super::options::DeployOptions;
 use serde::{Deserialize, Serialize};
 
-/// The manifest format. A manifest in another format was written by a later version and is not
-/// read.
+/// The manifest format. If a manifest has another format, a later version of lunatic wrote it, and
+/// it is not read.
 const FORMAT: u32 = 1;
 
 /// A stored function.
@@ -14,9 +14,9 @@ const FORMAT: u32 = 1;
 pub(crate) struct Manifest {
     #[serde(rename = "form")]
     format: u32,
-    /// The version that serves.
+    /// Which version serves.
     pub(crate) current: u64,
-    /// The retained versions, oldest first.
+    /// The versions that have been kept, oldest first.
     pub(crate) versions: Vec<StoredVersion>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct StoredVersion {
     pub(crate) size: u64,
     /// When the version was deployed, as text.
     pub(crate) deployed: String,
-    /// The options that its deploy requested. The service's defaults supply the rest each time the
+    /// The options requested by its deploy. The service's defaults supply the rest each time the
     /// version is loaded.
     #[serde(default, rename = "asked")]
     pub(super) options: DeployOptions,
@@ -73,13 +73,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Returns the manifest in its stored form.
+    /// Returns the manifest in the form in which it is stored.
     pub(crate) fn text(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a manifest is JSON")
     }
 
-    /// Returns the manifest with a new version added as the serving one, keeping only the newest
-    /// `kept` versions.
+    /// Returns the manifest with a new version added, which serves. Only the newest `kept` versions
+    /// are kept.
     pub(crate) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
         let current = version.number;
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
@@ -92,8 +92,8 @@ impl Manifest {
         }
     }
 
-    /// Returns the manifest with a different version serving. Returns `None` if the manifest does
-    /// not have that version.
+    /// Returns the manifest with a different version serving, or `None` if it does not have that
+    /// version.
     pub(crate) fn serving(&self, number: u64) -> Option<Manifest> {
         self.version(number).map(|_| Manifest {
             current: number,
@@ -119,7 +119,8 @@ impl Manifest {
             .expect("a manifest is checked when it is read or created")
     }
 
-    /// Returns the version before the serving one, which is the default target of a rollback.
+    /// Returns the version before the one that serves, which is what a rollback goes back to by
+    /// default.
     pub(crate) fn previous(&self) -> Option<u64> {
         self.versions
             .iter()

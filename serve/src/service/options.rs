@@ -1,8 +1,8 @@
-//! The settings requested by a deploy.
+//! The settings that a deploy requests.
 //!
 //! The service limits them. A deploy cannot request access to the computer or its network
 //! (directories, private addresses, namespaces): the service's defaults grant such access to all
-//! functions or to none.
+//! functions or none.
 
 use super::refusal::Refusal;
 use crate::{OutboundRule, Policy, Settings, quantity};
@@ -13,24 +13,23 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// The maximum settings that a deploy can request.
+/// The most that a deploy can request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeployLimits {
-    /// The maximum memory per process, in bytes. The default is 4 GiB, which is the maximum for
-    /// wasm.
+    /// The maximum memory per process, in bytes. 4 GiB by default, which is the maximum for wasm.
     pub memory: u64,
-    /// The maximum time that a request may take. The default is an hour.
+    /// The maximum time that a request may take. An hour by default.
     pub deadline: Duration,
     /// The maximum size of a request's body, in bytes. 1 GiB by default.
     pub body: u64,
-    /// The maximum number of concurrent requests. The default is 10,000.
+    /// The maximum number of concurrent requests. 10,000 by default.
     pub requests: NonZeroUsize,
-    /// The maximum number of live processes. The default is 100,000.
+    /// The maximum number of live processes. 100,000 by default.
     pub processes: u64,
-    /// The maximum number of instances in a pool. The default is 64.
+    /// The maximum number of instances in a pool. 64 by default.
     pub pool: NonZeroUsize,
-    /// Whether a deploy can request hosts to call over HTTP. Allowed by default; private addresses
-    /// are always refused.
+    /// Whether a deploy can request hosts to call over HTTP. True by default; private addresses are
+    /// always refused.
     pub outbound: bool,
 }
 
@@ -39,7 +38,7 @@ pub struct DeployLimits {
 pub(super) const VARIABLE: &str = "x-variable";
 pub(super) const CLIENT_SECRET: &str = "x-client-secret";
 
-/// The query keys of a deploy.
+/// The keys that a deploy's query can have.
 const QUERY: &str = "policy, memory, compute, deadline, body, requests, processes and outbound";
 
 /// The maximum total size of a function's variables, in bytes, and their maximum number.
@@ -49,8 +48,8 @@ const VARIABLES: usize = 100;
 /// The maximum number of hosts that can be requested.
 const HOSTS: usize = 100;
 
-/// The options that a deploy requests. The defaults apply to all other settings. Options contain
-/// secrets, so they must not be displayed.
+/// The options that a deploy requests. Defaults apply to everything else. Must not be displayed,
+/// because options may contain secrets.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct DeployOptions {
@@ -80,7 +79,7 @@ pub(super) struct DeployOptions {
 }
 
 impl DeployOptions {
-    /// Reads the options in a deploy's query and header fields.
+    /// Reads the options from a deploy's query and header fields.
     pub(super) fn parse(query: &str, fields: &HeaderMap) -> Result<DeployOptions, Refusal> {
         let mut options = DeployOptions::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -156,8 +155,7 @@ impl DeployOptions {
         Ok(())
     }
 
-    /// Returns the function's settings, which consist of these options and the defaults for all
-    /// other settings.
+    /// Returns the function's settings: these options, and the defaults for everything else.
     pub(super) fn settings(
         &self,
         defaults: &Settings,
@@ -211,7 +209,7 @@ impl DeployOptions {
                 .map(|host| host.parse::<OutboundRule>())
                 .collect();
             settings.outbound = rules.map_err(Refusal::bad_request)?;
-            // The defaults grant private addresses only for the hosts that the defaults name.
+            // The defaults grant private addresses only for the hosts that they list.
             settings.private_addresses = false;
         }
         for (name, value) in &self.variables {
@@ -225,7 +223,7 @@ impl DeployOptions {
     }
 }
 
-/// Replaces a setting with the value that a deploy requests, if it requests one.
+/// If the deploy requests a value for a setting, uses it.
 fn choose<T: Copy + PartialOrd + std::fmt::Display>(
     setting: &mut T,
     requested: Option<T>,

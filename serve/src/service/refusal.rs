@@ -1,15 +1,15 @@
-//! The reasons why the service refuses requests, and the corresponding statuses.
+//! Why the service refuses requests, and with which status.
 
 use http::{HeaderValue, Method, StatusCode};
 use std::fmt::Display;
 
-/// The refusal of a request, which has changed nothing.
+/// Why a request was refused. Nothing has changed in that case.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     /// A message that says what is wrong, with what, and how to fix it.
     pub(super) sentence: String,
-    /// The methods that are allowed, if the request used a different method.
+    /// If the request used the wrong method, the methods that are allowed.
     pub(super) allow: Option<HeaderValue>,
 }
 
@@ -22,7 +22,7 @@ impl Refusal {
         }
     }
 
-    /// Refuses the method of a request.
+    /// Refuses a request because of its method.
     pub(super) fn not_allowed(methods: &[Method]) -> Refusal {
         let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
         let methods = methods.join(", ");
@@ -46,12 +46,12 @@ impl Refusal {
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
     }
 
-    /// Refuses a name or a path that does not exist.
+    /// Refuses a name or path that does not exist.
     pub(super) fn not_found(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, sentence)
     }
 
-    /// Refuses a request because too many other requests are in progress.
+    /// Refuses a request because too many others are in progress.
     pub(super) fn busy(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, sentence)
     }

@@ -10,11 +10,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
-/// A name that deployed functions cannot have. A client that posts to `/deploy` on the address for
-/// invoking meant the address for deploying.
+/// A name that deployed functions cannot have, because a client that posts to `/deploy` at the
+/// address for invoking meant the address for deploying.
 pub(super) const RESERVED: &str = "deploy";
 
-/// The maximum number of clients that follow logs concurrently.
+/// The maximum number of clients that can follow logs concurrently.
 const FOLLOWERS: usize = 64;
 
 /// The state shared by all requests to a service.
@@ -24,37 +24,38 @@ pub(super) struct Shared {
     pub(super) config: ServiceConfig,
     /// The stored functions, by name.
     known: Mutex<BTreeMap<String, Record>>,
-    /// The locks of functions that are being changed or are about to be changed.
+    /// The locks of functions that are being changed or are about to be.
     function_locks: Mutex<HashMap<Name, Arc<Semaphore>>>,
-    /// Held while the storage changes, so that newly stored wasm is not deleted as unneeded.
+    /// Held while the storage changes, so that newly stored wasm is not mistaken for unneeded wasm
+    /// and deleted.
     pub(super) storage_lock: Semaphore,
     pub(super) deploys: Semaphore,
-    /// Limits the accepted deploys, including those that are waiting.
+    /// Limits how many deploys are accepted, including those that are waiting.
     pub(super) accepted: Semaphore,
     pub(super) compiles: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
     /// Set when responses that follow logs must end.
     pub(super) is_ending: watch::Sender<bool>,
     handle: &'static Handle,
-    /// The tasks that continue without their clients.
+    /// Tasks that continue without their clients.
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// The known state of a stored function.
+/// What is known about a stored function.
 #[derive(Clone)]
 pub(super) struct Record {
     /// `None` if the manifest cannot be read.
     pub(super) manifest: Option<Arc<Manifest>>,
-    /// Why the function does not serve, if it does not.
+    /// Why the function is not serving, if it is not.
     pub(super) broken: Option<String>,
 }
 
-/// A stored function that does not serve.
+/// A stored function that is not serving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// The function's name, or the text stored in its place.
+    /// The function's name, or whatever is stored in its place.
     pub name: String,
-    /// Why the function does not serve.
+    /// Why the function is not serving.
     pub why: String,
 }
 
@@ -96,7 +97,7 @@ impl Shared {
             .and_then(|record| record.manifest.clone())
     }
 
-    /// Returns the hashes of all wasm still needed.
+    /// Returns the hashes of all wasm that is still needed.
     pub(super) fn needed(&self) -> HashSet<blake3::Hash> {
         let known = self.known();
         let manifests = known.values().filter_map(|record| record.manifest.as_ref());
@@ -129,7 +130,7 @@ impl Shared {
                 .function_locks
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            // A lock held only by this map is unused.
+            // A lock that only this map holds is not in use.
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             locks
                 .entry(name.clone())

@@ -1,14 +1,13 @@
-//! The storage of deployed functions, which contains their wasm by hash and a manifest for each
-//! function.
+//! Storage for deployed functions: their wasm, keyed by hash, and a manifest for each function.
 //!
 //! ```text
 //! blobs/HASH.wasm        never changed once it is stored
 //! functions/NAME.json    replaced atomically
 //! ```
 //!
-//! A deploy first stores the wasm, then the manifest, and then deletes wasm that no manifest names.
-//! Wherever a deploy is interrupted, a function therefore has either its old version or its new
-//! version, and the next start deletes any leftovers.
+//! A deploy first stores the wasm, then the manifest, and then deletes any wasm that is not
+//! referenced by a manifest. Wherever a deploy is interrupted, a function therefore has either its
+//! old version or its new one, and the next start deletes any leftovers.
 
 #[cfg(feature = "s3")]
 mod bucket;
@@ -45,7 +44,7 @@ pub(super) enum Storage {
 }
 
 impl Storage {
-    /// Opens the storage, creating it if it does not exist. This requires a tokio runtime.
+    /// Opens the storage, creating it if it does not exist. Requires a tokio runtime.
     pub(super) async fn open(settings: &StorageSettings) -> Result<Storage, StorageError> {
         let storage = match settings {
             StorageSettings::Directory(path) => {
@@ -58,11 +57,11 @@ impl Storage {
             StorageSettings::S3(_) => {
                 return Err(StorageError::open(
                     settings,
-                    "this build has no S3 client; build it with `--features s3`",
+                    "this build does not include S3 support; rebuild with `--features s3`",
                 ));
             }
         };
-        // This reports unreadable storage now rather than at the first deploy.
+        // Reports unreadable storage now, not at the first deploy.
         match storage.list(FUNCTIONS).await {
             Ok(_) => Ok(storage),
             Err(StorageError::Failed(why)) => Err(StorageError::open(settings, why)),
@@ -70,27 +69,27 @@ impl Storage {
         }
     }
 
-    /// Releases the storage, so that another service can use it.
+    /// Releases the storage so that another service can use it.
     pub(super) fn release(&self) {
         if let Storage::Directory(directory) = self {
             directory.release();
         }
     }
 
-    /// Returns the names under which manifests are stored. They are not necessarily valid function
+    /// Returns the names that manifests are stored under, which are not necessarily valid function
     /// names.
     pub(super) async fn names(&self) -> Result<Vec<String>, StorageError> {
         self.names_in(FUNCTIONS, ".json").await
     }
 
-    /// Reads the manifest of a function.
+    /// Reads a function's manifest.
     pub(super) async fn manifest(&self, name: &str) -> Result<Manifest, StoredError> {
         let path = format!("{FUNCTIONS}{name}.json");
         let bytes = self.read(&path, MANIFEST_SIZE).await?;
         Ok(Manifest::parse(&bytes)?)
     }
 
-    /// Replaces the manifest of a function.
+    /// Replaces a function's manifest.
     pub(super) async fn put_manifest(
         &self,
         name: &Name,
@@ -100,7 +99,7 @@ impl Storage {
             .await
     }
 
-    /// Deletes the manifest of a function.
+    /// Deletes a function's manifest.
     pub(super) async fn delete_manifest(&self, name: &str) -> Result<(), StorageError> {
         self.delete(format!("{FUNCTIONS}{name}.json")).await
     }
@@ -123,7 +122,7 @@ impl Storage {
         self.write(format!("{BLOBS}{hash}.wasm"), bytes).await
     }
 
-    /// Deletes all wasm except the wasm with these hashes.
+    /// Deletes all wasm except for these hashes.
     pub(super) async fn keep_blobs(
         &self,
         hashes: &HashSet<blake3::Hash>,
@@ -160,7 +159,7 @@ impl Storage {
         }
     }
 
-    /// Reads a file of at most `most` bytes. A larger file cannot be the file that was stored.
+    /// Reads a file of at most `most` bytes. A larger file cannot be the one that was stored.
     async fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, StoredError> {
         match self {
             Storage::Directory(files) => files.read(path, most).await,

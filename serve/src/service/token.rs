@@ -48,19 +48,19 @@ impl Token {
         Ok(Token(Source::Text(hash(text.trim())?)))
     }
 
-    /// Uses a file with one token per line, any of which is accepted. The file is reread for each
-    /// request, so removing a line revokes its token.
+    /// Uses a file with one token per line, any of which is accepted. The file is read again for
+    /// each request, so removing a line revokes its token.
     ///
     /// # Errors
     ///
-    /// [`TokenError`] if the file cannot be read or contains no token.
+    /// [`TokenError`] if the file cannot be read or contains no tokens.
     pub fn in_file(path: &Path) -> Result<Token, TokenError> {
         tokens(path)?;
         Ok(Token(Source::File(path.to_path_buf())))
     }
 
-    /// Returns whether a string is the token, in a time that does not depend on the string. This
-    /// call may block to read a small file.
+    /// Returns whether a string is the token, in a time that does not depend on the string. May
+    /// block to read a small file.
     pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
         let asked = blake3::hash(text.as_bytes());
         let is_known = match &self.0 {
@@ -138,14 +138,14 @@ mod tests {
 
     #[test]
     fn t150_a_token_that_is_removed_from_the_file_is_no_longer_accepted() {
-        let mut file = tempfile::NamedTempFile::new().expect("the disk has room");
-        writeln!(file, "{ONE}\n\n{OTHER}").expect("the disk has room");
+        let mut file = tempfile::NamedTempFile::new().expect("there is enough disk space");
+        writeln!(file, "{ONE}\n\n{OTHER}").expect("there is enough disk space");
         let token = Token::in_file(file.path()).expect("the file has two tokens");
         assert!(
             token.is(ONE).expect("the file is readable")
                 && token.is(OTHER).expect("the file is readable")
         );
-        std::fs::write(file.path(), OTHER).expect("the disk has room");
+        std::fs::write(file.path(), OTHER).expect("there is enough disk space");
         assert!(
             !token.is(ONE).expect("the file is readable")
                 && token.is(OTHER).expect("the file is readable")

@@ -1,4 +1,4 @@
-//! Reads the body of a deploy, with limits on size and time.
+//! Reads a deploy's body, limiting its size and how long that takes.
 
 use super::refusal::Refusal;
 use crate::Failure;

@@ -1,7 +1,7 @@
-//! Makes a spark answer a request.
+//! Has a spark answer a request.
 //!
 //! The spark reads the request as one message, and writes its response in any number of messages.
-//! Both are streamed. A client cannot send faster than the spark reads, and a spark cannot write
+//! Both are streamed: a client cannot send faster than the spark reads, and a spark cannot write
 //! faster than the client reads.
 
 use super::comm::comm_pair;
@@ -23,15 +23,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// How long a spark may continue after its response is complete. Nothing waits for the spark during
+/// How long a spark may continue after its response is complete. Nothing is waiting for it during
 /// this time.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Makes a spark answer a request in a process of its own. A spark ends with its response, so
-/// processes cannot be pooled.
+/// Has a spark answer a request in a new process. A spark ends with its response, so its processes
+/// cannot be pooled.
 ///
-/// Dropping the future or the response's body kills the process and the functions that it runs. If
-/// the response is complete, the process may continue for a second.
+/// Dropping the future or the response's body kills the process and the functions it runs. If the
+/// response is complete, the process may continue for a second.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,
@@ -64,8 +64,8 @@ pub(crate) async fn answer(
     (*response.status_mut(), *response.headers_mut()) = (head.status, head.fields);
     let decoder = Decoder::new(head.framing);
     if decoder.is_done() {
-        // Output after the head of a response without a body, such as a whole page after a HEAD
-        // request, is not an error.
+        // It is not an error if a spark writes anything after the head of a response that has no
+        // body, such as a whole page after a HEAD request.
         incoming.complete(has_body && head.framing == Framing::Length(0));
         return Ok(response.map(|()| empty()));
     }
@@ -94,7 +94,7 @@ async fn write_request(
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast::<Failure>() {
             Ok(failure) => *failure,
-            // The client did not send its whole request.
+            // The client did not send its entire request.
             Err(_) => Failure::Gone,
         })?;
         let Ok(data) = frame.into_data() else {
@@ -128,10 +128,10 @@ async fn write_request(
     Ok(())
 }
 
-/// The source of a response, which is the output of a spark.
+/// Where a response comes from: a spark's output.
 struct SparkOutput {
     reader: MessageReader,
-    /// Set until the request has been written. It is driven while waiting for the response.
+    /// Set until the request has been written. Driven while waiting for the response.
     feed: Option<Feed>,
     process: KillOnDrop,
     info: Arc<RequestInfo>,
@@ -142,7 +142,7 @@ impl Source for SparkOutput {
     const WHOLE: &str = "it";
     const HEAD: &str = "its head";
 
-    /// Reads bytes, as [`read_bytes`] does.
+    /// Reads bytes. Like [`read_bytes`].
     async fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         let SparkOutput {
             reader,
@@ -176,7 +176,7 @@ impl Source for SparkOutput {
 }
 
 impl Incoming<SparkOutput> {
-    /// Reads the head of the response. Informational responses before it are skipped.
+    /// Reads the response's head, skipping any informational responses before it.
     async fn response(&mut self, has_body: bool) -> Result<wire::ResponseHead, Failure> {
         let mut skipped = 0;
         loop {
@@ -195,8 +195,8 @@ impl Incoming<SparkOutput> {
         }
     }
 
-    /// Gives the spark a little time to end. The response is complete, and nothing waits for the
-    /// spark any longer. If the spark writes more output or fails, this is logged.
+    /// Gives the spark a little time to end, now that the response is complete and nothing is
+    /// waiting for the spark any longer. If it writes any more or fails, that is logged.
     fn complete(self, is_logged: bool) {
         let Incoming { source, buffer } = self;
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! `lunatic::spark`: the functions with which sparks read and write. They are documented in
+//! `lunatic::spark`: the functions that sparks read and write with. They are documented in
 //! `lunatic-abi`.
 
 use super::comm::Comm;
@@ -11,11 +11,11 @@ use std::time::Duration;
 
 pub(super) const NAMESPACE: &str = "lunatic::spark";
 
-/// The maximum length of the text that a guest can give as the reason for its failure, in bytes.
-/// The rest of the text is cut off.
+/// The maximum length, in bytes, of the text that a guest can give as the reason for its failure.
+/// The rest is cut off.
 const MAX_REASON: u32 = 4 << 10;
 
-/// The maximum number of comms that a guest can wait for in one call.
+/// The maximum number of comms that a guest can wait for in a single call.
 const MAX_WAITED_FOR: u32 = 1024;
 
 /// The timeout that never expires.
@@ -145,7 +145,7 @@ async fn read(mut call: Call<'_>, comm: u64, buffer: u32, length: u32) -> wasmti
     })
 }
 
-/// Reads the next bytes into the guest's memory, which is not borrowed while this waits.
+/// Reads the next bytes into the guest's memory, which is not borrowed while waiting.
 async fn next(call: &mut Call<'_>, comm: &Comm, buffer: u32, length: u32) -> Result<Part, Failure> {
     loop {
         if let Some(part) = comm.reader.try_read(call.slice(buffer, length)?) {
@@ -164,7 +164,7 @@ async fn write(mut call: Call<'_>, comm: u64, data: u32, length: u32) -> wasmtim
     })
 }
 
-/// Writes bytes from the guest's memory, which is not borrowed while this waits. Returns false if
+/// Writes bytes from the guest's memory, which is not borrowed while waiting. Returns false if
 /// nothing reads them.
 pub(super) async fn write_all(
     call: &mut Call<'_>,
@@ -205,7 +205,7 @@ async fn run(mut call: Call<'_>, name: (u32, u32), message: (u32, u32)) -> wasmt
 }
 
 /// Runs a function and sends it its first message, unless the message is empty. Returns the number
-/// of the function's comm.
+/// of its comm.
 pub(super) async fn run_with(
     call: &mut Call<'_>,
     name: &str,
@@ -219,8 +219,8 @@ pub(super) async fn run_with(
     if length == 0 {
         return Ok(Ok(running.comm));
     }
-    // A function that ends before it has read everything has not failed. Its output and its end are
-    // more informative than this error.
+    // A function that ends without reading everything has not failed. Its output and how it ended
+    // are more informative than this error.
     if write_all(call, &comm, message, length).await? {
         let _ = comm.writer.end_message().await;
     }
@@ -271,8 +271,8 @@ async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmt
     })
 }
 
-/// Waits until one of several comms can be read from, and returns its index. If several comms can
-/// be read from, the first of them from `offset` onward is chosen.
+/// Waits until at least one of several comms can be read from, and returns its index. If there are
+/// several, chooses the first from `offset` onward.
 pub(super) async fn first_readable(comms: &[Arc<Comm>], offset: usize) -> usize {
     let order = (0..comms.len()).map(|index| (offset.wrapping_add(index)) % comms.len());
     let mut waits: Vec<_> = order

@@ -5,16 +5,15 @@ use crate::kill_on_drop::KillOnDrop;
 use lunatic_vm::{MessagePipe, MessageReader, MessageWriter, PipeEnd, Process};
 use tokio::task::JoinSet;
 
-/// How many bytes, and how many ends of messages, one side may be ahead of the other side. These
-/// occupy the host's memory. A spark can use this amount for each function that it runs, in each
-/// direction.
+/// How many bytes, and how many ends of messages, one side may be ahead of the other. They occupy
+/// host memory, this much per direction for each function that a spark runs.
 const BYTES: usize = 64 << 10;
 const MESSAGES: usize = 1024;
 
-/// The pipe ends that one side of a comm holds.
+/// The pipe ends held by one side of a comm.
 pub(super) type CommPipes = (MessageReader, MessageWriter);
 
-/// Creates the pipes of a comm, for each of its two sides.
+/// Creates a comm's pipes, for each of its two sides.
 pub(super) fn comm_pair() -> (CommPipes, CommPipes) {
     let (to_one, one_reads) = MessagePipe::bounded(BYTES, MESSAGES);
     let (to_other, other_reads) = MessagePipe::bounded(BYTES, MESSAGES);
@@ -32,12 +31,12 @@ pub(super) struct Comm {
 enum Peer {
     /// The gateway or function that runs this spark.
     Runner,
-    /// A function that this spark runs, with its name and its process.
+    /// A function that this spark runs: its name and its process.
     Function(String, KillOnDrop),
-    /// A task of the host that this spark runs.
+    /// A host task that this spark runs.
     Host(#[expect(dead_code, reason = "the task is aborted when this is dropped")] JoinSet<()>),
-    /// Nothing, because the function could not be run. Modules built for Embly learn of this only
-    /// when they read.
+    /// Nothing, because the function could not be run. Modules built for Embly do not learn this
+    /// until they read.
     Nothing(String),
 }
 
@@ -63,7 +62,7 @@ impl Comm {
         )
     }
 
-    /// Creates a runner's comm to a task of the host. Dropping the comm aborts the task.
+    /// Creates a runner's comm to a host task. Dropping the comm aborts the task.
     pub(super) fn to_host(pipes: CommPipes, task: JoinSet<()>) -> Comm {
         Comm::new(pipes, Peer::Host(task))
     }
@@ -74,8 +73,7 @@ impl Comm {
         Comm::new(pipes, Peer::Nothing(why))
     }
 
-    /// Returns `Ok` if the other side's output ended normally, and otherwise why the other side
-    /// failed.
+    /// Returns `Ok` if the other side ended its output normally, and otherwise why it failed.
     pub(super) async fn ended(&self, end: PipeEnd) -> Result<(), String> {
         match (end, &self.peer) {
             (PipeEnd::Failed(why), Peer::Function(name, _)) => {

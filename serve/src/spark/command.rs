@@ -1,7 +1,7 @@
 //! Programs that do not use comms, but read their standard input and write their standard output.
 //!
-//! The input is the first message, and ends when that message ends. Everything that the program
-//! writes is one message, which ends when the program ends.
+//! The input is the first message, and ends when that message ends. Everything the program writes
+//! is one message, which ends when the program ends.
 
 use super::comm::CommPipes;
 use crate::code::EntryPoint;
@@ -11,7 +11,8 @@ use lunatic_vm::{Exit, Live, MessageReader, MessageWriter, Part, Pipe, PipeReade
 /// The number of bytes buffered between the comm and the program's streams, in each direction.
 const BYTES: usize = 16 << 10;
 
-/// Runs a program to completion. When this returns, all output of the program is in the comm.
+/// Runs a program to completion. By the time this returns, all of the program's output is in the
+/// comm.
 pub(super) async fn run(
     live: &mut Live,
     entry_point: EntryPoint,
@@ -26,7 +27,7 @@ pub(super) async fn run(
     };
     let program = async {
         let exit = entry_point.run(live).or(feeding).await;
-        // Output that is still in the pipe is passed on, however slowly it is read.
+        // Output that is still in the pipe is passed on, no matter how slowly it is read.
         stdout.close();
         exit
     };
@@ -38,7 +39,7 @@ pub(super) async fn run(
 async fn feed(reader: MessageReader, input: PipeWriter) {
     let mut piece = vec![0; BYTES];
     while let Part::Bytes(count) = reader.read(&mut piece).await {
-        // A program that does not read its input has not failed.
+        // It is not a failure if a program does not read its input.
         if input.write_all(&piece[..count]).await.is_err() {
             break;
         }

@@ -1,4 +1,4 @@
-//! Connections that sparks serve.
+//! Connections served by sparks.
 
 use super::comm::comm_pair;
 use super::process;
@@ -9,18 +9,17 @@ use crate::{Failure, Functions, Spark, Version};
 use lunatic_vm::{MessageReader, MessageWriter, Part, PipeClosed, PipeEnd, Process};
 use std::sync::Arc;
 
-/// A connection that a spark serves.
+/// A connection served by a spark.
 pub(crate) struct Connection {
-    // The process is dropped before the comm. If the comm ended first, the process could still exit
-    // normally.
+    // Dropped before the comm. If the comm ended first, the process could still exit normally.
     process: KillOnDrop,
     reader: MessageReader,
     writer: MessageWriter,
 }
 
-/// Makes a spark serve a connection. The spark reads the bytes written to the connection as one
-/// message, which ends when the connection's side has finished. The process is killed when the
-/// connection is dropped.
+/// Has a spark serve a connection. The spark reads what is written to the connection as one
+/// message, which ends when the connection's side has finished. Dropping the connection kills the
+/// process.
 ///
 /// # Errors
 ///
@@ -44,13 +43,13 @@ pub(crate) fn connect(
 }
 
 impl Connection {
-    /// Returns the process that serves the connection.
+    /// Returns the process serving the connection.
     pub(crate) fn process(&self) -> &Process {
         self.process.process()
     }
 
-    /// Reads the bytes that the spark writes, as many as are available and at least one. Returns
-    /// zero at the end, when the spark has exited normally or has signalled that it has finished.
+    /// Reads bytes that the spark writes: as many as are available, but at least one. Returns zero
+    /// at the end, when the spark has exited normally or has signalled that it has finished.
     /// Message boundaries are skipped.
     ///
     /// Waits until there is something to read. If the future is dropped early, nothing has been
@@ -63,23 +62,23 @@ impl Connection {
         read_bytes(&self.reader, self.process(), into).await
     }
 
-    /// Writes bytes for the spark to read. Waits while the spark is behind. If the future is
-    /// dropped early, some of the bytes may already have been written.
+    /// Writes bytes for the spark to read. Waits while the spark is too far behind. If the future
+    /// is dropped early, some of the bytes may already have been written.
     ///
     /// # Errors
     ///
-    /// Fails if the spark no longer reads, because it has ended or closed its comm.
+    /// Fails if the spark has stopped reading because it has ended or closed its comm.
     pub(crate) async fn write_all(&self, bytes: &[u8]) -> Result<(), PipeClosed> {
         self.writer.write_all(bytes).await
     }
 
-    /// Tells the spark that no more bytes will follow. The spark can continue writing.
+    /// Tells the spark that there will be no more bytes. The spark can continue writing.
     pub(crate) fn finish(&self) {
         self.writer.finish();
     }
 }
 
-/// Reads the bytes that a spark writes, as [`Connection::read`] does.
+/// Reads bytes that a spark writes. Like [`Connection::read`].
 pub(super) async fn read_bytes(
     reader: &MessageReader,
     process: &Process,

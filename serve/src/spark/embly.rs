@@ -1,7 +1,7 @@
-//! The functions of Embly, for modules that were built for it. They are in the import module
-//! `embly`, and in `env`, which dates from Embly's first months.
+//! Embly's functions, for modules that were built for Embly. They are in the import module `embly`,
+//! and also in `env`, which dates from Embly's first months.
 //!
-//! They behave like Embly's own functions, including oddities on which its guest libraries rely:
+//! They behave like Embly's own functions, including oddities that Embly's guest libraries rely on:
 //! reads never wait, nothing shows where one message ends and the next begins, a write that nothing
 //! reads succeeds, and a list of events is padded with zeros. The runner has the number 1, and the
 //! functions that are run have the numbers 2, 3 and so on.
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The error numbers of WASI, which Embly's functions return.
+/// WASI's error numbers, which Embly's functions return.
 const SUCCESS: i32 = 0;
 const ADDRESS_NOT_AVAILABLE: i32 = 4;
 
@@ -28,9 +28,9 @@ const FOREVER: i32 = 1;
 /// State used only by Embly's functions.
 #[derive(Default)]
 struct EmblyState {
-    /// Comms for which an event was reported and that have not been read from since.
+    /// Comms that an event has been reported for and that have not been read from since.
     reported: BTreeSet<u64>,
-    /// Comms whose end was reported and read.
+    /// Comms whose end has been reported and read.
     ended: BTreeSet<u64>,
 }
 
@@ -97,12 +97,12 @@ fn find(call: &mut Call<'_>, id: i32) -> Option<(u64, Arc<Comm>)> {
 
 /// Writes a number to an address in the guest's memory.
 fn put(call: &mut Call<'_>, out: u32, number: usize) -> Result<(), Failure> {
-    // All numbers written here are numbers of bytes in a 32-bit memory or numbers of comms, so they
-    // fit.
+    // Every number written here is either a number of bytes in a 32-bit memory or a comm's number,
+    // so it fits.
     call.write(out, &(number as u32).to_le_bytes())
 }
 
-/// Copies at most one message, or nothing if no message is available.
+/// Copies at most one message, or nothing if there is none.
 async fn read(
     mut call: Call<'_>,
     id: i32,
@@ -122,7 +122,7 @@ async fn read(
     let part = comm.reader.try_read(call.slice(buffer, length)?);
     let count = match part {
         Some(Part::Bytes(count)) => {
-            // The guest must not see the end of a message.
+            // The guest must not see where a message ends.
             comm.reader.pass_end_of_message();
             count
         }
@@ -138,7 +138,7 @@ async fn read(
     Ok(SUCCESS)
 }
 
-/// Returns whether the other side ended normally. If it did not, every further read fails.
+/// Returns whether the other side ended normally. If not, all further reads fail.
 async fn ended_normally(call: &mut Call<'_>, number: u64, comm: &Comm, end: PipeEnd) -> bool {
     let is_normal = comm.ended(end).await.is_ok();
     call.guest().extension::<EmblyState>().ended.insert(number);
@@ -163,7 +163,7 @@ async fn write(
     Ok(SUCCESS)
 }
 
-/// Runs a function. If that fails, reads from the function fail.
+/// Runs a function. If that is not possible, reads from its comm fail.
 async fn spawn(
     mut call: Call<'_>,
     name: (u32, u32),
@@ -187,7 +187,7 @@ async fn spawn(
     Ok(SUCCESS)
 }
 
-/// Waits until there is something to read, and lists the comms with data.
+/// Waits until there is something to read, and lists the comms that have data.
 async fn events(
     mut call: Call<'_>,
     time: Option<Duration>,
@@ -227,7 +227,7 @@ async fn events(
     Ok(SUCCESS)
 }
 
-/// Returns the comms for which an event may be reported and that satisfy a condition.
+/// Returns the comms that an event may be reported for and that satisfy a condition.
 fn unreported(call: &mut Call<'_>, is_wanted: impl Fn(&Comm) -> bool) -> Vec<(u64, Arc<Comm>)> {
     let state = call.guest().extension::<EmblyState>();
     let quiet: BTreeSet<u64> = state.reported.union(&state.ended).copied().collect();

@@ -1,9 +1,9 @@
-//! HTTP that a spark speaks through a comm. The other side is the function `http`, which calls
-//! other hosts, or a component of the project, which answers requests.
+//! HTTP that a spark speaks through a comm. On the other side is either the function `http`, which
+//! calls other hosts, or a component in the project, which answers requests.
 //!
-//! The first message is the request in the form in which it would be sent, with a complete address
-//! or with a path and a `host` field. The bytes from the end of the head to the end of the message
-//! are the body. The response comes back in the same way, as one message.
+//! The first message is the request, in the form in which it would be sent: with a complete
+//! address, or with a path and a `host` field. Whatever follows the head in that message is the
+//! body. The response comes back the same way, as one message.
 
 use super::comm::CommPipes;
 use super::incoming::{Incoming, Source};
@@ -20,10 +20,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Reports whether a call is made, as soon as this is known, which is before there is a response.
+/// Says whether a call is made as soon as that is known, before there is a response.
 pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
 
-/// Makes the call requested by the first message of a comm, if the rules allow it.
+/// Makes the call requested by a comm's first message, if the rules permit it.
 pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (JoinSet<()>, Verdict) {
     let (sender, verdict) = oneshot::channel();
     let send = move |request| -> Boxed<Result<Response<Body>, String>> {
@@ -40,7 +40,7 @@ pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (JoinSet<()>, V
     )
 }
 
-/// Makes a component answer the request that is the first message of a comm.
+/// Has a component answer the request in a comm's first message.
 pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes) -> JoinSet<()> {
     let answer = move |request| -> Boxed<Result<Response<Body>, String>> {
         Box::pin(async move {
@@ -61,14 +61,14 @@ async fn serve(
 ) {
     let mut decide = |decision| {
         if let Some(verdict) = verdict.take() {
-            // If nothing waits for the verdict, the end of the comm still reports it.
+            // If nothing is waiting for the verdict, the end of the comm still reports it.
             let _ = verdict.send(decision);
         }
     };
     let answered = async {
         let request = read_request(reader).await?;
         let mut answer = answer(request);
-        // Whether a call is refused is known before anything has to be waited for.
+        // If a call is refused, that is known before there is anything to wait for.
         let response = match future::poll_once(&mut answer).await {
             Some(answered) => answered?,
             None => {
@@ -105,7 +105,7 @@ async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
     Ok(Request::from_parts(parts, body))
 }
 
-/// A message that is being read.
+/// A message being read.
 struct Message {
     reader: MessageReader,
     has_ended: bool,
@@ -132,7 +132,7 @@ impl Source for Message {
 }
 
 impl Incoming<Message> {
-    /// Returns whether it is already known that nothing more will follow.
+    /// Returns whether it is already known that there is nothing more to come.
     fn is_over(&mut self) -> bool {
         if self.buffer.is_empty() && !self.source.has_ended {
             let mut piece = [0; 512];
@@ -148,7 +148,7 @@ impl Incoming<Message> {
 
 async fn write_response(writer: &MessageWriter, response: Response<Body>) -> Result<(), String> {
     let (parts, mut body) = response.into_parts();
-    // A spark that no longer reads needs no reason.
+    // A spark that has stopped reading does not need to be told the reason.
     if writer
         .write_all(&wire::write_response(&parts))
         .await

@@ -1,4 +1,4 @@
-//! Reads HTTP as it arrives. Bytes are read until a head is complete, and then piece by piece.
+//! Reads HTTP as it arrives: first until a head is complete, and then piece by piece.
 
 use super::wire::{self, Decoder, Step};
 use crate::body::{Body, BodyError};
@@ -10,11 +10,11 @@ use http_body_util::{BodyExt, StreamBody};
 /// The maximum number of bytes per read.
 const PIECE: usize = 8 << 10;
 
-/// The source of the bytes.
+/// Where the bytes come from.
 pub(super) trait Source: Send + 'static {
     type Error: Into<BodyError> + Send;
 
-    /// The names of the whole message and of its head in errors.
+    /// What errors call the whole message and its head.
     const WHOLE: &str;
     const HEAD: &str;
 
@@ -30,10 +30,10 @@ pub(super) trait Source: Send + 'static {
     }
 }
 
-/// A request or a response as it arrives.
+/// A request or response that is arriving.
 pub(super) struct Incoming<S> {
     pub(super) source: S,
-    /// Bytes that were read but not yet parsed.
+    /// Bytes that have been read but not yet parsed.
     pub(super) buffer: BytesMut,
 }
 
@@ -78,7 +78,7 @@ impl<S: Source> Incoming<S> {
         }
     }
 
-    /// Reads a piece of the body. Returns `None` at the end of the body.
+    /// Reads a piece of the body. Returns `None` at its end.
     async fn piece(&mut self, decoder: &mut Decoder) -> Result<Option<Bytes>, S::Error> {
         loop {
             match decoder.step(&mut self.buffer).map_err(S::malformed)? {
@@ -90,8 +90,8 @@ impl<S: Source> Incoming<S> {
         }
     }
 
-    /// Returns the body that follows the head. Once the last byte of the body has been read,
-    /// `complete` receives everything that is left.
+    /// Returns the body that follows the head. Once its last byte has been read, `complete` gets
+    /// everything that is left.
     pub(super) fn into_body(
         self,
         decoder: Decoder,
@@ -104,7 +104,7 @@ impl<S: Source> Incoming<S> {
                 Ok(None) => None,
                 Ok(Some(piece)) if decoder.is_done() => {
                     // This happens before the piece is returned, because a reader that knows the
-                    // length requests nothing after the last piece.
+                    // length does not ask for more after the last piece.
                     complete(incoming);
                     Some((Ok(Frame::data(piece)), None))
                 }
@@ -118,7 +118,7 @@ impl<S: Source> Incoming<S> {
     }
 }
 
-/// Checks that the heads read so far do not have too many bytes.
+/// Checks that the heads read so far are not too large in total.
 pub(super) fn check_size<S: Source>(size: usize) -> Result<(), S::Error> {
     if size <= wire::MAX_HEAD {
         return Ok(());

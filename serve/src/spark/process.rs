@@ -1,4 +1,4 @@
-//! Processes of sparks.
+//! Sparks' processes.
 
 use super::comm::CommPipes;
 use super::command;
@@ -8,7 +8,7 @@ use crate::{Spark, Version};
 use lunatic_vm::{Process, SpawnError};
 use std::sync::Arc;
 
-/// Starts a process of a version. `pipes` is the spark's side of the comm to its runner, and
+/// Starts a process for a version. `pipes` is the spark's side of the comm to its runner, and
 /// `functions` are the functions that the spark itself can run.
 pub(super) fn start(
     version: &Arc<Version>,

@@ -1,4 +1,4 @@
-//! Runs another function for a spark, by the function's name.
+//! Runs another function for a spark, by name.
 
 use super::comm::{Comm, comm_pair};
 use super::http::{self, Verdict};
@@ -9,8 +9,8 @@ use crate::{Code, Function, Version};
 use lunatic_vm::{Call, Errno, Failure, SpawnError, printable};
 use std::sync::Arc;
 
-/// The maximum depth to which functions can run each other. A function that runs itself is stopped
-/// at this depth rather than when the machine is full.
+/// How deeply functions can run each other. A function that runs itself is stopped at this depth,
+/// not when the machine is full.
 const MAX_DEPTH: u32 = 16;
 
 /// The maximum length of a name to look up, in bytes. No function has a longer name.
@@ -43,12 +43,12 @@ pub(super) fn name(call: &mut Call<'_>, address: u32, length: u32) -> Result<Str
 pub(super) struct Running {
     /// The number of the function's comm.
     pub(super) comm: u64,
-    /// Reports whether the function accepts its first message, if it decides about this message
-    /// before anything else.
+    /// If the function decides about its first message before doing anything else, says whether it
+    /// accepts it.
     pub(super) verdict: Option<Verdict>,
 }
 
-/// Runs a function of the project by its name.
+/// Runs one of the project's functions by name.
 pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunError> {
     if !state.has_room() {
         let text = format!(
@@ -91,8 +91,8 @@ pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunErro
     })
 }
 
-/// Finds a function by the name under which a version refers to it. `None` stands for the built-in
-/// function that makes HTTP calls.
+/// Finds a function by the name that a version uses for it. `None` stands for the built-in function
+/// that makes HTTP calls.
 fn find(
     functions: &WeakFunctions,
     version: &Version,
@@ -104,7 +104,7 @@ fn find(
             "the functions are being shut down",
         ));
     };
-    // A function of another project refers to the functions of that project by their short names.
+    // A function from another project refers to that project's functions by their short names.
     let own = version
         .name()
         .as_str()
@@ -120,13 +120,13 @@ fn find(
         return Ok(None);
     }
     let text = format!(
-        "no function of the project is named `{}`: add it to the project's file",
+        "the project has no function named `{}`: add it to the project's file",
         printable(name)
     );
     Err(refused(Errno::NoFunction, text))
 }
 
-/// Starts a function, and returns the comm to it.
+/// Starts a function and returns the comm to it.
 fn start(
     functions: &WeakFunctions,
     version: &Arc<Version>,

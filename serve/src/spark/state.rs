@@ -11,12 +11,12 @@ use std::sync::Arc;
 /// The maximum number of functions that a spark can run concurrently.
 pub(super) const MAX_FUNCTIONS: usize = 64;
 
-/// The options with which a spark's process is started, in addition to its comm.
+/// What a spark's process is started with, in addition to its comm.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SpawnOptions {
     /// The request that the process serves, directly or indirectly.
     pub(super) request: Option<RequestId>,
-    /// The length of the chain of functions that led to running this one.
+    /// How many functions are in the chain that led to running this one.
     pub(super) depth: u32,
 }
 
@@ -29,10 +29,10 @@ impl SpawnOptions {
     }
 }
 
-/// The state that the host functions of a spark use.
+/// The state used by a spark's host functions.
 #[derive(Default)]
 pub(super) struct SparkState {
-    /// The version that the process belongs to. `None` in a process that belongs to no function.
+    /// The version that the process belongs to, or `None` if it does not belong to a function.
     pub(super) version: Option<Arc<Version>>,
     /// The functions that the spark can run.
     pub(super) functions: WeakFunctions,
@@ -42,8 +42,7 @@ pub(super) struct SparkState {
     next: u64,
     /// The text of the last failure.
     pub(super) why: String,
-    /// The index at which a wait for several comms starts its search, so that each comm gets its
-    /// turn.
+    /// Where a wait for several comms starts its search, so that each comm gets its turn.
     pub(super) offset: usize,
 }
 
@@ -64,7 +63,7 @@ impl SparkState {
         }
     }
 
-    /// Returns the state of the guest that makes a call.
+    /// Returns the state of the guest making a call.
     pub(super) fn of<'a>(call: &'a mut Call<'_>) -> &'a mut SparkState {
         call.guest().extension()
     }
@@ -88,12 +87,12 @@ impl SparkState {
         self.comms.get(&number)
     }
 
-    /// Returns all comms, in the order of their numbers.
+    /// Returns all comms, ordered by number.
     pub(super) fn comms(&self) -> impl Iterator<Item = (u64, &Arc<Comm>)> {
         self.comms.iter().map(|(number, comm)| (*number, comm))
     }
 
-    /// Adds a comm and returns its number, which the process never reuses for another comm.
+    /// Adds a comm and returns its number, which this process never uses for another comm.
     pub(super) fn add(&mut self, comm: Comm) -> u64 {
         let number = self.next;
         self.next += 1;

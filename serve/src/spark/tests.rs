@@ -1,4 +1,4 @@
-//! Tests of sparks, which are called in the same way as by gateways.
+//! Calls sparks the way gateways do.
 
 use super::answer;
 use super::connection::connect;
@@ -17,12 +17,12 @@ use std::time::Duration;
 /// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// The functions of a test.
+/// A test's functions.
 struct TestFunctions {
     functions: Functions,
 }
 
-/// The imports and common functions of the test guests. `$say` writes the bytes at an address, and
+/// What the test guests import and have in common. `$say` writes the bytes at an address, and
 /// `$hear` reads the next bytes into the page at 4096.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
@@ -61,7 +61,7 @@ impl TestFunctions {
         }
     }
 
-    /// Adds a function, whose module consists of [`COMMS`] and this text.
+    /// Adds a function whose module consists of [`COMMS`] and this text.
     fn spark(&self, name: &str, text: &str) -> Arc<Version> {
         self.put(
             name,
@@ -111,7 +111,7 @@ impl TestFunctions {
             .expect("the request is answered in time")
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the entire answer.
     async fn get(&self, version: &Arc<Version>) -> Result<(Response<()>, String), Failure> {
         read(self.ask(version, request("GET", "")).await?).await
     }
@@ -140,7 +140,7 @@ fn request(method: &str, body: &str) -> Request<Body> {
         .expect("the request is valid")
 }
 
-/// A request with a body of unknown length.
+/// A request whose body has an unknown length.
 fn stream(pieces: &'static [&'static str]) -> Request<Body> {
     let frames = pieces
         .iter()
@@ -166,7 +166,7 @@ async fn read(response: Response<Body>) -> Result<(Response<()>, String), Failur
     ))
 }
 
-/// A spark that answers with all bytes that the spark reads.
+/// A spark that answers with all bytes it reads.
 const ECHO: &str = r#"
     (data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a")
     (func (export "_start") (call $say (i32.const 8192) (i32.const 19)) (call $echo (i64.const 0)))"#;
@@ -334,7 +334,7 @@ async fn t135_the_failure_of_a_spark_is_reported_before_and_during_its_answer() 
     let failure = lab
         .get(&lab.put("limit", text, settings))
         .await
-        .expect_err("the process has no room");
+        .expect_err("the process exceeds its limit");
     assert!(matches!(failure, Failure::Limit(_)), "{failure}");
 
     let settings = Settings {
@@ -345,7 +345,7 @@ async fn t135_the_failure_of_a_spark_is_reported_before_and_during_its_answer() 
     let failure = lab
         .get(&lab.put("large", text, settings))
         .await
-        .expect_err("the process has no room");
+        .expect_err("the process exceeds its limit");
     assert!(matches!(failure, Failure::Overload(_)), "{failure}");
     lab.all_gone().await;
 }
@@ -470,8 +470,8 @@ async fn a_head_has_no_body_and_interim_answers_have_no_end() {
     lab.all_gone().await;
 }
 
-/// A spark that runs a function by its name with a message, and answers with the function's output
-/// and, if the function fails, with the reason.
+/// A spark that runs a function by name with a message. It answers with the function's output and,
+/// if the function fails, the reason.
 fn runner(name: &str, message: &str) -> String {
     format!(
         r#"{HEAD} (data (i32.const 0) "{name}") (data (i32.const 64) "{message}")
@@ -547,7 +547,7 @@ async fn a_spark_runs_functions_by_name_and_learns_how_they_fail() {
         .await;
     check(
         "nobody",
-        "no function of the project is named `nobody`: add it",
+        "the project has no function named `nobody`: add it",
     )
     .await;
     check("http", "the message ends within the request's head").await;
@@ -830,7 +830,7 @@ async fn modules_built_for_embly_run_with_its_oddities() {
         .unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!((head.status().as_u16(), &*body), (200, ""));
 
-    // In the first version of Embly, the first message is passed with the name, and waiting means
+    // In Embly's first version, the first message is passed along with the name, and waiting means
     // polling.
     let text = r#"
         (data (i32.const 16) "parrot") (data (i32.const 48) "hello")
@@ -886,7 +886,7 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
         0
     );
 
-    // The spark has finished writing, and still reads.
+    // The spark has finished writing but is still reading.
     let text = r#"(func (export "_start") (call $finish (i64.const 0)) (drop (call $hear (i64.const 0))) unreachable)"#;
     let finished = connect("finished", text);
     assert_eq!(

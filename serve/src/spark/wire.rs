@@ -1,7 +1,7 @@
-//! HTTP/1.1 as bytes. This module writes and parses heads, and decodes bodies.
+//! HTTP/1.1 as bytes: writes and parses heads, and decodes bodies.
 //!
-//! This is pure computation, which never waits. The output of sparks is parsed as strictly as that
-//! of unknown clients.
+//! This is pure computation and never waits. Output from sparks is parsed as strictly as that of
+//! unknown clients.
 
 use crate::fields;
 use crate::request_id::REQUEST_ID;
@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, request, response};
 use lunatic_vm::printable;
 
-/// The maximum size of a head in bytes, and the maximum number of fields in it.
+/// The maximum size of a head, in bytes, and the maximum number of its fields.
 pub(super) const MAX_HEAD: usize = 64 << 10;
 const MAX_FIELDS: usize = 100;
 
@@ -19,7 +19,7 @@ const MAX_FIELDS: usize = 100;
 const MAX_LINE: usize = 256;
 const MAX_TRAILERS: usize = 8 << 10;
 
-/// The bytes with which the head of every response begins.
+/// What every response's head begins with.
 const VERSION: &[u8] = b"HTTP/1.";
 
 /// How the length of a body is determined.
@@ -29,11 +29,11 @@ pub(super) enum Framing {
     Length(u64),
     /// The body comes in chunks, each preceded by its length.
     Chunked,
-    /// The body consists of everything that follows.
+    /// The body is everything that follows.
     UntilEnd,
 }
 
-/// The head of a response.
+/// A response's head.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     pub(super) status: StatusCode,
@@ -41,8 +41,8 @@ pub(super) struct ResponseHead {
     pub(super) framing: Framing,
 }
 
-/// Returns where a head ends, or `None` if it is not complete yet. Bytes before `from` have already
-/// been searched.
+/// Returns where a head ends, or `None` if it is not complete yet. The bytes before `from` have
+/// already been searched.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);
     let ends = bytes[from..]
@@ -60,9 +60,9 @@ pub(super) fn begins_response(bytes: &[u8]) -> bool {
     bytes[..count] == VERSION[..count]
 }
 
-/// Parses the head of a response, which takes up all of `bytes`. A response without a body, because
-/// of `has_body` or because of its status, gets a body of length zero. A `content-length` that says
-/// how long the body would be is kept.
+/// Parses a response's head, which takes up all of `bytes`. A response that has no body, because of
+/// `has_body` or its status, gets a body of length zero. A `content-length` that says how long the
+/// body would have been is kept.
 pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead, String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
@@ -106,8 +106,8 @@ pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead
     })
 }
 
-/// Parses the head of a request, which takes up all of `bytes`. Also returns the framing of the
-/// body, if the head states it.
+/// Parses a request's head, which takes up all of `bytes`. Also returns the body's framing, if the
+/// head states it.
 pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Framing>), String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -140,8 +140,8 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     Ok((parts, framing))
 }
 
-/// Parses the fields of a head, without hop-by-hop fields. Also returns the framing of the body, if
-/// the fields state it.
+/// Parses a head's fields, leaving out hop-by-hop fields. Also returns the body's framing, if the
+/// fields state it.
 fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
     let mut read = HeaderMap::with_capacity(fields.len());
     for field in fields {
@@ -160,7 +160,7 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
     Ok((read, framing))
 }
 
-/// Returns the framing of the body, if the fields state it. Anything ambiguous is refused.
+/// Returns the body's framing, if the fields state it. Refuses anything ambiguous.
 fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = match (codings.next(), codings.next()) {
@@ -184,9 +184,9 @@ fn remove_hop_by_hop(fields: &mut HeaderMap) {
     fields.remove(header::TRAILER);
 }
 
-/// Writes the head of a request as a spark receives it. The head has a single `host`, states the
-/// length of the body or that the body is chunked, and states that no request follows it. `length`
-/// is the length of the body, if it is known.
+/// Writes a request's head the way a spark receives it: with a single `host`, the body's length or
+/// that the body is chunked, and the fact that no other request follows. `length` is the body's
+/// length, if known.
 pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64>) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     let host = match parts.uri.authority() {
@@ -211,7 +211,7 @@ pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64
     head.extend(format!("\r\n{REQUEST_ID}: {id}\r\n").into_bytes());
     write_fields(&mut head, &fields);
     match length {
-        // Methods that usually have no body get no `content-length: 0`.
+        // Methods that usually have no body do not get a `content-length: 0`.
         Some(0) if !parts.headers.contains_key(header::CONTENT_LENGTH) => (),
         Some(length) => head.extend(format!("content-length: {length}\r\n").into_bytes()),
         None => head.extend(b"transfer-encoding: chunked\r\n"),
@@ -220,8 +220,8 @@ pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64
     head
 }
 
-/// Writes the head of a response. The body has the length that the fields state, or consists of
-/// everything that follows.
+/// Writes a response's head. The body either has the length stated in the fields or is everything
+/// that follows.
 pub(super) fn write_response(parts: &response::Parts) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     remove_hop_by_hop(&mut fields);
@@ -249,21 +249,21 @@ pub(super) struct Decoder(State);
 enum State {
     Length(u64),
     UntilEnd,
-    /// The decoder expects the line before a chunk.
+    /// The line before a chunk is next.
     Size,
     /// The remaining bytes of a chunk.
     Chunk(u64),
-    /// The decoder expects the end of the line after a chunk.
+    /// The end of the line after a chunk is next.
     AfterChunk,
-    /// The decoder skips the bytes after the last chunk. This many of them have been skipped.
+    /// The bytes after the last chunk are being skipped. This many have been skipped so far.
     Trailers(usize),
     Done,
 }
 
-/// The result of decoding the bytes that are available so far.
+/// The result of decoding the bytes that are available.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Bytes of the body, at least one.
+    /// Some of the body's bytes, at least one.
     Piece(Bytes),
     /// More bytes are needed.
     More,
@@ -348,7 +348,7 @@ impl Decoder {
         }
     }
 
-    /// Checks that the body may end if no more bytes arrive.
+    /// Checks whether the body may end if no more bytes arrive.
     pub(super) fn end(&self) -> Result<(), String> {
         match &self.0 {
             State::Length(0) | State::Done | State::UntilEnd => Ok(()),
@@ -381,7 +381,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes a body that comes in pieces of this size. Also returns the bytes after it.
+    /// Decodes a body that arrives in pieces of this size. Also returns the bytes after it.
     fn decode(framing: Framing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>), String> {
         let (mut decoder, mut buffer, mut body) =
             (Decoder::new(framing), BytesMut::new(), Vec::new());

@@ -95,7 +95,7 @@ fn the_functions_from_the_guide_work_as_the_guide_says() {
         ("panicking: the function `failing` trapped: ", "unreachable"),
         (
             "nobody: NotFound, ",
-            "no function of the project is named `nobody`",
+            "the project has no function named `nobody`",
         ),
         ("http: PermissionDenied, ", "may not be called"),
         ("the second of two: ", "Some(1)"),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-/// The timeout for one request, and the maximum number of attempts.
+/// The timeout for a single request, and the maximum number of attempts.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const TRIES: usize = 4;
 
@@ -19,7 +19,7 @@ impl Bucket {
     /// Creates a client for the bucket. Nothing is sent yet.
     pub(super) fn open(options: &BTreeMap<String, String>) -> Result<Bucket, StorageError> {
         // The client uses the default cryptography provider. The host program may already have
-        // installed a different provider.
+        // installed a different one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         HttpTransporter::install_default(ReqwestTransport::default());
         let options = options
@@ -63,8 +63,8 @@ impl Bucket {
     }
 }
 
-/// Keeps only the innermost cause, which a user can act on. The text that OpenDAL wraps around the
-/// cause describes OpenDAL itself.
+/// Keeps only the innermost cause, which is what a user can act on. What OpenDAL wraps around it is
+/// about OpenDAL.
 fn failed(error: opendal::Error) -> StorageError {
     let mut cause: &dyn Error = &error;
     while let Some(source) = cause.source() {

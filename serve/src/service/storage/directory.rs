@@ -1,7 +1,7 @@
 //! Functions stored in a directory. Each file is replaced atomically and durably.
 //!
-//! A file is written under a temporary name, synced and renamed, and its directory is synced too. A
-//! crash therefore leaves either the old file or the new file.
+//! A file is written under a temporary name, synced and renamed, and its directory is synced too.
+//! After a crash, there is therefore either the old file or the new one.
 
 use super::error::{StorageError, StoredError};
 use super::settings::StorageSettings;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tempfile::NamedTempFile;
 
-/// The directory in which files are written before they are renamed.
+/// Where files are written before they are renamed.
 const UNFINISHED: &str = "unfinished";
 
 /// Locked while a service uses the directory.
@@ -26,8 +26,8 @@ pub(in crate::service) struct Directory {
 }
 
 impl Directory {
-    /// Creates the directories, takes the lock, and deletes unfinished files left by a service that
-    /// crashed.
+    /// Creates the directories, takes the lock, and deletes unfinished files left behind by a
+    /// service that crashed.
     pub(super) fn open(root: &Path, directories: &[&str]) -> Result<Directory, StorageError> {
         let settings = StorageSettings::Directory(root.to_path_buf());
         let unusable = |error: io::Error| StorageError::open(&settings, error);
@@ -103,7 +103,7 @@ impl Directory {
     }
 }
 
-/// Runs disk I/O on a thread that may block.
+/// Runs disk I/O on a thread that is allowed to block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -122,11 +122,11 @@ fn failed(error: io::Error) -> StorageError {
 
 /// Makes the creation or deletion of a name durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().expect("files lie below the root");
+    let parent = path.parent().expect("every file is inside the root");
     File::open(parent)?.sync_all()
 }
 
-/// Creates the directories, which only their owner can read, because the stored data may be secret.
+/// Creates the directories, readable only by their owner because the stored data may be sensitive.
 /// Returns the file to lock.
 fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     let mut builder = DirBuilder::new();
@@ -135,7 +135,7 @@ fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     for directory in ["", UNFINISHED].iter().chain(directories) {
         builder.create(root.join(directory))?;
-        // A link would lead to files outside the storage.
+        // A symlink could point outside the storage directory.
         let path = root.join(directory.trim_end_matches('/'));
         if !directory.is_empty() && path.symlink_metadata()?.is_symlink() {
             let message = format!("`{}` is a symbolic link", path.display());
@@ -148,7 +148,7 @@ fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt;
-        // If a FIFO is in its place, opening it must not block.
+        // If the lock file turns out to be a FIFO, opening it must not block.
         options.custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed());
     }
     let lock = options.open(root.join(LOCK))?;
@@ -159,7 +159,7 @@ fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     Ok(lock)
 }
 
-/// Deletes the contents of a directory.
+/// Deletes everything in a directory.
 fn clear(directory: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

@@ -1,9 +1,9 @@
-//! Why the storage cannot be used, or why something in it cannot be read.
+//! Why the storage, or something in it, cannot be used.
 
 use super::settings::StorageSettings;
 use crate::service::manifest::ManifestError;
 
-/// Why the storage cannot be used, permanently or at present.
+/// Why the storage cannot be used, either permanently or right now.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -42,7 +42,7 @@ pub(in crate::service) enum StoredError {
 }
 
 impl StorageError {
-    /// Creates an error that says why a storage cannot be opened.
+    /// Creates the error for a storage that cannot be opened.
     pub(super) fn open(settings: &StorageSettings, why: impl ToString) -> StorageError {
         StorageError::Open {
             place: settings.place(),

@@ -14,13 +14,13 @@ pub enum StorageSettings {
     Memory,
     /// In a bucket on S3 or a compatible service, described by OpenDAL's options: `bucket`, `root`,
     /// `region`, `endpoint`, `access_key_id` and others. Requires the `s3` feature. Only one
-    /// service at a time may use a bucket, but this is not checked.
+    /// service at a time may use a bucket, but this is not enforced.
     S3(BTreeMap<String, String>),
 }
 
 impl From<PathBuf> for StorageSettings {
-    /// `s3://BUCKET` or `s3://BUCKET/ROOT` denotes a bucket, whose other options come from the
-    /// environment. Any other path denotes a directory.
+    /// `s3://BUCKET` or `s3://BUCKET/ROOT` is a bucket, whose other options come from the
+    /// environment. Any other path is a directory.
     fn from(path: PathBuf) -> StorageSettings {
         let Some(location) = path.to_str().and_then(|text| text.strip_prefix("s3://")) else {
             return StorageSettings::Directory(path);
@@ -33,7 +33,7 @@ impl From<PathBuf> for StorageSettings {
 }
 
 impl StorageSettings {
-    /// Returns a human-readable description of the location, without secrets.
+    /// Describes the location without revealing any secrets.
     pub(super) fn place(&self) -> String {
         match self {
             StorageSettings::Directory(directory) => format!("`{}`", directory.display()),
