@@ -1,5 +1,5 @@
-//! Claims about hostile processes: a process continues no matter what other processes send to it or
-//! refuse to receive.
+//! Claims about hostile processes: a process survives whatever other processes send it or refuse to
+//! receive.
 
 use crate::{LONG, SHORT, double, machine, process_named, retype, wait};
 use lunatic::server::{Handle, Reply};
@@ -8,8 +8,8 @@ use lunatic::{
     Server, Task, ThisModule, process,
 };
 
-/// A server that replies only when it is asked to, and with replies larger than some clients
-/// accept.
+/// A server that holds back replies until told to send them, and can send replies that are too
+/// large for some clients.
 struct Shared {
     held: Vec<Reply<u32>>,
 }
@@ -48,7 +48,8 @@ impl Shared {
     }
 }
 
-/// Returns this module in an environment whose mailboxes hold two messages of up to 1,000 bytes.
+/// Returns this module in an environment whose mailboxes hold two messages of up to 1,000 bytes
+/// each.
 fn narrow() -> ThisModule {
     let mut config = Config::new(10_000_000, None);
     config
@@ -59,16 +60,16 @@ fn narrow() -> ThisModule {
     environment.add_this_module().unwrap()
 }
 
-/// Fills the mailbox of the calling process.
+/// Fills the calling process's mailbox.
 fn fill(mailbox: &Mailbox<String>) {
     let this = process::this(mailbox);
     while this.try_send("one more".to_string()).is_ok() {}
 }
 
-/// Sends bytes that are not the serialization of a value, with a tag.
+/// Sends raw bytes, which may not be a serialized value, with a tag.
 fn send_raw<T>(process: Process<T>, tag: i64, bytes: &[u8]) {
-    // SAFETY: the declarations match the machine's table, and the pointer is passed with the length
-    // of its slice.
+    // SAFETY: the declarations match the machine's table, and the pointer and the length are those
+    // of the slice.
     unsafe {
         machine::create_data(tag, 0);
         machine::write_data(bytes.as_ptr(), bytes.len());
@@ -76,7 +77,7 @@ fn send_raw<T>(process: Process<T>, tag: i64, bytes: &[u8]) {
     }
 }
 
-/// The tags of the messages that ask a process to end and that request a task's result.
+/// The tags of messages that ask a process to exit and that request a task's result.
 const SHUTDOWN: i64 = i64::MIN + 1;
 const WANTED: i64 = i64::MIN + 3;
 
@@ -159,8 +160,8 @@ claims! {
     }
 
     fn a_reply_can_only_have_the_tag_of_a_request(mailbox: Mailbox<()>) {
-        // This request names its server as its sender, and asks for a reply with the tag that asks
-        // a process to end.
+        // These requests give the server or this process as the sender, and ask for a reply with a
+        // tag that isn't a reply tag, such as the one that asks a process to exit.
         let server = process::spawn(double).unwrap();
         let forged: Process<(u32, i64, u64)> = retype(server);
         for tag in [SHUTDOWN, 0, 7, i64::MIN, i64::MAX] {
@@ -173,8 +174,8 @@ claims! {
 
     fn no_bytes_end_their_receiver(mailbox: Mailbox<Vec<Option<String>>>) {
         let this = process::this(&mailbox);
-        // An array of 200 values, most of which are `nil`. One value is invalid or is longer than
-        // the rest of the message.
+        // An array of 200 values, most of which are `nil`. One value is invalid or longer than the
+        // rest of the message.
         let mut heads = vec![vec![0xc1], vec![0xdf, 0xff, 0xff, 0xff, 0xff], vec![0xdd, 0xff, 0xff, 0xff, 0xff]];
         for size in [0xc6u8, 0xc9, 0xdb] {
             heads.push(vec![size, 0xff, 0xff, 0xff, 0xff, 0xc0]);
@@ -197,7 +198,7 @@ claims! {
 
     fn a_task_is_not_confused_by_what_others_send(_mailbox: Mailbox<()>) {
         let task = Task::spawn(6, |number| number * 7).unwrap();
-        // The debug output of a task names its process.
+        // A task's debug output contains its process id.
         let named = format!("{task:?}");
         let number = named.trim_start_matches("Task<").trim_end_matches('>');
         let process: Process<()> = process_named(u64::from_str_radix(number, 16).unwrap());
@@ -209,7 +210,7 @@ claims! {
 
     fn a_process_has_ended_once_its_shutdown_is_over(mailbox: Mailbox<()>) {
         let stubborn = process::spawn(|_: Mailbox<()>| process::sleep(u64::MAX)).unwrap();
-        // These messages have the tags that the next replies to this process will have.
+        // These messages have the tags of the next replies to this process.
         for tag in -10..0 {
             send_raw(process::this(&mailbox), tag, &[0xc0]);
         }
@@ -231,9 +232,9 @@ claims! {
         let process = process::spawn(wait).unwrap();
         process.monitor();
         process.kill();
-        // The second monitor has reported the end by the time the first monitor is removed.
+        // Both monitors have reported the exit by the time the second one is removed.
         process.monitor();
-        let Err(ReceiveError::Signal(_)) = mailbox.receive() else { panic!("no message was sent") };
+        let Err(ReceiveError::Signal(_)) = mailbox.receive() else { panic!("no process sends a message") };
         process.stop_monitoring();
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         process.stop_monitoring();
@@ -247,7 +248,7 @@ claims! {
         process.stop_monitoring();
         process.kill();
         for _ in 0..2 {
-            let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("no message was sent") };
+            let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("no process sends a message") };
             assert_eq!((signal.pid, signal.tag), (process.id(), lunatic::Tag::NONE));
             assert_eq!(signal.reason, ExitReason::Killed);
         }

@@ -1,13 +1,13 @@
-//! Tests of what the library promises, which run in the VM.
+//! Tests of the library's promises, which run on the machine.
 //!
-//! This is a program for the VM. Each claim runs in its own process, and the claim holds if that
-//! process ends without a failure.
+//! This is a guest program. Each claim runs in its own process, and holds if that process doesn't
+//! fail.
 //!
 //! ```text
 //! CARGO_TARGET_WASM32_WASIP1_RUNNER=lunatic cargo test -p lunatic --test machine --target wasm32-wasip1
 //! ```
 //!
-//! Arguments select claims: only those whose names contain one of the arguments are tested.
+//! Arguments filter the claims: a claim is tested if its name contains one of the arguments.
 
 #![allow(clippy::unwrap_used, reason = "a claim fails if it panics")]
 
@@ -24,7 +24,7 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// A timeout so long that no claim fails because the computer is busy.
+/// A timeout long enough that claims don't fail because the computer is busy.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A short timeout, for waits that must time out.
@@ -32,12 +32,12 @@ const SHORT: Duration = Duration::from_millis(5);
 
 struct Claim {
     name: &'static str,
-    /// Spawns the claim in a process that is linked to this process. The claim sends this process a
-    /// message when it is done.
+    /// Runs the claim in a process linked to this one. The claim sends this process a message when
+    /// it is done.
     spawn: fn(LinkMailbox<()>) -> LinkMailbox<()>,
 }
 
-/// Declares the claims about a subject. Claims are functions that take a mailbox.
+/// Declares the claims about a subject. A claim is a function that takes a mailbox.
 macro_rules! claims {
     ($($(#[$doc:meta])* fn $name:ident($mailbox:ident: $type:ty) $body:block)*) => {
         $($(#[$doc])* fn $name($mailbox: $type) $body)*
@@ -50,7 +50,7 @@ macro_rules! claims {
                     $name(mailbox);
                     runner.send(());
                 });
-                spawned.expect("the VM has room for another process").1
+                spawned.expect("another process can be spawned").1
             },
         },)*];
     };
@@ -65,7 +65,7 @@ mod supervisor;
 mod task;
 mod trap;
 
-/// The claims in this file, and the claims about the subjects that have their own files.
+/// The claims in this file, and the claims about subjects that have their own files.
 const SUBJECTS: &[&[Claim]] = &[
     CLAIMS,
     hostile::CLAIMS,
@@ -77,7 +77,7 @@ const SUBJECTS: &[&[Claim]] = &[
     trap::CLAIMS,
 ];
 
-/// Returns a handle to the same process for messages of another type.
+/// Returns a handle to the same process with a different message type.
 fn retype<A, B>(process: Process<A>) -> Process<B> {
     process_named(process.id())
 }
@@ -88,7 +88,7 @@ fn process_named<T>(id: u64) -> Process<T> {
     Process::deserialize(number).expect("a handle is serialized as a number")
 }
 
-/// Functions that programs in other languages call, but the library does not.
+/// Host functions for programs in other languages, which the library doesn't call.
 mod machine {
     #[cfg_attr(target_family = "wasm", link(wasm_import_module = "lunatic::message"))]
     unsafe extern "C" {
@@ -104,12 +104,12 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
     let claims = || SUBJECTS.iter().copied().flatten();
     if cfg!(not(target_family = "wasm")) {
         println!(
-            "{} claims have to run in the VM: pass `--target wasm32-wasip1`",
+            "{} claims have to run on the machine: pass `--target wasm32-wasip1`",
             claims().count()
         );
         return ExitCode::SUCCESS;
     }
-    // This check needs a program that has no other process.
+    // This only holds while the program has no other process.
     assert!(matches!(mailbox.receive(), Err(ReceiveError::NobodyLeft)));
 
     let chosen: Vec<String> = std::env::args().skip(1).collect();
@@ -147,8 +147,8 @@ enum Parcel {
     Bytes(Vec<u8>),
 }
 
-/// A server that doubles numbers. It answers a request of 0 only when the next request arrives, and
-/// exits on `u32::MAX`.
+/// A server that doubles numbers. It answers a 0 only when the next request arrives, and exits on
+/// `u32::MAX`.
 fn double(mailbox: Mailbox<Request<u32, u32>>) {
     let mut held = None;
     while let Ok(request) = mailbox.receive() {
@@ -176,8 +176,7 @@ fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
     }
 }
 
-/// Runs a function that fails in a new environment. Returns the signal that reports the end of its
-/// process.
+/// Runs a function that fails in a new environment, and returns its process's exit signal.
 fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Signal {
     let mut environment = Environment::new(config)
         .expect("this process has the rights that the configuration grants");
@@ -186,7 +185,7 @@ fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Si
         .expect("the module is already compiled");
     let (process, mailbox) = module
         .spawn_link(mailbox, function)
-        .expect("the environment allows this process");
+        .expect("the environment allows the process");
     let signal = signal(&mailbox);
     assert_eq!(
         (signal.kind, signal.pid),
@@ -197,10 +196,10 @@ fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Si
 
 /// Returns both ends of a connection.
 fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("the listener is bound");
     let near = TcpStream::connect_timeout(address, LONG).expect("the listener exists");
-    let (far, peer) = listener.accept().expect("this process has connected");
+    let (far, peer) = listener.accept().expect("this process connected above");
     assert_eq!(near.local_addr().expect("the stream is connected"), peer);
     assert_eq!(near.peer_addr().expect("the stream is connected"), address);
     (near, far)
@@ -287,7 +286,7 @@ claims! {
         let wait_with: fn(String, Mailbox<()>) = |_, mailbox| wait(mailbox);
         let error = module.spawn_with("x".repeat(1_001), wait_with).unwrap_err();
         assert_eq!(error.kind(), Errno::MessageTooLarge, "{error}");
-        // This process is the only process that is allowed.
+        // This process is the only one that the environment allows.
         let process = module.spawn_with(String::new(), wait_with).unwrap();
         process.monitor();
         process.kill();
@@ -305,8 +304,7 @@ claims! {
             assert_eq!((signal.kind, signal.pid, signal.tag), (SignalKind::ProcessDied, process.id(), Tag::NONE));
             assert_eq!(signal.reason, reason, "{signal}");
             assert!(!process.is_alive());
-            // Sending to a dead process is not a failure, and monitoring one reports that it is
-            // dead.
+            // Sending to a dead process is not a failure, and monitoring one reports its death.
             process.send(());
             process.monitor();
             assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
@@ -321,7 +319,7 @@ claims! {
         let process = process::spawn(wait).unwrap();
         process.monitor();
         process.stop_monitoring();
-        // Another process, which still monitors the process, shows when the signal would have
+        // Another process still monitors the process, and tells this one when the signal would have
         // arrived.
         let this = process::this(&mailbox);
         process::spawn_with((this, process), |(parent, process), mailbox: Mailbox<()>| {
@@ -340,7 +338,7 @@ claims! {
         let process = process::spawn(wait).unwrap();
         let tag = process.link();
         process.kill();
-        let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the signal of the link has this tag") };
+        let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the link's signal has this tag") };
         assert_eq!((signal.kind, signal.tag, signal.pid), (SignalKind::LinkDied, tag, process.id()));
         assert_eq!(signal.reason, ExitReason::Killed);
 
@@ -386,7 +384,7 @@ claims! {
             process.kill();
         }
         for (tag, child) in tags.into_iter().zip(children).rev() {
-            let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the signal of the link has this tag") };
+            let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the link's signal has this tag") };
             assert_eq!((signal.kind, signal.tag, signal.pid), (SignalKind::LinkDied, tag, child.id()));
         }
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
@@ -432,7 +430,8 @@ claims! {
         assert_eq!(server.request(4).unwrap(), 8);
 
         assert!(matches!(server.request_timeout(0, SHORT), Err(RequestError::Timeout)));
-        // The server answers in order, so the late reply arrives before the reply to this request.
+        // The server answers in order, so the late reply arrives before the other process's
+        // message.
         process::spawn_with((this, server), |(parent, server), _: Mailbox<()>| {
             assert_eq!(server.request(1).unwrap(), 2);
             parent.send(9);
@@ -497,7 +496,7 @@ claims! {
         here.unregister("names", "1.2.0").unwrap();
         assert_eq!(here.unregister("names", "1.2.0"), Err(RegistryError::NotFound));
 
-        // A name is free by the time the exit of its process is reported.
+        // A name is free by the time its process's exit is reported.
         other.monitor();
         other.kill();
         assert!(matches!(mailbox.receive(), Err(ReceiveError::Signal(_))));
@@ -513,8 +512,8 @@ claims! {
     }
 
     fn an_unfinished_line_is_written_when_the_process_ends(mailbox: Mailbox<()>) {
-        // The environment does not allow writing, so the attempt to write traps. Only this trap
-        // shows that there was an attempt.
+        // The environment does not allow writing, so the trap shows that there was an attempt to
+        // write.
         let signal = end_in(Config::new(2_000_000, None), mailbox, |_| print!("no line"));
         assert_eq!(signal.reason, ExitReason::Trapped);
         assert!(signal.to_string().contains("fd_write"), "{signal}");
@@ -543,7 +542,7 @@ claims! {
         let compute: fn(Mailbox<()>) = |_| assert_eq!(black_box(6) * 7, 42);
         let (process, mailbox) = module.spawn_link(mailbox, compute).unwrap();
         process.monitor();
-        // If the linked process had failed, its signal would arrive first.
+        // If the process had failed, the link's signal would arrive first.
         let signal = signal(&mailbox);
         assert_eq!(signal.kind, SignalKind::ProcessDied, "{signal}");
     }
@@ -568,7 +567,7 @@ claims! {
             .environment_variable("COLOUR", "blue");
         let mut environment = Environment::new(config).unwrap();
         let module = environment.add_this_module().unwrap();
-        // The module by itself is enough to spawn a process in its environment.
+        // The module alone is enough to spawn a process in its environment.
         drop(environment);
         let this = process::this(&mailbox);
         module
@@ -599,7 +598,7 @@ claims! {
         let this = process::this(&mailbox);
         let mut environment = Environment::new(Config::new(65_536, None)).unwrap();
         let module = environment.add_this_module().unwrap();
-        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("the memory limit of one page is too small to spawn this module") };
+        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("a memory limit of one page is too small for this module") };
         assert_eq!(error.error.kind(), Errno::LimitReached, "{error}");
         this.send(1);
         assert_eq!(error.mailbox.receive().normal_or_unwrap().unwrap(), 1);
@@ -675,7 +674,7 @@ claims! {
         .unwrap();
         let mut near = mailbox.receive().unwrap();
         near.write_all(b"from the parent").unwrap();
-        // The sender's own handle still works. The connection is closed when the last handle is
+        // The sender's handle still works. The connection is closed when the last handle is
         // dropped.
         this.send(near.clone());
         drop(mailbox.receive().unwrap());
@@ -699,7 +698,7 @@ claims! {
     }
 
     fn a_module_in_place_of_a_stream_is_an_error(mailbox: Mailbox<TcpStream>) {
-        // SAFETY: the declarations match the VM's table, and the data has one byte.
+        // SAFETY: the declarations match the machine's table, and the data has one byte.
         unsafe {
             machine::create_data(0, 1);
             assert_eq!(machine::push_module(u64::MAX), 0);

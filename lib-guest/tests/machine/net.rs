@@ -1,4 +1,4 @@
-//! Claims about UDP and TLS. The claims about TCP are in `main.rs`.
+//! Claims about UDP and TLS. Claims about TCP are in `main.rs`.
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TlsListener, TlsStream, UdpSocket};
@@ -11,16 +11,15 @@ const CERTIFICATE: &[u8] = include_bytes!("localhost.pem");
 const KEY: &[u8] = include_bytes!("localhost.key.pem");
 
 fn socket() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
     let address = socket.local_addr().expect("the socket is bound");
     (socket, address)
 }
 
-/// Returns both ends of a connection. The client is another process, because a handshake needs two
-/// processes.
+/// Returns both ends of a connection. The client is another process, because both sides have to
+/// wait for the handshake.
 fn connection(mailbox: &Mailbox<TlsStream>) -> (TlsStream, TlsStream) {
-    let listener =
-        TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).expect("there is a free port");
+    let listener = TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).expect("a port is free");
     let address = listener.local_addr().expect("the socket is bound");
     process::spawn_with(
         (process::this(mailbox), address),
@@ -103,7 +102,7 @@ claims! {
         assert_eq!(text, "one two");
         assert_eq!(near.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 
-        // The other direction is still open. It is closed when the last handle is dropped.
+        // The other direction is still open until the last handle is dropped.
         let large = vec![7; 100_000];
         let other = far.clone();
         process::spawn_with((far, large.clone()), |(mut far, large): (TlsStream, Vec<u8>), _: Mailbox<()>| {

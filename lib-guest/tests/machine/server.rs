@@ -1,4 +1,4 @@
-//! Claims about servers: typed calls and casts, and how servers start and end.
+//! Claims about servers: typed calls and casts, and how servers start and stop.
 
 use crate::{LONG, SHORT, signal};
 use lunatic::server::{self, Handle, Reply};
@@ -9,7 +9,7 @@ use lunatic::{
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A server with functions of every kind.
+/// A server with every kind of function.
 pub(crate) struct Counter {
     count: u32,
     waiting: Vec<Reply<u32>>,
@@ -41,7 +41,7 @@ impl Counter {
     #[call]
     fn nothing(&self) {}
 
-    /// Answers when the count changes next.
+    /// Answers the next time the count changes.
     #[call]
     fn next(&mut self, reply: Reply<u32>) {
         self.waiting.push(reply);
@@ -86,8 +86,8 @@ impl Counter {
     }
 }
 
-/// A server that takes two arguments, may refuse to start, watches other processes, and reports
-/// events to a log.
+/// A server that takes two arguments, may refuse to start, monitors other processes, and sends what
+/// happens to a log.
 struct Watcher {
     log: Process<String>,
     names: HashMap<u64, String>,
@@ -180,8 +180,7 @@ claims! {
         })
         .unwrap();
         assert_eq!(mailbox.receive().unwrap(), 0);
-        // The call may not have arrived yet. In that case, a later change of the count answers the
-        // call.
+        // The call may not have arrived yet, in which case a later change to the count answers it.
         let answer = (1..).find_map(|count| {
             counter.set(count).unwrap();
             mailbox.receive_timeout(SHORT).ok()
@@ -223,7 +222,7 @@ claims! {
         let error = Watcher::start((this, "no number".into())).unwrap_err();
         assert_eq!(error, StartError::Refused("invalid digit found in string".into()));
         assert_eq!(Slow::start(None).unwrap_err(), StartError::Died(ExitReason::Trapped));
-        // A refusal is not a failure and causes no signal.
+        // A refusal is not a failure, so there is no signal.
         let error = Watcher::start_link((this, String::new())).unwrap_err();
         assert!(matches!(error, StartError::Refused(_)), "{error}");
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
@@ -236,7 +235,7 @@ claims! {
         assert_eq!(watcher.stop(), ExitReason::NoProcess);
 
         let counter = Counter::start(3).unwrap();
-        assert_eq!(counter.last(0).unwrap(), 3, "the server answers before it ends");
+        assert_eq!(counter.last(0).unwrap(), 3, "the server answers before it exits");
         let counter = Counter::start(3).unwrap();
         counter.process().monitor();
         assert_eq!(counter.last(9).unwrap(), 3);
@@ -275,7 +274,7 @@ claims! {
         assert_eq!((signal.kind, signal.reason), (SignalKind::ProcessDied, ExitReason::LinkDied));
     }
 
-    /// T058: a server that is still in its `#[init]` ends immediately, even if it has a
+    /// T058: a server that is still in its `#[init]` dies immediately, even if it has a
     /// `#[signal]`.
     fn t058_a_server_that_is_starting_ends_with_its_parent(mailbox: Mailbox<Process<()>>) {
         let this = process::this(&mailbox);
@@ -286,7 +285,7 @@ claims! {
         let slow = mailbox.receive().unwrap();
         slow.monitor();
         parent.kill();
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else { panic!("the server outlives its parent") };
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else { panic!("the server outlived its parent") };
         assert_eq!((signal.pid, signal.reason), (slow.id(), ExitReason::LinkDied));
     }
 

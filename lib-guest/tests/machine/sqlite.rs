@@ -4,7 +4,7 @@ use crate::LONG;
 use lunatic::sqlite::{Connection, Error, Row, Value};
 use lunatic::{Config, Environment, ExitReason, Mailbox, process};
 
-/// The SQLite result codes that the claims expect.
+/// SQLite result codes that the claims expect.
 const ERROR: u32 = 1;
 const TOOBIG: u32 = 18;
 const MISMATCH: u32 = 20;
@@ -85,12 +85,12 @@ claims! {
             assert_eq!(insert.execute((n, "some")), Ok(1));
         }
         assert_eq!(connection.last_insert_rowid(), 100);
-        // Here the parameters are bound by name. A parameter without a value is NULL.
+        // These values are passed by name. A parameter without a value is NULL.
         insert.execute([("n", 100)]).unwrap();
         assert!(insert.execute([("n", 100)]).unwrap_err().is_constraint());
         let mut select = connection.prepare("SELECT n, s FROM t WHERE n >= ? ORDER BY n").unwrap();
         assert_eq!(select.column_names(), ["n", "s"]);
-        // A query that was dropped before its end starts over.
+        // A query that was dropped early starts over.
         let first = |row: Result<Row, Error>| row.unwrap().get::<i64>(0).unwrap();
         assert_eq!(select.query([40]).unwrap().next().map(first), Some(40));
         assert_eq!(select.query([99]).unwrap().map(first).collect::<Vec<_>>(), [99, 100]);
@@ -112,8 +112,8 @@ claims! {
         assert_eq!(insert(&[1, 2]), Ok(2));
         assert!(insert(&[3, 1]).unwrap_err().is_constraint());
         assert_eq!(count(&connection), 2);
-        // The connection can still be used if SQLite itself has already rolled the transaction
-        // back.
+        // The connection can still be used if SQLite has already rolled back the transaction
+        // itself.
         let failed = connection.transaction(|connection| connection.execute_batch("INSERT OR ROLLBACK INTO t (n) VALUES (1)"));
         assert!(failed.unwrap_err().is_constraint());
         assert_eq!(insert(&[3]), Ok(1));
@@ -135,7 +135,7 @@ claims! {
         let spinning = process::spawn(for_ever).unwrap();
         spinning.kill();
         spinning.monitor();
-        // SAFETY: the mailbox of this process was passed to `end_in`.
+        // SAFETY: this process's mailbox was passed to `end_in`, so there is no other one.
         let mailbox: Mailbox<()> = unsafe { Mailbox::new() };
         assert!(mailbox.receive_timeout(LONG).is_err());
         assert!(!spinning.is_alive());

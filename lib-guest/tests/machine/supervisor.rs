@@ -1,8 +1,7 @@
-//! Claims about supervisors: which children are restarted, in which order and how often, and
-//! whether any process is left behind.
+//! Claims about supervisors: which children are restarted, in which order and how often, and that
+//! no process is left behind.
 //!
-//! The tests of the decisions are next to the rules. The claims here are about carrying out these
-//! decisions.
+//! The decisions are tested next to the rules. These claims are about carrying them out.
 
 use crate::{LONG, SHORT, lookup, signal};
 use lunatic::server::{self, Handle};
@@ -13,10 +12,10 @@ use lunatic::{
 };
 use std::time::Duration;
 
-/// The name of the process to which the children of a claim report. Only one claim runs at a time.
+/// The name of the process that a claim's children report to. Only one claim runs at a time.
 const LOG: &str = "log of a supervisor claim";
 
-/// While a process has this name, no server starts.
+/// While a process has this name, servers refuse to start.
 const FAULT: &str = "fault of a supervisor claim";
 
 fn keep_log(mailbox: &Mailbox<String>) {
@@ -33,14 +32,10 @@ fn log(line: String) {
 }
 
 fn lines<const N: usize>(mailbox: &Mailbox<String>) -> [String; N] {
-    std::array::from_fn(|_| {
-        mailbox
-            .receive_timeout(LONG)
-            .expect("a child reports a line")
-    })
+    std::array::from_fn(|_| mailbox.receive_timeout(LONG).expect("a child sends a line"))
 }
 
-/// A server that reports its start and end, and fails on request.
+/// A server that logs when it starts and stops, and fails on request.
 struct Talker;
 
 #[lunatic::server]
@@ -82,7 +77,7 @@ fn child(name: &str) -> Child<Handle<Talker>> {
     Child::server::<Talker>(name, name.to_string()).register(format!("child {name}"), "1.0.0")
 }
 
-/// Waits until a child that was started has registered its name.
+/// Waits until a child has registered its name, and returns the child.
 fn find(name: &str) -> Handle<Talker> {
     let look = || Handle::lookup(&format!("child {name}"), "*").expect("the query is well-formed");
     std::iter::repeat_with(look)
@@ -103,7 +98,7 @@ fn pids(supervisor: Supervisor) -> Vec<Option<u64>> {
         .collect()
 }
 
-/// Reports its own process to the log, and waits.
+/// Logs its process id, and waits.
 fn report(mailbox: Mailbox<()>) {
     log(process::this(&mailbox).id().to_string());
     let _ = mailbox.receive_timeout(LONG);
@@ -198,8 +193,8 @@ claims! {
         assert_eq!(error, StartError::Died(ExitReason::Trapped));
     }
 
-    /// T057: the supervisor gives up on children that die immediately, and its links receive a
-    /// signal.
+    /// T057: the supervisor gives up on children that die immediately, and linked processes receive
+    /// a signal.
     fn t057_a_storm_of_restarts_ends_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let mailbox = mailbox.catch_link_panic();
@@ -225,7 +220,7 @@ claims! {
         assert_eq!(signal.reason, ExitReason::Status(1));
         assert_eq!(begins, 6, "the child is started once and restarted five times");
         let other = crate::process_named::<()>(other.expect("the child reported its process"));
-        assert!(!other.is_alive(), "the other children end with the supervisor");
+        assert!(!other.is_alive(), "the other children die with the supervisor");
     }
 
     fn a_storm_of_failed_starts_ends_the_supervisor(mailbox: Mailbox<String>) {
@@ -258,7 +253,7 @@ claims! {
         .unwrap();
         let begin = std::time::Instant::now();
         let _: [String; 5] = lines(&mailbox);
-        // The delay may be longer on a busy computer, but never shorter.
+        // The delays may be longer on a busy computer, but never shorter.
         assert!(begin.elapsed() >= Duration::from_millis(10 + 20 + 40 + 40), "{:?}", begin.elapsed());
         // The supervisor still answers while it is waiting.
         assert_eq!(supervisor.count().unwrap().children, 1);
@@ -275,7 +270,7 @@ claims! {
         })
         .unwrap();
         assert_eq!(lines(&mailbox), ["a begins", "b begins", "c begins"]);
-        // The inner supervisor gives up immediately, and the outer supervisor restarts it.
+        // The inner supervisor gives up immediately, and the outer one restarts it.
         find("b").end(1).unwrap();
         assert_eq!(lines(&mailbox), ["b ends", "c ends", "b begins", "c begins"]);
         assert_eq!(supervisor.stop(), ExitReason::Normal);
@@ -338,7 +333,7 @@ claims! {
         let supervisor = Supervisor::start(|plan| { plan.child(child("a")); }).unwrap();
         supervisor.process().send(());
         crate::retype::<_, Vec<u64>>(supervisor.process()).send(vec![1; 1_000]);
-        // This process is linked with the supervisor but is not one of its children.
+        // This process is linked to the supervisor but is not one of its children.
         let stranger = process::spawn_with(supervisor.process(), |supervisor, _: Mailbox<()>| {
             supervisor.link();
             std::process::exit(1);
@@ -349,7 +344,7 @@ claims! {
         assert_eq!(supervisor.stop(), ExitReason::Normal);
     }
 
-    /// T058: neither the child that is starting nor the supervisors in between are left running.
+    /// T058: neither the starting child nor the supervisors in between are left running.
     fn t058_a_child_that_is_starting_ends_with_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let starter = process::spawn(|_: Mailbox<()>| {
@@ -443,7 +438,7 @@ claims! {
     }
 }
 
-/// A server that reports its process and never finishes starting.
+/// A server that logs its process id and never finishes starting.
 struct Starting;
 
 #[lunatic::server]

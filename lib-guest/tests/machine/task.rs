@@ -1,4 +1,4 @@
-//! Claims about tasks, and about values that are local to a process.
+//! Claims about tasks, and about process-local values.
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TcpListener, TcpStream};
@@ -15,9 +15,9 @@ process_local! {
     static NAMES: RefCell<Vec<String>> = RefCell::new(vec!["first".into()]);
 }
 
-/// A task that reports its process and waits until it is killed.
+/// A task that sends its process handle to its parent and waits to be killed.
 fn endless(parent: Process<Process<()>>) -> u32 {
-    // SAFETY: a task has no other mailbox.
+    // SAFETY: the task has no other mailbox.
     let mailbox = unsafe { Mailbox::new() };
     parent.send(process::this(&mailbox));
     loop {
@@ -28,7 +28,7 @@ fn endless(parent: Process<Process<()>>) -> u32 {
 fn assert_killed<T: serde::de::DeserializeOwned>(mailbox: &Mailbox<T>, process: Process<()>) {
     process.monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else {
-        panic!("the process is alive")
+        panic!("the process is still alive")
     };
     assert_eq!(signal.pid, process.id());
     assert!(
@@ -63,7 +63,7 @@ claims! {
         .unwrap();
         let all = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
         assert_eq!(all.iter().sum::<u8>(), 3);
-        // By the end of this wait, both tasks have ended.
+        // By the end of this wait, both tasks have finished.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         let mailbox = mailbox.catch_link_panic();
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
@@ -75,7 +75,7 @@ claims! {
 
     fn the_failure_of_a_task_is_an_error_with_its_reason(mailbox: Mailbox<()>) {
         let check = |function: fn(i32) -> u32, reason: ExitReason| {
-            // The reason is known no matter how early the task ends.
+            // The reason is known no matter how early the task exits.
             for _ in 0..20 {
                 let error = Task::spawn(3, function).unwrap().result().unwrap_err();
                 assert!(matches!(error, TaskError::Failed(told) if told == reason), "{error}");
@@ -109,7 +109,7 @@ claims! {
         };
         Task::spawn(this, function).unwrap().detach();
         assert_eq!(mailbox.receive().unwrap(), "it goes on");
-        // If the result of the task arrived, it would not be a string.
+        // If the task's result arrived, it would fail to deserialize as a string.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 

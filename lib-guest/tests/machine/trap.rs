@@ -14,7 +14,7 @@ fn recurse(depth: u64) -> u64 {
     }
 }
 
-/// Nests catches as deeply as possible, and returns the depth.
+/// Nests catches as deeply as possible and returns the depth.
 fn nest(depth: u32) -> u32 {
     catch_trap(move || nest(depth + 1)).unwrap_or(depth)
 }
@@ -42,7 +42,7 @@ claims! {
     }
 
     fn catches_can_be_nested_only_to_a_limit(_mailbox: Mailbox<()>) {
-        // The innermost of the 16 nested calls is the one that traps.
+        // The innermost of 16 nested calls is the one that traps.
         assert_eq!((nest(0), nest(0)), (15, 15));
     }
 
@@ -55,7 +55,7 @@ claims! {
 
     fn a_catch_can_wait_for_messages(mailbox: Mailbox<u8>) {
         lunatic::process::this(&mailbox).send(7);
-        // SAFETY: the other mailbox is not used in the meantime.
+        // SAFETY: the process's other mailbox is not used in the meantime.
         let received = catch_trap(|| unsafe { Mailbox::<u8>::new() }.receive().unwrap());
         assert_eq!(received, Ok(7));
     }
@@ -72,7 +72,7 @@ claims! {
                 });
             })
             .unwrap();
-        let Message::Signal(signal) = mailbox.receive() else { panic!("the process must end") };
+        let Message::Signal(signal) = mailbox.receive() else { panic!("the process must die") };
         assert!(matches!(signal.reason, ExitReason::Limit(Some(Limit::TotalCompute))), "{signal}");
     }
 
