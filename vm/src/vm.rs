@@ -67,10 +67,10 @@ pub enum BuildError {
     #[error("the machine's threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
     /// The tick is too short or too long.
-    #[error("a tick of {0:?} is not possible: a tick must last from {least:?} to {most:?}", least = VmBuilder::TICKS.start(), most = VmBuilder::TICKS.end())]
+    #[error("a tick must last from {least:?} to {most:?}, not {0:?}", least = VmBuilder::TICKS.start(), most = VmBuilder::TICKS.end())]
     Tick(Duration),
     /// The slice is too short or too long.
-    #[error("a slice of {0} ticks is not possible: a slice must last from {least} to {most} ticks", least = VmBuilder::SLICES.start(), most = VmBuilder::SLICES.end())]
+    #[error("a slice must last from {least} to {most} ticks, not {0}", least = VmBuilder::SLICES.start(), most = VmBuilder::SLICES.end())]
     Slice(u64),
     /// Wasmtime does not run on this system.
     #[error("wasmtime could not be set up: {0}")]

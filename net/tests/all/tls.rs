@@ -125,7 +125,7 @@ async fn write_all(stream: &TlsStream, mut bytes: &[u8]) {
     flush(stream).await;
 }
 
-/// Peers that do not use this crate: rustls on sockets of the standard library.
+/// Peers that do not use this crate: rustls on standard library sockets.
 mod raw {
     use super::*;
 

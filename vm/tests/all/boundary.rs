@@ -1,5 +1,5 @@
-//! Tests of the boundary between guests and the VM. Every row of each generation's table is called
-//! correctly and incorrectly.
+//! Tests for the boundary between guests and the VM. Every row of each generation's table is called
+//! both correctly and incorrectly.
 //!
 //! The guests are generated from the tables, so a new row is attacked without any change to this
 //! file.
@@ -17,13 +17,13 @@ use lunatic_vm::{CallError, Environment, Exit, Limit, Module, ModuleError, Vm};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Writes the import of every row. Each function is named `$row` followed by the row's index in the
+/// Writes an import for every row. Each function is named `$row` followed by the row's index in the
 /// table.
 fn imports() -> String {
     imports_of(Generation::V0_13)
 }
 
-/// Writes the imports of a given generation, as [`imports`] does.
+/// Like [`imports`], but for the given generation.
 fn imports_of(generation: Generation) -> String {
     let mut text = String::new();
     for (number, row) in generation.host_functions().enumerate() {
@@ -38,13 +38,13 @@ fn imports_of(generation: Generation) -> String {
     text
 }
 
-/// Writes a call of a row, which is given by its full name. The arguments are WAT. If the row has a
-/// result, the result is dropped.
+/// Writes a call to the row with the given full name. The arguments are WAT. If the row has a
+/// result, it is dropped.
 fn call(whole: &str, arguments: &str) -> String {
     call_of(Generation::V0_13, whole, arguments)
 }
 
-/// Writes a call of a row of a given generation, as [`call`] does.
+/// Like [`call`], but for the given generation.
 fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     let (number, row) = row_of(generation, whole);
     let call = format!("(call $row{number} {arguments})");
@@ -55,7 +55,7 @@ fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     }
 }
 
-/// Writes a call as [`call_of`] does, but does not drop the result.
+/// Like [`call_of`], but does not drop the result.
 fn call_with_result(generation: Generation, whole: &str, arguments: &str) -> String {
     let (number, _) = row_of(generation, whole);
     format!("(call $row{number} {arguments})")
@@ -243,8 +243,8 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
     let lab = Lab::new();
     let module = lab.module(&prepared_guest(generation, &attacks, 1));
     for (number, attack) in attacks.iter().enumerate() {
-        // An attack that passes a duration can make the call wait forever. In that case, a time
-        // limit of the environment ends the call.
+        // An attack that passes a duration can make the call wait forever. In that case, the
+        // environment's time limit ends the call.
         let environment = lab.environment_with(|config| {
             if attack.may_wait() {
                 config.limit(Limit::Time, 50);
@@ -331,7 +331,7 @@ fn make(
         .expect("no limit applies");
     match lab.wait_for("an attack's outcome", told.recv()) {
         Ok(outcome) => outcome,
-        // The attacking process was ended from outside, by its time limit.
+        // The attacking process was killed by its time limit.
         Err(_) => Outcome {
             exit: Some(lab.exit(&process)),
             before: Vec::new(),
@@ -368,7 +368,7 @@ fn check_ids_of_another_process(generation: Generation) {
             })
         })
         .expect("no limit applies");
-    lab.wait_for("the resources of the other process", held.recv())
+    lab.wait_for("the other process's resources", held.recv())
         .expect("the process has created its resources");
     for (number, attack) in forged.iter().enumerate() {
         // This process holds no resources. The id 0 is valid in the other process.
@@ -467,7 +467,7 @@ fn t084_a_zero_byte_in_a_c_string_is_refused() {
     }
 }
 
-/// Writes a module that makes a call that writes to the guest's memory.
+/// Writes a module with the given memory and a call that uses it.
 fn with_memory(memory: &str) -> String {
     format!(
         "(module {} {memory} (func (export \"main\") {}))",
@@ -655,7 +655,7 @@ fn check_denied(vm: &Vm, generation: Generation) {
         let whole = format!("{}::{}", row.namespace, row.name);
         let process = environment
             .spawn(&module, &format!("call{number}"), &[])
-            .expect("importing a function needs no right");
+            .expect("importing a function does not require any rights");
         let exit = vm.block_on(process.exited());
         let reason = exit
             .trap()

@@ -1,5 +1,4 @@
-//! Tests of the compilation of code that is not the host's own: its limits, and the process that
-//! performs it.
+//! Tests for compiling code from outside the host: the limits, and the process that does it.
 
 use crate::support::{Lab, binary, guest};
 use lunatic_vm::{CompileLimits, Exit, ModuleError, Vm};
@@ -7,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A module that any compiler compiles.
+/// A module that any compiler can compile.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 /// A command that writes its process id to a file and does not answer.
@@ -18,7 +17,7 @@ fn silent(pid: &Path) -> Command {
     command
 }
 
-/// Waits until the file contains a process id. Returns the kernel's directory of this process.
+/// Waits until the file contains a process id. Returns this process's directory in `/proc`.
 fn shown(pid: &Path) -> PathBuf {
     loop {
         if let Ok(pid) = std::fs::read_to_string(pid) {

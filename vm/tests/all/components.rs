@@ -1,5 +1,5 @@
-//! Tests of components that run as processes: their imports and exports, output, requirements and
-//! use of resources.
+//! Tests for components that run as processes: their imports and exports, output, requirements and
+//! resource use.
 
 use crate::support::Lab;
 use lunatic_vm::{
@@ -73,7 +73,7 @@ fn with_memories(pages: &[u32]) -> String {
     )
 }
 
-/// Drives a component in an environment that grants everything except for what the test changes.
+/// Drives a component in an environment that grants everything, with the test's changes.
 fn drive<F>(lab: &Lab, text: &str, change: impl FnOnce(&mut Config), drive: F) -> Process
 where
     F: for<'a> FnOnce(

@@ -1,4 +1,4 @@
-//! Tests of compute: no process can monopolize a core, and limits are exact.
+//! Tests for compute: no process can monopolize a core, and limits are exact.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{CallError, Exit, Limit, LimitReached, Process, Val, Vm};
@@ -127,8 +127,8 @@ fn t003_a_process_that_exceeds_its_compute_or_time_ends_and_its_link_is_notified
         );
         let exit = lab.run(&text);
         assert!(exit.is_normal(), "{exit}");
-        // The parent reports that a linked process died because of a limit, the tag of the link,
-        // and which limit it was.
+        // The parent reports that a linked process died because of a limit, the link's tag, and
+        // which limit it was.
         assert_eq!(lab.hear_all(), [1, 4, 9, limit as i64]);
     }
 }
@@ -194,9 +194,9 @@ fn total_compute_is_used_up_by_many_processes_as_by_one() {
     );
 }
 
-/// The longest time for which a guest within the default limits may run without interruption, on
-/// hardware of this decade. Kills, time limits and the turns of other processes can be late by this
-/// much. A lower memory limit reduces this time in proportion.
+/// The longest that a guest within the default limits may run without interruption, on this
+/// decade's hardware. Kills, time limits and the turns of other processes can be late by this much.
+/// A lower memory limit reduces this time in proportion.
 const LONGEST_INSTRUCTION: Duration = Duration::from_secs(4);
 
 #[test]
@@ -357,7 +357,7 @@ fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     let lab = Lab::new();
     // The guest recurses as deeply as possible. The last level that fits compiles a module, which
     // uses more stack than any other host function, and formats an error. Each attempt goes eight
-    // frames less deep than the previous attempt, which trapped.
+    // frames less deep than the previous one, which trapped.
     let text = guest(
         &[
             "lunatic::environment::config_allow_namespace",
@@ -496,7 +496,7 @@ fn t009_large_segments_and_many_segments_are_subject_to_the_same_limits() {
         "(module (memory 64) {many} (func (export \"main\")))"
     ));
     assert!(exit.is_normal(), "{exit}");
-    // A segment that does not fit into its memory ends only the process.
+    // A segment that does not fit into its memory terminates only the process.
     let exit =
         lab.run("(module (memory 1) (data (i32.const 65536) \"x\") (func (export \"main\")))");
     assert!(matches!(exit, Exit::Trapped(_)), "{exit}");

@@ -1,4 +1,4 @@
-//! Tests of files and directories: calls on paths below a granted directory.
+//! Tests for files and directories: calls on paths below a granted directory.
 
 use crate::files::{CREATE, DIRECTORY, READ, Script, TRUNCATE, WRITE, grant, house};
 use crate::support::Lab;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Lists directory 3 through a buffer of 200 bytes at address 1024, and calls `$entry` with the
 /// address of each entry's header. The entry's name is 24 bytes after this address. Entries that
-/// are cut off are requested again, as libraries do.
+/// are cut off are requested again, like libraries do.
 const LIST: &str = r#"
     (func $list (local $used i32) (local $at i32) (local $end i32) (local $cookie i64)
         (loop $page
@@ -222,7 +222,7 @@ fn a_path_of_another_directory_is_looked_for_below_the_root_if_that_is_granted()
     fs::write(root.join("etc/hosts"), "").expect("the test owns the directory");
     symlink("/etc/hosts", root.join("granted/link")).expect("the test owns the directory");
     let mut script = Script::default();
-    // Libraries leave out the first slash of an absolute path.
+    // Libraries strip the leading slash from absolute paths.
     script.open("etc/hosts", 0, READ).open("file", 0, READ);
     script.open("link", 0, READ).open("link", 0, WRITE);
     script.open("etc/absent", 0, READ);
@@ -242,7 +242,7 @@ fn a_path_of_another_directory_is_looked_for_below_the_root_if_that_is_granted()
     let errors = script.run(&lab, granted(Access::Write));
     assert_eq!(errors, [0, 0, 0, 0, errno::NOENT, 0, 0]);
     assert!(root.join("etc/new").exists());
-    // The root may now only be read, so paths in a writable directory are not looked up below it.
+    // The root is now read-only, so paths in a writable directory are not looked up below it.
     let errors = script.run(&lab, granted(Access::Read));
     let (noent, perm) = (errno::NOENT, errno::PERM);
     assert_eq!(errors, [noent, 0, perm, perm, noent, noent, perm]);
@@ -381,7 +381,7 @@ fn all_vectors_are_used_and_empty_ones_cost_nothing() {
             (call $said (call $fd_pread (local.get $fd) (i32.const 0) (i32.const 2) (i64.const 0) (i32.const 24)))
             (call $said (i32.load (i32.const 24)))
             (call $said (i32.load8_u (i32.const 1000)))
-            ;; One vector lies outside the memory.
+            ;; One vector is outside the memory.
             (i32.store (i32.const 12) (i32.const -1))
             (drop (call $fd_write (local.get $fd) (i32.const 0) (i32.const 2) (i32.const 24))))"#,
     );
@@ -397,7 +397,7 @@ fn all_vectors_are_used_and_empty_ones_cost_nothing() {
 #[test]
 fn hostile_sizes_are_refused_before_anything_is_copied() {
     let (lab, house) = (Lab::new(), house());
-    // A path of 60 MB, and a path of the maximum length, which lies outside the memory.
+    // A path of 60 MB, and a path of the maximum length, which is outside the memory.
     let text = program(
         r#"(func (export "main")
             (drop (memory.grow (i32.const 1000)))

@@ -1,4 +1,4 @@
-//! Tests of the functions for other nodes, on a VM that is not part of a cluster.
+//! Tests for the functions for other nodes, on a VM that is not part of a cluster.
 
 use crate::support::{Lab, guest};
 

@@ -1,4 +1,4 @@
-//! Tests of environments: what their processes may use and which functions they may call.
+//! Tests for environments: what their processes may use and which functions they may call.
 
 use crate::support::actor::{self, Actor};
 use crate::support::{Lab, guest, import};
@@ -11,7 +11,7 @@ fn limit(exit: &Exit) -> Option<LimitReached> {
     }
 }
 
-/// Runs a guest's `main` in an environment that grants everything except for what the test changes.
+/// Runs a guest's `main` in an environment that grants everything, with the test's changes.
 fn run_with(lab: &Lab, change: impl FnOnce(&mut Config), text: &str) -> Exit {
     let process = lab
         .environment_with(change)
@@ -70,7 +70,7 @@ fn a_trap_after_a_refused_growth_is_reported_as_the_limit_with_the_numbers() {
     );
     assert!(
         matches!(exit, Exit::Trapped(_)),
-        "the module's own maximum is not a limit of the environment: {exit}"
+        "the module's own maximum is not an environment limit: {exit}"
     );
 }
 
@@ -443,8 +443,8 @@ fn t040_a_fork_bomb_reaches_the_limit_on_processes_and_harms_no_sibling() {
 #[test]
 fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaks_nothing() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
-    // The limit is far below the total number of spawns. A process that reaches the limit tries
-    // again, and processes that end make room.
+    // The limit is far below the total number of spawns. A process that reaches the limit retries,
+    // and processes that end make room.
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Processes, 500);
     });
@@ -491,8 +491,8 @@ fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaks_nothing() {
 #[test]
 fn nested_environments_count_in_all_their_ancestors_and_are_limited() {
     let lab = Lab::new();
-    // Each level spawns the next level in a new environment inside its own environment, and then
-    // ends. This continues until a spawn is refused.
+    // Each level spawns the next level in a new environment inside its own, and then ends. This
+    // continues until a spawn is refused.
     let module = lab.module(&guest(
         &[
             "lunatic::process::create_config",

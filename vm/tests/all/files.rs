@@ -1,4 +1,4 @@
-//! Tests of files: which host files a program can reach.
+//! Tests for files: which host files a program can reach.
 
 use crate::support::Lab;
 use crate::wasi::{errno, program, run};
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
-/// The flags for opening: create a file, truncate a file, require a directory.
+/// Flags for opening: create a file, truncate a file, require a directory.
 pub(crate) const CREATE: u32 = 1;
 pub(crate) const DIRECTORY: u32 = 2;
 pub(crate) const TRUNCATE: u32 = 8;
@@ -30,7 +30,7 @@ pub(crate) struct Script {
 
 impl Script {
     /// Creates a script whose data starts with the given data segments. Strings that are added
-    /// later are stored from address 5096 on.
+    /// later are stored starting at address 5096.
     pub(crate) fn starting_with(data: &str) -> Script {
         Script {
             data: data.to_string(),
@@ -302,8 +302,7 @@ pub(crate) fn named_pipe(path: &Path) {
         .expect("the test owns the directory");
 }
 
-/// Opens a named pipe for reading and writing, so that neither end waits for the other end any
-/// longer.
+/// Opens a named pipe for reading and writing, so that neither end waits for the other any longer.
 #[cfg(target_os = "linux")]
 fn release(path: &Path) -> fs::File {
     fs::File::options()
@@ -591,7 +590,7 @@ fn a_granted_directory_takes_no_descriptor_per_process() {
     environment.end();
     lab.wait_for("all processes to end", environment.ended());
     drop((processes, environment));
-    // A worker may hold the last process for a moment after the end of that process was reported.
+    // A worker may hold the last process for a moment after its exit has been reported.
     lab.wait_for("the directory to be closed", async {
         while descriptors() > 0 {
             futures_lite::future::yield_now().await;

@@ -1,5 +1,5 @@
-//! Tests of guests of the older generations: how such guests are recognised, and what each function
-//! of these generations does.
+//! Tests for guests of the older generations: how they are recognised, and what each of their
+//! functions does.
 
 use crate::support::{Lab, binary, guest, signature};
 use lunatic_abi::Generation;
@@ -10,10 +10,10 @@ use std::fmt::Write;
 /// `$name`, as well as `$say` and `$proc_exit`. It also defines the following functions:
 ///
 /// * `$out` returns the number that a call wrote to address 8192, where results are stored.
-/// * `$say_error` reports the text of the error whose id is at that address, and drops the error.
-///   The test receives this text with [`hear_text`].
+/// * `$say_error` reports the message of the error whose id is at that address, and drops the
+///   error. The test receives the message with [`hear_text`].
 /// * `$child` spawns a process that runs the function whose name is at the given address, and
-///   returns the handle of the process. The process is linked unless the tag is 0.
+///   returns the process's handle. The process is linked unless the tag is 0.
 /// * `$post` sends a message with a tag and a number. `$number` reads the number of the current
 ///   message.
 fn guest_of(generation: Generation, fields: &str) -> String {
@@ -60,8 +60,8 @@ fn guest_of(generation: Generation, fields: &str) -> String {
         + ")"
 }
 
-/// Writes a module like [`guest_of`], for generation 0.7. It also has `$next`, which receives the
-/// first piece of mail and returns its kind.
+/// Like [`guest_of`], but for generation 0.7. The module also has `$next`, which receives the first
+/// piece of mail and returns its kind.
 fn older(fields: &str) -> String {
     let next =
         "(func $next (result i32) (call $receive (i32.const 0) (i32.const 0) (i32.const 0)))";
@@ -74,7 +74,7 @@ fn hear_text(lab: &Lab) -> String {
     (0..length).map(|_| lab.hear() as u8 as char).collect()
 }
 
-/// Runs a guest of 0.7 until it ends normally, and checks the numbers that it reports.
+/// Runs a 0.7 guest until it ends normally, and checks the numbers that it reports.
 #[track_caller]
 fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
     let lab = Lab::new();
@@ -84,7 +84,7 @@ fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
     assert!(lab.heard_nothing_more());
 }
 
-/// Runs a guest of 0.7 that traps, and checks the reason of the trap.
+/// Runs a 0.7 guest that traps, and checks the reason for the trap.
 #[track_caller]
 fn traps(fields: &str, words: &str) {
     let exit = Lab::new().run(&older(fields));
@@ -234,7 +234,7 @@ fn a_guest_of_0_12_runs_if_its_imports_have_not_changed() {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// Writes a guest of 0.10 to 0.12. `send` is the type of the function that sends, which may have a
+/// Writes a guest for 0.10 to 0.12. `send` is the type of the send function, which may have a
 /// result, and `fields` follows the functions that all of these guests share.
 fn guest_of_0_12(send: &str, send_drops: &str, fields: &str) -> String {
     format!(
@@ -301,7 +301,7 @@ fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
             (call $ask (i64.const 8) (i32.const 1))
             ;; Without a tag, the first message that arrives after the request is the answer.
             (call $ask (i64.const 0) (i32.const 0))
-            ;; The first request is sent to this process itself, and the second request to an unknown node.
+            ;; The first request is sent to this process itself, and the second to an unknown node.
             (call $compose (i64.const 5) (i64.const 0))
             (call $say (i64.extend_i32_u (call $request (call $this) (i64.const 0))))
             (call $compose (i64.const 5) (i64.const 0))
@@ -660,7 +660,7 @@ fn guests_of_0_6_receive_by_a_single_tag() {
 fn a_receive_returns_when_no_process_is_left_that_could_send() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.closed());
-    // Programs of 0.6 have no timeouts. They receive a message that they cannot read.
+    // Programs built with 0.6 have no timeouts. They receive a message that they cannot read.
     for (generation, receive, result) in [
         (
             Generation::V0_7,
@@ -874,9 +874,9 @@ fn a_spawned_function_gets_its_parameters() {
     );
 }
 
-/// A `main` of 0.7 that creates an environment with limits on memory and compute, and grants it the
-/// functions with the prefixes `names`, which are stored from address 64 on. It then adds its own
-/// module to the environment and runs `body`, which may use `$module`.
+/// A 0.7 `main` that creates an environment with limits on memory and compute, and grants it the
+/// functions with the prefixes `names`, which are stored starting at address 64. It then adds its
+/// own module to the environment and runs `body`, which may use `$module`.
 fn in_environment(memory: u64, compute: u64, names: &[&str], fields: &str, body: &str) -> String {
     let mut data = String::new();
     let mut allow = String::new();
@@ -963,7 +963,7 @@ fn an_environment_has_at_most_the_rights_of_its_creator() {
         let exit = lab.exit(
             &environment
                 .spawn(&program, "main", &[])
-                .expect("importing a function needs no right"),
+                .expect("importing a function does not require any rights"),
         );
         assert!(exit.is_normal(), "{exit}");
         // The child dies if its creator does not have the right to call the function, whatever the
@@ -1176,8 +1176,8 @@ fn a_process_without_the_right_to_spawn_or_compile_gets_an_error() {
     }
 }
 
-/// The data for the tests of names: the name `db`, and versions of five bytes each, from address 16
-/// on.
+/// The data for the name tests: the name `db`, and versions of five bytes each, starting at address
+/// 16.
 const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.01.1.0one23^1   >=1.2*    ^4   ")
     (func $name (param $version i32) (param $environment i64) (param $process i64) (result i32)
         (call $register (i32.const 0) (i32.const 2)

@@ -1,4 +1,4 @@
-//! Tests of `get_or_spawn`, which finds a process by its name or spawns it.
+//! Tests for `get_or_spawn`, which finds a process by its name or spawns it.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Limit, Module, Pid, Val, Vm};

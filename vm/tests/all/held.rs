@@ -96,7 +96,7 @@ const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
     ),
 ];
 
-/// Writes a guest that creates as many things as it can and then reports their number.
+/// Writes a guest that creates as many things as it can and then reports how many.
 fn hoarder(rows: &[&str], once: &str, again: &str) -> String {
     // Local variables must be declared first.
     let (locals, once) = match once.strip_prefix("(local ") {
@@ -319,7 +319,7 @@ fn mail_that_waits_counts_for_its_receivers_environment() {
             (call $say (i64.load (i32.const 4096)))
             (br_if $next (i64.ne (i64.load (i32.const 4096)) (i64.const 0)))))",
     ));
-    // The receivers are endpoints, so they receive only when the test makes them receive.
+    // The receivers are endpoints, so they receive only when the test makes them.
     let receivers =
         ["one", "other"].map(|name| environment.endpoint(name).expect("no limit applies"));
     let data = vec![1; 60_000];

@@ -1,4 +1,4 @@
-//! Tests of a program's journal, which records what each process wrote, and which processes failed
+//! Tests for a program's journal, which records what each process wrote, and which processes failed
 //! and how.
 
 use crate::support::{Lab, guest};

@@ -1,5 +1,5 @@
-//! Tests of links and monitors: which processes are notified of an exit, and which processes die
-//! because of it.
+//! Tests for links and monitors: which processes are notified of an exit, and which die because of
+//! it.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, binary, guest, import};
@@ -39,7 +39,7 @@ fn t050_monitoring_a_dead_process_reports_no_process_at_once() {
         assert_eq!(
             watcher.take(&[]),
             Mail::TimedOut,
-            "there is only one notice"
+            "there is only one notification"
         );
     }
 }
@@ -72,7 +72,7 @@ fn t049_a_link_to_a_process_that_is_dying_fails_exactly_once() {
         witness.link(1, other.pid());
         linker.monitor(2, other.pid());
         other.process.kill();
-        // The delay varies, so that the link is made at the time of the kill, long after it, or in
+        // The delay varies so that the link is made at the time of the kill, long after it, or in
         // between.
         linker.link(1, other.pid());
         linker.monitor(3, other.pid());
@@ -85,8 +85,8 @@ fn t049_a_link_to_a_process_that_is_dying_fails_exactly_once() {
             panic!("round {round}")
         };
         assert_eq!(pid, other.pid());
-        // The older monitor existed when the process died, so its notice has the reason, whatever
-        // the notice of the later monitor says.
+        // The older monitor existed when the process died, so its notification has the reason,
+        // whatever the later monitor's notification says.
         assert_eq!(
             linker.receive(&[2], -1),
             Mail::ProcessDied(2, other.pid(), KILLED)
@@ -122,7 +122,7 @@ fn t049_a_link_to_a_process_that_is_dying_fails_exactly_once() {
     }
 }
 
-/// The way in which the other process ends.
+/// How the other process ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Normal,
@@ -251,7 +251,7 @@ fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -
     processes
 }
 
-/// A process that links to another process, reports this and sleeps. It has no memory, so that the
+/// A process that links to another process, reports this and sleeps. It has no memory, so the
 /// kernel's limits allow for thousands of such processes.
 fn sleeping(lab: &Lab) -> Module {
     lab.module(&format!(
@@ -308,7 +308,7 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
     let lab = Lab::roomy();
     let environment = lab.environment();
     // There are as many children as the VM has slots for besides the parent. They have no memory,
-    // so that the kernel's limits allow for them.
+    // so the kernel's limits allow for them.
     let (child, length) = binary(
         r#"(module (import "lunatic::process" "sleep_ms" (func (param i64))) (func (export "main") (call 0 (i64.const -1))))"#,
     );

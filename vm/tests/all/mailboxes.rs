@@ -1,5 +1,5 @@
-//! Tests of mailboxes: their order, their limits, selective receives, timeouts, and the notice that
-//! no sender is left.
+//! Tests for mailboxes: order, limits, selective receives, timeouts, and the notification that no
+//! sender is left.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
@@ -14,7 +14,7 @@ fn messages_from_one_sender_keep_their_order() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
     // Four senders number their messages. The receiver reports by how much each number differs from
-    // the expected number.
+    // the expected one.
     let module = lab.module(&guest(
         &["lunatic::message::send_bytes", "lunatic::message::receive_bytes"],
         r#"(func (export "send") (param $to i64) (param $tag i64) (local $number i64)
@@ -185,7 +185,7 @@ fn an_offer_to_a_full_mailbox_is_refused_at_once() {
         config.limit(Limit::MailboxMessages, 2);
     });
     // The receiver never receives these messages, so only the number of the sender's turns shows
-    // whether the sender waited for room.
+    // whether it waited for room.
     let receiver = lab.module(&guest(
         &["lunatic::message::receive"],
         r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
@@ -366,7 +366,7 @@ fn a_signal_with_a_tag_is_found_by_its_tag_and_keeps_its_place() {
     assert_eq!(
         watcher.take(&[0]),
         Mail::Data(0, 1),
-        "a receive with tag 0 does not find the notice of an exit without a tag"
+        "a receive with tag 0 does not find an exit notification without a tag"
     );
     assert_eq!(watcher.take(&[4]), Mail::ProcessDied(4, other.pid(), 0));
     assert_eq!(watcher.take(&[]), Mail::ProcessDied(0, one.pid(), 0));

@@ -1,4 +1,4 @@
-//! The tests of the VM, with one module per subject. Tests whose names begin with a number such as
+//! The VM's tests, with one module per subject. Tests whose names begin with a number such as
 //! `t046` cover the cases in `CATALOGUE.md`.
 
 mod support;

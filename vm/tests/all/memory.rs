@@ -1,5 +1,5 @@
-//! Tests of memory: no process takes more than its share, leaves anything behind, or sees data that
-//! another process left behind.
+//! Tests for memory: no process takes more than its share, leaves anything behind, or sees data
+//! that another left behind.
 
 use crate::support::{Lab, guest, is_alone};
 use lunatic_vm::{Caller, Config, Exit, Guest, Host, Limit, LimitReached, Profile, SpawnError, Vm};
@@ -383,7 +383,7 @@ fn t030_a_handle_beyond_the_limit_is_an_error_if_there_is_room_for_an_error() {
 #[test]
 fn t030_the_text_of_an_error_is_always_short() {
     let lab = Lab::new();
-    // The function name has 60,000 bytes, each of which is displayed as five characters.
+    // The function name is 60,000 bytes long, and each byte is displayed as five characters.
     let exit = lab.run(&guest(
         &["lunatic::process::spawn", "lunatic::error::string_size"],
         r#"(func (export "main")
@@ -424,7 +424,7 @@ fn t030_timers_can_hold_no_more_bytes_than_a_mailbox() {
 
 #[test]
 fn t031_a_vm_with_little_address_space_uses_dense_and_reports_what_it_cannot_do() {
-    // The address space of a process can be limited only if the shell supports `ulimit -v`.
+    // A process's address space can be limited only if the shell supports `ulimit -v`.
     if !cfg!(target_os = "linux") {
         println!("skipped: this system has no `ulimit -v`");
         return;

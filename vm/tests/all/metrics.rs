@@ -1,4 +1,4 @@
-//! Tests of metrics: what programs count, and what the VM counts about programs.
+//! Tests for metrics: what programs report, and what the VM counts about programs.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Limit, Val, Vm};
@@ -130,7 +130,7 @@ fn each_vm_and_each_program_has_its_own_metrics() {
         Some("1")
     );
     assert!(!labs[1].vm.metrics().contains("hits"));
-    // The metrics of a program disappear when the program ends.
+    // A program's metrics disappear when it ends.
     drop(one);
     labs[0].wait_for("the program's metrics to disappear", async {
         while labs[0].vm.metrics().matches("hits{").count() > 1 {
@@ -143,13 +143,13 @@ fn each_vm_and_each_program_has_its_own_metrics() {
     );
 }
 
-/// A guest that uses the number of names given by its parameter. Each name is `hits` and some
+/// A guest that uses as many names as its parameter says. Each name is `hits` followed by a few
 /// letters.
 fn many() -> String {
     counting(
         r#"(func (export "main") (param $left i32)
             (loop $again
-                ;; Each group of four bits of the number becomes one letter.
+                ;; Each group of four bits becomes one letter.
                 (i32.store (i32.const 4) (i32.add (i32.const 0x61616161) (i32.or (i32.or
                     (i32.and (local.get $left) (i32.const 0xf))
                     (i32.shl (i32.and (local.get $left) (i32.const 0xf0)) (i32.const 4)))

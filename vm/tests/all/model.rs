@@ -1,8 +1,8 @@
 //! Compares mailboxes, links, monitors and names with a small model.
 //!
 //! Actors perform a random list of steps, one at a time, and their answers are compared with the
-//! answers of the model. The test waits for every death, so that each step starts from the state in
-//! which the previous step ended.
+//! model's. The test waits for every death, so that each step starts from the state in which the
+//! previous one ended.
 
 use crate::support::Lab;
 use crate::support::actor::{self, Actor, Mail};
@@ -78,8 +78,8 @@ impl Letter {
 struct ModelActor {
     is_alive: bool,
     dies: bool,
-    /// The waiting mail, each piece with the step in which it arrived. Mail that is caused by
-    /// several deaths in the same step has no order.
+    /// The waiting mail, each piece with the step in which it arrived. Mail caused by several
+    /// deaths in the same step has no order.
     mailbox: Vec<(usize, Letter)>,
     /// The actors that this actor is linked to, and the tag of each link.
     links: BTreeMap<usize, i64>,
@@ -89,7 +89,7 @@ struct ModelActor {
 /// All the state that the test compares. Only mail is ordered.
 struct Model {
     actors: Vec<ModelActor>,
-    /// For each name, the process with this name and the process that registered the name.
+    /// For each name, the process that has it and the process that registered it.
     names: BTreeMap<usize, (usize, usize)>,
     step: usize,
 }
@@ -322,7 +322,7 @@ fn mail_links_monitors_and_names_behave_as_in_the_model() {
     });
     let result = runner.run(&prop::collection::vec(step(), 1..80), |steps| {
         while !lab.heard_nothing_more() {
-            // A case that failed may have left an answer that was not received.
+            // A failed case may have left an answer unreceived.
             lab.hear();
         }
         let environment = lab.environment();

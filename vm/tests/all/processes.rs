@@ -1,4 +1,4 @@
-//! Tests of processes: how they are spawned, how they end, and that they can be killed at any
+//! Tests for processes: how they are spawned, how they end, and that they can be killed at any
 //! point.
 
 use crate::support::actor::{self, Actor};
@@ -626,7 +626,7 @@ fn t004_a_killed_process_does_not_wait_behind_spinning_processes() {
             .expect("no limit applies")
     };
     let spinning: Vec<Process> = (0..200).map(spawn).collect();
-    // Each process has used up a slice and is waiting for the next slice.
+    // Each process has used up a slice and is waiting for the next one.
     while spinning.iter().any(|process| process.turns() < 2) {
         lab.vm.beat();
         thread::yield_now();

@@ -1,11 +1,11 @@
-//! Tests of the profiles `fast` and `dense`. Programs must not notice how memories and stacks are
+//! Tests for the profiles `fast` and `dense`. Programs must not notice how memories and stacks are
 //! laid out.
 
 use crate::support::{DENSE, Lab, guest, printed};
 use lunatic_vm::{Exit, Limit, Profile, Vm};
 use std::process::Command;
 
-/// The tests to skip: the tests in this file, and slow tests that do not depend on how memories are
+/// The tests to skip: those in this file, and slow tests that do not depend on how memories are
 /// laid out.
 const SKIPPED: [&str; 3] = ["profiles::", "soak::", "model::"];
 

@@ -1,4 +1,4 @@
-//! Tests of the names of processes.
+//! Tests for process names.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};

@@ -1,5 +1,5 @@
-//! Tests of the order in which processes run, and of how programs share the cores. The tests drive
-//! the clock and count turns, so that nothing depends on the speed of the computer.
+//! Tests for the order in which processes run, and of how programs share the cores. The tests drive
+//! the clock and count turns, so that nothing depends on the computer's speed.
 
 use crate::support::{Lab, import};
 use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, VmBuilder, Weight};
@@ -16,7 +16,7 @@ struct Share {
 /// The turns that the programs have reported.
 #[derive(Default)]
 struct Seen {
-    /// The pid of the process that reported last, and the turn in which that process reported.
+    /// The pid of the process that reported last, and the turn in which it reported.
     last: (u64, u64),
     /// The number of turns in which each program has reported.
     turns: [u64; 3],
@@ -56,7 +56,7 @@ impl Share {
         }
     }
 
-    /// Creates a program with this weight. The program's function `spin` spins.
+    /// Creates a program with this weight. Its function `spin` spins.
     fn program(
         &self,
         number: i32,
@@ -125,8 +125,8 @@ impl Share {
         for _ in 0..count {
             let before: u64 = self.turns().iter().sum();
             self.lab.vm.beat();
-            // Wait until a process is running, so that the next tick ends the slice of this process
-            // and not the previous slice.
+            // Wait until a process is running, so that the next tick ends that process's slice and
+            // not the previous one.
             self.wait_until("a turn", || self.turns().iter().sum::<u64>() > before);
         }
         let end = self.turns();
@@ -225,7 +225,7 @@ fn a_flood_of_woken_processes_gets_only_its_share() {
     let _one = share.spinning(1, 100, 1);
     share.slices(10);
     // Two hundred processes wake each other and never use up a slice. Each process is woken before
-    // the previous process waits.
+    // the previous one waits.
     let (flood, module) = share.program(
         2,
         100,
@@ -299,19 +299,19 @@ fn ticks_and_slices_out_of_range_are_refused_and_the_error_states_the_range() {
     };
     check(
         Vm::builder().slice(0),
-        "a slice of 0 ticks is not possible: a slice must last from 1 to 1000 ticks",
+        "a slice must last from 1 to 1000 ticks, not 0",
     );
     check(
         Vm::builder().slice(1_001),
-        "a slice of 1001 ticks is not possible: a slice must last from 1 to 1000 ticks",
+        "a slice must last from 1 to 1000 ticks, not 1001",
     );
     check(
         Vm::builder().tick(Duration::ZERO),
-        "a tick of 0ns is not possible: a tick must last from 100µs to 1s",
+        "a tick must last from 100µs to 1s, not 0ns",
     );
     check(
         Vm::builder().tick(Duration::from_secs(2)),
-        "a tick of 2s is not possible: a tick must last from 100µs to 1s",
+        "a tick must last from 100µs to 1s, not 2s",
     );
 }
 

@@ -5,9 +5,9 @@ use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Limit, Process, Vm};
 use std::time::{Duration, Instant};
 
-/// A guest whose `main` spawns children. The number of a child determines what the child does: it
-/// ends, traps, takes up resources, spins until it is killed or out of compute, waits until it is
-/// killed, or first exchanges messages with its parent.
+/// A guest whose `main` spawns children. A child's number determines what it does: it ends, traps,
+/// takes up resources, spins until it is killed or out of compute, waits until it is killed, or
+/// first exchanges messages with its parent.
 fn mix() -> String {
     guest(
         &[
@@ -37,7 +37,7 @@ fn mix() -> String {
                     (i32.const 0) (i64.const 1) (i32.const 8)))
                 (call $wait))))
         ;; One round: spawn a child, monitor it, and finally kill it. Most children have already
-        ;; ended by then. Exits are counted until there have been as many exits as children.
+        ;; ended by then. Exits are counted until there are as many as children.
         (func $one (param $number i64) (local $child i64)
             (i64.store (i32.const 33) (call $process_id))
             (i64.store (i32.const 50) (i64.rem_u (local.get $number) (i64.const 6)))
@@ -55,8 +55,8 @@ fn mix() -> String {
             (loop $rounds
                 (call $one (local.get $number))
                 (local.set $number (i64.add (local.get $number) (i64.const 1)))
-                ;; The test's message has a different tag, but a round may have received this
-                ;; message in place of a child's message.
+                ;; The test's message has a different tag, but a round may have received it in place
+                ;; of a child's message.
                 (if (i64.eq (i64.load (i32.const 144)) (i64.const 9)) (then (global.set $stop (i32.const 1))))
                 (br_if $rounds (i32.eqz (global.get $stop))))
             (loop $ends
@@ -114,7 +114,7 @@ fn soak(time: Duration) -> u64 {
         .expect("no limit applies");
     let begin = Instant::now();
     while begin.elapsed() < time {
-        // The clock determines only how long the test runs, and never whether it passes.
+        // The clock determines only how long the test runs, never whether it passes.
         lab.wait_for("a short time", async {
             async_io::Timer::after(Duration::from_millis(20)).await
         });

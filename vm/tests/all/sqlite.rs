@@ -1,4 +1,4 @@
-//! Tests of databases: the functions, the statements that are allowed, and what remains of a
+//! Tests for databases: the functions, the statements that are allowed, and what remains of a
 //! process that is killed during a query.
 
 use crate::support::{Lab, guest, import, signature};
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The result codes of SQLite that the tests use.
+/// The SQLite result codes that the tests use.
 mod code {
     pub(super) const OK: u32 = 0;
     pub(super) const ERROR: u32 = 1;
@@ -39,8 +39,8 @@ const GIVEN: u32 = 1 << 18;
 const ROWS: u32 = 1 << 20;
 const ROWS_LENGTH: u32 = 1 << 16;
 
-/// A guest that exports every function of the namespace, so that the test can call it, and an
-/// allocator.
+/// A guest that exports an allocator and every function in the namespace, so that the test can call
+/// them.
 fn passing_on(allocate: &str) -> String {
     let rows = || {
         HOST_FUNCTIONS
@@ -65,7 +65,7 @@ fn passing_on(allocate: &str) -> String {
     text
 }
 
-/// An allocator that always returns the same address, which suffices for one block at a time.
+/// An allocator that always returns the same address, which is enough for one block at a time.
 const ALLOCATE: &str =
     "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 262144))";
 
@@ -91,7 +91,7 @@ struct Client<'a> {
     answers: async_channel::Receiver<Answer>,
 }
 
-/// How a call of an extension function failed: SQLite's extended code and a message.
+/// How a call to an extension function failed: SQLite's extended code and a message.
 type Failed = (u32, String);
 
 /// An owned value.
@@ -214,7 +214,7 @@ impl<'a> Client<'a> {
             }),
             Ok(Answer::Ended(exit)) => Err(exit),
             Ok(Answer::Bytes(_)) => panic!("the client sent bytes instead of a result"),
-            // The process was ended from outside.
+            // The process was terminated from outside.
             Err(_) => Err(self.lab.exit(&self.process)),
         }
     }
@@ -273,13 +273,13 @@ impl<'a> Client<'a> {
         )
     }
 
-    /// Returns the text of the error whose id a call wrote as its result, and drops the error.
+    /// Returns the message of the error whose id a call wrote as its result, and drops the error.
     fn error(&self) -> String {
         let id = self.read_u64(RESULT).cast_signed();
         let length = self.do_call("string_size", vec![Val::I64(id)]) as usize;
         self.do_call("to_string", vec![Val::I64(id), Val::I32(GIVEN as i32)]);
         self.do_call("drop", vec![Val::I64(id)]);
-        String::from_utf8(self.read(GIVEN, length)).expect("errors are text")
+        String::from_utf8(self.read(GIVEN, length)).expect("error messages are UTF-8")
     }
 
     fn open(&self, path: &str) -> Result<i64, String> {
@@ -301,8 +301,8 @@ impl<'a> Client<'a> {
         self.do_call("execute", vec![Val::I64(connection), at, length]) as u32
     }
 
-    /// Makes a call whose result is 0 or SQLite's code. On success the call writes a number, and on
-    /// failure the id of an error.
+    /// Makes a call whose result is 0 or SQLite's code. On success, the call writes a number; on
+    /// failure, an error's id.
     fn checked(&self, function: &'static str, parameters: Vec<Val>) -> Result<u64, Failed> {
         match self.do_call(function, parameters) as u32 {
             code::OK => Ok(self.read_u64(RESULT)),
@@ -844,8 +844,8 @@ fn t090_links_next_to_a_database_are_not_followed() {
     client
         .execute_all(connection, "CREATE TABLE t (n)")
         .expect("the SQL is valid");
-    // The link is created after the database was opened, as a guest that may write to the directory
-    // could do.
+    // The link is created after the database is opened, which a guest that may write to the
+    // directory could also do.
     std::os::unix::fs::symlink("../outside", granted.join("app.db-journal"))
         .expect("the test owns the directory");
     let failed = client
@@ -923,7 +923,7 @@ fn t092_databases_in_a_read_only_directory_are_read_only() {
     assert_eq!(reader.execute(connection, "VACUUM"), code::READONLY);
     assert!(reader.open("new.db").is_err());
     if let Ok(empty) = reader.open("empty.db") {
-        // It depends on SQLite whether these statements fail, but the VM must ensure that nothing
+        // Whether these statements fail is up to SQLite, but the VM must ensure that nothing
         // changes.
         reader.execute(empty, "SELECT * FROM sqlite_schema");
         reader.execute(empty, "CREATE TABLE t (n)");
@@ -945,8 +945,8 @@ fn no_database_file_is_mapped_as_shared_memory() {
         .execute_all(connection, "PRAGMA mmap_size = 1000000; CREATE TABLE t (n)")
         .expect("the setting is ignored");
     client.do_call("drop_connection", vec![Val::I64(connection)]);
-    // The header of a database determines which kind of journal is used. Any program that may write
-    // to the file can change the header.
+    // A database's header determines which kind of journal is used. Any program that may write to
+    // the file can change the header.
     let mut bytes = fs::read(&path).expect("the file exists");
     bytes[18..20].copy_from_slice(&[2, 2]);
     fs::write(&path, bytes).expect("the test owns the directory");
@@ -955,7 +955,7 @@ fn no_database_file_is_mapped_as_shared_memory() {
         .execute_all(connection, "SELECT * FROM t")
         .expect_err("a write-ahead log needs shared memory");
     assert_eq!(failed & 0xff, code::CANTOPEN, "{sentence}");
-    // A connection with exclusive access needs no shared memory.
+    // A connection with exclusive access does not need shared memory.
     client
         .execute_all(
             connection,
@@ -1042,8 +1042,8 @@ fn t171_an_endless_query_ends_when_its_process_ends() {
     let cross = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 1000)
         SELECT count(*) FROM t a, t b, t c, t d, t e";
     for sql in [ENDLESS, cross] {
-        // The process is ended by its time limit, then by its own compute limit, and then by the
-        // compute limit of the environment.
+        // The process is terminated by its time limit, then by its own compute limit, and then by
+        // its environment's compute limit.
         for (limit, bound) in [
             (Limit::Time, 100),
             (Limit::Compute, 50),
@@ -1289,7 +1289,7 @@ fn a_row_of_a_few_values_again_and_again_is_not_written_out() {
             &[(Key::Position, Value::Blob(&vec![0; 1_000_000]))],
         )
         .expect("the value is small enough");
-    let (failed, sentence) = client.step(statement).expect_err("the row has 1.9 GB");
+    let (failed, sentence) = client.step(statement).expect_err("the row is 1.9 GB long");
     assert_eq!(failed, code::TOOBIG, "{sentence}");
     let copied = client.trapped(
         "copy_row",
@@ -1615,8 +1615,8 @@ fn waiting_for_a_locked_database_does_not_occupy_a_thread() {
             "CREATE TABLE t (n); BEGIN IMMEDIATE; INSERT INTO t VALUES (0)",
         )
         .expect("the database is empty");
-    // The processes that wait for the lock outnumber the processes that may use databases at the
-    // same time, but the process that holds the lock still gets its turn.
+    // More processes wait for the lock than may use databases at the same time, but the process
+    // that holds the lock still gets its turn.
     let waiting: Vec<Client<'_>> = (0..40).map(|_| Client::new(&lab, &environment)).collect();
     for (number, client) in waiting.iter().enumerate() {
         let connection = client.opened("app.db");

@@ -1,9 +1,9 @@
 //! Code that the tests share: a VM whose guests can report numbers to the test, and functions that
-//! write guests as text.
+//! write guests as WAT.
 //!
 //! A guest is written with [`guest`], which imports host functions and takes their types from the
-//! table of host functions. Guests report numbers with `$say`, and the test receives them in order
-//! with [`Lab::hear`].
+//! host function table. Guests report numbers with `$say`, and the test receives them in order with
+//! [`Lab::hear`].
 
 pub(crate) mod actor;
 pub(crate) mod allocations;
@@ -26,15 +26,14 @@ pub(crate) struct Lab {
     _room: Option<MutexGuard<'static, ()>>,
 }
 
-/// Set when the tests run in the profile `dense`; see `profiles.rs`.
+/// Set when the tests run in the `dense` profile; see `profiles.rs`.
 pub(crate) const DENSE: &str = "LUNATIC_TEST_DENSE";
 
-/// The maximum number of live processes in a test's VM, unless the test configures a different
-/// number.
+/// The maximum number of live processes in a test's VM, unless the test sets a different number.
 const SLOTS: u32 = 3_000;
 
-/// How long a test waits for an event. This limit makes a VM that hangs fail one test rather than
-/// the whole run.
+/// How long a test waits for an event. Because of this limit, a VM that hangs fails only one test,
+/// not the whole run.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Set when a test runs in a separate operating system process.
@@ -107,13 +106,13 @@ impl Lab {
         Lab::with(Vm::builder().manual_ticks().workers(workers))
     }
 
-    /// Creates a VM from a builder that the test has configured. The slots are configured here, and
-    /// the host function `test::say` is added.
+    /// Creates a VM from a builder that the test has configured. Sets the number of slots and adds
+    /// the host function `test::say`.
     pub(crate) fn with(builder: VmBuilder) -> Lab {
         Lab::with_host(builder, Host::default())
     }
 
-    /// Creates a VM as [`Lab::with`] does, with additional host functions.
+    /// Like [`Lab::with`], but with additional host functions.
     pub(crate) fn with_host(builder: VmBuilder, host: Host) -> Lab {
         Lab::build(builder.slots(SLOTS), host)
     }
@@ -149,7 +148,7 @@ impl Lab {
         self.environment_with(|_| {})
     }
 
-    /// Creates an environment that grants everything except for what the test changes.
+    /// Creates an environment that grants everything, with the test's changes.
     pub(crate) fn environment_with(&self, change: impl FnOnce(&mut Config)) -> Environment {
         let mut config = self.vm.config();
         config.allow("");
@@ -221,8 +220,8 @@ impl Lab {
     }
 }
 
-/// Writes a module that has the given fields. The module imports the given host functions, each as
-/// `$name`, and `$say`, and it exports a memory of one page.
+/// Writes a module with the given fields. It imports `$say` and the given host functions, each as
+/// `$name`, and exports a memory of one page.
 pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     let mut text = String::from("(module\n");
     for name in imports {
@@ -235,7 +234,7 @@ pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     text
 }
 
-/// Writes the import of a row of the table. The row is given by its full name.
+/// Writes an import for the row with the given full name.
 pub(crate) fn import(whole: &str) -> String {
     let row = HOST_FUNCTIONS
         .iter()
@@ -250,7 +249,7 @@ pub(crate) fn import(whole: &str) -> String {
     text
 }
 
-/// Writes the parameters and the result of a row.
+/// Writes a row's parameters and result.
 pub(crate) fn signature(row: &HostFunction) -> String {
     let mut text = String::new();
     for ty in row.parameter_types() {
@@ -271,7 +270,7 @@ pub(crate) fn wasm(ty: ValueType) -> &'static str {
     }
 }
 
-/// Writes a constant of a wasm type. The bits are those of an integer or of a float.
+/// Writes a constant of a wasm type. The bits are those of an integer or a float.
 pub(crate) fn constant(ty: ValueType, bits: u64) -> String {
     match ty {
         ValueType::F64 => format!("(f64.reinterpret_i64 (i64.const {bits:#x}))"),

@@ -1,4 +1,4 @@
-//! Tests of TCP sockets of processes, on the loopback interface.
+//! Tests for processes' TCP sockets, on the loopback interface.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, FOREVER, TIMED_OUT};
@@ -46,7 +46,7 @@ fn program(fields: &str) -> String {
 /// and bytes in transit in the second to fifth kilobytes.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Listens, and stores the id of the listener or of the error at address 8.
+    ;; Listens, and stores the id of the listener or the error at address 8.
     (func $bind (param $port i32) (result i32)
         (call $tcp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
     (func $port (param $listener i64) (result i32)
@@ -61,7 +61,7 @@ const SOCKETS: &str = r#"
         (if (call $bind (i32.const 0)) (then unreachable))
         (call $say (i64.extend_i32_u (call $port (i64.load (i32.const 8)))))
         (i64.load (i32.const 8)))
-    ;; Accepts a connection, and stores the id of the stream or of the error at address 64.
+    ;; Accepts a connection, and stores the id of the stream or the error at address 64.
     (func $try_accept (param $listener i64) (result i32)
         (local $result i32)
         (local.set $result (call $tcp_accept (local.get $listener) (i32.const 64) (i32.const 72)))
@@ -70,7 +70,7 @@ const SOCKETS: &str = r#"
     (func $accept (param $listener i64) (result i64)
         (if (call $try_accept (local.get $listener)) (then unreachable))
         (i64.load (i32.const 64)))
-    ;; Reads bytes to address 1024, and stores their number or the id of the error at address 80.
+    ;; Reads bytes into address 1024, and stores their number or the id of the error at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tcp_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Writes bytes from address 1024, and stores their number or the id of the error at address 88.
@@ -393,7 +393,7 @@ fn t113_each_direction_of_a_connection_is_closed_separately() {
                 ;; Then the peer closes its direction.
                 (if (call $read (local.get $stream)) (then unreachable))
                 (call $say (i64.load (i32.const 80)))
-                ;; Writing to a direction that was closed is an error.
+                ;; Writing to a closed direction is an error.
                 (if (i32.ne (call $write (local.get $stream) (i32.const 10)) (i32.const 1)) (then unreachable))
                 (call $say_error (i32.const 88)))"#,
         ),
@@ -847,7 +847,7 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_are_spinning()
     };
     let spinning: Vec<Process> = (0..SPINNING).map(spawn).collect();
     // New processes have their first turn before other processes run again, so the test waits until
-    // all have had their first turn.
+    // all have had theirs.
     while spinning.iter().any(|process| process.turns() == 0) {
         lab.vm.beat();
         thread::yield_now();
@@ -866,7 +866,7 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_are_spinning()
         .set_nodelay(true)
         .expect("the system supports the option");
     // The test drives the clock. Between two ticks there is enough time for the bytes to arrive, so
-    // that the count does not depend on the speed of this computer.
+    // the count does not depend on the computer's speed.
     client
         .set_read_timeout(Some(Duration::from_millis(20)))
         .expect("the timeout is not zero");

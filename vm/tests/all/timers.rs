@@ -1,4 +1,4 @@
-//! Tests of timers and of sleeping.
+//! Tests for timers and sleeping.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};

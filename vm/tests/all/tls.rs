@@ -1,5 +1,5 @@
-//! Tests of TLS streams and listeners of processes, on the loopback interface. The other side is
-//! rustls on sockets of the standard library.
+//! Tests for processes' TLS streams and listeners, on the loopback interface. The other side is
+//! rustls on standard library sockets.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, FOREVER, ResourceKind, TIMED_OUT};
@@ -138,7 +138,7 @@ fn expect_end(client: &mut Client) {
     let mut rest = Vec::new();
     client
         .read_to_end(&mut rest)
-        .expect("the guest closes its direction with a notice");
+        .expect("the guest announces that it closes its direction");
     assert_eq!(rest, b"");
 }
 
@@ -188,12 +188,12 @@ fn program(pem: &Pem, fields: &str) -> String {
 }
 
 /// Functions for guests. Results that the VM writes are stored in the first kilobyte of the memory,
-/// and bytes in transit are stored from address 1024 on.
+/// and bytes in transit are stored starting at address 1024.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     (data (i32.const 600) "127.0.0.1")
     ;; Listens on any free port with a prefix of the certificate, and stores the id of the listener
-    ;; or of the error at address 8.
+    ;; or the error at address 8.
     (func $bind (param $certificate i32) (result i32)
         (call $tls_bind (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8)
             (i32.const 40000) (local.get $certificate) (i32.const 50000) (global.get $key)))
@@ -214,14 +214,14 @@ const SOCKETS: &str = r#"
         (if (call $tls_accept (local.get $listener) (i32.const 64) (i32.const 72)) (then unreachable))
         (call $drop_dns_iterator (i64.load (i32.const 72)))
         (i64.load (i32.const 64)))
-    ;; Connects, trusting the certificate, and stores the id of the stream or of the error at
-    ;; address 64.
+    ;; Connects, trusting the certificate, and stores the id of the stream or the error at address
+    ;; 64.
     (func $connect (param $port i32) (param $timeout i64) (result i32)
         (i32.store (i32.const 120) (i32.const 40000))
         (i32.store (i32.const 124) (global.get $certificate))
         (call $tls_connect (i32.const 600) (i32.const 9) (local.get $port) (local.get $timeout) (i32.const 64)
             (i32.const 120) (i32.const 1)))
-    ;; Reads bytes to address 1024, and stores their number or the id of the error at address 80.
+    ;; Reads bytes into address 1024, and stores their number or the id of the error at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tls_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Writes bytes from address 1024, and stores their number or the id of the error at address 88.
@@ -245,7 +245,7 @@ const SOCKETS: &str = r#"
                 (i32.const 0) (i32.const 0) (i32.const 104))
             (then unreachable))
         (i64.load (i32.const 104)))
-    ;; Sends a copy of a stream, together with a word that contains the kind of the stream.
+    ;; Sends a copy of a stream, together with a word that contains the stream's kind.
     (func $hand_over (param $stream i64) (param $process i64) (result i32)
         (i64.store (i32.const 112) (i64.or (i64.shl (i64.const 4) (i64.const 56)) (local.get $stream)))
         (call $send_bytes (local.get $process) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 112) (i32.const 1)))
@@ -551,7 +551,7 @@ fn t118_an_untrusted_or_unreachable_server_is_an_error() {
         1,
         Some(Errno::BadTls),
     );
-    // The server is not certified by the authorities of the web either.
+    // The web's authorities do not certify the server either.
     let port = serve(&pem, |stream| drop(stream.flush()));
     let with = |name: &str, port: u16, authorities: &str| {
         format!(
@@ -640,7 +640,7 @@ fn t112_reads_and_writes_time_out_without_losing_data() {
     let mut rest = Vec::new();
     client
         .read_to_end(&mut rest)
-        .expect("the guest closes its direction with a notice");
+        .expect("the guest announces that it closes its direction");
     assert_eq!(rest.len() as i64, written);
     assert!(lab.exit(&server).is_normal());
 }

@@ -1,13 +1,13 @@
-//! Tests of traps that a guest can catch, and of exits that a guest cannot catch.
+//! Tests for traps that a guest can catch, and for exits that it cannot.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Host, Limit, Vm};
 
-/// The maximum nesting of callbacks.
+/// The maximum nesting depth of callbacks.
 const DEEPEST: i64 = 16;
 
-/// A module that catches the traps of its function `$try`. The parameter of `$try` is the number of
-/// the action to perform.
+/// A module that catches the traps of its function `$try`. `$try`'s parameter is the number of the
+/// action to perform.
 fn catching(body: &str, fields: &str) -> String {
     guest(
         &[
@@ -31,7 +31,7 @@ fn catching(body: &str, fields: &str) -> String {
     )
 }
 
-/// A body of `$try` that traps in the ordinary ways, which are numbered from 1.
+/// A `$try` body that traps in the ordinary ways, numbered from 1.
 const TRAPS: &str = r#"
     (i32.store (local.get $pointer) (local.get $what))
     (if (i32.eq (local.get $what) (i32.const 1)) (then unreachable))

@@ -1,4 +1,4 @@
-//! Tests of UDP sockets of processes, on the loopback interface.
+//! Tests for processes' UDP sockets, on the loopback interface.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, ResourceKind, TIMED_OUT};
@@ -46,10 +46,10 @@ fn program(fields: &str) -> String {
 }
 
 /// Functions for guests. Results that the VM writes are stored in the first kilobyte of the memory,
-/// and datagrams are stored from address 1024 on.
+/// and datagrams are stored starting at address 1024.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Binds a socket, and stores the id of the socket or of the error at address 8.
+    ;; Binds a socket, and stores the id of the socket or the error at address 8.
     (func $bind (param $port i32) (result i32)
         (call $udp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
     ;; Returns the port of the address in the result at address 16.
@@ -68,7 +68,7 @@ const SOCKETS: &str = r#"
     (func $connect (param $socket i64) (param $port i32) (result i32)
         (call $udp_connect (local.get $socket) (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0)
             (i64.const 0) (i32.const 64)))
-    ;; Receives a datagram to address 1024, and stores its length or the id of the error at
+    ;; Receives a datagram into address 1024, and stores its length or the id of the error at
     ;; address 80.
     (func $receive_some (param $socket i64) (result i32)
         (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 4096) (i32.const 80)))

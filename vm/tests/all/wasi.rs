@@ -1,10 +1,10 @@
-//! Tests of WASI: arguments, environment variables, standard streams, clocks and random numbers.
+//! Tests for WASI: arguments, environment variables, standard streams, clocks and random numbers.
 
 use crate::support::Lab;
 use lunatic_vm::{Config, Exit, Host, Limit, Pipe, PipeReader, PipeWriter, Stdio, Vm};
 use std::fmt::Write;
 
-/// The error numbers of WASI that guests receive.
+/// The WASI error numbers that guests receive.
 pub(crate) mod errno {
     pub(crate) const SUCCESS: i64 = 0;
     pub(crate) const BADF: i64 = 8;
@@ -18,8 +18,8 @@ pub(crate) mod errno {
     pub(crate) const SPIPE: i64 = 70;
 }
 
-/// Writes a module that has the given fields. The module imports the functions of WASI that the
-/// tests use, each as `$name`, and `$say`, and it exports a memory of two pages.
+/// Writes a module with the given fields. It imports `$say` and the WASI functions that the tests
+/// use, each as `$name`, and exports a memory of two pages.
 pub(crate) fn program(fields: &str) -> String {
     let mut text = String::from("(module\n(import \"test\" \"say\" (func $say (param i64)))\n");
     for (name, parameters) in [
@@ -87,7 +87,7 @@ pub(crate) fn program(fields: &str) -> String {
     text
 }
 
-/// Runs a program in an environment that grants everything except for what the test changes.
+/// Runs a program in an environment that grants everything, with the test's changes.
 pub(crate) fn run(lab: &Lab, text: &str, change: impl FnOnce(&mut Config)) -> Exit {
     let process = lab
         .environment_with(change)
@@ -100,7 +100,7 @@ fn assert_normal(exit: &Exit) {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// Creates a VM with a single worker, so that the test notices if anything blocks this worker.
+/// Creates a VM with a single worker, so that the test notices if anything blocks it.
 fn narrow() -> Lab {
     Lab::with(Vm::builder().workers(1))
 }
@@ -444,7 +444,7 @@ fn t099_the_monotonic_clock_never_goes_backward() {
                 (local.set $before (i64.load (i32.const 16)))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br_if $again (local.get $left)))
-            ;; The VM has no clocks for the CPU time of a process or thread.
+            ;; The VM has no clocks for process or thread CPU time.
             (call $say (i64.extend_i32_u (i32.ne (i32.const 0) (call $clock_time_get (i32.const 2) (i64.const 0) (i32.const 16)))))
             (call $say (i64.extend_i32_u (i32.ne (i32.const 0) (call $clock_time_get (i32.const 3) (i64.const 0) (i32.const 16))))))"#,
     );
@@ -497,7 +497,7 @@ fn t029_a_request_for_more_random_bytes_than_fit_into_the_memory_traps_at_once()
     }
 }
 
-/// Writes a program as [`program`] does, but as a module of WASI preview 0.
+/// Like [`program`], but writes a WASI preview 0 module.
 fn of_preview_0(fields: &str) -> String {
     program(fields).replace("wasi_snapshot_preview1", "wasi_unstable")
 }

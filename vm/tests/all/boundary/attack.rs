@@ -1,4 +1,4 @@
-//! Incorrect calls of every row, which are derived from the kinds of the row's parameters.
+//! Incorrect calls to every row, derived from the kinds of the row's parameters.
 
 use super::{call_of, call_with_result, imports_of};
 use crate::support::constant;
@@ -7,7 +7,7 @@ use lunatic_abi::{Generation, HostFunction, Kind, MessageHeader};
 use std::fmt;
 use std::fmt::Write;
 
-/// The size of the memory of attacking guests, which is one page.
+/// The memory size of attacking guests: one page.
 const SIZE: u64 = 65_536;
 
 /// The addresses of the data that a valid call points to.
@@ -31,7 +31,7 @@ const CHILD: &str = "serves";
 const CHILD_NAME: u64 = 1_080;
 const AUTHORITY: u64 = 2_064;
 
-/// A call of a row with one wrong argument, or with two arguments that are wrong in combination.
+/// A call to a row with one wrong argument, or with two that are wrong in combination.
 pub(super) struct Attack {
     row: &'static HostFunction,
     /// The numbers that the guest passes for each parameter.
@@ -140,8 +140,8 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
             .map(|index| good(row, index))
             .collect();
         for parameter in 0..row.parameters.len() {
-            // Replaces the numbers that the call passes for the parameter, beginning with the
-            // number at index `first`.
+            // Replaces the numbers that the call passes for the parameter, starting with the one at
+            // index `first`.
             let mut add = |weapon, first: usize, wrong: &[u64], expected| {
                 let expected = match expected {
                     Expected::Answer if is_accept_without_client(row) => Expected::Either,
@@ -163,7 +163,7 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     attacks
 }
 
-/// Returns a valid call of each row of a generation.
+/// Returns a valid call to each row of a generation.
 pub(super) fn valid_calls(generation: Generation) -> Vec<Attack> {
     let rows = generation.host_functions();
     rows.map(|row| Attack {
@@ -178,8 +178,8 @@ pub(super) fn valid_calls(generation: Generation) -> Vec<Attack> {
     .collect()
 }
 
-/// Returns a call of each row that takes a slice. Each slice is the upper half of a memory of
-/// `size` bytes.
+/// Returns a call to each row that takes a slice. Each slice is the upper half of a `size`-byte
+/// memory.
 pub(super) fn huge_slices(generation: Generation, size: u64) -> Vec<Attack> {
     let attack = |row: &'static HostFunction| {
         let mut first = None;
@@ -432,7 +432,7 @@ fn good_outcome(row: &HostFunction) -> Expected {
     }
 }
 
-/// Returns whether a number of all ones refers to the caller's own resource, so that it is not a
+/// Returns whether a number of all ones refers to the caller's own resource and is therefore not a
 /// forged id.
 fn means_own(row: &HostFunction, kind: Kind) -> bool {
     let is_given_back = row.name.starts_with("drop");

@@ -1,4 +1,4 @@
-//! Tests a guest in C that is compiled with the header generated from the table.
+//! Tests a C guest that is compiled with the header generated from the table.
 
 use crate::support::Lab;
 use std::path::Path;

@@ -171,7 +171,7 @@ fn random_guest(random: &mut Random) -> String {
     text
 }
 
-/// Returns the numbers to pass for a parameter of a kind.
+/// Returns the numbers to pass for a parameter of this kind.
 fn argument(random: &mut Random, row: &HostFunction, kind: Kind) -> Vec<u64> {
     match kind {
         Kind::Bytes | Kind::Text | Kind::Buffer | Kind::Words | Kind::OutWords | Kind::Vectors => {

@@ -65,7 +65,7 @@ const PUBLISHED: &[(&str, &str)] = &[
     ),
 ];
 
-/// The functions of 0.7.5, which is the last version of its generation.
+/// The functions in 0.7.5, the last version of its generation.
 const PUBLISHED_0_7: &[(&str, &str)] = &[
     ("lunatic::error", "string_size(l)i to_string(li) drop(l)"),
     (
@@ -90,7 +90,7 @@ const PUBLISHED_0_7: &[(&str, &str)] = &[
     ("lunatic::version", "major()i minor()i patch()i"),
 ];
 
-/// The functions that the guest crate of 0.12 imports. 0.12 is the last version of its generation.
+/// The functions that the 0.12 guest crate imports. 0.12 is the last version of its generation.
 const PUBLISHED_0_12: &[(&str, &str)] = &[
     (
         "lunatic::distributed",
@@ -136,8 +136,8 @@ const PUBLISHED_0_12: &[(&str, &str)] = &[
     ),
 ];
 
-/// Returns the types of the functions that guests of 0.12 import. With `as_0_10`, these are the
-/// functions for guests of 0.10 and 0.11, in which sending has no result.
+/// Returns the types of the functions that guests built with 0.12 import. With `as_0_10`, returns
+/// those for 0.10 and 0.11, in which sends return nothing.
 pub(super) fn functions_of_0_12(as_0_10: bool) -> BTreeMap<String, &'static str> {
     let mut functions = by_name(PUBLISHED_0_12);
     if as_0_10 {
@@ -152,8 +152,8 @@ pub(super) fn functions() -> BTreeMap<String, &'static str> {
     by_name(PUBLISHED)
 }
 
-/// Returns the types for 0.7. With `as_0_6`, these are the types for 0.6, in which one function has
-/// a different type. The functions that were added in 0.7 do not affect guests of 0.6.
+/// Returns the types for 0.7. With `as_0_6`, returns those for 0.6, in which one function has a
+/// different type. The functions that were added in 0.7 do not affect guests built with 0.6.
 pub(super) fn functions_of_0_7(as_0_6: bool) -> BTreeMap<String, String> {
     let mut functions = by_name(PUBLISHED_0_7);
     assert_eq!(functions.len(), 57, "Lunatic 0.7 has 57 functions");

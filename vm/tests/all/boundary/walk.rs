@@ -1,16 +1,15 @@
 //! One process calls a row many times. All memory that the host holds afterwards must be counted by
-//! the environment of the process.
+//! the process's environment.
 
 use super::attack::{Attack, prepared_guest, valid_calls};
 use crate::support::{Lab, is_alone, resident};
 use lunatic_abi::Generation;
 use lunatic_vm::{CallError, Environment, Exit, Limit, Module};
 
-/// The number of calls of each row.
+/// The number of calls to each row.
 const CALLS: u32 = 3_000;
 
-/// The number of bytes that a process may occupy without being counted. This memory is bounded by
-/// the limit on processes.
+/// How many uncounted bytes a process may occupy. The limit on processes bounds this memory.
 const OF_PROCESS: u64 = 192 << 10;
 
 /// Memory that the allocator and the operating system keep for other reasons.
@@ -27,7 +26,7 @@ fn what_every_row_makes_the_host_hold_is_counted() {
         let lab = Lab::new();
         let module = lab.module(&prepared_guest(generation, &calls, CALLS));
         for (number, call) in calls.iter().enumerate() {
-            // The limit on time ends calls that wait.
+            // The time limit ends calls that wait.
             let environment = lab.environment_with(|config| {
                 config
                     .limit(Limit::Time, 1_000)

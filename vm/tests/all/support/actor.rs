@@ -2,8 +2,8 @@
 //!
 //! An actor waits for commands, which are messages with a reserved tag, and answers each command by
 //! reporting numbers. All other mail stays in the actor's mailbox until a command makes the actor
-//! receive it. A test can thus drive several processes step by step, and knows at each step what
-//! has happened.
+//! receive it. This lets a test drive several processes step by step and know at each step what has
+//! happened.
 
 use super::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Module, Pid, Process};
@@ -15,8 +15,8 @@ pub(crate) const COMMAND: i64 = -1;
 /// The number that an actor reports when a receive times out.
 pub(crate) const TIMED_OUT: i64 = 9027;
 
-/// The commands: the name of each command, and the code that carries it out. `$a`, `$b` and `$c`
-/// are the command's numbers. The text that follows the numbers is at address 1056.
+/// Each command's name, and the code that carries it out. `$a`, `$b` and `$c` are the command's
+/// numbers. The string that follows them is at address 1056.
 const COMMANDS: &[(&str, &str)] = &[
     ("finish", "(return)"),
     ("trap", "unreachable"),
@@ -97,7 +97,7 @@ const IMPORTS: &[&str] = &[
     "lunatic::timer::cancel_timer",
 ];
 
-/// Writes the module of actors. An actor runs the module's function `main`.
+/// Writes the module that actors run, starting with its function `main`.
 pub(crate) fn module() -> String {
     let mut commands = String::new();
     for (number, (_, body)) in COMMANDS.iter().enumerate() {
@@ -218,7 +218,7 @@ impl<'a> Actor<'a> {
         self.ask("send", [Self::number(to), tag, number], b"")
     }
 
-    /// Receives a message that has one of the tags, or any message if no tags are given.
+    /// Receives a message with one of the tags, or any message if no tags are given.
     pub(crate) fn receive(&self, tags: &[i64], timeout: i64) -> Mail {
         let text: Vec<u8> = tags.iter().flat_map(|tag| tag.to_le_bytes()).collect();
         match self.ask("receive", [tags.len() as i64, timeout, 0], &text) {
@@ -284,7 +284,7 @@ impl<'a> Actor<'a> {
             .lab
             .vm
             .process(Pid::from_number(pid.cast_unsigned()))
-            .expect("an actor lives until a command ends it");
+            .expect("an actor stays alive until a command ends it");
         Ok(Actor {
             lab: self.lab,
             process,

@@ -13,7 +13,7 @@ thread_local! {
     static ALLOCATED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Returns how many bytes the current thread has allocated so far, including the bytes that it has
+/// Returns how many bytes the current thread has allocated so far, including any that it has since
 /// released.
 pub(crate) fn allocated() -> u64 {
     ALLOCATED.get()
@@ -28,8 +28,8 @@ fn count(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller fulfills the contract of this function, and the system's allocator has
-        // the same contract.
+        // SAFETY: the caller upholds this function's contract, and the system's allocator has the
+        // same one.
         unsafe { System.alloc(layout) }
     }
 
