@@ -15,7 +15,7 @@ use std::hint::black_box;
 const PROCESSES: u64 = 100_000;
 const AT_ONCE: usize = 5_000;
 
-/// The number of numbers that each process stores on its heap.
+/// How many numbers each process stores on its heap.
 const NUMBERS: u64 = 1_000;
 
 #[lunatic::main]

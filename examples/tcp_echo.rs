@@ -1,4 +1,4 @@
-//! A TCP server with a process for each connection, which echoes every line. A line that contains
+//! A TCP server that echoes every line, with one process per connection. A line that contains
 //! `exit` closes the connection.
 //!
 //! ```text

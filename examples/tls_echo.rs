@@ -1,4 +1,4 @@
-//! A TLS server with a process for each connection, which echoes every line.
+//! A TLS server that echoes every line, with one process per connection.
 //!
 //! ```text
 //! lunatic tls_echo.wasm server.pem server.key                  listens on 127.0.0.1:1337

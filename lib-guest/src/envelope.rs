@@ -20,7 +20,8 @@ use std::cell::{Cell, RefCell};
 /// The initial size of the buffer for incoming messages, in bytes.
 const FIRST_BUFFER: usize = 512;
 
-/// The maximum size of a buffer that is kept for reuse, in bytes. Larger messages make it grow.
+/// The maximum size, in bytes, of a buffer that is kept for reuse. Buffers that have grown larger
+/// are freed.
 const KEPT_BUFFER: usize = 16 * 1024;
 
 thread_local! {
@@ -71,7 +72,7 @@ pub(crate) fn write_socket<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let Some(index) = enclose(kind, id) else {
         return Err(ser::Error::custom(
-            "a socket can only be written into a message that is being sent",
+            "a socket can only be serialized as part of a message that is being sent",
         ));
     };
     index.serialize(serializer)
@@ -131,7 +132,7 @@ impl Arrival<'_> {
             Some(data) => open(data),
             None => {
                 let what = format!(
-                    "its {} bytes do not fit into the memory of this process",
+                    "its {} bytes do not fit into this process's memory",
                     self.header.length
                 );
                 Err(decode::Error::Uncategorized(what))
@@ -185,8 +186,8 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         return false;
     }
     while bytes.len() < length {
-        // The new space is not zeroed first: zeroing a large message's space would take as long as
-        // copying the message.
+        // The new space is not zeroed first. For a large message, that would take as long as
+        // copying it.
         let missing = length - bytes.len();
         let rest = &mut bytes.spare_capacity_mut()[..missing];
         // SAFETY: the pointer and the length are those of `rest`.
@@ -218,7 +219,7 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
 /// therefore first asks the machine what kind of resource has this index.
 fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     if !READING.get() {
-        return Err("a socket can only be read out of a message that is being received");
+        return Err("a socket can only be deserialized from a message that is being received");
     }
     let index = u64::from(index);
     // The message is still in the machine's slot, since nothing has been received in the meantime.

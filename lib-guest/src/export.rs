@@ -146,7 +146,7 @@ pub unsafe fn with_value<T: DeserializeOwned>(
     function: impl FnOnce(T) -> Vec<u8>,
 ) -> u64 {
     keep_words_of_panics();
-    // SAFETY: the caller guarantees the requirements of `own`.
+    // SAFETY: the caller upholds the requirements of `own`.
     let bytes = unsafe { own(address, length) };
     let argument = serde_json::from_slice(&bytes);
     drop(bytes);
@@ -168,7 +168,7 @@ pub unsafe fn with_bytes(
     function: impl FnOnce(Vec<u8>) -> Vec<u8>,
 ) -> u64 {
     keep_words_of_panics();
-    // SAFETY: the caller guarantees the requirements of `own`.
+    // SAFETY: the caller upholds the requirements of `own`.
     hand_over(function(unsafe { own(address, length) }))
 }
 

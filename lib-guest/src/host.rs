@@ -77,7 +77,7 @@ mod parts {
     pub(super) type OutText = *mut u8;
 }
 
-/// A parameter, which is split into the parts that the import takes.
+/// A parameter that can be split into the parts that the import takes.
 trait Parameter {
     type Parts;
 

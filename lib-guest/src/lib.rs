@@ -124,7 +124,7 @@ pub use lunatic_macros::main;
 
 /// Turns an `impl` block into a server. See the [`server`](mod@server) module for an example.
 ///
-/// Attributes mark functions in the block. Functions without a mark are left unchanged.
+/// Mark functions in the block with these attributes. Unmarked functions are left unchanged.
 ///
 /// | mark | function | purpose |
 /// |---|---|---|
@@ -135,9 +135,9 @@ pub use lunatic_macros::main;
 /// | `#[signal]` | `fn(&mut self, signal: Signal)` | called when another process exits |
 /// | `#[terminate]` | `fn(self)` | called before the server exits normally |
 ///
-/// [`Server::start`] takes the parameter of `#[init]`, or a tuple if there are several. A call with
-/// a [`Reply`](server::Reply) can be answered at any later time. `#[signal]` is called for linked
-/// processes that fail and monitored processes that exit.
+/// [`Server::start`] takes the parameter of `#[init]`, or a tuple if `#[init]` has several. A call
+/// with a [`Reply`](server::Reply) can be answered at any later time. `#[signal]` is called for
+/// linked processes that fail and monitored processes that exit.
 ///
 /// The function that clients call has the same visibility as the one in the block. Its parameters
 /// and result must own their data, and serde must be able to serialize and deserialize them. The

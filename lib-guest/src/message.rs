@@ -71,7 +71,7 @@ pub enum ReceiveError {
     /// set.
     #[error("no process is left that could send a message")]
     NobodyLeft,
-    /// A signal arrived, such as the exit of a monitored process. Only a
+    /// A signal arrived, for example because a monitored process exited. Only a
     /// [`Mailbox`](crate::Mailbox) reports signals this way.
     #[error("a signal arrived instead of a message: {0}")]
     Signal(Signal),
@@ -79,7 +79,7 @@ pub enum ReceiveError {
     /// its [`Supervisor`](crate::Supervisor), and will be killed if it takes too long.
     ///
     /// Only a receive without tags returns this.
-    #[error("this process has been asked to end")]
+    #[error("this process has been asked to exit")]
     Shutdown,
 }
 
@@ -92,8 +92,8 @@ pub enum ReceiveError {
 pub struct Signal {
     /// Why this process is notified.
     pub kind: SignalKind,
-    /// The tag of the link, or [`Tag::NONE`] if the process was monitored or was the linked parent
-    /// of this process.
+    /// The tag of the link. [`Tag::NONE`] if the process was monitored, or if it spawned this
+    /// process with a link.
     pub tag: Tag,
     /// The id of the process that exited, as returned by [`Process::id`](crate::Process::id).
     pub pid: u64,
@@ -141,7 +141,7 @@ pub enum SignalKind {
     ProcessDied,
 }
 
-/// Why a process ended.
+/// Why a process exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExitReason {
@@ -200,8 +200,8 @@ impl fmt::Display for ExitReason {
             Self::Limit(None) => f.write_str("reached a limit"),
             Self::LinkDied => f.write_str("died with a process that it was linked to"),
             Self::NoProcess => f.write_str("does not exist"),
-            Self::Fault => f.write_str("was ended by a failure of the machine"),
-            Self::Unknown => f.write_str("ended for a reason that this library does not know"),
+            Self::Fault => f.write_str("was terminated by a failure of the machine"),
+            Self::Unknown => f.write_str("exited for a reason unknown to this library"),
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn this_env() -> Environment {
     Environment::own()
 }
 
-/// Suspends the current process for a number of milliseconds. Other processes keep running.
+/// Suspends the current process for the given number of milliseconds. Other processes keep running.
 pub fn sleep(milliseconds: u64) {
     host::process::sleep_ms(milliseconds);
 }
@@ -57,7 +57,7 @@ pub fn sleep(milliseconds: u64) {
 ///
 /// # Errors
 ///
-/// Fails if a limit of the environment is reached, or if this process may not spawn processes.
+/// Fails if one of the environment's limits is reached, or if this process may not spawn processes.
 ///
 /// # Example
 ///

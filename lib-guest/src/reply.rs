@@ -114,7 +114,7 @@ impl PendingReply {
             Err(RequestError::Died(_)) => self.may_be_passed_on,
             _ => false,
         };
-        // The reply may have arrived just now.
+        // The reply may have arrived since the wait ended.
         if may_come && drop_first(&[self.tag]).is_none() {
             // A dead process doesn't send replies.
             if self.may_be_passed_on || !end_was_reported {
@@ -187,7 +187,7 @@ pub(crate) fn drop_late_replies() {
 
 thread_local! {
     /// The replies for which [`PendingReply::keep`] was called, by tag. Each entry contains the
-    /// reason why the process exited, if a receive has found its exit signal.
+    /// exit reason, if a receive has found the process's exit signal.
     static ENDS: RefCell<BTreeMap<Tag, Option<ExitReason>>> = const { RefCell::new(BTreeMap::new()) };
 }
 

@@ -44,7 +44,7 @@ use std::time::Duration;
 /// ```
 pub struct Comm {
     id: u64,
-    /// True while a message has been started but not ended.
+    /// True while there is an unfinished message.
     is_begun: Cell<bool>,
     /// True once the other side has finished and everything it wrote has been read.
     is_ended: Cell<bool>,

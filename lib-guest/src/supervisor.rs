@@ -54,7 +54,7 @@
 //!
 //! A supervisor writes a line to standard error for each of the first 100 restarts. It reads the
 //! clock with `wasi_snapshot_preview1::clock_time_get`, and writes with
-//! `wasi_snapshot_preview1::fd_write`. Each child that exits causes two signals, which are queued
+//! `wasi_snapshot_preview1::fd_write`. Each child that fails causes two signals, which are queued
 //! in the supervisor's mailbox. The mailbox holds at most
 //! [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
 

@@ -70,8 +70,8 @@ impl<R: Serialize + DeserializeOwned> Task<R> {
     ///
     /// # Errors
     ///
-    /// Fails if a limit of the environment is reached, if this process may not spawn processes, or
-    /// if the value cannot be sent.
+    /// Fails if one of the environment's limits is reached, if this process may not spawn
+    /// processes, or if the value cannot be sent.
     pub fn spawn<C>(context: C, function: fn(C) -> R) -> Result<Self, LunaticError>
     where
         C: Serialize + DeserializeOwned,

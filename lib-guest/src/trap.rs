@@ -33,8 +33,8 @@ struct Call<F, R> {
 ///
 /// Nothing is cleaned up after a trap. Whatever the function owned is leaked; a `RefCell` that it
 /// had borrowed stays borrowed, and a lock stays locked. The function must therefore own everything
-/// that it works on (`'static`), so that it cannot leave data half modified that other code refers
-/// to. If the function panicked, the message has been printed as usual.
+/// that it works on (`'static`), so that no other code is left with half-modified data. If the
+/// function panicked, the message has been printed as usual.
 ///
 /// Kills, exits and limits are not caught, and terminate the process. Calls to this function can be
 /// nested 16 levels deep; deeper calls trap.

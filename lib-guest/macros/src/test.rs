@@ -24,8 +24,7 @@ struct Options {
     bytes: Option<u64>,
 }
 
-/// Exports the function to the test runner or, on other targets than wasm, turns it into a
-/// `#[test]`.
+/// Exports the function to the test runner or, on non-wasm targets, turns it into a `#[test]`.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let mut function: ItemFn = parse(item, "test", "a function")?;
     check(&function, "a test", MAILBOX)?;

@@ -47,7 +47,7 @@ impl TcpListener {
         })
     }
 
-    /// Waits for a connection, and returns it and the peer's address.
+    /// Waits for a connection, and returns the stream and the peer's address.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut peer = 0;
         let id = LunaticError::or_value(|id| host::tcp::tcp_accept(self.id, id, &mut peer))?;
@@ -98,8 +98,8 @@ impl Iterator for Incoming<'_> {
     }
 }
 
-/// A handle to a TCP connection. The connection is closed when its last handle is dropped in any
-/// process.
+/// A handle to a TCP connection. The connection is closed when the last handle in any process is
+/// dropped.
 ///
 /// Cloning a handle creates another handle to the same connection. So does sending one in a
 /// message: the receiver gets its own handle, and the sender keeps its handle. A handle can only be
@@ -273,13 +273,13 @@ mod tests {
         let error = rmp_serde::to_vec(&*stream).expect_err("no message is being sent");
         assert_eq!(
             error.to_string(),
-            "a socket can only be written into a message that is being sent"
+            "a socket can only be serialized as part of a message that is being sent"
         );
         let error =
             rmp_serde::from_slice::<TcpStream>(&[0]).expect_err("no message is being received");
         assert_eq!(
             error.to_string(),
-            "a socket can only be read out of a message that is being received"
+            "a socket can only be deserialized from a message that is being received"
         );
     }
 }

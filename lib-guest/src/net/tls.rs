@@ -57,7 +57,7 @@ impl TlsListener {
         })
     }
 
-    /// Waits for a connection, completes its handshake, and returns the connection and the peer's
+    /// Waits for a connection, completes the handshake, and returns the stream and the peer's
     /// address. Clients whose handshake fails or stalls are not reported, and do not delay other
     /// clients.
     pub fn accept(&self) -> io::Result<(TlsStream, SocketAddr)> {
@@ -99,8 +99,8 @@ impl Iterator for TlsIncoming<'_> {
     }
 }
 
-/// A handle to a TLS connection. When its last handle is dropped in any process, the connection is
-/// closed, after notifying the peer.
+/// A handle to a TLS connection. When the last handle in any process is dropped, the peer is
+/// notified and the connection is closed.
 ///
 /// A read returns 0 only if the peer has announced the end of its data. If the connection ends in
 /// any other way, a third party may have cut it, and the read fails with

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A handle to a UDP socket. When its last handle is dropped in any process, the socket is closed
+/// A handle to a UDP socket. When the last handle in any process is dropped, the socket is closed
 /// and its port is freed.
 ///
 /// Datagrams may be lost, duplicated or reordered, and the operating system drops datagrams when
@@ -169,7 +169,7 @@ impl UdpSocket {
     /// Returns [`io::ErrorKind::InvalidInput`] unless `ttl` is between 1 and 255.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         if !(1..=255).contains(&ttl) {
-            let what = format!("a datagram can pass through 1 to 255 routers, not {ttl}");
+            let what = format!("the time to live must be between 1 and 255, not {ttl}");
             return Err(LunaticError::new(Errno::InvalidInput, what).into());
         }
         host::udp::set_udp_socket_ttl(self.id, ttl);

@@ -1,4 +1,4 @@
-//! Spawning processes. No other code in this library makes the host calls that spawn.
+//! Spawning processes. All host calls that spawn a process are in this file.
 
 use super::failure::SendFailure;
 use super::handle::Process;
@@ -97,7 +97,8 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a limit of the environment is reached, or if this process may not spawn processes.
+    /// Fails if one of the environment's limits is reached, or if this process may not spawn
+    /// processes.
     pub fn spawn<T>(self, function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
         self.spawn_export(EXPORT, &EntryPoint::new(function).parameters())
     }

@@ -14,8 +14,8 @@ use std::marker::PhantomData;
 /// A handle to a process that receives messages of type `T`. The handle remains valid after the
 /// process has died.
 ///
-/// A handle is a number that can be copied, compared, and sent to other processes. Any process that
-/// holds a handle may send messages to the process, monitor it, and kill it.
+/// A handle is a number that can be copied, compared, and sent to other processes. A process that
+/// holds a handle to another may send messages to it, monitor it, and kill it.
 pub struct Process<T> {
     id: u64,
     // The process receives values of type `T`, but its handle doesn't own any.

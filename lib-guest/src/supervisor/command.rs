@@ -14,7 +14,7 @@ pub(super) enum Command {
     Count,
 }
 
-/// A child, as returned by [`Supervisor::children`](super::Supervisor::children).
+/// A child, in the list returned by [`Supervisor::children`](super::Supervisor::children).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChildInfo {
@@ -26,7 +26,7 @@ pub struct ChildInfo {
     pub restart: Restart,
 }
 
-/// The numbers of children, as returned by [`Supervisor::count`](super::Supervisor::count).
+/// The child counts returned by [`Supervisor::count`](super::Supervisor::count).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Count {

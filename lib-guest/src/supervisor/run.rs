@@ -84,7 +84,7 @@ enum StopReason {
     Asked,
     /// The supervisor's parent failed.
     ParentFailed(u64),
-    /// Another restart was needed after too many restarts, for this reason.
+    /// All allowed restarts were used up. The string says which child failed and why.
     GaveUp(String),
 }
 
