@@ -1,9 +1,9 @@
 defmodule Mix.Tasks.Compile.WasmtubeNative do
   @moduledoc """
-  Compiles the native part with cargo and installs the library where the package loads it from.
+  Compiles the native library with cargo and installs it where the package loads it from.
 
-  `WASMTUBE_CARGO` sets the arguments of cargo, by default `build --release --package lunatic-elixir`, and
-  `CARGO_TARGET_DIR` sets the directory in which cargo builds.
+  `WASMTUBE_CARGO` sets cargo's arguments, which default to `build --release --package lunatic-elixir`.
+  `CARGO_TARGET_DIR` sets the directory that cargo builds in.
   """
   use Mix.Task.Compiler
 
@@ -54,7 +54,7 @@ defmodule Mix.Tasks.Compile.WasmtubeNative do
     end
   end
 
-  # The library is renamed into place, because a node that has loaded it keeps using the old file.
+  # The library is renamed into place because nodes that have loaded it keep using the old file.
   defp install(built, library) do
     File.cp!(built, library <> ".new")
     File.rename!(library <> ".new", library)
@@ -69,7 +69,7 @@ defmodule Wasmtube.MixProject do
     [
       app: :wasmtube,
       version: "0.1.0",
-      description: "Calls functions of wasm modules, with values or images, under supervision, and while new versions are swapped in.",
+      description: "Calls functions in wasm modules, with values or images, under supervision, and while new versions are swapped in.",
       elixir: "~> 1.14",
       compilers: [:wasmtube_native | Mix.compilers()],
       deps: []

@@ -11,12 +11,12 @@ pub enum Argument {
     Json(Vec<u8>),
     /// Bytes, unchanged.
     Bytes(Vec<u8>),
-    /// An image: its bytes, unchanged, and its size in pixels. Caller and function agree on what
-    /// the bytes mean.
+    /// An image: its bytes, unchanged, and its size in pixels. It is up to the caller and the
+    /// function to agree on what the bytes mean.
     Image {
-        /// The bytes of the pixels, or of a file.
+        /// The pixel data, or the contents of an image file.
         bytes: Vec<u8>,
-        /// The number of pixels in a row.
+        /// The number of pixels in each row.
         width: u32,
         /// The number of rows.
         height: u32,
@@ -24,13 +24,13 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// Serializes a value. Nested values use the caller's stack; serde limits the nesting depth
-    /// only when it deserializes.
+    /// Serializes a value. Nested values use the caller's stack, because serde limits the nesting
+    /// depth only when it deserializes.
     ///
     /// # Errors
     ///
-    /// [`CallError::Argument`] if JSON cannot express the value, such as a map whose keys are not
-    /// strings.
+    /// [`CallError::Argument`] if JSON cannot express the value, for example because it is a map
+    /// whose keys are not strings.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Argument, CallError> {
         serde_json::to_vec(value)
             .map(Argument::Json)
@@ -46,7 +46,7 @@ impl Argument {
         }
     }
 
-    /// Returns the bytes that are written into the guest's memory.
+    /// Returns the bytes to write into the guest's memory.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Argument::Json(bytes) | Argument::Bytes(bytes) | Argument::Image { bytes, .. } => bytes,
@@ -54,7 +54,7 @@ impl Argument {
     }
 
     /// Returns how many bytes of memory the guest may access. For an image, this depends on its
-    /// size, however few bytes were given.
+    /// dimensions, regardless of how many bytes were given.
     pub(crate) fn room(&self) -> u64 {
         let bytes = self.bytes().len() as u64;
         match self {
@@ -82,21 +82,21 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`CallError::Answer`] if the answer is bytes, not JSON, not a value of this type, or nested
-    /// deeper than 128 levels.
+    /// [`CallError::Answer`] if the answer is raw bytes, is not valid JSON, does not deserialize to
+    /// this type, or is nested more than 128 levels deep.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         match self {
             Answer::Json(bytes) => {
                 serde_json::from_slice(bytes).map_err(|error| CallError::Answer(error.to_string()))
             }
             Answer::Bytes(bytes) => Err(CallError::Answer(format!(
-                "it consists of {} bytes rather than JSON",
+                "it is {} raw bytes, not JSON",
                 bytes.len()
             ))),
         }
     }
 
-    /// Returns the bytes, or the text of the JSON.
+    /// Returns the raw bytes, or the JSON text.
     pub fn into_bytes(self) -> Vec<u8> {
         match self {
             Answer::Json(bytes) | Answer::Bytes(bytes) => bytes,

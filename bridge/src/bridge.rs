@@ -16,16 +16,16 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// A module that is ready to be called. Cheap to clone. Any number of threads can call the module
+/// A module that is ready to be called. Cheap to clone. Any number of threads can call it
 /// concurrently.
 ///
 /// Calls wait while all instances are busy. With one instance, which is the default, calls run one
-/// after another, and the data that a function leaves in its memory is available to the next call.
-/// With [more instances](Builder::instances), a call can run on any of them, each of which has a
-/// memory of its own. A call that traps, reaches a limit or is abandoned ends its instance, and the
-/// next call gets a new one.
+/// after another, and whatever a function leaves in memory is there for the next call. With [more
+/// instances](Builder::instances), a call can run on any of them, and each has its own memory. If a
+/// call traps, reaches a limit or is abandoned, its instance is discarded, and the next call gets a
+/// new one.
 ///
-/// Every call has a blocking and an asynchronous form. Dropping the future ends the call.
+/// Every call has a blocking and an asynchronous form. Dropping the future terminates the call.
 ///
 /// ```
 /// use lunatic_bridge::{Bridge, CallError};
@@ -44,7 +44,7 @@ use std::time::Duration;
 pub struct Bridge {
     pool: Pool,
     time: Option<Duration>,
-    /// This field is last, so that the machine outlives the instances that run on it.
+    /// This field is last, so that the machine outlives the instances running on it.
     vm: Vm,
 }
 
@@ -77,7 +77,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Runs the instances on this machine. By default, all bridges of a program share a machine.
+    /// Runs the instances on this machine. By default, all bridges in a program share one.
     pub fn vm(mut self, vm: Vm) -> Builder {
         self.vm = Some(vm);
         self
@@ -95,16 +95,16 @@ impl Builder {
         self
     }
 
-    /// Sets how long a call may take, including the time that it waits for an instance. By default,
-    /// the time is unlimited.
+    /// Sets how long a call may take, including the time it waits for an instance. The default is
+    /// unlimited.
     pub fn time(mut self, time: Duration) -> Builder {
         self.time = Some(time);
         self
     }
 
-    /// Limits what a call may compute, in units of 100,000 wasm instructions. A call that reaches
-    /// the limit ends at the same point every time. Counting instructions slows the code down. By
-    /// default, compute is unlimited.
+    /// Limits how much a call may compute, in units of 100,000 wasm instructions. A call that
+    /// reaches the limit always ends at the same point. Counting instructions slows the code down.
+    /// The default is unlimited.
     pub fn compute(mut self, units: u64) -> Builder {
         self.compute = units;
         self
@@ -117,17 +117,17 @@ impl Builder {
     }
 
     /// Writes arguments to this address, overwriting the memory there, for modules that expect
-    /// arguments at a fixed address. By default, arguments get memory of their own. This setting
-    /// has no effect on a module that exports `lunatic_alloc`, which allocates the memory for
-    /// arguments itself.
+    /// arguments at a fixed address. By default, arguments get their own memory. This setting does
+    /// not affect modules that export `lunatic_alloc`, which allocate the memory for arguments
+    /// themselves.
     pub fn index(mut self, index: u32) -> Builder {
         self.index = Some(index);
         self
     }
 
     /// Grants the host functions whose `namespace::name` starts with this prefix, such as
-    /// `wasi_snapshot_preview1::`. By default, no host functions are granted. Functions print to
-    /// standard error, and their standard input is empty.
+    /// `wasi_snapshot_preview1::`. By default, none are granted. Functions print to standard error,
+    /// and their standard input is empty.
     pub fn allow(mut self, prefix: &str) -> Builder {
         self.allowed.push(prefix.to_string());
         self
@@ -141,7 +141,7 @@ impl Builder {
     }
 
     /// Creates a bridge from a module in a file, in binary or text format. Blocks while the module
-    /// compiles, for milliseconds to seconds.
+    /// compiles, which can take anywhere from milliseconds to seconds.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The same as for [`from_file`](Self::from_file).
+    /// The same as [`from_file`](Self::from_file).
     pub fn from_bytes(&self, bytes: &[u8]) -> Result<Bridge, LoadError> {
         self.make("module", bytes)
     }
@@ -178,7 +178,8 @@ impl Builder {
         for prefix in &self.allowed {
             config.allow(prefix);
         }
-        // The host program needs its own input and output for itself, for example for a protocol.
+        // The host program may need standard input and output for itself, for example to speak a
+        // protocol.
         config.stdin(Stdio::Null).stdout(Stdio::Stderr);
         let module = vm.module(name, bytes)?;
         let pool = Pool::new(
@@ -201,7 +202,7 @@ impl Builder {
     }
 }
 
-/// Drops a call that takes longer than `time`.
+/// Drops a call if it takes longer than `time`.
 pub(crate) async fn within<E: From<CallError>>(
     time: Duration,
     call: impl Future<Output = Result<Answer, E>>,
@@ -213,14 +214,14 @@ pub(crate) async fn within<E: From<CallError>>(
     call.or(time_is_over).await
 }
 
-/// Returns the name of the module in a file, for reports.
+/// Returns the name of the module in a file, for use in reports.
 pub(crate) fn name(file: &Path) -> Cow<'_, str> {
     file.file_stem()
         .map_or("module".into(), |name| name.to_string_lossy())
 }
 
-/// Returns the machine that is shared by all bridges without a machine of their own. It lives as
-/// long as the program. While it is idle, it costs only address space.
+/// Returns the machine shared by all bridges that do not have their own. It lives for as long as
+/// the program. While idle, it costs only address space.
 fn shared_machine() -> Result<Vm, BuildError> {
     static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
     let mut shared = SHARED
@@ -238,11 +239,11 @@ impl Bridge {
         Builder::default()
     }
 
-    /// Creates a bridge from the module in a file; see [`Builder::from_file`].
+    /// Creates a bridge from a module in a file; see [`Builder::from_file`].
     ///
     /// # Errors
     ///
-    /// The same as for [`Builder::from_file`].
+    /// The same as [`Builder::from_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Bridge, LoadError> {
         Bridge::builder().from_file(path)
     }
@@ -251,7 +252,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// The same as for [`Builder::from_bytes`].
+    /// The same as [`Builder::from_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Bridge, LoadError> {
         Bridge::builder().from_bytes(bytes)
     }
@@ -262,7 +263,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// The [`CallError`] says what went wrong. The bridge remains usable.
+    /// The [`CallError`] says what went wrong. The bridge can still be used.
     pub fn call<A, R>(&self, function: &str, argument: &A) -> Result<R, CallError>
     where
         A: Serialize + ?Sized,
@@ -271,11 +272,11 @@ impl Bridge {
         self.invoke(function, Argument::json(argument)?)?.json()
     }
 
-    /// Calls a function with an image, given by its bytes and its size in pixels.
+    /// Calls a function with an image, given as its bytes and its size in pixels.
     ///
     /// # Errors
     ///
-    /// The same as for [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub fn call_image<R: DeserializeOwned>(
         &self,
         function: &str,
@@ -291,7 +292,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// The same as for [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, CallError> {
         self.invoke(function, Argument::Bytes(bytes.to_vec()))
             .map(Answer::into_bytes)
@@ -301,16 +302,16 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// The same as for [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
         block_on(self.invoke_async(function, argument))
     }
 
-    /// Calls a function with any argument. Dropping the future ends the call.
+    /// Calls a function with any argument. Dropping the future terminates the call.
     ///
     /// # Errors
     ///
-    /// The same as for [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub async fn invoke_async(
         &self,
         function: &str,
@@ -319,8 +320,8 @@ impl Bridge {
         self.begin(function, argument, self.time).await
     }
 
-    /// Begins a call. The call is in the queue when this returns. The future waits for the answer
-    /// until the time limit, if there is one.
+    /// Begins a call. It is in the queue by the time this returns. The future waits for the answer,
+    /// at most until the time limit, if there is one.
     pub(crate) fn begin(
         &self,
         function: &str,
@@ -336,12 +337,12 @@ impl Bridge {
         }
     }
 
-    /// Calls a function with a time limit that replaces the bridge's time limit. Dropping the
-    /// future ends the call.
+    /// Calls a function with a time limit that replaces the bridge's own. Dropping the future
+    /// terminates the call.
     ///
     /// # Errors
     ///
-    /// The same as for [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub async fn invoke_within(
         &self,
         time: Duration,
@@ -351,14 +352,14 @@ impl Bridge {
         self.begin(function, argument, Some(time)).await
     }
 
-    /// Returns the time limit of calls that have none of their own.
+    /// Returns the time limit for calls that do not have their own.
     pub(crate) fn time(&self) -> Option<Duration> {
         self.time
     }
 
     /// Waits until everything that functions have printed so far has been written.
     pub fn flush_output(&self) {
-        // Only writing to standard output can fail, and no function prints there.
+        // Only writes to standard output can fail, and functions do not print there.
         let _ = block_on(self.vm.flush_output());
     }
 

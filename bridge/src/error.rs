@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why a module cannot be called.
+/// The reason why a module cannot be called.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -17,7 +17,7 @@ pub enum LoadError {
         /// Why it cannot be read.
         error: std::io::Error,
     },
-    /// The given bytes are not a module that the machine can run.
+    /// The bytes are not a module that the machine can run.
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The machine cannot be created.
@@ -28,10 +28,10 @@ pub enum LoadError {
     Missing {
         /// The name of the function.
         wanted: String,
-        /// The functions that the module exports.
+        /// The functions that the module does export.
         exported: Vec<String>,
     },
-    /// A function's type differs from its type in the previous version.
+    /// A function's type is not the same as in the previous version.
     #[error("the function `{}` was {then} and is now {now}", printable(.function))]
     Changed {
         /// The name of the function.
@@ -47,7 +47,7 @@ pub enum LoadError {
     Instance(#[from] InstanceError),
 }
 
-/// Why an instance could not be created.
+/// The reason why an instance could not be created.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
@@ -62,7 +62,7 @@ pub enum InstanceError {
     Late(Duration),
 }
 
-/// Why a call returned no result.
+/// The reason why a call did not return a result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -74,21 +74,21 @@ pub enum CallError {
         "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow that far"
     )]
     TooLarge {
-        /// The number of bytes that the argument needs, saturating at the maximum.
+        /// The number of bytes that the argument needs, or the maximum if there are more.
         wanted: u64,
         /// The size of the memory.
         size: u64,
     },
-    /// The function does not exist, or takes different parameters.
+    /// The function does not exist or takes different parameters.
     #[error("{0}")]
     Function(#[from] EntryError),
     /// The function returned an error.
     #[error("the function failed: {0}")]
     Failed(String),
-    /// The call ended its instance by trapping or by reaching a limit.
+    /// The call trapped or reached a limit, which ended its instance.
     #[error("the call ended its instance, which {0}")]
     Ended(Exit),
-    /// The call took too long, and its instance was ended.
+    /// The call took too long, and its instance was terminated.
     #[error("the call took longer than {0:?}")]
     TimedOut(Duration),
     /// The answer is malformed.

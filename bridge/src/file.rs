@@ -6,16 +6,16 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-/// The maximum size of a module, in bytes. This is also wasmtime's limit.
+/// The maximum size of a module, in bytes. wasmtime has the same limit.
 const MAX_MODULE: u64 = 1 << 30;
 
-/// Reads a module from a file, a pipe or any other readable source.
+/// Reads a module from a file, a pipe or anything else that can be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     load(path, File::open(path), MAX_MODULE)
 }
 
-/// Reads a module from a regular file. Unlike other sources, a regular file can be read repeatedly,
-/// and reading it never waits for a writer.
+/// Reads a module from a regular file, which, unlike anything else, can be read repeatedly and
+/// without ever waiting for a writer.
 pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>, LoadError> {
     load(path, open_regular(path), MAX_MODULE)
 }
@@ -30,7 +30,7 @@ fn load(path: &Path, file: io::Result<File>, most: u64) -> Result<Vec<u8>, LoadE
 
 fn within(file: File, most: u64) -> io::Result<Vec<u8>> {
     let too_large = || {
-        let text = format!("it has more than {most} bytes, the maximum size of a module");
+        let text = format!("it is larger than the maximum module size, {most} bytes");
         io::Error::new(ErrorKind::FileTooLarge, text)
     };
     let announced = file.metadata()?.len();
@@ -38,8 +38,8 @@ fn within(file: File, most: u64) -> io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(announced as usize);
-    // The length is checked again, because the file may grow in the meantime, and a pipe has no
-    // length.
+    // The length is checked again because the file may have grown in the meantime, and a pipe has
+    // no length.
     match file.take(most + 1).read_to_end(&mut bytes)? as u64 {
         read if read > most => Err(too_large()),
         _ => Ok(bytes),
@@ -62,13 +62,13 @@ mod tests {
         );
         let error = within(99).expect_err("the file exceeds the limit");
         assert_eq!(error.kind(), ErrorKind::FileTooLarge);
-        // A sparse file takes no room on disk, but reading it would take a long time.
+        // A sparse file takes up no disk space, but reading it would take a long time.
         File::create(&path)
             .and_then(|file| file.set_len(1 << 40))
-            .expect("the file can be sparse");
+            .expect("sparse files are supported");
         let error = read(&path).expect_err("no module may be that large");
         assert!(
-            error.to_string().contains("the maximum size of a module"),
+            error.to_string().contains("the maximum module size"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! An instance, and the code that writes arguments into its memory and reads results from it.
+//! An instance, and the code that writes arguments to its memory and reads results from it.
 
 use crate::{Answer, Argument, CallError};
 use lunatic_vm::{Exit, FuncType, Live, Module, Trap, Val, ValType};
@@ -15,8 +15,8 @@ mod kind {
 /// A result that overwrites its argument may always exceed the argument by this many bytes.
 const ROOM: u64 = 64 << 10;
 
-/// The function with which a module allocates memory. It takes a length and returns an address, or
-/// 0 if no memory is available.
+/// The function that a module allocates memory with. It takes a length and returns an address, or 0
+/// if there is not enough memory.
 const ALLOCATE: &str = "lunatic_alloc";
 /// The function that frees this memory. It takes an address and a length.
 const FREE: &str = "lunatic_free";
@@ -25,7 +25,7 @@ const FREE: &str = "lunatic_free";
 /// message of the panic that ended a call, or zeros.
 const PANIC: &str = "lunatic_panic";
 
-/// The maximum length of a panic's message, in bytes. The rest is cut off.
+/// The maximum length of a panic message, in bytes. The rest is cut off.
 const MAX_WORDS: u32 = 2048;
 
 /// The function that a WASI reactor expects to be called first.
@@ -36,8 +36,8 @@ const INITIALIZE: &str = "_initialize";
 enum Convention {
     /// The result overwrites the argument, and its length is returned.
     InPlace,
-    /// The result's address and length are returned. The guest owns the argument's memory from the
-    /// time of the call.
+    /// The result's address and length are returned. From the moment of the call, the guest owns
+    /// the argument's memory.
     Elsewhere,
 }
 
@@ -52,26 +52,26 @@ impl Convention {
     }
 }
 
-/// The state that the host keeps for an instance between calls.
+/// What the host keeps for an instance between calls.
 pub(crate) struct Instance {
     module: Module,
-    /// Where arguments are written, if the embedder chose the address.
+    /// Where to write arguments, if the embedder chose the address.
     index: Option<u32>,
     can_allocate: bool,
     can_free: bool,
-    /// The address that the function [`PANIC`] returned.
+    /// The address returned by the function [`PANIC`].
     panic: Option<u32>,
-    /// Pages that were added to the memory for arguments and results.
+    /// The pages that were added to the memory for arguments and results.
     area: Option<Area>,
     /// The functions called so far. There are never more of them than the module exports.
     functions: HashMap<Box<str>, Signature>,
 }
 
-/// The calling convention of a function.
+/// A function's calling convention.
 #[derive(Clone, Copy)]
 struct Signature {
     parameters: usize,
-    /// `None` if the result type matches no convention.
+    /// `None` if the result type does not match any convention.
     convention: Option<Convention>,
 }
 
@@ -102,8 +102,8 @@ impl Instance {
         }
     }
 
-    /// Runs the module's initializer, if it has one, and asks the module where it will store the
-    /// messages of panics.
+    /// Runs the module's initializer, if it has one, and asks the module where it will store panic
+    /// messages.
     pub(crate) async fn initialize(&mut self, live: &mut Live) -> Result<(), Exit> {
         let takes_nothing =
             |name| (self.module.function(name)).is_some_and(|ty| ty.params().len() == 0);
@@ -134,8 +134,8 @@ impl Instance {
         })
     }
 
-    /// Replaces the reason of a trap that was caused by a panic with the panic's message, because
-    /// the trap itself does not state the cause.
+    /// If a panic caused the trap, replaces the trap's reason with the panic's message, because the
+    /// trap itself does not state the cause.
     fn with_words(&self, live: &mut Live, exit: Exit) -> Exit {
         let (Exit::Trapped(trap), Some(place)) = (&exit, self.panic) else {
             return exit;
@@ -220,7 +220,7 @@ impl Instance {
         Some(signature)
     }
 
-    /// Reads a result at its address, and frees its memory.
+    /// Reads the result at an address and frees its memory.
     async fn fetch(&self, live: &mut Live, found: u64) -> Result<Answer, CallError> {
         let (address, length) = ((found >> 32) as u32, found as u32);
         if length == 0 {
@@ -261,8 +261,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Finds room for the argument and for a result that overwrites the argument. Returns its
-    /// address and length.
+    /// Finds space for the argument and for a result that overwrites it. Returns its address and
+    /// length.
     async fn reserve(
         &mut self,
         live: &mut Live,
@@ -287,7 +287,7 @@ impl Instance {
             };
         }
         if let Some(index) = self.index {
-            // The embedder has chosen the address. The memory only has to be large enough.
+            // The embedder has chosen the address, so the memory only has to be large enough.
             let end = u64::from(index) + argument.room();
             return if grow(live, end).await {
                 Ok((index, length))
@@ -298,8 +298,8 @@ impl Instance {
         if let Some(area) = self.area.filter(|area| area.length >= room) {
             return Ok((area.start, length));
         }
-        // The new area is at least twice as long as the previous area, so that growing arguments do
-        // not fill the memory with abandoned areas.
+        // The new area is at least twice as long as the previous one, so that arguments of
+        // increasing size do not fill the memory with abandoned areas.
         let wanted = self.area.map_or(room, |area| room.max(area.length * 2));
         let start = u32::try_from(size).map_err(|_| too_large(size + wanted))?;
         if !grow(live, size + wanted).await {
@@ -325,7 +325,7 @@ fn out_of_bounds(error: lunatic_vm::OutOfBounds) -> CallError {
     CallError::Answer(error.to_string())
 }
 
-/// Distinguishes a function that cannot be called from a call that ended its instance.
+/// Distinguishes between a function that cannot be called and a call that ended its instance.
 fn ended(error: lunatic_vm::CallError) -> CallError {
     match error {
         lunatic_vm::CallError::Entry(error) => CallError::Function(error),

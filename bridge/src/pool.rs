@@ -1,9 +1,9 @@
-//! The instances of a module, and the calls that wait for an instance.
+//! A module's instances, and the calls that wait for one.
 //!
-//! An instance is a process that takes one call after another from a queue that all instances
-//! share. An instance ends when a call ends it or when the caller gives up. If calls are waiting,
-//! another instance replaces it. So no function runs unless a caller is waiting for it, and a trap
-//! in one call does not affect other calls.
+//! An instance is a process that takes one call after another from a queue shared by all instances.
+//! It ends when a call ends it or the caller gives up, and is then replaced if calls are waiting.
+//! Thus a function runs only while a caller is waiting for it, and a trap in one call does not
+//! affect others.
 
 use crate::error::InstanceError;
 use crate::instance::Instance;
@@ -18,11 +18,11 @@ use lunatic_vm::{Crew, Environment, Exit, Live, Member, Module, Process};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// The maximum number of calls that wait for an instance. An abandoned call is counted until its
-/// turn would have come.
+/// The maximum number of calls waiting for an instance. An abandoned call counts until its turn
+/// would have come.
 const MAX_WAITING: usize = 1 << 16;
 
-/// The work for an instance.
+/// What an instance has to do.
 enum Work {
     /// Only send an answer, which proves that an instance could be created.
     Start,
@@ -32,19 +32,19 @@ enum Work {
     },
 }
 
-/// An entry of the queue.
+/// An entry in the queue.
 struct Job {
     order: Arc<Order>,
-    /// The sender of the answer. A caller that gives up drops the receiver.
+    /// Sends the answer. A caller that gives up drops the receiver.
     reply: oneshot::Sender<Result<Answer, CallError>>,
 }
 
-/// The state that a caller shares with the instance that serves its call.
+/// What a caller shares with the instance that serves its call.
 struct Order {
-    /// The work, until an instance takes it or the caller gives up. This way, no argument outlives
-    /// its caller.
+    /// The work, until an instance takes it or the caller gives up, so that arguments do not
+    /// outlive their callers.
     work: Mutex<Option<Work>>,
-    /// The instance that took the work, which a caller needs if it gets no reply.
+    /// The instance that took the work. A caller needs it if there is no reply.
     taken: OnceLock<Process>,
 }
 
@@ -57,7 +57,7 @@ impl Order {
     }
 }
 
-/// A waiting caller. When this is dropped, the work is taken back.
+/// A waiting caller. Dropping this takes the work back.
 struct Waiting {
     order: Arc<Order>,
     answer: oneshot::Receiver<Result<Answer, CallError>>,
@@ -73,7 +73,7 @@ impl Waiting {
     async fn answer(mut self) -> Result<Answer, CallError> {
         match (&mut self.answer).await {
             Ok(answer) => answer,
-            // The instance ended without a reply because it was killed.
+            // The instance was killed before it replied.
             Err(_) => Err(CallError::Ended(match self.order.taken.get() {
                 Some(instance) => instance.exited().await,
                 None => Exit::Killed,
@@ -82,7 +82,7 @@ impl Waiting {
     }
 }
 
-/// The instances of one module. They end when the last handle to the pool is dropped.
+/// A module's instances. They end when the last handle to the pool is dropped.
 #[derive(Clone)]
 pub(crate) struct Pool(Arc<Inner>);
 
@@ -94,7 +94,7 @@ struct Inner {
     jobs: Sender<Job>,
     queue: Receiver<Job>,
     crew: Arc<Crew>,
-    /// The time after which an instance that has not started is killed.
+    /// How long an instance may take to start before it is killed.
     start_timeout: Duration,
 }
 
@@ -122,8 +122,8 @@ impl Pool {
         &self.0.module
     }
 
-    /// Makes an instance call a function. The call is in the queue when this returns, and the
-    /// future waits for the answer. Dropping the future ends the call and the instance that is
+    /// Has an instance call a function. The call is in the queue by the time this returns, and the
+    /// future waits for the answer. Dropping the future terminates the call and the instance
     /// serving it.
     pub(crate) fn call(
         &self,
@@ -136,7 +136,7 @@ impl Pool {
         })
     }
 
-    /// Waits for an instance, to find out whether an instance can be created.
+    /// Waits for an instance, to find out whether one can be created.
     pub(crate) async fn start(&self) -> Result<(), CallError> {
         self.ask(Work::Start).await.map(drop)
     }
@@ -170,7 +170,7 @@ impl Pool {
 }
 
 impl Inner {
-    /// Creates one more instance if more jobs than instances are waiting, and the limit allows it.
+    /// Creates one more instance if more jobs than instances are waiting and the limit permits it.
     fn recruit(inner: &Arc<Inner>) {
         let Some(member) = inner.crew.admit(inner.queue.len()) else {
             return;
@@ -195,8 +195,8 @@ impl Inner {
         }
     }
 
-    /// Removes an instance from the count. If this instance never started and no other instance
-    /// exists, all waiting callers get the error.
+    /// Removes an instance from the count. If it never started and there are no other instances,
+    /// all waiting callers get the error.
     fn left(&self, member: &Member, error: InstanceError) {
         if member.left() {
             while let Ok(job) = self.queue.try_recv() {
@@ -207,8 +207,8 @@ impl Inner {
     }
 }
 
-/// Runs a supervising future on a thread of its own. Any other executor may be blocked by a call
-/// that waits for this future.
+/// Runs a supervising future on its own thread. Any other executor may be blocked by a call that
+/// waits for this future.
 fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     static THREAD: Once = Once::new();
@@ -222,7 +222,7 @@ fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     EXECUTOR.spawn(watching).detach();
 }
 
-/// Waits for an instance to end, and creates another instance if work is waiting.
+/// Waits for an instance to end, and creates another one if work is waiting.
 async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_timeout: Duration) {
     let late = async {
         Timer::after(start_timeout).await;
@@ -230,7 +230,7 @@ async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_time
     let error = match member.ended(&instance, late).await {
         Err(None) => InstanceError::Late(start_timeout),
         Err(Some(exit)) => InstanceError::Ended(exit),
-        // The instance started, so no caller gets this error.
+        // The instance did start, so no caller gets this error.
         Ok(()) => InstanceError::Ended(Exit::Normal),
     };
     let Some(inner) = inner.upgrade() else { return };
@@ -238,7 +238,7 @@ async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_time
     Inner::recruit(&inner);
 }
 
-/// The code that runs as an instance's process.
+/// What runs as an instance's process.
 struct Server {
     instance: Instance,
     queue: Receiver<Job>,
@@ -267,7 +267,7 @@ impl Server {
     /// Does a single job. Returns `Err` if the instance cannot continue.
     async fn work(&mut self, live: &mut Live, job: Job) -> Result<(), Exit> {
         let Job { order, mut reply } = job;
-        // This is set first, for a caller that finds that the work was taken but gets no reply.
+        // Set first, for a caller that finds that the work has been taken but gets no reply.
         let _ = order.taken.set(live.process().clone());
         let Some(work) = order.take() else {
             return Ok(());
@@ -280,7 +280,7 @@ impl Server {
                     reply.cancellation().await;
                     None
                 };
-                // An instance is not called again after it was interrupted.
+                // An instance that was interrupted is not called again.
                 answered.or(given_up).await.ok_or(Exit::Killed)?
             }
         };

@@ -25,22 +25,21 @@ use watch::Changes;
 const SAVE: &str = "lunatic_save";
 const RESTORE: &str = "lunatic_restore";
 
-/// The maximum time that each of the two functions may take.
+/// How long each of these two functions may take.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of events that wait for a subscriber. If there are more, the oldest events
-/// are dropped.
+/// The maximum number of events queued per subscriber. If there are more, the oldest are dropped.
 const MAX_EVENTS: usize = 1024;
 
 /// A supervised bridge to a module in a file, which is reloaded when it changes.
 ///
-/// Crashed instances are replaced after a growing delay; if they crash too often, the worker stops
-/// until its file changes. When the file's content changes, the new version is first compiled and
-/// instantiated. It takes over only if that succeeds and if it has all functions of the previous
-/// version, so a bad file changes nothing. Calls in progress finish on the version that they
-/// started on. If both versions support it, the state is handed over: the result of the old
-/// version's `lunatic_save` is passed to the new version's `lunatic_restore`, and calls wait until
-/// this is done. With more than one instance, there is no single state, and nothing is handed over.
+/// Crashed instances are replaced after increasing delays; if they crash too often, the worker
+/// stops until its file changes. When the file's contents change, the new version is first compiled
+/// and instantiated. It takes over only if that succeeds and it has all of the previous version's
+/// functions, so a bad file changes nothing. Calls in progress finish on the version they started
+/// on. If both versions support it, the state is handed over: the result of the old version's
+/// `lunatic_save` is passed to the new version's `lunatic_restore`, and calls wait until this is
+/// done. If there is more than one instance, there is no single state, so nothing is handed over.
 ///
 /// Cheap to clone. Watching stops when the last clone is dropped.
 ///
@@ -79,7 +78,7 @@ pub struct WorkerBuilder {
 pub enum Event {
     /// A new version of the file has taken over.
     Reloaded {
-        /// The number of versions before this one.
+        /// How many versions there were before this one.
         version: u64,
     },
     /// The file has changed, but the previous version stays in use.
@@ -87,18 +86,18 @@ pub enum Event {
         /// The reason.
         reason: String,
     },
-    /// A call ended its instance.
+    /// A call crashed its instance.
     Crashed {
         /// The version of the file.
         version: u64,
         /// How the instance ended.
         exit: Exit,
     },
-    /// Instances crashed too often, and calls fail until the file changes.
+    /// Instances crashed too often. Calls fail until the file changes.
     Stopped,
 }
 
-/// Why a call to a worker returned no result.
+/// The reason why a call to a worker did not return a result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -117,8 +116,8 @@ struct Shared {
     current: RwLock<Current>,
     started: Instant,
     crashes: Mutex<Restarts>,
-    /// The content that was refused most recently, if it could be read, and the reason, so that the
-    /// content is neither tried nor reported twice.
+    /// The contents that were refused last, if they could be read, and the reason, so that they are
+    /// not tried or reported twice.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
 }
@@ -127,9 +126,9 @@ struct Shared {
 struct Current {
     bridge: Bridge,
     version: u64,
-    /// The hash of the file's content.
+    /// The hash of the file's contents.
     hash: blake3::Hash,
-    /// The time at which the next call may start after a crash.
+    /// After a crash, when the next call may start.
     not_before: Option<Instant>,
     has_stopped: bool,
 }
@@ -153,13 +152,13 @@ impl Default for WorkerBuilder {
 }
 
 impl WorkerBuilder {
-    /// Sets how the bridges are created.
+    /// Sets how bridges are created.
     pub fn bridge(mut self, builder: Builder) -> WorkerBuilder {
         self.bridge = builder;
         self
     }
 
-    /// Sets how often instances may crash before the worker stops. The default is 10 times in a
+    /// Sets how often instances may crash before the worker stops. The default is 10 times a
     /// minute.
     pub fn intensity(mut self, intensity: Intensity) -> WorkerBuilder {
         self.intensity = intensity;
@@ -167,7 +166,7 @@ impl WorkerBuilder {
     }
 
     /// Sets how long calls wait after a crash. By default, they do not wait after the first crash.
-    /// After further crashes they wait 10 ms at first, and up to a second later.
+    /// After further crashes, they wait 10 ms, increasing to at most one second.
     pub fn backoff(mut self, backoff: Backoff) -> WorkerBuilder {
         self.backoff = backoff;
         self
@@ -180,7 +179,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Starts a worker. Blocks while the module compiles, for milliseconds to seconds.
+    /// Starts a worker. Blocks while the module compiles, which can take anywhere from milliseconds
+    /// to seconds.
     ///
     /// # Errors
     ///
@@ -233,7 +233,7 @@ impl WorkerBuilder {
         Restarts::new(self.intensity, self.backoff)
     }
 
-    /// Creates the bridge of a version, if the version has the required functions.
+    /// Creates the bridge for a version, if that version has the required functions.
     fn load(
         &self,
         file: &Path,
@@ -286,12 +286,12 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// Same as [`WorkerBuilder::start`].
+    /// The same as [`WorkerBuilder::start`].
     pub fn start(file: impl AsRef<Path>) -> Result<Worker, LoadError> {
         Worker::builder().start(file)
     }
 
-    /// Calls a function with a value and returns its answer, as [`Bridge::call`] does.
+    /// Calls a function with a value and returns its answer. Like [`Bridge::call`].
     ///
     /// # Errors
     ///
@@ -304,11 +304,11 @@ impl Worker {
         Ok(self.invoke(function, Argument::json(argument)?)?.json()?)
     }
 
-    /// Calls a function with an image, as [`Bridge::call_image`] does.
+    /// Calls a function with an image. Like [`Bridge::call_image`].
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub fn call_image<R: DeserializeOwned>(
         &self,
         function: &str,
@@ -324,16 +324,16 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, WorkerError> {
         block_on(self.invoke_async(function, argument))
     }
 
-    /// Calls a function with any argument. Dropping the future ends the call.
+    /// Calls a function with any argument. Dropping the future terminates the call.
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub async fn invoke_async(
         &self,
         function: &str,
@@ -375,19 +375,19 @@ impl Worker {
         Ok(answer?)
     }
 
-    /// Calls a function with a time limit that replaces the bridge's limit, and may be shorter or
-    /// longer. Dropping the future ends the call.
+    /// Calls a function with a time limit that replaces the bridge's own and may be shorter or
+    /// longer. Dropping the future terminates the call.
     ///
     /// # Errors
     ///
-    /// Same as [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub async fn invoke_within(
         &self,
         time: Duration,
         function: &str,
         argument: Argument,
     ) -> Result<Answer, WorkerError> {
-        // The limit also covers the delay after a crash.
+        // The limit includes the delay after a crash.
         within(time, self.invoke_limited(function, argument, |_| None)).await
     }
 
@@ -396,7 +396,7 @@ impl Worker {
         self.shared.current.read_blocking().bridge.flush_output();
     }
 
-    /// Returns the number of versions of the file before the one in use.
+    /// Returns how many versions of the file there were before the one in use.
     pub fn version(&self) -> u64 {
         self.shared.current.read_blocking().version
     }
@@ -406,8 +406,8 @@ impl Worker {
         &self.shared.file
     }
 
-    /// Subscribes to events from now on. If more than 1,024 events are waiting, the oldest events
-    /// are dropped.
+    /// Subscribes to all events from now on. If more than 1,024 events are waiting, the oldest are
+    /// dropped.
     pub fn events(&self) -> Receiver<Event> {
         let (events, received) = async_channel::bounded(MAX_EVENTS);
         let mut subscribers = self
@@ -444,7 +444,7 @@ impl Shared {
         }
     }
 
-    /// Reads the file and, if its content is new and works, puts it into use.
+    /// Reads the file and, if its contents are new and valid, switches to them.
     fn reload(&self) {
         let bytes = match read_regular(&self.file) {
             Ok(bytes) => bytes,
@@ -524,7 +524,7 @@ impl Shared {
         {
             return Ok(());
         }
-        // Because there is one queue and one instance, saving waits for the calls in progress.
+        // There is one queue and one instance, so saving waits for the calls in progress.
         let saved =
             block_on(before.invoke_within(HANDOVER_TIMEOUT, SAVE, Argument::Bytes(Vec::new())))?;
         block_on(after.invoke_within(

@@ -1,13 +1,13 @@
-//! Tests a file that is replaced repeatedly while its functions are called. The test has its own
-//! process, because it measures the resources that the process holds.
+//! Replaces a file repeatedly while its functions are being called. The test runs in its own
+//! process because it measures the resources held by the process.
 
 use lunatic_bridge::{Bridge, Event, Worker};
 use lunatic_vm::Vm;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Returns a module whose function `version` returns a number. The module is a megabyte in size, so
-/// that a leak can be measured.
+/// Returns a module whose `version` function returns a number. The module is a megabyte in size, so
+/// that a leak is measurable.
 fn module(version: u32) -> String {
     let ballast = format!("{version:4}").repeat(1 << 18);
     format!(
@@ -80,8 +80,8 @@ fn a_hundred_replacements_under_load_lose_no_call_and_leak_nothing() {
     );
     if let (Some(before), Some(after)) = (before, Holdings::now()) {
         // A leak would hold resources for each of the ninety later versions. Smaller differences
-        // depend on timing: they come from versions that are about to be freed or are still being
-        // compiled, and from memory that the allocator keeps.
+        // are a matter of timing: they come from versions that are about to be freed or are still
+        // being compiled, and from memory that the allocator keeps.
         assert!(
             after.descriptors <= before.descriptors + 30,
             "{before:?}, then {after:?}"
@@ -90,12 +90,12 @@ fn a_hundred_replacements_under_load_lose_no_call_and_leak_nothing() {
             after.threads <= before.threads + 30,
             "{before:?}, then {after:?}"
         );
-        // The text, the binary and the data of a version take up a megabyte each.
+        // A version's text, binary and data take up a megabyte each.
         assert!(
             after.resident <= before.resident + (90 << 20),
             "{before:?}, then {after:?}"
         );
-        // The memory of an instance takes up 4 GiB of address space, which the VM reserves for 64
+        // An instance's memory takes up 4 GiB of address space, which the VM reserves for 64
         // instances at a time.
         assert!(
             after.mapped <= before.mapped + (130 << 30),
@@ -108,7 +108,7 @@ fn a_hundred_replacements_under_load_lose_no_call_and_leak_nothing() {
     }
     drop(worker);
     for instance in vm.processes() {
-        // This wait would never end if anything still held the instance.
+        // This would wait forever if anything still held the instance.
         assert!(vm.block_on(instance.exited()).is_normal());
     }
 }
@@ -126,7 +126,7 @@ struct Holdings {
 }
 
 impl Holdings {
-    /// Measures the resources of this process, if the system supports this.
+    /// Measures this process's resources, if the system supports it.
     fn now() -> Option<Holdings> {
         let descriptors = fs::read_dir("/proc/self/fd").ok()?.count();
         let mappings = fs::read_to_string("/proc/self/maps").ok()?.lines().count();

@@ -1,31 +1,31 @@
 defmodule Wasmtube do
   @moduledoc """
-  Calls functions of wasm modules: with values, with images, with bytes.
+  Calls functions in wasm modules with values, images or bytes.
 
       iex> "test/modules/hello_world.wat"
       ...> |> Wasmtube.from_file()
       ...> |> Wasmtube.call_function(:echo, data: %{arg: "World"})
       %{"arg" => "World"}
 
-  A function runs as a process of a separate machine inside the node, with its own memory and only the rights that it is
-  given. If a call traps, computes too much or takes too long, it fails. Calls do not block the node's schedulers,
-  because they run on other threads and only the calling process waits.
+  Functions run as processes in a VM inside the node, with their own memory and only the rights they are given. A call
+  that traps, computes too much or takes too long fails. Calls do not block the node's schedulers: they run on other
+  threads, and only the calling process waits.
 
   ## Values
 
   | Elixir | | guest, as JSON | | Elixir |
   |---|---|---|---|---|
-  | `nil`, `true`, `false` | → | `null`, `true`, `false` | → | the same |
-  | another atom | → | a string | → | a binary |
+  | `nil`, `true`, `false` | → | `null`, `true`, `false` | → | `nil`, `true`, `false` |
+  | any other atom | → | a string | → | a binary |
   | a binary in UTF-8 | → | a string | → | a binary |
   | an integer of up to 64 bits, signed or unsigned | → | a number | → | an integer |
   | a float | → | a number | → | a float |
   | a list | → | an array | → | a list |
-  | a map, a keyword list | → | an object | → | a map with binaries as keys |
+  | a map, a keyword list | → | an object | → | a map with binary keys |
 
-  Keys are atoms, binaries or integers. Any other value is an error of the kind `:argument` that describes the value and
-  its position: pids, references, functions, tuples, structs, improper lists, larger integers, other binaries (use
-  `bytes:` for them), duplicate keys, and values nested deeper than 127.
+  Keys are atoms, binaries or integers. Anything else is an error of the kind `:argument` that describes the value and
+  its position: pids, references, functions, tuples, structs, improper lists, larger integers, other binaries (pass them
+  with `bytes:`), duplicate keys, and values nested more than 127 levels deep.
 
   ## Options
 
@@ -37,10 +37,11 @@ defmodule Wasmtube do
     * `:instances` – how many calls are served at the same time, each by an instance with its own memory. Default: 1.
     * `:allow` – grants the host functions whose `namespace::name` starts with one of these prefixes, such as
       `["wasi_snapshot_preview1::"]`. Default: none.
-    * `:index` – the address to which arguments are written, even if the guest uses this memory. Default: separate memory.
-    * `:start_within` – how many milliseconds an instance has to return from its start function. Default: 10,000.
-    * `:answer` – the maximum length of an answer, in bytes of JSON. Default: 16 MiB. The terms of an answer may take
-      ten times as much memory.
+    * `:index` – the address that arguments are written to, even if the guest uses this memory. Default: separate
+      memory.
+    * `:start_within` – how many milliseconds an instance's start function may take. Default: 10,000.
+    * `:answer` – the maximum length of an answer, in bytes of JSON. Default: 16 MiB. An answer's terms may take ten
+      times as much memory.
   """
 
   alias Wasmtube.{Bridge, Call, Error, Native, Options}
@@ -64,10 +65,10 @@ defmodule Wasmtube do
           | {:timeout, timeout}
 
   @doc """
-  Creates a bridge from a file that contains a module, as wasm or wat. Waits until the module is compiled. Raises
+  Creates a bridge from a file that contains a module, as wasm or wat. Waits until the module has been compiled. Raises
   `Wasmtube.Error` if the file cannot be read, is not a module or cannot be instantiated.
 
-  For compatibility, the second argument may be the name of a lock. The name is ignored, because calls need no lock.
+  For compatibility, the second argument may be the name of a lock. It is ignored, because calls do not need a lock.
 
       iex> Wasmtube.from_file("no/such/file.wasm")
       ** (Wasmtube.Error) no/such/file.wasm cannot be read: No such file or directory (os error 2)
@@ -110,7 +111,7 @@ defmodule Wasmtube do
   def try_from_binary(binary, options \\ []) when is_binary(binary), do: load({:binary, binary}, options)
 
   @doc """
-  Returns a bridge of the same module, created with the same options, that writes arguments to this address.
+  Returns a bridge for the same module, with the same options, that writes arguments to this address.
 
       iex> bridge = "test/modules/hello_world.wat" |> Wasmtube.from_file() |> Wasmtube.index(42)
       iex> Wasmtube.call_function(bridge, :index, data: nil)
@@ -122,16 +123,16 @@ defmodule Wasmtube do
   end
 
   @doc """
-  Calls a function and returns its value, or a binary if it returns bytes; raises `Wasmtube.Error` if the call fails.
+  Calls a function and returns its value, or a binary if it returns bytes. Raises `Wasmtube.Error` if the call fails.
 
-  The function is called with one of
+  The argument is one of:
 
     * `data:` a value;
     * `image:` a binary, with `width:` and `height:` in pixels;
     * `bytes:` a binary.
 
-  `timeout:` limits the call, in milliseconds or `:infinity`. A call that takes longer is ended and fails with the kind
-  `:timeout`. In this case, no process exits and no late answer arrives. A call is also ended when the calling process
+  `timeout:` limits the call, in milliseconds or `:infinity`. A call that takes longer is terminated and fails with the
+  kind `:timeout`; no process exits, and no answer arrives later. A call is also terminated when the calling process
   ends.
 
       iex> bridge = Wasmtube.from_file("test/modules/hello_world.wat")
@@ -159,8 +160,8 @@ defmodule Wasmtube do
   end
 
   @doc """
-  Returns how many bridges and workers (`handles`) and calls there are in this node. They are freed soon after the last
-  reference to them has been garbage-collected.
+  Returns how many bridges and workers (`handles`) and how many calls there are in this node. Each is freed soon after
+  the last reference to it has been garbage-collected.
 
       iex> %{handles: handles, calls: calls} = Wasmtube.info()
       iex> is_integer(handles) and is_integer(calls)

@@ -2,8 +2,9 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    // A node that purges the module would unload the library while its threads and signal handlers
-    // are still running. Without ELF, a library with thread-local variables stays loaded anyway.
+    // If a node purged the module, it would unload the library while the library's threads and
+    // signal handlers are still running. On systems without ELF, a library with thread-local
+    // variables stays loaded anyway.
     if std::env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "unix") {
         if std::env::var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor == "apple") {
             // The node's symbols are resolved when it loads the library.

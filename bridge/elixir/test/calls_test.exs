@@ -1,5 +1,5 @@
 defmodule Wasmtube.CallsTest do
-  @moduledoc "Tests what ends a call, and that the node survives."
+  @moduledoc "Tests what ends a call, and that the node survives it."
   use ExUnit.Case, async: true
 
   alias Wasmtube.Guests
@@ -140,7 +140,7 @@ defmodule Wasmtube.CallsTest do
     end
   end
 
-  # Returns a process that waits for a call that never returns.
+  # Returns a process waiting for a call that never returns.
   defp spawn_spinning(bridge) do
     pid = spawn(fn -> Wasmtube.try_call_function(bridge, :spin, data: nil, timeout: :infinity) end)
     Guests.eventually(fn -> Process.info(pid, :status) == {:status, :waiting} end)

@@ -1,5 +1,5 @@
 defmodule Wasmtube.FunctionsTest do
-  @moduledoc "Tests the functions of `examples/functions.rs`, which the guest library's attribute exports."
+  @moduledoc "Tests the functions in `examples/functions.rs`, which are exported by `#[lunatic::export]`."
   use ExUnit.Case, async: true
 
   setup_all do

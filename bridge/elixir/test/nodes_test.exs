@@ -1,5 +1,5 @@
 defmodule Wasmtube.NodesTest do
-  @moduledoc "Tests that affect a whole node. Each test starts a node of its own."
+  @moduledoc "Tests that affect an entire node. Each test starts its own node."
   use ExUnit.Case, async: true
 
   alias Wasmtube.Guests

@@ -1,5 +1,5 @@
 defmodule Wasmtube.ReplacingTest do
-  @moduledoc "Tests replacing files while their functions are called. Runs alone, because it measures the node's resources."
+  @moduledoc "Tests replacing files while their functions are being called. Runs alone to measure the node's resources."
   use ExUnit.Case, async: false
 
   alias Wasmtube.{Guests, Worker}

@@ -8,7 +8,7 @@ defmodule Wasmtube.SeedTest do
     on_exit(fn -> File.rm_rf!(directory) end)
     wasm = Wasmtube.Guests.wasm_test()
     File.cp!(wasm, Path.join(directory, "hello_world.wasm"))
-    # A file of 123,126 bytes, as in Wasmtube's tests. The caller and the function decide what the bytes mean.
+    # A file of 123,126 bytes, like in Wasmtube's tests. What the bytes mean is up to the caller and the function.
     File.write!(Path.join(directory, "image"), "\x89PNG\r\n\x1a\n" <> :binary.copy(<<0x55>>, 123_118))
     {:ok, directory: directory}
   end

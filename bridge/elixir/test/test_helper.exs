@@ -1,17 +1,17 @@
 defmodule Wasmtube.Guests do
   @moduledoc "The modules that the tests call."
 
-  @doc "Functions that return a length, and faults of every kind."
+  @doc "Functions that return a length, and functions that fail in every possible way."
   def hello_world, do: "test/modules/hello_world.wat"
 
-  @doc "Functions written for Wasmtube: the package `wasm_test`, compiled once by cargo."
+  @doc "Functions written for Wasmtube: the `wasm_test` package, compiled once by cargo."
   def wasm_test do
     target = Path.join(Mix.Project.build_path(), "wasm_test")
     build("../tests/wasm_test", ["build", "--locked", "--release"], target)
     Path.join(target, "wasm32-unknown-unknown/release/wasm_test.wasm")
   end
 
-  @doc "Functions exported by the guest library's attribute: `examples/functions.rs`, compiled by cargo."
+  @doc "Functions exported by the guest library's `#[lunatic::export]`: `examples/functions.rs`, compiled by cargo."
   def functions do
     target = Path.join(Mix.Project.build_path(), "functions")
     arguments = ~w(build --locked --release --package lunatic-examples --lib --target wasm32-unknown-unknown)
@@ -19,7 +19,7 @@ defmodule Wasmtube.Guests do
     Path.join(target, "wasm32-unknown-unknown/release/functions.wasm")
   end
 
-  # The profile that may be set for these tests is not meant for the module.
+  # A profile that may be set for these tests is not meant for the module.
   defp build(directory, arguments, target) do
     environment = for {name, _} <- System.get_env(), String.starts_with?(name, "CARGO_PROFILE"), do: {name, nil}
 
@@ -33,7 +33,7 @@ defmodule Wasmtube.Guests do
     if status != 0, do: raise("is the target installed? If not: `rustup target add wasm32-unknown-unknown`\n#{said}")
   end
 
-  @doc "A module whose `version` returns a number, with further functions."
+  @doc "A module whose `version` function returns a number, optionally with more functions."
   def version(version, more \\ "") do
     """
     (module
@@ -53,7 +53,7 @@ defmodule Wasmtube.Guests do
     File.rename!(file <> ".new", file)
   end
 
-  @doc "Waits until a condition holds, for things that happen on other threads without a notification."
+  @doc "Waits for a condition, for things that happen on other threads without notifying anyone."
   def eventually(so?) do
     if so?.() do
       :ok

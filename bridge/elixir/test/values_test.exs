@@ -1,5 +1,5 @@
 defmodule Wasmtube.ValuesTest do
-  @moduledoc "Tests which values are passed and returned, and which are refused with their position."
+  @moduledoc "Tests which values are passed and returned, and which are refused, with their position."
   use ExUnit.Case, async: true
 
   setup_all do
@@ -120,13 +120,13 @@ defmodule Wasmtube.ValuesTest do
     assert {:ok, answer} = Wasmtube.try_call_function(bridge, :answer, data: nil)
     assert map_size(answer) == 1_000
     assert_raise ArgumentError, fn -> String.to_existing_atom("a key that no atom has 1") end
-    # Other tests run at the same time, and load modules.
+    # Other tests run at the same time and load modules.
     assert :erlang.system_info(:atom_count) - before < 1_000
   end
 
   test "bytes are passed as they are", %{bridge: bridge} do
     for value <- ["", "\"\xFF\xFE", <<0>>] do
-      # A function that returns a length answers with JSON, whatever it was called with.
+      # A function that returns a length answers with JSON, no matter what it was called with.
       assert {:error, %{kind: :answer}} = Wasmtube.try_call_function(bridge, :echo, bytes: value)
     end
 

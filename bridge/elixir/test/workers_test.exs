@@ -1,5 +1,5 @@
 defmodule Wasmtube.WorkersTest do
-  @moduledoc "Workers: under supervisors, through crashes and new versions."
+  @moduledoc "Tests workers: under supervisors, through crashes, and with new versions."
   use ExUnit.Case, async: true
 
   alias Wasmtube.{Guests, Worker}

@@ -1,14 +1,14 @@
-//! Detects changes to a file, even if the file is replaced or reached through a link.
+//! Detects changes to a file, even if it is replaced or reached through a link.
 
 use lunatic_watch::{Fingerprint, StopOnDrop, Wake, Watch};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The interval at which the file is checked if the system reports nothing.
+/// How often to check the file if the system does not report anything.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The changes to a file.
+/// Changes to a file.
 pub(super) struct Changes {
     file: PathBuf,
     watch: Watch,
@@ -16,7 +16,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Starts watching. Watching ends when the guard is dropped.
+    /// Starts watching. Dropping the guard stops it.
     pub(super) fn of(file: &Path) -> (Changes, StopOnDrop) {
         let known = fingerprint(file);
         let (mut watch, stop) = Watch::new(POLL_INTERVAL);
@@ -26,14 +26,14 @@ impl Changes {
     }
 
     /// Calls a function after each burst of changes, on a new thread, until the function returns
-    /// false or watching ends. The function may also be called when the content is unchanged.
+    /// false or watching stops. The function may also be called when the contents have not changed.
     pub(super) fn each(
         mut self,
         mut react: impl FnMut() -> bool + Send + 'static,
     ) -> std::io::Result<()> {
         let work = move || {
             while let Some(wake) = self.watch.wait() {
-                // The fingerprint is taken before the content is read, so that a later change is
+                // The fingerprint is taken before the contents are read, so that later changes are
                 // detected.
                 let now = fingerprint(&self.file);
                 if wake == Wake::Poll && now == self.known {
@@ -58,8 +58,8 @@ fn fingerprint(file: &Path) -> Option<Fingerprint> {
     Some(Fingerprint::of(&metadata))
 }
 
-/// Returns the directories in which a change to the file is visible: the directory of the file and,
-/// if the file is a link, the directory of its target.
+/// Returns the directories where changes to the file are visible: the file's directory and, if the
+/// file is a link, its target's directory.
 fn directories(file: &Path) -> BTreeSet<PathBuf> {
     let target = file.canonicalize().ok();
     let paths = [Some(file), target.as_deref()].into_iter().flatten();

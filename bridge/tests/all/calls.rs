@@ -1,5 +1,4 @@
-//! Tests of calls: arguments and results, the limits that end a call, and the state of an instance
-//! afterward.
+//! Tests calls: arguments and results, the limits on a call, and the instance's state afterwards.
 
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use lunatic_vm::{Exit, Limit, LimitReached, Vm};
@@ -45,7 +44,7 @@ const MODULE: &str = r#"(module
     (func (export "no_json") (param $index i32) (param i32) (result i32)
         (i32.store (local.get $index) (i32.const 0x004e614e)) (i32.const 3)))"#;
 
-/// Returns a module whose function `panic` traps, with this result of `lunatic_panic`.
+/// Returns a module whose `panic` function traps and whose `lunatic_panic` returns `place`.
 fn panicking(place: i32) -> String {
     format!(
         r#"(module
@@ -67,7 +66,7 @@ fn a_panic_is_reported_in_its_own_words() {
         error.to_string()
     };
     assert!(error(16).ends_with("trapped: words"), "{}", error(16));
-    // There is no message, or the address is outside the memory.
+    // No message, or an out-of-bounds address.
     for place in [0, i32::MAX - 3, -1] {
         assert!(error(place).contains("unreachable"), "{}", error(place));
     }
@@ -220,8 +219,8 @@ fn results_with_an_address_state_their_kind() {
             .expect_err("the result is malformed");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
     }
-    // The bridge has freed every result that was not empty and was within the memory. The argument
-    // of this call is freed only after the call.
+    // The bridge has freed every nonempty, in-bounds result. This call's argument is freed only
+    // after the call.
     assert_eq!(
         bridge
             .call::<_, u8>("freed", &())
@@ -262,7 +261,7 @@ fn the_error_names_a_function_that_is_missing_or_takes_other_parameters() {
     assert!(error.to_string().contains("no function `ecko`"), "{error}");
     let error = bridge
         .call_image::<()>("echo", b"", 1, 1)
-        .expect_err("the function takes no image");
+        .expect_err("the function does not take an image");
     assert!(
         error
             .to_string()
@@ -313,7 +312,7 @@ fn t010_limits_apply_to_every_call_separately() {
     for _ in 0..3 {
         let error = bridge
             .call::<_, ()>("spin", &())
-            .expect_err("the call computes too much");
+            .expect_err("the call exceeds its compute limit");
         let CallError::Ended(Exit::Limit(LimitReached {
             limit: Limit::Compute,
             ..
@@ -350,8 +349,8 @@ fn a_call_that_takes_too_long_is_ended_and_the_next_call_works() {
 
 #[test]
 fn several_instances_serve_at_the_same_time() {
-    // All calls except the last one spin forever. With a single instance, the last call would wait
-    // forever too.
+    // All calls except the last spin forever. With a single instance, the last one would also wait
+    // forever.
     let bridge = bridge(Bridge::builder().instances(4));
     let spinning: Vec<_> = (0..3)
         .map(|_| {
@@ -369,7 +368,7 @@ fn several_instances_serve_at_the_same_time() {
             .expect("the call succeeds"),
         1
     );
-    // If a call is dropped, the call and its instance are ended.
+    // Dropping a call terminates it and its instance.
     drop(spinning);
     for _ in 0..8 {
         assert!(bridge.call::<_, u8>("count", &()).is_ok());
@@ -378,8 +377,7 @@ fn several_instances_serve_at_the_same_time() {
 
 #[test]
 fn a_blocking_call_on_a_runtime_works_after_a_trap_too() {
-    // If the next instance had to be created by the executor that is blocked here, the second call
-    // would wait forever.
+    // If the blocked executor had to create the next instance, the second call would wait forever.
     let bridge = bridge(Bridge::builder().time(Duration::from_secs(60)));
     let calls = smol::spawn(async move {
         assert!(bridge.call::<_, ()>("trap", &()).is_err());
@@ -491,8 +489,8 @@ fn t167_many_threads_can_call_and_the_vm_ends_with_the_last_bridge() {
             .sum()
     });
     assert_eq!(calls, 1600);
-    // The last handle is dropped while a call is still running. The future of that call is dropped
-    // together with the executor's task.
+    // The last handle is dropped while a call is still running. That call's future is dropped along
+    // with its task.
     let last = Arc::into_inner(bridge).expect("the threads have ended");
     let in_flight = smol::spawn({
         let bridge = last.clone();

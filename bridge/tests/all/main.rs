@@ -1,4 +1,4 @@
-//! Tests of calls of modules from outside: values, images, limits, crashes and new versions.
+//! Tests calling modules from outside: values, images, limits, crashes and new versions.
 
 mod calls;
 mod values;

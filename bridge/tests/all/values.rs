@@ -1,5 +1,5 @@
-//! Tests that every value arrives unchanged, and that any bytes that a guest returns become a value
-//! or an error.
+//! Tests that every value arrives unchanged, and that any bytes returned by a guest become either a
+//! value or an error.
 
 use lunatic_bridge::{Argument, Bridge, CallError};
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
         ;; These functions return the argument itself, as a length or as an address and a length.
         (func (export "length") (param $index i32) (param $length i32) (result i32) (i32.load (local.get $index)))
         (func (export "address") (param $index i32) (param $length i32) (result i64) (i64.load (local.get $index))))"#;
-    // This is less memory than an answer may claim to occupy.
+    // Less memory than an answer may claim to occupy.
     Bridge::builder()
         .memory(64 << 20)
         .from_bytes(module)
@@ -76,7 +76,7 @@ fn t166_a_value_nested_more_deeply_than_answers_may_be_is_refused() {
         .call::<_, Value>("echo", &nest(128))
         .expect_err("the value is nested too deeply");
     assert!(error.to_string().contains("recursion limit"), "{error}");
-    // An answer that is only passed on may be nested as deeply as a value can be serialized.
+    // An answer that is only passed on may be nested as deeply as can be serialized.
     let answer = ECHO
         .invoke(
             "echo",
@@ -130,7 +130,7 @@ proptest! {
 
     #[test]
     fn t166_any_length_and_address_that_a_function_answers_with_is_a_result_or_an_error(
-        // The values are near the bounds of the memory or anywhere else.
+        // Either near the bounds of the memory or anywhere.
         address in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
         length in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
     ) {

@@ -1,5 +1,5 @@
-//! Tests that functions written for Wasmtube run without modification. The functions are in
-//! `bridge/tests/wasm_test`, and the test compiles them with cargo.
+//! Tests that functions written for Wasmtube run unmodified. They are in `bridge/tests/wasm_test`,
+//! and the test compiles them with cargo.
 
 use lunatic_bridge::{Bridge, CallError};
 use serde_json::{Value, json};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The module, which is compiled once. It is compiled into a different directory than the one that
-/// cargo locks while it builds this test.
+/// The module, which is compiled only once. It is compiled into a different directory, because
+/// cargo locks its own while it builds this test.
 static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm_test");
     let run = |arguments: &[&str], remedy: &str| {
         let mut cargo = Command::new(env!("CARGO"));
         for (name, _) in std::env::vars_os() {
-            // The variables that are set by the cargo that runs this test are not meant for the
-            // build of the module, except for cargo's home directory.
+            // The variables set by the cargo that runs this test are not meant for the module's
+            // build, except for cargo's home directory.
             let name = name.to_string_lossy();
             if name.starts_with("CARGO") && name != "CARGO_HOME"
                 || name.starts_with("RUST") && name.ends_with("FLAGS")
@@ -77,8 +77,8 @@ fn the_calls_in_wasmtubes_documentation_work() {
 
 #[test]
 fn an_image_can_be_the_bytes_of_a_file_as_in_wasmtubes_tests() {
-    // The function reads three bytes per pixel, which is more than the file has. The contents of
-    // the bytes do not matter.
+    // The function reads three bytes per pixel, which is more than the file has. What the bytes
+    // contain does not matter.
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.resize(123_126, 0x55);
     let size: Value = bridge()

@@ -1,4 +1,4 @@
-//! Tests of workers: crashes and new versions.
+//! Tests workers: crashes and new versions.
 
 use lunatic_bridge::{
     Answer, Argument, Backoff, Bridge, CallError, Event, Intensity, Worker, WorkerError,
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Returns a module whose function `version` returns a digit. The module also stores the digit that
-/// is passed to `keep`.
+/// Returns a module whose `version` function returns a digit. It also stores the digit passed to
+/// `keep`.
 fn module(version: u8, more: &str) -> String {
     format!(
         r#"(module
@@ -126,7 +126,7 @@ fn t162_replacing_a_directory_or_a_link_to_it_is_a_new_version() {
     fs::rename(path("link"), path("current")).expect("the link can be renamed");
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
-    // The current target of the link was not watched at the start.
+    // The link's current target was not watched at the start.
     fs::rename(path("second"), path("gone")).expect("the directory can be renamed");
     fs::rename(path("third"), path("second")).expect("the directory can be renamed");
     // For a moment, the file may not exist.
@@ -199,8 +199,8 @@ fn t162_a_file_that_is_touched_or_rewritten_without_changes_is_not_a_new_version
         source.write(module(1, ""));
     }
     source.write(module(2, ""));
-    // A file that stays incomplete is refused. If an unchanged file counted as a new version, the
-    // version here would not be 1.
+    // A file that stays incomplete is refused. If an unchanged file were treated as a new version,
+    // the version here would not be 1.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
     assert!(
@@ -224,7 +224,7 @@ fn t162_after_a_thousand_saves_the_last_version_serves() {
             &content
         });
     }
-    // If the last content equals the initial content, there is no event.
+    // There is no event if the last contents are the same as the first.
     while version(&worker) != 9 {
         next(&events);
     }

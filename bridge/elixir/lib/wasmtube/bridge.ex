@@ -2,8 +2,8 @@ defmodule Wasmtube.Bridge do
   @moduledoc """
   A module that is ready to be called, created by `Wasmtube.from_file/2` and `Wasmtube.from_binary/2`.
 
-  Any number of processes can call a bridge at the same time. The bridge ends when no process refers to it any more. Unlike
-  a `Wasmtube.Worker`, a bridge belongs to its node and cannot be called from another node.
+  Any number of processes can call a bridge at the same time. It ends when no process refers to it any more. Unlike a
+  `Wasmtube.Worker`, a bridge belongs to its node and cannot be called from another node.
   """
 
   @enforce_keys [:handle, :time, :source, :options]
@@ -12,8 +12,8 @@ defmodule Wasmtube.Bridge do
   @opaque t :: %__MODULE__{}
 
   @doc """
-  Creates a bridge from the module in a binary, `new(binary: bytes)`, or in a file, `new(file: path)`. This is the same
-  as `Wasmtube.from_binary/2` or `Wasmtube.from_file/2`, with the same options.
+  Creates a bridge from a module in a binary, `new(binary: bytes)`, or in a file, `new(file: path)`. The same as
+  `Wasmtube.from_binary/2` and `Wasmtube.from_file/2`, with the same options.
 
   `:lock_name` is accepted for compatibility and ignored.
 
@@ -25,7 +25,7 @@ defmodule Wasmtube.Bridge do
   def new([{:binary, binary} | options]), do: Wasmtube.from_binary(binary, Keyword.delete(options, :lock_name))
   def new([{:file, path} | options]), do: Wasmtube.from_file(path, Keyword.delete(options, :lock_name))
 
-  @doc "Calls a function, as `Wasmtube.call_function/3` does."
+  @doc "Calls a function. Like `Wasmtube.call_function/3`."
   @spec call_function(t, atom | String.t(), [Wasmtube.argument()]) :: term
   defdelegate call_function(bridge, function, argument), to: Wasmtube
 

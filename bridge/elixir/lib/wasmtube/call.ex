@@ -1,11 +1,11 @@
 defmodule Wasmtube.Call do
   @moduledoc false
-  # Only this module waits for the library. The library always answers exactly once, so no timeouts are needed here and no
-  # answer is ever left in a mailbox.
+  # Only this module waits for the library, which always answers exactly once. No timeouts are therefore needed here,
+  # and no answer is ever left in a mailbox.
 
   alias Wasmtube.{Error, Native, Options}
 
-  @doc "Calls a function of a handle. If a monitor is given, the call is cancelled when the monitored process ends."
+  @doc "Calls a function through a handle. The call is cancelled when the monitored process, if any, ends."
   def call(handle, function, options, time, monitor \\ nil) do
     with {:ok, function} <- function(function),
          {:ok, argument, time} <- Options.call(options, time) do

@@ -1,7 +1,7 @@
 defmodule Wasmtube.Native do
   @moduledoc false
-  # The functions of the library compiled from `native/`. None of them blocks. The result of the work that they start
-  # arrives as one message, `{reference, {:ok, result} | {:error, {kind, message}}}`.
+  # The functions in the library compiled from `native/`. They never block. They start work whose result arrives as one
+  # message, `{reference, {:ok, result} | {:error, {kind, message}}}`.
 
   @on_load :load_library
 

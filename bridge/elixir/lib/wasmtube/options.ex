@@ -1,6 +1,6 @@
 defmodule Wasmtube.Options do
   @moduledoc false
-  # Checks the keyword lists of callers, so that the library receives only valid options.
+  # Checks callers' keyword lists, so that the library gets only valid options.
 
   alias Wasmtube.Error
 
@@ -19,10 +19,10 @@ defmodule Wasmtube.Options do
 
   @most 0xFFFFFFFF
 
-  @doc "Returns the limits of a bridge as the library expects them, and the time limit of its calls."
+  @doc "Returns a bridge's limits as the library expects them, and the time limit of its calls."
   def bridge(options), do: check(options, @limits, "a bridge", %{requires: nil, intensity: nil})
 
-  @doc "Returns the limits of a worker as the library expects them, and the time limit of its calls."
+  @doc "Returns a worker's limits as the library expects them, and the time limit of its calls."
   def worker(options), do: check(options, @limits ++ @worker, "a worker", %{})
 
   @doc "Returns a function's argument as the library expects it, and the time limit of the call."
@@ -34,7 +34,7 @@ defmodule Wasmtube.Options do
     end
   end
 
-  @doc "Returns the path of a file as the library expects it."
+  @doc "Returns a file's path as the library expects it."
   def path(path) do
     text = if is_list(path), do: List.to_string(path), else: path
     if text?(text) and text != "", do: {:ok, text}, else: no_path(path)

@@ -1,6 +1,6 @@
 defmodule Wasmtube.Worker do
   @moduledoc """
-  A process that serves the module in a file and can be supervised.
+  A process that serves a module from a file and can be supervised.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.call_function(worker, :echo, data: %{arg: "World"})
@@ -20,21 +20,21 @@ defmodule Wasmtube.Worker do
 
   ## New versions
 
-  When the content of the file changes, the new version is first compiled and instantiated. It takes over if this
-  succeeds and it has all functions of the previous version. Calls in progress finish on the version that they started
-  on. Processes that called `subscribe/1` receive events as `{:wasmtube, worker, event}`:
+  When the file's contents change, the new version is first compiled and instantiated. It takes over if that succeeds
+  and it has all of the previous version's functions. Calls in progress finish on the version they started on. Processes
+  that have called `subscribe/1` receive events as `{:wasmtube, worker, event}`:
 
     * `{:reloaded, version}` – a new version has taken over;
     * `{:refused, reason}` – the file has changed, but the previous version stays in use;
-    * `{:crashed, version, reason}` – a call ended its instance;
+    * `{:crashed, version, reason}` – a call crashed its instance;
     * `:stopped` – instances crashed too often, so calls fail until the file changes.
 
-  ## How crashes and ends are handled
+  ## Crashes and exits
 
-  A guest that crashes does not end the worker's process. The guest's instance is replaced, after a growing delay. Calls
-  do not go through the worker's process, which only hands out the handle. Several calls run at the same time if there
-  are `:instances` for them. When the worker's process ends, its calls fail with the kind `:down`, as does a call to a
-  worker that does not exist. A call is also ended when the calling process ends.
+  A guest's crash does not end the worker's process. The guest's instance is replaced, after increasing delays. Calls do
+  not go through the worker's process, which only hands out the handle. Several calls run at the same time if there are
+  enough `:instances` for them. When the worker's process ends, its calls fail with the kind `:down`, like calls to a
+  worker that does not exist. A call is terminated when the calling process ends.
   """
 
   use GenServer
@@ -56,9 +56,9 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Starts a worker. Returns once its module has been compiled and instantiated, or returns `{:error, error}` if this fails.
+  Starts a worker. Returns once its module has been compiled and instantiated, or `{:error, error}` if that fails.
 
-  Options are `:wasm_file`, `:name` (any name that `GenServer` accepts, or none), the options of `Wasmtube` and
+  The options are `:wasm_file`, `:name` (any name that `GenServer` accepts, or none), the options of `Wasmtube`, and:
 
     * `:requires` – functions that a version must have. Default: all functions of the previous version.
     * `:intensity` – how many crashes are too many: more than `most: 10` within `period: 60_000` milliseconds. It also sets
@@ -78,7 +78,7 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Calls a function as `Wasmtube.call_function/3` does.
+  Calls a function. Like `Wasmtube.call_function/3`.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.call_function(worker, :trap, data: nil)
@@ -132,7 +132,7 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Subscribes the calling process to the worker's events until the process or the worker ends.
+  Subscribes the calling process to the worker's events, until either of them ends.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.subscribe(worker)
@@ -181,7 +181,7 @@ defmodule Wasmtube.Worker do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # A handle is only valid in the worker's node, so a call to a worker on another node is made on that node.
+  # A handle is valid only in the worker's node, so a call to a worker on another node is made there.
   defp at(worker, function, arguments, here) do
     case GenServer.whereis(worker) do
       nil -> Call.down(:noproc)

@@ -1,13 +1,13 @@
-//! Converts results for Elixir: JSON becomes a term, bytes a binary.
+//! Converts results for Elixir: JSON to a term, bytes to a binary.
 //!
-//! JSON is converted in two steps. It is parsed on our threads, which have enough stack, into a
-//! list of tokens; the term is built from the tokens on a dirty scheduler, without recursion. Large
-//! maps cannot be built on threads that do not belong to the node: OTP 25 reads scheduler-specific
-//! data while it builds them, and crashes on such threads.
+//! JSON is converted in two steps. Our threads, which have enough stack, parse it into a list of
+//! tokens; then a dirty scheduler builds the term from the tokens, without recursion. Large maps
+//! cannot be built on threads that do not belong to the node: while building them, OTP 25 reads
+//! scheduler-specific data, which makes it crash on other threads.
 //!
-//! Objects become maps with binaries as keys, so that guests cannot create atoms. The length of
-//! answers is bounded, since their terms take up to about ten times as much space, and serde_json
-//! bounds their depth.
+//! Objects become maps with binary keys, so that guests cannot create atoms. The length of answers
+//! is limited because their terms take up to about ten times as much space. serde_json limits their
+//! depth.
 
 use crate::failure::{Failure, Kind};
 use crate::tasks;
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// A parsed value, in postfix order: the elements of a list or map come before it.
+/// A parsed value, in postfix order: a list's or map's elements come before it.
 #[derive(Default)]
 pub(crate) struct Value {
     tokens: Vec<Token>,
@@ -33,7 +33,7 @@ enum Token {
     Signed(i64),
     Unsigned(u64),
     Float(f64),
-    /// The length in bytes of the next string.
+    /// The length of the next string, in bytes.
     Text(usize),
     /// The number of elements.
     List(usize),
@@ -104,7 +104,7 @@ fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
     if let Ok(map) = Term::map_from_term_arrays(env, &keys, &values) {
         return map;
     }
-    // A key occurs twice. The last value wins, as usual.
+    // A key occurs more than once. The last value wins, as usual.
     let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are strings").as_slice();
     let last: HashMap<&[u8], (Term, Term)> = keys
         .into_iter()
@@ -115,7 +115,7 @@ fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
     Term::map_from_term_arrays(env, &keys, &values).expect("duplicate keys were removed above")
 }
 
-/// A value whose term the calling process has yet to build.
+/// A value that the calling process has yet to turn into a term.
 pub(crate) struct Waiting(Mutex<Option<Value>>);
 
 impl Waiting {

@@ -1,7 +1,7 @@
-//! Converts arguments from Elixir: a term becomes JSON.
+//! Converts arguments from Elixir: a term to JSON.
 //!
-//! The term is walked without recursion, since a scheduler's stack is small, and the length of the
-//! JSON is bounded: a small term with shared parts can expand to more than fits in memory.
+//! The term is walked without recursion because a scheduler's stack is small. The length of the
+//! JSON is limited because a small term with shared parts can expand to more than fits in memory.
 
 use crate::failure::{Failure, Kind};
 use rustler::types::atom;
@@ -11,10 +11,10 @@ use rustler::{Binary, Term, TermType};
 use std::collections::HashSet;
 use std::fmt::Write;
 
-/// The maximum nesting depth of values, which is also the maximum that serde_json parses.
+/// The maximum nesting depth of values, which is also the deepest that serde_json parses.
 const DEEPEST: usize = 127;
 
-/// Writes a term as JSON of at most `most` bytes.
+/// Writes a term as at most `most` bytes of JSON.
 pub(crate) fn write(term: Term, most: usize) -> Result<Vec<u8>, Failure> {
     let mut writer = Writer {
         json: Vec::new(),
@@ -61,13 +61,13 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Wrong> {
     Err(Wrong::Value(what.into()))
 }
 
-/// A list or a map being written, with the position of the current value.
+/// A list or map being written, and the position of the current value.
 enum Within<'a> {
     List {
         rest: Term<'a>,
         index: usize,
     },
-    /// `keys` contains the keys so far, if keys of different types could be equal as strings.
+    /// `keys` contains the keys so far if keys of different types could be equal as strings.
     Map {
         pairs: Box<MapIterator<'a>>,
         key: String,
@@ -100,7 +100,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes a scalar, or the start of a list or map, whose elements `next` returns.
+    /// Writes a scalar, or the start of a list or map whose elements `next` returns.
     fn begin(&mut self, term: Term<'a>) -> Result<(), Wrong> {
         match term.get_type() {
             TermType::Atom => self.atom(term),
@@ -166,7 +166,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Closes the lists and maps that are complete, and returns the next term to write.
+    /// Closes all lists and maps that are complete, and returns the next term to write.
     fn next(&mut self) -> Result<Option<Term<'a>>, Wrong> {
         while let Some(within) = self.within.last_mut() {
             let value = match within {
@@ -274,7 +274,7 @@ impl<'a> Writer<'a> {
             .map_err(|error| Wrong::Value(error.to_string()))
     }
 
-    /// Returns the path to the current value.
+    /// Returns the path of the current value.
     fn path(&self) -> String {
         let mut path = String::new();
         for within in &self.within {

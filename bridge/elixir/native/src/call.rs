@@ -20,10 +20,10 @@ pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
 
-/// Cancels a call. The node cancels a call when the calling process ends.
+/// Cancels a call. If the calling process ends, the node does so.
 pub(crate) struct Call(Mutex<Option<oneshot::Sender<()>>>);
 
-/// Held by the call itself, to notice that it was cancelled.
+/// Held by the call itself to notice when it is cancelled.
 pub(crate) struct Cancelled(oneshot::Receiver<()>);
 
 impl Call {
@@ -43,7 +43,7 @@ impl Call {
 }
 
 impl Cancelled {
-    /// Waits for an answer until the call is cancelled.
+    /// Waits for an answer, unless the call is cancelled first.
     pub(crate) async fn unless(
         mut self,
         answered: impl Future<Output = Result<Answer, Failure>>,
@@ -63,8 +63,8 @@ impl Drop for Cancelled {
     }
 }
 
-/// Sends a process exactly one message, `{reference, {:ok, result}}` or
-/// `{reference, {:error, {kind, message}}}`.
+/// Sends a process exactly one message, either `{reference, {:ok, result}}` or `{reference,
+/// {:error, {kind, message}}}`.
 pub(crate) struct Reply {
     to: LocalPid,
     /// Holds the reference, then the message.
@@ -80,7 +80,7 @@ impl Reply {
     }
 
     /// Sends a result. A value that becomes a resource is converted only here, so that nothing else
-    /// refers to the resource.
+    /// refers to that resource.
     pub(crate) fn send<T: Sendable>(mut self, result: Result<T, Failure>) {
         self.send_term(|env| match result {
             Ok(value) => (ok(), value.into_term(env)).encode(env),
@@ -88,8 +88,8 @@ impl Reply {
         });
     }
 
-    /// Sends the answer of a function. Bytes are sent unchanged. JSON of at most `most` bytes is
-    /// sent as a value whose term has yet to be built.
+    /// Sends a function's answer. Bytes are sent unchanged. JSON of at most `most` bytes is sent as
+    /// a value that has yet to be turned into a term.
     pub(crate) fn send_answer(self, answer: Result<Answer, Failure>, most: usize) {
         match answer {
             Ok(Answer::Json(json)) => self.send(answer::read(&json, most).map(Waiting::new)),
@@ -112,7 +112,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        // Nothing was sent, so the code that should have sent it panicked.
+        // If nothing was sent, the code that should have sent it panicked.
         self.send_term(|env| {
             let failure = Failure::new(
                 Kind::Internal,

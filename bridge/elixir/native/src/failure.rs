@@ -1,9 +1,9 @@
-//! Why something failed, as Elixir sees it: a kind for programs, and a message for people.
+//! Failures as seen by Elixir: a kind for programs and a message for people.
 
 use lunatic_bridge::{CallError, LoadError, WorkerError};
 use rustler::{Encoder, Env, NifUnitEnum, Term};
 
-/// The kind of a failure, as an atom.
+/// What kind of failure, as an atom.
 #[derive(Clone, Copy, Debug, NifUnitEnum)]
 pub(crate) enum Kind {
     Argument,

@@ -1,4 +1,4 @@
-//! Elixir's handle to a bridge or a worker, with its limits.
+//! Elixir's handle to a bridge or worker, with its limits.
 
 use crate::failure::Failure;
 use crate::options::Options;
@@ -15,13 +15,13 @@ pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
 
-/// The bridge or worker whose functions are called.
+/// The bridge or worker being called.
 pub(crate) enum Callee {
     Bridge(Bridge),
     Worker(Worker),
 }
 
-/// A bridge or a worker, kept for as long as a term or a call refers to it.
+/// A bridge or worker, kept alive while any term or call refers to it.
 pub(crate) struct Handle {
     /// Taken only by `drop`.
     callee: Option<Callee>,
@@ -72,7 +72,7 @@ impl Handle {
         }
     }
 
-    /// Returns the version of a worker. Waits while a new one takes over.
+    /// Returns a worker's version. Blocks while a new one takes over.
     pub(crate) fn version(&self) -> Option<u64> {
         match self.callee() {
             Callee::Bridge(_) => None,
@@ -83,8 +83,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // This runs during garbage collection, which should not wait for instances, watchers and
-        // compiled code to be freed.
+        // This runs during garbage collection, which should not have to wait until instances,
+        // watchers and compiled code have been freed.
         let callee = self.callee.take();
         tasks::unblock(move || {
             drop(callee);

@@ -1,9 +1,9 @@
 //! The native functions of the Elixir package `wasmtube`: the bridge, inside a BEAM node.
 //!
-//! A long-running native function would block one of the node's schedulers. Therefore none of these
-//! functions waits. Each of them starts work on our threads, which send the calling process exactly
-//! one message, `{reference, result}`, when the work is done. Only the conversion of values runs in
-//! the calling process itself, on a dirty scheduler.
+//! A long-running native function would block one of the node's schedulers, so none of these
+//! functions waits. Each starts work on our own threads, which send the calling process exactly one
+//! message, `{reference, result}`, when the work is done. Only values are converted in the calling
+//! process itself, on a dirty scheduler.
 
 mod answer;
 mod argument;
@@ -102,7 +102,7 @@ fn load_worker<'a>(
     Ok(ok().to_term(env))
 }
 
-/// Sends a process the events of a worker, until the worker ends.
+/// Sends a worker's events to a process until the worker ends.
 async fn forward(events: async_channel::Receiver<Event>, owner: LocalPid) {
     while let Ok(event) = events.recv().await {
         let sent = OwnedEnv::new().send_and_clear(&owner, |env| {
@@ -123,9 +123,9 @@ async fn forward(events: async_channel::Receiver<Event>, owner: LocalPid) {
     }
 }
 
-/// Calls a function. The message contains the result, which is a binary or a value whose term has
-/// yet to be built. Returns a handle to cancel the call, which is also cancelled when the calling
-/// process ends.
+/// Calls a function. The message contains the result: either a binary or a value that has yet to be
+/// turned into a term. Returns a handle for cancelling the call, which is also cancelled when the
+/// calling process ends.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn call<'a>(
     env: Env<'a>,
@@ -147,7 +147,7 @@ fn call<'a>(
     let function = String::from_utf8_lossy(&function).into_owned();
     let caller = env.pid();
     let (call, cancelled) = Call::new();
-    // A process that has already ended needs no answer.
+    // A process that has already ended does not need an answer.
     let Some(watched) = env.monitor(&call, &caller) else {
         return Ok(ok().to_term(env));
     };
@@ -163,7 +163,7 @@ fn call<'a>(
     Ok((ok(), call).encode(env))
 }
 
-/// Reads the argument of a call.
+/// Reads a call's argument.
 fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>> {
     let most = handle.most_argument();
     if let Ok((kind, bytes, width, height)) = value.decode::<(Term, Binary, u32, u32)>() {
@@ -186,24 +186,24 @@ fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>
     Err(Error::BadArg)
 }
 
-/// Builds the value that a function returned. Works only once.
+/// Builds a value returned by a function. Works only once.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn build<'a>(env: Env<'a>, value: ResourceArc<Waiting>) -> NifResult<Term<'a>> {
     value.build(env).ok_or(Error::BadArg)
 }
 
-/// Cancels a call. The call's message still arrives, soon afterwards.
+/// Cancels a call. Its message still arrives soon afterwards.
 #[rustler::nif]
 fn cancel<'a>(env: Env<'a>, call: ResourceArc<Call>) -> Term<'a> {
     call.cancel();
     ok().to_term(env)
 }
 
-/// Requests the version of a worker. The message contains the version.
+/// Asks for a worker's version. The message contains the version.
 #[rustler::nif]
 fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -> Term<'a> {
     let reply = Reply::new(env.pid(), reference);
-    // This waits while a new version takes over.
+    // Blocks while a new version takes over.
     tasks::unblock(move || {
         let version = handle.version();
         reply.send(version.ok_or_else(|| {
@@ -216,7 +216,7 @@ fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -
     ok().to_term(env)
 }
 
-/// Returns the number of handles and the number of calls.
+/// Returns how many handles and how many calls there are.
 #[rustler::nif]
 fn counts() -> (usize, usize) {
     (handle::alive(), call::alive())

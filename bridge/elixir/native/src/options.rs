@@ -1,4 +1,4 @@
-//! The options of a bridge or a worker, as Elixir passes them: a map that has been validated and
+//! The options of a bridge or worker as Elixir passes them: a map that has been validated and
 //! completed.
 
 use lunatic_bridge::{Backoff, Bridge, Builder, Intensity, Worker, WorkerBuilder};
@@ -29,7 +29,7 @@ struct Crashes {
 }
 
 impl Options {
-    /// Returns the maximum length of an argument, in bytes of JSON. A longer argument would not fit
+    /// Returns the maximum length of an argument, in bytes of JSON. Longer arguments would not fit
     /// into the guest's memory.
     pub(crate) fn most_argument(&self) -> usize {
         usize::try_from(self.memory).unwrap_or(usize::MAX)

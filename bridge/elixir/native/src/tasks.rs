@@ -1,4 +1,4 @@
-//! The threads that run all work that takes time.
+//! The threads that do everything that takes time.
 
 use async_executor::Executor;
 use futures_lite::FutureExt;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 static EXECUTOR: Executor<'static> = Executor::new();
 
-/// Starts the threads, once, one per core. They end with the node.
+/// Starts the threads, one per core, on the first call. They run for as long as the node.
 pub(crate) fn start() -> bool {
     static STARTED: OnceLock<bool> = OnceLock::new();
     *STARTED.get_or_init(|| {
@@ -22,7 +22,7 @@ pub(crate) fn start() -> bool {
     })
 }
 
-/// Runs a future. A panic ends the future and nothing else.
+/// Runs a future. If it panics, nothing else is affected.
 pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     let contained = async {
         // Dropping its `Reply` reports the panic.

@@ -1,12 +1,12 @@
-//! Functions as Wasmtube calls them. The arguments are JSON at an index. A function overwrites its
-//! arguments with the result, and returns the length of the result.
+//! Functions the way Wasmtube calls them. The arguments are JSON at an index. A function overwrites
+//! them with its result and returns the result's length.
 //!
 //! New code uses `#[lunatic::export]` instead; see `examples/functions.rs`.
 
 use serde::{Deserialize, Serialize};
 use std::{slice, str};
 
-/// The arguments may be any value, which is only passed back.
+/// The arguments can be any value, because they are only passed back.
 type Args = serde_json::Value;
 
 #[derive(Deserialize)]
@@ -54,10 +54,10 @@ pub unsafe extern "C" fn image_size(
     store_into_memory(index, image_info)
 }
 
-/// Overwrites the arguments with a result, and returns the length of the result.
+/// Overwrites the arguments with a result and returns the result's length.
 fn store_into_memory<T: Serialize>(index: *const u8, result: T) -> i32 {
     let json = serde_json::to_vec(&result).unwrap();
-    // SAFETY: the caller made room there, and nothing refers to the arguments any more.
+    // SAFETY: the caller made room for the result, and nothing refers to the arguments any more.
     unsafe { slice::from_raw_parts_mut(index.cast_mut(), json.len()) }.copy_from_slice(&json);
     json.len() as i32
 }
