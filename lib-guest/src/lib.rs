@@ -20,7 +20,7 @@
 //! }
 //! ```
 //!
-//! * [`process`] spawns, links, monitors and kills processes, and sends to them.
+//! * [`process`] spawns, links, monitors and kills processes, and sends them messages.
 //! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals that report other processes'
 //!   exits.
 //! * [`Request`] is a message that gets a reply.

@@ -1,4 +1,4 @@
-//! Modules, from which processes are spawned in an environment.
+//! Modules in environments, and spawning processes from them.
 
 pub(crate) mod param;
 

@@ -38,7 +38,7 @@ pub struct Request<T, U> {
 }
 
 impl<T, U> Request<T, U> {
-    /// Creates a request that expects no reply.
+    /// Creates a request that doesn't expect a reply.
     pub(crate) fn without_reply(message: T) -> Self {
         Self {
             message,

@@ -34,8 +34,8 @@
 //!
 //! # Rules
 //!
-//! The rules are those of Erlang's
-//! [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html) and use the same terms.
+//! The rules and terms are those of Erlang's
+//! [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html).
 //!
 //! * Children are started one after another, in the order of the plan. A server counts as started
 //!   when its `#[init]` has returned, and a supervisor when all its children have started. Children

@@ -170,7 +170,7 @@ impl<R: DeserializeOwned> Task<R> {
             let index = tasks
                 .iter()
                 .position(|task| task.tag() == Some(tag))
-                .expect("the reply has a tag of one of these tasks");
+                .expect("the reply has the tag of one of these tasks");
             let pending = tasks[index]
                 .pending
                 .take()

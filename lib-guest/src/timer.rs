@@ -26,7 +26,7 @@ impl Timer {
 impl<T: Serialize> Process<T> {
     /// Sends a message after `delay`, which is rounded up to whole milliseconds.
     ///
-    /// If the message cannot be delivered by then, it is dropped.
+    /// If the message cannot be delivered when the timer fires, it is dropped.
     ///
     /// # Errors
     ///

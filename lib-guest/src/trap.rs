@@ -8,8 +8,8 @@ use crate::host;
 use std::mem::{ManuallyDrop, MaybeUninit, transmute};
 use std::ptr::with_exposed_provenance_mut;
 
-/// The error of a function that trapped because it panicked, overflowed its stack, or did something
-/// that the machine does not allow.
+/// The error returned for a function that trapped: it panicked, overflowed its stack, or did
+/// something that the machine does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the function trapped")]
 #[non_exhaustive]

@@ -68,9 +68,9 @@ fn answer(
     response
         .set_status_code(status)
         .expect("the status is valid");
-    let body = response.body().expect("this is the only call");
+    let body = response.body().expect("the body is taken only once");
     ResponseOutparam::set(out, Ok(response));
-    let stream = body.write().expect("this is the only call");
+    let stream = body.write().expect("the stream is taken only once");
     let written = write_body(&stream);
     drop(stream);
     if written.is_ok() {
@@ -107,7 +107,7 @@ fn read(
     body: &IncomingBody,
     mut each: impl FnMut(&[u8]) -> Result<(), StreamError>,
 ) -> Result<(), StreamError> {
-    let stream: InputStream = body.stream().expect("this is the only call");
+    let stream: InputStream = body.stream().expect("the stream is taken only once");
     loop {
         match stream.blocking_read(PIECE) {
             Ok(piece) => each(&piece)?,
@@ -154,13 +154,13 @@ fn digest(future: &FutureIncomingResponse) -> Result<String, String> {
     let response = future
         .get()
         .expect("`block` waited for the response")
-        .expect("this is the only call");
+        .expect("the response is taken only once");
     let response = response.map_err(|error| format!("failed: {error}"))?;
     if response.status() != 200 {
         return Err(format!("unexpected status: {}", response.status()));
     }
     let mut sha256 = Sha256::new();
-    let body = response.consume().expect("this is the only call");
+    let body = response.consume().expect("the body is taken only once");
     let read = read(&body, |piece| {
         sha256.update(piece);
         Ok(())

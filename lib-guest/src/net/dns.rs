@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn no_address_is_invalid_input_and_the_last_error_is_returned() {
         let none: &[SocketAddr] = &[];
-        let error = first(none, |_| Ok(())).expect_err("there is no address");
+        let error = first(none, |_| Ok(())).expect_err("there are no addresses");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 
         let two = [

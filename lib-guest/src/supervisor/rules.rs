@@ -39,7 +39,7 @@ pub enum Restart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(u64);
 
-/// The restart rules of a plan.
+/// A plan's restart rules.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     pub(super) strategy: Strategy,
@@ -98,7 +98,7 @@ enum State {
     Due { at: Duration },
 }
 
-/// The state of a supervisor's children. Decides what to do with them.
+/// Keeps track of a supervisor's children and decides what to do with them.
 #[derive(Debug)]
 pub(super) struct Rules {
     policy: Policy,
