@@ -204,8 +204,8 @@ impl Shared {
             .expect("no code panics while it holds this lock")
     }
 
-    /// The body of a lookup thread. Answers the given question and then queued questions until the
-    /// queue is empty.
+    /// Runs a lookup thread: answers the given question and then queued questions until the queue
+    /// is empty.
     fn answer_from(&self, first: Arc<Question>) {
         let mut next = Some(first);
         while let Some(question) = next {

@@ -1,6 +1,6 @@
 //! Sockets for the VM: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, [`dns`] lookups,
-//! and the [turns] in which owners get places for their lookups. This crate does not depend on wasm
-//! or processes, and has no notion of guest memory, rights or quotas.
+//! and [turns], which divide a limited number of places among owners. This crate does not depend on
+//! wasm or processes, and has no notion of guest memory, rights or quotas.
 //!
 //! Reading and writing each consist of two operations: a *try* that never waits, and a *wait* that
 //! holds no buffer. This lets a host function receive directly into guest memory, which it may

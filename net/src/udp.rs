@@ -17,8 +17,8 @@ use std::time::Duration;
 /// A UDP socket.
 ///
 /// A clone is another handle to the same socket, its peer and its options. When the last handle is
-/// dropped, the socket is closed and its port is free. Any number of tasks may receive through any
-/// number of handles. A datagram wakes all of them, but only one gets it.
+/// dropped, the socket is closed and its port is free. Any number of tasks may receive, through any
+/// number of handles. A datagram wakes all of these tasks, but only one gets it.
 #[derive(Clone)]
 pub struct UdpSocket {
     /// Only receives have a timeout.
@@ -115,12 +115,12 @@ impl UdpSocket {
         self.shared.wait(Operation::Read, "no datagram", None)
     }
 
-    /// Waits until receiving is worth a try. Same as a single `Wait::ready`.
+    /// Waits until receiving is worth trying. Same as a single `Wait::ready`.
     pub async fn readable(&self) -> io::Result<()> {
         self.wait().ready().await
     }
 
-    /// Waits until sending is worth a try, without a timeout.
+    /// Waits until sending is worth trying, without a timeout.
     pub async fn writable(&self) -> io::Result<()> {
         self.shared.socket.writable().await
     }
@@ -140,8 +140,8 @@ impl UdpSocket {
         self.shared.timeout(Operation::Read)
     }
 
-    /// Sets how long a receive may wait, whichever handle is used. Waits already in progress keep
-    /// their deadlines. With a timeout of zero, a receive is a single try.
+    /// Sets how long a receive may wait, for all handles. Waits already in progress keep their
+    /// deadlines. With a timeout of zero, a receive is a single try.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.shared.set_timeout(Operation::Read, timeout);
     }
@@ -185,7 +185,7 @@ fn bind(addr: SocketAddr) -> io::Result<Async<net::UdpSocket>> {
     Async::new_nonblocking(socket.into())
 }
 
-/// Gives send failures that std has no `ErrorKind` for a kind that callers can act on.
+/// Maps send failures that have no `ErrorKind` in std to a kind that callers can act on.
 fn refused(datagram: &[u8], error: io::Error) -> io::Error {
     #[cfg(unix)]
     match error.raw_os_error() {

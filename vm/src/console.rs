@@ -68,7 +68,7 @@ struct Queue {
 
 impl Queue {
     /// Accepts all bytes, or returns `None` if there is no room for them yet. `bytes` must not be
-    /// longer than the capacity of the queue.
+    /// longer than the queue's capacity.
     fn push(&mut self, stream: Stream, bytes: &[u8]) -> Option<Result<(), StreamFailed>> {
         if let Some(failed) = self.failed[stream as usize] {
             return Some(Err(failed));
@@ -127,7 +127,7 @@ impl WaitQueues for State {
     }
 }
 
-/// Where the thread writes to: the two streams of the process, or a substitute in tests.
+/// Where the thread writes to: the process's two streams, or a substitute in tests.
 type Sink = Box<dyn FnMut(Stream, &[u8]) -> io::Result<()> + Send>;
 
 /// The output queue and its thread.
@@ -139,7 +139,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Returns the console of this operating system process.
+    /// Returns this operating system process's console.
     pub(crate) fn get() -> &'static Arc<Console> {
         static CONSOLE: OnceLock<Arc<Console>> = OnceLock::new();
         CONSOLE.get_or_init(|| Console::new(|| Box::new(write_to_process)))
@@ -159,7 +159,7 @@ impl Console {
     ///
     /// # Errors
     ///
-    /// The error of an earlier write to the same stream.
+    /// The error from an earlier write to the same stream.
     pub(crate) async fn write(
         self: &Arc<Console>,
         stream: Stream,
@@ -212,7 +212,7 @@ impl Console {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The body of the writer thread.
+    /// Runs the writer thread.
     fn work(&self) {
         let mut sink = (self.open)();
         let mut state = lock(&self.state);
@@ -276,7 +276,7 @@ fn try_again(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Returns the standard input of this operating system process. Reading starts with the first call.
+/// Returns this operating system process's standard input. Reading starts with the first call.
 ///
 /// All readers share the standard input: each byte goes to one reader, and waiting readers are
 /// served in order of arrival. If a process is killed while it is waiting, the next reader gets all

@@ -1,4 +1,4 @@
-//! A preemptive green-process machine for WebAssembly.
+//! A VM that runs WebAssembly programs as preemptive green processes.
 //!
 //! A program is a tree of processes, each a wasm instance with its own memory, stack and rights.
 //! Processes share nothing, communicate by messages, fail independently and can be monitored. A

@@ -419,7 +419,7 @@ impl Connection {
         self.note(held.ok_or_else(|| SqlError::new(ffi::SQLITE_NOMEM, "out of memory")))
     }
 
-    /// Checks an SQL text and prepares it for SQLite.
+    /// Checks an SQL string and prepares it for SQLite.
     fn parsed(&mut self, sql: &str) -> Result<Arc<Sql>, SqlError> {
         let sql = Sql::new(sql);
         self.note(sql).map(Arc::new)

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The default length of a slice in ticks.
+/// The default slice length, in ticks.
 const DEFAULT_SLICE: u64 = 1;
 
 /// A machine: the threads that run processes, and everything that the processes share.
@@ -291,8 +291,8 @@ impl VmBuilder {
 /// pipes should limit these programs to fewer processes than this.
 const MAX_BLOCKING_THREADS: usize = 512;
 
-/// Returns the handle of the tokio runtime of this operating system process. The runtime is started
-/// on first use.
+/// Returns a handle to this operating system process's tokio runtime, which is started on first
+/// use.
 ///
 /// `wasmtime-wasi` waits for timers and files in this runtime, and modules wait there for named
 /// pipes and devices. The runtime has a single thread, so an embedder can use it for a little I/O
@@ -327,7 +327,7 @@ impl Vm {
 
     /// Validates and compiles a module in binary or text format. `name` is used in reports.
     ///
-    /// Blocks the calling thread, which can take anywhere from milliseconds to seconds.
+    /// Blocks the calling thread for anywhere from milliseconds to seconds.
     ///
     /// # Errors
     ///
@@ -365,7 +365,7 @@ impl Vm {
 
     /// Validates and compiles a component in binary or text format. `name` is used in reports.
     ///
-    /// Blocks the calling thread, which can take anywhere from milliseconds to seconds.
+    /// Blocks the calling thread for anywhere from milliseconds to seconds.
     ///
     /// # Errors
     ///
@@ -483,7 +483,7 @@ impl Vm {
     ///
     /// Output is written by a dedicated thread. A host program that exits without calling this
     /// method loses any output that has not been written yet. Dropping the machine flushes output
-    /// too. This waits for as long as the terminal or pipe behind the streams is not accepting
+    /// too. This call waits for as long as the terminal or pipe behind the streams is not accepting
     /// output.
     pub async fn flush_output(&self) -> std::io::Result<()> {
         Console::get()
@@ -498,8 +498,8 @@ impl Vm {
         self.machine.scheduler.beat();
     }
 
-    /// Returns whether no process is running or ready to run: every process is waiting for an
-    /// external event.
+    /// Returns whether the machine is idle: no process is running or ready to run, and all are
+    /// waiting for external events.
     pub fn is_idle(&self) -> bool {
         self.machine.scheduler.is_idle()
     }

@@ -177,7 +177,7 @@ impl Fingerprint {
     }
 }
 
-/// Returns numbers that distinguish files of the same size and date, if the system supports this.
+/// Returns numbers that distinguish files with the same size and date, if the system supports this.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> [i64; 4] {
     use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! Parses and validates names of the form `host:port`. This module does no lookups.
+//! Parses and validates names of the form `host:port`. This module does not do any lookups.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ const MAX_LABEL_LENGTH: usize = 63;
 /// A well-formed name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Name<'a> {
-    /// An address and a port, which need no lookup.
+    /// An address and a port, which do not need a lookup.
     Address(SocketAddr),
     /// A host name and a port.
     Host(&'a str, u16),

@@ -17,9 +17,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A listening TCP socket.
 ///
-/// A clone is another handle to the same socket. Any number of tasks may accept through any number
-/// of handles. A connection wakes all of them and goes to one. The port is free as soon as the last
-/// handle is dropped. A task that waits in [`accept`](TcpListener::accept) only borrows its handle.
+/// A clone is another handle to the same socket. Any number of tasks may accept, through any number
+/// of handles. A connection wakes all of these tasks and goes to one of them. The port is free as
+/// soon as the last handle is dropped. A task that waits in [`accept`](TcpListener::accept) only
+/// borrows its handle.
 #[derive(Clone, Debug)]
 pub struct TcpListener {
     socket: Arc<Async<net::TcpListener>>,

@@ -184,12 +184,13 @@ impl TcpStream {
         self.shared.timed.wait(operation, what, timeout)
     }
 
-    /// Waits until reading is worth a try. Same as a single `Wait::ready` for [`Operation::Read`].
+    /// Waits until reading is worth trying. Same as a single `Wait::ready` for [`Operation::Read`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait(Operation::Read).ready().await
     }
 
-    /// Waits until writing is worth a try. Same as a single `Wait::ready` for [`Operation::Write`].
+    /// Waits until writing is worth trying. Same as a single `Wait::ready` for
+    /// [`Operation::Write`].
     pub async fn writable(&self) -> io::Result<()> {
         self.wait(Operation::Write).ready().await
     }
@@ -236,8 +237,8 @@ impl TcpStream {
         self.shared.timed.timeout(operation)
     }
 
-    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits already in
-    /// progress keep their deadlines. With a timeout of zero, an operation is a single try.
+    /// Sets how long a wait for `operation` may last, for all handles. Waits already in progress
+    /// keep their deadlines. With a timeout of zero, an operation is a single try.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
         self.shared.timed.set_timeout(operation, timeout);
     }

@@ -212,13 +212,13 @@ impl TlsStream {
         }
     }
 
-    /// Waits until reading is worth a try. Same as a single [`Wait::ready`] for
+    /// Waits until reading is worth trying. Same as a single [`Wait::ready`] for
     /// [`Operation::Read`].
     pub async fn readable(&self) -> io::Result<()> {
         self.wait(Operation::Read).ready().await
     }
 
-    /// Waits until writing is worth a try. Same as a single [`Wait::ready`] for
+    /// Waits until writing is worth trying. Same as a single [`Wait::ready`] for
     /// [`Operation::Write`].
     pub async fn writable(&self) -> io::Result<()> {
         self.wait(Operation::Write).ready().await
@@ -234,8 +234,8 @@ impl TlsStream {
         self.shared.socket.timeout(operation)
     }
 
-    /// Sets how long a wait for `operation` may last, whichever handle is used. Waits already in
-    /// progress keep their deadlines.
+    /// Sets how long a wait for `operation` may last, for all handles. Waits already in progress
+    /// keep their deadlines.
     pub fn set_timeout(&self, operation: Operation, timeout: Option<Duration>) {
         self.shared.socket.set_timeout(operation, timeout);
     }

@@ -91,8 +91,8 @@ impl Config {
         }
     }
 
-    /// Sets the machine's cache. Once guests are granted a directory that contains it, it is no
-    /// longer used.
+    /// Sets the machine's cache, which is no longer used once guests are granted a directory that
+    /// contains it.
     pub(crate) fn guarding(mut self, cache: &Cache) -> Config {
         self.cache = cache.clone();
         self
@@ -167,22 +167,19 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the standard input of the processes. By default, this is the host program's standard
-    /// input.
+    /// Sets the processes' standard input. By default, this is the host program's.
     pub fn stdin(&mut self, stdin: Stdio<PipeReader>) -> &mut Config {
         self.stdin = stdin;
         self
     }
 
-    /// Sets the standard output of the processes. By default, this is the host program's standard
-    /// output.
+    /// Sets the processes' standard output. By default, this is the host program's.
     pub fn stdout(&mut self, stdout: Stdio<PipeWriter>) -> &mut Config {
         self.stdout = stdout;
         self
     }
 
-    /// Sets the standard error of the processes. By default, this is the host program's standard
-    /// error.
+    /// Sets the processes' standard error. By default, this is the host program's.
     pub fn stderr(&mut self, stderr: Stdio<PipeWriter>) -> &mut Config {
         self.stderr = stderr;
         self
@@ -237,7 +234,7 @@ impl Config {
     pub(crate) const SIZE: u64 = 2 << 10;
 
     /// Returns how many bytes a string of this length occupies in a configuration, including the
-    /// `String` itself and the overhead of the allocation.
+    /// `String` itself and the allocation overhead.
     pub(crate) fn size_of_text(length: usize) -> u64 {
         length as u64 + 64
     }

@@ -1,10 +1,10 @@
 //! The bytes that the host holds for guests outside the guests' own memories.
 //!
 //! Everything that a guest makes the host keep, such as handles, messages being written, compiled
-//! modules, exit reasons, names and database rows, is charged to an account before it is stored.
-//! The account of a process counts toward its environment and all enclosing environments. Data that
-//! outlives its process is charged to the account of an environment. A [`Charge`] lasts as long as
-//! the data that it pays for.
+//! modules, exit reasons, names and database rows, is charged to an account before it is stored. A
+//! process's account counts toward its environment and all enclosing environments. Data that
+//! outlives its process is charged to an environment's account. A [`Charge`] lasts as long as the
+//! data that it pays for.
 
 use super::quota::Quota;
 use lunatic_abi::Limit;
@@ -36,7 +36,7 @@ pub struct HostMemory(Arc<Account>);
 
 struct Account {
     quota: Arc<Quota>,
-    /// The maximum sum for this account.
+    /// The maximum that can be charged to this account.
     allowed: u64,
     book: Mutex<Book>,
 }
@@ -50,9 +50,9 @@ struct Book {
     counted: u64,
 }
 
-/// The number of bytes of an account that its environment does not count. An ordinary process holds
-/// less than this, and therefore never touches the counters that all processes share. The limit on
-/// processes bounds the total.
+/// How many bytes of an account its environment does not count. An ordinary process holds less than
+/// this, and therefore never touches the counters that all processes share. The limit on processes
+/// bounds the total.
 const INCLUDED: u64 = 4 << 10;
 
 /// An account is charged to its environment in portions of this size, so that small charges rarely

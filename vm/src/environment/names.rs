@@ -1,4 +1,4 @@
-//! The names of an environment, shared by its processes.
+//! An environment's names, shared by its processes.
 
 use super::quota::{Permit, Quota};
 use super::registry::{Name, Registry, RegistryError};
@@ -6,7 +6,7 @@ use lunatic_abi::Limit;
 use lunatic_process::Pid;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// A table of names. An environment created without a table of its own shares its creator's table.
+/// A table of names. An environment created without its own table shares its creator's.
 #[derive(Debug, Default)]
 pub(crate) struct Names(Mutex<Registry>);
 

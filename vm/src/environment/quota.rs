@@ -48,7 +48,7 @@ impl Quota {
         }
     }
 
-    /// Creates the counters of the outermost environment of a program.
+    /// Creates the counters of a program's outermost environment.
     pub(crate) fn of_program(limits: Limits, descriptors: Arc<Descriptors>) -> Quota {
         Quota {
             descriptors: Some(descriptors),

@@ -1,4 +1,4 @@
-//! Process names. Each environment that has names of its own keeps them in a plain table.
+//! Process names. Each environment that has its own names keeps them in a plain table.
 //!
 //! A name belongs to a live process and disappears when the process exits. Until then, it cannot be
 //! given to another process. Only the process that holds the name and the process that registered
@@ -20,8 +20,8 @@ pub(crate) struct Name {
 /// The maximum length of a name, in bytes.
 pub(crate) const MAX_NAME_LENGTH: usize = 1024;
 
-/// The maximum length of a version or of a requirement, in bytes. It is small because each lookup
-/// compares many versions.
+/// The maximum length of a version or requirement, in bytes. Small, because each lookup compares
+/// many versions.
 pub(crate) const MAX_VERSION_LENGTH: usize = 128;
 
 /// Why a name cannot be registered, found or revoked.
@@ -198,7 +198,7 @@ impl Registry {
         Ok(holder.pid)
     }
 
-    /// Removes a name from a process and returns whether the process had the name.
+    /// Removes a name from a process and returns whether the process had it.
     pub(crate) fn remove(&mut self, name: &Name, pid: Pid) -> bool {
         let Some(versions) = self.names.get_mut(&name.text) else {
             return false;

@@ -136,7 +136,7 @@ impl Range {
         })
     }
 
-    /// Returns a part of the range: from `start` on, at most `most` bytes.
+    /// Returns the part of the range that begins at `start` and has at most `most` bytes.
     pub(crate) fn part(self, start: usize, most: usize) -> Range {
         let start = start.min(self.length);
         Range {
@@ -365,7 +365,7 @@ impl<'a> Call<'a> {
     }
 
     /// Copies bytes into a checked range of the guest's memory, in portions like [`Call::copied`].
-    /// Bytes that do not fit are left out.
+    /// Bytes that do not fit are dropped.
     pub(crate) async fn paste(&mut self, range: Range, bytes: &[u8]) {
         let mut rest = bytes;
         for portion in range.portions() {

@@ -18,12 +18,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns the failure that ends the process because it reached a limit.
+    /// Returns the failure that terminates a process for reaching a limit.
     pub fn limit(reached: LimitReached) -> Failure {
         Failure::Guest(Rejected(reached).into())
     }
 
-    /// Ends the process with a sentence about what its guest did wrong.
+    /// Terminates the process with a sentence about what its guest did wrong.
     pub fn trap(what: impl fmt::Display) -> Failure {
         Failure::Trap(what.to_string())
     }

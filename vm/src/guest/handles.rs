@@ -50,7 +50,7 @@ impl<T> HandleTable<T> {
         self.entries.get(&id).ok_or_else(|| unknown(self.name, id))
     }
 
-    /// Returns an entry for modification. Traps if there is no entry with this id.
+    /// Returns a mutable reference to an entry. Traps if there is no entry with this id.
     pub(crate) fn get_mut(&mut self, id: u64) -> Result<&mut T, Failure> {
         let name = self.name;
         self.entries.get_mut(&id).ok_or_else(|| unknown(name, id))

@@ -65,7 +65,7 @@ slices! {
     Vectors of 8,
 }
 
-/// The address of a socket.
+/// A socket address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketAddr {
     pub(crate) family: u32,

@@ -166,7 +166,7 @@ pub(crate) fn compose(
 fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     let (kind, id) = ResourceKind::of_word(word);
     match kind {
-        // An id without a kind is the id of a TCP stream.
+        // An id without a kind refers to a TCP stream.
         Some(ResourceKind::None | ResourceKind::TcpStream) => copy_to_send::<StreamId>(guest, id),
         Some(ResourceKind::TlsStream) => copy_to_send::<TlsStreamId>(guest, id),
         Some(ResourceKind::UdpSocket) => copy_to_send::<UdpSocketId>(guest, id),

@@ -75,9 +75,9 @@ impl Growing {
 #[derive(Debug)]
 pub(crate) struct Meter {
     quota: Arc<Quota>,
-    /// The bytes of all memories.
+    /// The total size of all memories, in bytes.
     memory: Growing,
-    /// The elements of all tables.
+    /// The total number of elements in all tables.
     table_elements: Growing,
     /// The permits for the bytes of memory that the environment counts. The memory that the module
     /// declares has been counted since the spawn.

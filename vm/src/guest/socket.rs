@@ -23,11 +23,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The maximum number of pieces in a write. A greater number is a mistake or an attack, and exceeds
-/// what the operating system accepts in one call.
+/// The maximum number of pieces in a write. A greater number is a mistake or an attack, and is more
+/// than the operating system accepts in one call.
 const MAX_VECTORS: usize = 1024;
 
-/// The id of a socket of one kind. The type of the id determines which table holds the socket.
+/// The id of one kind of socket. Its type determines which table holds the socket.
 pub(crate) trait SocketId: Copy + Sized {
     type Socket: Clone;
 

@@ -67,8 +67,8 @@ struct Life {
 #[derive(Debug, Default)]
 pub(super) struct CallsBack {
     pub(super) depth: usize,
-    /// A slot for the stack of each callback, because the pool has one stack for each slot. The
-    /// first slot is kept until the end, because wasmtime keeps one unused stack for the next call.
+    /// A slot for each callback's stack, because the pool has one stack per slot. The first slot is
+    /// kept until the end, because wasmtime keeps one unused stack for the next call.
     pub(super) stacks: Vec<engine::Reservation>,
 }
 
@@ -515,7 +515,7 @@ impl Guest {
         config
     }
 
-    /// Assigns an id to an error.
+    /// Keeps an error for the guest and returns its id.
     pub(crate) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
         let errors = self.handles().errors.len();
         self.room_for(errors, "errors")?;

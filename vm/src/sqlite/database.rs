@@ -227,7 +227,8 @@ impl Database {
         // This is SQLite's own default, but the library that builds SQLite here enables foreign
         // keys.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
-        // Sorting and temporary tables stay in memory, which is limited. This pragma reads no file.
+        // Sorting and temporary tables stay in memory, which is limited. This pragma does not read
+        // any file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
         // SAFETY: the connection is open. Virtual tables such as `fts5` and `rtree` cannot be
         // interrupted. SQLite adds the JSON and pragma tables again when they are first used.
@@ -573,7 +574,7 @@ impl Database {
         self.inner().connection.last_insert_rowid()
     }
 
-    /// Returns the error of the last call to SQLite, which returned this code.
+    /// Returns the error from the last SQLite call, which returned this code.
     fn error(&self, code: c_int) -> SqlError {
         // SAFETY: the connection is open. The message is NUL-terminated and is copied immediately.
         let message = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };

@@ -23,7 +23,7 @@ enum Element {
 }
 
 impl Element {
-    /// Returns how many steps a comparison takes in addition to the first step.
+    /// Returns how many steps a comparison takes in addition to the first one.
     fn size(&self) -> u64 {
         match self {
             Element::Set { ranges, .. } => ranges.len() as u64,
@@ -40,7 +40,7 @@ pub(super) struct Pattern {
     ignores_case: bool,
 }
 
-/// The error of a search that was stopped before its result was known.
+/// The error for a search that was stopped before its result was known.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stopped;
 

@@ -200,7 +200,7 @@ const FUNCTIONS: &[&str] = &[
 /// Table functions that, if given a path, search the document once for each of its characters.
 const JSON_TREES: &[&str] = &["json_tree", "jsonb_tree"];
 
-/// Returns whether the value of a pragma means true.
+/// Returns whether a pragma's value means true.
 fn is_true(value: &str) -> bool {
     let is = |yes: &&str| value.eq_ignore_ascii_case(yes);
     ["on", "yes", "true"].iter().any(is) || value.parse().is_ok_and(|number: i64| number != 0)
@@ -272,8 +272,8 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
             "`PRAGMA {}` is not available to guests",
             lunatic_process::printable(pragma_name)
         )),
-        // This covers actions of newer SQLite versions, and names that are computed only when the
-        // statement runs.
+        // This covers actions added in newer SQLite versions, and names that are computed only when
+        // the statement runs.
         AuthAction::Unknown { .. } => {
             refuse("what this statement does cannot be determined when it is prepared".into())
         }

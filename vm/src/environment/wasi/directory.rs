@@ -281,7 +281,7 @@ impl GuestPath {
         }
     }
 
-    /// Returns the rest of this path below another path.
+    /// Returns the part of this path that is below another path.
     fn strip(&self, other: &GuestPath) -> Option<PathBuf> {
         if self.is_absolute != other.is_absolute {
             return None;
@@ -325,8 +325,8 @@ fn directory_flags() -> rustix::fs::OFlags {
     kind | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// Opens a directory below another directory. Fails with [`io::ErrorKind::CrossesDevices`] if the
-/// path leads out of that other directory.
+/// Opens a directory below `directory`. Fails with [`io::ErrorKind::CrossesDevices`] if the path
+/// leads out of `directory`.
 #[cfg(target_os = "linux")]
 fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, ResolveFlags, openat2};
@@ -509,7 +509,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             child
                 .add_from(&preopens, "inner")
-                .expect("the directory is found where it is now");
+                .expect("the directory is found at its new path");
         }
     }
 

@@ -188,7 +188,7 @@ impl FileStat {
         };
         #[allow(
             clippy::unnecessary_cast,
-            reason = "`st_nlink` has 32 bits on other processors"
+            reason = "`st_nlink` is 32 bits wide on other processors"
         )]
         let links = stat.st_nlink as u64;
         FileStat {
@@ -251,7 +251,7 @@ impl Opening {
 pub(crate) enum Opened {
     Directory(File),
     Regular(File),
-    /// A file that may make calls wait, such as a named pipe.
+    /// A file on which calls may block, such as a named pipe.
     Other(File),
 }
 

@@ -56,7 +56,7 @@ fn line(text: &[u8]) -> String {
     line
 }
 
-/// The maximum number of characters of a path that are shown.
+/// The maximum number of characters of a path to show.
 const MAX_SHOWN: usize = 200;
 
 /// Returns an explanation for a program that asks for its first granted directory but has none.

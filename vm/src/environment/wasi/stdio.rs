@@ -1,8 +1,8 @@
 //! The standard streams of an environment's processes, in the form that `wasmtime-wasi` expects.
 //!
-//! All processes of an environment share the streams. No worker ever blocks on a stream, whatever
-//! the stream is connected to: a write that finds no room or a read that finds no bytes suspends
-//! its process, and cancelling the wait loses nothing.
+//! All of an environment's processes share its streams. No worker ever blocks on a stream, whatever
+//! it is connected to: a write that finds no room or a read that finds no bytes suspends its
+//! process, and cancelling the wait loses nothing.
 
 use crate::console::{self, Console, Stream};
 use crate::environment::journal::Journal;
@@ -32,7 +32,7 @@ pub enum Stdio<End> {
     #[default]
     Inherit,
     /// The host program's standard error, for either output. This suits a host program that needs
-    /// its standard output for itself. As an input, this is the same as [`Stdio::Null`].
+    /// its standard output for itself. For input, this is the same as [`Stdio::Null`].
     Stderr,
     /// Nothing: output is discarded, and input ends immediately.
     Null,

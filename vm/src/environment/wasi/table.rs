@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-/// The descriptors of a process, by number.
+/// A process's descriptors, by number.
 pub(crate) struct Table {
     entries: Vec<Option<Descriptor>>,
     /// The unused numbers below the highest one in use.
@@ -198,7 +198,7 @@ impl Table {
         Ok(())
     }
 
-    /// Adds a file or directory that was opened, under the lowest free number.
+    /// Adds an opened file or directory under the lowest free number.
     pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
         self.take_room()?;
         self.open += 1;
