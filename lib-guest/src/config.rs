@@ -37,8 +37,8 @@ pub struct Config {
 /// Defines a setter for each limit that [`Config::new`] doesn't set.
 macro_rules! limits {
     ($($(#[$doc:meta])* $setter:ident => $limit:ident,)*) => {
-        /// The limits. Each one defaults to the limit of the process that creates the environment,
-        /// and cannot be set any higher.
+        /// The limits. Each one defaults to the creating process's own limit, and cannot be set any
+        /// higher.
         impl Config {
             $(
                 $(#[$doc])*
@@ -58,7 +58,7 @@ impl Config {
     /// `max_compute` units of compute.
     ///
     /// A unit of compute is about 100,000 wasm instructions; the same program always reaches the
-    /// limit at the same point. `None` means the limit of the process that creates the environment.
+    /// limit at the same point. `None` means the creating process's own limit.
     pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
         let mut config = Self {
             limits: Vec::new(),
@@ -86,11 +86,10 @@ impl Config {
         self
     }
 
-    /// Grants access to one of the directories of the process that creates the environment, or to a
-    /// directory inside one.
+    /// Grants access to one of the creating process's directories, or to a directory inside one.
     ///
-    /// If that process cannot access the directory, [`Environment::new`](crate::Environment::new)
-    /// traps.
+    /// If the creating process cannot access the directory,
+    /// [`Environment::new`](crate::Environment::new) traps.
     pub fn preopen_dir(&mut self, directory: &str) -> &mut Self {
         self.directories.push(directory.to_owned());
         self

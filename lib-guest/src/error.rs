@@ -29,7 +29,7 @@ pub struct LunaticError {
 }
 
 impl LunaticError {
-    /// Returns the kind of the error.
+    /// Returns the kind of error.
     pub fn kind(&self) -> Errno {
         self.kind
     }

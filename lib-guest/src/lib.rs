@@ -1,5 +1,5 @@
-//! The library for programs that run on the Lunatic machine. A program consists of processes that
-//! share nothing, exchange messages, and fail individually.
+//! The library for programs that run on the Lunatic machine, a WebAssembly runtime for lightweight
+//! processes. Processes share nothing, exchange messages, and fail individually.
 //!
 //! Compile a program for `wasm32-wasip1` and run it with `lunatic program.wasm`. Each of its
 //! processes is an instance of the program with its own memory and stack. The machine schedules

@@ -65,7 +65,7 @@ impl PendingReply {
         }
     }
 
-    /// Monitors a process that will itself reply, with a tag that no other process knows.
+    /// Monitors a process that will send the reply itself. No other process knows the tag.
     pub(crate) fn from(tag: Tag, process: u64) -> Self {
         Self {
             may_be_passed_on: false,

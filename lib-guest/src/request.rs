@@ -47,7 +47,7 @@ impl<T, U> Request<T, U> {
         }
     }
 
-    /// Returns the message, its sender, and the tag of the reply.
+    /// Returns the message, its sender, and the reply's tag.
     pub(crate) fn into_parts(self) -> (T, Process<U>, Tag) {
         (self.message, self.sender, self.tag)
     }

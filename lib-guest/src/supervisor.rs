@@ -37,10 +37,10 @@
 //! The rules and terms are those of Erlang's
 //! [supervisor](https://www.erlang.org/doc/apps/stdlib/supervisor.html).
 //!
-//! * Children are started one after another, in the order of the plan. A server counts as started
-//!   when its `#[init]` has returned, and a supervisor when all its children have started. Children
-//!   are stopped in reverse order. If a child does not start, the children before it are stopped,
-//!   and the supervisor does not start.
+//! * Children are started one after another, in the order of the plan. A server has started when
+//!   its `#[init]` has returned, and a supervisor when all its children have started. Children are
+//!   stopped in reverse order. If a child does not start, the children before it are stopped, and
+//!   the supervisor does not start.
 //! * When a child exits, its [`Restart`] determines whether it is restarted, and the [`Strategy`]
 //!   determines which other children are restarted.
 //! * If there are more restarts than the [intensity](Plan::intensity) allows, the supervisor gives

@@ -196,7 +196,7 @@ impl<R: DeserializeOwned> Task<R> {
 }
 
 impl<R> Task<R> {
-    /// Returns the tag of the result while it is being waited for.
+    /// Returns the result's tag, if the result is still pending.
     fn tag(&self) -> Option<Tag> {
         self.pending.as_ref().map(PendingReply::tag)
     }

@@ -45,8 +45,8 @@ pub struct Child<H = ()> {
 
 impl Child {
     /// Creates a child that runs a function, spawned like
-    /// [`process::spawn`](crate::process::spawn()). The child counts as started as soon as it is
-    /// spawned, and is stopped by [killing it](Shutdown::Kill).
+    /// [`process::spawn`](crate::process::spawn()). The child is considered started as soon as it
+    /// is spawned, and is stopped by [killing it](Shutdown::Kill).
     ///
     /// `id` identifies the child in the supervisor's output.
     pub fn process<T: 'static>(
@@ -126,7 +126,7 @@ impl<H> Child<H> {
 
     /// Registers the child under a name and a semantic version each time it has started. Clients
     /// should look up the name, because a restarted child is a different process. If the name is
-    /// taken, the start counts as failed.
+    /// taken, the child fails to start.
     #[must_use]
     pub fn register(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
         self.registration = Some((name.into(), version.into()));
