@@ -1,9 +1,9 @@
-//! Components: component-model guests that run as processes.
+//! Component-model guests that run as processes.
 //!
-//! A component gets WASI 0.2 and the interfaces that the embedder adds. The parts of WASI that it
-//! may use depend on its environment. If `wasi:filesystem` and `wasi:cli` are granted, it gets the
-//! environment's directories, variables and arguments; if `wasi:sockets` is granted, it gets
-//! sockets. Every component has clocks, random numbers and streams.
+//! A component can import WASI 0.2 and the interfaces that the embedder adds. The parts of WASI
+//! that it may use depend on its environment. If `wasi:filesystem` and `wasi:cli` are granted, it
+//! gets the environment's directories, variables and arguments; if `wasi:sockets` is granted, it
+//! gets sockets. Every component has access to clocks, random numbers and streams.
 
 use super::error::{ModuleError, binary};
 use super::extension::Extension;
@@ -20,7 +20,7 @@ pub struct Component(Arc<Inner>);
 
 struct Inner {
     compiler: Arc<Compiler>,
-    /// The means to compile the code for another engine.
+    /// How to compile the code for other engines.
     job: Job,
     name: Box<str>,
     bytes: Box<[u8]>,
@@ -39,8 +39,8 @@ pub(crate) struct CompiledComponent {
 }
 
 impl Component {
-    /// Checks a component, given in the binary or the text format, and compiles it unless its code
-    /// is in the cache. Linking checks whether the component's imports are provided.
+    /// Checks a component in binary or text format, and compiles it unless its code is cached.
+    /// Whether the component's imports are provided is checked later, on linking.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,
@@ -74,7 +74,7 @@ impl Component {
         Ok(Component(Arc::new(inner)))
     }
 
-    /// Returns the component's name, for reports.
+    /// Returns the component's name, as used in reports.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -96,7 +96,7 @@ impl Component {
         self.0.exports.iter().map(String::as_str)
     }
 
-    /// Removes the component's code from the cache, because the code will not be needed again.
+    /// Removes the component's code from the cache. Call this if the code will not be needed again.
     pub fn forget(&self) {
         let Inner {
             compiler,
@@ -116,8 +116,8 @@ impl Component {
         &self.0.requirements
     }
 
-    /// Returns the code for an engine. If the code has not been compiled yet, this call compiles
-    /// it, and takes as long as the compilation.
+    /// Returns the code for an engine, compiling it first if necessary, which can block for a long
+    /// time.
     pub(crate) fn compiled(
         &self,
         code: Code,

@@ -1,4 +1,4 @@
-//! Errors in modules.
+//! Module errors.
 
 use crate::compiler::Stopped;
 use lunatic_process::{LimitReached, printable};
@@ -11,12 +11,12 @@ pub enum ModuleError {
     /// The bytes are neither valid wasm nor a valid module in the text format.
     #[error("not a wasm module: {0}")]
     Malformed(String),
-    /// The bytes are a component, although a core module is needed.
+    /// The bytes are a component, but a core module is needed.
     #[error(
         "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
     )]
     Component,
-    /// The bytes exceed the maximum size of a module,
+    /// The bytes exceed the maximum module size,
     /// [`CompileLimits::size`](crate::CompileLimits::size).
     #[error("the module has {size} bytes; at most {allowed} are allowed")]
     TooLarge {
@@ -25,23 +25,22 @@ pub enum ModuleError {
         /// The maximum size.
         allowed: u64,
     },
-    /// The module is compiled for a guest, and the machine would hold too much memory for that
-    /// guest.
+    /// The module was compiled for a guest, and the guest's host memory limit was reached.
     #[error("{0}")]
     Limit(LimitReached),
     /// The compiler was stopped.
     #[error("the module was not compiled: {0}")]
     Stopped(String),
-    /// The module exceeds a bound of [`CompileLimits`](crate::CompileLimits).
+    /// The module exceeds one of the [`CompileLimits`](crate::CompileLimits).
     #[error("{found} {what}; at most {allowed} are allowed (at offset {offset:#x})")]
     Excessive {
-        /// The item that exceeds its bound.
+        /// The kind of item that exceeds its limit.
         what: &'static str,
-        /// The amount found, counted up to the offset.
+        /// The amount found up to the offset.
         found: u64,
         /// The maximum amount.
         allowed: u64,
-        /// Where the bound is exceeded, in bytes.
+        /// The byte offset where the limit is exceeded.
         offset: usize,
     },
     /// The module imports something that the machine does not provide.
@@ -63,7 +62,7 @@ pub enum ModuleError {
     /// The module imports a function that the machine provides with a different type.
     #[error("the module was built for a different generation of the interface: {}", printable(.0))]
     ImportType(String),
-    /// The module was built for a generation of the interface that the machine does not support.
+    /// The module was built for an unsupported generation of the interface.
     #[error(
         "the module was built with version {versions} of the guest crate `lunatic`, as its import `{}` shows; \
          build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`",
@@ -72,7 +71,7 @@ pub enum ModuleError {
     Generation {
         /// The published versions of the guest crate that produce such modules.
         versions: &'static str,
-        /// The import that shows the version, as `namespace::name`.
+        /// The import that reveals the version, as `namespace::name`.
         import: String,
     },
     /// The module's imports belong to different generations of the interface.
@@ -90,8 +89,7 @@ pub enum ModuleError {
     },
 }
 
-/// Returns a module or component in the binary format. It is given in either the binary or the text
-/// format.
+/// Converts a module or component in binary or text format to the binary format.
 pub(crate) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ModuleError> {
     wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))
 }
@@ -114,7 +112,7 @@ impl From<wasmtime::Error> for ModuleError {
 /// Why a function cannot be the entry point of a process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// The module exports no function with this name.
+    /// The module does not export a function with this name.
     #[error("the module `{}` exports no function `{}`", printable(.module), printable(.function))]
     NoFunction {
         /// The requested name.

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::OnceLock;
 
-/// A value of a type that only its owner knows.
+/// A value whose type only its owner knows.
 #[derive(Default)]
 pub(crate) struct Extension(OnceLock<Box<dyn Any + Send + Sync>>);
 
@@ -14,7 +14,7 @@ impl Extension {
         Some(value.downcast_ref().expect("each extension has one owner"))
     }
 
-    /// Returns the value, and creates it if necessary.
+    /// Returns the value, creating it if necessary.
     pub(crate) fn get_or_init<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> &T {
         let value = self.0.get_or_init(|| Box::new(make()));
         value.downcast_ref().expect("each extension has one owner")

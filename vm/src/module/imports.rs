@@ -1,20 +1,21 @@
-//! The imports of a module, which are read from its bytes before the module is compiled.
+//! Reads a module's imports from its bytes before the module is compiled.
 
 use super::error::ModuleError;
 use lunatic_process::printable;
 use std::fmt::Write;
 use wasmparser::{FuncType, Parser, Payload, TypeRef};
 
-/// An import of a module.
+/// An import.
 pub(super) struct Import<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
-    /// The type of a function. `None` for any other import, which the machine does not provide.
+    /// The function's type. `None` for any other kind of import; the machine provides only
+    /// functions.
     pub(super) function: Option<FuncType>,
 }
 
 impl Import<'_> {
-    /// Returns the full name, for reports.
+    /// Returns the full name, as used in reports.
     pub(super) fn full_name(&self) -> String {
         let name = format!("{}::{}", self.namespace, self.name);
         match name.char_indices().nth(MAX_NAME) {
@@ -24,13 +25,13 @@ impl Import<'_> {
     }
 }
 
-/// The number of characters of an import's name that are shown or compared with other names.
+/// The number of characters in an import's name that are shown or compared with other names.
 const MAX_NAME: usize = 200;
 
 /// The maximum number of missing imports that are listed.
 const MAX_LISTED: usize = 20;
 
-/// Returns the imports of a module. The rest of the module need not be valid.
+/// Returns a module's imports. The rest of the module need not be valid.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
     let mut types = Vec::new();
     let mut found = Vec::new();
@@ -63,7 +64,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
                     });
                 }
             }
-            // No imports follow.
+            // There are no more imports.
             Payload::FunctionSection(_) | Payload::CodeSectionStart { .. } => break,
             _ => {}
         }
@@ -71,8 +72,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
     Ok(found)
 }
 
-/// Fails with the list of all imports that are not among the provided functions, which are given as
-/// `namespace::name`.
+/// Checks that all imports are among the provided functions, which are given as `namespace::name`.
+/// The error lists the ones that are missing.
 pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), ModuleError> {
     let is_provided = |import: &&Import<'_>| {
         let is_it = |name: &String| {
@@ -113,7 +114,7 @@ pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), M
     }
 }
 
-/// Returns a likely reason for an unknown import, starting with a separator. May be empty.
+/// Returns the likely reason for an unknown import, starting with a separator. May be empty.
 fn hint(import: &Import<'_>, provided: &[String]) -> String {
     if import.function.is_none() {
         return ": the machine provides functions only, and no memories, tables or globals".into();

@@ -1,9 +1,9 @@
 //! Prepares modules for frequent instantiation.
 //!
-//! The compiled module differs slightly from the original. The initial memory contents are moved
-//! into an image that is mapped. Mutable globals are exported, so that an instance can be reset and
-//! reused for another process. The module's behaviour does not change. If a module cannot be
-//! changed in this way, it is compiled unmodified.
+//! The compiled module differs slightly from the original: its initial memory contents are moved
+//! into an image that can be mapped, and mutable globals are exported, so that an instance can be
+//! reset and reused for another process. The module's behaviour does not change. A module that
+//! cannot be rewritten in this way is compiled unmodified.
 
 use super::unroll::unroll;
 use crate::engine::Image;
@@ -16,30 +16,30 @@ use wasm_encoder::{
 };
 use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
 
-/// The name prefix of added exports, which no compiler generates.
+/// The name prefix of added exports. Compilers do not generate names with this prefix.
 const PREFIX: &str = "\u{1}lunatic::";
 
-/// The maximum length of an image, in bytes. If a module's data span a longer range, wasmtime
-/// copies them into the memory.
+/// The maximum length of an image, in bytes. If a module's data spans a longer range, wasmtime
+/// copies it into memory.
 const MAX_IMAGE: usize = 64 << 20;
 
-/// A module in the form in which it will be compiled.
+/// A module in the form that will be compiled.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) bytes: Box<[u8]>,
-    /// The initial contents of the module's memory. `None` if they are all zeros or left to
-    /// wasmtime.
+    /// The initial contents of the module's memory. `None` if they are all zeros or wasmtime
+    /// initializes them.
     pub(super) image: Option<Arc<Image>>,
-    /// Whether a new instance's memory contains only the image (or zeros), so that wasmtime copies
-    /// nothing into it.
+    /// Whether a new instance's memory contains only the image (or zeros), in which case wasmtime
+    /// does not copy anything into it.
     pub(super) image_is_complete: bool,
-    /// The number of bytes by which the start of the code has moved, compared with the original.
+    /// How many bytes the start of the code has moved, compared with the original.
     pub(super) code_shift: usize,
-    /// The added exports. `None` if they would be insufficient to reset an instance.
+    /// The added exports. `None` if they would not be enough to reset an instance.
     pub(super) exports: Option<Exports>,
 }
 
-/// The names under which an instance's state is exported.
+/// The export names of an instance's state.
 #[derive(Debug)]
 pub(crate) struct Exports {
     /// The instance's memory, if it has one.
@@ -49,20 +49,20 @@ pub(crate) struct Exports {
 }
 
 impl Prepared {
-    /// Prepares a module of the host or of a guest. Invalid bytes are left unchanged, and the
-    /// compiler will report the error.
+    /// Prepares a module for the host or a guest. Invalid bytes are left unchanged, so that the
+    /// compiler reports the error.
     pub(super) fn new(bytes: &[u8], is_guests: bool) -> Prepared {
         prepare(bytes, is_guests).unwrap_or_else(|| Prepared::untouched(bytes))
     }
 
-    /// Returns how many bytes the prepared module occupies.
+    /// Returns the size of the prepared module in bytes.
     pub(super) fn size(&self) -> usize {
         let image = self.image.as_ref().map_or(0, |image| image.size());
         self.bytes.len() + image
     }
 
-    /// Returns the module with its short loops unrolled, for code that can be interrupted at any
-    /// time. Metered code is compiled without unrolling, so that its fuel counts stay the same.
+    /// Returns the module with short loops unrolled, for code that can be interrupted at any time.
+    /// Metered code is not unrolled, so that its fuel counts stay the same.
     pub(super) fn unrolled(&self) -> Cow<'_, [u8]> {
         self.unroll().map_or(Cow::Borrowed(&self.bytes), Cow::Owned)
     }
@@ -96,7 +96,7 @@ impl Prepared {
     }
 }
 
-/// The facts about a module that are needed to rewrite it.
+/// The information about a module that is needed to rewrite it.
 #[derive(Default)]
 struct Survey<'a> {
     /// The size of each memory, in bytes.
@@ -156,8 +156,8 @@ fn prepare(bytes: &[u8], is_guests: bool) -> Option<Prepared> {
                 let mut section = DataSection::new();
                 for data in &survey.data {
                     match data.kind {
-                        // An empty segment is dropped at instantiation, just as the original
-                        // segment would be.
+                        // An empty segment is dropped at instantiation, like the original segment
+                        // would be.
                         DataKind::Active { memory_index, .. } => {
                             let mode = DataSegmentMode::Active {
                                 memory_index,
@@ -248,8 +248,8 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
 }
 
 /// Applies the data segments in order and returns the initial contents of a memory of `size` bytes
-/// and their offset. `Some(None)` means that there are no data. `None` means that the contents are
-/// known only at instantiation, or that the segments would cause an error at instantiation.
+/// and their offset. Returns `Some(None)` if there is no data, or `None` if the contents are not
+/// known before instantiation or the segments would cause instantiation to fail.
 fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
     let mut segments = Vec::new();
     for segment in data {
@@ -298,16 +298,16 @@ fn kind(kind: ExternalKind) -> Option<ExportKind> {
     }
 }
 
-/// Returns the header of a code section, which consists of its id and its length. The encoder
-/// writes lengths in the minimum number of bytes.
+/// Returns the header of a code section, which consists of its id and length. The encoder writes
+/// lengths in the minimum number of bytes.
 fn header(length: usize) -> Vec<u8> {
     let mut header = vec![SectionId::Code.into()];
     length.encode(&mut header);
     header
 }
 
-/// Returns a function that finds an instruction in the original module, given its offset in the
-/// compiled module, whose code is unrolled and starts at a later offset.
+/// Returns a function that maps an instruction's offset in the compiled module, whose code is
+/// unrolled and starts later, to its offset in the original module.
 pub(super) fn original(bytes: &[u8], code_shift: usize) -> Option<impl Fn(usize) -> usize + use<>> {
     let code = code_of(bytes)?;
     let unrolled = unroll(&bytes[code.clone()])?;
@@ -320,7 +320,7 @@ pub(super) fn original(bytes: &[u8], code_shift: usize) -> Option<impl Fn(usize)
     })
 }
 
-/// Returns the range of the contents of a module's code section.
+/// Returns the range of a module's code section, without its header.
 pub(super) fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
     Parser::new(0)
         .parse_all(bytes)
@@ -330,8 +330,8 @@ pub(super) fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
         })
 }
 
-/// Returns whether no instruction changes a table or drops a segment, because such changes could
-/// not be undone. This reads all of the code.
+/// Returns whether the code is free of instructions that change a table or drop a segment, which
+/// could not be undone. This reads all of the code.
 pub(super) fn leaves_tables_alone(bytes: &[u8]) -> bool {
     let leaves_alone = |body: wasmparser::FunctionBody<'_>| -> wasmparser::Result<bool> {
         for operator in body.get_operators_reader()? {
@@ -388,7 +388,8 @@ mod tests {
             laid_out(r#"(module (memory 1) (data "passive"))"#),
             Some(None)
         );
-        // Modules whose data cause an error or are known only at instantiation are left unmodified.
+        // Modules whose data causes an error, or is not known before instantiation, are left
+        // unmodified.
         assert_eq!(
             laid_out(r#"(module (memory 1) (data (i32.const 65535) "ab"))"#),
             None

@@ -1,5 +1,5 @@
 //! The resources that a module or component needs before its first instruction runs. They are read
-//! from the bytes, so that a spawn can be refused with exact numbers.
+//! from the bytes, so the error for a refused spawn can include exact numbers.
 
 use super::error::ModuleError;
 use wasmparser::{
@@ -7,35 +7,35 @@ use wasmparser::{
     ComponentTypeRef, ElementItems, Encoding, Instance, Parser, Payload,
 };
 
-/// The initial resources of a module instance. For a component, these are the resources of the
-/// instances of all modules in the component.
+/// The initial resources of a module instance. For a component, the sums over all of its module
+/// instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requirements {
     /// The total size of all linear memories, in bytes.
     pub(crate) memory: u64,
-    /// The total number of elements of all tables.
+    /// The total number of elements in all tables.
     pub(crate) table_elements: u64,
     /// The number of bytes that the host holds for the module's imports, globals, tables and
-    /// references to functions.
+    /// function references.
     pub(crate) host: u64,
     /// The number of memories.
     pub(crate) memories: u32,
-    /// The size of the longest function's code in bytes, which is also an upper bound on its
-    /// instructions.
+    /// The code size of the longest function, in bytes. This is also an upper bound on its number
+    /// of instructions.
     pub(crate) longest_function: u64,
-    /// The number of module and component instances that a component creates. If it instantiates an
-    /// imported component, this is [`UNKNOWN`].
+    /// The number of module and component instances that a component creates, or [`UNKNOWN`] if it
+    /// instantiates an imported component.
     pub(crate) instances: u64,
 }
 
-/// The size of each import, global and referenced function in an instance, in bytes. This is the
-/// size of a reference to a function, which is the largest of these.
+/// The size of each import, global and function reference in an instance, in bytes. A function
+/// reference is the largest of these.
 const INSTANCE_ENTRY: u64 = 32;
 
-/// The size of an element of a table, in bytes.
+/// The size of a table element, in bytes.
 pub(crate) const TABLE_ELEMENT: u64 = 8;
 
-/// The number of instances if it is not known before instantiation. It is larger than any limit.
+/// The number of instances if it is not known before instantiation. Larger than any limit.
 const UNKNOWN: u64 = u64::MAX;
 
 /// The maximum number of modules or components in a valid component.
@@ -44,8 +44,8 @@ const MAX_PARTS: usize = 1_000;
 const MAX_DEPTH: usize = 100;
 
 impl Requirements {
-    /// Reads the declarations of memories and tables, and skips the code. Nothing else is
-    /// validated, because the compiler does that.
+    /// Reads the declarations of memories and tables, and skips the code. Leaves all other
+    /// validation to the compiler.
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -61,8 +61,7 @@ impl Requirements {
     }
 
     /// Reads what a component instantiates, and what the instantiated modules declare. Modules that
-    /// are passed between the component's parts are not followed. They are not counted here,
-    /// but at instantiation.
+    /// are passed between the component's parts are counted at instantiation, not here.
     pub(crate) fn of_component(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut scopes: Vec<Scope> = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -148,7 +147,7 @@ impl Requirements {
         self.host = self.host.saturating_add(bytes);
     }
 
-    /// Adds the requirements of one more instance.
+    /// Adds the requirements of another instance.
     fn instantiate(&mut self, part: &Requirements) {
         self.memory = self.memory.saturating_add(part.memory);
         self.table_elements = self.table_elements.saturating_add(part.table_elements);
@@ -162,16 +161,16 @@ impl Requirements {
     }
 }
 
-/// A component that is being read, or a module in it.
+/// A component being read, or a module in it.
 #[derive(Default)]
 struct Scope {
     is_component: bool,
     needs: Requirements,
-    /// The requirements of an instance of each part, by its kind and index.
+    /// The requirements of an instance of each part, by kind and index.
     parts: [Vec<Requirements>; 2],
 }
 
-/// The kind of a part of a component.
+/// The kind of a component's part.
 #[derive(Clone, Copy)]
 enum Part {
     Module,
@@ -179,7 +178,7 @@ enum Part {
 }
 
 impl Part {
-    /// Returns the kind of an exported part. Returns `None` if the export is not a part.
+    /// Returns the kind of an exported part, or `None` if the export is not a part.
     fn exported(kind: ComponentExternalKind) -> Option<Part> {
         match kind {
             ComponentExternalKind::Module => Some(Part::Module),
@@ -212,7 +211,7 @@ impl Scope {
     }
 }
 
-/// A module that is imported or taken from an instance. It is counted where it is instantiated.
+/// A module that is imported or taken from an instance. Counted at instantiation.
 const MODULE: Requirements = Requirements {
     memory: 0,
     table_elements: 0,
@@ -222,7 +221,7 @@ const MODULE: Requirements = Requirements {
     instances: 0,
 };
 
-/// A component that is imported or taken from an instance. Its requirements are known only at
+/// A component that is imported or taken from an instance. Its requirements are not known before
 /// instantiation.
 const COMPONENT: Requirements = Requirements {
     instances: UNKNOWN,

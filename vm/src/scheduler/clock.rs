@@ -1,6 +1,6 @@
 //! The scheduler's clock, which beats while any worker is awake and stops while all workers sleep.
 //!
-//! On each beat the clock calls a hook of the embedder, which advances the epoch of its engines so
+//! On each beat, the clock calls a hook, with which the embedder advances its engines' epoch so
 //! that guests yield. The clock does not keep wall-clock time.
 
 use std::fmt;
@@ -13,16 +13,16 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, Parker, Unparker, fence};
 /// The time between two beats, unless configured otherwise.
 pub(super) const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 
-/// What makes the clock beat, and how the time used by tasks is measured.
+/// What drives the clock, and how the time used by tasks is measured.
 #[derive(Debug)]
 pub(super) enum Timing {
     /// A thread makes the clock beat once per period, and the time that tasks use is measured. A
     /// task that runs for less than a beat is therefore charged for the time it used, and cannot
-    /// avoid the charge by waiting just before each beat. Elapsed time is measured, because
+    /// avoid the charge by going to sleep just before each beat. This is elapsed time, because
     /// measuring CPU time would cost a system call each time.
     Measured { start: Instant, period: Duration },
-    /// The clock beats only when [`Clock::beat`] is called. Each beat counts as one period, so that
-    /// nothing depends on the speed of the computer.
+    /// The clock beats only when [`Clock::beat`] is called. Each beat counts as one period, so
+    /// results do not depend on the speed of the computer.
     Manual,
 }
 
@@ -35,10 +35,10 @@ pub(super) struct Clock {
     hook: BeatHook,
     /// The number of beats since the scheduler was created.
     beats: AtomicU64,
-    /// Set while the ticker's thread sleeps without a timeout or is about to do so. Only that
-    /// thread writes this field.
+    /// Set while the ticker thread sleeps without a timeout or is about to. Written only by that
+    /// thread.
     asleep: AtomicBool,
-    /// Set once, when no workers are left.
+    /// Set once there are no workers left.
     stopped: AtomicBool,
     unparker: Unparker,
 }
@@ -63,8 +63,8 @@ impl Clock {
         })
     }
 
-    /// Returns the current time in nanoseconds since an arbitrary origin. Groups are charged by
-    /// this time.
+    /// Returns the current time in nanoseconds since an arbitrary origin. Groups are charged
+    /// according to this time.
     pub(super) fn now(&self) -> u64 {
         match self.timing {
             Timing::Measured { start, .. } => nanoseconds(start.elapsed()),
@@ -84,8 +84,7 @@ impl Clock {
         contain("the beat of a scheduler", AssertUnwindSafe(&self.hook));
     }
 
-    /// Returns whether the clock is at rest, which means that it does not beat by itself until it
-    /// is roused.
+    /// Returns whether the clock is at rest: it does not beat on its own until it is roused.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.timing, Timing::Manual) || self.is_asleep()
     }
@@ -94,13 +93,13 @@ impl Clock {
         self.asleep.load(Ordering::SeqCst)
     }
 
-    /// Wakes the ticker's thread if it is asleep. All code that takes a worker out of the list of
+    /// Wakes the ticker thread if it is asleep. All code that removes a worker from the list of
     /// sleepers must call this method.
     ///
-    /// This costs a fence and a load each time a worker becomes active, and nothing per task. The
-    /// load comes after the store that made the worker active, whereas the ticker stores `asleep`
-    /// before it reads which workers are active. Both sides have a fence in between, so at least
-    /// one of the two threads sees the other's store.
+    /// This costs a fence and a load each time a worker becomes active, but there is no per-task
+    /// cost. The load comes after the store that made the worker active, and the ticker stores
+    /// `asleep` before it reads which workers are active. Both sides have a fence in between, so at
+    /// least one of the two threads sees the other's store.
     pub(super) fn rouse(&self) {
         fence(Ordering::SeqCst);
         if self.is_asleep() {
@@ -108,7 +107,7 @@ impl Clock {
         }
     }
 
-    /// Tells the ticker's thread to exit.
+    /// Tells the ticker thread to exit.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.unparker.unpark();
@@ -118,7 +117,7 @@ impl Clock {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Sleeps while the scheduler is idle. Only the ticker's thread calls this method.
+    /// Sleeps while the scheduler is idle. Called only on the ticker thread.
     pub(super) fn sleep_while(&self, is_idle: impl Fn() -> bool, parker: &Parker) {
         while is_idle() && !self.is_stopped() {
             self.asleep.store(true, Ordering::SeqCst);

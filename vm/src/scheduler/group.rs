@@ -1,24 +1,24 @@
-//! Groups of tasks, among which the workers' time is divided by weight.
+//! Task groups, among which the workers' time is divided by weight.
 //!
 //! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) on several workers. Each group has
-//! a tag that moves forward with the time that the group's tasks use. The greater the group's
-//! weight, the more slowly its tag moves. The group with the lowest tag is furthest behind its fair
+//! a tag that advances with the time that the group's tasks use. The greater the group's weight,
+//! the more slowly its tag advances. The group with the lowest tag is furthest behind its fair
 //! share and runs next. The scheduler's virtual time follows the lowest tag of the groups that have
-//! tasks waiting. A group that was idle for a while resumes at the current virtual time: it has not
-//! accumulated any credit, nor is it penalized for time that it used while no other group needed
-//! the workers. Tags are shared by all workers, so a group gets a share of the scheduler's total
-//! time and not of each worker's time. A group does not keep track of its tasks.
+//! waiting tasks. A group that has been idle resumes at the current virtual time: it does not
+//! accumulate credit, and it is not penalized for time that it used while no other group needed the
+//! workers. Tags are shared by all workers, so a group gets a share of the scheduler's total time,
+//! not of each worker's. A group does not keep track of its tasks.
 
 use std::cmp::Ordering as Order;
 use std::fmt;
 
 use super::sync::{Arc, AtomicU64, Ordering};
 
-/// A group's share of the workers' time, relative to other groups, when there is not enough time
-/// for all groups.
+/// A group's share of the workers' time, relative to other groups, when there is not enough for
+/// all.
 ///
-/// A group with twice the weight gets twice the time. The range and the default are those of
-/// `cpu.weight` in Linux's cgroups.
+/// A group with twice the weight gets twice the time. The range and the default are the same as for
+/// `cpu.weight` in Linux cgroups.
 ///
 /// ```
 /// use lunatic_vm::scheduler::Weight;
@@ -40,7 +40,7 @@ impl Weight {
     ///
     /// # Errors
     ///
-    /// [`WeightError`] if the weight is outside the range 1 to 10,000.
+    /// Returns [`WeightError`] if the weight is outside the range 1 to 10,000.
     pub const fn new(weight: u64) -> Result<Weight, WeightError> {
         if weight < Weight::MIN.0 || weight > Weight::MAX.0 {
             return Err(WeightError(weight));
@@ -48,9 +48,10 @@ impl Weight {
         Ok(Weight(weight))
     }
 
-    /// Returns how far `used` nanoseconds move the tag of a group of this weight. At the default
-    /// weight, this is one unit per nanosecond. The result is always at least one unit, so that a
-    /// group that has just run is placed behind a group that had the same tag and has not run.
+    /// Returns how far `used` nanoseconds advance the tag of a group with this weight. At the
+    /// default weight, this is one unit per nanosecond. The result is always at least one unit, so
+    /// that a group that has just run is placed behind a group that had the same tag and has not
+    /// run.
     pub(super) fn cost(self, used: u64) -> u64 {
         (used.saturating_mul(Weight::default().0) / self.0).max(1)
     }
@@ -109,22 +110,22 @@ impl PartialOrd for Tag {
     }
 }
 
-/// The virtual time of a scheduler.
+/// A scheduler's virtual time.
 #[derive(Debug, Default)]
 pub(super) struct VirtualTime(AtomicU64);
 
 impl VirtualTime {
-    // Relaxed ordering suffices here and in `Group`: no other data is published through these
-    // numbers, and a stale number misplaces at most one turn.
+    // Relaxed ordering suffices here and in `Group`: these numbers do not publish other data, and a
+    // stale number misplaces at most one turn.
     pub(super) fn now(&self) -> Tag {
         Tag(self.0.load(Ordering::Relaxed))
     }
 
-    /// Moves the virtual time forward to the tag of the group that runs next.
+    /// Advances virtual time to the tag of the group that runs next.
     pub(super) fn advance(&self, to: Tag) {
         if self.now() < to {
             let later = |now| (Tag(now) < to).then_some(to.0);
-            // If the update fails, another worker has already moved the time at least this far.
+            // If the update fails, another worker has already advanced the time at least this far.
             let _ = self
                 .0
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
@@ -132,10 +133,10 @@ impl VirtualTime {
     }
 }
 
-/// A set of any number of tasks that share the time allotted to one weight.
+/// A set of tasks that share the time allotted to one weight.
 ///
-/// A group is cheap to clone. All tasks of a group must belong to the same scheduler, because the
-/// time that the group has used is compared with the time used by that scheduler's other groups.
+/// Cheap to clone. All tasks in a group must belong to the same scheduler, because the time that
+/// the group has used is compared with the time used by that scheduler's other groups.
 ///
 /// ```
 /// use lunatic_vm::scheduler::{Group, Scheduler, Weight};
@@ -174,7 +175,7 @@ impl Group {
         self.0.weight
     }
 
-    /// Returns the group's number, which no other group in this program has.
+    /// Returns the group's number, which is unique within this program.
     pub(super) fn number(&self) -> u64 {
         self.0.number
     }

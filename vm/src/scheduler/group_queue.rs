@@ -1,4 +1,4 @@
-//! The ready tasks of one group on one worker and the order in which they run, as plain data.
+//! One group's ready tasks on one worker, and the order in which they run, as plain data.
 
 use std::collections::VecDeque;
 
@@ -6,24 +6,24 @@ use super::group::Group;
 
 /// The maximum number of prompt tasks that run in succession before a slow task gets its turn.
 ///
-/// This limit matters when the scheduler's clock is stopped. Otherwise, a streak is usually ended
-/// earlier by a beat. A woken task runs for about a microsecond, so a streak of this many tasks
-/// lasts about as long as a beat.
+/// This limit matters when the scheduler's clock is stopped. Otherwise, a beat usually ends the
+/// streak first. A woken task runs for about a microsecond, so a streak of this many tasks lasts
+/// about as long as a beat.
 pub(super) const MAX_STREAK: u32 = 1024;
 
 /// Why a task is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// The task was woken by an event that it waited for. It runs first.
+    /// The task was woken by an event that it was waiting for. It runs first.
     Woken,
-    /// The task has not run yet. While new tasks are quick, they take turns with woken tasks. After
-    /// a slow new task, they take turns with spent tasks.
+    /// The task has not run yet. While new tasks are quick, they alternate with woken tasks. After
+    /// a slow new task, they alternate with spent tasks.
     New,
     /// The task used up its slice and has more to compute.
     Spent,
 }
 
-/// A number of tasks that ran in succession while others were waiting.
+/// Tasks that ran in succession while others were waiting.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Streak {
     length: u32,
@@ -33,7 +33,7 @@ pub(super) struct Streak {
 
 impl Streak {
     /// Returns whether the streak has lasted for `slice` beats or has reached the maximum length. A
-    /// streak has at least one task, however long that task takes.
+    /// streak has at least one task, however long it takes.
     pub(super) fn is_over(self, beat: u64, slice: u64) -> bool {
         self.length >= MAX_STREAK || self.length > 0 && beat.saturating_sub(self.began) >= slice
     }
@@ -50,7 +50,7 @@ impl Streak {
     }
 }
 
-/// The ready tasks of one group on one worker.
+/// One group's ready tasks on one worker.
 #[derive(Debug)]
 pub(super) struct GroupQueue<T> {
     group: Group,
@@ -61,9 +61,9 @@ pub(super) struct GroupQueue<T> {
     streak: Streak,
     /// Whether the next turn goes to a new task, if there is one.
     is_new_ones_turn: bool,
-    /// Whether the last new task that ran was quick, which means that it finished or began to wait
-    /// before the next beat. As a result, a thousand new tasks that compute delay a woken task only
-    /// once, while a thousand short new tasks are treated like woken tasks.
+    /// Whether the last new task that ran was quick: it finished or began to wait before the next
+    /// beat. As a result, a thousand new tasks that compute delay a woken task only once, while a
+    /// thousand short new tasks are treated like woken tasks.
     new_ones_are_quick: bool,
 }
 
@@ -92,8 +92,8 @@ impl<T> GroupQueue<T> {
         self.woken.is_empty() && self.new.is_empty() && self.spent.is_empty()
     }
 
-    /// Returns whether there are prompt tasks, which will probably be quick. Prompt tasks are the
-    /// woken tasks and, while new tasks are quick, the new tasks. All other tasks are called slow.
+    /// Returns whether there are prompt tasks, which will probably be quick. Prompt tasks are woken
+    /// tasks and, while new tasks are quick, new tasks. All other tasks are called slow.
     pub(super) fn has_prompt(&self) -> bool {
         !self.woken.is_empty() || self.new_ones_are_quick && !self.new.is_empty()
     }
@@ -124,8 +124,7 @@ impl<T> GroupQueue<T> {
         self.pop_one_of(Level::Spent, !self.new_ones_are_quick)
     }
 
-    /// Takes a task from a level, alternating with new tasks if they currently rank with that
-    /// level.
+    /// Takes a task from a level, alternating with new tasks if they currently share its rank.
     fn pop_one_of(&mut self, level: Level, with_new_ones: bool) -> Option<(Level, T)> {
         let is_empty = self.level(level).is_empty();
         let level = if with_new_ones && !self.new.is_empty() && (is_empty || self.is_new_ones_turn)
@@ -148,10 +147,10 @@ impl<T> GroupQueue<T> {
         self.new.len()
     }
 
-    /// Removes the `count` tasks that have waited longest. There must be at least that many.
+    /// Removes the `count` longest-waiting tasks. There must be at least that many.
     ///
     /// Each level contributes in proportion to its length, so that neither worker is left with only
-    /// slow tasks while the other has all the prompt tasks.
+    /// slow tasks while the other has all the prompt ones.
     pub(super) fn take(&mut self, count: usize, mut give: impl FnMut(Level, T)) {
         let (mut count, mut length) = (count, self.len());
         for level in [Level::Woken, Level::New, Level::Spent] {
@@ -159,8 +158,8 @@ impl<T> GroupQueue<T> {
             if count == 0 {
                 return;
             }
-            // This level's share of the tasks that are still to be taken from this level and from
-            // the later levels.
+            // This level's share of the tasks that remain to be taken from this level and the ones
+            // after it.
             let here = (tasks.len() * count).div_ceil(length);
             length -= tasks.len();
             count -= here;
@@ -199,7 +198,7 @@ mod tests {
         queue
     }
 
-    /// Pops one task at each of the given beats, and returns the tasks in the order of the beats.
+    /// Pops a task at each of the given beats, and returns the tasks in order.
     fn order(queue: &mut GroupQueue<u32>, slice: u64, beats: &[u64]) -> Vec<u32> {
         beats
             .iter()

@@ -1,9 +1,9 @@
-//! Which workers sleep, and which worker to wake when there is work.
+//! Tracks which workers are asleep, and decides which one to wake when there is work.
 //!
-//! At most one worker at a time is woken to search for work, and no worker is woken while another
-//! worker is already searching. The searching worker either finds the work, or looks again after it
-//! has announced that it is giving up. This is a protocol between three parties, and every step of
-//! it is sequentially consistent:
+//! At most one worker at a time is woken to search for work, and only if no other worker is already
+//! searching. The searching worker either finds the work, or looks again after it has announced
+//! that it is giving up. This is a protocol between three parties, and every step is sequentially
+//! consistent:
 //!
 //! - a thread that makes work available first publishes the work, then reads how many workers are
 //!   searching and how many are parked;
@@ -11,21 +11,21 @@
 //! - a worker that stops searching because it found work first announces this, then checks whether
 //!   there is more work.
 //!
-//! Of two such parties, the one that announces its step later sees what the other has announced. It
-//! is therefore impossible that work is left while all workers sleep.
+//! Of any two such parties, the one that announces its step later sees the other's announcement.
+//! All workers can therefore never be asleep while there is work left.
 
 use super::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
-/// Which workers of a scheduler are searching for work, and which are asleep.
+/// Which of a scheduler's workers are searching for work, and which are asleep.
 #[derive(Debug)]
 pub(super) struct Idle {
-    /// The number of workers that are searching for work, including workers that were woken to
-    /// search and have not started yet.
+    /// The number of workers searching for work, including workers that were woken to search and
+    /// have not started yet.
     searching: AtomicUsize,
     /// The length of `sleepers`, which can be read without taking the lock.
     parked: AtomicUsize,
-    /// The workers that are parked or about to park, and that have not been picked to be woken. The
-    /// last worker in the list fell asleep most recently and has the warmest caches.
+    /// The workers that are parked or about to park and have not been picked to be woken. The last
+    /// worker in the list fell asleep most recently, so its caches are the warmest.
     sleepers: Mutex<Vec<usize>>,
 }
 
@@ -48,15 +48,15 @@ impl Idle {
         self.searching.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Ends a successful search. Returns whether the calling worker was the last one that was
-    /// searching. If so, the worker must check whether there is work for another worker.
+    /// Ends a successful search. Returns whether the calling worker was the last one searching, in
+    /// which case it must check whether there is work for another worker.
     pub(super) fn end_search(&self) -> bool {
         let last = self.searching.fetch_sub(1, Ordering::SeqCst) == 1;
         fence(Ordering::SeqCst);
         last
     }
 
-    /// Ends a search that found nothing, and adds the worker to the sleepers.
+    /// Ends an unsuccessful search, and adds the worker to the sleepers.
     ///
     /// The caller must look for work again before it sleeps.
     pub(super) fn fall_asleep(&self, worker: usize) {
@@ -70,8 +70,8 @@ impl Idle {
 
     /// Removes the calling worker from the sleepers and counts it as searching again.
     ///
-    /// Returns false if the worker was picked to be woken in the meantime. The worker then already
-    /// counts as searching, and will be woken.
+    /// Returns false if the worker was picked to be woken in the meantime. In that case, it is
+    /// already counted as searching, and will be woken.
     pub(super) fn cancel_sleep(&self, worker: usize) -> bool {
         let mut sleepers = lock(&self.sleepers);
         let Some(position) = sleepers.iter().position(|&sleeper| sleeper == worker) else {
@@ -85,7 +85,7 @@ impl Idle {
     /// Picks a sleeping worker to wake for newly published work, unless a worker is already
     /// searching.
     ///
-    /// The picked worker counts as searching from then on, and the caller must wake it.
+    /// The picked worker is then counted as searching, and the caller must wake it.
     pub(super) fn pick_sleeper(&self) -> Option<usize> {
         fence(Ordering::SeqCst);
         if self.searching.load(Ordering::SeqCst) > 0 || self.parked() == 0 {

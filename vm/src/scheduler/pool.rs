@@ -1,10 +1,10 @@
-//! The worker pool: which worker takes which task, which workers sleep, and when a worker is woken.
+//! The worker pool: which worker takes which task, which workers sleep, and when they are woken.
 //!
-//! The workers share the queue of each worker, one queue for tasks from other threads, and the list
-//! of sleepers. If no tasks arrive from other threads, a worker that has tasks takes only the lock
-//! of its own queue between two beats, and contends for that lock only with workers that have run
-//! out of tasks. This module does not know what a task is or how it runs, so that a model checker
-//! can explore every interleaving of the threads (`vm/model`).
+//! The shared state consists of each worker's queue, one queue for tasks from other threads, and
+//! the list of sleepers. If no tasks arrive from other threads, a worker that has tasks takes only
+//! its own queue's lock between two beats, and contends for it only with workers that have run out
+//! of tasks. This module does not know what a task is or how it runs, so that a model checker can
+//! explore every thread interleaving (`vm/model`).
 
 use std::fmt;
 
@@ -19,16 +19,16 @@ use super::sync::{
 };
 
 /// How far ahead of the other groups a group may get, in slices per worker, before its woken tasks
-/// no longer run ahead of the other groups' spent tasks. Each worker may just have run a task of
-/// the group for a whole slice, which should not delay the group's woken tasks.
+/// stop running ahead of other groups' spent tasks. Each worker may just have run one of the
+/// group's tasks for an entire slice, which should not delay the group's woken tasks.
 const LEAD: u64 = 2;
 
 /// The outcome of pushing a task.
 pub(super) enum Pushed<T> {
     /// The task is stored, and the queue's owner will run it.
     Kept,
-    /// The task is stored. The queue had no tasks for other workers to take and now has some, so a
-    /// sleeping worker may have to be woken.
+    /// The task is stored. The queue now has tasks for other workers to take, and did not before,
+    /// so a sleeping worker may have to be woken.
     Offered,
     /// The queue is closed, and the task is returned.
     Refused(T),
@@ -50,12 +50,12 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Changes the queue, and returns the result of the change. Also returns whether the queue now
-    /// offers tasks but did not before.
+    /// Changes the queue. Returns the result of `change`, and whether the queue now offers tasks
+    /// but did not before.
     ///
-    /// A wake-up can be required only when the number of offered tasks changes from zero. No worker
-    /// goes to sleep while a queue offers tasks, and the worker that is woken for the first task
-    /// wakes another worker if there are more tasks (see `LocalWorker::find_work`).
+    /// A wake-up can be required only when the number of offered tasks changes from zero. Workers
+    /// do not go to sleep while a queue offers tasks, and the worker that is woken for the first
+    /// task wakes another if there are more (see `LocalWorker::find_work`).
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut RunQueue<T>) -> R) -> (R, bool) {
         let mut tasks = lock(&self.tasks);
         let result = change(&mut tasks);
@@ -116,13 +116,13 @@ pub(super) struct Worker<T> {
     parks: AtomicU64,
 }
 
-/// The statistics of one worker since the worker started.
+/// The statistics of a worker since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerCounts {
     /// The number of times that the worker ran a task. A task counts once for each slice.
     pub tasks_run: u64,
-    /// The number of tasks that the worker took from other workers.
+    /// The number of tasks that the worker stole from other workers.
     pub tasks_stolen: u64,
     /// The number of slices that tasks used up on this worker.
     pub slices_spent: u64,
@@ -145,7 +145,7 @@ impl<T> Worker<T> {
 /// A scheduler's workers and their shared state.
 pub(super) struct WorkerPool<T> {
     pub(super) workers: Box<[CachePadded<Worker<T>>]>,
-    /// The tasks that were made ready by threads other than the workers.
+    /// Tasks made ready by threads other than the workers.
     pub(super) injected: CachePadded<SharedQueue<T>>,
     pub(super) idle: CachePadded<Idle>,
     pub(super) clock: CachePadded<Clock>,
@@ -193,7 +193,7 @@ impl<T> WorkerPool<T> {
         self.all_asleep() && self.injected.offered() == 0 && self.clock.is_at_rest()
     }
 
-    /// Sleeps while every worker is asleep. Only the ticker's thread calls this method.
+    /// Sleeps while every worker is asleep. Called only on the ticker thread.
     pub(super) fn sleep_through_idleness(&self, parker: &Parker) {
         self.clock.sleep_while(|| self.all_asleep(), parker);
     }
@@ -247,7 +247,7 @@ impl<T> WorkerPool<T> {
         self.clock.rouse();
     }
 
-    /// Returns whether there are tasks that a worker without tasks could take.
+    /// Returns whether there are tasks that an idle worker could take.
     fn has_offers(&self) -> bool {
         self.injected.offered() > 0 || self.workers.iter().any(|worker| worker.queue.offered() > 0)
     }
@@ -270,13 +270,13 @@ pub(super) struct LocalWorker<'a, T> {
     pool: &'a WorkerPool<T>,
     index: usize,
     parker: Parker,
-    /// The last beat that this worker noticed.
+    /// The last beat that this worker observed.
     beat: u64,
     /// The worker whose queue was visited last. The next search continues after it, so that tasks
     /// are not always stolen from the same neighbour.
     next_victim: usize,
-    /// Tasks on their way from one queue to another. They are kept here so that no two locks are
-    /// held at the same time.
+    /// Tasks on their way from one queue to another. They are stored here so that two locks are
+    /// never held at the same time.
     taken: Vec<Taken<T>>,
 }
 
@@ -292,8 +292,8 @@ impl<'a, T> LocalWorker<'a, T> {
         }
     }
 
-    /// Returns the next task for this worker, and sleeps while there is no task. Returns `None`
-    /// when the pool is stopping.
+    /// Returns the next task for this worker, sleeping until there is one. Returns `None` when the
+    /// pool is stopping.
     pub(super) fn next(&mut self) -> Option<T> {
         while !self.pool.is_stopping() {
             let beat = self.pool.clock.beats();
@@ -315,8 +315,8 @@ impl<'a, T> LocalWorker<'a, T> {
         None
     }
 
-    /// Searches for work, sleeping in between. Returns when this worker's queue has tasks, or when
-    /// the pool is stopping.
+    /// Searches for work, sleeping in between. Returns when this worker's queue has tasks or the
+    /// pool is stopping.
     fn find_work(&mut self) {
         let pool = self.pool;
         pool.idle.start_search();
@@ -368,8 +368,8 @@ impl<'a, T> LocalWorker<'a, T> {
 
     /// Takes half of another worker's surplus. This happens once per beat.
     ///
-    /// Otherwise, two workers that always have tasks could indefinitely keep ten busy tasks on
-    /// one core and a single busy task on the other.
+    /// Otherwise, two workers that always have tasks could stay imbalanced indefinitely, with ten
+    /// busy tasks on one core and a single busy task on the other.
     fn even_out(&mut self) {
         if self.pool.workers.len() == 1 {
             return;
@@ -405,8 +405,8 @@ impl<'a, T> LocalWorker<'a, T> {
         true
     }
 
-    /// Returns the queue of another worker. Successive calls go through all other workers in turn.
-    /// There must be at least two workers.
+    /// Returns another worker's queue. Successive calls cycle through all other workers. There must
+    /// be at least two workers.
     fn pick_victim(&mut self) -> &'a SharedQueue<T> {
         let workers = self.pool.workers.len();
         self.next_victim = (self.next_victim + 1) % workers;

@@ -2,8 +2,8 @@
 //!
 //! A queue never waits, never wakes anything and does not depend on threads. The caller passes in
 //! the time. A queue decides which task runs next, how many tasks another worker may take, and
-//! which tasks these are. The tasks of each group wait in a [`GroupQueue`], which decides their
-//! order within the group.
+//! which ones. Each group's tasks wait in a [`GroupQueue`], which decides their order within the
+//! group.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -15,13 +15,13 @@ use super::sync::Arc;
 
 pub(super) use super::group_queue::Level;
 
-/// The settings that all queues of a scheduler share.
+/// Settings shared by all of a scheduler's queues.
 #[derive(Debug)]
 pub(super) struct Rules {
     /// The length of a slice in beats.
     pub(super) slice: u64,
     /// How far ahead of the other groups a group may get, in nanoseconds of its own time, before
-    /// its woken tasks no longer run ahead of other groups' spent tasks.
+    /// its woken tasks stop running ahead of other groups' spent tasks.
     pub(super) lead: u64,
     pub(super) time: VirtualTime,
 }
@@ -34,8 +34,8 @@ pub(super) struct Taken<T> {
     pub(super) task: T,
 }
 
-/// A group's queue, and which of the two heaps list the group. A group may stay listed when it has
-/// no tasks left. In that case, its stale entry is removed when it reaches the top of a heap.
+/// A group's queue, and which of the two heaps list the group. A group may stay listed after it has
+/// run out of tasks, in which case its stale entry is removed when it reaches the top of the heap.
 #[derive(Debug)]
 struct Candidate<T> {
     queue: GroupQueue<T>,
@@ -54,22 +54,22 @@ pub(super) struct RunQueue<T> {
     /// The total number of tasks in all groups.
     length: usize,
     /// The groups that have tasks, ordered by tag. The group with the lowest tag runs next. Tags
-    /// only move forward, so an outdated tag is noticed when it becomes the lowest.
+    /// only move forward, so outdated tags are detected when they become the lowest.
     waiting: BinaryHeap<Reverse<(Tag, u64)>>,
     /// The groups that have prompt tasks, ordered by tag minus lead. See
     /// [`GroupQueue::has_prompt`].
     prompt: BinaryHeap<Reverse<(Tag, u64)>>,
     /// The prompt tasks that ran in succession while a group with a lower tag was waiting.
     streak: Streak,
-    /// The group of the running task, which is the task that was popped last.
+    /// The group of the running task, which is the last one popped.
     running: Option<Group>,
-    /// The time up to which `running` has been charged, in nanoseconds.
+    /// The time, in nanoseconds, up to which `running` has been charged.
     since: u64,
     /// The beat at which a group was last charged.
     charged_at: u64,
-    /// The group of the last popped task and the beat at which it was popped, if it was a new task.
+    /// If the last task popped was new, its group and the beat at which it was popped.
     tried: Option<(u64, u64)>,
-    /// Whether a worker owns this queue. The owner will run the tasks sooner than a thief would.
+    /// Whether a worker owns this queue. The owner can run its tasks sooner than a thief could.
     owned: bool,
     /// Set by a beat while tasks are waiting, and cleared when a task leaves the queue.
     untouched: bool,
@@ -83,7 +83,7 @@ impl<T> RunQueue<T> {
         Self::new(rules, true)
     }
 
-    /// Creates a queue without an owner, whose tasks any worker may take.
+    /// Creates a queue without an owner. Any worker may take its tasks.
     pub(super) fn without_owner(rules: &Arc<Rules>) -> Self {
         Self::new(rules, false)
     }
@@ -114,9 +114,8 @@ impl<T> RunQueue<T> {
     /// Appends a task to its level within its group. If the queue is closed, returns the task as an
     /// error.
     ///
-    /// `group` finds the group in the value of type `K`, and `wrap` turns that value into the
-    /// stored entry. This way, the group is not cloned, which matters because all workers contend
-    /// for its reference count.
+    /// `group` finds the group in the value of type `K`, and `wrap` converts the value to the
+    /// stored entry. This avoids cloning the group, whose reference count all workers contend for.
     pub(super) fn push<K>(
         &mut self,
         level: Level,
@@ -139,8 +138,8 @@ impl<T> RunQueue<T> {
         Ok(())
     }
 
-    /// Queues the entry of the running task with the tasks that have used up their slice. If the
-    /// queue is closed, returns the entry as an error.
+    /// Queues the running task's entry as spent. If the queue is closed, returns the entry as an
+    /// error.
     pub(super) fn park(&mut self, task: T) -> Result<(), T> {
         let group = self
             .running
@@ -154,7 +153,7 @@ impl<T> RunQueue<T> {
         )
     }
 
-    /// Returns the entry of a group, creating the entry if it is missing.
+    /// Returns a group's entry, creating it if necessary.
     fn candidate(&mut self, group: &Group) -> &mut Candidate<T> {
         self.groups
             .entry(group.number())
@@ -187,10 +186,10 @@ impl<T> RunQueue<T> {
     /// returns the time in nanoseconds since an arbitrary origin. It is called once per beat, or
     /// more often if groups compete.
     ///
-    /// Prompt tasks come first. They are taken from the group that is furthest behind among those
-    /// that have prompt tasks, if it is no further ahead of the other groups than its lead allows.
-    /// A streak of prompt tasks ends after a slice. Then the group with the lowest tag runs one
-    /// task, prompt or not.
+    /// Prompt tasks come first. Of the groups that have prompt tasks, the one that is furthest
+    /// behind runs, unless it is further ahead of the other groups than its lead allows. A streak
+    /// of prompt tasks ends after a slice. Then the group with the lowest tag runs one task, prompt
+    /// or not.
     pub(super) fn pop(&mut self, beat: u64, now: impl FnOnce() -> u64) -> Option<T> {
         self.untouched = false;
         self.judge_new_one(beat);
@@ -268,8 +267,7 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the lowest tag among the groups that have tasks in this queue, and the number of the
-    /// group that has this tag.
+    /// Returns the lowest tag of the groups that have tasks in this queue, and that group's number.
     fn least(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.waiting.peek_mut()?;
@@ -294,8 +292,8 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the lowest value of tag minus lead among the groups that have prompt tasks in this
-    /// queue, and the number of the group that has this value.
+    /// Returns the lowest value of tag minus lead of the groups that have prompt tasks in this
+    /// queue, and that group's number.
     fn least_prompt(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.prompt.peek_mut()?;
@@ -320,14 +318,14 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// If the last popped task was new, records whether it was quick.
+    /// If the last task popped was new, records whether it was quick.
     fn judge_new_one(&mut self, beat: u64) {
         let Some((number, began)) = self.tried.take() else {
             return;
         };
         if let Some(candidate) = self.groups.get_mut(&number) {
             candidate.queue.note_new_one(began == beat);
-            // The remaining new tasks may now count as prompt.
+            // The remaining new tasks may be prompt now.
             self.enlist(number);
         }
     }
@@ -335,8 +333,8 @@ impl<T> RunQueue<T> {
     /// Returns the number of tasks that another worker may take now.
     ///
     /// If a worker owns the queue, this is half of the tasks, rounded down. A single task therefore
-    /// stays with its owner, which will run it next and has its data in cache. If that task is
-    /// still waiting at the next beat, the owner is busy, and another worker may take it.
+    /// stays with its owner, which will run it next and has its data in cache. If it is still
+    /// waiting at the next beat, the owner is busy, and another worker may take it.
     pub(super) fn offered(&self) -> usize {
         if !self.owned {
             return self.length;
@@ -347,7 +345,7 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Records that the clock has beaten.
+    /// Records a beat of the clock.
     pub(super) fn note_beat(&mut self) {
         self.untouched = self.length > 0;
     }
@@ -365,8 +363,8 @@ impl<T> RunQueue<T> {
             if count == 0 {
                 return;
             }
-            // This group's share of the tasks that are still to be taken from this group and from
-            // the later groups.
+            // This group's share of the tasks that remain to be taken from this group and the ones
+            // after it.
             let here = (queue.len() * count).div_ceil(length);
             length -= queue.len();
             count -= here;
@@ -386,8 +384,8 @@ impl<T> RunQueue<T> {
         self.take(self.length.saturating_sub(length) / 2, taken);
     }
 
-    /// Appends tasks that were taken from another queue to their levels. If this queue is closed,
-    /// the tasks stay in `taken`.
+    /// Appends tasks taken from another queue, each to its own level. If this queue is closed, the
+    /// tasks stay in `taken`.
     pub(super) fn append(&mut self, taken: &mut Vec<Taken<T>>) {
         if self.closed {
             return;
@@ -398,7 +396,7 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Closes the queue permanently and returns the entries that it still had.
+    /// Closes the queue permanently and returns the remaining entries.
     pub(super) fn close(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.closed = true;
         self.length = 0;
@@ -438,7 +436,7 @@ mod tests {
         assert!(pushed.is_ok(), "the queue is open");
     }
 
-    /// Returns a queue that has tasks of one group.
+    /// Returns a queue with tasks in one group.
     fn queue(
         woken: impl IntoIterator<Item = u32>,
         spent: impl IntoIterator<Item = u32>,
@@ -467,12 +465,12 @@ mod tests {
         Chats(u64),
     }
 
-    /// A worker without a thread. It has one queue, its tasks are represented by the numbers of
-    /// their groups, and each turn of a task advances its clock.
+    /// A worker without a thread. It has one queue, represents each task by its group number, and
+    /// advances its clock on each turn.
     struct Simulation {
         queue: RunQueue<usize>,
         groups: Vec<(Group, Behaviour)>,
-        /// The time that each group has used, in nanoseconds.
+        /// The time used by each group, in nanoseconds.
         usage: Vec<u64>,
         now: u64,
     }
@@ -487,7 +485,7 @@ mod tests {
             }
         }
 
-        /// Adds a group whose tasks all behave in the same way.
+        /// Adds a group whose tasks all behave the same way.
         fn with(mut self, weight: u64, tasks: usize, behaviour: Behaviour) -> Simulation {
             self.add(weight, tasks, behaviour);
             self
@@ -502,12 +500,12 @@ mod tests {
             }
         }
 
-        /// Runs one task for one turn and returns the number of its group.
+        /// Runs one task for one turn and returns its group number.
         fn turn(&mut self) -> usize {
             let task = self
                 .queue
                 .pop(self.now / BEAT, || self.now)
-                .expect("no task ever ends");
+                .expect("simulated tasks never end");
             let (level, used) = match self.groups[task].1 {
                 // A slice ends at the next beat.
                 Behaviour::Spins => (Level::Spent, BEAT - self.now % BEAT),
@@ -560,7 +558,7 @@ mod tests {
             &[60, 20, 20],
         );
         check(&[(10_000, 1, Spins), (1, 50, Spins)], &[100, 0]);
-        // A group whose tasks never use up a slice gets neither more nor less than its share.
+        // A group whose tasks never use up a slice gets exactly its share.
         check(&[(100, 10_000, Chats(1_000)), (100, 1, Spins)], &[50, 50]);
         check(&[(300, 1_000, Chats(2_000)), (100, 1, Spins)], &[75, 25]);
         check(&[(100, 1_000, Chats(999_999)), (100, 1, Spins)], &[50, 50]);
@@ -580,7 +578,7 @@ mod tests {
 
     #[test]
     fn the_group_that_is_furthest_behind_runs_next() {
-        // Groups of equal weight take turns. A group of three times the other's weight gets three
+        // Groups of equal weight take turns. A group with three times the other's weight gets three
         // turns out of four.
         let turns = |weights: [u64; 2]| -> Vec<usize> {
             let mut simulation = Simulation::new()
@@ -646,9 +644,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checks the bound of start-time fair queueing. It limits how much the service of two
-        /// groups, divided by their weights, can differ over any interval in which both groups have
-        /// tasks.
+        /// Checks start-time fair queueing's bound on how much the service of two groups, divided
+        /// by their weights, can differ over any interval in which both have tasks.
         #[test]
         fn two_busy_groups_differ_by_at_most_a_slice_each(
             groups in proptest::collection::vec((1_u64..=1_000, 1_usize..20), 2..6),

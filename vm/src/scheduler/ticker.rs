@@ -1,4 +1,4 @@
-//! The body of the ticker's thread, which drives the clock.
+//! The body of the ticker thread, which drives the clock.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ pub(super) fn tick<T>(pool: &WorkerPool<T>, parker: &Parker, period: Duration) {
         pool.sleep_through_idleness(parker);
         let mut deadlines = Deadlines::new(period, Instant::now());
         while !clock.is_stopped() && !pool.all_asleep() {
-            // A wake-up that was meant for an earlier sleep can end this wait early. In that case,
-            // continue to wait.
+            // A wake-up that was meant for an earlier sleep can end this wait early. If so, keep
+            // waiting.
             if parker.park_deadline(deadlines.next) && Instant::now() < deadlines.next {
                 continue;
             }
@@ -27,8 +27,8 @@ pub(super) fn tick<T>(pool: &WorkerPool<T>, parker: &Parker, period: Duration) {
     }
 }
 
-/// The times at which the clock beats. Beats come once per period and do not drift. After a stall,
-/// the clock beats once rather than once for each missed beat.
+/// The times when the clock beats. Beats come once per period and do not drift. After a stall, the
+/// clock beats once rather than catching up on missed beats.
 struct Deadlines {
     period: Duration,
     next: Instant,
