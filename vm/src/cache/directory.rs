@@ -1,4 +1,4 @@
-//! The directory of the cache and the key beside it, with checks of which users can access them.
+//! The cache's directory and the key next to it, and checks of who can access them.
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The key with which entries are authenticated.
+/// The key used to authenticate entries.
 pub(super) type Key = [u8; blake3::KEY_LEN];
 
 /// A directory that only the current user can write to.
@@ -17,14 +17,14 @@ pub(super) type Key = [u8; blake3::KEY_LEN];
 pub(super) struct Directory {
     path: PathBuf,
     key_path: PathBuf,
-    /// The directory and all directories that contain it, starting with the directory itself.
+    /// The directory and all directories that contain it, innermost first.
     around: Vec<Identity>,
     key: Mutex<Option<Key>>,
-    /// Locks that tell other machines which directories the guests of this machine are granted.
+    /// Locks that tell other machines which directories this machine's guests are granted.
     leases: Mutex<Vec<OwnedFd>>,
 }
 
-/// The numbers that identify a directory, regardless of the path that leads to it.
+/// Identifies a directory, regardless of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -45,7 +45,7 @@ impl Identity {
 }
 
 impl Directory {
-    /// Opens the directory, and creates it if it does not exist.
+    /// Opens the directory, creating it if it does not exist.
     pub(super) fn open(path: &Path) -> io::Result<Directory> {
         let path = std::path::absolute(path)?;
         if path.components().any(|part| part == Component::ParentDir) || path.parent().is_none() {
@@ -77,12 +77,12 @@ impl Directory {
         &self.path
     }
 
-    /// Returns whether the cache's directory is the given directory or lies in it.
+    /// Returns whether the cache's directory is the given directory or inside it.
     pub(super) fn is_below(&self, other: Identity) -> bool {
         self.around.contains(&other)
     }
 
-    /// Returns whether the key lies in the given directory or in a directory below it.
+    /// Returns whether the key is inside the given directory, at any depth.
     pub(super) fn key_is_below(&self, other: Identity) -> bool {
         self.around[1..].contains(&other)
     }
@@ -92,7 +92,7 @@ impl Directory {
         *self.lock_key()
     }
 
-    /// Returns the key, and creates it if it does not exist.
+    /// Returns the key, creating it if it does not exist.
     pub(super) fn key(&self) -> io::Result<Key> {
         let mut known = self.lock_key();
         if let Some(key) = *known {
@@ -103,7 +103,7 @@ impl Directory {
         let beside = self.key_path.parent().unwrap_or(&self.path);
         let mut file = tempfile::NamedTempFile::new_in(beside)?;
         file.write_all(&key)?;
-        // During another run, a guest with write access to the directory of the key could not have
+        // A guest that had write access to the key's directory during another run could not have
         // created a file with this mode.
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(KEY_MODE))?;
@@ -112,8 +112,8 @@ impl Directory {
         Ok(key)
     }
 
-    /// Removes the key, because guests are granted a directory that contains it. No other machine
-    /// creates a new key until this machine has ended.
+    /// Removes the key, because guests are granted a directory that contains it. Other machines do
+    /// not create a new key as long as this machine exists.
     pub(super) fn abandon_key(&self, granted: &File) {
         *self.lock_key() = None;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -127,7 +127,7 @@ impl Directory {
         }
         match fs::remove_file(&self.key_path) {
             Err(error) if error.kind() != ErrorKind::NotFound => log::warn!(
-                "the program can read the key of the cache, `{}`, and the key cannot be removed: {error}",
+                "the program can read the cache's key, `{}`, and the key cannot be removed: {error}",
                 self.key_path.display()
             ),
             _ => {}
@@ -153,8 +153,8 @@ impl Directory {
     }
 }
 
-/// Takes a lock on a directory. Returns false if another process holds the lock for longer than a
-/// machine does when it starts.
+/// Locks a directory. Returns false if another process holds the lock for longer than a machine
+/// needs it when starting.
 #[expect(
     clippy::disallowed_methods,
     reason = "this runs on the host's thread, and another machine holds the lock only briefly"
@@ -172,7 +172,7 @@ fn lock(directory: impl std::os::fd::AsFd, operation: FlockOperation) -> bool {
 
 const KEY_MODE: u32 = 0o400;
 
-/// Reads the key. An invalid key, which a guest may have created during another run, is removed.
+/// Reads the key. Removes an invalid key, which a guest may have created during another run.
 fn read_key(path: &Path) -> io::Result<Option<Key>> {
     let opened = OpenOptions::new()
         .read(true)
@@ -190,7 +190,7 @@ fn read_key(path: &Path) -> io::Result<Option<Key>> {
         && metadata.len() == blake3::KEY_LEN as u64;
     if !is_valid {
         log::warn!(
-            "the key of the cache, `{}`, was not written by this command; a new cache is started",
+            "the cache's key, `{}`, was not written by this command; starting a new cache",
             path.display()
         );
         fs::remove_file(path)?;
@@ -201,10 +201,11 @@ fn read_key(path: &Path) -> io::Result<Option<Key>> {
     Ok(Some(key))
 }
 
-/// Checks the directory of the cache, or a directory that contains it.
+/// Checks the cache's directory, or a directory that contains it.
 fn check(directory: &Path, is_own: bool) -> io::Result<Identity> {
     let mut metadata = fs::symlink_metadata(directory)?;
-    // Links in the root directory belong to the system. On some systems, `/home` is a link.
+    // Symbolic links in the root directory belong to the system. On some systems, `/home` is a
+    // link.
     let is_of_system = || {
         directory
             .parent()
@@ -223,7 +224,7 @@ fn check(directory: &Path, is_own: bool) -> io::Result<Identity> {
     if is_own && mode & 0o022 != 0 {
         return refuse(directory, "is writable by others");
     }
-    // In a directory with this bit, users cannot rename or remove files that they do not own.
+    // If this bit is set on a directory, users cannot rename or remove files that they do not own.
     const STICKY: u32 = 0o1000;
     if mode & 0o002 != 0 && mode & STICKY == 0 {
         return refuse(directory, "is writable by everybody");
@@ -237,7 +238,7 @@ fn this_user() -> u32 {
 
 fn refuse<T>(path: &Path, why: &str) -> io::Result<T> {
     let text = format!(
-        "`{}` {why}; compiled code is kept only where no other user can write",
+        "`{}` {why}; compiled code is stored only where no other user can write",
         path.display()
     );
     Err(io::Error::new(ErrorKind::PermissionDenied, text))

@@ -1,4 +1,4 @@
-//! The entries of the cache: authenticated files, bounded in number and size.
+//! Cache entries: authenticated files, limited in number and size.
 
 use super::Share;
 use super::directory::Key;
@@ -10,51 +10,51 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The start of every entry, followed by the entry's hash. This value changes whenever the format
-/// or the rewriting of modules before compilation changes.
+/// The bytes at the start of every entry, followed by the entry's hash. Must be changed whenever
+/// the format, or the rewriting of modules before compilation, changes.
 const MAGIC: &[u8; 8] = b"lunatic3";
 const HEADER: usize = MAGIC.len() + blake3::OUT_LEN;
 
-/// The start of the names of entries from modules that guests compiled.
+/// The name prefix of entries for modules that guests compiled.
 pub(super) const OF_GUESTS: &str = "guest-";
 
-/// The start of the names of entries that are being written.
+/// The name prefix of entries that are being written.
 const UNFINISHED: &str = ".tmp";
 
-/// The time after which an unfinished entry is considered abandoned.
+/// The age at which an unfinished entry is considered abandoned.
 const MAX_WRITING: Duration = Duration::from_secs(3600);
 
-/// The maximum size of a part of the cache.
+/// The maximum size of the cache, or of a part of it.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     bytes: u64,
     files: u64,
 }
 
-/// The bound on the whole cache, which is the same as for wasmtime's own cache.
+/// The limit on the entire cache, which is the same as for wasmtime's own cache.
 const ALL: Bound = Bound {
     bytes: 512 << 20,
     files: 65_536,
 };
 
-/// The bound on entries from modules that guests compile.
+/// The limit on entries for modules that guests compile.
 const GUESTS: Bound = Bound {
     bytes: 32 << 20,
     files: 4_096,
 };
 
-/// The number of entries written between two scans of the whole directory, to which other machines
-/// also write.
+/// The number of entries written between two scans of the directory. Other machines may write to it
+/// too.
 const WRITES_BETWEEN_LOOKS: u32 = 64;
 
-/// The entries of a directory.
+/// The entries in a directory.
 #[derive(Debug)]
 pub(super) struct Entries {
     directory: PathBuf,
     usage: Mutex<Option<Usage>>,
 }
 
-/// The usage of the directory, as far as known since the last scan.
+/// The directory's usage, as far as known since the last scan.
 #[derive(Debug, Default)]
 struct Usage {
     all: Use,
@@ -100,8 +100,8 @@ impl Entries {
         }
     }
 
-    /// Returns the code of an entry, or `None` if the entry does not exist or was not written under
-    /// this name with this key.
+    /// Returns an entry's code, or `None` if the entry does not exist or was not written under this
+    /// name with this key.
     pub(super) fn read(&self, name: &str, key: &Key) -> Option<Vec<u8>> {
         let path = self.directory.join(name);
         let mut file = open(&path)?;
@@ -114,14 +114,14 @@ impl Entries {
             );
             return None;
         }
-        // Systems that update the access time by themselves do so only rarely.
+        // File systems update the access time only rarely, if at all.
         let _ = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
         code.drain(..HEADER);
         Some(code)
     }
 
-    /// Writes an entry atomically: readers see either the whole entry or nothing. Other entries are
-    /// removed if there would be too many.
+    /// Writes an entry atomically: readers see either the entire entry or nothing. If there would
+    /// be too many entries, removes others.
     pub(super) fn write(&self, share: Share, name: &str, code: &[u8], key: &Key) -> io::Result<()> {
         let bytes = (HEADER + code.len()) as u64;
         let bound = match share {
@@ -145,11 +145,11 @@ impl Entries {
     }
 
     pub(super) fn remove(&self, name: &str) {
-        // Usually no such file exists.
+        // The file usually does not exist.
         let _ = fs::remove_file(self.directory.join(name));
     }
 
-    /// Counts an entry that is about to be written, and removes other entries if it does not fit.
+    /// Counts an entry that is about to be written, and removes others if it does not fit.
     fn make_room(&self, share: Share, bytes: u64) {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let add = |usage: &mut Usage| {
@@ -187,8 +187,8 @@ impl Entries {
         *usage = Some(looked);
     }
 
-    /// Lists the entries. Unfinished entries that are too old are removed, because the process that
-    /// was writing them no longer exists.
+    /// Lists the entries. Removes unfinished entries that are too old, because the process that was
+    /// writing them no longer exists.
     fn look(&self) -> Vec<Entry> {
         let Ok(files) = fs::read_dir(&self.directory) else {
             return Vec::new();
@@ -219,9 +219,9 @@ impl Entries {
     }
 }
 
-/// Takes out the entries that must be removed to make room for new ones, starting with the least
-/// recently used. If any must be removed, a third of the room is freed, so that entries do not have
-/// to be removed at every write.
+/// Takes out the entries that must be removed to make room for a new one, starting with the least
+/// recently used. If any must be removed, frees a third of the space, so that this is not necessary
+/// on every write.
 fn superfluous(entries: &mut Vec<Entry>, new: Use, of_guests: Use) -> Vec<Entry> {
     entries.sort_by_key(|entry| entry.used);
     let mut gone = Vec::new();
@@ -253,7 +253,7 @@ fn superfluous(entries: &mut Vec<Entry>, new: Use, of_guests: Use) -> Vec<Entry>
     gone
 }
 
-/// Opens a regular file for reading. Fails if the file is larger than an entry can be.
+/// Opens a regular file for reading. Returns `None` if it is larger than an entry can be.
 fn open(path: &Path) -> Option<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -264,11 +264,11 @@ fn open(path: &Path) -> Option<File> {
     (metadata.is_file() && metadata.len() <= ALL.bytes).then_some(file)
 }
 
-/// Returns the start of an entry: the format, and a hash of the name and the code that can be
-/// computed only with the key.
+/// Returns an entry's header: the format, and a keyed hash of the name and the code.
 fn header(name: &str, code: &[u8], key: &Key) -> [u8; HEADER] {
     let mut hasher = blake3::Hasher::new_keyed(key);
-    // All names of one share have the same length, and names of different shares start differently.
+    // All names in a share have the same length, and names in different shares have different
+    // prefixes.
     hasher.update(name.as_bytes()).update(code);
     let mut header = [0; HEADER];
     header[..MAGIC.len()].copy_from_slice(MAGIC);
@@ -345,7 +345,7 @@ mod tests {
         let key = [7; blake3::KEY_LEN];
         let code = vec![0; 5 << 20];
         for number in 0..30 {
-            // Two machines write to one directory, and one of them forgets what it has seen.
+            // Two machines write to the same directory, and one of them forgets what it has seen.
             let entries = Entries::new(directory.path());
             entries
                 .write(Share::Guests, &format!("guest-{number}"), &code, &key)

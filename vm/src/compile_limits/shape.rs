@@ -1,8 +1,7 @@
 //! The properties of a function that determine how long it takes to compile.
 //!
-//! A single byte of a function's body can produce or consume a thousand values, namely the
-//! parameters and results of a called function. Operators are therefore read together with their
-//! types.
+//! A single byte in a function's body can produce or consume a thousand values: the parameters and
+//! results of a called function. Operators are therefore read together with their types.
 
 use crate::module::ModuleError;
 use std::collections::HashSet;
@@ -14,18 +13,18 @@ use wasmparser::{
 /// Up to this number of operands and results, an operator's size in bytes reflects its cost.
 const FEW: u64 = 16;
 
-/// The information about a module that is collected while its functions are read.
+/// Information about a module, collected while reading its functions.
 #[derive(Default)]
 pub(super) struct Module {
     pub(super) types: Vec<SubType>,
     /// The type of each function, by index. Imported functions come first.
     functions: Vec<u32>,
     imported: usize,
-    /// The number of bodies that have been read.
+    /// The number of bodies read so far.
     bodies: usize,
-    /// The functions that the host or a table can call.
+    /// The functions that can be called by the host or through a table.
     escaped: HashSet<u32>,
-    /// The open blocks, with the height of the stack below each block.
+    /// The open blocks, and the height of the stack below each.
     open: Vec<(BlockType, FrameKind, u64)>,
 }
 
@@ -35,7 +34,7 @@ pub(super) struct Shape {
     size: u64,
     /// The number of parameters and results.
     arity: u64,
-    /// The number of local variables, and of other variables that the function can have.
+    /// The number of local variables and of any other variables that the function can have.
     variables: u64,
     /// The number of points where control flow splits or joins.
     blocks: u64,
@@ -45,23 +44,23 @@ pub(super) struct Shape {
     indirect: u64,
     /// The number of values that calls take and return, counting only calls with many values.
     called: u64,
-    /// The number of values that blocks and branches take and return, counting only those with
-    /// many values.
+    /// The number of values that blocks and branches take and return, counting only those with many
+    /// values.
     passed: u64,
     /// The total number of values on the stack at the starts of all loops.
     carried: u64,
-    /// The functions to which the function makes references.
+    /// The functions that this function creates references to.
     pub(super) references: Vec<u32>,
 }
 
 impl Shape {
-    /// Estimates the compilation time, in microseconds on one core. This is also a measure of the
-    /// memory, because compiling for a second can take 300 MiB.
+    /// Estimates the compilation time, in microseconds on one core. This is also a measure of
+    /// memory use, because a second of compilation can use 300 MiB.
     ///
-    /// Each term was measured with functions that contain nothing else: 100,000 empty functions; a
-    /// megabyte of calls; 60,000 branches that each change one of 1,000 variables; 200 nested loops
-    /// with 100 variables; 40,000 indirect calls; 1,000 calls with 1,000 parameters and results;
-    /// 500 blocks with 1,000 parameters and results; 2,000 loops above 5,000 values.
+    /// Each term was measured separately, with: 100,000 empty functions; a megabyte of calls;
+    /// 60,000 branches that each change one of 1,000 variables; 200 nested loops with 100
+    /// variables; 40,000 indirect calls; 1,000 calls with 1,000 parameters and results; 500 blocks
+    /// with 1,000 parameters and results; 2,000 loops above 5,000 values.
     pub(super) fn work(&self) -> u64 {
         let each = 100 + self.arity / 2;
         let straight = 4 * self.size;
@@ -84,8 +83,8 @@ impl Shape {
 }
 
 impl Module {
-    /// Reads the declarations of a section. Returns the functions that the host or a table can
-    /// call.
+    /// Reads a section's declarations. Returns the functions that can be called by the host or
+    /// through a table.
     pub(super) fn declare(&mut self, payload: Payload<'_>) -> Result<Vec<u32>, ModuleError> {
         let mut escaping = Vec::new();
         match payload {
@@ -136,8 +135,8 @@ impl Module {
         Ok(escaping)
     }
 
-    /// Returns the work, in microseconds, of making a function callable from outside. This is 0 if
-    /// the function is already callable.
+    /// Returns the work, in microseconds, to make a function callable from outside, or 0 if it
+    /// already is.
     pub(super) fn escape(&mut self, function: u32) -> u64 {
         if !self.escaped.insert(function) {
             return 0;
@@ -172,7 +171,7 @@ impl Module {
         let (mut height, mut loops) = (0, 0);
         for operator in body.get_operators_reader()? {
             let operator = operator?;
-            // Invalid code has no arity. The compiler will report the error.
+            // Invalid code has no arity. The compiler reports the error.
             let (takes, gives) = operator.operator_arity(self).unwrap_or((0, 0));
             let (takes, gives) = (u64::from(takes), u64::from(gives));
             shape.count(&operator, takes, gives, self);
@@ -216,7 +215,7 @@ impl Shape {
                 self.indirect += 1;
                 self.called += if is_wide { values } else { 0 };
             }
-            // The first use of an element calls the machine.
+            // The first use of an element calls into the runtime.
             Operator::TableGet { .. } => self.indirect += 1,
             Operator::RefFunc { function_index } => self.references.push(*function_index),
             Operator::BrTable { targets } => {
@@ -243,7 +242,7 @@ impl Shape {
 }
 
 impl Module {
-    /// Returns how many values a branch to a label passes.
+    /// Returns the number of values that a branch to a label passes.
     fn label_arity(&self, label: u32) -> u64 {
         let arity = self
             .label_block(label)
@@ -288,7 +287,7 @@ impl ModuleArity for Module {
     }
 }
 
-/// Collects the functions to which a constant expression makes references.
+/// Collects the functions that a constant expression creates references to.
 fn references(expression: &ConstExpr<'_>, found: &mut Vec<u32>) -> Result<(), ModuleError> {
     for operator in expression.get_operators_reader() {
         if let Operator::RefFunc { function_index } = operator? {

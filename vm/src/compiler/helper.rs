@@ -1,8 +1,8 @@
-//! Compiles modules in another process, which can be stopped.
+//! Compiles modules in a separate process, which can be stopped.
 //!
-//! The other process returns native code, which is trusted like the code of the compiler in this
+//! The other process returns native code, which is trusted as much as code compiled in this
 //! process. However, if a module makes the compiler crash or use too much memory or time, only that
-//! process ends.
+//! process dies.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -18,20 +18,20 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// The maximum size of the code of one module, in bytes.
+/// The maximum size of a module's code, in bytes.
 const MAX_CODE: u64 = 1 << 30;
 
-/// The command that compiles.
+/// The command that runs the compiler.
 pub(super) struct Helper {
     command: Mutex<Command>,
 }
 
-/// Why the compilation of a module was stopped. Another attempt would be stopped again.
+/// Why compilation of a module was stopped. Trying again would have the same result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stopped {
     #[error("compiling takes too long")]
     Time,
-    #[error("no caller is waiting for the code any more")]
+    #[error("nothing is waiting for the code any more")]
     Abandoned,
     #[error(
         "compiling takes more than {memory} MiB of memory, or the compiler has a bug; its process ended with {0}",
@@ -42,12 +42,12 @@ pub(crate) enum Stopped {
     Unusable(#[from] io::Error),
 }
 
-/// A running compiler, which is ended on drop.
+/// A running compiler. Killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The process may have ended already.
+        // The process may already have exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -66,9 +66,8 @@ impl Helper {
         }
     }
 
-    /// Compiles a module or component for an engine. Blocks this thread until the compilation is
-    /// done, but ends the compiler when the time limit is reached or the caller's channel is
-    /// closed.
+    /// Compiles a module or component for an engine. Blocks this thread until compilation is done,
+    /// but kills the compiler when the time limit is reached or the caller's channel is closed.
     pub(super) fn compile<T: Compiled>(
         &self,
         engine: &Engine,
@@ -91,9 +90,8 @@ impl Helper {
         };
         let answer = futures_lite::future::block_on(code.or(time_is_over).or(abandoned))?;
         match worker::Answer::read(&answer) {
-            // SAFETY: the code is what `serialize` returned in a process that runs the command
-            // that the embedder chose for this purpose, and no other process could write to that
-            // process's end of the pipe.
+            // SAFETY: the code is what `serialize` returned in a process that runs the embedder's
+            // compiler command, and no other process could write to that process's end of the pipe.
             Some(worker::Answer::Code(code)) => unsafe { T::deserialize(engine.wasmtime(), code) },
             Some(worker::Answer::Malformed(text)) => Err(wasmtime::Error::msg(text.to_owned())),
             None => unreachable!("`ask` checks that the answer is complete"),
@@ -113,7 +111,7 @@ impl Helper {
             unreachable!("`new` requests both pipes")
         };
         let mut input = Async::new(input)?;
-        // If the compiler ends before it has read everything, this is reported below.
+        // If the compiler exits before it has read everything, that is reported below.
         let _ = async {
             input.write_all(&[kind as u8]).await?;
             input.write_all(wasm).await

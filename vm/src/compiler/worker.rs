@@ -1,4 +1,4 @@
-//! The process that compiles one module and cannot do anything else.
+//! A sandboxed process that compiles a single module.
 
 #[cfg(target_os = "linux")]
 mod filter;
@@ -7,17 +7,17 @@ use crate::engine::EngineKind;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::{self, Read, Write};
 
-/// The maximum amount of memory that compiling one module may take, in bytes.
+/// The maximum amount of memory that compiling one module may use, in bytes.
 pub(super) const MAX_MEMORY: u64 = 3 << 30;
 
-/// The maximum CPU time of the process, in seconds, summed over all cores. Usually, the machine
-/// stops the process earlier.
+/// The process's maximum CPU time, in seconds, summed over all cores. The machine usually stops the
+/// process earlier.
 const MAX_SECONDS: u64 = 600;
 
-/// The answer of the process.
+/// The process's output.
 pub(super) enum Answer<'a> {
     Code(&'a [u8]),
-    /// The module is invalid, for this reason.
+    /// The module is invalid for this reason.
     Malformed(&'a str),
 }
 
@@ -25,8 +25,7 @@ const CODE: u8 = 0;
 const MALFORMED: u8 = 1;
 
 impl Answer<'_> {
-    /// Reads an answer: its kind, its length and its bytes. Returns `None` if the answer is
-    /// incomplete.
+    /// Reads an answer: its kind, length and bytes. Returns `None` if it is incomplete.
     pub(super) fn read(bytes: &[u8]) -> Option<Answer<'_>> {
         let (&kind, rest) = bytes.split_first()?;
         let (length, rest) = rest.split_first_chunk()?;
@@ -52,11 +51,11 @@ impl Answer<'_> {
     }
 }
 
-/// Compiles one module from standard input to standard output. This is what the command of
-/// [`VmBuilder::compiler`](crate::VmBuilder::compiler) must do, and nothing else.
+/// Compiles one module from standard input to standard output. The command passed to
+/// [`VmBuilder::compiler`](crate::VmBuilder::compiler) must do this and nothing else.
 ///
-/// Before the process reads the module, it gives up its rights: it can neither open files or
-/// sockets nor start programs, as far as the kernel can prevent that, and its memory is limited.
+/// Before it reads the module, the process drops its privileges: its memory is limited and, as far
+/// as the kernel can enforce this, it cannot open files or sockets or start programs.
 ///
 /// # Errors
 ///
@@ -82,7 +81,7 @@ pub fn compile() -> io::Result<()> {
     }
 }
 
-/// Gives up all rights that compiling does not need.
+/// Drops all privileges that compiling does not need.
 fn confine() -> io::Result<()> {
     let bound = |resource, most| {
         let limit = Rlimit {
@@ -95,7 +94,7 @@ fn confine() -> io::Result<()> {
     bound(Resource::Fsize, 0)?;
     bound(Resource::Cpu, MAX_SECONDS)?;
     bound(Resource::As, MAX_MEMORY)?;
-    // If memory runs short, the kernel kills this process and not the machine.
+    // If memory runs short, the kernel kills this process rather than the machine.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     #[cfg(target_os = "linux")]
     filter::apply();

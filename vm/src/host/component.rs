@@ -1,6 +1,5 @@
-//! The functions of WASI 0.2 that open files and sockets. `wasmtime-wasi` implements these
-//! functions. The files and sockets that they open count toward the limits of the component's
-//! environment.
+//! The WASI 0.2 functions that open files and sockets. They are implemented by `wasmtime-wasi`, but
+//! wrapped so that the files and sockets count toward the limits of the component's environment.
 
 use crate::guest::Guest;
 use wasmtime::StoreContextMut;
@@ -23,7 +22,7 @@ type OpenAt = (
     DescriptorFlags,
 );
 
-/// Replaces these functions in a linker that has the functions of `wasmtime-wasi`.
+/// Replaces these functions in a linker that contains the functions from `wasmtime-wasi`.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker

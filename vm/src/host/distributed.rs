@@ -1,8 +1,7 @@
-//! `lunatic::distributed`: functions for communication between machines. There are no other
-//! machines.
+//! `lunatic::distributed`: functions for communication between nodes. This machine is the only
+//! node.
 //!
-//! Guests look up the node of a process before they send a message to the process, so every
-//! function answers as node 0.
+//! Guests look up a process's node before they send messages to it, so the functions act as node 0.
 
 use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU32, OutU64, OutWords, Text};
 use crate::guest::mail::{deliver_soon, request, take_message};
@@ -12,7 +11,7 @@ use crate::spawn::request::SpawnRequest;
 use lunatic_abi::Errno;
 use lunatic_process::{Pid, Wanted};
 
-/// The result of a send if the node does not exist.
+/// The result of a send to a node that does not exist.
 pub(super) const NO_SUCH_NODE: i32 = 2;
 
 /// The maximum length of a query, in bytes.

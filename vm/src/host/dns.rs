@@ -1,4 +1,4 @@
-//! `lunatic::networking`: the resolution of host names.
+//! `lunatic::networking`: host name resolution.
 
 use crate::guest::HostError;
 use crate::guest::kinds::{DnsId, Millis, OutIpBytes, OutU16, OutU32, OutU64, Text};
@@ -6,7 +6,8 @@ use crate::guest::socket::failure;
 use crate::guest::{Call, Failure};
 use std::net::SocketAddr;
 
-/// The maximum length in bytes of a `host:port` to look up. A host name has at most 253 bytes.
+/// The maximum length, in bytes, of a `host:port` to look up. Host names are at most 253 bytes
+/// long.
 const MAX_NAME: usize = 300;
 
 pub(super) async fn resolve(
@@ -20,7 +21,7 @@ pub(super) async fn resolve(
     call.timed_answer(out, result)
 }
 
-/// Looks up a name and keeps the addresses found.
+/// Looks up a name and stores the addresses found.
 pub(super) async fn look_up(
     call: &mut Call<'_>,
     name: Text,

@@ -1,4 +1,4 @@
-//! Host functions of the embedder.
+//! Host functions added by the embedder.
 
 use crate::guest::Guest;
 use wasmtime::{Caller, IntoFunc, Linker, WasmRet, WasmTyList, component};
@@ -7,10 +7,10 @@ type CoreLink = Box<dyn Fn(&mut Linker<Guest>) -> wasmtime::Result<()> + Send + 
 type ComponentLink =
     Box<dyn Fn(&mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
 
-/// Functions that an embedder adds to what guests can import.
+/// Additional functions, provided by the embedder, that guests can import.
 ///
-/// The functions are granted like any other functions: to modules by a prefix of `namespace::name`,
-/// and to components by a prefix of the name of the package or interface.
+/// They are granted like any other function: to modules by a prefix of `namespace::name`, and to
+/// components by a prefix of the package or interface name.
 ///
 /// ```
 /// use lunatic_vm::{Call, Caller, Guest, Host, Vm};
@@ -51,8 +51,8 @@ impl Host {
         self
     }
 
-    /// Adds a function that may suspend its process. If the process is killed while it waits, the
-    /// future is dropped.
+    /// Adds a function that may suspend the calling process. If the process is killed while it
+    /// waits, the future is dropped.
     pub fn waiting_function<Params, Results, F>(
         &mut self,
         namespace: &str,
@@ -78,8 +78,8 @@ impl Host {
         self
     }
 
-    /// Adds a package or an interface, such as `my:db` or `my:db/query`, to what components can
-    /// import. An environment grants the package or interface by name.
+    /// Adds a package or interface, such as `my:db` or `my:db/query`, that components can import.
+    /// An environment grants it by name.
     pub fn component(
         &mut self,
         name: &str,

@@ -1,4 +1,5 @@
-//! `lunatic::environment`: configurations, which determine what processes may use and call.
+//! `lunatic::environment`: configurations and environments, which determine what processes may call
+//! and how much they may use.
 
 use crate::environment::{Name, Permissions};
 use crate::guest::call::MAX_TEXT;
@@ -41,7 +42,7 @@ pub(super) fn config_allow_namespace(
         );
         return call.answer(out, Err(HostError::new(Errno::NotGranted, text)));
     }
-    // Rights that the creator lacks are removed when the environment is created.
+    // Rights that the creator lacks are dropped when the environment is created.
     call.config(id)?.allow(&prefix);
     call.answer(out, Ok(0))
 }

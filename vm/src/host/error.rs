@@ -1,4 +1,4 @@
-//! `lunatic::error`: the texts and kinds of errors.
+//! `lunatic::error`: error messages and kinds.
 
 use crate::guest::HostError;
 use crate::guest::kinds::{ErrorId, OutText};
@@ -10,7 +10,8 @@ fn error<'a>(call: &'a mut Call<'_>, id: ErrorId) -> Result<&'a HostError, Failu
 
 pub(super) fn string_size(call: &mut Call<'_>, id: ErrorId) -> Result<u32, Failure> {
     let length = error(call, id)?.text.len();
-    u32::try_from(length).map_err(|_| Failure::trap("the text does not fit into a 32-bit memory"))
+    u32::try_from(length)
+        .map_err(|_| Failure::trap("the error message does not fit into a 32-bit memory"))
 }
 
 pub(super) fn to_string(call: &mut Call<'_>, id: ErrorId, text: OutText) -> Result<(), Failure> {

@@ -155,7 +155,7 @@ pub(super) async fn send_receive_skip_search(
     request(call, process, &Wanted::Tag(tag), timeout).await
 }
 
-/// A receive that has found nothing yet.
+/// A pending receive.
 pub(super) struct Receive(Arrival);
 
 impl Rest for Receive {
@@ -193,7 +193,7 @@ fn receive_or_wait<'a>(
     Ok(guest.fill_slot(mail))
 }
 
-/// A receive that has found nothing yet, and where it writes the message that arrives.
+/// A pending receive, and where to write the message when it arrives.
 pub(super) struct ReceiveBytes(Arrival, Target);
 
 impl Rest for ReceiveBytes {
@@ -219,8 +219,8 @@ pub(super) fn receive_bytes(
 ) -> Result<Answer<ReceiveBytes>, Failure> {
     let (mut memory, guest) = call.parts()?;
     let wanted = wanted(&mut memory, tags)?;
-    // The target is checked before anything is received, so a bad pointer traps even if no message
-    // arrives.
+    // The target is checked before anything is received, so a bad pointer traps even if a message
+    // never arrives.
     let target = Target {
         buffer: memory.range(buffer)?,
         header: memory.out(header)?,
@@ -231,14 +231,14 @@ pub(super) fn receive_bytes(
     }
 }
 
-/// Where a received message is written.
+/// Where to write a received message.
 struct Target {
     buffer: Range,
     header: Out<{ MessageHeader::SIZE }>,
 }
 
 impl Target {
-    /// Writes the header of the message in the slot and as much of its data as fits. Returns the
+    /// Writes the header of the message in the slot, and as much of its data as fits. Returns the
     /// message's kind.
     fn write(&self, memory: &mut View<'_>, slot: &mut MailCursor) -> Result<i32, Failure> {
         let kind = slot.mail.kind();

@@ -1,4 +1,4 @@
-//! `lunatic::process`: spawning, monitoring and ending processes.
+//! `lunatic::process`: spawning, monitoring and killing processes.
 
 use crate::environment::{Name, Permissions};
 use crate::guest::call::MAX_TEXT;
@@ -136,15 +136,15 @@ pub(super) async fn get_or_spawn(
     let module = call.module(module_id)?;
     let request = SpawnRequest::read(call, module, function, parameters)?;
     if config_id.0 != OWN {
-        // The configuration is checked even if no process has to be spawned, so that the validity
-        // of a call does not depend on which caller comes first.
+        // The configuration is checked even if the process does not have to be spawned, so that
+        // whether a call is valid does not depend on which caller comes first.
         call.config(config_id)?;
     }
     let own = call.guest().environment().clone();
     let found = match own.lookup(&text, "*") {
         Ok(pid) => Ok(Spawned { pid, is_new: false }),
         Err(_) => {
-            // Only a caller that has to spawn needs the permission.
+            // The permission is needed only by callers that have to spawn.
             check_permission(call)?;
             match (Name::unversioned(&text), environment_for(call, config_id)?) {
                 (Ok(name), Ok(environment)) => {

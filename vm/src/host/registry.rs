@@ -21,8 +21,8 @@ pub(super) fn put(
         .environment()
         .register(&name, process, registrar)
     {
-        // The process may have died before it was registered. A lookup of the name then finds no
-        // process, which is correct.
+        // The process may have died before it was registered. If so, lookups correctly do not find
+        // it.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(()),
         Err(error) => Err(Failure::trap(error)),
     }

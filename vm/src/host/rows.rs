@@ -1,7 +1,7 @@
 //! Macros that build linkers from the tables of host functions.
 //!
-//! These macros expand where they are used. The file that uses them must import `Call`, `Guest`,
-//! `Kind`, `kinds` and the modules that the rows name.
+//! A file that uses these macros must import `Call`, `Guest`, `Kind`, `kinds` and the modules named
+//! in the rows.
 
 macro_rules! link_rows {
     ($($(#[$about:meta])* $namespace:literal as $module:ident {
@@ -74,7 +74,7 @@ macro_rules! link_row {
     };
 }
 
-/// The type of each wasm parameter of a kind.
+/// The types of the wasm parameters for a kind.
 macro_rules! raw {
     ($kind:ident $wire:ident) => {
         <kinds::$kind as Kind>::Raw

@@ -1,7 +1,7 @@
 //! `lunatic::sqlite`: databases.
 //!
-//! A statement belongs to a connection and is dropped with the connection. SQLite's work counts
-//! toward the process's compute, if compute is counted.
+//! A statement belongs to a connection and is dropped with it. SQLite's work counts toward the
+//! process's compute, if compute is counted.
 
 use crate::environment::{Access, Permit};
 use crate::guest::HostError;
@@ -21,8 +21,7 @@ const MAX_PATH: usize = 4096;
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// The fuel charged for each of SQLite's own instructions. Such an instruction does more work than
-/// a wasm instruction.
+/// The fuel charged for each SQLite VM instruction. One does more work than a wasm instruction.
 const FUEL_PER_INSTRUCTION: u64 = 20;
 
 fn connection<'a>(call: &'a mut Call<'_>, id: ConnectionId) -> Result<&'a mut Connection, Failure> {
@@ -43,11 +42,11 @@ fn of_statement<'a>(
     connection(call, connection_id)
 }
 
-/// The number of its own instructions that SQLite may run in one call.
+/// The number of SQLite VM instructions that may run in one call.
 struct Allowance(u64);
 
 impl Allowance {
-    /// Lets a connection compute as much as the guest is still allowed to compute.
+    /// Gives a connection all of the guest's remaining compute.
     fn give(call: &mut Call<'_>, id: ConnectionId) -> Result<Allowance, Failure> {
         let instructions = call
             .compute_left()
@@ -56,15 +55,15 @@ impl Allowance {
         Ok(Allowance(instructions))
     }
 
-    /// Charges the guest for the instructions that the connection ran. The guest ends if the charge
-    /// exceeds its limit.
+    /// Charges the guest for the instructions that the connection ran. The guest is terminated if
+    /// it exceeds its limit.
     fn settle(self, call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
         let connection = connection(call, id)?;
         let left = connection.allowed();
         connection.allow(u64::MAX);
         match (self.0, left) {
             (u64::MAX, _) => Ok(()),
-            // If the allowance is used up, all remaining compute is charged, including a remainder
+            // If the allowance is used up, charge all remaining compute, including a remainder
             // smaller than the price of one instruction.
             (_, 0) => call.charge_compute(u64::MAX),
             (given, left) => call.charge_compute((given - left) * FUEL_PER_INSTRUCTION),
@@ -72,12 +71,12 @@ impl Allowance {
     }
 }
 
-/// The number of copies of an SQL text that exist at the same time: the copy that the host reads,
-/// the copy that SQLite reads, and the copy that a statement keeps.
+/// The number of copies of an SQL string that exist at the same time: one read by the host, one
+/// read by SQLite, and one kept by the statement.
 const COPIES_OF_SQL: usize = 3;
 
-/// Reads SQL, whose memory is counted until the second value is dropped. A text that is longer than
-/// SQLite accepts is not copied, and causes the error that SQLite would report.
+/// Reads an SQL string. Its memory is charged until the second value is dropped. If it is longer
+/// than SQLite accepts, returns the error that SQLite would report instead of copying it.
 fn sql(
     call: &mut Call<'_>,
     id: ConnectionId,
@@ -94,7 +93,7 @@ fn sql(
     }
 }
 
-/// Returns SQLite's extended code and writes the id of the error.
+/// Returns SQLite's extended result code and writes the error's id.
 fn fail(call: &mut Call<'_>, out: Out<8>, error: SqlError) -> Result<u32, Failure> {
     let code = error.code.cast_unsigned();
     let id = call
@@ -117,7 +116,7 @@ fn errno(error: &SqlError) -> Errno {
     }
 }
 
-/// Turns an SQLite error into a trap.
+/// Converts an SQLite error to a trap.
 fn trap(error: &SqlError) -> Failure {
     Failure::trap(format!("{error} (SQLite code {})", error.code))
 }
@@ -145,11 +144,11 @@ pub(super) async fn open(
         .map(|code| code.unsigned_abs().into())
 }
 
-/// How many descriptors a database takes: its file, its journal and its directory.
+/// The number of descriptors that a database uses: for its file, its journal and its directory.
 const DESCRIPTORS: u64 = 3;
 
-/// Returns the location of a database, the account to which SQLite's memory is charged, and the
-/// database's share of the environment's descriptors.
+/// Returns a database's location, the account to charge for SQLite's memory, and the database's
+/// share of the environment's descriptors.
 fn prepare_to_open(
     call: &mut Call<'_>,
     path: &str,
@@ -204,7 +203,7 @@ pub(super) async fn execute(
     id: ConnectionId,
     text: Text,
 ) -> Result<u32, Failure> {
-    // The guest can read the reason for a failure with `last_error`.
+    // The guest can get the reason for a failure from `last_error`.
     Ok(run(call, id, text)
         .await?
         .map_or_else(|error| error.primary(), |()| 0))
@@ -318,7 +317,7 @@ pub(super) async fn bind(
     }
 }
 
-/// Copies a list of values. A list that is too large is not copied.
+/// Copies a list of values, unless it is too large.
 async fn list(
     call: &mut Call<'_>,
     id: StatementId,
@@ -416,13 +415,13 @@ pub(super) async fn copy_column_names(
     Ok(copy(call, &names.bytes, buffer).await)
 }
 
-/// Returns the values of the current row, for functions that can fail only with a trap.
+/// Returns the current row's values, for functions that can fail only by trapping.
 async fn row(call: &mut Call<'_>, id: StatementId) -> Result<Values, Failure> {
     let row = of_statement(call, id)?.row(id.0).await;
     row.map_err(|error| trap(&error))
 }
 
-/// Returns the names of the columns, for functions that can fail only with a trap.
+/// Returns the column names, for functions that can fail only by trapping.
 async fn names(call: &mut Call<'_>, id: StatementId) -> Result<Values, Failure> {
     let names = of_statement(call, id)?.column_names(id.0).await;
     names.map_err(|error| trap(&error))

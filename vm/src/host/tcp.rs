@@ -31,7 +31,7 @@ pub(super) async fn tcp_accept(
 ) -> Result<i32, Failure> {
     let (out, peer_out) = (call.out(stream)?, call.out(peer)?);
     let listener = id.socket(call)?;
-    // A connection is taken off the kernel's queue only once it can be counted.
+    // A connection is not taken off the kernel's queue until it can be counted.
     let quota = call.guest().domain().quota().clone();
     let pressure = call.guest().machine().engines.pressure().clone();
     let permit = permit_in_time(&quota, &pressure).await;
@@ -54,7 +54,7 @@ pub(super) async fn tcp_connect(
     call.timed_answer(out, connected)
 }
 
-/// Connects and keeps the stream.
+/// Connects and stores the stream.
 pub(super) async fn connect(
     call: &mut Call<'_>,
     address: net::SocketAddr,

@@ -39,8 +39,8 @@ pub(super) fn send_bytes_after(
     call.answer(out, result)
 }
 
-/// The size of a timer in the host's memory in addition to its message, in bytes. It covers the
-/// timer's task and its handle.
+/// The size of a timer in host memory, excluding its message, in bytes. It covers the timer's task
+/// and handle.
 const TIMER: u64 = 1 << 10;
 
 fn start(
@@ -58,8 +58,7 @@ fn start(
             .permit(limit, amount)
             .map_err(|reached| HostError::new(Errno::LimitReached, reached))
     };
-    // The messages of timers take up memory just as mail does, so their total size has the same
-    // limit.
+    // Timers' messages take up memory, like mail, so their total size has the same limit.
     let permits = [
         permit(Limit::Timers, 1)?,
         permit(Limit::MailboxBytes, message.size() as u64)?,
@@ -74,7 +73,7 @@ fn start(
     );
     let timers = &mut guest.handles().timers;
     // Timers that have fired are no longer needed. Removing them from time to time keeps the size
-    // of the table in proportion to the number of pending timers.
+    // of the table proportional to the number of pending timers.
     if timers.len().is_power_of_two() {
         timers.retain(|_, timer| !timer.is_over());
     }

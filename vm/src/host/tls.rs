@@ -18,11 +18,11 @@ use lunatic_abi::Errno;
 use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, TlsStream, Trust};
 use std::io::{self, ErrorKind};
 
-/// The maximum length in bytes of a host name that is read. Host names have at most 253 bytes.
+/// The maximum length, in bytes, of a host name to read. Host names are at most 253 bytes long.
 const LONGEST_NAME: usize = 300;
 
-/// The maximum number of PEM texts with authority certificates that a guest can pass when it
-/// connects. Each text may contain many certificates.
+/// The maximum number of PEM strings with authority certificates that a guest can pass when it
+/// connects. Each may contain many certificates.
 const MAX_ROOTS: usize = 256;
 
 pub(super) async fn tls_bind(
@@ -47,8 +47,8 @@ pub(super) async fn tls_bind(
     })
 }
 
-/// Copies a PEM text out of the guest's memory. A text that is too long is not copied, and causes
-/// an error rather than a trap.
+/// Copies a PEM string out of the guest's memory. If it is too long, returns an error rather than
+/// trapping.
 fn text(call: &mut Call<'_>, text: Bytes) -> Result<io::Result<Vec<u8>>, Failure> {
     let range = call.range(text)?;
     if range.len() > MAX_PEM_SIZE {
@@ -69,7 +69,7 @@ pub(super) async fn tls_accept(
 ) -> Result<i32, Failure> {
     let (out, peer_out) = (call.out(stream)?, call.out(peer)?);
     let listener = id.socket(call)?;
-    // Each connection counts toward the environment's sockets before it is taken off the kernel's
+    // A connection is counted toward the environment's sockets before it is taken off the kernel's
     // queue.
     let quota = call.guest().domain().quota().clone();
     let pressure = call.guest().machine().engines.pressure().clone();

@@ -13,7 +13,7 @@ use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
 use std::net;
 
-/// The result of a query for the peer's address that fails even though the socket has a peer.
+/// The result of `udp_peer_addr` if it fails for any reason other than a missing peer.
 const FAILED_OTHERWISE: i32 = 2;
 
 pub(super) fn udp_bind(
@@ -81,7 +81,7 @@ pub(super) async fn udp_send_to(
     send(call, id, out, range, Some(to)).await
 }
 
-/// Waits until there is room for a datagram, without a timeout.
+/// Waits until a datagram can be sent, without a timeout.
 struct Room<'a>(&'a UdpSocket);
 
 impl Ready for Room<'_> {

@@ -1,4 +1,4 @@
-//! `lunatic::version`: the version of the interface.
+//! `lunatic::version`: the interface version.
 
 use crate::guest::{Call, Failure};
 

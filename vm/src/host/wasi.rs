@@ -1,5 +1,5 @@
-//! `lunatic::wasi`: the arguments, variables and directories of configurations, and WASI itself:
-//! preview 1 and, for modules from before 2020, preview 0.
+//! `lunatic::wasi`, which sets the arguments, environment variables and directories of
+//! configurations, and WASI itself: preview 1 and, for modules from before 2020, preview 0.
 
 mod call;
 mod files;
@@ -18,7 +18,7 @@ use crate::guest::{Call, Failure};
 use lunatic_abi::Limit;
 use std::sync::Arc;
 
-/// The maximum total size of a configuration's arguments and of its variables' names and values, in
+/// The maximum total size of a configuration's arguments and of its environment variables, in
 /// bytes, and the maximum number of each.
 const MAX_TEXT: usize = 128 << 10;
 const MAX_ENTRIES: usize = 4096;
@@ -72,14 +72,14 @@ pub(super) async fn config_preopen_dir(
     preopen(call, id, directory).await?.map_err(Failure::trap)
 }
 
-/// The number of descriptors that an added directory takes: one for the directory itself, and one
+/// The number of descriptors that an added directory uses: one for the directory itself, and one
 /// for components.
 const DESCRIPTORS_OF_DIRECTORY: u64 = 2;
 
-/// The size of an added directory in the host's memory in addition to its path, in bytes.
+/// The size of an added directory in host memory, excluding its path, in bytes.
 const SIZE_OF_DIRECTORY: usize = 512;
 
-/// Grants a configuration a directory inside one of the caller's directories.
+/// Grants a configuration access to a directory inside one of the caller's directories.
 pub(super) async fn preopen(
     call: &mut Call<'_>,
     id: ConfigId,
@@ -107,7 +107,7 @@ pub(super) async fn preopen(
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
     Ok(added.map(|preopens| {
-        // A directory that replaces another directory takes over the permit of that directory.
+        // A directory that replaces another one takes over its permit.
         if preopens.len() > config.preopens.len() {
             config.descriptors.push(Arc::new(permit));
         }
@@ -115,7 +115,7 @@ pub(super) async fn preopen(
     }))
 }
 
-/// Checks that a configuration has room for another string of this many bytes.
+/// Checks that another string of this many bytes fits into a configuration.
 fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<(), Failure> {
     if held >= MAX_ENTRIES {
         return Err(Failure::trap(format!(

@@ -7,8 +7,8 @@ use crate::environment::{
 use std::sync::Arc;
 
 /// The part of an environment that its processes refer to: their rights, limits and usage, and what
-/// they share with other environments. A domain spawns nothing and, unlike an
-/// [`Environment`](crate::Environment), has no reference to the machine.
+/// they share with other environments. Unlike an [`Environment`](crate::Environment), a domain does
+/// not hold a reference to the machine and cannot spawn.
 pub(crate) struct Domain {
     number: u64,
     id: u64,
@@ -16,26 +16,25 @@ pub(crate) struct Domain {
     wasi: WasiTemplate,
     names: Arc<Names>,
     quota: Arc<Quota>,
-    /// The account of what the host holds for the environment, not counting its processes.
+    /// The account for memory that the host holds for the environment, excluding its processes.
     host_memory: HostMemory,
     program: Arc<Program>,
-    /// The size of the strings of a process's WASI context in the host's memory, in bytes.
+    /// The size, in host memory, of the strings in a process's WASI context, in bytes.
     context_size: u64,
     /// The charge for the domain itself, if a guest created it.
     charge: Option<Charge>,
 }
 
 impl Domain {
-    /// Creates the domain of an environment that the host holds, which is the outermost environment
-    /// of a new program.
+    /// Creates the domain of a new program's outermost environment.
     pub(super) fn outermost(number: u64, config: Config, descriptors: Arc<Descriptors>) -> Domain {
         let program = Arc::new(Program::new(number, &config));
         let quota = Quota::of_program(config.limits, descriptors);
         Domain::new(number, config, quota, program, Arc::default())
     }
 
-    /// Creates a domain inside this domain. The new domain has at most this domain's rights, and
-    /// has its own names or shares this domain's names.
+    /// Creates a domain inside this one. The new domain has at most this domain's rights, and
+    /// either has its own names or shares this domain's.
     pub(super) fn inner(&self, number: u64, mut config: Config, has_own_names: bool) -> Domain {
         config.restrict_to(&self.config);
         let names = if has_own_names {
@@ -72,7 +71,7 @@ impl Domain {
         }
     }
 
-    /// Charges a guest for the domain for as long as the domain exists.
+    /// Charges a guest for the domain as long as it exists.
     pub(super) fn is_paid_by(&mut self, charge: Charge) {
         self.charge = Some(charge);
     }
@@ -82,8 +81,8 @@ impl Domain {
     }
 
     /// Returns the number that guests see. Only an environment with its own names has its own
-    /// number: a process spawned with a configuration stays in the caller's environment, as in the
-    /// published runtime.
+    /// number: as in the published runtime, a process spawned with a configuration stays in the
+    /// caller's environment.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }

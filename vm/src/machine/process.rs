@@ -1,9 +1,8 @@
-//! Handles to processes.
+//! Process handles.
 //!
-//! A [`Process`] is the handle through which senders, links and the host refer to a process. It
-//! contains the process's cell, its name and the domain that the process lives in. The running
-//! part, which consists of the instance, the stack and the memory, is in [`crate::run`] and belongs
-//! to the process alone.
+//! A [`Process`] is the handle that senders, links and the host use to refer to a process. It
+//! contains the process's cell, name and domain. The running part (instance, stack and memory) is
+//! in [`crate::run`] and is accessed only by the process itself.
 
 use super::domain::Domain;
 use crate::environment::{HostMemory, Name, Names, Registration, RegistrationId, RegistryError};
@@ -39,7 +38,7 @@ pub struct Process(Arc<Inner>);
 /// The names that a process is registered under.
 type Registrations = BTreeMap<RegistrationId, Registration>;
 
-/// What the machine keeps for each process.
+/// What the machine stores for each process.
 pub(crate) struct Inner {
     cell: ProcessCell,
     /// A human-readable name for what the process runs: the entry function, or the name that the
@@ -48,22 +47,22 @@ pub(crate) struct Inner {
     domain: Arc<Domain>,
     /// The process that spawned this process.
     parent: Option<Pid>,
-    /// The names that the process is registered under, or `None` once the process has ended.
+    /// The names that the process is registered under, or `None` once it has ended.
     names: Mutex<Option<Registrations>>,
-    /// The account of what the host holds for the process, which most processes never need.
+    /// The account for memory that the host holds for the process. Most processes never need it.
     host_memory: OnceLock<HostMemory>,
-    /// Closed once all resources that the process left to other threads are released. Set only if
-    /// the process may have left such resources.
+    /// Closed once all resources that the process left to other threads have been released. Set
+    /// only if there may be any.
     released: OnceLock<Receiver<Infallible>>,
 }
 
 /// Why a message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The mailbox has no room.
+    /// The mailbox is full.
     #[error("the mailbox of process {0} is full: {1}")]
     MailboxFull(Pid, LimitReached),
-    /// The message is larger than the receiver's environment accepts.
+    /// The message exceeds the size limit of the receiver's environment.
     #[error("the message is too large: {0}")]
     TooLarge(LimitReached),
     /// The receiver's environment does not grant the kind of a resource in the message.
@@ -71,8 +70,8 @@ pub enum SendError {
         "the environment of process {0} grants nothing that begins with `{1}`, so the process cannot receive such a resource"
     )]
     NotGranted(Pid, String),
-    /// The receiver's environment has no room for the resources in the message.
-    #[error("the receiver has no room for a resource in the message: {0}")]
+    /// The resources in the message would exceed a limit of the receiver's environment.
+    #[error("the receiver cannot hold a resource in the message: {0}")]
     Limit(LimitReached),
     /// The host's connection cannot be handed over.
     #[error("the connection cannot be handed over: {0}")]
@@ -80,7 +79,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Returns the error code that guests get.
+    /// Returns the error code that guests receive.
     pub fn errno(&self) -> Errno {
         match self {
             SendError::MailboxFull(..) => Errno::MailboxFull,
@@ -122,7 +121,7 @@ impl Process {
         self.0.cell.pid()
     }
 
-    /// Returns the name of what the process runs, which is usually its entry function.
+    /// Returns the name of what the process runs, usually its entry function.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -137,8 +136,8 @@ impl Process {
         self.0.cell.is_alive()
     }
 
-    /// Kills the process. The process ends within two ticks, even if it is busy, and its links and
-    /// monitors are notified.
+    /// Kills the process. It dies within two ticks, even if it is busy, and its linked and
+    /// monitoring processes are notified.
     pub fn kill(&self) {
         self.0.cell.signal(Signal::Kill);
     }
@@ -147,7 +146,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if there is no room. The host does not wait for room.
+    /// Returns a [`SendError`] if the mailbox is full. The host does not wait for space.
     pub fn send(&self, tag: i64, data: &[u8]) -> Result<(), SendError> {
         self.deliver(Message {
             tag,
@@ -157,19 +156,18 @@ impl Process {
         .map_err(|(_, error)| error)
     }
 
-    /// Puts a message that carries a TCP connection as its first resource into the process's
-    /// mailbox. This is the form that a `lunatic::net::TcpStream` takes in a message of the guest
-    /// library. [`Process::STREAM`] contains the bytes of a message that consists only of a stream.
-    /// The connection counts toward the receiver's environment from now on. If the receiver is
-    /// dead, the connection is closed.
+    /// Sends the process a message that carries a TCP connection as its first resource. The guest
+    /// library represents a `lunatic::net::TcpStream` in a message in the same way.
+    /// [`Process::STREAM`] contains the data of a message that consists only of a stream. From then
+    /// on, the connection counts toward the limits of the receiver's environment. If the receiver
+    /// is dead, the connection is closed.
     ///
-    /// `kept` is dropped when the connection is closed, whichever process then holds the
-    /// connection.
+    /// `kept` is dropped when the connection is closed, no matter which process holds it by then.
     ///
     /// # Errors
     ///
-    /// [`SendError`] if there is no room for the message or the connection, or if the receiver may
-    /// not use connections. In each case, the connection is closed.
+    /// Returns a [`SendError`], and closes the connection, if the message or the connection would
+    /// exceed one of the receiver's limits, or if the receiver may not use connections.
     ///
     /// ```no_run
     /// use lunatic_vm::Process;
@@ -202,13 +200,13 @@ impl Process {
         self.deliver(message).map_err(|(_, error)| error)
     }
 
-    /// The bytes of a message to a `Mailbox<TcpStream>`. They encode 0, the index of the message's
-    /// first resource, in a form that every serializer of this project's guest library and of the
-    /// published guest library can read if it writes numbers in binary.
+    /// The data of a message to a `Mailbox<TcpStream>`. It encodes 0, the index of the message's
+    /// first resource, in a form that all binary serializers in this project's guest library and in
+    /// the published one can read.
     pub const STREAM: &[u8] = &[0; 8];
 
-    /// Asks the process to end, as `Process::shutdown` of the guest library does: a process that
-    /// uses this library finds out when it next receives.
+    /// Asks the process to shut down, like `Process::shutdown` in the guest library. A process that
+    /// uses the library finds out when it next receives.
     ///
     /// # Errors
     ///
@@ -219,7 +217,8 @@ impl Process {
         self.send(lunatic_abi::SHUTDOWN, NIL)
     }
 
-    /// Returns the number of pieces of mail waiting in the mailbox, and their total size in bytes.
+    /// Returns the number of messages and death notices in the mailbox, and the total size of the
+    /// messages in bytes.
     pub fn mailbox_size(&self) -> (usize, u64) {
         self.0.cell.mailbox_size()
     }
@@ -233,8 +232,8 @@ impl Process {
             .collect()
     }
 
-    /// Waits until the process has ended, and returns how it ended. By then, its names, sockets and
-    /// memory have been released.
+    /// Waits until the process has ended and its names, sockets and memory have been released.
+    /// Returns how it ended.
     pub async fn exited(&self) -> Exit {
         self.0.cell.exited().await
     }
@@ -245,12 +244,12 @@ impl Process {
         self.0.cell.exit()
     }
 
-    /// Returns how many turns the process has had.
+    /// Returns the number of turns the process has had.
     pub fn turns(&self) -> u64 {
         self.0.cell.turns()
     }
 
-    /// Puts a message into the mailbox, or returns the message with the reason why it was refused.
+    /// Puts a message into the mailbox, or returns the message and the reason it was refused.
     pub(crate) fn deliver(&self, mut message: Message) -> Result<(), (Message, SendError)> {
         if !message.attachments.is_empty() {
             let checked = self.0.cell.check_size(&message);
@@ -272,8 +271,8 @@ impl Process {
         }
     }
 
-    /// Checks that this process may have each resource in a message, and charges the resources to
-    /// this process's environment. Sending a resource grants the resource to the receiver.
+    /// Checks that this process may have each resource in a message, and charges its environment
+    /// for them. Sending a resource grants it to the receiver.
     fn admit(&self, message: &mut Message) -> Result<(), SendError> {
         let domain = &self.0.domain;
         for attachment in message.attachments.iter_mut().flatten() {
@@ -302,14 +301,13 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NoProcess`] if the process has ended. Otherwise the error of `register`, if
-    /// any.
+    /// Returns [`RegistryError::NoProcess`] if the process has ended, or the error from `register`.
     pub(crate) fn add_name(
         &self,
         register: impl FnOnce() -> Result<Option<Registration>, RegistryError>,
     ) -> Result<(), RegistryError> {
         // The lock is held until the name is recorded. If the process ends in the meantime, the
-        // name is removed along with the process's other names.
+        // name is removed along with its other names.
         let mut names = self.registrations();
         let Some(names) = &mut *names else {
             return Err(RegistryError::NoProcess(self.pid()));
@@ -318,19 +316,19 @@ impl Process {
         Ok(())
     }
 
-    /// Removes a name from the process, and returns whether the process had that name.
+    /// Removes a name from the process. Returns whether the process had it.
     pub(crate) fn remove_name(&self, table: &Arc<Names>, name: &Name) -> bool {
         let mut names = self.registrations();
         let Some(names) = &mut *names else {
             return false;
         };
         let id = table.registration(name, self.pid());
-        // The registration is dropped while the lock is held, so that no name of an ended process
-        // can still be found.
+        // The registration is dropped while the lock is held, so that names of processes that have
+        // ended cannot be found.
         id.and_then(|id| names.remove(&id)).is_some()
     }
 
-    /// Removes all names from the process, which can get no new names afterwards.
+    /// Removes all names from the process, and prevents it from getting new ones.
     pub(super) fn remove_all_names(&self) {
         let names = self.registrations().take();
         drop(names);
@@ -343,7 +341,7 @@ impl Process {
             .expect("no code panics while it holds this lock")
     }
 
-    /// Returns the account of what the host holds for the process.
+    /// Returns the account for memory that the host holds for the process.
     pub fn host_memory(&self) -> &HostMemory {
         let quota = self.0.domain.quota();
         self.0
@@ -351,8 +349,8 @@ impl Process {
             .get_or_init(|| HostMemory::of_process(quota))
     }
 
-    /// Delays the process's end until resources that other threads are working with are released,
-    /// or until a timeout has passed.
+    /// Delays the process's end until resources in use by other threads are released, or until a
+    /// timeout expires.
     pub(crate) fn ends_after(&self, released: Receiver<Infallible>) {
         // This is set only once, because a guest has only one account.
         let _ = self.0.released.set(released);
@@ -373,12 +371,12 @@ impl Process {
         &self.0.domain
     }
 
-    /// Returns the process in the form in which the table of processes holds it.
+    /// Returns the process in the form stored in the process table.
     pub(super) fn into_inner(self) -> Arc<Inner> {
         self.0
     }
 
-    /// Returns a handle to a process from the table of processes.
+    /// Returns a handle to a process from the process table.
     pub(super) fn from_inner(inner: Arc<Inner>) -> Process {
         Process(inner)
     }

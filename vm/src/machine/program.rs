@@ -1,7 +1,7 @@
-//! A program, which consists of an environment that the host created and everything inside it.
+//! A program is an environment that the host created and everything inside it.
 //!
-//! A program counts its living processes, so that the last process can be notified that it is
-//! alone. It also records whether it is over, so that no new process starts in it. A [`Program`]
+//! A program counts its live processes, so that the last one can be notified that it is alone. It
+//! also records whether it is over, so that new processes do not start in it. A [`Program`]
 //! consists only of counts and flags; [`super::Machine`] acts on them.
 
 use crate::environment::Config;
@@ -13,36 +13,35 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Poll, Waker};
 
-/// The counts and flags of one program.
+/// A program's counts and flags.
 #[derive(Debug)]
 pub(crate) struct Program {
     number: u64,
     /// The scheduling group of the program's processes and timers, including those of environments
     /// that processes created.
     group: Group,
-    /// Set if nothing outside the program sends messages to its processes, so that no mail can
-    /// reach a last process that waits.
+    /// Set if nothing outside the program sends messages to its processes. If so, the last process
+    /// waits in vain.
     is_closed: bool,
     /// Set if the program outlives its main process, so that the host can inspect the remaining
     /// processes.
     lingers: bool,
-    /// Set once the main process of a program that lingers is dead. From then on, no process is
-    /// notified that it is alone.
+    /// Set once the main process of a program that lingers is dead. From then on, processes are not
+    /// notified that they are alone.
     is_left: AtomicBool,
     /// Set once the program is about to end.
     is_over: AtomicBool,
-    /// The pid of the main process, with which the program ends. 0 if there is none.
+    /// The pid of the main process, or 0 if there is none. The program ends when it does.
     main: AtomicU64,
-    /// The number of living processes.
+    /// The number of live processes.
     alive: AtomicU64,
-    /// The exclusive or of the pids of all living processes. If a single process is left, this is
-    /// its pid.
+    /// The exclusive or of the pids of all live processes. If only one is left, this is its pid.
     pids: AtomicU64,
     /// The number of timers that have not fired.
     timers: AtomicU64,
-    /// The tasks that wait until the last process has ended.
+    /// The tasks waiting for the last process to end.
     waiting: Mutex<Vec<Waker>>,
-    /// Limits how many of the program's processes work with databases concurrently.
+    /// Limits how many of the program's processes access databases concurrently.
     database_turns: Turns,
     /// The metrics of the program's processes. Created when a process first records a metric.
     metrics: OnceLock<Arc<Named>>,
@@ -79,7 +78,7 @@ impl Program {
         &self.database_turns
     }
 
-    /// Counts a new process, before anything can send to it.
+    /// Counts a new process. Called before anything can send to it.
     pub(super) fn joined(&self, pid: Pid) {
         // SeqCst, here and below, because the last process's own check in `is_alone` must not miss
         // a process that joined earlier.
@@ -87,7 +86,7 @@ impl Program {
         self.alive.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Makes a process that has not run yet the main process, with which the program ends.
+    /// Makes a process that has not run yet the main process. The program ends when it does.
     pub(crate) fn ends_with(&self, pid: Pid) {
         self.main.store(pid.number(), Ordering::SeqCst);
     }
@@ -97,9 +96,9 @@ impl Program {
         self.main.store(0, Ordering::SeqCst);
     }
 
-    /// Returns whether the program ends because this process has just died. This is called before
-    /// [`Program::left`], so that no process is notified that it is alone when it is about to be
-    /// killed.
+    /// Returns whether the program ends because this process has just died. Called before
+    /// [`Program::left`], so that a process that is about to be killed is not notified that it is
+    /// alone.
     pub(super) fn is_ended_by(&self, pid: Pid) -> bool {
         if self.main.load(Ordering::SeqCst) != pid.number() {
             return false;
@@ -133,11 +132,11 @@ impl Program {
         self.timers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Returns whether only one process is left and no message can reach it any more.
+    /// Returns whether only one process is left and it cannot receive any more messages.
     ///
     /// A process that calls this has already announced that it is waiting. A process that ends
-    /// first removes itself from the count and then checks whether the last process is waiting. So
-    /// at least one of the two processes notices the other.
+    /// first removes itself from the count, then checks whether the last process is waiting. So at
+    /// least one of the two processes notices the other.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_closed
             && !self.is_over()
@@ -162,7 +161,7 @@ impl Program {
         self.is_over.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until no process is alive.
+    /// Waits until all processes have died.
     pub(super) async fn ended(&self) {
         std::future::poll_fn(|context| {
             let mut waiting = self.waiting();

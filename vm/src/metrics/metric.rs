@@ -1,6 +1,6 @@
-//! The values of metrics, as plain data.
+//! Metric values, as plain data.
 
-/// The value of a metric.
+/// A metric's value.
 #[derive(Clone, Debug)]
 pub(super) enum Metric {
     Counter(u64),
@@ -15,16 +15,16 @@ pub(super) const BUCKETS: [f64; 31] = [
     5e0, 1e1, 2.5e1, 5e1, 1e2, 2.5e2, 5e2, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6,
 ];
 
-/// The distribution of samples.
+/// A distribution of samples.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
-    /// The number of samples in each bucket, not counting the samples in lower buckets.
+    /// The number of samples in each bucket. Not cumulative.
     pub(super) counts: [u64; BUCKETS.len()],
     pub(super) count: u64,
     pub(super) sum: f64,
 }
 
-/// An update of a metric. If the metric is new, the update determines its kind.
+/// An update to a metric. If the metric is new, this determines its kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Update {
     /// Sets a counter.
@@ -53,7 +53,7 @@ impl Metric {
         }
     }
 
-    /// Applies an update. Returns false if the update is for another kind of metric.
+    /// Applies an update. Returns false if it is for a different kind of metric.
     pub(super) fn update(&mut self, update: Update) -> bool {
         match (self, update) {
             (Metric::Counter(counter), Update::CounterTo(value)) => *counter = value,
@@ -73,7 +73,7 @@ impl Histogram {
     fn add(&mut self, sample: f64) {
         self.count = self.count.saturating_add(1);
         self.sum += sample;
-        // A sample above all bounds is in no bucket, and neither is NaN.
+        // NaN, and samples above all bounds, are not in any bucket.
         if let Some(bucket) = BUCKETS.iter().position(|&end| sample <= end) {
             self.counts[bucket] += 1;
         }

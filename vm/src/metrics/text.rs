@@ -1,8 +1,8 @@
-//! The page that Prometheus collects, in version 0.0.4 of Prometheus's text format.
+//! The page that Prometheus scrapes, in version 0.0.4 of its text format.
 //!
-//! `prometheus_client` writes OpenMetrics, which differs from this format in one respect only: the
-//! sample of a counter named `x` is named `x_total`. Here every metric keeps the name that its
-//! program chose. A counter is therefore encoded like a gauge, but its type is given as `counter`.
+//! `prometheus_client` writes OpenMetrics, which differs from this format in only one respect: it
+//! names the sample of a counter `x` `x_total`. Here, every metric keeps the name that its program
+//! chose. A counter is therefore encoded like a gauge, but declared as type `counter`.
 
 use super::metric::{BUCKETS, Metric};
 use lunatic_abi::ExitKind;
@@ -18,7 +18,8 @@ use std::fmt;
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) own: Vec<OwnMetric>,
-    /// The metrics by name. Each metric has the environment of the program that created it.
+    /// The metrics by name. Each metric is paired with the environment of the program that created
+    /// it.
     pub(super) programs: BTreeMap<Box<str>, Vec<(u64, Metric)>>,
 }
 
@@ -31,7 +32,7 @@ pub(super) struct OwnMetric {
     pub(super) values: Values,
 }
 
-/// A single value, or one value for each value of a label.
+/// A single value, or one value per value of a label.
 #[derive(Debug)]
 pub(super) enum Values {
     One(u64),
@@ -71,7 +72,7 @@ impl Collector for Page {
             }
         }
         for (name, metrics) in &self.programs {
-            let help = "Counted by programs.";
+            let help = "Reported by guest programs.";
             let mut family = encoder.encode_descriptor(name, help, None, kind(metrics))?;
             for (environment, metric) in metrics {
                 let labels = [("environment", *environment)];
@@ -82,8 +83,8 @@ impl Collector for Page {
     }
 }
 
-/// Returns the type of all metrics with the same name. The format allows only one type for each
-/// name, so if programs use different types, this is the most general one.
+/// Returns the type to report for metrics that share a name. The format allows only one type for
+/// each name, so if programs disagree, returns the most general type.
 fn kind(metrics: &[(u64, Metric)]) -> MetricType {
     let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
     if is_all(|metric| matches!(metric, Metric::Counter(_))) {
@@ -150,7 +151,7 @@ mod tests {
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::CounterTo(4))]);
         assert_eq!(
             text,
-            "# HELP x Counted by programs.\n# TYPE x counter\nx{environment=\"0\"} 3\nx{environment=\"7\"} 4\n"
+            "# HELP x Reported by guest programs.\n# TYPE x counter\nx{environment=\"0\"} 3\nx{environment=\"7\"} 4\n"
         );
     }
 
@@ -159,7 +160,7 @@ mod tests {
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::GaugeTo(0.5))]);
         assert_eq!(
             text,
-            "# HELP x Counted by programs.\n# TYPE x gauge\nx{environment=\"0\"} 3\nx{environment=\"7\"} 0.5\n"
+            "# HELP x Reported by guest programs.\n# TYPE x gauge\nx{environment=\"0\"} 3\nx{environment=\"7\"} 0.5\n"
         );
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::Sample(0.5))]);
         assert_eq!(text.matches("# TYPE").count(), 1, "{text}");

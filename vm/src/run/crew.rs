@@ -1,4 +1,4 @@
-//! Counts the instances that serve one queue, and decides when there should be another instance.
+//! Counts the instances that serve a queue, and decides when to create another.
 
 use crate::machine::Process;
 use futures_lite::FutureExt;
@@ -6,18 +6,18 @@ use lunatic_process::Exit;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts the instances that serve one queue. It does not create instances and does not depend on
+/// Counts the instances that serve a queue. A crew does not create instances and does not depend on
 /// what they do.
 #[derive(Debug)]
 pub struct Crew {
     /// The maximum number of live instances.
     limit: usize,
     alive: Mutex<usize>,
-    /// The number of instances that are waiting for work, or are about to wait.
+    /// The number of instances that are waiting for work or about to.
     idle: AtomicUsize,
 }
 
-/// An instance from its creation to its end.
+/// An instance in a crew, from its creation to its end.
 #[derive(Clone, Debug)]
 pub struct Member {
     crew: Arc<Crew>,
@@ -29,7 +29,7 @@ pub struct Member {
 pub struct Idle(Arc<Crew>);
 
 impl Crew {
-    /// Creates a crew of at most `limit` instances. Initially, it has no instances.
+    /// Creates an empty crew of at most `limit` instances.
     pub fn new(limit: usize) -> Arc<Crew> {
         Arc::new(Crew {
             limit,
@@ -38,8 +38,8 @@ impl Crew {
         })
     }
 
-    /// Admits another instance if more jobs than instances are waiting and the limit allows another
-    /// instance. The new instance counts as idle from now on.
+    /// Admits another instance if there are more waiting jobs than idle instances and the limit
+    /// allows it. The new instance is then counted as idle.
     pub fn admit(self: &Arc<Crew>, waiting: usize) -> Option<Member> {
         let mut alive = self.alive();
         if waiting <= self.idle.load(Ordering::SeqCst) || *alive >= self.limit {
@@ -59,26 +59,25 @@ impl Crew {
 }
 
 impl Member {
-    /// Records that the instance has started. The instance counts as waiting for work until the
-    /// guard is dropped.
+    /// Records that the instance has started. It is counted as idle until the guard is dropped.
     pub fn start(&self) -> Idle {
         self.has_started.store(true, Ordering::SeqCst);
         // `admit` has already counted the instance as idle.
         Idle(self.crew.clone())
     }
 
-    /// Records that the instance is waiting for more work until the guard is dropped.
+    /// Counts the instance as idle until the guard is dropped.
     pub fn idle(&self) -> Idle {
         self.crew.idle.fetch_add(1, Ordering::SeqCst);
         Idle(self.crew.clone())
     }
 
-    /// Waits for the end of the instance. If the instance has not started when `late` completes, it
-    /// is killed, because it would keep a core busy and its callers waiting.
+    /// Waits for the instance to end. If it has not started when `late` completes, it is killed,
+    /// because it would keep a core busy and its callers waiting.
     ///
     /// # Errors
     ///
-    /// If the instance never started, the error is how it ended, or `None` if it was late.
+    /// Fails if the instance never started. The error is how it ended, or `None` if it was late.
     pub async fn ended(
         &self,
         instance: &Process,
@@ -101,8 +100,8 @@ impl Member {
         }
     }
 
-    /// Records that the instance has ended. Returns true if this instance never started and no
-    /// other instance exists, so that nothing will serve the waiting jobs.
+    /// Records that the instance has ended. Returns true if it never started and there are no other
+    /// instances, in which case nothing will serve the waiting jobs.
     pub fn left(&self) -> bool {
         let mut alive = self.crew.alive();
         *alive -= 1;

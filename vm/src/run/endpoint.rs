@@ -1,7 +1,7 @@
-//! The host as a process.
+//! Lets the host act as a process.
 //!
-//! An [`Endpoint`] has a pid and a mailbox but no guest. Through an endpoint, host code can send,
-//! receive, link and monitor, and is notified of ends like any process.
+//! An [`Endpoint`] has a pid and a mailbox but no guest. Host code can use it to send, receive,
+//! link and monitor, and is notified of deaths like any process.
 
 use crate::environment::Permit;
 use crate::machine::{Environment, Machine, Process, SendError};
@@ -30,12 +30,11 @@ use std::task::Poll;
 pub struct Endpoint {
     machine: Arc<Machine>,
     process: Process,
-    /// The endpoint's share of the environment's quota of processes. `None` once the endpoint has
-    /// ended.
+    /// The endpoint's share of the environment's process quota. `None` once the endpoint has ended.
     permit: Option<Permit>,
 }
 
-/// What an endpoint receives.
+/// A message or death notice received by an endpoint.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Letter {
@@ -43,32 +42,32 @@ pub enum Letter {
     Message {
         /// The message's tag. 0 means no tag.
         tag: i64,
-        /// The message's bytes.
+        /// The message's data.
         data: Vec<u8>,
-        /// The message's resources of the embedder's kinds. All other resources are closed.
+        /// The message's embedder-defined resources. All other resources are closed.
         resources: Vec<Foreign>,
     },
     /// A linked process failed.
     LinkDied {
         /// The link's tag.
         tag: i64,
-        /// The process that ended.
+        /// The process that died.
         pid: Pid,
-        /// Why the process ended.
+        /// Why the process died.
         exit: Exit,
     },
-    /// A monitored process ended.
+    /// A monitored process died.
     ProcessDied {
-        /// The process that ended.
+        /// The process that died.
         pid: Pid,
-        /// Why the process ended.
+        /// Why the process died.
         exit: Exit,
     },
 }
 
 impl Endpoint {
     pub(crate) fn new(environment: &Environment, process: Process, permit: Permit) -> Endpoint {
-        // The host cannot be killed by a link, so the endpoint is always notified instead.
+        // The host cannot be killed through a link, so the endpoint is always notified instead.
         process.cell().set_notified(true);
         Endpoint {
             machine: environment.machine().clone(),
@@ -87,12 +86,12 @@ impl Endpoint {
         &self.process
     }
 
-    /// Sends a message, with resources of the embedder's kinds. A message to a dead process is
-    /// dropped.
+    /// Sends a message with embedder-defined resources. A message to a dead process is dropped.
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the receiver has no room or may not have such a resource.
+    /// Returns a [`SendError`] if one of the receiver's limits is reached, or if it may not have
+    /// such a resource.
     pub fn send(
         &self,
         to: Pid,
@@ -117,8 +116,8 @@ impl Endpoint {
             .map_err(|(_, error)| error)
     }
 
-    /// Links the endpoint with a process. Each of the two is notified of the other's failure; the
-    /// endpoint gets a [`Letter::LinkDied`] with this tag.
+    /// Links the endpoint to a process. Each is notified if the other fails; the endpoint receives
+    /// a [`Letter::LinkDied`] with this tag.
     pub fn link(&self, pid: Pid, tag: i64) {
         self.machine.link(&self.process, pid, tag);
     }
@@ -128,8 +127,8 @@ impl Endpoint {
         self.machine.unlink(&self.process, pid);
     }
 
-    /// Monitors a process, so that the endpoint is notified of the process's end. If the process
-    /// does not exist, the endpoint is notified immediately.
+    /// Monitors a process, so that the endpoint is notified when it dies, or immediately if it does
+    /// not exist.
     pub fn monitor(&self, pid: Pid) {
         self.machine.monitor(&self.process, pid, 0);
     }
@@ -139,12 +138,12 @@ impl Endpoint {
         self.machine.stop_monitoring(&self.process, pid, 0);
     }
 
-    /// Waits for the first letter. Dropping the future loses nothing.
+    /// Waits for the first letter. Cancel safe: letters are not lost if the future is dropped.
     ///
     /// # Errors
     ///
-    /// The endpoint's [`Exit`] once the endpoint has been killed. By then, its links and monitors
-    /// have been notified.
+    /// Returns the endpoint's [`Exit`] once it has been killed. By then, its linked and monitoring
+    /// processes have been notified.
     pub async fn receive(&mut self) -> Result<Letter, Exit> {
         self.receive_tagged(&[]).await
     }

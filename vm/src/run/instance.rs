@@ -1,18 +1,18 @@
-//! Instances, and the pool of instances that wait to be reused by their next process.
+//! Instances, and the pool of instances that are waiting to be reused.
 //!
-//! Most processes of a program run the same module, are short-lived and end normally. Such a
-//! process leaves behind an instance whose memory differs from that of a new instance by a few
-//! pages, and whose globals are known. The instance is reset and serves the next process, at a
-//! fraction of the cost of creating an instance. A reset instance cannot be distinguished from a
-//! new instance: pages that were written, even those that have been swapped out since, are
-//! overwritten. An instance that may have changed in any other way is not reused. This applies if
-//! its memory grew, if it trapped or was killed, or if its code can change a table.
+//! Most processes in a program run the same module, are short-lived and end normally. Such a
+//! process leaves behind an instance whose memory differs from a new instance's in only a few
+//! pages, and whose globals are known. Resetting this instance for the next process costs a
+//! fraction of creating a new one. A reset instance is indistinguishable from a new one: all
+//! modified pages, even those that have been swapped out, are overwritten. An instance that may
+//! have changed in any other way (because its memory grew, it trapped or was killed, or its code
+//! can change a table) is not reused.
 
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     unsafe_code,
-    reason = "runs instances, and resets whole memories"
+    reason = "runs instances, and resets entire memories"
 )]
 
 use super::outcome::exit_of;
@@ -28,35 +28,34 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{Func, Global, InstancePre, Memory, Store, TypedFunc, Val};
 
-/// An instance of a module, with its store.
+/// A module instance and its store.
 pub(crate) struct Instance {
     store: Store<Guest>,
     instance: wasmtime::Instance,
     kind: EngineKind,
-    /// The functions called so far, so that each function is looked up only once. There are never
-    /// more of them than the module exports.
+    /// The functions called so far, so that each function is looked up only once. There are at most
+    /// as many as the module's exports.
     functions: Vec<(Box<str>, Callee)>,
-    /// The state that the instance is reset to; `None` if it cannot be reset.
+    /// The state to reset the instance to, or `None` if it cannot be reset.
     beginning: Option<Beginning>,
 }
 
-/// The initial state of an instance.
+/// An instance's initial state.
 struct Beginning {
     memory: Option<(Memory, usize)>,
     globals: Vec<(Global, Val)>,
 }
 
-/// The maximum number of mutable globals of an instance that can be reset. Compilers create only a
-/// few.
+/// The maximum number of mutable globals in an instance that can be reset. Compilers generate only
+/// a few.
 const MAX_GLOBALS: usize = 1_024;
 
-/// A function of an instance. A function whose type is common among entry points is stored with
-/// that type.
+/// A function of an instance. If its type is common for entry points, it is stored with that type.
 enum Callee {
     Nothing(TypedFunc<(), ()>),
     Number(TypedFunc<i32, ()>),
     Numbers(TypedFunc<(i32, i32), ()>),
-    /// Any other function, with the number of its results.
+    /// Any other function, with its number of results.
     Other(Func, usize),
 }
 
@@ -94,7 +93,7 @@ impl Instance {
         })
     }
 
-    /// Begins to serve another process.
+    /// Prepares the instance for its next process.
     pub(super) fn enter(
         &mut self,
         environment: Environment,
@@ -160,8 +159,8 @@ impl Instance {
         called.map_err(|error| exit_of(self.store.data(), &error))
     }
 
-    /// Returns the position of a function among those called so far. There are few such functions,
-    /// and most calls are to the same function.
+    /// Returns a function's position among those called so far. A linear search is enough, because
+    /// there are few of them and most calls are to the same one.
     fn position_of(&mut self, function: &str) -> usize {
         if let Some(position) = self
             .functions
@@ -181,18 +180,18 @@ impl Instance {
 
     /// Charges for the compute used since the last call.
     fn charge_compute(&mut self) {
-        // If fuel is not counted, each request for it would create an error.
+        // If fuel is not counted, asking for it would create an error each time.
         if self.kind.code() == Code::Plain {
             return;
         }
         if let Ok(fuel) = self.store.get_fuel() {
-            // If this exceeds a limit, the next process that computes or begins is stopped.
+            // If this exceeds a limit, the next process to compute or start is stopped.
             let _ = self.store.data_mut().meter().charge_compute(fuel);
         }
     }
 
-    /// Resets the instance. Returns false if the instance cannot be reset, or if resetting costs
-    /// more than creating an instance.
+    /// Resets the instance. Returns false if it cannot be reset, or if that would cost more than
+    /// creating a new one.
     fn reset(&mut self, image: Option<&Image>) -> bool {
         let Some(beginning) = &self.beginning else {
             return false;
@@ -201,8 +200,8 @@ impl Instance {
             if memory.data_size(&self.store) != size {
                 return false;
             }
-            // SAFETY: the memory belongs to this instance, in which nothing runs, and its initial
-            // contents are those of `image`.
+            // SAFETY: the memory belongs to this instance, no code is running in it, and its
+            // initial contents are those of `image`.
             if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none()
             {
                 return false;
@@ -218,7 +217,7 @@ impl Instance {
 }
 
 impl Drop for Instance {
-    /// The guest's compute is counted however the guest ends, even if it is killed in the middle of
+    /// The guest's compute is charged however the guest ends, even if it is killed in the middle of
     /// a slice.
     fn drop(&mut self) {
         if self.store.data().has_process() {
@@ -268,27 +267,27 @@ impl Callee {
     }
 }
 
-/// Instances of a module that wait for their next process. The pool is divided into several parts,
-/// so that workers do not wait for each other.
+/// A module's pooled instances, which wait for their next process. The pool is split into parts, so
+/// that workers do not wait for each other.
 #[derive(Default)]
 pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 
 const PARTS: usize = 8;
 
-/// The maximum number of bytes that the host may hold for a waiting instance. These bytes are not
-/// counted toward any limit.
+/// The maximum number of bytes that the host may hold for a pooled instance. These bytes do not
+/// count toward any limit.
 const MAX_POOLED_BYTES: u64 = 64 << 10;
 
-/// A waiting instance.
+/// A pooled instance.
 struct Pooled {
     instance: Instance,
     _slot: PoolSlot,
 }
 
-/// One of the slots for pooled instances, which is released when this value is dropped.
+/// A slot for a pooled instance. Released on drop.
 struct PoolSlot;
 
-/// The number of slots that are taken.
+/// The number of slots in use.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 impl PoolSlot {
@@ -308,15 +307,15 @@ impl Drop for PoolSlot {
 }
 
 impl InstancePool {
-    /// Takes an instance, preferably the instance that this thread put back most recently.
+    /// Takes an instance, preferably the one that this thread put back most recently.
     pub(super) fn take(&self) -> Option<Instance> {
         let own = own_part();
         let pooled = (0..PARTS).find_map(|part| self.part((own + part) % PARTS).pop())?;
         Some(pooled.instance)
     }
 
-    /// Puts back an instance whose process has ended normally, or drops the instance if it cannot
-    /// be reused. The memory's initial contents must be those of `image`.
+    /// Puts back an instance whose process has ended normally, or drops it if it cannot be reused.
+    /// The memory's initial contents must be those of `image`.
     pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
         let module = instance.guest().module().expect("the guest is a module");
         let is_small = module.requirements().host <= MAX_POOLED_BYTES;

@@ -1,4 +1,4 @@
-//! Modules and components that are linked with the host functions that they import.
+//! Modules and components linked to the host functions that they import.
 
 use super::instance::InstancePool;
 use crate::compile_limits::CompileLimits;
@@ -28,22 +28,22 @@ impl Linkers {
     }
 }
 
-/// A module that is linked for an engine and a set of grants.
+/// A module linked for an engine and a set of grants.
 pub(crate) struct Linked {
     grants: Box<[u64]>,
     pub(crate) pre: InstancePre<Guest>,
     /// The initial contents of an instance's memory.
     pub(crate) image: Option<Arc<Image>>,
-    /// The instances that wait for their next process.
+    /// Pooled instances, which wait for their next process.
     pub(crate) pool: InstancePool,
 }
 
-/// The links of one module for one engine, one for each set of grants.
+/// A module's linked forms for one engine, one for each set of grants.
 #[derive(Default)]
 struct AllLinked(Mutex<Vec<Arc<Linked>>>);
 
-/// The maximum number of linked modules that are kept. A guest can create more sets of grants than
-/// any program could use.
+/// The maximum number of linked forms that are kept. It is limited because guests can create any
+/// number of sets of grants.
 const MAX_LINKED: usize = 64;
 
 /// The size of a linked import, in bytes.
@@ -59,7 +59,7 @@ pub(crate) enum LinkError {
 }
 
 /// Compiles a module, and checks that the machine provides all of its imports, with matching types.
-/// Code that is not the host's own must be within the limits.
+/// Code that is not the host's own must be within the compile limits.
 pub(crate) fn load_module(
     compiler: &Arc<Compiler>,
     limits: &CompileLimits,
@@ -76,13 +76,13 @@ pub(crate) fn load_module(
     let linker = Linkers::of(engine).core(compiled.generation);
     match linker.instantiate_pre(&compiled.module) {
         Ok(_) => Ok(module),
-        // No import is missing, because `Module::new` checks that.
+        // `Module::new` has checked that no imports are missing, so only a type can be wrong.
         Err(error) => Err(ModuleError::ImportType(format!("{error:#}"))),
     }
 }
 
 /// Links a module for an engine and a set of grants. Functions that are not granted are replaced by
-/// functions that trap with an explanation.
+/// stubs that trap with an explanation.
 pub(crate) fn link<'a>(
     module: &'a Module,
     kind: EngineKind,
@@ -134,7 +134,7 @@ pub(crate) fn link<'a>(
     Ok((engine, linked))
 }
 
-/// Returns the error for a call that the environment does not grant.
+/// Returns the error for a call to a function that the environment does not grant.
 fn not_granted(name: &str) -> wasmtime::Error {
     wasmtime::Error::msg(format!(
         "the environment does not grant `{name}`; grant it with `--allow {name}` or `Config::allow_namespace(\"{name}\")`"

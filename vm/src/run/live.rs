@@ -1,9 +1,9 @@
-//! An instance that the host drives.
+//! A module instance driven by the host.
 //!
-//! A host closure in [`Environment::drive`](crate::Environment::drive) gets a [`Live`]. The closure
-//! calls exported functions one after another, and reads and writes the guest's memory between the
-//! calls. Each call may use the full compute that the environment allows, and can have a time limit
-//! of its own.
+//! The host closure passed to [`Environment::drive`](crate::Environment::drive) receives a
+//! [`Live`]. It calls exported functions one after another, and reads and writes the guest's memory
+//! in between. Each call may use the full compute that the environment allows, and can have its own
+//! time limit.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,11 +24,11 @@ use lunatic_process::{Exit, LimitReached};
 use std::time::Duration;
 use wasmtime::{Extern, Memory, Val};
 
-/// A running instance controlled by the host.
+/// A running module instance, controlled by the host.
 pub struct Live {
     instance: Instance,
-    /// Set by the call that ended the guest. After that, the guest's memory may be in any state,
-    /// and the guest is not called again.
+    /// Set by the call that ended the guest. The guest's memory may then be in any state, and the
+    /// guest is not called again.
     ended: Option<Exit>,
     /// Set once the memory has been looked up.
     memory: Option<Memory>,
@@ -40,25 +40,25 @@ pub enum CallError {
     /// The function does not exist or takes different parameters.
     #[error(transparent)]
     Entry(#[from] EntryError),
-    /// The guest ended in this call or an earlier one.
+    /// The guest ended during this call or an earlier one.
     #[error("the guest {0}")]
     Ended(Exit),
 }
 
-/// The error for a request for bytes outside the guest's memory.
+/// The requested bytes are not all inside the guest's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {length} bytes at {address} are not all inside the guest's memory of {size} bytes")]
 pub struct OutOfBounds {
     /// The address of the bytes.
     pub address: u32,
-    /// How many bytes were requested.
+    /// The number of bytes requested.
     pub length: usize,
-    /// The size of the memory, in bytes. 0 if the guest exports no memory.
+    /// The size of the memory in bytes, or 0 if the guest does not export a memory.
     pub size: usize,
 }
 
 impl CallError {
-    /// Returns how the process ends if the closure gives up because of this error.
+    /// Returns the process's exit if the closure gives up because of this error.
     pub fn into_exit(self) -> Exit {
         match self {
             CallError::Ended(exit) => exit,
@@ -89,13 +89,13 @@ impl Live {
     /// Calls an exported function and returns its results. Each call may compute as much as the
     /// environment allows.
     ///
-    /// Dropping the future ends the guest, because a guest cannot be called again after an
-    /// interrupted call.
+    /// Dropping the future ends the guest, because it cannot be called again after an interrupted
+    /// call.
     ///
     /// # Errors
     ///
-    /// [`CallError::Entry`] leaves the guest as it was. After [`CallError::Ended`], every further
-    /// call fails in the same way.
+    /// After [`CallError::Entry`], the guest is unchanged. After [`CallError::Ended`], all further
+    /// calls fail in the same way.
     pub async fn call(
         &mut self,
         function: &str,
@@ -163,9 +163,9 @@ impl Live {
         }
     }
 
-    /// Returns how many instructions the last call executed. Returns `None` if the environment does
-    /// not limit compute, because instructions are then not counted. A unit of [`Limit::Compute`]
-    /// is 100,000 instructions.
+    /// Returns the number of instructions that the last call executed. Returns `None` if the
+    /// environment does not limit compute, because instructions are not counted in that case. A
+    /// unit of [`Limit::Compute`] is 100,000 instructions.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.instance.kind().code() {
             Code::Plain => None,
@@ -173,7 +173,7 @@ impl Live {
         }
     }
 
-    /// Returns the size of the guest's memory, in bytes. Returns 0 if the guest exports no memory.
+    /// Returns the size of the guest's memory in bytes, or 0 if the guest does not export a memory.
     pub fn memory_size(&mut self) -> usize {
         self.memory()
             .map_or(0, |memory| memory.data_size(self.instance.store()))
@@ -183,7 +183,7 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// If any of the bytes lie outside the memory.
+    /// Fails if any of the bytes are outside the memory.
     pub fn read(&mut self, address: u32, length: usize) -> Result<Vec<u8>, OutOfBounds> {
         let Some(memory) = self.memory() else {
             return Err(OutOfBounds {
@@ -205,7 +205,7 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// If the bytes do not all fit. In that case, nothing is written.
+    /// Fails, without writing anything, if any of the bytes are outside the memory.
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), OutOfBounds> {
         let error = |size| OutOfBounds {
             address,
@@ -225,7 +225,7 @@ impl Live {
     }
 
     /// Grows the guest's memory to at least this many bytes. Returns `false` if the environment
-    /// does not allow the growth.
+    /// does not allow it.
     pub async fn grow_memory(&mut self, size: usize) -> bool {
         let Some(memory) = self.memory() else {
             return false;
@@ -239,7 +239,7 @@ impl Live {
                 .is_ok()
     }
 
-    /// Returns the host's state of the guest, which can carry the host's own values; see
+    /// Returns the host's state for the guest, which can carry the host's own values; see
     /// [`Guest::extension`].
     pub fn guest(&mut self) -> &mut Guest {
         self.instance.store().data_mut()

@@ -1,4 +1,4 @@
-//! An instance of a component that the host drives.
+//! A component instance driven by the host.
 
 use super::outcome::exit_of;
 use super::store::{self, instructions_used, set_compute};
@@ -11,12 +11,12 @@ use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime_wasi::p2::bindings::Command;
 
-/// A running instance of a component, controlled by the host.
+/// A running component instance, controlled by the host.
 ///
-/// Only the host knows the component's functions, so the host calls them itself through wasmtime's
-/// typed interface, with [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance).
-/// After a failed call, the instance must not be called again. [`exit`](LiveComponent::exit) then
-/// returns how the process ends.
+/// Only the host knows the component's functions, so it calls them through wasmtime's typed
+/// interface, using [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance).
+/// After a failed call, the instance must not be called again, and [`exit`](LiveComponent::exit)
+/// returns the process's exit.
 pub struct LiveComponent {
     store: Store<Guest>,
     instance: Instance,
@@ -69,8 +69,8 @@ impl LiveComponent {
         self.instance
     }
 
-    /// Lets the component compute as much as its environment allows from now on. Call this method
-    /// before each call of the component.
+    /// Renews the component's compute to the full amount that its environment allows. Call this
+    /// before each call to the component.
     pub fn renew_compute(&mut self) {
         if self.code == Code::Metered {
             let units = self.store.data().environment().limits().get(Limit::Compute);
@@ -78,9 +78,10 @@ impl LiveComponent {
         }
     }
 
-    /// Returns how many instructions the component has executed since its compute was renewed, or
-    /// since it began. Returns `None` if the environment does not limit compute, because
-    /// instructions are then not counted. A unit of [`Limit::Compute`] is 100,000 instructions.
+    /// Returns the number of instructions that the component has executed since its compute was
+    /// last renewed, or since it started. Returns `None` if the environment does not limit compute,
+    /// because instructions are not counted in that case. A unit of [`Limit::Compute`] is 100,000
+    /// instructions.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.code {
             Code::Plain => None,
@@ -88,7 +89,7 @@ impl LiveComponent {
         }
     }
 
-    /// Returns how the process ends after a call that failed with this error.
+    /// Returns the process's exit after a call that failed with this error.
     pub fn exit(&mut self, error: &wasmtime::Error) -> Exit {
         exit_of(self.store.data(), error)
     }

@@ -1,4 +1,4 @@
-//! How guests end.
+//! Determines how guests end.
 
 use crate::guest::{Guest, Rejected};
 use crate::module::Module;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wasmtime::WasmBacktrace;
 use wasmtime_wasi::I32Exit;
 
-/// Returns how a guest that stopped with this error ended.
+/// Returns the exit of a guest that stopped with this error.
 pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     if let Some(exit) = end_of(guest, error) {
         return exit;
@@ -20,10 +20,9 @@ pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     Exit::Trapped(Arc::new(trap))
 }
 
-/// Returns how a guest that stopped with this error ended. Returns `None` if the guest simply
-/// trapped.
+/// Returns the exit of a guest that stopped with this error, or `None` if the guest simply trapped.
 pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
-    // A host call noticed that the process is ending.
+    // A host call noticed that the process is about to die.
     if let Some(exit) = guest.process().cell().ending() {
         return Some(exit);
     }
@@ -48,12 +47,12 @@ pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
             wanted: None,
         }));
     }
-    // A program that is refused memory usually gives up. The refusal is the cause, no matter how
-    // the program gives up.
+    // A program that is refused memory usually gives up. Report the refusal as the cause, no matter
+    // how the program gives up.
     guest.refused().map(Exit::Limit)
 }
 
-/// Returns the causes of an error, without the backtrace, as one sentence.
+/// Returns an error's causes, without the backtrace, as one sentence.
 fn reason(error: &wasmtime::Error) -> String {
     if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
         return trap.to_string();
@@ -67,8 +66,8 @@ fn reason(error: &wasmtime::Error) -> String {
     sentences.join(": ")
 }
 
-/// The maximum length of a reason, in bytes. A guest can make the reason quote text that the guest
-/// passed.
+/// The maximum length of a reason, in bytes. It is limited because reasons can quote text supplied
+/// by the guest.
 const MAX_REASON: usize = 2048;
 
 fn cut(mut reason: String) -> String {
@@ -80,11 +79,11 @@ fn cut(mut reason: String) -> String {
     reason
 }
 
-/// The maximum length of a function's name that a trap holds, in bytes.
+/// The maximum length of a function name stored in a trap, in bytes.
 const MAX_NAME: usize = 256;
 
-/// Records the functions that were running. Links and monitors wait for this function, so it does
-/// not look up anything.
+/// Records the functions on the stack. Does not look up anything, because linked and monitoring
+/// processes are not notified until this returns.
 fn stack(error: &wasmtime::Error, module: Option<&Module>) -> Vec<RawFrame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
@@ -94,7 +93,8 @@ fn stack(error: &wasmtime::Error, module: Option<&Module>) -> Vec<RawFrame> {
     let frame = |frame: &wasmtime::FrameInfo| RawFrame {
         function: frame.func_index(),
         name: frame.func_name().filter(|_| !has_symbols).map(name),
-        // The offsets in a module without symbols differ from those in the module's file.
+        // In a module without symbols, offsets in the compiled module do not match those in the
+        // module's file.
         offset: frame
             .module_offset()
             .filter(|_| has_symbols || module.is_none())

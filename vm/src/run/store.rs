@@ -1,4 +1,4 @@
-//! The stores that guests run in, with the guests' slices and compute.
+//! The stores that guests run in, including time slices and compute.
 
 use crate::engine::{Code, EngineKind};
 use crate::guest::{Guest, Rejected, portion};
@@ -6,11 +6,11 @@ use crate::scheduler;
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-/// A guest is interrupted on every tick, however many ticks a slice lasts, so that a kill never
-/// waits longer than a tick.
+/// Guests are interrupted on every tick, no matter how many ticks a slice lasts, so that a kill
+/// never waits longer than a tick.
 const TICK: u64 = 1;
 
-/// Creates a store for a guest that is about to begin.
+/// Creates a store for a guest that is about to start.
 pub(super) fn new(engine: &wasmtime::Engine, kind: EngineKind, guest: Guest) -> Store<Guest> {
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| guest.meter());
@@ -19,7 +19,7 @@ pub(super) fn new(engine: &wasmtime::Engine, kind: EngineKind, guest: Guest) -> 
     store
 }
 
-/// Prepares a guest's first turn: gives the guest a slice and its compute.
+/// Prepares a guest's first turn: gives it a slice and its compute.
 pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
     store.set_epoch_deadline(TICK);
     // This begins the turn's slice.
@@ -29,16 +29,16 @@ pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
     }
     let limits = *store.data().environment().limits();
     set_compute(store, limits.get(Limit::Compute));
-    // In a loop without calls, the remaining fuel becomes known only when it runs out, so fuel is
-    // given in portions if the environment counts compute. A portion is small compared to the
-    // limit. The end of a portion also ends a turn, which costs very little.
+    // In a loop without calls, the remaining fuel is not known until it runs out, so fuel is given
+    // in portions if the environment counts compute. A portion is small compared to the limit. The
+    // end of a portion also ends a turn, which costs very little.
     let portion = portion(limits.get(Limit::TotalCompute));
     store
         .fuel_async_yield_interval(portion)
         .expect("the engine of metered code consumes fuel");
 }
 
-/// Lets the guest compute this many units from now on.
+/// Sets the guest's remaining compute to this many units.
 pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     let fuel = units.saturating_mul(FUEL_PER_UNIT);
     store
@@ -47,8 +47,8 @@ pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     store.data_mut().meter().fuel_given(fuel);
 }
 
-/// Returns how many instructions the guest has executed since it was last given compute. Returns
-/// `None` if instructions are not counted.
+/// Returns the number of instructions that the guest has executed since it was last given compute,
+/// or `None` if instructions are not counted.
 pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
     let left = store.get_fuel().ok()?;
     Some(store.data_mut().meter().fuel_used(left))
@@ -57,7 +57,7 @@ pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
 /// Called by running code once the clock has passed its deadline.
 fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     if store.data().process().cell().is_ending() {
-        return Err(wasmtime::Error::msg("the process is ending"));
+        return Err(wasmtime::Error::msg("the process is about to die"));
     }
     if store.data().environment().code() == Code::Metered {
         let fuel = store.get_fuel()?;
@@ -67,12 +67,12 @@ fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadlin
             .charge_compute(fuel)
             .map_err(Rejected)?;
     }
-    // The deadline may be older than this turn if the process has waited in the meantime. The slice
-    // is then just beginning.
+    // If the process has waited in the meantime, the deadline may be older than this turn, in which
+    // case the slice has just begun.
     if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
         return Ok(UpdateDeadline::Continue(TICK));
     }
-    // The next turn begins with a slice of its own.
+    // The next turn begins with a new slice.
     store.data_mut().expect_turn();
     Ok(UpdateDeadline::YieldCustom(
         TICK,

@@ -1,4 +1,4 @@
-//! How the scheduler stores futures, and what a running future can report to the scheduler.
+//! How the scheduler stores futures, and what a running future can report to it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,12 +13,11 @@ use super::contain::contain;
 use super::group::Group;
 
 thread_local! {
-    /// Set by a running task whose slice is over, and cleared once the worker has put the task into
-    /// a queue.
+    /// Set by a running task whose slice is over, and cleared once the worker has queued the task.
     static SPENT: Cell<bool> = const { Cell::new(false) };
     /// The waker of the task that this thread is running.
     static RUNNING: RefCell<Option<Waker>> = const { RefCell::new(None) };
-    /// Set by the running task if the task should be parked.
+    /// Set by the running task if it should be parked.
     static PARKED: Cell<bool> = const { Cell::new(false) };
     /// The tasks that this thread still has to drop. `None` if it is not dropping a task.
     static DROPPING: Cell<Option<Vec<Task>>> = const { Cell::new(None) };
@@ -29,16 +28,16 @@ thread_local! {
 pub(super) enum Task {
     /// A task that is ready to run.
     Ready(Runnable<Group>),
-    /// A task that used up its slice and continues when its turn comes. If the task is woken
-    /// earlier, it becomes ready immediately, and using this waker later causes at most a spurious
-    /// wake-up.
+    /// A task that used up its slice and continues when its turn comes. If it is woken earlier, it
+    /// becomes ready immediately, and using this waker later causes at most a spurious wake-up.
     Parked(Waker),
 }
 
 /// Runs a task. Returns the task's waker if the task should be parked.
 pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
-    // `async-task` leaks the future of a task that has no waker left when its run ends. This waker
-    // is dropped only after the run, so the task is scheduled once more and its future is dropped.
+    // `async-task` leaks the future of a task that has no wakers left when a poll returns. This
+    // waker is not dropped until afterwards, so the task is scheduled once more and its future is
+    // dropped.
     RUNNING.set(Some(task.waker()));
     task.run();
     let waker = RUNNING.take();
@@ -47,11 +46,10 @@ pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
 
 /// Records that the running task has used up its slice and wants to continue.
 ///
-/// Call this function inside a task, right before the task wakes itself and returns
-/// [`Poll::Pending`]. The task is then queued with the tasks that used up their slice, behind all
-/// woken tasks. The call affects only that one return, and has no effect if the task has not been
-/// woken by then. Outside a task, the function does nothing. Code that can await should use
-/// [`spent`] instead.
+/// Call this inside a task, right before the task wakes itself and returns [`Poll::Pending`]. The
+/// task is then queued as spent, behind all woken tasks. The call affects only that one return, and
+/// has no effect if the task has not been woken by then. Outside a task, it does nothing. Code that
+/// can await should use [`spent`] instead.
 ///
 /// # Examples
 ///
@@ -80,18 +78,18 @@ pub fn end_slice() {
     SPENT.set(true);
 }
 
-/// Returns whether [`end_slice`] was called, and resets this flag. A worker calls this function
-/// after it has run a task.
+/// Returns whether [`end_slice`] was called, and resets this flag. Called by a worker after it has
+/// run a task.
 pub(super) fn take_spent() -> bool {
     SPENT.take()
 }
 
-/// Ends the slice of the task that awaits the returned future. The future completes in the task's
+/// Returns a future that ends the slice of the task that awaits it, and completes in the task's
 /// next slice.
 ///
-/// The task continues behind all woken tasks (see [`Scheduler`](super::Scheduler)). If it is woken
-/// before that, it continues as a woken task: a killed process, for example, does not wait for its
-/// turn among computing processes. On any other executor, awaiting this future is an ordinary
+/// The task is queued behind all woken tasks (see [`Scheduler`](super::Scheduler)). If it is woken
+/// before its turn, it continues as a woken task: a killed process, for example, does not have to
+/// wait behind processes that compute. On any other executor, awaiting this future is an ordinary
 /// yield.
 ///
 /// # Examples
@@ -116,7 +114,7 @@ pub fn spent() -> Spent {
     Spent { over: false }
 }
 
-/// The future of [`spent`].
+/// The future returned by [`spent`].
 #[derive(Debug)]
 #[must_use = "the slice ends only when this future is awaited"]
 pub struct Spent {
@@ -146,9 +144,9 @@ impl Future for Spent {
 
 /// A future whose panics, including those in its destructor, end only the future itself.
 ///
-/// `async-task` passes a panic in `poll` on to the worker, and aborts the program if a future
-/// panics while it is dropped. The box makes it possible to catch a panic in the destructor without
-/// unsafe code. It also gives all tasks the same size of a few words.
+/// `async-task` propagates a panic in `poll` to the worker, and aborts the program if a future
+/// panics while it is dropped. Boxing the future makes it possible to catch a panic in its
+/// destructor without unsafe code. It also makes all tasks the same size, a few words.
 pub(super) struct Contained {
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -195,9 +193,9 @@ impl fmt::Debug for Contained {
 
 /// Drops tasks that will never run again.
 ///
-/// A destructor may wake or release further tasks, which are then passed to this function on the
-/// same thread. Such nested calls only add their tasks to a list, because dropping a chain of a
-/// hundred thousand tasks recursively would overflow the stack.
+/// A destructor may wake or release other tasks, which are then passed to this function on the same
+/// thread. Such nested calls only add their tasks to a list, because dropping a chain of a hundred
+/// thousand tasks recursively would overflow the stack.
 pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     let tasks = tasks.into_iter();
     let Ok(outer) = DROPPING.try_with(Cell::take) else {
@@ -217,8 +215,7 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     }
 }
 
-/// Drops a task. A parked task is woken. It then becomes ready in a scheduler that has stopped
-/// accepting tasks, and is therefore dropped.
+/// Drops a task. Waking a parked task drops it, because the scheduler no longer accepts tasks.
 fn release(task: Task) {
     match task {
         Task::Ready(task) => drop(task),

@@ -1,6 +1,6 @@
-//! The worker threads: how tasks reach a worker, and how a worker runs tasks one after another.
+//! Worker threads: how tasks reach a worker, and how it runs them one after another.
 //!
-//! The pool decides which task each thread runs and when the thread sleeps.
+//! The pool decides which task each thread runs and when it sleeps.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
@@ -17,27 +17,27 @@ use super::pool::{LocalWorker, Pushed, WorkerCounts, WorkerPool};
 use super::sync::{Arc, AtomicUsize, Ordering, Parker, count};
 use super::task::{self, Contained, Task, discard, take_spent};
 
-/// The hook that is called on every worker's thread before the thread's first task.
+/// The hook that is called on each worker thread before its first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
 
 /// How a task, a worker or a handle keeps a scheduler alive.
 ///
-/// Every worker has its own anchor, which is shared by the tasks that the worker spawns. Spawning
-/// or finishing a task therefore touches a reference count on the worker's own cache line, and not
-/// a reference count that all workers contend for.
+/// Each worker has its own anchor, shared by the tasks that it spawns. Spawning or finishing a task
+/// therefore touches a reference count on the worker's own cache line, rather than one that all
+/// workers contend for.
 pub(super) type Anchor = Arc<Arc<Shared>>;
 
 thread_local! {
-    /// The scheduler that this thread belongs to, and the thread's role in that scheduler.
+    /// The scheduler that this thread belongs to, and its role there.
     static CURRENT: Cell<Option<CurrentThread>> = const { Cell::new(None) };
-    /// The anchor of this thread, if it is a worker.
+    /// This thread's anchor, if it is a worker.
     static ANCHOR: OnceCell<Anchor> = const { OnceCell::new() };
     /// The parked task that this thread is making ready.
     static RESUMED: Cell<Resumed> = const { Cell::new(Resumed::Nothing) };
 }
 
-/// Makes a parked task ready and returns it. Returns `None` if the task is already ready or no
-/// longer exists.
+/// Makes a parked task ready and returns it, or `None` if the task is already ready or no longer
+/// exists.
 fn resume(waker: Waker) -> Option<Runnable<Group>> {
     RESUMED.set(Resumed::Expected);
     waker.wake();
@@ -47,8 +47,8 @@ fn resume(waker: Waker) -> Option<Runnable<Group>> {
     }
 }
 
-/// Hands a task that became ready to [`resume`] if that function is waiting for a task on this
-/// thread. Otherwise returns the task.
+/// Passes a task that became ready to [`resume`] if it is waiting for one on this thread. Otherwise
+/// returns the task.
 fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
     let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nothing)) else {
         return Some(task);
@@ -67,7 +67,7 @@ fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
 
 /// The state of a resumption.
 enum Resumed {
-    /// No task is being resumed.
+    /// Nothing is being resumed.
     Nothing,
     /// The task has been woken, but has not been handed over yet.
     Expected,
@@ -75,13 +75,13 @@ enum Resumed {
     Here(Runnable<Group>),
 }
 
-/// The scheduler and the role of a thread. One program may have several schedulers.
+/// A thread's scheduler and role. A program may have several schedulers.
 #[derive(Clone, Copy, Debug)]
 struct CurrentThread {
-    /// The address of the scheduler's shared state. The address is unique while the thread keeps
-    /// that state alive.
+    /// The address of the scheduler's shared state, which is unique because the thread keeps that
+    /// state alive.
     scheduler: usize,
-    /// `None` on the ticker's thread.
+    /// `None` on the ticker thread.
     worker: Option<usize>,
 }
 
@@ -114,8 +114,8 @@ impl Shared {
         self.present.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Removes a worker from the count. When the last worker is removed, the scheduler stops
-    /// accepting tasks and the clock stops.
+    /// Removes a worker from the count. Removing the last worker stops the clock and makes the
+    /// scheduler refuse new tasks.
     pub(super) fn lose_worker(&self) {
         if self.present.fetch_sub(1, Ordering::SeqCst) == 1 {
             discard(self.pool.injected.close());
@@ -138,7 +138,7 @@ impl Shared {
         }));
     }
 
-    /// Returns the index of the calling thread among this scheduler's workers.
+    /// Returns the calling thread's index among this scheduler's workers.
     fn here(&self) -> Option<usize> {
         let current = CURRENT.get()?;
         if current.scheduler != self.address() {
@@ -151,11 +151,11 @@ impl Shared {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Puts a ready task into the queue that fits the calling thread.
+    /// Puts a ready task into the queue appropriate for the calling thread.
     ///
     /// On a worker thread, this is the worker's own queue: a process that receives a message runs
-    /// next on the core where the message was written. If a task becomes ready while it is running,
-    /// `async-task` reports that on the same thread once the run ends, so a recorded call to
+    /// next on the core where the message was written. If a task is woken while it is running,
+    /// `async-task` calls this on the same thread once the poll returns, so a recorded call to
     /// `end_slice` was made by this task.
     fn schedule(&self, task: Runnable<Group>, woken_while_running: bool) {
         let Some(task) = hand_over(task) else { return };
@@ -190,8 +190,8 @@ impl Shared {
             count(&worker.slices_spent);
             self.finish_push(worker.queue.park(Task::Parked(waker)));
         }
-        // If the task called `end_slice` but then ended or began to wait, this must not affect the
-        // next task.
+        // If the task called `end_slice` but then completed or began to wait, the next task must
+        // not be affected.
         take_spent();
     }
 }
@@ -202,15 +202,15 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Spawns a future as a task, without a handle.
+/// Spawns a future as a detached task.
 pub(super) fn spawn(
     anchor: &Anchor,
     group: &Group,
     future: impl Future<Output = ()> + Send + 'static,
 ) {
     let nearest = match anchor.here() {
-        // The thread-local variable may already be destroyed if this function is called from the
-        // destructor of another thread-local variable.
+        // If this is called from the destructor of another thread-local variable, this one may
+        // already have been destroyed.
         Some(_) => ANCHOR.try_with(|own| own.get().cloned()).ok().flatten(),
         None => None,
     };
@@ -222,7 +222,7 @@ pub(super) fn spawn(
     anchor.put(Level::New, runnable);
 }
 
-/// The body of a worker's thread.
+/// The body of a worker thread.
 pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHook) {
     let shared: &Shared = &anchor;
     let own_anchor = Arc::new(Arc::clone(&*anchor));
@@ -230,8 +230,8 @@ pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHo
         .with(|own| own.set(own_anchor))
         .expect("a thread becomes a worker only once");
     shared.own_this_thread(Some(index));
-    // The guard is kept until the last future of this worker has been dropped, because the future's
-    // destructor may need it.
+    // The guard is kept until this worker's last future has been dropped, because destructors may
+    // need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
     let mut local = LocalWorker::new(&shared.pool, index, parker);
     while let Some(task) = local.next() {

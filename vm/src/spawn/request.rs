@@ -1,4 +1,4 @@
-//! What the host functions that spawn have in common: reading what to spawn, and choosing the
+//! Code shared by the host functions that spawn: reading what to spawn, and choosing the
 //! environment to spawn it in.
 
 use super::{NewName, SpawnError, SpawnOptions};
@@ -40,7 +40,8 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
         return Err(HostError::new(Errno::Exhausted, text));
     }
     if !call.bytes(range).starts_with(b"\0asm") {
-        // The text format is for people; for guests, it would only be a second parser to attack.
+        // The text format is meant for people. Accepting it from guests would only expose another
+        // parser to attack.
         return Err(HostError::new(
             Errno::BadModule,
             "the bytes are not a wasm module in the binary format",
@@ -48,14 +49,14 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     }
     let pid = call.guest().process().pid();
     let own = call.own_module().name();
-    // If the guest's own module was compiled by a guest, its suffix is replaced, so that names do
-    // not grow.
+    // If the guest's own module was compiled by a guest, replace its suffix, so that names do not
+    // grow.
     let origin = own.split(COMPILED_BY).next().unwrap_or(own);
     let name = format!("{origin}{COMPILED_BY}{pid})");
     let payment = pay(call, range.len())?;
     let program = call.guest().domain().program().number();
     let turn = machine.compiler.turn(program).await;
-    // The bytes are copied only now, so that a waiting request uses no host memory.
+    // The bytes are not copied until now, so that a waiting request does not use host memory.
     let bytes = call.copied(range).await;
     let load = move |job: Job| {
         let (compiler, limits) = (&machine.compiler, &machine.compile_limits);
@@ -64,19 +65,18 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     compiler::run(turn, load).await.map_err(bad)
 }
 
-/// The text that follows the name of the guest's own module in the name of a module that the guest
-/// compiled.
+/// A module that a guest compiles is named after the guest's own module, followed by this text.
 const COMPILED_BY: &str = " (compiled by ";
 
 /// A guest's share of the machine's resources for a module that it compiles.
 struct ModuleShare {
     charge: Mutex<Charge>,
-    /// The descriptor of the module's image.
+    /// The descriptor for the module's image.
     _descriptor: Permit,
     _mappings: Mappings,
 }
 
-/// The number of mappings that compiled code takes.
+/// The number of mappings that compiled code uses.
 const MAPPINGS: u32 = 4;
 
 impl Purse for ModuleShare {
@@ -97,7 +97,7 @@ impl ModuleShare {
     }
 }
 
-/// Pays in advance for a module of this many bytes that the caller is about to compile.
+/// Pays in advance for a module of this size that the caller is about to compile.
 fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
     let paid = Payment::in_advance(size);
     let guest = call.guest();
@@ -120,8 +120,7 @@ fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
 }
 
 /// Returns the environment for processes spawned with a configuration, or the caller's own
-/// environment if no configuration is given. The inner error says why the environment could not be
-/// created.
+/// environment if none is given. The inner error says why the environment could not be created.
 pub(crate) fn environment_for(
     call: &mut Call<'_>,
     id: ConfigId,
@@ -156,7 +155,7 @@ pub(crate) struct SpawnRequest {
 /// The process that holds a name after a spawn.
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
-    /// Set unless another process already has the name.
+    /// Set unless another process already had the name.
     pub(crate) is_new: bool,
 }
 
@@ -177,7 +176,7 @@ impl SpawnRequest {
         })
     }
 
-    /// Reads what to spawn; traps if the caller may not spawn.
+    /// Reads what to spawn. Traps if the caller may not spawn.
     pub(crate) fn read_permitted(
         call: &mut Call<'_>,
         module: ModuleId,
@@ -190,8 +189,7 @@ impl SpawnRequest {
         Ok(request)
     }
 
-    /// Spawns the process in an environment created from a configuration, or in the caller's own
-    /// environment.
+    /// Spawns the process in an environment created from a configuration, or in the caller's own.
     pub(crate) async fn spawn_configured(
         self,
         call: &mut Call<'_>,
@@ -228,9 +226,9 @@ impl SpawnRequest {
     ) -> Result<Spawned, HostError> {
         let kind = environment.kind_of_next();
         if !self.module.is_compiled(kind) {
-            // Compiling takes a long time, so it is not done on a worker.
+            // Compiling takes too long to do on a worker.
             let module = self.module.clone();
-            // A failure here occurs again below, where it is reported.
+            // Failures occur again below, and are reported there.
             let program = environment.domain().program().number();
             let turn = environment.machine().compiler.turn(program).await;
             let _ = compiler::run(turn, move |_| module.compiled(kind).map(drop)).await;
@@ -265,7 +263,7 @@ impl SpawnRequest {
     }
 }
 
-/// Parses the parameters of a function.
+/// Parses a function's parameters.
 fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
     let (records, rest) = bytes.as_chunks::<{ parameter::SIZE }>();
     if !rest.is_empty() {

@@ -1,10 +1,10 @@
-//! The system calls that a compiler may make.
+//! Restricts a compiler process to a few system calls.
 
 use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// The system calls that need no rights. They concern memory, threads, time and open pipes.
+/// System calls that do not require any rights: memory, threads, time and open pipes.
 const HARMLESS: [i64; 35] = [
     libc::SYS_brk,
     libc::SYS_clock_gettime,
@@ -43,16 +43,16 @@ const HARMLESS: [i64; 35] = [
     libc::SYS_writev,
 ];
 
-/// Denies this process all other system calls, if the kernel supports this. Such calls then fail as
-/// if they did not exist in the kernel.
+/// Blocks all other system calls for this process, if the kernel supports it. They then fail as if
+/// the kernel did not implement them.
 pub(super) fn apply() {
     let applied = filter().and_then(|filter| {
         let program: seccompiler::BpfProgram = filter.try_into()?;
         Ok(program)
     });
     if let Ok(program) = applied {
-        // This fails if the kernel has no filters or a container forbids them. The limits still
-        // apply.
+        // This fails if the kernel does not support filters or a container forbids them. The limits
+        // still apply.
         let _ = seccompiler::apply_filter_all_threads(&program);
     }
 }
@@ -66,14 +66,14 @@ fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     let name = u64::from(libc::PR_SET_NAME.cast_unsigned());
     let bounded = [
-        // This permits threads, but not processes.
+        // Allows creating threads, but not processes.
         (
             libc::SYS_clone,
             vec![argument(0, SeccompCmpOp::MaskedEq(thread), thread)?],
         ),
         // Used by `abort`.
         (libc::SYS_tgkill, vec![argument(0, SeccompCmpOp::Eq, own)?]),
-        // Sets the names of threads.
+        // Sets thread names.
         (libc::SYS_prctl, vec![argument(0, SeccompCmpOp::Eq, name)?]),
     ];
     let harmless = HARMLESS.map(|call| (call, Vec::new()));

@@ -1,4 +1,5 @@
-//! Sending messages and requests to nodes, for guests of 0.10 to 0.12. There is only one node.
+//! Sends messages and requests to nodes, for guests built with 0.10 to 0.12. There is only one
+//! node.
 
 use super::request;
 use crate::guest::kinds::Millis;

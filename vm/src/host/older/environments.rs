@@ -1,4 +1,5 @@
-//! Configurations and environments, and adding and spawning modules in environments.
+//! Configurations and environments, including adding modules to environments and spawning them
+//! there.
 
 use super::handles::room_for_handle;
 use crate::environment::Permissions;
@@ -22,7 +23,8 @@ pub(super) fn create_config(
             "the environment does not let its processes create configurations",
         ));
     }
-    // This generation has no switches for rights. The granted functions determine the rights.
+    // This generation does not have separate permissions. The granted functions determine what
+    // processes may do.
     let nothing = guest.machine().catalogue.nothing();
     let mut config = guest.new_config(nothing, Permissions::ALL);
     config.limit(Limit::Memory, memory);

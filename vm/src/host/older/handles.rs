@@ -1,4 +1,4 @@
-//! Process handles, which are ids in the caller's own table and therefore cannot be forged.
+//! Process handles. A handle is an id in the caller's own table, so it cannot be forged.
 
 use crate::guest::kinds::{OutUuid, ProcessId};
 use crate::guest::{Call, Failure, Guest};
@@ -6,8 +6,8 @@ use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
 use lunatic_process::Pid;
 
-/// The maximum number of process handles that a process can hold. It equals the number of processes
-/// that an environment can have by default. Process handles do not count toward the limit on other
+/// The maximum number of process handles that a process can hold, which is the same as an
+/// environment's default process limit. Process handles do not count toward the limit on other
 /// handles, because guests keep a handle to every process that they spawn.
 const MAX_HANDLES: usize = 1_000_000;
 
@@ -53,7 +53,7 @@ pub(super) fn drop_process(call: &mut Call<'_>, id: ProcessId) -> Result<(), Fai
 pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), Failure> {
     let pid = process(call, id)?;
     call.guest().room_for_end()?;
-    // Programs link with child processes that may already have ended, and a normal end is not
+    // Programs link to child processes that may already have ended, and normal exits are not
     // reported.
     let guest = call.guest();
     guest.machine().link_with_living(guest.process(), pid, tag);
@@ -74,7 +74,7 @@ pub(super) fn push_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, Fa
     Ok(index)
 }
 
-/// Puts a process into the current message. Programs send whole lists of processes, so only the
+/// Puts a process into the current message. Programs send entire lists of processes, so only the
 /// size of the message is limited.
 fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
     let most = guest.environment().limits().get(Limit::MessageBytes);

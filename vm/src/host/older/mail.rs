@@ -1,5 +1,5 @@
-//! Sending messages to process handles, and receiving messages. Here `send` has no result, and a
-//! timeout of 0 means that there is no timeout.
+//! Sends messages to process handles, and receives messages. In this generation, `send` returns
+//! nothing, and a timeout of 0 means no timeout.
 
 use super::handles;
 use crate::guest::kinds::{ProcessId, ShortMillis, Words};
@@ -12,12 +12,12 @@ use lunatic_abi::TIMED_OUT;
 use lunatic_process::{Mail, Message, Pid, Wanted};
 use std::time::Duration;
 
-/// How long a sender to a full mailbox waits between attempts, after the receiver has had a first
-/// chance to make room.
+/// How long a sender to a full mailbox waits between attempts. The first retry comes sooner, after
+/// the receiver has had a chance to run.
 const RETRY_DELAY: Duration = Duration::from_millis(1);
 
-/// Delivers a message. The interface has no result that reports a full mailbox, so the sender waits
-/// until there is room.
+/// Delivers a message. The interface cannot report a full mailbox, so the sender waits until the
+/// mailbox has space.
 pub(super) async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
     let Some(receiver) = call.guest().machine().process(to) else {
         return Ok(());
@@ -28,8 +28,8 @@ pub(super) async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> R
     loop {
         message = match receiver.deliver(message) {
             Ok(()) => return Ok(()),
-            // A process does not wait for room in its own mailbox, because no other process could
-            // ever make room there.
+            // A process does not wait for space in its own mailbox, because other processes cannot
+            // free any.
             Err((message, SendError::MailboxFull(..))) if !is_own => message,
             Err((_, error)) => return Err(Failure::trap(error)),
         };
@@ -56,8 +56,8 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // The process registers what it will wait for before the message is sent, because the answer
-    // may arrive before the wait begins, and must find room even in a full mailbox.
+    // The process registers what it will wait for before the message is sent, because the reply may
+    // arrive before the wait begins, and must be accepted even if the mailbox is full.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
     let found = wait(call, arrival).await;
@@ -85,7 +85,7 @@ pub(super) async fn receive_wanted(
     }
 }
 
-/// Returns what a receive with one tag accepts. A receive with the tag 0 accepts any mail.
+/// Returns what a receive with a single tag accepts. Tag 0 accepts any mail.
 pub(super) fn tagged(tag: i64) -> Wanted {
     if tag == 0 {
         Wanted::Any
@@ -94,11 +94,11 @@ pub(super) fn tagged(tag: i64) -> Wanted {
     }
 }
 
-/// Answers a receive that got nothing, because it timed out or because no process is left to send
-/// anything.
+/// Completes a receive that timed out or that cannot succeed because there are no other processes
+/// left to send anything.
 ///
-/// Guests that make a request read the slot without checking the result. These guests find a
-/// message without data there, which is an error that they can handle.
+/// Guests that make a request read the slot without checking the result. They find an empty message
+/// there, which they can handle as an error.
 fn timed_out(call: &mut Call<'_>) -> i32 {
     call.guest().fill_slot(Mail::Data(Message::default()));
     TIMED_OUT

@@ -1,4 +1,4 @@
-//! Versioned process names, which are registered in a given environment and looked up in the
+//! Versioned process names. They are registered in a given environment and looked up in the
 //! caller's own environment.
 
 use super::handles::{process, room_for_handle};
@@ -40,15 +40,15 @@ pub(super) fn register(
     };
     let registrar = call.guest().process().pid();
     match give(&environment, &name, pid, registrar) {
-        // The process may have died before it was registered. A lookup of the name then finds no
-        // process, which is correct.
+        // The process may have died before it was registered. If so, lookups correctly do not find
+        // it.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(DONE),
         Err(error) => Err(Failure::trap(error)),
     }
 }
 
-/// Gives a name to a process. If another process has the name, `registrar` must be that process, or
-/// must have registered the name for that process.
+/// Gives a name to a process. If another process has the name, `registrar` must be that process or
+/// must have registered the name for it.
 fn give(
     environment: &Environment,
     name: &Name,
@@ -59,8 +59,8 @@ fn give(
         Err(RegistryError::Taken(..)) => {}
         done => return done,
     }
-    // Another process can get the name between the two calls. The second call then reports that the
-    // name is taken.
+    // Another process may take the name between `unregister` and `register`, in which case
+    // `register` reports that it is taken.
     match environment.unregister(name, registrar) {
         Ok(()) | Err(RegistryError::NotFound(_)) => environment.register(name, pid, registrar),
         Err(error) => Err(error),

@@ -1,5 +1,5 @@
-//! Sending messages and requests by pid, for guests of 0.10 to 0.12. A request names no tag, and in
-//! 0.10 and 0.11, sending has no result.
+//! Sends messages and requests by pid, for guests built with 0.10 to 0.12. Requests take no tag,
+//! and in 0.10 and 0.11, sends return nothing.
 
 use super::mail::{self, tagged};
 use crate::guest::kinds::Millis;

@@ -1,4 +1,4 @@
-//! Sockets and the resolution of host names, with a timeout for each call.
+//! Sockets and host name resolution, with a timeout for each call.
 
 use crate::guest::HostError;
 use crate::guest::call::Out;
@@ -11,8 +11,8 @@ use crate::host::tcp::connect;
 use lunatic_abi::{Errno, TIMED_OUT};
 use lunatic_net::tcp::Operation;
 
-/// Answers a call that can time out. Guests treat any result other than 0 as an error, and read and
-/// release the id of that error.
+/// Returns the result of a call that can time out. Guests treat any result other than 0 as an
+/// error, and read and release its id.
 fn timed_answer(
     call: &mut Call<'_>,
     out: Out<8>,

@@ -1,4 +1,4 @@
-//! Receiving by a single tag, as guests of 0.6 do.
+//! Receives by a single tag, for guests built with 0.6.
 
 use super::mail::{receive_wanted, tagged};
 use crate::guest::kinds::ShortMillis;
@@ -12,8 +12,8 @@ pub(super) async fn receive(
 ) -> Result<i32, Failure> {
     let result = receive_wanted(call, tagged(tag), timeout).await?;
     if result == TIMED_OUT && timeout.0 == 0 {
-        // No other process is left. Guests of 0.6 do not have timeouts, so they get a message
-        // without data.
+        // There are no other processes left. Version 0.6 does not have timeouts, so the guest gets
+        // an empty message.
         return Ok(MessageKind::Data as i32);
     }
     Ok(result)

@@ -1,4 +1,4 @@
-//! A call of a WASI function.
+//! A call to a WASI function.
 
 use crate::environment::WasiTemplate;
 use crate::environment::wasi::WasiErrno;
@@ -9,14 +9,14 @@ use crate::guest::{Call, Failure, Guest};
 use crate::scheduler;
 use wasmtime::Caller;
 
-/// A version of WASI for modules. A few types and numbers differ.
+/// A version of WASI for modules. The versions differ in a few types and numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Preview {
     Zero,
     One,
 }
 
-/// The reason why a WASI function has no result.
+/// Why a WASI function failed.
 pub(super) enum Stop {
     /// The guest receives an error.
     Errno(WasiErrno),
@@ -44,17 +44,17 @@ impl From<rustix::io::Errno> for Stop {
 
 pub(super) type Result<T = ()> = std::result::Result<T, Stop>;
 
-/// A call of a WASI function.
+/// A call to a WASI function.
 pub(super) struct WasiCall<'a> {
     pub(super) call: Call<'a>,
     pub(super) preview: Preview,
 }
 
-/// How many vectors are read before other processes run.
+/// How many vectors are read before other processes get to run.
 const VECTORS: usize = 1 << 16;
 
-/// The maximum number of vectors that a call uses, as on Linux. Further vectors are left for the
-/// next call.
+/// The maximum number of vectors that a call uses, as on Linux. Any others are left for the next
+/// call.
 const MAX_VECTORS: usize = 1024;
 
 impl<'a> WasiCall<'a> {
@@ -64,7 +64,7 @@ impl<'a> WasiCall<'a> {
         WasiCall { call, preview }
     }
 
-    /// Ends the call, and turns its result into the error number that the guest receives.
+    /// Finishes the call, converting its result to the error number that the guest receives.
     pub(super) fn finish(&self, answer: Result, names: [&str; 2]) -> wasmtime::Result<i32> {
         let answer = match answer {
             Ok(()) => Ok(0),
@@ -74,7 +74,7 @@ impl<'a> WasiCall<'a> {
         self.call.finish(answer, names[self.preview as usize])
     }
 
-    /// Returns the descriptors of the process.
+    /// Returns the process's descriptors.
     pub(super) fn table(&mut self) -> &mut Table {
         self.call.guest().wasi().table()
     }
@@ -84,17 +84,17 @@ impl<'a> WasiCall<'a> {
         self.call.guest().domain().wasi()
     }
 
-    /// Checks that bytes lie in the guest's memory.
+    /// Checks that bytes are inside the guest's memory.
     pub(super) fn range(&mut self, address: u32, length: u32) -> Result<Range> {
         Ok(self.call.range(Slice::of_bytes(address, length))?)
     }
 
-    /// Writes a number to a range that has been checked.
+    /// Writes a number to a range that has already been checked.
     pub(super) fn put(&mut self, range: Range, bytes: &[u8]) {
         self.call.bytes_mut(range).copy_from_slice(bytes);
     }
 
-    /// Returns the parts of the guest's memory that vectors refer to, without empty parts.
+    /// Returns the nonempty parts of the guest's memory that vectors refer to.
     pub(super) async fn vectors(&mut self, address: u32, count: u32) -> Result<Vec<Range>> {
         let all = self.call.range(Vectors::new([address, count]))?;
         let mut ranges = Vec::with_capacity(MAX_VECTORS.min(count as usize));
@@ -121,8 +121,8 @@ impl<'a> WasiCall<'a> {
     }
 }
 
-/// Runs an operation that may wait indefinitely. The operation runs on a thread that is reserved
-/// for such operations, so that the machine's other threads for files and databases stay free.
+/// Runs an operation that may wait indefinitely. It runs on a thread for such operations, so that
+/// the machine's other threads for files and databases stay free.
 pub(super) async fn apart<R: Send + 'static>(
     act: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R> {

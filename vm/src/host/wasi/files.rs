@@ -1,4 +1,4 @@
-//! The kind, times and size of an open file or directory, and the names in a directory.
+//! Functions for the metadata of open files and directories, and for listing directories.
 
 use super::call::{Preview, Result, WasiCall, apart};
 use crate::environment::Charge;
@@ -15,14 +15,13 @@ use std::fs::File;
 use std::sync::Arc;
 use wasmtime_wasi::cli::IsTerminal;
 
-/// The kinds of file that streams and directories have. A stream is either a terminal or of an
-/// unknown kind.
+/// The file types of streams and directories. A stream's type is either a terminal (character
+/// device) or unknown.
 const UNKNOWN: u8 = 0;
 const TERMINAL: u8 = 2;
 const DIRECTORY: u8 = 3;
 
-/// WASI's rights. Only the first two of them have an effect. The others exist because guests expect
-/// them.
+/// WASI rights. Only the first two have an effect. The others exist because guests expect them.
 mod rights {
     pub(super) const READ: u64 = 1 << 1;
     pub(super) const WRITE: u64 = 1 << 6;
@@ -30,7 +29,7 @@ mod rights {
 
     /// The rights of a granted directory.
     pub(super) const DIRECTORY: u64 = PATHS | READDIR | FILESTAT_GET | FILESTAT_SET_TIMES;
-    /// The rights of files that are opened below a granted directory.
+    /// The rights of files opened inside a granted directory.
     pub(super) const INHERITING: u64 = DIRECTORY | FILE;
 
     /// `path_create_directory` to `path_open`, `path_readlink` to `path_filestat_get`,
@@ -43,14 +42,14 @@ mod rights {
     const FILE: u64 =
         0b1_1111_1111 | FILESTAT_GET | FILESTAT_SET_SIZE | FILESTAT_SET_TIMES | 1 << 27;
 
-    /// All rights of preview 1, which has one more than preview 0.
+    /// All rights in preview 1, which has one more than preview 0.
     pub(super) const ALL: u64 = (1 << 30) - 1;
     pub(super) const ACCEPT: u64 = 1 << 29;
-    /// The rights that no directory has: `fd_seek`, and setting sizes.
+    /// The rights that directories never have: `fd_seek`, and setting sizes.
     pub(super) const NO_DIRECTORY: u64 = 1 << 2 | FILESTAT_SET_SIZE | 1 << 19;
 }
 
-/// The flags of a descriptor.
+/// Descriptor flags.
 pub(super) mod flags {
     pub(in super::super) const APPEND: u32 = 1;
     pub(in super::super) const DSYNC: u32 = 2;
@@ -58,7 +57,7 @@ pub(super) mod flags {
     pub(in super::super) const RSYNC: u32 = 8;
     pub(in super::super) const SYNC: u32 = 16;
     pub(in super::super) const ALL: u32 = 31;
-    /// Writes never wait for the disk. Guests can wait for the disk with `fd_sync`.
+    /// Writes never wait for the disk. Guests can call `fd_sync` to do so.
     pub(in super::super) const UNSUPPORTED: u32 = DSYNC | RSYNC | SYNC;
 }
 
@@ -108,7 +107,7 @@ pub(super) async fn fd_close(call: &mut WasiCall<'_>, fd: u32) -> Result {
     close(closed).await
 }
 
-/// Closes a file. The time that this takes depends on the file system.
+/// Closes a file. How long this takes depends on the file system.
 async fn close(descriptor: Descriptor) -> Result {
     let pace = match &descriptor {
         Descriptor::File(file) => file.pace.clone(),
@@ -253,7 +252,7 @@ pub(super) fn fd_filestat_get(call: &mut WasiCall<'_>, fd: u32, out: u32) -> Res
     Ok(())
 }
 
-/// Checks that there is room for the metadata of a file.
+/// Checks that a file's metadata fits into the guest's memory at `out`.
 pub(super) fn stat_range(call: &mut WasiCall<'_>, out: u32) -> Result<Range> {
     let size = match call.preview {
         Preview::Zero => 56,
@@ -262,7 +261,7 @@ pub(super) fn stat_range(call: &mut WasiCall<'_>, out: u32) -> Result<Range> {
     call.range(out, size)
 }
 
-/// Writes the metadata of a file.
+/// Writes a file's metadata.
 pub(super) fn put_stat(call: &mut WasiCall<'_>, out: Range, stat: &FileStat) {
     let mut bytes = Vec::with_capacity(out.len());
     for number in [stat.device, stat.inode, u64::from(stat.file_type)] {
@@ -289,7 +288,7 @@ pub(super) async fn fd_filestat_set_size(call: &mut WasiCall<'_>, fd: u32, size:
     set_size(handle, &pace, size).await
 }
 
-/// Changes the size of a file.
+/// Changes a file's size.
 pub(super) async fn set_size(file: Arc<File>, pace: &Arc<Pace>, size: u64) -> Result {
     let is_heavy = is_heavy(&rustix::fs::fstat(&*file)?);
     let set = move || rustix::fs::ftruncate(&*file, size);
@@ -330,7 +329,7 @@ pub(super) async fn fd_filestat_set_times(
     Ok(())
 }
 
-/// Returns the times that a guest sets.
+/// Returns the timestamps that a guest sets.
 pub(super) fn times(accessed: u64, modified: u64, flags: u32) -> Result<Timestamps> {
     let time = |time: u64, set: u32, now: u32| match (flags & set != 0, flags & now != 0) {
         (true, true) => Err(WasiErrno::Inval),
@@ -352,7 +351,7 @@ pub(super) fn times(accessed: u64, modified: u64, flags: u32) -> Result<Timestam
     })
 }
 
-/// Returns the path under which a directory is granted.
+/// Returns the path that a directory is granted under.
 fn granted_as(call: &mut WasiCall<'_>, fd: u32) -> Result<Arc<str>> {
     match call.table().get(fd)? {
         Descriptor::Directory(directory) => {
@@ -362,7 +361,7 @@ fn granted_as(call: &mut WasiCall<'_>, fd: u32) -> Result<Arc<str>> {
     }
 }
 
-/// The number of the first granted directory.
+/// The descriptor number of the first granted directory.
 const FIRST_DIRECTORY: u32 = 3;
 
 pub(super) fn fd_prestat_get(call: &mut WasiCall<'_>, fd: u32, out: u32) -> Result {
@@ -373,7 +372,7 @@ pub(super) fn fd_prestat_get(call: &mut WasiCall<'_>, fd: u32, out: u32) -> Resu
         }
     });
     let path = path?;
-    // The first number is the kind: a directory, which is the only kind.
+    // The first number is the kind. The only kind is 0, a directory.
     let bytes = (path.len() as u64) << 32;
     call.put(out, &bytes.to_le_bytes());
     Ok(())
@@ -394,8 +393,8 @@ pub(super) fn fd_prestat_dir_name(
     Ok(())
 }
 
-/// How many names are read on the worker, which takes less than a tick. A directory with more names
-/// is read on another thread.
+/// How many names are read on the worker, which takes less than a tick. Larger directories are read
+/// on another thread.
 const NAMES: usize = 1024;
 
 pub(super) async fn fd_readdir(
@@ -439,8 +438,8 @@ pub(super) async fn fd_readdir(
     Ok(())
 }
 
-/// Lists a directory. A small directory is read on this thread if calls are quick. A large
-/// directory is read on another thread.
+/// Lists a directory. Small directories are read on this thread if calls are quick. Large
+/// directories are read on another thread.
 async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, WasiErrno> {
     let begin = |base: Base<'_>| {
         let mut reading = Reading::begin(base.reopen()?, charge)?;
@@ -451,7 +450,7 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     if is_over {
         return Ok(reading.finish());
     }
-    // The rest is not timed, because a long duration would only mean that the directory is large.
+    // The rest is not timed, because taking long would only mean that the directory is large.
     let rest = move || {
         while !reading.go_on(NAMES)? {}
         Ok(reading.finish())
@@ -459,8 +458,8 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     blocking::unblock(rest).await
 }
 
-/// Returns the result of a socket function. Guests use sockets through the machine's own functions,
-/// so no descriptor is a socket.
+/// Returns the result of a socket function. Descriptors are never sockets, because guests use
+/// sockets through the machine's own functions.
 fn no_socket(call: &mut WasiCall<'_>, fd: u32) -> Result {
     call.table().get(fd)?;
     Err(WasiErrno::Notsock.into())

@@ -1,5 +1,5 @@
 //! The functions of WASI preview 1, as rows. Preview 0 has the same functions with the same types,
-//! but lacks the last function.
+//! except for the last one.
 
 use super::call::{Preview, WasiCall};
 use super::{files, paths, poll, program, streams};
@@ -7,7 +7,7 @@ use crate::guest::Guest;
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::I32Exit;
 
-/// A row is `now` if its function never waits.
+/// A row is marked `now` if its function never waits.
 macro_rules! functions {
     ($($mode:ident $module:ident::$name:ident($($parameter:ident: $type:ty),*);)*) => {
         const NAMES: &[&str] = &[$(stringify!($name)),*];
@@ -48,7 +48,7 @@ macro_rules! add_row {
     };
 }
 
-/// The names of a function in both previews.
+/// A function's names in both previews.
 macro_rules! both {
     ($name:ident) => {
         [
@@ -150,7 +150,7 @@ pub(in crate::host) fn names() -> impl Iterator<Item = String> {
     })
 }
 
-/// Adds WASI for modules.
+/// Adds the WASI functions for modules to a linker.
 pub(in crate::host) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     for preview in Preview::ALL {
         add_rows(linker, preview)?;

@@ -1,4 +1,4 @@
-//! The functions for paths below open directories.
+//! Functions for paths inside open directories.
 
 use super::call::{Result, WasiCall, apart};
 use super::files::{flags, put_stat, stat_range, times};
@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use std::fs::File;
 use std::sync::Arc;
 
-/// What a call does to a directory.
+/// Whether a call reads or changes a directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Read,
@@ -34,7 +34,7 @@ impl WasiCall<'_> {
         Ok(PathBelow::new(self.call.bytes(range))?)
     }
 
-    /// Returns an open directory and a path below the directory.
+    /// Returns an open directory and a path inside it.
     fn target(
         &mut self,
         fd: u32,
@@ -45,7 +45,7 @@ impl WasiCall<'_> {
         Ok((self.place(fd, will)?, self.path(address, length)?))
     }
 
-    /// Runs an operation on a path below a directory.
+    /// Runs an operation on a path inside a directory.
     async fn below<T: Send + 'static>(
         &mut self,
         place: &Place,
@@ -67,7 +67,7 @@ impl WasiCall<'_> {
         Err(errno.into())
     }
 
-    /// Runs an operation on a path. The operation may free the file at the path `freed`.
+    /// Runs an operation on a path that may free the file at the path `freed`.
     async fn freeing<T: Send + 'static>(
         &mut self,
         place: &Place,
@@ -84,7 +84,7 @@ impl WasiCall<'_> {
     }
 }
 
-/// Returns whether a link at the end of a path is followed.
+/// Returns whether to follow a symbolic link at the end of a path.
 fn follows(look_up: u32) -> Result<bool> {
     match look_up {
         0 => Ok(false),
@@ -299,7 +299,7 @@ pub(super) async fn path_open(
     Ok(())
 }
 
-/// Returns how a guest opens a file.
+/// Returns how to open a file, as requested by a guest.
 fn opening(look_up: u32, how: u32, rights: u64, flags: u32) -> Result<Opening> {
     const CREATE: u32 = 1;
     const DIRECTORY: u32 = 2;
@@ -328,8 +328,8 @@ fn opening(look_up: u32, how: u32, rights: u64, flags: u32) -> Result<Opening> {
     })
 }
 
-/// Opens a path without waiting for the other end of a named pipe. Returns `None` if a named pipe
-/// is opened for writing and has no reader yet.
+/// Opens a path without waiting for the other end of a named pipe. Returns `None` if the path is a
+/// named pipe that is to be written to and does not have a reader yet.
 ///
 /// If a named pipe is opened for reading, the first read waits for a writer.
 fn open(

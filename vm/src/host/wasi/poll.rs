@@ -1,4 +1,4 @@
-//! Waiting for clocks and input.
+//! Waits for clocks, input and output.
 
 use super::call::{Preview, Result, WasiCall};
 use super::program::Clock;
@@ -17,24 +17,24 @@ const MAX_SUBSCRIPTIONS: u32 = 4096;
 /// The size of an event, in bytes.
 const EVENT: u32 = 32;
 
-/// The kinds of subscription and event.
+/// The kinds of subscriptions and events.
 const CLOCK: u8 = 0;
 const READ: u8 = 1;
 const WRITE: u8 = 2;
 
 /// What a guest waits for.
 struct Subscription {
-    /// The guest's own number for the subscription.
+    /// A number chosen by the guest to identify the subscription.
     name: u64,
     kind: u8,
     what: What,
 }
 
 enum What {
-    /// A time on the monotonic clock.
+    /// A point in time on the monotonic clock.
     Time(u64),
     Input(Inlet),
-    /// A file, which is always ready, or an output.
+    /// A file, which is always ready, or an output stream.
     Ready {
         is_at_end: bool,
     },
@@ -72,7 +72,7 @@ pub(super) async fn poll_oneoff(
     Ok(())
 }
 
-/// Waits until something has happened, and returns the events.
+/// Waits until at least one event has occurred, and returns the events.
 async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     let input = subscriptions.iter().find_map(|other| match &other.what {
         What::Input(inlet) => Some(inlet),
@@ -81,7 +81,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     let is_readable = input.is_some_and(|inlet| poll_once(inlet.readable()).is_some());
     let mut happened = events(subscriptions, is_readable);
     if !happened.is_empty() {
-        // If this process polls in a loop, other processes run in between.
+        // If this process polls in a loop, other processes get to run in between.
         scheduler::spent().await;
         return happened;
     }
@@ -103,7 +103,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
             let Some(inlet) = input else {
                 return future::pending().await;
             };
-            // A process has only one input.
+            // A process has only one input stream.
             inlet.readable().await;
             true
         };
@@ -113,7 +113,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     happened
 }
 
-/// Returns the events of the subscriptions whose conditions are met.
+/// Returns the events for the subscriptions whose conditions are met.
 fn events(subscriptions: &[Subscription], is_readable: bool) -> Vec<[u8; EVENT as usize]> {
     let now = Clock::Monotonic.now();
     let events = subscriptions.iter().filter_map(|subscription| {
@@ -133,7 +133,7 @@ fn event(subscription: &Subscription, is_at_end: bool) -> [u8; EVENT as usize] {
     bytes[..8].copy_from_slice(&subscription.name.to_le_bytes());
     bytes[10] = subscription.kind;
     if subscription.kind != CLOCK {
-        // At least one byte can be read or written; the exact number is not known.
+        // At least one byte can be read or written; the exact number is unknown.
         bytes[16] = 1;
         bytes[24] = u8::from(is_at_end);
     }
@@ -151,7 +151,7 @@ fn subscription(call: &mut WasiCall<'_>, range: Range) -> Result<Subscription> {
     let (name, kind) = (word(0), bytes[8]);
     let what = match kind {
         CLOCK => {
-            // Preview 0 has a second name here, which is not used.
+            // Preview 0 has a second, unused identifier here.
             let at = match preview {
                 Preview::Zero => 24,
                 Preview::One => 16,
@@ -168,7 +168,7 @@ fn subscription(call: &mut WasiCall<'_>, range: Range) -> Result<Subscription> {
     Ok(Subscription { name, kind, what })
 }
 
-/// Converts the time that a guest waits for, on either clock, to a time on the monotonic clock.
+/// Converts a guest's deadline, on either clock, to a point in time on the monotonic clock.
 fn deadline(clock: u32, time: u64, flags: u16) -> Result<u64> {
     let clock = match clock {
         0 | 1 => Clock::of(clock)?,
@@ -187,7 +187,7 @@ fn deadline(clock: u32, time: u64, flags: u16) -> Result<u64> {
     Ok(Clock::Monotonic.now().saturating_add(left))
 }
 
-/// Returns what to wait for until a descriptor can be read or written.
+/// Returns what to wait for before a descriptor can be read or written.
 fn ready(call: &mut WasiCall<'_>, fd: u32, kind: u8) -> Result<What> {
     match (call.table().get(fd)?, kind) {
         (Descriptor::Input(inlet), READ) => Ok(What::Input(inlet.clone())),

@@ -1,4 +1,4 @@
-//! Arguments, variables, clocks, random numbers.
+//! Arguments, environment variables, clocks and random numbers.
 
 use super::call::{Result, WasiCall};
 use crate::environment::WasiTemplate;
@@ -7,11 +7,11 @@ use crate::scheduler;
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The maximum number of random bytes generated without a pause. Generating more would take longer
+/// The maximum number of random bytes generated without yielding. Generating more would take longer
 /// than a slice.
 const MAX_RANDOM: usize = 1 << 20;
 
-/// A sequence of zero-terminated strings, and the positions at which the strings begin.
+/// A sequence of zero-terminated strings, and their start positions.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
@@ -98,7 +98,7 @@ impl Clock {
         }
     }
 
-    /// Returns the time in nanoseconds: since 1970, or since an arbitrary time in the past.
+    /// Returns the time in nanoseconds, since 1970 or since an arbitrary point in the past.
     pub(super) fn now(self) -> u64 {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         let time = match self {
@@ -143,7 +143,7 @@ pub(super) async fn random_get(call: &mut WasiCall<'_>, address: u32, length: u3
     let all = call.range(address, length)?;
     for start in (0..all.len()).step_by(MAX_RANDOM) {
         if start > 0 {
-            // Generating a piece takes as long as a slice.
+            // Generating a chunk takes as long as a slice.
             scheduler::spent().await;
         }
         let piece = all.part(start, MAX_RANDOM);

@@ -1,4 +1,4 @@
-//! Reading and writing files and standard streams.
+//! Reads and writes files and standard streams.
 
 use super::call::{Preview, Result, WasiCall, apart};
 use super::transfer::{Transfer, gather, length, scatter};
@@ -9,13 +9,13 @@ use crate::guest::call::Range;
 use crate::scheduler;
 use std::io::IoSlice;
 
-/// How many bytes are copied from or to a file before other processes run.
+/// How many bytes are copied from or to a file before other processes get to run.
 const PIECE: usize = 256 << 10;
 
 /// The maximum number of bytes that a call reads or writes, as on Linux.
 const MOST: usize = 0x7fff_f000;
 
-/// How many bytes are written to a standard stream before other processes run.
+/// How many bytes are written to a standard stream before other processes get to run.
 const OUTPUT_PIECE: usize = 64 * MAX_WRITE;
 
 pub(super) async fn fd_read(
@@ -70,13 +70,13 @@ async fn read_input(call: &mut WasiCall<'_>, inlet: &Inlet, ranges: &[Range]) ->
     bytes.len() as u32
 }
 
-/// Reads a file from a position on, and returns how many bytes were read. The position is ignored
-/// if the file is not regular.
+/// Reads a file starting at a position, and returns the number of bytes read. The position is
+/// ignored if the file is not regular.
 async fn read_file(call: &mut WasiCall<'_>, fd: u32, ranges: &[Range], mut at: u64) -> Result<u32> {
     let mut transfer = Transfer::new(ranges);
     let (mut total, mut since) = (0, 0);
     while total < MOST {
-        // Guests may pass the same memory twice, so each part is read separately.
+        // Guests may pass overlapping buffers, so each part is read separately.
         for part in transfer.next(PIECE.min(MOST - total)) {
             let mut done = 0;
             while done < part.len() {
@@ -106,7 +106,7 @@ async fn read_file(call: &mut WasiCall<'_>, fd: u32, ranges: &[Range], mut at: u
     Ok(total as u32)
 }
 
-/// Reads at most one piece. Returns how many bytes were read, and whether no more bytes are
+/// Reads at most one piece. Returns the number of bytes read, and whether there are no more
 /// available for now.
 async fn read_part(
     call: &mut WasiCall<'_>,
@@ -117,7 +117,7 @@ async fn read_part(
     let (mut memory, guest) = call.call.parts()?;
     let file = guest.wasi().table().file(fd)?;
     if let Attempt::Read(count) = file.try_read(memory.bytes(part), at)? {
-        // A read that must not wait ends early if the next page is still on the disk.
+        // A nonblocking read ends early if the next page is still on disk.
         let is_page = at.saturating_add(count as u64).is_multiple_of(4096);
         return Ok((count, count == 0 || count < part.len() && !is_page));
     }
@@ -177,8 +177,8 @@ pub(super) async fn fd_pwrite(
     Ok(())
 }
 
-/// Writes to a standard stream. At most [`MAX_WRITE`] bytes are written at a time, and these are
-/// not interleaved with the output of other processes.
+/// Writes to a standard stream. At most [`MAX_WRITE`] bytes are written at a time; each such write
+/// is atomic with respect to other processes' output.
 async fn write_output(call: &mut WasiCall<'_>, outlet: &Outlet, ranges: &[Range]) -> Result<u32> {
     let mut transfer = Transfer::new(ranges);
     let (mut total, mut since) = (0, 0);

@@ -1,4 +1,4 @@
-//! Parts of a guest's memory, which are processed in pieces.
+//! Processes parts of a guest's memory in pieces.
 
 use crate::guest::Call;
 use crate::guest::call::Range;
@@ -6,7 +6,7 @@ use crate::guest::call::Range;
 /// The remaining parts of a guest's memory.
 pub(super) struct Transfer<'a> {
     ranges: &'a [Range],
-    /// How many bytes of the first range have been processed.
+    /// The number of bytes processed in the first range.
     done: usize,
 }
 
@@ -15,7 +15,7 @@ impl<'a> Transfer<'a> {
         Transfer { ranges, done: 0 }
     }
 
-    /// Takes the next piece, which has at most `most` bytes and is empty at the end.
+    /// Takes the next piece of at most `most` bytes. Returns an empty piece at the end.
     pub(super) fn next(&mut self, most: usize) -> Vec<Range> {
         let (mut piece, mut left) = (Vec::new(), most);
         while let [first, rest @ ..] = self.ranges
@@ -37,12 +37,12 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Returns the total length of parts of a guest's memory, in bytes.
+/// Returns the total length, in bytes, of parts of a guest's memory.
 pub(super) fn length(ranges: &[Range]) -> usize {
     ranges.iter().map(|range| range.len()).sum()
 }
 
-/// Copies parts of a guest's memory.
+/// Copies parts of a guest's memory into a vector.
 pub(super) fn gather(call: &mut Call<'_>, ranges: &[Range]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length(ranges));
     for range in ranges {
