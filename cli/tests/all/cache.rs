@@ -1,4 +1,4 @@
-//! Tests of the cache of compiled code.
+//! Tests the cache of compiled code.
 
 use crate::guest::guest;
 use crate::lunatic::{Ended, WorkDir};
@@ -117,8 +117,8 @@ fn the_cache_is_in_the_users_cache_directory() {
     );
 }
 
-/// The guest is granted a directory that contains the cache, as happens if `lunatic` is run in the
-/// user's home directory.
+/// The guest is granted a directory that contains the cache, which happens if `lunatic` is run in
+/// the user's home directory.
 #[cfg(unix)]
 #[test]
 fn the_cache_is_not_used_in_a_directory_that_contains_it() {

@@ -1,12 +1,12 @@
-//! Tests of `lunatic call` and `lunatic bridge`, which call functions from the shell and from a
-//! program over two pipes.
+//! Tests `lunatic call` and `lunatic bridge`, which call functions from the shell and, over two
+//! pipes, from a program.
 
 use crate::cargo::example;
 use crate::lunatic::WorkDir;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Returns the path of the compiled functions of `examples/functions.rs`.
+/// Returns the path of the functions compiled from `examples/functions.rs`.
 fn functions() -> String {
     example("functions")
         .to_str()
@@ -93,8 +93,8 @@ fn a_failed_call_reports_the_reason_and_sets_the_status() {
     check(&["text.wasm", "spin"], 126, "text.wasm");
 }
 
-/// A module whose function prints a frame of the bridge to standard output, and then answers with
-/// what it reads from standard input.
+/// A module whose function prints a bridge frame to standard output and then answers with what it
+/// reads from standard input.
 const FORGES: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))

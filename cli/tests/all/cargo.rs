@@ -1,5 +1,5 @@
-//! Builds guests in Rust with the cargo that runs the tests. The repository contains no compiled
-//! code.
+//! Builds guests in Rust, using the cargo that runs the tests. The repository does not contain any
+//! compiled code.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::collections::HashMap;
@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns cargo with arguments, as if it were run from a shell: the variables set by the cargo
-/// that runs this test are removed, except for its home directory. All tests build their guests in
-/// one shared directory, separate from the build directory of this test, which cargo may have
-/// locked.
+/// Returns cargo with arguments, as if run from a shell: the variables set by the cargo that runs
+/// this test are removed, except for its home directory. All tests build their guests in one shared
+/// directory, separate from this test's build directory, which cargo may have locked.
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -25,10 +24,10 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Returns cargo with arguments. The programs may use only the versions in the repository's lock
-/// file, which are already downloaded.
+/// Returns cargo with arguments. Programs may use only the versions in the repository's lock file,
+/// which have already been downloaded.
 fn offline(arguments: &[&str]) -> Command {
-    // The flag comes first, because after a `--` it would be an argument of the program.
+    // The flag comes first because, after a `--`, it would be an argument for the program.
     cargo(&[&["--offline"], arguments].concat())
 }
 
@@ -73,9 +72,8 @@ fn run(cargo: &mut Command, remedy: &str) {
     );
 }
 
-/// Returns the directory with the compiled programs of a package in `cli/tests/published/`. Each
-/// package is compiled once, in the dev profile. Packages are compiled separately, because each has
-/// its own lock file.
+/// Returns the directory with a package's compiled programs, from `cli/tests/published/`. Each
+/// package is compiled once, in the dev profile, and separately because it has its own lock file.
 pub(crate) fn published(package: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<()>>>>> =
         LazyLock::new(Mutex::default);
@@ -95,7 +93,7 @@ pub(crate) fn published(package: &str) -> PathBuf {
 }
 
 /// Returns `cargo test` for a package in `cli/tests/published/`, with arguments for its tests and
-/// with the tested command as the runner.
+/// the command under test as the runner.
 pub(crate) fn published_tests(package: &str, arguments: &[&str]) -> Command {
     published(package);
     let runner = format!(
@@ -140,7 +138,7 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Creates a project with a program.
+    /// Creates a project with the given program.
     pub(crate) fn new(name: &str, program: &str) -> Project {
         let dir = WorkDir::new();
         dir.run(&["new", name]).check(0, &[]);
@@ -148,10 +146,10 @@ impl Project {
         Project::in_dir(dir, name)
     }
 
-    /// Prepares a project that was created before. The name of the project must be unique, because
-    /// all projects are compiled in the same directory.
+    /// Prepares a project that has already been created. Its name must be unique because all
+    /// projects are compiled in the same directory.
     pub(crate) fn in_dir(dir: WorkDir, name: &str) -> Project {
-        // The lock file lists the versions that are already downloaded.
+        // The lock file lists the versions that have already been downloaded.
         std::fs::copy(
             concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
             dir.path().join(name).join("Cargo.lock"),
@@ -163,7 +161,7 @@ impl Project {
         }
     }
 
-    /// Returns `cargo` with arguments and with the tested command in the PATH.
+    /// Returns `cargo` with arguments and with the command under test in the PATH.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let command = Path::new(env!("CARGO_BIN_EXE_lunatic"))
             .parent()
@@ -188,7 +186,7 @@ impl Project {
         cargo
     }
 
-    /// Runs the program with `cargo run`, and logs the exit of every process.
+    /// Runs the program with `cargo run` and logs how every process ends.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         let mut cargo = self.cargo(&[&["run", "--quiet"], arguments].concat());
         Ended::from(

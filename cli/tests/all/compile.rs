@@ -1,10 +1,10 @@
-//! Tests of the process that compiles code that is not the user's own.
+//! Tests the process that compiles code that is not the user's own.
 
 use crate::lunatic::WorkDir;
 use std::io::Write;
 use std::process::Stdio;
 
-/// Returns the compiler's answer to a module, for an engine of the given kind.
+/// Returns the compiler's answer to a module for an engine of the given kind.
 fn compile(kind: u8, module: &[u8]) -> Vec<u8> {
     let dir = WorkDir::new();
     let mut compiler = dir
@@ -75,8 +75,8 @@ fn a_guest_runs_a_module_that_another_process_compiled() {
         .check(134, &["died with process", "trapped"]);
 }
 
-/// The size of the program's own module is not limited, but that of the modules that it compiles
-/// is.
+/// The size of the program's own module is not limited, only the sizes of the modules that it
+/// compiles.
 #[test]
 fn the_largest_module_that_a_program_may_compile_can_be_set() {
     let dir = WorkDir::new();

@@ -1,4 +1,4 @@
-//! Tests of `lunatic completions` and `--help`.
+//! Tests `lunatic completions` and `--help`.
 
 use crate::lunatic::WorkDir;
 use std::io::Write;
@@ -63,7 +63,7 @@ fn help_lists_flags_statuses_and_examples() {
         ] {
             assert!(
                 help.stdout.contains(part),
-                "{part} is missing in {}",
+                "{part} is missing from {}",
                 help.stdout
             );
         }

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-/// Runs an example with arguments and checks its standard output. Standard error is not checked,
+/// Runs an example with arguments and checks its standard output. Standard error is not checked
 /// because guests that fail on purpose write to it.
 #[track_caller]
 fn check(name: &str, arguments: &[&str], printed: &str) {
@@ -47,7 +47,7 @@ fn environments() {
         prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"),
         "{prints}"
     );
-    // The amount by which the process exceeds the limit depends on the compiler.
+    // By how much the process exceeds the limit depends on the compiler.
     let wanted =
         "the child that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
@@ -237,8 +237,8 @@ fn hundred_thousand() {
 
 #[test]
 fn hundred_thousand_with_a_low_limit_on_processes() {
-    // The program wants more processes at the same time than are allowed. Some of them have to
-    // wait, but eventually all of them run.
+    // The program wants more processes at a time than are allowed. Some have to wait, but
+    // eventually all of them run.
     let program = example("hundred_thousand");
     let program = program.to_str().expect("the repository has a UTF-8 path");
     let ended = WorkDir::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
@@ -256,7 +256,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts an example that prints the address on which it is listening.
+    /// Starts an example that prints the address it is listening on.
     fn start(dir: &WorkDir, name: &str, arguments: &[&str]) -> Server {
         let program = example(name);
         let program = program.to_str().expect("the repository has a UTF-8 path");
@@ -299,7 +299,7 @@ fn tcp_echo() {
     let dir = WorkDir::new();
     let server = Server::start(&dir, "tcp_echo", &["127.0.0.1:0"]);
     let mut clients: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
-    // All clients are served at the same time and in any order.
+    // All clients are served at the same time, in any order.
     for (number, client) in clients.iter_mut().enumerate().rev() {
         let line = format!("line {number}\n");
         client
@@ -332,7 +332,7 @@ fn tcp_echo() {
         .expect("the server closes the connection");
     assert_eq!(rest, "last\n");
 
-    // Invalid UTF-8 ends only the process of that connection.
+    // Invalid UTF-8 ends only that connection's process.
     clients[2]
         .write_all(b"\xff\n")
         .expect("the connection is open");

@@ -1,4 +1,4 @@
-//! Files, as a Rust program uses them.
+//! Tests files as used by a Rust program.
 
 use crate::cargo::Project;
 

@@ -1,12 +1,12 @@
-//! Guests in the text format.
+//! Guests in text format.
 
-/// Returns a program whose main process runs `body`. The program has functions to print from its
-/// memory, read into its memory, exit, and spawn an export.
+/// Returns a program whose main process runs `body`. It has functions to print from its memory,
+/// read into its memory, exit, and spawn an export.
 pub(crate) fn guest(body: &str) -> String {
     with(body, "")
 }
 
-/// Returns such a program with `more` added to the module.
+/// Like [`guest`], but adds `more` to the module.
 pub(crate) fn with(body: &str, more: &str) -> String {
     format!(
         r#"(module
@@ -54,7 +54,7 @@ pub(crate) fn with(body: &str, more: &str) -> String {
     )
 }
 
-/// Returns a data segment with text at address 1024, and the instructions to print the text.
+/// Returns a data segment with text at address 1024, and the instructions that print it.
 pub(crate) fn print(text: &str) -> (String, String) {
     let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     (

@@ -1,4 +1,4 @@
-//! Tests of `lunatic init`.
+//! Tests `lunatic init`.
 
 use crate::lunatic::WorkDir;
 

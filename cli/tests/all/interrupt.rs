@@ -1,4 +1,4 @@
-//! Tests of SIGINT and SIGTERM.
+//! Tests SIGINT and SIGTERM.
 #![cfg(unix)]
 
 use crate::guest::{print, with};
@@ -13,8 +13,7 @@ fn interrupted(signal: Signal, body: &str) -> Ended {
     interrupted_with(signal, &[], body, "")
 }
 
-/// Does the same as [`interrupted`], with additional flags, and with `more` added to the program's
-/// module.
+/// Like [`interrupted`], but with additional flags, and with `more` added to the program's module.
 fn interrupted_with(signal: Signal, flags: &[&str], body: &str, more: &str) -> Ended {
     let dir = WorkDir::new();
     let (text, printing) = print("ready\n");
@@ -43,7 +42,7 @@ fn interrupted_with(signal: Signal, flags: &[&str], body: &str, more: &str) -> E
     ended
 }
 
-/// The export by which the command recognizes a program whose processes handle requests to end.
+/// The export that tells the command that a program's processes handle requests to end.
 const UNDERSTANDS: &str = "(func (export \"_lunatic_spawn_entry_0\"))";
 
 #[test]
@@ -76,7 +75,7 @@ fn the_status_is_the_signals_even_if_the_main_process_dies_with_another() {
     }
 }
 
-/// Returns a function that prints its name once its process is asked to end.
+/// Returns a function that prints its name when its process is asked to end.
 fn told(name: &str, at: u32) -> String {
     let length = name.len() + 1;
     format!(
@@ -104,7 +103,7 @@ fn a_signal_ends_the_main_process_first_and_then_the_others_from_the_last_to_the
 
 #[test]
 fn a_process_that_another_would_end_is_left_to_it() {
-    // Like a supervisor, `outer` ends the process that it has spawned before it ends itself.
+    // Like a supervisor, `outer` ends the process it has spawned before it ends itself.
     let outer = r#"(data (i32.const 2048) "outer\n") (data (i32.const 2064) "inner")
         (func (export "outer")
             (drop (call $spawn (i64.const 0) (i32.const 2064) (i32.const 5)))

@@ -1,4 +1,4 @@
-//! Tests the guest library in a program that uses the library under a different name.
+//! Tests the guest library in a program that uses it under a different name.
 
 use crate::cargo::Project;
 
@@ -36,7 +36,7 @@ fn every_claim_about_the_library_holds() {
     let claims = include_str!("../guests/library.rs")
         .matches("    ok(")
         .count();
-    // One line of the program makes two claims.
+    // One of the program's lines makes two claims.
     assert_eq!(
         ended
             .stdout

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A temporary directory in which the command runs. The cache is next to that directory, so that
-/// the program is not granted the cache.
+/// A temporary directory for the command to run in. The cache is next to it, so that the program is
+/// not granted the cache.
 pub(crate) struct WorkDir {
     _both: TempDir,
     work: PathBuf,
@@ -33,7 +33,7 @@ impl WorkDir {
         &self.cache
     }
 
-    /// Writes a file, and creates its directories.
+    /// Writes a file, creating its directories.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().expect("the file is in the directory"))
@@ -70,7 +70,7 @@ impl WorkDir {
     }
 }
 
-/// Runs a guest with flags, in its own directory.
+/// Runs a guest with flags, in a new directory.
 pub(crate) fn run(flags: &[&str], guest: &str) -> Ended {
     let dir = WorkDir::new();
     dir.write("guest.wat", guest);
@@ -80,7 +80,7 @@ pub(crate) fn run(flags: &[&str], guest: &str) -> Ended {
 /// How the command ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The exit status, which is `None` if a signal ended the command.
+    /// The exit status, or `None` if a signal ended the command.
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -97,8 +97,8 @@ impl From<Output> for Ended {
 }
 
 impl Ended {
-    /// Checks the status and standard error, which must contain all of `parts`, or be empty if
-    /// `parts` is empty.
+    /// Checks the status and standard error, which must contain all of `parts` or, if there are
+    /// none, be empty.
     #[track_caller]
     pub(crate) fn check(&self, status: i32, parts: &[&str]) {
         assert_eq!(self.status, Some(status), "{self:#?}");
@@ -106,7 +106,7 @@ impl Ended {
         for part in parts {
             assert!(
                 self.stderr.contains(part),
-                "`{part}` is missing in {self:#?}"
+                "`{part}` is missing from {self:#?}"
             );
         }
     }

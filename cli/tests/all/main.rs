@@ -1,4 +1,4 @@
-//! Tests that run the `lunatic` command. The tests contain their guests in the text format.
+//! Tests that run the `lunatic` command. They contain their guests in text format.
 
 mod cache;
 mod calls;

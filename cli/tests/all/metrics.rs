@@ -1,4 +1,4 @@
-//! Tests of `--metrics`.
+//! Tests `--metrics`.
 
 use crate::guest::with;
 use crate::lunatic::{WorkDir, run};
@@ -24,7 +24,7 @@ fn counting() -> String {
 struct Server {
     child: Child,
     address: String,
-    // The directory in which the program runs.
+    // The directory that the program runs in.
     _dir: WorkDir,
 }
 
@@ -54,7 +54,7 @@ impl Server {
         }
     }
 
-    /// Sends bytes and returns the complete response.
+    /// Sends bytes and returns the entire response.
     fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("the server is listening");
         stream
@@ -83,7 +83,7 @@ impl Server {
 #[test]
 fn the_metrics_of_a_program_are_served_while_it_runs() {
     let serving = Server::start();
-    // Metrics may be served before the program increments its counter.
+    // Metrics may be served before the program has incremented its counter.
     let answer = loop {
         let answer = serving.get("/metrics");
         if answer.contains("calls{") {
@@ -104,7 +104,7 @@ fn the_metrics_of_a_program_are_served_while_it_runs() {
     ] {
         assert!(
             answer.lines().any(|known| known == line),
-            "`{line}` is missing in {answer}"
+            "`{line}` is missing from {answer}"
         );
     }
     serving.end();

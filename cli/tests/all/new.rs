@@ -1,9 +1,9 @@
-//! Tests of `lunatic new`.
+//! Tests `lunatic new`.
 
 use crate::cargo::Project;
 use crate::lunatic::{Ended, WorkDir};
 
-/// Runs a new project or its tests as a user does: with cargo, which in turn runs the command.
+/// Runs a new project or its tests the way a user does: with cargo, which in turn runs the command.
 fn cargo(subcommand: &str, project: &Project) -> Ended {
     let mut cargo = project.cargo(&[subcommand, "--quiet"]);
     Ended::from(cargo.output().expect("cargo can be run"))
@@ -52,7 +52,7 @@ fn a_panic_is_reported_with_file_and_line() {
     ] {
         assert!(
             ended.stderr.contains(part),
-            "`{part}` is missing in {ended:#?}"
+            "`{part}` is missing from {ended:#?}"
         );
     }
     assert!(!ended.stderr.contains("line-tables-only"), "{ended:#?}");

@@ -1,4 +1,4 @@
-//! Tests of the program file.
+//! Tests the program file.
 
 use crate::guest::guest;
 use crate::lunatic::{WorkDir, run};

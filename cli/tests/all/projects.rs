@@ -1,4 +1,4 @@
-//! Tests of `lunatic build`, `serve` and `dev`.
+//! Tests `lunatic build`, `serve` and `dev`.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,18 +1,18 @@
-//! Tests of programs that use the published guest libraries without modification. Each claim is
-//! checked by one run of a program. The name of the claim selects what the program does, and the
-//! output is compared with the expected output. The programs are in `cli/tests/published/`, in one
-//! package for each generation of the library.
+//! Tests programs that use the published guest libraries unmodified. Each claim is checked by one
+//! run of a program: the claim's name selects what the program does, and its output is compared
+//! with what is expected. The programs are in `cli/tests/published/`, in one package per generation
+//! of the library.
 
 use crate::cargo::{published, published_tests};
 use crate::lunatic::{Ended, WorkDir};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The expected result of a claim.
+/// A claim's expected result.
 enum Expected {
     /// The claim succeeds and prints these lines.
     Prints(&'static [&'static str]),
-    /// The claim fails with this status and prints these words on standard error.
+    /// The claim fails with this status and prints these words to standard error.
     Fails(i32, &'static [&'static str]),
 }
 
@@ -43,7 +43,7 @@ fn check(package: &str, claim: &str, expected: &Expected) {
     }
 }
 
-/// Returns the path of the program that has all claims of a package.
+/// Returns the path of the program that contains all of a package's claims.
 fn claims(package: &str) -> PathBuf {
     published(package).join("claims.wasm")
 }
@@ -97,8 +97,8 @@ const PLUGIN: &str = r#"(module
         (if (call $send (local.get $parent)) (then unreachable)))
     (func (export "fail") unreachable))"#;
 
-/// The equivalent module for the older generation. In that generation a process cannot be addressed
-/// by number, so this module succeeds or fails instead.
+/// The same module for the older generation. In that generation, a process cannot be addressed by
+/// number, so this module succeeds or fails instead.
 const OLDER_PLUGIN: &str = r#"(module
     (func (export "check") (param i32 i64) (param $both v128)
         (if (i32.ne (local.get 0) (i32.const -1)) (then unreachable))
@@ -106,8 +106,7 @@ const OLDER_PLUGIN: &str = r#"(module
         (if (i64.ne (i64x2.extract_lane 0 (local.get $both)) (i64.const -2)) (then unreachable))
         (if (i64.ne (i64x2.extract_lane 1 (local.get $both)) (i64.const -1)) (then unreachable))))"#;
 
-/// Generates a test for every claim, and a test that checks that every claim in the program has a
-/// test.
+/// Generates a test for every claim, and a test that every claim in the program has one.
 macro_rules! claims {
     ($library:ident, $package:literal; $($subject:ident { $($claim:ident => $end:expr;)* })*) => {
         mod $library {
@@ -428,7 +427,7 @@ claims! { library_0_6, "lunatic-0.6";
     }
 }
 
-/// The programs from the introduction, compiled with the libraries that they were written for.
+/// The programs in the introduction, compiled with the libraries they were written for.
 mod introduction {
     use super::*;
     use crate::seeds::{check_echo, check_ends};
@@ -497,7 +496,7 @@ mod introduction {
     }
 }
 
-/// Tests with the published attribute, which are run by `cargo test` as a user would run it.
+/// Tests with the published attribute, run by `cargo test` the way a user would run them.
 mod attribute {
     use super::*;
 
@@ -562,15 +561,14 @@ mod attribute {
         for reason in reasons {
             assert!(
                 ended.stdout.contains(reason),
-                "`{reason}` is missing in {ended:#?}"
+                "`{reason}` is missing from {ended:#?}"
             );
         }
     }
 
     #[test]
     fn an_ignored_test_runs_on_request() {
-        // The output of the test may come before or after the beginning of the line with its
-        // result.
+        // The test's output may come before or after the beginning of the line with its result.
         let (ended, _) = run(&["--ignored", "--nocapture"]);
         assert!(ended.stdout.contains("the ignored test runs"), "{ended:#?}");
         assert!(

@@ -1,4 +1,4 @@
-//! Tests of reports on a main process that failed and, with flags, on other processes.
+//! Tests reports on a failed main process and, with flags, on other processes.
 
 use crate::guest::{guest, with};
 use crate::lunatic::{WorkDir, run};

@@ -1,4 +1,4 @@
-//! Tests of what a program may use, and of the flags that change it.
+//! Tests what a program may do, and the flags that change it.
 
 use crate::guest::{guest, with};
 use crate::lunatic::{Ended, WorkDir, run};
@@ -85,7 +85,7 @@ fn a_named_variable_that_is_not_set_is_an_error() {
 }
 
 /// Returns a guest that opens `file` in the first granted directory and exits with the WASI result.
-/// If `flags` is 1, the guest creates the file; if it is 0, the guest opens it for reading.
+/// `flags` is 1 to create the file and 0 to open it for reading.
 fn opening(flags: u32) -> String {
     let right = if flags == 1 { 64 } else { 2 };
     with(
@@ -146,7 +146,7 @@ fn what_is_granted_as_the_current_directory_takes_its_place() {
     assert!(!dir.path().join("file").exists());
 }
 
-/// Returns a guest that prints the path under which a directory is granted.
+/// Returns a guest that prints the path that a directory is granted under.
 fn naming(descriptor: u32) -> String {
     with(
         &format!(
@@ -296,7 +296,7 @@ fn the_error_for_a_mistyped_namespace_suggests_the_right_one() {
     run(&["--allow", "fd_write"], &guest(""))
         .check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
     run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
-    // The empty prefix would match everything. It is more likely the result of a shell variable
-    // that is not set.
+    // The empty prefix would match everything. It is more likely to come from a shell variable that
+    // is not set.
     run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);
 }

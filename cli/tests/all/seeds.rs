@@ -1,5 +1,5 @@
-//! Tests the three programs that originally specified the VM, verbatim. Each is placed in a project
-//! that `lunatic new` creates, and `cargo run` runs it.
+//! Tests the three programs that originally specified the VM, verbatim. Each is put in a project
+//! created by `lunatic new`, and `cargo run` runs it.
 
 use crate::cargo::Project;
 use crate::lunatic::Ended;
@@ -19,8 +19,8 @@ fn spawning_a_process() {
     assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
 }
 
-/// Checks the log of the second program with `RUST_LOG=lunatic=debug`. The children must end in
-/// order, each for the reason that is given in its comment.
+/// Checks the second program's log with `RUST_LOG=lunatic=debug`. The children must end in order,
+/// each for the reason given in its comment.
 #[track_caller]
 pub(crate) fn check_ends(ended: &Ended) {
     assert_eq!(ended.status, Some(0), "{ended:#?}");
@@ -58,7 +58,7 @@ fn limiting_processes() {
 
 #[test]
 fn limiting_processes_in_a_release_build() {
-    // A release build would optimize the unused vector away and not use the memory.
+    // A release build would optimize the unused vector away, so the memory would not be used.
     let vector = "vec![0; 150_000]";
     let program = include_str!("../seeds/environments.rs");
     assert_eq!(program.matches(vector).count(), 1);
@@ -102,21 +102,21 @@ fn a_tcp_echo_server() {
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    // On Unix, cargo replaces itself with the program, so ending the cargo process ends the
+    // On Unix, cargo replaces itself with the program, so killing the cargo process kills the
     // program.
     check_echo(project.cargo(&["run", "--quiet"]));
 }
 
-/// Runs the third program, and checks that it serves several clients at the same time.
+/// Runs the third program and checks that it serves several clients at the same time.
 pub(crate) fn check_echo(mut program: Command) {
-    // The program has a fixed address, and does not print anything when it starts to listen.
+    // The program has a fixed address and does not print anything when it starts listening.
     const ADDRESS: &str = "127.0.0.1:1337";
     static ADDRESS_IN_USE: Mutex<()> = Mutex::new(());
     let _in_use = ADDRESS_IN_USE
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     drop(eventually(
-        "another program is already listening on the port of this program",
+        "another program is already listening on this program's port",
         || TcpListener::bind(ADDRESS),
     ));
     let mut running = Running(program.spawn().expect("the program was built"));

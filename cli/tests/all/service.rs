@@ -1,4 +1,4 @@
-//! Tests of `lunatic serve --deploy` and of its client commands `functions`, `logs` and `invoke`.
+//! Tests `lunatic serve --deploy` and its client commands `functions`, `logs` and `invoke`.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,12 +11,12 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// A service that is run by the command.
+/// A service run by the command.
 struct Service {
     child: Child,
     deploy: SocketAddr,
     invoke: SocketAddr,
-    /// Kept open, so that the service can write to standard error.
+    /// Kept open so that the service can write to standard error.
     _stderr: BufReader<ChildStderr>,
 }
 
@@ -69,8 +69,8 @@ impl Service {
         }
     }
 
-    /// Deploys as curl does, and returns the status and the response. Returns `None` if the service
-    /// has ended.
+    /// Deploys the way curl does. Returns the status and the response, or `None` if the service has
+    /// ended.
     fn deploy(&self, what: &str, wasm: &[u8]) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.deploy).ok()?;
         stream
@@ -297,7 +297,7 @@ fn t150_the_token_can_come_from_a_file_or_a_variable() {
 #[test]
 fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
     let dir = WorkDir::new();
-    // The functions are so large that the kill can happen at different points of a deploy.
+    // The functions are so large that the kill can happen at different points in a deploy.
     let versions: Vec<_> = (0..4)
         .map(|number| spark(&format!("version {number}"), 200_000))
         .collect();
@@ -313,8 +313,8 @@ fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
                 .trim_start_matches("version ")
                 .parse()
                 .expect("a complete version answers");
-            // A deploy that was confirmed must have taken effect. A deploy that was not confirmed
-            // may have taken effect.
+            // A deploy that was confirmed must have taken effect. One that was not confirmed may
+            // have taken effect.
             assert!(
                 [deployed, (deployed + 1) % 4].contains(&served),
                 "version {served} is serving although version {deployed} was deployed"
@@ -325,7 +325,7 @@ fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
         std::thread::scope(|scope| {
             let (sender, deployed) = std::sync::mpsc::channel();
             let (service, versions) = (&service, &versions);
-            // This thread deploys repeatedly until a deploy gets no answer.
+            // This thread keeps deploying until it gets no answer.
             scope.spawn(move || {
                 while let Some((status, answer)) = service.deploy("f", &versions[next]) {
                     assert_eq!(status, 201, "{answer}");
@@ -336,7 +336,7 @@ fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
                 }
             });
             known = Some(deployed.recv().expect("the first deploy succeeds"));
-            // The kill happens at some point during one of the next two deploys.
+            // The kill happens at some point during the next two deploys.
             for _ in 0..round * 100_000 {
                 std::hint::spin_loop();
             }
@@ -350,8 +350,8 @@ fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
 #[test]
 fn t160_the_old_version_keeps_serving_when_the_disk_is_full() {
     let dir = WorkDir::new();
-    // A limit of 64 blocks of 512 bytes per file simulates a full disk. The signal that is raised
-    // at this limit is ignored.
+    // A limit of 64 blocks of 512 bytes per file simulates a full disk. The signal raised at this
+    // limit is ignored.
     let mut command = Command::new("sh");
     let lunatic = dir.command(&[]);
     command.args([

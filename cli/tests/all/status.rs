@@ -1,4 +1,4 @@
-//! Tests of exit statuses.
+//! Tests exit statuses.
 
 use crate::guest::{guest, with};
 use crate::lunatic::run;
@@ -26,7 +26,7 @@ fn the_status_for_a_trap_is_134() {
     );
 }
 
-/// Imports for a main process that sends its pid to a child. The child kills the main process.
+/// Imports for a main process that sends its pid to a child, which then kills it.
 const KILL: &str = r#"
     (import "lunatic::message" "send_bytes" (func $send (param i64 i64 i32 i32 i32 i32) (result i32)))
     (import "lunatic::message" "data_size" (func $size (result i64)))

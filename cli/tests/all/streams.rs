@@ -1,4 +1,4 @@
-//! Tests of standard input and output.
+//! Tests standard input and output.
 
 use crate::guest::{guest, print, with};
 use crate::lunatic::{Ended, WorkDir};

@@ -1,4 +1,4 @@
-//! Checks what `std::fs` promises. Prints a line for every claim that holds.
+//! Checks what `std::fs` promises. Prints a line for each claim that holds.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

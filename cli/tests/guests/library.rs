@@ -1,4 +1,4 @@
-//! Checks what the guest library offers beyond its own tests. Prints a line for every claim that
+//! Checks what the guest library offers beyond its own tests. Prints a line for each claim that
 //! holds.
 
 use machine::net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
@@ -34,8 +34,7 @@ fn ok(claim: &str) {
     println!("ok {claim}");
 }
 
-/// Runs a child that has all rights except for the given changes, and returns the message that the
-/// child sends.
+/// Runs a child that has all rights except for the given changes, and returns the message it sends.
 fn ask(
     mailbox: &Mailbox<String>,
     change: fn(&mut Config),
@@ -49,7 +48,7 @@ fn ask(
     Ok(mailbox.receive().expect("the child sends something"))
 }
 
-/// Checks limits of an environment that make a call of the child return an error.
+/// Checks environment limits that make one of the child's calls return an error.
 fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let said = ask(
         mailbox,
@@ -159,7 +158,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Checks limits of an environment that end the child.
+/// Checks environment limits that end the child.
 fn limits_that_end(mailbox: Mailbox<String>) -> Result<Mailbox<String>, Box<dyn Error>> {
     let mut mailbox = mailbox.catch_link_panic();
     let cases: [(&str, fn(&mut Config), fn(Mailbox<()>), machine::Limit); 2] = [

@@ -1,6 +1,6 @@
 //! Claims about programs that use the published libraries 0.10 to 0.12. The program runs the claim
-//! that its first argument names, and prints the results. `cli/tests/all/published.rs` has the
-//! expected results. The packages for 0.10 and 0.11 compile this file too.
+//! named by its first argument and prints the results. The expected results are in
+//! `cli/tests/all/published.rs`. The packages for 0.10 and 0.11 compile this file too.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::process::{

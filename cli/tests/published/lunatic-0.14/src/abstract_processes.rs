@@ -19,7 +19,7 @@ struct Add(String);
 #[derive(serde::Serialize, serde::Deserialize)]
 struct All;
 
-/// A request that is answered with the first word once there is a word.
+/// A request that is answered with the first word, as soon as there is one.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct First;
 
@@ -208,7 +208,7 @@ pub fn a_name_can_be_registered_only_once() {
     let words = Words::start_as(&"words", vec![]).expect("the name is free");
     println!("{}", ProcessRef::<Words>::lookup(&"words") == Some(words));
     println!("{}", Words::start_as(&"words", vec![]) == Err(StartupError::NameAlreadyRegistered(words)));
-    // The same name with a different type is a different name.
+    // With a different type, the same name is a different name.
     let observer = mailbox::<String>().this();
     println!("{}", Counter::start_as(&"words", observer).is_ok());
 }

@@ -3,8 +3,8 @@
 use crate::mailbox;
 use lunatic::{spawn_link, LunaticError, Mailbox, MessageSignal, Process, ProcessConfig, WasmModule};
 
-/// Runs a function in a child with the given configuration. Prints what the child sends, or that
-/// the child died.
+/// Runs a function in a child with the given configuration. Prints what the child sends, or that it
+/// died.
 fn run(config: &ProcessConfig, child: fn(Process<String>, Mailbox<()>)) {
     let mailbox = mailbox::<String>().catch_link_failure();
     Process::spawn_link_config(config, mailbox.this(), child);
@@ -122,7 +122,7 @@ pub fn a_directory_is_granted() {
     std::fs::create_dir("inner").expect("the current directory exists");
     std::fs::write("inner/file", "").expect("the limits allow this");
     let config = config();
-    // The library has a function for this only with versions of Rust before 1.67.
+    // The library has a function for this only with Rust versions before 1.67.
     let directory = "inner";
     unsafe {
         let id = config.id() as u64;
@@ -135,7 +135,7 @@ pub fn a_config_grants_no_directory_by_itself() {
     std::fs::create_dir("inner").expect("the current directory exists");
     let config = config();
     run(&config, lists);
-    // A process without its own configuration has the rights of its parent.
+    // A process that does not have its own configuration has its parent's rights.
     let inherits = spawn_link!(@task || std::fs::read_dir("inner").is_ok());
     println!("{}", inherits.result());
 }

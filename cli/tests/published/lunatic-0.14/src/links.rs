@@ -53,7 +53,7 @@ pub fn a_normal_exit_is_not_reported() {
     }
 }
 
-/// Waits until a process has ended, without being notified of its exit.
+/// Waits until a process has ended, without being notified of it.
 fn wait_for_both_kinds(_: &Mailbox<(), lunatic::serializer::Bincode, LinkDiedSignal>, process: Process<()>) {
     while process.is_alive() {
         lunatic::sleep(Duration::from_millis(1));
@@ -137,7 +137,7 @@ pub fn one_mailbox_has_messages_links_and_monitors() {
 }
 
 trait MonitorBoth {
-    /// The library has no function for a monitor in a process that also catches links.
+    /// The library does not have a function for a monitor in a process that also catches links.
     fn monitor_both<M>(&self, process: Process<M>);
 }
 

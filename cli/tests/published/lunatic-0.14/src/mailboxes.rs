@@ -12,7 +12,7 @@ pub fn tags_choose_the_message() {
         this.tag_send(*tag, number as u32);
     }
     println!("{}", mailbox.tag_receive(&[tags[3]]));
-    // A receive with several tags takes the first message in the queue that has one of them.
+    // A receive with several tags takes the first message in the queue that has any of them.
     println!("{}", mailbox.tag_receive(&[tags[2], tags[1]]));
     println!("{}", mailbox.receive());
     println!("{}", mailbox.receive());

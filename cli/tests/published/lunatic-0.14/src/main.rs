@@ -1,6 +1,6 @@
-//! Claims about programs that use the published library 0.14.1. The program runs the claim that its
-//! first argument names, and prints the results. `cli/tests/all/published.rs` has the expected
-//! results.
+//! Claims about programs that use the published library 0.14.1. The program runs the claim named by
+//! its first argument and prints the results. The expected results are in
+//! `cli/tests/all/published.rs`.
 
 mod abstract_processes;
 mod configs;
@@ -28,11 +28,11 @@ mod wasi;
 use lunatic::{Mailbox, MessageSignal, Process, ProcessDiedSignal};
 use std::time::Duration;
 
-/// How long a claim waits for an event that has to occur. Claims never wait for an event that must
-/// not occur.
+/// How long a claim waits for something that must happen. Claims never wait for something that must
+/// not happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lists the functions of each subject with their names, so that they can be called by name.
+/// Lists each subject's functions with their names, so that they can be called by name.
 macro_rules! claims {
     ($($subject:ident { $($claim:ident)* })*) => {
         [$($((concat!(stringify!($subject), "::", stringify!($claim)), $subject::$claim as fn()),)*)*]
@@ -201,8 +201,8 @@ fn main(_: Mailbox<()>) {
     claim();
 }
 
-/// Returns the mailbox of this process for messages of a type. Each claim runs in its own process,
-/// so the mailbox contains no messages of other types.
+/// Returns this process's mailbox for messages of a type. Each claim runs in its own process, so
+/// the mailbox does not contain messages of other types.
 fn mailbox<M>() -> Mailbox<M>
 where
     lunatic::serializer::Bincode: lunatic::serializer::CanSerialize<M>,
@@ -216,6 +216,6 @@ fn wait_for<M, S>(process: Process<M, S>) {
     mailbox.monitor(process);
     match mailbox.receive_timeout(PATIENCE).expect("every process that is waited for ends") {
         MessageSignal::Signal(ProcessDiedSignal(id)) => assert_eq!(id, process.id()),
-        MessageSignal::Message(()) => panic!("a message arrived instead of the report of a death"),
+        MessageSignal::Message(()) => panic!("a message arrived instead of an exit signal"),
     }
 }

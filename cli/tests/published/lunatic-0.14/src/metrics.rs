@@ -1,4 +1,4 @@
-//! Claims about the metrics of a program.
+//! Claims about a program's metrics.
 
 use lunatic::metrics;
 

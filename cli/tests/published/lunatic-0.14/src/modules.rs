@@ -1,5 +1,5 @@
-//! Claims about modules that a program loads while it is running. The test creates `plugin.wasm` in
-//! the program's directory.
+//! Claims about modules that a program loads at run time. The test creates `plugin.wasm` in the
+//! program's directory.
 
 use crate::mailbox;
 use lunatic::serializer::Bincode;
@@ -11,7 +11,7 @@ fn plugin() -> WasmModule {
 }
 
 /// Spawns the export `check`, which traps unless its first and last parameters have the expected
-/// values. If they have, it sends an empty message with the tag 77 to a process.
+/// values. If they do, it sends an empty message with the tag 77 to a process.
 fn check(module: &WasmModule, parent: Process<()>) {
     let parameters = [Param::I32(-1), Param::I64(parent.id() as i64), Param::V128(-2)];
     module.spawn::<(), Bincode>("check", &parameters).expect("the module has this export");

@@ -1,4 +1,4 @@
-//! Claims about the names of processes.
+//! Claims about process names.
 
 use crate::{mailbox, wait_for};
 use lunatic::{spawn_link, Mailbox, Process, ProcessName};

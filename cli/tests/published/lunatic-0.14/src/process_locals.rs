@@ -1,4 +1,4 @@
-//! Claims about process-local values, which take the place of thread-local values.
+//! Claims about process-local values, which replace thread-local values.
 
 use lunatic::{process_local, spawn_link};
 use std::cell::{Cell, RefCell};

@@ -1,4 +1,4 @@
-//! Claims about processes that are spawned from functions and closures and addressed by handles.
+//! Claims about processes spawned from functions and closures and addressed by handles.
 
 use crate::{mailbox, wait_for, PATIENCE};
 use lunatic::ap::handlers::Request;
@@ -97,7 +97,7 @@ impl RequestHandler<(i32, i32)> for Adder {
 pub fn a_flooded_mailbox_still_gets_the_reply() {
     let mailbox = mailbox::<u64>();
     let adder = Adder::link().start(()).expect("the process starts");
-    // This process sends more messages than a mailbox can hold, and never stops.
+    // This process sends more messages than a mailbox can hold and never stops.
     let flood = Process::spawn(mailbox.this(), |parent, _: Mailbox<()>| loop {
         parent.send(1337);
     });

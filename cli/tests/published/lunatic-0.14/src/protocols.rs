@@ -1,5 +1,5 @@
-//! Claims about protocols, in which two processes send each other the values that their types
-//! specify, in the specified order.
+//! Claims about protocols, in which two processes send each other values in the order and of the
+//! types that the protocol specifies.
 
 use lunatic::protocol::{Branch, End, Offer, Pop, Protocol, Rec, Recv, Send};
 use lunatic::serializer::MessagePack;

@@ -7,7 +7,7 @@ use lunatic::serializer::Bincode;
 use lunatic::supervisor::{Supervisor, SupervisorConfig, SupervisorStrategy};
 use lunatic::{Mailbox, Process};
 
-/// A child that reports its starts and exits to a watching process.
+/// A child that tells a watching process when it starts and exits.
 struct Child {
     name: char,
     watcher: Process<String>,
@@ -51,7 +51,7 @@ impl RequestHandler<Name> for Child {
     }
 }
 
-/// A supervisor that has three children.
+/// A supervisor with three children.
 struct Three;
 
 impl Supervisor for Three {
@@ -73,7 +73,7 @@ fn print(mailbox: &Mailbox<String>, count: usize) {
     (0..count).for_each(|_| println!("{}", mailbox.receive()));
 }
 
-/// Makes the second child fail, and prints the given number of lines that follow.
+/// Makes the second child fail, then prints the given number of lines.
 fn let_fail(strategy: u8, lines: usize) {
     let mailbox = mailbox::<String>();
     let three = Three::link().start((strategy, mailbox.this())).expect("the process starts");
@@ -105,7 +105,7 @@ pub fn a_child_comes_back_under_its_name() {
     let before = ProcessRef::<Child>::lookup(&"b").expect("the child has a name");
     before.send(Fail);
     print(&mailbox, 2);
-    // The supervisor answers a request only when it has finished the restart.
+    // The supervisor answers a request only after it has finished the restart.
     let child = three.children().1;
     println!("{}", ProcessRef::<Child>::lookup(&"b") == Some(child));
     println!("another: {}", child != before);

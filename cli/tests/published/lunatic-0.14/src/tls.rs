@@ -11,7 +11,7 @@ fn certificate() -> Vec<u8> {
     std::fs::read("certificate.pem").expect("the test has created the file")
 }
 
-/// Returns the port of a server that runs `serve` with every stream.
+/// Returns the port of a server that runs `serve` on every stream.
 fn serve(serve: fn(TlsStream, Mailbox<()>)) -> u32 {
     let mailbox = mailbox::<u16>();
     let serve = lunatic::function::FuncRef::new(serve);

@@ -1,4 +1,4 @@
-//! Claims about UDP on the loopback interface, with ports that the system chooses.
+//! Claims about UDP on the loopback interface, with ports chosen by the system.
 
 use lunatic::net::UdpSocket;
 use lunatic::{Mailbox, Process};
@@ -15,7 +15,7 @@ pub fn datagrams_are_sent_and_received() {
     let mut buffer = [0; 8];
     let (length, sender) = other.recv_from(&mut buffer).expect("a datagram was sent");
     println!("{} {}", String::from_utf8_lossy(&buffer[..length]), sender == from);
-    // A datagram that is longer than the buffer is truncated.
+    // A datagram longer than the buffer is truncated.
     other.send_to(b"longer than it fits", sender).expect("the limits allow this");
     other.send_to(b"next", sender).expect("the limits allow this");
     let length = one.recv(&mut buffer).expect("a datagram was sent");
@@ -32,7 +32,7 @@ pub fn a_connected_socket_knows_its_peer() {
     println!("{}", one.peer_addr().expect("the socket is connected") == address);
     let clone = one.try_clone().expect("the limits allow this");
     println!("{}", clone.send(b"hello").expect("the limits allow this"));
-    // In the meantime another process receives on its own socket.
+    // In the meantime, another process receives on its own socket.
     Process::spawn_link(address, |address, _: Mailbox<()>| {
         bind().send_to(b"from another process", address).expect("the limits allow this");
     });

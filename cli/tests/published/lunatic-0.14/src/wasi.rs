@@ -29,7 +29,7 @@ pub fn clocks_and_random_numbers_are_available() {
     let start = Instant::now();
     println!("{}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).is_ok());
     println!("{}", Instant::now() >= start);
-    // The keys of the hasher are random numbers from the system.
+    // The hasher's keys are random numbers from the system.
     let one = std::collections::hash_map::RandomState::new();
     println!("{}", std::hash::BuildHasher::hash_one(&one, 1) == std::hash::BuildHasher::hash_one(&one, 1));
 }

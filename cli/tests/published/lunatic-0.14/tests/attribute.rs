@@ -1,5 +1,5 @@
-//! Tests as they are written in programs that use the published library. Some of the tests fail on
-//! purpose. `cli/tests/all/published.rs` runs all of them and has the expected results.
+//! Typical tests in programs that use the published library. Some of them fail on purpose.
+//! `cli/tests/all/published.rs` runs all of them and has the expected results.
 
 use lunatic::{test, Mailbox, Process};
 
@@ -17,7 +17,7 @@ fn returns_ok() -> Result<(), String> {
     Ok(())
 }
 
-/// Every test has its own process names. Another test below registers the same name.
+/// Each test has its own process names. Another test below registers the same name.
 fn give_a_name(mailbox: Mailbox<u32>) {
     assert!(Process::<u32>::lookup("name").is_none());
     mailbox.this().register(&"name");

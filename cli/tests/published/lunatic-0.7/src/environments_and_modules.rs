@@ -12,7 +12,7 @@ fn environment(memory: u64, compute: Option<u64>) -> Environment {
     Environment::new(config).expect("the limits allow this")
 }
 
-/// Runs a function in an environment. Prints what the process sends, or that the process died.
+/// Runs a function in an environment. Prints what the process sends, or that it died.
 fn run(environment: &mut Environment, child: fn(Process<String>, Mailbox<()>)) {
     let module = environment.add_this_module().expect("the module is valid");
     let plain = mailbox::<String>();
@@ -62,7 +62,7 @@ pub fn compute_is_limited() {
 }
 
 pub fn an_environment_has_what_it_was_given() {
-    // The environment has no arguments, no variables and no directories.
+    // The environment has no arguments, variables or directories.
     run(&mut environment(3_000_000, None), |parent, _| {
         let files = std::fs::read_dir(".").is_err();
         parent.send(format!("{:?} {:?} {files}", std::env::args().count(), std::env::vars().count()));
@@ -82,7 +82,7 @@ pub fn a_directory_is_granted() {
     });
 }
 
-/// The functions of the plugin print and send nothing. One of them fails.
+/// The plugin's functions do not print or send anything. One of them fails.
 pub fn an_export_runs_with_its_parameters() {
     let bytes = std::fs::read("plugin.wasm").expect("the test has created the file");
     let module = environment(3_000_000, None).add_module(&bytes).expect("the module is valid");
@@ -90,7 +90,8 @@ pub fn an_export_runs_with_its_parameters() {
     module.spawn::<()>("check", &parameters).expect("the module has this export");
     let (_, mailbox) =
         module.spawn_link::<(), (), _>(mailbox::<()>(), "check", &parameters).expect("the module has this export");
-    // The process above causes no signal. The next process must fail, and only its signal arrives.
+    // The process above does not cause a signal. The next one must fail, and only its signal
+    // arrives.
     let wrong = [Param::I32(0), Param::I64(0), Param::V128(0)];
     let (_, mailbox) = module.spawn_link::<(), (), _>(mailbox, "check", &wrong).expect("the module has this export");
     println!("{}", mailbox.receive().is_signal());

@@ -1,6 +1,6 @@
-//! Claims about programs that use the published library 0.7.4. The program runs the claim that its
-//! first argument names, and prints the results. `cli/tests/all/published.rs` has the expected
-//! results.
+//! Claims about programs that use the published library 0.7.4. The program runs the claim named by
+//! its first argument and prints the results. The expected results are in
+//! `cli/tests/all/published.rs`.
 
 mod environments_and_modules;
 mod links;
@@ -15,11 +15,11 @@ use lunatic::Mailbox;
 use serde::{de::DeserializeOwned, Serialize};
 use std::time::Duration;
 
-/// How long a claim waits for an event that has to occur. Claims never wait for an event that must
-/// not occur.
+/// How long a claim waits for something that must happen. Claims never wait for something that must
+/// not happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lists the functions of each subject with their names, so that they can be called by name.
+/// Lists each subject's functions with their names, so that they can be called by name.
 macro_rules! claims {
     ($($subject:ident { $($claim:ident)* })*) => {
         [$($((concat!(stringify!($subject), "::", stringify!($claim)), $subject::$claim as fn()),)*)*]
@@ -96,8 +96,8 @@ fn main(_: Mailbox<()>) {
     claim();
 }
 
-/// Returns the mailbox of this process for messages of a type. Each claim runs in its own process,
-/// so the mailbox contains no messages of other types.
+/// Returns this process's mailbox for messages of a type. Each claim runs in its own process, so
+/// the mailbox does not contain messages of other types.
 fn mailbox<M: Serialize + DeserializeOwned>() -> Mailbox<M> {
     unsafe { Mailbox::new() }
 }

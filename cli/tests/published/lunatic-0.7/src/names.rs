@@ -1,10 +1,10 @@
-//! Claims about the names of processes, which have versions.
+//! Claims about process names, which have versions.
 
 use crate::mailbox;
 use lunatic::process;
 use lunatic::{lookup, Config, Environment, Mailbox};
 
-/// Looks up a process and returns the number that it answers with.
+/// Looks up a process and returns the number it answers with.
 fn ask(query: &str) -> String {
     match lookup::<u32>("counter", query) {
         Err(error) => error.to_string(),
@@ -46,7 +46,7 @@ pub fn a_name_can_be_released() {
     process::this_env().unregister::<u32>("counter", "1.1.0").expect("the version is registered");
     println!("{}", ask("^1"));
     println!("{:?}", process::this_env().unregister::<u32>("counter", "1.1.0").err());
-    // A second registration of the same version replaces the first one.
+    // A second registration of the same version replaces the first.
     register(&["1.5.0", "1.5.0"]);
     println!("{}", ask("^1"));
 }

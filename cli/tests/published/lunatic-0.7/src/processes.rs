@@ -1,4 +1,4 @@
-//! Claims about processes that are spawned from functions and closures and addressed by handles.
+//! Claims about processes spawned from functions and closures and addressed by handles.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::process::{self, Process};
@@ -74,7 +74,7 @@ pub fn a_sleep_ends() {
     println!("awake");
 }
 
-/// The function that the children in this claim run.
+/// What the children in this claim run.
 fn answers(parent: Process<u32>, mailbox: Mailbox<u32>) {
     parent.send(mailbox.receive().expect("a number arrives") + 1);
 }

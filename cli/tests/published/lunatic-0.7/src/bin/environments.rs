@@ -1,5 +1,5 @@
-//! The second program of the introduction, adapted to this generation, in which a spawn also
-//! returns the tag of the link.
+//! The second program in the introduction, adapted to this generation, in which a spawn also
+//! returns the link's tag.
 
 use lunatic::{Config, Environment, Mailbox};
 
