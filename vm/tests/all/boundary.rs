@@ -103,7 +103,7 @@ fn guests_of_0_10_to_0_12_find_what_they_import() {
     }
 }
 
-/// Returns a row's type in the notation that the list of published functions uses.
+/// Returns a row's type in the notation used by the list of published functions.
 fn type_of(row: &HostFunction) -> String {
     let letter = |ty| match wasm(ty) {
         "i32" => 'i',
@@ -149,7 +149,7 @@ fn a_program_that_imports_all_published_functions_links_and_starts() {
         'i' => " i32",
         'l' => " i64",
         'f' => " f64",
-        other => panic!("`{other}` is not the letter of a type"),
+        other => panic!("`{other}` is not a type letter"),
     };
     let mut text = String::from("(module ");
     for (whole, ty) in published::functions() {
@@ -225,7 +225,7 @@ fn t081_huge_slices_are_refused_before_they_are_copied() {
     }
 }
 
-/// Makes every attack of a kind in each generation. Each attack comes from its own process, which
+/// Makes every attack of one kind in each generation. Each attack comes from its own process, which
 /// holds one resource of every kind.
 fn check(what: &str, is_meant: impl Fn(&Attack) -> bool) {
     for generation in Generation::ALL {
@@ -649,7 +649,7 @@ fn check_denied(vm: &Vm, generation: Generation) {
     }
     let module = vm
         .module("test", format!("(module {text})").as_bytes())
-        .expect("the module imports only rows of the table");
+        .expect("the module imports only rows in the table");
     let environment = vm.environment(vm.config());
     for (number, row) in generation.host_functions().enumerate() {
         let whole = format!("{}::{}", row.namespace, row.name);
@@ -718,7 +718,7 @@ impl Attack {
         if matches!(exit, Some(Exit::Trapped(_))) {
             assert_eq!(
                 outcome.before, outcome.after,
-                "{self}: the call trapped, but resources are in use that were not in use before"
+                "{self}: the call trapped, but left resources in use"
             );
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A module that any compiler can compile.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// A command that writes its process id to a file and does not answer.
+/// A command that writes its process id to a file and never answers.
 fn silent(pid: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
     let script = "echo $$ > \"$0.part\"; /bin/mv \"$0.part\" \"$0\"; exec /bin/sleep 1000";
@@ -147,7 +147,6 @@ fn a_program_that_compiles_leaves_room_for_others() {
     shown(&pid);
     // One of the eight processes holds its program's place at the compiler while it lives. Another
     // program has its own place.
-    // place.
     assert!(lab.run(&compiling("(module)")).is_normal());
     assert_eq!(lab.hear(), 1);
     for process in waiting {

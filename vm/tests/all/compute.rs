@@ -184,7 +184,7 @@ fn total_compute_is_used_up_by_many_processes_as_by_one() {
         .expect("nothing has been used yet");
     let exit = lab.exit(&first);
     assert!(is_limit(&exit, Limit::TotalCompute), "{exit}");
-    // Compute that was used is not given back, so restarting a process does not grant more.
+    // Used compute is not given back, so restarting a process does not grant more.
     let error = environment
         .spawn(&module, "main", &[])
         .expect_err("the total is used up");
@@ -433,7 +433,7 @@ fn t008_two_processes_that_wake_each_other_do_not_starve_a_computing_process() {
     assert!(lab.exit(&computing).is_normal() && pair.is_alive());
     assert!(
         computing.turns() > 2,
-        "the process was not preempted, so this test shows nothing"
+        "the process was not preempted, so this test proves nothing"
     );
 }
 
@@ -451,7 +451,7 @@ fn t009_a_start_function_is_limited_like_any_other() {
         });
         let process = environment
             .spawn(&lab.module(looping), "main", &[])
-            .expect("the start function does not run within the spawn");
+            .expect("the start function does not run during the spawn");
         let exit = lab.exit(&process);
         assert!(is_limit(&exit, limit), "{exit}");
     }

@@ -365,7 +365,8 @@ fn what_is_appended_goes_to_the_end_whatever_the_position() {
 fn all_vectors_are_used_and_empty_ones_cost_nothing() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    // First 300,000 empty vectors, followed by one of 3 bytes. Then two vectors of the same memory.
+    // First 300,000 empty vectors, followed by one of 3 bytes. Then two vectors that refer to the
+    // same memory.
     let text = program(
         r#"(data (i32.const 600) "new") (data (i32.const 1000) "abc")
         (func (export "main") (local $fd i32)
@@ -397,7 +398,7 @@ fn all_vectors_are_used_and_empty_ones_cost_nothing() {
 #[test]
 fn hostile_sizes_are_refused_before_anything_is_copied() {
     let (lab, house) = (Lab::new(), house());
-    // A path of 60 MB, and a path of the maximum length, which is outside the memory.
+    // A 60 MB path, and a path of the maximum length that is outside the memory.
     let text = program(
         r#"(func (export "main")
             (drop (memory.grow (i32.const 1000)))

@@ -1,4 +1,4 @@
-//! Tests for the functions for other nodes, on a VM that is not part of a cluster.
+//! Tests for the functions that concern other nodes, on a VM that is not part of a cluster.
 
 use crate::support::{Lab, guest};
 
@@ -24,7 +24,7 @@ fn a_vm_without_a_cluster_is_node_0_and_knows_no_other_nodes() {
 }
 
 /// A guest that spawns `child` on a node and reports the result. It then sends `child` a message on
-/// that node and requests an answer.
+/// that node and requests a reply.
 fn across(node: u64) -> String {
     guest(
         &[

@@ -145,7 +145,7 @@ pub(crate) fn house() -> TempDir {
     house
 }
 
-/// Returns the names, contents and modification times of the entries of a directory.
+/// Returns the names, contents and modification times of a directory's entries.
 fn picture(path: &Path) -> Vec<(String, Option<Vec<u8>>, std::time::SystemTime)> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path).expect("the test owns the directory") {

@@ -273,7 +273,7 @@ fn guest_of_0_12(send: &str, send_drops: &str, fields: &str) -> String {
 
 #[test]
 fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
-    // The child doubles a number and answers under the tag of the request, after a message with a
+    // The child doubles a number and replies with the request's tag, after a message with a
     // different tag.
     let fields = r#"
         (func (export "child") (local $tag i64) (local $asker i64) (local $number i64)
@@ -311,7 +311,7 @@ fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
         let lab = Lab::new();
         let exit = lab.run(&guest_of_0_12(send, send_drops, fields));
         assert!(exit.is_normal(), "{send}: {exit}");
-        // A request to the process itself is found as its own answer, because it has the right tag.
+        // A request to the process itself is taken as its own answer, because it has the right tag.
         assert_eq!(lab.hear_all(), [0, 42, 0, 42, 0, 1, 0, 2], "{send}");
         assert!(lab.heard_nothing_more());
     }
@@ -430,7 +430,7 @@ fn all_handles_to_a_process_have_the_same_id() {
             (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1024)) (i64.load (i32.const 1056)))))
             (call $id (local.get $child) (i32.const 1040))
             (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1040)) (i64.load (i32.const 1056)))))
-            ;; This is the version field of the UUID, which is a number of 128 bits.
+            ;; This is the version field of the UUID, which is a 128-bit number.
             (call $say (i64.extend_i32_u (i32.shr_u (i32.load8_u (i32.const 1033)) (i32.const 4)))))"#,
         [1, 1, 0, 1, 4],
     );
@@ -1215,8 +1215,7 @@ fn a_lookup_finds_the_newest_registration_that_meets_the_requirement() {
                 (drop (call $find (i32.const 5) (i32.const 5))) (call $say (call $found (local.get $two)))
                 (drop (call $find (i32.const 0) (i32.const 5))) (call $say (call $found (local.get $one)))
                 (call $say (i64.extend_i32_u (call $find (i32.const 7) (i32.const 2))))
-                ;; The first string is not a version, and the second string is not a version
-                ;; requirement.
+                ;; The first string is not a version, and the second is not a version requirement.
                 (call $say (i64.extend_i32_u (call $name (i32.const 3) (call $this_env) (local.get $one))))
                 (call $say (i64.extend_i32_u (call $unname (i32.const 3))))
                 (call $say (i64.extend_i32_u (call $find (i32.const 3) (i32.const 5))))
@@ -1335,8 +1334,8 @@ fn bytes_pass_through_a_connection_with_a_timeout_for_each_call() {
     let exit = lab.run(&older(&format!(
         r#"{CONNECTED} (func (export "main")
             (call $connect)
-            ;; No bytes came, which is an error. The error can be read however the guest interprets
-            ;; the result.
+            ;; No bytes arrived, which is an error. The error can be read however the guest
+            ;; interprets the result.
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 1))))
             (call $say_error)
             (call $say (i64.extend_i32_u (call $write (call $clone_tcp_stream (i64.const 0)))))

@@ -200,7 +200,7 @@ fn a_caller_that_may_not_spawn_traps_if_it_finds_no_process() {
     let exit = lab.exit(&spawn(&environment, &module, "main"));
     let trap = exit
         .trap()
-        .expect("the child trapped, and its parent died of the link");
+        .expect("the child trapped, and its parent died because of the link");
     assert!(
         trap.reason.contains("does not let its processes spawn")
             && trap.reason.contains("get_or_spawn"),

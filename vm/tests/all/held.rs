@@ -109,7 +109,7 @@ fn hoarder(rows: &[&str], once: &str, again: &str) -> String {
             "(func (export \"main\") (local $made i64) {locals}
                 (drop (memory.grow (i32.const 4)))
                 (memory.fill (i32.const 1024) (i32.const 120) (i32.const 60000))
-                ;; A module of 60,014 bytes that has one custom section.
+                ;; A 60,014-byte module with one custom section.
                 (i64.store (i32.const 131072) (i64.const 0x16d736100))
                 (i64.store (i32.const 131080) (i64.const 0x780103d4e200))
                 {once}
@@ -150,7 +150,7 @@ fn whatever_a_guest_hoards_ends_at_its_limit() {
         // The allocator keeps some released memory.
         assert!(
             grown < 32 * MIB,
-            "{what}: the host grew by {grown} bytes, although the limit is 8 MiB"
+            "{what}: the host grew by {grown} bytes, even though the limit is 8 MiB"
         );
         wait_until_nothing_is_held(&lab, &environment);
     }
@@ -181,7 +181,7 @@ fn a_module_counts_until_the_last_process_that_runs_it_is_gone() {
     assert_eq!(
         environment.used(Limit::Descriptors),
         1,
-        "the image of the module"
+        "the module's image"
     );
     let held = process.host_memory().used();
     assert!(

@@ -234,8 +234,8 @@ fn a_removed_monitor_reports_nothing_and_the_others_still_work() {
     assert_eq!(watcher.take(&[]), Mail::TimedOut);
 }
 
-/// Spawns a chain of processes, each of which is linked to the previous one, so that a failure
-/// spreads from each process to the next.
+/// Spawns a chain of processes, each linked to the previous one, so that a failure spreads from
+/// each process to the next.
 fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -> Vec<Process> {
     let mut processes: Vec<Process> = Vec::new();
     for _ in 0..count {

@@ -172,7 +172,7 @@ fn a_sender_waits_one_slice_for_room_and_then_gets_an_error() {
     let sender = Actor::spawn(&lab, &lab.environment(), &module);
     assert_eq!(sender.send(receiver.pid(), 1, 10), 0);
     assert_eq!(sender.send(receiver.pid(), 1, 11), 0);
-    // The receiver is not run in between, because the command to do so would be one message too
+    // The receiver does not run in between, because the command to do so would be one message too
     // many.
     assert_eq!(sender.send(receiver.pid(), 1, 12), FULL);
     assert_eq!(receiver.process.mailbox_size(), (2, 16));

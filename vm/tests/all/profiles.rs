@@ -1,4 +1,4 @@
-//! Tests for the profiles `fast` and `dense`. Programs must not notice how memories and stacks are
+//! Tests for the `fast` and `dense` profiles. Programs must not notice how memories and stacks are
 //! laid out.
 
 use crate::support::{DENSE, Lab, guest, printed};
@@ -26,7 +26,7 @@ fn all_tests_also_pass_in_the_profile_dense() {
     );
 }
 
-/// Returns a VM of each profile, with the profile's name.
+/// Returns a VM for each profile, with the profile's name.
 fn labs() -> [(&'static str, Lab); 2] {
     let lab = |profile| Lab::with(Vm::builder().workers(1).profile(profile));
     [("fast", lab(Profile::Fast)), ("dense", lab(Profile::Dense))]
@@ -173,7 +173,7 @@ fn t007_nothing_behind_the_end_of_a_memory_can_be_accessed() {
     ];
     for (name, lab) in labs() {
         let environment = lab.environment();
-        // The memory of this neighbour is full of data.
+        // This neighbour's memory is full of data.
         let neighbour = lab.module(&guest(
             &["lunatic::process::sleep_ms"],
             r#"(func (export "main") (memory.fill (i32.const 0) (i32.const 255) (i32.const 65536)) (call $say (i64.const 1))

@@ -1,4 +1,4 @@
-//! Tests for the order in which processes run, and of how programs share the cores. The tests drive
+//! Tests for the order in which processes run and for how programs share the cores. The tests drive
 //! the clock and count turns, so that nothing depends on the computer's speed.
 
 use crate::support::{Lab, import};
@@ -98,7 +98,7 @@ impl Share {
             .turns
     }
 
-    /// Waits for the given number of further reports from the programs.
+    /// Waits for this many more reports from the programs.
     fn steps(&self, count: u64) {
         let steps = || {
             self.seen

@@ -37,7 +37,7 @@ fn mix() -> String {
                     (i32.const 0) (i64.const 1) (i32.const 8)))
                 (call $wait))))
         ;; One round: spawn a child, monitor it, and finally kill it. Most children have already
-        ;; ended by then. Exits are counted until there are as many as children.
+        ;; ended by then. Exits are counted until there are as many exits as children.
         (func $one (param $number i64) (local $child i64)
             (i64.store (i32.const 33) (call $process_id))
             (i64.store (i32.const 50) (i64.rem_u (local.get $number) (i64.const 6)))

@@ -424,7 +424,7 @@ fn the_published_functions_do_what_the_published_guest_expects() {
     assert_eq!(
         client.do_call("query_prepare", vec![Val::I64(0), at, length]),
         0,
-        "the ids of statements also begin with 0"
+        "statement ids also start at 0"
     );
     let [at, length] = client.write(&bindings(&[(Key::Number(1), Value::Integer(0))]));
     client.do_call("bind_value", vec![Val::I64(0), at, length]);

@@ -70,10 +70,10 @@ const SOCKETS: &str = r#"
     (func $accept (param $listener i64) (result i64)
         (if (call $try_accept (local.get $listener)) (then unreachable))
         (i64.load (i32.const 64)))
-    ;; Reads bytes into address 1024, and stores their number or the id of the error at address 80.
+    ;; Reads bytes into address 1024, and stores the byte count or the error's id at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tcp_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes bytes from address 1024, and stores their number or the id of the error at address 88.
+    ;; Writes bytes from address 1024, and stores the byte count or the error's id at address 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))

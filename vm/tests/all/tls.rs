@@ -100,10 +100,9 @@ fn serve(
         .expect("the provider supports the default versions")
         .with_no_client_auth()
         .with_single_cert(vec![pem.der()], key);
-    let connection = ServerConnection::new(Arc::new(
-        config.expect("the key belongs to the certificate"),
-    ))
-    .expect("the configuration is valid");
+    let connection =
+        ServerConnection::new(Arc::new(config.expect("the key matches the certificate")))
+            .expect("the configuration is valid");
     thread::spawn(move || {
         let (socket, _) = listener.accept().expect("the guest connects");
         serve(&mut StreamOwned::new(connection, socket));
@@ -138,7 +137,7 @@ fn expect_end(client: &mut Client) {
     let mut rest = Vec::new();
     client
         .read_to_end(&mut rest)
-        .expect("the guest announces that it closes its direction");
+        .expect("the guest announces the end of its direction");
     assert_eq!(rest, b"");
 }
 
@@ -221,10 +220,10 @@ const SOCKETS: &str = r#"
         (i32.store (i32.const 124) (global.get $certificate))
         (call $tls_connect (i32.const 600) (i32.const 9) (local.get $port) (local.get $timeout) (i32.const 64)
             (i32.const 120) (i32.const 1)))
-    ;; Reads bytes into address 1024, and stores their number or the id of the error at address 80.
+    ;; Reads bytes into address 1024, and stores the byte count or the error's id at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tls_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes bytes from address 1024, and stores their number or the id of the error at address 88.
+    ;; Writes bytes from address 1024, and stores the byte count or the error's id at address 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))
@@ -640,7 +639,7 @@ fn t112_reads_and_writes_time_out_without_losing_data() {
     let mut rest = Vec::new();
     client
         .read_to_end(&mut rest)
-        .expect("the guest announces that it closes its direction");
+        .expect("the guest announces the end of its direction");
     assert_eq!(rest.len() as i64, written);
     assert!(lab.exit(&server).is_normal());
 }

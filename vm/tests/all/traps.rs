@@ -120,7 +120,7 @@ fn each_stack_takes_one_of_the_vms_slots() {
         )
         .as_bytes(),
     );
-    let module = module.expect("the module imports only functions of the table");
+    let module = module.expect("the module imports only functions in the table");
     let mut config = vm.config();
     config.allow("");
     let environment = vm.environment(config);

@@ -68,8 +68,7 @@ const SOCKETS: &str = r#"
     (func $connect (param $socket i64) (param $port i32) (result i32)
         (call $udp_connect (local.get $socket) (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0)
             (i64.const 0) (i32.const 64)))
-    ;; Receives a datagram into address 1024, and stores its length or the id of the error at
-    ;; address 80.
+    ;; Receives a datagram into address 1024, and stores its length or the error's id at address 80.
     (func $receive_some (param $socket i64) (result i32)
         (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Receives one datagram and sends it back.

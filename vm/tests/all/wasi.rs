@@ -63,8 +63,8 @@ pub(crate) fn program(fields: &str) -> String {
         (memory (export "memory") 2)
         ;; Reports the error of a call.
         (func $said (param i32) (call $say (i64.extend_i32_u (local.get 0))))
-        ;; These functions write bytes from an address and read bytes to an address. Both return the
-        ;; error.
+        ;; These functions write bytes from an address and read bytes into an address. Both return
+        ;; the error.
         (func $write (param $stream i32) (param $address i32) (param $length i32) (result i32)
             (i32.store (i32.const 0) (local.get $address))
             (i32.store (i32.const 4) (local.get $length))
@@ -199,7 +199,7 @@ fn a_program_can_exit_with_any_status() {
 fn t097_output_waits_for_its_reader_and_is_not_changed() {
     let lab = narrow();
     let (writer, reader) = captured();
-    // The output has escape sequences and bytes that are not text, and it has no newline. It is
+    // The output contains escape sequences and bytes that are not text, and no newline. It is
     // longer than any buffer that it passes through.
     let text = program(
         r#"(data (i32.const 1024) "\1b[31m\ff\00")
@@ -561,7 +561,7 @@ fn preview_0_is_granted_under_its_own_name() {
 #[test]
 fn a_program_of_an_older_generation_may_use_preview_0() {
     let lab = narrow();
-    // The generations 0.6 and 0.7 have a function with this name and type.
+    // Generations 0.6 and 0.7 have a function with this name and type.
     let text = of_preview_0(
         r#"(func (export "main") (drop (call $clone_process (call $this))) (call $proc_exit (i32.const 0)))"#,
     );

@@ -109,7 +109,7 @@ fn round(lab: &Lab, seed: u64) {
         assert_eq!(
             environment.used(limit),
             0,
-            "seed {seed}: {limit:?} is in use although no process is left"
+            "seed {seed}: {limit:?} is in use even though no process is left"
         );
     }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-/// Every function with its parameters and its result, where `i` stands for i32, `l` for i64 and `f`
-/// for f64.
+/// Every function with its parameters and result, where `i` stands for i32, `l` for i64 and `f` for
+/// f64.
 const PUBLISHED: &[(&str, &str)] = &[
     (
         "lunatic::distributed",

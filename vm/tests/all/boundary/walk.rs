@@ -44,8 +44,8 @@ fn what_every_row_makes_the_host_hold_is_counted() {
     }
 }
 
-/// Makes the calls. Returns how many more bytes the host holds afterwards and how many bytes it
-/// counts, or `None` if the process has ended.
+/// Makes the calls. Returns how many more bytes the host holds afterwards and how many it counts,
+/// or `None` if the process has ended.
 fn hold(
     lab: &Lab,
     environment: &Environment,
