@@ -79,7 +79,7 @@ impl SqlError {
     pub(crate) fn too_long() -> SqlError {
         SqlError::new(
             ffi::SQLITE_TOOBIG,
-            format!("an SQL text can have at most {MAX_SQL} bytes"),
+            format!("an SQL string can have at most {MAX_SQL} bytes"),
         )
     }
 

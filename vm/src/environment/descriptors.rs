@@ -57,7 +57,7 @@ impl Descriptors {
         self.give_back(count);
         if !self.is_logged.swap(true, Ordering::Relaxed) {
             log::warn!(
-                "a program was refused a file or socket: {} descriptors are left for programs, of \
+                "a program was refused a file or socket: programs have {} descriptors left of \
                  the {} that the operating system allows (`ulimit -n`)",
                 self.most.saturating_sub(self.held.load(Ordering::Relaxed)),
                 allowed()

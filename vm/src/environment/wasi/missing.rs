@@ -61,7 +61,7 @@ const MAX_SHOWN: usize = 200;
 
 /// Returns an explanation for a program that asks for its first granted directory but has none.
 pub(crate) fn explain_nothing() -> Option<String> {
-    let why = "a program looks for files, but no directory is granted; `--dir` or \
+    let why = "a program is looking for files, but no directory is granted; `--dir` or \
         `Config::preopen` grants one";
     Some(why.into())
 }

@@ -89,7 +89,7 @@ impl Account {
         *crate::pipe::lock(&self.refused) = Some(reached);
         if !self.is_logged.swap(true, Ordering::Relaxed) {
             log::warn!(
-                "from now on, writes by environment {} fail: {reached}",
+                "writes by environment {} will fail from now on: {reached}",
                 self.environment
             );
         }
