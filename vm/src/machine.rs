@@ -218,7 +218,7 @@ impl Machine {
     }
 }
 
-/// Determines what functions processes may call and how much they may use. Cheap to clone.
+/// Determines which functions processes may call and how much they may use. Cheap to clone.
 ///
 /// An environment is created from a [`Config`] and does not change afterwards. The host creates the
 /// outermost environment. Processes can create nested environments, which have at most the rights
@@ -349,8 +349,8 @@ impl Environment {
         self.domain().program().ended().await;
     }
 
-    /// Finds the process that is registered under a name with the highest version that satisfies a
-    /// requirement.
+    /// Finds the process with the highest version among those that have the given name and a
+    /// version satisfying the requirement.
     ///
     /// # Errors
     ///
@@ -360,8 +360,8 @@ impl Environment {
         self.domain().names().lookup(name, query)
     }
 
-    /// Finds the most recently registered process with a name and a version that satisfies a
-    /// requirement.
+    /// Finds the most recently registered process that has the given name and a version satisfying
+    /// the requirement.
     pub(crate) fn lookup_newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.domain().names().newest(name, query)
     }

@@ -24,7 +24,7 @@ use text::{OwnMetric, Page, Values};
 /// The name prefix of the VM's own metrics. Programs cannot use this prefix.
 const OWN_NAMES: &str = "lunatic_machine_";
 
-/// The maximum total number of metrics of all of a VM's programs.
+/// The maximum number of metrics across all of a VM's programs.
 const MAX_NAMED: u64 = 10_000;
 
 /// The size of a metric, excluding its name, in bytes.
@@ -153,27 +153,27 @@ impl Metrics {
             OwnMetric {
                 name: "lunatic_machine_processes",
                 kind: MetricType::Gauge,
-                help: "Processes alive.",
+                help: "Live processes.",
                 values: Values::One(alive),
             },
             counter(
                 "lunatic_machine_processes_spawned_total",
-                "Processes that were spawned.",
+                "Processes spawned.",
                 Values::One(load(&self.appeared)),
             ),
             counter(
                 "lunatic_machine_processes_ended_total",
-                "Processes that ended, and how.",
+                "Processes that ended, by reason.",
                 Values::Labelled("reason", ended.collect()),
             ),
             counter(
                 "lunatic_machine_mail_total",
-                "Messages and notices of exits that were put into mailboxes.",
+                "Messages and death notices put into mailboxes.",
                 Values::One(mail),
             ),
             counter(
                 "lunatic_machine_metrics_left_out_total",
-                "Skipped updates of programs' metrics: too many names, or one name used for two kinds.",
+                "Metric updates skipped because there were too many names or a name was used for two kinds.",
                 Values::Labelled("environment", left_out.collect()),
             ),
         ]

@@ -125,8 +125,8 @@ pub(crate) struct Compiled {
 
 impl Module {
     /// Checks and compiles a module in binary or text format. Unless the code is cached, this can
-    /// take anywhere from milliseconds to seconds. Whether the module's imports are provided is
-    /// checked later, on linking.
+    /// take anywhere from milliseconds to seconds. Does not check whether the machine provides the
+    /// module's imports; linking does that.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,
@@ -384,8 +384,8 @@ impl Module {
         })
     }
 
-    /// Returns the exported functions with their parameters, sorted by name. They are stored
-    /// because looking up types in wasmtime takes a lock, which would slow down every spawn.
+    /// Returns the exported functions with their parameters, sorted by name. Cached because
+    /// wasmtime looks up types under a lock, which every spawn would otherwise take.
     fn entry_points(&self) -> &[EntryPoint] {
         self.0.entry_points.get_or_init(|| {
             let entry = |export: wasmtime::ExportType<'_>| {

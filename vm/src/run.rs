@@ -63,11 +63,11 @@ pub(crate) enum Body {
         name: Box<str>,
         parameters: Box<[Val]>,
     },
-    /// A host closure that drives an instance of a module.
+    /// A host closure that drives a module instance.
     Host { linked: Arc<Linked>, drive: Drive },
     /// A component's `wasi:cli/run`.
     Command { pre: component::InstancePre<Guest> },
-    /// A host closure that drives an instance of a component.
+    /// A host closure that drives a component instance.
     HostComponent {
         pre: component::InstancePre<Guest>,
         drive: DriveComponent,

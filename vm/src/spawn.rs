@@ -32,9 +32,10 @@ pub enum SpawnError {
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The program or the machine is shutting down.
-    #[error("the program is ending; no new process is spawned")]
+    #[error("the program is ending; new processes cannot be spawned")]
     Ending,
-    /// The component imports an embedder's interface that the environment does not grant.
+    /// The component imports one of the embedder's interfaces, which the environment does not
+    /// grant.
     #[error("the environment does not grant `{0}`, which the component imports")]
     NotGranted(String),
     /// The process's first message cannot be delivered.
@@ -119,8 +120,8 @@ impl Environment {
     }
 
     /// Spawns the program's main process, which runs an exported function. When the main process
-    /// dies, all other processes of the program are killed, as if by [`Environment::end`]. They are
-    /// not notified that they are alone before that.
+    /// dies, all other processes of the program are killed, as if by [`Environment::end`]. Until
+    /// then, the remaining processes are not notified that they are alone.
     ///
     /// # Errors
     ///

@@ -28,8 +28,8 @@ pub(crate) struct Pending {
     cancel: async_channel::Sender<()>,
 }
 
-/// The counts that include a running timer. Dropping this value removes the timer from them, so
-/// they are correct however the timer ends.
+/// Counts a running timer toward limits. Stops doing so on drop, so the counts are correct however
+/// the timer ends.
 struct Counted {
     environment: Environment,
     _permits: [Permit; 3],

@@ -216,7 +216,8 @@ impl ProcessCell {
         self.lock().state.next_sequence()
     }
 
-    /// Called when no other process of the program may be left. This can be outdated.
+    /// Called when this may be the program's only process left. If the process waits without a
+    /// timeout, wakes it, so that it checks for itself.
     pub fn on_alone(&self) {
         let shared = self.lock();
         let outcome = shared.state.on_alone();

@@ -1,8 +1,8 @@
 //! A mailbox is a plain bounded queue. It never waits and never wakes anything.
 //!
 //! Mail (messages and death notices) is kept in order of arrival. A selective take searches by tag.
-//! Once there is more than a few pieces of mail, they are also indexed by tag, so that no push or
-//! take has to visit all of them.
+//! Once there are more than a few pieces, they are also indexed by tag, so that no push or take has
+//! to visit all of them.
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;

@@ -51,8 +51,8 @@ struct Wait {
     forever: bool,
 }
 
-/// The size, in bytes, that is charged for a death notice and for both sides of the link or monitor
-/// that causes it.
+/// The number of bytes charged for a death notice, including both sides of the link or monitor that
+/// causes it.
 pub(crate) const END_BYTES: u64 = 256;
 
 /// The state of one process.
@@ -237,8 +237,8 @@ impl State {
         self.wait = None;
     }
 
-    /// Called when no other process may be left. This can be outdated, so it only wakes the
-    /// process, if it waits without a timeout, and the process then checks for itself.
+    /// Called when this may be the only process left. If the process waits without a timeout, wakes
+    /// it, so that it checks for itself.
     pub(crate) fn on_alone(&self) -> Outcome {
         if self.wait.as_ref().is_some_and(|wait| wait.forever) {
             Outcome::Wake

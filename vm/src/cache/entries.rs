@@ -43,8 +43,8 @@ const GUESTS: Bound = Bound {
     files: 4_096,
 };
 
-/// The number of entries written between two scans of the directory. Other machines may write to it
-/// too.
+/// The number of entries written between two scans of the directory, which are necessary because
+/// other machines may write to it too.
 const WRITES_BETWEEN_LOOKS: u32 = 64;
 
 /// The entries in a directory.

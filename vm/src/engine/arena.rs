@@ -70,7 +70,7 @@ impl Arena {
         self.length
     }
 
-    /// Takes a released slot, in the state in which its previous owner left it.
+    /// Takes a released slot, which still has the contents and access that its previous owner left.
     pub(super) fn take_used(&self) -> Option<usize> {
         self.state().free.pop()
     }
@@ -125,8 +125,8 @@ fn reserve(length: usize, access: Access) -> io::Result<usize> {
     let region =
         unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access.protection(), flags)? };
     // With huge pages, a process that uses a few kilobytes would take up two megabytes. Kernels
-    // without huge pages reject the advice. SAFETY: the advice affects only the mapping created
-    // above and does not change its contents.
+    // without huge pages reject the advice.
+    // SAFETY: the advice affects only the mapping created above and does not change its contents.
     let _ = unsafe { mm::madvise(region, length, Advice::LinuxNoHugepage) };
     Ok(region as usize)
 }
@@ -181,8 +181,9 @@ pub(super) unsafe fn blank(start: usize, length: usize, access: Access) -> io::R
 ///
 /// The page must belong to the caller, and nothing may refer to its contents.
 pub(super) unsafe fn guard(page: usize) -> io::Result<()> {
-    // A kernel that does not know this advice returns an error without changing anything. SAFETY:
-    // the caller guarantees that the page is its own and that nothing refers to its contents.
+    // A kernel that does not know this advice returns an error without changing anything.
+    // SAFETY: the caller guarantees that the page is its own and that nothing refers to its
+    // contents.
     let installed = unsafe { libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) };
     if installed == 0 {
         return Ok(());

@@ -13,9 +13,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// If no profile was chosen, the number of processes that use the `fast` profile before further
-/// processes use `dense`. Each `fast` process takes two mappings. With this number, 60,000
-/// processes fit into the 65,530 mappings that the kernel allows by default.
+/// The number of processes that use the `fast` profile, unless a profile was chosen. Any others use
+/// `dense`. Each `fast` process takes two mappings. With this number, 60,000 processes fit into the
+/// 65,530 mappings that the kernel allows by default.
 const FAST_BY_DEFAULT: u32 = 3_072;
 
 /// The number of processes with the `fast` profile that fit into the address space.

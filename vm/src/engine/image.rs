@@ -174,8 +174,8 @@ impl Image {
             .flatten()
             .filter(|range| range.end <= size)
         {
-            // If this fails, the pages are faulted in on first access. SAFETY: the range is within
-            // the memory.
+            // If this fails, the pages are faulted in on first access.
+            // SAFETY: the range is within the memory.
             let _ = unsafe {
                 mm::madvise(
                     pointer(base + range.start),

@@ -24,7 +24,7 @@ pub enum Profile {
     Dense,
 }
 
-/// The type of guest that an engine runs, and how it runs them.
+/// The type of guest that an engine runs, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum EngineKind {
     /// Modules.

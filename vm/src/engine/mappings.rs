@@ -5,7 +5,7 @@ use super::kind::{EngineKind, Profile};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The maximum number of instances of all modules that are pooled for reuse.
+/// The maximum number of pooled instances across all modules.
 pub(crate) const MAX_POOLED: u32 = 512;
 
 /// The number of mappings reserved for everything other than processes: libraries, threads, the

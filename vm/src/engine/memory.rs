@@ -39,8 +39,8 @@ const MAX_RESTORED_PAGES: usize = 64;
 const FAST_SLOTS: usize = 16;
 const DENSE_SLOTS: usize = 256;
 
-/// The maximum number of resident pages in all memories that are pooled for reuse, which is 128
-/// MiB. A page that stays resident saves the memory's next owner a page fault.
+/// The maximum number of resident pages in all pooled memories (128 MiB). A page that stays
+/// resident saves the memory's next owner a page fault.
 const MAX_READY_PAGES: usize = (128 << 20) / 4_096;
 
 /// Returns whether there is enough address space for the `fast` profile.

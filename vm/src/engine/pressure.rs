@@ -90,8 +90,8 @@ const FRESH: Duration = Duration::from_millis(20);
 /// The maximum number of spawns that use the same reading. A new process uses less than 64 KiB.
 const SPAWNS: u32 = 512;
 
-/// The percentage of the last ten seconds that all tasks in the control group must have spent
-/// waiting for memory for the level to be raised by one.
+/// Raise the level by one if all tasks in the control group spent at least this percentage of the
+/// last ten seconds waiting for memory.
 const STALLED: f64 = 10.0;
 
 /// Monitors how much memory a machine has left.
@@ -252,8 +252,7 @@ impl Group {
     fn find(text: &str, root: &Path) -> Option<Group> {
         let of = |root: PathBuf, path: &str, files: &'static Files| {
             let path = path.trim_start_matches('/');
-            // In a container, the path may refer to the host, where it exists, and not to the
-            // container.
+            // In a container, the path may be the host's, which does not exist in the container.
             let inner = Some(root.join(path)).filter(|path| path.join(files.usage).exists());
             let directories: Vec<PathBuf> = inner
                 .as_deref()

@@ -21,8 +21,8 @@ pub(super) fn put(
         .environment()
         .register(&name, process, registrar)
     {
-        // The process may have died before it was registered. If so, lookups correctly do not find
-        // it.
+        // The process may have died before it was registered. If so, lookups do not find it, which
+        // is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(()),
         Err(error) => Err(Failure::trap(error)),
     }

@@ -1,5 +1,5 @@
-//! `lunatic::wasi`, which sets the arguments, environment variables and directories of
-//! configurations, and WASI itself: preview 1 and, for modules from before 2020, preview 0.
+//! `lunatic::wasi` (a configuration's arguments, environment variables and directories) and WASI
+//! itself: preview 1 and, for modules from before 2020, preview 0.
 
 mod call;
 mod files;

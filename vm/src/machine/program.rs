@@ -20,8 +20,8 @@ pub(crate) struct Program {
     /// The scheduling group of the program's processes and timers, including those of environments
     /// that processes created.
     group: Group,
-    /// Set if nothing outside the program sends messages to its processes. If so, the last process
-    /// waits in vain.
+    /// Set if nothing outside the program sends messages to its processes, in which case the last
+    /// process would wait in vain.
     is_closed: bool,
     /// Set if the program outlives its main process, so that the host can inspect the remaining
     /// processes.

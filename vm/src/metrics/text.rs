@@ -1,7 +1,7 @@
 //! The page that Prometheus scrapes, in version 0.0.4 of its text format.
 //!
-//! `prometheus_client` writes OpenMetrics, which differs from this format in only one respect: it
-//! names the sample of a counter `x` `x_total`. Here, every metric keeps the name that its program
+//! `prometheus_client` writes OpenMetrics, which differs from this format in only one respect: a
+//! counter `x` has a sample named `x_total`. Here, every metric keeps the name that its program
 //! chose. A counter is therefore encoded like a gauge, but declared as type `counter`.
 
 use super::metric::{BUCKETS, Metric};
@@ -32,7 +32,7 @@ pub(super) struct OwnMetric {
     pub(super) values: Values,
 }
 
-/// A single value, or one value per value of a label.
+/// A single value, or one for each label value.
 #[derive(Debug)]
 pub(super) enum Values {
     One(u64),

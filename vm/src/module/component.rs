@@ -39,8 +39,8 @@ pub(crate) struct CompiledComponent {
 }
 
 impl Component {
-    /// Checks a component in binary or text format, and compiles it unless its code is cached.
-    /// Whether the component's imports are provided is checked later, on linking.
+    /// Checks a component in binary or text format, and compiles it unless its code is cached. Does
+    /// not check whether the machine provides the component's imports; linking does that.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,

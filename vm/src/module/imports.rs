@@ -25,7 +25,7 @@ impl Import<'_> {
     }
 }
 
-/// The number of characters in an import's name that are shown or compared with other names.
+/// The maximum number of characters of an import's name to show or compare.
 const MAX_NAME: usize = 200;
 
 /// The maximum number of missing imports that are listed.

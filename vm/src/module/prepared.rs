@@ -156,7 +156,7 @@ fn prepare(bytes: &[u8], is_guests: bool) -> Option<Prepared> {
                 let mut section = DataSection::new();
                 for data in &survey.data {
                     match data.kind {
-                        // An empty segment is dropped at instantiation, like the original segment
+                        // An empty segment is dropped at instantiation, as the original segment
                         // would be.
                         DataKind::Active { memory_index, .. } => {
                             let mode = DataSegmentMode::Active {

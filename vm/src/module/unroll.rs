@@ -37,7 +37,7 @@ pub(super) struct Unrolled {
 /// The positions that a section's instructions have moved to.
 #[derive(Debug)]
 pub(super) struct Moves {
-    /// Ordered by `to`. Each entry applies up to the next entry.
+    /// Ordered by `to`. Each entry applies up to the next.
     list: Vec<Move>,
 }
 

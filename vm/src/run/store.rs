@@ -57,7 +57,7 @@ pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
 /// Called by running code once the clock has passed its deadline.
 fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     if store.data().process().cell().is_ending() {
-        return Err(wasmtime::Error::msg("the process is about to die"));
+        return Err(wasmtime::Error::msg("the process is ending"));
     }
     if store.data().environment().code() == Code::Metered {
         let fuel = store.get_fuel()?;

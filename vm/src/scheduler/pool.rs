@@ -1,9 +1,9 @@
 //! The worker pool: which worker takes which task, which workers sleep, and when they are woken.
 //!
-//! The shared state consists of each worker's queue, one queue for tasks from other threads, and
-//! the list of sleepers. If no tasks arrive from other threads, a worker that has tasks takes only
-//! its own queue's lock between two beats, and contends for it only with workers that have run out
-//! of tasks. This module does not know what a task is or how it runs, so that a model checker can
+//! The shared state consists of each worker's queue, a queue for tasks from other threads, and the
+//! list of sleepers. If no tasks arrive from other threads, a worker that has tasks takes only its
+//! own queue's lock between two beats, and contends for it only with workers that have run out of
+//! tasks. This module does not know what a task is or how it runs, so that a model checker can
 //! explore every thread interleaving (`vm/model`).
 
 use std::fmt;

@@ -45,7 +45,7 @@ struct Candidate<T> {
     lead: u64,
 }
 
-/// The ready tasks of one worker, or the tasks that no worker has taken yet.
+/// One worker's ready tasks, or the tasks that no worker has taken yet.
 #[derive(Debug)]
 pub(super) struct RunQueue<T> {
     rules: Arc<Rules>,
@@ -292,8 +292,8 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the lowest value of tag minus lead of the groups that have prompt tasks in this
-    /// queue, and that group's number.
+    /// Returns the lowest `tag - lead` of the groups that have prompt tasks in this queue, and that
+    /// group's number.
     fn least_prompt(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.prompt.peek_mut()?;

@@ -28,7 +28,7 @@ pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
 pub(super) type Anchor = Arc<Arc<Shared>>;
 
 thread_local! {
-    /// The scheduler that this thread belongs to, and its role there.
+    /// The scheduler that this thread belongs to, and the thread's role there.
     static CURRENT: Cell<Option<CurrentThread>> = const { Cell::new(None) };
     /// This thread's anchor, if it is a worker.
     static ANCHOR: OnceCell<Anchor> = const { OnceCell::new() };
@@ -36,8 +36,8 @@ thread_local! {
     static RESUMED: Cell<Resumed> = const { Cell::new(Resumed::Nothing) };
 }
 
-/// Makes a parked task ready and returns it, or `None` if the task is already ready or no longer
-/// exists.
+/// Makes a parked task ready and returns it. Returns `None` if the task is already ready or no
+/// longer exists.
 fn resume(waker: Waker) -> Option<Runnable<Group>> {
     RESUMED.set(Resumed::Expected);
     waker.wake();

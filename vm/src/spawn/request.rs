@@ -22,7 +22,7 @@ const MAX_FUNCTION_NAME: usize = 64 << 10;
 /// The maximum number of parameters passed to a function.
 const MAX_PARAMETERS: usize = 64;
 
-/// Compiles a guest's module without occupying a worker.
+/// Compiles a module for a guest without blocking a worker.
 pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
     let bad = |error: ModuleError| match error {
         ModuleError::Limit(_) => HostError::new(Errno::LimitReached, error),

@@ -40,8 +40,8 @@ pub(super) fn register(
     };
     let registrar = call.guest().process().pid();
     match give(&environment, &name, pid, registrar) {
-        // The process may have died before it was registered. If so, lookups correctly do not find
-        // it.
+        // The process may have died before it was registered. If so, lookups do not find it, which
+        // is correct.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(DONE),
         Err(error) => Err(Failure::trap(error)),
     }

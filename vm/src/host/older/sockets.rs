@@ -12,7 +12,7 @@ use lunatic_abi::{Errno, TIMED_OUT};
 use lunatic_net::tcp::Operation;
 
 /// Returns the result of a call that can time out. Guests treat any result other than 0 as an
-/// error, and read and release its id.
+/// error, and read and release the error's id.
 fn timed_answer(
     call: &mut Call<'_>,
     out: Out<8>,

@@ -121,8 +121,8 @@ impl<'a> WasiCall<'a> {
     }
 }
 
-/// Runs an operation that may wait indefinitely. It runs on a thread for such operations, so that
-/// the machine's other threads for files and databases stay free.
+/// Runs an operation that may wait indefinitely. It runs on a thread reserved for such operations,
+/// so that the machine's other threads for files and databases stay free.
 pub(super) async fn apart<R: Send + 'static>(
     act: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R> {

@@ -1,5 +1,5 @@
-//! The functions of WASI preview 1, as rows. Preview 0 has the same functions with the same types,
-//! except for the last one.
+//! The functions of WASI preview 1, as rows. Preview 0 lacks the last one; all others have the same
+//! types there.
 
 use super::call::{Preview, WasiCall};
 use super::{files, paths, poll, program, streams};
