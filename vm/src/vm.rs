@@ -128,9 +128,8 @@ impl VmBuilder {
         self
     }
 
-    /// Sets the layout of memories and stacks in the address space. By default, the first 3,072
-    /// module processes that are alive at the same time use [`Profile::Fast`], and all further
-    /// processes use [`Profile::Dense`].
+    /// Sets the layout of memories and stacks in the address space. By default, up to 3,072 live
+    /// module processes use [`Profile::Fast`], and all others use [`Profile::Dense`].
     pub fn profile(mut self, profile: Profile) -> VmBuilder {
         self.profile = Some(profile);
         self

@@ -339,7 +339,7 @@ fn the_handshake_of_a_client_that_sends_very_slowly_is_aborted() {
     );
     let trickle = thread::spawn(move || {
         let mut client = RawStream::connect(address).expect("the kernel queues the connection");
-        // This is the beginning of a record of 16 KiB that is never completed.
+        // This is the beginning of a 16 KiB record that is never completed.
         let mut written = client.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc]);
         client
             .set_read_timeout(Some(Duration::from_millis(1)))

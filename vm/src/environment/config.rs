@@ -1,4 +1,4 @@
-//! The configuration from which an environment is created.
+//! The configuration that an environment is created from.
 
 use super::grants::Grants;
 use super::journal::Journal;

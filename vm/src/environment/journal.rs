@@ -163,7 +163,7 @@ impl Journal {
         }))
     }
 
-    /// Takes all entries, in the order in which the events happened.
+    /// Takes all entries, in the order the events happened.
     pub fn take(&self) -> Vec<JournalEntry> {
         let mut book = lock(&self.0.book);
         book.size = 0;

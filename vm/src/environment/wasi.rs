@@ -46,7 +46,7 @@ use table::{Descriptor, Table};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView};
 
-/// The template from which all contexts of an environment are created.
+/// The template that all of an environment's contexts are created from.
 pub(crate) struct WasiTemplate {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,

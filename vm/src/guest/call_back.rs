@@ -96,8 +96,7 @@ impl Call<'_> {
         }
     }
 
-    /// Sets the size of the portions in which the guest gets fuel from now on, if the guest's code
-    /// counts fuel.
+    /// Sets the size of the guest's fuel portions from now on, if its code counts fuel.
     fn portion(&mut self, fuel: Option<u64>) {
         // An error only means that fuel is not counted.
         let _ = self

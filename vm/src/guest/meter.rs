@@ -14,8 +14,8 @@ use wasmtime::ResourceLimiter;
 /// computes without a pause.
 const MAX_PORTION: u64 = 100;
 
-/// Returns the size of the portions in which a guest is given fuel if its environment's processes
-/// may compute `total` units altogether. Returns `None` if compute is unlimited.
+/// Returns the size of a guest's fuel portions if its environment's processes may compute `total`
+/// units altogether. Returns `None` if compute is unlimited.
 pub(crate) fn portion(total: u64) -> Option<u64> {
     (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
 }

@@ -52,7 +52,7 @@ struct Life {
     calls_back: CallsBack,
     /// Created on the first WASI call.
     wasi: Option<Box<Wasi>>,
-    /// The process's own input and output, if any, with which the WASI context is created.
+    /// The process's own input and output, if any, which are used to create the WASI context.
     redirected: Option<Box<(PipeReader, PipeWriter)>>,
     /// Created when the process first opens a database.
     databases: Option<Account>,

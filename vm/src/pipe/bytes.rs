@@ -113,8 +113,8 @@ impl PipeWriter {
     /// if there are more than that.
     ///
     /// Waits until there is room for all of these bytes at once. A write that fits into the pipe is
-    /// therefore never interleaved with another writer's bytes. Writers are served in the order in
-    /// which they started waiting. If the future is dropped early, nothing has been written.
+    /// therefore never interleaved with another writer's bytes. Writers are served in the order
+    /// they started waiting. If the future is dropped early, nothing has been written.
     ///
     /// # Errors
     ///
@@ -157,9 +157,9 @@ impl PipeReader {
     /// Reads as many available bytes as fit into `into`, and returns how many were read. Zero means
     /// the end of the stream (or that `into` is empty).
     ///
-    /// Waits until there is something to read. Readers are served in the order in which they
-    /// started waiting, and each byte goes to one reader. If the future is dropped early, nothing
-    /// has been read.
+    /// Waits until there is something to read. Readers are served in the order they started
+    /// waiting, and each byte goes to one reader. If the future is dropped early, nothing has been
+    /// read.
     pub async fn read(&self, into: &mut [u8]) -> usize {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }

@@ -75,8 +75,8 @@ pub(crate) enum Location {
     },
 }
 
-/// The size of a length in a list, and the maximum size of the header before a value's bytes, or of
-/// a number with its header.
+/// The encoded size of a length in a list, and the maximum encoded size of a value's header or of a
+/// number with its header.
 const LENGTH_SIZE: usize = 8;
 const MAX_HEADER: usize = 12;
 
@@ -118,9 +118,9 @@ struct Inner {
 /// A prepared statement.
 struct Statement {
     raw: NonNull<ffi::sqlite3_stmt>,
-    /// The size of the current row's list of values, in bytes.
+    /// The size of the current row's value list, in bytes.
     row: Option<usize>,
-    /// The size of the list of column names, in bytes.
+    /// The size of the column name list, in bytes.
     names: usize,
     /// The sizes, in bytes, of the text and of the program that SQLite has compiled it to.
     text: usize,
@@ -352,7 +352,7 @@ impl Database {
     /// Refuses a statement that reads `json_tree` with a path: SQLite would search the document
     /// once for each character of the path, without being interrupted.
     fn check_plan(&mut self, statement: &Statement) -> Result<(), SqlError> {
-        /// The beginning of the plan of a `json_tree` with a path.
+        /// How the query plan of a `json_tree` with a path begins.
         const WITH_PATH: &str = "VIRTUAL TABLE INDEX 3:";
         let raw = statement.raw.as_ptr();
         let has_path = self.enter(Phase::Preparing, |_| {
@@ -511,13 +511,13 @@ impl Database {
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
     }
 
-    /// Returns the size of the list of column names, in bytes.
+    /// Returns the size of the column name list, in bytes.
     pub(super) fn size_of_names(&self, id: u64) -> usize {
         let statement = self.inner().statements.get(&id);
         statement.map_or(0, |statement| statement.names)
     }
 
-    /// Returns the size of the list of the current row's values, in bytes.
+    /// Returns the size of the current row's value list, in bytes.
     pub(super) fn size_of_row(&self, id: u64) -> usize {
         let statement = self.inner().statements.get(&id);
         statement.and_then(|statement| statement.row).unwrap_or(0)
@@ -668,7 +668,7 @@ impl Statement {
         LENGTH_SIZE + (0..self.column_count()).map(size).sum::<usize>()
     }
 
-    /// Returns an upper bound on the size of the current row's list of values.
+    /// Returns an upper bound on the size of the current row's value list.
     fn size_of_row(&self) -> usize {
         let size = |column| {
             let raw = self.raw.as_ptr();

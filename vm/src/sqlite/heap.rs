@@ -154,7 +154,7 @@ unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
     let Some(own) = own() else {
         return std::ptr::null_mut();
     };
-    // SQLite requests an already rounded size, so `free` releases the same amount.
+    // SQLite has already rounded the size up, so `free` releases the same amount.
     let asked = u64::try_from(size).unwrap_or(0);
     if !work::allocate(asked, asked) {
         return std::ptr::null_mut();

@@ -244,7 +244,7 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
     let module = lab.module(&prepared_guest(generation, &attacks, 1));
     for (number, attack) in attacks.iter().enumerate() {
         // An attack that passes a duration can make the call wait forever. In that case, the
-        // environment's time limit ends the call.
+        // environment's time limit terminates the call.
         let environment = lab.environment_with(|config| {
             if attack.may_wait() {
                 config.limit(Limit::Time, 50);

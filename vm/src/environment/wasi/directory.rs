@@ -163,7 +163,7 @@ impl Preopens {
         })
     }
 
-    /// Returns the context from which `wasmtime-wasi` creates a component's files. A directory that
+    /// Returns the context that `wasmtime-wasi` creates a component's files from. A directory that
     /// cannot be reopened is skipped, and the failure is logged.
     pub(super) fn component_files(&self) -> WasiFilesystemCtx {
         let mut builder = WasiCtxBuilder::new();

@@ -26,8 +26,8 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 /// for the input and [`PipeWriter`] for an output.
 #[derive(Clone, Debug, Default)]
 pub enum Stdio<End> {
-    /// The stream of the host program. Output is written by a single thread in the order in which
-    /// it arrives, and none of it is changed or dropped: a program that writes faster than the
+    /// The stream of the host program. Output is written by a single thread in the order it
+    /// arrives, and none of it is changed or dropped: a program that writes faster than the
     /// terminal has to wait. Input goes to the reader that asked first.
     #[default]
     Inherit,
