@@ -69,7 +69,8 @@ defmodule Wasmtube.MixProject do
     [
       app: :wasmtube,
       version: "0.1.0",
-      description: "Calls functions in wasm modules, with values or images, supervised, while new versions are swapped in.",
+      description:
+        "Calls functions in wasm modules, with values or images, supervised, while new versions are swapped in.",
       elixir: "~> 1.14",
       compilers: [:wasmtube_native | Mix.compilers()],
       deps: []

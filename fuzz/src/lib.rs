@@ -1,9 +1,9 @@
-//! The places at which untrusted bytes enter. Each is a function that takes bytes and panics if a
-//! promise is broken.
+//! Every place where untrusted bytes enter, as a function that takes bytes and panics if a promise
+//! is broken.
 //!
-//! `./x fuzz TARGET` lets libFuzzer search for bytes that break a promise, guided by the coverage
-//! of our own crates. Inputs that are worth keeping are in `corpus/TARGET`. The ordinary test
-//! `corpora` runs all of them, so a fault that was found once cannot come back unnoticed.
+//! `./x fuzz TARGET` has libFuzzer search for bytes that break a promise, guided by the coverage of
+//! our own crates. Inputs worth keeping are in `corpus/TARGET`. The ordinary test `corpora` runs
+//! all of them, so a bug that has been found cannot come back unnoticed.
 
 #![forbid(unsafe_code)]
 

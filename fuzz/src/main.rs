@@ -1,5 +1,5 @@
 //! Runs a target under libFuzzer. The environment variable `LUNATIC_FUZZ_TARGET` names the target,
-//! because the arguments are libFuzzer's.
+//! because the arguments belong to libFuzzer.
 
 #![no_main]
 

@@ -11,7 +11,7 @@ pub(crate) mod project;
 use lunatic_vm::{Exit, Vm};
 use std::sync::LazyLock;
 
-/// The VM that all inputs of a run share. Its threads end with the program.
+/// The VM shared by all inputs of a run. Its threads end with the program.
 static VM: LazyLock<Vm> = LazyLock::new(|| {
     let builder = Vm::builder().workers(1).slots(64);
     builder.build().expect("the configuration is valid")

@@ -14,7 +14,7 @@ mod bindings {
 
 use bindings::my::app::clock;
 
-/// State that the interface keeps for each process.
+/// The interface's state for each process.
 #[derive(Default)]
 struct Clock {
     asked: u32,
@@ -33,7 +33,7 @@ impl HasData for Clock {
     type Data<'a> = &'a mut Clock;
 }
 
-/// A component that asks for the time. The tools of any language can generate such a component from
+/// A component that asks for the time. Tools for any language can generate such a component from
 /// `clock.wit`.
 const GUEST: &str = r#"(component
     (import "my:app/clock@1.0.0" (instance $clock (export "now" (func (result u64)))))

@@ -1,9 +1,8 @@
-//! Finds the strongly connected components of a graph, which consist of nodes that reach each
-//! other.
+//! Finds the strongly connected components of a graph: sets of nodes that reach each other.
 
 use std::collections::BTreeSet;
 
-/// Returns the sets of two or more nodes that reach each other, largest set first.
+/// Returns all sets of two or more nodes that reach each other, largest first.
 ///
 /// `edges[node]` lists the nodes that `node` leads to.
 ///
@@ -12,7 +11,7 @@ use std::collections::BTreeSet;
 /// assert_eq!(lunatic_tidy::circles(&edges), [[0, 1, 2]]);
 /// ```
 pub fn circles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    // A crate has a few hundred files, so a search from each of them is cheap.
+    // A crate has a few hundred files, so it is cheap to search from each of them.
     let reached: Vec<BTreeSet<usize>> = (0..edges.len()).map(|node| reach(edges, node)).collect();
     let circle = |node: usize| -> Vec<usize> {
         let mut others = reached[node].iter().copied();

@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rules of counting, as shown by `--help`.
+/// The counting rules, as shown by `--help`.
 pub const RULES: &str = "\
 A line of code is a line of a .rs file that is neither blank nor only a comment. Items under `#[cfg(test)]`, the files of
 such modules, and directories named `tests` or `target` are left out. So are the packages `tidy` and `vm/model`, which
 exist only for tests. A file counts for the package in whose directory it is. Format both trees in the same way before
 you compare them.";
 
-/// Packages whose code runs only in tests or prints only what tests check.
+/// Packages whose code runs only in tests or only prints what tests check.
 const TEST_PACKAGES: [&str; 2] = ["tidy", "vm/model"];
 
-/// Returns the number of lines of code of each package below a directory, by the package's path
-/// relative to the directory.
+/// Returns the number of lines of code in each package in a directory, by the package's path
+/// relative to that directory.
 ///
 /// # Panics
 ///
@@ -64,7 +64,7 @@ fn is_for_tests(package: &Path) -> bool {
         .any(|other| package == Path::new(other))
 }
 
-/// Returns the directory that contains the child modules of a file.
+/// Returns the directory that contains a file's child modules.
 fn children(file: &Path) -> PathBuf {
     if ["lib.rs", "main.rs"]
         .iter()
@@ -76,8 +76,8 @@ fn children(file: &Path) -> PathBuf {
     }
 }
 
-/// Returns the number of lines of code in a file's text, and the modules in other files that exist
-/// only for tests.
+/// Returns the number of lines of code in a file's text, and those of its modules, in other files,
+/// that exist only for tests.
 fn code(text: &str) -> (usize, Vec<&str>) {
     let (mut count, mut modules) = (0, Vec::new());
     let mut lines = text.lines();
@@ -91,7 +91,7 @@ fn code(text: &str) -> (usize, Vec<&str>) {
             count += 1;
             continue;
         }
-        // rustfmt indents the last line of an item like its first line.
+        // rustfmt indents an item's last line like its first.
         let mut item = lines.by_ref().filter(|line| {
             let trimmed = line.trim_start();
             line.len() - trimmed.len() == indentation && !trimmed.is_empty()
@@ -141,7 +141,7 @@ mod tests {
     }
 }
 ";
-        // The lines are `use`, the three lines of the structure, and the last function.
+        // The lines that count: `use`, the three lines of the structure, and the last function.
         assert_eq!(code(text), (5, vec!["fakes"]));
     }
 

@@ -1,8 +1,8 @@
-//! Finds out which files of a crate use which other files.
+//! Finds out which files in a crate use which other files.
 //!
-//! Paths are followed as in the compiler, through `use`, globs and re-exports, to the file that
-//! defines the name. Method calls are not followed, because the name of the method's type usually
-//! occurs in the file too. Tests within the sources are ignored.
+//! Paths are followed the way the compiler does, through `use`, globs and re-exports, to the file
+//! that defines the name. Method calls are not followed, because the name of the method's type
+//! usually occurs in the file too. Tests in the sources are ignored.
 
 use crate::circles::circles;
 use crate::tree::root;
@@ -11,19 +11,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The files of a crate, and what each file uses from the other files.
+/// A crate's files, and what each of them uses from the others.
 pub struct Crate {
     files: Vec<String>,
     uses: BTreeMap<(usize, usize), BTreeSet<String>>,
 }
 
 impl Crate {
-    /// Reads the crate in this directory of the workspace. If the crate has no library, reads its
-    /// program.
+    /// Reads the crate in this directory of the workspace: its library or, if it does not have one,
+    /// its program.
     ///
     /// # Panics
     ///
-    /// Panics if a file is missing or is not Rust.
+    /// Panics if a file is missing or is not valid Rust.
     pub fn read(directory: &str) -> Crate {
         let source = root().join(directory).join("src");
         let main = ["lib.rs", "main.rs"]
@@ -38,12 +38,12 @@ impl Crate {
         reader.finish()
     }
 
-    /// Returns the paths of the files, relative to the root of the workspace.
+    /// Returns the files' paths, relative to the root of the workspace.
     pub fn files(&self) -> &[String] {
         &self.files
     }
 
-    /// Returns the sets of files that use each other in a circle, largest set first.
+    /// Returns all sets of files that use each other in a circle, largest first.
     pub fn circles(&self) -> Vec<Vec<&str>> {
         let names =
             |circle: Vec<usize>| circle.into_iter().map(|file| &*self.files[file]).collect();
@@ -67,8 +67,8 @@ impl Crate {
         .collect()
     }
 
-    /// Returns the shortest chain of files that leads from a file accepted by `from` to a file
-    /// accepted by `to`. Returns `None` if there is no such chain.
+    /// Returns the shortest chain of files from one that `from` accepts to one that `to` accepts,
+    /// or `None` if there is no such chain.
     pub fn way(&self, from: impl Fn(&str) -> bool, to: impl Fn(&str) -> bool) -> Option<Vec<&str>> {
         let edges = self.edges();
         let mut before: Vec<Option<usize>> = vec![None; self.files.len()];
@@ -104,17 +104,17 @@ impl Crate {
 #[derive(Clone, Copy)]
 enum Item {
     Module(usize),
-    /// Any other item, which is defined in this file.
+    /// Any other item, defined in this file.
     Definition(usize),
 }
 
 struct Module {
     file: usize,
     parent: Option<usize>,
-    /// The directory of the files of its child modules.
+    /// Where the files of its child modules are.
     directory: PathBuf,
     items: HashMap<String, Item>,
-    /// The names that `use` introduces, each with the path that it stands for.
+    /// The names introduced by `use`, each with the path it stands for.
     aliases: HashMap<String, Vec<String>>,
     globs: Vec<Vec<String>>,
     /// Every path in the code, including single names.
@@ -136,7 +136,7 @@ fn tokens(path: &Path) -> Vec<TokenTree> {
     tokens.into_iter().collect()
 }
 
-/// Returns whether the attributes in front of an item exclude it from the crate that users get.
+/// Returns whether the attributes before an item exclude it from the crate that users get.
 fn is_for_tests(attribute: &str) -> bool {
     let attribute = attribute.replace(' ', "");
     attribute.starts_with("cfg(test)") || attribute.starts_with("cfg(all(test,")
@@ -184,13 +184,13 @@ impl Reader {
         self.modules.len() - 1
     }
 
-    /// Reads the items of a module.
+    /// Reads a module's items.
     fn items(&mut self, module: usize, tokens: Vec<TokenTree>) {
         self.read(module, tokens, true);
     }
 
-    /// Reads tokens. If the tokens are items of the module, rather than the body of an item, their
-    /// definitions become the module's own.
+    /// Reads tokens. If they are the module's items, not the body of an item, their definitions
+    /// become the module's own.
     fn read(&mut self, module: usize, tokens: Vec<TokenTree>, are_items: bool) {
         let mut at = 0;
         let mut skips_next = false;
@@ -247,8 +247,7 @@ impl Reader {
             }
             match token {
                 TokenTree::Group(group) => {
-                    // This group is the body of an implementation or a function, or the input of a
-                    // macro.
+                    // This group is the body of an implementation or function, or a macro's input.
                     self.read(module, group.stream().into_iter().collect(), false);
                     at += 1;
                 }
@@ -302,7 +301,7 @@ impl Reader {
         self.items(child, body);
     }
 
-    /// Reads the tree behind `use`, which continues `path`.
+    /// Reads the tree after `use`, which continues `path`.
     fn imports(&mut self, module: usize, tokens: &[TokenTree], path: Vec<String>) {
         for tree in tokens.split(|token| punctuation(Some(token)) == Some(',')) {
             let mut path = path.clone();
@@ -336,7 +335,7 @@ impl Reader {
         }
     }
 
-    /// Finds the item that a path refers to, if the item is in this crate.
+    /// Finds the item that a path refers to, if it is in this crate.
     fn resolve(&self, module: usize, path: &[String], depth: usize) -> Option<Item> {
         let (first, mut rest) = path.split_first()?;
         let mut item = match first.as_str() {
@@ -356,8 +355,8 @@ impl Reader {
     }
 
     fn look_up(&self, module: usize, name: &str, depth: usize) -> Option<Item> {
-        // Modules that import each other with globs have aliases that refer to each other, and
-        // following such aliases would never end.
+        // Modules that import each other with globs have aliases that refer to each other.
+        // Following them would never end.
         let depth = depth.checked_sub(1)?;
         let found = &self.modules[module];
         if let Some(&item) = found.items.get(name) {
@@ -400,8 +399,7 @@ impl Reader {
     }
 }
 
-/// Returns the position after the end of the item that begins at `at`, which is after its `;` or
-/// its braces.
+/// Returns the position after the item that begins at `at`, which is after its `;` or its braces.
 fn end_of_item(tokens: &[TokenTree], at: usize) -> usize {
     let is_end = |token: &TokenTree| {
         punctuation(Some(token)) == Some(';') || group(Some(token), Delimiter::Brace).is_some()

@@ -1,7 +1,7 @@
-//! Checks of the source tree. The tests of this crate read the tree but build nothing from it.
+//! Checks the source tree. The tests in this crate read the tree but do not build anything from it.
 //!
-//! [`Crate`] follows the imports between the files of a crate; the tests about layers are based on
-//! it. [`count`] counts lines of code.
+//! [`Crate`] follows the imports between a crate's files; the tests about layers are based on it.
+//! [`count`] counts lines of code.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Prints what the tests of this crate check.
+//! Prints what the tests in this crate check.
 
 use lunatic_tidy::{Crate, RULES};
 use std::path::Path;

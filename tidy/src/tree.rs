@@ -11,26 +11,27 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Returns the paths of all Rust files below a directory of the workspace, relative to the root and
-/// sorted.
+/// Returns the paths of all Rust files in a directory of the workspace, including subdirectories,
+/// relative to the root and sorted.
 ///
 /// # Panics
 ///
-/// Panics if the directory cannot be read, because a test that searches a directory that has moved
-/// must fail.
+/// Panics if the directory cannot be read, because a test that searches a directory must fail if
+/// that directory has moved.
 pub fn sources(directory: &str) -> Vec<String> {
     let root = root();
     rust_files(&root.join(directory))
         .into_iter()
         .map(|path| {
             let path = path.strip_prefix(&root);
-            let path = path.expect("every path found is below the root");
+            let path = path.expect("every path found is inside the root");
             path.to_string_lossy().into_owned()
         })
         .collect()
 }
 
-/// Returns all Rust files below a directory, sorted, except for files that cargo has built.
+/// Returns all Rust files in a directory, including subdirectories, sorted. Leaves out files built
+/// by cargo.
 ///
 /// # Panics
 ///

@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the text of the first code block in a language.
+/// Returns the text of the first code block in the given language.
 fn block<'a>(text: &'a str, language: &str) -> &'a str {
     let (_, rest) = text
         .split_once(&format!("```{language}\n"))
@@ -128,8 +128,8 @@ fn links_between_documents_lead_somewhere() {
     let mut directories = vec![root()];
     let mut documents = Vec::new();
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).expect("the sources can be read") {
-            let path = entry.expect("the sources can be read").path();
+        for entry in fs::read_dir(&directory).expect("the sources are readable") {
+            let path = entry.expect("the sources are readable").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() && !matches!(&*name, "target" | "deps" | "_build" | ".git") {
                 directories.push(path);

@@ -5,8 +5,8 @@ use lunatic_tidy::root;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Returns the dependencies that `cargo -p PACKAGE` builds, each with the features with which it is
-/// compiled. A dependency may have one set of features for this computer and another for procedural
+/// Returns the dependencies that `cargo -p PACKAGE` builds, each with the features it is compiled
+/// with. A dependency may have one set of features for this computer and another for procedural
 /// macros.
 fn dependencies(package: &str) -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))

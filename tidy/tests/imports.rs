@@ -5,15 +5,15 @@ use lunatic_tidy::Crate;
 use std::fs;
 use tempfile::TempDir;
 
-/// Reads a crate that consists of these files, and returns which file uses which names from which
-/// other file.
+/// Reads a crate made of these files, and returns which file uses which names from which other
+/// file.
 fn ties(files: &[(&str, &str)]) -> Vec<String> {
-    let directory = TempDir::new().expect("temporary files can be written");
+    let directory = TempDir::new().expect("the temporary directory is writable");
     for (name, text) in files {
         let path = directory.path().join("src").join(name);
         fs::create_dir_all(path.parent().expect("the file is under src"))
             .and_then(|()| fs::write(path, text))
-            .expect("temporary files can be written");
+            .expect("the temporary directory is writable");
     }
     let path = directory
         .path()

@@ -1,9 +1,9 @@
-//! Checks the dependencies between the files of each crate: no file depends on a file in a layer
-//! above it, and there are no large circles.
+//! Checks the dependencies between each crate's files: no file depends on a file in a layer above
+//! it, and there are no large circles.
 
 use lunatic_tidy::{Crate, root};
 
-/// Returns the maximum number of files of a crate that may use each other in a circle: four, or 8%
+/// Returns the maximum number of a crate's files that may use each other in a circle: four, or 8%
 /// of the files in a large crate.
 fn bound(files: usize) -> usize {
     (files * 8 / 100).max(4)
@@ -73,8 +73,8 @@ fn the_rules_depend_only_on_the_interface_of_guests() {
     assert!(dependencies.eq(["lunatic-abi.workspace = true"]));
 }
 
-/// The rooms of the machine, from top to bottom. Each room depends only on the rooms below it.
-/// `vm/README.md` says what each room contains.
+/// The machine's rooms, from top to bottom. Each room depends only on the rooms below it.
+/// `vm/README.md` says what each of them contains.
 const ROOMS: [&str; 20] = [
     "vm",
     "host",
@@ -105,9 +105,9 @@ fn each_room_of_the_machine_depends_only_on_rooms_below() {
     }
 }
 
-/// Code that several namespaces need is in the rooms below, `guest` and `spawn`, so that a call
-/// passes through only one file of host functions. Only the older generation may use the host
-/// functions of the newer generation.
+/// Code needed by several namespaces is in the rooms below, `guest` and `spawn`, so that a call
+/// passes through only one file of host functions. Only the older generation may use the newer
+/// generation's host functions.
 #[test]
 fn a_host_function_depends_on_no_other_file_of_host_functions() {
     let read = Crate::read("vm");
@@ -119,7 +119,7 @@ fn a_host_function_depends_on_no_other_file_of_host_functions() {
         .filter(|file| file.starts_with("vm/src/host/"));
     let newer: Vec<&String> = of_host.filter(|file| !is_older(file)).collect();
     assert!(newer.len() > 16, "have the host functions moved?");
-    // A namespace consists of a file and, if there is a directory with the same name, the files in
+    // A namespace consists of a file and, if there is a directory of the same name, the files in
     // it.
     let namespace = |file: &str| {
         let inside = file.strip_prefix("vm/src/host/")?;

@@ -1,16 +1,16 @@
-//! Invariants of the source tree, expressed as prohibitions: which code must not depend on which
-//! other code.
+//! Invariants of the source tree, stated as prohibitions: which code must not depend on which other
+//! code.
 //!
 //! These tests search the sources for violations that neither the compiler nor clippy can detect.
-//! They cannot prove that there are none. `clippy.toml` and the lints in `Cargo.toml` cover the
-//! rest.
+//! They cannot prove that there are none. The rest is covered by `clippy.toml` and the lints in
+//! `Cargo.toml`.
 
 use lunatic_tidy::{root, sources};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Returns the lines of code in a file, without comments and without the tests at its end.
+/// Returns a file's lines of code, without comments and without the tests at its end.
 fn code(file: &str) -> Vec<String> {
     let text =
         fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -124,7 +124,7 @@ fn crates_depend_only_on_crates_below_them() {
     for (member, allowed) in [
         ("vm/abi", &[][..]),
         // `lunatic-workspace-hack` is a list of features. It is at the bottom, so that every crate
-        // above it gets these features.
+        // above it gets them.
         ("net", &["lunatic-workspace-hack"]),
         ("vm/process", &["lunatic-abi"]),
         ("vm", &["lunatic-abi", "lunatic-net", "lunatic-process"]),

@@ -1,6 +1,6 @@
-//! The frames in which another program sends calls to `lunatic bridge`.
+//! The frames that another program uses to send calls to `lunatic bridge`.
 
-// Only the command uses the parts of this file that are dead code here.
+// Only the command uses those parts of this file that are dead code here.
 #[allow(dead_code)]
 #[path = "../../../cli/src/bridge/frames.rs"]
 mod frames;

@@ -1,4 +1,4 @@
-//! The names and the DWARF of a module that traps. They come from the guest, and the machine reads
+//! The names and the DWARF of a module that traps. The guest provides them, and the machine reads
 //! them to describe the trap.
 
 use super::{VM, assert_no_fault};
@@ -20,8 +20,8 @@ const SECTIONS: [&str; 8] = [
     ".debug_rnglists",
 ];
 
-/// The input contains a 16-bit length and the bytes of each section; the last section consists of
-/// the remaining bytes.
+/// The input contains, for each section, a 16-bit length and the section's bytes. The last section
+/// is made up of the remaining bytes.
 pub(crate) fn run(bytes: &[u8]) {
     let wasm = trapping_module(bytes);
     for offset in 0..wasm.len().min(64) {
@@ -51,7 +51,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// Returns a module whose `main` traps, with the custom sections that the input describes.
+/// Returns a module whose `main` traps, with the custom sections described by the input.
 fn trapping_module(mut bytes: &[u8]) -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([], []);

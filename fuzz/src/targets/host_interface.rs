@@ -1,5 +1,5 @@
 //! Host functions, called in any order with any arguments. A call can end only its own process, and
-//! everything that the processes of an environment used is released when they have ended.
+//! everything that an environment's processes used is released when they have ended.
 
 use super::{VM, assert_no_fault};
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -24,7 +24,7 @@ const LEFT_OUT: [&str; 5] = [
     "udp_send_to",
 ];
 
-/// The data of every guest: names of functions, a version, a loopback address, a module.
+/// Every guest's data: names of functions, a version, a loopback address, a module.
 const DATA: &[u8] = b"main other 1.0.0 lunatic::message \x7f\x00\x00\x01\xff\xfe\
     \x00asm\x01\x00\x00\x00 select zeroblob(9) :memory:";
 
@@ -66,8 +66,8 @@ pub(crate) fn run(bytes: &[u8]) {
         Limit::Timers,
         Limit::TotalMemory,
     ] {
-        // The resources of a dead process are released just after its end is reported. A leak would
-        // make this loop endless, which libFuzzer reports as a timeout.
+        // A dead process's resources are released just after its end is reported. A leak would make
+        // this loop endless, which libFuzzer reports as a timeout.
         VM.block_on(async {
             while environment.used(limit) > 0 {
                 yield_now().await;
@@ -76,7 +76,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// Returns an environment whose limits end processes that would wait forever.
+/// Returns an environment with limits that end processes that would wait forever.
 fn environment() -> Environment {
     let mut config = VM.config();
     config
@@ -92,7 +92,7 @@ fn environment() -> Environment {
     VM.environment(config)
 }
 
-/// Returns a guest that makes the calls that the input describes.
+/// Returns a guest that makes the calls described by the input.
 fn guest(input: &mut Unstructured) -> Result<Vec<u8>> {
     let rows: Vec<&HostFunction> = HOST_FUNCTIONS
         .iter()
@@ -171,13 +171,12 @@ fn argument(
 ) -> Result<()> {
     for (part, ty) in kind.value_types().iter().enumerate() {
         let number = match kind {
-            // A timer with a long delay would outlive the run, and a long wait would slow the run
-            // down.
+            // A timer with a long delay would outlive the run, and a long wait would slow it down.
             Kind::Millis | Kind::ShortMillis if row.namespace == "lunatic::timer" => {
                 u64::from(bool::arbitrary(input)?)
             }
             Kind::Millis | Kind::ShortMillis => *input.choose(&[0, 1, 2, u64::MAX])?,
-            // Only loopback addresses are used, with ports that the system chooses.
+            // Only loopback addresses are used, with ports chosen by the system.
             Kind::SocketAddr => match part {
                 0 => *input.choose(&[4, 4, 6, 5])?,
                 1 => *input.choose(&[34, 65_535, 0xffff_ffff])?,
@@ -201,7 +200,8 @@ fn number(input: &mut Unstructured) -> Result<u64> {
     })
 }
 
-/// Pushes a number, or the number that an earlier call wrote to that address, which may be an id.
+/// Pushes a number or, if `is_loaded` is set, the number that an earlier call wrote to that
+/// address, which may be an id.
 fn push(calls: &mut InstructionSink, ty: ValueType, number: u64, is_loaded: bool) {
     match ty {
         ValueType::I32 => {

@@ -1,5 +1,4 @@
-//! Manifests of stored functions. A manifest that was read, written and read again must be the
-//! same.
+//! Manifests of stored functions. A manifest that is read, written and read back must be the same.
 
 pub(crate) fn run(bytes: &[u8]) {
     lunatic_serve::fuzzing::manifest(bytes);

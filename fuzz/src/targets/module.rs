@@ -1,5 +1,5 @@
-//! Untrusted modules and components. Loading must yield a module or an error, and a module that was
-//! loaded must be able to start.
+//! Untrusted modules and components. Loading must return a module or an error, and a module that
+//! has been loaded must be able to start.
 
 use super::{VM, assert_no_fault};
 use lunatic_vm::{CompileLimits, Limit};
@@ -16,11 +16,11 @@ pub(crate) fn run(bytes: &[u8]) {
     if let Ok(module) = VM.module("fuzz", bytes) {
         start(&module);
     }
-    // Wasmtime decides whether the component is valid. In either case, loading must not panic.
+    // wasmtime decides whether the component is valid. Either way, loading must not panic.
     let _ = VM.component("fuzz", bytes);
 }
 
-/// Runs the first function without parameters, within limits.
+/// Runs the first function that has no parameters, within limits.
 fn start(module: &lunatic_vm::Module) {
     let mut config = VM.config();
     config

@@ -1,4 +1,4 @@
-//! Project files, in both formats. Reading any text must yield a project or a list of problems.
+//! Project files, in both formats. Reading any text must return a project or a list of problems.
 
 use lunatic_serve::Project;
 use std::fs;
@@ -15,7 +15,7 @@ pub(crate) fn run(bytes: &[u8]) {
     };
     let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let file = directory.path().join(name);
-    fs::write(&file, text).expect("a new directory can be written");
+    fs::write(&file, text).expect("the new directory is writable");
     match Project::read(&file) {
         Ok(project) => assert!(
             !project.functions().is_empty(),

@@ -1,5 +1,5 @@
-//! Tests of components behind a gateway: the example in Rust, the example in Python, and a
-//! component that misbehaves.
+//! Tests components behind a gateway: the example in Rust, the example in Python, and a component
+//! that misbehaves.
 
 use crate::guests;
 use lunatic_serve::{
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(120);
 
-/// The functions of one VM, and a gateway that finds each function by its name.
+/// The functions of one VM, and a gateway that finds each of them by name.
 struct House {
     functions: Functions,
     misbehaving: Code,
@@ -65,7 +65,7 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
     }
 });
 
-/// An answer. The answer is incomplete if its body was cut short.
+/// An answer. It is incomplete if its body was cut short.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -119,7 +119,7 @@ fn log(name: &str) -> String {
     lines.iter().map(|line| format!("{line:?}\n")).collect()
 }
 
-/// Waits until all processes of a function have ended. Each test has its own functions.
+/// Waits until all of a function's processes have ended. Each test has its own functions.
 fn wait_until_gone(name: &str) {
     let version = HOUSE
         .functions
@@ -239,8 +239,8 @@ fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
     }
 }
 
-/// Starts a server whose answers depend on the path. Each connection serves one request after the
-/// other.
+/// Starts a server whose answers depend on the path. Each connection serves one request after
+/// another.
 fn serve_texts() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("the listener is bound");
@@ -271,7 +271,7 @@ fn serve_texts() -> SocketAddr {
     address
 }
 
-/// Checks the behaviour that both examples share.
+/// Checks what both examples have in common.
 fn check_example(name: &str, code: &Code, echoed: usize) {
     let local = serve_texts();
     let outbound = vec![local.to_string().parse().expect("the rule is valid")];
@@ -300,7 +300,7 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         400
     );
 
-    // The body is larger than the component can hold in memory at once.
+    // The body is larger than what the component can hold in memory at once.
     let mut stream = connect();
     write!(
         stream,
@@ -343,7 +343,7 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         log(name)
     );
     let lines: Vec<&str> = hashes.text().lines().collect();
-    // This is the hash of the text at `/a?b`.
+    // The hash of the text at `/a?b`.
     let digest = "b327ee90239a59ae9ec2875c84b5b8d4003059befc270d37480e5bb22431b960";
     assert_eq!(lines[0], format!("http://{local}/a?b: {digest}"));
     assert_eq!(
@@ -407,7 +407,7 @@ fn the_limits_of_rvm_are_enough_for_each_request_to_python() {
             assert_eq!(get(&path).status, 200, "request {number}: {}", log(name));
         }
     }
-    // RVM documents exactly this limit, but does not apply it.
+    // RVM documents exactly this limit but does not apply it.
     put_code(
         "rvm-literal",
         1,
@@ -485,8 +485,8 @@ fn t135_an_answer_breaks_off_where_its_component_fails() {
         put(name, settings(policy));
         for path in ["/trap-later", "/unfinished", "/kept", "/short"] {
             let answer = get(&format!("/{name}{path}"));
-            // A body whose length differs from the one in the head is detected before the head is
-            // sent.
+            // A body whose length differs from the one stated in the head is detected before the
+            // head is sent.
             let wanted = match path {
                 "/short" => (502, true),
                 _ => (200, false),
@@ -589,7 +589,7 @@ fn limits_apply_to_each_request_separately() {
         };
         check(name, limited.clone(), "/spin", 503, "compute");
         check(name, limited, "/grow", 503, "memory");
-        // Each request uses far more than half of the compute that one request may use.
+        // Each request uses far more than half of the compute that a single request may use.
         for _ in 0..4 {
             assert_eq!(get(&format!("/{name}/work")).status, 200, "{}", log(name));
         }
@@ -621,8 +621,8 @@ fn t137_an_instance_ends_when_its_client_disconnects() {
             }
             drop(stream);
             if path == "/spin" && policy == Policy::Single {
-                // If the instance has not taken the request yet, it survives and serves this
-                // request. Otherwise a different instance serves this request.
+                // If the instance had not taken the request yet, it survives and serves this one.
+                // Otherwise, a different instance does.
                 assert_eq!(get(&format!("/{name}/count")).status, 200);
             } else {
                 wait_until_gone(name);

@@ -1,5 +1,5 @@
-//! Builds guests with the cargo that runs the tests, and with Python. The repository contains no
-//! compiled code.
+//! Builds guests with the cargo that runs the tests, and with Python. The repository does not
+//! contain any compiled code.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns the bytes of a component in Rust, which is built from a package in the repository.
+/// Returns the bytes of a component in Rust, built from a package in the repository.
 pub(crate) fn rust(package: &str, name: &str) -> Arc<[u8]> {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<[u8]>>>> = LazyLock::new(Mutex::default);
     let mut built = BUILT
@@ -74,8 +74,8 @@ fn compile(target: &str, package: &str) -> PathBuf {
 const COMPONENTIZE: &str = "componentize-py==0.25.1";
 
 /// Returns the bytes of the example in Python, which is rebuilt only if it has changed. If there is
-/// no suitable Python, or if the package that builds the example cannot be installed, prints a
-/// message and returns `None`.
+/// no suitable Python, or the package that builds the example cannot be installed, prints a message
+/// and returns `None`.
 pub(crate) fn python() -> Option<Arc<[u8]>> {
     static BUILT: OnceLock<Option<Arc<[u8]>>> = OnceLock::new();
     let built = BUILT.get_or_init(|| match componentize() {
@@ -117,8 +117,8 @@ fn componentize() -> Result<PathBuf, String> {
         .args(["-m", "venv"])
         .arg(&environment))?;
     run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE]))?;
-    // The example is built from a copy, so that files that the build leaves next to the source do
-    // not end up in the repository.
+    // Builds from a copy, so that files that the build leaves next to the source do not end up in
+    // the repository.
     let copy = directory.join("source");
     std::fs::create_dir_all(&copy).expect("there is disk space");
     std::fs::copy(source.join("http_server.py"), copy.join("http_server.py"))
@@ -163,7 +163,7 @@ fn temporary() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Returns a spark that runs a function by its name with a request, and answers with the function's
+/// Returns a spark that runs a function by name with a request, and answers with the function's
 /// output.
 pub(crate) fn relay(name: &str, request: &str) -> String {
     let escaped =

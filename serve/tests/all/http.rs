@@ -1,4 +1,4 @@
-//! Tests of the HTTP gateway, over real sockets and with raw bytes.
+//! Tests the HTTP gateway, over real sockets and with raw bytes.
 
 use crate::guests;
 use lunatic_serve::{
@@ -177,8 +177,8 @@ fn status(answer: &str) -> u16 {
         .unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
-/// The imports and definitions of a guest in these tests. `$say` writes the bytes at an address,
-/// and `$hear` reads the next bytes.
+/// What these tests' guests import and define. `$say` writes the bytes at an address, and `$hear`
+/// reads the next bytes.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
     (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -201,7 +201,7 @@ fn hello() -> String {
     says("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "")
 }
 
-/// Returns a spark that answers with everything that it reads, both head and body.
+/// Returns a spark that answers with everything it reads, both head and body.
 fn echo() -> String {
     says(
         "HTTP/1.1 200 OK\r\n\r\n",
@@ -241,7 +241,7 @@ fn all_gone(functions: &Functions) {
     }
 }
 
-/// Reads one answer, whose length is given in its head, and leaves the connection open.
+/// Reads one answer, whose head states its length, and leaves the connection open.
 fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -314,7 +314,7 @@ fn a_connection_serves_one_request_after_the_other_and_each_has_its_own_id() {
         .expect("the connection is open");
     assert!(
         (0..3).all(|_| answer(&mut stream).ends_with("hello")),
-        "requests that are sent all at once are all answered"
+        "requests sent all at once are all answered"
     );
 }
 
@@ -355,15 +355,15 @@ fn functions_are_found_by_their_names_and_the_names_are_removed_from_the_path() 
         400,
         "it is unclear which of the two functions is meant"
     );
-    // Functions are deployed at a different address, which only the gateway of a service mentions
-    // in its answer.
+    // Functions are deployed at a different address, which only a service's gateway mentions in its
+    // answer.
     assert_eq!(status(&house.get("/deploy/echo")), 404);
 }
 
 #[test]
 fn t135_a_trap_before_the_head_is_500_and_a_later_trap_breaks_off_the_answer() {
-    // The function traps at the end of the request. The test sends the end only after it has read
-    // the head of the answer.
+    // The function traps at the end of the request. The test sends that only after it has read the
+    // answer's head.
     let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more))) unreachable";
     let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", read);
     let house = Plan::new()
@@ -755,7 +755,7 @@ fn t140_unsupported_protocols_are_refused() {
     assert_eq!(
         status(&house.raw(upgrade("h2c").as_bytes())),
         200,
-        "the upgrade is only an offer and can be ignored"
+        "the upgrade is optional and can be ignored"
     );
     assert_eq!(
         status(
@@ -851,7 +851,7 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
     std::fs::write(outside.path().join("secret"), "secret").expect("the file can be written");
     std::fs::write(directory.join("a.txt"), "inside").expect("the file can be written");
     let house = Plan::new().files("/s", &directory).start();
-    // The links are created while the server is running, as a function with write access to the
+    // The links are created while the server is running, which a function with write access to the
     // directory could do.
     let secret = outside.path().join("secret").display().to_string();
     for (name, target) in [
@@ -905,7 +905,8 @@ fn an_answer_whose_length_is_not_true_is_502_or_breaks_off() {
     };
     let answer = says_length("").get("/says");
     assert_eq!(status(&answer), 502, "{answer}");
-    // If the function is slow, the head has already been sent when the wrong length is noticed.
+    // If the function is slow, the head has already been sent by the time the wrong length is
+    // noticed.
     let read =
         "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more)))";
     let house = says_length(read);
@@ -1019,7 +1020,7 @@ fn an_http_2_client_of_a_library_is_served() {
             }
         };
         assert_eq!(request("hello", String::new()).await, (200, "hello".into()));
-        // The requests are sent all at once, on one connection.
+        // The requests are sent all at once on a single connection.
         let mut answers = tokio::task::JoinSet::new();
         for number in 0..20_usize {
             let body = number.to_string().repeat(10_000);
@@ -1231,7 +1232,7 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Returns the encoded fields of a request: the method GET or POST, the scheme http, a path and an
+/// Returns a request's encoded fields: the method GET or POST, the scheme http, a path and an
 /// authority.
 fn fields(method: u8, path: &str) -> Vec<u8> {
     let mut block = vec![
@@ -1331,7 +1332,7 @@ fn t133_each_stream_beyond_the_limit_is_refused() {
         .start();
     let opened = (0..1000u32)
         .map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &fields(0x83, "/late")));
-    // The streams that were accepted time out, and then the connection is idle.
+    // The accepted streams time out, after which the connection is idle.
     let kinds = flood(&house, opened);
     let resets = kinds.iter().filter(|&&kind| kind == RST_STREAM).count();
     assert!(resets > 0 || kinds.contains(&GOAWAY), "{kinds:?}");
@@ -1373,7 +1374,7 @@ fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
     (files, made.cert.der().clone())
 }
 
-/// Performs a TLS handshake with a server for one protocol. Only one certificate is trusted.
+/// Performs a TLS handshake with a server for one protocol, trusting only one certificate.
 fn secure(
     house: &House,
     protocol: &[u8],

@@ -1,4 +1,4 @@
-//! Tests of functions, gateways and the service, over real sockets.
+//! Tests functions, gateways and the service, over real sockets.
 
 mod components;
 mod guests;

@@ -1,4 +1,4 @@
-//! Tests of building, serving and developing projects, with files in directories and requests over
+//! Tests building, serving and developing projects, with files in directories and requests over
 //! real sockets.
 
 use lunatic_serve::{
@@ -53,7 +53,7 @@ impl TestProject {
         Project::read(&self.path("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Returns the names of the artifacts.
+    /// Returns the artifacts' names.
     fn artifacts(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.path(".lunatic/build")).expect("a function was built");
         let name = |file: std::fs::DirEntry| file.file_name().to_string_lossy().into_owned();
@@ -294,7 +294,7 @@ fn a_missing_command_is_reported() {
     );
 }
 
-/// A project that is being developed, and the events that are reported.
+/// A project under development, and the events it reports.
 struct Development {
     place: TestProject,
     dev: Dev,
@@ -321,7 +321,7 @@ impl Development {
                 DevEvent::Listening(listening, _) => format!("{} listen", listening.len()),
                 _ => return,
             };
-            // The receiver no longer exists at the end of the test.
+            // At the end of the test, the receiver no longer exists.
             let _ = sender.send(text);
         });
         Development {
@@ -391,11 +391,12 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
         work.place.write("a.wat", &answering("second"));
         work.wait_for("a serves 2");
         assert_eq!(work.get("/"), "second");
-        // The file is incomplete, as an editor may leave it for a moment.
+        // The file is incomplete, like an editor may leave it for a moment.
         work.place.write("a.wat", &answering("third")[..100]);
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // This module has no entry point. The next one imports a function that does not exist.
+        // This module does not have an entry point. The next one imports a function that does not
+        // exist.
         work.place
             .write("a.wat", "(module (func (export \"main_\")))");
         work.wait_for("exports neither");
@@ -415,7 +416,7 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
         std::fs::remove_file(work.place.path("a.wat")).expect("the file exists");
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // One file replaces another, as in many deployments.
+        // One file replaces another, like in many deployments.
         work.place.write("new.wat", &answering("third"));
         std::fs::rename(work.place.path("new.wat"), work.place.path("a.wat"))
             .expect("the file exists");
@@ -588,7 +589,7 @@ fn t162_the_target_of_a_link_is_watched() {
     let (sender, events) = channel();
     let dev = Dev::start(&machine(), &place.path("lunatic.toml"), move |event| {
         if let DevEvent::Swapped(_, version) = event {
-            // The receiver no longer exists at the end of the test.
+            // At the end of the test, the receiver no longer exists.
             let _ = sender.send(version.number());
         }
     });

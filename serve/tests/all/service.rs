@@ -1,4 +1,4 @@
-//! Tests that deploy and invoke functions over real sockets, as curl would and as an attacker
+//! Deploys and invokes functions over real sockets, the way curl would and the way an attacker
 //! would.
 
 #[cfg(feature = "s3")]
@@ -72,7 +72,7 @@ fn vm() -> Vm {
         .expect("the VM can be built")
 }
 
-/// The default configuration, with free ports and an empty storage in memory.
+/// The default configuration, with free ports and an empty in-memory storage.
 fn config() -> ServiceConfig {
     let free = "127.0.0.1:0".parse().expect("the address is valid");
     ServiceConfig {
@@ -131,7 +131,7 @@ impl House {
     }
 }
 
-/// Sends one request as curl would, and reads its answer.
+/// Sends one request the way curl would, and reads its answer.
 fn ask(
     address: SocketAddr,
     method: &str,
@@ -190,7 +190,7 @@ fn answer(stream: TcpStream) -> Answer {
     }
 }
 
-/// Reads the first line of an answer and its fields. The fields are returned in lower case.
+/// Reads an answer's first line and its fields. The fields are returned in lower case.
 fn head(reader: &mut BufReader<TcpStream>) -> (String, String) {
     let mut first = String::new();
     reader.read_line(&mut first).expect("an answer arrives");
@@ -225,7 +225,7 @@ fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
         "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a{text}",
         text.len()
     );
-    // Each escape sequence takes up three characters and stands for one byte.
+    // Each escape sequence is three characters long and stands for one byte.
     let length = answer.len() - 2 * answer.matches('\\').count();
     let wat = format!(
         r#"(module
@@ -545,7 +545,7 @@ fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
             .contains("100000 bytes")
     );
 
-    // This body has no length and never ends.
+    // This body does not state its length and never ends.
     let mut endless = connect(house.address("deploy"));
     let head = format!(
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -558,7 +558,7 @@ fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
     while endless.write_all(piece.as_bytes()).is_ok() {}
     drop(endless);
 
-    // This body never arrives and occupies the only slot.
+    // This body never arrives, but occupies the only slot.
     let mut slow = connect(house.address("deploy"));
     let head = format!(
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\nexpect: 100-continue\r\n\r\n",
@@ -566,7 +566,7 @@ fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
     );
     slow.write_all(head.as_bytes())
         .expect("the server is reading");
-    // The server sends `100 Continue` when it waits for the body.
+    // The server sends `100 Continue` when it is waiting for the body.
     let mut line = [0; 12];
     slow.read_exact(&mut line)
         .expect("the server sends `100 Continue`");
@@ -578,7 +578,7 @@ fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
     }
     assert_eq!(house.ask("GET", "/functions", &[], b"").status, 200);
     drop(slow);
-    // The slot is free once the server has noticed that the client has disconnected.
+    // The slot is free once the server has noticed that the client disconnected.
     while house.deploy("f", &spark("x")).status == 429 {
         std::thread::yield_now();
     }
@@ -727,7 +727,7 @@ fn t158_a_version_that_does_not_start_is_refused_and_the_old_version_keeps_servi
         refusal.contains("trapped") && refusal.contains("unreachable"),
         "{refusal}"
     );
-    // The endless loop is ended when it has used up its compute.
+    // The endless loop is terminated when it has used up its compute.
     let refusal = house
         .deploy("f?compute=1", &start("(loop br 0)"))
         .refusal(422);
@@ -805,7 +805,7 @@ fn t159_after_a_crash_either_the_old_or_the_new_version_serves() {
     };
     let whole =
         |file: PathBuf| std::fs::read(new.path().join(file)).expect("the service wrote the file");
-    // The steps of a deploy, in order. Each step changes the contents of one file, or deletes it.
+    // The steps of a deploy, in order. Each step changes the contents of one file or deletes it.
     let steps: [(&str, PathBuf, Option<Vec<u8>>); 7] = [
         (
             "the wasm is being written",
@@ -861,7 +861,7 @@ fn t159_after_a_crash_either_the_old_or_the_new_version_serves() {
         let expected = if count < 5 { "old" } else { "new" };
         assert_eq!(house.invoke("/f").body, expected, "when {step}");
         assert!(house.service.skipped().is_empty(), "when {step}");
-        // Startup deletes the files that were left over.
+        // Startup deletes any leftover files.
         assert_eq!(
             files(&crashed.path().join("blobs")),
             [crashed.path().join(blob(expected))],
@@ -946,8 +946,8 @@ fn a_build_without_s3_reports_how_to_enable_it() {
         storage: StorageSettings::from(PathBuf::from("s3://somewhere/below")),
         ..config()
     };
-    let error =
-        Service::open(&Functions::new(&vm()), config).expect_err("this build has no S3 client");
+    let error = Service::open(&Functions::new(&vm()), config)
+        .expect_err("this build does not include S3 support");
     let error = error.to_string();
     assert!(
         error.contains("`somewhere`") && error.contains("--features s3"),
@@ -1065,7 +1065,7 @@ fn t161_requests_are_finished_when_their_function_is_deleted() {
     assert_eq!(house.invoke("/f").status, 404);
     assert!(files(&directory.path().join("blobs")).is_empty());
     assert!(files(&directory.path().join("functions")).is_empty());
-    // A new function of the same name inherits nothing from the old function.
+    // A new function with the same name does not inherit anything from the old one.
     assert_eq!(house.deploy("f", &spark("other")).deployed(), 1);
     client.write_all(b"lf").expect("the server is reading");
     assert_eq!(answer(client).body, "to the end");
@@ -1401,7 +1401,7 @@ fn metrics_count_requests_and_deploys() {
     );
     assert!(
         !page.body.contains("unknown"),
-        "text that clients send must not become a label"
+        "text from clients must not become a label"
     );
     assert_eq!(house.ask("GET", "/healthz", &[], b"").body, "ok\n");
 }

@@ -1,5 +1,5 @@
-//! Tests of functions in Rust behind a gateway: the code from the guide, and other promises of the
-//! guest library.
+//! Tests functions in Rust behind a gateway: the guide's code, and other promises of the guest
+//! library.
 
 use crate::guests::guide;
 use lunatic_serve::{

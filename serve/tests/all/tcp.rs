@@ -1,4 +1,4 @@
-//! Tests of the TCP gateway, over real sockets.
+//! Tests the TCP gateway, over real sockets.
 
 use lunatic_serve::{
     Code, Function, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings,
@@ -30,7 +30,7 @@ fn spark(body: &str) -> String {
     )
 }
 
-/// The body of a spark that echoes everything that it reads.
+/// The body of a spark that echoes everything it reads.
 const ECHO: &str = "(loop $again
     (local.set $count (call $read))
     (if (i32.gt_s (local.get $count) (i32.const 0)) (then (call $write (local.get $count)) (br $again))))";
@@ -157,7 +157,7 @@ fn expect(mut stream: &TcpStream, bytes: &[u8]) {
     );
 }
 
-/// Reads until the connection ends. The end may be a reset.
+/// Reads until the connection ends, possibly with a reset.
 fn rest(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     let mut rest = Vec::new();
     let error = stream
@@ -192,7 +192,7 @@ fn t113_each_direction_is_closed_separately() {
 
 #[test]
 fn t113_a_function_that_has_closed_its_direction_can_still_read() {
-    // The function prints what it reads next, because printing is the only way left to report it.
+    // The function prints what it reads next, because that is the only way left to report it.
     let body = r#"
         (i32.store (i32.const 1024) (i32.const 0x216968))
         (call $write (i32.const 3))
@@ -219,8 +219,8 @@ fn t112_a_client_that_does_not_read_is_disconnected_after_the_idle_time() {
     let client = house.connect();
     house.wait_for_line("no data was sent or received on the connection for 200ms");
     house.wait_for_the_end();
-    // The bytes that fit into the system's buffers arrive. They are followed by a reset instead of
-    // a proper end.
+    // The bytes that fit into the system's buffers arrive. They are followed by a reset, not a
+    // proper end.
     assert_eq!(rest(&client).1, Some(ErrorKind::ConnectionReset));
 }
 
@@ -297,13 +297,13 @@ fn t114_closed_connections_leave_nothing_behind() {
     let first = house.connect();
     send(&first, b"first");
     expect(&first, b"first");
-    // There is room for one connection.
+    // Only one connection fits.
     assert_eq!(rest(&house.connect()).0, b"");
     drop(first);
     let before = files();
     for _ in 0..200 {
-        // There is room again once the process of the previous connection has ended. The client of
-        // that connection may notice the end of the connection a little earlier.
+        // There is room again once the previous connection's process has ended. That connection's
+        // client may notice its end a little earlier.
         wait_until("a connection is served", || {
             let client = house.connect();
             let is_served =

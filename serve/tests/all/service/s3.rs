@@ -1,5 +1,4 @@
-//! Tests of functions that are stored in an S3 bucket. The bucket is on a test server that has the
-//! same interface.
+//! Tests functions stored in an S3 bucket, which is on a test server that has the same interface.
 
 use super::*;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! A component that misbehaves in a different way for each path. `/count` returns how many requests
-//! the instance has served, including the current request.
+//! the instance has served, including this one.
 
 wit_bindgen::generate!({ path: "../../wit", world: "rvm:lambda/rvm", generate_all });
 
@@ -52,7 +52,7 @@ impl Guest for Misbehaving {
                 black_box(());
             },
             "/work" => {
-                // This takes about ten million instructions.
+                // Takes about ten million instructions.
                 answer(
                     out,
                     &(0..5_000_000u64)
@@ -67,7 +67,7 @@ impl Guest for Misbehaving {
                 }
             }
             "/wait" => {
-                // Wait for the body of the request.
+                // Wait for the request's body.
                 let body = request.consume().expect("the body is taken only once");
                 let stream = body
                     .stream()
@@ -130,7 +130,7 @@ fn write(body: &OutgoingBody, text: &str) {
         .expect("the client is reading");
 }
 
-/// Begins an answer and does not finish it.
+/// Begins an answer but does not finish it.
 fn begun(out: ResponseOutparam, fields: &[(&str, &str)]) -> OutgoingBody {
     let body = begin(out, fields);
     write(&body, "begun");
@@ -143,7 +143,7 @@ fn answer(out: ResponseOutparam, text: &str) {
     let _ = OutgoingBody::finish(body, None);
 }
 
-/// Makes a request, and returns the status or the error.
+/// Makes a request and returns the status or the error.
 fn call(authority: &str) -> String {
     let request = OutgoingRequest::new(Fields::new());
     request

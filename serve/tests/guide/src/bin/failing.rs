@@ -1,4 +1,4 @@
-//! A function that fails in the way that its message says.
+//! A function that fails the way its message says.
 
 use embly::Comm;
 

@@ -1,4 +1,4 @@
-//! The function that the section "Run a spark" of the guide runs. It prints each message and sends
+//! The function that is run in the guide's section "Run a spark". It prints each message and sends
 //! it back.
 
 use embly::Comm;

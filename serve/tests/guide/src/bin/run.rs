@@ -1,4 +1,4 @@
-//! The code from the section "Run a spark", as in the guide.
+//! The code in the section "Run a spark", as in the guide.
 #![allow(unused_variables, unused_mut, reason = "the code is from the guide")]
 
 use embly::Comm;

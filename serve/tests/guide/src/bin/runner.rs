@@ -1,4 +1,4 @@
-//! Runs the functions of the guide, and answers with the results, one per line.
+//! Runs the guide's functions, and answers with the results, one per line.
 
 use embly::{Comm, Spark};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -64,7 +64,7 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
     let unknown = Spark::run("nobody", "").expect_err("no function has this name");
     say(format!("nobody: {:?}, {unknown}", unknown.kind()));
     let refused = Spark::run("http", "GET http://example.com/ HTTP/1.1\r\n\r\n")
-        .expect_err("no rule allows the host");
+        .expect_err("no rule permits the host");
     say(format!("http: {:?}, {refused}", refused.kind()));
 
     let (one, two) = (

@@ -1,4 +1,4 @@
-//! The code from the section "Write Bytes", as in the guide.
+//! The code in the section "Write Bytes", as in the guide.
 
 use embly::Comm;
 use std::io;
