@@ -230,7 +230,7 @@ int32_t lunatic_message_receive_bytes(const uint64_t *tags, uint32_t tags_count,
 LUNATIC_IMPORT("lunatic::process", "compile_module")
 int32_t lunatic_process_compile_module(const void *data, uint32_t data_length, uint64_t *module);
 
-/* Releases a module. Processes that run it continue to run. */
+/* Releases a module. Processes that run it are not affected. */
 LUNATIC_IMPORT("lunatic::process", "drop_module")
 void lunatic_process_drop_module(uint64_t module);
 
@@ -342,7 +342,7 @@ int32_t lunatic_process_exists(uint64_t process);
 LUNATIC_IMPORT("lunatic::environment", "create_empty_config")
 int32_t lunatic_environment_create_empty_config(uint64_t *config);
 
-/* Extension. Grants a configuration the caller's functions whose `namespace::name` begins with the prefix. Returns 0, or 1 and an error id if the caller has no such functions. */
+/* Extension. Grants a configuration all of the caller's functions whose `namespace::name` begins with the prefix. Returns 0, or 1 and an error id if the caller has none. */
 LUNATIC_IMPORT("lunatic::environment", "config_allow_namespace")
 int32_t lunatic_environment_config_allow_namespace(uint64_t config, const char *prefix, uint32_t prefix_length, uint64_t *error);
 
@@ -354,11 +354,11 @@ int32_t lunatic_environment_config_set_limit(uint64_t config, uint32_t limit, ui
 LUNATIC_IMPORT("lunatic::environment", "create")
 int32_t lunatic_environment_create(uint64_t config, uint64_t *environment);
 
-/* Extension. Releases an environment. Its processes continue to run. */
+/* Extension. Releases an environment. Its processes are not affected. */
 LUNATIC_IMPORT("lunatic::environment", "drop")
 void lunatic_environment_drop(uint64_t environment);
 
-/* Extension. Like `process::spawn`, but spawns in an environment. Unless the message's tag is 0, the message is in the process's mailbox before its first instruction runs. If the message cannot be delivered, nothing is spawned. */
+/* Extension. Like `process::spawn`, but spawns in an environment. If `tag` is not 0, a message with this tag, data and sockets is in the new process's mailbox before its first instruction runs. If it cannot be delivered, the process is not spawned. */
 LUNATIC_IMPORT("lunatic::environment", "spawn")
 int32_t lunatic_environment_spawn(uint64_t environment, uint64_t module, int64_t link, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count, uint64_t *process);
 

@@ -134,7 +134,8 @@ numbered! {
         NoProcess = 6,
         /// The name belongs to another living process.
         NameTaken = 7,
-        /// No process is registered under the name, or no version satisfies the query.
+        /// There is no process registered under the name, or none with a version that satisfies the
+        /// query.
         NameNotFound = 8,
         /// The string is not a semantic version or version requirement.
         BadVersion = 9,

@@ -79,7 +79,7 @@ macro_rules! for_each_older_host_function {
                 now id(process: ProcessId, uuid: OutUuid);
                 /// Returns another handle to the same process.
                 now clone_process(process: ProcessId) -> ProcessId;
-                /// Releases a handle. The process continues to run.
+                /// Releases a handle. The process is not affected.
                 now drop_process(process: ProcessId);
                 /// Links the caller to a process. If the process is already dead, its death is not
                 /// reported.
@@ -122,7 +122,7 @@ macro_rules! for_each_older_host_function {
                 now create_remote_environment(config: ConfigId, name: Text, error: OutU64) -> I32;
                 /// Returns the caller's own environment under a new id.
                 now this_env() -> EnvironmentId;
-                /// Releases an environment. Its processes continue to run.
+                /// Releases an environment. Its processes are not affected.
                 now drop_environment(environment: EnvironmentId);
                 /// Compiles a module for an environment. Returns 0 and the module's id, or 1 and an
                 /// error id.
@@ -130,7 +130,7 @@ macro_rules! for_each_older_host_function {
                 /// Adds the caller's own module to an environment. Returns 0 and its id there, or 1
                 /// and an error id.
                 now add_this_module(environment: EnvironmentId, module: OutU64) -> I32;
-                /// Releases a module. Processes that run it continue to run.
+                /// Releases a module. Processes that run it are not affected.
                 now drop_module(module: AddedModuleId);
                 /// Spawns a process that runs an exported function of a module, in the environment
                 /// that the module was added to. The process is linked to the caller unless the

@@ -105,7 +105,7 @@ macro_rules! for_each_host_function {
                 /// Compiles a module. Returns 0 and the module's id, 1 and an error id, or -1 if
                 /// the environment does not let its processes compile.
                 wait compile_module(data: Bytes, module: OutU64) -> I32;
-                /// Releases a module. Processes that run it continue to run.
+                /// Releases a module. Processes that run it are not affected.
                 now drop_module(module: ModuleId);
                 /// Creates a configuration whose processes may call the same functions as the
                 /// caller, except that they may not spawn, compile or create configurations.
@@ -191,9 +191,9 @@ macro_rules! for_each_host_function {
                 /// Extension. Creates a configuration that grants no functions. Returns 0 and the
                 /// configuration's id, or 1 and an error id.
                 now create_empty_config(config: OutU64) -> I32;
-                /// Extension. Grants a configuration the caller's functions whose `namespace::name`
-                /// begins with the prefix. Returns 0, or 1 and an error id if the caller has no
-                /// such functions.
+                /// Extension. Grants a configuration all of the caller's functions whose
+                /// `namespace::name` begins with the prefix. Returns 0, or 1 and an error id if the
+                /// caller has none.
                 now config_allow_namespace(config: ConfigId, prefix: Text, error: OutU64) -> I32;
                 /// Extension. Sets a limit, identified by its `Limit` number. A value of all ones
                 /// copies the caller's limit. Returns 0, or 1 and an error id if there is no such
@@ -205,11 +205,12 @@ macro_rules! for_each_host_function {
                 /// own registered names, and none of its limits exceeds the caller's. Returns 0 and
                 /// the environment's id, or 1 and an error id.
                 now create(config: ConfigId, environment: OutU64) -> I32;
-                /// Extension. Releases an environment. Its processes continue to run.
+                /// Extension. Releases an environment. Its processes are not affected.
                 now drop(environment: EnvironmentId);
-                /// Extension. Like `process::spawn`, but spawns in an environment. Unless the
-                /// message's tag is 0, the message is in the process's mailbox before its first
-                /// instruction runs. If the message cannot be delivered, nothing is spawned.
+                /// Extension. Like `process::spawn`, but spawns in an environment. If `tag` is not
+                /// 0, a message with this tag, data and sockets is in the new process's mailbox
+                /// before its first instruction runs. If it cannot be delivered, the process is not
+                /// spawned.
                 wait spawn(
                     environment: EnvironmentId, module: ModuleId, link: Tag, function: Text,
                     parameters: Bytes, tag: Tag, data: Bytes, sockets: Words, process: OutU64
