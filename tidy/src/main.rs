@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: lunatic-tidy layers CRATE   the circles of a crate's files, and the imports that tie them
+usage: lunatic-tidy layers CRATE   which of a crate's files import each other in a circle, and those imports
        lunatic-tidy count [DIR]    lines of code of each package, here or in another checkout";
 
 fn main() -> ExitCode {
