@@ -93,7 +93,7 @@ impl Cache {
             match unsafe { T::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
-                    log::debug!("compiling again, because `{name}` is not usable: {error:#}");
+                    log::debug!("recompiling, because `{name}` cannot be used: {error:#}");
                 }
             }
         }

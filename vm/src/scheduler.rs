@@ -183,7 +183,7 @@ impl Scheduler {
         // scheduler's own threads have returned above, so they cannot deadlock here.
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
-                log::error!("a thread of the scheduler panicked; this is a bug in the scheduler");
+                log::error!("a scheduler thread panicked; this is a bug in the scheduler");
             }
         }
     }

@@ -109,7 +109,7 @@ impl Entries {
         file.read_to_end(&mut code).ok()?;
         if code.len() < HEADER || code[..HEADER] != header(name, &code[HEADER..], key) {
             log::debug!(
-                "compiling again, because the cached code {} is damaged",
+                "recompiling, because the cached code {} is damaged",
                 path.display()
             );
             return None;
@@ -130,7 +130,7 @@ impl Entries {
         };
         if bytes > bound.bytes {
             return Err(io::Error::other(
-                "the entry is larger than its part of the cache",
+                "the entry is larger than its share of the cache",
             ));
         }
         self.make_room(share, bytes);

@@ -34,7 +34,7 @@ pub(crate) enum Stopped {
     #[error("nothing is waiting for the code any more")]
     Abandoned,
     #[error(
-        "compiling takes more than {memory} MiB of memory, or the compiler has a bug; its process ended with {0}",
+        "compiling needs more than {memory} MiB of memory, or the compiler has a bug; its process ended with {0}",
         memory = worker::MAX_MEMORY >> 20
     )]
     Ended(ExitStatus),

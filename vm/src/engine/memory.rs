@@ -480,7 +480,7 @@ unsafe impl MemoryCreator for Creator {
         match self.0.make(minimum, image) {
             Ok(memory) => Ok(Box::new(memory)),
             Err(error) => Err(format!(
-                "there is no room for a memory of {minimum} bytes: {error}"
+                "a memory of {minimum} bytes could not be allocated: {error}"
             )),
         }
     }

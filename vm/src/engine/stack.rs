@@ -103,7 +103,7 @@ unsafe impl StackCreator for Stacks {
         match self.make() {
             Ok(stack) => Ok(Box::new(stack)),
             Err(error) => Err(wasmtime::Error::msg(format!(
-                "there is no room for a stack: {error}"
+                "a stack could not be allocated: {error}"
             ))),
         }
     }

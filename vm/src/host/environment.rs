@@ -37,7 +37,7 @@ pub(super) fn config_allow_namespace(
     call.config(id)?;
     if !call.guest().domain().grants().allows_any(&prefix) {
         let text = format!(
-            "no function that begins with `{}` can be allowed: this environment has none",
+            "functions that begin with `{}` cannot be allowed: this environment has none",
             prefix.escape_debug()
         );
         return call.answer(out, Err(HostError::new(Errno::NotGranted, text)));

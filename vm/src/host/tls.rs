@@ -53,7 +53,7 @@ fn text(call: &mut Call<'_>, text: Bytes) -> Result<io::Result<Vec<u8>>, Failure
     let range = call.range(text)?;
     if range.len() > MAX_PEM_SIZE {
         let what = format!(
-            "a PEM text of {} bytes is too long; the maximum is {MAX_PEM_SIZE}",
+            "a PEM string of {} bytes is too long; the maximum is {MAX_PEM_SIZE}",
             range.len()
         );
         return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));

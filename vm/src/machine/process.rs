@@ -67,7 +67,7 @@ pub enum SendError {
     TooLarge(LimitReached),
     /// The receiver's environment does not grant the kind of a resource in the message.
     #[error(
-        "the environment of process {0} grants nothing that begins with `{1}`, so the process cannot receive such a resource"
+        "process {0} cannot receive such a resource, because its environment does not grant any function that begins with `{1}`"
     )]
     NotGranted(Pid, String),
     /// The resources in the message would exceed a limit of the receiver's environment.

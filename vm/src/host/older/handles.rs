@@ -81,7 +81,7 @@ fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
     let (message, _) = guest.message()?;
     if message.size() as u64 >= most {
         return Err(Failure::trap(format!(
-            "a message can have at most {most} bytes, which leaves no room for a process"
+            "a message can have at most {most} bytes, so another process handle does not fit"
         )));
     }
     let attachment = Attachment::uncounted(Resource::Process(pid));
