@@ -66,7 +66,7 @@ macro_rules! for_each_older_host_function {
             "lunatic::message" as handles {
                 /// Moves a handle into the message in the slot and returns its index there.
                 now push_process(process: ProcessId) -> U64;
-                /// Takes a handle out of the message in the slot.
+                /// Takes a handle out of the message in the slot and returns it.
                 now take_process(index: U64) -> ProcessId;
             }
 
@@ -127,8 +127,8 @@ macro_rules! for_each_older_host_function {
                 /// Compiles a module for an environment. Returns 0 and the module's id, or 1 and an
                 /// error id.
                 wait add_module(environment: EnvironmentId, data: Bytes, module: OutU64) -> I32;
-                /// Adds the caller's own module to an environment. Returns 0 and its id there, or 1
-                /// and an error id.
+                /// Adds the caller's own module to an environment. Returns 0 and the module's id
+                /// there, or 1 and an error id.
                 now add_this_module(environment: EnvironmentId, module: OutU64) -> I32;
                 /// Releases a module. Processes that run it are not affected.
                 now drop_module(module: AddedModuleId);
@@ -148,9 +148,9 @@ macro_rules! for_each_older_host_function {
             /// Names for processes, with versions.
             "lunatic::process" as names {
                 /// Registers a process in an environment under a name and a semantic version.
-                /// Returns 0, or 1 if the version is malformed. A name that belongs to a living
-                /// process is reassigned if the caller is that process or registered the name.
-                /// Otherwise, the call traps.
+                /// Returns 0, or 1 if the version is malformed. If the name belongs to a living
+                /// process, it is reassigned if the caller is that process or registered the name;
+                /// otherwise, the call traps.
                 now register(
                     name: Text, version: Text, environment: EnvironmentId, process: ProcessId
                 ) -> I32;
@@ -286,7 +286,7 @@ macro_rules! for_each_host_function_of_0_6 {
             "lunatic::message" as tagged_mail {
                 /// Waits for the first message that has the tag, or for any message if the tag is
                 /// 0. Returns the same values as in 0.7, except that if no process is left that
-                ///    could send a message, the caller receives an empty message.
+                /// could send a message, the caller receives an empty message.
                 wait receive(tag: Tag, timeout: ShortMillis) -> I32;
             }
         }

@@ -18,9 +18,9 @@ macro_rules! for_each_spark_function {
         $project! {
             /// Communication between sparks.
             "lunatic::spark" as spark {
-                /// Reads bytes of one message and returns the number read, which is 0 only at the
-                /// end of the message. Once everything has been read and the other side has exited,
-                /// returns `BrokenPipe` if it succeeded or `Other` if it failed.
+                /// Reads bytes from the current message and returns the number read, which is 0
+                /// only at the end of the message. Once everything has been read and the other side
+                /// has exited, returns `BrokenPipe` if it succeeded or `Other` if it failed.
                 wait read(comm: U64, buffer: Buffer) -> I64;
                 /// Writes all of the bytes as part of a message. Returns 0, or `BrokenPipe` if the
                 /// other side no longer reads.
