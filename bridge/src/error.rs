@@ -43,7 +43,7 @@ pub enum LoadError {
     },
 
     /// An instance cannot be created.
-    #[error("no instance of the module can be created: {0}")]
+    #[error("the module cannot be instantiated: {0}")]
     Instance(#[from] InstanceError),
 }
 
@@ -95,7 +95,7 @@ pub enum CallError {
     #[error("the function's answer is malformed: {0}")]
     Answer(String),
     /// No instance could be created.
-    #[error("no instance of the module can be created: {0}")]
+    #[error("the module cannot be instantiated: {0}")]
     Instance(#[from] InstanceError),
     /// Too many calls are already waiting for an instance.
     #[error("{0} calls are already waiting for an instance")]

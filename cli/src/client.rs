@@ -50,7 +50,7 @@ pub(crate) fn address(
     let text = std::env::var(variable).unwrap_or_else(|_| default.to_string());
     text.parse().map_err(|_| {
         Failure::new(format!(
-            "the value `{}` of the variable {variable} is not an address",
+            "`{}`, the value of the variable {variable}, is not an address",
             printable_lines(&text)
         ))
         .hint(format!("use an address such as {default}"))
@@ -165,7 +165,7 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let token = text.lines().map(str::trim).find(|line| !line.is_empty());
     token
         .map(|token| Some(token.to_string()))
-        .ok_or_else(|| unreadable("it contains no token"))
+        .ok_or_else(|| unreadable("it does not contain a token"))
 }
 
 /// Percent-encodes text as a single path segment, so that an invalid name cannot change the path.

@@ -534,7 +534,7 @@ Rights:
 
 const VARIABLES: &str = "\
 Environment variables:
-  RUST_LOG=lunatic=debug   log the end of every process, like -v
+  RUST_LOG=lunatic=debug   log how every process ends, like -v
   LUNATIC_CACHE            where to cache compiled code [default: $XDG_CACHE_HOME/lunatic or ~/.cache/lunatic]";
 
 /// Returns those of a program's arguments that look like flags of this command.

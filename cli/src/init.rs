@@ -165,7 +165,7 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
         .find(|ancestor| ancestor.join("Cargo.toml").is_file());
     found.map(Path::to_owned).ok_or_else(|| {
         Failure::new(format!(
-            "there is no Cargo.toml in `{}` or above it",
+            "there is no Cargo.toml in `{}` or its parents",
             directory.display()
         ))
         .hint("`lunatic new NAME` creates a project")

@@ -102,7 +102,7 @@ pub(crate) fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
         "the guest library is not in `{}`",
         directory.display()
     ))
-    .hint("set `--guest-path` to the directory `lib-guest` of lunatic's repository"))
+    .hint("set `--guest-path` to the `lib-guest` directory in lunatic's repository"))
 }
 
 /// Returns whether cargo would expect a package in this directory to be a member of a workspace.

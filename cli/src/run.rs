@@ -178,7 +178,7 @@ fn settle(ending: Ending, main: &Process, name: &str, failures: &Failures) -> i3
         }
         Ending::TimedOut(timeout) => {
             tell(&format!(
-                "error: `{name}` did not end within the `--timeout` of {timeout:?} and was ended\n"
+                "error: `{name}` did not end within the `--timeout` of {timeout:?} and was terminated\n"
             ));
             status::TIMED_OUT
         }

@@ -40,7 +40,7 @@ const STATUSES: &[(&str, &str)] = &[
     ("134", "the main process trapped"),
     ("137", "the main process was killed"),
     ("152", "the main process reached another limit"),
-    ("255", "an internal error of the machine: a bug in lunatic"),
+    ("255", "an internal error in the machine: a bug in lunatic"),
 ];
 
 /// Returns the `--help` section about exit statuses.

@@ -23,7 +23,7 @@ pub(crate) async fn answer(
             crate::component::answer::answer(version, component, info, request).await
         }
         Code::Program(_) => Err(Failure::Unusable(
-            "it is a program, which handles connections rather than requests".into(),
+            "it is a program, which handles connections, not requests".into(),
         )),
     }
 }

@@ -103,7 +103,7 @@ impl Service {
         let skipped = handle.block_on(shared.load())?;
         for Skipped { name, why } in &skipped {
             log::warn!(
-                "the stored function `{}` does not serve: {}",
+                "the stored function `{}` is not being served: {}",
                 lunatic_vm::printable(name),
                 lunatic_vm::printable(why)
             );

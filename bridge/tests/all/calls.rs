@@ -397,7 +397,7 @@ fn a_module_that_cannot_be_instantiated_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("no instance of the module can be created: it trapped"),
+            .contains("the module cannot be instantiated: it trapped"),
         "{error}"
     );
     let error = Bridge::from_bytes(b"no module").expect_err("these bytes are not a module");

@@ -80,8 +80,7 @@ fn write_frames(text: &mut String, frames: &[Located]) {
         write_frame(text, number, frame);
     }
     if shown.len() < frames.len() {
-        *text +=
-            "      (functions of Rust's runtime are left out; `RUST_BACKTRACE=full` shows them)\n";
+        *text += "      (Rust runtime functions are left out; `RUST_BACKTRACE=full` shows them)\n";
     }
 }
 
@@ -192,7 +191,7 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
             _ => {}
         },
         Exit::LinkDied { .. } | Exit::Killed => {
-            hints.push("`RUST_LOG=lunatic=debug` logs the end of every process")
+            hints.push("`RUST_LOG=lunatic=debug` logs how every process ends")
         }
         Exit::Fault(_) => {
             hints.push("this is a bug in lunatic, not in the program; please report it")

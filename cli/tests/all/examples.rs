@@ -414,7 +414,7 @@ fn tls_echo() {
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = Arc::new(
         config
-            .expect("the provider supports the versions")
+            .expect("the provider supports these TLS versions")
             .with_root_certificates(roots)
             .with_no_client_auth(),
     );

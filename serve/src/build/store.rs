@@ -86,7 +86,7 @@ impl Store {
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
         let directory = path
             .parent()
-            .expect("every file lies in the store's directory");
+            .expect("every file is in the store's directory");
         let written = fs::create_dir_all(directory).and_then(|()| {
             // Keeps artifacts out of version control.
             let ignored = self.directory.join(".gitignore");

@@ -338,7 +338,7 @@ pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
-        .expect("the provider supports the versions");
+        .expect("the provider supports these TLS versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     // Sessions are not resumed, because this configuration is shared by functions that must not
     // learn about each other.

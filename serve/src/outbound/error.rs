@@ -19,7 +19,7 @@ pub enum OutboundError {
     Address(String),
     /// The host resolves to an address that may not be connected to.
     #[error("`{host}` may not be called at {address}, {}", if *.is_private {
-        "which is in a private network: the function may call there only if private addresses are allowed"
+        "which is in a private network: the function may do so only if private addresses are allowed"
     } else {
         "which is not the address of a host on the internet"
     })]

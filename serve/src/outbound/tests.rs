@@ -557,7 +557,7 @@ fn t118_a_certificate_from_an_untrusted_authority_ends_the_call() {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("the provider supports the versions")
+            .expect("the provider supports these TLS versions")
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .expect("the key matches the certificate");

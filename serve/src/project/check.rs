@@ -241,7 +241,7 @@ impl FileCheck<'_> {
             let help = match self.is_yaml {
                 false => "a function is a table: `[functions.hello]` with `path = \"hello\"`",
                 true => {
-                    "a function is an entry below `functions:` with `name`, `path` and `language`"
+                    "a function is an entry under `functions:` with `name`, `path` and `language`"
                 }
             };
             self.report
@@ -388,12 +388,12 @@ impl FileCheck<'_> {
                 if command.value.first().is_none_or(String::is_empty) {
                     return refuse(
                         command.span,
-                        "the command names no program",
+                        "the command is empty",
                         "write `command = [\"make\", \"all\"]`",
                     );
                 }
                 let Some(output) = &entry.output else {
-                    let help = "name the file, relative to the directory in which the command runs: `output = \"a.wasm\"`";
+                    let help = "name the file, relative to the directory that the command runs in: `output = \"a.wasm\"`";
                     return refuse(command.span, "the `output` of the command is missing", help);
                 };
                 let directory = path
@@ -629,7 +629,7 @@ impl FileCheck<'_> {
         if routes.is_empty() && is_sound {
             let help = "set its `function`, or `routes` such as `\"/\" = \"hello\"`";
             self.report
-                .problem(place, "the gateway leads to no function", help);
+                .problem(place, "the gateway does not lead to a function", help);
             return None;
         }
         let tls = entry.tls.as_ref().map(|tls| self.tls(tls));
@@ -782,7 +782,7 @@ impl FileCheck<'_> {
         let Some(function) = &entry.function else {
             let help = "set the `function` that receives its connections";
             self.report
-                .problem(place, "the gateway leads to no function", help);
+                .problem(place, "the gateway does not lead to a function", help);
             return None;
         };
         let (limits, default) = (&entry.limits, HttpLimits::default());

@@ -488,9 +488,9 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     fn unit_variant(self) -> Result<(), Fault> {
         match self.content {
             None => Ok(()),
-            Some(node) => {
-                Err(Fault::new(format!("`{}` takes no value", self.name), None).at(node.span))
-            }
+            Some(node) => Err(
+                Fault::new(format!("`{}` does not take a value", self.name), None).at(node.span),
+            ),
         }
     }
 

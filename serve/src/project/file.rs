@@ -435,11 +435,10 @@ impl<'de> Deserialize<'de> for Language {
 impl<'de> Deserialize<'de> for GatewayType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GatewayType, D::Error> {
         let words = &[("http", GatewayType::Http), ("tcp", GatewayType::Tcp)];
-        let unknown = |text: &str| {
-            format!("there is no gateway of type `{text}`\nthere are `http` and `tcp`")
-        };
+        let unknown =
+            |text: &str| format!("unknown gateway type `{text}`\nexpected `http` or `tcp`");
         deserializer.deserialize_str(WordVisitor {
-            expecting: "the type of a gateway",
+            expecting: "a gateway type",
             words,
             unknown,
         })

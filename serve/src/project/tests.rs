@@ -398,8 +398,8 @@ fn recipes_are_checked() {
     check(
         "[functions.a]\ncommand = []\n[functions.b]\ncommand = [\"make\"]\n[functions.c]\ncommand = [\"make\"]\nwasm = \"c\"\n[functions.d]\npath = \"hello\"\nwasm = \"d\"\n[functions.e]\ncommand = [\"make\"]\ntarget = \"wasm32-wasip1\"\n",
         &[
-            "lunatic.toml:2:11: the command names no program; write `command = [\"make\", \"all\"]`",
-            "lunatic.toml:4:11: the `output` of the command is missing; name the file, relative to the directory in which the command runs: `output = \"a.wasm\"`",
+            "lunatic.toml:2:11: the command is empty; write `command = [\"make\", \"all\"]`",
+            "lunatic.toml:4:11: the `output` of the command is missing; name the file, relative to the directory that the command runs in: `output = \"a.wasm\"`",
             "lunatic.toml:7:8: a function can have a `wasm` file or a `command`, but not both; remove one of the two",
             "lunatic.toml:9:8: a function with a `wasm` file is not built; remove this, or remove `wasm`",
             "lunatic.toml:13:10: `target` is for functions that cargo builds, and this one has a `command`; remove one of the two",
@@ -442,7 +442,7 @@ fn gateways_are_checked() {
             "{HELLO}[gateways.a]\ntype = \"udp\"\nport = 1\n[gateways.b]\ntype = \"http\"\nfunction = \"hello\"\n[gateways.c]\ntype = \"http\"\nport = 70000\n[gateways.d]\ntype = \"http\"\nport = 80\naddress = \"localhost\"\n"
         ),
         &[
-            "lunatic.toml:4:8: there is no gateway of type `udp`; there are `http` and `tcp`",
+            "lunatic.toml:4:8: unknown gateway type `udp`; expected `http` or `tcp`",
             "lunatic.toml:6:11: `port` is missing",
             "lunatic.toml:11:8: expected u16, found `70000`",
             "lunatic.toml:15:11: invalid IP address syntax",
@@ -455,9 +455,9 @@ fn gateways_are_checked() {
         &[
             "lunatic.toml:9:8: port 80 is already used by the gateway `a`; choose another port; 0 stands for any free port",
             "lunatic.toml:12:21: `fields` is for gateways of type `http`; remove it",
-            "lunatic.toml:13:11: the gateway leads to no function; set its `function`, or `routes` such as `\"/\" = \"hello\"`",
+            "lunatic.toml:13:11: the gateway does not lead to a function; set its `function`, or `routes` such as `\"/\" = \"hello\"`",
             "lunatic.toml:16:19: `life` is for gateways of type `tcp`; a request's time is limited by the `deadline` of its function's environment",
-            "lunatic.toml:17:11: the gateway leads to no function; set the `function` that receives its connections",
+            "lunatic.toml:17:11: the gateway does not lead to a function; set the `function` that receives its connections",
         ],
     );
 }
@@ -616,7 +616,7 @@ fn problems_of_emblys_file_have_positions_too() {
                 .replace("function: listener", "function: listner")
                 .replace("type: http", "type: udp"),
         )],
-        &["embly-project.yml:7:11: there is no gateway of type `udp`; there are `http` and `tcp`"],
+        &["embly-project.yml:7:11: unknown gateway type `udp`; expected `http` or `tcp`"],
     );
     check_files(
         &[(
@@ -640,7 +640,7 @@ fn problems_of_emblys_file_have_positions_too() {
     check_files(
         &[("embly-project.yml", "gateways: []\n")],
         &[
-            "embly-project.yml:1:1: the project has no functions; a function is an entry below `functions:` with `name`, `path` and `language`",
+            "embly-project.yml:1:1: the project has no functions; a function is an entry under `functions:` with `name`, `path` and `language`",
         ],
     );
     check_files(

@@ -40,7 +40,7 @@ pub(super) async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 if !concerns_one_connection(&error) {
-                    log::warn!("no connection can be accepted for now: {error}");
+                    log::warn!("connections cannot be accepted right now: {error}");
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
                 continue;

@@ -95,7 +95,7 @@ impl Shared {
         let served = version.and_then(|version| {
             // If a project is being served as well, its names take precedence.
             if self.functions.get(stored).is_some() {
-                return Err("a function of the project has the same name".to_string());
+                return Err("the project has a function with the same name".to_string());
             }
             self.functions.serve(&version);
             Ok(())
@@ -345,7 +345,7 @@ impl Shared {
         let known = self.known();
         let record = known.get(name.as_str());
         if is_serving && record.is_none_or(|record| record.broken.is_some()) {
-            let sentence = format!("`{name}` is a function of the project; change it there");
+            let sentence = format!("`{name}` belongs to the project; change it there");
             return Err(Refusal::new(StatusCode::CONFLICT, sentence));
         }
         if record.is_none() && known.len() >= self.config.functions.get() {
@@ -402,7 +402,7 @@ impl Shared {
         let defect = |_| {
             Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the compiler failed because of an internal defect",
+                "the compiler failed because of an internal error",
             )
         };
         match compiled.map_err(defect)? {
@@ -454,8 +454,8 @@ fn check_expected(expected: &str, serving: Option<&Version>) -> Result<(), Refus
         return Ok(());
     }
     let sentence = match serving {
-        Some(version) => format!("another version serves: {}", version.hash()),
-        None => "no version serves".to_string(),
+        Some(version) => format!("another version is being served: {}", version.hash()),
+        None => "no version is being served".to_string(),
     };
     Err(Refusal::new(StatusCode::PRECONDITION_FAILED, sentence))
 }

@@ -45,7 +45,7 @@ pub(crate) enum ManifestError {
     Json(#[from] serde_json::Error),
     #[error("it has format {0}, but this version of lunatic reads only format {FORMAT}")]
     Format(u32),
-    #[error("its versions are not in order, or the one that serves, {0}, is not among them")]
+    #[error("its versions are not in order, or the one being served, {0}, is not among them")]
     Versions(u64),
     #[error(
         "it has a version {}, the highest number, so no version can follow",

@@ -165,7 +165,7 @@ impl DeployOptions {
         if let Some(text) = &self.policy {
             settings.policy = policy(text).map_err(Refusal::bad_request)?;
             if let Policy::Pool(instances) = settings.policy {
-                within("instances of a pool", instances.get(), limits.pool.get())?;
+                within("instances in a pool", instances.get(), limits.pool.get())?;
             }
         }
         let memory = "bytes of memory";
@@ -182,7 +182,7 @@ impl DeployOptions {
             )?;
             settings.deadline = deadline;
         }
-        let body = "bytes of a body";
+        let body = "bytes in a body";
         choose(&mut settings.body, self.body, body, limits.body)?;
         let requests = "requests at the same time";
         choose(

@@ -121,7 +121,7 @@ fn nobody_reads(call: &mut Call<'_>) -> i64 {
     failed(
         call,
         Errno::BrokenPipe,
-        "the other side of the comm no longer reads",
+        "the other side of the comm is no longer reading",
     )
 }
 

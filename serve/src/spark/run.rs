@@ -141,8 +141,7 @@ fn start(
             return Ok(Comm::to_host(ours, task));
         }
         Code::Program(_) => {
-            let text =
-                format!("`{name}` is a program, which handles connections rather than messages");
+            let text = format!("`{name}` is a program, which handles connections, not messages");
             return Err(refused(Errno::BadModule, text));
         }
     };

@@ -132,7 +132,7 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
             Uri::try_from(format!("http://{host}{path}")).map_err(not_a_uri)?
         }
         (None, None) => {
-            return Err("the request has neither a complete address nor a field `host`".into());
+            return Err("the request has neither a complete address nor a `host` field".into());
         }
     };
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -147,7 +147,7 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| {
             format!(
-                "it has a field `{}`, which is not a valid name",
+                "it has a field named `{}`, which is not a valid name",
                 printable(field.name)
             )
         })?;

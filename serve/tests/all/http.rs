@@ -1388,7 +1388,7 @@ fn secure(
     let builder =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = builder
-        .expect("the provider supports the versions")
+        .expect("the provider supports these TLS versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];

@@ -398,7 +398,7 @@ fn a_deploy_can_require_that_a_certain_version_is_serving() {
     assert!(
         deploy(&two, &hash(&two))
             .refusal(412)
-            .contains("another version serves")
+            .contains("another version is being served")
     );
     assert_eq!(deploy(&two, &hash(&one)).deployed(), 2);
     assert_eq!(house.invoke("/f").body, "two");

@@ -155,7 +155,7 @@ impl Framing {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "the request's head is too large",
             )),
-            (true, _) => bad("a line between the chunks of the body is too long"),
+            (true, _) => bad("a line between the body's chunks is too long"),
         }
     }
 
@@ -244,7 +244,7 @@ impl Head {
 
     fn end(&self) -> Checked<State> {
         match (self.length, self.is_chunked) {
-            (Some(_), true) => bad("the request has a length and chunks"),
+            (Some(_), true) => bad("the request has both a length and chunks"),
             (_, true) => Ok(State::ChunkLine),
             (None | Some(0), false) => Ok(State::Head(Head::default())),
             (Some(length), false) => Ok(State::Sized(length)),
@@ -262,7 +262,7 @@ fn chunk_size(text: &[u8]) -> Checked<u64> {
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
         Some(size) => Ok(size),
-        None => bad("the size of a chunk is not a number"),
+        None => bad("a chunk size is not a number"),
     }
 }
 

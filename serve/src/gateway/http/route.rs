@@ -50,7 +50,7 @@ pub(super) enum NoRoute {
 /// Why routes are invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {
-    #[error("the path `{}` of a route is invalid: it must begin with `/`, must not end with `/`, and must not contain an empty segment, `.`, `..`, `?` or `#`", lunatic_vm::printable(.0))]
+    #[error("the route path `{}` is invalid: it must begin with `/`, must not end with `/`, and must not contain an empty segment, `.`, `..`, `?` or `#`", lunatic_vm::printable(.0))]
     Path(String),
     #[error("two routes have the path `{}`", lunatic_vm::printable(.0))]
     Twice(String),

@@ -89,17 +89,14 @@ fn read(files: &TlsFiles) -> io::Result<Arc<ServerConfig>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let certificates = certificates.map_err(|error| malformed(&files.certificates, &error))?;
     if certificates.is_empty() {
-        return Err(malformed(
-            &files.certificates,
-            &"there is no certificate in it",
-        ));
+        return Err(malformed(&files.certificates, &"no certificate found"));
     }
     let key = PrivateKeyDer::from_pem_slice(&read_file(&files.key)?);
     let key = key.map_err(|error| malformed(&files.key, &error))?;
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
-        .expect("the provider supports the versions");
+        .expect("the provider supports these TLS versions");
     let config = builder
         .with_no_client_auth()
         .with_single_cert(certificates, key);
@@ -123,6 +120,6 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 fn malformed(path: &Path, what: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(
         ErrorKind::InvalidInput,
-        format!("{} contains no usable PEM: {what}", path.display()),
+        format!("{} does not contain usable PEM: {what}", path.display()),
     )
 }
