@@ -37,8 +37,7 @@ const FUNCTION: &str = r#"
         (data (i32.const 0) "HTTP/1.1 200 OK\0d\0aContent-Type: text/plain\0d\0aContent-Length: 13\0d\0a\0d\0aHello, world!")
         (func (export "_start") (drop (call $write (i64.const 0) (i32.const 0) (i32.const 78)))))"#;
 
-/// The environment variable that overrides the number of threads that serve the gateway's
-/// connections.
+/// The environment variable that overrides how many threads serve the gateway's connections.
 const THREADS: &str = "GATEWAY_THREADS";
 
 fn main() {

@@ -1,4 +1,4 @@
-%% Does the same as guests/crowd.rs, and also prints how many bytes each process takes.
+%% Like guests/crowd.rs, but also prints how many bytes each process takes.
 -module(crowd).
 -export([main/1]).
 

@@ -1,4 +1,4 @@
-%% Does the same as guests/echo.rs.
+%% Like guests/echo.rs.
 -module(echo).
 -export([main/0]).
 

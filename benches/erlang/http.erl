@@ -1,4 +1,4 @@
-%% Does the same as guests/http.rs, with the HTTP parser of Erlang's sockets.
+%% Like guests/http.rs, but uses the HTTP parser of Erlang's sockets.
 -module(http).
 -export([main/0]).
 

@@ -1,4 +1,4 @@
-%% Does the same as guests/load.rs.
+%% Like guests/load.rs.
 -module(load).
 -export([main/1]).
 

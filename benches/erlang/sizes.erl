@@ -1,5 +1,5 @@
-%% Does the same as guests/sizes.rs. In Erlang, processes share binaries of more than 64 bytes instead of
-%% copying them. Each process therefore makes a copy before it sends, because our processes share nothing.
+%% Like guests/sizes.rs. Erlang processes share binaries larger than 64 bytes instead of copying them.
+%% Our processes share nothing, so each process here makes a copy before it sends.
 -module(sizes).
 -export([main/1]).
 

@@ -1,5 +1,5 @@
-// Does the same as guests/http.rs, either with the server of net/http or by hand on sockets, as the
-// argument says.
+// Like guests/http.rs, either with net/http's server or by hand on sockets, depending on the
+// argument.
 package main
 
 import (

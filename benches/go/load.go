@@ -1,4 +1,4 @@
-// Does the same as guests/load.rs, with goroutines as processes and channels as mailboxes.
+// Like guests/load.rs, with goroutines as processes and channels as mailboxes.
 package main
 
 import (
@@ -32,7 +32,7 @@ func number(text string) int {
 	return number
 }
 
-// Returns how many spawns or round trips there were per second.
+// Returns the number of spawns or round trips per second.
 func run(load func(int), places int, times int) float64 {
 	start := time.Now()
 	done := make(chan struct{})

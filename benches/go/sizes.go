@@ -1,5 +1,5 @@
-// Does the same as guests/sizes.rs. Go sends only the address of the bytes. Each goroutine
-// therefore makes a copy before it sends, because our processes share nothing.
+// Like guests/sizes.rs. Go sends only the address of the bytes. Our processes share nothing, so each
+// goroutine here makes a copy before it sends.
 package main
 
 import (

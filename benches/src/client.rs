@@ -25,7 +25,7 @@ pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> 
 }
 
 /// Like [`load`], but over the given number of connections. With a single connection, the result
-/// shows the latency of an answer.
+/// shows an answer's latency.
 ///
 /// # Panics
 ///

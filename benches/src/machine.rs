@@ -13,7 +13,7 @@ pub struct Machine {
 
 /// A machine configuration.
 pub struct Profile {
-    /// The name of the configuration.
+    /// The configuration's name.
     pub name: &'static str,
     set_up: fn(VmBuilder) -> VmBuilder,
 }

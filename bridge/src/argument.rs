@@ -4,7 +4,7 @@ use crate::CallError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The argument of a call.
+/// A call's argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument {
     /// A value, as JSON.
@@ -68,7 +68,7 @@ impl Argument {
     }
 }
 
-/// The result of a call.
+/// A call's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A value, as JSON that has not been parsed yet.

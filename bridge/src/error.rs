@@ -26,7 +26,7 @@ pub enum LoadError {
     /// A required function is missing.
     #[error("the module exports no function `{}`; it has {}", printable(.wanted), list(.exported))]
     Missing {
-        /// The name of the function.
+        /// The function's name.
         wanted: String,
         /// The functions that the module does export.
         exported: Vec<String>,
@@ -34,7 +34,7 @@ pub enum LoadError {
     /// A function's type is not the same as in the previous version.
     #[error("the function `{}` was {then} and is now {now}", printable(.function))]
     Changed {
-        /// The name of the function.
+        /// The function's name.
         function: String,
         /// Its type in the previous version.
         then: String,
@@ -76,7 +76,7 @@ pub enum CallError {
     TooLarge {
         /// The number of bytes that the argument needs, or the maximum if there are more.
         wanted: u64,
-        /// The size of the memory.
+        /// The memory's size.
         size: u64,
     },
     /// The function does not exist or takes different parameters.

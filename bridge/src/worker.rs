@@ -88,7 +88,7 @@ pub enum Event {
     },
     /// A call crashed its instance.
     Crashed {
-        /// The version of the file.
+        /// The file's version.
         version: u64,
         /// How the instance ended.
         exit: Exit,

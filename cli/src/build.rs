@@ -1,4 +1,4 @@
-//! `lunatic build`: builds and checks the functions of a project.
+//! `lunatic build`: builds and checks a project's functions.
 
 use crate::command_line::Build;
 use crate::failure::Outcome;

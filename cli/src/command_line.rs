@@ -128,7 +128,7 @@ pub(crate) struct Rights {
     pub(crate) allow: Vec<String>,
 }
 
-/// Limits of a program.
+/// Limits for a program.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Bounds {
@@ -176,7 +176,7 @@ pub(crate) enum Profile {
     Dense,
 }
 
-/// Options of the machine.
+/// Options for the machine.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct Machine {
@@ -303,7 +303,7 @@ pub(crate) struct CallBounds {
     pub(crate) allow: Vec<String>,
 }
 
-/// Build the functions of a project
+/// Build a project's functions
 ///
 /// The results are checked and stored in `.lunatic/build` next to the project file.
 #[derive(Debug, Args)]
@@ -480,7 +480,7 @@ pub(crate) struct Deployer {
 /// dependencies in `Cargo.toml`. Leaves everything else in these files unchanged.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// The directory of the project
+    /// The project's directory
     #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) directory: PathBuf,
 

@@ -7,7 +7,7 @@ use crate::stdout;
 use lunatic_vm::printable;
 use serde_json::Value;
 
-/// The headings of the tables.
+/// The tables' headings.
 const COLUMNS: [&str; 7] = [
     "NAME", "STATE", "VERSION", "KIND", "POLICY", "DEPLOYED", "HASH",
 ];

@@ -16,7 +16,7 @@ const TRAPPED: i32 = 134;
 const KILLED: i32 = 137;
 /// Another limit was reached. A shell reports the same status when the CPU time limit is exceeded.
 const LIMIT: i32 = 152;
-/// An internal error of the machine.
+/// An internal error in the machine.
 const FAULT: i32 = 255;
 /// What a shell adds to a signal's number to form the status of a command ended by that signal.
 pub(crate) const SIGNAL: i32 = 128;

@@ -176,7 +176,7 @@ fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
 /// Shuffles tests into an order determined by the seed.
 fn shuffle(tests: &mut [&Test], seed: u64) {
     let mut state = seed;
-    // This generator is SplitMix64.
+    // SplitMix64.
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -189,7 +189,7 @@ fn shuffle(tests: &mut [&Test], seed: u64) {
     }
 }
 
-/// A message from a thread that runs tests to the runner.
+/// A message to the runner from a thread that runs tests.
 enum Event {
     Started(usize),
     Finished(usize, Finished),

@@ -44,7 +44,7 @@ pub struct Built {
     external_sources: Vec<PathBuf>,
 }
 
-/// An event during the build of a function.
+/// An event that occurs while a function is being built.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildEvent<'b> {
@@ -199,7 +199,7 @@ impl Builder {
 }
 
 impl Built {
-    /// Returns the name of the function.
+    /// Returns the function's name.
     pub fn name(&self) -> &Name {
         &self.name
     }

@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// Returns the failure of a request for which no process could be spawned.
+    /// Returns the failure of a request whose process could not be spawned.
     pub fn of_spawn(error: SpawnError) -> Failure {
         match error {
             SpawnError::Limit(_) | SpawnError::Ceiling(_) | SpawnError::Ending => {

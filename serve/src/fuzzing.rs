@@ -27,7 +27,7 @@ pub fn framing(bytes: &[u8], piece: usize) -> Result<(), (u16, &'static str)> {
 ///
 /// # Panics
 ///
-/// Panics if a valid manifest cannot be read back after it is written, or has changed.
+/// Panics if a valid manifest cannot be read back after it is written, or comes back changed.
 pub fn manifest(bytes: &[u8]) {
     let Ok(manifest) = Manifest::parse(bytes) else {
         return;

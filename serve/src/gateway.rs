@@ -99,7 +99,7 @@ pub struct TcpGateway {
     pub connections: usize,
     /// How long a connection may be idle, with no data sent in either direction.
     pub idle: Duration,
-    /// The maximum lifetime of a connection.
+    /// A connection's maximum lifetime.
     pub life: Option<Duration>,
 }
 

@@ -34,7 +34,7 @@ const MAX_LINE: usize = 4 << 10;
 /// The maximum rate of logged output, in bytes per second. Also the maximum burst, in bytes.
 const RATE: u64 = 1 << 20;
 
-/// The maximum number of processes for which to remember their request.
+/// The maximum number of processes whose requests are remembered.
 const MAX_ASSIGNMENTS: usize = 1024;
 
 /// The maximum number of lines queued for a follower.
@@ -64,12 +64,12 @@ pub struct Line {
     /// When the line was collected, which may be slightly after it was written.
     #[serde(serialize_with = "as_text")]
     pub time: SystemTime,
-    /// The name of the function.
+    /// The function's name.
     #[serde(serialize_with = "as_name")]
     pub function: Name,
     /// The function's version.
     pub version: u64,
-    /// The pid of the process.
+    /// The process's pid.
     #[serde(serialize_with = "as_pid")]
     pub process: Option<Pid>,
     /// The id of the request that the process was serving. Not known if another process spawned it.

@@ -74,7 +74,7 @@ pub struct ServerBuilder {
 /// An address that the server is listening on for a gateway or service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// The name of the gateway.
+    /// The gateway's name.
     pub name: String,
     /// The address being listened on, with the actual port.
     pub address: SocketAddr,
@@ -88,7 +88,7 @@ pub enum StartError {
     /// The server cannot listen on the address.
     #[error("gateway `{gateway}` cannot listen on {address}: {source}")]
     Bind {
-        /// The name of the gateway.
+        /// The gateway's name.
         gateway: String,
         /// The address.
         address: SocketAddr,
@@ -106,15 +106,15 @@ pub enum StartError {
     /// A gateway leads to a function that does not exist.
     #[error("gateway `{gateway}` leads to the function `{function}`, which does not exist")]
     NoFunction {
-        /// The name of the gateway.
+        /// The gateway's name.
         gateway: String,
-        /// The name of the function.
+        /// The function's name.
         function: Name,
     },
     /// A gateway's description cannot be used.
     #[error("gateway `{gateway}`: {what}")]
     Setup {
-        /// The name of the gateway.
+        /// The gateway's name.
         gateway: String,
         /// What is wrong and how to fix it.
         what: String,

@@ -71,7 +71,7 @@ pub enum Policy {
 pub struct Directory {
     /// The directory's path on the host.
     pub host: PathBuf,
-    /// The path under which the guest sees the directory.
+    /// The directory's path as seen by the guest.
     pub guest: String,
     /// What the guest may do in the directory.
     pub access: Access,
@@ -152,7 +152,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Returns the configuration of the environment in which the function's processes run.
+    /// Returns the configuration of the environment that the function's processes run in.
     ///
     /// # Errors
     ///

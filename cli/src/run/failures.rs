@@ -50,7 +50,7 @@ impl Failures {
         }
     }
 
-    /// Returns the journal in which the machine records failures.
+    /// Returns the journal that the machine records failures in.
     pub(super) fn journal(&self) -> &Journal {
         &self.journal
     }

@@ -26,7 +26,7 @@ pub(super) enum Body {
     Harness,
 }
 
-/// The result of a test.
+/// A test's result.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) outcome: Outcome,

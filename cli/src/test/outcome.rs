@@ -5,7 +5,7 @@ use super::panic;
 use lunatic_vm::Exit;
 use std::time::Duration;
 
-/// The outcome of a test.
+/// A test's outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed,

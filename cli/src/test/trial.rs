@@ -224,7 +224,7 @@ async fn wait(main: Process, timeout: Option<Duration>) -> Ending {
     }
 }
 
-/// Returns the process in which a failure originated.
+/// Returns the process that a failure originated in.
 fn origin(main: &Process, exit: &Exit) -> Pid {
     match exit {
         Exit::LinkDied { pid, .. } => *pid,

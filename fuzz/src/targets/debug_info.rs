@@ -8,7 +8,7 @@ use wasm_encoder::{
     TypeSection,
 };
 
-/// The sections that the machine reads, in the order in which the input fills them.
+/// The sections that the machine reads, in the order that the input fills them.
 const SECTIONS: [&str; 8] = [
     "name",
     ".debug_info",

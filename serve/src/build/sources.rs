@@ -14,7 +14,7 @@ const GENERATED: [&str; 2] = ["target", "node_modules"];
 /// single function.
 const MAX_FILES: usize = 20_000;
 
-/// The sources of a function.
+/// A function's sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
     /// Files, and directories that stand for all files in them that are neither hidden nor

@@ -94,7 +94,7 @@ impl PendingResponse {
         }
     }
 
-    /// Waits until the reason why there is no response is known.
+    /// Waits for the reason why there is no response.
     async fn failure(&mut self) -> Failure {
         let progress = self
             .progress

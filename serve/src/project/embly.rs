@@ -5,7 +5,7 @@ use super::file::{FunctionEntry, GatewayEntry, GatewayType, Language, LimitsEntr
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// The contents of the file.
+/// The file's contents.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EmblyFile {

@@ -157,7 +157,7 @@ pub(super) struct EnvironmentEntry {
     /// computer.
     #[serde(default)]
     pub(super) private_addresses: bool,
-    /// Directories that the function may use, by the path under which it sees them.
+    /// Directories that the function may use, by their paths as seen by the function.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FilesEntry>,
     /// Environment variables.

@@ -76,7 +76,7 @@ impl Problem {
         Some((line, column))
     }
 
-    /// Returns the description of the problem.
+    /// Returns the problem's description.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -32,7 +32,7 @@ pub(super) enum Value {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) key: String,
-    /// The position of the key.
+    /// The key's position.
     pub(super) span: Span,
     pub(super) node: Node,
 }

@@ -73,13 +73,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Returns the manifest in the form in which it is stored.
+    /// Returns the manifest as it is stored.
     pub(crate) fn text(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a manifest is JSON")
     }
 
-    /// Returns the manifest with a new version added, which serves. Only the newest `kept` versions
-    /// are kept.
+    /// Returns the manifest with a new version added that serves. Keeps only the newest `kept`
+    /// versions.
     pub(crate) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
         let current = version.number;
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
@@ -119,8 +119,7 @@ impl Manifest {
             .expect("a manifest is checked when it is read or created")
     }
 
-    /// Returns the version before the one that serves, which is what a rollback goes back to by
-    /// default.
+    /// Returns the version before the one that serves. A rollback goes back to it by default.
     pub(crate) fn previous(&self) -> Option<u64> {
         self.versions
             .iter()

@@ -753,7 +753,7 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
     lab.all_gone().await;
 }
 
-/// A guest built for Embly. Its `$answer` writes the head of an answer.
+/// A guest built for Embly. Its `$answer` writes an answer's head.
 fn embly(module: &str, text: &str) -> String {
     let more = if module == "embly" {
         r#"(import "embly" "_spawn" (func $spawn (param i32 i32 i32) (result i32)))

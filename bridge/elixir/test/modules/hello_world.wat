@@ -1,4 +1,4 @@
-;; Functions of the simplest form: the argument is at an index, and the result overwrites it.
+;; Functions in the simplest form: the argument is at an index, and the result overwrites it.
 (module
   (memory (export "memory") 1)
 
@@ -20,12 +20,12 @@
 
   (data (i32.const 0) "{\"width\":,\"height\":}")
 
-  ;; Copies a part of the text to an address, and returns where it ends.
+  ;; Copies part of the text to an address and returns where the copy ends.
   (func $text (param $to i32) (param $from i32) (param $length i32) (result i32)
     (memory.copy (local.get $to) (local.get $from) (local.get $length))
     (i32.add (local.get $to) (local.get $length)))
 
-  ;; Writes a number to an address, and returns how many digits it has.
+  ;; Writes a number to an address and returns how many digits it has.
   (func $number (param $to i32) (param $number i32) (result i32)
     (local $rest i32) (local $length i32) (local $end i32)
     (local.set $rest (local.get $number))
@@ -41,7 +41,7 @@
       (br_if $digit (local.get $end)))
     (local.get $length))
 
-  ;; Faults of every kind.
+  ;; Every kind of failure.
   (func (export "spin") (param i32 i32) (result i32) (loop $again (br $again)) (i32.const 0))
   (func (export "trap") (param i32 i32) (result i32) unreachable)
   (func (export "outside") (param i32 i32) (result i32) (i32.load (i32.const -4)))

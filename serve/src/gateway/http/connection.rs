@@ -54,7 +54,7 @@ pub(super) enum Action {
     Cut,
 }
 
-/// The HTTP version of a connection.
+/// A connection's HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     One,

@@ -38,7 +38,7 @@ pub(super) enum RouteMatch<'a> {
     Notice(&'a str),
 }
 
-/// Why there is nothing to answer a request.
+/// Why a request has no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     NotFound,

@@ -63,8 +63,8 @@ impl Bucket {
     }
 }
 
-/// Keeps only the innermost cause, which is what a user can act on. What OpenDAL wraps around it is
-/// about OpenDAL.
+/// Keeps only the innermost cause, because that is what a user can act on. The text around it is
+/// about OpenDAL itself.
 fn failed(error: opendal::Error) -> StorageError {
     let mut cause: &dyn Error = &error;
     while let Some(source) = cause.source() {

@@ -10,7 +10,7 @@ pub enum StorageError {
     /// The storage cannot be opened.
     #[error("the storage in {place} cannot be used: {why}")]
     Open {
-        /// The location of the storage.
+        /// The storage's location.
         place: String,
         /// Why it cannot be used.
         why: String,
