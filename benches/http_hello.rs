@@ -15,8 +15,8 @@ fn main() {
     let (erlang, go) = (Peer::erlang("http"), Peer::go("http"));
     let ours = Server::start(command("http"));
     let erlang = erlang.command(&[]).map(Server::start);
-    // The peers are Go's own HTTP server, and a Go server that parses requests in the same way as
-    // the guest.
+    // The peers are Go's own HTTP server and a Go server that parses requests the same way as the
+    // guest.
     let [go, raw] = ["net/http", "net"].map(|how| go.command(&[how]).map(Server::start));
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));

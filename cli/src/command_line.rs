@@ -529,8 +529,8 @@ Examples:
 const RIGHTS: &str = "\
 Rights:
   Without flags, a program can read and write in the current directory (as `.`), read all environment
-  variables, and use sockets and the standard streams. A process that calls a function that it was not
-  granted traps with a report; importing such a function has no effect.";
+  variables, and use sockets and the standard streams. A process that calls a function it was not granted
+  traps, which is reported; merely importing such a function has no effect.";
 
 const VARIABLES: &str = "\
 Environment variables:

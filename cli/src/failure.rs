@@ -55,7 +55,7 @@ pub(crate) fn not_started(error: impl Display) -> Failure {
 
 /// Writes to standard error in a single write, so that nothing is interleaved. Escapes control
 /// characters, so that a program's text cannot control the terminal. Ignores errors, because a
-/// closed standard error is no reason to fail.
+/// closed standard error is not a reason to fail.
 pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr()
         .lock()

@@ -66,7 +66,7 @@ pub enum Policy {
     Single,
 }
 
-/// A host directory, visible to the guest under a path of its own.
+/// A host directory, visible to the guest under its own path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     /// The directory's path on the host.

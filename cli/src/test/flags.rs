@@ -24,7 +24,7 @@ const FLAGS: &str = "Flags:
       --exclude-should-panic          Skip tests that should panic
       --list                          List tests instead of running them
       --test-threads COUNT...         Number of tests run at the same time [default: one per core]
-      --fail-fast                     Start no more tests after the first failure
+      --fail-fast                     Do not start any more tests after the first failure
       --no-capture                    Do not capture the output of tests
       --nocapture                     Same as --no-capture
       --show-output                   Show the output of passed tests too
@@ -33,12 +33,12 @@ const FLAGS: &str = "Flags:
       --color auto|always|never...    Color the results [default: auto]
       --report-time                   Show how long each test took
       --shuffle                       Run the tests in a random order
-      --shuffle-seed SEED             Run the tests in the random order given by SEED
-      --timeout DURATION              Time limit of tests that do not set their own
-      --max-memory SIZE               Memory limit of processes whose test does not set its own
+      --shuffle-seed SEED             Run the tests in the random order determined by SEED
+      --timeout DURATION              Time limit for tests that do not set their own
+      --max-memory SIZE               Memory limit for processes in tests that do not set their own
       --leaks note|fail|ignore        What to do if a test leaves processes or timers behind [default: note]
       --test                          Run tests, even with --bench
-      --bench                         Run benchmarks, of which there are none
+      --bench                         Run benchmarks (there are none)
       --force-run-in-process          No effect: every test is a separate process tree
   -Z unstable-options...              No effect
   -h, --help                          Print help

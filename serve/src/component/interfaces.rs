@@ -83,7 +83,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     types::add_to_linker::<Guest, WasiHttp>(linker, &LinkOptions::default().into(), view)
 }
 
-/// Returns the state used by the functions of `wasi:http`.
+/// Returns the state used by the `wasi:http` functions.
 pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     let (wasi, interfaces) = guest.wasi_and_extension::<Interfaces>();
     WasiHttpCtxView {

@@ -417,7 +417,8 @@ impl Shared {
     }
 }
 
-/// Removes code from the machine's cache when dropped, unless it is to be kept.
+/// Removes code from the machine's cache when dropped, unless told to [`keep`](ForgetOnDrop::keep)
+/// it.
 struct ForgetOnDrop(Option<Code>);
 
 impl ForgetOnDrop {

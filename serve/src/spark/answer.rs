@@ -142,7 +142,7 @@ impl Source for SparkOutput {
     const WHOLE: &str = "it";
     const HEAD: &str = "its head";
 
-    /// Reads bytes. Like [`read_bytes`].
+    /// Like [`read_bytes`], but keeps writing the request in the meantime.
     async fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         let SparkOutput {
             reader,
@@ -195,8 +195,8 @@ impl Incoming<SparkOutput> {
         }
     }
 
-    /// Gives the spark a little time to end, now that the response is complete and nothing is
-    /// waiting for the spark any longer. If it writes any more or fails, that is logged.
+    /// Gives the spark a little time to exit, now that the response is complete and nothing is
+    /// waiting for the spark any longer. Logs any further output or failure.
     fn complete(self, is_logged: bool) {
         let Incoming { source, buffer } = self;
         tokio::spawn(async move {

@@ -79,8 +79,8 @@ impl Reply {
         Reply { to, env, reference }
     }
 
-    /// Sends a result. A value that becomes a resource is converted only here, so that nothing else
-    /// refers to that resource.
+    /// Sends a result. A value that becomes a resource is converted only here, so that there are no
+    /// other references to the resource.
     pub(crate) fn send<T: Sendable>(mut self, result: Result<T, Failure>) {
         self.send_term(|env| match result {
             Ok(value) => (ok(), value.into_term(env)).encode(env),
