@@ -15,6 +15,7 @@ mod parameters;
 mod patterns;
 mod rules;
 mod vfs;
+mod weight;
 mod work;
 
 pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Step};

@@ -2,7 +2,9 @@
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use rusqlite::ffi;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How many SQLite VM instructions run between checks for whether to stop.
@@ -40,6 +42,10 @@ pub(super) struct Control {
     functions: AtomicU32,
     /// Whether the statement being prepared reads `json_tree`.
     reads_json_tree: AtomicBool,
+    /// The statement that is being stepped, or null.
+    stepped: AtomicPtr<ffi::sqlite3_stmt>,
+    /// Whether the step was refused because the statement would have been prepared again.
+    is_outdated: AtomicBool,
 }
 
 impl Control {
@@ -55,6 +61,8 @@ impl Control {
             is_like_case_sensitive: AtomicBool::new(false),
             functions: AtomicU32::new(0),
             reads_json_tree: AtomicBool::new(false),
+            stepped: AtomicPtr::new(ptr::null_mut()),
+            is_outdated: AtomicBool::new(false),
         }
     }
 
@@ -159,6 +167,32 @@ impl Control {
         self.take_refusal();
         self.functions.store(0, Ordering::Relaxed);
         self.reads_json_tree.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that a statement is stepped, until `end_step` is called.
+    pub(super) fn begin_step(&self, statement: NonNull<ffi::sqlite3_stmt>) {
+        self.is_outdated.store(false, Ordering::Relaxed);
+        self.stepped.store(statement.as_ptr(), Ordering::Relaxed);
+    }
+
+    /// Returns whether the step was refused because the schema had changed.
+    pub(super) fn end_step(&self) -> bool {
+        self.stepped.store(ptr::null_mut(), Ordering::Relaxed);
+        self.is_outdated.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns whether SQLite is preparing a statement again because the schema has changed since
+    /// the statement was prepared. SQLite does this at the beginning of a step. Statements that
+    /// SQLite prepares on its own behalf are prepared while another statement is running.
+    pub(super) fn is_preparing_again(&self) -> bool {
+        let stepped = self.stepped.load(Ordering::Relaxed);
+        // SAFETY: between `begin_step` and `end_step`, the statement is not finalized. Only the
+        // thread that steps the statement prepares statements of the connection.
+        let again = !stepped.is_null() && unsafe { ffi::sqlite3_stmt_busy(stepped) } == 0;
+        if again {
+            self.is_outdated.store(true, Ordering::Relaxed);
+        }
+        again
     }
 
     /// Counts a function call in the statement. Returns false if there are too many.

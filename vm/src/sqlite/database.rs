@@ -9,6 +9,7 @@
 use super::control::{CHECK_INTERVAL, Control};
 use super::heap::{Heap, Held};
 use super::parameters::Parameters;
+use super::weight::{self, Weight};
 use super::work::{Phase, Work};
 use super::{SqlError, functions, rules, vfs};
 use lunatic_abi::sqlite::{Key, List, Value, write_length, write_text, write_value};
@@ -27,7 +28,8 @@ use std::sync::Arc;
 pub(crate) const MAX_SQL: usize = 1 << 20;
 
 /// The maximum size of a string, a blob or a table row, in bytes. Because SQL functions cannot be
-/// interrupted, this also limits how long a function can take.
+/// interrupted, this also limits how long a function can take. Long statements can only use shorter
+/// values, as the module `weight` determines.
 pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
 /// Values for SQLite's own limits, as protection against malicious statements.
@@ -54,6 +56,9 @@ pub(super) const MAX_PATTERN: i32 = 256;
 /// The maximum size of a list of values or names that a guest reads, in bytes. Expressions can make
 /// a row of many values far larger than the stored data.
 pub(crate) const MAX_LIST: usize = 8 << 20;
+
+/// How often a step prepares a statement again because the schema changes at the same time.
+const MAX_PREPARATIONS: u32 = 50;
 
 /// The maximum size that is handled without leaving the worker, in bytes.
 pub(super) const SMALL: usize = 64 << 10;
@@ -118,6 +123,8 @@ struct Inner {
 /// A prepared statement.
 struct Statement {
     raw: NonNull<ffi::sqlite3_stmt>,
+    /// How long the values that it uses may be, in bytes.
+    longest: i32,
     /// The size of the current row's value list, in bytes.
     row: Option<usize>,
     /// The size of the column name list, in bytes.
@@ -327,8 +334,9 @@ impl Database {
                 ffi::sqlite3_prepare_v3(connection, text, length, 0, &raw mut raw, &raw mut tail)
             }
         });
-        let statement = NonNull::new(raw).map(|raw| Statement {
+        let mut statement = NonNull::new(raw).map(|raw| Statement {
             raw,
+            longest: MAX_LENGTH,
             row: None,
             names: 0,
             text: 0,
@@ -342,6 +350,9 @@ impl Database {
             && self.work.control.reads_json_tree()
         {
             self.check_plan(statement)?;
+        }
+        if let Some(statement) = &mut statement {
+            statement.longest = self.longest_value(statement)?;
         }
         let parsed = (tail as usize).saturating_sub(rest.as_ptr() as usize);
         // A statement ends at a character boundary, after a semicolon or at the end of the string.
@@ -386,6 +397,50 @@ impl Database {
         ))
     }
 
+    /// Returns how long the values that a statement uses may be.
+    fn longest_value(&mut self, statement: &Statement) -> Result<i32, SqlError> {
+        let raw = statement.raw.as_ptr();
+        // SAFETY: the statement is prepared, not begun and not finalized.
+        if statement.memory() <= weight::SMALL_PROGRAM
+            || unsafe { ffi::sqlite3_stmt_isexplain(raw) != 0 }
+        {
+            return Ok(MAX_LENGTH);
+        }
+        let mut weight = Weight::default();
+        let code = self.enter(Phase::Preparing, |_| {
+            // SAFETY: as above. The rows of an explained statement have eight columns. Their texts
+            // end with a zero byte and are not used after the next step.
+            unsafe {
+                let text = |column| match ffi::sqlite3_column_text(raw, column) {
+                    text if text.is_null() => "",
+                    text => CStr::from_ptr(text.cast()).to_str().unwrap_or_default(),
+                };
+                let number = |column| ffi::sqlite3_column_int(raw, column);
+                let mut code = ffi::sqlite3_stmt_explain(raw, 1);
+                if code == ffi::SQLITE_OK {
+                    code = loop {
+                        match ffi::sqlite3_step(raw) {
+                            ffi::SQLITE_ROW => weight.add(text(1), number(2), number(3), text(5)),
+                            code => break code,
+                        }
+                    };
+                }
+                ffi::sqlite3_reset(raw);
+                match code {
+                    ffi::SQLITE_DONE => ffi::sqlite3_stmt_explain(raw, 0),
+                    code => code,
+                }
+            }
+        });
+        if code != ffi::SQLITE_OK {
+            return Err(self.error(code));
+        }
+        weight.longest().ok_or_else(|| {
+            let what = "string or blob too big for a statement of so many operations; split it";
+            SqlError::new(ffi::SQLITE_TOOBIG, what)
+        })
+    }
+
     /// Steps a statement.
     pub(super) fn step(&mut self, id: u64) -> Result<Step, SqlError> {
         let mut statement = self
@@ -407,10 +462,21 @@ impl Database {
     }
 
     fn advance(&mut self, statement: &mut Statement) -> Result<Step, SqlError> {
-        // SQLite prepares the statement again if the schema has changed.
-        self.work.control.begin_statement();
-        // SAFETY: the statement is prepared and not finalized, and its connection is open.
-        let code = unsafe { ffi::sqlite3_step(statement.raw.as_ptr()) };
+        let mut preparations = 0;
+        let code = loop {
+            self.work.control.begin_statement();
+            self.limit_length(statement.longest)?;
+            self.work.control.begin_step(statement.raw);
+            // SAFETY: the statement is prepared and not finalized, and its connection is open.
+            let code = unsafe { ffi::sqlite3_step(statement.raw.as_ptr()) };
+            let is_outdated = self.work.control.end_step();
+            self.limit_length(MAX_LENGTH)?;
+            if !is_outdated || preparations == MAX_PREPARATIONS {
+                break code;
+            }
+            preparations += 1;
+            self.prepare_again(statement)?;
+        };
         // The size is determined here, because determining it converts the strings of a UTF-16
         // database.
         statement.row = (code == ffi::SQLITE_ROW).then(|| statement.size_of_row());
@@ -418,13 +484,48 @@ impl Database {
             ffi::SQLITE_ROW => Ok(Step::Row),
             ffi::SQLITE_DONE => Ok(Step::Done),
             code => {
-                let error = self.error(code);
+                let mut error = self.error(code);
+                if code == ffi::SQLITE_TOOBIG && statement.longest < MAX_LENGTH {
+                    error.message += &format!(
+                        ": a statement of so many operations handles values of at most {} bytes; split it",
+                        statement.longest
+                    );
+                }
                 // SAFETY: as above. The call returns the step's error again and releases the locks
                 // that the statement holds.
                 unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
                 Err(error)
             }
         }
+    }
+
+    fn limit_length(&self, longest: i32) -> Result<(), SqlError> {
+        let connection = &self.inner().connection;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, longest)?;
+        Ok(())
+    }
+
+    /// Prepares a statement again after the schema has changed. SQLite would do the same, but
+    /// nothing would check what the statement does now.
+    fn prepare_again(&mut self, statement: &mut Statement) -> Result<(), SqlError> {
+        // SAFETY: the statement is prepared and not finalized. The result is the step's error.
+        unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
+        let sql = Sql::new(statement.sql())?;
+        let (Some(mut new), _) = self.parse(&sql, 0)? else {
+            return Err(SqlError::no_statement());
+        };
+        // SAFETY: both statements are prepared on the same connection and not finalized. They have
+        // the same parameters, because they have the same text.
+        let code =
+            unsafe { ffi::sqlite3_transfer_bindings(statement.raw.as_ptr(), new.raw.as_ptr()) };
+        if code != ffi::SQLITE_OK {
+            return Err(self.error(code));
+        }
+        std::mem::swap(&mut statement.raw, &mut new.raw);
+        statement.longest = new.longest;
+        statement.names = statement.size_of_names();
+        statement.memory = statement.memory();
+        Ok(())
     }
 
     /// Resets a statement to its beginning.

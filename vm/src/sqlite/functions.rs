@@ -38,6 +38,13 @@ const FUNCTIONS: [(&CStr, c_int, Function); 15] = [
     (c"jsonb_patch", 2, refuse),
 ];
 
+/// Returns whether a function stops with its call.
+pub(super) fn stops(name: &str) -> bool {
+    FUNCTIONS
+        .iter()
+        .any(|(own, ..)| own.to_bytes() == name.as_bytes())
+}
+
 /// Replaces SQLite's own functions with those in this file. Returns SQLite's error code if SQLite
 /// rejects one of them.
 pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(), c_int> {

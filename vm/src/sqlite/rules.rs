@@ -214,6 +214,10 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         control.refuse(what);
         Authorization::Deny
     };
+    // The statement is prepared again outside the step, where it is checked.
+    if control.is_preparing_again() {
+        return Authorization::Deny;
+    }
     match context.action {
         // `VACUUM` attaches a database without a name, which is kept in memory.
         AuthAction::Attach { filename: "" } => Authorization::Allow,

@@ -1211,6 +1211,137 @@ fn t171_a_statement_without_jumps_ends_when_its_process_ends() {
     }
 }
 
+/// A query of 1,000 columns, each of which applies an operation 20 times.
+fn many_times(operation: &str) -> String {
+    let column = vec![format!("({operation})"); 20].join(" OR ");
+    format!("SELECT {}", vec![column; 1_000].join(", "))
+}
+
+#[test]
+fn t171_a_statement_of_many_operations_uses_short_values_only() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    let one = "1".repeat(900_000);
+    let two = one.clone() + "2";
+    let step = |sql: &str, values: [&str; 2]| {
+        let statement = client.prepare(connection, sql)?;
+        let values = values.map(|value| (Key::Position, Value::Text(value)));
+        client.bind(statement, &values)?;
+        let row = client.step(statement);
+        client.do_call("sqlite3_finalize", vec![Val::I64(statement)]);
+        row
+    };
+    // SQLite does not check for interruption between these, and each can take milliseconds.
+    for operation in [
+        "?1 = ?2",
+        "?1 COLLATE NOCASE < ?2",
+        "?1 IS ?2",
+        "?1 + ?2",
+        "NOT ?1 IS ?2",
+        "(?1, 1) < (?2, 2)",
+        "?1 IN (?2, ?1)",
+        "?1 BETWEEN ?2 AND ?1",
+        "CASE ?1 WHEN ?2 THEN 1 END",
+        "CAST(?1 AS INTEGER) = ?2",
+        "length(?1) = ?2",
+        "max(?1, ?2) IS NULL",
+        "?1 = x'313233' || ?2",
+    ] {
+        let sql = many_times(operation);
+        let (failed, sentence) = step(&sql, [&one, &two]).expect_err(operation);
+        assert_eq!(failed, code::TOOBIG, "{operation}: {sentence}");
+        assert!(sentence.contains("split it"), "{operation}: {sentence}");
+        let row = step(&sql, ["1", "2"]).expect(operation);
+        assert_eq!(row.expect("there is a row").len(), 1_000, "{operation}");
+        let sql = format!("SELECT {operation}, ?1 = ?2");
+        step(&sql, [&one, &two]).expect(operation);
+    }
+    // A blob that is part of the statement is a value too.
+    let blob = "31".repeat(200_000);
+    let sql = many_times("b = b") + &format!(" FROM (SELECT x'{blob}' AS b LIMIT 1)");
+    let (failed, sentence) = step(&sql, ["1", "2"]).expect_err("the blob is too long");
+    assert_eq!(failed, code::TOOBIG, "{sentence}");
+}
+
+#[test]
+fn many_rows_with_long_values_can_be_inserted_by_one_statement() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, b BLOB)";
+    client.execute_all(connection, create).expect(create);
+    let sql = format!("INSERT INTO t VALUES {}", ["(?, ?, ?)"; 3_000].join(", "));
+    let statement = client.prepare(connection, &sql).expect("the SQL is valid");
+    let long = "a".repeat(900_000);
+    let mut values = Vec::new();
+    for id in 0..3_000 {
+        let text = if id == 7 { &*long } else { "short" };
+        values.extend([Value::Integer(id), Value::Text(text), Value::Blob(b"b")]);
+    }
+    let values: Vec<_> = values
+        .into_iter()
+        .map(|value| (Key::Position, value))
+        .collect();
+    client
+        .bind(statement, &values)
+        .expect("the values are valid");
+    assert_eq!(client.step(statement), Ok(None));
+    let lengths = client.value(connection, "SELECT sum(length(a)) FROM t");
+    assert_eq!(lengths, Kept::Integer(900_000 + 2_999 * 5));
+    let listed: String = (0..200).map(|id| format!("{id}, ")).collect();
+    let sql = format!("SELECT max(length(a)) FROM t WHERE id IN ({listed} 200)");
+    assert_eq!(client.value(connection, &sql), Kept::Integer(900_000));
+}
+
+#[test]
+fn t171_a_statement_is_checked_again_after_the_schema_has_changed() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    let run = |sql: &str| {
+        client
+            .execute_all(connection, sql)
+            .expect(&sql[..40.min(sql.len())])
+    };
+    run("CREATE TABLE t (b); INSERT INTO t VALUES (zeroblob(900000))");
+    run("CREATE VIEW v AS SELECT 1 AS x FROM t");
+    let statement = client
+        .prepare(connection, "SELECT *, ?1 FROM v")
+        .expect("the SQL is valid");
+    client
+        .bind(statement, &[(Key::Position, Value::Integer(7))])
+        .expect("there is a parameter");
+    let view = |select: &str| run(&format!("DROP VIEW v; CREATE VIEW v AS {select}"));
+    let row = |values: &[i64]| {
+        let row = values.iter().map(|value| Kept::Integer(*value)).collect();
+        assert_eq!(client.step(statement), Ok(Some(row)));
+        assert_eq!(client.step(statement), Ok(None));
+    };
+    row(&[1, 7]);
+    // The values stay bound, and the columns are the new ones.
+    view("SELECT 2 AS x, 3 AS y FROM t");
+    row(&[2, 3, 7]);
+    view(&(many_times("b = x'00'") + " FROM t"));
+    let (failed, sentence) = client.step(statement).expect_err("the blob is too long");
+    assert_eq!(failed, code::TOOBIG, "{sentence}");
+    view("SELECT * FROM json_tree('[1]')");
+    let (failed, sentence) = client
+        .step(statement)
+        .expect_err("views have no `json_tree`");
+    assert_eq!(failed, code::AUTH, "{sentence}");
+    view("SELECT 4 AS x FROM t");
+    row(&[4, 7]);
+    // SQLite itself prepares statements while others run.
+    let table = "SELECT name, ?1 FROM pragma_table_info('t')";
+    assert_eq!(
+        client.query(connection, table),
+        Ok(vec![vec![text("b"), Kept::Null]])
+    );
+    run("VACUUM; ANALYZE");
+    row(&[4, 7]);
+}
+
 #[test]
 fn t171_what_cannot_be_stopped_is_not_available() {
     let lab = Lab::new();
