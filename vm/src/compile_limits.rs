@@ -37,7 +37,8 @@ pub struct CompileLimits {
     /// limits memory, because a second of compilation can use 300 MiB.
     pub function_work: u64,
     /// The estimated time to compile all functions, in microseconds on one core. A Python
-    /// interpreter takes about 30 seconds.
+    /// interpreter takes about 30 seconds. A small module has less: twice the limit of a single
+    /// function, and 16 microseconds for each byte.
     pub work: u64,
     /// The number of types.
     pub types: u64,
@@ -65,11 +66,17 @@ impl Default for CompileLimits {
     }
 }
 
+/// How many microseconds of compiling a byte may stand for, on average. What compilers produce takes
+/// about 4.
+const WORK_OF_BYTE: u64 = 16;
+
 /// Running totals.
 #[derive(Default)]
 struct Counted {
     functions: u64,
     work: u64,
+    /// The maximum of `work`.
+    allowed_work: u64,
     types: u64,
     segments: u64,
     items: u64,
@@ -91,12 +98,22 @@ impl CompileLimits {
     pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
         self.check_size(bytes.len())?;
         let bytes = binary(bytes)?;
-        let mut counted = Counted::default();
-        for payload in Parser::new(0).parse_all(&bytes) {
-            self.count(&mut counted, payload?)?;
-        }
+        self.count_all(&bytes)?;
         let instances = Requirements::of_component(&bytes)?.instances;
         within("instances", instances, self.instances, 0)
+    }
+
+    fn count_all(&self, bytes: &[u8]) -> Result<Counted, ModuleError> {
+        let for_size = (bytes.len() as u64).saturating_mul(WORK_OF_BYTE);
+        let small = self.function_work.saturating_mul(2);
+        let mut counted = Counted {
+            allowed_work: self.work.min(for_size.saturating_add(small)),
+            ..Counted::default()
+        };
+        for payload in Parser::new(0).parse_all(bytes) {
+            self.count(&mut counted, payload?)?;
+        }
+        Ok(counted)
     }
 
     /// Checks the size of a module or component before anything is read.
@@ -132,10 +149,9 @@ impl CompileLimits {
                     self.function_work,
                     offset,
                 )?;
-                counted.work += work;
-                within("microseconds of compiling", counted.work, self.work, offset)?;
+                counted.add_work(work, offset)?;
                 for function in shape.references {
-                    self.count_escape(counted, function, offset)?;
+                    counted.escape(function, offset)?;
                 }
             }
             payload => {
@@ -152,7 +168,7 @@ impl CompileLimits {
                 *count += u64::from(items);
                 within(what, *count, allowed, range.start)?;
                 for function in counted.module.declare(payload)? {
-                    self.count_escape(counted, function, range.start)?;
+                    counted.escape(function, range.start)?;
                 }
             }
         }
@@ -170,21 +186,26 @@ impl CompileLimits {
             for ty in group?.into_types() {
                 counted.types += 1;
                 within("types", counted.types, self.types, offset)?;
+                counted.add_work(shape::work_of_type(&ty), offset)?;
                 counted.module.types.push(ty);
             }
         }
         Ok(())
     }
+}
 
-    /// Adds the work for functions that can be called by the host or through a table.
-    fn count_escape(
-        &self,
-        counted: &mut Counted,
-        function: u32,
-        offset: usize,
-    ) -> Result<(), ModuleError> {
-        counted.work += counted.module.escape(function);
-        within("microseconds of compiling", counted.work, self.work, offset)
+impl Counted {
+    /// Adds work, in microseconds.
+    fn add_work(&mut self, work: u64, offset: usize) -> Result<(), ModuleError> {
+        self.work = self.work.saturating_add(work);
+        let what = "microseconds of compiling";
+        within(what, self.work, self.allowed_work, offset)
+    }
+
+    /// Adds the work for a function that can be called by the host or through a table.
+    fn escape(&mut self, function: u32, offset: usize) -> Result<(), ModuleError> {
+        let work = self.module.escape(function);
+        self.add_work(work, offset)
     }
 }
 
@@ -376,8 +397,8 @@ mod tests {
                 format!(
                     "(type $t (func {})) {} (table funcref (elem {}))",
                     format_args!("(param {})", types(1_000)),
-                    "(func (type $t))".repeat(6_000),
-                    (0..6_000)
+                    "(func (type $t))".repeat(1_000),
+                    (0..1_000)
                         .map(|number| format!("{number} "))
                         .collect::<String>()
                 ),
@@ -386,6 +407,76 @@ mod tests {
         ] {
             assert_eq!(excess(&format!("(module {fields})")), what);
         }
+    }
+
+    /// The code of the functions themselves is small here. Most of it is between them and the host.
+    #[test]
+    fn the_estimate_follows_the_size_of_the_code_between_functions_and_the_host() {
+        let engine = wasmtime::Engine::default();
+        let size = |module: &[u8]| {
+            let code = engine.precompile_module(module);
+            code.expect("the module is valid").len() as u64
+        };
+        for (functions, parameters, results, kinds, escape) in [
+            (200, 0, 0, 1, true),
+            (200, 10, 1, 1, true),
+            (200, 16, 0, 100, true),
+            (20, 200, 0, 1, true),
+            (4, 1_000, 0, 1, true),
+            (4, 1_000, 0, 1, false),
+            (4, 1_000, 0, 4, true),
+            (4, 1_000, 0, 4, false),
+            (4, 0, 1_000, 1, true),
+            (4, 500, 500, 4, true),
+        ] {
+            // The kinds differ in which of the parameters are wider than others.
+            let parameter = |kind: usize, index: usize| match kind >> (index % 8) & 1 {
+                0 => "i32 ",
+                _ => "i64 ",
+            };
+            let function = |index: usize| {
+                let kind = index % kinds;
+                let parameters: String = (0..parameters).map(|at| parameter(kind, at)).collect();
+                format!(
+                    "(func (param {parameters}) (result {}) unreachable)",
+                    types(results)
+                )
+            };
+            let listed: String = match escape {
+                true => (0..functions).map(|index| format!("{index} ")).collect(),
+                false => String::new(),
+            };
+            let bodies: String = (0..functions).map(function).collect();
+            let text = format!("(module {bodies} (table funcref (elem {listed})))");
+            let bytes = wat::parse_str(&text).expect("the module text is well-formed");
+            let estimate = CompileLimits::default().count_all(&bytes);
+            let estimate = estimate.expect("the module is within the bounds").work;
+            let code = size(&bytes) - size(b"\0asm\x01\0\0\0");
+            // A microsecond makes about a byte.
+            assert!(
+                (code / 3..=2 * code).contains(&estimate),
+                "{functions} functions, {parameters} parameters, {results} results, {kinds} kinds, \
+                 {escape}: {estimate} microseconds, {code} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn a_small_module_may_take_less_than_a_large_one() {
+        let text = |count| format!("(module {})", "(func (param i32))".repeat(count));
+        let limits = CompileLimits {
+            function_work: 1_000,
+            ..CompileLimits::default()
+        };
+        // A function of two bytes is estimated at a tenth of a millisecond.
+        assert!(limits.check(text(10).as_bytes()).is_ok());
+        assert!(limits.check(text(100).as_bytes()).is_err());
+        let padded = format!(
+            "(module {} (data \"{}\"))",
+            "(func)".repeat(100),
+            "a".repeat(2_000)
+        );
+        assert!(limits.check(padded.as_bytes()).is_ok());
     }
 
     #[test]
