@@ -1,8 +1,9 @@
 //! Tests the process that compiles code that is not the user's own.
 
 use crate::lunatic::WorkDir;
+use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Returns the compiler's answer to a module for an engine of the given kind.
 fn compile(kind: u8, module: &[u8]) -> Vec<u8> {
@@ -46,6 +47,43 @@ fn what_is_wrong_with_a_module_is_told() {
     assert!(String::from_utf8_lossy(&answer).contains("at offset"));
     assert_eq!(compile(0, b"not wasm").first(), Some(&1));
     assert!(compile(77, b"").is_empty(), "there is no kind 77");
+}
+
+/// A descriptor that its parent did not mark as its own is passed on to every program.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_compiler_keeps_no_descriptor_but_its_streams() {
+    let script = "exec 9</dev/null 77</dev/null; exec \"$0\" compile-for-machine";
+    let mut compiler = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_lunatic")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell");
+    let mut input = compiler.stdin.take().expect("standard input is a pipe");
+    input.write_all(&[0]).expect("the compiler reads its input");
+    let process = format!("/proc/{}", compiler.id());
+    // The compiler has given up its rights once this limit holds, and waits for the module.
+    let is_confined = || {
+        let limits = fs::read_to_string(format!("{process}/limits"));
+        let limits = limits.expect("the compiler waits for its input");
+        let size = limits
+            .lines()
+            .find(|line| line.starts_with("Max file size"));
+        size.and_then(|line| line.split_whitespace().nth(3)) == Some("0")
+    };
+    while !is_confined() {
+        std::thread::yield_now();
+    }
+    let open = fs::read_dir(format!("{process}/fd")).expect("the compiler waits for its input");
+    let mut open: Vec<_> = open
+        .map(|entry| entry.expect("the directory can be listed").file_name())
+        .collect();
+    open.sort();
+    assert_eq!(open, ["0", "1", "2"]);
+    drop(input);
+    compiler.wait().expect("the compiler ends without a module");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A sandboxed process that compiles a single module.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 #[cfg(target_os = "linux")]
 mod filter;
 
@@ -54,13 +56,16 @@ impl Answer<'_> {
 /// Compiles one module from standard input to standard output. The command passed to
 /// [`VmBuilder::compiler`](crate::VmBuilder::compiler) must do this and nothing else.
 ///
-/// Before it reads the module, the process drops its privileges: its memory is limited and, as far
-/// as the kernel can enforce this, it cannot open files or sockets or start programs.
+/// Before it reads the module, the process drops its privileges: it closes all descriptors except
+/// the standard streams, its memory is limited and, as far as the kernel can enforce this, it cannot
+/// open files or sockets or start programs.
 ///
 /// # Errors
 ///
 /// Fails if the process was not started by a machine.
 pub fn compile() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    close_inherited();
     let mut input = io::stdin().lock();
     let mut kind = [0];
     input.read_exact(&mut kind)?;
@@ -79,6 +84,15 @@ pub fn compile() -> io::Result<()> {
         Ok(code) => Answer::Code(&code).write(&mut output),
         Err(error) => Answer::Malformed(&format!("{error:#}")).write(&mut output),
     }
+}
+
+/// Closes everything but the standard streams. The machine's own descriptors are closed when a
+/// program is started, but those that the embedder inherited or opened otherwise may not be.
+#[cfg(target_os = "linux")]
+fn close_inherited() {
+    // SAFETY: nothing in this process has opened a descriptor yet that it uses later. Kernels before
+    // Linux 5.9 do not have the call, which then does nothing.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
 /// Drops all privileges that compiling does not need.
