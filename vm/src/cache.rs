@@ -10,8 +10,10 @@
 
 mod directory;
 mod entries;
+#[cfg(target_os = "linux")]
+mod mounts;
 
-use directory::{Directory, Identity};
+use directory::Directory;
 use entries::Entries;
 use std::fs::File;
 use std::io;
@@ -126,11 +128,8 @@ impl Cache {
     /// never run.
     pub(crate) fn granted(&self, directory: &File, path: &Path, can_write: bool) {
         let Some(open) = &self.open else { return };
-        let Ok(identity) = Identity::of(directory) else {
-            return;
-        };
-        let exposes_key = open.directory.key_is_below(identity);
-        if !(exposes_key || can_write && open.directory.is_below(identity)) {
+        let exposure = open.directory.exposure(directory);
+        if !(exposure.key || can_write && exposure.entries) {
             return;
         }
         if !open.is_exposed.swap(true, Ordering::SeqCst) {
@@ -142,7 +141,7 @@ impl Cache {
                 open.directory.path().display()
             );
         }
-        if exposes_key {
+        if exposure.key {
             open.directory.abandon_key(directory);
         }
     }
@@ -468,6 +467,72 @@ mod tests {
         grant(&cache, &link, true);
         assert!(compiles(&cache) && compiles(&cache));
         assert!(home.entries().is_empty());
+    }
+
+    /// Runs a test of this file again, in mount and user namespaces of its own, if the system allows
+    /// any.
+    #[cfg(target_os = "linux")]
+    fn in_own_namespace(test: &str) {
+        let program = std::env::current_exe().expect("the test is a program");
+        let own = |program: &Path| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "--"]);
+            command.arg(program);
+            command
+        };
+        let is_allowed = own(Path::new("true")).output();
+        if !is_allowed.is_ok_and(|output| output.status.success()) {
+            return;
+        }
+        let run = own(&program)
+            .args(["--exact", test, "--nocapture"])
+            .env("IN_OWN_NAMESPACE", "1")
+            .output()
+            .expect("the command was run before");
+        assert!(run.status.success(), "{run:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_grant_of_the_same_directory_by_another_mount_counts() {
+        if std::env::var_os("IN_OWN_NAMESPACE").is_none() {
+            in_own_namespace("cache::tests::a_grant_of_the_same_directory_by_another_mount_counts");
+            return;
+        }
+        let bind = |from: &Path, to: &Path| {
+            let status = std::process::Command::new("mount")
+                .arg("--bind")
+                .args([from, to])
+                .status();
+            assert!(status.expect("there is such a command").success());
+        };
+        // The directory `seen` shows `real/inner`, and hides what was there before.
+        for (granted, can_write, is_used, has_key) in [
+            ("real", true, false, false),
+            ("real", false, false, false),
+            ("real/inner/cache", true, false, true),
+            ("real/inner/cache", false, true, true),
+            ("seen", false, false, false),
+            ("elsewhere/again", false, false, false),
+            ("elsewhere", true, false, false),
+            ("other", true, true, true),
+        ] {
+            let home = Home::new();
+            for directory in ["real/inner", "seen/inner", "elsewhere/again", "other"] {
+                fs::create_dir_all(home.path().join(directory)).expect("the directory is ours");
+            }
+            bind(&home.path().join("real/inner"), &home.path().join("seen"));
+            bind(
+                &home.path().join("real"),
+                &home.path().join("elsewhere/again"),
+            );
+            let key = home.path().join("seen/cache.key");
+            let cache = Cache::at(&home.path().join("seen/cache")).expect("the directory is ours");
+            compiles(&cache);
+            grant(&cache, &home.path().join(granted), can_write);
+            assert_eq!(!compiles(&cache), is_used, "{granted} {can_write}");
+            assert_eq!(key.exists(), has_key, "{granted} {can_write}");
+        }
     }
 
     #[test]

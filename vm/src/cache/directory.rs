@@ -1,5 +1,7 @@
 //! The cache's directory and the key next to it, and checks of who can access them.
 
+#[cfg(target_os = "linux")]
+use super::mounts::Mounts;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -26,16 +28,19 @@ pub(super) struct Directory {
 
 /// Identifies a directory, regardless of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+struct Identity {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
-    pub(super) fn of(file: &File) -> io::Result<Identity> {
-        Ok(Identity::from(&file.metadata()?))
-    }
+/// What can be reached from a directory that guests are granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exposure {
+    pub(super) entries: bool,
+    pub(super) key: bool,
+}
 
+impl Identity {
     fn from(metadata: &fs::Metadata) -> Identity {
         Identity {
             device: metadata.dev(),
@@ -77,14 +82,42 @@ impl Directory {
         &self.path
     }
 
-    /// Returns whether the cache's directory is the given directory or inside it.
-    pub(super) fn is_below(&self, other: Identity) -> bool {
-        self.around.contains(&other)
+    /// Returns what can be reached from a directory, by any path that leads there.
+    pub(super) fn exposure(&self, granted: &File) -> Exposure {
+        let granted_identity = granted.metadata().map(|metadata| Identity::from(&metadata));
+        let is = |other: &Identity| granted_identity.as_ref().is_ok_and(|own| own == other);
+        let exposure = Exposure {
+            entries: self.around.iter().any(is),
+            key: self.around[1..].iter().any(is),
+        };
+        match exposure.key {
+            true => exposure,
+            false => self.exposure_by_mounts(granted, exposure),
+        }
     }
 
-    /// Returns whether the key is inside the given directory, at any depth.
-    pub(super) fn key_is_below(&self, other: Identity) -> bool {
-        self.around[1..].contains(&other)
+    /// Adds what can be reached because a directory is mounted in several places.
+    #[cfg(target_os = "linux")]
+    fn exposure_by_mounts(&self, granted: &File, found: Exposure) -> Exposure {
+        let mounts = Mounts::now();
+        let reach = || {
+            let (directory, path) = mounts.find(granted)?;
+            let place = |path: &Path| Some(mounts.find(&File::open(path).ok()?)?.0);
+            let entries = place(&self.path)?;
+            let key = place(self.key_path.parent()?)?.join(self.key_path.file_name()?);
+            let leads = |target| mounts.lead_to(target, &directory, &path);
+            Some(Exposure {
+                entries: found.entries || leads(&entries),
+                key: leads(&key),
+            })
+        };
+        // The system does not show its mounts, but this process sees the directories.
+        reach().unwrap_or(found)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn exposure_by_mounts(&self, _: &File, found: Exposure) -> Exposure {
+        found
     }
 
     /// Returns the key, if it exists.
