@@ -3,6 +3,7 @@
 use lunatic_vm::{
     ENTRY_PREFIX, Exit, Frame, Limit, Pid, SourceLocation, Trap, printable, printable_lines,
 };
+use std::borrow::Cow;
 
 /// A frame and the source locations of its instruction, starting with the innermost inlined call.
 #[derive(Clone)]
@@ -29,11 +30,11 @@ pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) 
 /// Returns the report of how a process other than the main process ended.
 pub(super) fn other(pid: Pid, process: &str, module: &str, exit: &Exit) -> String {
     let frames: Vec<Located> = exit.trap().map(located).unwrap_or_default();
-    let process = match process.starts_with(ENTRY_PREFIX) {
-        true => first_function(&frames).unwrap_or("a closure"),
-        false => process,
+    let process = match is_entry(process) {
+        true => Cow::from(spawned_function(&frames)),
+        false => process.into(),
     };
-    let (process, module) = (printable(process), printable(module));
+    let (process, module) = (printable(&process), printable(module));
     let who = format!("error: process {pid} `{process}` of `{module}`");
     with_hints(&who, exit)
 }
@@ -48,21 +49,128 @@ fn with_hints(who: &str, exit: &Exit) -> String {
     text
 }
 
-/// Returns the function that a process was spawned with through the guest library, skipping the
-/// library's own functions that lead to it.
-fn first_function(frames: &[Located]) -> Option<&str> {
-    let is_of_the_library = |frame: &Located| {
-        let name = &frame.frame.function;
-        name.contains("lunatic::entry::") || name.starts_with("core::ops::function::")
+/// The entry functions of the published guest library, which takes a function in the same way.
+const PUBLISHED_ENTRY_PREFIX: &str = "_lunatic_spawn_by_index";
+
+fn is_entry(function: &str) -> bool {
+    function.starts_with(ENTRY_PREFIX) || function.starts_with(PUBLISHED_ENTRY_PREFIX)
+}
+
+/// Returns the name of the function that a process was spawned with through a guest library.
+///
+/// The library calls that function by its index in a table, so it always has a frame of its own,
+/// even if everything else was inlined. A closure has an index only through a function of Rust's
+/// core library, into which the closure is usually inlined. Only debug information tells its name
+/// then: the functions that the frame calls are not the process's own.
+fn spawned_function(frames: &[Located]) -> String {
+    let entry = frames
+        .iter()
+        .rposition(|frame| is_entry(&frame.frame.function));
+    let mut inwards = frames[..entry.unwrap_or(0)]
+        .iter()
+        .rev()
+        .skip_while(|frame| is_of_entries(&frame.frame.function))
+        .peekable();
+    let Some(first) = inwards.peek() else {
+        return "a spawned function".to_string();
     };
-    let end = frames
+    let first = &*first.frame.function;
+    let is_wrapper = |name: &str| caller_of(name).is_some() || is_of_the_library(name);
+    if !is_wrapper(first) {
+        return first.to_string();
+    }
+    match caller_of(first) {
+        // What else the frame calls, the closure calls.
+        Some(closure) => inwards
+            .find_map(|frame| closure_in(frame, is_wrapper))
+            .flatten()
+            .or_else(|| closure.map(str::to_string))
+            .unwrap_or_else(|| "a closure".to_string()),
+        // What the library calls may have been inlined into it, and its own name is better than
+        // that of a function of Rust's.
+        None => inwards
+            .flat_map(names)
+            .find(|name| !is_wrapper(name))
+            .filter(|name| !is_of_the_toolchain_by_name(name))
+            .unwrap_or(first)
+            .to_string(),
+    }
+}
+
+/// Returns `None` if a frame is only a wrapper's, and otherwise the name of its outermost function
+/// if that is a closure.
+fn closure_in(located: &Located, is_wrapper: impl Fn(&str) -> bool) -> Option<Option<String>> {
+    let own = names(located).find(|name| !is_wrapper(name))?;
+    if !own.contains("{{closure}}") && !own.contains("{closure#") {
+        return Some(None);
+    }
+    if own.contains("::") {
+        return Some(Some(own.to_string()));
+    }
+    // Line tables have names without paths.
+    let named = |location: &&SourceLocation| location.function.as_deref() == Some(own);
+    let place = located.locations.iter().rev().find(named).map(|location| {
+        let file = location.file.rsplit(['/', '\\']).next();
+        let line = location.line.map(|line| format!(":{line}"));
+        format!(
+            " at {}{}",
+            file.unwrap_or_default(),
+            line.unwrap_or_default()
+        )
+    });
+    Some(Some(format!("a closure{}", place.unwrap_or_default())))
+}
+
+/// Returns the names of a frame's functions, from the outermost to the innermost inlined one.
+fn names(located: &Located) -> impl Iterator<Item = &str> {
+    let inlined = located
+        .locations
+        .split_last()
+        .map_or(&[][..], |(_, inlined)| inlined);
+    let inlined = inlined
         .iter()
-        .rposition(|frame| frame.frame.function.starts_with(ENTRY_PREFIX))
-        .unwrap_or(frames.len());
-    let first = frames[..end]
+        .rev()
+        .filter_map(|location| location.function.as_deref());
+    std::iter::once(&*located.frame.function).chain(inlined)
+}
+
+/// Returns whether a function is one of those with which a guest library starts processes.
+fn is_of_entries(function: &str) -> bool {
+    is_entry(function)
+        || function.contains("lunatic::entry::")
+        || is_of_the_library(function) && function.contains("::type_helper_wrapper")
+}
+
+fn is_of_the_library(function: &str) -> bool {
+    function.trim_start_matches('<').starts_with("lunatic::")
+}
+
+/// If a function is the one of the core library that calls a closure, returns the closure if its
+/// name contains that.
+fn caller_of(function: &str) -> Option<Option<&str>> {
+    if function.starts_with("core::ops::function::") {
+        return Some(None);
+    }
+    let (closure, _) = function
+        .strip_prefix('<')?
+        .split_once(" as core::ops::function::")?;
+    Some(Some(closure))
+}
+
+/// Returns whether a name is that of a function of Rust's libraries or, since it has no path, of C.
+fn is_of_the_toolchain_by_name(function: &str) -> bool {
+    let path = function.trim_start_matches(['<', '&', '[']);
+    !path.contains("::")
+        || [
+            "std::",
+            "core::",
+            "alloc::",
+            "hashbrown::",
+            "__rustc::",
+            "compiler_builtins::",
+        ]
         .iter()
-        .rfind(|frame| !is_of_the_library(frame));
-    first.map(|frame| &*frame.frame.function)
+        .any(|library| path.starts_with(library))
 }
 
 /// Describes how a process ended, including a trap's frames. Escapes control characters.
@@ -246,6 +354,122 @@ mod tests {
         check(&frames[2..4], &["f", "main"]);
         check(&frames[..1], &["abort"]);
         check(&[], &[]);
+    }
+
+    #[test]
+    fn a_process_has_the_name_of_the_function_that_it_was_spawned_with() {
+        let check = |expected: &str, frames: &[Located]| {
+            assert_eq!(spawned_function(frames), expected);
+        };
+        let plain = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| frame(name, &[]))
+                .collect::<Vec<_>>()
+        };
+        const ENTRY: &str = "_lunatic_spawn_entry_1.0.0";
+        const CALLER: &str = "core::ops::function::FnOnce::call_once";
+        check("a spawned function", &[]);
+        check(
+            "app::child",
+            &plain(&[
+                "core::panicking::panic",
+                "app::child",
+                "lunatic::entry::start",
+                ENTRY,
+            ]),
+        );
+        check(
+            "app::child",
+            &plain(&["app::deep", "app::child", ENTRY, "app::other"]),
+        );
+        // A closure that has no frame of its own is not what it calls.
+        check("a closure", &plain(&["app::deep", CALLER, ENTRY]));
+        check(
+            "a closure",
+            &plain(&[
+                "std::io::stdio::_print",
+                CALLER,
+                "lunatic::entry::start",
+                ENTRY,
+            ]),
+        );
+        check(
+            "a closure",
+            &plain(&["<std::io::Stdout as std::io::Write>::flush", CALLER, ENTRY]),
+        );
+        check("a closure", &plain(&["abort", CALLER, ENTRY]));
+        check("a closure", &plain(&[CALLER, ENTRY]));
+        check(
+            "app::main::{{closure}}",
+            &plain(&[
+                "std::io::stdio::_print",
+                "app::main::{{closure}}",
+                CALLER,
+                ENTRY,
+            ]),
+        );
+        let caller = "<app::main::{closure#0} as core::ops::function::FnOnce<((),)>>::call_once";
+        check(
+            "app::main::{closure#0}",
+            &plain(&["std::io::stdio::_print", caller, ENTRY]),
+        );
+        // Line tables name a closure without its path.
+        let lines = [
+            ("{closure#0}", "/home/me/src/main.rs", 26),
+            (CALLER, "f.rs", 3),
+        ];
+        check(
+            "a closure at main.rs:26",
+            &[
+                frame("std::io::stdio::_print", &[]),
+                frame(CALLER, &lines),
+                frame(ENTRY, &[]),
+            ],
+        );
+        let inlined = [
+            ("{closure#1}", "a.rs", 1),
+            ("app::main::{closure#0}", "a.rs", 2),
+            (CALLER, "f.rs", 3),
+        ];
+        check(
+            "app::main::{closure#0}",
+            &[
+                frame("std::io::stdio::_print", &[]),
+                frame(CALLER, &inlined),
+                frame(ENTRY, &[]),
+            ],
+        );
+        // Servers, tasks and supervisors start in the library.
+        check(
+            "app::Counter::add",
+            &plain(&["app::Counter::add", "lunatic::server::run::serve", ENTRY]),
+        );
+        check(
+            "lunatic::server::run::serve",
+            &plain(&[
+                "core::panicking::panic",
+                "lunatic::server::run::serve",
+                ENTRY,
+            ]),
+        );
+        check(
+            "lunatic::server::run::serve::<app::Counter>",
+            &plain(&[
+                "core::panicking::panic",
+                "lunatic::server::run::serve::<app::Counter>",
+                ENTRY,
+            ]),
+        );
+        // The published library.
+        check(
+            "app::child",
+            &plain(&[
+                "app::child",
+                "lunatic::mailbox::type_helper_wrapper",
+                "_lunatic_spawn_by_index_0.14.1",
+            ]),
+        );
     }
 
     #[test]
