@@ -8,6 +8,7 @@ use super::wasi::{Access, PreopenError, Preopens, Stdio};
 use crate::cache::Cache;
 use crate::pipe::{PipeReader, PipeWriter};
 use crate::scheduler::Weight;
+use indexmap::IndexMap;
 use lunatic_abi::Limit;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,9 @@ pub struct Config {
     pub(crate) grants: Grants,
     pub(crate) permissions: Permissions,
     pub(crate) arguments: Vec<String>,
-    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) variables: IndexMap<String, String>,
+    /// The size of the arguments and variables, in bytes.
+    pub(crate) texts: usize,
     pub(crate) preopens: Preopens,
     /// Permits from the quota of the guest that added the directories, held until the last
     /// configuration or environment with these directories is dropped.
@@ -77,7 +80,8 @@ impl Config {
             grants,
             permissions: Permissions::ALL,
             arguments: Vec::new(),
-            variables: Vec::new(),
+            variables: IndexMap::new(),
+            texts: 0,
             preopens: Preopens::default(),
             descriptors: Vec::new(),
             stdin: Stdio::Inherit,
@@ -131,14 +135,17 @@ impl Config {
 
     /// Adds an argument. By convention, the first argument is the program's name.
     pub fn argument(&mut self, argument: &str) -> &mut Config {
+        self.texts += argument.len();
         self.arguments.push(argument.to_string());
         self
     }
 
-    /// Adds an environment variable, replacing any variable with the same name.
+    /// Adds an environment variable. If there is one with the same name, it gets the new value and
+    /// keeps its place.
     pub fn variable(&mut self, name: &str, value: &str) -> &mut Config {
-        self.variables.retain(|(other, _)| other != name);
-        self.variables.push((name.to_string(), value.to_string()));
+        self.texts += name.len() + value.len();
+        let replaced = self.variables.insert(name.to_string(), value.to_string());
+        self.texts -= replaced.map_or(0, |replaced| name.len() + replaced.len());
         self
     }
 
@@ -221,13 +228,8 @@ impl Config {
 
     /// Returns how many bytes the configuration occupies, not counting its directories.
     pub(crate) fn size(&self) -> u64 {
-        let variables = self.variables.iter();
-        let variables = variables.map(|(name, value)| {
-            Config::size_of_text(name.len()) + Config::size_of_text(value.len())
-        });
-        let arguments = self.arguments.iter();
-        let arguments = arguments.map(|argument| Config::size_of_text(argument.len()));
-        Config::SIZE + variables.chain(arguments).sum::<u64>()
+        let texts = self.arguments.len() + 2 * self.variables.len();
+        Config::SIZE + self.texts as u64 + texts as u64 * Config::size_of_text(0)
     }
 
     /// The size of a configuration without its strings, in bytes.
@@ -251,5 +253,28 @@ impl Config {
         self.permissions.compile_modules &= outer.permissions.compile_modules;
         self.permissions.create_configs &= outer.permissions.create_configs;
         self.permissions.spawn_processes &= outer.permissions.spawn_processes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::grants::Catalogue;
+
+    #[test]
+    fn a_variable_keeps_its_place_and_has_the_last_value() {
+        let mut config = Config::new(Catalogue::new(Vec::new()).nothing());
+        config.argument("program");
+        for (name, value) in [("A", "1"), ("B", "22"), ("A", "333")] {
+            config.variable(name, value);
+        }
+        let variables = config.variables.iter();
+        let variables: Vec<_> = variables.map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(variables, [("A", "333"), ("B", "22")]);
+        assert_eq!(config.texts, "programA333B22".len());
+        assert_eq!(
+            config.size(),
+            Config::SIZE + 14 + 5 * Config::size_of_text(0)
+        );
     }
 }

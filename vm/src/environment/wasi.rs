@@ -92,7 +92,7 @@ impl WasiTemplate {
         let files = usize::try_from(config.limits.get(Limit::Files)).unwrap_or(usize::MAX);
         WasiTemplate {
             arguments: config.arguments.clone(),
-            variables: config.variables.clone(),
+            variables: config.variables.clone().into_iter().collect(),
             preopens: config.preopens.clone(),
             component_files: OnceLock::new(),
             stdin: config.stdin.clone(),

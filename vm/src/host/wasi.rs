@@ -122,17 +122,7 @@ fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<()
             "a configuration can have at most {MAX_ENTRIES} {what}"
         )));
     }
-    let variables = config
-        .variables
-        .iter()
-        .map(|(name, value)| name.len() + value.len());
-    let texts: usize = config
-        .arguments
-        .iter()
-        .map(String::len)
-        .chain(variables)
-        .sum();
-    if texts + bytes > MAX_TEXT {
+    if config.texts + bytes > MAX_TEXT {
         return Err(Failure::trap(format!(
             "a configuration can have at most {MAX_TEXT} bytes of strings"
         )));
