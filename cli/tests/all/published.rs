@@ -315,44 +315,27 @@ claims! { library_0_14, "lunatic-0.14";
     }
 }
 
-claims! { library_0_12, "lunatic-0.12";
-    processes {
-        messages_of_one_sender_arrive_in_order => Prints(&["1000 in order"]);
-        a_request_is_answered_before_what_waited => Prints(&["3", "6", "7"]);
-        a_shutdown_terminates => Prints(&["ended at 5", "it has ended"]);
-        a_message_may_be_delayed => Prints(&["4"]);
-        a_name_finds_its_process => Prints(&["3", "true"]);
-        a_parent_dies_with_the_child_that_it_is_linked_with =>
-            Fails(134, &["the child fails", "died with process"]);
-        a_stream_is_echoed => Prints(&["HELLO"]);
-    }
+/// The claims of the libraries that one program is built with.
+macro_rules! claims_of_0_10_to_0_12 {
+    ($library:ident, $package:literal) => {
+        claims! { $library, $package;
+            processes {
+                messages_of_one_sender_arrive_in_order => Prints(&["1000 in order"]);
+                a_request_is_answered_before_what_waited => Prints(&["3", "6", "7"]);
+                a_shutdown_terminates => Prints(&["ended at 5", "it has ended"]);
+                a_message_may_be_delayed => Prints(&["4"]);
+                a_name_finds_its_process => Prints(&["3", "true"]);
+                a_parent_dies_with_the_child_that_it_is_linked_with =>
+                    Fails(134, &["the child fails", "died with process"]);
+                a_stream_is_echoed => Prints(&["HELLO"]);
+            }
+        }
+    };
 }
 
-claims! { library_0_11, "lunatic-0.11";
-    processes {
-        messages_of_one_sender_arrive_in_order => Prints(&["1000 in order"]);
-        a_request_is_answered_before_what_waited => Prints(&["3", "6", "7"]);
-        a_shutdown_terminates => Prints(&["ended at 5", "it has ended"]);
-        a_message_may_be_delayed => Prints(&["4"]);
-        a_name_finds_its_process => Prints(&["3", "true"]);
-        a_parent_dies_with_the_child_that_it_is_linked_with =>
-            Fails(134, &["the child fails", "died with process"]);
-        a_stream_is_echoed => Prints(&["HELLO"]);
-    }
-}
-
-claims! { library_0_10, "lunatic-0.10";
-    processes {
-        messages_of_one_sender_arrive_in_order => Prints(&["1000 in order"]);
-        a_request_is_answered_before_what_waited => Prints(&["3", "6", "7"]);
-        a_shutdown_terminates => Prints(&["ended at 5", "it has ended"]);
-        a_message_may_be_delayed => Prints(&["4"]);
-        a_name_finds_its_process => Prints(&["3", "true"]);
-        a_parent_dies_with_the_child_that_it_is_linked_with =>
-            Fails(134, &["the child fails", "died with process"]);
-        a_stream_is_echoed => Prints(&["HELLO"]);
-    }
-}
+claims_of_0_10_to_0_12!(library_0_12, "lunatic-0.12");
+claims_of_0_10_to_0_12!(library_0_11, "lunatic-0.11");
+claims_of_0_10_to_0_12!(library_0_10, "lunatic-0.10");
 
 claims! { library_0_7, "lunatic-0.7";
     processes {
