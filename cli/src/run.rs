@@ -73,9 +73,6 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     let vm = builder.build().map_err(not_started)?;
     log::debug!(target: "lunatic::process", "{}", vm.capacity());
     let mut config = vm.config();
-    // Nothing outside the program sends messages to its processes, so the machine can detect a
-    // process waiting for a message that can never arrive.
-    config.closed();
     rights::grant(&mut config, &run.rights)?;
     rights::bound(&mut config, &run.bounds);
     let arguments = texts(arguments)?;
@@ -105,6 +102,9 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
         return status;
     }
     exports.check_entry(path)?;
+    // Nothing outside the program sends messages to its processes, so the machine can detect a
+    // process waiting for a message that can never arrive.
+    config.closed();
     let flags = command_line::own_flags(&arguments);
     if !flags.is_empty() && !run.is_separated() {
         tell(&format!(

@@ -2,8 +2,8 @@
 //!
 //! A test is an exported function whose name marks it as a test (see [`name`]), or a Rust `#[test]`
 //! that the module's `_start` lists and runs. Each test has its own environment, with its own
-//! names, limits and output. Any processes it leaves behind are killed when it ends. The module is
-//! compiled only once.
+//! names, limits and output. Any processes it leaves behind are killed when it ends, unless the
+//! tests are to share names and processes (`--shared`). The module is compiled only once.
 
 mod case;
 mod flags;
@@ -29,7 +29,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use trial::Common;
+use trial::{Common, Shared};
 
 /// The exit status if a test failed or a flag is invalid. Rust's test programs use the same status.
 pub(crate) const FAILED: i32 = 101;
@@ -64,6 +64,11 @@ pub(crate) fn test(
     if let Some(bytes) = flags.memory {
         config.limit(Limit::Memory, bytes);
     }
+    if !flags.shares {
+        // Nothing outside a test sends messages to its processes, so a process that waits for a
+        // message that can never arrive is detected.
+        config.closed();
+    }
     let common = Arc::new(Common {
         vm: vm.clone(),
         module: module.clone(),
@@ -71,6 +76,7 @@ pub(crate) fn test(
         captures: flags.captures,
         timeout: flags.timeout.or(timeout),
         leaks: flags.leaks,
+        shared: flags.shares.then(|| Shared::new(vm)),
     });
     let all = find(&common)?;
     let chosen = choose(&all, &flags);
@@ -290,6 +296,9 @@ fn run(
             queue.is_over.store(true, Ordering::SeqCst);
             break;
         }
+    }
+    if let Some(shared) = &common.shared {
+        common.vm.block_on(shared.end());
     }
     summary.time = start.elapsed();
     let mut out = String::new();

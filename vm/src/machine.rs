@@ -254,6 +254,20 @@ impl Environment {
     pub(crate) fn outermost(machine: &Arc<Machine>, config: Config) -> Environment {
         let descriptors = machine.descriptors.clone();
         let domain = Domain::outermost(machine.next_environment(), config, descriptors);
+        Environment::of_program(machine, domain)
+    }
+
+    /// Creates an environment that the host holds and that has the same names as this environment.
+    /// It is a program of its own, with its own limits, output and end.
+    pub fn beside(&self, config: Config) -> Environment {
+        let machine = self.machine();
+        let descriptors = machine.descriptors.clone();
+        let number = machine.next_environment();
+        let domain = self.domain().beside(number, config, descriptors);
+        Environment::of_program(machine, domain)
+    }
+
+    fn of_program(machine: &Arc<Machine>, domain: Domain) -> Environment {
         machine.watch(domain.quota());
         Environment::new(machine, Arc::new(domain))
     }

@@ -37,6 +37,7 @@ const FLAGS: &str = "Flags:
       --timeout DURATION              Time limit for tests that do not set their own
       --max-memory SIZE               Memory limit for processes in tests that do not set their own
       --leaks note|fail|ignore        What to do if a test leaves processes or timers behind [default: note]
+      --shared                        Share names, and keep what tests leave behind until all have ended
       --test                          Run tests, even with --bench
       --bench                         Run benchmarks (there are none)
       --force-run-in-process          No effect: every test is a separate process tree
@@ -91,6 +92,7 @@ pub(super) struct Flags {
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
     pub(super) leaks: OnLeaks,
+    pub(super) shares: bool,
 }
 
 /// How to treat ignored tests.
@@ -237,6 +239,7 @@ pub(super) fn read(
                 ));
             }
         },
+        shares: given.opt_present("shared"),
         filters: given.free,
     }))
 }
@@ -314,7 +317,7 @@ mod tests {
         let all = flags(
             "a --exact --skip b --skip=c --ignored --list --test-threads 2 --test-threads=3 --fail-fast --nocapture \
              --show-output --format json --color always --report-time --shuffle --shuffle-seed 7 --timeout 500ms \
-             --max-memory 1MiB --leaks fail --bench --exclude-should-panic -Zunstable-options d -- --e",
+             --max-memory 1MiB --leaks fail --shared --bench --exclude-should-panic -Zunstable-options d -- --e",
         );
         let expected = Flags {
             filters: ["a", "d", "--e"].map(String::from).to_vec(),
@@ -335,6 +338,7 @@ mod tests {
             timeout: Some(Duration::from_millis(500)),
             memory: Some(1 << 20),
             leaks: OnLeaks::Fail,
+            shares: true,
         };
         assert_eq!(all, expected);
     }
@@ -348,6 +352,7 @@ mod tests {
                 && none.runs_tests
                 && !none.lists
                 && !none.is_exact
+                && !none.shares
         );
         assert_eq!(
             (none.ignored, none.format, none.leaks),

@@ -9,8 +9,12 @@ use crate::run::report;
 use crate::stdout;
 use async_io::Timer;
 use futures_lite::FutureExt;
-use lunatic_vm::{Config, Event, Exit, Journal, Limit, Module, Pid, Process, Stdio, Vm, printable};
+use lunatic_vm::{
+    Config, Environment, Event, Exit, Journal, Limit, Module, Pid, Process, Stdio, Vm, printable,
+};
 use std::fmt::Write;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The state shared by all tests in a run.
@@ -23,6 +27,43 @@ pub(super) struct Common {
     /// The time limit for tests that do not set their own.
     pub(super) timeout: Option<Duration>,
     pub(super) leaks: OnLeaks,
+    /// What the tests share, if they share anything.
+    pub(super) shared: Option<Shared>,
+}
+
+/// What tests share that are not isolated: the names, and the processes that any test leaves
+/// behind.
+pub(super) struct Shared {
+    /// An environment without processes, which has the names.
+    names: Environment,
+    /// The environments of tests that have ended, in which processes may be left.
+    left: Mutex<Vec<Environment>>,
+}
+
+impl Shared {
+    pub(super) fn new(vm: &Vm) -> Shared {
+        Shared {
+            names: vm.environment(vm.config()),
+            left: Mutex::default(),
+        }
+    }
+
+    fn keep(&self, environment: Environment) {
+        self.left().push(environment);
+    }
+
+    /// Ends everything that tests have left behind.
+    pub(super) async fn end(&self) {
+        let left = mem::take(&mut *self.left());
+        for environment in left {
+            environment.end();
+            environment.ended().await;
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<Environment>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The maximum size, in bytes, of the output kept per test.
@@ -177,14 +218,17 @@ impl Common {
     ) -> Record {
         let journal = Journal::bounded(MAX_OUTPUT);
         config.journal(&journal).stdin(Stdio::Null).lingering();
-        let environment = self.vm.environment(config);
+        let environment = match &self.shared {
+            Some(shared) => shared.names.beside(config),
+            None => self.vm.environment(config),
+        };
         let ending = match environment.spawn_main(&self.module, function, &[]) {
             Ok(main) => wait(main, timeout).await,
             Err(error) => Ending::NotStarted(error.to_string()),
         };
         let (mut leaks, mut alive) = (None, 0);
         match &ending {
-            Ending::Exited(_, exit) if exit.is_normal() && finds_leaks => {
+            Ending::Exited(_, exit) if exit.is_normal() && finds_leaks && self.shared.is_none() => {
                 leaks = leaks::find(&environment).await;
             }
             Ending::TimedOut(..) => alive = environment.processes().len().saturating_sub(1),
@@ -199,8 +243,16 @@ impl Common {
             leaks,
             alive,
         };
-        environment.end();
-        environment.ended().await;
+        match &self.shared {
+            // A test that did not end may compute for ever.
+            Some(shared) if !matches!(record.ending, Ending::TimedOut(..)) => {
+                shared.keep(environment);
+            }
+            _ => {
+                environment.end();
+                environment.ended().await;
+            }
+        }
         record
     }
 }

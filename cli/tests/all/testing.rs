@@ -135,6 +135,67 @@ fn placeless(text: &str) -> String {
     hide(&hide(text, "(at 0x", "PLACE"), ": function ", "NUMBER")
 }
 
+/// Tests of which each uses a server that one of them starts, as suites for the published runner do.
+/// The server has a name, and answers each message of any test.
+const SHARING: &str = r##"(module
+    (import "lunatic::registry" "put" (func $put (param i32 i32 i64 i64)))
+    (import "lunatic::registry" "get" (func $get (param i32 i32 i32 i32) (result i32)))
+    (import "lunatic::process" "spawn" (func $spawn (param i64 i64 i64 i32 i32 i32 i32 i32) (result i32)))
+    (import "lunatic::process" "process_id" (func $this (result i64)))
+    (import "lunatic::message" "create_data" (func $create (param i64 i64)))
+    (import "lunatic::message" "write_data" (func $write (param i32 i32) (result i32)))
+    (import "lunatic::message" "read_data" (func $read (param i32 i32) (result i32)))
+    (import "lunatic::message" "send" (func $send (param i64) (result i32)))
+    (import "lunatic::message" "receive" (func $receive (param i32 i32 i64) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 64) "server")
+    (func $tell (param $process i64) (param $value i64)
+        (i64.store (i32.const 128) (local.get $value))
+        (call $create (i64.const 0) (i64.const 8))
+        (drop (call $write (i32.const 128) (i32.const 8)))
+        (if (call $send (local.get $process)) (then unreachable)))
+    (func $hear (result i64)
+        (if (call $receive (i32.const 0) (i32.const 0) (i64.const -1)) (then unreachable))
+        (drop (call $read (i32.const 136) (i32.const 8)))
+        (i64.load (i32.const 136)))
+    ;; Answers each message with the number of messages so far.
+    (func (export "server") (local $count i64)
+        (loop
+            (local.set $count (i64.add (local.get $count) (i64.const 1)))
+            (call $tell (call $hear) (local.get $count))
+            (br 0)))
+    (func $start
+        (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (i32.const 64) (i32.const 6)
+                (i32.const 0) (i32.const 0) (i32.const 40)) (then unreachable))
+        (call $put (i32.const 64) (i32.const 6) (i64.const 0) (i64.load (i32.const 40))))
+    ;; Sends a message to the server, and checks which one it is for the server.
+    (func $use (param $number i64)
+        (if (call $get (i32.const 64) (i32.const 6) (i32.const 32) (i32.const 40))
+            (then (call $start)))
+        (call $tell (i64.load (i32.const 40)) (call $this))
+        (if (i64.ne (call $hear) (local.get $number)) (then unreachable)))
+    (func (export "#lunatic_test_suite::a::first") (call $use (i64.const 1)))
+    (func (export "#lunatic_test_suite::b::second") (call $use (i64.const 2)))
+    (func (export "#lunatic_test_suite::c::third") (call $use (i64.const 3))))"##;
+
+#[test]
+fn tests_share_what_others_leave_behind_if_they_are_to() {
+    let ended = run(SHARING, &["--leaks", "ignore"]);
+    check(&ended, 101);
+    assert!(ended.stdout.contains("1 passed; 2 failed"), "{ended:#?}");
+    // What is left behind is not a mistake then.
+    let ended = run(SHARING, &["--shared", "--leaks", "fail"]);
+    check(&ended, 0);
+    assert!(ended.stdout.contains("3 passed; 0 failed"), "{ended:#?}");
+    // The server of a test that fails is left too.
+    let failing = SHARING.replace(
+        "(call $use (i64.const 2))",
+        "(call $use (i64.const 2)) unreachable",
+    );
+    let ended = run(&failing, &["--shared"]);
+    assert!(ended.stdout.contains("2 passed; 1 failed"), "{ended:#?}");
+}
+
 #[test]
 fn tests_can_be_run_with_and_without_a_command() {
     let dir = WorkDir::new();

@@ -33,6 +33,21 @@ impl Domain {
         Domain::new(number, config, quota, program, Arc::default())
     }
 
+    /// Creates the outermost domain of a new program that has the names of this one.
+    pub(super) fn beside(
+        &self,
+        number: u64,
+        config: Config,
+        descriptors: Arc<Descriptors>,
+    ) -> Domain {
+        let outermost = Domain::outermost(number, config, descriptors);
+        Domain {
+            names: self.names.clone(),
+            id: self.id,
+            ..outermost
+        }
+    }
+
     /// Creates a domain inside this one. The new domain has at most this domain's rights, and
     /// either has its own names or shares this domain's.
     pub(super) fn inner(&self, number: u64, mut config: Config, has_own_names: bool) -> Domain {
