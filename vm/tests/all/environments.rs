@@ -584,3 +584,56 @@ fn a_process_with_a_configuration_is_in_its_parents_environment() {
     );
     assert!(exit.is_normal(), "{exit}");
 }
+
+/// In the published runtime, a new configuration has 4 GiB and no limit on compute, and the first of
+/// two variables of a name counts.
+#[test]
+fn a_new_configuration_has_its_creators_limits_no_rights_and_the_last_value_of_a_variable() {
+    let lab = Lab::new();
+    let change = |config: &mut Config| {
+        config
+            .limit(Limit::Memory, 300_000)
+            .limit(Limit::Compute, 5_000);
+    };
+    let imports: String = [
+        "lunatic::process::create_config",
+        "lunatic::process::config_get_max_memory",
+        "lunatic::process::config_get_max_fuel",
+        "lunatic::process::config_can_compile_modules",
+        "lunatic::process::config_can_create_configs",
+        "lunatic::process::config_can_spawn_processes",
+        "lunatic::process::spawn",
+        "lunatic::wasi::config_add_environment_variable",
+    ]
+    .map(import)
+    .concat();
+    let text = format!(
+        r#"(module {imports}
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $variables (param i32 i32) (result i32)))
+        (import "test" "say" (func $say (param i64)))
+        (memory (export "memory") 1)
+        (data (i32.const 16) "child") (data (i32.const 32) "K12")
+        (func (export "main") (local $config i64)
+            (local.set $config (call $create_config))
+            (call $say (call $config_get_max_memory (local.get $config)))
+            (call $say (call $config_get_max_fuel (local.get $config)))
+            (call $say (i64.extend_i32_u (i32.or (call $config_can_compile_modules (local.get $config))
+                (i32.or (call $config_can_create_configs (local.get $config))
+                    (call $config_can_spawn_processes (local.get $config))))))
+            (call $config_add_environment_variable (local.get $config)
+                (i32.const 32) (i32.const 1) (i32.const 33) (i32.const 1))
+            (call $config_add_environment_variable (local.get $config)
+                (i32.const 32) (i32.const 1) (i32.const 34) (i32.const 1))
+            (if (call $spawn (i64.const 0) (local.get $config) (i64.const -1) (i32.const 16) (i32.const 5)
+                    (i32.const 0) (i32.const 0) (i32.const 8)) (then unreachable)))
+        (func (export "child")
+            (drop (call $sizes (i32.const 64) (i32.const 68)))
+            (drop (call $variables (i32.const 128) (i32.const 256)))
+            (call $say (i64.load32_u (i32.const 64)))
+            (call $say (i64.load32_u (i32.const 256)))))"#
+    );
+    assert!(run_with(&lab, change, &text).is_normal());
+    let variable = u32::from_le_bytes(*b"K=2\0");
+    assert_eq!(lab.hear_all(), [300_000, 5_000, 0, 1, i64::from(variable)]);
+}
