@@ -77,7 +77,7 @@ fn rules(rights: &Rights) -> Vec<(bool, &str)> {
 
 fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
     let failure = not_started(format!(
-        "`{flag} {prefix}` does not match any host function"
+        "`{prefix}`, given with `{flag}`, does not match any host function"
     ));
     let near = near(config.functions(), prefix);
     if near.is_empty() {

@@ -134,7 +134,7 @@ fn a_module_without_an_entry_point_is_refused_and_the_error_lists_its_exports() 
         126,
         &["`_start`", "`one`, `two`", "`lunatic call guest.wat"],
     );
-    run(&[], "(module)").check(126, &["`_start`", "no function at all"]);
+    run(&[], "(module)").check(126, &["`_start`", "does not export any functions"]);
     // This is how Rust exports `main` for `wasm32-unknown-unknown`.
     run(&[], "(module (func (export \"main\")))").check(
         126,

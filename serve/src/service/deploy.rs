@@ -417,8 +417,7 @@ impl Shared {
     }
 }
 
-/// Removes code from the machine's cache when dropped, unless told to [`keep`](ForgetOnDrop::keep)
-/// it.
+/// Removes code from the machine's cache when dropped, unless `keep` has been called.
 struct ForgetOnDrop(Option<Code>);
 
 impl ForgetOnDrop {
