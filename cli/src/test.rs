@@ -3,7 +3,7 @@
 //! A test is an exported function whose name marks it as a test (see [`name`]), or a Rust `#[test]`
 //! that the module's `_start` lists and runs. Each test has its own environment, with its own
 //! names, limits and output. Any processes it leaves behind are killed when it ends, unless the
-//! tests are to share names and processes (`--shared`). The module is compiled only once.
+//! tests share names and processes (`--shared`). The module is compiled only once.
 
 mod case;
 mod flags;
@@ -65,7 +65,7 @@ pub(crate) fn test(
         config.limit(Limit::Memory, bytes);
     }
     if !flags.shares {
-        // Nothing outside a test sends messages to its processes, so a process that waits for a
+        // Nothing outside a test sends messages to its processes, so a process waiting for a
         // message that can never arrive is detected.
         config.closed();
     }

@@ -49,7 +49,7 @@ fn with_hints(who: &str, exit: &Exit) -> String {
     text
 }
 
-/// The entry functions of the published guest library, which takes a function in the same way.
+/// The prefix of the published guest library's entry functions, which call functions the same way.
 const PUBLISHED_ENTRY_PREFIX: &str = "_lunatic_spawn_by_index";
 
 fn is_entry(function: &str) -> bool {
@@ -58,10 +58,10 @@ fn is_entry(function: &str) -> bool {
 
 /// Returns the name of the function that a process was spawned with through a guest library.
 ///
-/// The library calls that function by its index in a table, so it always has a frame of its own,
-/// even if everything else was inlined. A closure has an index only through a function of Rust's
-/// core library, into which the closure is usually inlined. Only debug information tells its name
-/// then: the functions that the frame calls are not the process's own.
+/// The library calls that function by its index in a table, so it always has its own frame, even if
+/// everything else was inlined. A closure has an index only through a wrapper in Rust's core
+/// library, and is usually inlined into that wrapper. Then only debug information reveals the
+/// closure's name: the functions that the frame calls are not the one that was spawned.
 fn spawned_function(frames: &[Located]) -> String {
     let entry = frames
         .iter()
@@ -80,14 +80,14 @@ fn spawned_function(frames: &[Located]) -> String {
         return first.to_string();
     }
     match caller_of(first) {
-        // What else the frame calls, the closure calls.
+        // Anything else that this frame calls is called by the closure.
         Some(closure) => inwards
             .find_map(|frame| closure_in(frame, is_wrapper))
             .flatten()
             .or_else(|| closure.map(str::to_string))
             .unwrap_or_else(|| "a closure".to_string()),
-        // What the library calls may have been inlined into it, and its own name is better than
-        // that of a function of Rust's.
+        // The function that the library calls may have been inlined into the library's frame. The
+        // library's name is better than the name of a function in Rust's own libraries.
         None => inwards
             .flat_map(names)
             .find(|name| !is_wrapper(name))
@@ -97,8 +97,8 @@ fn spawned_function(frames: &[Located]) -> String {
     }
 }
 
-/// Returns `None` if a frame is only a wrapper's, and otherwise the name of its outermost function
-/// if that is a closure.
+/// Returns `None` if a frame contains only wrappers. Otherwise, returns the name of its outermost
+/// other function if that is a closure.
 fn closure_in(located: &Located, is_wrapper: impl Fn(&str) -> bool) -> Option<Option<String>> {
     let own = names(located).find(|name| !is_wrapper(name))?;
     if !own.contains("{{closure}}") && !own.contains("{closure#") {
@@ -121,7 +121,7 @@ fn closure_in(located: &Located, is_wrapper: impl Fn(&str) -> bool) -> Option<Op
     Some(Some(format!("a closure{}", place.unwrap_or_default())))
 }
 
-/// Returns the names of a frame's functions, from the outermost to the innermost inlined one.
+/// Returns the names of a frame's functions, from the outermost one to the innermost inlined one.
 fn names(located: &Located) -> impl Iterator<Item = &str> {
     let inlined = located
         .locations
@@ -134,7 +134,7 @@ fn names(located: &Located) -> impl Iterator<Item = &str> {
     std::iter::once(&*located.frame.function).chain(inlined)
 }
 
-/// Returns whether a function is one of those with which a guest library starts processes.
+/// Returns whether a guest library uses this function to start processes.
 fn is_of_entries(function: &str) -> bool {
     is_entry(function)
         || function.contains("lunatic::entry::")
@@ -145,8 +145,8 @@ fn is_of_the_library(function: &str) -> bool {
     function.trim_start_matches('<').starts_with("lunatic::")
 }
 
-/// If a function is the one of the core library that calls a closure, returns the closure if its
-/// name contains that.
+/// If this is the core library's function that calls a closure, returns the closure's name, if the
+/// function's own name contains it.
 fn caller_of(function: &str) -> Option<Option<&str>> {
     if function.starts_with("core::ops::function::") {
         return Some(None);
@@ -157,7 +157,8 @@ fn caller_of(function: &str) -> Option<Option<&str>> {
     Some(Some(closure))
 }
 
-/// Returns whether a name is that of a function of Rust's libraries or, since it has no path, of C.
+/// Returns whether a name belongs to a function in Rust's own libraries or, if it has no path, in
+/// C.
 fn is_of_the_toolchain_by_name(function: &str) -> bool {
     let path = function.trim_start_matches(['<', '&', '[']);
     !path.contains("::")
@@ -383,7 +384,7 @@ mod tests {
             "app::child",
             &plain(&["app::deep", "app::child", ENTRY, "app::other"]),
         );
-        // A closure that has no frame of its own is not what it calls.
+        // A closure without its own frame must not be confused with what it calls.
         check("a closure", &plain(&["app::deep", CALLER, ENTRY]));
         check(
             "a closure",

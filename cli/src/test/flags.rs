@@ -37,7 +37,7 @@ const FLAGS: &str = "Flags:
       --timeout DURATION              Time limit for tests that do not set their own
       --max-memory SIZE               Memory limit for processes in tests that do not set their own
       --leaks note|fail|ignore        What to do if a test leaves processes or timers behind [default: note]
-      --shared                        Share names, and keep what tests leave behind until all have ended
+      --shared                        Share names, and keep what tests leave behind until all tests have ended
       --test                          Run tests, even with --bench
       --bench                         Run benchmarks (there are none)
       --force-run-in-process          No effect: every test is a separate process tree

@@ -27,16 +27,16 @@ pub(super) struct Common {
     /// The time limit for tests that do not set their own.
     pub(super) timeout: Option<Duration>,
     pub(super) leaks: OnLeaks,
-    /// What the tests share, if they share anything.
+    /// What the tests share, if anything.
     pub(super) shared: Option<Shared>,
 }
 
-/// What tests share that are not isolated: the names, and the processes that any test leaves
+/// What tests share if they are not isolated: names, and the processes that each test leaves
 /// behind.
 pub(super) struct Shared {
-    /// An environment without processes, which has the names.
+    /// An environment that holds the names. It has no processes.
     names: Environment,
-    /// The environments of tests that have ended, in which processes may be left.
+    /// The environments of tests that have ended, which may still contain processes.
     left: Mutex<Vec<Environment>>,
 }
 
@@ -244,7 +244,7 @@ impl Common {
             alive,
         };
         match &self.shared {
-            // A test that did not end may compute for ever.
+            // A test that did not end might compute forever, so it is not kept.
             Some(shared) if !matches!(record.ending, Ending::TimedOut(..)) => {
                 shared.keep(environment);
             }

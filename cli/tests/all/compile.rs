@@ -49,7 +49,7 @@ fn what_is_wrong_with_a_module_is_told() {
     assert!(compile(77, b"").is_empty(), "there is no kind 77");
 }
 
-/// A descriptor that its parent did not mark as its own is passed on to every program.
+/// A descriptor that its parent did not mark as close-on-exec is inherited by every program.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_compiler_keeps_no_descriptor_but_its_streams() {
@@ -64,7 +64,8 @@ fn a_compiler_keeps_no_descriptor_but_its_streams() {
     let mut input = compiler.stdin.take().expect("standard input is a pipe");
     input.write_all(&[0]).expect("the compiler reads its input");
     let process = format!("/proc/{}", compiler.id());
-    // The compiler has given up its rights once this limit holds, and waits for the module.
+    // Once this limit is in effect, the compiler has given up its rights and is waiting for the
+    // module.
     let is_confined = || {
         let limits = fs::read_to_string(format!("{process}/limits"));
         let limits = limits.expect("the compiler waits for its input");

@@ -315,7 +315,7 @@ claims! { library_0_14, "lunatic-0.14";
     }
 }
 
-/// The claims of the libraries that one program is built with.
+/// The claims for all libraries that the same program is built with.
 macro_rules! claims_of_0_10_to_0_12 {
     ($library:ident, $package:literal) => {
         claims! { $library, $package;

@@ -135,8 +135,8 @@ fn placeless(text: &str) -> String {
     hide(&hide(text, "(at 0x", "PLACE"), ": function ", "NUMBER")
 }
 
-/// Tests of which each uses a server that one of them starts, as suites for the published runner do.
-/// The server has a name, and answers each message of any test.
+/// Tests that all use a server started by one of them, like suites for the published runner do. The
+/// server has a name and answers every message from any test.
 const SHARING: &str = r##"(module
     (import "lunatic::registry" "put" (func $put (param i32 i32 i64 i64)))
     (import "lunatic::registry" "get" (func $get (param i32 i32 i32 i32) (result i32)))
@@ -158,7 +158,7 @@ const SHARING: &str = r##"(module
         (if (call $receive (i32.const 0) (i32.const 0) (i64.const -1)) (then unreachable))
         (drop (call $read (i32.const 136) (i32.const 8)))
         (i64.load (i32.const 136)))
-    ;; Answers each message with the number of messages so far.
+    ;; Answers each message with the number of messages received so far.
     (func (export "server") (local $count i64)
         (loop
             (local.set $count (i64.add (local.get $count) (i64.const 1)))
@@ -168,7 +168,7 @@ const SHARING: &str = r##"(module
         (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (i32.const 64) (i32.const 6)
                 (i32.const 0) (i32.const 0) (i32.const 40)) (then unreachable))
         (call $put (i32.const 64) (i32.const 6) (i64.const 0) (i64.load (i32.const 40))))
-    ;; Sends a message to the server, and checks which one it is for the server.
+    ;; Sends a message to the server and checks how many messages the server has received.
     (func $use (param $number i64)
         (if (call $get (i32.const 64) (i32.const 6) (i32.const 32) (i32.const 40))
             (then (call $start)))
@@ -183,11 +183,11 @@ fn tests_share_what_others_leave_behind_if_they_are_to() {
     let ended = run(SHARING, &["--leaks", "ignore"]);
     check(&ended, 101);
     assert!(ended.stdout.contains("1 passed; 2 failed"), "{ended:#?}");
-    // What is left behind is not a mistake then.
+    // In that case, leaving something behind is not a mistake.
     let ended = run(SHARING, &["--shared", "--leaks", "fail"]);
     check(&ended, 0);
     assert!(ended.stdout.contains("3 passed; 0 failed"), "{ended:#?}");
-    // The server of a test that fails is left too.
+    // A failed test's server is kept too.
     let failing = SHARING.replace(
         "(call $use (i64.const 2))",
         "(call $use (i64.const 2)) unreachable",
