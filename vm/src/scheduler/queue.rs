@@ -34,8 +34,12 @@ pub(super) struct Taken<T> {
     pub(super) task: T,
 }
 
+/// The number of groups without tasks that a queue may keep in addition to two for each task.
+const MAX_IDLE: usize = 16;
+
 /// A group's queue, and which of the two heaps list the group. A group may stay listed after it has
-/// run out of tasks, in which case its stale entry is removed when it reaches the top of the heap.
+/// run out of tasks. Its stale entry is removed when it reaches the top of the heap, or when the
+/// queue has too many such groups.
 #[derive(Debug)]
 struct Candidate<T> {
     queue: GroupQueue<T>,
@@ -155,6 +159,11 @@ impl<T> RunQueue<T> {
 
     /// Returns a group's entry, creating it if necessary.
     fn candidate(&mut self, group: &Group) -> &mut Candidate<T> {
+        if self.groups.len() >= 2 * self.length + MAX_IDLE
+            && !self.groups.contains_key(&group.number())
+        {
+            self.forget_idle_groups();
+        }
         self.groups
             .entry(group.number())
             .or_insert_with(|| Candidate {
@@ -163,6 +172,16 @@ impl<T> RunQueue<T> {
                 in_prompt: false,
                 lead: group.weight().cost(self.rules.lead),
             })
+    }
+
+    /// Removes the groups that have no tasks. No heap is popped in a queue whose tasks are all taken
+    /// by other workers, so this is what bounds the number of its groups.
+    fn forget_idle_groups(&mut self) {
+        let groups = &mut self.groups;
+        groups.retain(|_, candidate| !candidate.queue.is_empty());
+        for heap in [&mut self.waiting, &mut self.prompt] {
+            heap.retain(|Reverse((_, number))| groups.contains_key(number));
+        }
     }
 
     /// Adds a group to each heap that should list it but does not.
@@ -689,6 +708,27 @@ mod tests {
         }
         assert!(queue.groups.len() <= 4, "{}", queue.groups.len());
         assert!(queue.waiting.len() + queue.prompt.len() <= 8);
+    }
+
+    #[test]
+    fn groups_whose_tasks_were_taken_are_removed() {
+        let mut queue = RunQueue::without_owner(&rules());
+        let (busy, mut taken) = (group(100), Vec::new());
+        push(&mut queue, &busy, Level::Spent, 0);
+        for number in 1..=1_000 {
+            push(&mut queue, &group(100), Level::New, number);
+            push(&mut queue, &busy, Level::Spent, number);
+            queue.take(2, &mut taken);
+            let bound = 2 * queue.len() + MAX_IDLE + 1;
+            assert!(queue.groups.len() <= bound, "{}", queue.groups.len());
+            assert!(queue.waiting.len() <= bound && queue.prompt.len() <= bound);
+        }
+        taken.extend(std::iter::from_fn(|| queue.pop(0, || 0)).map(|task| Taken {
+            group: busy.clone(),
+            level: Level::Spent,
+            task,
+        }));
+        assert_eq!(taken.len(), 2_001, "no task is lost");
     }
 
     #[test]
