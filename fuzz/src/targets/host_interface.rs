@@ -98,19 +98,8 @@ fn guest(input: &mut Unstructured) -> Result<Vec<u8>> {
         .iter()
         .filter(|row| !LEFT_OUT.contains(&row.name))
         .collect();
-    let mut types = TypeSection::new();
-    let mut imports = ImportSection::new();
-    for (index, row) in rows.iter().enumerate() {
-        types.ty().function(
-            row.parameter_types().map(value_type).collect::<Vec<_>>(),
-            row.result_type().map(value_type),
-        );
-        let index = u32::try_from(index).expect("the table is short");
-        imports.import(row.namespace, row.name, EntityType::Function(index));
-    }
-    let count = u32::try_from(rows.len()).expect("the table is short");
-    types.ty().function([], []);
-
+    // A guest imports only what it calls, since each import is compiled.
+    let mut used: Vec<usize> = Vec::new();
     let mut main = Function::new([]);
     let mut calls = main.instructions();
     for _ in 0..CALLS {
@@ -121,16 +110,34 @@ fn guest(input: &mut Unstructured) -> Result<Vec<u8>> {
         for parameter in rows[index].parameters {
             argument(input, rows[index], parameter.kind, &mut calls)?;
         }
-        calls.call(u32::try_from(index).expect("the table is short"));
+        let position = used.iter().position(|&other| other == index);
+        let position = position.unwrap_or_else(|| {
+            used.push(index);
+            used.len() - 1
+        });
+        calls.call(position as u32);
         if rows[index].result_type().is_some() {
             calls.drop();
         }
     }
     calls.end();
-    Ok(module(types, imports, count, &main))
+    let used: Vec<&HostFunction> = used.iter().map(|&index| rows[index]).collect();
+    Ok(module(&used, &main))
 }
 
-fn module(types: TypeSection, imports: ImportSection, count: u32, main: &Function) -> Vec<u8> {
+/// Returns a module that imports these functions.
+fn module(functions: &[&HostFunction], main: &Function) -> Vec<u8> {
+    let mut types = TypeSection::new();
+    let mut imports = ImportSection::new();
+    for (index, row) in (0..).zip(functions) {
+        types.ty().function(
+            row.parameter_types().map(value_type).collect::<Vec<_>>(),
+            row.result_type().map(value_type),
+        );
+        imports.import(row.namespace, row.name, EntityType::Function(index));
+    }
+    let count = functions.len() as u32;
+    types.ty().function([], []);
     let mut functions = FunctionSection::new();
     functions.function(count);
     let mut memories = MemorySection::new();
