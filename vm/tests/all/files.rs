@@ -348,6 +348,210 @@ fn t091_processes_that_wait_for_a_named_pipe_do_not_hold_up_other_processes() {
     drop(release(&granted.join("pipe")));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_reader_of_a_named_pipe_closes_the_pipe() {
+    use rustix::fs::{Mode, OFlags, open};
+
+    let lab = Lab::with(Vm::builder().workers(1));
+    let house = house();
+    let granted = house.path().join("granted");
+    let pipe = granted.join("pipe");
+    named_pipe(&pipe);
+    let mut waits = Script::default();
+    waits
+        .open("pipe", 0, READ)
+        .call("(call $read (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
+    let environment = lab.environment_with(|config| grant(config, &granted, Access::Read));
+    let process = environment
+        .spawn(&lab.module(&waits.program()), "main", &[])
+        .expect("no limit applies");
+    assert_eq!(lab.hear(), 0);
+    lab.wait_until_idle();
+    process.kill();
+    assert!(matches!(lab.exit(&process), Exit::Killed));
+    // A thread that still waited would keep the pipe open for reading.
+    let writer = open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+    assert_eq!(writer.err(), Some(rustix::io::Errno::NXIO));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_read_of_a_named_pipe_returns_the_bytes_that_are_there() {
+    use std::io::Write;
+
+    let lab = Lab::new();
+    let house = house();
+    let granted = house.path().join("granted");
+    named_pipe(&granted.join("pipe"));
+    let mut pipe = release(&granted.join("pipe"));
+    pipe.write_all(b"abc").expect("the pipe has room");
+    // Two vectors of one and of a hundred bytes.
+    let mut reads = Script::default();
+    reads.open("pipe", 0, READ);
+    for _ in 0..2 {
+        reads.call(
+            "(i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 1))
+            (i32.store (i32.const 8) (i32.const 1030)) (i32.store (i32.const 12) (i32.const 100))
+            (call $fd_read (i32.load (i32.const 16)) (i32.const 0) (i32.const 2) (i32.const 20))",
+        );
+        reads.call("(i32.load (i32.const 20))");
+    }
+    let said = reads.run(&lab, |config| grant(config, &granted, Access::Read));
+    assert_eq!(said[..3], [0, 0, 1]);
+    assert_eq!(said[3..], [0, 1]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_opens_a_named_pipe_for_writing_waits_for_a_reader() {
+    use std::io::Read;
+
+    let lab = Lab::with(Vm::builder().workers(1));
+    let house = house();
+    let granted = house.path().join("granted");
+    named_pipe(&granted.join("pipe"));
+    let mut writes = Script::default();
+    writes.open("pipe", 0, WRITE);
+    let bytes = writes.text("bytes");
+    writes.call(&format!("(call $write (i32.load (i32.const 16)) {bytes})"));
+    let environment = lab.environment_with(|config| grant(config, &granted, Access::Write));
+    let process = environment
+        .spawn(&lab.module(&writes.program()), "main", &[])
+        .expect("no limit applies");
+    // This waits for the writer.
+    let mut reader = fs::File::open(granted.join("pipe")).expect("the pipe exists");
+    let mut read = String::new();
+    reader
+        .read_to_string(&mut read)
+        .expect("the bytes are text");
+    assert_eq!(read, "bytes");
+    assert!(lab.exit(&process).is_normal());
+}
+
+#[test]
+fn a_position_that_the_kernel_reads_as_negative_is_an_error() {
+    let lab = Lab::new();
+    let house = house();
+    let mut script = Script::default();
+    script.open("file", 0, READ | WRITE);
+    for function in ["fd_pread", "fd_pwrite"] {
+        for at in [-1i64, i64::MIN] {
+            script.call(&format!(
+                "(i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 9))
+                (call ${function} (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i64.const {at}) (i32.const 20))"
+            ));
+        }
+    }
+    let (seek, from_start, from_current) = ("(call $fd_seek (i32.load (i32.const 16))", 0, 1);
+    script.call(&format!(
+        "{seek} (i64.const {}) (i32.const {from_start}) (i32.const 24))",
+        i64::MAX
+    ));
+    script.call(&format!(
+        "{seek} (i64.const 1) (i32.const {from_current}) (i32.const 24))"
+    ));
+    let said = script.run(&lab, |config| {
+        grant(config, &house.path().join("granted"), Access::Write);
+    });
+    let invalid = errno::INVAL;
+    assert_eq!(said, [0, invalid, invalid, invalid, invalid, 0, invalid]);
+}
+
+/// What is done to a name that ends with a slash or with `..` fails for the same reason as looking
+/// up the directory that it names, if that fails.
+#[test]
+fn a_path_that_must_be_a_directory_is_looked_up_as_one() {
+    const EXIST: i64 = 20;
+    const ISDIR: i64 = 31;
+    const LOOP: i64 = 32;
+    const NOTDIR: i64 = 54;
+
+    let house = house();
+    let granted = house.path().join("granted");
+    for (to, name) in [
+        ("inner", "to-inner"),
+        ("file", "to-file"),
+        ("nothing", "to-nothing"),
+        ("circle", "circle"),
+        ("..", "out"),
+    ] {
+        std::os::unix::fs::symlink(to, granted.join(name)).expect("the test owns the directory");
+    }
+    for (path, unlink, symlink, link, make, remove) in [
+        ("inner/", ISDIR, EXIST, EXIST, EXIST, 0),
+        ("to-inner/", ISDIR, EXIST, EXIST, EXIST, NOTDIR),
+        ("file/", NOTDIR, NOTDIR, NOTDIR, EXIST, NOTDIR),
+        ("to-file/", NOTDIR, NOTDIR, NOTDIR, EXIST, NOTDIR),
+        (
+            "to-nothing/",
+            errno::NOENT,
+            errno::NOENT,
+            errno::NOENT,
+            EXIST,
+            NOTDIR,
+        ),
+        ("circle/", LOOP, LOOP, LOOP, EXIST, NOTDIR),
+        ("out/", errno::PERM, errno::PERM, errno::PERM, EXIST, NOTDIR),
+        (
+            "nothing/",
+            errno::NOENT,
+            errno::NOENT,
+            errno::NOENT,
+            0,
+            errno::NOENT,
+        ),
+        (
+            "..",
+            errno::PERM,
+            errno::PERM,
+            errno::PERM,
+            errno::PERM,
+            errno::PERM,
+        ),
+        (
+            "inner/../..",
+            errno::PERM,
+            errno::PERM,
+            errno::PERM,
+            errno::PERM,
+            errno::PERM,
+        ),
+        ("file/..", NOTDIR, NOTDIR, NOTDIR, NOTDIR, NOTDIR),
+        (
+            "nothing/..",
+            errno::NOENT,
+            errno::NOENT,
+            errno::NOENT,
+            errno::NOENT,
+            errno::NOENT,
+        ),
+        (".", ISDIR, EXIST, EXIST, EXIST, errno::INVAL),
+    ] {
+        for (operation, wanted) in [
+            ("unlink", unlink),
+            ("symlink", symlink),
+            ("link", link),
+            ("make", make),
+            ("remove", remove),
+        ] {
+            let lab = Lab::new();
+            let mut script = Script::default();
+            match operation {
+                "unlink" => script.on_path("path_unlink_file", path),
+                "symlink" => script.symlink("file", path),
+                "link" => script.link("file", 3, path),
+                "make" => script.on_path("path_create_directory", path),
+                _ => script.on_path("path_remove_directory", path),
+            };
+            let said = script.run(&lab, |config| grant(config, &granted, Access::Write));
+            assert_eq!(said, [wanted], "{operation} {path}");
+            let _ = fs::create_dir(granted.join("inner"));
+            let _ = fs::remove_dir(granted.join("nothing"));
+        }
+    }
+}
+
 #[test]
 fn t092_a_read_only_directory_cannot_be_changed() {
     let (lab, house) = (Lab::new(), house());

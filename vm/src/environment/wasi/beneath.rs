@@ -196,11 +196,16 @@ impl Base<'_> {
         Self: 'a,
     {
         let (parent, name) = path.split();
+        let Some(name) = name else {
+            // A path that leads nowhere or out of the directory has an error of its own.
+            self.open_bytes(&path.0, PLACE)?;
+            return Err(nameless);
+        };
         let parent = match parent {
             None => Parent::Base(self.directory),
             Some(parent) => Parent::Opened(self.open_bytes(parent, PLACE)?),
         };
-        Ok((parent, name.ok_or(nameless)?))
+        Ok((parent, name))
     }
 
     /// Returns the metadata of the file at a path.
@@ -231,6 +236,12 @@ impl Base<'_> {
             flags |= OFlags::NOFOLLOW;
         }
         self.open(path, flags)
+    }
+
+    /// Returns the error of an operation on a path that ends with a slash but must not be a
+    /// directory: `directory` if there is a directory, and otherwise why there is none.
+    fn not_a_directory(self, path: &PathBelow, directory: Errno) -> Errno {
+        self.locate(path, true).err().unwrap_or(directory)
     }
 
     /// Changes the times of the file at a path.
@@ -269,10 +280,7 @@ impl Base<'_> {
     pub(crate) fn unlink(self, path: &PathBelow) -> Result<(), Errno> {
         let (parent, name) = self.parent(path, Errno::Isdir)?;
         if path.is_directory() {
-            return Err(match kind(&name_stat(&parent, name)?) {
-                FileType::Directory => Errno::Isdir,
-                _ => Errno::Notdir,
-            });
+            return Err(self.not_a_directory(path, Errno::Isdir));
         }
         match rustix::fs::unlinkat(parent.file(), name, AtFlags::empty()) {
             // Systems other than Linux report that unlinking a directory is not permitted.
@@ -318,13 +326,10 @@ impl Base<'_> {
         let (new_parent, new) = to_base.parent(to, Errno::Exist)?;
         if from.is_directory() {
             // Directories cannot be hard-linked.
-            return Err(match kind(&name_stat(&old_parent, old)?) {
-                FileType::Directory => Errno::Perm,
-                _ => Errno::Notdir,
-            });
+            return Err(self.not_a_directory(from, Errno::Perm));
         }
         if to.is_directory() {
-            return Err(absent_directory(&new_parent, new));
+            return Err(to_base.not_a_directory(to, Errno::Exist));
         }
         Ok(rustix::fs::linkat(
             old_parent.file(),
@@ -343,7 +348,7 @@ impl Base<'_> {
         }
         let (parent, name) = self.parent(path, Errno::Exist)?;
         if path.is_directory() {
-            return Err(absent_directory(&parent, name));
+            return Err(self.not_a_directory(path, Errno::Exist));
         }
         Ok(rustix::fs::symlinkat(contents, parent.file(), name)?)
     }
@@ -404,15 +409,6 @@ fn name_stat(parent: &Parent<'_>, name: &[u8]) -> Result<Stat, Errno> {
         name,
         AtFlags::SYMLINK_NOFOLLOW,
     )?)
-}
-
-/// Returns why something other than a directory cannot be created at a path that ends with a slash.
-fn absent_directory(parent: &Parent<'_>, name: &[u8]) -> Errno {
-    match name_stat(parent, name).map(|stat| kind(&stat)) {
-        Ok(FileType::Directory) => Errno::Exist,
-        Ok(_) => Errno::Notdir,
-        Err(error) => error,
-    }
 }
 
 /// Resolves a path name by name.

@@ -4,6 +4,7 @@ use super::beneath::{is_heavy, kind};
 use super::directory::Access;
 use super::errno::Errno;
 use super::pace::Pace;
+use async_io::Async;
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno as System;
 use std::fs::File;
@@ -15,7 +16,8 @@ pub(crate) struct OpenFile {
     pub(crate) file: Arc<File>,
     pub(crate) pace: Arc<Pace>,
     pub(crate) access: Access,
-    /// Only regular files have positions. Calls on other kinds of files may wait indefinitely.
+    /// Only regular files have positions. Other kinds of files may have to be waited for
+    /// indefinitely; until such a file is ready, calls on it fail with AGAIN.
     pub(crate) is_regular: bool,
     /// Whether the file was opened for reading, and whether it was opened for writing.
     pub(crate) is_read: bool,
@@ -64,6 +66,16 @@ impl OpenFile {
         read.map(Attempt::Read)
     }
 
+    /// Returns the position of a call: the given position, or the file's own if none is given.
+    pub(crate) fn position_of(&self, at: Option<u64>) -> Result<u64, Errno> {
+        match at {
+            Some(_) if !self.is_regular => Err(Errno::Spipe),
+            // For the kernel, such a position is negative, and -1 is the file's own position.
+            Some(at) if i64::try_from(at).is_err() => Err(Errno::Inval),
+            at => Ok(at.unwrap_or(self.position)),
+        }
+    }
+
     /// Returns whether closing the file frees it and therefore takes a long time.
     pub(crate) fn is_heavy_to_close(&self) -> bool {
         let stat = rustix::fs::fstat(&*self.file);
@@ -109,7 +121,7 @@ pub(crate) fn read(
         let read = if is_regular {
             rustix::io::pread(file, &mut *into, at)
         } else {
-            wait_for_writer(file).and_then(|()| rustix::io::read(file, &mut *into))
+            rustix::io::read(file, &mut *into)
         };
         match read {
             Err(System::INTR) => {}
@@ -118,11 +130,28 @@ pub(crate) fn read(
     }
 }
 
-/// Waits until there are bytes to read or all writers have closed the file. Without this wait, a
-/// read of a named pipe that no writer has opened yet would report the end of the file.
-fn wait_for_writer(file: &File) -> rustix::io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, poll};
-    poll(&mut [PollFd::new(file, PollFlags::IN)], None).map(drop)
+/// What a process waits for at a file that is not regular.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    Read,
+    Write,
+}
+
+/// Waits until a file that is not regular can be read or written. The wait needs no thread. Returns
+/// false for a device that does not report when it is ready, such as `/dev/null`.
+///
+/// A named pipe cannot be read before a writer has opened it, although a read would report the end
+/// of the file.
+pub(crate) async fn is_ready(file: Arc<File>, what: Wait) -> Result<bool, Errno> {
+    let file = match Async::new_nonblocking(file) {
+        Err(error) if System::from_io_error(&error) == Some(System::PERM) => return Ok(false),
+        file => file?,
+    };
+    match what {
+        Wait::Read => file.readable().await?,
+        Wait::Write => file.writable().await?,
+    }
+    Ok(true)
 }
 
 /// How to write to a file.
@@ -251,7 +280,7 @@ impl Opening {
 pub(crate) enum Opened {
     Directory(File),
     Regular(File),
-    /// A file on which calls may block, such as a named pipe.
+    /// A file that may have to be waited for, such as a named pipe.
     Other(File),
 }
 
@@ -260,10 +289,6 @@ pub(crate) fn sort(file: File) -> Result<Opened, Errno> {
     Ok(match kind(&rustix::fs::fstat(&file)?) {
         FileType::Directory => Opened::Directory(file),
         FileType::RegularFile => Opened::Regular(file),
-        _ => {
-            let flags = rustix::fs::fcntl_getfl(&file)?.difference(OFlags::NONBLOCK);
-            rustix::fs::fcntl_setfl(&file, flags)?;
-            Opened::Other(file)
-        }
+        _ => Opened::Other(file),
     })
 }

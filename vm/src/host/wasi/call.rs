@@ -95,7 +95,7 @@ impl<'a> WasiCall<'a> {
     }
 
     /// Returns the nonempty parts of the guest's memory that vectors refer to.
-    pub(super) async fn vectors(&mut self, address: u32, count: u32) -> Result<Vec<Range>> {
+    pub(super) async fn vectors(&mut self, [address, count]: [u32; 2]) -> Result<Vec<Range>> {
         let all = self.call.range(Vectors::new([address, count]))?;
         let mut ranges = Vec::with_capacity(MAX_VECTORS.min(count as usize));
         for piece in 0..(count as usize).div_ceil(VECTORS) {

@@ -384,6 +384,7 @@ pub(super) fn fd_prestat_dir_name(
     address: u32,
     length: u32,
 ) -> Result {
+    call.table().get(fd)?;
     let path = granted_as(call, fd).map_err(|_| WasiErrno::Notdir)?;
     if path.len() > length as usize {
         return Err(WasiErrno::Nametoolong.into());

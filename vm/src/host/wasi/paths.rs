@@ -3,13 +3,15 @@
 use super::call::{Result, WasiCall, apart};
 use super::files::{flags, put_stat, stat_range, times};
 use crate::environment::wasi::WasiErrno;
-use crate::environment::wasi::beneath::{Base, PathBelow, check};
+use crate::environment::wasi::beneath::{Base, PathBelow, check, kind};
 use crate::environment::wasi::file::{FileStat, OpenFile, Opened, Opening, sort};
 use crate::environment::wasi::missing;
 use crate::environment::wasi::table::{Descriptor, Place};
-use rustix::fs::OFlags;
+use crate::timer;
+use rustix::fs::{FileType, OFlags, Stat};
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether a call reads or changes a directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -275,24 +277,25 @@ pub(super) async fn path_open(
         Use::Read
     };
     let place = call.place(fd, will)?;
-    let again = (place.clone(), path.clone());
     let act = move |base: Base<'_>, path: &PathBelow| open(base, path, opening);
-    let opened = if opening.truncate {
-        let freed = (&place, path.clone(), opening.follow);
-        call.freeing(&place, path, freed, act).await?
-    } else {
-        call.below(&place, path, act).await?
+    let mut pause = Duration::from_millis(1);
+    let opened = loop {
+        let opened = if opening.truncate {
+            let freed = (&place, path.clone(), opening.follow);
+            call.freeing(&place, path.clone(), freed, act).await?
+        } else {
+            call.below(&place, path.clone(), act).await?
+        };
+        if let Some(opened) = opened {
+            break opened;
+        }
+        timer::after(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
     };
     let descriptor = match opened {
-        Some(Opened::Directory(directory)) => place.opened(directory),
-        Some(Opened::Regular(file)) => Descriptor::File(open_file(file, true, place, opening)),
-        Some(Opened::Other(file)) => Descriptor::File(open_file(file, false, place, opening)),
-        None => {
-            let (held, path) = again;
-            let open = move || held.base().open(&path, opening.flags());
-            let file = apart(open).await??;
-            Descriptor::File(open_file(file, false, place, opening))
-        }
+        Opened::Directory(directory) => place.opened(directory),
+        Opened::Regular(file) => Descriptor::File(open_file(file, true, place, opening)),
+        Opened::Other(file) => Descriptor::File(open_file(file, false, place, opening)),
     };
     let number = call.table().insert(descriptor)?;
     call.put(out, &number.to_le_bytes());
@@ -328,6 +331,10 @@ fn opening(look_up: u32, how: u32, rights: u64, flags: u32) -> Result<Opening> {
     })
 }
 
+/// How long a process that opens a named pipe for writing waits, at most, before it looks for a
+/// reader again. The kernel reports the arrival of a reader only to a thread that blocks.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Opens a path without waiting for the other end of a named pipe. Returns `None` if the path is a
 /// named pipe that is to be written to and does not have a reader yet.
 ///
@@ -337,9 +344,10 @@ fn open(
     path: &PathBelow,
     opening: Opening,
 ) -> std::result::Result<Option<Opened>, WasiErrno> {
+    let is_pipe = |stat: Stat| kind(&stat) == FileType::Fifo;
     match base.open(path, opening.flags() | OFlags::NONBLOCK) {
         Ok(file) => sort(file).map(Some),
-        Err(WasiErrno::Nxio) => Ok(None),
+        Err(WasiErrno::Nxio) if base.stat(path, opening.follow).is_ok_and(is_pipe) => Ok(None),
         Err(errno) => Err(errno),
     }
 }

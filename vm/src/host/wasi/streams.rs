@@ -2,12 +2,14 @@
 
 use super::call::{Preview, Result, WasiCall, apart};
 use super::transfer::{Transfer, gather, length, scatter};
-use crate::environment::wasi::file::{self, Attempt};
+use crate::environment::wasi::file::{self, Attempt, Wait};
 use crate::environment::wasi::table::Descriptor;
 use crate::environment::wasi::{Inlet, MAX_WRITE, Outlet, WasiErrno};
 use crate::guest::call::Range;
 use crate::scheduler;
+use std::fs::File;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 /// How many bytes are copied from or to a file before other processes get to run.
 const PIECE: usize = 256 << 10;
@@ -25,23 +27,7 @@ pub(super) async fn fd_read(
     count: u32,
     out: u32,
 ) -> Result {
-    let out = call.range(out, 4)?;
-    let ranges = call.vectors(vectors, count).await?;
-    let read = match call.table().get(fd)? {
-        Descriptor::Input(inlet) => {
-            let inlet = inlet.clone();
-            read_input(call, &inlet, &ranges).await
-        }
-        Descriptor::File(file) => {
-            let at = file.position;
-            let read = read_file(call, fd, &ranges, at).await?;
-            call.table().file(fd)?.position = at.saturating_add(u64::from(read));
-            read
-        }
-        _ => return Err(WasiErrno::Badf.into()),
-    };
-    call.put(out, &read.to_le_bytes());
-    Ok(())
+    read(call, fd, [vectors, count], None, out).await
 }
 
 pub(super) async fn fd_pread(
@@ -52,11 +38,83 @@ pub(super) async fn fd_pread(
     at: u64,
     out: u32,
 ) -> Result {
+    read(call, fd, [vectors, count], Some(at), out).await
+}
+
+pub(super) async fn fd_write(
+    call: &mut WasiCall<'_>,
+    fd: u32,
+    vectors: u32,
+    count: u32,
+    out: u32,
+) -> Result {
+    write(call, fd, [vectors, count], None, out).await
+}
+
+pub(super) async fn fd_pwrite(
+    call: &mut WasiCall<'_>,
+    fd: u32,
+    vectors: u32,
+    count: u32,
+    at: u64,
+    out: u32,
+) -> Result {
+    write(call, fd, [vectors, count], Some(at), out).await
+}
+
+/// Reads at a position, or at the descriptor's own position if none is given.
+async fn read(
+    call: &mut WasiCall<'_>,
+    fd: u32,
+    vectors: [u32; 2],
+    at: Option<u64>,
+    out: u32,
+) -> Result {
     let out = call.range(out, 4)?;
-    let ranges = call.vectors(vectors, count).await?;
-    call.table().seekable(fd)?;
-    let read = read_file(call, fd, &ranges, at).await?;
+    let ranges = call.vectors(vectors).await?;
+    let read = match call.table().get(fd)? {
+        Descriptor::Input(_) if at.is_some() => return Err(WasiErrno::Spipe.into()),
+        Descriptor::Input(inlet) => {
+            let inlet = inlet.clone();
+            read_input(call, &inlet, &ranges).await
+        }
+        Descriptor::File(file) if file.is_read => {
+            let from = file.position_of(at)?;
+            let read = read_file(call, fd, &ranges, from).await?;
+            if at.is_none() {
+                call.table().file(fd)?.position = from.saturating_add(u64::from(read));
+            }
+            read
+        }
+        _ => return Err(WasiErrno::Badf.into()),
+    };
     call.put(out, &read.to_le_bytes());
+    Ok(())
+}
+
+/// Writes at a position, or at the descriptor's own position if none is given.
+async fn write(
+    call: &mut WasiCall<'_>,
+    fd: u32,
+    vectors: [u32; 2],
+    at: Option<u64>,
+    out: u32,
+) -> Result {
+    let out = call.range(out, 4)?;
+    let ranges = call.vectors(vectors).await?;
+    let written = match call.table().get(fd)? {
+        Descriptor::Output(_) if at.is_some() => return Err(WasiErrno::Spipe.into()),
+        Descriptor::Output(outlet) => {
+            let outlet = outlet.clone();
+            write_output(call, &outlet, &ranges).await?
+        }
+        Descriptor::File(file) if file.is_written => {
+            file.position_of(at)?;
+            write_file(call, fd, &ranges, at).await?
+        }
+        _ => return Err(WasiErrno::Badf.into()),
+    };
+    call.put(out, &written.to_le_bytes());
     Ok(())
 }
 
@@ -121,60 +179,49 @@ async fn read_part(
         let is_page = at.saturating_add(count as u64).is_multiple_of(4096);
         return Ok((count, count == 0 || count < part.len() && !is_page));
     }
-    let (handle, is_regular, size) = (file.file.clone(), file.is_regular, part.len());
-    let read = move || {
-        let mut bytes = vec![0; size];
-        let count = file::read(&handle, is_regular, &mut bytes, at)?;
-        bytes.truncate(count);
-        Ok::<_, WasiErrno>(bytes)
-    };
-    let bytes = if is_regular {
-        let pace = file.pace.clone();
-        pace.away(read).await?
-    } else {
-        apart(read).await??
-    };
-    call.call
-        .bytes_mut(part.part(0, bytes.len()))
-        .copy_from_slice(&bytes);
+    let (handle, size) = (file.file.clone(), part.len());
+    if !file.is_regular {
+        return read_other(call, handle, part).await;
+    }
+    let pace = file.pace.clone();
+    let bytes = pace
+        .away(move || read_bytes(&handle, true, size, at))
+        .await?;
+    call.put(part.part(0, bytes.len()), &bytes);
     Ok((bytes.len(), bytes.len() < size))
 }
 
-pub(super) async fn fd_write(
+/// Reads a file that is not regular once there is something to read. What follows may have to be
+/// waited for, so this is where the call ends.
+async fn read_other(
     call: &mut WasiCall<'_>,
-    fd: u32,
-    vectors: u32,
-    count: u32,
-    out: u32,
-) -> Result {
-    let out = call.range(out, 4)?;
-    let ranges = call.vectors(vectors, count).await?;
-    let written = match call.table().get(fd)? {
-        Descriptor::Output(outlet) => {
-            let outlet = outlet.clone();
-            write_output(call, &outlet, &ranges).await?
+    file: Arc<File>,
+    part: Range,
+) -> Result<(usize, bool)> {
+    while file::is_ready(file.clone(), Wait::Read).await? {
+        match file::read(&file, false, call.call.bytes_mut(part), 0) {
+            Ok(count) => return Ok((count, true)),
+            // Another process has read the bytes.
+            Err(WasiErrno::Again) => {}
+            Err(error) => return Err(error.into()),
         }
-        Descriptor::File(_) => write_file(call, fd, &ranges, None).await?,
-        _ => return Err(WasiErrno::Badf.into()),
-    };
-    call.put(out, &written.to_le_bytes());
-    Ok(())
+    }
+    let size = part.len();
+    let bytes = apart(move || read_bytes(&file, false, size, 0)).await??;
+    call.put(part.part(0, bytes.len()), &bytes);
+    Ok((bytes.len(), true))
 }
 
-pub(super) async fn fd_pwrite(
-    call: &mut WasiCall<'_>,
-    fd: u32,
-    vectors: u32,
-    count: u32,
+fn read_bytes(
+    file: &File,
+    is_regular: bool,
+    size: usize,
     at: u64,
-    out: u32,
-) -> Result {
-    let out = call.range(out, 4)?;
-    let ranges = call.vectors(vectors, count).await?;
-    call.table().seekable(fd)?;
-    let written = write_file(call, fd, &ranges, Some(at)).await?;
-    call.put(out, &written.to_le_bytes());
-    Ok(())
+) -> std::result::Result<Vec<u8>, WasiErrno> {
+    let mut bytes = vec![0; size];
+    let count = file::read(file, is_regular, &mut bytes, at)?;
+    bytes.truncate(count);
+    Ok(bytes)
 }
 
 /// Writes to a standard stream. At most [`MAX_WRITE`] bytes are written at a time; each such write
@@ -213,17 +260,23 @@ async fn write_file(
     let mut total = 0;
     loop {
         let piece = transfer.next(PIECE.min(MOST - total));
-        let result = if is_regular && pace.is_quick() {
-            let pieces = call.call.slices(&piece);
-            pace.measured(|| writing.write(&handle, &pieces))
-        } else {
+        let result = loop {
+            let is_ready = !is_regular && file::is_ready(handle.clone(), Wait::Write).await?;
+            if is_ready || is_regular && pace.is_quick() {
+                let pieces = call.call.slices(&piece);
+                match pace.measured(|| writing.write(&handle, &pieces)) {
+                    // Another process has filled the pipe.
+                    Err(WasiErrno::Again) if is_ready => continue,
+                    result => break result,
+                }
+            }
             let (handle, bytes) = (handle.clone(), gather(&mut call.call, &piece));
             let write = move || writing.write(&handle, &[IoSlice::new(&bytes)]);
-            if is_regular {
+            break if is_regular {
                 pace.away(write).await
             } else {
                 apart(write).await?
-            }
+            };
         };
         let (count, end) = match result {
             Ok(written) => written,
@@ -268,7 +321,7 @@ pub(super) fn fd_seek(
         _ => rustix::fs::fstat(&*file.file)?.st_size as u64,
     };
     let position = base.checked_add_signed(offset).ok_or(WasiErrno::Inval)?;
-    file.position = position;
+    file.position = file.position_of(Some(position))?;
     call.put(out, &position.to_le_bytes());
     Ok(())
 }
