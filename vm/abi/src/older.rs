@@ -29,10 +29,10 @@ macro_rules! for_each_older_host_function {
                 /// `capacity` is a hint.
                 now create_data(tag: Tag, capacity: U64);
                 /// Appends bytes to the data message in the slot and returns the number appended.
-                now write_data(data: Bytes) -> U32;
+                soon write_data(data: Bytes) -> U32;
                 /// Copies bytes from the read position and advances it. Returns the number of bytes
                 /// copied, or 0 at the end.
-                now read_data(buffer: Buffer) -> U32;
+                soon read_data(buffer: Buffer) -> U32;
                 /// Sets the read position, in bytes from the start.
                 now seek_data(position: U64);
                 /// Returns the tag of the message in the slot, or 0 if it has none.

@@ -39,10 +39,10 @@ macro_rules! for_each_host_function {
                 /// `capacity` is a hint.
                 now create_data(tag: Tag, capacity: U64);
                 /// Appends bytes to the data message in the slot and returns the number appended.
-                now write_data(data: Bytes) -> U32;
+                soon write_data(data: Bytes) -> U32;
                 /// Copies bytes from the read position and advances it. Returns the number of bytes
                 /// copied, or 0 at the end.
-                now read_data(buffer: Buffer) -> U32;
+                soon read_data(buffer: Buffer) -> U32;
                 /// Sets the read position, in bytes from the start.
                 now seek_data(position: U64);
                 /// Returns the tag of the message in the slot, or 0 if it has none.
@@ -89,7 +89,7 @@ macro_rules! for_each_host_function {
                 /// not exist. The caller keeps its data and sockets.
                 soon send_bytes(process: Pid, tag: Tag, data: Bytes, sockets: Words) -> I32;
                 /// Extension. Like `send_bytes`, but never waits for space in the mailbox: returns
-                /// `MailboxFull` immediately.
+                /// `MailboxFull` immediately, also for more than 256 KiB of data.
                 now offer_bytes(process: Pid, tag: Tag, data: Bytes, sockets: Words) -> I32;
                 /// Extension. Like `receive`, but also writes the header and as much of the data as
                 /// fits. The message stays in the slot, with its read position after the copied
@@ -298,7 +298,7 @@ macro_rules! for_each_host_function {
                 wait cancel_timer(timer: TimerId) -> I32;
                 /// Extension. Like `message::send_bytes`, but sends the message after a delay.
                 /// Returns 0 and the timer's id, or 1 and an error id.
-                now send_bytes_after(
+                wait send_bytes_after(
                     process: Pid, tag: Tag, data: Bytes, sockets: Words, delay: Millis,
                     timer: OutU64
                 ) -> I32;

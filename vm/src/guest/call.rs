@@ -28,8 +28,9 @@ const ALLOCATE: &str = "lunatic_alloc";
 /// valid.
 pub(crate) const MAX_TEXT: usize = 4096;
 
-/// How many bytes are copied without a pause. Copying them takes about a tenth of a tick.
-const PORTION: usize = 1 << 20;
+/// How many bytes are copied without a pause. Copying them takes about a tenth of a tick, most of it
+/// for pages that have not been used before.
+pub(super) const PORTION: usize = 256 << 10;
 
 /// A guest's call to a host function.
 pub struct Call<'a> {
@@ -128,8 +129,13 @@ impl Range {
         self.length
     }
 
+    /// Returns whether copying the range takes so long that other processes must run in between.
+    pub(crate) fn is_large(self) -> bool {
+        self.length > PORTION
+    }
+
     /// Splits the range into parts that are each copied without a pause.
-    fn portions(self) -> impl Iterator<Item = Range> {
+    pub(crate) fn portions(self) -> impl Iterator<Item = Range> {
         (0..self.length).step_by(PORTION).map(move |done| Range {
             start: self.start + done,
             length: PORTION.min(self.length - done),

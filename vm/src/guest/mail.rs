@@ -1,6 +1,6 @@
 //! Code shared by functions that send or receive: the current message, and waiting for mail.
 
-use super::call::{Answer, Call, Rest, View};
+use super::call::{Answer, Call, Range, Rest, View};
 use super::failure::Failure;
 use super::kinds::{Bytes, Millis, StreamId, TlsStreamId, UdpSocketId, Words};
 use super::socket::copy_to_send;
@@ -11,7 +11,7 @@ use crate::timer;
 use crate::travel::Attachment;
 use futures_lite::FutureExt;
 use lunatic_abi::{Errno, Limit, NOBODY_LEFT, ResourceKind, TIMED_OUT};
-use lunatic_process::{Mail, Message, Pid, Wanted};
+use lunatic_process::{LimitReached, Mail, Message, Pid, Wanted};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -137,27 +137,63 @@ pub(crate) async fn request(
     })
 }
 
-/// Creates a message from bytes and copies of sockets. Each socket is identified by a word.
-pub(crate) fn compose(
+/// A message whose data is still in the guest's memory.
+pub(crate) struct Draft {
+    tag: i64,
+    data: Range,
+    attachments: Vec<Option<lunatic_process::Attachment>>,
+}
+
+impl Draft {
+    /// Copies the data, unless that takes so long that other processes must run in between.
+    pub(crate) fn copy_small(self, call: &mut Call<'_>) -> Result<Message, Draft> {
+        match call.parts() {
+            Ok((mut memory, guest)) if !self.data.is_large() => Ok(Message {
+                tag: self.tag,
+                data: guest.data_of(memory.bytes(self.data)),
+                attachments: self.attachments,
+            }),
+            _ => Err(self),
+        }
+    }
+
+    /// Copies the data, in portions if it is large. In the meantime, a large message counts toward
+    /// the sender's limits.
+    pub(crate) async fn copy(self, call: &mut Call<'_>) -> Result<Message, LimitReached> {
+        let draft = match self.copy_small(call) {
+            Ok(message) => return Ok(message),
+            Err(draft) => draft,
+        };
+        let quota = call.guest().domain().quota().clone();
+        let _held = quota.permit(Limit::TotalHostMemory, draft.data.len() as u64)?;
+        Ok(Message {
+            tag: draft.tag,
+            data: call.copied(draft.data).await,
+            attachments: draft.attachments,
+        })
+    }
+}
+
+/// Checks the parts of a message: bytes, and copies of sockets. Each socket is identified by a word.
+pub(crate) fn draft(
     call: &mut Call<'_>,
     tag: i64,
     data: Bytes,
     sockets: Words,
-) -> Result<Message, Failure> {
+) -> Result<Draft, Failure> {
     let (mut memory, guest) = call.parts()?;
     let words = memory.words(sockets, MAX_ATTACHMENTS)?;
     let mut attachments = Vec::with_capacity(words.len());
     for word in words {
         attachments.push(Some(copy_of_socket(guest, word)?.into()));
     }
-    let range = memory.range(data)?;
-    let bytes = memory.bytes(range);
-    if bytes.len() as u64 > guest.environment().limits().get(Limit::MessageBytes) {
+    let data = memory.range(data)?;
+    if data.len() as u64 > guest.environment().limits().get(Limit::MessageBytes) {
         return Err(Failure::Errno(Errno::MessageTooLarge));
     }
-    Ok(Message {
+    Ok(Draft {
         tag,
-        data: guest.data_of(bytes),
+        data,
         attachments,
     })
 }

@@ -5,6 +5,7 @@
     reason = "keeps the memory that `Call` reads and writes"
 )]
 
+use super::call::PORTION;
 use super::failure::{Failure, HostError};
 use super::handles::Handles;
 use super::meter::{MemoryPermits, Meter};
@@ -122,6 +123,11 @@ pub(crate) struct MailCursor {
 }
 
 impl MailCursor {
+    /// Returns whether copying the mail takes so long that other processes must run in between.
+    pub(crate) fn is_large(&self) -> bool {
+        matches!(&self.mail, Mail::Data(message) if message.data.len() > PORTION)
+    }
+
     /// Copies as many bytes as fit from the read position and advances it. Returns the number of
     /// bytes copied. For a death notification, the bytes are a sentence that describes it.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {

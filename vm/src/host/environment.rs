@@ -4,7 +4,7 @@
 use crate::environment::{Name, Permissions};
 use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{Bytes, ConfigId, EnvironmentId, ModuleId, OutU64, Text, Words};
-use crate::guest::mail::{TOO_LARGE, compose};
+use crate::guest::mail::{TOO_LARGE, draft};
 use crate::guest::{Call, Failure, HostError};
 use crate::spawn::request::SpawnRequest;
 use lunatic_abi::{Errno, Limit};
@@ -104,8 +104,14 @@ pub(super) async fn spawn(
     let out = call.out(process)?;
     let request = SpawnRequest::read_permitted(call, module_id, function, parameters)?;
     let environment = call.environment(environment_id)?;
-    let message = match compose(call, tag, data, sockets) {
-        Ok(message) => (tag != 0).then_some(message),
+    let message = match draft(call, tag, data, sockets) {
+        Ok(draft) => match draft.copy(call).await {
+            Ok(message) => (tag != 0).then_some(message),
+            Err(reached) => {
+                let error = HostError::new(Errno::LimitReached, reached);
+                return call.answer(out, Err(error));
+            }
+        },
         Err(Failure::Errno(errno)) => {
             return call.answer(out, Err(HostError::new(errno, TOO_LARGE)));
         }

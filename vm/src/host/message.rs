@@ -5,7 +5,7 @@ use crate::guest::kinds::{
     Buffer, Bytes, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
 };
 use crate::guest::mail::{
-    Arrival, Undelivered, at_hand, compose, deliver, deliver_soon, nothing_at_hand, request,
+    Arrival, Draft, Undelivered, at_hand, deliver, deliver_soon, draft, nothing_at_hand, request,
     take_message, wait, wanted,
 };
 use crate::guest::socket::take_socket;
@@ -13,8 +13,9 @@ pub(super) use crate::guest::socket::{
     push_socket as push_tcp_stream, push_socket as push_tls_stream, push_socket as push_udp_socket,
 };
 use crate::guest::{Call, Failure, Guest, MailCursor};
+use crate::scheduler;
 use crate::travel::{Attachment, Resource};
-use lunatic_abi::{Limit, MessageHeader, ResourceKind};
+use lunatic_abi::{Errno, Limit, MessageHeader, ResourceKind};
 use lunatic_process::{Mail, Message, Pid, Wanted};
 
 pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Result<(), Failure> {
@@ -29,28 +30,70 @@ pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Resu
     Ok(())
 }
 
-pub(super) fn write_data(call: &mut Call<'_>, data: Bytes) -> Result<u32, Failure> {
+pub(super) fn write_data(call: &mut Call<'_>, data: Bytes) -> Result<Answer<Write>, Failure> {
     let (mut memory, guest) = call.parts()?;
     let range = memory.range(data)?;
-    let bytes = memory.bytes(range);
     let most = guest.environment().limits().get(Limit::MessageBytes);
-    let length = guest.message()?.0.data.len() + bytes.len();
+    let length = guest.message()?.0.data.len() + range.len();
     if length as u64 > most {
         return Err(Failure::trap(format!(
             "a message can have at most {most} bytes"
         )));
     }
     guest.charge_slot(length).map_err(Failure::limit)?;
+    if range.is_large() {
+        return Ok(Answer::Later(Write(range)));
+    }
     let (message, _) = guest.message()?;
-    message.data.extend_from_slice(bytes);
-    Ok(bytes.len() as u32)
+    message.data.extend_from_slice(memory.bytes(range));
+    Ok(Answer::Now(range.len() as u32))
 }
 
-pub(super) fn read_data(call: &mut Call<'_>, buffer: Buffer) -> Result<u32, Failure> {
+/// A write of so many bytes that it is made in portions.
+pub(super) struct Write(Range);
+
+impl Rest for Write {
+    type Result = u32;
+
+    async fn finish(self, call: &mut Call<'_>) -> Result<u32, Failure> {
+        let Write(range) = self;
+        call.guest().message()?.0.data.reserve(range.len());
+        for portion in range.portions() {
+            scheduler::spent().await;
+            let (mut memory, guest) = call.parts()?;
+            let (message, _) = guest.message()?;
+            message.data.extend_from_slice(memory.bytes(portion));
+        }
+        Ok(range.len() as u32)
+    }
+}
+
+pub(super) fn read_data(call: &mut Call<'_>, buffer: Buffer) -> Result<Answer<Read>, Failure> {
     let (mut memory, guest) = call.parts()?;
     let range = memory.range(buffer)?;
     let slot = guest.slot().as_mut().ok_or_else(nothing_at_hand)?;
-    slot.read(memory.bytes(range))
+    if range.is_large() && slot.is_large() {
+        return Ok(Answer::Later(Read(range)));
+    }
+    slot.read(memory.bytes(range)).map(Answer::Now)
+}
+
+/// A read of so many bytes that it is made in portions.
+pub(super) struct Read(Range);
+
+impl Rest for Read {
+    type Result = u32;
+
+    async fn finish(self, call: &mut Call<'_>) -> Result<u32, Failure> {
+        let mut count = 0;
+        for portion in self.0.portions() {
+            scheduler::spent().await;
+            let (mut memory, guest) = call.parts()?;
+            let slot = guest.slot().as_mut().ok_or_else(nothing_at_hand)?;
+            count += slot.read(memory.bytes(portion))?;
+        }
+        Ok(count)
+    }
 }
 
 pub(super) fn seek_data(call: &mut Call<'_>, position: u64) -> Result<(), Failure> {
@@ -129,9 +172,38 @@ pub(super) fn send_bytes(
     tag: i64,
     data: Bytes,
     sockets: Words,
-) -> Result<Answer<Undelivered>, Failure> {
-    let message = compose(call, tag, data, sockets)?;
-    deliver_soon(call.guest(), process, message)
+) -> Result<Answer<SendBytes>, Failure> {
+    let draft = draft(call, tag, data, sockets)?;
+    let message = match draft.copy_small(call) {
+        Ok(message) => message,
+        Err(draft) => return Ok(Answer::Later(SendBytes::Large(process, draft))),
+    };
+    Ok(match deliver_soon(call.guest(), process, message)? {
+        Answer::Now(code) => Answer::Now(code),
+        Answer::Later(undelivered) => Answer::Later(SendBytes::Full(undelivered)),
+    })
+}
+
+/// A message that cannot be sent immediately, because its data is copied in portions or the mailbox
+/// is full.
+pub(super) enum SendBytes {
+    Large(Pid, Draft),
+    Full(Undelivered),
+}
+
+impl Rest for SendBytes {
+    type Result = i32;
+
+    async fn finish(self, call: &mut Call<'_>) -> Result<i32, Failure> {
+        match self {
+            SendBytes::Large(process, draft) => {
+                let message = draft.copy(call).await.map_err(|_| Errno::MailboxFull)?;
+                let sent = deliver_soon(call.guest(), process, message)?;
+                sent.result(call).await
+            }
+            SendBytes::Full(undelivered) => undelivered.finish(call).await,
+        }
+    }
 }
 
 pub(super) fn offer_bytes(
@@ -141,7 +213,12 @@ pub(super) fn offer_bytes(
     data: Bytes,
     sockets: Words,
 ) -> Result<i32, Failure> {
-    let message = compose(call, tag, data, sockets)?;
+    let draft = draft(call, tag, data, sockets)?;
+    // A function that never waits copies a limited number of bytes. The caller, which has to be
+    // prepared for a full mailbox, then calls `send_bytes`.
+    let message = draft
+        .copy_small(call)
+        .map_err(|_| Failure::Errno(Errno::MailboxFull))?;
     deliver(call.guest(), process, message).map_err(|(_, error)| error.errno())?;
     Ok(0)
 }
@@ -193,20 +270,28 @@ fn receive_or_wait<'a>(
     Ok(guest.fill_slot(mail))
 }
 
-/// A pending receive, and where to write the message when it arrives.
-pub(super) struct ReceiveBytes(Arrival, Target);
+/// A receive that is pending, or that copies a large message, and where to write the message.
+pub(super) struct ReceiveBytes(Option<Arrival>, Target);
 
 impl Rest for ReceiveBytes {
     type Result = i32;
 
     async fn finish(self, call: &mut Call<'_>) -> Result<i32, Failure> {
         let ReceiveBytes(arrival, target) = self;
-        if let Err(code) = wait(call, arrival).await {
+        if let Some(arrival) = arrival
+            && let Err(code) = wait(call, arrival).await
+        {
             return Ok(code);
         }
         let (mut memory, guest) = call.parts()?;
         let slot = guest.slot().as_mut().ok_or_else(nothing_at_hand)?;
-        target.write(&mut memory, slot)
+        let kind = target.write_header(&mut memory, slot);
+        if target.is_large(slot) {
+            Read(target.buffer).finish(call).await?;
+        } else {
+            slot.read(memory.bytes(target.buffer))?;
+        }
+        Ok(kind)
     }
 }
 
@@ -225,10 +310,15 @@ pub(super) fn receive_bytes(
         buffer: memory.range(buffer)?,
         header: memory.out(header)?,
     };
-    match receive_or_wait(guest, &wanted, timeout) {
-        Ok(slot) => target.write(&mut memory, slot).map(Answer::Now),
-        Err(arrival) => Ok(Answer::Later(ReceiveBytes(arrival, target))),
-    }
+    Ok(match receive_or_wait(guest, &wanted, timeout) {
+        Ok(slot) if target.is_large(slot) => Answer::Later(ReceiveBytes(None, target)),
+        Ok(slot) => {
+            let kind = target.write_header(&mut memory, slot);
+            slot.read(memory.bytes(target.buffer))?;
+            Answer::Now(kind)
+        }
+        Err(arrival) => Answer::Later(ReceiveBytes(Some(arrival), target)),
+    })
 }
 
 /// Where to write a received message.
@@ -238,9 +328,13 @@ struct Target {
 }
 
 impl Target {
-    /// Writes the header of the message in the slot, and as much of its data as fits. Returns the
-    /// message's kind.
-    fn write(&self, memory: &mut View<'_>, slot: &mut MailCursor) -> Result<i32, Failure> {
+    /// Returns whether the data is copied in portions.
+    fn is_large(&self, slot: &MailCursor) -> bool {
+        self.buffer.is_large() && slot.is_large()
+    }
+
+    /// Writes the header of the message in the slot. Returns the message's kind.
+    fn write_header(&self, memory: &mut View<'_>, slot: &MailCursor) -> i32 {
         let kind = slot.mail.kind();
         let mut header = MessageHeader {
             kind: kind as u32,
@@ -252,7 +346,7 @@ impl Target {
                 header.resources = message.attachments.len() as u32;
                 header.tag = message.tag;
             }
-            Mail::LinkDied { tag, pid, exit } | Mail::ProcessDied { tag, pid, exit } => {
+            Mail::LinkDied { tag, pid, exit, .. } | Mail::ProcessDied { tag, pid, exit } => {
                 header.length = exit.to_string().len() as u32;
                 header.exit = exit.kind() as u32;
                 header.pid = pid.number();
@@ -261,7 +355,6 @@ impl Target {
             }
         }
         memory.put(self.header, header.to_bytes());
-        slot.read(memory.bytes(self.buffer))?;
-        Ok(kind as i32)
+        kind as i32
     }
 }

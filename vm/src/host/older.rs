@@ -15,6 +15,7 @@ mod tagged_mail;
 
 use super::rows::{link_row, link_rows, raw};
 use super::{dns, error, message, process, tcp};
+use crate::guest::call::{Answer, Rest};
 use crate::guest::kinds::{self, Kind};
 use crate::guest::{Call, Guest};
 use wasmtime::{Caller, Linker};

@@ -2,7 +2,7 @@
 
 use crate::guest::HostError;
 use crate::guest::kinds::{Bytes, Millis, OutU64, TimerId, Words};
-use crate::guest::mail::{TOO_LARGE, compose, take_message};
+use crate::guest::mail::{TOO_LARGE, draft, take_message};
 use crate::guest::{Call, Failure};
 use crate::timer;
 use lunatic_abi::{Errno, Limit};
@@ -21,7 +21,7 @@ pub(super) async fn cancel_timer(call: &mut Call<'_>, id: TimerId) -> Result<i32
     Ok(timer.cancel().into())
 }
 
-pub(super) fn send_bytes_after(
+pub(super) async fn send_bytes_after(
     call: &mut Call<'_>,
     process: Pid,
     tag: i64,
@@ -31,8 +31,11 @@ pub(super) fn send_bytes_after(
     out: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(out)?;
-    let result = match compose(call, tag, data, sockets) {
-        Ok(message) => start(call, process, message, delay),
+    let result = match draft(call, tag, data, sockets) {
+        Ok(draft) => match draft.copy(call).await {
+            Ok(message) => start(call, process, message, delay),
+            Err(reached) => Err(HostError::new(Errno::LimitReached, reached)),
+        },
         Err(Failure::Errno(errno)) => Err(HostError::new(errno, TOO_LARGE)),
         Err(trap) => return Err(trap),
     };

@@ -219,6 +219,58 @@ fn an_offer_to_a_full_mailbox_is_refused_at_once() {
 }
 
 #[test]
+fn a_large_message_is_copied_in_portions_between_which_other_processes_run() {
+    const SIZE: i64 = 16 << 20;
+    const PORTIONS: u64 = 64;
+
+    let lab = Lab::new();
+    let own = "(call $process_id)";
+    let all = format!("(i32.const 4096) (i32.const {SIZE})");
+    let send = |function: &str| {
+        format!(
+            "(call $say (i64.extend_i32_u (call ${function} {own} (i64.const 1) {all}
+                (i32.const 0) (i32.const 0))))"
+        )
+    };
+    let receive = format!(
+        "(drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) {all} (i32.const 8)))
+        (call $say (i64.load8_u (i32.const {})))",
+        4095 + SIZE
+    );
+    let write = format!(
+        "(call $create_data (i64.const 1) (i64.const 0))
+        (call $say (i64.extend_i32_u (call $write_data {all})))
+        (drop (call $send {own}))
+        (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))"
+    );
+    let read = format!("(call $say (i64.extend_i32_u (call $read_data {all})))");
+    let last = format!("(i32.store8 (i32.const {}) (i32.const 7))", 4095 + SIZE);
+    let module = guest(
+        &[
+            "lunatic::process::process_id",
+            "lunatic::message::offer_bytes",
+            "lunatic::message::send_bytes",
+            "lunatic::message::receive_bytes",
+            "lunatic::message::create_data",
+            "lunatic::message::write_data",
+            "lunatic::message::send",
+            "lunatic::message::receive",
+            "lunatic::message::read_data",
+        ],
+        &format!(
+            r#"(func (export "main") (drop (memory.grow (i32.const 512))) {last} {} {} {receive} {write} {read})"#,
+            send("offer_bytes"),
+            send("send_bytes"),
+        ),
+    );
+    let process = lab.spawn(&module);
+    assert!(lab.exit(&process).is_normal());
+    assert_eq!(lab.hear_all(), [FULL, 0, 7, SIZE, SIZE]);
+    // The process is sent, receives, writes and reads one such message.
+    assert!(process.turns() >= 4 * (PORTIONS - 1), "{}", process.turns());
+}
+
+#[test]
 fn a_sender_that_waits_for_room_gets_it_once_a_ready_receiver_runs() {
     let lab = Lab::manual(1);
     let environment = lab.environment_with(|config| {
