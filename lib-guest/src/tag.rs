@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 
 /// A mark on messages and links, so that a process can tell them apart and wait for some of them.
 ///
@@ -26,7 +27,14 @@ pub struct Tag(i64);
 
 thread_local! {
     static LAST: Cell<i64> = const { Cell::new(0) };
-    static LAST_REPLY: Cell<i64> = const { Cell::new(0) };
+    static REPLIES: ReplyTags = ReplyTags::default();
+}
+
+/// Numbers replies by a hash of their count, whose key only this process knows.
+#[derive(Default)]
+struct ReplyTags {
+    key: RandomState,
+    count: Cell<u64>,
 }
 
 impl Tag {
@@ -39,12 +47,21 @@ impl Tag {
         Self(LAST.get())
     }
 
-    /// Creates a tag for a reply. Reply tags count down from -1. A tag created by another process
-    /// with [`Tag::new`] is therefore never mistaken for a reply, and late replies can be
-    /// recognized by the sign of their tag.
+    /// Creates a tag for a reply. No other process can guess the tag, not even from earlier tags, so
+    /// only a process that was given the tag can answer. Reply tags are negative. A tag created by
+    /// another process with [`Tag::new`] is therefore never mistaken for a reply, and late replies
+    /// can be recognized by the sign of their tag.
     pub(crate) fn new_reply() -> Self {
-        LAST_REPLY.set(LAST_REPLY.get() - 1);
-        Self(LAST_REPLY.get())
+        REPLIES.with(|replies| {
+            loop {
+                let count = replies.count.get();
+                replies.count.set(count + 1);
+                let tag = Self(replies.key.hash_one(count).cast_signed() | i64::MIN);
+                if tag.is_reply() {
+                    return tag;
+                }
+            }
+        })
     }
 
     /// Returns true if this is a reply tag.
@@ -86,16 +103,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_count_up_from_one_and_replies_down_from_minus_one() {
+    fn tags_count_up_from_one() {
         // Threads stand in for processes here, because each thread has its own counters.
         std::thread::spawn(|| {
             assert_eq!(Tag::new().id(), 1);
-            assert_eq!(Tag::new_reply().id(), -1);
             assert_eq!(Tag::new().id(), 2);
-            assert_eq!(Tag::new_reply().id(), -2);
         })
         .join()
         .expect("the assertions hold");
+    }
+
+    #[test]
+    fn no_two_processes_have_the_same_reply_tags() {
+        let tags = || (0..1_000).map(|_| Tag::new_reply()).collect::<Vec<_>>();
+        let other = std::thread::spawn(tags);
+        let mut all = tags();
+        all.extend(other.join().expect("it only creates tags"));
+        assert!(all.iter().all(|tag| tag.is_reply()));
+        assert!(
+            all.windows(2)
+                .all(|two| two[0].0.abs_diff(two[1].0) > 1_000_000),
+            "tags must not be numbered in order"
+        );
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 2_000);
     }
 
     #[test]
