@@ -108,14 +108,19 @@ impl Machine {
 
     /// Links `process`, which must be the currently running one, to another process. If the latter
     /// does not exist, it is treated as having just died.
-    pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) {
-        self.processes.link(process.cell(), pid, tag);
+    pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) -> Result<(), LimitReached> {
+        self.processes.link(process.cell(), pid, tag)
     }
 
     /// Links `process`, which must be the currently running one, to another process if the latter
     /// is alive.
-    pub(crate) fn link_with_living(&self, process: &Process, pid: Pid, tag: i64) {
-        self.processes.link_with_living(process.cell(), pid, tag);
+    pub(crate) fn link_with_living(
+        &self,
+        process: &Process,
+        pid: Pid,
+        tag: i64,
+    ) -> Result<(), LimitReached> {
+        self.processes.link_with_living(process.cell(), pid, tag)
     }
 
     /// Removes the link between two processes.

@@ -124,9 +124,15 @@ pub fn a_link_to_a_dying_process_is_reported_once() {
             let (table, dying) = (table.clone(), dying.clone());
             thread::spawn(move || table.finish(&dying, Exit::Status(3), |_, _| ()))
         };
-        table.link(&process, dying.pid(), 5);
+        let linked = table.link(&process, dying.pid(), 5);
+        linked.expect("this is the only link");
         let (received, _) = receive(&process, 1);
-        let [Mail::LinkDied { tag: 5, pid, exit }] = &received[..] else {
+        let [
+            Mail::LinkDied {
+                tag: 5, pid, exit, ..
+            },
+        ] = &received[..]
+        else {
             panic!("the process received {received:?} instead of exactly one death notice");
         };
         assert_eq!(*pid, dying.pid());
@@ -161,7 +167,8 @@ pub fn a_monitor_of_a_dying_process_is_reported_or_removed() {
 pub fn linked_processes_can_die_together() {
     check(3, || {
         let (table, [one, other]) = machine();
-        table.link(&one, other.pid(), 0);
+        let linked = table.link(&one, other.pid(), 0);
+        linked.expect("this is the only link");
         let death = {
             let (table, other) = (table.clone(), other.clone());
             thread::spawn(move || table.finish(&other, Exit::Killed, |_, _| ()))

@@ -8,7 +8,7 @@ use super::exit::{Exit, LimitReached, SHORT_REASON};
 use super::links::ExitNotices;
 use super::mailbox::{MAIL_BYTES, Mail, Mailbox, MailboxLimits, Message, Wanted};
 use super::pid::Pid;
-use super::purse::{Ledger, Purse};
+use super::purse::{Ledger, Paid, Purse};
 use super::signal::Signal;
 use super::state::{END_BYTES, Outcome, State, Undelivered};
 use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
@@ -239,6 +239,22 @@ impl ProcessCell {
         self.afford(&mut shared, END_BYTES)
     }
 
+    /// Pays for the other side of a link, including the notice that the other process may get.
+    pub(crate) fn pay_for_link(&self) -> Result<Paid, LimitReached> {
+        Paid::new(self.purse.as_ref(), END_BYTES)
+    }
+
+    /// Links with the process `pid`, which makes the link, unless this process is dead. Returns
+    /// whether this process is alive.
+    pub(crate) fn accept_link(&self, pid: Pid, tag: i64, paid: Paid) -> bool {
+        let mut shared = self.lock();
+        let is_alive = !shared.state.is_dead();
+        if is_alive {
+            shared.state.links().accept_link(pid, tag, paid);
+        }
+        is_alive
+    }
+
     /// Pays for more mail.
     fn afford(&self, shared: &mut Shared, more: u64) -> Result<(), LimitReached> {
         let Some(purse) = self.purse.as_deref().filter(|_| !shared.state.is_dead()) else {
@@ -256,13 +272,22 @@ impl ProcessCell {
 
     /// Returns the signal in a form that the process can afford to keep. A death notice is never
     /// dropped. The notice itself was paid for when the link or monitor was created, but its text
-    /// was not. If the process cannot afford the whole text, only the beginning is kept.
+    /// was not. The process that made the link or monitor pays for the text too. If that process
+    /// cannot afford the whole text, only the beginning is kept.
     fn affordable(&self, shared: &mut Shared, signal: Signal) -> Signal {
-        let (Signal::LinkDied { exit, .. } | Signal::ProcessDied { exit, .. }) = &signal else {
+        let (Signal::LinkDied { exit, pid } | Signal::ProcessDied { exit, pid }) = &signal else {
             return signal;
         };
         let length = exit.text_length();
-        if length <= SHORT_REASON || self.afford(shared, length as u64).is_ok() {
+        if length <= SHORT_REASON {
+            return signal;
+        }
+        let is_link = matches!(signal, Signal::LinkDied { .. });
+        let paid = match shared.state.links().paid(*pid) {
+            Some(paid) if is_link => paid.add(length as u64),
+            _ => self.afford(shared, length as u64),
+        };
+        if paid.is_ok() {
             return signal;
         }
         match signal {

@@ -25,6 +25,6 @@ pub use exit::{Exit, Frame, LimitReached, RawFrame, SourceLocation, Symbols, Tra
 pub use mailbox::{Attachment, Mail, MailboxLimits, Message, Wanted};
 pub use pid::{Pid, PidSource};
 pub use printable::{printable, printable_lines};
-pub use purse::Purse;
+pub use purse::{Paid, Purse};
 pub use signal::Signal;
 pub use table::Table;

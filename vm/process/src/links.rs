@@ -6,14 +6,16 @@
 use super::exit::{Exit, MAX_REASON};
 use super::mailbox::Mail;
 use super::pid::Pid;
+use super::purse::Paid;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The links and monitors of one process, in both directions.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// The processes linked to this process, with the tags used to notify this process of their
-    /// failure.
-    linked: BTreeMap<Pid, i64>,
+    /// The processes linked to this process.
+    linked: BTreeMap<Pid, Link>,
+    /// How many of these links were made by the other process only.
+    foreign: usize,
     /// The processes that monitor this process.
     watchers: BTreeSet<Pid>,
     /// The processes that this process monitors, with the tag of each monitor.
@@ -22,6 +24,16 @@ pub(crate) struct Links {
     by_tag: BTreeSet<(i64, Pid)>,
     /// Set if this process is notified when a linked process fails, rather than killed.
     is_notified: bool,
+}
+
+/// One side of a link.
+#[derive(Debug)]
+struct Link {
+    /// The tag used to notify this process of a failure.
+    tag: i64,
+    /// What the other process has paid for this side of the link, if only the other process made
+    /// the link.
+    paid: Option<Paid>,
 }
 
 /// The processes to notify of a process's death.
@@ -55,12 +67,40 @@ impl Links {
     /// Links to a process and returns whether the link is new. Linking to the same process again
     /// replaces the tag.
     pub(crate) fn link(&mut self, pid: Pid, tag: i64) -> bool {
-        self.linked.insert(pid, tag).is_none()
+        self.insert(pid, Link { tag, paid: None })
+    }
+
+    /// Links with a process that makes the link and has paid for it.
+    pub(crate) fn accept_link(&mut self, pid: Pid, tag: i64, paid: Paid) {
+        let is_own = self
+            .linked
+            .get(&pid)
+            .is_some_and(|link| link.paid.is_none());
+        let paid = (!is_own).then_some(paid);
+        self.insert(pid, Link { tag, paid });
+    }
+
+    fn insert(&mut self, pid: Pid, link: Link) -> bool {
+        let before = self.remove(pid);
+        self.foreign += usize::from(link.paid.is_some());
+        self.linked.insert(pid, link);
+        before.is_none()
+    }
+
+    fn remove(&mut self, pid: Pid) -> Option<Link> {
+        let link = self.linked.remove(&pid)?;
+        self.foreign -= usize::from(link.paid.is_some());
+        Some(link)
+    }
+
+    /// Returns what a process has paid for its link with this process.
+    pub(crate) fn paid(&mut self, pid: Pid) -> Option<&mut Paid> {
+        self.linked.get_mut(&pid)?.paid.as_mut()
     }
 
     /// Removes a link and returns whether it existed.
     pub(crate) fn unlink(&mut self, pid: Pid) -> bool {
-        self.linked.remove(&pid).is_some()
+        self.remove(pid).is_some()
     }
 
     /// Adds a process that monitors this process.
@@ -117,13 +157,14 @@ impl Links {
 
     /// Handles the failure of a linked process.
     pub(crate) fn on_link_died(&mut self, pid: Pid, exit: &Exit) -> Reaction {
-        let Some(tag) = self.linked.remove(&pid) else {
+        let Some(Link { tag, paid }) = self.remove(pid) else {
             return Reaction::None;
         };
         if self.is_notified {
             Reaction::Tell(Mail::LinkDied {
                 tag,
                 pid,
+                paid,
                 exit: exit.told(MAX_REASON),
             })
         } else {
@@ -159,14 +200,16 @@ impl Links {
         })
     }
 
-    /// Returns how many more deaths the process can be notified of.
+    /// Returns how many more deaths the process can be notified of because of its own links and
+    /// monitors.
     pub(crate) fn expected(&self) -> usize {
-        self.linked.len() + self.watched.len()
+        self.linked.len() - self.foreign + self.watched.len()
     }
 
     /// Removes all links and monitors of this process, and returns which processes to notify.
     pub(crate) fn on_exit(&mut self, exit: &Exit) -> ExitNotices {
         let linked = std::mem::take(&mut self.linked).into_keys().collect();
+        self.foreign = 0;
         let (links, unlinked) = if exit.is_normal() {
             (Vec::new(), linked)
         } else {
@@ -220,6 +263,7 @@ mod tests {
                         tag,
                         pid,
                         exit: why,
+                        ..
                     }),
                 ) => {
                     assert_eq!((tag, pid, why.kind()), (42, Pid(1), exit.kind()));

@@ -6,6 +6,7 @@
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;
+use super::purse::Paid;
 use lunatic_abi::{Limit, MessageKind};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,6 +48,8 @@ pub enum Mail {
         tag: i64,
         /// The process that failed.
         pid: Pid,
+        /// What the process that failed has paid for the notice, if it made the link.
+        paid: Option<Paid>,
         /// Why the process died.
         exit: Exit,
     },
@@ -72,10 +75,16 @@ impl Mail {
         }
     }
 
-    /// Returns the length of the reason in a death notice, or 0 for a message.
+    /// Returns whether another process has paid for the mail.
+    fn is_paid(&self) -> bool {
+        matches!(self, Mail::LinkDied { paid: Some(_), .. })
+    }
+
+    /// Returns the length of the reason in a death notice, or 0 for a message and for a notice that
+    /// another process has paid for.
     fn reason_length(&self) -> u64 {
         match self {
-            Mail::Data(_) => 0,
+            Mail::Data(_) | Mail::LinkDied { paid: Some(_), .. } => 0,
             Mail::LinkDied { exit, .. } | Mail::ProcessDied { exit, .. } => {
                 exit.text_length() as u64
             }
@@ -169,6 +178,8 @@ pub(crate) struct Mailbox {
     bytes: u64,
     /// The total length of the reasons in waiting death notices, in bytes.
     reasons: u64,
+    /// The number of waiting deaths that other processes have paid for.
+    paid: u64,
     /// How many elements were visited to find mail.
     #[cfg(test)]
     looked_at: usize,
@@ -270,6 +281,7 @@ impl Mailbox {
             "messages go through `push`, which enforces the limits"
         );
         self.reasons += mail.reason_length();
+        self.paid += u64::from(mail.is_paid());
         self.append(mail);
     }
 
@@ -326,6 +338,7 @@ impl Mailbox {
             self.bytes -= message.size() as u64;
         } else {
             self.reasons -= mail.reason_length();
+            self.paid -= u64::from(mail.is_paid());
         }
         Some(mail)
     }
@@ -338,14 +351,14 @@ impl Mailbox {
         }
     }
 
-    /// Returns the number of waiting death notices.
+    /// Returns the number of waiting death notices that the owner's own links and monitors cause.
     pub(crate) fn deaths(&self) -> usize {
-        self.len() - self.messages as usize
+        self.len() - (self.messages + self.paid) as usize
     }
 
     /// Returns the number of bytes to charge for the waiting mail.
     pub(crate) fn weight(&self) -> u64 {
-        let pieces = self.len() as u64 * MAIL_BYTES;
+        let pieces = (self.len() as u64 - self.paid) * MAIL_BYTES;
         self.bytes
             .saturating_add(pieces)
             .saturating_add(self.reasons)
@@ -600,6 +613,7 @@ mod tests {
         mailbox.push_death(Mail::LinkDied {
             tag: 5,
             pid: Pid(2),
+            paid: None,
             exit: Exit::Killed,
         });
         assert!(matches!(

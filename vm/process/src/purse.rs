@@ -4,6 +4,8 @@
 //! made in large portions, so a process that exchanges small messages pays only once.
 
 use super::exit::LimitReached;
+use std::fmt;
+use std::sync::Arc;
 
 /// Pays for the memory occupied by waiting mail. Implemented by a process's environment.
 pub trait Purse: Send + Sync {
@@ -73,6 +75,46 @@ impl Ledger {
     }
 }
 
+/// Bytes that are paid for until this value is dropped.
+pub struct Paid {
+    purse: Option<Arc<dyn Purse>>,
+    bytes: u64,
+}
+
+impl Paid {
+    /// Pays for the given number of bytes. Without a purse, they are free.
+    pub(crate) fn new(purse: Option<&Arc<dyn Purse>>, bytes: u64) -> Result<Paid, LimitReached> {
+        if let Some(purse) = purse {
+            purse.pay(bytes)?;
+        }
+        let purse = purse.cloned();
+        Ok(Paid { purse, bytes })
+    }
+
+    /// Pays for more bytes.
+    pub(crate) fn add(&mut self, bytes: u64) -> Result<(), LimitReached> {
+        if let Some(purse) = &self.purse {
+            purse.pay(bytes)?;
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Paid {
+    fn drop(&mut self) {
+        if let Some(purse) = &self.purse {
+            purse.refund(self.bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Paid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Paid({})", self.bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::sync::{AtomicU64, Ordering};
@@ -125,6 +167,60 @@ mod tests {
         ledger.settle(0, Some(&purse));
         assert_eq!(paid(), PORTION);
         ledger.close(Some(&purse));
+        assert_eq!(paid(), 0);
+    }
+
+    #[test]
+    fn a_process_pays_for_the_links_that_it_makes_until_their_notices_are_read() {
+        use super::super::cell::ProcessCell;
+        use super::super::exit::Exit;
+        use super::super::mailbox::{Mail, MailboxLimits, Wanted};
+        use super::super::pid::Pid;
+        use super::super::state::END_BYTES;
+        use super::super::table::Table;
+        use std::sync::Arc;
+
+        let limits = MailboxLimits {
+            message_bytes: 100,
+            messages: 100,
+            bytes: 100,
+        };
+        let attacker = Arc::new(Bounded(AtomicU64::new(0), 2_000 * END_BYTES));
+        let paid = || attacker.0.load(Ordering::Relaxed);
+        let nothing = Arc::new(Bounded(AtomicU64::new(0), 0));
+        let table: Table<ProcessCell> = Table::default();
+        let victim = ProcessCell::new(Pid::from_number(1), limits).paid_by(nothing);
+        let victim = Arc::new(victim);
+        victim.set_notified(true);
+        table.insert(victim.clone());
+        let all = (2..2_002).map(|number| {
+            let linked = ProcessCell::new(Pid::from_number(number), limits);
+            let linked = Arc::new(linked.paid_by(attacker.clone()));
+            table.insert(linked.clone());
+            let link = table.link(&linked, victim.pid(), 0);
+            link.expect("the attacker can pay for this link");
+            linked
+        });
+        let all: Vec<_> = all.collect();
+        assert_eq!(paid(), 2_000 * END_BYTES);
+        let another = ProcessCell::new(Pid::from_number(1 << 20), limits);
+        let another = another.paid_by(attacker.clone());
+        table
+            .link(&another, victim.pid(), 0)
+            .expect_err("the attacker can pay for no more links");
+        victim
+            .room_for_end()
+            .expect("the victim has no link of its own");
+        for linked in all {
+            table.finish(&linked, Exit::Killed, |_, _| {});
+        }
+        victim
+            .room_for_end()
+            .expect("the victim had no link of its own");
+        assert_eq!(paid(), 2_000 * END_BYTES);
+        while let Some(mail) = victim.receive(&Wanted::Any, 0, false) {
+            assert!(matches!(mail, Mail::LinkDied { paid: Some(_), .. }));
+        }
         assert_eq!(paid(), 0);
     }
 

@@ -122,9 +122,10 @@ impl State {
         }
     }
 
-    /// Checks that the process may be notified of another death. Death notices are never dropped,
-    /// so their number is limited instead. Both the notices in the mailbox and one future notice
-    /// for each link and monitor count toward the limit.
+    /// Checks that the process may link to or monitor another process. Death notices are never
+    /// dropped, so their number is limited instead. Both the notices in the mailbox and one future
+    /// notice for each link and monitor count toward the limit. Other processes pay for the links
+    /// that they make, which do not count.
     pub(crate) fn room_for_end(&self, allowed: u64) -> Result<(), LimitReached> {
         let wanted = (self.mailbox.deaths() + self.links.expected()) as u64 + 1;
         if wanted <= allowed {
@@ -165,7 +166,7 @@ impl State {
     }
 
     /// Returns the number of bytes to charge for the process's mail, including one future death
-    /// notice for each link and monitor.
+    /// notice for each link and monitor, and without what other processes have paid for.
     pub(crate) fn weight(&self) -> u64 {
         let ends = self.links.expected() as u64 * END_BYTES;
         self.mailbox.weight().saturating_add(ends)

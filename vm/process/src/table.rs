@@ -2,7 +2,7 @@
 //! between them.
 
 use super::cell::ProcessCell;
-use super::exit::{Exit, MAX_REASON};
+use super::exit::{Exit, LimitReached, MAX_REASON};
 use super::pid::Pid;
 use super::signal::Signal;
 use super::sync::{Arc, Mutex, MutexGuard};
@@ -86,21 +86,36 @@ impl<T: AsRef<ProcessCell>> Table<T> {
 
     /// Links `process`, which must be the currently running one, to another process. If the latter
     /// does not exist, it is treated as having just died.
-    pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) {
-        if self.links_with_nobody(process, pid, tag) {
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`] if the environment of `process` cannot pay for the other side of the link.
+    pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) -> Result<(), LimitReached> {
+        if self.links_with_nobody(process, pid, tag)? {
             process.signal(Signal::LinkDied {
                 pid,
                 exit: Exit::NoProcess,
             });
         }
+        Ok(())
     }
 
     /// Links `process`, which must be the currently running one, to another process if the latter
     /// is alive.
-    pub fn link_with_living(&self, process: &ProcessCell, pid: Pid, tag: i64) {
-        if self.links_with_nobody(process, pid, tag) {
+    ///
+    /// # Errors
+    ///
+    /// As for [`Table::link`].
+    pub fn link_with_living(
+        &self,
+        process: &ProcessCell,
+        pid: Pid,
+        tag: i64,
+    ) -> Result<(), LimitReached> {
+        if self.links_with_nobody(process, pid, tag)? {
             process.forget_link(pid);
         }
+        Ok(())
     }
 
     /// Links two processes. Returns true if there is no process with this pid, in which case only
@@ -108,21 +123,23 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     ///
     /// `process`'s side is linked first. Otherwise, if the other process died between the two
     /// steps, its failure would find `process` not yet linked.
-    fn links_with_nobody(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
+    fn links_with_nobody(
+        &self,
+        process: &ProcessCell,
+        pid: Pid,
+        tag: i64,
+    ) -> Result<bool, LimitReached> {
         if pid == process.pid() {
-            return false;
+            return Ok(false);
         }
+        let paid = process.pay_for_link()?;
         let is_new = process.remember_link(pid, tag);
-        let is_there = self.signal(
-            pid,
-            Signal::Link {
-                pid: process.pid(),
-                tag,
-            },
-        );
+        let is_there = self
+            .get(pid)
+            .is_some_and(|other| (*other).as_ref().accept_link(process.pid(), tag, paid));
         // If the dead process was already linked, its own notice, which contains the reason for its
         // death, has not arrived yet.
-        !is_there && is_new
+        Ok(!is_there && is_new)
     }
 
     /// Removes the link between two processes.

@@ -56,7 +56,7 @@ impl Letter {
     fn of(mail: Mail) -> Letter {
         match mail {
             Mail::Data(message) => Letter::Data(message.tag),
-            Mail::LinkDied { tag, pid, exit } => Letter::LinkDied(tag, pid, exit.to_string()),
+            Mail::LinkDied { tag, pid, exit, .. } => Letter::LinkDied(tag, pid, exit.to_string()),
             Mail::ProcessDied { tag, pid, exit } => Letter::ProcessDied(tag, pid, exit.to_string()),
         }
     }
@@ -220,11 +220,13 @@ fn take_step(
         | Step::Finish(one)
             if is_dead(one) => {}
         Step::Link(one, other, tag) => {
-            table.link(&processes[one], pid(other), tag);
+            let linked = table.link(&processes[one], pid(other), tag);
+            linked.expect("there are few processes");
             model.link(one, other, tag, true);
         }
         Step::LinkWithLiving(one, other, tag) => {
-            table.link_with_living(&processes[one], pid(other), tag);
+            let linked = table.link_with_living(&processes[one], pid(other), tag);
+            linked.expect("there are few processes");
             model.link(one, other, tag, false);
         }
         Step::Unlink(one, other) => {

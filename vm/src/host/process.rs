@@ -189,8 +189,10 @@ pub(super) fn environment_id(call: &mut Call<'_>) -> Result<u64, Failure> {
 pub(super) fn link(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
     let guest = call.guest();
     guest.room_for_end()?;
-    guest.machine().link(guest.process(), process, tag);
-    Ok(())
+    guest
+        .machine()
+        .link(guest.process(), process, tag)
+        .map_err(Failure::limit)
 }
 
 pub(super) fn unlink(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {

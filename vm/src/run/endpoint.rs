@@ -6,7 +6,7 @@
 use crate::environment::Permit;
 use crate::machine::{Environment, Machine, Process, SendError};
 use crate::travel::{Attachment, Foreign, Resource};
-use lunatic_process::{Exit, Mail, Message, Pid, Wanted};
+use lunatic_process::{Exit, LimitReached, Mail, Message, Pid, Wanted};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
@@ -118,8 +118,12 @@ impl Endpoint {
 
     /// Links the endpoint to a process. Each is notified if the other fails; the endpoint receives
     /// a [`Letter::LinkDied`] with this tag.
-    pub fn link(&self, pid: Pid, tag: i64) {
-        self.machine.link(&self.process, pid, tag);
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`] if the endpoint's environment cannot pay for the link.
+    pub fn link(&self, pid: Pid, tag: i64) -> Result<(), LimitReached> {
+        self.machine.link(&self.process, pid, tag)
     }
 
     /// Removes a link.
@@ -207,7 +211,7 @@ fn letter(mail: Mail) -> Letter {
                 resources,
             }
         }
-        Mail::LinkDied { tag, pid, exit } => Letter::LinkDied { tag, pid, exit },
+        Mail::LinkDied { tag, pid, exit, .. } => Letter::LinkDied { tag, pid, exit },
         Mail::ProcessDied { pid, exit, .. } => Letter::ProcessDied { pid, exit },
     }
 }

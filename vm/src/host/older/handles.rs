@@ -56,8 +56,10 @@ pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), F
     // Programs link to child processes that may already have ended, and normal exits are not
     // reported.
     let guest = call.guest();
-    guest.machine().link_with_living(guest.process(), pid, tag);
-    Ok(())
+    guest
+        .machine()
+        .link_with_living(guest.process(), pid, tag)
+        .map_err(Failure::limit)
 }
 
 pub(super) fn unlink(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> {
