@@ -18,7 +18,7 @@ use crate::observe;
 use crate::scheduler::Scheduler;
 use lunatic_abi::Limit;
 use lunatic_net::dns::Resolver;
-use lunatic_process::{Exit, LimitReached, Pid, PidSource, Table};
+use lunatic_process::{Exit, LimitReached, Notices, Pid, PidSource, Table};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -140,15 +140,29 @@ impl Machine {
         self.processes.stop_monitoring(process.cell(), pid, tag)
     }
 
-    /// Ends a process. Releases its resources first, and only then notifies other processes.
-    pub(crate) fn finish(&self, process: &Process, exit: Exit, release: impl FnOnce()) {
-        let (pid, domain) = (process.pid(), process.domain());
-        process.remove_all_names();
-        self.processes.finish(process.cell(), exit, |exit, mail| {
+    /// Ends a process and releases its resources. Other processes are notified only after that, by
+    /// [`Machine::tell`] and [`Machine::ended`].
+    pub(crate) fn remove(&self, process: &Process, exit: Exit, release: impl FnOnce()) -> Notices {
+        drop(process.take_names());
+        self.processes.remove(process.cell(), exit, |exit, mail| {
             release();
-            let journal = domain.journal();
-            observe::exited(&self.metrics, journal, (pid, process.name()), exit, mail);
-        });
+            let journal = process.domain().journal();
+            let named = (process.pid(), process.name());
+            observe::exited(&self.metrics, journal, named, exit, mail);
+        })
+    }
+
+    /// Notifies at most this many processes of the end of a process. Returns whether there may be
+    /// more.
+    pub(crate) fn tell(&self, notices: &mut Notices, most: usize) -> bool {
+        self.processes.tell(notices, most)
+    }
+
+    /// Notifies the remaining processes, and everything else that waits for the end of a process.
+    pub(crate) fn ended(&self, process: &Process, mut notices: Notices) {
+        self.tell(&mut notices, usize::MAX);
+        notices.settle(process.cell());
+        let (pid, domain) = (process.pid(), process.domain());
         if domain.program().is_ended_by(pid) {
             self.end(domain);
         }

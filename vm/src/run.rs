@@ -27,11 +27,12 @@ use crate::engine::{Engine, EngineKind, Reservation};
 use crate::environment::Permit;
 use crate::guest::{Guest, MemoryPermits, Origin};
 use crate::machine::{Environment, Process};
+use crate::scheduler;
 use async_io::Timer;
 use futures_lite::FutureExt;
 use instance::Instance;
 use lunatic_abi::Limit;
-use lunatic_process::{Exit, LimitReached};
+use lunatic_process::{Exit, LimitReached, Notices};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -92,14 +93,49 @@ struct FinishOnDrop {
     exit: Exit,
     /// Released after the instance is dropped and before other processes are notified.
     permits: Option<(Permit, Reservation)>,
+    /// Set once everything is released, but not all processes are notified.
+    notices: Option<Notices>,
+}
+
+/// How many names, pieces of mail, links and monitors of a process that ends are handled before
+/// other processes run.
+const PORTION: usize = 512;
+
+impl FinishOnDrop {
+    /// Does most of what the drop does, in portions between which other processes run.
+    async fn finish_in_portions(&mut self) {
+        let mut names = self.process.take_names();
+        while !names.is_empty() {
+            for _ in 0..PORTION {
+                names.pop_first();
+            }
+            scheduler::spent().await;
+        }
+        let cell = self.process.cell();
+        cell.close(&self.exit);
+        while cell.drop_mail(PORTION) {
+            scheduler::spent().await;
+        }
+        let machine = self.environment.machine();
+        let permits = self.permits.take();
+        let exit = self.exit.clone();
+        let notices = machine.remove(&self.process, exit, || drop(permits));
+        let notices = self.notices.insert(notices);
+        while machine.tell(notices, PORTION) {
+            scheduler::spent().await;
+        }
+    }
 }
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
-        let exit = std::mem::replace(&mut self.exit, Exit::Killed);
-        let permits = self.permits.take();
         let machine = self.environment.machine();
-        machine.finish(&self.process, exit, || drop(permits));
+        let notices = self.notices.take().unwrap_or_else(|| {
+            let exit = std::mem::replace(&mut self.exit, Exit::Killed);
+            let permits = self.permits.take();
+            machine.remove(&self.process, exit, || drop(permits))
+        });
+        machine.ended(&self.process, notices);
     }
 }
 
@@ -120,6 +156,7 @@ pub(crate) fn run(
         process,
         exit: Exit::Killed,
         permits: Some((permits.process, permits.reservation)),
+        notices: None,
     };
     async move {
         let mut finish = finish;
@@ -148,6 +185,9 @@ pub(crate) fn run(
                 .or(timeout)
                 .or(finish.environment.machine().over())
                 .await;
+        }
+        if finish.process.burden() > PORTION {
+            Box::pin(finish.finish_in_portions()).await;
         }
     }
 }

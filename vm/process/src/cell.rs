@@ -366,6 +366,27 @@ impl ProcessCell {
         self.turns.load(Ordering::Relaxed)
     }
 
+    /// Returns how many pieces of mail, links and monitors the end of the process has to handle.
+    pub fn burden(&self) -> usize {
+        self.lock().state.burden()
+    }
+
+    /// Makes the process, which is about to end with this exit, refuse messages.
+    pub fn close(&self, exit: &Exit) {
+        self.lock().state.close(exit);
+    }
+
+    /// Drops the first pieces of unread mail. Returns whether there may be more.
+    pub fn drop_mail(&self, most: usize) -> bool {
+        let mail = {
+            let mut shared = self.lock();
+            let mail = shared.state.take_mail(most);
+            self.settle_mail(&mut shared);
+            mail
+        };
+        mail.len() == most
+    }
+
     /// Marks the process as dead. From then on, signals have no effect. Returns which processes to
     /// notify, and the unread mail.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
@@ -405,5 +426,37 @@ impl ProcessCell {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: i64) -> Message {
+        Message {
+            tag,
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn the_mail_of_a_process_that_ends_is_dropped_in_portions_and_none_is_added() {
+        let limits = MailboxLimits {
+            message_bytes: 100,
+            messages: 1_000,
+            bytes: 1_000,
+        };
+        let cell = ProcessCell::new(Pid::from_number(1), limits);
+        for tag in 0..1_000 {
+            cell.deliver(message(tag)).expect("there is room");
+        }
+        cell.close(&Exit::Normal);
+        assert_eq!(cell.burden(), 1_000);
+        assert!(cell.drop_mail(600));
+        assert_eq!(cell.burden(), 400);
+        cell.deliver(message(1)).expect("the message is dropped");
+        assert!(!cell.drop_mail(600));
+        assert_eq!(cell.burden(), 0);
     }
 }

@@ -27,4 +27,4 @@ pub use pid::{Pid, PidSource};
 pub use printable::{printable, printable_lines};
 pub use purse::{Paid, Purse};
 pub use signal::Signal;
-pub use table::Table;
+pub use table::{Notices, Table};

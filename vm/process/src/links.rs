@@ -206,6 +206,11 @@ impl Links {
         self.linked.len() - self.foreign + self.watched.len()
     }
 
+    /// Returns how many entries the lists have.
+    pub(crate) fn len(&self) -> usize {
+        self.linked.len() + self.watchers.len() + self.watched.len()
+    }
+
     /// Removes all links and monitors of this process, and returns which processes to notify.
     pub(crate) fn on_exit(&mut self, exit: &Exit) -> ExitNotices {
         let linked = std::mem::take(&mut self.linked).into_keys().collect();

@@ -263,6 +263,23 @@ impl State {
         &mut self.links
     }
 
+    /// Makes the process, which is about to end, refuse messages.
+    pub(crate) fn close(&mut self, exit: &Exit) {
+        self.wait = None;
+        self.end(exit.clone());
+    }
+
+    /// Takes the first pieces of unread mail.
+    pub(crate) fn take_mail(&mut self, most: usize) -> Vec<Mail> {
+        let next = std::iter::from_fn(|| self.mailbox.take(&Wanted::Any, 0));
+        next.take(most).collect()
+    }
+
+    /// Returns how many pieces of mail, links and monitors the end of the process has to handle.
+    pub(crate) fn burden(&self) -> usize {
+        self.mailbox.len() + self.links.len()
+    }
+
     /// Marks the process as dead. From then on, signals have no effect. Returns which processes to
     /// notify, and the unread mail.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
@@ -503,7 +520,7 @@ mod tests {
         assert_eq!(
             state.signal(Signal::Link {
                 pid: Pid(1),
-                tag: 0
+                tag: 0,
             }),
             Outcome::Dead
         );

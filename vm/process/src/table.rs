@@ -3,6 +3,7 @@
 
 use super::cell::ProcessCell;
 use super::exit::{Exit, LimitReached, MAX_REASON};
+use super::links::ExitNotices;
 use super::pid::Pid;
 use super::signal::Signal;
 use super::sync::{Arc, Mutex, MutexGuard};
@@ -172,8 +173,21 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     /// the exit reason and the number of messages and death notices that the process received over
     /// its lifetime.
     pub fn finish(&self, process: &ProcessCell, exit: Exit, release: impl FnOnce(&Exit, u64)) {
+        let mut notices = self.remove(process, exit, release);
+        self.tell(&mut notices, usize::MAX);
+        notices.settle(process);
+    }
+
+    /// Ends a process as [`Table::finish`] does, except that other processes are not notified yet.
+    /// Returns what remains to be done.
+    pub fn remove(
+        &self,
+        process: &ProcessCell,
+        exit: Exit,
+        release: impl FnOnce(&Exit, u64),
+    ) -> Notices {
         let pid = process.pid();
-        let (notices, mailbox) = process.die(&exit);
+        let (left, mailbox) = process.die(&exit);
         let mail = mailbox.next_sequence();
         drop(mailbox);
         let removed = self.shard(pid).remove(&pid);
@@ -181,11 +195,13 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         // the process.
         drop(removed);
         release(&exit, mail);
-        let tell = |pids: Vec<Pid>, signal: Signal| {
-            for pid in pids {
-                self.signal(pid, signal.clone());
-            }
-        };
+        Notices { pid, exit, left }
+    }
+
+    /// Notifies at most this many processes. Returns whether there may be more.
+    pub fn tell(&self, notices: &mut Notices, most: usize) -> bool {
+        let Notices { pid, exit, left } = notices;
+        let pid = *pid;
         let link_died = Signal::LinkDied {
             pid,
             exit: exit.clone(),
@@ -194,11 +210,36 @@ impl<T: AsRef<ProcessCell>> Table<T> {
             pid,
             exit: exit.told(MAX_REASON),
         };
-        tell(notices.links, link_died);
-        tell(notices.watchers, process_died);
-        tell(notices.unlinked, Signal::Unlink { pid });
-        tell(notices.watched, Signal::StopMonitoring { pid });
-        process.settle(exit);
+        let mut room = most;
+        for (pids, signal) in [
+            (&mut left.links, link_died),
+            (&mut left.watchers, process_died),
+            (&mut left.unlinked, Signal::Unlink { pid }),
+            (&mut left.watched, Signal::StopMonitoring { pid }),
+        ] {
+            let rest = pids.len().saturating_sub(room);
+            room -= pids.len() - rest;
+            for pid in pids.drain(rest..) {
+                self.signal(pid, signal.clone());
+            }
+        }
+        room == 0
+    }
+}
+
+/// The processes that are still to be notified of the end of a process.
+#[derive(Debug)]
+pub struct Notices {
+    pid: Pid,
+    exit: Exit,
+    left: ExitNotices,
+}
+
+impl Notices {
+    /// Notifies the tasks that wait for the end of the process, now that all processes have been
+    /// notified.
+    pub fn settle(self, process: &ProcessCell) {
+        process.settle(self.exit);
     }
 }
 
@@ -206,4 +247,49 @@ fn lock<T>(shard: &Mutex<Shard<T>>) -> MutexGuard<'_, Shard<T>> {
     shard
         .lock()
         .expect("no code panics while it holds this lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mailbox::{MailboxLimits, Wanted};
+    use super::*;
+
+    #[test]
+    fn many_processes_are_notified_of_an_end_in_portions() {
+        const COUNT: u64 = 1_000;
+
+        let limits = MailboxLimits {
+            message_bytes: 100,
+            messages: 100,
+            bytes: 100,
+        };
+        let table: Table<ProcessCell> = Table::default();
+        let new = |number| {
+            let process = Arc::new(ProcessCell::new(Pid::from_number(number), limits));
+            table.insert(process.clone());
+            process
+        };
+        let dying = new(1);
+        let watchers: Vec<_> = (2..2 + COUNT).map(new).collect();
+        for watcher in &watchers {
+            table.monitor(watcher, dying.pid(), 0);
+        }
+        let mut notices = table.remove(&dying, Exit::Killed, |_, _| {});
+        let told = || {
+            let told = |watcher: &&Arc<ProcessCell>| watcher.mailbox_size().0 == 1;
+            watchers.iter().filter(told).count()
+        };
+        for portion in 1..=3 {
+            assert!(table.tell(&mut notices, 300));
+            assert_eq!(told(), portion * 300);
+        }
+        assert!(!table.tell(&mut notices, 300));
+        assert!(!table.tell(&mut notices, 300), "all are notified");
+        notices.settle(&dying);
+        assert!(dying.exit().is_some());
+        for watcher in watchers {
+            assert!(watcher.receive(&Wanted::Any, 0, false).is_some());
+            assert!(watcher.receive(&Wanted::Any, 0, false).is_none());
+        }
+    }
 }

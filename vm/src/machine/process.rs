@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 pub struct Process(Arc<Inner>);
 
 /// The names that a process is registered under.
-type Registrations = BTreeMap<RegistrationId, Registration>;
+pub(crate) type Registrations = BTreeMap<RegistrationId, Registration>;
 
 /// What the machine stores for each process.
 pub(crate) struct Inner {
@@ -328,10 +328,17 @@ impl Process {
         id.and_then(|id| names.remove(&id)).is_some()
     }
 
-    /// Removes all names from the process, and prevents it from getting new ones.
-    pub(super) fn remove_all_names(&self) {
-        let names = self.registrations().take();
-        drop(names);
+    /// Takes all names away from the process, and prevents it from getting new ones. A name is free
+    /// once its registration is dropped.
+    pub(crate) fn take_names(&self) -> Registrations {
+        self.registrations().take().unwrap_or_default()
+    }
+
+    /// Returns how many pieces of mail, links, monitors and names the end of the process has to
+    /// handle.
+    pub(crate) fn burden(&self) -> usize {
+        let names = self.registrations().as_ref().map_or(0, BTreeMap::len);
+        self.0.cell.burden() + names
     }
 
     fn registrations(&self) -> MutexGuard<'_, Option<Registrations>> {

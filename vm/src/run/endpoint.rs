@@ -182,7 +182,8 @@ impl Endpoint {
 
     fn end(&mut self, exit: Exit) {
         if let Some(permit) = self.permit.take() {
-            self.machine.finish(&self.process, exit, || drop(permit));
+            let notices = self.machine.remove(&self.process, exit, || drop(permit));
+            self.machine.ended(&self.process, notices);
         }
     }
 }
