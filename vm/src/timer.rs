@@ -4,7 +4,7 @@
 //! Erlang, it outlives that process.
 
 use crate::environment::Permit;
-use crate::machine::Environment;
+use crate::machine::{Environment, Machine, Process, SendError};
 use async_io::Timer;
 use futures_lite::future;
 use lunatic_process::{Message, Pid};
@@ -82,14 +82,61 @@ pub(crate) fn start(
             };
             if future::or(fires, future::or(is_cancelled, is_over)).await
                 && !decided.swap(true, Ordering::SeqCst)
-                && let Some(process) = counted.environment.machine().process(to)
-                && let Err((_, error)) = process.deliver(message)
             {
-                log::debug!("a timer's message was dropped: {error}");
+                let machine = counted.environment.machine();
+                future::or(deliver(machine, to, message), machine.over()).await;
             }
             drop(counted);
         });
     Pending { is_decided, cancel }
+}
+
+/// The longest pause between two attempts to deliver a message to a full mailbox.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Delivers the message of a timer. Nobody would notice if the message were lost, so it waits until
+/// a full mailbox has room or the receiver ends. Other processes that fill the mailbox do not get
+/// that room. Until then, the timer counts toward the limits of the environment that started it.
+async fn deliver(machine: &Machine, to: Pid, message: Message) {
+    let Some(process) = machine.process(to) else {
+        return;
+    };
+    let mut delivered = process.deliver(message);
+    let mut kept = None;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let message = match delivered {
+            Ok(()) => return,
+            Err((message, SendError::MailboxFull(..))) => message,
+            Err((_, error)) => {
+                log::debug!("a timer's message was dropped: {error}");
+                return;
+            }
+        };
+        kept.get_or_insert_with(|| KeptRoom::new(&process, message.size()));
+        after(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
+        delivered = process.deliver_late(message);
+    }
+}
+
+/// Keeps room for a message in a mailbox.
+struct KeptRoom<'a> {
+    process: &'a Process,
+    size: usize,
+}
+
+impl KeptRoom<'_> {
+    fn new(process: &Process, size: usize) -> KeptRoom<'_> {
+        process.cell().keep_room(size);
+        KeptRoom { process, size }
+    }
+}
+
+impl Drop for KeptRoom<'_> {
+    fn drop(&mut self) {
+        self.process.cell().release_room(self.size);
+    }
 }
 
 impl Pending {

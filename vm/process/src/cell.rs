@@ -33,6 +33,9 @@ struct Shared {
     state: State,
     /// How much of the mail is paid for.
     ledger: Ledger,
+    /// How many messages, and bytes of messages, have found the mailbox full and get the room that
+    /// becomes free.
+    late: (u64, u64),
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
     /// How the process ended. Set some time after its death, once everything that it held has been
@@ -71,6 +74,7 @@ impl ProcessCell {
             shared: Mutex::new(Shared {
                 state: State::new(),
                 ledger: Ledger::default(),
+                late: (0, 0),
                 waker: None,
                 ended: None,
                 waiting: Vec::new(),
@@ -160,6 +164,30 @@ impl ProcessCell {
     /// Puts a message into the mailbox, or returns the message and the reason it was refused. A
     /// message to a dead process is dropped.
     pub fn deliver(&self, message: Message) -> Result<(), (Message, Refusal)> {
+        self.deliver_in_turn(message, false)
+    }
+
+    /// Delivers like [`ProcessCell::deliver`], but also into room that is kept for late messages.
+    pub fn deliver_late(&self, message: Message) -> Result<(), (Message, Refusal)> {
+        self.deliver_in_turn(message, true)
+    }
+
+    /// Keeps room for one more message of this size from now on: other messages do not get the room
+    /// that becomes free, unless they are awaited.
+    pub fn keep_room(&self, size: usize) {
+        let (messages, bytes) = &mut self.lock().late;
+        *messages += 1;
+        *bytes += size as u64;
+    }
+
+    /// Undoes one call of [`ProcessCell::keep_room`].
+    pub fn release_room(&self, size: usize) {
+        let (messages, bytes) = &mut self.lock().late;
+        *messages -= 1;
+        *bytes -= size as u64;
+    }
+
+    fn deliver_in_turn(&self, message: Message, is_late: bool) -> Result<(), (Message, Refusal)> {
         if let Err(refusal) = self.check_size(&message) {
             return Err((message, refusal));
         }
@@ -168,7 +196,8 @@ impl ProcessCell {
         if let Err(reached) = self.afford(&mut shared, weight) {
             return Err((message, Refusal::Full(reached)));
         }
-        match shared.state.message(message, self.limits) {
+        let kept = if is_late { (0, 0) } else { shared.late };
+        match shared.state.message_beside(message, self.limits, kept) {
             Ok(outcome) => {
                 self.wake(shared, outcome);
                 Ok(())
@@ -438,6 +467,36 @@ mod tests {
             tag,
             ..Message::default()
         }
+    }
+
+    #[test]
+    fn room_that_is_kept_for_a_late_message_is_not_given_to_another() {
+        let limits = MailboxLimits {
+            message_bytes: 100,
+            messages: 2,
+            bytes: 100,
+        };
+        let cell = ProcessCell::new(Pid::from_number(1), limits);
+        for tag in [1, 2] {
+            cell.deliver(message(tag)).expect("there is room");
+        }
+        cell.deliver(message(3)).expect_err("the mailbox is full");
+        cell.keep_room(0);
+        cell.deliver_late(message(3))
+            .expect_err("the mailbox is full");
+        cell.receive(&Wanted::Any, 0, false)
+            .expect("two messages wait");
+        cell.deliver(message(4)).expect_err("the room is kept");
+        cell.expect(&Wanted::Tag(7), 0, true);
+        cell.deliver(message(7)).expect("the message is awaited");
+        cell.receive_awaited().expect("the message has arrived");
+        cell.deliver_late(message(3))
+            .expect("the room is kept for this");
+        cell.release_room(0);
+        cell.receive(&Wanted::Any, 0, false)
+            .expect("two messages wait");
+        cell.deliver(message(5))
+            .expect("no room is kept any longer");
     }
 
     #[test]

@@ -139,10 +139,22 @@ impl State {
     }
 
     /// Puts a message into the mailbox.
+    #[cfg(test)]
     pub(crate) fn message(
         &mut self,
         message: Message,
         limits: MailboxLimits,
+    ) -> Result<Outcome, Undelivered> {
+        self.message_beside(message, limits, (0, 0))
+    }
+
+    /// Puts a message into the mailbox. Unless the message is awaited, it does not get room that is
+    /// kept for this many messages and bytes.
+    pub(crate) fn message_beside(
+        &mut self,
+        message: Message,
+        limits: MailboxLimits,
+        (messages, bytes): (u64, u64),
     ) -> Result<Outcome, Undelivered> {
         if !matches!(self.life, Life::Alive) {
             return Err(Undelivered::Dead(message));
@@ -151,7 +163,13 @@ impl State {
             .wait
             .as_ref()
             .is_some_and(|wait| wait.wanted.accepts_data(message.tag));
-        let pushed = match self.mailbox.push(message, wakes, limits) {
+        let rest = MailboxLimits {
+            messages: limits.messages.saturating_sub(messages),
+            bytes: limits.bytes.saturating_sub(bytes),
+            ..limits
+        };
+        let within = if wakes { limits } else { rest };
+        let pushed = match self.mailbox.push(message, wakes, within) {
             // This is a reply that arrives after the owner has sent the request but before it waits
             // for the reply.
             Err((message, _)) if !wakes && self.links.is_expecting(message.tag) => {

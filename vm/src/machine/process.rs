@@ -250,7 +250,20 @@ impl Process {
     }
 
     /// Puts a message into the mailbox, or returns the message and the reason it was refused.
-    pub(crate) fn deliver(&self, mut message: Message) -> Result<(), (Message, SendError)> {
+    pub(crate) fn deliver(&self, message: Message) -> Result<(), (Message, SendError)> {
+        self.deliver_with(message, ProcessCell::deliver)
+    }
+
+    /// Delivers a message for which room is kept.
+    pub(crate) fn deliver_late(&self, message: Message) -> Result<(), (Message, SendError)> {
+        self.deliver_with(message, ProcessCell::deliver_late)
+    }
+
+    fn deliver_with(
+        &self,
+        mut message: Message,
+        deliver: impl FnOnce(&ProcessCell, Message) -> Result<(), (Message, Refusal)>,
+    ) -> Result<(), (Message, SendError)> {
         if !message.attachments.is_empty() {
             let checked = self.0.cell.check_size(&message);
             let admitted = checked
@@ -260,7 +273,7 @@ impl Process {
                 return Err((message, error));
             }
         }
-        let delivered = self.0.cell.deliver(message);
+        let delivered = deliver(&self.0.cell, message);
         delivered.map_err(|(message, refusal)| (message, self.send_error(refusal)))
     }
 

@@ -85,6 +85,35 @@ fn a_timer_fires_after_the_process_that_started_it_has_ended() {
 }
 
 #[test]
+fn the_message_of_a_timer_waits_for_room_in_a_full_mailbox() {
+    let lab = Lab::new();
+    let module = lab.module(&actor::module());
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::MailboxMessages, 2);
+    });
+    let full = Actor::spawn(&lab, &environment, &module);
+    for tag in [1, 2] {
+        assert_eq!(full.send(full.pid(), tag, 0), 0);
+    }
+    full.send_after(full.pid(), 3, 0)
+        .expect("the limit on timers has not been reached");
+    // By the time that a later timer fires, the first timer has usually found the mailbox full.
+    let other = Actor::spawn(&lab, &lab.environment(), &module);
+    other
+        .send_after(other.pid(), 4, 30)
+        .expect("the limit on timers has not been reached");
+    assert_eq!(other.receive(&[4], -1), Mail::Data(4, 0));
+    for tag in [1, 2, 3] {
+        assert_eq!(full.receive(&[], -1), Mail::Data(tag, 0));
+    }
+    lab.wait_for("the end of the timer", async {
+        while environment.used(Limit::Timers) > 0 {
+            std::thread::yield_now();
+        }
+    });
+}
+
+#[test]
 fn timers_fire_in_the_order_of_their_delays() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
