@@ -13,6 +13,7 @@ mod instance;
 pub(crate) mod instances;
 mod interfaces;
 mod job;
+mod kept;
 mod lambda;
 mod pending;
 mod pool;
@@ -23,5 +24,6 @@ use lunatic_vm::Host;
 /// Adds all interfaces that components can import.
 pub(crate) fn add_to_host(host: &mut Host) {
     host.component("wasi:http", interfaces::link);
+    host.resource_size(kept::size);
     host.component("rvm:lambda/host", lambda::link);
 }

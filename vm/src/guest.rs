@@ -8,6 +8,7 @@ pub(crate) mod kinds;
 mod lookup;
 pub(crate) mod mail;
 mod meter;
+mod resources;
 pub(crate) mod socket;
 mod state;
 
@@ -16,5 +17,7 @@ pub use failure::Failure;
 pub(crate) use failure::HostError;
 pub(crate) use handles::{AddedModule, CountedSocket};
 pub(crate) use meter::{MemoryPermits, Rejected, portion};
+pub use resources::ResourceSize;
+pub(crate) use resources::{BUFFER, ListingStream, Opening};
 pub use state::Guest;
 pub(crate) use state::{MailCursor, Origin};

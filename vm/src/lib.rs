@@ -56,7 +56,7 @@ pub use environment::{
     Access, Charge, Config, Event, HostMemory, Journal, JournalEntry, Limits, PreopenError,
     RegistryError, Stdio, raise_descriptor_limit,
 };
-pub use guest::{Call, Failure, Guest};
+pub use guest::{Call, Failure, Guest, ResourceSize};
 pub use host::Host;
 pub use lunatic_abi::{ENTRY_PREFIX, Errno, ExitKind, Limit, restart};
 pub use lunatic_net::reserved::{Reserved, includes as is_reserved};

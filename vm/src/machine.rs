@@ -13,6 +13,7 @@ use crate::engine::{Code, EngineKind, Engines, Shortage};
 use crate::environment::{
     Catalogue, Config, Descriptors, HostMemory, Limits, Name, Quota, RegistryError,
 };
+use crate::guest::ResourceSize;
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::scheduler::Scheduler;
@@ -37,6 +38,8 @@ pub(crate) struct Machine {
     pub(crate) catalogue: Arc<Catalogue>,
     /// The limits on compiling code that is not the host's own.
     pub(crate) compile_limits: CompileLimits,
+    /// The sizes of the embedder's resources that components hold.
+    pub(crate) resource_sizes: Box<[ResourceSize]>,
     /// The length of a time slice in ticks.
     pub(crate) slice: u64,
     descriptors: Arc<Descriptors>,
@@ -57,6 +60,7 @@ impl Machine {
         scheduler: Scheduler,
         catalogue: Arc<Catalogue>,
         compile_limits: CompileLimits,
+        resource_sizes: Box<[ResourceSize]>,
         slice: u64,
         descriptors: Descriptors,
     ) -> Machine {
@@ -70,6 +74,7 @@ impl Machine {
             metrics: Metrics::new(),
             catalogue,
             compile_limits,
+            resource_sizes,
             slice,
             descriptors: Arc::new(descriptors),
             programs: Mutex::default(),

@@ -225,6 +225,7 @@ impl VmBuilder {
         let mut names = host::names();
         names.extend(self.host.names());
         let own = self.host;
+        let resource_sizes = own.resource_sizes();
         let link: engine::Link = Box::new(move |engine| Ok(Box::new(host::link(engine, &own)?)));
         let engines = Arc::new(Engines::new(
             link,
@@ -268,6 +269,7 @@ impl VmBuilder {
             scheduler,
             catalogue,
             self.compile_limits,
+            resource_sizes,
             slice,
             descriptors,
         ));

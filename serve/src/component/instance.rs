@@ -12,7 +12,6 @@ use lunatic_vm::{Exit, LiveComponent};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
-use wasmtime_wasi::WasiView;
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
@@ -130,7 +129,7 @@ impl<'a> Instance<'a> {
 
     /// Aborts the bodies that the component has not finished. Returns whether there were any.
     fn abort_bodies(&mut self) -> bool {
-        let table = self.live.store().data_mut().ctx().table;
+        let table = self.live.store().data_mut().resources();
         let mut found = false;
         for entry in table.iter_mut() {
             if let Some(body) = entry.downcast_mut::<HostOutgoingBody>() {

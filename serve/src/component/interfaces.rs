@@ -1,7 +1,8 @@
 //! `wasi:http` for components, through which they receive requests and call other hosts.
 //!
-//! The functions come from `wasmtime-wasi-http`. This file limits the memory they hold for a
-//! component, and sends the component's calls through the function's [`Outbound`].
+//! The functions come from `wasmtime-wasi-http`. This file limits the size of each head, string and
+//! piece of a body that they hold for a component, which `kept` counts, and sends the component's
+//! calls through the function's [`Outbound`].
 
 use super::body::InstanceBody;
 use super::grants::Grants;
@@ -13,20 +14,25 @@ use http_body_util::BodyExt;
 use lunatic_vm::Guest;
 use std::sync::Arc;
 use tokio::sync::watch;
-use wasmtime::component::Linker;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::p2::bindings::LinkOptions;
+use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Method};
 use wasmtime_wasi_http::p2::bindings::http::{outgoing_handler, types};
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
 };
 
-/// The maximum size of a head that a component can create, in bytes. The component's resource table
-/// limits the number of heads, so that the total is no more than the memory the component may use.
+/// The maximum size of a head that a component can create, in bytes.
 const MAX_HEAD: usize = 32 << 10;
 
 /// The maximum size, in bytes, of a piece of a body that a component can write in one call. Two
 /// pieces are buffered until they are read.
-const MAX_PIECE: usize = 64 << 10;
+pub(super) const MAX_PIECE: usize = 64 << 10;
+
+/// The maximum length of a method or an authority that a component sets, in bytes.
+const MAX_TEXT: usize = 4 << 10;
 
 /// The state of a component's interfaces.
 pub(super) struct Interfaces {
@@ -80,7 +86,35 @@ impl Interfaces {
 /// Adds `wasi:http` to the interfaces that components can import.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     outgoing_handler::add_to_linker::<Guest, WasiHttp>(linker, view)?;
-    types::add_to_linker::<Guest, WasiHttp>(linker, &LinkOptions::default().into(), view)
+    types::add_to_linker::<Guest, WasiHttp>(linker, &LinkOptions::default().into(), view)?;
+    linker.allow_shadowing(true);
+    let mut types = linker.instance("wasi:http/types@0.2.12")?;
+    types.func_wrap("[method]outgoing-request.set-method", set_method)?;
+    types.func_wrap("[method]outgoing-request.set-authority", set_authority)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Sets the method of a request, unless it is too long.
+fn set_method(
+    mut store: StoreContextMut<'_, Guest>,
+    (request, method): (Resource<HostOutgoingRequest>, Method),
+) -> wasmtime::Result<(Result<(), ()>,)> {
+    if matches!(&method, Method::Other(name) if name.len() > MAX_TEXT) {
+        return Ok((Err(()),));
+    }
+    Ok((view(store.data_mut()).set_method(request, method)?,))
+}
+
+/// Sets the authority of a request, unless it is too long.
+fn set_authority(
+    mut store: StoreContextMut<'_, Guest>,
+    (request, authority): (Resource<HostOutgoingRequest>, Option<String>),
+) -> wasmtime::Result<(Result<(), ()>,)> {
+    if authority.as_ref().is_some_and(|name| name.len() > MAX_TEXT) {
+        return Ok((Err(()),));
+    }
+    Ok((view(store.data_mut()).set_authority(request, authority)?,))
 }
 
 /// Returns the state used by the `wasi:http` functions.

@@ -1,12 +1,13 @@
 //! Tests components behind a gateway: the example in Rust, the example in Python, and a component
 //! that misbehaves.
 
+use crate::alone::{is_alone, resident};
 use crate::guests;
 use lunatic_serve::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Server,
-    Settings, Target,
+    Code, Directory, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route,
+    Server, Settings, Target,
 };
-use lunatic_vm::{Host, Limit, Vm};
+use lunatic_vm::{Access, Host, Limit, Vm};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
@@ -629,6 +630,130 @@ fn t137_an_instance_ends_when_its_client_disconnects() {
             }
         }
     }
+}
+
+/// Returns settings that grant a directory with a file and with many names, and sockets.
+fn granting(directory: &std::path::Path) -> Settings {
+    std::fs::write(directory.join("f"), "x").expect("there is disk space");
+    for number in 0..1_000 {
+        let name = format!("{number}{}", "-".repeat(200));
+        std::fs::write(directory.join(name), "").expect("there is disk space");
+    }
+    Settings {
+        directories: vec![Directory {
+            host: directory.to_path_buf(),
+            guest: "/data".into(),
+            access: Access::Write,
+        }],
+        namespaces: vec!["wasi:sockets".into()],
+        outbound: vec!["192.0.2.1".parse().expect("the rule is valid")],
+        ..settings(Policy::Fresh)
+    }
+}
+
+#[test]
+fn whatever_a_component_makes_the_host_hold_is_refused_at_its_limit() {
+    const TEST: &str =
+        "components::whatever_a_component_makes_the_host_hold_is_refused_at_its_limit";
+    if !is_alone(TEST) {
+        return;
+    }
+    const ALLOWED: u64 = 8 << 20;
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    put(
+        "holds",
+        Settings {
+            host_memory: ALLOWED,
+            memory: 8 << 20,
+            ..granting(directory.path())
+        },
+    );
+    assert_eq!(get("/holds/hello").status, 200);
+    let version = HOUSE
+        .functions
+        .get("holds")
+        .expect("the function was added")
+        .version();
+    let most = resident() + ALLOWED + (24 << 20);
+    for (path, status) in [
+        // The number of resources is limited too.
+        ("/hold-empty-fields", 500),
+        ("/hold-options", 500),
+        ("/hold-pollables", 500),
+        ("/hold-many-polls", 500),
+        ("/hold-fields", 503),
+        ("/hold-values", 503),
+        ("/hold-copies", 503),
+        ("/hold-paths", 503),
+        ("/hold-methods", 503),
+        ("/hold-authorities", 503),
+        ("/hold-requests", 503),
+        ("/hold-finished-requests", 503),
+        ("/hold-calls", 503),
+        ("/hold-responses", 503),
+        ("/hold-streams", 503),
+        ("/hold-listings", 503),
+        ("/hold-output", 503),
+    ] {
+        let answer = get(&format!("/holds{path}"));
+        assert_eq!(answer.status, status, "{path}: {}", log("holds"));
+        assert!(resident() < most, "after {path}: {}", resident());
+        wait_until_gone("holds");
+        for limit in [Limit::TotalHostMemory, Limit::Descriptors, Limit::Sockets] {
+            assert_eq!(
+                version.environment().used(limit),
+                0,
+                "{limit:?} after {path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_component_opens_exactly_as_much_as_it_may() {
+    const TEST: &str = "components::a_component_opens_exactly_as_much_as_it_may";
+    if !is_alone(TEST) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    let granted = granting(directory.path());
+    for (name, allowed) in [("opens", 40), ("opens-many", 10_000)] {
+        put(
+            name,
+            Settings {
+                descriptors: allowed,
+                ..granted.clone()
+            },
+        );
+    }
+    for (path, opened) in [
+        ("/opens/open-files", 40),
+        ("/opens/open-directories", 40),
+        // The directory and its listing.
+        ("/opens/open-listings", 20),
+        // A process has at most 256 files.
+        ("/opens-many/open-files", 256),
+        ("/opens-many/open-listings", 128),
+    ] {
+        let answer = get(path);
+        let (count, why) = answer.text().split_once(' ').expect("the reason follows");
+        assert_eq!(count.parse(), Ok(opened), "{path}: {why}");
+    }
+    for name in ["opens", "opens-many"] {
+        wait_until_gone(name);
+        let version = HOUSE
+            .functions
+            .get(name)
+            .expect("the function was added")
+            .version();
+        assert_eq!(version.environment().used(Limit::Descriptors), 0);
+    }
+    let files = std::fs::read_dir("/proc/self/fd").expect("Linux has this directory");
+    let opened = files.filter_map(|file| file.ok()?.path().read_link().ok());
+    let left: Vec<_> = opened
+        .filter(|path| path.starts_with(directory.path()) && path != directory.path())
+        .collect();
+    assert!(left.is_empty(), "{left:?} are still open");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests functions, gateways and the service, over real sockets.
 
+mod alone;
 mod components;
 mod guests;
 #[path = "../../examples/host_function.rs"]

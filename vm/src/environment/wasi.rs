@@ -84,7 +84,15 @@ pub(crate) struct Wasi {
 
 enum Context {
     Module(Table),
-    Component(Box<(WasiCtx, ResourceTable)>),
+    Component(Box<ComponentContext>),
+}
+
+struct ComponentContext {
+    context: WasiCtx,
+    resources: ResourceTable,
+    /// Takes the place of the resources once they are withheld.
+    nothing: ResourceTable,
+    withheld: Option<LimitReached>,
 }
 
 impl WasiTemplate {
@@ -175,8 +183,15 @@ impl WasiTemplate {
                 .saturating_add(self.preopens.len())
                 .saturating_add(OTHER_ENTRIES),
         );
+        let mut nothing = ResourceTable::new();
+        nothing.set_max_capacity(0);
         Wasi {
-            context: Context::Component(Box::new((context, table))),
+            context: Context::Component(Box::new(ComponentContext {
+                context,
+                resources: table,
+                nothing,
+                withheld: None,
+            })),
             refused,
         }
     }
@@ -243,7 +258,10 @@ impl Wasi {
 
     /// Returns the limit that the last call reached.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
-        *lock(&self.refused)
+        match &self.context {
+            Context::Component(component) if component.withheld.is_some() => component.withheld,
+            _ => *lock(&self.refused),
+        }
     }
 
     /// Returns the descriptors of a module's process.
@@ -258,11 +276,30 @@ impl Wasi {
 
     /// Returns the context of a component's process.
     pub(crate) fn view(&mut self) -> WasiCtxView<'_> {
-        match &mut self.context {
-            Context::Component(context) => WasiCtxView {
-                ctx: &mut context.0,
-                table: &mut context.1,
+        let component = self.component();
+        WasiCtxView {
+            ctx: &mut component.context,
+            table: match component.withheld {
+                None => &mut component.resources,
+                Some(_) => &mut component.nothing,
             },
+        }
+    }
+
+    /// Returns the resources of a component's process.
+    pub(crate) fn resources(&mut self) -> &mut ResourceTable {
+        &mut self.component().resources
+    }
+
+    /// Withholds a component's resources from the component, whose calls fail from now on. They are
+    /// kept until the process ends, since a body that is dropped too early would seem complete.
+    pub(crate) fn withhold_resources(&mut self, reached: LimitReached) {
+        self.component().withheld.get_or_insert(reached);
+    }
+
+    fn component(&mut self) -> &mut ComponentContext {
+        match &mut self.context {
+            Context::Component(component) => component,
             Context::Module(_) => {
                 unreachable!("modules cannot import functions meant for components")
             }

@@ -9,6 +9,7 @@ use super::call::PORTION;
 use super::failure::{Failure, HostError};
 use super::handles::Handles;
 use super::meter::{MemoryPermits, Meter};
+use super::resources::{Opening, Resources};
 use crate::engine;
 use crate::environment::{Charge, Config, Grants, Permissions, Permit, Wasi};
 use crate::machine::{Domain, Environment, Machine, Process};
@@ -23,8 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::Memory;
 use wasmtime_wasi::filesystem::Descriptor;
-use wasmtime_wasi::p2::{TcpSocket, UdpSocket};
-use wasmtime_wasi::{WasiCtxView, WasiView};
+use wasmtime_wasi::{ResourceTable, WasiCtxView, WasiView};
 
 /// Everything that the host keeps for a running guest. Host functions work on this state.
 pub struct Guest {
@@ -58,8 +58,8 @@ struct Life {
     /// Created when the process first opens a database.
     databases: Option<Account>,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
-    /// The permits for the files and sockets that a component has open.
-    opened: Option<Box<[Permit; 2]>>,
+    /// What a component's resources take. Created on the component's first call.
+    resources: Option<Box<Resources>>,
     /// The permit for the host memory of the message in the slot, if the message is large.
     slot_permit: Option<Permit>,
 }
@@ -178,7 +178,7 @@ impl Guest {
             redirected: None,
             databases: None,
             extensions: HashMap::new(),
-            opened: None,
+            resources: None,
             slot_permit: None,
         };
         Guest {
@@ -454,49 +454,6 @@ impl Guest {
         }
     }
 
-    /// Counts the files and sockets that a component has open, and one more file or socket that it
-    /// is about to open.
-    pub(crate) fn room_for_opened(&mut self, is_file: bool) -> Result<(), LimitReached> {
-        let (mut files, mut sockets) = (0, 0);
-        for entry in WasiView::ctx(self).table.iter_mut() {
-            if entry.is::<Descriptor>() {
-                files += 1;
-            } else if entry.is::<TcpSocket>() || entry.is::<UdpSocket>() {
-                sockets += 1;
-            }
-        }
-        if is_file {
-            files += 1;
-        } else {
-            sockets += 1;
-        }
-        let life = self.life_mut();
-        let domain = life.environment.domain();
-        let allowed = domain.limits().get(Limit::Files);
-        // The granted directories count as descriptors too.
-        let granted = domain.config().preopens.len() as u64;
-        if is_file && files > allowed.saturating_add(granted) {
-            return Err(LimitReached {
-                limit: Limit::Files,
-                allowed,
-                wanted: Some(files - granted),
-            });
-        }
-        if life.opened.is_none() {
-            let nothing = |limit| domain.quota().permit(limit, 0);
-            life.opened = Some(Box::new([
-                nothing(Limit::Descriptors)?,
-                nothing(Limit::Sockets)?,
-            ]));
-        }
-        let [of_files, of_sockets] = &mut **life
-            .opened
-            .as_mut()
-            .expect("the permits were created above");
-        of_files.resize(files)?;
-        of_sockets.resize(sockets)
-    }
-
     /// Returns the data message in the slot.
     pub(crate) fn message(&mut self) -> Result<(&mut Message, &mut usize), Failure> {
         match &mut self.life_mut().slot {
@@ -656,6 +613,65 @@ impl Guest {
         self.life().wasi.is_some()
     }
 
+    /// Returns a component's resources, even if the component has been refused its table.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the guest is not a component.
+    pub fn resources(&mut self) -> &mut ResourceTable {
+        self.wasi().resources()
+    }
+
+    /// Counts what the component's earlier calls left. If that exceeds a limit, the component loses
+    /// access to its resources, so that the call fails and the process ends at the limit.
+    fn begin_component_call(&mut self) {
+        self.wasi().begin_call();
+        if let Err(reached) = self.count_resources(Opening::Nothing) {
+            self.wasi().withhold_resources(reached);
+        }
+    }
+
+    /// Counts a component's resources and one that is about to be opened, and returns the context
+    /// with which to open it.
+    pub(crate) fn open_resource(
+        &mut self,
+        opening: Opening,
+    ) -> Result<WasiCtxView<'_>, LimitReached> {
+        self.wasi().begin_call();
+        self.count_resources(opening)?;
+        Ok(self.wasi().view())
+    }
+
+    fn count_resources(&mut self, opening: Opening) -> Result<(), LimitReached> {
+        let Life {
+            environment,
+            process,
+            wasi,
+            resources,
+            ..
+        } = self.life_mut();
+        let Some(wasi) = wasi else {
+            return Ok(());
+        };
+        if resources.is_none() {
+            let quota = environment.domain().quota();
+            *resources = Some(Box::new(Resources::new(quota, process.host_memory())?));
+        }
+        let resources = resources.as_mut().expect("they were created above");
+        let sizes = &environment.machine().resource_sizes;
+        resources.count(wasi.resources(), opening, sizes)
+    }
+
+    /// Notes a file or directory that a component has opened.
+    pub(crate) fn note_opened(&mut self, opened: &wasmtime::component::Resource<Descriptor>) {
+        let Life {
+            wasi, resources, ..
+        } = self.life_mut();
+        if let (Some(wasi), Some(resources)) = (wasi, resources) {
+            resources.note_opened(wasi.resources(), opened);
+        }
+    }
+
     /// Returns a component's WASI context and the embedder's value of type `T`, for interfaces that
     /// need both.
     ///
@@ -663,14 +679,13 @@ impl Guest {
     ///
     /// Panics if the guest is not a component.
     pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
-        self.wasi();
+        self.begin_component_call();
         self.extension::<T>();
         let life = self.life_mut();
         let wasi = life
             .wasi
             .as_mut()
-            .expect("`wasi` has created the context")
-            .begin_call()
+            .expect("`begin_component_call` has created the context")
             .view();
         let value = life
             .extensions
@@ -687,6 +702,7 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi().begin_call().view()
+        self.begin_component_call();
+        self.wasi().view()
     }
 }

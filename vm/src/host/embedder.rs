@@ -1,6 +1,6 @@
 //! Host functions added by the embedder.
 
-use crate::guest::Guest;
+use crate::guest::{Guest, ResourceSize};
 use wasmtime::{Caller, IntoFunc, Linker, WasmRet, WasmTyList, component};
 
 type CoreLink = Box<dyn Fn(&mut Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
@@ -31,6 +31,7 @@ pub struct Host {
     names: Vec<String>,
     core: Vec<CoreLink>,
     components: Vec<ComponentLink>,
+    sizes: Vec<ResourceSize>,
 }
 
 impl Host {
@@ -88,6 +89,21 @@ impl Host {
         self.names.push(name.to_string());
         self.components.push(Box::new(link));
         self
+    }
+
+    /// Adds a function that returns how many bytes of the host's memory a resource of a component
+    /// may take, or `None` if it does not know the resource's type.
+    ///
+    /// The resources in a component's table are counted before each of its calls, and count toward
+    /// [`Limit::HostMemory`](crate::Limit::HostMemory). A component that has reached this limit
+    /// ends.
+    pub fn resource_size(&mut self, size: ResourceSize) -> &mut Host {
+        self.sizes.push(size);
+        self
+    }
+
+    pub(crate) fn resource_sizes(&self) -> Box<[ResourceSize]> {
+        self.sizes.as_slice().into()
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {

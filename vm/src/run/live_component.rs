@@ -11,6 +11,9 @@ use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime_wasi::p2::bindings::Command;
 
+/// The maximum number of bytes that a component can pass to the host in one call.
+const MAX_PASSED: usize = 16 << 20;
+
 /// A running component instance, controlled by the host.
 ///
 /// Only the host knows the component's functions, so it calls them through wasmtime's typed
@@ -31,6 +34,11 @@ impl LiveComponent {
         pre: &InstancePre<Guest>,
     ) -> Result<LiveComponent, Exit> {
         let mut store = store::new(engine, kind, guest);
+        let limits = *store.data().environment().limits();
+        let limit = |limit| usize::try_from(limits.get(limit)).unwrap_or(usize::MAX);
+        // A component can pass the same bytes many times in one list.
+        store.set_hostcall_fuel(MAX_PASSED.min(limit(Limit::HostMemory)));
+        store.set_max_component_handles(limit(Limit::Handles));
         match pre.instantiate_async(&mut store).await {
             Ok(instance) => Ok(LiveComponent {
                 store,

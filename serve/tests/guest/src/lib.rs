@@ -7,11 +7,16 @@ use exports::wasi::http::incoming_handler::Guest;
 use rvm::lambda::host;
 use std::cell::Cell;
 use std::hint::black_box;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use wasi::cli::stdout;
+use wasi::clocks::monotonic_clock;
 use wasi::http::outgoing_handler;
 use wasi::http::types::{
-    ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
-    ResponseOutparam, Scheme,
+    ErrorCode, Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    RequestOptions, ResponseOutparam, Scheme,
 };
+use wasi::io::poll;
 
 struct Misbehaving;
 
@@ -90,6 +95,129 @@ impl Guest for Misbehaving {
                     all.push(black_box(vec![1u8; 1 << 20]));
                 }
             }
+            "/hold-empty-fields" => hold(|_| Fields::new()),
+            "/hold-fields" => hold(|_| {
+                let fields = Fields::new();
+                for number in 0..300 {
+                    let _ = fields.append(&format!("x-{number}"), b"");
+                }
+                fields
+            }),
+            "/hold-values" => hold(|_| {
+                let fields = Fields::new();
+                fields
+                    .append("a", &[b'x'; 30_000])
+                    .expect("the field is valid");
+                fields
+            }),
+            "/hold-copies" => {
+                let fields = request.headers();
+                hold(|_| {
+                    let copy = fields.clone();
+                    let _ = copy.append("a", &[b'x'; 20_000]);
+                    copy
+                })
+            }
+            "/hold-paths" => hold(|_| {
+                let request = OutgoingRequest::new(Fields::new());
+                let _ = request.set_path_with_query(Some(&"/".repeat(60_000)));
+                request
+            }),
+            "/hold-methods" => hold(|_| {
+                let request = OutgoingRequest::new(Fields::new());
+                let long = Method::Other("X".repeat(1 << 20));
+                assert!(
+                    request.set_method(&long).is_err(),
+                    "a long method is refused"
+                );
+                let _ = request.set_method(&Method::Other("X".repeat(4_000)));
+                request
+            }),
+            "/hold-authorities" => hold(|_| {
+                let request = OutgoingRequest::new(Fields::new());
+                let long = "a".repeat(1 << 20);
+                assert!(
+                    request.set_authority(Some(&long)).is_err(),
+                    "a long name is refused"
+                );
+                let _ = request.set_authority(Some(&"a".repeat(4_000)));
+                request
+            }),
+            "/hold-requests" => hold(|_| {
+                let request = OutgoingRequest::new(Fields::new());
+                let body = request.body().expect("the body is taken only once");
+                let stream = body.write().expect("the stream is taken only once");
+                while let Ok(1..) = stream.check_write() {
+                    stream.write(&[7; 60_000]).expect("the write is permitted");
+                }
+                (stream, body, request)
+            }),
+            "/hold-finished-requests" => hold(|_| {
+                let request = OutgoingRequest::new(Fields::new());
+                let body = request.body().expect("the body is taken only once");
+                let stream = body.write().expect("the stream is taken only once");
+                while let Ok(1..) = stream.check_write() {
+                    stream.write(&[7; 60_000]).expect("the write is permitted");
+                }
+                drop(stream);
+                OutgoingBody::finish(body, None).expect("the body has no stated length");
+                request
+            }),
+            "/hold-calls" => hold(|_| {
+                let request = OutgoingRequest::new(Fields::new());
+                request
+                    .set_scheme(Some(&Scheme::Http))
+                    .and_then(|()| request.set_authority(Some("192.0.2.1")))
+                    .and_then(|()| request.set_path_with_query(Some("/")))
+                    .expect("the address is valid");
+                outgoing_handler::handle(request, None).expect("the request is valid")
+            }),
+            "/hold-responses" => hold(|_| {
+                let response = OutgoingResponse::new(Fields::new());
+                let body = response.body().expect("the body is taken only once");
+                let stream = body.write().expect("the stream is taken only once");
+                while let Ok(1..) = stream.check_write() {
+                    stream.write(&[7; 60_000]).expect("the write is permitted");
+                }
+                (stream, body, response)
+            }),
+            "/hold-options" => hold(|_| RequestOptions::new()),
+            "/hold-pollables" => hold(|_| monotonic_clock::subscribe_duration(u64::MAX)),
+            "/hold-streams" => hold(|_| stdout::get_stdout()),
+            "/hold-many-polls" => {
+                let pollable = monotonic_clock::subscribe_duration(u64::MAX);
+                poll::poll(&vec![&pollable; 1 << 19]);
+            }
+            "/hold-listings" => {
+                hold(|_| std::fs::read_dir("/data").expect("a limit is reached here"))
+            }
+            "/hold-output" => hold(|number| {
+                let path = format!("/data/{}", number % 100);
+                let mut file = std::fs::File::create(path).expect("a limit is reached here");
+                file.write_all(&vec![7; 1 << 20])
+                    .expect("a limit is reached here");
+                file
+            }),
+            "/open-files" => answer(out, &open(|| std::fs::File::open("/data/f"))),
+            "/open-directories" => answer(out, &open(|| std::fs::File::open("/data"))),
+            "/open-listings" => answer(out, &open(|| std::fs::read_dir("/data"))),
+            "/open-tcp" => {
+                let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+                let address = listener.local_addr().expect("the listener is bound");
+                answer(out, &open(|| TcpStream::connect(address)));
+            }
+            "/open-accepted" => {
+                let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+                let address = listener.local_addr().expect("the listener is bound");
+                answer(
+                    out,
+                    &open(|| {
+                        let connected = TcpStream::connect(address)?;
+                        Ok((connected, listener.accept()?))
+                    }),
+                );
+            }
+            "/open-udp" => answer(out, &open(|| UdpSocket::bind("127.0.0.1:0"))),
             "/after" => {
                 answer(out, "answered");
                 // The instance keeps running after its answer.
@@ -128,6 +256,27 @@ fn write(body: &OutgoingBody, text: &str) {
     stream
         .blocking_write_and_flush(text.as_bytes())
         .expect("the client is reading");
+}
+
+/// Makes values, and keeps them until a limit is reached.
+fn hold<T>(make: impl Fn(usize) -> T) {
+    let mut held = Vec::new();
+    // This is more than any limit allows.
+    for number in 0..100_000 {
+        held.push(make(number));
+    }
+    black_box(held);
+}
+
+/// Opens as much as possible, and returns how much that is and why it is not more.
+fn open<T>(open: impl Fn() -> std::io::Result<T>) -> String {
+    let mut held = Vec::new();
+    loop {
+        match open() {
+            Ok(opened) => held.push(opened),
+            Err(error) => return format!("{} {error}", held.len()),
+        }
+    }
 }
 
 /// Begins an answer but does not finish it.

@@ -135,6 +135,15 @@ impl Listing {
         self.charge.resize(size).map_err(|_| Errno::Nomem)
     }
 
+    /// Returns the name at a position and the kind of its file.
+    pub(crate) fn entry(&self, position: usize) -> Option<(&[u8], u8)> {
+        let entry = self.entries.get(position)?;
+        let start = position
+            .checked_sub(1)
+            .map_or(0, |before| self.entries[before].end);
+        Some((&self.names[start..entry.end], entry.kind))
+    }
+
     /// Returns at most [`PAGE`] entries, starting at a position. The last entry is cut off if the
     /// entries take more than `room` bytes. If `directory` has changed since it was read, checks
     /// that each name still exists.
