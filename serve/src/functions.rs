@@ -2,11 +2,13 @@
 
 use crate::function::Shared;
 use crate::metrics::Metrics;
+use crate::private::{PrivateDirectories, PrivateDirectory};
 use crate::turnstile::Turnstile;
 use crate::{Code, Log, Name, Settings, SettingsError, Version};
 use lunatic_vm::Vm;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 /// A machine's functions. Cheap to clone; all clones refer to the same table.
@@ -21,6 +23,7 @@ struct Table {
     vm: Vm,
     metrics: Metrics,
     functions: Mutex<BTreeMap<Name, Arc<Function>>>,
+    private: PrivateDirectories,
 }
 
 /// A named function. Its code can be replaced while it is serving. Each request is served to
@@ -72,6 +75,7 @@ impl Functions {
             vm: vm.clone(),
             metrics: Metrics::new(),
             functions: Mutex::default(),
+            private: PrivateDirectories::default(),
         }))
     }
 
@@ -127,6 +131,9 @@ impl Functions {
         code: Code,
         settings: Settings,
     ) -> Result<Arc<Version>, SettingsError> {
+        for directory in &settings.directories {
+            self.check_directory(&directory.host)?;
+        }
         let shared = match self.get(name.as_str()) {
             Some(function) => function.shared.clone(),
             None => Arc::new(Shared::new(name, &self.0.metrics)),
@@ -152,6 +159,27 @@ impl Functions {
     /// Removes a function. Requests in progress finish normally.
     pub fn remove(&self, name: &str) -> Option<Arc<Function>> {
         self.table().remove(name)
+    }
+
+    /// Keeps a directory from functions and from gateways that serve files.
+    ///
+    /// # Errors
+    ///
+    /// If a function has access to the directory already.
+    pub(crate) fn keep_private(&self, directory: &Path) -> Result<(), (Name, PrivateDirectory)> {
+        self.0.private.add(directory);
+        for function in self.all() {
+            for directory in &function.version().settings().directories {
+                self.check_directory(&directory.host)
+                    .map_err(|error| (function.name().clone(), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a directory contains nothing private.
+    pub(crate) fn check_directory(&self, directory: &Path) -> Result<(), PrivateDirectory> {
+        self.0.private.check(directory)
     }
 
     /// Returns a handle that does not keep the table alive.

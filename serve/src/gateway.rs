@@ -6,7 +6,7 @@ pub(crate) mod tcp;
 
 use crate::Name;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A description of a gateway, such as one from a project file.
@@ -115,6 +115,18 @@ impl Protocol {
             Target::Files(_) | Target::Named | Target::Notice(_) => None,
         });
         named.chain(function)
+    }
+
+    /// Returns the directories from which a gateway serves files.
+    pub(crate) fn served_directories(&self) -> impl Iterator<Item = &Path> {
+        let routes = match self {
+            Protocol::Http(http) => &http.routes[..],
+            Protocol::Tcp(_) => &[],
+        };
+        routes.iter().filter_map(|route| match &route.target {
+            Target::Files(directory) => Some(directory.as_path()),
+            Target::Function(_) | Target::Named | Target::Notice(_) => None,
+        })
     }
 }
 

@@ -32,6 +32,7 @@ mod log;
 mod metrics;
 mod name;
 mod outbound;
+mod private;
 mod program;
 mod project;
 pub mod quantity;
@@ -59,6 +60,7 @@ pub use name::{Name, NameError};
 pub use outbound::Outbound;
 pub use outbound::error::OutboundError;
 pub use outbound::rule::{OutboundRule, OutboundRuleError};
+pub use private::PrivateDirectory;
 pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
 pub use server::{Listening, Server, ServerBuilder, StartError};
 pub use service::{

@@ -310,6 +310,16 @@ impl Server {
                 });
             }
         }
+        for directory in gateway.protocol.served_directories() {
+            if let Err(error) = self.functions.check_directory(directory) {
+                return Err(StartError::Setup {
+                    gateway: name,
+                    what: error.to_string(),
+                });
+            }
+            // If there is no such directory, it does not contain the cache.
+            let _ = self.functions.vm().expose(directory);
+        }
         let protocol = match &gateway.protocol {
             Protocol::Http(http) => CheckedProtocol::Http(
                 Setup::of_gateway(http).map_err(|error| setup_error(&name, error))?,

@@ -24,9 +24,12 @@ pub use storage::{StorageError, StorageSettings};
 pub use token::{Token, TokenError};
 
 use crate::gateway::http::setup::Handler;
+use crate::private::PrivateDirectory;
 use crate::runtime;
 use crate::server::Mount;
-use crate::{Functions, Gateway, HttpGateway, HttpLimits, Protocol, Route, ServerBuilder, Target};
+use crate::{
+    Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, ServerBuilder, Target,
+};
 use shared::{RESERVED, Shared};
 use std::fmt;
 use std::io;
@@ -50,6 +53,12 @@ pub enum ServiceError {
     /// The storage cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A function of the project has access to the storage.
+    #[error("the function `{0}`: {1}")]
+    Exposed(Name, PrivateDirectory),
+    /// All deployed functions would have access to the storage.
+    #[error("deployed functions: {0}")]
+    ExposedByDefault(PrivateDirectory),
     /// No threads can be started.
     #[error("cannot start the threads for the service: {0}")]
     Threads(io::Error),
@@ -99,6 +108,16 @@ impl Service {
         }
         let handle = runtime::handle().map_err(ServiceError::Threads)?;
         let storage = handle.block_on(Storage::open(&config.storage))?;
+        if let StorageSettings::Directory(directory) = &config.storage {
+            functions
+                .keep_private(directory)
+                .map_err(|(function, error)| ServiceError::Exposed(function, error))?;
+        }
+        for directory in &config.defaults.directories {
+            functions
+                .check_directory(&directory.host)
+                .map_err(ServiceError::ExposedByDefault)?;
+        }
         let shared = Arc::new(Shared::new(functions.clone(), storage, config, handle));
         let skipped = handle.block_on(shared.load())?;
         for Skipped { name, why } in &skipped {

@@ -1,5 +1,6 @@
 //! Functions' settings.
 
+use crate::PrivateDirectory;
 use crate::outbound::rule::OutboundRule;
 use lunatic_vm::{Access, Config, Limit, PreopenError, Vm};
 use std::fmt;
@@ -84,6 +85,9 @@ pub enum SettingsError {
     /// A directory cannot be granted.
     #[error(transparent)]
     Directory(#[from] PreopenError),
+    /// A directory contains the storage of a service, or is inside it.
+    #[error(transparent)]
+    Private(#[from] PrivateDirectory),
     /// No host function's name begins with this prefix.
     #[error("the namespace `{}` grants nothing: the machine does not have any functions with this prefix", lunatic_vm::printable(.0))]
     Namespace(String),

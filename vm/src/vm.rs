@@ -14,7 +14,10 @@ use crate::scheduler::Scheduler;
 use lunatic_process::Pid;
 use std::any::Any;
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -459,6 +462,22 @@ impl Vm {
     /// number. This call queries the kernel, which takes a fraction of a millisecond.
     pub fn capacity(&self) -> Capacity {
         self.machine.engines.capacity()
+    }
+
+    /// Tells the machine that the host program serves the files below a directory. If the directory
+    /// contains the key of the [`Cache`], the cache is no longer used and the key is removed, as if
+    /// the directory were granted to a guest.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be opened.
+    pub fn expose(&self, directory: &Path) -> io::Result<()> {
+        let opened = File::open(directory)?;
+        self.machine
+            .compiler
+            .cache()
+            .granted(&opened, directory, false);
+        Ok(())
     }
 
     /// Returns what the machine currently refuses because memory is short.

@@ -1,0 +1,111 @@
+//! Directories that no function may access and no gateway may serve, such as the storage of a
+//! service: the stored manifests contain secrets, and decide what is run.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The private directories of a machine.
+#[derive(Default)]
+pub(crate) struct PrivateDirectories(Mutex<Vec<PathBuf>>);
+
+/// A directory cannot be granted or served, because it contains a private directory or lies in one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{}` would give access to `{}`, where the service stores functions and their secrets; use another directory, or \
+     store functions in another one (`--storage`)",
+    lunatic_vm::printable(&.directory.to_string_lossy()),
+    lunatic_vm::printable(&.storage.to_string_lossy())
+)]
+pub struct PrivateDirectory {
+    /// The directory that would be granted or served.
+    pub directory: PathBuf,
+    /// The private directory.
+    pub storage: PathBuf,
+}
+
+impl PrivateDirectories {
+    /// Adds a private directory.
+    pub(crate) fn add(&self, directory: &Path) {
+        let directory = directory.to_path_buf();
+        let mut known = self.known();
+        if !known.contains(&directory) {
+            known.push(directory);
+        }
+    }
+
+    /// Checks a directory that is about to be granted or served.
+    pub(crate) fn check(&self, directory: &Path) -> Result<(), PrivateDirectory> {
+        let known = self.known();
+        let storage = known
+            .iter()
+            .find(|private| contains(directory, private) || contains(private, directory));
+        storage.map_or(Ok(()), |storage| {
+            Err(PrivateDirectory {
+                directory: directory.to_path_buf(),
+                storage: storage.clone(),
+            })
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether a directory is another directory or lies in it, whatever their paths are. A
+/// directory that cannot be found cannot be granted either.
+fn contains(outer: &Path, inner: &Path) -> bool {
+    let lies_in = || -> io::Result<bool> {
+        let outer = identity(outer)?;
+        let inner = inner.canonicalize()?;
+        Ok(inner
+            .ancestors()
+            .any(|directory| identity(directory).is_ok_and(|identity| identity == outer)))
+    };
+    lies_in().unwrap_or(false)
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = path.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::create_dir_all;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn neither_a_private_directory_nor_one_around_or_inside_it_is_allowed() {
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
+        let path = |name: &str| root.path().join(name);
+        for directory in ["project/store/functions", "project/data", "links"] {
+            create_dir_all(path(directory)).expect("there is disk space");
+        }
+        symlink(path("project/store"), path("links/to-store")).expect("there is disk space");
+        symlink(path("project"), path("links/to-project")).expect("there is disk space");
+        let private = PrivateDirectories::default();
+        private.add(&path("links/to-project/store"));
+        for (directory, is_allowed) in [
+            ("project/data", true),
+            ("links", true),
+            ("missing", true),
+            ("", false),
+            ("project", false),
+            ("project/data/..", false),
+            ("project/store", false),
+            ("project/store/functions", false),
+            ("links/to-store", false),
+            ("links/to-store/functions", false),
+        ] {
+            assert_eq!(
+                private.check(&path(directory)).is_ok(),
+                is_allowed,
+                "{directory}"
+            );
+        }
+    }
+}
