@@ -172,10 +172,7 @@ impl Storage {
     async fn write(&self, path: String, bytes: Bytes) -> Result<(), StorageError> {
         match self {
             Storage::Directory(files) => files.write(path, bytes).await,
-            Storage::Memory(files) => {
-                files.write(path, bytes);
-                Ok(())
-            }
+            Storage::Memory(files) => files.write(path, bytes),
             #[cfg(feature = "s3")]
             Storage::Bucket(files) => files.write(&path, bytes).await,
         }

@@ -1,13 +1,30 @@
 //! Functions stored in memory, which are lost on restart.
 
-use super::error::StoredError;
+use super::error::{StorageError, StoredError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// The maximum size of all files, in bytes.
+const ROOM: u64 = 1 << 30;
+
+/// The size of a file in addition to its path and its contents, in bytes.
+const FILE: u64 = 256;
+
 /// Files by path.
-#[derive(Default)]
-pub(in crate::service) struct Memory(Mutex<BTreeMap<String, Bytes>>);
+pub(in crate::service) struct Memory {
+    files: Mutex<BTreeMap<String, Bytes>>,
+    room: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory {
+            files: Mutex::default(),
+            room: ROOM,
+        }
+    }
+}
 
 impl Memory {
     pub(super) fn list(&self, directory: &str) -> Vec<String> {
@@ -21,8 +38,18 @@ impl Memory {
         Ok(files.get(path).ok_or(StoredError::Missing)?.to_vec())
     }
 
-    pub(super) fn write(&self, path: String, bytes: Bytes) {
-        self.files().insert(path, bytes);
+    pub(super) fn write(&self, path: String, bytes: Bytes) -> Result<(), StorageError> {
+        let mut files = self.files();
+        let size = |(path, bytes): (&String, &Bytes)| FILE + (path.len() + bytes.len()) as u64;
+        let others = files.iter().filter(|(other, _)| **other != path);
+        if others.map(size).sum::<u64>() + size((&path, &bytes)) > self.room {
+            let most = self.room >> 20;
+            return Err(StorageError::Full(format!(
+                "in memory, functions take at most {most} MiB; use a directory (`--storage`)"
+            )));
+        }
+        files.insert(path, bytes);
+        Ok(())
     }
 
     pub(super) fn delete(&self, path: &str) {
@@ -30,6 +57,29 @@ impl Memory {
     }
 
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_in_memory_is_bounded() {
+        let memory = Memory {
+            room: 2 * (FILE + 1_001),
+            ..Memory::default()
+        };
+        let write = |path: &str, size| memory.write(path.into(), vec![0; size].into());
+        write("a", 1_000).expect("half of the room");
+        write("b", 1_000).expect("all of the room");
+        write("b", 1_001).expect_err("one byte too many");
+        write("c", 0).expect_err("each file takes room");
+        write("b", 900).expect("the file is replaced");
+        memory.delete("a");
+        write("c", 1_000).expect("the room of the first file");
+        assert_eq!(memory.list(""), ["b", "c"]);
+        assert_eq!(memory.read("b").expect("it was not deleted").len(), 900);
     }
 }
