@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 /// How many more requests a client may abandon than it has waited for.
 const ABANDONED: u64 = 256;
 
-/// How long an HTTP/1 client that has closed its sending side may wait for the next part of its
-/// answer. Such a client looks the same as one that has disconnected, whose request need not be
-/// answered.
+/// How long an HTTP/1 client that has closed its sending side may wait for the first part of its
+/// answer. Until then, the client looks the same as a disconnected one, whose request need not be
+/// answered. A disconnected client refuses the first part, so that writing more fails.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(5);
 
 /// State shared by the parts of a connection.
@@ -34,8 +34,7 @@ struct State {
     quiet_since: Instant,
     /// When the head that is currently incomplete began to arrive.
     head_since: Option<Instant>,
-    /// If the client has closed its sending side: when it did so or when it last received a part of
-    /// its answer, whichever is later.
+    /// When the client closed its sending side, if it has received nothing since then.
     half_closed_since: Option<Instant>,
     /// Set when a request was answered before its body had been read.
     is_unread: bool,
@@ -125,12 +124,17 @@ impl Connection {
         }
     }
 
-    /// Records that the client has just closed its sending side or, if it did so earlier, has just
-    /// received a part of its answer.
+    /// Records that the client has just closed its sending side.
     pub(super) fn half_closed(&self) {
         let now = Instant::now();
         self.state().half_closed_since = Some(now);
         self.check_by(now + HALF_CLOSED_TIME);
+    }
+
+    /// Records that a part of the answer was sent after the client closed its sending side. From now
+    /// on, only the answer's own deadline applies.
+    pub(super) fn sent_after_half_close(&self) {
+        self.state().half_closed_since = None;
     }
 
     /// Returns whether a request's head took too long to arrive.
@@ -214,5 +218,36 @@ impl State {
     /// Returns whether the client abandons too many of its requests.
     fn is_abusive(&self) -> bool {
         self.abandoned > ABANDONED + self.answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request_info::RequestInfo;
+
+    #[test]
+    fn a_client_that_has_closed_its_sending_side_waits_as_long_as_others_once_its_answer_has_begun() {
+        const DEADLINE: Duration = Duration::from_secs(600);
+        let client = "127.0.0.1:1".parse().expect("the address is valid");
+        let connection = Connection::new(client, false);
+        let is_cut = |seconds| {
+            let at = connection.opened + Duration::from_secs(seconds);
+            matches!(
+                connection.check(at, &HttpLimits::default(), Version::One),
+                Action::Cut
+            )
+        };
+        let info = Arc::new(RequestInfo::new(Some(client), false));
+        let exchange = Arc::new(Exchange::new(info, connection.opened, DEADLINE, false));
+        connection.began(&exchange, connection.opened);
+        assert!(!is_cut(120), "only the deadline applies");
+        connection.half_closed();
+        assert!(
+            !is_cut(4) && is_cut(120),
+            "the client may have disconnected"
+        );
+        connection.sent_after_half_close();
+        assert!(!is_cut(120), "only the deadline applies");
     }
 }

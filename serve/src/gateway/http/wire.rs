@@ -73,10 +73,11 @@ impl Wire {
         }
     }
 
-    /// Notes that a client that has closed its sending side is still receiving its answer.
-    fn wrote(&self) {
-        if self.is_half_closed {
-            self.connection.half_closed();
+    /// Notes that bytes were sent. If the client has disconnected, it refuses these bytes, and the
+    /// next write fails.
+    fn wrote(&self, written: &io::Result<usize>) {
+        if self.is_half_closed && written.is_ok() {
+            self.connection.sent_after_half_close();
         }
     }
 
@@ -154,7 +155,7 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        self.wrote();
+        self.wrote(&written);
         Poll::Ready(written)
     }
 
@@ -164,7 +165,7 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-        self.wrote();
+        self.wrote(&written);
         Poll::Ready(written)
     }
 
