@@ -5,7 +5,7 @@ use lunatic_serve::{
     Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings,
     Target, TlsFiles,
 };
-use lunatic_vm::{Host, Vm};
+use lunatic_vm::{Cache, Host, Vm, VmBuilder};
 use rustls::pki_types::CertificateDer;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -38,10 +38,11 @@ impl Plan {
     fn new() -> Plan {
         let mut host = Host::default();
         lunatic_serve::add_to_host(&mut host);
-        let vm = Vm::builder()
-            .host(host)
-            .build()
-            .expect("the VM can be built");
+        Plan::on(Vm::builder().host(host))
+    }
+
+    fn on(vm: VmBuilder) -> Plan {
+        let vm = vm.build().expect("the VM can be built");
         Plan {
             functions: Functions::new(&vm),
             routes: Vec::new(),
@@ -839,6 +840,32 @@ fn t142_a_request_that_does_not_finish_is_cut_off_at_the_deadline_or_a_second_st
         assert_eq!(rest(&mut stream), "");
         all_gone(&house.functions);
     }
+}
+
+#[test]
+fn serving_the_directory_of_the_cache_s_key_ends_the_use_of_the_cache() {
+    let home = tempfile::tempdir().expect("a temporary directory can be created");
+    let cache = Cache::at(&home.path().join("cache")).expect("the directory is ours alone");
+    let key = home.path().join("cache.key");
+    let mut host = Host::default();
+    lunatic_serve::add_to_host(&mut host);
+    let plan = Plan::on(Vm::builder().host(host).cache(cache)).function(
+        "f",
+        &hello(),
+        Settings::default(),
+    );
+    assert!(key.exists(), "the function is cached");
+    let house = plan.files("/s", home.path()).start();
+    assert!(!key.exists(), "a key that clients could read is removed");
+    assert_eq!(status(&house.get("/s/cache.key")), 404);
+    put(
+        &house.functions,
+        "g",
+        1,
+        &says("other", ""),
+        Settings::default(),
+    );
+    assert!(!key.exists(), "nothing is cached from now on");
 }
 
 #[test]

@@ -4,11 +4,12 @@
 #[cfg(feature = "s3")]
 mod s3;
 
+use crate::alone::{is_alone, resident};
 use lunatic_serve::{
-    Functions, Server, Service, ServiceConfig, ServiceError, Settings, StorageError,
-    StorageSettings, Token,
+    Code, Directory, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server,
+    Service, ServiceConfig, ServiceError, Settings, StorageError, StorageSettings, Target, Token,
 };
-use lunatic_vm::{Host, Vm};
+use lunatic_vm::{Access, Host, Shortage, Vm};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -1427,4 +1428,116 @@ fn invalid_requests_get_a_message_and_a_status() {
             answer.head
         );
     }
+}
+
+#[test]
+fn while_memory_is_short_deploys_and_then_requests_are_refused_until_it_is_free_again() {
+    const TEST: &str = "service::while_memory_is_short_deploys_and_then_requests_are_refused_until_it_is_free_again";
+    if !is_alone(TEST) {
+        return;
+    }
+    const MIB: u64 = 1 << 20;
+    // The reserve is an eighth, of which each level takes a quarter.
+    const ALLOWED: u64 = 800 * MIB;
+    let mut host = Host::default();
+    lunatic_serve::add_to_host(&mut host);
+    let vm = Vm::builder().host(host).memory(ALLOWED);
+    let house = House::on(&vm.build().expect("the VM can be built"), config());
+    assert_eq!(house.deploy("f", &spark("one")).deployed(), 1);
+    assert_eq!(house.invoke("/f").status, 200);
+    let mut ballast: Vec<Vec<u8>> = Vec::new();
+    let mut leave = |left: u64, level| {
+        while resident() < ALLOWED - left {
+            ballast.push(vec![1; MIB as usize]);
+        }
+        while house.functions.vm().shortage() < level {
+            std::thread::yield_now();
+        }
+    };
+
+    leave(85 * MIB, Shortage::Compiles);
+    let told = house.deploy("g", &spark("two")).refusal(503);
+    assert!(told.contains("memory is short"), "{told}");
+    assert_eq!(house.invoke("/f").status, 200, "requests are served");
+
+    leave(12 * MIB, Shortage::Requests);
+    // The connection is accepted and answered.
+    let refused = house.invoke("/f");
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.head.contains("retry-after: 1"), "{}", refused.head);
+    house.deploy("g", &spark("two")).refusal(503);
+
+    drop(ballast);
+    while house.functions.vm().shortage() > Shortage::None {
+        std::thread::yield_now();
+    }
+    assert_eq!(house.invoke("/f").status, 200);
+    assert_eq!(house.deploy("g", &spark("two")).deployed(), 1);
+}
+
+#[test]
+fn the_storage_is_neither_granted_nor_served() {
+    let project = tempfile::tempdir().expect("a temporary directory can be created");
+    let store = project.path().join("store");
+    let vm = vm();
+    let wat: &[u8] = br#"(module (func (export "_start")))"#;
+    let code = Code::new(&vm, "f", wat).expect("the module is a function");
+    let granted = |directory: &Path, access| Settings {
+        directories: vec![Directory {
+            host: directory.to_path_buf(),
+            guest: "/data".into(),
+            access,
+        }],
+        ..Settings::default()
+    };
+    let put = |functions: &Functions, settings| {
+        let name = Name::new("f").expect("the name is valid");
+        functions.put(&name, 1, blake3::hash(wat), code.clone(), settings)
+    };
+    let functions = Functions::new(&vm);
+    let service = Service::open(&functions, stored_in(&store)).expect("the storage is usable");
+    for directory in [project.path(), &store, &store.join("functions")] {
+        for access in [Access::Read, Access::Write] {
+            let refused = put(&functions, granted(directory, access));
+            let told = refused.expect_err("the storage is private").to_string();
+            assert!(told.contains("`--storage`"), "{told}");
+        }
+        let gateway = Gateway {
+            name: "files".into(),
+            address: "127.0.0.1:0".parse().expect("the address is valid"),
+            protocol: Protocol::Http(HttpGateway {
+                routes: vec![Route {
+                    path: "/".into(),
+                    target: Target::Files(directory.to_path_buf()),
+                }],
+                tls: None,
+                limits: HttpLimits::default(),
+            }),
+        };
+        let refused = Server::builder(&functions).gateway(gateway).start();
+        let told = refused.expect_err("the storage is private").to_string();
+        assert!(told.contains("`--storage`"), "{told}");
+    }
+    put(&functions, Settings::default()).expect("this grants no directory");
+    drop(service);
+
+    // What is granted before the service starts keeps it from starting.
+    let functions = Functions::new(&vm);
+    put(&functions, granted(project.path(), Access::Read)).expect("no service uses the directory");
+    let refused = Service::open(&functions, stored_in(&store));
+    assert!(
+        matches!(&refused, Err(ServiceError::Exposed(name, _)) if name.as_str() == "f"),
+        "{refused:?}"
+    );
+    let refused = Service::open(
+        &Functions::new(&vm),
+        ServiceConfig {
+            defaults: granted(&store, Access::Write),
+            ..stored_in(&store)
+        },
+    );
+    assert!(
+        matches!(refused, Err(ServiceError::ExposedByDefault(_))),
+        "{refused:?}"
+    );
 }

@@ -1,8 +1,8 @@
 //! Tests for processes' TCP sockets, on the loopback interface.
 
-use crate::support::{Lab, guest};
+use crate::support::{Lab, guest, is_alone, resident};
 use lunatic_abi::{Errno, FOREVER, TIMED_OUT};
-use lunatic_vm::{Environment, Exit, Limit, Process, SendError, Val};
+use lunatic_vm::{Environment, Exit, Limit, Process, SendError, Shortage, Val, Vm};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
@@ -151,6 +151,48 @@ fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
     environment
         .spawn(&lab.module(text), "main", &[])
         .expect("no limit applies")
+}
+
+#[test]
+fn a_connection_is_accepted_only_once_memory_is_no_longer_short() {
+    const TEST: &str = "tcp::a_connection_is_accepted_only_once_memory_is_no_longer_short";
+    if !is_alone(TEST, &[]) {
+        return;
+    }
+    let lab = Lab::with(Vm::builder().memory(resident() + (400 << 20)));
+    let environment = lab.environment();
+    let text = program(
+        r#"(func (export "main")
+            (drop (call $listen))
+            (loop $again
+                (drop (call $accept (i64.load (i32.const 8))))
+                (call $say (i64.const -1))
+                (br $again)))"#,
+    );
+    spawn_in(&lab, &environment, &text);
+    let port = port(&lab);
+    let mut ballast: Vec<Vec<u8>> = Vec::new();
+    let _first = connect_to(port);
+    assert_eq!(lab.hear(), -1);
+    while lab.vm.shortage() < Shortage::Accepts {
+        ballast.push(vec![1; 1 << 20]);
+    }
+    // The guest may already have been allowed one more connection.
+    let _second = connect_to(port);
+    let mut third = connect_to(port);
+    for _ in 0..100 {
+        assert!(lab.vm.shortage() >= Shortage::Accepts);
+        assert!(
+            environment.used(Limit::Sockets) <= 3,
+            "the listener and two connections"
+        );
+        thread::yield_now();
+    }
+    third
+        .write_all(b"x")
+        .expect("the connection waits in the system's queue");
+    ballast.clear();
+    assert_eq!([lab.hear(), lab.hear()], [-1, -1], "all are accepted");
 }
 
 #[test]
