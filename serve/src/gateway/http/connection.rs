@@ -227,7 +227,7 @@ mod tests {
     use crate::request_info::RequestInfo;
 
     #[test]
-    fn a_client_that_has_closed_its_sending_side_waits_as_long_as_others_once_its_answer_has_begun() {
+    fn a_half_closed_client_waits_as_long_as_others_once_its_answer_has_begun() {
         const DEADLINE: Duration = Duration::from_secs(600);
         let client = "127.0.0.1:1".parse().expect("the address is valid");
         let connection = Connection::new(client, false);
