@@ -78,8 +78,8 @@ impl Config {
     /// `wasi_snapshot_preview1::environ` allows two functions, `lunatic::networking::` allows
     /// sockets, and the empty string allows everything.
     ///
-    /// Functions that the creating process may not call are left out. If none of the functions
-    /// remain, [`Environment::new`](crate::Environment::new) fails. A process traps when it calls a
+    /// Functions that the creating process may not call are left out. If no functions remain,
+    /// [`Environment::new`](crate::Environment::new) fails. A process traps when it calls a
     /// function that is not allowed.
     pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
         self.namespaces.push(prefix.to_owned());

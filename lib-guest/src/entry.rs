@@ -27,8 +27,8 @@ macro_rules! export {
 
 pub(crate) const EXPORT: &str = export!();
 
-/// Starts a spawned process. This doesn't call any host functions before the given function runs,
-/// so that a process can be spawned even if it is granted almost nothing.
+/// Starts a spawned process. Doesn't call any host functions before the given function runs, so
+/// that even a process with almost no rights can be spawned.
 #[unsafe(export_name = export!())]
 extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
     // SAFETY: the parent passes the two fields of an `EntryPoint`, the first of which is the index
@@ -41,8 +41,8 @@ extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
 /// Writes out any unfinished line that the function printed, like returning from `main` or calling
 /// `std::process::exit`.
 ///
-/// If nothing was printed, this makes no calls to the machine, but `stdout` still allocates its
-/// buffer. A process whose memory is full skips this step and still exits normally.
+/// If nothing was printed, this doesn't call the machine, but `stdout` still allocates its buffer.
+/// A process whose memory is full skips this step and still exits normally.
 pub(crate) fn flush_output() {
     /// Larger than the `stdout` buffer.
     const ROOM: usize = 2_048;
@@ -110,7 +110,7 @@ fn start<F: FirstFunction>(function: *const ()) {
 
 /// Receives the value that this process was spawned with.
 pub(crate) fn context<C: DeserializeOwned>() -> C {
-    // The spawn delivered the value, so the process does not have to wait.
+    // The value was delivered by the spawn, so the process does not have to wait.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.open(),
         Delivery::TimedOut | Delivery::NobodyLeft => {

@@ -17,7 +17,7 @@ use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use std::cell::{Cell, RefCell};
 
-/// The initial size of the buffer for incoming messages, in bytes.
+/// The initial size, in bytes, of the buffer for incoming messages.
 const FIRST_BUFFER: usize = 512;
 
 /// The maximum size, in bytes, of a buffer that is kept for reuse. Buffers that have grown larger
@@ -30,8 +30,8 @@ thread_local! {
     /// The sockets in the message being written, each as the word that identifies it to the
     /// machine. `None` while no message is being written.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-    /// True while a message is being read. During that time, the machine's slot holds the message
-    /// and its resources.
+    /// True while a message is being read, when the machine's slot holds the message and its
+    /// resources.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -186,8 +186,8 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         return false;
     }
     while bytes.len() < length {
-        // The new space is not zeroed first. For a large message, that would take as long as
-        // copying it.
+        // The new space is not zeroed first: for a large message, zeroing would take as long as
+        // copying.
         let missing = length - bytes.len();
         let rest = &mut bytes.spare_capacity_mut()[..missing];
         // SAFETY: the pointer and the length are those of `rest`.

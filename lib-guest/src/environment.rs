@@ -10,8 +10,8 @@ use std::rc::Rc;
 /// A set of rights and limits for processes, and a registry of their names.
 ///
 /// The [`Config`] determines what processes spawned in the environment may do. They can never do
-/// more than the process that created the environment. An environment lives on as long as any of
-/// its processes is alive.
+/// more than the process that created the environment. An environment lives on while any of its
+/// processes is alive.
 ///
 /// # Example
 ///

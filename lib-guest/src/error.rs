@@ -5,7 +5,7 @@ use lunatic_abi::Errno;
 use std::borrow::Cow;
 use std::{fmt, io};
 
-/// An error from the machine: a kind for programs, and a message for people.
+/// An error from the machine: a kind for programs to match on, and a message for people to read.
 ///
 /// # Example
 ///
@@ -41,7 +41,7 @@ impl LunaticError {
         }
     }
 
-    /// Fetches the error that the machine holds under this id, and releases the id.
+    /// Fetches the error with this id from the machine, and releases the id.
     pub(crate) fn from_id(id: u64) -> Self {
         let kind = host::error::kind(id);
         let mut text = vec![0; host::error::string_size(id) as usize];

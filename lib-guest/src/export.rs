@@ -21,7 +21,7 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// An image passed by the host: its bytes and its dimensions. It is up to the host and the function
+/// An image passed by the host: its bytes and its dimensions. The host and the function decide
 /// whether the bytes are pixel data or an image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -81,8 +81,8 @@ fn failure(error: &dyn Display) -> Vec<u8> {
     bytes
 }
 
-/// Wraps a function's return value to distinguish a `Result` from other types. The macro calls
-/// `write` on the wrapper, and the compiler picks the first implementation that fits.
+/// Wraps a function's return value to tell a `Result` from other types. The macro calls `write` on
+/// the wrapper, and the compiler picks the first implementation that applies.
 #[doc(hidden)]
 pub struct Returned<T>(pub T);
 

@@ -52,8 +52,8 @@ mod kinds {
     pub(super) type OutWords<'a> = &'a mut [u64];
     pub(super) type OutIpBytes<'a> = &'a mut [u8; 16];
     pub(super) type OutHeader<'a> = &'a mut lunatic_abi::MessageHeader;
-    /// Only the machine knows the length of such a string, so functions with such a parameter can
-    /// only be called as imports.
+    /// Only the machine knows the length of such a string, so a function that writes one can only
+    /// be called through its import.
     pub(super) type OutText = std::convert::Infallible;
 }
 
@@ -137,7 +137,8 @@ pub(crate) struct RawAddress {
     pub(crate) scope: u32,
 }
 
-/// The address and length of bytes to write; `Kind::Vectors` points to these.
+/// The address and length of a slice to write. A `Kind::Vectors` argument points to a list of
+/// these.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Vector<'a> {
@@ -146,8 +147,8 @@ pub(crate) struct Vector<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-/// The maximum number of slices passed in one vectored write. As with any short write, the
-/// remaining slices are left for the next one.
+/// The maximum number of slices passed in one vectored write. As after any short write, the caller
+/// writes the remaining slices in its next call.
 const VECTORS: usize = 16;
 
 impl<'a> Vector<'a> {
@@ -159,8 +160,7 @@ impl<'a> Vector<'a> {
         }
     }
 
-    /// Returns the addresses and lengths of the first non-empty slices, and the number of these
-    /// slices.
+    /// Returns the addresses and lengths of the first non-empty slices, and how many there are.
     pub(crate) fn gather(slices: &'a [IoSlice<'_>]) -> ([Self; VECTORS], usize) {
         let mut vectors = [Self::new(&[]); VECTORS];
         let mut count = 0;

@@ -3,7 +3,7 @@
 //!
 //! Compile a program for `wasm32-wasip1` and run it with `lunatic program.wasm`. Each of its
 //! processes is an instance of the program with its own memory and stack. The machine schedules
-//! processes preemptively on all cores: code simply blocks when it has to wait, and a process that
+//! processes preemptively on all cores: code that has to wait simply blocks, and a process that
 //! never waits does not hold up the others.
 //!
 //! ```no_run
@@ -148,7 +148,7 @@ pub use lunatic_macros::server;
 /// Declares statics with a separate value in each process, initialized on first use.
 ///
 /// This is `std::thread_local!` under a name that fits processes. A new process starts with fresh
-/// values, whatever its parent's values are.
+/// values, regardless of its parent's.
 ///
 /// # Example
 ///
@@ -220,12 +220,12 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
 /// Exports a function for host programs to call through the machine's bridge: from Rust, from
 /// Elixir, from the shell (`lunatic call`), or over a pipe.
 ///
-/// Parameters and results can be any type that serde supports, and are passed as JSON. A single
-/// parameter receives the whole argument; several parameters are looked up in it by name. If the
-/// function returns an `Err`, the host gets the error message. With `#[lunatic::export(image)]`,
-/// the function takes an [`Image`](export::Image); with `#[lunatic::export(bytes)]`, a `Vec<u8>`.
-/// To return raw bytes, return [`Bytes`](export::Bytes). A panic terminates the instance, and the
-/// host gets an error.
+/// Parameters and results can be any type that serde supports, and are passed as JSON. If there is
+/// one parameter, it receives the whole argument; if there are several, each is looked up in the
+/// argument by name. If the function returns an `Err`, the host gets the error message. With
+/// `#[lunatic::export(image)]`, the function takes an [`Image`](export::Image); with
+/// `#[lunatic::export(bytes)]`, a `Vec<u8>`. To return raw bytes, return [`Bytes`](export::Bytes).
+/// A panic terminates the instance, and the host gets an error.
 ///
 /// Build the module as a library (`crate-type = ["cdylib"]`) for `wasm32-unknown-unknown` or
 /// `wasm32-wasip1`.
@@ -255,9 +255,8 @@ pub use lunatic_macros::export;
 /// Turns a function into a spark, which gateways and other functions can run, and which reads and
 /// writes bytes through its [`Comm`].
 ///
-/// The function takes the comm to its caller and returns either nothing or a `Result`. If it
-/// returns an `Err`, it has failed, and the error message goes to its caller and to the function's
-/// log.
+/// The function takes the comm to its caller and returns either nothing or a `Result`. Returning an
+/// `Err` means that it failed; the error message goes to its caller and to the function's log.
 ///
 /// # Example
 ///

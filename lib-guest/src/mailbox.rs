@@ -68,8 +68,8 @@ impl<T: DeserializeOwned> Mailbox<T> {
     ///
     /// # Errors
     ///
-    /// Returns any [`ReceiveError`] except a timeout. A value nested more than 128 levels deep
-    /// results in [`DeserializationFailed`](ReceiveError::DeserializationFailed).
+    /// Returns any [`ReceiveError`] except a timeout. If the value is nested more than 128 levels
+    /// deep, the error is [`DeserializationFailed`](ReceiveError::DeserializationFailed).
     pub fn receive(&self) -> Result<T, ReceiveError> {
         plain(take(&[], lunatic_abi::FOREVER))
     }
@@ -168,8 +168,9 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             if tag == SHUTDOWN {
                 return nothing(ReceiveError::Shutdown);
             }
-            // Nothing is waiting for this reply any longer, and it probably isn't of the mailbox's
-            // type. The wait starts over, at most once for each abandoned request and each task.
+            // Nothing is waiting for this reply anymore, and it probably isn't of the mailbox's
+            // type, so it is dropped. The wait starts over, at most once for each abandoned request
+            // and each task.
             if reply::discards(tag) {
                 return None;
             }
@@ -189,14 +190,14 @@ fn plain<T>((message, _): (Message<T>, Tag)) -> Result<T, ReceiveError> {
     }
 }
 
-/// Converts between the two kinds of mailbox. The kind determines how the failure of a linked
-/// process affects this process.
+/// Converts between the two kinds of mailbox. The kind determines how this process is affected when
+/// a linked process fails.
 pub trait TransformMailbox<T> {
-    /// Makes failures of linked processes arrive as signals from now on.
+    /// From now on, makes failures of linked processes arrive as signals.
     fn catch_link_panic(self) -> LinkMailbox<T>;
 
-    /// Makes this process die when a linked process fails from now on. Failures that are already in
-    /// the mailbox do not kill it; they are received as [`ReceiveError::Signal`].
+    /// From now on, makes this process die when a linked process fails. Failures that are already
+    /// in the mailbox do not kill it; they are received as [`ReceiveError::Signal`].
     fn panic_if_link_panics(self) -> Mailbox<T>;
 }
 

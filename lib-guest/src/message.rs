@@ -90,7 +90,7 @@ pub enum ReceiveError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signal {
-    /// Why this process is notified.
+    /// Why this process was notified.
     pub kind: SignalKind,
     /// The tag of the link. [`Tag::NONE`] if the process was monitored, or if it spawned this
     /// process with a link.

@@ -42,7 +42,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Currently never fails, because nothing is compiled.
+    /// Never fails at present, because nothing is compiled.
     pub fn add_this_module(&mut self) -> Result<ThisModule, LunaticError> {
         Ok(ThisModule {
             environment: self.share(),

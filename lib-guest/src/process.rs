@@ -52,8 +52,8 @@ pub fn sleep(milliseconds: u64) {
 /// Processes share no memory, so `function` must be a function of this program or a closure that
 /// captures nothing. To also pass a value, use [`spawn_with`].
 ///
-/// Output is written line by line, and any unfinished line when the function returns. If a process
-/// traps or is killed, its unfinished line is lost.
+/// Output is written line by line; any unfinished line is written when the function returns. If a
+/// process traps or is killed, its unfinished line is lost.
 ///
 /// # Errors
 ///
@@ -86,8 +86,8 @@ pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
 ///
 /// # Errors
 ///
-/// Fails like [`spawn`]. Also fails if the value cannot be sent, in which case the error has the
-/// same kind as the [`SendFailure`].
+/// Fails like [`spawn`]. Also fails if the value cannot be sent; the error then has the same kind
+/// as the [`SendFailure`].
 ///
 /// # Example
 ///
@@ -122,7 +122,7 @@ where
 ///
 /// # Errors
 ///
-/// Fails like [`spawn`]. The error returns the mailbox.
+/// Fails like [`spawn`]. The error contains the mailbox.
 ///
 /// # Example
 ///

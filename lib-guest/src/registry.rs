@@ -25,8 +25,8 @@ pub enum RegistryError {
     /// The process is dead.
     #[error("the process is dead")]
     NoProcess,
-    /// The machine refused for another reason: the limit on names has been reached, a right is
-    /// missing, or the name is malformed.
+    /// The machine refused for another reason: the limit on names is reached, a right is missing,
+    /// or the name is malformed.
     #[error("the machine refused ({0:?})")]
     Refused(Errno),
 }
@@ -49,7 +49,7 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Unregisters a name with exactly this version.
+    /// Unregisters a name. The version must be the one it was registered with.
     ///
     /// # Errors
     ///

@@ -35,7 +35,7 @@ pub enum RequestError {
     /// The process sent the request to itself, and would wait for its own reply forever.
     #[error("a process cannot wait for a reply from itself")]
     Itself,
-    /// The reply could not be sent: it is larger than this process's environment accepts, carries a
+    /// The reply could not be sent: it is larger than this process's environment allows, carries a
     /// resource that the environment does not grant, or cannot be serialized.
     #[error("the reply cannot be sent to this process")]
     ReplyRefused,
@@ -44,18 +44,18 @@ pub enum RequestError {
     DeserializationFailed(decode::Error),
 }
 
-/// A reply that another process owes the current process. That process's exit signal has the
+/// A reply that another process owes the current process. The other process's exit signal has the
 /// reply's tag, so that a single receive can wait for both.
 #[derive(Debug)]
 pub(crate) struct PendingReply {
     tag: Tag,
     process: u64,
-    /// True if another process may reply instead. This happens if a request is passed on.
+    /// True if a third process may reply instead, which happens if a request is passed on.
     may_be_passed_on: bool,
 }
 
 impl PendingReply {
-    /// Monitors a process that a request is about to be sent to.
+    /// Monitors a process to which a request is about to be sent.
     pub(crate) fn to_request(tag: Tag, process: u64) -> Self {
         host::process::monitor_tagged(tag.id(), process);
         Self {
@@ -82,8 +82,8 @@ impl PendingReply {
     }
 
     /// Allows the mailbox to be used before the reply is settled. A receive never finds the reply,
-    /// because the reply has to be requested first. If it finds the process's exit signal, the exit
-    /// reason is kept.
+    /// because the reply has to be requested first. If a receive finds the process's exit signal,
+    /// the exit reason is kept.
     pub(crate) fn keep(&self) {
         ENDS.with_borrow_mut(|ends| ends.insert(self.tag, None));
     }
@@ -130,11 +130,11 @@ impl PendingReply {
 /// Sends a reply. If the requesting process cannot take the reply for any reason, the reply is
 /// dropped: a process must not fail because of the processes that it replies to.
 ///
-/// If the requesting process's environment refuses the reply, an empty message is sent instead. A
-/// serialized value is never empty.
+/// If the requesting process's environment rejects the reply, an empty message is sent instead,
+/// which cannot be mistaken for a serialized value.
 pub(crate) fn send<R: Serialize>(asker: Process<()>, tag: Tag, reply: &R) {
     // The requesting process chose the tag. A tag that isn't a reply tag might mean something else
-    // to the process that the request gives as its sender.
+    // to the process that the request names as its sender.
     if !tag.is_reply() {
         return;
     }

@@ -38,7 +38,7 @@ pub struct Request<T, U> {
 }
 
 impl<T, U> Request<T, U> {
-    /// Creates a request that doesn't expect a reply.
+    /// Creates a request whose sender doesn't wait for a reply.
     pub(crate) fn without_reply(message: T) -> Self {
         Self {
             message,
@@ -81,7 +81,8 @@ impl<T, U> Request<T, U> {
 impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     /// Sends a request and waits for the reply. Other messages stay in the mailbox, in order.
     ///
-    /// Fails if the process dies before the reply arrives, even if it has passed the request on.
+    /// Fails if the process dies before the reply arrives, even if it has passed the request on to
+    /// another process.
     ///
     /// # Errors
     ///

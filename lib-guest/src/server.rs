@@ -1,4 +1,4 @@
-//! Servers: processes that hold state and answer calls, like Erlang's `gen_server`, with typed
+//! Servers: processes that hold state and answer calls, like Erlang's `gen_server`, but with typed
 //! functions for clients.
 //!
 //! [`#[lunatic::server]`](macro@crate::server) on an `impl` block turns a type into a server. The
@@ -45,12 +45,12 @@
 //! signals one at a time, in the order in which they arrived. If a handler panics, the server dies,
 //! and waiting callers get an error immediately. The server exits normally when [`Handle::stop`] or
 //! its supervisor asks it to, or when a handler calls [`stop`]: the current handler finishes, and
-//! then `#[terminate]` is called. A failure skips `#[terminate]`.
+//! then `#[terminate]` is called. If the server fails, `#[terminate]` is skipped.
 //!
 //! A process that starts a server with [`Server::start_link`] is the server's parent. When the
 //! parent fails, the server dies too. A server with a `#[signal]` or `#[terminate]` finishes the
-//! current handler and calls `#[terminate]` first; any other server dies immediately, as does one
-//! whose `#[init]` has not returned.
+//! current handler and calls `#[terminate]` first; any other server dies immediately, as does a
+//! server whose `#[init]` has not returned.
 //!
 //! A server with a `#[signal]` is notified when any other process linked to it fails, and when a
 //! process it monitors exits. A server without a `#[signal]` dies when a linked process fails, and
@@ -84,7 +84,7 @@ use std::time::Duration;
 /// A type that holds a server's state. [`#[lunatic::server]`](macro@crate::server) implements this
 /// trait; programs call [`start`](Self::start) and [`start_link`](Self::start_link).
 pub trait Server: Behaviour {
-    /// The functions of a [`Handle`].
+    /// The functions that clients call on a [`Handle`].
     #[doc(hidden)]
     type Calls: Copy + From<Client<Self>> + AsRef<Client<Self>>;
 
@@ -93,7 +93,7 @@ pub trait Server: Behaviour {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Refused`] with the error of `#[init]`, [`StartError::Died`] if
+    /// Returns [`StartError::Refused`] with the error from `#[init]`, [`StartError::Died`] if
     /// `#[init]` panicked, or [`StartError::NotSpawned`].
     fn start(argument: Self::Argument) -> Result<Handle<Self>, StartError> {
         start::start(argument, &run::entry::<Self>(), false).map(Handle::from_id)
@@ -117,11 +117,11 @@ pub trait Server: Behaviour {
 ///
 /// # Calls and casts
 ///
-/// A call waits for the server's result: `fn increment(&mut self, by: u32) -> u32` becomes
-/// `fn increment(&self, by: u32) -> Result<u32, RequestError>`. A call to a dead server fails
+/// A call waits for the server's result: `fn increment(&mut self, by: u32) -> u32` becomes `fn
+/// increment(&self, by: u32) -> Result<u32, RequestError>`. A call to a dead server fails
 /// immediately, and a pending call fails as soon as the server dies. Without
-/// [`within`](Self::within), a call waits for as long as the server is alive. An answer that
-/// arrives too late is dropped. A server that calls itself gets [`RequestError::Itself`].
+/// [`within`](Self::within), a call waits as long as the server is alive. An answer that arrives
+/// too late is dropped. A server that calls itself gets [`RequestError::Itself`].
 ///
 /// A cast does not wait: `fn reset(&mut self)` becomes
 /// `fn reset(&self) -> Result<(), SendFailure>`. There is also
@@ -292,7 +292,7 @@ impl<'de, S: Server> Deserialize<'de> for Handle<S> {
     }
 }
 
-/// Sends the messages for a handle's functions.
+/// Sends a handle's calls and casts to the server.
 #[doc(hidden)]
 pub struct Client<S: Server> {
     process: Process<Request<S::Message, ()>>,

@@ -14,11 +14,11 @@ use std::time::Duration;
 /// A channel for byte messages between a function and its caller.
 ///
 /// [`spark`](macro@crate::spark) passes a function the comm to its caller, and [`Spark::run`]
-/// returns a comm to the function that it runs. A write waits while the other side is more than 64
-/// KiB behind.
+/// returns a comm to the function that it runs. A write waits while the other side has more than 64
+/// KiB left to read.
 ///
-/// Reading returns one message after another. At the end of a message, a read returns 0 bytes, like
-/// [`Read`] at the end of its input, and the next read starts the next message. Each
+/// Messages are read one after another. At the end of a message, a read returns 0 bytes, like
+/// [`Read`] at the end of its input; the read after that starts the next message. Each
 /// [`read_to_end`](Comm::read_to_end) therefore returns one message.
 ///
 /// [`write_all`](Comm::write_all), and therefore `write!`, sends one message.
@@ -58,8 +58,8 @@ const CALLER: u64 = 0;
 pub enum Spark {}
 
 impl Spark {
-    /// Runs a function of this project, or one of a project that it depends on, named as
-    /// `owner/name`. Sends the function a first message unless the message is empty.
+    /// Runs a function of this project, or, if the name has the form `owner/name`, of a project
+    /// that this one depends on. Sends the function `message`, unless it is empty.
     ///
     /// The function has its own process and environment. Unless the project has a function named
     /// `http`, that name refers to a built-in function that makes HTTP calls: the message is the
@@ -89,8 +89,8 @@ impl Comm {
 
     /// Reads part of a message, like [`Read::read`]. Waits until bytes are available.
     ///
-    /// Returns 0 once at the end of each message. Once the other side has finished, every further
-    /// read returns 0.
+    /// Returns 0 exactly once at the end of each message. After the other side has finished, every
+    /// further read returns 0.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl Comm {
         Ok(bytes.len())
     }
 
-    /// Adds these bytes to the message being written, and sends it.
+    /// Adds these bytes to the message being written, and sends the message.
     ///
     /// # Errors
     ///

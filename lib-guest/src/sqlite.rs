@@ -1,9 +1,9 @@
 //! SQLite databases. SQLite is built into the machine.
 //!
 //! A [`Connection`] gives access to one database: a file in a directory that the program was
-//! granted, or an in-memory database. A mistake in SQL results in an [`Error`] and never kills the
-//! process. A query suspends only its own process; killing that process stops the query and rolls
-//! back anything that was not committed.
+//! granted, or an in-memory database. A mistake in SQL results in an [`Error`], and never kills the
+//! process. A query suspends only the process that runs it; killing the process stops the query and
+//! rolls back anything that was not committed.
 //!
 //! ```no_run
 //! use lunatic::sqlite::{Connection, Error};
@@ -102,8 +102,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Fails if SQLite reports an error. The statements before the one that failed have taken
-    /// effect.
+    /// Fails if SQLite reports an error. The statements before the failed one have taken effect.
     pub fn execute_batch(&self, sql: &str) -> Result<(), Error> {
         Error::or_value(|error| host::sqlite::execute_all(self.id, sql, error)).map(drop)
     }

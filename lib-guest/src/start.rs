@@ -43,8 +43,8 @@ impl From<LunaticError> for StartError {
 }
 
 thread_local! {
-    /// The process that started the current process with a link, or 0 if there isn't one. The
-    /// current process exits when that process does.
+    /// The process that started the current process with a link, or 0 if there isn't one. When it
+    /// exits, so does the current process.
     static PARENT: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -76,7 +76,7 @@ impl Handshake {
         self.hear::<()>(BEGIN).is_some()
     }
 
-    /// Waits for the parent to say whether it wants the report, and returns its answer. Also
+    /// Waits for the parent to say whether it wants the report, and returns the answer. Also
     /// returns false if the parent died.
     #[must_use]
     pub(crate) fn is_wanted(&self) -> bool {

@@ -1,9 +1,8 @@
 //! Supervisors: processes that start child processes and restart them when they fail.
 //!
-//! A process that hits an unhandled fault dies and loses its state, and the process that replaces
-//! it starts from a known good state. This lets a program survive faults that were not anticipated.
-//! A supervisor does nothing except start, restart and stop processes, so that it has little reason
-//! to fail itself.
+//! A process that hits an unhandled fault dies and loses its state; its replacement starts from a
+//! known good state. This lets a program survive unanticipated faults. A supervisor does nothing
+//! except start, restart and stop processes, so it has little reason to fail itself.
 //!
 //! ```no_run
 //! use lunatic::supervisor::{Child, Strategy, Supervisor};
@@ -55,8 +54,8 @@
 //! A supervisor writes a line to standard error for each of the first 100 restarts. It reads the
 //! clock with `wasi_snapshot_preview1::clock_time_get`, and writes with
 //! `wasi_snapshot_preview1::fd_write`. Each child that fails causes two signals, which are queued
-//! in the supervisor's mailbox. The mailbox holds at most
-//! [`max_mailbox_messages`](crate::Config::max_mailbox_messages).
+//! in the supervisor's mailbox. [`max_mailbox_messages`](crate::Config::max_mailbox_messages)
+//! limits the number of queued messages.
 
 mod child;
 mod command;
@@ -153,8 +152,8 @@ impl Supervisor {
         }
     }
 
-    /// Stops a child as specified by its [`Shutdown`]. The child is not restarted, except as part
-    /// of a group. Returns false if the process is not one of the children.
+    /// Stops a child as specified by its [`Shutdown`]. The child is not restarted, except when a
+    /// group that contains it is. Returns false if the process is not one of the children.
     ///
     /// # Errors
     ///

@@ -1,13 +1,15 @@
-//! Tags, which mark messages so that a receiver can wait for some and leave others for later.
+//! Tags, which mark messages so that a receiver can wait for some messages and leave others for
+//! later.
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-/// A mark on messages and links, so that a process can tell them apart and wait for some of them.
+/// A mark on messages and links, by which a process can tell them apart and wait for particular
+/// ones.
 ///
 /// Each process numbers its tags from 1, so different processes create the same tags, and a tag has
-/// a meaning only between processes that agree on it. To agree on a tag, send it in a message, like
+/// a meaning only between processes that agree on it. To agree on a tag, send it in a message, as
 /// [`Request`](crate::Request) does.
 ///
 /// # Example

@@ -63,7 +63,7 @@ pub enum TaskError {
 }
 
 impl<R: Serialize + DeserializeOwned> Task<R> {
-    /// Spawns a process that calls `function` with a value and has this process's rights.
+    /// Spawns a process with this process's rights that calls `function` with a value.
     ///
     /// `function` must be a function of this program or a closure that captures nothing. To pass
     /// more than one value, use a tuple.
@@ -201,8 +201,8 @@ impl<R> Task<R> {
         self.pending.as_ref().map(PendingReply::tag)
     }
 
-    /// Requests the result. The task does not send its result any earlier, because a receive from
-    /// the mailbox would find it.
+    /// Requests the result. The task does not send its result before it is asked to, because a
+    /// receive from the mailbox would find it.
     fn ask(&mut self) -> Result<(), TaskError> {
         let Some(pending) = &self.pending else {
             return Ok(());
@@ -219,7 +219,8 @@ impl<R> Task<R> {
     /// Lets the task continue and ignores its result.
     pub fn detach(mut self) {
         if let Some(pending) = self.pending.take() {
-            // A task that cannot be notified has exited, or will exit with this process.
+            // A task that cannot be notified has already exited, or will exit when this process
+            // does.
             let _ = Process::<()>::from_id(pending.process()).post(WANTED, &false);
             pending.settle(&Ok(()));
         }

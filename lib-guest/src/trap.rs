@@ -1,8 +1,7 @@
 //! Catching traps, so that a trap stops a function instead of killing its process.
 //!
-//! The machine calls back into the program on a separate stack, and returns if the call traps. The
-//! stack is not unwound: whatever the function was working on is lost with its frames, and no
-//! destructors run.
+//! The machine calls back into the program on a separate stack, and returns even if the call traps.
+//! The stack is not unwound: whatever the function's frames held is lost, and no destructors run.
 
 use crate::host;
 use std::mem::{ManuallyDrop, MaybeUninit, transmute};
@@ -15,7 +14,7 @@ use std::ptr::with_exposed_provenance_mut;
 #[non_exhaustive]
 pub struct Trapped;
 
-/// The machine's result if the function returned.
+/// The machine's return value if the function returned.
 const RETURNED: i32 = 1;
 
 /// A function to call, and its result once it has returned.
@@ -34,7 +33,7 @@ struct Call<F, R> {
 /// Nothing is cleaned up after a trap. Whatever the function owned is leaked; a `RefCell` that it
 /// had borrowed stays borrowed, and a lock stays locked. The function must therefore own everything
 /// that it works on (`'static`), so that no other code is left with half-modified data. If the
-/// function panicked, the message has been printed as usual.
+/// function panicked, the panic message was printed as usual.
 ///
 /// Kills, exits and limits are not caught, and terminate the process. Calls to this function can be
 /// nested 16 levels deep; deeper calls trap.

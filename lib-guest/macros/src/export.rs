@@ -1,5 +1,5 @@
-//! `#[lunatic::export]`, which lets host programs call an ordinary function, through an additional
-//! export.
+//! `#[lunatic::export]`, which adds an export through which host programs can call an ordinary
+//! function.
 
 use crate::signature::{lunatic, parse, refuse};
 use proc_macro2::TokenStream as Tokens;
@@ -17,7 +17,7 @@ enum Form {
     Bytes,
 }
 
-/// Expands the attribute to the function and its export.
+/// Expands to the function and its export.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let form = form(arguments)?;
     let function: ItemFn = parse(item, "export", "a function")?;

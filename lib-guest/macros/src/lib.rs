@@ -12,7 +12,7 @@ use proc_macro2::TokenStream as Tokens;
 use quote::quote;
 use syn::Error;
 
-/// Returns the expansion, or an error along with a stand-in for the refused item.
+/// Returns the expansion, or an error along with a stand-in for the rejected item.
 fn expand_or(
     expand: fn(Tokens, Tokens) -> Result<Tokens, Error>,
     stand_in: fn(Tokens) -> Tokens,

@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn, ReturnType};
 
-/// Returns a stand-in for a refused item, so that the compiler doesn't report follow-up errors.
+/// Returns a stand-in for a rejected item, so that the compiler doesn't report cascading errors.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     match syn::parse2::<ItemFn>(item.clone()) {
         Ok(function) if function.sig.ident == "main" => {

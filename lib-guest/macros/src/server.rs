@@ -1,5 +1,5 @@
 //! `#[lunatic::server]`, which turns an `impl` block into a server. Clients call functions with the
-//! same names.
+//! same names as those in the block.
 //!
 //! The attribute generates a message enum with one variant for each call and cast, a type with
 //! functions that send these messages, and an implementation of `lunatic::Server` that handles
@@ -162,7 +162,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     })
 }
 
-/// Returns a stand-in for a refused block, so that the compiler doesn't report follow-up errors.
+/// Returns a stand-in for a rejected block, so that the compiler doesn't report cascading errors.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else {
         return item;
@@ -230,7 +230,7 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
     Ok(marked)
 }
 
-/// Refuses functions that cannot be part of a server.
+/// Rejects functions that cannot be part of a server.
 fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     let signature = &function.sig;
     if let Some(asyncness) = &signature.asyncness {
@@ -385,7 +385,7 @@ impl<'a> Handler<'a> {
                 );
             }
             names.pop();
-            let reply = types.pop().expect("there is a last type, as checked above");
+            let reply = types.pop().expect("`types` is not empty, as checked above");
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
@@ -403,7 +403,7 @@ impl<'a> Handler<'a> {
         })
     }
 
-    /// Returns those of the function's attributes that are copied to the generated code.
+    /// Returns the function's attributes that are named in `kept`, to copy to the generated code.
     fn attributes(&self, kept: &[&str]) -> impl Iterator<Item = &Attribute> {
         let is_kept =
             move |attribute: &&Attribute| kept.iter().any(|name| attribute.path().is_ident(name));
@@ -475,7 +475,7 @@ impl<'a> Handler<'a> {
     }
 }
 
-/// Refuses types that cannot be sent to another process, with a more helpful message than serde's.
+/// Rejects types that cannot be sent to another process, with a more helpful message than serde's.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
         Type::Reference(_) => refuse(kind, "a value sent to another process must own its data"),
@@ -511,8 +511,8 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     )
 }
 
-/// Replaces `Self` with the server's type, because the tokens are moved to where `Self` is a
-/// different type.
+/// Replaces `Self` with the server's type, because the tokens are moved to a place where `Self` is
+/// a different type.
 fn name_self(tokens: Tokens, server: &Type) -> Tokens {
     let mut named = Tokens::new();
     for token in tokens {

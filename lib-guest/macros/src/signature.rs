@@ -8,7 +8,7 @@ use std::fmt::Display;
 use syn::parse::Parse;
 use syn::{Error, FnArg, ItemFn};
 
-/// Refuses arguments to an attribute that takes none.
+/// Rejects arguments to an attribute that takes none.
 pub(crate) fn refuse_arguments(arguments: &Tokens, attribute: &str) -> Result<(), Error> {
     if arguments.is_empty() {
         return Ok(());
@@ -22,7 +22,7 @@ pub(crate) fn refuse<T>(tokens: impl ToTokens, why: impl Display) -> Result<T, E
     Err(Error::new_spanned(tokens, why))
 }
 
-/// Parses the item that an attribute is on. `place` says where the attribute belongs.
+/// Parses the item that an attribute is applied to. `place` says where the attribute belongs.
 pub(crate) fn parse<T: Parse>(item: Tokens, attribute: &str, place: &str) -> Result<T, Error> {
     syn::parse2(item).map_err(|error| {
         let why = format!("`#[lunatic::{attribute}]` belongs on {place}");
@@ -41,7 +41,7 @@ pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
 /// What errors say about the parameters of `main` or a test.
 pub(crate) const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`";
 
-/// Refuses a function that cannot be a `main`, a test or a spark. In the error, `what` names the
+/// Rejects a function that cannot be a `main`, a test or a spark. In the error, `what` names the
 /// function, and `takes` describes its parameters.
 pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
@@ -74,7 +74,7 @@ pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Er
 pub(crate) fn lunatic() -> Tokens {
     let name = match crate_name("lunatic") {
         Ok(FoundCrate::Name(name)) => format_ident!("{name}", span = Span::call_site()),
-        // The crate's own examples and builds without a manifest use the crate's real name.
+        // The crate's own examples, and builds without a manifest, use the crate's real name.
         Ok(FoundCrate::Itself) | Err(_) => format_ident!("lunatic"),
     };
     quote! { ::#name }

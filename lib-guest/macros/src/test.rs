@@ -134,7 +134,7 @@ impl Options {
         Ok(())
     }
 
-    /// Returns the beginning of the export's name, which is followed by the function's path.
+    /// Returns the part of the export's name that precedes the function's path.
     fn name(&self) -> String {
         let escaped = |text: &str| text.replace('#', "\\#");
         let mut name = "#lunatic_test_".to_string();

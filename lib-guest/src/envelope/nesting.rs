@@ -1,4 +1,4 @@
-//! Checks how deeply a message's values are nested.
+//! Checks how deeply the values in a message are nested.
 //!
 //! Deserialization recurses into nested values, and the sender controls how deeply they are nested.
 //! `rmp-serde` limits the nesting of arrays and maps, but not of enums, so a short message could
@@ -29,7 +29,7 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
             depth += 1;
             continue;
         }
-        // This value is complete, and so are any arrays and maps that end with it.
+        // This value is complete, as is every array or map whose last value it is.
         while depth > 0 {
             missing[depth - 1] -= 1;
             if missing[depth - 1] > 0 {

@@ -123,7 +123,7 @@ pub trait ToSocketAddrs {
     /// An iterator over the addresses.
     type Iter: Iterator<Item = SocketAddr>;
 
-    /// Returns the addresses, looking up the name if there is one.
+    /// Returns the addresses, looking up the host name if there is one.
     ///
     /// # Errors
     ///
@@ -222,14 +222,14 @@ pub(crate) fn first<T>(
     Err(last.into())
 }
 
-/// Returns the only address in a lookup result.
+/// Returns the address in a lookup result that contains exactly one.
 pub(crate) fn only_address(id: u64) -> io::Result<SocketAddr> {
     SocketAddrIterator::from_id(id)
         .next()
         .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
 }
 
-/// Makes a call that writes the id of a lookup result with only one address, and returns the
+/// Makes a call that writes the id of a lookup result with exactly one address, and returns the
 /// address.
 pub(crate) fn address(call: impl FnOnce(&mut u64) -> i32) -> io::Result<SocketAddr> {
     only_address(LunaticError::or_value(call)?)

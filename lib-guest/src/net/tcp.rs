@@ -187,9 +187,9 @@ impl TcpStream {
     }
 
     /// Sets how long a read may wait. `None`, the default, means indefinitely. A read that times
-    /// out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is rounded up
-    /// to whole milliseconds; a timeout of zero does not wait. All handles to a connection share
-    /// the timeout.
+    /// out fails with [`io::ErrorKind::TimedOut`]; no data is lost. The timeout is rounded up to
+    /// whole milliseconds; a timeout of zero does not wait. All handles to a connection share the
+    /// timeout.
     ///
     /// # Example
     ///

@@ -102,8 +102,8 @@ impl Iterator for TlsIncoming<'_> {
 /// A handle to a TLS connection. When the last handle in any process is dropped, the peer is
 /// notified and the connection is closed.
 ///
-/// A read returns 0 only if the peer has announced the end of its data. If the connection ends in
-/// any other way, a third party may have cut it, and the read fails with
+/// A read returns 0 only if the peer has signalled the end of its data. If the connection ends in
+/// any other way, a third party may have cut it, so the read fails with
 /// [`io::ErrorKind::ConnectionAborted`].
 ///
 /// As with a [`TcpStream`](crate::net::TcpStream), cloning a handle or sending it in a message
@@ -122,8 +122,8 @@ impl TlsStream {
     ///
     /// Returns the error from the lookup or for the host's last address,
     /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or address, and
-    /// [`io::ErrorKind::InvalidData`] if the host's certificate or anything else about its
-    /// handshake is unacceptable.
+    /// [`io::ErrorKind::InvalidData`] if the host's certificate, or anything else in its handshake,
+    /// is unacceptable.
     ///
     /// # Example
     ///
@@ -205,9 +205,9 @@ impl TlsStream {
     }
 
     /// Sets how long a read may wait. `None`, the default, means indefinitely. A read that times
-    /// out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is rounded up
-    /// to whole milliseconds; a timeout of zero does not wait. All handles to a connection share
-    /// the timeout.
+    /// out fails with [`io::ErrorKind::TimedOut`]; no data is lost. The timeout is rounded up to
+    /// whole milliseconds; a timeout of zero does not wait. All handles to a connection share the
+    /// timeout.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         host::tls::set_tls_read_timeout(self.id, host::milliseconds_or_forever(timeout));
     }
@@ -219,8 +219,8 @@ impl TlsStream {
 
     /// Sets how long a write may wait. Works like [`set_read_timeout`](Self::set_read_timeout).
     /// Data is considered written once it is encrypted, even if the timeout expires before the peer
-    /// accepts it. The next write first waits until that data has been sent. If the last handle is
-    /// dropped before then, the data is lost.
+    /// accepts it. The next write first waits until that data has been sent. The data is lost if
+    /// the last handle is dropped before it has been sent.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         host::tls::set_tls_write_timeout(self.id, host::milliseconds_or_forever(timeout));
     }

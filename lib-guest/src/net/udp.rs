@@ -69,8 +69,8 @@ impl UdpSocket {
     ///
     /// Returns [`io::ErrorKind::NotConnected`] if no peer is set, [`io::ErrorKind::InvalidInput`]
     /// if the data does not fit into a datagram (65,507 bytes with IPv4), and
-    /// [`io::ErrorKind::ConnectionRefused`] if the peer is known not to have received an earlier
-    /// datagram.
+    /// [`io::ErrorKind::ConnectionRefused`] if an earlier datagram is known not to have reached the
+    /// peer.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         let send = |sent: &mut u64| host::udp::udp_send(self.id, datagram, sent);
         Ok(LunaticError::or_value(send)? as usize)
@@ -131,7 +131,7 @@ impl UdpSocket {
     /// use std::io::ErrorKind;
     /// use std::time::Duration;
     ///
-    /// /// Repeats the question until an answer arrives, because either of them may be lost.
+    /// /// Repeats the question until an answer arrives, because either message may be lost.
     /// fn ask(server: &UdpSocket, question: &[u8], answer: &mut [u8]) -> std::io::Result<usize> {
     ///     server.set_read_timeout(Some(Duration::from_millis(500)));
     ///     loop {

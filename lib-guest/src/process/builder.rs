@@ -1,4 +1,4 @@
-//! Spawning processes. All host calls that spawn a process are in this file.
+//! Spawns processes. All host calls that spawn a process are in this file.
 
 use super::failure::SendFailure;
 use super::handle::Process;
@@ -119,7 +119,7 @@ impl<'a> Builder<'a> {
         self.spawn_entry(&context, &EntryPoint::new(function))
     }
 
-    /// Spawns a process that starts at an entry point and first receives a context.
+    /// Spawns a process that starts at an entry point and whose first message is a context.
     pub(crate) fn spawn_entry<C: Serialize, T>(
         self,
         context: &C,
@@ -175,8 +175,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Spawns a linked process with a new tag. `mailbox` is returned unchanged. The caller has to
-    /// convert it to the right kind before the link exists, because it determines the effect of the
-    /// process's failure.
+    /// convert it to the right kind before the link exists, because the mailbox determines what
+    /// happens if the process fails.
     pub(crate) fn linked<T, M>(
         self,
         mailbox: M,

@@ -9,11 +9,11 @@ use std::fmt;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendFailure {
-    /// The receiver's mailbox was full, and still full after the sender had waited for one time
+    /// The receiver's mailbox was full, and was still full after the sender had waited for one time
     /// slice.
     #[error("the receiver's mailbox is full")]
     MailboxFull,
-    /// The message is larger than the receiver's environment accepts.
+    /// The message is larger than the receiver's environment allows.
     #[error("the message is larger than the receiver's environment accepts")]
     MessageTooLarge,
     /// The message carries a resource that the receiver's environment does not grant.
@@ -22,7 +22,7 @@ pub enum SendFailure {
     /// The value cannot be serialized.
     #[error("the value cannot be serialized: {0}")]
     SerializationFailed(encode::Error),
-    /// The machine refused the message for a reason unknown to this version of the library.
+    /// The machine rejected the message for a reason unknown to this version of the library.
     #[error("the machine refused the message ({0:?})")]
     Refused(Errno),
 }

@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 /// holds a handle to another may send messages to it, monitor it, and kill it.
 pub struct Process<T> {
     id: u64,
-    // The process receives values of type `T`, but its handle doesn't own any.
+    // The process receives values of type `T`, but a handle to it doesn't own any.
     messages: PhantomData<fn(T)>,
 }
 
@@ -125,10 +125,10 @@ impl<T: Serialize> Process<T> {
     /// Sends a message. Messages from one process to another arrive in the order in which they were
     /// sent.
     ///
-    /// A message that the receiver cannot take is dropped, so that a receiver cannot make its
-    /// senders fail. This happens if the receiver is dead, if its mailbox is still full after the
-    /// sender has waited for one time slice, or if its environment does not accept the message. A
-    /// sender that needs to know can use [`try_send`](Self::try_send), which returns the message.
+    /// A message that the receiver cannot take is dropped, so a receiver cannot make its senders
+    /// fail. This happens if the receiver is dead, if its mailbox is still full after the sender
+    /// has waited for one time slice, or if its environment does not accept the message. A sender
+    /// that needs to know can use [`try_send`](Self::try_send), which returns the message.
     ///
     /// # Panics
     ///
@@ -144,7 +144,8 @@ impl<T: Serialize> Process<T> {
     /// Panics like [`send`](Self::send).
     pub fn tag_send(&self, tag: Tag, message: T) {
         if let Err(SendFailure::SerializationFailed(error)) = self.post(tag, &message)
-            // Another process may have determined how deeply the value is nested.
+            // The nesting depth of the value may be another process's doing, so it is not a bug in
+            // this one.
             && !matches!(error, encode::Error::DepthLimitExceeded)
         {
             panic!("a message cannot be serialized: {error}");

@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 thread_local! {
-    /// The tags of the monitors for each process, which tell the monitors apart. A monitor is
-    /// removed once its signal has been received.
+    /// The tags of each process's monitors, which tell the monitors apart. A monitor is removed
+    /// once its signal has been received.
     static MONITORS: RefCell<BTreeMap<u64, Vec<Tag>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -20,7 +20,7 @@ pub(super) fn add(process: u64) {
     host::process::monitor_tagged(tag.id(), process);
 }
 
-/// Removes the newest monitor for a process, along with its signal if that has been sent but not
+/// Removes a process's newest monitor, along with the monitor's signal if it has been sent but not
 /// received yet.
 pub(super) fn remove(process: u64) {
     let newest = MONITORS.with_borrow(|monitors| monitors.get(&process)?.last().copied());
@@ -31,8 +31,8 @@ pub(super) fn remove(process: u64) {
     }
 }
 
-/// Takes the first message or signal with a monitor's tag. Returns true if that was not the exit
-/// signal: any process can send a message with this tag.
+/// Takes the first message or signal with a monitor's tag. Returns true if it was something other
+/// than the exit signal, since any process can send a message with this tag.
 fn is_other_than_end(tag: Tag) -> bool {
     envelope::receive(&[tag], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.signal().is_none(),

@@ -11,10 +11,10 @@ impl<T> Process<T> {
     /// Asks the process to exit, waits for it to do so, and returns the exit reason. If `timeout`
     /// expires first, the process is killed; `None` waits indefinitely.
     ///
-    /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so a process
-    /// that returns when a receive fails exits normally. A process that only receives with tags
-    /// does not notice the request. If the process is already dead, this returns
-    /// [`ExitReason::NoProcess`] immediately.
+    /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so it exits
+    /// normally if it returns when a receive fails. A process that only receives with tags does not
+    /// notice the request. If the process is already dead, this returns [`ExitReason::NoProcess`]
+    /// immediately.
     ///
     /// # Example
     ///

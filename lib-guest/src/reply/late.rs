@@ -23,11 +23,12 @@ pub(super) fn tags() -> Vec<Tag> {
 }
 
 struct LateReplies {
-    /// The number of replies that may still arrive. This limits how often a receive starts over, no
-    /// matter what other processes send.
+    /// The number of replies that may still arrive. This limits how often a receive can start over,
+    /// no matter what other processes send.
     expected: u64,
-    /// The tags of the most recently abandoned replies. Each new request drops the ones that have
-    /// arrived, so that they do not fill the mailbox of a process that only ever sends requests.
+    /// The tags of the most recently abandoned replies. Each new request drops those replies that
+    /// have arrived, so that they do not fill the mailbox of a process that only ever sends
+    /// requests.
     tags: Vec<Tag>,
 }
 

@@ -1,4 +1,4 @@
-//! Answers that a server owes its callers.
+//! Replies that a server owes its callers.
 
 use crate::process::handle::Process;
 use crate::reply;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Answers a call at any later time, instead of when its handler returns. A `#[call]` function
+/// Answers a call at any later time, rather than when its handler returns. A `#[call]` function
 /// takes the `Reply` as its last parameter and returns nothing.
 ///
 /// A `Reply` can be kept in the server's state, or sent to another process, which then sends the

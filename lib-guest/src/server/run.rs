@@ -87,7 +87,7 @@ enum StopReason {
     Asked,
     /// A handler called [`stop`].
     Stopped(i32),
-    /// A process linked to the server failed, and there is no `#[signal]` to handle it.
+    /// A process linked to the server failed, and the server has no `#[signal]` to handle that.
     LinkDied(u64),
 }
 
@@ -109,8 +109,8 @@ fn serve<S: Behaviour>(
         Ok(state) => state,
         Err(why) => return handshake.refused(why),
     };
-    // Failures are not caught any earlier, because a parent's failure must not sit in the mailbox
-    // while `#[init]` is waiting for something.
+    // Failures are not caught before this point, because a parent's failure must not sit in the
+    // mailbox while `#[init]` is waiting for something.
     let reason = if S::TAKES_SIGNALS || S::TERMINATES {
         let mailbox = mailbox.catch_link_panic();
         handshake.started();

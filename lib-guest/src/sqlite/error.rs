@@ -33,7 +33,7 @@ impl Error {
         }
     }
 
-    /// Fetches the error that the machine holds under this id.
+    /// Fetches the error with this id from the machine.
     pub(super) fn from_id(code: u32, id: u64) -> Self {
         Self::new(code, LunaticError::from_id(id).to_string())
     }

@@ -1,4 +1,4 @@
-//! Rows, and how to identify their columns.
+//! Rows, and the identification of columns by index or name.
 
 use super::error::{Error, MISMATCH, RANGE};
 use super::value::{FromValue, Value};

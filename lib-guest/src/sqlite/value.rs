@@ -1,4 +1,4 @@
-//! The values of parameters and columns.
+//! Parameter and column values.
 
 use lunatic_abi::sqlite::{Key, Value as ValueRef, write_binding};
 
@@ -17,7 +17,7 @@ pub enum Value {
     /// No value.
     #[default]
     Null,
-    /// An integer. All SQLite integers have 64 bits.
+    /// An integer. All SQLite integers are 64 bits wide.
     Integer(i64),
     /// A floating point number.
     Real(f64),

@@ -4,8 +4,7 @@ use super::rules::Restart;
 use crate::process::handle::Process;
 use serde::{Deserialize, Serialize};
 
-/// A request to a supervisor. It is sent with an argument, which is only used when starting a
-/// child.
+/// A request to a supervisor. It is sent with an argument, which is used only for starting a child.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Command {
     Start { template: String },

@@ -87,7 +87,7 @@ struct Member {
     /// is not restarted.
     is_dynamic: bool,
     state: State,
-    /// The child's consecutive failures without running for a whole period.
+    /// The child's consecutive failures, each without having run for a whole period.
     streak: Streak,
 }
 
@@ -121,7 +121,7 @@ impl Rules {
         }
     }
 
-    /// Adds a child after the existing ones. The caller starts it.
+    /// Adds a child after the existing ones. The caller has to start it.
     pub(super) fn add(&mut self, restart: Restart, is_dynamic: bool) -> Key {
         self.last += 1;
         let key = Key(self.last);
@@ -158,7 +158,7 @@ impl Rules {
         self.forget_if_over(key);
     }
 
-    /// Decides what to do after a child has exited or has failed to start.
+    /// Decides what to do after a child has exited or failed to start.
     pub(super) fn ended(&mut self, key: Key, exit: Exit, now: Duration) -> Verdict {
         let Policy {
             strategy,

@@ -1,4 +1,4 @@
-//! A supervisor's process, which carries out the decisions of the rules.
+//! A supervisor's process, which carries out what the rules decide.
 
 use super::child::{Child, NotStarted};
 use super::command::{ChildInfo, Command, Count};
@@ -102,7 +102,7 @@ impl StopReason {
     }
 }
 
-/// Writes a line about what this supervisor does to standard error. Write errors are ignored.
+/// Writes a line to standard error about what this supervisor does. Write errors are ignored.
 fn report(what: &str) {
     let line = format!("supervisor <{:x}> {what}\n", Process::<()>::this().id());
     let _ = io::stderr().write_all(line.as_bytes());
@@ -310,8 +310,8 @@ impl Running {
         self.decide(key, exit, Some(process), &reason.to_string())
     }
 
-    /// Acts on a child's exit, or on its failure to start, in which case there is no process. `why`
-    /// says what happened.
+    /// Acts on a child's exit, or on its failure to start; in the latter case, there is no process.
+    /// `why` says what happened.
     fn decide(
         &mut self,
         key: Key,

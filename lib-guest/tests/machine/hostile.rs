@@ -1,5 +1,5 @@
-//! Claims about hostile processes: a process survives whatever other processes send it or refuse to
-//! receive.
+//! Claims about hostile processes: a process survives whatever other processes send, and whatever
+//! they refuse to receive.
 
 use crate::{LONG, SHORT, double, machine, process_named, retype, wait};
 use lunatic::server::{Handle, Reply};

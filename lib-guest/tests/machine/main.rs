@@ -1,4 +1,4 @@
-//! Tests of the library's promises, which run on the machine.
+//! Tests, run on the machine, of what the library promises.
 //!
 //! This is a guest program. Each claim runs in its own process, and holds if that process doesn't
 //! fail.
@@ -24,7 +24,7 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// A timeout long enough that claims don't fail because the computer is busy.
+/// A timeout so long that no claim fails just because the computer is busy.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A short timeout, for waits that must time out.
@@ -496,7 +496,7 @@ claims! {
         here.unregister("names", "1.2.0").unwrap();
         assert_eq!(here.unregister("names", "1.2.0"), Err(RegistryError::NotFound));
 
-        // A name is free by the time its process's exit is reported.
+        // A name is free again by the time its process's exit is reported.
         other.monitor();
         other.kill();
         assert!(matches!(mailbox.receive(), Err(ReceiveError::Signal(_))));
@@ -674,7 +674,7 @@ claims! {
         .unwrap();
         let mut near = mailbox.receive().unwrap();
         near.write_all(b"from the parent").unwrap();
-        // The sender's handle still works. The connection is closed when the last handle is
+        // The sender's handle still works: the connection is closed only when the last handle is
         // dropped.
         this.send(near.clone());
         drop(mailbox.receive().unwrap());
@@ -698,7 +698,7 @@ claims! {
     }
 
     fn a_module_in_place_of_a_stream_is_an_error(mailbox: Mailbox<TcpStream>) {
-        // SAFETY: the declarations match the machine's table, and the data has one byte.
+        // SAFETY: the declarations match the machine's table, and the data is one byte long.
         unsafe {
             machine::create_data(0, 1);
             assert_eq!(machine::push_module(u64::MAX), 0);

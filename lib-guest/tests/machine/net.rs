@@ -102,7 +102,7 @@ claims! {
         assert_eq!(text, "one two");
         assert_eq!(near.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 
-        // The other direction is still open until the last handle is dropped.
+        // The other direction stays open until the last handle is dropped.
         let large = vec![7; 100_000];
         let other = far.clone();
         process::spawn_with((far, large.clone()), |(mut far, large): (TlsStream, Vec<u8>), _: Mailbox<()>| {

@@ -1,7 +1,7 @@
 //! Claims about supervisors: which children are restarted, in which order and how often, and that
 //! no process is left behind.
 //!
-//! The decisions are tested next to the rules. These claims are about carrying them out.
+//! The decisions themselves are tested next to the rules; these claims are about carrying them out.
 
 use crate::{LONG, SHORT, lookup, signal};
 use lunatic::server::{self, Handle};

@@ -84,7 +84,8 @@ claims! {
         gauge.add(f64::INFINITY);
         gauge.subtract(f64::NAN);
         Histogram::new("claims_seconds").record(-1.0);
-        // An update that uses the name for a different kind of metric is dropped without a failure.
+        // An update that uses the name for a different kind of metric is dropped, and nothing
+        // fails.
         Histogram::new("claims_total").record(1.0);
         assert!(catch_trap(|| Counter::new("").increment()).is_err());
     }
