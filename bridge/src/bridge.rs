@@ -77,7 +77,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Runs the instances on this machine. By default, all bridges in a program share one.
+    /// Runs the instances on the given machine. By default, all bridges in a program share one.
     pub fn vm(mut self, vm: Vm) -> Builder {
         self.vm = Some(vm);
         self
@@ -116,7 +116,7 @@ impl Builder {
         self
     }
 
-    /// Writes arguments to this address, overwriting the memory there, for modules that expect
+    /// Writes arguments to the given address, overwriting the memory there, for modules that expect
     /// arguments at a fixed address. By default, arguments get their own memory. This setting does
     /// not affect modules that export `lunatic_alloc`, which allocate the memory for arguments
     /// themselves.
@@ -125,7 +125,7 @@ impl Builder {
         self
     }
 
-    /// Grants the host functions whose `namespace::name` starts with this prefix, such as
+    /// Grants the host functions whose `namespace::name` starts with the given prefix, such as
     /// `wasi_snapshot_preview1::`. By default, none are granted. Functions print to standard error,
     /// and their standard input is empty.
     pub fn allow(mut self, prefix: &str) -> Builder {
@@ -263,7 +263,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// The [`CallError`] says what went wrong. The bridge can still be used.
+    /// The [`CallError`] says what went wrong. The bridge remains usable.
     pub fn call<A, R>(&self, function: &str, argument: &A) -> Result<R, CallError>
     where
         A: Serialize + ?Sized,
@@ -320,8 +320,8 @@ impl Bridge {
         self.begin(function, argument, self.time).await
     }
 
-    /// Begins a call. It is in the queue by the time this returns. The future waits for the answer,
-    /// at most until the time limit, if there is one.
+    /// Begins a call, which is in the queue by the time this method returns. The future waits for
+    /// the answer, at most until the time limit, if there is one.
     pub(crate) fn begin(
         &self,
         function: &str,

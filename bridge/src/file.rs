@@ -14,7 +14,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     load(path, File::open(path), MAX_MODULE)
 }
 
-/// Reads a module from a regular file, which, unlike anything else, can be read repeatedly and
+/// Reads a module from a regular file, the only kind of file that can be read repeatedly and
 /// without ever waiting for a writer.
 pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>, LoadError> {
     load(path, open_regular(path), MAX_MODULE)

@@ -12,13 +12,13 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// A result that overwrites its argument may always exceed the argument by this many bytes.
+/// How many bytes longer than its argument a result that overwrites it is always allowed to be.
 const ROOM: u64 = 64 << 10;
 
 /// The function that a module allocates memory with. It takes a length and returns an address, or 0
 /// if there is not enough memory.
 const ALLOCATE: &str = "lunatic_alloc";
-/// The function that frees this memory. It takes an address and a length.
+/// The function that frees the memory allocated by [`ALLOCATE`]. It takes an address and a length.
 const FREE: &str = "lunatic_free";
 
 /// The function that returns the address of two 32-bit numbers: the address and the length of the
@@ -325,7 +325,7 @@ fn out_of_bounds(error: lunatic_vm::OutOfBounds) -> CallError {
     CallError::Answer(error.to_string())
 }
 
-/// Distinguishes between a function that cannot be called and a call that ended its instance.
+/// Distinguishes functions that cannot be called from calls that ended their instance.
 fn ended(error: lunatic_vm::CallError) -> CallError {
     match error {
         lunatic_vm::CallError::Entry(error) => CallError::Function(error),

@@ -122,9 +122,9 @@ impl Pool {
         &self.0.module
     }
 
-    /// Has an instance call a function. The call is in the queue by the time this returns, and the
-    /// future waits for the answer. Dropping the future terminates the call and the instance
-    /// serving it.
+    /// Has an instance call a function. The call is in the queue by the time this method returns,
+    /// and the future waits for the answer. Dropping the future terminates the call and the
+    /// instance serving it.
     pub(crate) fn call(
         &self,
         function: &str,
@@ -170,7 +170,7 @@ impl Pool {
 }
 
 impl Inner {
-    /// Creates one more instance if more jobs than instances are waiting and the limit permits it.
+    /// Creates one more instance if more jobs are waiting than instances and the limit permits it.
     fn recruit(inner: &Arc<Inner>) {
         let Some(member) = inner.crew.admit(inner.queue.len()) else {
             return;
@@ -238,7 +238,7 @@ async fn watch(inner: Weak<Inner>, instance: Process, member: Member, start_time
     Inner::recruit(&inner);
 }
 
-/// What runs as an instance's process.
+/// The code that runs in an instance's process.
 struct Server {
     instance: Instance,
     queue: Receiver<Job>,

@@ -116,8 +116,8 @@ struct Shared {
     current: RwLock<Current>,
     started: Instant,
     crashes: Mutex<Restarts>,
-    /// The contents that were refused last, if they could be read, and the reason, so that they are
-    /// not tried or reported twice.
+    /// The hash of the contents that were refused last, if they could be read, and the reason.
+    /// These contents are not tried or reported again.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
 }
@@ -158,7 +158,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sets how often instances may crash before the worker stops. The default is 10 times a
+    /// Sets how often instances may crash before the worker stops. The default is 10 crashes a
     /// minute.
     pub fn intensity(mut self, intensity: Intensity) -> WorkerBuilder {
         self.intensity = intensity;
@@ -172,8 +172,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Refuses versions of the file that do not export these functions. By default, a version must
-    /// have the functions of the previous version, with the same types.
+    /// Rejects versions of the file that do not export the given functions. By default, a version
+    /// must have the functions of the previous version, with the same types.
     pub fn requires<'a>(mut self, functions: impl IntoIterator<Item = &'a str>) -> WorkerBuilder {
         self.required = Some(functions.into_iter().map(String::from).collect());
         self
@@ -406,7 +406,7 @@ impl Worker {
         &self.shared.file
     }
 
-    /// Subscribes to all events from now on. If more than 1,024 events are waiting, the oldest are
+    /// Subscribes to all later events. If more than 1,024 events are waiting, the oldest are
     /// dropped.
     pub fn events(&self) -> Receiver<Event> {
         let (events, received) = async_channel::bounded(MAX_EVENTS);

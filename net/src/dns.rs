@@ -69,7 +69,7 @@ impl Resolver {
     }
 
     /// Returns a resolver that finds a host's addresses by calling `look_up` with the host and the
-    /// port. The function may block, and runs on as many threads at a time as the limits allow.
+    /// port. `look_up` may block, and is called on as many threads at a time as the limits allow.
     ///
     /// ```
     /// use lunatic_net::dns::{Limits, Resolver};

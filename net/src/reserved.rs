@@ -1,6 +1,6 @@
 //! Addresses that guests cannot use, because this program is administered through them.
 //!
-//! A guest that may use the network can also reach this computer, whose services often trust local
+//! A guest with network access can also reach this computer, whose services often trust local
 //! connections. Listeners that a program is administered through are therefore reserved: sockets in
 //! this crate never connect to a reserved address or listen on it, however the address is written.
 

@@ -37,8 +37,7 @@ async fn reset(listener: &TcpListener, address: SocketAddr) {
     assert!(server.try_read(&mut [0]).is_err());
 }
 
-/// Lets waits time out or be dropped: a read that times out, and an accept and a connect that are
-/// dropped.
+/// Lets a read time out, and drops an accept and a connect while they are waiting.
 async fn give_up(listener: &TcpListener, address: SocketAddr) {
     assert!(
         poll_once(listener.accept()).await.is_none(),

@@ -1,4 +1,4 @@
-//! The code that a function runs. Its imports and exports determine what kind it is.
+//! The code that a function runs. Its imports and exports determine what kind of code it is.
 
 use crate::SettingsError;
 use lunatic_vm::{Component, Exit, Live, Module, ModuleError, Val, ValType, Vm};
@@ -12,7 +12,7 @@ pub enum Code {
     Spark(Spark),
     /// A component that handles HTTP requests.
     Component(Component),
-    /// A program of the machine, which receives connections.
+    /// A program that uses the machine's functions and receives connections.
     Program(Module),
 }
 

@@ -1,4 +1,4 @@
-//! Gateways route each connection to the function that serves it. Their descriptions are plain
+//! Gateways route each connection to the function that serves it. This file describes them as plain
 //! data.
 
 pub(crate) mod http;
@@ -58,7 +58,7 @@ pub enum Target {
     Function(Name),
     /// Files in a directory. The route's path is removed first.
     Files(PathBuf),
-    /// Any function in the table, named by the first part of the path, which is removed.
+    /// Any function in the table. The first part of the path names it and is then removed.
     Named,
     /// Nothing. The response is a 404 with this text, which can point to the right address.
     Notice(String),

@@ -1,9 +1,9 @@
 //! Waits until files in watched directories may have changed.
 //!
 //! The system's reports are prompt but incomplete: a link may lead to a directory that is not
-//! watched, a file system may report nothing, and watches may run out. Therefore the waiter is also
-//! woken at regular intervals. It learns that something may have changed, but never what. The
-//! caller has to check whether a file has changed, by its [`Fingerprint`] or its content.
+//! watched, a file system may report nothing, and watches may run out. Therefore the waiting thread
+//! is also woken at regular intervals. It learns that something may have changed, but never what,
+//! so it has to check whether a file has changed, by the file's [`Fingerprint`] or its content.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// A burst of changes has ended when nothing has changed for this long.
 const QUIET_PERIOD: Duration = Duration::from_millis(50);
 
-/// The maximum time that a burst delays the waiter.
+/// The maximum time that a burst of changes delays the waiting thread.
 const MAX_BURST: Duration = Duration::from_secs(1);
 
 /// Watches directories on behalf of one waiting thread.
@@ -43,7 +43,7 @@ const MAX_BURST: Duration = Duration::from_secs(1);
 /// drop(stop);
 /// ```
 pub struct Watch {
-    /// `None` if the system cannot watch, or has no watches left.
+    /// `None` if the system cannot watch directories, or has no watches left.
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     poll_interval: Duration,
@@ -68,8 +68,8 @@ pub enum Wake {
 }
 
 impl Watch {
-    /// Creates a watch that watches nothing yet. If the system cannot watch at all, a warning is
-    /// logged, and the waiter is woken only by polling.
+    /// Creates a `Watch` that has no directories yet. If the system cannot watch directories at
+    /// all, a warning is logged, and the waiting thread is woken only by polling.
     pub fn new(poll_interval: Duration) -> (Watch, StopOnDrop) {
         // One slot is enough, because a waiter that takes a notification sees everything that
         // changed before it.
@@ -99,7 +99,7 @@ impl Watch {
         (watch, stop)
     }
 
-    /// Watches exactly these directories, not their subdirectories. Changes in a directory that
+    /// Watches exactly the given directories, not their subdirectories. Changes in a directory that
     /// cannot be watched are found only by polling.
     pub fn set(&mut self, directories: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
@@ -167,7 +167,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Returns the fingerprint of a file with this metadata.
+    /// Returns the fingerprint of a file with the given metadata.
     pub fn of(metadata: &Metadata) -> Fingerprint {
         Fingerprint {
             length: metadata.len(),

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// Opens a regular file for reading. Fails without blocking if there is anything else at the path.
-/// Otherwise, opening a FIFO would block until there is a writer, and a device might provide
-/// endless data.
+/// Without this check, opening a FIFO would block until there is a writer, and a device might
+/// provide endless data.
 ///
 /// # Errors
 ///

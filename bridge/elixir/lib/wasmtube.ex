@@ -111,7 +111,7 @@ defmodule Wasmtube do
   def try_from_binary(binary, options \\ []) when is_binary(binary), do: load({:binary, binary}, options)
 
   @doc """
-  Returns a bridge for the same module, with the same options, that writes arguments to this address.
+  Returns a bridge for the same module, with the same options, that writes arguments to the given address.
 
       iex> bridge = "test/modules/hello_world.wat" |> Wasmtube.from_file() |> Wasmtube.index(42)
       iex> Wasmtube.call_function(bridge, :index, data: nil)

@@ -19,7 +19,7 @@ defmodule Wasmtube.Guests do
     Path.join(target, "wasm32-unknown-unknown/release/functions.wasm")
   end
 
-  # A profile that may be set for these tests is not meant for the module.
+  # Profile settings for these tests, if any, are not meant for the module.
   defp build(directory, arguments, target) do
     environment = for {name, _} <- System.get_env(), String.starts_with?(name, "CARGO_PROFILE"), do: {name, nil}
 

@@ -55,7 +55,7 @@ defmodule Wasmtube.ValuesTest do
           {[fn -> nil end], "a function at [0]"},
           {%{a: {1, 2}}, ~S|a tuple at ["a"]|},
           {[1 | 2], "an improper list"},
-          {[a: 1, b: 2] ++ [3], "begins as a keyword list"},
+          {[a: 1, b: 2] ++ [3], "starts like a keyword list"},
           {[{:a, 1} | :b], "an improper list"},
           {<<1::size(3)>>, "a bitstring"},
           {<<0xFF, 0xFE>>, "not UTF-8"},
@@ -66,7 +66,7 @@ defmodule Wasmtube.ValuesTest do
           {%{:a => 1, "a" => 2}, ~S|the key "a" occurs twice|},
           {%{1 => 1, "1" => 2}, ~S|the key "1" occurs twice|},
           {[a: 1, a: 2], ~S|the key "a" occurs twice|},
-          {%{day: ~D[2024-02-29]}, ~S|a struct Date (convert it to a map or a string first) at ["day"]|},
+          {%{day: ~D[2024-02-29]}, ~S|a `Date` struct (convert it to a map or a string first) at ["day"]|},
           {:日本, "beyond Latin-1"}
         ] do
       assert refused(bridge, value) =~ said
@@ -147,7 +147,7 @@ defmodule Wasmtube.ValuesTest do
 
   defp image_size(bridge, argument), do: Wasmtube.try_call_function(bridge, :image_size, argument)
 
-  # Returns a module that answers with this text.
+  # Returns a module that answers with the given text.
   defp answering(text) do
     escaped = for <<byte <- text>>, into: "", do: "\\" <> Base.encode16(<<byte>>)
     pages = div(byte_size(text), 65_536) + 1

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Returns a module whose `version` function returns a digit. It also stores the digit passed to
-/// `keep`.
+/// Returns a module whose `version` function returns a digit. The module also stores the digit
+/// passed to `keep`.
 fn module(version: u8, more: &str) -> String {
     format!(
         r#"(module
@@ -129,7 +129,7 @@ fn t162_replacing_a_directory_or_a_link_to_it_is_a_new_version() {
     // The link's current target was not watched at the start.
     fs::rename(path("second"), path("gone")).expect("the directory can be renamed");
     fs::rename(path("third"), path("second")).expect("the directory can be renamed");
-    // For a moment, the file may not exist.
+    // The file may be missing for a moment.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
     assert!(

@@ -84,7 +84,7 @@ fn host_error(host: &str) -> Option<String> {
     None
 }
 
-/// The standard does not allow underscores, but many names in use contain them.
+/// The standard for host names does not allow underscores, but many names in use contain them.
 fn may_be_in_host(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }

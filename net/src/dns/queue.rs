@@ -72,7 +72,7 @@ pub(super) struct Queue {
     max_waiting: usize,
 }
 
-/// The error when no thread is free for the owner and the owner's queue is full.
+/// The error returned when no thread is free for the owner and the owner's queue is full.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 

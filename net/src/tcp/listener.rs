@@ -91,7 +91,7 @@ impl TcpListener {
     /// be lost.
     fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, peer) = self.socket.get_ref().accept()?;
-        // On Linux and the BSDs, connections inherit the option from the listener.
+        // On Linux and the BSDs, connections inherit this option from the listener.
         #[cfg(not(unix))]
         socket.set_nodelay(true)?;
         Ok((TcpStream::from_connected(socket)?, peer))
@@ -100,7 +100,7 @@ impl TcpListener {
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr)?;
-    // On other systems, the option would let two listeners share a port.
+    // On other systems, this option would let two listeners share a port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -113,8 +113,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Returns whether an error from `accept` concerns only the connection that `accept` was about to
-/// return. Rarer errors of this kind have no `ErrorKind` of their own; the retry takes care of
-/// them.
+/// return. Rarer errors of this sort have no `ErrorKind` of their own. They are handled by the
+/// retry.
 fn concerns_one_connection(kind: ErrorKind) -> bool {
     matches!(
         kind,

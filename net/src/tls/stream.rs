@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// How many times a single try may read from the socket without getting any data for the caller.
-/// After that, it gives up for now, so that a peer that never sends data cannot cause an endless
-/// loop.
+/// After that, the try returns `WouldBlock`, so that a peer that never sends data cannot cause an
+/// endless loop.
 const MAX_RECORDS_PER_READ: usize = 64;
 
 /// A TLS connection.
@@ -29,8 +29,8 @@ const MAX_RECORDS_PER_READ: usize = 64;
 /// exactly one reader. The bytes accepted by a single `try_write_vectored` call are contiguous in
 /// the stream.
 ///
-/// When the last handle is dropped, the end of the stream is announced to the peer (`close_notify`)
-/// if the kernel accepts the announcement immediately, and the socket is closed.
+/// When the last handle is dropped, the end of the stream is signalled to the peer (`close_notify`)
+/// if the kernel accepts these bytes immediately, and the socket is closed.
 #[derive(Clone)]
 pub struct TlsStream {
     shared: Arc<Shared>,
@@ -110,14 +110,14 @@ impl TlsStream {
     }
 
     /// Reads the available bytes into `buffer`, and returns the number of bytes read. 0 means that
-    /// the peer has announced the end of the stream or that the buffer is empty. Never waits.
+    /// the peer has signalled the end of the stream or that the buffer is empty. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if nothing is available yet; `UnexpectedEof` if the connection ended without
-    /// the peer announcing it (`close_notify`), in which case a third party may have cut the
-    /// connection; `InvalidData` for bytes that the peer did not encrypt, which end the connection.
-    /// Data received before either of the last two errors is read first.
+    /// `WouldBlock` if nothing is available yet; `UnexpectedEof` if the connection ended without a
+    /// `close_notify` from the peer, in which case a third party may have cut the connection;
+    /// `InvalidData` for bytes that the peer did not encrypt, which end the connection. Data
+    /// received before either of the last two errors is read first.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -192,7 +192,7 @@ impl TlsStream {
         send(&mut self.lock().connection, &self.shared.socket)
     }
 
-    /// Closes the writing direction for all handles. The end of the stream is announced to the peer
+    /// Closes the writing direction for all handles. The end of the stream is signalled to the peer
     /// (`close_notify`) once all accepted bytes have been sent. [`try_flush`](TlsStream::try_flush)
     /// continues to send them. Reading is still possible.
     pub fn shutdown(&self) {

@@ -287,7 +287,7 @@ fn connecting_to_a_port_that_was_freed_fails() {
 fn a_connect_without_an_answer_times_out() {
     use socket2::{Domain, Socket, Type};
     // The queue has room for one connection, and no task accepts connections. The kernel ignores
-    // all other connections.
+    // all further connection attempts.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be created");
     socket
         .bind(&LOOPBACK.into())

@@ -473,7 +473,7 @@ fn a_port_is_free_and_handshakes_end_when_the_last_handle_is_dropped() {
     });
 }
 
-/// Returns the result of connecting a client to a server with these certificates.
+/// Returns the result of connecting a client to a server with the given certificates.
 fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
     let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes())
         .expect("the key matches the certificate");

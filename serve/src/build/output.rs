@@ -51,7 +51,7 @@ pub(super) fn run(
     command.stderr(writer.try_clone().map_err(not_started)?);
     match read {
         Some(_) => {
-            // The reader does not reach the end of the output while this end is open.
+            // The reader does not reach the end of the output while this write end is open.
             drop(writer);
             command.stdout(Stdio::piped())
         }

@@ -52,7 +52,7 @@ impl Sources {
         Sources { roots, output }
     }
 
-    /// Returns these files as sources.
+    /// Returns the given files as sources.
     pub(crate) fn of_files(files: &[PathBuf]) -> Sources {
         Sources {
             roots: files.iter().cloned().collect(),

@@ -18,7 +18,7 @@ pub(super) struct Store {
 /// The maximum size of a record, in bytes: two hashes.
 const MAX_NOTE: u64 = 1 << 10;
 
-/// How many digits of the hash are in an artifact's name.
+/// The number of digits of the hash in an artifact's name.
 const DIGITS: usize = 16;
 
 impl Store {
@@ -53,7 +53,7 @@ impl Store {
         Ok(path)
     }
 
-    /// Returns the artifact of a command's last run if it was built from these inputs.
+    /// Returns the artifact of a command's last run if it was built from the given inputs.
     pub(super) fn built_from(&self, name: &Name, inputs: &Hash) -> Option<PathBuf> {
         let note = bounded_file::read_text(&self.note(name), MAX_NOTE).ok()?;
         let (known, output) = note.split_once(' ')?;

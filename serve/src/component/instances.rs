@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The number of instances under [`Policy::Single`](crate::Policy::Single).
 pub(super) const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
-/// The instances of a version that outlive a single request, if its policy keeps any.
+/// A version's instances that outlive a single request, if the version's policy keeps any.
 #[derive(Default)]
 pub(crate) struct Instances {
     pool: OnceLock<Pool>,

@@ -1,6 +1,6 @@
 //! `rvm:lambda/host`: the interface that RVM components import in addition to WASI.
 //!
-//! A host function for components takes only the interface in `wit/` and an implementation of the
+//! A host function for components needs only the interface in `wit/` and an implementation of the
 //! trait generated from it.
 
 use super::interfaces::Interfaces;

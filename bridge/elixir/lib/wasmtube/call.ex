@@ -1,7 +1,7 @@
 defmodule Wasmtube.Call do
   @moduledoc false
-  # Only this module waits for the library, which always answers exactly once. No timeouts are therefore needed here,
-  # and no answer is ever left in a mailbox.
+  # Only this module waits for the library, which always answers exactly once. Timeouts are
+  # therefore not needed here, and no answer is ever left in a mailbox.
 
   alias Wasmtube.{Error, Native, Options}
 

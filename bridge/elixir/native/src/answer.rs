@@ -1,4 +1,4 @@
-//! Converts results for Elixir: JSON to a term, bytes to a binary.
+//! Converts results to Elixir terms: JSON to the corresponding term, bytes to a binary.
 //!
 //! JSON is converted in two steps. Our threads, which have enough stack, parse it into a list of
 //! tokens; then a dirty scheduler builds the term from the tokens, without recursion. Large maps
@@ -41,7 +41,7 @@ enum Token {
     Map(usize),
 }
 
-/// Parses JSON of at most `most` bytes.
+/// Parses JSON, or fails if it is longer than `most` bytes.
 pub(crate) fn read(json: &[u8], most: usize) -> Result<Value, Failure> {
     if json.len() > most {
         let message = format!(
@@ -59,7 +59,7 @@ pub(crate) fn read(json: &[u8], most: usize) -> Result<Value, Failure> {
     Ok(value)
 }
 
-/// Creates a binary with these bytes.
+/// Creates a binary with the given bytes.
 pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     let mut binary = NewBinary::new(env, bytes.len());
     binary.as_mut_slice().copy_from_slice(bytes);
@@ -104,7 +104,7 @@ fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
     if let Ok(map) = Term::map_from_term_arrays(env, &keys, &values) {
         return map;
     }
-    // A key occurs more than once. The last value wins, as usual.
+    // A key appears more than once. The last value wins, as usual.
     let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are strings").as_slice();
     let last: HashMap<&[u8], (Term, Term)> = keys
         .into_iter()
@@ -123,7 +123,7 @@ impl Waiting {
         Waiting(Mutex::new(Some(value)))
     }
 
-    /// Builds the term. Works only once.
+    /// Builds the term. Returns `None` if it has already been built.
     pub(crate) fn build<'a>(&self, env: Env<'a>) -> Option<Term<'a>> {
         self.take().map(|value| value.build(env))
     }

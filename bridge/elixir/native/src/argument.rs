@@ -1,4 +1,4 @@
-//! Converts arguments from Elixir: a term to JSON.
+//! Converts arguments from Elixir terms to JSON.
 //!
 //! The term is walked without recursion because a scheduler's stack is small. The length of the
 //! JSON is limited because a small term with shared parts can expand to more than fits in memory.
@@ -14,7 +14,7 @@ use std::fmt::Write;
 /// The maximum nesting depth of values, which is also the deepest that serde_json parses.
 const DEEPEST: usize = 127;
 
-/// Writes a term as at most `most` bytes of JSON.
+/// Writes a term as JSON, or fails if the JSON is longer than `most` bytes.
 pub(crate) fn write(term: Term, most: usize) -> Result<Vec<u8>, Failure> {
     let mut writer = Writer {
         json: Vec::new(),
@@ -34,7 +34,7 @@ pub(crate) fn write(term: Term, most: usize) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Copies at most `most` bytes.
+/// Copies a binary, or fails if it is longer than `most` bytes.
 pub(crate) fn copy(binary: Binary, most: usize) -> Result<Vec<u8>, Failure> {
     if binary.len() > most {
         Err(too_large(most))
@@ -148,7 +148,7 @@ impl<'a> Writer<'a> {
             let name = name.atom_to_string().unwrap_or_default();
             let name = name.strip_prefix("Elixir.").unwrap_or(&name);
             return wrong(format!(
-                "a struct {name} (convert it to a map or a string first)"
+                "a `{name}` struct (convert it to a map or a string first)"
             ));
         }
         let pairs =
@@ -195,7 +195,9 @@ impl<'a> Writer<'a> {
                         if let Some(keys) = keys
                             && !keys.insert(key.clone())
                         {
-                            return wrong(format!("the key {key:?} occurs twice, with two types"));
+                            return wrong(format!(
+                                "the key {key:?} occurs twice, with different types"
+                            ));
                         }
                         Some(value)
                     }
@@ -207,7 +209,7 @@ impl<'a> Writer<'a> {
                             self.json.push(b',');
                         }
                         let Some((name, value)) = pair_of(pair) else {
-                            return wrong("a list that begins as a keyword list but is not one");
+                            return wrong("a list that starts like a keyword list but is not one");
                         };
                         *rest = after;
                         *key = key_of(name)?;

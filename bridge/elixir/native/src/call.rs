@@ -20,10 +20,10 @@ pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
 
-/// Cancels a call. If the calling process ends, the node does so.
+/// Cancels a call. The node also cancels the call if the calling process ends.
 pub(crate) struct Call(Mutex<Option<oneshot::Sender<()>>>);
 
-/// Held by the call itself to notice when it is cancelled.
+/// Held by the call itself, to detect that it has been cancelled.
 pub(crate) struct Cancelled(oneshot::Receiver<()>);
 
 impl Call {

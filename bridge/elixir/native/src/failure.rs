@@ -3,7 +3,7 @@
 use lunatic_bridge::{CallError, LoadError, WorkerError};
 use rustler::{Encoder, Env, NifUnitEnum, Term};
 
-/// What kind of failure, as an atom.
+/// The kind of a failure, as an atom.
 #[derive(Clone, Copy, Debug, NifUnitEnum)]
 pub(crate) enum Kind {
     Argument,

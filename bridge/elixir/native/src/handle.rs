@@ -72,7 +72,7 @@ impl Handle {
         }
     }
 
-    /// Returns a worker's version. Blocks while a new one takes over.
+    /// Returns a worker's version. Blocks while a new version takes over.
     pub(crate) fn version(&self) -> Option<u64> {
         match self.callee() {
             Callee::Bridge(_) => None,

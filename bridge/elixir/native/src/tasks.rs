@@ -1,4 +1,4 @@
-//! The threads that do everything that takes time.
+//! The threads that do the long-running work.
 
 use async_executor::Executor;
 use futures_lite::FutureExt;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 static EXECUTOR: Executor<'static> = Executor::new();
 
-/// Starts the threads, one per core, on the first call. They run for as long as the node.
+/// Starts the threads, one per core, on the first call. They run until the node ends.
 pub(crate) fn start() -> bool {
     static STARTED: OnceLock<bool> = OnceLock::new();
     *STARTED.get_or_init(|| {

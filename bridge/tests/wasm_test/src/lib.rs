@@ -1,5 +1,5 @@
-//! Functions the way Wasmtube calls them. The arguments are JSON at an index. A function overwrites
-//! them with its result and returns the result's length.
+//! Functions that use Wasmtube's calling convention. The arguments are JSON, stored in memory at
+//! `index`. A function overwrites them with its result and returns the result's length.
 //!
 //! New code uses `#[lunatic::export]` instead; see `examples/functions.rs`.
 

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use http::header::CONTENT_LENGTH;
 
-    /// Reads ahead in a body made of these pieces, which then ends or stays open. Returns the
+    /// Reads ahead in a body made of the given pieces, which then ends or stays open. Returns the
     /// number of bytes that are then available.
     async fn check(claimed: u64, pieces: &[&'static str], ends: bool) -> Result<usize, String> {
         let frame = |piece: &&'static str| Ok::<_, BodyError>(Frame::data(Bytes::from(*piece)));

@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, UPG
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 
-/// Why a request is refused because of its fields.
+/// Why a request is rejected because of its fields.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
     /// The request does not name exactly one host.

@@ -152,7 +152,7 @@ impl Connection {
         self.state().is_unread
     }
 
-    /// Schedules the connection's next check for this time or earlier.
+    /// Schedules the connection's next check for the given time or earlier.
     pub(super) fn check_by(&self, at: Instant) {
         self.due.fetch_min(self.millis(at), Ordering::SeqCst);
     }
@@ -167,7 +167,7 @@ impl Connection {
         u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
-    /// Decides what to do with the connection, and fails those requests that have run out of time.
+    /// Decides what to do with the connection, and fails the requests that have run out of time.
     pub(super) fn check(&self, now: Instant, limits: &HttpLimits, version: Version) -> Action {
         let state = self.state();
         if state.is_abusive() {

@@ -5,7 +5,7 @@
 //! gateway and a client may be lenient in other ways, so that one side sees two requests where the
 //! other sees one. Anything ambiguous is therefore refused before hyper sees it: lines that end
 //! without CR, folded fields, a length combined with chunks, several lengths, and codings other
-//! than `chunked`. This is pure computation: it does not read from sockets or change any bytes.
+//! than `chunked`. This module only computes: it does not read from sockets or change any bytes.
 
 use crate::fields::parse_length;
 use http::StatusCode;
@@ -63,7 +63,8 @@ fn bad<T>(why: &'static str) -> Checked<T> {
 }
 
 impl Framing {
-    /// Starts before a head. Each head may have at most this many bytes and fields.
+    /// Creates a tracker that expects a head first. Each head may have at most `head_size` bytes
+    /// and `fields` fields.
     pub(crate) fn new(head_size: usize, fields: usize) -> Framing {
         Framing {
             head_size,
@@ -220,7 +221,7 @@ impl Head {
             return bad("a field has no colon");
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
-        // Refuses a space before the colon, and also a leading space, which would continue the
+        // Rejects a space before the colon, and also a leading space, which would continue the
         // previous line.
         if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
             return bad("a field has an invalid name");
