@@ -233,7 +233,7 @@ mod tests {
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-    /// A directory that contains a cache's directory.
+    /// A directory that contains a cache directory.
     struct Home(tempfile::TempDir);
 
     impl Home {
@@ -469,11 +469,10 @@ mod tests {
         assert!(home.entries().is_empty());
     }
 
-    /// Runs a test of this file again, in mount and user namespaces of its own, if the system allows
-    /// any.
+    /// Reruns a test from this file in its own mount and user namespaces, if the system allows it.
     #[cfg(target_os = "linux")]
     fn in_own_namespace(test: &str) {
-        let program = std::env::current_exe().expect("the test is a program");
+        let program = std::env::current_exe().expect("the path of the test binary is known");
         let own = |program: &Path| {
             let mut command = std::process::Command::new("unshare");
             command.args(["--user", "--map-root-user", "--mount", "--"]);
@@ -504,9 +503,9 @@ mod tests {
                 .arg("--bind")
                 .args([from, to])
                 .status();
-            assert!(status.expect("there is such a command").success());
+            assert!(status.expect("`mount` is installed").success());
         };
-        // The directory `seen` shows `real/inner`, and hides what was there before.
+        // `real/inner` is bind-mounted at `seen`, hiding what was there before.
         for (granted, can_write, is_used, has_key) in [
             ("real", true, false, false),
             ("real", false, false, false),

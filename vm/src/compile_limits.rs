@@ -37,8 +37,8 @@ pub struct CompileLimits {
     /// limits memory, because a second of compilation can use 300 MiB.
     pub function_work: u64,
     /// The estimated time to compile all functions, in microseconds on one core. A Python
-    /// interpreter takes about 30 seconds. A small module has less: twice the limit of a single
-    /// function, and 16 microseconds for each byte.
+    /// interpreter takes about 30 seconds. The limit is lower for a small module: twice the limit
+    /// for a single function, plus 16 microseconds per byte.
     pub work: u64,
     /// The number of types.
     pub types: u64,
@@ -66,7 +66,7 @@ impl Default for CompileLimits {
     }
 }
 
-/// How many microseconds of compiling a byte may stand for, on average. What compilers produce takes
+/// The maximum average compilation time per byte, in microseconds. The output of compilers takes
 /// about 4.
 const WORK_OF_BYTE: u64 = 16;
 
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(excess(&eight), "instances");
     }
 
-    /// Returns a list of this many types.
+    /// Returns a list of `count` types.
     fn types(count: usize) -> String {
         "i32 ".repeat(count)
     }
@@ -365,7 +365,7 @@ mod tests {
                 format!("{callee} (func {constants} {calls} {drops})"),
                 "microseconds of compiling one function",
             ),
-            // Values that are left on the stack cost as much.
+            // Values that are left on the stack cost just as much.
             (
                 format!(
                     "(func $f (result {}) unreachable) (func {} unreachable)",
@@ -409,7 +409,8 @@ mod tests {
         }
     }
 
-    /// The code of the functions themselves is small here. Most of it is between them and the host.
+    /// The functions' own code is small here. Most code is generated for calls between them and the
+    /// host.
     #[test]
     fn the_estimate_follows_the_size_of_the_code_between_functions_and_the_host() {
         let engine = wasmtime::Engine::default();
@@ -429,7 +430,7 @@ mod tests {
             (4, 0, 1_000, 1, true),
             (4, 500, 500, 4, true),
         ] {
-            // The kinds differ in which of the parameters are wider than others.
+            // The kinds differ in which parameters are wider than others.
             let parameter = |kind: usize, index: usize| match kind >> (index % 8) & 1 {
                 0 => "i32 ",
                 _ => "i64 ",
@@ -452,7 +453,7 @@ mod tests {
             let estimate = CompileLimits::default().count_all(&bytes);
             let estimate = estimate.expect("the module is within the bounds").work;
             let code = size(&bytes) - size(b"\0asm\x01\0\0\0");
-            // A microsecond makes about a byte.
+            // About one byte of code is generated per microsecond.
             assert!(
                 (code / 3..=2 * code).contains(&estimate),
                 "{functions} functions, {parameters} parameters, {results} results, {kinds} kinds, \
@@ -468,7 +469,7 @@ mod tests {
             function_work: 1_000,
             ..CompileLimits::default()
         };
-        // A function of two bytes is estimated at a tenth of a millisecond.
+        // Compiling a two-byte function is estimated to take a tenth of a millisecond.
         assert!(limits.check(text(10).as_bytes()).is_ok());
         assert!(limits.check(text(100).as_bytes()).is_err());
         let padded = format!(

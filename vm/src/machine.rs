@@ -157,13 +157,13 @@ impl Machine {
         })
     }
 
-    /// Notifies at most this many processes of the end of a process. Returns whether there may be
-    /// more.
+    /// Notifies at most `most` processes that a process has ended. Returns whether there may be
+    /// more to notify.
     pub(crate) fn tell(&self, notices: &mut Notices, most: usize) -> bool {
         self.processes.tell(notices, most)
     }
 
-    /// Notifies the remaining processes, and everything else that waits for the end of a process.
+    /// Notifies the remaining processes, and everything else that waits for the process to end.
     pub(crate) fn ended(&self, process: &Process, mut notices: Notices) {
         self.tell(&mut notices, usize::MAX);
         notices.settle(process.cell());
@@ -282,7 +282,7 @@ impl Environment {
     }
 
     /// Creates an environment that the host holds and that has the same names as this environment.
-    /// It is a program of its own, with its own limits, output and end.
+    /// It is a separate program, with its own limits and output, and it ends separately.
     pub fn beside(&self, config: Config) -> Environment {
         let machine = self.machine();
         let descriptors = machine.descriptors.clone();
@@ -304,7 +304,7 @@ impl Environment {
     }
 
     /// Creates an environment inside this one, which either has its own names or shares this one's.
-    /// The new environment is charged to an account as long as it exists.
+    /// The new environment is charged to an account for as long as it exists.
     ///
     /// # Errors
     ///
@@ -355,7 +355,7 @@ impl Environment {
         self.domain().host_memory()
     }
 
-    /// Returns what the machine currently refuses to do because memory is short; see
+    /// Returns what the machine currently refuses to do because memory is scarce; see
     /// [`Vm::shortage`](crate::Vm::shortage).
     pub fn shortage(&self) -> Shortage {
         self.machine().engines.pressure().shortage()

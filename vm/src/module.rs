@@ -77,17 +77,17 @@ pub(crate) struct Payment {
     pub(crate) paid: u64,
 }
 
-/// The size of a module, excluding its bytes and code, in bytes. This covers wasmtime's tables and
-/// mappings.
+/// The size of a module in bytes, excluding its wasm bytes and code. This covers wasmtime's tables
+/// and mappings.
 const MODULE: u64 = 32 << 10;
 
 impl Payment {
-    /// Returns how many bytes to pay for before compiling a module of this size.
+    /// Returns how many bytes to pay for before compiling a module of `size` bytes.
     pub(crate) fn in_advance(size: usize) -> u64 {
         MODULE + 3 * size as u64
     }
 
-    /// Pays for exactly this many bytes.
+    /// Pays for exactly `bytes` bytes.
     fn settle(&mut self, bytes: u64) -> Result<(), ModuleError> {
         match bytes.checked_sub(self.paid) {
             Some(more) => self.purse.pay(more).map_err(ModuleError::Limit)?,

@@ -1,5 +1,5 @@
 //! Reports events to logs, metrics and journals. Other modules report an event with a single call;
-//! this module decides how it is logged and counted.
+//! this module decides how the event is logged and counted.
 
 use crate::environment::Journal;
 use crate::metrics::Metrics;

@@ -480,7 +480,7 @@ impl Vm {
         Ok(())
     }
 
-    /// Returns what the machine currently refuses because memory is short.
+    /// Returns what the machine currently refuses because memory is scarce.
     ///
     /// The machine itself refuses guests' compilations, spawns and connections. A host program that
     /// serves requests should refuse them at [`Shortage::Requests`].

@@ -111,7 +111,7 @@ impl Directory {
                 key: leads(&key),
             })
         };
-        // The system does not show its mounts, but this process sees the directories.
+        // If the system does not list its mounts, what this process can see has to suffice.
         reach().unwrap_or(found)
     }
 
@@ -146,7 +146,7 @@ impl Directory {
     }
 
     /// Removes the key, because guests are granted a directory that contains it. Other machines do
-    /// not create a new key as long as this machine exists.
+    /// not create a new key while this machine exists.
     pub(super) fn abandon_key(&self, granted: &File) {
         *self.lock_key() = None;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -186,8 +186,8 @@ impl Directory {
     }
 }
 
-/// Locks a directory. Returns false if another process holds the lock for longer than a machine
-/// needs it when starting.
+/// Locks a directory. Returns false if another process holds the lock for longer than a starting
+/// machine needs it.
 #[expect(
     clippy::disallowed_methods,
     reason = "this runs on the host's thread, and another machine holds the lock only briefly"

@@ -345,7 +345,8 @@ mod tests {
         let key = [7; blake3::KEY_LEN];
         let code = vec![0; 5 << 20];
         for number in 0..30 {
-            // Two machines write to the same directory, and one of them forgets what it has seen.
+            // Each iteration acts like a newly started machine that knows nothing of earlier
+            // writes.
             let entries = Entries::new(directory.path());
             entries
                 .write(Share::Guests, &format!("guest-{number}"), &code, &key)

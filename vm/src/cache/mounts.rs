@@ -1,8 +1,9 @@
-//! Where directories lie in their file systems, whatever is mounted over them.
+//! Determines where directories are located in their file systems, regardless of what is mounted
+//! over them.
 //!
 //! A file system can be mounted in several places, and so can any of its directories (`mount
-//! --bind`). The path of a directory then says only one of the ways that lead to it, and the
-//! directories on another way have other identities.
+//! --bind`). A directory's path is then only one of the paths that lead to it, and the directories
+//! along another path have different identities.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// A file or directory in a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The number of the file system, as the list of mounts shows it.
+    /// The file system's number, as shown in the mount list.
     file_system: String,
     path: PathBuf,
 }
@@ -34,15 +35,15 @@ impl Place {
 struct Mount {
     id: u64,
     point: PathBuf,
-    /// What is found at the point.
+    /// What is visible at the mount point.
     shows: Place,
 }
 
-/// The mounts that this process sees.
+/// The mounts visible to this process.
 pub(super) struct Mounts(Vec<Mount>);
 
 impl Mounts {
-    /// Returns the mounts, as far as the system lists them.
+    /// Returns the mounts that the system lists.
     pub(super) fn now() -> Mounts {
         Mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
@@ -64,7 +65,7 @@ impl Mounts {
         )
     }
 
-    /// Returns where an open directory lies, and the path that leads to it now.
+    /// Returns where an open directory is located, and its current path.
     pub(super) fn find(&self, directory: &File) -> Option<(Place, PathBuf)> {
         let number = directory.as_raw_fd();
         let path = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
@@ -80,8 +81,8 @@ impl Mounts {
         Some(mount.shows.join(path.strip_prefix(&mount.point).ok()?))
     }
 
-    /// Returns whether a target, or something inside it, can be reached from a directory: because
-    /// it lies in the directory itself, or in what is mounted below it.
+    /// Returns whether a target, or something inside it, can be reached from a directory, because
+    /// it is inside either the directory itself or something that is mounted below it.
     pub(super) fn lead_to(&self, target: &Place, directory: &Place, path: &Path) -> bool {
         let below = self.0.iter().filter(|mount| mount.point.starts_with(path));
         let shown = below.map(|mount| &mount.shows);
@@ -91,7 +92,7 @@ impl Mounts {
     }
 }
 
-/// Replaces the octal numbers of bytes in a field of the list, such as `\040` for a space.
+/// Decodes the octal escapes in a field of the mount list, such as `\040` for a space.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -139,12 +140,12 @@ mod tests {
             ("/home/me/.cache/lunatic", 24, true, false),
             ("/home/me/.cache/lunatic/entries", 24, true, false),
             ("/home/me/.cache/other", 24, false, false),
-            // The same directories, by other paths.
+            // The same directories, reached by other paths.
             ("/data", 23, true, true),
             ("/data/of me", 23, true, true),
             ("/data/of me/cache/lunatic", 23, true, false),
             ("/data/of you", 23, false, false),
-            // The directory that is hidden by the mount does not have what is mounted.
+            // The directory hidden by the mount does not contain what is mounted over it.
             ("/data/homes/me", 26, false, false),
             ("/mnt", 22, false, false),
             ("/etc", 22, false, true),

@@ -82,9 +82,10 @@ impl Shape {
     }
 }
 
-/// Returns the work, in microseconds, of the code between functions of a type and the host: each
+/// Returns the work, in microseconds, for the code between functions of a type and the host: each
 /// such type has code for calls to the host, and each function that escapes has code for calls from
-/// the host. Both were measured with 1 to 1,000 functions and types that have up to 1,000 parameters.
+/// the host. Both were measured with 1 to 1,000 functions and types that have up to 1,000
+/// parameters.
 pub(super) fn work_of_type(ty: &SubType) -> u64 {
     match &ty.composite_type.inner {
         CompositeInnerType::Func(ty) => {

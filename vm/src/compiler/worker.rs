@@ -108,7 +108,7 @@ fn confine() -> io::Result<()> {
     bound(Resource::Fsize, 0)?;
     bound(Resource::Cpu, MAX_SECONDS)?;
     bound(Resource::As, MAX_MEMORY)?;
-    // If memory runs short, the kernel kills this process rather than the machine.
+    // If memory runs out, the kernel kills this process rather than the machine.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     #[cfg(target_os = "linux")]
     filter::apply();

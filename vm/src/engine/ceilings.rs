@@ -50,7 +50,7 @@ pub enum Ceiling {
          `sysctl -w vm.max_map_count=1048576`"
     )]
     Mappings(u32),
-    /// Memory is short, and the program holds more memory than any other program.
+    /// Memory is scarce, and the program holds more memory than any other program.
     #[error(
         "only {0} MiB of memory are left, and this program holds more memory than any other; end some of its processes first"
     )]

@@ -1,4 +1,4 @@
-//! Decides what the machine refuses to do when memory is short, to avoid being killed.
+//! Decides what the machine refuses to do when memory is scarce, to avoid being killed.
 //!
 //! The memory left is the minimum of what the computer has left, what a control group (version 1 or
 //! 2) allows this operating system process, and what the host program allows the machine. It is
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What is refused when memory is short. Each level includes the previous ones.
+/// What is refused when memory is scarce. Each level includes the previous ones.
 ///
 /// ```
 /// use lunatic_vm::{Shortage, Vm};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shortage {
-    /// Memory is not short.
+    /// Memory is not scarce.
     None,
     /// Modules for guests are not compiled, and functions are not deployed.
     Compiles,
@@ -161,7 +161,7 @@ impl Pressure {
         let is_stalled = || Group::own().is_some_and(Group::is_stalled);
         let level = match level {
             Shortage::None | Shortage::Requests => level,
-            // If memory is already short and all tasks often wait for it, raise the level by one.
+            // If memory is already scarce and all tasks often wait for it, raise the level by one.
             _ if is_stalled() => level.raised(),
             _ => level,
         };

@@ -186,14 +186,14 @@ impl Charge {
         Ok(())
     }
 
-    /// Releases this many bytes, or all of them if fewer are charged.
+    /// Releases `bytes` bytes, or all of them if fewer are charged.
     pub fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.account.release(bytes);
         self.bytes -= bytes;
     }
 
-    /// Changes the charge to this many bytes.
+    /// Changes the charge to `bytes` bytes.
     ///
     /// # Errors
     ///

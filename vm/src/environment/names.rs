@@ -44,8 +44,8 @@ impl Names {
             .map(Some)
     }
 
-    /// Registers a new process unless the name is already taken. Calls `appear` before the name can
-    /// be looked up.
+    /// Registers a new process unless the name is taken. Calls `appear` before the name can be
+    /// looked up.
     pub(crate) fn register_new(
         self: &Arc<Names>,
         name: &Name,

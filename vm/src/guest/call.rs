@@ -28,8 +28,8 @@ const ALLOCATE: &str = "lunatic_alloc";
 /// valid.
 pub(crate) const MAX_TEXT: usize = 4096;
 
-/// How many bytes are copied without a pause. Copying them takes about a tenth of a tick, most of it
-/// for pages that have not been used before.
+/// How many bytes are copied without a pause. Copying them takes about a tenth of a tick, most of
+/// which is spent on pages that have not been used before.
 pub(super) const PORTION: usize = 256 << 10;
 
 /// A guest's call to a host function.
@@ -394,8 +394,8 @@ impl<'a> Call<'a> {
         self.text_of(range)
     }
 
-    /// Writes an id and returns 0, or writes an error's id in its place and returns 1, as the
-    /// published interface specifies.
+    /// Writes an id and returns 0, or writes an error's id instead and returns 1, as the published
+    /// interface specifies.
     pub(crate) fn answer(
         &mut self,
         out: Out<8>,

@@ -2,7 +2,7 @@
 //!
 //! Each callback runs on its own stack, so neither the guest's stack nor the host's grows. A
 //! callback can do anything that the guest can do, including waiting, calling the host and causing
-//! another callback. Anything that can end a process can also end it during a callback. A host
+//! another callback. Anything that can terminate a process can also do so during a callback. A host
 //! function that calls back borrows nothing from the guest during the callback, and afterwards does
 //! not rely on anything that it read before.
 

@@ -1,4 +1,4 @@
-//! The resources that a process holds by number.
+//! The resources that a process refers to by number.
 //!
 //! A guest refers to a socket, a module or a timer by its id, a number that is valid only in the
 //! guest's own process. The ids of each kind count up from 0 and are never reused, so a stale id
@@ -100,7 +100,7 @@ const TLS_STREAM: u64 = HANDLE + (48 << 10);
 
 macro_rules! handles {
     ($($(#[$about:meta])* $table:ident: $thing:ty, $name:literal, $size:expr;)*) => {
-        /// All resources that a process holds by number.
+        /// All resources that a process refers to by number.
         #[derive(Debug)]
         pub(crate) struct Handles {
             $($(#[$about])* pub(crate) $table: HandleTable<$thing>,)*

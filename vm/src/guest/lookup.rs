@@ -32,7 +32,7 @@ impl Call<'_> {
         Ok(&mut held.config)
     }
 
-    /// Charges the caller for a string of this many bytes that is added to a configuration.
+    /// Charges the caller for a string of `bytes` bytes that is added to a configuration.
     pub(crate) fn charge_config(&mut self, id: ConfigId, bytes: usize) -> Result<(), Failure> {
         let held = self.guest().handles().configs.get_mut(id.0)?;
         held.charge
@@ -40,7 +40,7 @@ impl Call<'_> {
             .map_err(Failure::limit)
     }
 
-    /// Keeps a configuration for the guest and returns its id.
+    /// Stores a configuration for the guest and returns its id.
     pub(crate) fn keep_config(&mut self, config: Config) -> Result<u64, HostError> {
         let guest = self.guest();
         let configs = guest.handles().configs.len();
@@ -58,7 +58,7 @@ impl Call<'_> {
         self.guest().handles().environments.get(id.0).cloned()
     }
 
-    /// Keeps addresses for the guest and returns their id.
+    /// Stores addresses for the guest and returns their id.
     pub(crate) fn keep_addresses(&mut self, addresses: Vec<SocketAddr>) -> Result<u64, Failure> {
         let guest = self.guest();
         let results = guest.handles().addresses.len();

@@ -16,8 +16,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// The maximum number of tags in a receive. A receive searches for each tag; more tags than this
-/// are a mistake or an attack.
+/// The maximum number of tags in a receive. A receive searches for each tag; a longer list is a
+/// mistake or an attack.
 const MAX_TAGS: usize = 1024;
 
 /// The error for a message that is larger than its sender's environment allows.

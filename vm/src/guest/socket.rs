@@ -23,8 +23,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The maximum number of pieces in a write. A greater number is a mistake or an attack, and is more
-/// than the operating system accepts in one call.
+/// The maximum number of pieces in a write. More than this is a mistake or an attack, and more than
+/// the operating system accepts in one call anyway.
 const MAX_VECTORS: usize = 1024;
 
 /// The id of one kind of socket. Its type determines which table holds the socket.
@@ -35,7 +35,7 @@ pub(crate) trait SocketId: Copy + Sized {
 
     fn table(handles: &mut Handles) -> &mut HandleTable<CountedSocket<Self::Socket>>;
 
-    /// Keeps a socket and returns its id.
+    /// Stores a socket and returns its id.
     fn keep(call: &mut Call<'_>, held: CountedSocket<Self::Socket>) -> u64 {
         Self::table(call.guest().handles()).insert(held)
     }
@@ -46,8 +46,8 @@ pub(crate) trait SocketId: Copy + Sized {
         Ok(held.socket.clone())
     }
 
-    /// Opens a socket if the environment may have another one, and answers with the socket's id or
-    /// an error id.
+    /// Opens a socket if the environment's limit allows another one, and returns its id or an error
+    /// id to the guest.
     fn open(
         call: &mut Call<'_>,
         out: Out<8>,
@@ -62,7 +62,7 @@ pub(crate) trait SocketId: Copy + Sized {
         Self::answer(call, out, opened)
     }
 
-    /// Keeps an opened socket, and answers with the socket's id or an error id.
+    /// Stores an opened socket, and returns its id or an error id to the guest.
     fn answer(
         call: &mut Call<'_>,
         out: Out<8>,
@@ -72,8 +72,8 @@ pub(crate) trait SocketId: Copy + Sized {
         call.timed_answer(out, result)
     }
 
-    /// Keeps an accepted connection, and writes the connection's id and the id of a lookup result
-    /// that holds the peer's address. On an error, writes the error's id and 0.
+    /// Stores an accepted connection, and writes the connection's id and the id of a lookup result
+    /// that holds the peer's address. On error, writes the error's id and 0.
     fn answer_accepted(
         call: &mut Call<'_>,
         out: Out<8>,
@@ -412,11 +412,11 @@ pub(crate) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
-/// How often a process that is waiting for room for a socket retries without being notified.
+/// How often a process that is waiting to open a socket retries even if it is not notified.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Charges the environment for one more socket. Waits until the environment may have another socket
-/// and memory is not short.
+/// Charges the environment for one more socket. Waits until the environment is allowed another
+/// socket and memory is no longer scarce.
 pub(crate) async fn permit_in_time(quota: &Arc<Quota>, pressure: &Pressure) -> Arc<Permit> {
     loop {
         if pressure.shortage() >= Shortage::Accepts {
@@ -463,7 +463,7 @@ pub(crate) fn socket_addr(
 
 /// Checks a port.
 pub(crate) fn port(port: u32) -> Result<u16, Failure> {
-    u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is not a port")))
+    u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is not a valid port number")))
 }
 
 /// Answers with the id of a lookup result that holds one address.
@@ -479,7 +479,7 @@ pub(crate) fn answer_address(
     call.answer(out, result)
 }
 
-/// Waits until an operation on a socket is worth retrying.
+/// A way to wait until an operation on a socket is worth retrying.
 pub(crate) trait Ready: Send {
     fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
@@ -547,7 +547,7 @@ pub(crate) fn records(
         .collect())
 }
 
-/// Returns a timeout in the guests' representation.
+/// Returns a timeout as guests represent it.
 pub(crate) fn milliseconds(timeout: Option<Duration>) -> u64 {
     timeout.map_or(FOREVER, |time| {
         u64::try_from(time.as_millis()).unwrap_or(FOREVER)
@@ -572,7 +572,8 @@ pub(crate) fn failure(error: &io::Error) -> HostError {
         ErrorKind::HostUnreachable => Errno::HostUnreachable,
         ErrorKind::InvalidInput => Errno::InvalidInput,
         ErrorKind::InvalidData => Errno::BadTls,
-        // TLS streams fail with this if the peer did not announce the end of the stream.
+        // TLS streams fail with this if the peer closed the connection without sending
+        // `close_notify`.
         ErrorKind::UnexpectedEof => Errno::ConnectionAborted,
         ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
         _ => match error.raw_os_error() {

@@ -267,7 +267,7 @@ impl Guest {
             .expect("the value stored under a type has that type")
     }
 
-    /// Keeps one of the embedder's resources for the process and returns its id.
+    /// Stores one of the embedder's resources for the process and returns its id.
     pub fn insert_resource(&mut self, resource: Foreign) -> u64 {
         self.handles().foreign.insert(resource)
     }
@@ -478,7 +478,7 @@ impl Guest {
         config
     }
 
-    /// Keeps an error for the guest and returns its id.
+    /// Stores an error for the guest and returns its id.
     pub(crate) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
         let errors = self.handles().errors.len();
         self.room_for(errors, "errors")?;

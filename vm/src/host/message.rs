@@ -49,7 +49,7 @@ pub(super) fn write_data(call: &mut Call<'_>, data: Bytes) -> Result<Answer<Writ
     Ok(Answer::Now(range.len() as u32))
 }
 
-/// A write of so many bytes that it is made in portions.
+/// A write that is large enough to be made in portions.
 pub(super) struct Write(Range);
 
 impl Rest for Write {
@@ -78,7 +78,7 @@ pub(super) fn read_data(call: &mut Call<'_>, buffer: Buffer) -> Result<Answer<Re
     slot.read(memory.bytes(range)).map(Answer::Now)
 }
 
-/// A read of so many bytes that it is made in portions.
+/// A read that is large enough to be made in portions.
 pub(super) struct Read(Range);
 
 impl Rest for Read {

@@ -21,7 +21,7 @@ const MAX_PATH: usize = 4096;
 const ROW: u32 = 100;
 const DONE: u32 = 101;
 
-/// The fuel charged for each SQLite VM instruction. One does more work than a wasm instruction.
+/// The fuel charged for each SQLite VM instruction, which does more work than a wasm instruction.
 const FUEL_PER_INSTRUCTION: u64 = 20;
 
 fn connection<'a>(call: &'a mut Call<'_>, id: ConnectionId) -> Result<&'a mut Connection, Failure> {

@@ -69,7 +69,7 @@ pub(super) async fn tls_accept(
 ) -> Result<i32, Failure> {
     let (out, peer_out) = (call.out(stream)?, call.out(peer)?);
     let listener = id.socket(call)?;
-    // A connection is counted toward the environment's sockets before it is taken off the kernel's
+    // A connection counts toward the environment's sockets before it is taken off the kernel's
     // queue.
     let quota = call.guest().domain().quota().clone();
     let pressure = call.guest().machine().engines.pressure().clone();

@@ -102,7 +102,7 @@ pub(super) async fn preopen(
     call.charge_config(id, directory.len() + SIZE_OF_DIRECTORY)?;
     let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = call.config(id)?.preopens.clone();
-    // Looking up a path can take any amount of time, depending on the file system.
+    // Depending on the file system, looking up a path can take arbitrarily long.
     let added =
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
@@ -115,7 +115,7 @@ pub(super) async fn preopen(
     }))
 }
 
-/// Checks that another string of this many bytes fits into a configuration.
+/// Checks that another string of `bytes` bytes fits into a configuration.
 fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<(), Failure> {
     if held >= MAX_ENTRIES {
         return Err(Failure::trap(format!(

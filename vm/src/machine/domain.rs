@@ -86,7 +86,7 @@ impl Domain {
         }
     }
 
-    /// Charges a guest for the domain as long as it exists.
+    /// Charges a guest for the domain for as long as the domain exists.
     pub(super) fn is_paid_by(&mut self, charge: Charge) {
         self.charge = Some(charge);
     }

@@ -158,8 +158,8 @@ impl Process {
 
     /// Sends the process a message that carries a TCP connection as its first resource. The guest
     /// library represents a `lunatic::net::TcpStream` in a message in the same way.
-    /// [`Process::STREAM`] contains the data of a message that consists only of a stream. From then
-    /// on, the connection counts toward the limits of the receiver's environment. If the receiver
+    /// [`Process::STREAM`] contains the data of a message that consists only of a stream. Once
+    /// sent, the connection counts toward the limits of the receiver's environment. If the receiver
     /// is dead, the connection is closed.
     ///
     /// `kept` is dropped when the connection is closed, no matter which process holds it by then.
@@ -206,7 +206,7 @@ impl Process {
     pub const STREAM: &[u8] = &[0; 8];
 
     /// Asks the process to shut down, like `Process::shutdown` in the guest library. A process that
-    /// uses the library finds out when it next receives.
+    /// uses the library finds out the next time it receives a message.
     ///
     /// # Errors
     ///
@@ -254,7 +254,7 @@ impl Process {
         self.deliver_with(message, ProcessCell::deliver)
     }
 
-    /// Delivers a message for which room is kept.
+    /// Delivers a message for which room has been reserved.
     pub(crate) fn deliver_late(&self, message: Message) -> Result<(), (Message, SendError)> {
         self.deliver_with(message, ProcessCell::deliver_late)
     }
@@ -341,14 +341,14 @@ impl Process {
         id.and_then(|id| names.remove(&id)).is_some()
     }
 
-    /// Takes all names away from the process, and prevents it from getting new ones. A name is free
+    /// Removes all of the process's names, and prevents it from getting new ones. A name is free
     /// once its registration is dropped.
     pub(crate) fn take_names(&self) -> Registrations {
         self.registrations().take().unwrap_or_default()
     }
 
-    /// Returns how many pieces of mail, links, monitors and names the end of the process has to
-    /// handle.
+    /// Returns how many pieces of mail, links, monitors and names have to be handled when the
+    /// process ends.
     pub(crate) fn burden(&self) -> usize {
         let names = self.registrations().as_ref().map_or(0, BTreeMap::len);
         self.0.cell.burden() + names

@@ -26,12 +26,13 @@ pub(crate) struct Program {
     /// Set if the program outlives its main process, so that the host can inspect the remaining
     /// processes.
     lingers: bool,
-    /// Set once the main process of a program that lingers is dead. From then on, processes are not
+    /// Set once the main process of a program that lingers is dead. After that, processes are not
     /// notified that they are alone.
     is_left: AtomicBool,
     /// Set once the program is about to end.
     is_over: AtomicBool,
-    /// The pid of the main process, or 0 if there is none. The program ends when it does.
+    /// The pid of the main process, or 0 if there is none. The program ends when its main process
+    /// does.
     main: AtomicU64,
     /// The number of live processes.
     alive: AtomicU64,
@@ -78,7 +79,7 @@ impl Program {
         &self.database_turns
     }
 
-    /// Counts a new process. Called before anything can send to it.
+    /// Counts a new process. Called before anything can send messages to the process.
     pub(super) fn joined(&self, pid: Pid) {
         // SeqCst, here and below, because the last process's own check in `is_alone` must not miss
         // a process that joined earlier.
@@ -86,7 +87,8 @@ impl Program {
         self.alive.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Makes a process that has not run yet the main process. The program ends when it does.
+    /// Makes a process that has not run yet the main process. The program ends when that process
+    /// does.
     pub(crate) fn ends_with(&self, pid: Pid) {
         self.main.store(pid.number(), Ordering::SeqCst);
     }

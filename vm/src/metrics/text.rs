@@ -32,7 +32,7 @@ pub(super) struct OwnMetric {
     pub(super) values: Values,
 }
 
-/// A single value, or one for each label value.
+/// A single value, or one value per label value.
 #[derive(Debug)]
 pub(super) enum Values {
     One(u64),

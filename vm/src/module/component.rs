@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component;
 
-/// A checked and compiled component, ready to be spawned. This type is cheap to clone.
+/// A checked and compiled component, ready to be spawned. Cheap to clone.
 #[derive(Clone)]
 pub struct Component(Arc<Inner>);
 

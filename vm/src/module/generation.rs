@@ -116,7 +116,7 @@ pub(super) fn of(imports: &[imports::Import<'_>]) -> Result<Generation, ModuleEr
         }
     }
     // The imports that exist in some supported generation. Each occurs once, so there are at most
-    // as many as there are rows in the tables.
+    // as many imports as rows in the tables.
     let known: BTreeSet<&Import> = imports
         .iter()
         .filter(|import| import.generations().next().is_some())

@@ -73,7 +73,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
 }
 
 /// Checks that all imports are among the provided functions, which are given as `namespace::name`.
-/// The error lists the ones that are missing.
+/// The error lists the missing imports.
 pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), ModuleError> {
     let is_provided = |import: &&Import<'_>| {
         let is_it = |name: &String| {

@@ -1,5 +1,5 @@
 //! The resources that a module or component needs before its first instruction runs. They are read
-//! from the bytes, so the error for a refused spawn can include exact numbers.
+//! from the bytes, so the error for a rejected spawn can include exact numbers.
 
 use super::error::ModuleError;
 use wasmparser::{

@@ -187,7 +187,7 @@ pub(super) fn demangle(name: &str) -> String {
     short.0
 }
 
-/// A string that refuses to grow beyond [`MAX_NAME`] bytes.
+/// A string that cannot grow beyond [`MAX_NAME`] bytes.
 struct Short(String);
 
 impl Write for Short {

@@ -201,7 +201,8 @@ impl Function {
                 }
                 // A called function performs its own check, so the loop's check adds little
                 // overhead. The same applies to operators whose running time grows with the size of
-                // a memory or table; besides, at most one of those should run between two checks.
+                // a memory or table; besides, at most one such operator should run between two
+                // checks.
                 Operator::Call { .. }
                 | Operator::CallIndirect { .. }
                 | Operator::CallRef { .. }
@@ -349,7 +350,7 @@ impl Output<'_> {
     /// Copies bytes from the section.
     fn raw(&mut self, range: Range<usize>) {
         let (from, to) = (range.start, self.bytes.len());
-        // Bytes that directly follow the last range do not need a new entry.
+        // Bytes that immediately follow the last range do not need a new entry.
         let goes_on = self
             .moves
             .last()
@@ -514,7 +515,7 @@ mod tests {
                  (local.get $sum)"
             ),
         );
-        // In nested loops, the inner loop is unrolled.
+        // If loops are nested, only the innermost loop is unrolled.
         check(
             "(local $m i32)",
             &format!(

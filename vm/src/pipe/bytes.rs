@@ -112,7 +112,7 @@ impl PipeWriter {
     /// Writes bytes and returns how many were written: all of them, or as many as the pipe can hold
     /// if there are more than that.
     ///
-    /// Waits until there is room for all of these bytes at once. A write that fits into the pipe is
+    /// Waits until there is room for all of these bytes. A write that fits into the pipe is
     /// therefore never interleaved with another writer's bytes. Writers are served in the order
     /// they started waiting. If the future is dropped early, nothing has been written.
     ///
@@ -177,7 +177,7 @@ impl PipeReader {
         }
     }
 
-    /// Waits until a read would return immediately, without reading anything. To wait for any of
+    /// Waits until a read would return immediately. Reads nothing itself. To wait for any of
     /// several pipes, race their futures.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;

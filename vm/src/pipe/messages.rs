@@ -55,7 +55,7 @@ impl MessagePipe {
 /// The result of reading from a message pipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// This many bytes of a message.
+    /// The number of bytes read, which belong to one message.
     Bytes(usize),
     /// The message has ended. The bytes that follow belong to the next message.
     EndOfMessage,
@@ -95,7 +95,7 @@ impl Buffer {
         self.end.is_some() || !self.is_read
     }
 
-    /// Returns whether enough of a `length`-byte write fits to make it worthwhile.
+    /// Returns whether enough of a `length`-byte write would fit to make the write worthwhile.
     fn has_room(&self, length: usize) -> bool {
         // At least a quarter of the pipe must be free, so that a reader that takes single bytes
         // does not wake the writer for each one.
@@ -213,7 +213,7 @@ impl MessageWriter {
         State::transfer(&self.0, Condition::Room, Buffer::end_message).await
     }
 
-    /// Waits until a write would return immediately, without writing anything.
+    /// Waits until a write would return immediately. Writes nothing itself.
     pub async fn writable(&self) {
         let is_writable = |buffer: &Buffer| buffer.is_closed() || buffer.has_room(usize::MAX);
         State::until(&self.0, Condition::Room, is_writable).await;
@@ -268,7 +268,7 @@ impl MessageReader {
         State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
 
-    /// Waits until a read would return immediately, without reading anything. To wait for any of
+    /// Waits until a read would return immediately. Reads nothing itself. To wait for any of
     /// several pipes, race their futures.
     pub async fn readable(&self) {
         State::until(&self.0, Condition::Content, Buffer::is_readable).await;

@@ -1,4 +1,4 @@
-//! The order in which ready tasks run, as plain data.
+//! A plain data structure that decides the order in which ready tasks run.
 //!
 //! A queue never waits, never wakes anything and does not depend on threads. The caller passes in
 //! the time. A queue decides which task runs next, how many tasks another worker may take, and
@@ -34,7 +34,7 @@ pub(super) struct Taken<T> {
     pub(super) task: T,
 }
 
-/// The number of groups without tasks that a queue may keep in addition to two for each task.
+/// A queue may list two groups per task plus this many before it removes idle groups.
 const MAX_IDLE: usize = 16;
 
 /// A group's queue, and which of the two heaps list the group. A group may stay listed after it has
@@ -174,8 +174,8 @@ impl<T> RunQueue<T> {
             })
     }
 
-    /// Removes the groups that have no tasks. No heap is popped in a queue whose tasks are all taken
-    /// by other workers, so this is what bounds the number of its groups.
+    /// Removes the groups that have no tasks. If other workers take all of a queue's tasks, its
+    /// heaps are never popped, so this bounds how many groups it lists.
     fn forget_idle_groups(&mut self) {
         let groups = &mut self.groups;
         groups.retain(|_, candidate| !candidate.queue.is_empty());
@@ -382,8 +382,7 @@ impl<T> RunQueue<T> {
             if count == 0 {
                 return;
             }
-            // This group's share of the tasks that remain to be taken from this group and the ones
-            // after it.
+            // This group's share of the tasks still to be taken from it and the groups after it.
             let here = (queue.len() * count).div_ceil(length);
             length -= queue.len();
             count -= here;

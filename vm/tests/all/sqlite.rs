@@ -1,5 +1,5 @@
-//! Tests for databases: the functions, the statements that are allowed, and what remains of a
-//! process that is killed during a query.
+//! Tests for databases: the functions, the statements that are allowed, and what a process that is
+//! killed during a query leaves behind.
 
 use crate::support::{Lab, guest, import, signature};
 use lunatic_abi::sqlite::{Key, List, Value, write_binding, write_length};
@@ -163,13 +163,11 @@ impl<'a> Client<'a> {
                                 }
                             }
                             Order::Write(address, bytes) => {
-                                live.write(address, &bytes)
-                                    .expect("the test writes within the memory");
+                                live.write(address, &bytes).expect("the write is in bounds");
                                 continue;
                             }
                             Order::Read(address, length) => Answer::Bytes(
-                                live.read(address, length)
-                                    .expect("the test reads within the memory"),
+                                live.read(address, length).expect("the read is in bounds"),
                             ),
                         };
                         let _ = answer.send(told).await;
@@ -273,7 +271,8 @@ impl<'a> Client<'a> {
         )
     }
 
-    /// Returns the message of the error whose id a call wrote as its result, and drops the error.
+    /// Returns the message of the error whose id the last call wrote to `RESULT`, and drops the
+    /// error.
     fn error(&self) -> String {
         let id = self.read_u64(RESULT).cast_signed();
         let length = self.do_call("string_size", vec![Val::I64(id)]) as usize;
@@ -301,8 +300,8 @@ impl<'a> Client<'a> {
         self.do_call("execute", vec![Val::I64(connection), at, length]) as u32
     }
 
-    /// Makes a call whose result is 0 or SQLite's code. On success, the call writes a number; on
-    /// failure, an error's id.
+    /// Makes a call that returns 0 or an SQLite result code. On success, the call writes a number;
+    /// on failure, an error's id.
     fn checked(&self, function: &'static str, parameters: Vec<Val>) -> Result<u64, Failed> {
         match self.do_call(function, parameters) as u32 {
             code::OK => Ok(self.read_u64(RESULT)),
@@ -342,7 +341,7 @@ impl<'a> Client<'a> {
                 let length = self.read_u64(RESULT) as usize;
                 assert!(
                     length <= ROWS_LENGTH as usize,
-                    "the rows of the tests fit into the buffer"
+                    "the tests' rows fit in the buffer"
                 );
                 Ok(Some(row(&self.read(ROWS, length))))
             }
@@ -370,7 +369,7 @@ impl<'a> Client<'a> {
 
     /// Returns the bytes that a call wrote to a block that it allocated in the guest.
     fn given(&self, function: &'static str, parameters: &[Val]) -> Vec<u8> {
-        // The length has 32 bits. The bytes after it must not change.
+        // The length is 32 bits wide. The bytes after it must not change.
         self.order(Order::Write(RESULT, vec![0xff; 8]));
         let parameters = [parameters, &[Val::I32(RESULT as i32)]].concat();
         assert_eq!(
@@ -844,8 +843,8 @@ fn t090_links_next_to_a_database_are_not_followed() {
     client
         .execute_all(connection, "CREATE TABLE t (n)")
         .expect("the SQL is valid");
-    // The link is created after the database is opened, which a guest that may write to the
-    // directory could also do.
+    // The link is created after the database is opened. A guest with write access to the directory
+    // could do the same.
     std::os::unix::fs::symlink("../outside", granted.join("app.db-journal"))
         .expect("the test owns the directory");
     let failed = client
@@ -1179,7 +1178,7 @@ fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
 #[test]
 fn t171_a_statement_without_jumps_ends_when_its_process_ends() {
     let lab = Lab::new();
-    // SQLite checks only at jumps whether to stop, and this statement would take an hour.
+    // SQLite checks for interruption only at jumps, and this statement would take an hour.
     let pattern = format!("%{}b", "_a".repeat(100));
     let sql = format!(
         "SELECT {}",
@@ -1211,7 +1210,7 @@ fn t171_a_statement_without_jumps_ends_when_its_process_ends() {
     }
 }
 
-/// A query of 1,000 columns, each of which applies an operation 20 times.
+/// A query with 1,000 columns, each of which applies an operation 20 times.
 fn many_times(operation: &str) -> String {
     let column = vec![format!("({operation})"); 20].join(" OR ");
     format!("SELECT {}", vec![column; 1_000].join(", "))
@@ -1257,7 +1256,7 @@ fn t171_a_statement_of_many_operations_uses_short_values_only() {
         let sql = format!("SELECT {operation}, ?1 = ?2");
         step(&sql, [&one, &two]).expect(operation);
     }
-    // A blob that is part of the statement is a value too.
+    // A blob literal counts as a value too.
     let blob = "31".repeat(200_000);
     let sql = many_times("b = b") + &format!(" FROM (SELECT x'{blob}' AS b LIMIT 1)");
     let (failed, sentence) = step(&sql, ["1", "2"]).expect_err("the blob is too long");
@@ -1328,7 +1327,7 @@ fn t171_a_statement_is_checked_again_after_the_schema_has_changed() {
     view("SELECT * FROM json_tree('[1]')");
     let (failed, sentence) = client
         .step(statement)
-        .expect_err("views have no `json_tree`");
+        .expect_err("`json_tree` is not available in views");
     assert_eq!(failed, code::AUTH, "{sentence}");
     view("SELECT 4 AS x FROM t");
     row(&[4, 7]);
@@ -1385,7 +1384,7 @@ fn t171_what_cannot_be_stopped_is_not_available() {
             connection,
             "CREATE TABLE t (a, b); ALTER TABLE t RENAME a TO c; ALTER TABLE t DROP b; ANALYZE",
         )
-        .expect("the functions of `ALTER TABLE` are available");
+        .expect("the functions that `ALTER TABLE` uses are available");
 }
 
 #[test]
@@ -1704,7 +1703,7 @@ fn t172_a_full_database_and_a_corrupt_one_are_errors() {
 
     fs::write(
         directory.path().join("text.db"),
-        "This is no database. ".repeat(100),
+        "This is not a database. ".repeat(100),
     )
     .expect("the test owns the directory");
     let text = client.opened("text.db");
@@ -1761,7 +1760,7 @@ fn waiting_for_a_locked_database_does_not_occupy_a_thread() {
         let [at, length] = client.write(format!("INSERT INTO t VALUES ({number})").as_bytes());
         client.begin("execute", vec![Val::I64(connection), at, length]);
     }
-    // A connection that checks whether it may write locks the database for a moment.
+    // Each waiting connection briefly locks the database to check whether it can write.
     holder.do_call(
         "set_busy_timeout",
         vec![Val::I64(connection), Val::I64(60_000)],
@@ -1821,7 +1820,7 @@ fn the_number_of_connections_and_statements_is_limited() {
     }
     let error = client
         .open(":memory:")
-        .expect_err("three connections are allowed");
+        .expect_err("only three connections are allowed");
     assert!(error.contains("3"), "{error}");
     client.do_call("drop_connection", vec![Val::I64(1)]);
     assert_eq!(client.open(":memory:"), Ok(3));

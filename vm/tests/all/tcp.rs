@@ -329,7 +329,7 @@ fn t111_an_invalid_address_traps() {
             "the reason does not contain `{why}`: {exit}"
         );
     };
-    check(4, 0, 65_536, "65536 is not a port");
+    check(4, 0, 65_536, "65536 is not a valid port number");
     check(5, 0, 0, "an address family must be 4 or 6, not 5");
     check(4, 65_533, 0, "memory");
     check(6, 65_521, 0, "memory");

@@ -89,7 +89,7 @@ impl PathBelow {
     }
 }
 
-/// Checks the rules that hold for all paths, including the contents of symbolic links.
+/// Checks the rules that apply to all paths, including the contents of symbolic links.
 pub(crate) fn check(path: &[u8]) -> Result<(), Errno> {
     match path {
         [] => Err(Errno::Noent),
@@ -197,7 +197,7 @@ impl Base<'_> {
     {
         let (parent, name) = path.split();
         let Some(name) = name else {
-            // A path that leads nowhere or out of the directory has an error of its own.
+            // A path that leads nowhere or out of the directory fails with a different error.
             self.open_bytes(&path.0, PLACE)?;
             return Err(nameless);
         };

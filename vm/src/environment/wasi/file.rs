@@ -16,8 +16,8 @@ pub(crate) struct OpenFile {
     pub(crate) file: Arc<File>,
     pub(crate) pace: Arc<Pace>,
     pub(crate) access: Access,
-    /// Only regular files have positions. Other kinds of files may have to be waited for
-    /// indefinitely; until such a file is ready, calls on it fail with AGAIN.
+    /// Only regular files have positions. Other kinds of files may never become ready; until such a
+    /// file is ready, calls on it fail with AGAIN.
     pub(crate) is_regular: bool,
     /// Whether the file was opened for reading, and whether it was opened for writing.
     pub(crate) is_read: bool,
@@ -34,7 +34,7 @@ pub(crate) struct OpenFile {
 
 /// The result of a read that must not wait.
 pub(crate) enum Attempt {
-    /// This many bytes were read; 0 at the end of the file.
+    /// The number of bytes read; 0 at the end of the file.
     Read(usize),
     /// The read would have to wait.
     Waits,
@@ -70,7 +70,8 @@ impl OpenFile {
     pub(crate) fn position_of(&self, at: Option<u64>) -> Result<u64, Errno> {
         match at {
             Some(_) if !self.is_regular => Err(Errno::Spipe),
-            // For the kernel, such a position is negative, and -1 is the file's own position.
+            // The kernel would interpret such a position as negative, and -1 as the file's own
+            // position.
             Some(at) if i64::try_from(at).is_err() => Err(Errno::Inval),
             at => Ok(at.unwrap_or(self.position)),
         }

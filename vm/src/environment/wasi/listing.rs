@@ -145,7 +145,7 @@ impl Listing {
     }
 
     /// Returns at most [`PAGE`] entries, starting at a position. The last entry is cut off if the
-    /// entries take more than `room` bytes. If `directory` has changed since it was read, checks
+    /// entries do not fit in `room` bytes. If `directory` has changed since it was read, checks
     /// that each name still exists.
     pub(crate) fn page(&self, directory: &File, from: u64, room: usize) -> Result<Page, Errno> {
         let from = usize::try_from(from)

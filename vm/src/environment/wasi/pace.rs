@@ -57,7 +57,7 @@ impl Pace {
         true
     }
 
-    /// Records that a call took this long and ended at `now`.
+    /// Records that a call took `took` and ended at `now`.
     fn note(&self, took: Duration, now: u64) {
         if took > TICK {
             let rest = took.saturating_mul(REST).min(LONGEST_REST);

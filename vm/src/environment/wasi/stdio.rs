@@ -1,8 +1,8 @@
 //! The standard streams of an environment's processes, in the form that `wasmtime-wasi` expects.
 //!
 //! All of an environment's processes share its streams. No worker ever blocks on a stream, whatever
-//! it is connected to: a write that finds no room or a read that finds no bytes suspends its
-//! process, and cancelling the wait loses nothing.
+//! it is connected to: if there is no room for a write or no data for a read, the process is
+//! suspended, and cancelling the wait loses nothing.
 
 use crate::console::{self, Console, Stream};
 use crate::environment::journal::Journal;

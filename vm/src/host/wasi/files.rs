@@ -15,8 +15,8 @@ use std::fs::File;
 use std::sync::Arc;
 use wasmtime_wasi::cli::IsTerminal;
 
-/// The file types of streams and directories. A stream's type is either a terminal (character
-/// device) or unknown.
+/// The file types of streams and directories. A stream is either a terminal (a character device) or
+/// of unknown type.
 const UNKNOWN: u8 = 0;
 const TERMINAL: u8 = 2;
 const DIRECTORY: u8 = 3;
@@ -451,7 +451,7 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     if is_over {
         return Ok(reading.finish());
     }
-    // The rest is not timed, because taking long would only mean that the directory is large.
+    // The rest is not timed, because a long duration would only mean that the directory is large.
     let rest = move || {
         while !reading.go_on(NAMES)? {}
         Ok(reading.finish())

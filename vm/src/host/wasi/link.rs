@@ -1,4 +1,4 @@
-//! The functions of WASI preview 1, as rows. Preview 0 lacks the last one; all others have the same
+//! The WASI preview 1 functions, as a table. Preview 0 lacks the last one; all others have the same
 //! types there.
 
 use super::call::{Preview, WasiCall};

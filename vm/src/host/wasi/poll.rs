@@ -81,7 +81,7 @@ async fn wait(subscriptions: &[Subscription]) -> Vec<[u8; EVENT as usize]> {
     let is_readable = input.is_some_and(|inlet| poll_once(inlet.readable()).is_some());
     let mut happened = events(subscriptions, is_readable);
     if !happened.is_empty() {
-        // If this process polls in a loop, other processes get to run in between.
+        // If this process polls in a loop, this lets other processes run in between.
         scheduler::spent().await;
         return happened;
     }

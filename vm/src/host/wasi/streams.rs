@@ -191,8 +191,8 @@ async fn read_part(
     Ok((bytes.len(), bytes.len() < size))
 }
 
-/// Reads a file that is not regular once there is something to read. What follows may have to be
-/// waited for, so this is where the call ends.
+/// Reads a file that is not regular once there is something to read. The call then ends, because
+/// any further data may have to be waited for.
 async fn read_other(
     call: &mut WasiCall<'_>,
     file: Arc<File>,
