@@ -93,16 +93,16 @@ struct FinishOnDrop {
     exit: Exit,
     /// Released after the instance is dropped and before other processes are notified.
     permits: Option<(Permit, Reservation)>,
-    /// Set once everything is released, but not all processes are notified.
+    /// Set once everything has been released, but not all processes have been notified.
     notices: Option<Notices>,
 }
 
-/// How many names, pieces of mail, links and monitors of a process that ends are handled before
+/// How many of an ending process's names, pieces of mail, links and monitors are handled before
 /// other processes run.
 const PORTION: usize = 512;
 
 impl FinishOnDrop {
-    /// Does most of what the drop does, in portions between which other processes run.
+    /// Does most of the work of `drop`, in portions between which other processes can run.
     async fn finish_in_portions(&mut self) {
         let mut names = self.process.take_names();
         while !names.is_empty() {

@@ -76,7 +76,7 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) link: Option<(&'a Process, i64)>,
     /// The first message in the new process's mailbox.
     pub(crate) message: Option<Message>,
-    /// Set if the new process is the main process. The program ends when it does.
+    /// Set if the new process is the main process. The program ends when its main process does.
     pub(crate) is_main: bool,
     /// The name to register the process under. If the name is taken, the process is not spawned.
     pub(crate) name: Option<NewName<'a>>,
@@ -103,8 +103,8 @@ impl Environment {
     /// Spawns a process that runs an exported function.
     ///
     /// Returns immediately; the process runs when a core is free. However, if the environment
-    /// limits compute and the module has not been spawned in such an environment before, this first
-    /// compiles the module, on the calling thread.
+    /// limits compute and the module has not been spawned in such an environment before, the module
+    /// is compiled first, on the calling thread.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ impl Environment {
     }
 
     /// Spawns the program's main process, which runs an exported function. When the main process
-    /// dies, all other processes of the program are killed, as if by [`Environment::end`]. Until
-    /// then, the remaining processes are not notified that they are alone.
+    /// dies, all other processes of the program are killed, as if by [`Environment::end`]. While
+    /// the main process is alive, the remaining processes are not notified that they are alone.
     ///
     /// # Errors
     ///

@@ -2,10 +2,10 @@
 //!
 //! A [`Connection`] is a process's handle to a database. Operations that may wait for a disk or a
 //! query run on threads for blocking work, of which each program can use only a limited number at a
-//! time. The process waits for the operation. If it ends in the meantime, the query is stopped and
-//! the database is closed on that thread. The modules `rules`, `database` and `heap` determine what
-//! SQL may do and what SQLite may consume. The module `vfs` ensures that SQLite accesses only the
-//! files of the opened database.
+//! time. The process waits for the operation. If the process ends in the meantime, the query is
+//! stopped and the database is closed on that thread. The modules `rules`, `database` and `heap`
+//! determine what SQL may do and what SQLite may consume. The module `vfs` ensures that SQLite
+//! accesses only the files of the opened database.
 
 mod control;
 mod database;
@@ -332,7 +332,7 @@ impl Connection {
             .await;
     }
 
-    /// Does work that is needed even if nothing is waiting for it any more.
+    /// Does work that is needed even if nothing is waiting for the result any more.
     async fn close_with(
         &mut self,
         takes_long: bool,

@@ -28,8 +28,8 @@ pub(crate) struct Pending {
     cancel: async_channel::Sender<()>,
 }
 
-/// Counts a running timer toward limits. Stops doing so on drop, so the counts are correct however
-/// the timer ends.
+/// Counts a running timer toward limits. Stops counting it on drop, so the counts are correct no
+/// matter how the timer ends.
 struct Counted {
     environment: Environment,
     _permits: [Permit; 3],
@@ -94,9 +94,10 @@ pub(crate) fn start(
 /// The longest pause between two attempts to deliver a message to a full mailbox.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Delivers the message of a timer. Nobody would notice if the message were lost, so it waits until
-/// a full mailbox has room or the receiver ends. Other processes that fill the mailbox do not get
-/// that room. Until then, the timer counts toward the limits of the environment that started it.
+/// Delivers the message of a timer. The loss of the message would go unnoticed, so if the mailbox
+/// is full, the message waits until there is room or the receiver ends. Other senders cannot take
+/// that room. While the message waits, the timer counts toward the limits of the environment that
+/// started it.
 async fn deliver(machine: &Machine, to: Pid, message: Message) {
     let Some(process) = machine.process(to) else {
         return;
@@ -120,7 +121,7 @@ async fn deliver(machine: &Machine, to: Pid, message: Message) {
     }
 }
 
-/// Keeps room for a message in a mailbox.
+/// Reserves room for a message in a mailbox.
 struct KeptRoom<'a> {
     process: &'a Process,
     size: usize,

@@ -104,8 +104,8 @@ impl VmBuilder {
         self
     }
 
-    /// Sets how many processes can be alive at once. By default, this is limited only by the
-    /// computer's resources.
+    /// Sets how many processes can be alive at the same time. By default, this is limited only by
+    /// the computer's resources.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
         self
@@ -289,10 +289,10 @@ impl VmBuilder {
 /// Files on disk respond quickly, so a few threads would be enough for them. But a process that
 /// opens a named pipe waits for the other side to open it, perhaps indefinitely. The call occupies
 /// a thread the whole time, even if the process is killed, because the operating system does not
-/// abort such a call. Therefore, once this many processes are waiting for named pipes, no other
-/// process can sync a file, and no component can access files at all, until one of them is done.
-/// Guests cannot create named pipes. A host that grants untrusted programs a directory with named
-/// pipes should limit these programs to fewer processes than this.
+/// abort such a call. Therefore, once all these threads are waiting for named pipes, no other
+/// process can sync a file, and no component can access files at all, until one of the threads is
+/// free again. Guests cannot create named pipes. A host that grants untrusted programs a directory
+/// with named pipes should limit these programs to fewer processes than there are threads.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns a handle to this operating system process's tokio runtime, which is started on first
@@ -435,11 +435,11 @@ impl Vm {
 
     /// Returns the metrics of the machine and its programs, in Prometheus's text format.
     ///
-    /// The machine counts the processes that are alive, were spawned and have exited (by kind of
-    /// exit), and the mail delivered to mailboxes. Programs record their own metrics through
+    /// The machine counts live processes, spawned processes, exited processes (by kind of exit),
+    /// and the mail delivered to mailboxes. Programs record their own metrics through
     /// `lunatic::metrics`. These are labelled with the number of the program's environment, and are
-    /// kept as long as the environment is held or has processes. This call visits every process,
-    /// which takes microseconds per process.
+    /// kept for as long as the environment is held or has processes. This call visits every
+    /// process, which takes microseconds per process.
     ///
     /// ```
     /// let vm = lunatic_vm::Vm::builder().build()?;

@@ -33,8 +33,8 @@ struct Shared {
     state: State,
     /// How much of the mail is paid for.
     ledger: Ledger,
-    /// How many messages, and bytes of messages, have found the mailbox full and get the room that
-    /// becomes free.
+    /// How many messages, and bytes of messages, have found the mailbox full. Room that becomes
+    /// free is reserved for them.
     late: (u64, u64),
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
@@ -167,13 +167,13 @@ impl ProcessCell {
         self.deliver_in_turn(message, false)
     }
 
-    /// Delivers like [`ProcessCell::deliver`], but also into room that is kept for late messages.
+    /// Like [`ProcessCell::deliver`], but can also use room that is reserved for late messages.
     pub fn deliver_late(&self, message: Message) -> Result<(), (Message, Refusal)> {
         self.deliver_in_turn(message, true)
     }
 
-    /// Keeps room for one more message of this size from now on: other messages do not get the room
-    /// that becomes free, unless they are awaited.
+    /// Reserves room for one more message of `size` bytes. Other messages do not get that room when
+    /// it becomes free, unless they are awaited.
     pub fn keep_room(&self, size: usize) {
         let (messages, bytes) = &mut self.lock().late;
         *messages += 1;
@@ -273,8 +273,8 @@ impl ProcessCell {
         Paid::new(self.purse.as_ref(), END_BYTES)
     }
 
-    /// Links with the process `pid`, which makes the link, unless this process is dead. Returns
-    /// whether this process is alive.
+    /// Links this process to the process `pid`, which makes the link, unless this process is dead.
+    /// Returns whether this process is alive.
     pub(crate) fn accept_link(&self, pid: Pid, tag: i64, paid: Paid) -> bool {
         let mut shared = self.lock();
         let is_alive = !shared.state.is_dead();
@@ -395,7 +395,8 @@ impl ProcessCell {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Returns how many pieces of mail, links and monitors the end of the process has to handle.
+    /// Returns how many pieces of mail, links and monitors have to be handled when the process
+    /// ends.
     pub fn burden(&self) -> usize {
         self.lock().state.burden()
     }
@@ -416,7 +417,7 @@ impl ProcessCell {
         mail.len() == most
     }
 
-    /// Marks the process as dead. From then on, signals have no effect. Returns which processes to
+    /// Marks the process as dead. After that, signals have no effect. Returns which processes to
     /// notify, and the unread mail.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
@@ -425,8 +426,8 @@ impl ProcessCell {
         shared.state.die(exit)
     }
 
-    /// Wakes all tasks that wait for the process to end. Called once everything that the process
-    /// held has been released.
+    /// Wakes all tasks that are waiting for the process to end. Called once everything that the
+    /// process held has been released.
     pub(crate) fn settle(&self, exit: Exit) {
         let waiting = {
             let mut shared = self.lock();

@@ -9,8 +9,7 @@ use lunatic_abi::{ExitKind, Limit};
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a process ended. This type is cheap to clone, because every linked or monitoring process
-/// gets a copy.
+/// Why a process ended. Cheap to clone, because every linked or monitoring process gets a copy.
 #[derive(Clone, Debug)]
 pub enum Exit {
     /// The process's function returned, or the process called `proc_exit(0)`.

@@ -42,8 +42,8 @@ pub(crate) struct ExitNotices {
     /// The processes that were linked to the dead process and are notified of its failure. Empty
     /// after a normal exit.
     pub(crate) links: Vec<Pid>,
-    /// The processes that monitored the dead process and are notified of its death, whatever the
-    /// reason.
+    /// The processes that monitored the dead process and are notified of its death, regardless of
+    /// the reason.
     pub(crate) watchers: Vec<Pid>,
     /// The processes that the dead process monitored. They remove its monitors.
     pub(crate) watched: Vec<Pid>,
@@ -70,7 +70,7 @@ impl Links {
         self.insert(pid, Link { tag, paid: None })
     }
 
-    /// Links with a process that makes the link and has paid for it.
+    /// Links to a process that makes the link and has paid for it.
     pub(crate) fn accept_link(&mut self, pid: Pid, tag: i64, paid: Paid) {
         let is_own = self
             .linked
@@ -93,7 +93,7 @@ impl Links {
         Some(link)
     }
 
-    /// Returns what a process has paid for its link with this process.
+    /// Returns what a process has paid for its link to this process.
     pub(crate) fn paid(&mut self, pid: Pid) -> Option<&mut Paid> {
         self.linked.get_mut(&pid)?.paid.as_mut()
     }
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     /// T052: what happens to a process when a linked process dies, in each of Erlang's cases that
-    /// exist here.
+    /// apply here.
     #[test]
     fn t052_a_link_reacts_as_erlang_says() {
         let limit = Exit::Limit(crate::LimitReached {

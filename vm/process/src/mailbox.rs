@@ -48,7 +48,7 @@ pub enum Mail {
         tag: i64,
         /// The process that failed.
         pid: Pid,
-        /// What the process that failed has paid for the notice, if it made the link.
+        /// The failed process's payment for the notice, if that process made the link.
         paid: Option<Paid>,
         /// Why the process died.
         exit: Exit,
@@ -178,7 +178,7 @@ pub(crate) struct Mailbox {
     bytes: u64,
     /// The total length of the reasons in waiting death notices, in bytes.
     reasons: u64,
-    /// The number of waiting deaths that other processes have paid for.
+    /// The number of waiting death notices that other processes have paid for.
     paid: u64,
     /// How many elements were visited to find mail.
     #[cfg(test)]

@@ -46,8 +46,8 @@ enum Life {
 struct Wait {
     wanted: Wanted,
     since: u64,
-    /// Set if the process waits without a timeout. Such a wait can never finish once the process is
-    /// the only one left.
+    /// Set if the process waits without a timeout. Such a wait can never finish once there are no
+    /// other processes left.
     forever: bool,
 }
 
@@ -184,7 +184,7 @@ impl State {
     }
 
     /// Returns the number of bytes to charge for the process's mail, including one future death
-    /// notice for each link and monitor, and without what other processes have paid for.
+    /// notice for each link and monitor, and excluding what other processes have paid for.
     pub(crate) fn weight(&self) -> u64 {
         let ends = self.links.expected() as u64 * END_BYTES;
         self.mailbox.weight().saturating_add(ends)
@@ -293,12 +293,13 @@ impl State {
         next.take(most).collect()
     }
 
-    /// Returns how many pieces of mail, links and monitors the end of the process has to handle.
+    /// Returns how many pieces of mail, links and monitors have to be handled when the process
+    /// ends.
     pub(crate) fn burden(&self) -> usize {
         self.mailbox.len() + self.links.len()
     }
 
-    /// Marks the process as dead. From then on, signals have no effect. Returns which processes to
+    /// Marks the process as dead. After that, signals have no effect. Returns which processes to
     /// notify, and the unread mail.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
         debug_assert!(!self.is_dead(), "a process dies only once");

@@ -106,7 +106,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     ///
     /// # Errors
     ///
-    /// As for [`Table::link`].
+    /// The same as for [`Table::link`].
     pub fn link_with_living(
         &self,
         process: &ProcessCell,
@@ -178,8 +178,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         notices.settle(process);
     }
 
-    /// Ends a process as [`Table::finish`] does, except that other processes are not notified yet.
-    /// Returns what remains to be done.
+    /// Ends a process like [`Table::finish`], but does not notify other processes yet. Returns what
+    /// remains to be done.
     pub fn remove(
         &self,
         process: &ProcessCell,
@@ -198,7 +198,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         Notices { pid, exit, left }
     }
 
-    /// Notifies at most this many processes. Returns whether there may be more.
+    /// Notifies at most `most` processes. Returns whether there may be more.
     pub fn tell(&self, notices: &mut Notices, most: usize) -> bool {
         let Notices { pid, exit, left } = notices;
         let pid = *pid;
@@ -227,7 +227,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     }
 }
 
-/// The processes that are still to be notified of the end of a process.
+/// The processes that have not yet been notified that a process has ended.
 #[derive(Debug)]
 pub struct Notices {
     pid: Pid,
@@ -236,7 +236,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Notifies the tasks that wait for the end of the process, now that all processes have been
+    /// Notifies the tasks that are waiting for the process to end, now that all processes have been
     /// notified.
     pub fn settle(self, process: &ProcessCell) {
         process.settle(self.exit);

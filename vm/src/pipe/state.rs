@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
-/// The pipe is closed: nothing written from now on will be read.
+/// The pipe is closed: nothing more that is written to it will be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pipe is closed: nothing will read from it")]
 pub struct PipeClosed;

@@ -129,7 +129,7 @@ impl<S: WaitQueues> Drop for Waiter<'_, S> {
     }
 }
 
-/// Locks state that no panic can leave half-changed.
+/// Locks state that a panic cannot leave half-changed.
 pub(crate) fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
     state
         .lock()

@@ -13,7 +13,7 @@ pub struct Crew {
     /// The maximum number of live instances.
     limit: usize,
     alive: Mutex<usize>,
-    /// The number of instances that are waiting for work or about to.
+    /// The number of instances that are waiting for work or about to wait.
     idle: AtomicUsize,
 }
 
@@ -77,7 +77,8 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// Fails if the instance never started. The error is how it ended, or `None` if it was late.
+    /// Fails if the instance never started. The error says how the instance ended; `None` means
+    /// that it was late.
     pub async fn ended(
         &self,
         instance: &Process,

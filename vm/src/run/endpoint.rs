@@ -90,8 +90,8 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// Returns a [`SendError`] if one of the receiver's limits is reached, or if it may not have
-    /// such a resource.
+    /// Returns a [`SendError`] if one of the receiver's limits is reached, or if the receiver may
+    /// not have such a resource.
     pub fn send(
         &self,
         to: Pid,

@@ -76,7 +76,8 @@ pub(crate) fn load_module(
     let linker = Linkers::of(engine).core(compiled.generation);
     match linker.instantiate_pre(&compiled.module) {
         Ok(_) => Ok(module),
-        // `Module::new` has checked that no imports are missing, so only a type can be wrong.
+        // `Module::new` has checked that no imports are missing, so the only possible error is a
+        // mismatched type.
         Err(error) => Err(ModuleError::ImportType(format!("{error:#}"))),
     }
 }

@@ -224,8 +224,8 @@ impl Live {
         Ok(())
     }
 
-    /// Grows the guest's memory to at least this many bytes. Returns `false` if the environment
-    /// does not allow it.
+    /// Grows the guest's memory to at least `size` bytes. Returns `false` if the environment does
+    /// not allow it.
     pub async fn grow_memory(&mut self, size: usize) -> bool {
         let Some(memory) = self.memory() else {
             return false;

@@ -38,7 +38,7 @@ pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
         .expect("the engine of metered code consumes fuel");
 }
 
-/// Sets the guest's remaining compute to this many units.
+/// Sets the guest's remaining compute to `units` units.
 pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     let fuel = units.saturating_mul(FUEL_PER_UNIT);
     store

@@ -35,8 +35,8 @@ pub(super) struct Clock {
     hook: BeatHook,
     /// The number of beats since the scheduler was created.
     beats: AtomicU64,
-    /// Set while the ticker thread sleeps without a timeout or is about to. Written only by that
-    /// thread.
+    /// Set while the ticker thread is sleeping, or about to sleep, without a timeout. Written only
+    /// by that thread.
     asleep: AtomicBool,
     /// Set once there are no workers left.
     stopped: AtomicBool,
@@ -84,7 +84,8 @@ impl Clock {
         contain("the beat of a scheduler", AssertUnwindSafe(&self.hook));
     }
 
-    /// Returns whether the clock is at rest: it does not beat on its own until it is roused.
+    /// Returns whether the clock is at rest, meaning that it does not beat on its own until it is
+    /// roused.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.timing, Timing::Manual) || self.is_asleep()
     }

@@ -14,8 +14,8 @@ use std::fmt;
 
 use super::sync::{Arc, AtomicU64, Ordering};
 
-/// A group's share of the workers' time, relative to other groups, when there is not enough for
-/// all.
+/// A group's share of the workers' time, relative to other groups, when there is not enough time
+/// for all groups.
 ///
 /// A group with twice the weight gets twice the time. The range and the default are the same as for
 /// `cpu.weight` in Linux cgroups.

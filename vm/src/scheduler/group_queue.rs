@@ -1,4 +1,5 @@
-//! One group's ready tasks on one worker, and the order in which they run, as plain data.
+//! A plain data structure that holds one group's ready tasks on one worker and decides the order in
+//! which they run.
 
 use std::collections::VecDeque;
 
@@ -7,7 +8,7 @@ use super::group::Group;
 /// The maximum number of prompt tasks that run in succession before a slow task gets its turn.
 ///
 /// This limit matters when the scheduler's clock is stopped. Otherwise, a beat usually ends the
-/// streak first. A woken task runs for about a microsecond, so a streak of this many tasks lasts
+/// streak first. A woken task runs for about a microsecond, so a streak of the maximum length lasts
 /// about as long as a beat.
 pub(super) const MAX_STREAK: u32 = 1024;
 
@@ -158,8 +159,7 @@ impl<T> GroupQueue<T> {
             if count == 0 {
                 return;
             }
-            // This level's share of the tasks that remain to be taken from this level and the ones
-            // after it.
+            // This level's share of the tasks still to be taken from it and the levels after it.
             let here = (tasks.len() * count).div_ceil(length);
             length -= tasks.len();
             count -= here;

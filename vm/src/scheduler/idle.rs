@@ -22,7 +22,7 @@ pub(super) struct Idle {
     /// The number of workers searching for work, including workers that were woken to search and
     /// have not started yet.
     searching: AtomicUsize,
-    /// The length of `sleepers`, which can be read without taking the lock.
+    /// The length of `sleepers`, stored separately so that it can be read without taking the lock.
     parked: AtomicUsize,
     /// The workers that are parked or about to park and have not been picked to be woken. The last
     /// worker in the list fell asleep most recently, so its caches are the warmest.

@@ -2,8 +2,8 @@
 //!
 //! A queue never waits, never wakes anything and does not depend on threads. The caller passes in
 //! the time. A queue decides which task runs next, how many tasks another worker may take, and
-//! which ones. Each group's tasks wait in a [`GroupQueue`], which decides their order within the
-//! group.
+//! which tasks those are. Each group's tasks wait in a [`GroupQueue`], which decides their order
+//! within the group.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -479,7 +479,7 @@ mod tests {
     enum Behaviour {
         /// Uses up a slice.
         Spins,
-        /// Runs for this many nanoseconds, then waits and is woken immediately.
+        /// Runs for the given number of nanoseconds, then waits and is woken immediately.
         Chats(u64),
     }
 

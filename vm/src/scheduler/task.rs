@@ -48,8 +48,8 @@ pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
 ///
 /// Call this inside a task, right before the task wakes itself and returns [`Poll::Pending`]. The
 /// task is then queued as spent, behind all woken tasks. The call affects only that one return, and
-/// has no effect if the task has not been woken by then. Outside a task, it does nothing. Code that
-/// can await should use [`spent`] instead.
+/// has no effect if the task has not been woken by the time it returns. Outside a task, it does
+/// nothing. Code that can await should use [`spent`] instead.
 ///
 /// # Examples
 ///

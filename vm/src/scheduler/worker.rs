@@ -47,8 +47,8 @@ fn resume(waker: Waker) -> Option<Runnable<Group>> {
     }
 }
 
-/// Passes a task that became ready to [`resume`] if it is waiting for one on this thread. Otherwise
-/// returns the task.
+/// If [`resume`] is waiting for a task on this thread, passes it a task that became ready.
+/// Otherwise returns the task.
 fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
     let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nothing)) else {
         return Some(task);

@@ -97,7 +97,7 @@ impl ModuleShare {
     }
 }
 
-/// Pays in advance for a module of this size that the caller is about to compile.
+/// Pays in advance for a module of `size` bytes that the caller is about to compile.
 fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
     let paid = Payment::in_advance(size);
     let guest = call.guest();
@@ -228,7 +228,7 @@ impl SpawnRequest {
         if !self.module.is_compiled(kind) {
             // Compiling takes too long to do on a worker.
             let module = self.module.clone();
-            // Failures occur again below, and are reported there.
+            // Any failure occurs again below, and is reported there.
             let program = environment.domain().program().number();
             let turn = environment.machine().compiler.turn(program).await;
             let _ = compiler::run(turn, move |_| module.compiled(kind).map(drop)).await;

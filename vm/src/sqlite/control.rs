@@ -26,13 +26,13 @@ pub(super) struct Control {
     /// The number of SQLite instructions that the call may still run; the maximum value means no
     /// limit.
     allowed: AtomicU64,
-    /// The instructions charged since the thread's CPU time was last read, and the value it had
-    /// then.
+    /// The instructions charged since the thread's CPU time was last read, and the CPU time at that
+    /// point.
     charged: AtomicU64,
     read_at: AtomicU64,
     /// How many bytes were allocated after the call should have stopped.
     overdraft: AtomicU64,
-    /// Why the rules refused a statement.
+    /// Why the rules rejected a statement.
     refusal: Mutex<Option<String>>,
     /// How long to wait for a locked database, in milliseconds.
     busy_timeout: AtomicU64,
@@ -73,7 +73,7 @@ impl Control {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Sets how many SQLite instructions may run from now on.
+    /// Sets how many more SQLite instructions may run.
     pub(super) fn allow(&self, instructions: u64) {
         self.allowed.store(instructions, Ordering::Relaxed);
     }
@@ -162,14 +162,14 @@ impl Control {
         self.is_like_case_sensitive.load(Ordering::Relaxed)
     }
 
-    /// Resets what was recorded about the previously prepared statement.
+    /// Discards what was recorded about the previously prepared statement.
     pub(super) fn begin_statement(&self) {
         self.take_refusal();
         self.functions.store(0, Ordering::Relaxed);
         self.reads_json_tree.store(false, Ordering::Relaxed);
     }
 
-    /// Notes that a statement is stepped, until `end_step` is called.
+    /// Records that a statement is being stepped, until `end_step` is called.
     pub(super) fn begin_step(&self, statement: NonNull<ffi::sqlite3_stmt>) {
         self.is_outdated.store(false, Ordering::Relaxed);
         self.stepped.store(statement.as_ptr(), Ordering::Relaxed);

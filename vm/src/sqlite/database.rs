@@ -41,7 +41,7 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 100),
     (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 100),
-    // This allows the nameless database that `VACUUM` creates.
+    // This allows for the nameless database that `VACUUM` creates.
     (Limit::SQLITE_LIMIT_ATTACHED, 1),
     (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN),
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
@@ -57,7 +57,8 @@ pub(super) const MAX_PATTERN: i32 = 256;
 /// a row of many values far larger than the stored data.
 pub(crate) const MAX_LIST: usize = 8 << 20;
 
-/// How often a step prepares a statement again because the schema changes at the same time.
+/// The maximum number of times that a step prepares a statement again because the schema keeps
+/// changing.
 const MAX_PREPARATIONS: u32 = 50;
 
 /// The maximum size that is handled without leaving the worker, in bytes.
@@ -123,13 +124,13 @@ struct Inner {
 /// A prepared statement.
 struct Statement {
     raw: NonNull<ffi::sqlite3_stmt>,
-    /// How long the values that it uses may be, in bytes.
+    /// The maximum length of the values that the statement uses, in bytes.
     longest: i32,
     /// The size of the current row's value list, in bytes.
     row: Option<usize>,
     /// The size of the column name list, in bytes.
     names: usize,
-    /// The sizes, in bytes, of the text and of the program that SQLite has compiled it to.
+    /// The sizes, in bytes, of the text and of the program that SQLite compiled from it.
     text: usize,
     memory: usize,
     /// The parameters by name. Set when a parameter is first bound by name.
@@ -321,7 +322,8 @@ impl Database {
     fn parse(&mut self, sql: &Sql, from: usize) -> Result<(Option<Statement>, usize), SqlError> {
         let rest = &sql.0.as_bytes()[from..];
         let length = c_int::try_from(rest.len()).map_err(|_| SqlError::too_long())?;
-        // Any refusal found later must belong to this statement, so an earlier one is discarded.
+        // Any refusal found later must belong to this statement, so an earlier refusal is
+        // discarded.
         self.work.control.begin_statement();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
         let code = self.enter(Phase::Preparing, |database| {
@@ -360,8 +362,8 @@ impl Database {
         Ok((statement, end - from))
     }
 
-    /// Refuses a statement that reads `json_tree` with a path: SQLite would search the document
-    /// once for each character of the path, without being interrupted.
+    /// Rejects a statement that reads `json_tree` with a path, because SQLite would search the
+    /// document once for each character of the path, without being interrupted.
     fn check_plan(&mut self, statement: &Statement) -> Result<(), SqlError> {
         /// How the query plan of a `json_tree` with a path begins.
         const WITH_PATH: &str = "VIRTUAL TABLE INDEX 3:";
@@ -378,7 +380,7 @@ impl Database {
                     match ffi::sqlite3_step(raw) {
                         ffi::SQLITE_ROW => {}
                         ffi::SQLITE_DONE => break,
-                        // If the plan cannot be read, the statement is refused.
+                        // If the plan cannot be read, the statement is rejected.
                         _ => has_path = true,
                     }
                     let line = text_of(ffi::sqlite3_column_text(raw, 3).cast());
@@ -397,7 +399,7 @@ impl Database {
         ))
     }
 
-    /// Returns how long the values that a statement uses may be.
+    /// Returns the maximum length of the values that a statement uses.
     fn longest_value(&mut self, statement: &Statement) -> Result<i32, SqlError> {
         let raw = statement.raw.as_ptr();
         // SAFETY: the statement is prepared, not begun and not finalized.
@@ -408,8 +410,8 @@ impl Database {
         }
         let mut weight = Weight::default();
         let code = self.enter(Phase::Preparing, |_| {
-            // SAFETY: as above. The rows of an explained statement have eight columns. Their texts
-            // end with a zero byte and are not used after the next step.
+            // SAFETY: as above. The rows of an explained statement have eight columns. The strings
+            // in them end with a zero byte and are not used after the next step.
             unsafe {
                 let text = |column| match ffi::sqlite3_column_text(raw, column) {
                     text if text.is_null() => "",

@@ -38,7 +38,7 @@ const FUNCTIONS: [(&CStr, c_int, Function); 15] = [
     (c"jsonb_patch", 2, refuse),
 ];
 
-/// Returns whether a function stops with its call.
+/// Returns whether a function stops when the call that runs it has to stop.
 pub(super) fn stops(name: &str) -> bool {
     FUNCTIONS
         .iter()
@@ -254,8 +254,8 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
     unsafe { set_result(context, trimmed.as_bytes()) };
 }
 
-/// Replaces a function that the rules refuse in statements but that a database's own schema can
-/// refer to.
+/// Replaces a function that the rules do not allow in statements but that a database's own schema
+/// can refer to.
 unsafe extern "C" fn refuse(
     context: *mut ffi::sqlite3_context,
     _: c_int,

@@ -3,8 +3,8 @@
 //! SQLite has one allocator for all databases, and a limit on that allocator would let one process
 //! use up memory that others need. Therefore each call to SQLite is made on behalf of a process
 //! ([`Work::enter`](work::Work::enter)), and memory allocated on the thread during the call is
-//! charged to what the host holds for that process. An allocation that would exceed a limit is
-//! refused, and SQLite fails the statement with "out of memory".
+//! charged to that process's host memory. An allocation that would exceed a limit is refused, and
+//! SQLite fails the statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 

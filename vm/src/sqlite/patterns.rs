@@ -11,9 +11,9 @@ enum Element {
     Any,
     /// One character.
     One,
-    /// This character.
+    /// The given character.
     Character(char),
-    /// One character that is in one of these ranges, or in none of them.
+    /// One character that is in one of the given ranges, or in none of them.
     Set {
         ranges: Vec<(char, char)>,
         is_inverted: bool,

@@ -2,7 +2,7 @@
 //!
 //! A statement may use only the database that was opened and temporary storage in memory. Anything
 //! that would access another file, load code, affect the whole machine or remove the database's own
-//! protection is refused with an explanation.
+//! protection is rejected with an explanation.
 
 use super::control::{Control, MAX_FUNCTION_CALLS};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -74,10 +74,10 @@ const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
 /// Pragmas that may be read but not set.
 const READ_ONLY: &[&str] = &["schema_version", "trusted_schema", "writable_schema"];
 
-/// The functions that a guest may call, and the functions that `ALTER TABLE` calls. They run in
-/// time linear in the size of their arguments, or they stop when the call is interrupted. Other
-/// functions reach beyond the database, belong to virtual tables that are not available, or take
-/// too long, such as `json_patch` with two large objects.
+/// The functions that a guest may call, and those that `ALTER TABLE` calls. They run in time linear
+/// in the size of their arguments, or they stop when the call is interrupted. Other functions reach
+/// beyond the database, belong to virtual tables that are not available, or take too long, such as
+/// `json_patch` with two large objects.
 const FUNCTIONS: &[&str] = &[
     "->",
     "->>",

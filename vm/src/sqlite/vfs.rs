@@ -3,14 +3,14 @@
 //!
 //! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
 //! that all of a database's files are found through the open directory that [`super::Database`]
-//! puts into the name. Any other name is refused. One example is the name of a super-journal, which
-//! a forged journal can place anywhere. A file without a name is refused too, so that data that
-//! does not fit in memory is not written elsewhere. Only regular files are opened, because a FIFO
-//! would block the thread. Page reads are charged for, and fail once the call has to stop. If the
-//! directory is read-only, nothing is opened for writing or removed. Database files have no shared
-//! memory, because the write-ahead log and `mmap_size` would map files into this process, and a
-//! guest that truncated such a file would crash the machine. Databases therefore use a rollback
-//! journal, and a database with a write-ahead log cannot be opened.
+//! puts into the name. Any other name is rejected. One example is the name of a super-journal,
+//! which a forged journal can place anywhere. A file without a name is rejected too, so that data
+//! that does not fit in memory is not written elsewhere. Only regular files are opened, because a
+//! FIFO would block the thread. Page reads are charged for, and fail once the call has to stop. If
+//! the directory is read-only, nothing is opened for writing or removed. Database files have no
+//! shared memory, because the write-ahead log and `mmap_size` would map files into this process,
+//! and a guest that truncated such a file would crash the machine. Databases therefore use a
+//! rollback journal, and a database with a write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -44,8 +44,7 @@ type Delete = unsafe extern "C" fn(*mut ffi::sqlite3_vfs, *const c_char, c_int) 
 fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int> {
     // SAFETY: this build of SQLite is thread-safe. `sqlite3_vfs_find(NULL)` returns its default
     // VFS, which lives unchanged until the end of the process, or NULL, which is checked. The copy
-    // is registered once, under a name of its own, and never freed, as `sqlite3_vfs_register`
-    // requires.
+    // is registered once, under its own name, and never freed, as `sqlite3_vfs_register` requires.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
         if own.is_null() {

@@ -1,6 +1,6 @@
-//! How long the values of a statement may be, so that the statement can be interrupted in time.
+//! Limits how long a statement's values may be, so that the statement can be interrupted in time.
 //!
-//! SQLite checks for interruption only at the end of loops. Until then it executes instructions
+//! SQLite checks for interruption only at the end of loops. In between, it executes instructions
 //! that may each read a whole value, such as a comparison or a conversion to a number, which takes
 //! up to 3 ms for a value of 1 MiB. Nothing else interrupts these, since they allocate no memory. A
 //! statement with many of them can therefore only use shorter values.
@@ -8,19 +8,19 @@
 use super::database::MAX_LENGTH;
 use super::functions;
 
-/// How many bytes the instructions of a statement may read before SQLite checks for interruption.
+/// How many bytes a statement's instructions may read before SQLite checks for interruption.
 pub(super) const MAX_READ: u64 = 1 << 29;
 
-/// A statement that SQLite has compiled to at most this many bytes can use values of any length:
-/// it has at most about as many instructions as may read the longest values. An instruction takes
-/// 24 bytes.
+/// A statement whose compiled program has at most this size, in bytes, can use values of any
+/// length: even if each of its instructions read the longest value, it would stay within about
+/// `MAX_READ`. An instruction takes 24 bytes.
 pub(super) const SMALL_PROGRAM: usize = 24 * (MAX_READ as usize / MAX_LENGTH as usize);
 
-/// The weight of an instruction that parses a value or compares it character by character, in terms
-/// of an instruction that copies a value.
+/// The weight of an instruction that parses a value or compares it character by character. An
+/// instruction that copies a value has a weight of 1.
 const READS: u64 = 32;
 
-/// The instructions that do not look at values. `SCopy` and `Variable` copy the address of a value.
+/// The instructions that do not read values. `SCopy` and `Variable` copy the address of a value.
 const FREE: &[&str] = &[
     "AutoCommit",
     "BeginSubrtn",
@@ -90,7 +90,7 @@ const COPIES: &[&str] = &[
     "SorterInsert",
 ];
 
-/// What the instructions of a statement and its triggers do with values.
+/// How much the instructions of a statement and its triggers read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Weight {
     total: u64,
@@ -100,7 +100,7 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// Adds an instruction, with its operands as `EXPLAIN` shows them.
+    /// Adds an instruction, whose operands are passed as `EXPLAIN` shows them.
     pub(super) fn add(&mut self, instruction: &str, p1: i32, p2: i32, p4: &str) {
         let converted = || p4.bytes().filter(|affinity| *affinity > b'B').count() as u64;
         self.total += match instruction {
@@ -111,7 +111,7 @@ impl Weight {
             "Affinity" | "MakeRecord" => 1 + READS * converted(),
             // A function of our own, shown as `like(2)`.
             "Function" | "PureFunc" if p4.split('(').next().is_some_and(functions::stops) => 1,
-            // It converts values to the types of a strict table's columns.
+            // This instruction converts values to the types of a strict table's columns.
             "TypeCheck" => READS * u64::try_from(p2).unwrap_or(0),
             name if FREE.contains(&name) => 0,
             name if COPIES.contains(&name) => 1,
@@ -119,8 +119,8 @@ impl Weight {
         };
     }
 
-    /// Returns how long the values may be, in bytes; `None` if the program itself has a longer
-    /// value.
+    /// Returns the maximum length of the values, in bytes, or `None` if the program itself contains
+    /// a longer value.
     pub(super) fn longest(&self) -> Option<i32> {
         let longest = MAX_READ * READS / self.total.max(1);
         let longest = i32::try_from(longest).unwrap_or(i32::MAX).min(MAX_LENGTH);
@@ -161,7 +161,7 @@ mod tests {
             (&[("Column", 2, "")], 16_384, MAX_LENGTH),
             (&[("Function", 2, "like(2)")], 16_384, MAX_LENGTH),
             (&[("Function", 2, "length(1)")], 1_024, MAX_LENGTH / 2),
-            // Instructions of future versions are taken to read values.
+            // Instructions added in future versions are assumed to read values.
             (&[("Unknown", 0, "")], 1_024, MAX_LENGTH / 2),
         ] {
             assert_eq!(of(instructions, times), Some(longest), "{instructions:?}");
@@ -179,8 +179,8 @@ mod tests {
         assert_eq!(weight.longest(), None);
     }
 
-    /// Weighs a statement, and lets SQLite run it as far as it does when it has to stop. Returns the
-    /// number of instructions that were executed, and how long the values could be.
+    /// Weighs a statement, and lets SQLite run it after it has been told to stop. Returns the
+    /// number of instructions that were executed anyway, and the maximum length of the values.
     fn run_when_it_has_to_stop(sql: &str) -> (u64, u64) {
         let stops = Arc::new(AtomicBool::new(false));
         let handler = stops.clone();
@@ -217,7 +217,7 @@ mod tests {
                 .expect("the value is short enough");
         }
         stops.store(true, Ordering::SeqCst);
-        // The statement is interrupted, or ends with its first row.
+        // The statement is interrupted or completes with its first row.
         let _ = statement.raw_query().next().map(drop);
         let steps = statement.get_status(StatementStatus::VmStep);
         (

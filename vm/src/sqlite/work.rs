@@ -3,7 +3,7 @@
 //!
 //! SQLite checks for interruption only where its programs jump. Operations that can take a long
 //! time between two jumps are therefore charged here too: allocations, page reads, and the
-//! functions in `functions`. Each of these operations is refused once the call has to stop.
+//! functions in `functions`. Each of these operations fails once the call has to stop.
 
 use super::control::Control;
 use super::heap::Heap;
@@ -28,8 +28,8 @@ pub(super) enum Phase {
     Preparing,
     /// A refusal must leave enough memory for rolling back.
     Running,
-    /// The work, such as closing and rolling back databases, is needed even if nothing is waiting
-    /// for its result.
+    /// The work, such as closing a database or rolling it back, is needed even if nothing is
+    /// waiting for its result.
     Closing,
 }
 
@@ -71,7 +71,7 @@ impl Work {
         result
     }
 
-    /// Charges the call for processing this many bytes. Returns false if the call has to stop.
+    /// Charges the call for processing `bytes` bytes. Returns false if the call has to stop.
     fn spend(&self, phase: Phase, bytes: u64) -> bool {
         phase == Phase::Closing || !self.control.charge(1 + bytes / BYTES_PER_INSTRUCTION)
     }
@@ -83,7 +83,7 @@ fn with_current<T>(look: impl FnOnce(Option<&(Arc<Work>, Phase)>) -> T) -> Optio
         .ok()
 }
 
-/// Charges the current call for processing this many bytes. Returns false if the call has to stop.
+/// Charges the current call for processing `bytes` bytes. Returns false if the call has to stop.
 pub(super) fn spend(bytes: u64) -> bool {
     with_current(|current| current.is_none_or(|(work, phase)| work.spend(*phase, bytes)))
         .unwrap_or(true)
