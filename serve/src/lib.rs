@@ -3,9 +3,9 @@
 //!
 //! A [`Function`] has a name, [`Settings`] and versions, one of which serves new requests. Its code
 //! is a *spark* (a module that reads and writes bytes, like Embly's functions), a component that
-//! handles HTTP requests (`wasi:http/incoming-handler`), or a program for the machine that gets a
-//! gateway's connections as messages. Functions come from a [`Project`] or are deployed over HTTP.
-//! HTTP and TCP gateways lead to them.
+//! handles HTTP requests (`wasi:http/incoming-handler`), or a program, which runs on the machine
+//! and gets a gateway's connections as messages. Functions come from a [`Project`] or are deployed
+//! over HTTP. HTTP and TCP gateways lead to them.
 //!
 //! This crate uses only the public API of `lunatic_vm`. It adds names and gateways; limiting
 //! processes is left to their environments.

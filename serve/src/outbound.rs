@@ -2,8 +2,8 @@
 //!
 //! A function may call only the hosts listed in its rules; without rules, it may not call any.
 //! Names are resolved for each connection. Addresses in private networks or on this computer are
-//! refused unless the function may call them. Redirects are not followed. A function that follows
-//! one itself makes another call, which is checked like the first.
+//! refused unless the function may call them. Redirects are not followed. If a function follows
+//! one itself, that is another call, which is checked like the first.
 //!
 //! Connections are kept for reuse by the same function. Each connection is driven by its own task,
 //! so callers can stop waiting at any time.
@@ -58,7 +58,7 @@ pub struct Outbound {
 pub(crate) struct Times {
     /// The maximum time to establish a connection.
     pub(crate) connect: Duration,
-    /// The maximum time from then until the response's head arrives.
+    /// The maximum time from connecting until the response's head arrives.
     pub(crate) first_byte: Duration,
     /// The maximum time between two chunks of the response's body.
     pub(crate) between_bytes: Duration,
@@ -89,7 +89,8 @@ impl Times {
 }
 
 impl Outbound {
-    /// Permits only calls that match a rule. Without rules, no calls are permitted.
+    /// Creates an `Outbound` that permits only calls that match a rule. Without rules, no calls are
+    /// permitted.
     pub fn new(rules: &[OutboundRule], private_addresses: bool) -> Outbound {
         Outbound::with(rules, private_addresses, LookUp::of_system(), None)
     }
@@ -198,8 +199,8 @@ fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(),
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
     fields::remove_hop_by_hop(request.headers_mut());
-    // hyper derives the field from the URI again. The function's own field could name a host that
-    // it may not call but that is served at the same address.
+    // hyper sets `Host` again from the URI. The function's own `Host` could name a host that the
+    // function may not call but that is served at the same address.
     request.headers_mut().remove(header::HOST);
     Ok(())
 }
@@ -295,7 +296,7 @@ impl http_body::Body for ReceivedBody {
         let timer = self.timer.as_mut().expect("the timer was set above");
         std::task::ready!(timer.as_mut().poll(context));
         Poll::Ready(Some(Err(OutboundError::Time(
-            "the response did not continue",
+            "no more of the response arrived",
             between_bytes,
         )
         .into())))

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// While it is running, the main process of a version that is a program. Dropping this ends the
-/// program.
+/// The main process of a version that is a program, while that process is running. Dropping this
+/// ends the program.
 #[derive(Debug, Default)]
 pub(crate) struct Program(Mutex<State>);
 

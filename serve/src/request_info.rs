@@ -34,8 +34,8 @@ impl RequestInfo {
         let _ = self.log.set((log.clone(), version));
     }
 
-    /// Records which process serves the request. If there are several, only the first is recorded.
-    /// Its output is logged under this request from then on.
+    /// Records which process serves the request, so that its later output is logged under this
+    /// request. If there are several processes, only the first is recorded.
     pub(crate) fn served_by(&self, process: &Process) {
         if self.process.set(process.clone()).is_ok()
             && let Some((log, version)) = self.log.get()

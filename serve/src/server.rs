@@ -334,7 +334,7 @@ impl Server {
         })
     }
 
-    /// Runs exactly these gateways.
+    /// Runs exactly the given gateways.
     fn put(&self, checked: Vec<Checked>) -> Result<(), StartError> {
         let mut taken = HashSet::new();
         if let Some(twice) = checked

@@ -60,14 +60,14 @@ pub enum Policy {
     /// Each request gets its own instance.
     #[default]
     Fresh,
-    /// At most this many instances each serve one request after another. An instance that fails is
-    /// replaced.
+    /// Up to the given number of instances each serve one request after another. An instance that
+    /// fails is replaced.
     Pool(NonZeroUsize),
     /// One instance serves one request after another and keeps its memory between requests.
     Single,
 }
 
-/// A host directory, visible to the guest under its own path.
+/// A host directory, and the path at which the guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     /// The directory's path on the host.

@@ -3,8 +3,8 @@
 //! A spark is run by a gateway or by another spark. It has a *comm* to its caller, which carries
 //! byte messages in both directions. It can run other functions in its project by name, each in its
 //! own process and environment, and has a comm to each of them. Modules built for Embly use the
-//! same comms through Embly's own functions. A program that does not use comms reads its standard
-//! input and writes its standard output.
+//! same comms through Embly's own functions. A program that does not use comms reads from standard
+//! input and writes to standard output.
 
 pub(crate) mod answer;
 mod calls;

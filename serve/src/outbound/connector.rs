@@ -29,7 +29,7 @@ use tokio_rustls::TlsConnector;
 /// How long connecting may take, including the lookup and the TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of that time the lookup may take.
+/// How much of [`CONNECT_TIMEOUT`] the lookup may take.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The minimum time to try one of several addresses before moving on to the next.
@@ -330,7 +330,7 @@ async fn web_config() -> Arc<ClientConfig> {
     WEB.get_or_init(make).await.clone()
 }
 
-/// Returns a TLS configuration that trusts these authorities.
+/// Returns a TLS configuration that trusts the given authorities.
 pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
     // Passed explicitly, because another library could have set a different provider for the whole
     // process.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The maximum number of calls that a function can have in progress. A call is in progress until
-/// its response has been read. Further calls wait at most as long as connecting may take.
+/// its response has been read. Further calls wait for at most as long as connecting may take.
 pub(super) const CALLS: usize = 64;
 
 /// Why an outbound call failed.
@@ -49,7 +49,7 @@ pub enum OutboundError {
     /// No connection was made in time.
     #[error("no connection was made within {0:?}")]
     ConnectTime(Duration),
-    /// The response did not begin, or did not continue, in time.
+    /// No response, or no more of it, arrived in time.
     #[error("{0} within {1:?}")]
     Time(&'static str, Duration),
     /// The maximum number of calls is already in progress.

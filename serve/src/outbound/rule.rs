@@ -41,7 +41,7 @@ enum Hosts {
     All,
     /// In lower case, like all names here.
     Named(String),
-    /// Everything below this name, but not the name itself.
+    /// Every host below this name, but not the name itself.
     Below(String),
     Address(IpAddr),
 }
@@ -90,7 +90,7 @@ impl OutboundRule {
 }
 
 impl Destination {
-    /// Returns where a request goes, or the reason why that cannot be told.
+    /// Returns where a request goes, or the reason why that cannot be determined.
     pub(super) fn of(uri: &http::Uri) -> Result<Destination, String> {
         let is_secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,

@@ -25,7 +25,7 @@ fn get(uri: impl AsRef<str>) -> Request<Body> {
         .expect("the request is valid")
 }
 
-/// Resolves names to these addresses, one answer after another. The last answer is repeated.
+/// Resolves names to the given addresses, one answer after another. The last answer is repeated.
 fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
     let answers: Vec<Vec<IpAddr>> = answers
         .iter()
@@ -400,7 +400,7 @@ fn a_silent_server_is_abandoned_after_the_timeout() {
             .await
             .expect_err("the response does not continue")
             .to_string();
-        assert!(error.contains("did not continue"), "{error}");
+        assert!(error.contains("no more of the response arrived"), "{error}");
     });
 }
 
@@ -526,7 +526,7 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_response() {
         })
         .await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
-        // The length of this body is known only from the field.
+        // The length of this body is known only from `content-length`.
         let pieces = futures_lite::stream::once(Ok(Frame::data(Bytes::from_static(b"hello"))));
         let request = Request::post(format!("http://example.com:{}/", server.port()))
             .header(header::CONNECTION, connection)

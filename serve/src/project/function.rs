@@ -81,7 +81,7 @@ impl ProjectFunction {
     }
 }
 
-/// Returns settings that include those secrets that can be read.
+/// Returns settings that include the secrets that can be read.
 pub(super) fn with_secrets(
     settings: &Settings,
     secrets: &[SecretUse],

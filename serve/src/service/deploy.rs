@@ -304,7 +304,7 @@ impl Shared {
     }
 
     /// Removes the compiled code of the version that is serving from the machine's cache, unless it
-    /// has this hash.
+    /// has the given hash.
     fn forget(&self, name: &Name, except: Option<blake3::Hash>) {
         if let Some(function) = self.functions.get(name.as_str()) {
             let version = function.version();
@@ -314,7 +314,7 @@ impl Shared {
         }
     }
 
-    /// Deletes those of a manifest's wasm files that no function needs any more.
+    /// Deletes a manifest's wasm files, except those that a function still needs.
     async fn clean_up(&self, manifest: Option<Arc<Manifest>>) {
         let Some(manifest) = manifest else { return };
         let needed = self.needed();
@@ -334,7 +334,7 @@ impl Shared {
         options.settings(&self.config.defaults, &self.config.deploy_limits)
     }
 
-    /// Checks whether a function with this name may be deployed.
+    /// Checks whether a function with the given name may be deployed.
     fn check_name(&self, name: &Name) -> Result<(), Refusal> {
         if name.as_str() == RESERVED {
             return Err(Refusal::bad_request(format!(

@@ -78,8 +78,8 @@ impl Manifest {
         serde_json::to_vec_pretty(self).expect("a manifest is JSON")
     }
 
-    /// Returns the manifest with a new version added that serves. Keeps only the newest `kept`
-    /// versions.
+    /// Returns the manifest with a new version added, which then serves. Keeps only the newest
+    /// `kept` versions.
     pub(crate) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
         let current = version.number;
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 /// A name that deployed functions cannot have, because a client that posts to `/deploy` at the
-/// address for invoking meant the address for deploying.
+/// invoke address meant the deploy address.
 pub(super) const RESERVED: &str = "deploy";
 
 /// The maximum number of clients that can follow logs concurrently.

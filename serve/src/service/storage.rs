@@ -104,7 +104,7 @@ impl Storage {
         self.delete(format!("{FUNCTIONS}{name}.json")).await
     }
 
-    /// Reads wasm of at most `size` bytes.
+    /// Reads wasm, or fails if it is larger than `size` bytes.
     pub(super) async fn blob(&self, hash: blake3::Hash, size: u64) -> Result<Vec<u8>, StoredError> {
         let bytes = self.read(&format!("{BLOBS}{hash}.wasm"), size).await?;
         if blake3::hash(&bytes) != hash {
@@ -122,7 +122,7 @@ impl Storage {
         self.write(format!("{BLOBS}{hash}.wasm"), bytes).await
     }
 
-    /// Deletes all wasm except for these hashes.
+    /// Deletes all wasm except the wasm with these hashes.
     pub(super) async fn keep_blobs(
         &self,
         hashes: &HashSet<blake3::Hash>,
@@ -159,7 +159,8 @@ impl Storage {
         }
     }
 
-    /// Reads a file of at most `most` bytes. A larger file cannot be the one that was stored.
+    /// Reads a file, or fails if it is larger than `most` bytes and thus not the one that was
+    /// stored.
     async fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, StoredError> {
         match self {
             Storage::Directory(files) => files.read(path, most).await,

@@ -1,4 +1,4 @@
-//! Reads a deploy's body, limiting its size and how long that takes.
+//! Reads a deploy's body, limiting its size and the time it takes.
 
 use super::refusal::Refusal;
 use crate::Failure;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The maximum time between two chunks of a body.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads a body of at most `most` bytes within a time limit.
+/// Reads a body. Fails if it is larger than `most` bytes or takes longer than `within`.
 pub(super) async fn read(mut body: Body, most: u64, within: Duration) -> Result<Bytes, Refusal> {
     let too_large = || {
         let sentence = format!("a function can have at most {most} bytes of wasm on this service");

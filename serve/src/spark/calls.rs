@@ -111,7 +111,7 @@ pub(super) fn add_to_host(host: &mut Host) {
     );
 }
 
-/// Returns the number that reports a failure to the guest, and keeps the failure's text.
+/// Returns the number that reports a failure to the guest, and stores the failure's message.
 fn failed(call: &mut Call<'_>, errno: Errno, why: impl Into<String>) -> i64 {
     SparkState::of(call).why = why.into();
     -i64::from(errno as u32)

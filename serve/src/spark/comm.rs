@@ -13,7 +13,7 @@ const MESSAGES: usize = 1024;
 /// The pipe ends held by one side of a comm.
 pub(super) type CommPipes = (MessageReader, MessageWriter);
 
-/// Creates a comm's pipes, for each of its two sides.
+/// Creates the pipes for both sides of a comm.
 pub(super) fn comm_pair() -> (CommPipes, CommPipes) {
     let (to_one, one_reads) = MessagePipe::bounded(BYTES, MESSAGES);
     let (to_other, other_reads) = MessagePipe::bounded(BYTES, MESSAGES);

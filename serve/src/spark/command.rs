@@ -1,4 +1,4 @@
-//! Programs that do not use comms, but read their standard input and write their standard output.
+//! Programs that do not use comms, but read from standard input and write to standard output.
 //!
 //! The input is the first message, and ends when that message ends. Everything the program writes
 //! is one message, which ends when the program ends.

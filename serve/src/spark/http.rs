@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Says whether a call is made as soon as that is known, before there is a response.
+/// Says whether a call will be made, as soon as that is known and before there is a response.
 pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
 
 /// Makes the call requested by a comm's first message, if the rules permit it.
@@ -132,7 +132,7 @@ impl Source for Message {
 }
 
 impl Incoming<Message> {
-    /// Returns whether it is already known that there is nothing more to come.
+    /// Returns whether it is already known that nothing more will come.
     fn is_over(&mut self) -> bool {
         if self.buffer.is_empty() && !self.source.has_ended {
             let mut piece = [0; 512];

@@ -14,8 +14,9 @@ const PIECE: usize = 8 << 10;
 pub(super) trait Source: Send + 'static {
     type Error: Into<BodyError> + Send;
 
-    /// What errors call the whole message and its head.
+    /// What error messages call the whole message.
     const WHOLE: &str;
+    /// What error messages call the message's head.
     const HEAD: &str;
 
     /// Reads at least one byte. Zero means the end.

@@ -61,7 +61,7 @@ impl TestFunctions {
         }
     }
 
-    /// Adds a function whose module consists of [`COMMS`] and this text.
+    /// Adds a function whose module consists of [`COMMS`] and the given text.
     fn spark(&self, name: &str, text: &str) -> Arc<Version> {
         self.put(
             name,

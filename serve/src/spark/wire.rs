@@ -1,6 +1,6 @@
 //! HTTP/1.1 as bytes: writes and parses heads, and decodes bodies.
 //!
-//! This is pure computation and never waits. Output from sparks is parsed as strictly as that of
+//! This module only computes and never waits. Output from sparks is parsed as strictly as that of
 //! unknown clients.
 
 use crate::fields;
@@ -54,7 +54,7 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
         .find(|end| bytes[..*end].ends_with(b"\n\n") || bytes[..*end].ends_with(b"\n\r\n"))
 }
 
-/// Returns whether a response can begin with these bytes.
+/// Returns whether a response can begin with the given bytes.
 pub(super) fn begins_response(bytes: &[u8]) -> bool {
     let count = bytes.len().min(VERSION.len());
     bytes[..count] == VERSION[..count]
@@ -160,7 +160,7 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
     Ok((read, framing))
 }
 
-/// Returns the body's framing, if the fields state it. Refuses anything ambiguous.
+/// Returns the body's framing, if the fields state it. Rejects anything ambiguous.
 fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = match (codings.next(), codings.next()) {
@@ -178,14 +178,14 @@ fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     }
 }
 
-/// Removes hop-by-hop fields and the announcement of trailers, because trailers are dropped.
+/// Removes hop-by-hop fields and `trailer`, because trailers are dropped.
 fn remove_hop_by_hop(fields: &mut HeaderMap) {
     fields::remove_hop_by_hop(fields);
     fields.remove(header::TRAILER);
 }
 
-/// Writes a request's head the way a spark receives it: with a single `host`, the body's length or
-/// that the body is chunked, and the fact that no other request follows. `length` is the body's
+/// Writes a request's head the way a spark receives it: with a single `host`, with the body's
+/// length or `transfer-encoding: chunked`, and with `connection: close`. `length` is the body's
 /// length, if known.
 pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64>) -> Vec<u8> {
     let mut fields = parts.headers.clone();
@@ -255,7 +255,8 @@ enum State {
     Chunk(u64),
     /// The end of the line after a chunk is next.
     AfterChunk,
-    /// The bytes after the last chunk are being skipped. This many have been skipped so far.
+    /// The bytes after the last chunk are being skipped. Contains how many have been skipped so
+    /// far.
     Trailers(usize),
     Done,
 }
@@ -381,7 +382,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes a body that arrives in pieces of this size. Also returns the bytes after it.
+    /// Decodes a body that arrives in pieces of the given size. Also returns the bytes after it.
     fn decode(framing: Framing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>), String> {
         let (mut decoder, mut buffer, mut body) =
             (Decoder::new(framing), BytesMut::new(), Vec::new());

@@ -188,7 +188,7 @@ const COMMS: &str = r#"
         (drop (call $write (i64.const 0) (local.get $address) (local.get $length))))
     (func $hear (result i64) (call $read (i64.const 0) (i32.const 65536) (i32.const 65536)))"#;
 
-/// Returns a spark that answers with these bytes and then runs `then`.
+/// Returns a spark that answers with the given bytes and then runs `then`.
 fn says(answer: &str, then: &str) -> String {
     let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let length = answer.len();
@@ -878,8 +878,8 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
     std::fs::write(outside.path().join("secret"), "secret").expect("the file can be written");
     std::fs::write(directory.join("a.txt"), "inside").expect("the file can be written");
     let house = Plan::new().files("/s", &directory).start();
-    // The links are created while the server is running, which a function with write access to the
-    // directory could do.
+    // The links are created while the server is running. A function with write access to the
+    // directory could do the same.
     let secret = outside.path().join("secret").display().to_string();
     for (name, target) in [
         ("absolute", secret.as_str()),
@@ -1401,7 +1401,7 @@ fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
     (files, made.cert.der().clone())
 }
 
-/// Performs a TLS handshake with a server for one protocol, trusting only one certificate.
+/// Performs a TLS handshake with a server, offering one protocol and trusting one certificate.
 fn secure(
     house: &House,
     protocol: &[u8],

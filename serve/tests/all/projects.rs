@@ -391,7 +391,7 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
         work.place.write("a.wat", &answering("second"));
         work.wait_for("a serves 2");
         assert_eq!(work.get("/"), "second");
-        // The file is incomplete, like an editor may leave it for a moment.
+        // The file is incomplete, as it may be for a moment while an editor saves it.
         work.place.write("a.wat", &answering("third")[..100]);
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");

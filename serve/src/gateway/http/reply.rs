@@ -6,7 +6,7 @@ use crate::request_id::RequestId;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-/// Returns the response to a failure, which tells the client only what is useful to it.
+/// Returns the response to a failure. It tells the client only what the client can use.
 pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Response<Body> {
     let text = match failure {
         Failure::Ended(_) | Failure::Failed(_) => "the function failed",
@@ -28,7 +28,7 @@ pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Respons
     if failure.status() == StatusCode::SERVICE_UNAVAILABLE {
         fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    // The rest of these requests is not read.
+    // The rest of such requests is not read.
     if matches!(
         failure,
         Failure::TooLarge(_) | Failure::Slow(_) | Failure::Malformed(_)
@@ -53,7 +53,7 @@ pub(super) fn short_response(status: StatusCode, text: &str) -> Response<Body> {
     response
 }
 
-/// Returns the bytes of a response that bypasses hyper. The connection is closed after it.
+/// Returns the bytes of a response that bypasses hyper. The connection is closed afterwards.
 pub(super) fn raw_response(status: StatusCode, text: &str) -> String {
     let (length, reason) = (
         text.len() + 1,

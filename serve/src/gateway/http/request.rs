@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long it may take to send a file, which occupies only an open file, not a process.
+/// How long it may take to send a file. Sending one occupies only an open file, not a process.
 const FILE_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// What will answer a request. This is decided before waiting for anything.
@@ -214,7 +214,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
     let limit = backend.body();
-    // A body announced as too large is refused before it arrives.
+    // A body whose declared length is too large is refused before it arrives.
     let is_read = !matches!(backend, Backend::Files { .. } | Backend::Notice(_));
     if request.body().size_hint().lower() > limit && is_read {
         return Err(Failure::TooLarge(limit));

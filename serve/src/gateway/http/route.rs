@@ -1,8 +1,8 @@
 //! Maps a request's path to the target that answers it.
 //!
 //! Before a path is matched, it is decoded once, and `.`, `..` and empty segments are resolved,
-//! because the recipient may read it that way. The function sees the path as requested. This file
-//! does not access files or functions.
+//! because the recipient may interpret it that way. The function sees the path as requested. This
+//! file does not access files or functions.
 
 use crate::{Name, Route, Target};
 use percent_encoding::percent_decode_str;

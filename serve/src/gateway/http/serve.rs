@@ -122,8 +122,8 @@ async fn serve_http(
     }
 }
 
-/// Detects the protocol and returns the bytes that this took to read. Returns `None` if the client
-/// did not send anything that can be answered.
+/// Detects the protocol, and also returns the bytes that had to be read for this. Returns `None` if
+/// the client did not send anything that can be answered.
 async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version, Vec<u8>)> {
     let limits = &setup.limits;
     if let Some(tls) = &setup.tls {

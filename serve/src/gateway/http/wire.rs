@@ -48,7 +48,7 @@ impl Wire {
         }
     }
 
-    /// If a request's framing was wrong, returns why nothing more is read.
+    /// Returns the framing error because of which nothing more is read, if there was one.
     pub(super) fn error(&self) -> Option<FramingError> {
         self.error
     }
