@@ -169,7 +169,8 @@ fn a_component(vm: &Vm) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A program writes its output to a 16-byte pipe, and waits until the host has read them.
+/// A program writes its output to a 16-byte pipe. Whenever the pipe is full, the program waits
+/// until the host has read from it.
 fn a_pipe(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let module = vm.module(
         "writing",

@@ -121,7 +121,7 @@ async fn deliver(machine: &Machine, to: Pid, message: Message) {
     }
 }
 
-/// Reserves room for a message in a mailbox.
+/// Reserves room for a message in a mailbox until dropped.
 struct KeptRoom<'a> {
     process: &'a Process,
     size: usize,

@@ -90,7 +90,7 @@ impl Case {
     }
 }
 
-/// Explores a case with at most this many preemptions in each run.
+/// Explores a case with at most `preemptions` preemptions in each run.
 fn check(preemptions: usize, case: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);

@@ -43,7 +43,7 @@ use table::Table;
 
 type Processes = Arc<Table<ProcessCell>>;
 
-/// Returns a table with this many live processes, along with the processes.
+/// Returns a table with `COUNT` live processes, along with the processes.
 fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
     let limits = MailboxLimits {
         message_bytes: 100,

@@ -148,8 +148,8 @@ impl State {
         self.message_beside(message, limits, (0, 0))
     }
 
-    /// Puts a message into the mailbox. Unless the message is awaited, it does not get room that is
-    /// kept for this many messages and bytes.
+    /// Puts a message into the mailbox. Unless the message is awaited, it does not get the room
+    /// that is reserved for the given numbers of messages and bytes.
     pub(crate) fn message_beside(
         &mut self,
         message: Message,

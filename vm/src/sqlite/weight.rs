@@ -2,8 +2,8 @@
 //!
 //! SQLite checks for interruption only at the end of loops. In between, it executes instructions
 //! that may each read a whole value, such as a comparison or a conversion to a number, which takes
-//! up to 3 ms for a value of 1 MiB. Nothing else interrupts these, since they allocate no memory. A
-//! statement with many of them can therefore only use shorter values.
+//! up to 3 ms for a value of 1 MiB. Nothing else interrupts these instructions, since they allocate
+//! no memory. A statement with many of them can therefore only use shorter values.
 
 use super::database::MAX_LENGTH;
 use super::functions;

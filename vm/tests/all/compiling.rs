@@ -1,4 +1,4 @@
-//! Tests for compiling code from outside the host: the limits, and the process that does it.
+//! Tests for compiling code from outside the host: the limits, and the separate compiler process.
 
 use crate::support::{Lab, binary, guest};
 use lunatic_vm::{CompileLimits, Exit, ModuleError, Vm};

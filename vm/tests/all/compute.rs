@@ -81,8 +81,8 @@ fn t002_spawns_messages_and_kills_are_prompt_while_ten_processes_per_core_spin()
     assert_eq!(lab.hear(), 42);
     spinners[0].kill();
     assert!(matches!(lab.exit(&spinners[0]), Exit::Killed));
-    // Time is measured in turns of the spinning processes. None of them may have had many turns
-    // before everything was answered.
+    // Time is measured in turns of the spinning processes. None of them may have had many turns by
+    // the time everything has been answered.
     let after = turns(&spinners[1..]);
     assert!(
         after - before < 50,
@@ -184,7 +184,7 @@ fn total_compute_is_used_up_by_many_processes_as_by_one() {
         .expect("nothing has been used yet");
     let exit = lab.exit(&first);
     assert!(is_limit(&exit, Limit::TotalCompute), "{exit}");
-    // Used compute is not given back, so restarting a process does not grant more.
+    // Used compute is not refunded, so restarting a process does not grant more.
     let error = environment
         .spawn(&module, "main", &[])
         .expect_err("the total is used up");
@@ -195,8 +195,8 @@ fn total_compute_is_used_up_by_many_processes_as_by_one() {
 }
 
 /// The longest that a guest within the default limits may run without interruption, on this
-/// decade's hardware. Kills, time limits and the turns of other processes can be late by this much.
-/// A lower memory limit reduces this time in proportion.
+/// decade's hardware. Kills, time limits and other processes' turns can be delayed by this much. A
+/// lower memory limit reduces this time in proportion.
 const LONGEST_INSTRUCTION: Duration = Duration::from_secs(4);
 
 #[test]
@@ -356,8 +356,8 @@ fn t007_deep_recursion_traps_only_its_own_process() {
 fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     let lab = Lab::new();
     // The guest recurses as deeply as possible. The last level that fits compiles a module, which
-    // uses more stack than any other host function, and formats an error. Each attempt goes eight
-    // frames less deep than the previous one, which trapped.
+    // uses more stack than any other host function, and formats an error. Each attempt is eight
+    // frames shallower than the previous one, which trapped.
     let text = guest(
         &[
             "lunatic::environment::config_allow_namespace",

@@ -206,7 +206,7 @@ fn absolute_links_are_followed_in_what_guests_know_as_the_root() {
     };
     let errors = script.run(&lab, change("/"));
     assert_eq!(errors, [0, 0, 0, 0, 0, 0, errno::NOENT]);
-    // In any other directory, absolute links lead out.
+    // In any other directory, absolute links lead out of the directory.
     let errors = script.run(&lab, change("/elsewhere"));
     assert!(
         errors.iter().all(|&error| error != errno::SUCCESS),
@@ -323,7 +323,8 @@ fn preview_0_numbers_the_ends_of_a_file_in_another_order() {
         grant(config, &house.path().join("granted"), Access::Read);
     });
     assert!(exit.is_normal(), "{exit}");
-    // The seeks are relative to the end at 7 bytes, to the current position, and to the start.
+    // The seeks are relative to the end (which is at 7 bytes), to the current position, and to the
+    // start.
     assert_eq!(lab.hear_all(), [0, 0, 8, 0, 9, 0, 1]);
 }
 

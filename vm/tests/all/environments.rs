@@ -585,8 +585,8 @@ fn a_process_with_a_configuration_is_in_its_parents_environment() {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// In the published runtime, a new configuration has 4 GiB and no limit on compute, and the first of
-/// two variables of a name counts.
+/// In the published runtime, a new configuration has 4 GiB and no limit on compute, and of two
+/// variables with the same name, the first one counts.
 #[test]
 fn a_new_configuration_has_its_creators_limits_no_rights_and_the_last_value_of_a_variable() {
     let lab = Lab::new();

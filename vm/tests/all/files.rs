@@ -302,7 +302,7 @@ pub(crate) fn named_pipe(path: &Path) {
         .expect("the test owns the directory");
 }
 
-/// Opens a named pipe for reading and writing, so that neither end waits for the other any longer.
+/// Opens a named pipe for reading and writing, so that neither end keeps waiting for the other.
 #[cfg(target_os = "linux")]
 fn release(path: &Path) -> fs::File {
     fs::File::options()
@@ -370,7 +370,7 @@ fn a_killed_reader_of_a_named_pipe_closes_the_pipe() {
     lab.wait_until_idle();
     process.kill();
     assert!(matches!(lab.exit(&process), Exit::Killed));
-    // A thread that still waited would keep the pipe open for reading.
+    // A thread that was still waiting would keep the pipe open for reading.
     let writer = open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
     assert_eq!(writer.err(), Some(rustix::io::Errno::NXIO));
 }
@@ -386,7 +386,7 @@ fn a_read_of_a_named_pipe_returns_the_bytes_that_are_there() {
     named_pipe(&granted.join("pipe"));
     let mut pipe = release(&granted.join("pipe"));
     pipe.write_all(b"abc").expect("the pipe has room");
-    // Two vectors of one and of a hundred bytes.
+    // Two vectors, of 1 and 100 bytes.
     let mut reads = Script::default();
     reads.open("pipe", 0, READ);
     for _ in 0..2 {
@@ -458,8 +458,8 @@ fn a_position_that_the_kernel_reads_as_negative_is_an_error() {
     assert_eq!(said, [0, invalid, invalid, invalid, invalid, 0, invalid]);
 }
 
-/// What is done to a name that ends with a slash or with `..` fails for the same reason as looking
-/// up the directory that it names, if that fails.
+/// A path that ends with a slash or with `..` names a directory. If looking up that directory
+/// fails, any operation on the path fails for the same reason.
 #[test]
 fn a_path_that_must_be_a_directory_is_looked_up_as_one() {
     const EXIST: i64 = 20;

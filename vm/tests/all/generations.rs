@@ -311,7 +311,8 @@ fn guests_of_0_10_to_0_12_send_and_request_without_naming_a_tag() {
         let lab = Lab::new();
         let exit = lab.run(&guest_of_0_12(send, send_drops, fields));
         assert!(exit.is_normal(), "{send}: {exit}");
-        // A request to the process itself is taken as its own answer, because it has the right tag.
+        // A request that a process sends to itself is received as its own reply, because it has the
+        // right tag.
         assert_eq!(lab.hear_all(), [0, 42, 0, 42, 0, 1, 0, 2], "{send}");
         assert!(lab.heard_nothing_more());
     }
@@ -966,8 +967,8 @@ fn an_environment_has_at_most_the_rights_of_its_creator() {
                 .expect("importing a function does not require any rights"),
         );
         assert!(exit.is_normal(), "{exit}");
-        // The child dies if its creator does not have the right to call the function, whatever the
-        // configuration allows.
+        // The child dies if its creator does not have the right to call the function, regardless of
+        // what the configuration allows.
         assert_eq!(lab.hear(), result, "without `{granted}`");
     }
 }

@@ -6,7 +6,7 @@ use lunatic_vm::{Access, Environment, Exit, Limit, LimitReached, Shortage, Vm};
 
 const MIB: u64 = 1 << 20;
 
-/// Creates an environment in which the host holds at most this many bytes for each process.
+/// Creates an environment in which the host holds at most `bytes` bytes for each process.
 fn holding(lab: &Lab, bytes: u64) -> Environment {
     lab.environment_with(|config| {
         config.limit(Limit::HostMemory, bytes);
@@ -31,8 +31,8 @@ fn wait_until_nothing_is_held(lab: &Lab, environment: &Environment) {
     }
 }
 
-/// Kinds of things that a guest can create repeatedly. Each entry consists of a name, the rows, the
-/// code that runs once, and the code that runs until a call is refused.
+/// Kinds of things that a guest can create repeatedly. Each entry consists of a name, the host
+/// functions to import, the code that runs once, and the code that runs until a call is refused.
 const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
     (
         "configurations with variables",
@@ -96,7 +96,7 @@ const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
     ),
 ];
 
-/// Writes a guest that creates as many things as it can and then reports how many.
+/// Writes a guest that creates as many things as it can and then reports how many it created.
 fn hoarder(rows: &[&str], once: &str, again: &str) -> String {
     // Local variables must be declared first.
     let (locals, once) = match once.strip_prefix("(local ") {

@@ -85,8 +85,8 @@ fn t049_a_link_to_a_process_that_is_dying_fails_exactly_once() {
             panic!("round {round}")
         };
         assert_eq!(pid, other.pid());
-        // The older monitor existed when the process died, so its notification has the reason,
-        // whatever the later monitor's notification says.
+        // The older monitor existed when the process died, so its notification has the reason, no
+        // matter what the later monitor's notification says.
         assert_eq!(
             linker.receive(&[2], -1),
             Mail::ProcessDied(2, other.pid(), KILLED)

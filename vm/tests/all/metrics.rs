@@ -27,7 +27,7 @@ fn main(body: &str) -> String {
 
 const HITS: &str = "(i32.const 0) (i32.const 4)";
 
-/// Returns the value on the first line that begins with this name and its labels, if any.
+/// Returns the value on the first line that begins with `name`, which includes any labels.
 fn value(vm: &Vm, name: &str) -> Option<String> {
     let text = vm.metrics();
     text.lines().find_map(|line| {

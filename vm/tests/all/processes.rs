@@ -603,7 +603,7 @@ fn a_vm_can_be_dropped_while_processes_run_and_none_runs_afterward() {
         assert!(process.exit().is_some(), "{process:?}");
     }
     assert_eq!(environment.used(Limit::Processes), 0);
-    // A process that is spawned afterward does not run, and its exit says so.
+    // A process that is spawned afterwards does not run, and its exit says so.
     if let Ok(process) = environment.spawn(&module, "main", &[]) {
         assert!(
             matches!(process.exit(), Some(Exit::Killed)),

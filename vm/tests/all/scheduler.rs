@@ -98,7 +98,7 @@ impl Share {
             .turns
     }
 
-    /// Waits for this many more reports from the programs.
+    /// Waits for `count` more reports from the programs.
     fn steps(&self, count: u64) {
         let steps = || {
             self.seen

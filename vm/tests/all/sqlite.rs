@@ -1231,7 +1231,8 @@ fn t171_a_statement_of_many_operations_uses_short_values_only() {
         client.do_call("sqlite3_finalize", vec![Val::I64(statement)]);
         row
     };
-    // SQLite does not check for interruption between these, and each can take milliseconds.
+    // SQLite does not check for interruption between these operations, and each can take
+    // milliseconds.
     for operation in [
         "?1 = ?2",
         "?1 COLLATE NOCASE < ?2",

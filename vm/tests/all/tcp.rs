@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long a test waits for a guest's bytes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Writes a guest that has the functions of [`SOCKETS`].
+/// Writes a guest that has the functions in [`SOCKETS`].
 fn program(fields: &str) -> String {
     const IMPORTS: &[&str] = &[
         "lunatic::error::kind",
@@ -803,7 +803,7 @@ fn a_process_can_be_killed_while_it_waits_for_a_socket() {
     check("(call $write (local.get $stream) (i32.const 60000))");
 }
 
-/// Checks that some of the bytes of the interrupted write have been sent and that the connection is
+/// Checks that some of the interrupted write's bytes have been sent and that the connection is
 /// closed.
 #[test]
 fn t076_a_write_that_is_interrupted_by_a_kill_has_sent_some_of_its_bytes() {

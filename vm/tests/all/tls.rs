@@ -141,7 +141,7 @@ fn expect_end(client: &mut Client) {
     assert_eq!(rest, b"");
 }
 
-/// Writes a guest that has the functions of [`SOCKETS`], the certificate and the key.
+/// Writes a guest that has the functions in [`SOCKETS`], the certificate and the key.
 fn program(pem: &Pem, fields: &str) -> String {
     const IMPORTS: &[&str] = &[
         "lunatic::error::kind",

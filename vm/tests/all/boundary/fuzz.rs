@@ -123,7 +123,7 @@ fn has_fault(exit: &Exit) -> bool {
 }
 
 fn random_guest(random: &mut Random) -> String {
-    // Most guests are of the newest generation, which has the most rows.
+    // Most guests use the newest generation, which has the most rows.
     let generation = random.of(&[
         Generation::V0_13,
         Generation::V0_13,

@@ -9,10 +9,10 @@ use lunatic_vm::{CallError, Environment, Exit, Limit, Module};
 /// The number of calls to each row.
 const CALLS: u32 = 3_000;
 
-/// How many uncounted bytes a process may occupy. The limit on processes bounds this memory.
+/// How many uncounted bytes a process may occupy. The limit on processes bounds the total.
 const OF_PROCESS: u64 = 192 << 10;
 
-/// Memory that the allocator and the operating system keep for other reasons.
+/// How much memory, in bytes, the allocator and the operating system may keep for other reasons.
 const SLACK: u64 = 8 << 20;
 
 #[test]
