@@ -1,8 +1,8 @@
-//! `lunatic bridge`: lets another program call a module's functions over two pipes.
+//! `lunatic bridge`: lets another program call a module's functions through two pipes.
 //!
-//! A frame is a four-byte big-endian length followed by that many bytes, the format of an Erlang
-//! port with `{packet, 4}`. Calls run concurrently, one per instance, and are answered as they
-//! finish, so each reply carries the id of its request.
+//! A frame is a four-byte big-endian length followed by that many bytes, which is the format of an
+//! Erlang port with `{packet, 4}`. Calls run concurrently, one per instance, and are answered in
+//! the order in which they finish, so each reply carries the id of its request.
 
 mod frames;
 
@@ -61,7 +61,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
         .map_err(|error| not_loaded(&bridge.file, &error))?;
     let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
     let out = Arc::new(Mutex::new(io::stdout()));
-    // The error that prevented the first lost reply from being written.
+    // The error from writing the first reply that was lost.
     let lost = Arc::new(Mutex::new(None));
     let mut input = io::stdin().lock();
     loop {

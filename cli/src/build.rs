@@ -8,8 +8,8 @@ use crate::stdout;
 use indicatif::HumanBytes;
 use lunatic_serve::{Builder, Built, Project};
 
-/// Builds a project and lists the functions it has built. If one fails to build, the others are
-/// still built, and the exit status is 1.
+/// Builds a project and lists the functions that were built. If a function fails to build, the
+/// others are still built, and the exit status is 1.
 pub(crate) fn build(build: &Build) -> Outcome {
     crate::log_lines::start(0);
     let file = project::find(&build.project).ok_or_else(project::missing)?;

@@ -8,8 +8,8 @@ use lunatic_vm::printable;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// Calls a function and prints its result. JSON is followed by a newline; bytes are printed as they
-/// are.
+/// Calls a function and prints its result. JSON is followed by a newline; bytes are printed
+/// unchanged.
 pub(crate) fn call(call: &Call) -> Outcome {
     let argument = argument(call)?;
     let bridge = builder(&call.bounds)
@@ -17,7 +17,7 @@ pub(crate) fn call(call: &Call) -> Outcome {
         .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
         if let Answer::Json(_) = answer {
-            // Parsed only to check it. It is printed exactly as the function wrote it.
+            // Parse the JSON only to check it. It is printed exactly as the function wrote it.
             answer.json::<serde::de::IgnoredAny>()?;
         }
         Ok(answer)

@@ -97,8 +97,8 @@ pub(crate) async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // The connection ends with the response. Its errors also surface while the response's body is
-    // read.
+    // The connection task finishes when the response does. Connection errors also surface when the
+    // body is read.
     tokio::spawn(connection);
     if !request.headers().contains_key(HOST) {
         let host = address
@@ -143,15 +143,15 @@ fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
         }
         (_, Some(said)) => Failure::new(said),
         (_, None) => Failure::new(format!(
-            "the program at {address} is not a service: it responds with status {status}"
+            "the program at {address} is not a service: it responded with status {status}"
         ))
-        .hint("`lunatic functions` and `lunatic logs` need the address for deploying")
+        .hint("`lunatic functions` and `lunatic logs` need the deploy address")
         .status(NO_SERVICE),
     }
 }
 
-/// Returns the token for deploying: the first one in the file if a file is given, otherwise the one
-/// in the variable.
+/// Returns the deploy token: the first one in the file if a file is given, otherwise the one in the
+/// variable.
 fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else {
         return Ok(std::env::var(TOKEN)
@@ -159,13 +159,17 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
             .map(|token| token.trim().to_string())
             .filter(|token| !token.is_empty()));
     };
-    let unreadable =
-        |why: &str| Failure::new(format!("the token file `{}`: {why}", file.display()));
+    let unreadable = |why: &str| {
+        Failure::new(format!(
+            "cannot read a token from `{}`: {why}",
+            file.display()
+        ))
+    };
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(&error.to_string()))?;
     let token = text.lines().map(str::trim).find(|line| !line.is_empty());
     token
         .map(|token| Some(token.to_string()))
-        .ok_or_else(|| unreadable("it does not contain a token"))
+        .ok_or_else(|| unreadable("the file does not contain one"))
 }
 
 /// Percent-encodes text as a single path segment, so that an invalid name cannot change the path.

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[command(
     name = "lunatic",
     version,
-    // A command line without a command is parsed as if it began with `run`.
+    // A command line that names no subcommand is parsed as if it began with `run`.
     args_conflicts_with_subcommands = true,
     subcommand_help_heading = "Commands",
     arg_required_else_help = true,
@@ -537,7 +537,7 @@ Environment variables:
   RUST_LOG=lunatic=debug   log how every process ends, like -v
   LUNATIC_CACHE            where to cache compiled code [default: $XDG_CACHE_HOME/lunatic or ~/.cache/lunatic]";
 
-/// Returns those of a program's arguments that look like flags of this command.
+/// Returns the program arguments that look like flags of this command.
 pub(crate) fn own_flags(arguments: &[String]) -> Vec<&str> {
     let run = Run::augment_args(clap::Command::new(""));
     let flags: Vec<&str> = run
@@ -557,8 +557,8 @@ pub(crate) fn own_flags(arguments: &[String]) -> Vec<&str> {
 }
 
 impl Run {
-    /// Returns whether `--` precedes the program, which shows that the user knows which flags the
-    /// program gets.
+    /// Returns whether `--` precedes the program. If so, the user knows which flags the program
+    /// gets.
     pub(crate) fn is_separated(&self) -> bool {
         let Some(program) = self.program.first() else {
             return false;

@@ -48,7 +48,7 @@ impl Failure {
     }
 }
 
-/// Returns the failure for something that could not be started.
+/// Returns the failure to report when something could not be started.
 pub(crate) fn not_started(error: impl Display) -> Failure {
     Failure::new(error).status(status::NOT_STARTED)
 }

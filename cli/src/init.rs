@@ -21,7 +21,7 @@ struct Setting {
     tables: &'static [&'static str],
     key: &'static str,
     value: &'static str,
-    /// Returns whether an existing value already does the job.
+    /// Returns whether an existing value is already suitable.
     fits: fn(&Item) -> bool,
 }
 
@@ -172,8 +172,8 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Returns the configuration file that cargo reads. Of two files, one with and one without the
-/// extension, cargo reads the one without.
+/// Returns the configuration file that cargo reads. If there is one with the extension and one
+/// without, cargo reads the one without.
 fn config_path(project: &Path) -> PathBuf {
     let directory = project.join(".cargo");
     let old = directory.join("config");

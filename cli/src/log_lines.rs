@@ -5,8 +5,9 @@ use std::io::Write;
 
 /// Starts logging. Each record is written as a single line, no matter what it contains.
 ///
-/// `RUST_LOG` determines what is shown. If it is not set, the number of `-v` flags decides: none
-/// for warnings, one to add the end of every process, two for everything the machine does.
+/// `RUST_LOG` determines what is shown. If it is not set, the number of `-v` flags does: without
+/// any, warnings are shown; with one, also how every process ends; with two, everything the machine
+/// does.
 pub(crate) fn start(verbose: u8) {
     let default = match verbose {
         0 => "warn",

@@ -1,8 +1,8 @@
 //! The `lunatic` command: runs programs, and sets up cargo projects so that `cargo run` runs them.
 //!
-//! The command parses flags, calls the machine and prints. `lunatic_vm` determines what a program
-//! may do and how it ends; this crate contains only what a shell user sees: flags, reports and exit
-//! statuses.
+//! The command parses flags, runs the machine and prints the results. `lunatic_vm` determines what
+//! a program may do and how it ends; this crate contains only what a shell user sees: flags,
+//! reports and exit statuses.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Shows the output of functions while they are being served.
+//! Shows what functions write while they are being served.
 
 use crate::background;
 use crate::failure::tell;

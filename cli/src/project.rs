@@ -49,8 +49,8 @@ impl Progress {
         }
     }
 
-    /// Shows a build event. Successful builds are not shown here; the caller reports them because
-    /// it knows what they are for.
+    /// Shows a build event. Successful builds are not shown here; the caller, which knows what they
+    /// are for, reports them.
     pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match (event, &self.bars) {

@@ -141,8 +141,8 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
         // Writing the output may have failed after the program ended.
         status = status.max(failure.report());
     }
-    // The process is about to exit, which frees everything the machine holds, and faster than
-    // dropping the machine would.
+    // The process is about to exit, which frees everything the machine holds faster than dropping
+    // it would.
     std::mem::forget(vm);
     Ok(status)
 }
@@ -170,7 +170,7 @@ fn settle(ending: Ending, main: &Process, name: &str, failures: &Failures) -> i3
             status::of(&exit)
         }
         Ending::Signal(signal, exit) => {
-            // If the signal ended the process and there was no trap, there is nothing to report.
+            // If the process was ended by the signal, without a trap, there is nothing to report.
             if exit.trap().is_some() {
                 told(&exit);
             }
@@ -196,10 +196,10 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     (1..).zip(arguments).map(text).collect()
 }
 
-/// Returns the builder for a machine that compiles any code that is not the user's own in another
-/// process of this command.
+/// Returns a builder for a machine that compiles code other than the user's own in a separate
+/// process, which runs this command.
 pub(crate) fn builder() -> VmBuilder {
-    // This path leads to the running command even if its file has since been replaced.
+    // This path refers to the running command even if its file has since been replaced.
     let this = Path::new("/proc/self/exe");
     let this = match this.exists() {
         true => Ok(this.to_owned()),

@@ -69,8 +69,8 @@ pub(crate) fn machine() -> Result<Vm, Failure> {
         .map_err(not_started)
 }
 
-/// Lists the gateways' addresses and routes. A listener that is not one of the project's gateways
-/// speaks HTTP.
+/// Lists the gateways' addresses and routes. A listener that does not belong to one of the
+/// project's gateways speaks HTTP.
 pub(crate) fn addresses(listening: &[Listening], gateways: &[Gateway]) -> String {
     let line = |one: &Listening| {
         let protocol = gateways

@@ -18,7 +18,7 @@ const KILLED: i32 = 137;
 const LIMIT: i32 = 152;
 /// An internal error in the machine.
 const FAULT: i32 = 255;
-/// What a shell adds to a signal's number to form the status of a command ended by that signal.
+/// What a shell adds to a signal's number to form the status of a command that the signal ended.
 pub(crate) const SIGNAL: i32 = 128;
 
 /// Every status and its meaning.

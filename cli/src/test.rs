@@ -130,8 +130,8 @@ fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     Ok(tests)
 }
 
-/// Has the module's `_start` list its tests. A program that is not a Rust test program has none,
-/// which is an error if `must_have_tests` is set.
+/// Has the module's `_start` list its tests. A program that is not a Rust test program does not
+/// have any, which is an error if `must_have_tests` is set.
 fn of_the_harness(common: &Common, must_have_tests: bool) -> Result<Vec<Test>, Failure> {
     let has_entry = common.module.functions().any(|function| function == ENTRY);
     let lists = has_entry.then(|| {
@@ -344,8 +344,8 @@ impl Queue {
         }
     }
 
-    /// Starts running tests on this many threads. Each thread waits for one test at a time while
-    /// the machine's own threads run it.
+    /// Starts running tests on `threads` threads. Each thread waits for one test at a time while
+    /// the machine's own threads run the test.
     fn start(&self, common: &Arc<Common>, threads: usize) -> mpsc::Receiver<Event> {
         let (sender, events) = mpsc::channel();
         for _ in 0..threads.min(self.tests.len()) {

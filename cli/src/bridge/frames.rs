@@ -39,7 +39,7 @@ struct Size {
 pub(crate) enum Broken {
     /// The request is invalid, but the next request may be valid.
     Request(Value, String),
-    /// There is no way to tell where the next request starts.
+    /// The input is broken: there is no way to tell where the next request starts.
     Frame(io::Error),
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>,
     let request = match serde_json::from_slice::<Request>(&frame) {
         Ok(request) => request,
         Err(error) => {
-            // Recovers the id, if possible, and skips the frame that belongs to the request.
+            // Recover the id, if possible, and skip the request's attached frame.
             let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
             if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
                 attached()?;
@@ -96,11 +96,10 @@ fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     }
     let length = u32::from_be_bytes(length) as usize;
     if length > MAX_FRAME {
-        let text =
-            format!("a frame of {length} bytes was announced; at most {MAX_FRAME} are accepted");
+        let text = format!("the frame is {length} bytes long, but the maximum is {MAX_FRAME}");
         return Err(io::Error::new(ErrorKind::InvalidData, text));
     }
-    // Memory is allocated as bytes arrive, not for the announced length.
+    // Memory is allocated as bytes arrive, not up front for the declared length.
     let mut frame = Vec::new();
     input.take(length as u64).read_to_end(&mut frame)?;
     if frame.len() < length {

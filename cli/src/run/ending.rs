@@ -18,7 +18,7 @@ pub(super) enum Ending {
     Main(Exit),
     /// The program exceeded the timeout and was terminated.
     TimedOut(Duration),
-    /// This signal ended the program, and the main process ended with this exit.
+    /// This signal ended the program, whose main process ended with this exit.
     Signal(i32, Exit),
 }
 
@@ -40,8 +40,8 @@ pub(super) fn listen() -> io::Result<Receiver<i32>> {
     Ok(signal)
 }
 
-/// Returns whether a module's processes handle requests to end. Those that use the guest library
-/// do.
+/// Returns whether a module's processes handle requests to end. They do if the module uses the
+/// guest library.
 pub(super) fn understands(module: &Module) -> bool {
     module
         .functions()

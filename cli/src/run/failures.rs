@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The maximum total size, in bytes, of the events waiting to be reported.
 const CAPACITY: usize = 1 << 20;
 
-/// The maximum number of failures to report. More would not help anyone understand the program.
+/// The maximum number of failures to report. Further reports would not help anyone understand the
+/// program.
 const MAX_REPORTS: u64 = 100;
 
 /// How many of the last bytes on standard error to search for a message.
@@ -50,12 +51,12 @@ impl Failures {
         }
     }
 
-    /// Returns the journal that the machine records failures in.
+    /// Returns the journal in which the machine records failures.
     pub(super) fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Starts reporting failures, except for the main process's, which is reported when the program
+    /// Starts reporting failures. The main process's failure is not reported until the program
     /// ends.
     pub(super) fn report(&self, main: Pid) {
         let failures = self.clone();
@@ -69,7 +70,7 @@ impl Failures {
 
     /// Reports the failures that have not been reported yet.
     pub(super) async fn report_new(&self, main: Pid) {
-        // A process's output is written before the report of its failure. If the output cannot be
+        // A process's output is written before its failure is reported. If the output cannot be
         // written, that is reported when the program ends.
         let _ = self.vm.flush_output().await;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,8 +84,8 @@ impl Failures {
         self.seen().reported.contains(&pid)
     }
 
-    /// Returns whether any process has printed a message about an operation that WASI does not
-    /// support.
+    /// Returns whether any process has printed a message saying that WASI does not support an
+    /// operation.
     pub(super) fn lacks_something(&self) -> bool {
         self.seen().lacks
     }

@@ -1,6 +1,6 @@
 //! `--metrics`: serves the metrics of the machine and the program to Prometheus.
 //!
-//! There is only one page, and no client can delay another.
+//! There is only one page. No client can delay another.
 
 use crate::failure::{Failure, not_started, tell};
 use hyper::body::Incoming;
@@ -28,7 +28,7 @@ const PATH: &str = "/metrics";
 const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The time limits for receiving a request's head and for an entire connection.
+/// The time limits for a request's head to arrive and for an entire connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -56,8 +56,8 @@ impl Outline {
         Some(outline)
     }
 
-    /// Fails if the module imports anything, outside the machine's own namespaces, that the machine
-    /// does not provide. The error lists the missing imports.
+    /// Fails if the module imports anything that the machine does not provide. Imports from the
+    /// machine's own namespaces are not checked. The error lists the missing imports.
     pub(super) fn check_imports(&self, path: &Path, config: &Config) -> Result<(), Failure> {
         let mut missing: Vec<&str> = self
             .imports

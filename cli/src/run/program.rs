@@ -1,4 +1,4 @@
-//! Reads the program's file, or explains why that is impossible.
+//! Reads the program's file, or explains why it cannot be read.
 
 use crate::failure::Failure;
 use crate::status::{NOT_FOUND, NOT_STARTED};
@@ -37,7 +37,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     failure
 }
 
-/// Finds files of the same name that cargo built for another profile or target.
+/// Finds files with the same name that cargo built for another profile or target.
 fn built_elsewhere(path: &Path) -> Vec<PathBuf> {
     let Some(name) = path.file_name() else {
         return Vec::new();

@@ -13,8 +13,8 @@ struct Located {
 }
 
 /// Returns the report of how the main process ended, which is empty if the process ended normally
-/// or chose its exit status. If it died because of another process whose failure has already been
-/// reported, that process's frames are not repeated.
+/// or chose its exit status. If it died because another process failed, and that failure has
+/// already been reported, the other process's frames are not repeated.
 pub(super) fn main(process: &str, module: &str, exit: &Exit, is_reported: bool) -> String {
     if let Exit::Normal | Exit::Status(_) = exit {
         return String::new();
@@ -58,10 +58,11 @@ fn is_entry(function: &str) -> bool {
 
 /// Returns the name of the function that a process was spawned with through a guest library.
 ///
-/// The library calls that function by its index in a table, so it always has its own frame, even if
-/// everything else was inlined. A closure has an index only through a wrapper in Rust's core
-/// library, and is usually inlined into that wrapper. Then only debug information reveals the
-/// closure's name: the functions that the frame calls are not the one that was spawned.
+/// The library calls that function by its index in a table, so the function always has its own
+/// frame, even if everything else was inlined. A closure has an index only through a wrapper in
+/// Rust's core library, and is usually inlined into that wrapper. In that case, only debug
+/// information reveals the closure's name, because the functions that the frame calls are not the
+/// spawned one.
 fn spawned_function(frames: &[Located]) -> String {
     let entry = frames
         .iter()
@@ -98,7 +99,7 @@ fn spawned_function(frames: &[Located]) -> String {
 }
 
 /// Returns `None` if a frame contains only wrappers. Otherwise, returns the name of its outermost
-/// other function if that is a closure.
+/// function that is not a wrapper, if that is a closure.
 fn closure_in(located: &Located, is_wrapper: impl Fn(&str) -> bool) -> Option<Option<String>> {
     let own = names(located).find(|name| !is_wrapper(name))?;
     if !own.contains("{{closure}}") && !own.contains("{closure#") {
@@ -107,7 +108,7 @@ fn closure_in(located: &Located, is_wrapper: impl Fn(&str) -> bool) -> Option<Op
     if own.contains("::") {
         return Some(Some(own.to_string()));
     }
-    // Line tables have names without paths.
+    // The names in line tables have no paths.
     let named = |location: &&SourceLocation| location.function.as_deref() == Some(own);
     let place = located.locations.iter().rev().find(named).map(|location| {
         let file = location.file.rsplit(['/', '\\']).next();
@@ -145,8 +146,8 @@ fn is_of_the_library(function: &str) -> bool {
     function.trim_start_matches('<').starts_with("lunatic::")
 }
 
-/// If this is the core library's function that calls a closure, returns the closure's name, if the
-/// function's own name contains it.
+/// If this is the core library function that calls a closure, returns the closure's name, or `None`
+/// if the function's own name does not contain it.
 fn caller_of(function: &str) -> Option<Option<&str>> {
     if function.starts_with("core::ops::function::") {
         return Some(None);
@@ -157,8 +158,8 @@ fn caller_of(function: &str) -> Option<Option<&str>> {
     Some(Some(closure))
 }
 
-/// Returns whether a name belongs to a function in Rust's own libraries or, if it has no path, in
-/// C.
+/// Returns whether a name belongs to a function in Rust's own libraries, or to a C function if it
+/// has no path.
 fn is_of_the_toolchain_by_name(function: &str) -> bool {
     let path = function.trim_start_matches(['<', '&', '[']);
     !path.contains("::")
@@ -209,8 +210,8 @@ fn located(trap: &Trap) -> Vec<Located> {
     trap.frames().into_iter().map(located).collect()
 }
 
-/// Returns the frames without those of Rust's runtime. The runtime marks where it handles a panic
-/// and where it calls `main`. Programs in other languages have neither marker.
+/// Returns the frames without those of Rust's runtime. The runtime has markers where it handles a
+/// panic and where it calls `main`. Programs in other languages have neither marker.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames

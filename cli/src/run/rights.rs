@@ -90,7 +90,7 @@ fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
 /// The minimum similarity, from 0 to 1, of a name worth suggesting.
 const LIKENESS: f64 = 0.8;
 
-/// Returns the namespaces and functions with similar names, most similar first.
+/// Returns the namespaces and functions with names similar to `written`, most similar first.
 pub(super) fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
     let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
     let likeness = |name: &str| {

@@ -1,9 +1,9 @@
-//! A test run's arguments: those of Rust's test programs, as passed by cargo, nextest, editors and
-//! users, and a few more.
+//! A test run's arguments: those that Rust's test programs accept, as passed by cargo, nextest,
+//! editors and users, and a few more.
 //!
-//! A single table defines the flags, both for parsing and for `--help`. Flags for which Rust
-//! requires `-Z unstable-options` are accepted without it. As in Rust's test programs, `getopts`
-//! does the parsing, so error messages have the same wording.
+//! A single table defines the flags for both parsing and `--help`. Flags for which Rust requires
+//! `-Z unstable-options` are accepted without it. As in Rust's test programs, `getopts` does the
+//! parsing, so error messages have the same wording.
 //!
 //! The rest is our own code, because `libtest-mimic` prints different lines (names in columns,
 //! `---- name ----`, `ignored (why)`, no `should panic`, `F` in the terse format), does not capture

@@ -1,5 +1,5 @@
-//! A test run's output: the same lines that Rust's test programs print, so that tools can parse
-//! either.
+//! A test run's output: the same lines that Rust's test programs print, so that tools can parse the
+//! output of both.
 //!
 //! This module only formats text into a `String`. It does not run tests or make decisions.
 
@@ -19,8 +19,8 @@ pub(super) struct Writer {
     /// Whether tests run concurrently. If so, a test's name is printed together with its result,
     /// not before the test runs.
     pub(super) is_parallel: bool,
-    /// The number of tests, and how many characters have been printed for them, both in total and
-    /// on the current line.
+    /// The number of tests, and the number of characters printed for them so far, in total and on
+    /// the current line.
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) column: usize,

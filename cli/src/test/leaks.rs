@@ -11,11 +11,11 @@ use std::time::Duration;
 /// How long to wait for processes that are still running.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// If nothing happens for this long, the remaining processes are considered to be left behind.
+/// If nothing happens for this long, the remaining processes are considered left behind.
 const QUIET_PERIOD: Duration = Duration::from_millis(2);
 
 /// Describes what remains of a test after its main process has ended. Returns `None` if nothing
-/// does.
+/// remains.
 ///
 /// A process that was told to end may still be ending, so this waits for processes that are
 /// running, but not for processes that are themselves waiting.

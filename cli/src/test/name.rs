@@ -1,4 +1,4 @@
-//! Parses the names that modules export tests under.
+//! Parses the names under which modules export tests.
 //!
 //! ```text
 //! #lunatic_test_ [option]... crate::module::function
@@ -8,9 +8,9 @@
 //! #timeout_MILLISECONDS#  must end within this time
 //! #memory_BYTES#          limits the memory of each of its processes
 //! ```
-//! In a TEXT, `\#` stands for `#`. The published crate generates names with only the first, second
-//! and fourth lines. It does not escape backslashes, so if a TEXT ends with a backslash, the
-//! closing `#` looks escaped.
+//! In a TEXT, `\#` stands for `#`. The names that the published crate generates contain only what
+//! the first, second and fourth lines show. The crate does not escape backslashes, so if a TEXT
+//! ends with a backslash, the closing `#` looks escaped.
 
 use lunatic_vm::printable;
 use std::time::Duration;
@@ -81,7 +81,7 @@ fn take_text(text: &str) -> Option<(String, &str)> {
 }
 
 /// Returns the crate name, including `::`, that all paths start with, so that it can be removed
-/// from test names. Empty if they do not all start with the same crate name.
+/// from test names. Returns an empty string if they do not all start with the same crate name.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
     let first = |path: &'a str| path.find("::").map(|end| &path[..end + 2]);
     let Some(begin) = paths.next().and_then(first) else {

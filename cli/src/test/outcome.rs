@@ -1,5 +1,5 @@
 //! Decides whether a test passed, given how its main process ended and what it wrote. This module
-//! works on plain data only.
+//! works only on plain data.
 
 use super::panic;
 use lunatic_vm::Exit;
@@ -37,9 +37,9 @@ pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcom
     if exit.is_normal() {
         return Outcome::Failed(Some("test did not panic as expected".into()));
     }
-    // Programs that use the published library also mark tests with `should_panic` if they must
-    // reach a limit or be killed. Only an expected message requires a real panic, which is a trap
-    // in wasm.
+    // Programs that use the published library also mark tests with `should_panic` if the tests must
+    // reach a limit or be killed. A real panic, which is a trap in wasm, is required only if a
+    // message is expected.
     if expected.is_empty() {
         return Outcome::Passed;
     }

@@ -95,7 +95,7 @@ struct ProcessRecord {
     pid: Pid,
     name: String,
     /// Everything the process wrote, in order. The next two fields contain what it wrote to each
-    /// stream.
+    /// stream separately.
     written: Vec<u8>,
     to_output: Vec<u8>,
     to_error: Vec<u8>,
@@ -234,8 +234,8 @@ impl Common {
             Ending::TimedOut(..) => alive = environment.processes().len().saturating_sub(1),
             _ => {}
         }
-        // The journal is read before the remaining processes are ended, because those have not
-        // failed.
+        // The journal is read before the remaining processes are ended, so that these do not look
+        // like failures.
         let record = Record {
             ending,
             processes: processes(&journal),
@@ -276,7 +276,7 @@ async fn wait(main: Process, timeout: Option<Duration>) -> Ending {
     }
 }
 
-/// Returns the process that a failure originated in.
+/// Returns the process in which a failure originated.
 fn origin(main: &Process, exit: &Exit) -> Pid {
     match exit {
         Exit::LinkDied { pid, .. } => *pid,

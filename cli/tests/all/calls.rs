@@ -1,5 +1,5 @@
-//! Tests `lunatic call` and `lunatic bridge`, which call functions from the shell and, over two
-//! pipes, from a program.
+//! Tests `lunatic call`, which calls functions from the shell, and `lunatic bridge`, through which
+//! a program calls them over two pipes.
 
 use crate::cargo::example;
 use crate::lunatic::WorkDir;
@@ -195,7 +195,7 @@ fn requests_over_a_pipe_are_answered_even_if_they_are_invalid() {
         ),
         "{reply}"
     );
-    // The frame that belongs to an invalid request is not read as a request.
+    // A frame attached to an invalid request is not read as a request.
     for wrong in [
         r#"{"id": 4, "function": "shrink", "image": {"width": -2, "height": 2}}"#,
         r#"{"id": 4, "function": "shrink", "bytes": true, "arguments": 1}"#,
@@ -249,7 +249,10 @@ fn a_slow_request_does_not_delay_the_others() {
 fn a_frame_that_is_too_large_or_truncated_ends_the_bridge_with_an_error() {
     let dir = WorkDir::new();
     for (bytes, said) in [
-        (&[0xff, 0xff, 0xff, 0xff][..], "a frame of 4294967295 bytes"),
+        (
+            &[0xff, 0xff, 0xff, 0xff][..],
+            "the frame is 4294967295 bytes long",
+        ),
         (&[0, 0, 0, 9, b'{'], "requests"),
     ] {
         let mut command = dir.command(&["bridge", &functions()]);

@@ -1,5 +1,5 @@
-//! Builds guests in Rust, using the cargo that runs the tests. The repository does not contain any
-//! compiled code.
+//! Builds guests written in Rust, using the cargo that runs the tests. The repository does not
+//! contain any compiled code.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::collections::HashMap;
@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns cargo with arguments, as if run from a shell: the variables set by the cargo that runs
-/// this test are removed, except for its home directory. All tests build their guests in one shared
-/// directory, separate from this test's build directory, which cargo may have locked.
+/// Returns a cargo command with arguments, as if run from a shell: the variables set by the cargo
+/// that runs this test are removed, except for the one with its home directory. All tests build
+/// their guests in one shared directory, separate from this test's build directory, which cargo may
+/// have locked.
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -24,8 +25,8 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Returns cargo with arguments. Programs may use only the versions in the repository's lock file,
-/// which have already been downloaded.
+/// Returns a cargo command with arguments. Programs may use only the versions in the repository's
+/// lock file, which have already been downloaded.
 fn offline(arguments: &[&str]) -> Command {
     // The flag comes first because, after a `--`, it would be an argument for the program.
     cargo(&[&["--offline"], arguments].concat())
@@ -73,7 +74,8 @@ fn run(cargo: &mut Command, remedy: &str) {
 }
 
 /// Returns the directory with a package's compiled programs, from `cli/tests/published/`. Each
-/// package is compiled once, in the dev profile, and separately because it has its own lock file.
+/// package is compiled once, in the dev profile. Packages are compiled separately because each has
+/// its own lock file.
 pub(crate) fn published(package: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<()>>>>> =
         LazyLock::new(Mutex::default);
@@ -161,7 +163,7 @@ impl Project {
         }
     }
 
-    /// Returns `cargo` with arguments and with the command under test in the PATH.
+    /// Returns a `cargo` command with arguments, and with the command under test in the PATH.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let command = Path::new(env!("CARGO_BIN_EXE_lunatic"))
             .parent()

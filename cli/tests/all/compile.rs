@@ -1,4 +1,4 @@
-//! Tests the process that compiles code that is not the user's own.
+//! Tests the separate process that compiles code other than the user's own.
 
 use crate::lunatic::WorkDir;
 use std::fs;

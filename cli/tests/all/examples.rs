@@ -31,8 +31,8 @@ fn hello() {
 fn environments() {
     let ended = run("environments", &[]);
     assert_eq!(ended.status, Some(0), "{ended:#?}");
-    // Each of the three failures is also reported once. The first one has the frames from which the
-    // closure is known; what the closure calls is not its name.
+    // Each of the three failures is also reported once. The first report has the frames that reveal
+    // the closure's name, which is not the name of a function that it calls.
     let reports = ended.stderr.lines();
     let names: Vec<&str> = reports
         .filter(|line| line.starts_with("error: process <"))
@@ -60,7 +60,7 @@ fn environments() {
         prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"),
         "{prints}"
     );
-    // By how much the process exceeds the limit depends on the compiler.
+    // How far the process exceeds the limit depends on the compiler.
     let wanted =
         "the child that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
@@ -142,7 +142,7 @@ a server is still registered: false
         (Some(0), printed),
         "{ended:#?}"
     );
-    // T057: of a thousand restarts, a hundred are reported.
+    // T057: a hundred of a thousand restarts are reported.
     let lines = ended.stderr.lines();
     let lines: Vec<&str> = lines
         .filter(|line| line.starts_with("supervisor <"))
@@ -333,7 +333,7 @@ fn tcp_echo() {
         .expect("the server closes the connection");
     assert_eq!(rest, "");
 
-    // A client that has closed its direction of the connection still gets an answer.
+    // A client that has closed its sending direction still gets an answer.
     clients[1]
         .write_all(b"last\n")
         .expect("the connection is open");

@@ -1,7 +1,7 @@
 //! Guests in text format.
 
-/// Returns a program whose main process runs `body`. It has functions to print from its memory,
-/// read into its memory, exit, and spawn an export.
+/// Returns a program whose main process runs `body`. The program has functions to print from its
+/// memory, read into its memory, exit, and spawn an export.
 pub(crate) fn guest(body: &str) -> String {
     with(body, "")
 }

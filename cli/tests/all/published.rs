@@ -1,7 +1,7 @@
-//! Tests programs that use the published guest libraries unmodified. Each claim is checked by one
-//! run of a program: the claim's name selects what the program does, and its output is compared
-//! with what is expected. The programs are in `cli/tests/published/`, in one package per generation
-//! of the library.
+//! Tests programs that use the published guest libraries unmodified. Each claim is checked by
+//! running a program once: the claim's name selects what the program does, and the program's output
+//! is compared with the expected output. The programs are in `cli/tests/published/`, in one package
+//! per generation of the library.
 
 use crate::cargo::{published, published_tests};
 use crate::lunatic::{Ended, WorkDir};
@@ -106,7 +106,8 @@ const OLDER_PLUGIN: &str = r#"(module
         (if (i64.ne (i64x2.extract_lane 0 (local.get $both)) (i64.const -2)) (then unreachable))
         (if (i64.ne (i64x2.extract_lane 1 (local.get $both)) (i64.const -1)) (then unreachable))))"#;
 
-/// Generates a test for every claim, and a test that every claim in the program has one.
+/// Generates a test for every claim, and a test that checks that every claim in the program has
+/// one.
 macro_rules! claims {
     ($library:ident, $package:literal; $($subject:ident { $($claim:ident => $end:expr;)* })*) => {
         mod $library {
@@ -315,7 +316,7 @@ claims! { library_0_14, "lunatic-0.14";
     }
 }
 
-/// The claims for all libraries that the same program is built with.
+/// The claims for all versions of the library with which the same program is built.
 macro_rules! claims_of_0_10_to_0_12 {
     ($library:ident, $package:literal) => {
         claims! { $library, $package;

@@ -1,5 +1,5 @@
-//! Tests the three programs that originally specified the VM, verbatim. Each is put in a project
-//! created by `lunatic new`, and `cargo run` runs it.
+//! Tests the three programs that originally specified the VM, verbatim. Each is put into a project
+//! created by `lunatic new` and run with `cargo run`.
 
 use crate::cargo::Project;
 use crate::lunatic::Ended;
@@ -58,7 +58,7 @@ fn limiting_processes() {
 
 #[test]
 fn limiting_processes_in_a_release_build() {
-    // A release build would optimize the unused vector away, so the memory would not be used.
+    // A release build would optimize away the unused vector, so the memory would not be used.
     let vector = "vec![0; 150_000]";
     let program = include_str!("../seeds/environments.rs");
     assert_eq!(program.matches(vector).count(), 1);

@@ -54,7 +54,7 @@ fn check(ended: &Ended, status: i32) {
     );
 }
 
-/// Replaces numbers that have a decimal point. They are times, which differ between runs.
+/// Replaces numbers that have a decimal point. Such numbers are times, which differ between runs.
 fn timeless(text: &str) -> String {
     let mut timeless = String::new();
     let mut rest = text;
@@ -135,7 +135,7 @@ fn placeless(text: &str) -> String {
     hide(&hide(text, "(at 0x", "PLACE"), ": function ", "NUMBER")
 }
 
-/// Tests that all use a server started by one of them, like suites for the published runner do. The
+/// Tests that all use a server started by one of them, like in suites for the published runner. The
 /// server has a name and answers every message from any test.
 const SHARING: &str = r##"(module
     (import "lunatic::registry" "put" (func $put (param i32 i32 i64 i64)))
@@ -183,7 +183,7 @@ fn tests_share_what_others_leave_behind_if_they_are_to() {
     let ended = run(SHARING, &["--leaks", "ignore"]);
     check(&ended, 101);
     assert!(ended.stdout.contains("1 passed; 2 failed"), "{ended:#?}");
-    // In that case, leaving something behind is not a mistake.
+    // If tests share processes, leaving something behind is not a mistake.
     let ended = run(SHARING, &["--shared", "--leaks", "fail"]);
     check(&ended, 0);
     assert!(ended.stdout.contains("3 passed; 0 failed"), "{ended:#?}");
@@ -609,8 +609,8 @@ mod panics {
 }
 "##;
 
-/// Returns those lines of a run that can be compared. Times are left out, and so is the output of
-/// failed tests, which contains source locations and thread names.
+/// Returns the lines of a run's output that can be compared. Times are left out, as is the output
+/// of failed tests, which contains source locations and thread names.
 fn comparable(stdout: &str) -> String {
     let (mut lines, mut is_output) = (Vec::new(), false);
     for line in timeless(stdout).lines() {

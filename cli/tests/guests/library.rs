@@ -1,5 +1,5 @@
-//! Checks what the guest library offers beyond its own tests. Prints a line for each claim that
-//! holds.
+//! Checks what the guest library offers beyond what its own tests cover. Prints a line for each
+//! claim that holds.
 
 use machine::net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
 use machine::server::Handle;
@@ -359,7 +359,8 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A server in a crate that has a different name for the library and no name for serde.
+/// A server in a crate that depends on the library under a different name and does not depend on
+/// serde.
 struct Counter(u32);
 
 #[machine::server]

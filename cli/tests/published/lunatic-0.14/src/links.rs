@@ -137,7 +137,8 @@ pub fn one_mailbox_has_messages_links_and_monitors() {
 }
 
 trait MonitorBoth {
-    /// The library does not have a function for a monitor in a process that also catches links.
+    /// The library does not have a function that adds a monitor in a process that also catches
+    /// links.
     fn monitor_both<M>(&self, process: Process<M>);
 }
 

@@ -32,7 +32,7 @@ use std::time::Duration;
 /// not happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lists each subject's functions with their names, so that they can be called by name.
+/// Lists each subject's functions along with their names, so that they can be called by name.
 macro_rules! claims {
     ($($subject:ident { $($claim:ident)* })*) => {
         [$($((concat!(stringify!($subject), "::", stringify!($claim)), $subject::$claim as fn()),)*)*]

@@ -1,5 +1,5 @@
-//! Claims about protocols, in which two processes send each other values in the order and of the
-//! types that the protocol specifies.
+//! Claims about protocols: two processes send each other values whose order and types the protocol
+//! specifies.
 
 use lunatic::protocol::{Branch, End, Offer, Pop, Protocol, Rec, Recv, Send};
 use lunatic::serializer::MessagePack;

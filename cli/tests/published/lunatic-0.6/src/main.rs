@@ -1,7 +1,7 @@
 //! Claims about programs that use the published library 0.6.0. The program runs the claim named by
 //! its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`. These claims are about the differences from the next generation,
-//! whose program has more.
+//! whose program has more claims.
 
 use lunatic::process::{self, Process};
 use lunatic::{lookup, Config, Environment, LinkMailbox, Mailbox, Request};

@@ -90,7 +90,7 @@ pub fn an_export_runs_with_its_parameters() {
     module.spawn::<()>("check", &parameters).expect("the module has this export");
     let (_, mailbox) =
         module.spawn_link::<(), (), _>(mailbox::<()>(), "check", &parameters).expect("the module has this export");
-    // The process above does not cause a signal. The next one must fail, and only its signal
+    // The process above does not cause a signal. The next process must fail, and only its signal
     // arrives.
     let wrong = [Param::I32(0), Param::I64(0), Param::V128(0)];
     let (_, mailbox) = module.spawn_link::<(), (), _>(mailbox, "check", &wrong).expect("the module has this export");

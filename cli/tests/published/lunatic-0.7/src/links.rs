@@ -28,7 +28,7 @@ pub fn a_normal_exit_is_not_reported() {
     let plain = self::mailbox::<u8>();
     child.send(process::this(&plain));
     println!("{}", mailbox.receive().normal_or_unwrap().expect("a number arrives"));
-    // A signal from that process would have arrived before the next one.
+    // A signal from that process would have arrived before the next process's signal.
     let (failing, tag, mailbox) = process::spawn_link(mailbox, fails).expect("this process may spawn");
     failing.send(());
     println!("{}", matches!(mailbox.receive(), Message::Signal(died) if died == tag));

@@ -74,7 +74,7 @@ pub fn a_sleep_ends() {
     println!("awake");
 }
 
-/// What the children in this claim run.
+/// The function that the children in this claim run.
 fn answers(parent: Process<u32>, mailbox: Mailbox<u32>) {
     parent.send(mailbox.receive().expect("a number arrives") + 1);
 }
