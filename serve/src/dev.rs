@@ -376,7 +376,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Watches those directories that currently exist.
+    /// Watches the directories that currently exist.
     fn watch(&mut self) {
         let mut directories = self.project_files().directories();
         for entry in self.tracked.values() {

@@ -161,11 +161,11 @@ impl Functions {
         self.table().remove(name)
     }
 
-    /// Keeps a directory from functions and from gateways that serve files.
+    /// Makes a directory private: functions cannot access it, and gateways do not serve its files.
     ///
     /// # Errors
     ///
-    /// If a function has access to the directory already.
+    /// Fails if a function already has access to the directory.
     pub(crate) fn keep_private(&self, directory: &Path) -> Result<(), (Name, PrivateDirectory)> {
         self.0.private.add(directory);
         for function in self.all() {

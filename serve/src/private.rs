@@ -1,5 +1,5 @@
-//! Directories that no function may access and no gateway may serve, such as the storage of a
-//! service: the stored manifests contain secrets, and decide what is run.
+//! Directories that no function may access and no gateway may serve, such as a service's storage:
+//! the stored manifests contain secrets and determine what code is run.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Default)]
 pub(crate) struct PrivateDirectories(Mutex<Vec<PathBuf>>);
 
-/// A directory cannot be granted or served, because it contains a private directory or lies in one.
+/// The error for a directory that cannot be granted or served, because it contains a private
+/// directory or is inside one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{}` would give access to `{}`, where the service stores functions and their secrets; use another directory, or \
@@ -54,8 +55,9 @@ impl PrivateDirectories {
     }
 }
 
-/// Returns whether a directory is another directory or lies in it, whatever their paths are. A
-/// directory that cannot be found cannot be granted either.
+/// Returns whether `outer` is `inner` or contains it, no matter which paths lead to the two
+/// directories. Returns false if either of them cannot be found, because such a directory cannot be
+/// granted either.
 fn contains(outer: &Path, inner: &Path) -> bool {
     let lies_in = || -> io::Result<bool> {
         let outer = identity(outer)?;

@@ -317,7 +317,8 @@ impl Server {
                     what: error.to_string(),
                 });
             }
-            // If there is no such directory, it does not contain the cache.
+            // This fails if the directory does not exist, in which case it does not contain the
+            // cache.
             let _ = self.functions.vm().expose(directory);
         }
         let protocol = match &gateway.protocol {

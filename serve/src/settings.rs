@@ -85,7 +85,7 @@ pub enum SettingsError {
     /// A directory cannot be granted.
     #[error(transparent)]
     Directory(#[from] PreopenError),
-    /// A directory contains the storage of a service, or is inside it.
+    /// A directory contains a service's storage, or is inside it.
     #[error(transparent)]
     Private(#[from] PrivateDirectory),
     /// No host function's name begins with this prefix.

@@ -1,8 +1,8 @@
 //! `wasi:http` for components, through which they receive requests and call other hosts.
 //!
 //! The functions come from `wasmtime-wasi-http`. This file limits the size of each head, string and
-//! piece of a body that they hold for a component, which `kept` counts, and sends the component's
-//! calls through the function's [`Outbound`].
+//! piece of a body that these functions hold for a component (`kept` counts them), and sends the
+//! component's calls through the function's [`Outbound`].
 
 use super::body::InstanceBody;
 use super::grants::Grants;

@@ -1,6 +1,6 @@
-//! How many bytes the host holds for the requests and responses of a component.
+//! Computes how many bytes the host holds for a component's requests and responses.
 //!
-//! A body is counted as what it may buffer, because its pieces are not visible.
+//! The pieces of a body are not visible here, so a body counts as the most that it may buffer.
 
 use super::interfaces::MAX_PIECE;
 use crate::outbound::MAX_HEAD as MAX_RECEIVED_HEAD;
@@ -14,14 +14,15 @@ use wasmtime_wasi_http::p2::types::{
     HostOutgoingResponse,
 };
 
-/// The bytes that a body which a component writes may hold until they are read. While a connection
-/// reads the body, the limit on connections bounds the number of such bodies.
+/// The maximum number of bytes that a body written by a component may hold until they are read.
+/// While a connection reads the body, the limit on connections bounds the number of such bodies.
 const WRITTEN: usize = 2 * MAX_PIECE;
 
-/// The bytes that a body which a component reads may hold.
+/// The maximum number of bytes that a body read by a component may hold.
 const READ: usize = MAX_PIECE;
 
-/// Returns how many bytes a resource of `wasi:http` may take.
+/// Returns the maximum number of bytes that a `wasi:http` resource takes up, or `None` for any
+/// other entry.
 pub(super) fn size(entry: &(dyn Any + Send)) -> Option<u64> {
     let bytes = if let Some(fields) = entry.downcast_ref::<FieldMap>() {
         head(fields)
@@ -42,7 +43,7 @@ pub(super) fn size(entry: &(dyn Any + Send)) -> Option<u64> {
     } else if let Some(coming) = entry.downcast_ref::<HostFutureIncomingResponse>() {
         match coming {
             HostFutureIncomingResponse::Consumed => 0,
-            // The request may still be there, and the response may be there already.
+            // The request may not have been sent yet, and the response may already have arrived.
             _ => WRITTEN + 2 * MAX_RECEIVED_HEAD,
         }
     } else if let Some(response) = entry.downcast_ref::<HostIncomingResponse>() {
@@ -61,21 +62,22 @@ fn written(has_body: bool) -> usize {
     if has_body { WRITTEN } else { 0 }
 }
 
-/// The number of fields of a head that are looked at one by one.
+/// The maximum number of a head's fields whose sizes are added up one by one.
 const FEW: usize = 64;
 
-/// Returns how many bytes a head takes at most. The time that this takes does not depend on the
-/// size of the head.
+/// Returns the maximum number of bytes that a head takes up. The time to compute this does not
+/// depend on the size of the head.
 fn head(fields: &HeaderMap) -> usize {
-    /// A field in the map, with the indices that lead to it.
+    /// A field in the map, including the indices that lead to it.
     const FIELD: usize = size_of::<(HeaderName, HeaderValue, [usize; 5])>();
-    /// A further value of a field. The list of these values grows to twice its length.
+    /// Another value of the same field. The list of such values may have twice the capacity it
+    /// needs.
     const VALUE: usize = 2 * size_of::<(HeaderValue, [usize; 4])>();
     let more = fields.len() - fields.keys_len();
     let texts = if fields.len() > FEW {
         MAX_RECEIVED_HEAD
     } else {
-        // Each text is allocated separately.
+        // Each string is allocated separately.
         let texts = fields
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + 64);

@@ -1,11 +1,11 @@
-//! Tests that measure the whole operating system process, and therefore run in one of their own.
+//! Runs tests that measure a whole operating system process in a process of their own.
 
 use std::process::Command;
 
-/// Set in the process of such a test.
+/// Set in a process that runs a single test.
 const ALONE: &str = "LUNATIC_TEST_ALONE";
 
-/// Runs a test in an operating system process of its own. Returns true in that process.
+/// Reruns a test in its own operating system process. Returns true in that process.
 pub(crate) fn is_alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;

@@ -632,7 +632,8 @@ fn t137_an_instance_ends_when_its_client_disconnects() {
     }
 }
 
-/// Returns settings that grant a directory with a file and with many names, and sockets.
+/// Returns settings that grant sockets and a directory that contains a file and many others with
+/// long names.
 fn granting(directory: &std::path::Path) -> Settings {
     std::fs::write(directory.join("f"), "x").expect("there is disk space");
     for number in 0..1_000 {
@@ -676,7 +677,7 @@ fn whatever_a_component_makes_the_host_hold_is_refused_at_its_limit() {
         .version();
     let most = resident() + ALLOWED + (24 << 20);
     for (path, status) in [
-        // The number of resources is limited too.
+        // These reach the limit on the number of resources.
         ("/hold-empty-fields", 500),
         ("/hold-options", 500),
         ("/hold-pollables", 500),
@@ -729,9 +730,9 @@ fn a_component_opens_exactly_as_much_as_it_may() {
     for (path, opened) in [
         ("/opens/open-files", 40),
         ("/opens/open-directories", 40),
-        // The directory and its listing.
+        // Each listing also keeps its directory open.
         ("/opens/open-listings", 20),
-        // A process has at most 256 files.
+        // A process can have at most 256 files open.
         ("/opens-many/open-files", 256),
         ("/opens-many/open-listings", 128),
     ] {

@@ -1437,7 +1437,7 @@ fn while_memory_is_short_deploys_and_then_requests_are_refused_until_it_is_free_
         return;
     }
     const MIB: u64 = 1 << 20;
-    // The reserve is an eighth, of which each level takes a quarter.
+    // An eighth of this is the reserve. Each level takes up a quarter of the reserve.
     const ALLOWED: u64 = 800 * MIB;
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
@@ -1521,7 +1521,7 @@ fn the_storage_is_neither_granted_nor_served() {
     put(&functions, Settings::default()).expect("this grants no directory");
     drop(service);
 
-    // What is granted before the service starts keeps it from starting.
+    // A service does not start if its storage has already been granted.
     let functions = Functions::new(&vm);
     put(&functions, granted(project.path(), Access::Read)).expect("no service uses the directory");
     let refused = Service::open(&functions, stored_in(&store));

@@ -73,8 +73,8 @@ impl Wire {
         }
     }
 
-    /// Notes that bytes were sent. If the client has disconnected, it refuses these bytes, and the
-    /// next write fails.
+    /// Records that bytes were sent. If the client has disconnected, it refuses these bytes, and
+    /// the next write fails.
     fn wrote(&self, written: &io::Result<usize>) {
         if self.is_half_closed && written.is_ok() {
             self.connection.sent_after_half_close();

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The maximum size of all files, in bytes.
+/// The maximum total size of all files, in bytes.
 const ROOM: u64 = 1 << 30;
 
-/// The size of a file in addition to its path and its contents, in bytes.
+/// A file's overhead in addition to its path and its contents, in bytes.
 const FILE: u64 = 256;
 
 /// Files by path.
