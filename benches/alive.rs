@@ -1,16 +1,16 @@
 //! Measures how many processes can be alive at once with the kernel's default settings. Mappings
-//! run out first, so a process must cost at most one mapping.
+//! run out first, so a process must not need more than one.
 
 use lunatic_benches::{Bar, Chart, Crowd, HEAP, PROFILES, Peer, Row, guest, meters, promise};
 
 fn main() {
     let depth = promise(
-        "alive at once with the present vm.max_map_count, each after handling a message and using its heap",
+        "processes alive at once with the present vm.max_map_count, each having handled a message and used its heap",
     );
     println!("  vm.max_map_count is {}", meters::max_mappings());
     let bytes = Chart::new(
         "alive-bytes",
-        "a waiting process, everything included",
+        "total memory of a waiting process",
         "processes alive",
         "bytes each",
     );

@@ -1,5 +1,5 @@
-//! Measures function calls from outside, across the bridge, against a hand-written embedding of
-//! plain wasmtime that runs the same guest.
+//! Measures function calls from outside, across the bridge, and compares them with a hand-written
+//! embedding of plain wasmtime that runs the same guest.
 //!
 //! The guest does almost nothing, so this bench measures the cost of the call itself. Criterion
 //! takes the measurements and writes its reports to `criterion/` in the target directory. There is
@@ -53,8 +53,8 @@ fn records(count: u32) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// What an embedder would write for exactly this purpose, serving one caller at a time. There are
-/// no limits or timeouts, and a trap makes the store unusable.
+/// What an embedder would write for exactly this purpose. It serves one caller at a time, without
+/// limits or timeouts, and a trap makes its store unusable.
 struct Embedding {
     store: Store<()>,
     memory: Memory,
@@ -301,8 +301,8 @@ fn time(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// Passes a number to another thread and back, the given number of times, and returns how long that
-/// takes. A call whose function runs on another thread cannot be faster.
+/// Passes a number to another thread and back, `times` times, and returns how long that takes. A
+/// call cannot be faster than this if its function runs on another thread.
 fn hand_over(times: u64) -> Duration {
     let (ask, asked) = sync_channel::<u64>(1);
     let (answer, answered) = sync_channel(1);
@@ -325,8 +325,7 @@ fn hand_over(times: u64) -> Duration {
     })
 }
 
-/// Makes the given number of calls from inside the process, on its worker, and returns how long
-/// they take.
+/// Makes `times` calls from inside the process, on its worker, and returns how long they take.
 fn inside(times: u64) -> Duration {
     let vm = Vm::builder()
         .workers(1)

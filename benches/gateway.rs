@@ -1,7 +1,7 @@
 //! An HTTP gateway handles each request in its own process.
 //!
-//! Each server is a separate operating system process. Some of the servers are this program itself,
-//! started with an argument that selects the server.
+//! Each server is a separate operating system process. Some of the servers are this program,
+//! started with an argument that selects one.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The components that the tests of `serve` use.
+/// The components that the `serve` tests use.
 #[path = "../serve/tests/all/guests.rs"]
 #[expect(dead_code, reason = "the tests use more guests than this bench")]
 mod guests;
@@ -75,7 +75,7 @@ fn main() {
         .print(Bar::AtLeastTimes(0.4));
     drop(go);
 
-    // Latency is measured over one connection, because many connections show only the throughput.
+    // Latency is measured over a single connection, because with many, only the throughput shows.
     latency("small core function, fresh", &function, time);
     latency("plain hyper", &hyper, time);
     drop((function, hyper));
@@ -99,7 +99,8 @@ fn latency(what: &str, server: &Server, time: Duration) {
     Row::new(&what, "µs", &Figures::from_iter(answers)).print(Bar::None);
 }
 
-/// Prints a component's figures, both with a new instance per request and with a pool of instances.
+/// Measures and prints a component's figures, with a new instance per request and with a pool of
+/// instances.
 fn components(what: &str, file: &Path, connections: usize, time: Duration) {
     for policy in ["fresh", "pool"] {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
@@ -189,7 +190,7 @@ fn serve(bytes: &[u8], policy: Policy) {
     wait();
 }
 
-/// Serves with just the HTTP library that the gateway uses, as an upper bound.
+/// Serves with just the HTTP library that the gateway uses, to show the upper bound.
 fn serve_hyper() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

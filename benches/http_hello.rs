@@ -1,4 +1,4 @@
-//! A guest is a small web server with one process per connection. Each connection stays open for
+//! The guest is a small web server with one process per connection. Each connection stays open for
 //! many requests.
 
 use lunatic_benches::client::{answer_length, load};

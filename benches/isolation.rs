@@ -1,4 +1,4 @@
-//! Code that shares nothing and can be interrupted at any time runs hardly slower than ordinary
+//! Code that shares nothing and can be interrupted at any time runs almost as fast as ordinary
 //! code.
 
 #[path = "guests/kernels.rs"]
@@ -170,7 +170,7 @@ fn natively(native: &Peer, kernel: &str, size: u32) -> Run {
     }
 }
 
-/// The kernels module in plain wasmtime with default settings.
+/// The module of kernels in plain wasmtime with default settings.
 struct Plain(wasmtime::InstancePre<()>);
 
 impl Plain {

@@ -1,4 +1,4 @@
-//! A process that does nothing but compute is dead at most two ticks after it is killed.
+//! A process that only computes is dead at most two ticks after it is killed.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;

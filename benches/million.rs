@@ -6,8 +6,8 @@ use lunatic_benches::{
 };
 use std::fs;
 
-/// The promised number of processes, and the maximum number of bytes per process. At this size,
-/// that many processes fit in 24 GiB.
+/// The promised number of processes, and the maximum number of bytes per process, with which they
+/// fit in 24 GiB.
 const GOAL: usize = 1_000_000;
 const BYTES: usize = 22 << 10;
 
@@ -16,7 +16,7 @@ const MAPPINGS: u64 = 1_048_576;
 
 fn main() {
     let depth = promise(
-        "alive at once with vm.max_map_count raised to 1,048,576, each after handling a message and using its heap",
+        "processes alive at once with vm.max_map_count raised to 1,048,576, each having handled a message and used its heap",
     );
     let goal = depth.choose(GOAL, 100);
     if let Err(reason) = room(goal) {
@@ -24,7 +24,7 @@ fn main() {
     }
     let bytes = Chart::new(
         "million-bytes",
-        "a waiting process, everything included",
+        "total memory of a waiting process",
         "processes alive",
         "bytes each",
     );
@@ -46,7 +46,7 @@ fn main() {
             last = Some(footprint);
             if let Some(ceiling) = ceiling {
                 for chart in [&bytes, &times] {
-                    chart.note(&format!("{}: ends: {ceiling}", profile.name));
+                    chart.note(&format!("{} stopped early: {ceiling}", profile.name));
                 }
                 break;
             }
@@ -57,7 +57,7 @@ fn main() {
             .print(profile.bar(Bar::AtLeast(GOAL as f64)));
         let each = Figures::from_iter([last.bytes]);
         Row::new(
-            &profile.of("one process, everything included"),
+            &profile.of("total memory of a waiting process"),
             "bytes",
             &each,
         )
@@ -65,7 +65,7 @@ fn main() {
     }
 }
 
-/// Checks whether this many processes fit, and raises the kernel's limit if requested.
+/// Checks whether `goal` processes fit, and raises the kernel's limit if requested.
 ///
 /// # Errors
 ///

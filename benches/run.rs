@@ -115,7 +115,7 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
             Some(status) => break Some(status.to_string()),
             None if start.elapsed() < TIMEOUT => sleep(Duration::from_millis(50)),
             None => {
-                // The child may have exited in the meantime.
+                // The child may already have exited.
                 let _ = child.kill();
                 let _ = child.wait();
                 break Some(format!("the bench took more than {} s", TIMEOUT.as_secs()));

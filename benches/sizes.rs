@@ -1,5 +1,5 @@
-//! Measures how the cost of a message depends on its size. Large messages are copied no more often
-//! than necessary.
+//! Measures how a message's cost depends on its size. Large messages are not copied more often than
+//! necessary.
 
 use lunatic_benches::{Bar, Chart, Machine, Peer, Row, guest, promise, side_by_side};
 

@@ -33,8 +33,8 @@ const WINDOW: f64 = 0.15;
 /// The maximum growth allowed between the two measurements.
 const GROWTH: f64 = 0.05;
 
-/// The time limit of calls across the bridge that never return. Other calls have none, because the
-/// computer may be busy.
+/// The time limit for calls across the bridge that never return. Other calls have no limit, because
+/// the computer may be busy.
 const SHORT: Duration = Duration::from_millis(20);
 
 /// The number of different modules. With an unlimited number, the cache of compiled code would keep
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Puts the machine under load for this long, and returns whether all measured quantities stayed
+/// Puts the machine under load for `time`, and returns whether all measured quantities stayed
 /// within the allowed growth.
 fn soak(time: Duration) -> bool {
     let directory = target().join("soak");
@@ -127,8 +127,8 @@ fn soak(time: Duration) -> bool {
     is_flat
 }
 
-/// Compares the first measurement that counts with the last, prints the result, and returns whether
-/// nothing has grown too much.
+/// Compares the measurement after the warm-up with the last one, prints the result, and returns
+/// whether nothing has grown too much.
 fn judge(samples: &[(f64, Sample)]) -> bool {
     let window = |from: f64, to: f64| {
         let within = samples

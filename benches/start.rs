@@ -1,5 +1,5 @@
-//! Programs start immediately. This bench measures an entire run of `lunatic hello.wasm` whose
-//! compiled code was cached by an earlier run.
+//! Programs start immediately. This bench measures an entire run of `lunatic hello.wasm`, with the
+//! compiled code cached by an earlier run.
 
 use lunatic_benches::{Bar, Figures, Row, command, promise};
 use std::time::Instant;

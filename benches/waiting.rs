@@ -21,7 +21,7 @@ fn main() {
     let crowd = guest("crowd");
     for profile in PROFILES {
         // There is only one round because a second crowd would reuse memory released by the first,
-        // which would hide its cost.
+        // which would hide the memory's cost.
         let footprint = Crowd::new(profile, &crowd).grow(count);
         let figure = |figure: f64| Figures::from_iter([figure]);
         let (ours, tables, mappings) = (
@@ -29,7 +29,7 @@ fn main() {
             figure(footprint.table_bytes),
             figure(footprint.mappings),
         );
-        let what = profile.of("one process, everything included");
+        let what = profile.of("total memory of a waiting process");
         let row = Row::new(&what, "bytes", &ours)
             .beside("Erlang", &erlang)
             .beside("Go", &go);

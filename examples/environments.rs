@@ -14,7 +14,7 @@ fn main(mailbox: Mailbox<()>) {
     // 17 wasm pages (17 * 64 KiB) are 1,114,112 bytes, so a process of this size fits, with little
     // memory to spare. One unit of compute is about 100,000 instructions.
     let mut config = Config::new(1_200_000, Some(1));
-    // Allow only functions whose names start with this prefix. The ones that print don't.
+    // Allow only functions whose names start with this prefix. Those that print don't.
     config.allow_namespace("wasi_snapshot_preview1::environ");
     let mut environment = Environment::new(config)
         .expect("this process has everything that the configuration grants");

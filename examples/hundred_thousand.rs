@@ -62,7 +62,7 @@ fn crowd(size: u64) -> Vec<Process<(Process<u64>, u64)>> {
             Err(error) if !matches!(error.kind(), Errno::Exhausted | Errno::LimitReached) => {
                 panic!("{error}")
             }
-            // The processes of the last crowd are still exiting.
+            // The processes in the last crowd are still exiting.
             Err(_) if crowd.is_empty() => process::sleep(1),
             Err(_) => break,
         }

@@ -23,7 +23,7 @@ fn main(mailbox: Mailbox<()>) {
     child.monitor();
     child.kill();
     println!("monitored: {}", reason(mailbox.receive()));
-    // If the process is already dead, the monitor reports that immediately.
+    // If the process is already dead, the monitor reports the death immediately.
     child.monitor();
     println!("monitored: {}", reason(mailbox.receive()));
 

@@ -26,7 +26,7 @@ const PLUGIN: &[u8] = &[
     0x00, b'a', b's', b'm', 1, 0, 0, 0, // the magic number, version 1
     1, 13, 3, 0x60, 1, 0x7f, 0, 0x60, 2, 0x7f, 0x7f, 0, 0x60, 0,
     0, // types: (i32), (i32 i32), ()
-    2, 36, 1, 22, // one import, from a module whose name has 22 bytes
+    2, 36, 1, 22, // one import, from a module whose name is 22 bytes long
     b'w', b'a', b's', b'i', b'_', b's', b'n', b'a', b'p', b's', b'h', b'o', b't', b'_', //
     b'p', b'r', b'e', b'v', b'i', b'e', b'w', b'1', //
     9, b'p', b'r', b'o', b'c', b'_', b'e', b'x', b'i', b't', 0,

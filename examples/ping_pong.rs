@@ -1,7 +1,8 @@
 //! Two processes send a number back and forth until it is large enough.
 //!
 //! Note the message type: it contains the process to reply to, so neither process has to know the
-//! other in advance. A `Process<T>` is just a number, and its type says what the process receives.
+//! other in advance. A `Process<T>` is just a number; `T` is the type of the messages that the
+//! process receives.
 
 use lunatic::{Mailbox, Process, process};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Tasks are functions that run in their own processes and return results.
 //!
 //! Note the effect of a failure: that task's result is an error, and nothing else is affected. A
-//! task that takes too long is killed, and when waiting for several tasks, the first failure kills
+//! task that takes too long is killed. When `main` waits for several tasks, the first failure kills
 //! the others.
 
 use lunatic::{Mailbox, Task, TaskError};

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Note what the program does not have to do: the machine deals with clients that send nothing,
-//! send garbage, or do not trust the certificate. `accept` only returns connections that have
+//! send garbage, or do not trust the certificate. `accept` returns only connections that have
 //! completed their handshake.
 
 use lunatic::{Mailbox, net, process};

@@ -1,4 +1,4 @@
-%% Like guests/crowd.rs, but also prints how many bytes each process takes.
+%% Like guests/crowd.rs, but also prints the number of bytes per process.
 -module(crowd).
 -export([main/1]).
 

@@ -1,5 +1,5 @@
-// Like guests/crowd.rs, with goroutines as processes and channels as mailboxes, but also prints how
-// many bytes each goroutine takes.
+// Like guests/crowd.rs, with goroutines as processes and channels as mailboxes, but also prints the
+// number of bytes per goroutine.
 package main
 
 import (
@@ -38,7 +38,7 @@ func main() {
 	fmt.Printf("%d\n%f\n%f\n", wanted, each, (memory()-before)/float64(wanted))
 }
 
-// Waits in a goroutine whose heap stays in use until the goroutine ends, like in Erlang.
+// Waits in a goroutine whose heap stays in use until the goroutine ends, as in Erlang.
 func wait(mailbox chan int, bytes int, done chan struct{}) {
 	var heap []byte
 	if bytes > 0 {

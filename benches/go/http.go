@@ -1,5 +1,5 @@
-// Like guests/http.rs, either with net/http's server or by hand on sockets, depending on the
-// argument.
+// Like guests/http.rs, with either net/http's server or a hand-written one on sockets, depending on
+// the argument.
 package main
 
 import (

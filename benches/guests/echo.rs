@@ -8,7 +8,7 @@ fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
     println!("{}", listener.local_addr().expect("the listener is bound"));
     for stream in listener.incoming().flatten() {
-        // If no more processes can be spawned, this client is refused and the server continues.
+        // If no more processes can be spawned, this client is dropped and the server continues.
         let _ = process::spawn_with(stream, echo);
     }
 }

@@ -1,4 +1,4 @@
-//! The smallest program. Running it takes hardly any longer than starting the machine.
+//! The smallest program. Running it takes barely longer than starting the machine.
 
 fn main() {
     println!("Hello!");

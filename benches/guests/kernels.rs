@@ -1,5 +1,5 @@
-//! Small computations. Each is exported as a function whose parameter determines the amount of work
-//! and whose result depends on the entire computation.
+//! Small computations. Each is exported as a function. The parameter determines the amount of work,
+//! and the result depends on the entire computation.
 //!
 //! They use only the standard library, so that this file can also be compiled as a native program.
 
@@ -35,7 +35,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// Nothing but function calls.
+/// Makes function calls and does little else.
 #[unsafe(no_mangle)]
 pub extern "C" fn fibonacci(size: u32) -> u64 {
     fn fibonacci(number: u32) -> u64 {
@@ -48,7 +48,7 @@ pub extern "C" fn fibonacci(size: u32) -> u64 {
     fibonacci(size)
 }
 
-/// A loop with an unpredictable number of iterations.
+/// Runs a loop with an unpredictable number of iterations.
 #[unsafe(no_mangle)]
 pub extern "C" fn collatz(size: u32) -> u64 {
     let steps = |start: u64| {
@@ -126,7 +126,7 @@ pub extern "C" fn sieve(size: u32) -> u64 {
     primes
 }
 
-/// Floating-point arithmetic with no memory accesses.
+/// Does floating-point arithmetic without accessing memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn mandelbrot(size: u32) -> u64 {
     let inside = |column: u32, row: u32| {

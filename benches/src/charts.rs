@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A chart's curves, by name, and the lines of text below it.
+/// A chart's curves, by name, and the lines of text below the chart.
 #[derive(Clone, Debug, Default)]
 pub struct Curves {
     /// The points of each curve, in any order.
@@ -22,7 +22,7 @@ const NOTE_HEIGHT: i32 = 16;
 const FONT: (&str, i32) = ("sans-serif", 12);
 const POINT_SIZE: u32 = 3;
 
-/// Okabe and Ito's colours, which people with any kind of colour vision can distinguish.
+/// Okabe and Ito's colours, which can be distinguished with any kind of colour vision.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -107,7 +107,8 @@ fn draw_on<'a>(
 }
 
 /// Returns the range of an axis, which begins and ends at round numbers, and the positions of its
-/// labels. Each power of ten has a label. If that is too few, so do 2 and 5 times each power.
+/// labels. Each power of ten has a label. If that gives too few labels, 2 and 5 times each power
+/// are labelled too.
 fn axis(values: impl Iterator<Item = f64> + Clone) -> (Range<f64>, Vec<f64>) {
     let steps = || (-9..13).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)));
     // An axis is drawn even if there are no values.

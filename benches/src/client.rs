@@ -19,7 +19,8 @@ pub type Length = fn(&[u8]) -> Option<usize>;
 ///
 /// # Panics
 ///
-/// Panics if the server does not accept a connection, does not answer, or changes its answer.
+/// Panics if the server does not accept a connection, does not answer, or answers differently than
+/// before.
 pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> f64 {
     load_over(CONNECTIONS, server, request, length, time)
 }

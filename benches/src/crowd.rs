@@ -1,11 +1,11 @@
-//! Spawns more and more concurrent processes until the machine refuses to spawn another one.
+//! Spawns more and more concurrent processes, until the machine refuses to spawn another.
 
 use crate::machine::{Machine, Profile};
 use crate::meters;
 use lunatic_vm::{Environment, Module};
 use std::time::Duration;
 
-/// The number of heap bytes that each process in a crowd uses to handle its message.
+/// The number of bytes of heap that each process in a crowd uses to handle its message.
 pub const HEAP: &str = "10000";
 
 /// The flag that permits a bench to raise `vm.max_map_count`.
@@ -34,7 +34,7 @@ pub struct Footprint {
     pub table_bytes: f64,
     /// The number of kernel mappings per process.
     pub mappings: f64,
-    /// If more processes were requested, the reason there are not more.
+    /// Why fewer processes were spawned than requested, if so.
     pub ceiling: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl Usage {
 
 impl Crowd {
     /// Creates a machine with the given profile. Resources shared by all of its processes are
-    /// created up front and do not count.
+    /// created up front and are not counted.
     pub fn new(profile: &Profile, module: &[u8]) -> Crowd {
         let machine = Machine::with_profile(profile);
         let module = machine.module(module);
@@ -112,7 +112,8 @@ impl Crowd {
 
     /// Returns the reason why the machine cannot spawn another process.
     fn refusal(&self) -> String {
-        // The last program was refused a process, so this spawn is refused too.
+        // The machine has just refused to spawn a process for a program, so it refuses this spawn
+        // too.
         match self
             .machine
             .environment(&["1", "0"])
@@ -123,8 +124,8 @@ impl Crowd {
         }
     }
 
-    /// Starts a program that spawns this many processes. Returns the number spawned and the number
-    /// of microseconds each took.
+    /// Starts a program that spawns `count` processes. Returns the number spawned and the number of
+    /// microseconds per spawn.
     fn spawn(&mut self, count: usize) -> (usize, f64) {
         let environment = self.machine.environment(&[&count.to_string(), HEAP]);
         let Ok(main) = environment.spawn(&self.module, "_start", &[]) else {

@@ -1,9 +1,9 @@
-//! How thoroughly this run measures.
+//! How thoroughly to measure in this run.
 
 /// How long a bench runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Long enough to measure.
+    /// Long enough for meaningful figures.
     Full,
     /// One round, to check that the bench works. The figures are meaningless.
     Quick,

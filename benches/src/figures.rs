@@ -64,8 +64,8 @@ impl Figures {
 /// Takes several measurements alternately, round after round, so that any other load on the
 /// computer affects all of them equally.
 ///
-/// Each measurement returns its figures for one round, or none if it cannot be taken on this
-/// computer.
+/// Each measurement returns its figures for one round, which are empty if it cannot be taken on
+/// this computer.
 pub fn side_by_side<const N: usize>(
     rounds: usize,
     measure: [&dyn Fn() -> Vec<f64>; N],

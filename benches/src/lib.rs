@@ -1,10 +1,10 @@
-//! Code shared by the benches: guests, a machine to run them, peers to compare them with, and rows
-//! of results.
+//! Code shared by the benches: guests, a machine to run them, peers to compare them with, and
+//! result rows.
 //!
 //! A bench alternates between our code and its peers on the same cores, because figures measured
 //! hours apart cannot be compared. It prints one [`Row`] per figure and fails only if it cannot
-//! measure; if a bar is not met, the row says so. `run.rs` runs all benches and collects their rows
-//! in a table.
+//! take a measurement; if a bar is not met, the row says so. `run.rs` runs all benches and collects
+//! their rows in a table.
 
 #[cfg(not(target_family = "wasm"))]
 pub mod charts;
@@ -57,7 +57,7 @@ pub fn report(number: f64) {
     report_to_the_bench(number);
 }
 
-/// Reports a number to the bench. Guests call this, and they run only in a bench's machine.
+/// Reports a number to the bench. Called by guests, which run only in a bench's machine.
 #[cfg(not(target_family = "wasm"))]
 pub fn report(number: f64) {
     panic!("cannot report {number}: guests run only in a bench's machine");

@@ -32,7 +32,7 @@ pub const PROFILES: &[Profile] = &[
 ];
 
 impl Profile {
-    /// Labels a measurement with the profile's name. The default profile adds no label.
+    /// Labels a measurement with the profile's name, except for the default profile.
     pub fn of(&self, what: &str) -> String {
         if self.is_first() {
             what.to_string()
@@ -65,7 +65,7 @@ impl Machine {
         Machine::with((profile.set_up)(Vm::builder()))
     }
 
-    /// Creates a machine with this many workers.
+    /// Creates a machine with the given number of workers.
     pub fn with_workers(workers: usize) -> Machine {
         Machine::with(Vm::builder().workers(workers))
     }
@@ -102,7 +102,7 @@ impl Machine {
             .unwrap_or_else(|error| panic!("the guest does not compile: {error}"))
     }
 
-    /// Creates an environment that grants everything and has these arguments.
+    /// Creates an environment that grants everything and has the given arguments.
     pub fn environment(&self, arguments: &[&str]) -> Environment {
         let mut config = self.vm.config();
         config.allow("").argument("bench");

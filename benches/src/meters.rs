@@ -1,12 +1,12 @@
-//! Reads what the kernel knows about this process and this computer.
+//! Reads the kernel's figures about this process and this computer.
 
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Returns the number of resident bytes, and the number of bytes that the kernel uses for page
-/// tables in addition.
+/// Returns the number of resident bytes, and the number of additional bytes that the kernel uses
+/// for page tables.
 ///
 /// A page that is mapped many times counts only once, whereas the resident set size would count a
 /// module's shared image once for each of its processes.

@@ -1,4 +1,4 @@
-//! Programs to compare with: in Erlang, in Go, and native ones.
+//! Programs to compare with, written in Erlang, in Go, or in native Rust.
 
 use crate::programs::target;
 use std::ffi::OsString;
@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A program that does the same as a guest, but in another language, if that language is installed.
+/// A program that does the same as a guest, but is written in another language, if that language is
+/// installed.
 ///
 /// It prints its measurements, one number per line.
 pub struct Peer {

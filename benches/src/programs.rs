@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Compiles a guest of this package and returns its bytes.
+/// Compiles a guest from this package and returns its bytes.
 ///
 /// # Panics
 ///
@@ -15,7 +15,7 @@ pub fn guest(name: &str) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
 }
 
-/// Compiles a guest of this package and returns its path.
+/// Compiles a guest from this package and returns its path.
 fn guest_path(name: &str) -> PathBuf {
     let example = format!("bench_{name}");
     // These are the defaults of `cargo build --release`. This workspace's own profile keeps debug
@@ -118,7 +118,7 @@ pub fn lunatic() -> PathBuf {
 ///
 /// # Errors
 ///
-/// Fails if there is no bench with one of these names.
+/// Fails if one of the names is not the name of a bench.
 ///
 /// # Panics
 ///

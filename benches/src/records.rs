@@ -23,7 +23,7 @@ pub enum Record {
         bar: String,
         /// The figure and its peers' figures, as text.
         figure: String,
-        /// Whether the figure reaches the bar, or the reason this is unknown.
+        /// Whether the figure reaches the bar, or the reason why that is unknown.
         verdict: String,
     },
     /// A point on a curve.
@@ -111,7 +111,7 @@ pub fn record(record: &Record) {
     written.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
 }
 
-/// Parses a bench's records. Skips a line that is incomplete because the bench was killed.
+/// Parses a bench's records. Skips any line that is incomplete because the bench was killed.
 pub fn read(text: &str) -> Vec<Record> {
     text.lines()
         .filter_map(|line| serde_json::from_str(line).ok())

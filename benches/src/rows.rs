@@ -6,7 +6,7 @@ use crate::records::{Record, record};
 use crate::setup::Setup;
 use std::fmt::Write;
 
-/// Prints what a bench measures, on which computer, and at which commit.
+/// Prints what a bench measures, on which computer and at which commit.
 pub fn promise(sentence: &str) -> Depth {
     let depth = Depth::of_this_run();
     let Setup { machine, commit } = Setup::current();
@@ -27,7 +27,7 @@ pub enum Bar {
     AtMostTimes(f64),
     /// At least this many times the first peer's figure.
     AtLeastTimes(f64),
-    /// No bar. The figure explains another row.
+    /// No bar. The figure is shown to explain another row.
     None,
 }
 

@@ -65,24 +65,24 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// Returns the table of these reports.
+/// Returns a table of the given reports.
 pub fn table(reports: &[Report], setup: &Setup) -> String {
     let lines: String = reports.iter().map(|report| report.lines(setup)).collect();
     format!("{HEAD}{lines}")
 }
 
-/// Returns the file with the lines of these benches replaced and all others kept. Lines for new
-/// benches go last. Tables of explanatory figures are replaced entirely.
+/// Returns the file with the lines of the reported benches replaced and all others kept. Lines for
+/// new benches go last. Tables of explanatory figures are replaced entirely.
 ///
 /// # Errors
 ///
-/// Fails if the file lacks a pair of markers. The pairs are `<!-- promises -->` and `<!-- end of
-/// promises -->`, and an equivalent pair named after each bench that reports a table.
+/// Fails if a marker is missing. The file needs `<!-- promises -->` with `<!-- end of promises
+/// -->`, and a similar pair for each bench that reports a table.
 pub fn merge(file: &str, reports: &[Report], setup: &Setup) -> Result<String, String> {
     let mut promises = between(file, "promises")?.trim_matches('\n').to_string();
     for report in reports {
         let (command, new) = (command(&report.bench), report.lines(setup));
-        // A bench without a promised figure has a handwritten line, which is kept.
+        // If a bench has no promised figure, its line in the table is handwritten and is kept.
         if new.is_empty() {
             continue;
         }

@@ -1,8 +1,8 @@
-//! Every place where untrusted bytes enter, as a function that takes bytes and panics if a promise
-//! is broken.
+//! Fuzz targets: for every place where untrusted bytes enter, a function that takes bytes and
+//! panics if a promise is broken.
 //!
-//! `./x fuzz TARGET` has libFuzzer search for bytes that break a promise, guided by the coverage of
-//! our own crates. Inputs worth keeping are in `corpus/TARGET`. The ordinary test `corpora` runs
+//! `./x fuzz TARGET` makes libFuzzer search for bytes that break a promise, guided by the coverage
+//! of our own crates. Inputs worth keeping are in `corpus/TARGET`. The ordinary test `corpora` runs
 //! all of them, so a bug that has been found cannot come back unnoticed.
 
 #![forbid(unsafe_code)]

@@ -76,8 +76,8 @@ fn children(file: &Path) -> PathBuf {
     }
 }
 
-/// Returns the number of lines of code in a file's text, and those of its modules, in other files,
-/// that exist only for tests.
+/// Returns the number of lines of code in a file's text, and the names of its modules that are in
+/// other files and exist only for tests.
 fn code(text: &str) -> (usize, Vec<&str>) {
     let (mut count, mut modules) = (0, Vec::new());
     let mut lines = text.lines();
@@ -141,7 +141,7 @@ mod tests {
     }
 }
 ";
-        // The lines that count: `use`, the three lines of the structure, and the last function.
+        // The lines that count are `use`, the three lines of the structure, and the last function.
         assert_eq!(code(text), (5, vec!["fakes"]));
     }
 

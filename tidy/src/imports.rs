@@ -1,4 +1,4 @@
-//! Finds out which files in a crate use which other files.
+//! Finds out which files in a crate use which others.
 //!
 //! Paths are followed the way the compiler does, through `use`, globs and re-exports, to the file
 //! that defines the name. Method calls are not followed, because the name of the method's type
@@ -18,7 +18,7 @@ pub struct Crate {
 }
 
 impl Crate {
-    /// Reads the crate in this directory of the workspace: its library or, if it does not have one,
+    /// Reads the crate in a directory of the workspace: its library or, if it does not have one,
     /// its program.
     ///
     /// # Panics
@@ -67,8 +67,8 @@ impl Crate {
         .collect()
     }
 
-    /// Returns the shortest chain of files from one that `from` accepts to one that `to` accepts,
-    /// or `None` if there is no such chain.
+    /// Returns the shortest chain of imports from a file that `from` accepts to a file that `to`
+    /// accepts, or `None` if there is no such chain.
     pub fn way(&self, from: impl Fn(&str) -> bool, to: impl Fn(&str) -> bool) -> Option<Vec<&str>> {
         let edges = self.edges();
         let mut before: Vec<Option<usize>> = vec![None; self.files.len()];
@@ -114,7 +114,7 @@ struct Module {
     /// Where the files of its child modules are.
     directory: PathBuf,
     items: HashMap<String, Item>,
-    /// The names introduced by `use`, each with the path it stands for.
+    /// The names introduced by `use`, and the path that each stands for.
     aliases: HashMap<String, Vec<String>>,
     globs: Vec<Vec<String>>,
     /// Every path in the code, including single names.
@@ -355,8 +355,8 @@ impl Reader {
     }
 
     fn look_up(&self, module: usize, name: &str, depth: usize) -> Option<Item> {
-        // Modules that import each other with globs have aliases that refer to each other.
-        // Following them would never end.
+        // The aliases in modules that import each other with globs refer to each other, so
+        // following them would never end.
         let depth = depth.checked_sub(1)?;
         let found = &self.modules[module];
         if let Some(&item) = found.items.get(name) {
@@ -399,7 +399,8 @@ impl Reader {
     }
 }
 
-/// Returns the position after the item that begins at `at`, which is after its `;` or its braces.
+/// Returns the position after the item that begins at `at`. The item ends with a `;` or with
+/// braces.
 fn end_of_item(tokens: &[TokenTree], at: usize) -> usize {
     let is_end = |token: &TokenTree| {
         punctuation(Some(token)) == Some(';') || group(Some(token), Delimiter::Brace).is_some()

@@ -1,4 +1,4 @@
-//! Checks the source tree. The tests in this crate read the tree but do not build anything from it.
+//! Checks the source tree. The tests in this crate read the tree without building anything from it.
 //!
 //! [`Crate`] follows the imports between a crate's files; the tests about layers are based on it.
 //! [`count`] counts lines of code.

@@ -1,4 +1,4 @@
-//! Prints what the tests in this crate check.
+//! Prints the data that the tests in this crate check.
 
 use lunatic_tidy::{Crate, RULES};
 use std::path::Path;

@@ -5,7 +5,7 @@ use lunatic_tidy::root;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Returns the dependencies that `cargo -p PACKAGE` builds, each with the features it is compiled
+/// Returns the dependencies that `cargo -p PACKAGE` builds, and the features that each is compiled
 /// with. A dependency may have one set of features for this computer and another for procedural
 /// macros.
 fn dependencies(package: &str) -> BTreeMap<String, BTreeSet<String>> {

@@ -5,7 +5,7 @@ use lunatic_tidy::Crate;
 use std::fs;
 use tempfile::TempDir;
 
-/// Reads a crate made of these files, and returns which file uses which names from which other
+/// Reads a crate made of the given files, and returns which file uses which names from which other
 /// file.
 fn ties(files: &[(&str, &str)]) -> Vec<String> {
     let directory = TempDir::new().expect("the temporary directory is writable");

@@ -3,8 +3,8 @@
 
 use lunatic_tidy::{Crate, root};
 
-/// Returns the maximum number of a crate's files that may use each other in a circle: four, or 8%
-/// of the files in a large crate.
+/// Returns how many of a crate's files may use each other in a circle: four, or 8% of the files if
+/// the crate is large.
 fn bound(files: usize) -> usize {
     (files * 8 / 100).max(4)
 }
@@ -39,8 +39,8 @@ fn no_circle_of_files_is_large() {
     }
 }
 
-/// Fails if a file whose path begins with one of `from` reaches a file whose path begins with one
-/// of `to`.
+/// Fails if any file whose path begins with one of `from` imports, directly or not, a file whose
+/// path begins with one of `to`.
 #[track_caller]
 fn must_not_reach(directory: &str, from: &[&str], to: &[&str]) {
     let read = Crate::read(directory);
@@ -105,7 +105,7 @@ fn each_room_of_the_machine_depends_only_on_rooms_below() {
     }
 }
 
-/// Code needed by several namespaces is in the rooms below, `guest` and `spawn`, so that a call
+/// Code needed by several namespaces is in the rooms below (`guest` and `spawn`), so that a call
 /// passes through only one file of host functions. Only the older generation may use the newer
 /// generation's host functions.
 #[test]

@@ -1,5 +1,5 @@
-//! Invariants of the source tree, stated as prohibitions: which code must not depend on which other
-//! code.
+//! Checks the invariants of the source tree, stated as prohibitions: which code must not depend on
+//! which other code.
 //!
 //! These tests search the sources for violations that neither the compiler nor clippy can detect.
 //! They cannot prove that there are none. The rest is covered by `clippy.toml` and the lints in
@@ -22,7 +22,7 @@ fn code(file: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns whether a line contains a word. A word that begins with a dot must match completely:
+/// Returns whether a line contains a word. A word that begins with a dot must match a whole word:
 /// `.await` is not found in `.awaits`.
 fn says(line: &str, word: &str) -> bool {
     let is_longer = |rest: &str| word.starts_with('.') && rest.starts_with(char::is_alphanumeric);
@@ -70,7 +70,7 @@ fn the_rules_are_plain_data() {
             "rules are decided without waiting, locks, clocks or wasm; `cell.rs` and `run.rs` act on them",
         );
     }
-    // Pids are numbers; only the source of new pids is shared between threads.
+    // Pids are just numbers; only the source of new pids is shared between threads.
     must_not_say(
         "vm/process/src/pid.rs",
         &["async", "Mutex", "Instant", "wasmtime"],
@@ -124,7 +124,7 @@ fn crates_depend_only_on_crates_below_them() {
     for (member, allowed) in [
         ("vm/abi", &[][..]),
         // `lunatic-workspace-hack` is a list of features. It is at the bottom, so that every crate
-        // above it gets them.
+        // above it gets those features.
         ("net", &["lunatic-workspace-hack"]),
         ("vm/process", &["lunatic-abi"]),
         ("vm", &["lunatic-abi", "lunatic-net", "lunatic-process"]),

@@ -79,7 +79,7 @@ fn answer(
     }
 }
 
-/// Writes bytes, as many at a time as the client accepts.
+/// Writes all bytes, as many at a time as the client accepts.
 fn write(body: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     let ready = body.subscribe();
     while !bytes.is_empty() {

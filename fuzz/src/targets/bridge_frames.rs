@@ -1,6 +1,6 @@
 //! The frames that another program uses to send calls to `lunatic bridge`.
 
-// Only the command uses those parts of this file that are dead code here.
+// Parts of this file are dead code here, because only the command uses them.
 #[allow(dead_code)]
 #[path = "../../../cli/src/bridge/frames.rs"]
 mod frames;

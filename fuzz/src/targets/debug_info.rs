@@ -1,4 +1,4 @@
-//! The names and the DWARF of a module that traps. The guest provides them, and the machine reads
+//! The names and the DWARF in a module that traps. They come from the guest, and the machine reads
 //! them to describe the trap.
 
 use super::{VM, assert_no_fault};
@@ -8,7 +8,7 @@ use wasm_encoder::{
     TypeSection,
 };
 
-/// The sections that the machine reads, in the order that the input fills them.
+/// The sections that the machine reads, in the order in which the input fills them.
 const SECTIONS: [&str; 8] = [
     "name",
     ".debug_info",

@@ -24,7 +24,7 @@ const LEFT_OUT: [&str; 5] = [
     "udp_send_to",
 ];
 
-/// Every guest's data: names of functions, a version, a loopback address, a module.
+/// Every guest's data: function names, a version, a loopback address, a module.
 const DATA: &[u8] = b"main other 1.0.0 lunatic::message \x7f\x00\x00\x01\xff\xfe\
     \x00asm\x01\x00\x00\x00 select zeroblob(9) :memory:";
 
@@ -45,7 +45,7 @@ const NUMBERS: [u64; 12] = [
 ];
 
 pub(crate) fn run(bytes: &[u8]) {
-    // If the input runs out, the guest makes fewer calls, so there is always a guest.
+    // If the input is too short, the guest makes fewer calls, so any input gives a guest.
     let Ok(wasm) = guest(&mut Unstructured::new(bytes)) else {
         return;
     };
@@ -125,7 +125,7 @@ fn guest(input: &mut Unstructured) -> Result<Vec<u8>> {
     Ok(module(&used, &main))
 }
 
-/// Returns a module that imports these functions.
+/// Returns a module that imports `functions`.
 fn module(functions: &[&HostFunction], main: &Function) -> Vec<u8> {
     let mut types = TypeSection::new();
     let mut imports = ImportSection::new();

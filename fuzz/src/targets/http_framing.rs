@@ -1,7 +1,7 @@
-//! Where the requests on an HTTP/1 connection begin and end. The verdict must not depend on how the
-//! bytes are split when they arrive.
+//! The code that decides where the requests on an HTTP/1 connection begin and end. The decision
+//! must not depend on how the bytes are split when they arrive.
 
-/// The first byte is the size of the pieces that the rest arrives in.
+/// The first byte is the size of the pieces in which the rest arrives.
 pub(crate) fn run(bytes: &[u8]) {
     let Some((&piece, bytes)) = bytes.split_first() else {
         return;

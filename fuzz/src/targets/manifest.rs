@@ -1,4 +1,5 @@
-//! Manifests of stored functions. A manifest that is read, written and read back must be the same.
+//! Manifests of stored functions. A manifest that is read, written and read back must stay the
+//! same.
 
 pub(crate) fn run(bytes: &[u8]) {
     lunatic_serve::fuzzing::manifest(bytes);

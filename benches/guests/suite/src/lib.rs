@@ -1,4 +1,4 @@
-//! A crate of tests: a hundred that work for a millisecond or two each, and a hundred that do
+//! A test crate: a hundred tests that work for a millisecond or two each, and a hundred that do
 //! nothing.
 //!
 //! With `#[lunatic::test]`, they are tests for the machine, or ordinary tests when compiled
