@@ -38,7 +38,7 @@ pub(crate) struct Machine {
     pub(crate) catalogue: Arc<Catalogue>,
     /// The limits on compiling code that is not the host's own.
     pub(crate) compile_limits: CompileLimits,
-    /// The sizes of the embedder's resources that components hold.
+    /// Functions that return the sizes of the embedder's resources in components.
     pub(crate) resource_sizes: Box<[ResourceSize]>,
     /// The length of a time slice in ticks.
     pub(crate) slice: u64,

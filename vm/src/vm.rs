@@ -464,9 +464,9 @@ impl Vm {
         self.machine.engines.capacity()
     }
 
-    /// Tells the machine that the host program serves the files below a directory. If the directory
+    /// Tells the machine that the host program serves the files in a directory. If the directory
     /// contains the key of the [`Cache`], the cache is no longer used and the key is removed, as if
-    /// the directory were granted to a guest.
+    /// the directory had been granted to a guest.
     ///
     /// # Errors
     ///

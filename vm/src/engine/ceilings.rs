@@ -245,7 +245,7 @@ impl Ceilings {
         is_near.then_some(Profile::Dense)
     }
 
-    /// Reserves the resources that a process with this many memories needs.
+    /// Reserves the resources that a process with `memories` memories needs.
     pub(super) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
         if self.pressure.shortage_at_spawn() == Shortage::Requests {
             return Err(Ceiling::Memory(self.pressure.left() >> 20));

@@ -51,7 +51,7 @@ pub(super) fn taken() -> u32 {
 }
 
 impl Mappings {
-    /// Reserves the mappings for a process with this many memories, if enough are left.
+    /// Reserves the mappings for a process with `memories` memories, if enough are left.
     pub(super) fn of(kind: EngineKind, memories: u32) -> Option<Mappings> {
         Mappings::take(of_process(kind, memories))
     }

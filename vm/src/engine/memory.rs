@@ -204,8 +204,8 @@ impl Memories {
         Some(memory)
     }
 
-    /// Keeps a restored memory of an image for reuse by another process. Returns false if the pool
-    /// is full.
+    /// Adds a restored memory of an image to the pool, for reuse by another process. Returns false
+    /// if the pool is full.
     fn keep_ready(
         &self,
         image: &Arc<Image>,

@@ -192,7 +192,7 @@ impl Config {
         self
     }
 
-    /// Keeps a journal of what the processes write and how they fail. The journal includes
+    /// Records in `journal` what the processes write and how they fail. The journal includes
     /// processes in environments that these processes create. Output still goes to its stream as
     /// well; to record it only in the journal, set the stream to [`Stdio::Null`].
     pub fn journal(&mut self, journal: &Journal) -> &mut Config {

@@ -26,7 +26,7 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Lets guests hold at most this many descriptors. The default is the number that the operating
+    /// Lets guests hold at most `most` descriptors. The default is the number that the operating
     /// system allows, minus the reserve.
     pub(crate) fn new(most: Option<u64>) -> Descriptors {
         let allowed = allowed();

@@ -262,7 +262,7 @@ mod tests {
         }
         assert_eq!(texts(&journal).first(), Some(&(3, "out 12345".to_string())));
         assert_eq!(journal.lost(), 10);
-        // The last entry is kept, however large it is.
+        // The last entry is kept, no matter how large it is.
         lock(&journal.0.book).write(
             Pid::from_number(5),
             "p",

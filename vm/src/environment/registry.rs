@@ -1,8 +1,9 @@
 //! Process names. Each environment that has its own names keeps them in a plain table.
 //!
-//! A name belongs to a live process and disappears when the process exits. Until then, it cannot be
-//! given to another process. Only the process that holds the name and the process that registered
-//! it can revoke the registration. Therefore, no process can impersonate another.
+//! A name belongs to a live process and disappears when the process exits. While the process is
+//! alive, the name cannot be given to another process. Only the process that holds the name and the
+//! process that registered it can revoke the registration. Therefore, no process can impersonate
+//! another.
 
 use lunatic_abi::Errno;
 use lunatic_process::{LimitReached, Pid};

@@ -90,7 +90,7 @@ enum Context {
 struct ComponentContext {
     context: WasiCtx,
     resources: ResourceTable,
-    /// Takes the place of the resources once they are withheld.
+    /// The empty table that replaces `resources` once they are withheld.
     nothing: ResourceTable,
     withheld: Option<LimitReached>,
 }
@@ -291,8 +291,9 @@ impl Wasi {
         &mut self.component().resources
     }
 
-    /// Withholds a component's resources from the component, whose calls fail from now on. They are
-    /// kept until the process ends, since a body that is dropped too early would seem complete.
+    /// Withholds a component's resources from it, so that its subsequent calls fail. The resources
+    /// are kept until the process ends, because an HTTP body that is dropped too early would seem
+    /// complete.
     pub(crate) fn withhold_resources(&mut self, reached: LimitReached) {
         self.component().withheld.get_or_insert(reached);
     }

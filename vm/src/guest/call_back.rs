@@ -96,7 +96,7 @@ impl Call<'_> {
         }
     }
 
-    /// Sets the size of the guest's fuel portions from now on, if its code counts fuel.
+    /// Sets the size of the guest's subsequent fuel portions, if its code counts fuel.
     fn portion(&mut self, fuel: Option<u64>) {
         // An error only means that fuel is not counted.
         let _ = self

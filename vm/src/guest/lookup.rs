@@ -1,4 +1,4 @@
-//! Looks up the things that a guest refers to by id.
+//! Looks up what a guest refers to by id.
 
 use super::call::Call;
 use super::failure::{Failure, HostError};

@@ -205,7 +205,7 @@ impl ResourceLimiter for Meter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > current && self.pressure.shortage() == Shortage::Requests {
-            // There is no memory left for any guest, whatever this guest's limits are.
+            // There is no memory left for any guest, regardless of this guest's limits.
             return Ok(false);
         }
         Ok(self.growing((current, desired, maximum), Meter::grow_memory))

@@ -1,9 +1,9 @@
-//! What the resources of a component take: bytes of the host's memory, files and sockets.
+//! Counts what a component's resources take up: host memory, files and sockets.
 //!
-//! `wasmtime-wasi` keeps a component's resources in a table, which limits only the number of its
-//! entries. Before each call of the component, the resources that its earlier calls created are
-//! counted as what they may hold at most, because what is inside most of them is not visible. A
-//! single call adds at most a few of them.
+//! `wasmtime-wasi` keeps a component's resources in a table, which limits only the number of
+//! entries. Before each call that the component makes, the resources created by its earlier calls
+//! are counted. Each is counted at its maximum size, because the contents of most resources are not
+//! visible. A single call adds at most a few resources.
 
 use crate::environment::wasi::listing::Listing;
 use crate::environment::{Charge, HostMemory, Permit, Quota};
@@ -17,26 +17,26 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::sockets::udp::{IncomingDatagramStream, OutgoingDatagramStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, TcpSocket, UdpSocket};
 
-/// Returns how many bytes of the host's memory a resource may take in addition to its entry, or
-/// `None` if the type of the resource is unknown to the function.
+/// Returns how many bytes of host memory a resource may take up in addition to its entry, or `None`
+/// if the function does not know the resource's type.
 pub type ResourceSize = fn(&(dyn Any + Send)) -> Option<u64>;
 
-/// The size of an entry of the table, of its handle and of a small resource, in bytes.
+/// The size of a table entry, including its handle and a small resource, in bytes.
 const ENTRY: u64 = 512;
 
-/// The maximum size of what a stream buffers, in bytes.
+/// The maximum number of bytes that a stream buffers.
 pub(crate) const BUFFER: u64 = 64 << 10;
 
 /// What a component is about to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     Nothing,
-    /// A file, a directory or a listing of a directory.
+    /// A file, a directory or a directory listing.
     File,
     Socket,
 }
 
-/// What the resources of a component are charged as.
+/// What a component is charged for its resources.
 pub(super) struct Resources {
     descriptors: Permit,
     sockets: Permit,
@@ -59,7 +59,7 @@ impl Resources {
         })
     }
 
-    /// Counts what is in a table, and what is about to be added.
+    /// Counts the resources in a table and the one that is about to be added.
     pub(super) fn count(
         &mut self,
         table: &mut ResourceTable,
@@ -99,7 +99,7 @@ impl Resources {
             .resize(sockets + u64::from(opening == Opening::Socket))
     }
 
-    /// Notes a file or directory that the component has opened.
+    /// Records a file or directory that the component has opened.
     pub(super) fn note_opened(&mut self, table: &ResourceTable, opened: &Resource<Descriptor>) {
         self.opened
             .extend(table.get(opened).ok().map(|opened| match opened {
@@ -109,7 +109,7 @@ impl Resources {
     }
 }
 
-/// A component's listing of a directory, which is charged by itself.
+/// A component's directory listing, which is charged separately.
 pub(crate) struct ListingStream {
     listing: Listing,
     next: usize,
@@ -121,7 +121,7 @@ impl ListingStream {
         ListingStream { listing, next: 2 }
     }
 
-    /// Returns the next name and the kind of its file.
+    /// Returns the next name and its file type.
     pub(crate) fn next(&mut self) -> Option<(&[u8], u8)> {
         let entry = self.listing.entry(self.next)?;
         self.next += 1;

@@ -58,7 +58,7 @@ struct Life {
     /// Created when the process first opens a database.
     databases: Option<Account>,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
-    /// What a component's resources take. Created on the component's first call.
+    /// The charges for a component's resources. Created on the component's first call.
     resources: Option<Box<Resources>>,
     /// The permit for the host memory of the message in the slot, if the message is large.
     slot_permit: Option<Permit>,
@@ -613,7 +613,7 @@ impl Guest {
         self.life().wasi.is_some()
     }
 
-    /// Returns a component's resources, even if the component has been refused its table.
+    /// Returns a component's resources, even if they have been withheld from the component.
     ///
     /// # Panics
     ///
@@ -622,8 +622,8 @@ impl Guest {
         self.wasi().resources()
     }
 
-    /// Counts what the component's earlier calls left. If that exceeds a limit, the component loses
-    /// access to its resources, so that the call fails and the process ends at the limit.
+    /// Counts the resources that the component's earlier calls created. If they exceed a limit, the
+    /// component loses access to them, so the call fails and the process ends because of the limit.
     fn begin_component_call(&mut self) {
         self.wasi().begin_call();
         if let Err(reached) = self.count_resources(Opening::Nothing) {
@@ -631,8 +631,8 @@ impl Guest {
         }
     }
 
-    /// Counts a component's resources and one that is about to be opened, and returns the context
-    /// with which to open it.
+    /// Counts a component's resources, including one that is about to be opened, and returns the
+    /// context to open it with.
     pub(crate) fn open_resource(
         &mut self,
         opening: Opening,
@@ -662,7 +662,7 @@ impl Guest {
         resources.count(wasi.resources(), opening, sizes)
     }
 
-    /// Notes a file or directory that a component has opened.
+    /// Records a file or directory that a component has opened.
     pub(crate) fn note_opened(&mut self, opened: &wasmtime::component::Resource<Descriptor>) {
         let Life {
             wasi, resources, ..

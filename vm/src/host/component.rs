@@ -1,8 +1,9 @@
 //! The WASI 0.2 functions that open files and sockets, or that take large arguments. They are
 //! implemented by `wasmtime-wasi`, except for directory listings. Files, listings and sockets are
-//! counted before they are opened, and refused at the limits of the component's environment. The
-//! arguments that a function keeps while it waits are bounded. Resources in the component's table
-//! are counted when the component makes its next call; see [`Guest`].
+//! counted before they are opened, and opening them fails at the limits of the component's
+//! environment. The size of the arguments that a function holds while it waits is limited.
+//! Resources in the component's table are counted when the component makes its next call; see
+//! [`Guest`].
 
 use crate::environment::Charge;
 use crate::environment::wasi::WasiErrno;
@@ -44,14 +45,13 @@ type Accepted = (
     Resource<DynOutputStream>,
 );
 
-/// The maximum length of a name that is looked up, in bytes. A name in the DNS has at most 253
-/// characters.
+/// The maximum length of a name that is looked up, in bytes. A DNS name has at most 253 characters.
 const MAX_NAME: usize = 1024;
 
-/// The maximum number of pollables that a component waits for at once.
+/// The maximum number of pollables that a component can wait for in one call.
 const MAX_POLLED: usize = 8192;
 
-/// How many names of a directory are read at once.
+/// How many names in a directory are read at a time.
 const NAMES: usize = 1024;
 
 /// Replaces these functions in a linker that contains the functions from `wasmtime-wasi`.
@@ -222,7 +222,8 @@ fn read_directory_entry(
     },))
 }
 
-/// Writes to a stream. Streams to files would accept any number of bytes.
+/// Writes to a stream. The length is checked here because file streams would accept any number of
+/// bytes.
 fn write_to_stream(
     mut store: StoreContextMut<'_, Guest>,
     (stream, bytes): (Resource<DynOutputStream>, Vec<u8>),
@@ -242,7 +243,7 @@ fn write_to_stream(
     ))
 }
 
-/// Waits for one of several pollables. A component can list one pollable any number of times.
+/// Waits for one of several pollables. A component can list the same pollable any number of times.
 async fn poll(
     mut store: StoreContextMut<'_, Guest>,
     (pollables,): (Vec<Resource<DynPollable>>,),

@@ -91,12 +91,12 @@ impl Host {
         self
     }
 
-    /// Adds a function that returns how many bytes of the host's memory a resource of a component
-    /// may take, or `None` if it does not know the resource's type.
+    /// Adds a function that returns how many bytes of host memory a component's resource may take
+    /// up, or `None` if the function does not know the resource's type.
     ///
-    /// The resources in a component's table are counted before each of its calls, and count toward
-    /// [`Limit::HostMemory`](crate::Limit::HostMemory). A component that has reached this limit
-    /// ends.
+    /// The resources in a component's table are counted before each of the component's calls, and
+    /// count toward [`Limit::HostMemory`](crate::Limit::HostMemory). A component that reaches this
+    /// limit is terminated.
     pub fn resource_size(&mut self, size: ResourceSize) -> &mut Host {
         self.sizes.push(size);
         self

@@ -64,8 +64,8 @@ struct Buffer {
 }
 
 impl Buffer {
-    /// Accepts bytes, or returns `None` if there is no room yet. Bytes that fit into an empty pipe
-    /// are accepted all at once.
+    /// Accepts bytes, or returns `None` if there is no room yet. If the bytes would fit into an
+    /// empty pipe, they are accepted all at once or not at all.
     fn write(&mut self, bytes: &[u8]) -> Option<Result<usize, PipeClosed>> {
         if self.is_closed {
             return Some(Err(PipeClosed));

@@ -36,7 +36,7 @@ impl LiveComponent {
         let mut store = store::new(engine, kind, guest);
         let limits = *store.data().environment().limits();
         let limit = |limit| usize::try_from(limits.get(limit)).unwrap_or(usize::MAX);
-        // A component can pass the same bytes many times in one list.
+        // A component can pass the same bytes many times in a single list.
         store.set_hostcall_fuel(MAX_PASSED.min(limit(Limit::HostMemory)));
         store.set_max_component_handles(limit(Limit::Handles));
         match pre.instantiate_async(&mut store).await {

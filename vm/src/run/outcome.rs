@@ -47,8 +47,8 @@ pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
             wanted: None,
         }));
     }
-    // A program that is refused memory usually gives up. Report the refusal as the cause, no matter
-    // how the program gives up.
+    // A program that cannot get memory usually gives up. Report the lack of memory as the cause, no
+    // matter how the program gives up.
     guest.refused().map(Exit::Limit)
 }
 

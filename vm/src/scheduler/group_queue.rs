@@ -34,7 +34,7 @@ pub(super) struct Streak {
 
 impl Streak {
     /// Returns whether the streak has lasted for `slice` beats or has reached the maximum length. A
-    /// streak has at least one task, however long it takes.
+    /// streak has at least one task, no matter how long the task takes.
     pub(super) fn is_over(self, beat: u64, slice: u64) -> bool {
         self.length >= MAX_STREAK || self.length > 0 && beat.saturating_sub(self.began) >= slice
     }
@@ -112,7 +112,7 @@ impl<T> GroupQueue<T> {
     ///
     /// Prompt tasks come first. A streak of prompt tasks ends after a slice or after [`MAX_STREAK`]
     /// tasks, and then one slow task runs. While there are prompt tasks, at least one of them runs
-    /// between two slow tasks, however long the slow tasks take.
+    /// between two slow tasks, no matter how long the slow tasks take.
     pub(super) fn pop(&mut self, beat: u64, slice: u64) -> Option<(Level, T)> {
         let has_slow = self.has_slow();
         if self.has_prompt() && !(has_slow && self.streak.is_over(beat, slice)) {

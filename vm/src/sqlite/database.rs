@@ -1,7 +1,7 @@
 //! An open database and its statements, with SQLite set up for untrusted SQL.
 //!
 //! Functions here may take as long as a disk access and must be called on a thread for blocking
-//! work, except those that only read memory, such as the ones that return names, counts and the
+//! work, except those that only read memory, such as those that return names, counts and the
 //! current row.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]

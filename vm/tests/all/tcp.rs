@@ -177,7 +177,7 @@ fn a_connection_is_accepted_only_once_memory_is_no_longer_short() {
     while lab.vm.shortage() < Shortage::Accepts {
         ballast.push(vec![1; 1 << 20]);
     }
-    // The guest may already have been allowed one more connection.
+    // The guest may already have been granted one more connection.
     let _second = connect_to(port);
     let mut third = connect_to(port);
     for _ in 0..100 {

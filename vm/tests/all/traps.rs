@@ -82,7 +82,7 @@ fn a_callback_can_wait_and_call_host_functions() {
 fn t007_recursion_through_the_host_ends_in_a_trap_and_harms_no_other_process() {
     let lab = Lab::new();
     // Each callback counts itself and catches the traps of the next callback. The last callback is
-    // refused, which traps its caller.
+    // rejected, which makes its caller trap.
     let module = lab.module(&catching(
         r#"(global.set $zero (i32.add (global.get $zero) (i32.const 1)))
         (drop (call $catch (i32.const 0) (i32.const 0)))"#,

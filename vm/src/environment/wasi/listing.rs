@@ -135,7 +135,7 @@ impl Listing {
         self.charge.resize(size).map_err(|_| Errno::Nomem)
     }
 
-    /// Returns the name at a position and the kind of its file.
+    /// Returns the name at a position and its file type.
     pub(crate) fn entry(&self, position: usize) -> Option<(&[u8], u8)> {
         let entry = self.entries.get(position)?;
         let start = position

@@ -1,8 +1,8 @@
 //! The standard streams of an environment's processes, in the form that `wasmtime-wasi` expects.
 //!
-//! All of an environment's processes share its streams. No worker ever blocks on a stream, whatever
-//! it is connected to: if there is no room for a write or no data for a read, the process is
-//! suspended, and cancelling the wait loses nothing.
+//! All of an environment's processes share its streams. No worker ever blocks on a stream, no
+//! matter what the stream is connected to: if there is no room for a write or no data for a read,
+//! the process is suspended, and cancelling the wait loses nothing.
 
 use crate::console::{self, Console, Stream};
 use crate::environment::journal::Journal;
@@ -40,8 +40,8 @@ pub enum Stdio<End> {
     Pipe(End),
 }
 
-/// The maximum number of bytes in a write. The bytes of a write stay together, as in an operating
-/// system pipe.
+/// The maximum number of bytes in a write. A write's bytes stay together, as in an operating system
+/// pipe.
 pub(crate) const MAX_WRITE: usize = 4096;
 
 /// The sink for a process's standard output or error.
