@@ -83,7 +83,7 @@ impl Answer {
     /// # Errors
     ///
     /// [`CallError::Answer`] if the answer is raw bytes, is not valid JSON, does not deserialize to
-    /// this type, or is nested more than 128 levels deep.
+    /// `T`, or is nested more than 128 levels deep.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         match self {
             Answer::Json(bytes) => {

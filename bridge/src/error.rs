@@ -1,4 +1,4 @@
-//! The errors of bridges.
+//! Bridge errors.
 
 use lunatic_vm::{BuildError, EntryError, Exit, ModuleError, SpawnError, printable};
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ pub enum CallError {
         "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow that far"
     )]
     TooLarge {
-        /// The number of bytes that the argument needs, or the maximum if there are more.
+        /// The number of bytes that the argument needs, or `u64::MAX` if the number does not fit.
         wanted: u64,
         /// The memory's size.
         size: u64,

@@ -35,7 +35,8 @@
 //!
 //! A module may export `lunatic_panic() -> i32`, which must return the address of two 32-bit
 //! numbers. After a trap, these are the address and the length of a message that says what
-//! happened, which the call's error then includes. `#[lunatic::export]` exports this function too.
+//! happened. The call's error then includes this message. `#[lunatic::export]` exports this
+//! function too.
 //!
 //! A module may export `lunatic_alloc` (and `lunatic_free`), which then allocates the memory that
 //! arguments are written to. Otherwise, the memory is grown to make room for the arguments, and

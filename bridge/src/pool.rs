@@ -1,4 +1,4 @@
-//! A module's instances, and the calls that wait for one.
+//! A module's instances, and the calls that wait for them.
 //!
 //! An instance is a process that takes one call after another from a queue shared by all instances.
 //! It ends when a call ends it or the caller gives up, and is then replaced if calls are waiting.
@@ -57,7 +57,7 @@ impl Order {
     }
 }
 
-/// A waiting caller. Dropping this takes the work back.
+/// A waiting caller. Dropping this withdraws the work.
 struct Waiting {
     order: Arc<Order>,
     answer: oneshot::Receiver<Result<Answer, CallError>>,

@@ -53,7 +53,7 @@ defmodule Wasmtube.Guests do
     File.rename!(file <> ".new", file)
   end
 
-  @doc "Waits for a condition, for things that happen on other threads without notifying anyone."
+  @doc "Waits until a condition holds, for changes on other threads that do not send a message."
   def eventually(so?) do
     if so?.() do
       :ok

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The module, which is compiled only once. It is compiled into a different directory, because
-/// cargo locks its own while it builds this test.
+/// The module, which is compiled only once. It has its own target directory, because cargo locks
+/// the usual one while it builds this test.
 static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm_test");
     let run = |arguments: &[&str], remedy: &str| {

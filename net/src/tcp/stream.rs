@@ -32,7 +32,7 @@ const SEND_FLAGS: i32 = 0;
 /// `try_write_vectored` call are contiguous in the stream. Between the bytes of two calls, another
 /// writer's bytes may appear.
 ///
-/// A peer that vanishes silently is noticed only by a timeout or by writing to it.
+/// Only a timeout or a write reveals that a peer has vanished silently.
 #[derive(Clone)]
 pub struct TcpStream {
     shared: Arc<Shared>,

@@ -5,8 +5,8 @@ use crate::kill_on_drop::KillOnDrop;
 use lunatic_vm::{MessagePipe, MessageReader, MessageWriter, PipeEnd, Process};
 use tokio::task::JoinSet;
 
-/// How many bytes, and how many message boundaries, one side may be ahead of the other. They occupy
-/// host memory: this much per direction for each function that a spark runs.
+/// How many bytes, and how many message boundaries, one side may be ahead of the other. Each
+/// function that a spark runs can occupy this much host memory per direction.
 const BYTES: usize = 64 << 10;
 const MESSAGES: usize = 1024;
 

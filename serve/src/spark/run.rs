@@ -44,7 +44,7 @@ pub(super) struct Running {
     /// The number of the function's comm.
     pub(super) comm: u64,
     /// If the function decides about its first message before doing anything else, says whether it
-    /// accepts it.
+    /// accepts the message.
     pub(super) verdict: Option<Verdict>,
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// A timeout longer than any test should ever need to wait.
 const NEVER: Duration = Duration::from_secs(120);
 
-/// The functions of one VM, and a gateway that finds each of them by name.
+/// The functions of one VM, and a gateway that routes requests to them by name.
 struct House {
     functions: Functions,
     misbehaving: Code,

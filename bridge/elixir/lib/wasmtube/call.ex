@@ -18,7 +18,7 @@ defmodule Wasmtube.Call do
     end
   end
 
-  @doc "Waits for the result with this reference."
+  @doc "Waits for the result with the given reference."
   def await(reference) do
     receive do
       {^reference, {:ok, result}} -> {:ok, result}

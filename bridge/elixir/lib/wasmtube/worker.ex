@@ -181,7 +181,8 @@ defmodule Wasmtube.Worker do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # A handle is valid only in the worker's node, so a call to a worker on another node is made there.
+  # A handle is valid only in the worker's node, so a call to a worker on another node is made on
+  # that node.
   defp at(worker, function, arguments, here) do
     case GenServer.whereis(worker) do
       nil -> Call.down(:noproc)

@@ -88,8 +88,8 @@ impl Reply {
         });
     }
 
-    /// Sends a function's answer. Bytes are sent unchanged. JSON of at most `most` bytes is sent as
-    /// a value that has yet to be turned into a term.
+    /// Sends a function's answer. Bytes are sent unchanged. JSON is sent as a value that has yet to
+    /// be turned into a term, or as an error if it is longer than `most` bytes.
     pub(crate) fn send_answer(self, answer: Result<Answer, Failure>, most: usize) {
         match answer {
             Ok(Answer::Json(json)) => self.send(answer::read(&json, most).map(Waiting::new)),

@@ -1,4 +1,4 @@
-//! Tests functions stored in an S3 bucket, which is on a test server that has the same interface.
+//! Tests functions stored in an S3 bucket on a test server with the same interface as S3.
 
 use super::*;
 use std::collections::BTreeMap;

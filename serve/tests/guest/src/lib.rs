@@ -261,14 +261,14 @@ fn write(body: &OutgoingBody, text: &str) {
 /// Makes values, and keeps them until a limit is reached.
 fn hold<T>(make: impl Fn(usize) -> T) {
     let mut held = Vec::new();
-    // This is more than any limit allows.
+    // No limit allows this many values.
     for number in 0..100_000 {
         held.push(make(number));
     }
     black_box(held);
 }
 
-/// Opens as much as possible, and returns how much that is and why it is not more.
+/// Calls `open` until it fails. Returns how many times it succeeded, and the error.
 fn open<T>(open: impl Fn() -> std::io::Result<T>) -> String {
     let mut held = Vec::new();
     loop {
