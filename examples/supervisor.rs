@@ -106,7 +106,7 @@ fn divider() -> Option<Handle<Divider>> {
     Handle::lookup(NAME, "^1").expect("the query is well-formed")
 }
 
-/// Retries until there is an answer. There is none between the death of one server and the start of
+/// Retries until there is an answer. No server answers between the death of one and the start of
 /// the next.
 fn again<T>(ask: impl Fn() -> Option<T>) -> T {
     loop {

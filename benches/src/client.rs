@@ -1,4 +1,4 @@
-//! A client with many connections on one thread. It treats every server the same way.
+//! A client with many connections on one thread, which treats every server the same way.
 
 use crate::peers::Server;
 use smol::LocalExecutor;

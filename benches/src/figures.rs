@@ -26,7 +26,7 @@ impl Figures {
         self.0.into_iter().map(convert).collect()
     }
 
-    /// Returns the quantile for this fraction: the smallest figure at or above that position.
+    /// Returns the quantile for a fraction: the smallest figure at or above that position.
     pub(crate) fn quantile(&self, fraction: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! The records that a bench writes, in addition to its output, for the program that runs all
-//! benches. They are stored in a file with one JSON object per line.
+//! The records that a bench writes for the program that runs all benches, in addition to its
+//! output. They are stored in a file with one JSON object per line.
 
 use crate::depth::Depth;
 use serde::{Deserialize, Serialize};

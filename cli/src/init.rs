@@ -282,7 +282,8 @@ fn without_comment(item: &Item) -> String {
     }
 }
 
-/// Returns whether ours is the only target, given either as a string or as a list with one element.
+/// Returns whether our target is the only one, given either as a string or as a list with one
+/// element.
 fn is_our_target(item: &Item) -> bool {
     match item.as_array() {
         Some(targets) => {

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The time between a spinner's frames.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Returns the given project file, or else the nearest one. Returns `None` if there is none.
+/// Returns the given project file, or else the nearest one, if one exists.
 pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
     project
         .file
@@ -33,7 +33,7 @@ pub(crate) fn wrong(error: &ProjectError) -> Failure {
     Failure::new(text.strip_prefix("error: ").unwrap_or(&text))
 }
 
-/// Shows what is being built: as spinners on a terminal, otherwise as lines.
+/// Shows what is being built, with spinners on a terminal and otherwise line by line.
 pub(crate) struct Progress {
     /// `None` if standard error is not a terminal.
     bars: Option<MultiProgress>,

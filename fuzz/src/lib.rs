@@ -23,7 +23,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("project", targets::project::run),
 ];
 
-/// Returns the target with this name.
+/// Returns the target with the given name.
 pub fn target(name: &str) -> Option<Target> {
     let found = TARGETS.iter().find(|(known, _)| *known == name);
     found.map(|(_, target)| *target)

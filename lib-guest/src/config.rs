@@ -5,7 +5,7 @@ use crate::error::LunaticError;
 use crate::host;
 use lunatic_abi::Limit;
 
-/// What the processes of an [`Environment`](crate::Environment) may do and use.
+/// What the processes in an [`Environment`](crate::Environment) may do and use.
 ///
 /// A configuration is plain data. Nothing is checked until
 /// [`Environment::new`](crate::Environment::new), which fails if the configuration grants something

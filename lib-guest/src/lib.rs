@@ -130,7 +130,7 @@ pub use lunatic_macros::main;
 /// |---|---|---|
 /// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | creates the state |
 /// | `#[call]` | `fn(&mut self, …) -> R` | called by clients, which wait for the result |
-/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | likewise, but may be answered later |
+/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | like the above, but may be answered later |
 /// | `#[cast]` | `fn(&mut self, …)` | called by clients, which do not wait |
 /// | `#[signal]` | `fn(&mut self, signal: Signal)` | called when another process exits |
 /// | `#[terminate]` | `fn(self)` | called before the server exits normally |

@@ -35,8 +35,8 @@ pub struct Gauge<'a>(&'a str);
 pub struct Histogram<'a>(&'a str);
 
 impl<'a> Counter<'a> {
-    /// Creates a counter with this name, which must be 1 to 256 bytes long. Using a counter with an
-    /// invalid name traps.
+    /// Creates a counter. The name must be 1 to 256 bytes long; using a counter with an invalid
+    /// name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
@@ -53,8 +53,8 @@ impl<'a> Counter<'a> {
 }
 
 impl<'a> Gauge<'a> {
-    /// Creates a gauge with this name, which must be 1 to 256 bytes long. Using a gauge with an
-    /// invalid name traps.
+    /// Creates a gauge. The name must be 1 to 256 bytes long; using a gauge with an invalid name
+    /// traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
@@ -76,8 +76,8 @@ impl<'a> Gauge<'a> {
 }
 
 impl<'a> Histogram<'a> {
-    /// Creates a histogram with this name, which must be 1 to 256 bytes long. Using a histogram
-    /// with an invalid name traps.
+    /// Creates a histogram. The name must be 1 to 256 bytes long; using a histogram with an invalid
+    /// name traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }

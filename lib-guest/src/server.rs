@@ -2,7 +2,8 @@
 //! functions for clients.
 //!
 //! [`#[lunatic::server]`](macro@crate::server) on an `impl` block turns a type into a server. The
-//! block defines what the server does; clients call functions with the same names on a [`Handle`].
+//! block's functions define what the server does; clients call functions with the same names on a
+//! [`Handle`].
 //!
 //! ```no_run
 //! use lunatic::{Mailbox, Server};

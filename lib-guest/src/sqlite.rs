@@ -27,8 +27,8 @@
 //! database in two ways: each process opens the same file, or one process opens the database and
 //! serves the others. Strings, rows and statements are limited to 1 MiB each, and SQLite uses at
 //! most 64 MiB of memory per process. A statement cannot access any file except its own database;
-//! `ATTACH`, some pragmas, and virtual tables such as `fts5` are refused. Foreign keys are enforced
-//! after `PRAGMA foreign_keys = ON`.
+//! `ATTACH`, some pragmas, and virtual tables such as `fts5` are rejected. Foreign keys are
+//! enforced after `PRAGMA foreign_keys = ON`.
 
 mod error;
 mod row;

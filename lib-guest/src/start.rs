@@ -1,8 +1,8 @@
 //! Starting a process, and waiting until it has started.
 //!
-//! If an unlinked process failed before its parent monitored it, the reason would be lost. The
+//! If an unlinked process failed before its parent monitored it, the reason would be lost. A new
 //! process therefore waits for a message, which the parent sends once it is monitoring the process.
-//! Because the parent may die first, the process monitors the parent while it waits.
+//! Because the parent may die first, the process monitors the parent while waiting.
 
 use crate::entry::EntryPoint;
 use crate::error::LunaticError;

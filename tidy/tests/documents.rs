@@ -17,7 +17,7 @@ fn block<'a>(text: &'a str, language: &str) -> &'a str {
     rest.split_once("\n```").expect("every block is closed").0
 }
 
-/// Returns the cells of all table rows in a text, without headers and separators.
+/// Returns the cells of all table rows in a document, without headers and separators.
 fn rows(text: &str) -> Vec<Vec<&str>> {
     text.lines()
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))

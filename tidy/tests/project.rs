@@ -15,7 +15,7 @@ fn yaml<T: DeserializeOwned>(path: &str) -> T {
     serde_saphyr::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the `./x` subcommands that occur in a text.
+/// Returns the `./x` subcommands that a document mentions.
 fn commands(text: &str) -> BTreeSet<String> {
     text.split("./x ")
         .skip(1)

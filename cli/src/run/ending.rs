@@ -127,7 +127,7 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     ask.or(out_of_time).await;
 }
 
-/// Asks a process to end, and waits at most `time` for it to do so.
+/// Asks a process to end, and waits for at most `time` until it has ended.
 async fn ask(process: &Process, time: Duration) {
     // The process's mailbox is full, so the process cannot receive the request.
     if process.ask_to_end().is_err() {

@@ -210,8 +210,8 @@ fn located(trap: &Trap) -> Vec<Located> {
     trap.frames().into_iter().map(located).collect()
 }
 
-/// Returns the frames without those of Rust's runtime. The runtime has markers where it handles a
-/// panic and where it calls `main`. Programs in other languages have neither marker.
+/// Returns the frames that do not belong to Rust's runtime. The runtime has markers where it
+/// handles a panic and where it calls `main`. Programs in other languages have neither marker.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames

@@ -143,7 +143,7 @@ pub(super) enum Request {
 ///
 /// # Errors
 ///
-/// Returns a message worded like those of Rust's test programs.
+/// Returns a message in the wording of Rust's test programs.
 pub(super) fn read(
     arguments: &[String],
     variable: impl Fn(&str) -> Option<String>,
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn errors_have_the_same_wording_as_in_rust() {
         // Rust's test programs print these messages. `cli/tests/all/testing.rs` compares some of
-        // them with those of a real test program.
+        // them with a real test program's.
         for (line, sentence) in [
             ("--foo", "Unrecognized option: 'foo'"),
             ("-qz", "Unrecognized option: 'z'"),

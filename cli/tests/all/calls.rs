@@ -6,7 +6,7 @@ use crate::lunatic::WorkDir;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Returns the path of the functions compiled from `examples/functions.rs`.
+/// Returns the path of the module compiled from `examples/functions.rs`.
 fn functions() -> String {
     example("functions")
         .to_str()

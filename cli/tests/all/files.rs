@@ -1,4 +1,4 @@
-//! Tests files as used by a Rust program.
+//! Tests file access from a Rust program.
 
 use crate::cargo::Project;
 

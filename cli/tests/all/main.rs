@@ -1,4 +1,4 @@
-//! Tests that run the `lunatic` command. They contain their guests in text format.
+//! Tests that run the `lunatic` command. Guests are embedded in the tests, in text format.
 
 mod cache;
 mod calls;

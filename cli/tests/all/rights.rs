@@ -296,7 +296,6 @@ fn the_error_for_a_mistyped_namespace_suggests_the_right_one() {
     run(&["--allow", "fd_write"], &guest(""))
         .check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
     run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
-    // The empty prefix would match everything. It is more likely to come from a shell variable that
-    // is not set.
+    // The empty prefix would match everything, and probably comes from an unset shell variable.
     run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);
 }

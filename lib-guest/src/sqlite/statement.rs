@@ -67,8 +67,8 @@ impl Statement<'_> {
         }
     }
 
-    /// Starts executing the statement, and returns an iterator over its rows. Rows are computed on
-    /// demand.
+    /// Starts executing the statement, and returns an iterator over its rows. The rows are computed
+    /// on demand.
     ///
     /// # Errors
     ///

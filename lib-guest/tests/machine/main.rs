@@ -82,7 +82,7 @@ fn retype<A, B>(process: Process<A>) -> Process<B> {
     process_named(process.id())
 }
 
-/// Returns a handle to the process with this id.
+/// Returns a handle to the process with the given id.
 fn process_named<T>(id: u64) -> Process<T> {
     let number = serde::de::value::U64Deserializer::<serde::de::value::Error>::new(id);
     Process::deserialize(number).expect("a handle is serialized as a number")
@@ -109,7 +109,7 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    // This only holds while the program has no other process.
+    // This holds only while the program has no other process.
     assert!(matches!(mailbox.receive(), Err(ReceiveError::NobodyLeft)));
 
     let chosen: Vec<String> = std::env::args().skip(1).collect();
