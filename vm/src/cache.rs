@@ -90,8 +90,8 @@ impl Cache {
         let name = name(engine, share, bytes);
         if let Some(code) = open.read(&name) {
             // SAFETY: the code is what `serialize` returned for a module with this name, because
-            // its hash was made with a key that only this user can read and that no guest has been
-            // granted.
+            // its hash was computed with a key that only this user can read and that no guest has
+            // been granted.
             match unsafe { T::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {

@@ -75,7 +75,7 @@ const WORK_OF_BYTE: u64 = 16;
 struct Counted {
     functions: u64,
     work: u64,
-    /// The maximum of `work`.
+    /// The limit on `work`.
     allowed_work: u64,
     types: u64,
     segments: u64,

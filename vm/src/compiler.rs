@@ -168,7 +168,7 @@ impl Compiler {
         self.cache.forget(engine.wasmtime(), job.share(), bytes);
     }
 
-    /// Waits until the program with this number may compile.
+    /// Waits until the program with the given number may compile.
     pub(crate) async fn turn(&self, program: u64) -> Turn {
         let (sender, turn) = async_channel::bounded(1);
         {

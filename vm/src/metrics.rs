@@ -181,8 +181,8 @@ impl Metrics {
 }
 
 impl Named {
-    /// Updates the metric with this name, creating it if necessary. The update is skipped if there
-    /// are too many metrics, or if the existing metric is of a different kind.
+    /// Updates the metric with the given name, creating it if necessary. The update is skipped if
+    /// there are too many metrics, or if the existing metric is of a different kind.
     pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);

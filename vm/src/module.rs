@@ -357,7 +357,7 @@ impl Module {
         self.0.symbols.is_some()
     }
 
-    /// Checks that a function exists and takes these parameters.
+    /// Checks that a function exists and takes the given parameters.
     pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
         let entry_points = self.entry_points();
         let Ok(index) = entry_points.binary_search_by(|entry| (*entry.name).cmp(function)) else {

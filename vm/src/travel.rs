@@ -41,7 +41,7 @@ impl Foreign {
         &self.namespace
     }
 
-    /// Returns the value if it is of this type.
+    /// Returns the value if it is of type `T`.
     pub fn downcast<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.value.downcast_ref()
     }

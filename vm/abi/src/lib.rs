@@ -103,7 +103,7 @@ macro_rules! numbered {
             /// All values, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Returns the value with this number.
+            /// Returns the value with the given number.
             pub const fn from_number(number: u32) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$variant),)*

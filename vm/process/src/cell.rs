@@ -401,7 +401,7 @@ impl ProcessCell {
         self.lock().state.burden()
     }
 
-    /// Makes the process, which is about to end with this exit, refuse messages.
+    /// Makes the process, which is about to end with the given exit, reject messages.
     pub fn close(&self, exit: &Exit) {
         self.lock().state.close(exit);
     }

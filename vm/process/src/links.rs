@@ -121,8 +121,8 @@ impl Links {
         self.watched.insert((pid, tag))
     }
 
-    /// Returns whether this process has a monitor with this tag. A process that sends a request to
-    /// another process monitors that process, using the reply's tag.
+    /// Returns whether this process has a monitor with the given tag. A process that sends a
+    /// request to another process monitors that process, using the reply's tag.
     pub(crate) fn is_expecting(&self, tag: i64) -> bool {
         let mut monitors = self.by_tag.range((tag, Pid(0))..);
         monitors.next().is_some_and(|&(first, _)| first == tag)

@@ -106,14 +106,14 @@ impl Mail {
 pub enum Wanted {
     /// Any mail.
     Any,
-    /// Mail with this tag.
+    /// Mail with the given tag.
     Tag(i64),
-    /// Mail with one of these tags.
+    /// Mail with one of the given tags.
     Tags(Box<[i64]>),
 }
 
 impl Wanted {
-    /// Returns what a receive with these tags accepts. No tags means any mail.
+    /// Returns what a receive with the given tags accepts. No tags means any mail.
     pub fn from_tags(tags: &[i64]) -> Wanted {
         tags.iter().copied().collect()
     }
@@ -123,7 +123,7 @@ impl Wanted {
         matches!(self, Wanted::Any) || mail.tag().is_some_and(|tag| self.tags().contains(&tag))
     }
 
-    /// Returns whether a message with this tag is accepted.
+    /// Returns whether a message with the given tag is accepted.
     pub fn accepts_data(&self, tag: i64) -> bool {
         matches!(self, Wanted::Any) || self.tags().contains(&tag)
     }

@@ -19,7 +19,7 @@ impl Pid {
         self.0
     }
 
-    /// Returns the pid with this number. A process with this pid need not exist.
+    /// Returns the pid with the given number. A process with this pid need not exist.
     pub const fn from_number(number: u64) -> Pid {
         Pid(number)
     }

@@ -199,8 +199,8 @@ impl State {
         if wakes { Outcome::Wake } else { Outcome::Done }
     }
 
-    /// Makes the process die with this exit on its next turn. If the process is already about to
-    /// die, the first reason is kept.
+    /// Makes the process die with the given exit on its next turn. If the process is already about
+    /// to die, the first reason is kept.
     fn end(&mut self, exit: Exit) -> Outcome {
         if matches!(self.life, Life::Alive) {
             self.life = Life::Ending(exit);
@@ -281,7 +281,7 @@ impl State {
         &mut self.links
     }
 
-    /// Makes the process, which is about to end, refuse messages.
+    /// Makes the process, which is about to end, reject messages.
     pub(crate) fn close(&mut self, exit: &Exit) {
         self.wait = None;
         self.end(exit.clone());

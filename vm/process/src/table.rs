@@ -119,8 +119,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         Ok(())
     }
 
-    /// Links two processes. Returns true if there is no process with this pid, in which case only
-    /// one side of the link remains.
+    /// Links two processes. Returns true if there is no process `pid`, in which case only one side
+    /// of the link remains.
     ///
     /// `process`'s side is linked first. Otherwise, if the other process died between the two
     /// steps, its failure would find `process` not yet linked.

@@ -1,4 +1,4 @@
-//! The cache's directory and the key next to it, and checks of who can access them.
+//! The cache's directory and the key next to it. Checks who can access them.
 
 #[cfg(target_os = "linux")]
 use super::mounts::Mounts;

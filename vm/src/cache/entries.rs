@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The bytes at the start of every entry, followed by the entry's hash. Must be changed whenever
-/// the format, or the rewriting of modules before compilation, changes.
+/// The bytes at the start of every entry. The entry's hash follows. Must be changed whenever the
+/// format, or the rewriting of modules before compilation, changes.
 const MAGIC: &[u8; 8] = b"lunatic3";
 const HEADER: usize = MAGIC.len() + blake3::OUT_LEN;
 
@@ -120,8 +120,8 @@ impl Entries {
         Some(code)
     }
 
-    /// Writes an entry atomically: readers see either the entire entry or nothing. If there would
-    /// be too many entries, removes others.
+    /// Writes an entry atomically: readers see either the entire entry or nothing. Removes other
+    /// entries if there would be too many.
     pub(super) fn write(&self, share: Share, name: &str, code: &[u8], key: &Key) -> io::Result<()> {
         let bytes = (HEADER + code.len()) as u64;
         let bound = match share {
@@ -149,7 +149,8 @@ impl Entries {
         let _ = fs::remove_file(self.directory.join(name));
     }
 
-    /// Counts an entry that is about to be written, and removes others if it does not fit.
+    /// Counts an entry that is about to be written, and removes other entries if the new one does
+    /// not fit.
     fn make_room(&self, share: Share, bytes: u64) {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let add = |usage: &mut Usage| {

@@ -24,8 +24,8 @@ const MAX_FAST: u32 = 28_000;
 /// The maximum number of live components for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 
-/// Whether there is enough address space for the `fast` profile. There is not if address space is
-/// limited (`ulimit -v`).
+/// Whether there is enough address space for the `fast` profile. This is not the case if address
+/// space is limited (`ulimit -v`).
 static HAS_ADDRESS_SPACE: LazyLock<bool> = LazyLock::new(memory::has_address_space);
 
 /// Why another process cannot be spawned.

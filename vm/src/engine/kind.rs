@@ -59,7 +59,7 @@ impl EngineKind {
         EngineKind::ALL.into_iter()
     }
 
-    /// Returns the kind with this index.
+    /// Returns the kind with the given index.
     pub(crate) fn of_index(index: usize) -> Option<EngineKind> {
         EngineKind::ALL.get(index).copied()
     }

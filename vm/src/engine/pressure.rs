@@ -90,8 +90,8 @@ const FRESH: Duration = Duration::from_millis(20);
 /// The maximum number of spawns that use the same reading. A new process uses less than 64 KiB.
 const SPAWNS: u32 = 512;
 
-/// Raise the level by one if all tasks in the control group spent at least this percentage of the
-/// last ten seconds waiting for memory.
+/// If all tasks in the control group spent at least this percentage of the last ten seconds waiting
+/// for memory, the level is raised by one.
 const STALLED: f64 = 10.0;
 
 /// Monitors how much memory a machine has left.

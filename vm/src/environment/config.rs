@@ -102,21 +102,21 @@ impl Config {
         self
     }
 
-    /// Grants the functions whose `namespace::name` begins with this prefix; the empty prefix
+    /// Grants the functions whose `namespace::name` begins with the given prefix; the empty prefix
     /// grants all.
     pub fn allow(&mut self, prefix: &str) -> &mut Config {
         self.grants.allow(prefix);
         self
     }
 
-    /// Removes the functions whose `namespace::name` begins with this prefix.
+    /// Removes the functions whose `namespace::name` begins with the given prefix.
     pub fn deny(&mut self, prefix: &str) -> &mut Config {
         self.grants.deny(prefix);
         self
     }
 
-    /// Returns whether any of the VM's functions has a name that begins with this prefix. Useful
-    /// for detecting typos.
+    /// Returns whether any of the VM's functions has a name that begins with the given prefix.
+    /// Useful for detecting typos.
     pub fn knows(&self, prefix: &str) -> bool {
         self.grants.clone().allow(prefix) > 0
     }

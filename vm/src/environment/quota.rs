@@ -156,7 +156,7 @@ impl Quota {
         self.used(Limit::TotalMemory) + self.used(Limit::TotalHostMemory)
     }
 
-    /// Returns this quota and the enclosing ones.
+    /// Returns this quota and the enclosing quotas.
     fn outwards(&self) -> impl Iterator<Item = &Quota> {
         std::iter::successors(Some(self), |quota| quota.outer.as_deref())
     }

@@ -123,9 +123,9 @@ impl Call<'_> {
     }
 }
 
-/// Returns whether code that stopped with this error may not have saved its fuel count. Code saves
-/// the count before calls, where host functions fail, and at `unreachable`, where panics end, but
-/// not before other traps.
+/// Returns whether code that stopped with the given error may have failed to save its fuel count.
+/// Code saves the count before calls, where host functions fail, and at `unreachable`, where panics
+/// end, but not before other traps.
 fn loses_fuel(error: &wasmtime::Error) -> bool {
     error
         .downcast_ref::<Trap>()

@@ -45,18 +45,18 @@ impl<T> HandleTable<T> {
         id
     }
 
-    /// Returns an entry. Traps if there is no entry with this id.
+    /// Returns an entry. Traps if there is no entry with the given id.
     pub(crate) fn get(&self, id: u64) -> Result<&T, Failure> {
         self.entries.get(&id).ok_or_else(|| unknown(self.name, id))
     }
 
-    /// Returns a mutable reference to an entry. Traps if there is no entry with this id.
+    /// Returns a mutable reference to an entry. Traps if there is no entry with the given id.
     pub(crate) fn get_mut(&mut self, id: u64) -> Result<&mut T, Failure> {
         let name = self.name;
         self.entries.get_mut(&id).ok_or_else(|| unknown(name, id))
     }
 
-    /// Removes an entry. Traps if there is no entry with this id.
+    /// Removes an entry. Traps if there is no entry with the given id.
     pub(crate) fn remove(&mut self, id: u64) -> Result<T, Failure> {
         self.entries
             .remove(&id)

@@ -39,7 +39,7 @@ struct Life {
     environment: Environment,
     process: Process,
     origin: Origin,
-    /// The message being composed, or the one received last.
+    /// The message being composed, or the last message received.
     slot: Option<MailCursor>,
     /// The emptied buffer of a small received message, kept for the next message that is composed.
     spare: Vec<u8>,
@@ -293,7 +293,7 @@ impl Guest {
     }
 
     /// Takes one of the embedder's resources out of the message that the guest received last.
-    /// Returns `None` if the message has no such resource at this index.
+    /// Returns `None` if the message has no such resource at `index`.
     pub fn take_attached(&mut self, index: u64) -> Option<Foreign> {
         let (message, _) = self.message().ok()?;
         let attachments = &mut message.attachments;
@@ -434,8 +434,8 @@ impl Guest {
         data
     }
 
-    /// Charges the environment for a message of this size in the slot, unless the message is small.
-    /// Each process may have one small message.
+    /// Charges the environment for a message of `bytes` bytes in the slot, unless the message is
+    /// small. Each process may have one small message.
     pub(crate) fn charge_slot(&mut self, bytes: usize) -> Result<(), LimitReached> {
         let life = self.life_mut();
         if bytes <= SMALL_MESSAGE {

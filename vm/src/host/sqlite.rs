@@ -75,8 +75,9 @@ impl Allowance {
 /// read by SQLite, and one kept by the statement.
 const COPIES_OF_SQL: usize = 3;
 
-/// Reads an SQL string. Its memory is charged until the second value is dropped. If it is longer
-/// than SQLite accepts, returns the error that SQLite would report instead of copying it.
+/// Reads an SQL string. Its memory is charged until the second value is dropped. If the string is
+/// longer than SQLite accepts, it is not copied, and the error that SQLite would report is
+/// returned.
 fn sql(
     call: &mut Call<'_>,
     id: ConnectionId,

@@ -81,7 +81,7 @@ pub(super) async fn udp_send_to(
     send(call, id, out, range, Some(to)).await
 }
 
-/// Waits until a datagram can be sent, without a timeout.
+/// A wait, without a timeout, until a datagram can be sent.
 struct Room<'a>(&'a UdpSocket);
 
 impl Ready for Room<'_> {

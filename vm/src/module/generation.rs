@@ -149,7 +149,7 @@ fn interface(import: &imports::Import<'_>) -> Option<Import> {
 }
 
 impl Import {
-    /// Returns the generations that have this function with this type.
+    /// Returns the generations that have a function with the import's name and type.
     fn generations(&self) -> impl Iterator<Item = Generation> {
         Generation::ALL
             .into_iter()

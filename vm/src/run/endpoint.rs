@@ -117,7 +117,7 @@ impl Endpoint {
     }
 
     /// Links the endpoint to a process. Each is notified if the other fails; the endpoint receives
-    /// a [`Letter::LinkDied`] with this tag.
+    /// a [`Letter::LinkDied`] with the given tag.
     ///
     /// # Errors
     ///

@@ -58,7 +58,7 @@ pub struct OutOfBounds {
 }
 
 impl CallError {
-    /// Returns the process's exit if the closure gives up because of this error.
+    /// Returns the process's exit, for a closure that gives up because of this error.
     pub fn into_exit(self) -> Exit {
         match self {
             CallError::Ended(exit) => exit,

@@ -97,7 +97,7 @@ impl LiveComponent {
         }
     }
 
-    /// Returns the process's exit after a call that failed with this error.
+    /// Returns the process's exit after a call that failed with the given error.
     pub fn exit(&mut self, error: &wasmtime::Error) -> Exit {
         exit_of(self.store.data(), error)
     }

@@ -98,7 +98,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Makes the queue refuse new tasks, and returns the remaining tasks so that they can be
+    /// Makes the queue reject new tasks, and returns the remaining tasks so that they can be
     /// dropped outside the lock.
     pub(super) fn close(&self) -> impl Iterator<Item = T> + use<T> {
         let (tasks, _) = self.change(RunQueue::close);

@@ -115,7 +115,7 @@ impl Shared {
     }
 
     /// Removes a worker from the count. Removing the last worker stops the clock and makes the
-    /// scheduler refuse new tasks.
+    /// scheduler reject new tasks.
     pub(super) fn lose_worker(&self) {
         if self.present.fetch_sub(1, Ordering::SeqCst) == 1 {
             discard(self.pool.injected.close());

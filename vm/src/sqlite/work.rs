@@ -119,8 +119,8 @@ pub(super) fn is_current() -> bool {
     with_current(|current| current.is_some()).unwrap_or(false)
 }
 
-/// Returns whether the current call may access a file with this name, which must be the database's
-/// own file or its journal.
+/// Returns whether the current call may access the file `name`, which must be the database's own
+/// file, its journal or its write-ahead log.
 pub(super) fn may_reach(name: &[u8]) -> bool {
     with_current(|current| {
         let file = current.and_then(|(work, _)| work.file.as_ref());

@@ -111,7 +111,7 @@ fn t021_a_process_with_several_memories_takes_that_many_slots() {
         );
     };
     assert!(matches!(error, SpawnError::Ceiling(_)), "{error}");
-    // This harms neither the waiting processes nor a process that is spawned after some of them
+    // This affects neither the waiting processes nor a process that is spawned after some of them
     // have ended.
     for process in lab.vm.processes().into_iter().take(10) {
         process.kill();

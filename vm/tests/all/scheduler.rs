@@ -56,7 +56,7 @@ impl Share {
         }
     }
 
-    /// Creates a program with this weight. Its function `spin` spins.
+    /// Creates a program with the given weight. Its function `spin` spins.
     fn program(
         &self,
         number: i32,

@@ -127,7 +127,7 @@ fn send(mut stream: &TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).expect("the guest is reading");
 }
 
-/// Checks that exactly these bytes arrive next.
+/// Checks that exactly the given bytes arrive next.
 #[track_caller]
 fn expect(mut stream: &TcpStream, bytes: &[u8]) {
     let mut found = vec![0; bytes.len()];

@@ -238,8 +238,9 @@ impl Base<'_> {
         self.open(path, flags)
     }
 
-    /// Returns the error of an operation on a path that ends with a slash but must not be a
-    /// directory: `directory` if there is a directory, and otherwise why there is none.
+    /// Returns the error for an operation on a path that ends with a slash but must not be a
+    /// directory: `directory` if the path leads to a directory, and otherwise the reason why it
+    /// does not.
     fn not_a_directory(self, path: &PathBelow, directory: Errno) -> Errno {
         self.locate(path, true).err().unwrap_or(directory)
     }

@@ -131,7 +131,7 @@ pub(crate) fn read(
     }
 }
 
-/// What a process waits for at a file that is not regular.
+/// What a process waits to do with a file that is not regular.
 #[derive(Clone, Copy)]
 pub(crate) enum Wait {
     Read,
