@@ -69,7 +69,7 @@ pub enum CallError {
     /// The argument cannot be expressed as JSON.
     #[error("the argument cannot be expressed as JSON: {0}")]
     Argument(#[source] serde_json::Error),
-    /// The argument does not fit into the guest's memory.
+    /// The argument does not fit in the guest's memory.
     #[error(
         "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow that far"
     )]

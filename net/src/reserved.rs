@@ -125,7 +125,7 @@ mod tests {
                 .expect("the text is a socket address")
         })
         .collect();
-        // Adds the address of a network interface, if there is a route.
+        // Add the address of a network interface, if there is a route.
         let probe = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
         if probe.connect("192.0.2.1:9").is_ok() {
             let own = probe.local_addr().expect("the probe is bound").ip();

@@ -2,7 +2,7 @@
 //!
 //! As always with UDP, datagrams may be lost, duplicated or reordered. Datagrams that have not been
 //! received yet wait in the kernel's buffer, whose size is set by the system (about 200 KiB on
-//! Linux). Datagrams that do not fit into the buffer are dropped and not counted.
+//! Linux). Datagrams that do not fit in the buffer are dropped and not counted.
 
 use crate::error::failed;
 use crate::wait::{self, Operation, Timed};

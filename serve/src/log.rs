@@ -175,7 +175,7 @@ impl Log {
         lock(&self.0.state).version = version;
     }
 
-    /// Records which request a process is serving from now on.
+    /// Records which request a process now serves.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
         self.assign(process, version, request, true);
     }
@@ -245,7 +245,7 @@ impl Log {
 
     /// Logs what processes have written since the last call.
     pub(crate) fn collect(&self) {
-        // Holds the lock throughout, so that concurrent collections preserve the order.
+        // Hold the lock throughout, so that concurrent collections preserve the order.
         let mut state = lock(&self.0.state);
         let entries = self.0.journal.take();
         let has_grown = state.collect(entries, self.0.journal.lost(), Instant::now());

@@ -124,7 +124,7 @@ mod tests {
     fn questions_get_a_thread_then_a_place_then_a_refusal() {
         let mut queue = Queue::new(NonZero::new(2).expect("2 is not 0"), 1);
         assert_eq!(queue.admit(&question()), Ok(true));
-        // One owner never takes all threads.
+        // A single owner never takes all threads.
         assert_eq!(queue.admit(&question()), Ok(false));
         assert_eq!(queue.admit(&question()), Err(Full));
         let others = || Question::new(2, "host".to_owned(), 1);

@@ -59,7 +59,7 @@ pub(super) async fn shake_hands(
         })
         .await;
         if let Err(error) = processed {
-            // Tells the peer the reason, if that is possible without waiting.
+            // Tell the peer the reason, if that is possible without waiting.
             let _ = send(&mut connection, socket);
             return Err(io::Error::new(ErrorKind::InvalidData, error));
         }

@@ -88,7 +88,7 @@ impl Store {
             .parent()
             .expect("every file is in the store's directory");
         let written = fs::create_dir_all(directory).and_then(|()| {
-            // Keeps artifacts out of version control.
+            // Keep artifacts out of version control.
             let ignored = self.directory.join(".gitignore");
             if !ignored.exists() {
                 fs::write(ignored, "*\n")?;

@@ -94,7 +94,7 @@ async fn converse(
             drain(&mut stream).await;
         }
         Err(failure) => {
-            // Resets the connection, so that the client does not mistake its end for the end of a
+            // Reset the connection, so that the client does not mistake its end for the end of a
             // complete response.
             let _ = stream.set_zero_linger();
             match failure {

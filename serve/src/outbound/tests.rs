@@ -1,4 +1,4 @@
-//! Calls to servers on this computer, whose names resolve to addresses chosen by the tests.
+//! Calls to servers on this computer. Their names resolve to addresses that the tests choose.
 
 use super::*;
 use crate::body::empty;

@@ -45,7 +45,7 @@ pub(super) fn responder(shared: &Arc<Shared>) -> Responder {
 async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_string();
-    // Does not require a token, because it reveals only that the service is running.
+    // This path does not require a token, because it reveals only that the service is running.
     if path == "/healthz" {
         return allowed(&head.method, &[Method::GET, Method::HEAD])
             .map(|()| text(StatusCode::OK, "ok\n".into()));

@@ -367,7 +367,7 @@ impl Shared {
     }
 
     /// Compiles a function on its own thread. If compilation takes too long, the caller stops
-    /// waiting, and so does the thread if the compiler is a process that can be stopped.
+    /// waiting, and the thread also stops if the compiler is a process that can be stopped.
     async fn compile(
         &self,
         permit: OwnedSemaphorePermit,

@@ -61,7 +61,7 @@ impl Storage {
                 ));
             }
         };
-        // Reports unreadable storage now, not at the first deploy.
+        // Report unreadable storage now, not at the first deploy.
         match storage.list(FUNCTIONS).await {
             Ok(_) => Ok(storage),
             Err(StorageError::Failed(why)) => Err(StorageError::open(settings, why)),

@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     let ((reader, writer), pipes) = comm_pair();
     let has_body = request.method() != Method::HEAD;
     let mut feed: Feed = Box::pin(write_request(writer, request, info.id.to_string()));
-    // Most requests fit into the comm before the spark starts.
+    // Most requests fit in the comm before the spark starts.
     let feed = match future::poll_once(&mut feed).await {
         Some(fed) => fed.map(|()| None)?,
         None => Some(feed),

@@ -117,7 +117,7 @@ fn componentize() -> Result<PathBuf, String> {
         .args(["-m", "venv"])
         .arg(&environment))?;
     run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE]))?;
-    // Builds from a copy, so that files that the build leaves next to the source do not end up in
+    // Build from a copy, so that files that the build leaves next to the source do not end up in
     // the repository.
     let copy = directory.join("source");
     std::fs::create_dir_all(&copy).expect("there is disk space");

@@ -416,7 +416,7 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
         std::fs::remove_file(work.place.path("a.wat")).expect("the file exists");
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // One file replaces another, like in many deployments.
+        // The file is replaced by another one, like in many deployments.
         work.place.write("new.wat", &answering("third"));
         std::fs::rename(work.place.path("new.wat"), work.place.path("a.wat"))
             .expect("the file exists");

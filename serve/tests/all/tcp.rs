@@ -219,8 +219,8 @@ fn t112_a_client_that_does_not_read_is_disconnected_after_the_idle_time() {
     let client = house.connect();
     house.wait_for_line("no data was sent or received on the connection for 200ms");
     house.wait_for_the_end();
-    // The bytes that fit into the system's buffers arrive. They are followed by a reset, not a
-    // proper end.
+    // The bytes that fit in the system's buffers arrive. They are followed by a reset, not a proper
+    // end.
     assert_eq!(rest(&client).1, Some(ErrorKind::ConnectionReset));
 }
 
@@ -303,7 +303,7 @@ fn t114_closed_connections_leave_nothing_behind() {
     let before = files();
     for _ in 0..200 {
         // There is room again once the previous connection's process has ended. That connection's
-        // client may notice its end a little earlier.
+        // client may notice the end of the connection a little earlier.
         wait_until("a connection is served", || {
             let client = house.connect();
             let is_served =

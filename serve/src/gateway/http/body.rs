@@ -116,7 +116,7 @@ impl http_body::Body for ResponseBody {
         self.guard.sent(frame.as_ref());
         match frame {
             Some(Err(error)) => {
-                // On an error, hyper discards whatever it has not sent yet. The error is therefore
+                // On error, hyper discards whatever it has not sent yet. The error is therefore
                 // returned only at the next poll. By then, hyper has sent the head and the bytes it
                 // has, so that the client gets an incomplete answer, not none at all.
                 self.error = Some(error);

@@ -221,7 +221,7 @@ impl Head {
             return bad("a field has no colon");
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
-        // Rejects a space before the colon, and also a leading space, which would continue the
+        // Reject a space before the colon, and also a leading space, which would continue the
         // previous line.
         if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
             return bad("a field has an invalid name");
