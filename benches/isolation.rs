@@ -93,7 +93,7 @@ fn main() {
         .collect();
     table.push(format!("| geometric mean | 1 | {} |", means.join(" | ")));
     for ((what, _), product) in ways.iter().zip(&products).skip(1) {
-        // The promise concerns the first figure. The others are shown for comparison.
+        // The promise applies to the first figure. The others are shown for comparison.
         let bar = if what == "process" {
             Bar::AtMost(1.05)
         } else {

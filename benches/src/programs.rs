@@ -42,7 +42,7 @@ fn guest_path(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Compiles the `lunatic` command, with this bench's profile, and a guest. Returns the command that
+/// Compiles a guest, and the `lunatic` command with this bench's profile. Returns the command that
 /// runs the guest.
 ///
 /// # Panics

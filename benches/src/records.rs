@@ -28,7 +28,7 @@ pub enum Record {
     },
     /// A point on a curve.
     Point {
-        /// The chart that the point is drawn in.
+        /// The chart in which the point is drawn.
         chart: Chart,
         /// The curve that the point belongs to.
         series: String,

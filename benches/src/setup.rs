@@ -1,4 +1,4 @@
-//! The computer and the commit that figures were measured on.
+//! The computer and the commit on which figures were measured.
 
 use crate::{meters, programs};
 use std::process::Command;

@@ -78,7 +78,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// Formats rows below a heading, making each column as wide as its widest cell. Cells beyond the
-/// last column go at the end of the line.
+/// last column are appended to the line.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head = head.iter().map(|column| (*column).to_string()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

@@ -1,5 +1,5 @@
 //! Mailboxes, through which processes receive messages. The machine holds the messages; a mailbox
-//! only represents the right to take them out, and its type parameter is their type.
+//! only represents the right to take them out, and its type parameter is the type of the messages.
 
 use crate::envelope::{self, Delivery};
 use crate::host;

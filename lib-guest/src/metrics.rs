@@ -1,11 +1,11 @@
 //! A program's metrics, served to Prometheus by `lunatic --metrics 9100 program.wasm`.
 //!
 //! A metric is identified by its name. All processes in a program that use the same name share the
-//! metric, which does not have to be created first. A name has only one kind; updates that use it
-//! as another kind are dropped. Updates to new names are dropped once the program has as many names
-//! as its environment allows ([`Limit::Metrics`](crate::Limit), 1,000 by default). Dropped updates
-//! are counted. Names consist of ASCII letters, digits, `_` and `:`; any other character becomes
-//! `_`.
+//! metric, which does not have to be created first. A name stands for only one kind of metric;
+//! updates that use it for another kind are dropped. Updates to new names are dropped once the
+//! program has as many names as its environment allows ([`Limit::Metrics`](crate::Limit), 1,000 by
+//! default). Dropped updates are counted. Names consist of ASCII letters, digits, `_` and `:`; any
+//! other character becomes `_`.
 //!
 //! ```no_run
 //! use lunatic::metrics::{Counter, Gauge, Histogram};

@@ -49,7 +49,7 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Unregisters a name. The version must be the one it was registered with.
+    /// Unregisters a name. `version` must be exactly the version under which it is registered.
     ///
     /// # Errors
     ///

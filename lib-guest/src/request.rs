@@ -38,7 +38,7 @@ pub struct Request<T, U> {
 }
 
 impl<T, U> Request<T, U> {
-    /// Creates a request whose sender doesn't wait for a reply.
+    /// Creates a request whose sender does not wait for a reply.
     pub(crate) fn without_reply(message: T) -> Self {
         Self {
             message,

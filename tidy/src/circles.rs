@@ -1,8 +1,8 @@
-//! Finds the strongly connected components of a graph: sets of nodes that reach each other.
+//! Finds the strongly connected components of a graph: sets of nodes that can all reach each other.
 
 use std::collections::BTreeSet;
 
-/// Returns all sets of two or more nodes that reach each other, largest first.
+/// Returns all sets of two or more nodes that can all reach each other, largest first.
 ///
 /// `edges[node]` lists the nodes that `node` leads to.
 ///

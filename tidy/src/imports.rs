@@ -1,8 +1,8 @@
 //! Finds out which files in a crate use which others.
 //!
-//! Paths are followed the way the compiler does, through `use`, globs and re-exports, to the file
-//! that defines the name. Method calls are not followed, because the name of the method's type
-//! usually occurs in the file too. Tests in the sources are ignored.
+//! Paths are followed as the compiler follows them, through `use`, globs and re-exports, to the
+//! file that defines the name. Method calls are not followed, because the name of the method's type
+//! usually occurs in the file too. Tests in source files are ignored.
 
 use crate::circles::circles;
 use crate::tree::root;
@@ -43,7 +43,7 @@ impl Crate {
         &self.files
     }
 
-    /// Returns all sets of files that use each other in a circle, largest first.
+    /// Returns all sets of files that import each other in a cycle, largest first.
     pub fn circles(&self) -> Vec<Vec<&str>> {
         let names =
             |circle: Vec<usize>| circle.into_iter().map(|file| &*self.files[file]).collect();
@@ -189,8 +189,8 @@ impl Reader {
         self.read(module, tokens, true);
     }
 
-    /// Reads tokens. If they are the module's items, not the body of an item, their definitions
-    /// become the module's own.
+    /// Reads tokens. If `are_items` is set, they are the module's items and not the body of an
+    /// item, and their definitions become the module's own.
     fn read(&mut self, module: usize, tokens: Vec<TokenTree>, are_items: bool) {
         let mut at = 0;
         let mut skips_next = false;

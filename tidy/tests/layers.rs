@@ -1,10 +1,10 @@
 //! Checks the dependencies between each crate's files: no file depends on a file in a layer above
-//! it, and there are no large circles.
+//! it, and there are no large cycles.
 
 use lunatic_tidy::{Crate, root};
 
-/// Returns how many of a crate's files may use each other in a circle: four, or 8% of the files if
-/// the crate is large.
+/// Returns how many of a crate's files may import each other in a cycle: four, or 8% of the files
+/// if the crate is large.
 fn bound(files: usize) -> usize {
     (files * 8 / 100).max(4)
 }

@@ -17,8 +17,8 @@ pub(super) struct Outline {
 /// The namespace of the functions that handle requests.
 const SPARK: &str = "lunatic::spark::";
 
-/// The prefix of the namespaces whose imports the machine checks itself, because it also determines
-/// which generation of the interface a module was built for.
+/// The prefix of the namespaces whose imports are checked by the machine itself, because the
+/// machine also determines which generation of the interface a module was built for.
 const OURS: &str = "lunatic::";
 
 /// The maximum number of functions to list in a message.

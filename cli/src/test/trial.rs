@@ -359,8 +359,9 @@ impl Record {
             .unwrap_or_default()
     }
 
-    /// Describes what happened, process by process, starting with the main process. `shows_output`
-    /// includes what each process wrote, and `shows_ends` includes how each failed process ended.
+    /// Describes what happened, process by process, starting with the main process. If
+    /// `shows_output` is set, includes what each process wrote; if `shows_ends` is set, includes
+    /// how each failed process ended.
     fn describe(&self, shows_output: bool, shows_ends: bool) -> String {
         let mut text = String::new();
         if shows_output && self.lost > 0 {

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use syn::parse::Parse;
 use syn::{Error, FnArg, ItemFn};
 
-/// Rejects arguments to an attribute that takes none.
+/// Rejects arguments to an attribute that doesn't take any.
 pub(crate) fn refuse_arguments(arguments: &Tokens, attribute: &str) -> Result<(), Error> {
     if arguments.is_empty() {
         return Ok(());
