@@ -85,7 +85,7 @@ pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Li
     })
 }
 
-/// Adds the functions of the newest generation.
+/// Adds the newest generation's functions.
 fn link_newest(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function!(link_rows);
     add_rows(linker)

@@ -256,7 +256,7 @@ struct Inner {
 }
 
 /// The maximum nesting depth of environments. Usage is counted in an environment and in each
-/// environment around it, and all of them are kept alive by the innermost one.
+/// enclosing environment, and the innermost environment keeps all of them alive.
 const MAX_DEPTH: u32 = 256;
 
 /// Why a nested environment was not created.

@@ -1,9 +1,9 @@
 //! The life of a process, from its first turn to its end.
 //!
 //! A process is a future. On each turn, it first checks whether it is about to die, then runs its
-//! guest until the guest waits or ends, or until its time slice is over. However the process ends,
-//! even if the future is dropped, the guest's instance, memory and resources are released before
-//! other processes are notified.
+//! guest until the guest waits or ends, or until its time slice is over. No matter how the process
+//! ends, even if the future is dropped, the guest's instance, memory and resources are released
+//! before other processes are notified.
 
 mod crew;
 mod endpoint;

@@ -5,7 +5,7 @@
 //! time. The process waits for the operation. If the process ends in the meantime, the query is
 //! stopped and the database is closed on that thread. The modules `rules`, `database` and `heap`
 //! determine what SQL may do and what SQLite may consume. The module `vfs` ensures that SQLite
-//! accesses only the files of the opened database.
+//! accesses only the opened database's files.
 
 mod control;
 mod database;
@@ -43,7 +43,7 @@ const MAX_CONCURRENT_CALLS: usize = 16;
 /// The minimum and maximum delay before a call to a locked database is retried.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// The error of a failed SQLite call.
+/// The error from a failed SQLite call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SqlError {
     /// SQLite's extended result code.
@@ -184,7 +184,7 @@ pub(crate) struct Connection {
     control: Arc<Control>,
     heap: Arc<Heap>,
     turns: Turns,
-    /// The error of the most recent call that failed.
+    /// The error from the most recent call that failed.
     failed: Option<SqlError>,
     /// Held until the database is closed.
     closing: Sender<Infallible>,
@@ -431,7 +431,7 @@ impl Connection {
         self.control.set_busy_timeout(milliseconds);
     }
 
-    /// Returns the error of the most recent call that failed.
+    /// Returns the error from the most recent call that failed.
     pub(crate) fn failed(&self) -> Option<&SqlError> {
         self.failed.as_ref()
     }
@@ -448,7 +448,7 @@ impl Connection {
         self.note(Err(error))
     }
 
-    /// Records the error of a failed call.
+    /// Records the error from a failed call.
     fn note<T>(&mut self, result: Result<T, SqlError>) -> Result<T, SqlError> {
         self.failed = result.as_ref().err().cloned();
         result

@@ -94,9 +94,9 @@ pub(crate) fn start(
 /// The longest pause between two attempts to deliver a message to a full mailbox.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Delivers the message of a timer. The loss of the message would go unnoticed, so if the mailbox
-/// is full, the message waits until there is room or the receiver ends. Other senders cannot take
-/// that room. While the message waits, the timer counts toward the limits of the environment that
+/// Delivers a timer's message. The loss of the message would go unnoticed, so if the mailbox is
+/// full, the message waits until there is room or the receiver ends. Other senders cannot take that
+/// room. While the message waits, the timer counts toward the limits of the environment that
 /// started it.
 async fn deliver(machine: &Machine, to: Pid, message: Message) {
     let Some(process) = machine.process(to) else {

@@ -499,7 +499,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// The error of the failed write, if standard output no longer accepts bytes.
+    /// The error from the failed write, if standard output no longer accepts bytes.
     ///
     /// Output is written by a dedicated thread. A host program that exits without calling this
     /// method loses any output that has not been written yet. Dropping the machine flushes output

@@ -176,8 +176,8 @@ impl Exit {
         }
     }
 
-    /// Returns the exit of a process that dies because it was linked to `pid`, which died with this
-    /// exit.
+    /// Returns the exit for a process that dies because it was linked to `pid`, which died with
+    /// this exit.
     pub fn passed_on(&self, pid: Pid) -> Exit {
         match self {
             Exit::LinkDied { .. } => self.clone(),

@@ -139,7 +139,7 @@ impl Image {
         Ok(())
     }
 
-    /// Faults in the pages of a new memory that its process is likely to write to.
+    /// Faults in those pages of a new memory that its process is likely to write to.
     ///
     /// Otherwise, the first read of a page maps the page and its neighbours from the file. A later
     /// write to any of them changes the mapping, which requires a TLB shootdown on all cores.

@@ -87,7 +87,7 @@ impl HostMemory {
     ///
     /// # Errors
     ///
-    /// [`LimitReached`] if the process, or an environment around it, would exceed its limit.
+    /// [`LimitReached`] if the process or an enclosing environment would exceed its limit.
     pub fn charge(&self, bytes: u64) -> Result<Charge, LimitReached> {
         let mut charge = self.nothing();
         charge.grow(bytes)?;

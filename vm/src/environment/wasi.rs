@@ -1,16 +1,15 @@
-//! WASI for the processes of an environment: preview 1 and 0 for modules, and 0.2 for components.
-//! The machine implements preview 1 and 0 itself (the functions are in `host/wasi/`).
-//! `wasmtime-wasi` implements 0.2.
+//! WASI for an environment's processes: preview 1 and 0 for modules, and 0.2 for components. The
+//! machine implements preview 1 and 0 itself (the functions are in `host/wasi/`). `wasmtime-wasi`
+//! implements 0.2.
 //!
 //! Each environment has one template: arguments, variables, open directories and standard streams.
 //! A process gets a context, created from the template, on its first WASI call. A process that
 //! never makes one pays nothing, and a context does not take up any descriptors.
 //!
-//! A process can have at most [`Limit::Files`] files open, the processes of an environment can
-//! write at most [`Limit::Output`] bytes to their standard streams, and no call makes the host
-//! allocate more memory than the guest itself has. Disk space is not counted: a process that may
-//! write to a directory can fill the file system up to the host's own quotas, and then gets the
-//! host's errors.
+//! A process can have at most [`Limit::Files`] files open, an environment's processes can write at
+//! most [`Limit::Output`] bytes to their standard streams, and no call makes the host allocate more
+//! memory than the guest itself has. Disk space is not counted: a process that may write to a
+//! directory can fill the file system up to the host's own quotas, and then gets the host's errors.
 
 pub(crate) mod beneath;
 mod directory;

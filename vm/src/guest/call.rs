@@ -175,7 +175,7 @@ impl View<'_> {
             .map(Out)
     }
 
-    /// Returns the bytes of a checked range.
+    /// Returns the bytes in a checked range.
     pub(crate) fn bytes(&mut self, range: Range) -> &mut [u8] {
         range.of(self.0)
     }
@@ -326,17 +326,17 @@ impl<'a> Call<'a> {
         Ok(*bytes.first_chunk().expect("the slice has `SIZE` bytes"))
     }
 
-    /// Returns the bytes of a checked range.
+    /// Returns the bytes in a checked range.
     pub(crate) fn bytes(&mut self, range: Range) -> &[u8] {
         self.bytes_mut(range)
     }
 
-    /// Returns the bytes of a checked range, for writing.
+    /// Returns the bytes in a checked range, for writing.
     pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
         range.of(self.view().0)
     }
 
-    /// Returns the bytes of checked ranges, for a vectored write.
+    /// Returns the bytes in checked ranges, for a vectored write.
     pub(crate) fn slices(&mut self, ranges: &[Range]) -> Vec<IoSlice<'_>> {
         let memory: &[u8] = self.view().0;
         ranges
@@ -357,7 +357,7 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Copies the bytes of a checked range out of the guest's memory. A large range is copied in
+    /// Copies the bytes in a checked range out of the guest's memory. A large range is copied in
     /// portions, so that other processes can run in between.
     pub(crate) async fn copied(&mut self, range: Range) -> Vec<u8> {
         let mut copy = Vec::with_capacity(range.length);

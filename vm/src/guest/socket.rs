@@ -274,7 +274,7 @@ pub(crate) fn take_socket<I: TravellerId>(call: &mut Call<'_>, index: u64) -> Re
     Ok(I::keep(call, held))
 }
 
-/// Answers with the id of a lookup result that holds the socket's own address.
+/// Writes the id of a lookup result that holds the socket's own address.
 pub(crate) fn local_addr<I>(call: &mut Call<'_>, id: I, out: OutU64) -> Result<i32, Failure>
 where
     I: SocketId<Socket: HasLocalAddr>,
@@ -284,7 +284,7 @@ where
     answer_address(call, out, address)
 }
 
-/// Answers with the id of a lookup result that holds the address of the socket's peer.
+/// Writes the id of a lookup result that holds the address of the socket's peer.
 pub(crate) fn peer_addr<I>(call: &mut Call<'_>, id: I, out: OutU64) -> Result<i32, Failure>
 where
     I: SocketId<Socket: HasPeerAddr>,
@@ -322,7 +322,7 @@ pub(crate) async fn write(
     let count = persist(call, wait, attempt)
         .await
         .map_err(|error| failure(&error))?;
-    // Accepted bytes may already be encrypted and cannot be taken back. On a timeout, they count as
+    // Accepted bytes may already be encrypted and cannot be taken back. On timeout, they count as
     // written, and the next write has to wait until they are sent.
     match flush_stream(call, stream).await {
         Err(error) if error.kind() != io::ErrorKind::TimedOut => Err(failure(&error)),
@@ -461,12 +461,12 @@ pub(crate) fn socket_addr(
     }
 }
 
-/// Checks a port.
+/// Checks a port number.
 pub(crate) fn port(port: u32) -> Result<u16, Failure> {
     u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is not a valid port number")))
 }
 
-/// Answers with the id of a lookup result that holds one address.
+/// Writes the id of a lookup result that holds a single address.
 pub(crate) fn answer_address(
     call: &mut Call<'_>,
     out: Out<8>,
@@ -510,7 +510,7 @@ pub(crate) async fn persist<T>(
     }
 }
 
-/// Answers a call whose only output is an error id.
+/// Finishes a call whose only output is an error id.
 pub(crate) fn done(
     call: &mut Call<'_>,
     out: Out<8>,
@@ -577,7 +577,7 @@ pub(crate) fn failure(error: &io::Error) -> HostError {
         ErrorKind::UnexpectedEof => Errno::ConnectionAborted,
         ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
         _ => match error.raw_os_error() {
-            // EMFILE and ENFILE have no `ErrorKind` of their own.
+            // There is no `ErrorKind` for EMFILE and ENFILE.
             Some(23 | 24) if cfg!(unix) => Errno::Exhausted,
             _ => Errno::Other,
         },

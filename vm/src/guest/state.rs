@@ -424,7 +424,7 @@ impl Guest {
         std::mem::take(&mut self.life_mut().spare)
     }
 
-    /// Copies bytes into the data of a message.
+    /// Copies bytes into a buffer for the data of a message.
     pub(crate) fn data_of(&mut self, bytes: &[u8]) -> Vec<u8> {
         if bytes.len() > self.life_mut().spare.capacity() {
             return bytes.to_vec();

@@ -56,7 +56,7 @@ pub enum ModuleError {
     UnknownImports {
         /// The number of these imports.
         count: usize,
-        /// The first of these imports, each on a separate line with advice.
+        /// The first few of these imports, each on a separate line with advice.
         list: String,
     },
     /// The module imports a function that the machine provides with a different type.

@@ -160,7 +160,7 @@ impl Instance {
     }
 
     /// Returns a function's position among those called so far. A linear search is enough, because
-    /// there are few of them and most calls are to the same one.
+    /// there are only a few, and most calls are to the same function.
     fn position_of(&mut self, function: &str) -> usize {
         if let Some(position) = self
             .functions
@@ -217,8 +217,8 @@ impl Instance {
 }
 
 impl Drop for Instance {
-    /// The guest's compute is charged however the guest ends, even if it is killed in the middle of
-    /// a slice.
+    /// The guest's compute is charged no matter how the guest ends, even if it is killed in the
+    /// middle of a slice.
     fn drop(&mut self) {
         if self.store.data().has_process() {
             self.charge_compute();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wasmtime::WasmBacktrace;
 use wasmtime_wasi::I32Exit;
 
-/// Returns the exit of a guest that stopped with the given error.
+/// Returns the exit for a guest that stopped with the given error.
 pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     if let Some(exit) = end_of(guest, error) {
         return exit;
@@ -20,7 +20,7 @@ pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
     Exit::Trapped(Arc::new(trap))
 }
 
-/// Returns the exit of a guest that stopped with the given error, or `None` if the guest simply
+/// Returns the exit for a guest that stopped with the given error, or `None` if the guest simply
 /// trapped.
 pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
     // A host call noticed that the process is about to die.

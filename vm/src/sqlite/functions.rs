@@ -128,7 +128,7 @@ unsafe fn go_on(context: *mut ffi::sqlite3_context, arguments: &[&[u8]]) -> bool
     goes_on
 }
 
-/// Sets the result of a call to a text value.
+/// Sets a call's result to a text value.
 ///
 /// # Safety
 ///
@@ -359,8 +359,7 @@ unsafe extern "C" fn glob(
     }
 }
 
-/// Sets the result of a call to whether its second argument matches the pattern in its first
-/// argument.
+/// Sets a call's result to whether its second argument matches the pattern in its first argument.
 ///
 /// # Safety
 ///

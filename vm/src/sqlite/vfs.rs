@@ -1,5 +1,5 @@
-//! Restricts how SQLite accesses files. It can access only the files of the opened database, and
-//! never through memory that is shared with a file.
+//! Restricts how SQLite accesses files. It can access only the opened database's files, and never
+//! through memory that is shared with a file.
 //!
 //! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
 //! that all of a database's files are found through the open directory that [`super::Database`]

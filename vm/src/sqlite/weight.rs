@@ -90,7 +90,7 @@ const COPIES: &[&str] = &[
     "SorterInsert",
 ];
 
-/// How much the instructions of a statement and its triggers read.
+/// How much the instructions in a statement and its triggers read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Weight {
     total: u64,

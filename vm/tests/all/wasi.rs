@@ -551,7 +551,7 @@ fn preview_0_is_granted_under_its_own_name() {
     assert_normal(&run(&lab, &text, |config| {
         config.deny("wasi_snapshot_preview1::fd_");
     }));
-    // A rule for preview 1 also denies the functions of preview 0.
+    // A rule for preview 1 also denies the preview 0 functions.
     let exit = run(&lab, &text, |config| {
         config.deny("wasi_snapshot_preview1");
     });

@@ -354,7 +354,7 @@ impl Base<'_> {
         Ok(rustix::fs::symlinkat(contents, parent.file(), name)?)
     }
 
-    /// Returns the contents of a symbolic link.
+    /// Returns a symbolic link's contents.
     pub(crate) fn read_link(self, path: &PathBelow) -> Result<Vec<u8>, Errno> {
         let (parent, name) = self.parent(path, Errno::Inval)?;
         if path.is_directory() {

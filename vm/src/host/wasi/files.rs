@@ -57,7 +57,8 @@ pub(super) mod flags {
     pub(in super::super) const RSYNC: u32 = 8;
     pub(in super::super) const SYNC: u32 = 16;
     pub(in super::super) const ALL: u32 = 31;
-    /// Writes never wait for the disk. Guests can call `fd_sync` to do so.
+    /// These flags are not supported, because writes never wait for the disk. To wait, guests can
+    /// call `fd_sync`.
     pub(in super::super) const UNSUPPORTED: u32 = DSYNC | RSYNC | SYNC;
 }
 
@@ -459,8 +460,8 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
     blocking::unblock(rest).await
 }
 
-/// Returns the result of a socket function. Descriptors are never sockets, because guests use
-/// sockets through the machine's own functions.
+/// Returns a socket function's result. Descriptors are never sockets, because guests use sockets
+/// through the machine's own functions.
 fn no_socket(call: &mut WasiCall<'_>, fd: u32) -> Result {
     call.table().get(fd)?;
     Err(WasiErrno::Notsock.into())

@@ -302,7 +302,7 @@ pub(super) async fn path_open(
     Ok(())
 }
 
-/// Returns how to open a file, as requested by a guest.
+/// Returns how a guest wants to open a file.
 fn opening(look_up: u32, how: u32, rights: u64, flags: u32) -> Result<Opening> {
     const CREATE: u32 = 1;
     const DIRECTORY: u32 = 2;
