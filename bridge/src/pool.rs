@@ -170,7 +170,8 @@ impl Pool {
 }
 
 impl Inner {
-    /// Creates one more instance if more jobs are waiting than instances and the limit permits it.
+    /// Creates one more instance if there are more waiting jobs than waiting instances and the
+    /// limit permits it.
     fn recruit(inner: &Arc<Inner>) {
         let Some(member) = inner.crew.admit(inner.queue.len()) else {
             return;

@@ -467,7 +467,7 @@ impl Shared {
             Err(error) => return self.refuse(Some(hash), error.to_string()),
         };
         {
-            // While this lock is held, calls wait until it is known which version serves them.
+            // Calls wait while this lock is held, until it is known which version serves them.
             let mut current = self.current.write_blocking();
             if let Err(error) = self.hand_over(&before, &bridge) {
                 drop(current);

@@ -341,7 +341,7 @@ impl State {
                 Event::Error(bytes) => (LineKind::Error, bytes),
                 Event::Failed(exit) => {
                     // If the process serves a request, its failure is logged when the request ends.
-                    // Kills are intentional.
+                    // Kills are intentional and not logged.
                     let is_reported = self
                         .assignments
                         .by_process

@@ -114,7 +114,7 @@ impl Outbound {
     /// Sends a request to the host in its URI, and returns the response once its head has arrived.
     /// The body is received as it is read.
     ///
-    /// This future can be awaited on any thread. Dropping the future or the response's body ends
+    /// The future can be awaited on any thread. Dropping the future or the response's body ends
     /// the call.
     pub(crate) async fn send(
         &self,
@@ -151,7 +151,7 @@ impl Outbound {
         ended.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string())))
     }
 
-    /// Returns the client that makes the calls. If it has reached its connection limit, idle
+    /// Returns the client that makes the calls. If the connection limit has been reached, idle
     /// connections are closed, because a rule may permit calls to more hosts than there can be
     /// connections.
     fn client(&self) -> Client<Connector, Body> {

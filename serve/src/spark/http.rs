@@ -68,7 +68,7 @@ async fn serve(
     let answered = async {
         let request = read_request(reader).await?;
         let mut answer = answer(request);
-        // If a call is refused, that is known before there is anything to wait for.
+        // A refused call fails on the first poll, before there is anything to wait for.
         let response = match future::poll_once(&mut answer).await {
             Some(answered) => answered?,
             None => {

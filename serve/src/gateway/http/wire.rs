@@ -90,8 +90,8 @@ impl Wire {
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // hyper would take the end of the stream for a disconnected client, so reading stays
-            // pending until hyper has answered and reads again.
+            // hyper would mistake the end of the stream for a disconnect, so reading stays pending
+            // until hyper has answered and reads again.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
