@@ -65,8 +65,8 @@ impl<S> Timed<S> {
     }
 }
 
-/// A wait on behalf of one operation. However many spurious wakeups there are (because another task
-/// was faster), the wait ends when the socket's timeout for the operation expires.
+/// A wait on behalf of one operation. It ends when the socket's timeout for the operation expires,
+/// no matter how many spurious wakeups there are (because another task was faster).
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a, S> {
@@ -83,7 +83,7 @@ pub struct Wait<'a, S> {
 
 impl<S> Wait<'_, S> {
     /// Waits until the operation is worth another try. Call this method after a try has returned
-    /// `WouldBlock`. With a timeout of zero, it fails without checking the socket.
+    /// `WouldBlock`. With a timeout of zero, this method fails without checking the socket.
     ///
     /// A stream that has ended, was reset or was shut down is ready, and the next try reports the
     /// condition. The next try may still return `WouldBlock`.

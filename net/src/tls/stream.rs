@@ -273,8 +273,8 @@ impl Drop for Shared {
     }
 }
 
-/// A wait on behalf of one operation. However many spurious wakeups there are, the wait ends when
-/// the stream's timeout for the operation expires.
+/// A wait on behalf of one operation. It ends when the stream's timeout for the operation expires,
+/// no matter how many spurious wakeups there are.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a> {

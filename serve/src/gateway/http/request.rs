@@ -247,8 +247,8 @@ async fn answer(
     }
 }
 
-/// Waits for capacity: first for the function's, because that queue does not delay other functions,
-/// and then for the gateway's, of which a single function can occupy at most three quarters.
+/// Waits for capacity: first the function's, because waiting for that does not delay other
+/// functions, and then the gateway's, of which a single function can occupy at most three quarters.
 async fn enter(
     listener: &HttpListener,
     setup: &Setup,
