@@ -266,7 +266,7 @@ fn a_large_message_is_copied_in_portions_between_which_other_processes_run() {
     let process = lab.spawn(&module);
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear_all(), [FULL, 0, 7, SIZE, SIZE]);
-    // One such message is sent to the process, and the process receives, writes and reads one.
+    // The process copies such a message four times: it sends, receives, writes and reads one.
     assert!(process.turns() >= 4 * (PORTIONS - 1), "{}", process.turns());
 }
 
