@@ -139,7 +139,7 @@ impl Machine {
         self.processes.monitor(process.cell(), pid, tag);
     }
 
-    /// Removes a monitor. Returns true if `process` had not yet been notified and now never will
+    /// Removes a monitor. Returns true if `process` had not been notified yet and now never will
     /// be.
     pub(crate) fn stop_monitoring(&self, process: &Process, pid: Pid, tag: i64) -> bool {
         self.processes.stop_monitoring(process.cell(), pid, tag)

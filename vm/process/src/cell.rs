@@ -41,7 +41,7 @@ struct Shared {
     /// How the process ended. Set some time after its death, once everything that it held has been
     /// released and other processes have been notified.
     ended: Option<Exit>,
-    /// The tasks that wait for `ended`.
+    /// The tasks that are waiting for `ended` to be set.
     waiting: Vec<Waker>,
 }
 

@@ -158,7 +158,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Removes a monitor. Returns true if `process` had not yet been notified and now never will
+    /// Removes a monitor. Returns true if `process` had not been notified yet and now never will
     /// be.
     pub fn stop_monitoring(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         let (was_there, is_watching) = process.forget_monitor(pid, tag);

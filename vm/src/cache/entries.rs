@@ -54,7 +54,7 @@ pub(super) struct Entries {
     usage: Mutex<Option<Usage>>,
 }
 
-/// The directory's usage, as far as known since the last scan.
+/// The directory's usage at the last scan, plus what this machine has written since then.
 #[derive(Debug, Default)]
 struct Usage {
     all: Use,

@@ -21,7 +21,7 @@ pub(crate) struct Program {
     /// that processes created.
     group: Group,
     /// Set if nothing outside the program sends messages to its processes, in which case the last
-    /// process would wait in vain.
+    /// process would wait forever.
     is_closed: bool,
     /// Set if the program outlives its main process, so that the host can inspect the remaining
     /// processes.

@@ -267,8 +267,8 @@ impl Callee {
     }
 }
 
-/// A module's pooled instances, which wait for their next process. The pool is split into parts, so
-/// that workers do not wait for each other.
+/// A module's pooled instances, which are waiting for their next process. The pool is split into
+/// parts, so that workers do not wait for each other.
 #[derive(Default)]
 pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 

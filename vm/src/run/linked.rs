@@ -34,7 +34,7 @@ pub(crate) struct Linked {
     pub(crate) pre: InstancePre<Guest>,
     /// The initial contents of an instance's memory.
     pub(crate) image: Option<Arc<Image>>,
-    /// Pooled instances, which wait for their next process.
+    /// Pooled instances, which are waiting for their next process.
     pub(crate) pool: InstancePool,
 }
 

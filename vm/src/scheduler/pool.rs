@@ -265,7 +265,7 @@ impl<T> fmt::Debug for WorkerPool<T> {
     }
 }
 
-/// The part of a worker that only its own thread accesses.
+/// The part of a worker that is accessed only by the worker's own thread.
 pub(super) struct LocalWorker<'a, T> {
     pool: &'a WorkerPool<T>,
     index: usize,

@@ -89,7 +89,7 @@ pub(crate) struct Table {
 }
 
 /// How many unused descriptors a process keeps, so that a process that constantly opens and closes
-/// files is not charged anew for each one.
+/// files is not charged again for each file.
 const SPARE: usize = 4;
 
 impl Table {
