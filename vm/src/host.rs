@@ -35,7 +35,7 @@ use crate::guest::kinds::{self, Kind};
 use crate::guest::{Call, Guest};
 use crate::run::Linkers;
 use lunatic_abi::Generation;
-use rows::{link_row, link_rows, raw};
+use rows::{AsyncRow, link_row, link_rows, raw};
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p2;
 

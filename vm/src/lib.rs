@@ -46,6 +46,7 @@ mod spawn;
 mod sqlite;
 mod timer;
 mod travel;
+mod unblock;
 mod vm;
 
 pub use cache::Cache;

@@ -22,6 +22,7 @@ pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Step};
 pub(crate) use heap::Held;
 
 use crate::environment::{HostMemory, Permit};
+use crate::unblock::unblock;
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::Semaphore;
@@ -207,7 +208,7 @@ impl Connection {
             account.closing.clone(),
         );
         let stop = StopOnDrop(&control);
-        let opened = blocking::unblock(move || {
+        let opened = unblock(move || {
             let _turn = turn;
             Ok::<Lent, SqlError>(Lent {
                 database: Database::open(location, &watched, &heap)?,
@@ -255,7 +256,7 @@ impl Connection {
             closing: self.closing.clone(),
         };
         let stop = StopOnDrop(&self.control);
-        let (lent, result) = blocking::unblock(move || {
+        let (lent, result) = unblock(move || {
             let _turn = turn;
             let result = lent.database.enter(Phase::Running, work);
             (lent, result)
@@ -439,7 +440,7 @@ impl Connection {
     /// Closes the database and waits until it is closed.
     pub(crate) async fn close(mut self) {
         if let Some(database) = self.database.take() {
-            blocking::unblock(move || drop(database)).await;
+            unblock(move || drop(database)).await;
         }
     }
 

@@ -13,7 +13,7 @@ mod request;
 mod sockets;
 mod tagged_mail;
 
-use super::rows::{link_row, link_rows, raw};
+use super::rows::{AsyncRow, link_row, link_rows, raw};
 use super::{dns, error, message, process, tcp};
 use crate::guest::call::{Answer, Rest};
 use crate::guest::kinds::{self, Kind};

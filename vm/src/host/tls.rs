@@ -14,6 +14,7 @@ pub(super) use crate::guest::socket::{
     set_write_timeout as set_tls_write_timeout, write_vectored as tls_write_vectored,
 };
 use crate::guest::{Call, CountedSocket, Failure, HostError};
+use crate::unblock::unblock;
 use lunatic_abi::Errno;
 use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, TlsStream, Trust};
 use std::io::{self, ErrorKind};
@@ -38,7 +39,7 @@ pub(super) async fn tls_bind(
     let key = text(call, key)?;
     let identity = match (certificates, key) {
         (Ok(certificates), Ok(key)) => {
-            blocking::unblock(move || Identity::from_pem(&certificates, &key)).await
+            unblock(move || Identity::from_pem(&certificates, &key)).await
         }
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
@@ -104,10 +105,7 @@ pub(super) async fn tls_connect(
             let connect = async {
                 let trust = match texts.is_empty() {
                     true => Trust::web(),
-                    false => {
-                        blocking::unblock(move || Trust::only(texts.iter().map(Vec::as_slice)))
-                            .await?
-                    }
+                    false => unblock(move || Trust::only(texts.iter().map(Vec::as_slice))).await?,
                 };
                 TlsStream::connect(&machine.resolver, &name, port, &trust, timeout.duration()).await
             };

@@ -15,6 +15,7 @@ pub(super) use link::{link, names};
 use crate::environment::{Config, PreopenError};
 use crate::guest::kinds::{ConfigId, Text};
 use crate::guest::{Call, Failure};
+use crate::unblock::unblock;
 use lunatic_abi::Limit;
 use std::sync::Arc;
 
@@ -103,8 +104,7 @@ pub(super) async fn preopen(
     let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = call.config(id)?.preopens.clone();
     // Depending on the file system, looking up a path can take arbitrarily long.
-    let added =
-        blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
+    let added = unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
     Ok(added.map(|preopens| {
         // A directory that replaces another one takes over its permit.

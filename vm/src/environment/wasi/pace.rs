@@ -11,6 +11,7 @@
     expect(unsafe_code, reason = "queries how often the thread has blocked")
 )]
 
+use crate::unblock::unblock;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +97,7 @@ impl Pace {
         call: impl FnOnce() -> R + Send + 'static,
     ) -> R {
         let pace = self.clone();
-        blocking::unblock(move || pace.measured(call)).await
+        unblock(move || pace.measured(call)).await
     }
 }
 

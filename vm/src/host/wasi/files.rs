@@ -10,6 +10,7 @@ use crate::environment::wasi::table::{Descriptor, Place};
 use crate::environment::wasi::{Pace, WasiErrno};
 use crate::guest::call::Range;
 use crate::scheduler;
+use crate::unblock::unblock;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::fs::File;
 use std::sync::Arc;
@@ -457,7 +458,7 @@ async fn list(place: &Place, charge: Charge) -> std::result::Result<Listing, Was
         while !reading.go_on(NAMES)? {}
         Ok(reading.finish())
     };
-    blocking::unblock(rest).await
+    unblock(rest).await
 }
 
 /// Returns a socket function's result. Descriptors are never sockets, because guests use sockets

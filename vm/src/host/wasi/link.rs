@@ -4,7 +4,7 @@
 use super::call::{Preview, WasiCall};
 use super::{files, paths, poll, program, streams};
 use crate::guest::Guest;
-use wasmtime::{Caller, Linker};
+use wasmtime::{Caller, Linker, WasmTyList};
 use wasmtime_wasi::I32Exit;
 
 /// A row is marked `now` if its function never waits.
@@ -34,18 +34,30 @@ macro_rules! add_row {
         )?;
     };
     (wait $linker:ident $preview:ident $module:ident $name:ident ($($parameter:ident: $type:ty),*)) => {
-        $linker.func_wrap_async(
-            $preview.namespace(),
-            stringify!($name),
-            move |caller: Caller<'_, Guest>, ($($parameter,)*): ($($type,)*)| {
-                Box::new(async move {
-                    let mut call = WasiCall::begin(caller, $preview);
-                    let answer = $module::$name(&mut call, $($parameter),*).await;
-                    call.finish(answer, both!($name))
-                })
-            },
-        )?;
+        let row: Row<($($type,)*)> = |mut call, ($($parameter,)*)| {
+            Box::new(async move {
+                let answer = $module::$name(&mut call, $($parameter),*).await;
+                call.finish(answer, both!($name))
+            })
+        };
+        add_async_row($linker, $preview, stringify!($name), row)?;
     };
+}
+
+/// A row that may wait. Like the machine's own rows, it is a function pointer.
+type Row<P> =
+    for<'a> fn(WasiCall<'a>, P) -> Box<dyn Future<Output = wasmtime::Result<i32>> + Send + 'a>;
+
+fn add_async_row<P: WasmTyList + 'static>(
+    linker: &mut Linker<Guest>,
+    preview: Preview,
+    name: &str,
+    row: Row<P>,
+) -> wasmtime::Result<()> {
+    linker.func_wrap_async(preview.namespace(), name, move |caller, parameters| {
+        row(WasiCall::begin(caller, preview), parameters)
+    })?;
+    Ok(())
 }
 
 /// A function's names in both previews.
