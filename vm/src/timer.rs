@@ -1,7 +1,7 @@
 //! Delayed messages.
 //!
 //! A timer counts toward the limits of the environment of the process that started it. As in
-//! Erlang, it outlives that process.
+//! Erlang, it outlives that process, but it ends with the program.
 
 use crate::environment::Permit;
 use crate::machine::{Environment, Machine, Process, SendError};
@@ -77,7 +77,8 @@ pub(crate) fn start(
                 }
             };
             let is_over = async {
-                counted.environment.machine().over().await;
+                let program = counted.environment.domain().program();
+                future::or(program.over(), counted.environment.machine().over()).await;
                 false
             };
             if future::or(fires, future::or(is_cancelled, is_over)).await

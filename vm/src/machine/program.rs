@@ -8,10 +8,10 @@ use crate::environment::Config;
 use crate::metrics::{Metrics, Named};
 use crate::scheduler::Group;
 use crate::sqlite::Turns;
+use event_listener::{Event, listener};
 use lunatic_process::Pid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, OnceLock};
 
 /// A program's counts and flags.
 #[derive(Debug)]
@@ -40,8 +40,10 @@ pub(crate) struct Program {
     pids: AtomicU64,
     /// The number of timers that have not fired.
     timers: AtomicU64,
-    /// The tasks waiting for the last process to end.
-    waiting: Mutex<Vec<Waker>>,
+    /// Notified when the last process has ended.
+    empty: Event,
+    /// Notified when the last process has ended and no new process can begin.
+    over: Event,
     /// Limits how many of the program's processes access databases concurrently.
     database_turns: Turns,
     /// The metrics of the program's processes. Created when a process first records a metric.
@@ -61,7 +63,8 @@ impl Program {
             alive: AtomicU64::new(0),
             pids: AtomicU64::new(0),
             timers: AtomicU64::new(0),
-            waiting: Mutex::new(Vec::new()),
+            empty: Event::new(),
+            over: Event::new(),
             database_turns: Turns::default(),
             metrics: OnceLock::new(),
         }
@@ -115,9 +118,8 @@ impl Program {
     pub(super) fn left(&self, pid: Pid) {
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
-            for waker in self.waiting().drain(..) {
-                waker.wake();
-            }
+            self.empty.notify(usize::MAX);
+            self.note_end();
         }
     }
 
@@ -161,24 +163,42 @@ impl Program {
     /// Prevents new processes from starting.
     pub(super) fn close(&self) {
         self.is_over.store(true, Ordering::SeqCst);
+        self.note_end();
+    }
+
+    fn note_end(&self) {
+        if self.has_ended() {
+            self.over.notify(usize::MAX);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.is_over() && self.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.alive.load(Ordering::SeqCst) == 0
     }
 
     /// Waits until all processes have died.
     pub(super) async fn ended(&self) {
-        std::future::poll_fn(|context| {
-            let mut waiting = self.waiting();
-            if self.alive.load(Ordering::SeqCst) == 0 {
-                return Poll::Ready(());
-            }
-            waiting.push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        until(&self.empty, || self.is_empty()).await;
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting
-            .lock()
-            .expect("no code panics while it holds this lock")
+    /// Waits until all processes have died and no new process can begin.
+    pub(crate) async fn over(&self) {
+        until(&self.over, || self.has_ended()).await;
+    }
+}
+
+/// Waits until a condition is true, which is checked when the event is notified.
+async fn until(event: &Event, is_true: impl Fn() -> bool) {
+    loop {
+        // The listener is created before the check, so that no notification is missed.
+        listener!(event => notified);
+        if is_true() {
+            return;
+        }
+        notified.await;
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
+use futures_lite::future::yield_now;
 use lunatic_vm::{Exit, Limit, Pid};
 
 #[test]
@@ -31,6 +32,23 @@ fn t060_timers_beyond_the_limit_are_refused_however_many_are_started() {
         10_000,
         "timers outlive the process that started them"
     );
+}
+
+#[test]
+fn timers_end_with_their_program() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let actor = Actor::spawn(&lab, &environment, &module);
+    actor
+        .send_after(actor.pid(), 1, i64::MAX)
+        .expect("the limit on timers has not been reached");
+    assert_eq!(environment.used(Limit::Timers), 1);
+    environment.end();
+    lab.vm.block_on(async {
+        while environment.used(Limit::Timers) > 0 {
+            yield_now().await;
+        }
+    });
 }
 
 #[test]
