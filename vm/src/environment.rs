@@ -19,7 +19,7 @@ pub(crate) use config::Permissions;
 pub(crate) use descriptors::Descriptors;
 pub use descriptors::raise_descriptor_limit;
 pub(crate) use grants::{Catalogue, Grants};
-pub use host_memory::{Charge, HostMemory};
+pub use host_memory::{Charge, HostMemory, ResourceSize};
 pub use journal::{Event, Journal, JournalEntry};
 pub use limits::Limits;
 pub(crate) use names::{Names, Registration, RegistrationId};

@@ -17,7 +17,6 @@ pub use failure::Failure;
 pub(crate) use failure::HostError;
 pub(crate) use handles::{AddedModule, CountedSocket};
 pub(crate) use meter::{MemoryPermits, Rejected, portion};
-pub use resources::ResourceSize;
 pub(crate) use resources::{BUFFER, ListingStream, Opening};
 pub use state::Guest;
 pub(crate) use state::{MailCursor, Origin};

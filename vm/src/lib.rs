@@ -55,9 +55,9 @@ pub use compiler::compile_for_machine;
 pub use engine::{Capacity, Ceiling, Profile, Shortage};
 pub use environment::{
     Access, Charge, Config, Event, HostMemory, Journal, JournalEntry, Limits, PreopenError,
-    RegistryError, Stdio, raise_descriptor_limit,
+    RegistryError, ResourceSize, Stdio, raise_descriptor_limit,
 };
-pub use guest::{Call, Failure, Guest, ResourceSize};
+pub use guest::{Call, Failure, Guest};
 pub use host::Host;
 pub use lunatic_abi::{ENTRY_PREFIX, Errno, ExitKind, Limit, restart};
 pub use lunatic_net::reserved::{Reserved, includes as is_reserved};

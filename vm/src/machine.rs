@@ -11,9 +11,8 @@ use crate::compile_limits::CompileLimits;
 use crate::compiler::Compiler;
 use crate::engine::{Code, EngineKind, Engines, Shortage};
 use crate::environment::{
-    Catalogue, Config, Descriptors, HostMemory, Limits, Name, Quota, RegistryError,
+    Catalogue, Config, Descriptors, HostMemory, Limits, Name, Quota, RegistryError, ResourceSize,
 };
-use crate::guest::ResourceSize;
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::scheduler::Scheduler;

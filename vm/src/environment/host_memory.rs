@@ -9,6 +9,7 @@
 use super::quota::Quota;
 use lunatic_abi::Limit;
 use lunatic_process::LimitReached;
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -33,6 +34,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// ```
 #[derive(Clone)]
 pub struct HostMemory(Arc<Account>);
+
+/// Returns how many bytes of the host's memory a component's resource may take in addition to its
+/// entry in the table, or `None` if the type of the resource is unknown to the function.
+pub type ResourceSize = fn(&(dyn Any + Send)) -> Option<u64>;
 
 struct Account {
     quota: Arc<Quota>,

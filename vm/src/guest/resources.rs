@@ -6,10 +6,9 @@
 //! visible. A single call adds at most a few resources.
 
 use crate::environment::wasi::listing::Listing;
-use crate::environment::{Charge, HostMemory, Permit, Quota};
+use crate::environment::{Charge, HostMemory, Permit, Quota, ResourceSize};
 use lunatic_abi::Limit;
 use lunatic_process::LimitReached;
-use std::any::Any;
 use std::sync::{Arc, Weak};
 use wasmtime::component::Resource;
 use wasmtime_wasi::ResourceTable;
@@ -17,11 +16,7 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::sockets::udp::{IncomingDatagramStream, OutgoingDatagramStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, TcpSocket, UdpSocket};
 
-/// Returns how many bytes of host memory a resource may take up in addition to its entry, or `None`
-/// if the function does not know the resource's type.
-pub type ResourceSize = fn(&(dyn Any + Send)) -> Option<u64>;
-
-/// The size of a table entry, including its handle and a small resource, in bytes.
+/// The size of an entry of the table, of its handle and of a small resource, in bytes.
 const ENTRY: u64 = 512;
 
 /// The maximum number of bytes that a stream buffers.

@@ -1,6 +1,7 @@
 //! Host functions added by the embedder.
 
-use crate::guest::{Guest, ResourceSize};
+use crate::environment::ResourceSize;
+use crate::guest::Guest;
 use wasmtime::{Caller, IntoFunc, Linker, WasmRet, WasmTyList, component};
 
 type CoreLink = Box<dyn Fn(&mut Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
