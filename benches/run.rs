@@ -1,7 +1,7 @@
 //! Runs benches one after another, each with a time limit, and prints a table of their figures.
 //!
-//! `lunatic-bench [--write] [--raise] [BENCH…]`; `./x bench` compiles and starts it. With
-//! `--write`, the table goes into `benches/README.md` and the curves into `benches/curves/`.
+//! `lunatic-bench [--write] [--raise] [BENCH…]`; `./x bench` builds and runs it. With `--write`,
+//! the table goes into `benches/README.md` and the curves into `benches/curves/`.
 
 use lunatic_benches::charts::{Curves, draw};
 use lunatic_benches::records::{self, Chart, Record};

@@ -1,8 +1,8 @@
 //! Puts a bounded load on all parts of the machine for a long time, and checks that the machine
 //! holds no more resources at the end than after the first few minutes.
 //!
-//! `lunatic-soak [--for DURATION]`; `./x soak` compiles and starts it. Each round runs programs
-//! that spawn, communicate, trap, reach limits and get killed. It also compiles modules; deploys,
+//! `lunatic-soak [--for DURATION]`; `./x soak` builds and runs it. Each round runs programs that
+//! spawn, communicate, trap, reach limits and get killed. It also compiles modules; deploys,
 //! replaces, invokes and deletes functions over HTTP; and makes calls across the bridge, some of
 //! which trap or take too long. Measurements are taken between rounds, when nothing is running. The
 //! soak fails if any measured quantity has grown by more than 5%.
@@ -33,8 +33,8 @@ const WINDOW: f64 = 0.15;
 /// The maximum growth allowed between the two measurements.
 const GROWTH: f64 = 0.05;
 
-/// The time limit for calls across the bridge that never return. Other calls have no limit, because
-/// the computer may be busy.
+/// The time limit for bridge calls that never return. Other calls have no limit, because the
+/// computer may be busy.
 const SHORT: Duration = Duration::from_millis(20);
 
 /// The number of different modules. With an unlimited number, the cache of compiled code would keep
@@ -128,7 +128,7 @@ fn soak(time: Duration) -> bool {
 }
 
 /// Compares the measurement after the warm-up with the last one, prints the result, and returns
-/// whether nothing has grown too much.
+/// true if nothing has grown too much.
 fn judge(samples: &[(f64, Sample)]) -> bool {
     let window = |from: f64, to: f64| {
         let within = samples
@@ -149,7 +149,7 @@ fn judge(samples: &[(f64, Sample)]) -> bool {
         let growth = last as f64 / first.max(1) as f64 - 1.0;
         // One more thread does not count as growth, although it may be more than 5%.
         let has_grown = growth > GROWTH && last > first + 1;
-        let verdict = if has_grown { "grown" } else { "flat" };
+        let verdict = if has_grown { "grew" } else { "flat" };
         is_flat &= !has_grown;
         println!(
             "{what}: {first}, then {last} ({:+.1}%): {verdict}",

@@ -19,7 +19,7 @@ fn main(mailbox: Mailbox<()>) {
         .skip(1)
         .map(|word| word.parse::<usize>().expect("the arguments are numbers"));
     let (Some(wanted), Some(bytes)) = (arguments.next(), arguments.next()) else {
-        panic!("there must be two arguments")
+        panic!("expected two arguments")
     };
 
     let start = Instant::now();

@@ -25,14 +25,14 @@ fn main(mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, groups, times] = &arguments[..] else {
-        panic!("there must be three arguments")
+        panic!("expected three arguments")
     };
     let groups: u32 = groups
         .parse()
-        .expect("the second argument is a number of groups");
+        .expect("the second argument is the number of groups");
     let times: u32 = times
         .parse()
-        .expect("the third argument is a number of spawns or round trips");
+        .expect("the third argument is the number of spawns or round trips");
 
     let run = |times: u32| {
         let start = Instant::now();
@@ -75,7 +75,7 @@ fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
     parent.send(());
 }
 
-/// Passes a ball to another process and gets it back, again and again.
+/// Repeatedly passes a ball to another process and gets it back.
 fn ping((parent, times): (Process<()>, u32), mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
     let partner = process::spawn(|mailbox: Mailbox<Ball>| {

@@ -50,7 +50,7 @@ fn main(mailbox: Mailbox<Bytes>) {
         .skip(1)
         .map(|word| word.parse::<usize>().expect("the arguments are numbers"));
     let (Some(size), Some(times)) = (arguments.next(), arguments.next()) else {
-        panic!("there must be two arguments")
+        panic!("expected two arguments")
     };
     let this = process::this(&mailbox);
     let partner = process::spawn_with(this, throw_back).expect("no limit is set");

@@ -11,7 +11,7 @@ use std::time::Instant;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, size] = &arguments[..] else {
-        panic!("there must be two arguments")
+        panic!("expected two arguments")
     };
     let size = size.parse().expect("the arguments are numbers");
     let (_, kernel, _) = kernels::KERNELS

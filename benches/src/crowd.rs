@@ -34,7 +34,7 @@ pub struct Footprint {
     pub table_bytes: f64,
     /// The number of kernel mappings per process.
     pub mappings: f64,
-    /// Why fewer processes were spawned than requested, if so.
+    /// If fewer processes were spawned than requested, the reason.
     pub ceiling: Option<String>,
 }
 

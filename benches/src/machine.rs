@@ -90,7 +90,7 @@ impl Machine {
         }
     }
 
-    /// Returns the machine.
+    /// Returns the underlying VM.
     pub fn vm(&self) -> &Vm {
         &self.vm
     }

@@ -118,8 +118,8 @@ impl Builder {
 
     /// Writes arguments to the given address, overwriting the memory there, for modules that expect
     /// arguments at a fixed address. By default, arguments get their own memory. This setting does
-    /// not affect modules that export `lunatic_alloc`, which allocate the memory for arguments
-    /// themselves.
+    /// not affect modules that export `lunatic_alloc`, because they allocate their own argument
+    /// memory.
     pub fn index(mut self, index: u32) -> Builder {
         self.index = Some(index);
         self
@@ -321,7 +321,7 @@ impl Bridge {
     }
 
     /// Begins a call, which is in the queue by the time this method returns. The future waits for
-    /// the answer, at most until the time limit, if there is one.
+    /// the answer, but no longer than the time limit, if there is one.
     pub(crate) fn begin(
         &self,
         function: &str,

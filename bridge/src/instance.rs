@@ -12,7 +12,7 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// How many bytes longer than its argument a result that overwrites it is always allowed to be.
+/// How far a result that overwrites its argument may always exceed the argument's length, in bytes.
 const ROOM: u64 = 64 << 10;
 
 /// The function that a module allocates memory with. It takes a length and returns an address, or 0
@@ -25,7 +25,7 @@ const FREE: &str = "lunatic_free";
 /// message of the panic that ended a call, or zeros.
 const PANIC: &str = "lunatic_panic";
 
-/// The maximum length of a panic message, in bytes. The rest is cut off.
+/// The maximum length of a panic message, in bytes. Longer messages are truncated.
 const MAX_WORDS: u32 = 2048;
 
 /// The function that a WASI reactor expects to be called first.
@@ -36,8 +36,8 @@ const INITIALIZE: &str = "_initialize";
 enum Convention {
     /// The result overwrites the argument, and its length is returned.
     InPlace,
-    /// The result's address and length are returned. From the moment of the call, the guest owns
-    /// the argument's memory.
+    /// The result's address and length are returned. The guest owns the argument's memory as soon
+    /// as it is called.
     Elsewhere,
 }
 
@@ -120,7 +120,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Calls a function. After [`CallError::Ended`], the instance must not be used.
+    /// Calls a function. After [`CallError::Ended`], the instance must not be used again.
     pub(crate) async fn call(
         &mut self,
         live: &mut Live,
@@ -183,7 +183,8 @@ impl Instance {
         };
         let convention = signature.convention.ok_or_else(|| {
             CallError::Answer(
-                "it returns neither an i32 (a length) nor an i64 (an address and a length)"
+                "the function returns neither an i32 (a length) nor an i64 (an address \
+                 and a length)"
                     .to_string(),
             )
         })?;
@@ -194,7 +195,9 @@ impl Instance {
         match live.call(function, &parameters).await.map_err(ended)?[..] {
             [Val::I32(length)] => {
                 let length = usize::try_from(length).map_err(|_| {
-                    CallError::Answer(format!("it returned {length} as the length of its result"))
+                    CallError::Answer(format!(
+                        "the function returned {length} as the length of its result"
+                    ))
                 })?;
                 let json = live.read(index, length).map_err(out_of_bounds)?;
                 if self.can_allocate {
@@ -225,7 +228,7 @@ impl Instance {
         let (address, length) = ((found >> 32) as u32, found as u32);
         if length == 0 {
             return Err(CallError::Answer(
-                "it is empty, but must start with a byte that states its kind".to_string(),
+                "it is empty, but must start with a byte that identifies its kind".to_string(),
             ));
         }
         let kind = live.read(address, 1).map_err(out_of_bounds)?[0];
@@ -241,7 +244,7 @@ impl Instance {
                 String::from_utf8_lossy(&bytes).into_owned(),
             )),
             other => Err(CallError::Answer(format!(
-                "its first byte is {other}, which has no meaning"
+                "its first byte is {other}, which is not a known kind"
             ))),
         }
     }
@@ -325,7 +328,7 @@ fn out_of_bounds(error: lunatic_vm::OutOfBounds) -> CallError {
     CallError::Answer(error.to_string())
 }
 
-/// Distinguishes functions that cannot be called from calls that ended their instance.
+/// Tells apart two errors: a function that cannot be called, and a call that ended its instance.
 fn ended(error: lunatic_vm::CallError) -> CallError {
     match error {
         lunatic_vm::CallError::Entry(error) => CallError::Function(error),

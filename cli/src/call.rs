@@ -1,4 +1,4 @@
-//! `lunatic call`: calls one function of a module with a value or an image.
+//! `lunatic call`: calls a function in a module with a value or an image.
 
 use crate::command_line::{Call, CallBounds};
 use crate::failure::{Failure, Outcome};

@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Init(Init),
     New(New),
     Completions(Completions),
-    /// Compile a module for a machine that this command runs
+    /// Compile a module on behalf of a VM that `lunatic` is running
     #[command(hide = true)]
     CompileForMachine,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Run {
     /// The program (wasm or wat) and its arguments
     ///
     /// Everything after the program is passed to it, even arguments that look like options. If a
-    /// program has the name of a command, put `--` before it.
+    /// program has the same name as a command, put `--` before it.
     #[arg(value_name = "PROGRAM [ARGUMENTS]", required = true, trailing_var_arg = true, value_hint = ValueHint::FilePath)]
     pub(crate) program: Vec<OsString>,
 
@@ -78,7 +78,7 @@ pub(crate) struct Run {
 ///
 /// `lunatic PROGRAM` does the same if the program exports tests that use `#[lunatic::test]`. If the
 /// program has only `#[test]`s, this command runs them one by one, whereas `lunatic PROGRAM` runs
-/// all of them in one process, which the first failure ends. Each test is a separate program, so
+/// all of them in one process, which ends at the first failure. Each test is a separate program, so
 /// tests cannot share a process or a server on a port.
 #[derive(Debug, Args)]
 #[command(
@@ -94,7 +94,7 @@ pub(crate) struct Test {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rights")]
 pub(crate) struct Rights {
-    /// Grant read and write access to a directory, as GUEST if given
+    /// Grant read and write access to a directory, which the program sees as GUEST if given
     #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
     pub(crate) dir: Vec<String>,
 
@@ -102,12 +102,12 @@ pub(crate) struct Rights {
     #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
     pub(crate) read_dir: Vec<String>,
 
-    /// Do not grant the current directory, which is otherwise granted unless another directory is
-    /// granted as `.`
+    /// Do not grant access to the current directory; by default, access is granted unless another
+    /// directory takes the name `.`
     #[arg(long)]
     pub(crate) no_dir: bool,
 
-    /// Set an environment variable, or pass it on from the environment
+    /// Set an environment variable, or pass through its current value
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
 
@@ -115,7 +115,7 @@ pub(crate) struct Rights {
     #[arg(long)]
     pub(crate) no_env: bool,
 
-    /// Do not grant sockets or DNS lookups; same as `--deny lunatic::networking::`
+    /// Do not allow sockets or DNS lookups; same as `--deny lunatic::networking::`
     #[arg(long)]
     pub(crate) no_net: bool,
 
@@ -123,7 +123,7 @@ pub(crate) struct Rights {
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) deny: Vec<String>,
 
-    /// Allow host functions despite a shorter `--deny`; the longest match decides
+    /// Allow host functions despite a shorter `--deny`; the longest match wins
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) allow: Vec<String>,
 }
@@ -144,11 +144,13 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_processes: Option<u64>,
 
-    /// Limit what the machine holds per process besides its memory, e.g. 16MiB [default: 64MiB]
+    /// Limit the host memory used for each process, not counting its own memory, e.g. 16MiB
+    /// [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) max_host_memory: Option<u64>,
 
-    /// Limit what the machine holds for all processes besides their memory [default: 1GiB]
+    /// Limit the host memory used for all processes together, not counting their own memory
+    /// [default: 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) max_total_host_memory: Option<u64>,
 
@@ -156,7 +158,7 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_descriptors: Option<u64>,
 
-    /// Limit the files and directories that each process has open [default: 256]
+    /// Limit the number of files and directories that each process can have open [default: 256]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_files: Option<u64>,
 
@@ -184,13 +186,13 @@ pub(crate) struct Machine {
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<NonZeroUsize>,
 
-    /// Maximum memory of the whole machine, e.g. 2GiB [default: what the computer and its control
-    /// groups allow]
+    /// Maximum memory of the whole machine, e.g. 2GiB [default: what the system and cgroup limits
+    /// allow]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) machine_memory: Option<u64>,
 
-    /// Memory layout: `fast` reserves 4 GiB of addresses per process and needs no bounds checks,
-    /// `dense` checks bounds and fits many more processes [default: fast for the first 3072
+    /// Memory layout: `fast` reserves 4 GiB of address space per process and needs no bounds
+    /// checks, `dense` checks bounds and fits many more processes [default: fast for the first 3072
     /// processes, then dense]
     #[arg(long)]
     pub(crate) profile: Option<Profile>,
@@ -220,7 +222,7 @@ pub(crate) struct Machine {
     pub(crate) verbose: u8,
 }
 
-/// Call a function of a module with a value or an image, and print its result
+/// Call a function in a module with a value or an image, and print its result
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lunatic call hello.wasm hello '{\"arg\": \"World\"}'
@@ -239,7 +241,7 @@ pub(crate) struct Call {
     #[arg(value_name = "JSON", conflicts_with_all = ["data", "bytes", "image"])]
     pub(crate) json: Option<String>,
 
-    /// The argument: JSON, or @FILE to read it from a file, @- from standard input
+    /// The argument: JSON, @FILE to read it from a file, or @- to read it from standard input
     #[arg(long, value_name = "JSON|@FILE", conflicts_with_all = ["bytes", "image"])]
     pub(crate) data: Option<String>,
 
@@ -266,8 +268,8 @@ pub(crate) struct Call {
 /// Call a module's functions on behalf of another program, over standard input and output
 ///
 /// Requests and replies are frames: a four-byte big-endian length followed by JSON. When the file
-/// changes, the new version takes over. `bridge/README.md` describes the requests and has a client
-/// in Python.
+/// changes, the new version takes over. `bridge/README.md` describes the requests and includes a
+/// Python client.
 #[derive(Debug, Args)]
 pub(crate) struct Bridge {
     /// The module (wasm or wat)
@@ -282,7 +284,7 @@ pub(crate) struct Bridge {
     pub(crate) bounds: CallBounds,
 }
 
-/// Limits of a called function.
+/// Limits on a called function.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct CallBounds {
@@ -338,8 +340,8 @@ pub(crate) struct Serve {
     pub(crate) verbose: u8,
 }
 
-/// Serve a project during development: rebuild functions that change, and switch to them if they
-/// work
+/// Serve a project during development: rebuild functions when they change, and switch to the new
+/// versions if they work
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
     #[command(flatten)]
@@ -355,7 +357,7 @@ pub(crate) struct Dev {
 #[command(next_help_heading = "Project")]
 pub(crate) struct Project {
     /// The project file [default: `lunatic.toml` or `embly-project.yml` in this directory or the
-    /// nearest parent]
+    /// nearest parent that has one]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 }
@@ -380,8 +382,8 @@ pub(crate) struct Functions {
 
 /// Print the log of a function: its output and its failures
 ///
-/// Each line shows the time, the version, the process, the request, and whether it is standard
-/// output, standard error or a failure.
+/// Each line shows the time, the version, the process, the request, and whether it comes from
+/// standard output, from standard error or from a failure.
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// The function
@@ -403,7 +405,7 @@ pub(crate) struct Logs {
     pub(crate) deployer: Deployer,
 }
 
-/// Send a request to a function of a service, and print the response
+/// Send a request to one of a service's functions, and print the response
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lunatic invoke my-http-server secret
@@ -416,7 +418,7 @@ pub(crate) struct Invoke {
     /// The path to request [default: /]
     pub(crate) path: Option<String>,
 
-    /// The request body: DATA, or @FILE to read it from a file, @- from standard input
+    /// The request body: DATA, @FILE to read it from a file, or @- to read it from standard input
     #[arg(long, short, value_name = "DATA|@FILE")]
     pub(crate) data: Option<String>,
 
@@ -428,7 +430,8 @@ pub(crate) struct Invoke {
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     pub(crate) header: Vec<String>,
 
-    /// The service's address for invoking [default: $LUNATIC_INVOKE or 127.0.0.1:8000]
+    /// The address where the service accepts invocations [default: $LUNATIC_INVOKE or
+    /// 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) invoke: Option<SocketAddr>,
 }
@@ -453,7 +456,7 @@ pub(crate) struct ServiceFlags {
     #[arg(long, value_name = "DIRECTORY", requires = "deploy", value_hint = ValueHint::DirPath)]
     pub(crate) storage: Option<PathBuf>,
 
-    /// A file with the tokens that permit deploying, one per line [default: $LUNATIC_TOKEN]
+    /// A file of tokens that authorize deployments, one per line [default: $LUNATIC_TOKEN]
     ///
     /// Without a token, anyone who can reach the address can deploy, so the address must be a
     /// loopback address.
@@ -465,7 +468,8 @@ pub(crate) struct ServiceFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub(crate) struct Deployer {
-    /// The service's address for deploying [default: $LUNATIC_DEPLOY or 127.0.0.1:8002]
+    /// The address where the service accepts deployments [default: $LUNATIC_DEPLOY or
+    /// 127.0.0.1:8002]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) deploy: Option<SocketAddr>,
 
@@ -529,8 +533,8 @@ Examples:
 const RIGHTS: &str = "\
 Rights:
   Without flags, a program can read and write in the current directory (as `.`), read all environment
-  variables, and use sockets and the standard streams. A process that calls a function it was not granted
-  traps, which is reported; merely importing such a function has no effect.";
+  variables, and use sockets and the standard streams. If a process calls a function that it was
+  not granted, it traps, and the trap is reported; merely importing such a function has no effect.";
 
 const VARIABLES: &str = "\
 Environment variables:
@@ -557,8 +561,8 @@ pub(crate) fn own_flags(arguments: &[String]) -> Vec<&str> {
 }
 
 impl Run {
-    /// Returns whether `--` precedes the program. If so, the user knows which flags the program
-    /// gets.
+    /// Returns whether `--` precedes the program. If so, the user has already marked which flags
+    /// are for the program.
     pub(crate) fn is_separated(&self) -> bool {
         let Some(program) = self.program.first() else {
             return false;

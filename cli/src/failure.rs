@@ -1,11 +1,11 @@
-//! The command's errors, each with a report to the user and an exit status.
+//! Errors that the command reports to the user, each with an exit status.
 
 use crate::status;
 use lunatic_vm::printable_lines;
 use std::fmt::Display;
 use std::io::Write;
 
-/// An error in the command.
+/// An error that ends the command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: i32,
@@ -31,7 +31,7 @@ impl Failure {
         self
     }
 
-    /// Adds a line that says what the user can do.
+    /// Adds a line that tells the user what to do about it.
     pub(crate) fn hint(mut self, hint: impl Display) -> Failure {
         self.hints.push(hint.to_string());
         self

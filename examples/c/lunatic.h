@@ -94,7 +94,7 @@ typedef struct {
   uint32_t kind;      /* LUNATIC_MESSAGE_... */
   uint32_t length;    /* of all the data, even if it does not fit into the buffer */
   uint32_t resources;
-  uint32_t exit;      /* LUNATIC_EXIT_..., for a death */
+  uint32_t exit;      /* LUNATIC_EXIT_..., if the message reports a death */
   int64_t tag;
   uint64_t pid;       /* the process that died */
   uint64_t detail;    /* the exit status or LUNATIC_LIMIT_... */
@@ -119,8 +119,8 @@ typedef struct __attribute__((packed)) {
 #define LUNATIC_PARAMETER_F64 0x7c
 #define LUNATIC_PARAMETER_V128 0x7b
 
-_Static_assert(sizeof(lunatic_message_header) == 40, "as the machine writes it");
-_Static_assert(sizeof(lunatic_parameter) == 17, "as the machine reads it");
+_Static_assert(sizeof(lunatic_message_header) == 40, "must match the layout that the machine writes");
+_Static_assert(sizeof(lunatic_parameter) == 17, "must match the layout that the machine reads");
 
 /* Returns the length of an error message in bytes. */
 LUNATIC_IMPORT("lunatic::error", "string_size")

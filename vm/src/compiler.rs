@@ -74,7 +74,7 @@ impl Job {
         }
     }
 
-    /// Returns whether the code is not the host's own, in which case its compilation is limited.
+    /// Returns whether the code is not the host's own. The compilation of such code is limited.
     pub(crate) fn is_foreign(&self) -> bool {
         !matches!(self, Job::Own)
     }

@@ -58,7 +58,7 @@ pub(crate) type DriveComponent = Box<
 
 /// What a process runs.
 pub(crate) enum Body {
-    /// An exported function of a module.
+    /// A function that a module exports.
     Function {
         linked: Arc<Linked>,
         name: Box<str>,

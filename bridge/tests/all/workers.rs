@@ -1,4 +1,4 @@
-//! Tests workers: crashes and new versions.
+//! Tests how workers handle crashes and new versions.
 
 use lunatic_bridge::{
     Answer, Argument, Backoff, Bridge, CallError, Event, Intensity, Worker, WorkerError,
@@ -155,10 +155,7 @@ fn a_file_that_is_not_regular_is_refused_at_once() {
         let made = std::process::Command::new("mkfifo")
             .arg(source.file())
             .status();
-        assert!(
-            made.is_ok_and(|status| status.success()),
-            "a named pipe can be created"
-        );
+        assert!(made.is_ok_and(|status| status.success()), "mkfifo failed");
     };
     pipe();
     let error = Worker::start(source.file()).expect_err("a pipe cannot be watched");

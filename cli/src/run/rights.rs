@@ -56,8 +56,8 @@ fn grant_functions(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Returns the prefixes to allow and to deny, in the order to apply them. The longest prefix
-/// decides. If the same prefix is allowed and denied, it is denied.
+/// Returns the prefixes to allow and to deny, in the order to apply them. The longest prefix wins.
+/// If the same prefix is allowed and denied, it is denied.
 fn rules(rights: &Rights) -> Vec<(bool, &str)> {
     let prefix = |prefix| if prefix == ALL { "" } else { prefix };
     let allowed = rights

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A deploy first stores the wasm, then the manifest, and then deletes any wasm that is not
-//! referenced by a manifest. Wherever a deploy is interrupted, a function therefore has either its
-//! old version or its new one, and the next start deletes any leftovers.
+//! referenced by a manifest. No matter where a deploy is interrupted, the function therefore has
+//! either its old version or its new one, and the next start deletes any leftovers.
 
 #[cfg(feature = "s3")]
 mod bucket;
@@ -104,7 +104,7 @@ impl Storage {
         self.delete(format!("{FUNCTIONS}{name}.json")).await
     }
 
-    /// Reads wasm, or fails if it is larger than `size` bytes.
+    /// Reads the wasm with the given hash, or fails if it is larger than `size` bytes.
     pub(super) async fn blob(&self, hash: blake3::Hash, size: u64) -> Result<Vec<u8>, StoredError> {
         let bytes = self.read(&format!("{BLOBS}{hash}.wasm"), size).await?;
         if blake3::hash(&bytes) != hash {
@@ -135,7 +135,7 @@ impl Storage {
         Ok(())
     }
 
-    /// Deletes wasm.
+    /// Deletes the wasm with the given hash.
     pub(super) async fn delete_blob(&self, hash: blake3::Hash) -> Result<(), StorageError> {
         self.delete(format!("{BLOBS}{hash}.wasm")).await
     }

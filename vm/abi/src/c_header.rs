@@ -6,8 +6,8 @@ use crate::{
 };
 use core::fmt::{self, Debug, Write};
 
-/// Writes a C header that declares every host function, named `lunatic_namespace_function`, and the
-/// constants of the interface.
+/// Writes a C header that declares the constants of the interface and every host function, under
+/// the name `lunatic_namespace_function`.
 ///
 /// # Errors
 ///
@@ -42,12 +42,14 @@ pub fn write_c_header(out: &mut impl Write) -> fmt::Result {
     }
     write!(
         out,
-        "\n_Static_assert(sizeof(lunatic_message_header) == {}, \"as the machine writes it\");",
+        "\n_Static_assert(sizeof(lunatic_message_header) == {}, \
+         \"must match the layout that the machine writes\");",
         MessageHeader::SIZE
     )?;
     writeln!(
         out,
-        "\n_Static_assert(sizeof(lunatic_parameter) == {}, \"as the machine reads it\");",
+        "\n_Static_assert(sizeof(lunatic_parameter) == {}, \
+         \"must match the layout that the machine reads\");",
         parameter::SIZE
     )?;
     HOST_FUNCTIONS
@@ -78,7 +80,7 @@ typedef struct {
   uint32_t kind;      /* LUNATIC_MESSAGE_... */
   uint32_t length;    /* of all the data, even if it does not fit into the buffer */
   uint32_t resources;
-  uint32_t exit;      /* LUNATIC_EXIT_..., for a death */
+  uint32_t exit;      /* LUNATIC_EXIT_..., if the message reports a death */
   int64_t tag;
   uint64_t pid;       /* the process that died */
   uint64_t detail;    /* the exit status or LUNATIC_LIMIT_... */

@@ -132,7 +132,7 @@ macro_rules! for_each_older_host_function {
                 now add_this_module(environment: EnvironmentId, module: OutU64) -> I32;
                 /// Releases a module. Processes that run it are not affected.
                 now drop_module(module: AddedModuleId);
-                /// Spawns a process that runs an exported function of a module, in the environment
+                /// Spawns a process that runs a function exported by a module, in the environment
                 /// that the module was added to. The process is linked to the caller unless the
                 /// link's tag is 0. Returns 0 and a handle, or 1 and an error id.
                 wait spawn(

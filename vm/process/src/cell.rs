@@ -406,7 +406,7 @@ impl ProcessCell {
         self.lock().state.close(exit);
     }
 
-    /// Drops the first pieces of unread mail. Returns whether there may be more.
+    /// Drops the first pieces of unread mail. Returns whether there may be more to drop.
     pub fn drop_mail(&self, most: usize) -> bool {
         let mail = {
             let mut shared = self.lock();

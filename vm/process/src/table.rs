@@ -1,5 +1,4 @@
-//! All live processes in a machine, by pid, and the links, monitors and death notices that pass
-//! between them.
+//! All live processes in a machine, by pid, and the links, monitors and death notices between them.
 
 use super::cell::ProcessCell;
 use super::exit::{Exit, LimitReached, MAX_REASON};
@@ -123,7 +122,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     /// of the link remains.
     ///
     /// `process`'s side is linked first. Otherwise, if the other process died between the two
-    /// steps, its failure would find `process` not yet linked.
+    /// steps, `process` would not be linked yet and would not be notified.
     fn links_with_nobody(
         &self,
         process: &ProcessCell,
@@ -198,7 +197,7 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         Notices { pid, exit, left }
     }
 
-    /// Notifies at most `most` processes. Returns whether there may be more.
+    /// Notifies at most `most` processes. Returns whether there may be more to notify.
     pub fn tell(&self, notices: &mut Notices, most: usize) -> bool {
         let Notices { pid, exit, left } = notices;
         let pid = *pid;

@@ -35,8 +35,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Clone)]
 pub struct HostMemory(Arc<Account>);
 
-/// Returns how many bytes of the host's memory a component's resource may take in addition to its
-/// entry in the table, or `None` if the type of the resource is unknown to the function.
+/// Returns an upper bound on the host memory that a component's resource takes up in addition to
+/// its entry in the table, in bytes, or `None` if the function does not know the resource's type.
 pub type ResourceSize = fn(&(dyn Any + Send)) -> Option<u64>;
 
 struct Account {

@@ -119,7 +119,7 @@ pub(crate) async fn request(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // The process registers what it will wait for before it sends the message, because the reply
+    // Before it sends the message, the process registers what it will wait for, because the reply
     // may arrive before the wait begins and must fit even into a full mailbox.
     let arrival = Arrival::expect(this, wanted, since, timeout);
     let sent = match deliver(call.guest(), process, message) {

@@ -92,12 +92,12 @@ impl Host {
         self
     }
 
-    /// Adds a function that returns how many bytes of host memory a component's resource may take
-    /// up, or `None` if the function does not know the resource's type.
+    /// Adds a function that returns an upper bound on the host memory that a component's resource
+    /// takes up, in bytes, or `None` if the function does not know the resource's type.
     ///
-    /// The resources in a component's table are counted before each of the component's calls, and
-    /// count toward [`Limit::HostMemory`](crate::Limit::HostMemory). A component that reaches this
-    /// limit is terminated.
+    /// The resources in a component's table are counted before each host call that the component
+    /// makes, and count toward [`Limit::HostMemory`](crate::Limit::HostMemory). A component that
+    /// reaches this limit is terminated.
     pub fn resource_size(&mut self, size: ResourceSize) -> &mut Host {
         self.sizes.push(size);
         self

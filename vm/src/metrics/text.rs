@@ -84,7 +84,7 @@ impl Collector for Page {
 }
 
 /// Returns the type to report for metrics that share a name. The format allows only one type for
-/// each name, so if programs disagree, returns the most general type.
+/// each name, so if programs disagree, this is the most general type.
 fn kind(metrics: &[(u64, Metric)]) -> MetricType {
     let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
     if is_all(|metric| matches!(metric, Metric::Counter(_))) {

@@ -135,7 +135,7 @@ fn read(bytes: &[u8], most: usize) -> Option<(usize, Dwarf<Slice<'_>>)> {
     Some((code?, dwarf))
 }
 
-/// Returns whether no entry is nested too deeply.
+/// Returns true if no entry is nested too deeply.
 fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
     let mut units = dwarf.units();
     while let Some(header) = units.next()? {

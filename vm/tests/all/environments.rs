@@ -90,7 +90,7 @@ fn a_process_that_handles_a_refused_growth_ends_normally() {
 
 #[test]
 fn compute_ends_the_same_program_at_the_same_point_every_time() {
-    // The count is the same with one worker or four, alone or next to spinning processes.
+    // The count is the same with one worker or four, alone or alongside spinning processes.
     let mut counts = Vec::new();
     for workers in [1, 4] {
         let lab = Lab::with(lunatic_vm::Vm::builder().workers(workers));

@@ -79,7 +79,7 @@ struct ModelActor {
     is_alive: bool,
     dies: bool,
     /// The waiting mail, each piece with the step in which it arrived. Mail caused by several
-    /// deaths in the same step has no order.
+    /// deaths in the same step may arrive in any order.
     mailbox: Vec<(usize, Letter)>,
     /// The actors that this actor is linked to, and the tag of each link.
     links: BTreeMap<usize, i64>,
@@ -152,7 +152,7 @@ impl Model {
     }
 }
 
-/// Performs one step with the actors and in the model, and compares the results.
+/// Performs one step on both the actors and the model, and compares the results.
 fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), TestCaseError> {
     let author = match *step {
         Step::Link(one, ..)
@@ -322,7 +322,7 @@ fn mail_links_monitors_and_names_behave_as_in_the_model() {
     });
     let result = runner.run(&prop::collection::vec(step(), 1..80), |steps| {
         while !lab.heard_nothing_more() {
-            // A failed case may have left an answer unreceived.
+            // A failed case may have left an answer unread.
             lab.hear();
         }
         let environment = lab.environment();

@@ -119,14 +119,14 @@ impl Share {
         });
     }
 
-    /// Ends the given number of slices. Returns how many turns each program had in the meantime.
+    /// Runs for the given number of slices. Returns how many turns each program had during them.
     fn slices(&self, count: u32) -> [u64; 3] {
         let start = self.turns();
         for _ in 0..count {
             let before: u64 = self.turns().iter().sum();
             self.lab.vm.beat();
-            // Wait until a process is running, so that the next tick ends that process's slice and
-            // not the previous one.
+            // Wait until a process is running, so that the next tick ends that process's slice, not
+            // the previous process's.
             self.wait_until("a turn", || self.turns().iter().sum::<u64>() > before);
         }
         let end = self.turns();
@@ -140,10 +140,7 @@ fn check(had: [u64; 3], expected: [u64; 3]) {
         .iter()
         .zip(expected)
         .all(|(had, expected)| had.abs_diff(expected) <= 2);
-    assert!(
-        is_near,
-        "the numbers of turns were {had:?}, not {expected:?}"
-    );
+    assert!(is_near, "the turn counts were {had:?}, not {expected:?}");
 }
 
 #[test]
@@ -244,12 +241,12 @@ fn a_flood_of_woken_processes_gets_only_its_share() {
     let had = share.slices(300);
     assert!(
         had[0].abs_diff(had[1]) <= 3,
-        "turns of two spinning programs next to a flood: {had:?}"
+        "turns of two spinning programs alongside a flood: {had:?}"
     );
-    // Each program gets one of three slices, as slices are counted here.
+    // As this test counts slices, each program gets one in three.
     assert!(
         had[1] >= 90,
-        "turns of one spinning program next to a flood, in 300 slices: {had:?}"
+        "turns of one spinning program alongside a flood, in 300 slices: {had:?}"
     );
 }
 
@@ -320,7 +317,7 @@ fn a_killed_process_ends_within_two_ticks_whatever_other_programs_do() {
     let share = Share::new();
     let _crowds = [0, 1, 2].map(|number| share.spinning(number, 10_000, 100));
     share.slices(400);
-    // With the minimum weight of 1, the victim's next regular slice is far away.
+    // With the minimum weight of 1, the victim's next regular slice is a long way off.
     for weight in [100, 1] {
         let (victims, module) = share.program(
             0,

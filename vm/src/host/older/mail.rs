@@ -1,4 +1,4 @@
-//! Sends messages to process handles, and receives messages. In this generation, `send` returns
+//! Sends messages to processes by handle, and receives messages. In this generation, `send` returns
 //! nothing, and a timeout of 0 means no timeout.
 
 use super::handles;
@@ -56,8 +56,8 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // The process registers what it will wait for before the message is sent, because the reply may
-    // arrive before the wait begins, and must be accepted even if the mailbox is full.
+    // Before the message is sent, the process registers what it will wait for, because the reply
+    // may arrive before the wait begins, and must be accepted even if the mailbox is full.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
     let found = wait(call, arrival).await;
