@@ -455,5 +455,5 @@ fn tls_echo() {
     drop(silent);
 
     let refused = run("tls_echo", &[]);
-    refused.check(1, &["a file of certificates"]);
+    refused.check(1, &["a certificate file"]);
 }

@@ -1457,7 +1457,7 @@ fn while_memory_is_short_deploys_and_then_requests_are_refused_until_it_is_free_
 
     leave(85 * MIB, Shortage::Compiles);
     let told = house.deploy("g", &spark("two")).refusal(503);
-    assert!(told.contains("memory is short"), "{told}");
+    assert!(told.contains("short of memory"), "{told}");
     assert_eq!(house.invoke("/f").status, 200, "requests are served");
 
     leave(12 * MIB, Shortage::Requests);

@@ -1212,7 +1212,10 @@ fn t171_a_statement_without_jumps_ends_when_its_process_ends() {
 
 /// A query with 1,000 columns, each of which applies an operation 20 times.
 fn many_times(operation: &str) -> String {
-    let column = vec![format!("({operation})"); 20].join(" OR ");
+    // A statement can call at most 10,000 functions.
+    let calls_function = operation.contains("length(") || operation.contains("max(");
+    let count = if calls_function { 9 } else { 20 };
+    let column = vec![format!("({operation})"); count].join(" OR ");
     format!("SELECT {}", vec![column; 1_000].join(", "))
 }
 

@@ -6,7 +6,7 @@
 //! happened.
 
 use super::{Lab, guest};
-use lunatic_vm::{Environment, Exit, Module, Pid, Process};
+use lunatic_vm::{Environment, Exit, Module, Pid, Process, SendError};
 use std::fmt::Write;
 
 /// The tag of commands.
@@ -170,9 +170,13 @@ impl<'a> Actor<'a> {
             data.extend(word.to_le_bytes());
         }
         data.extend(text);
-        self.process
-            .send(COMMAND, &data)
-            .expect("an actor's mailbox has room");
+        // While an actor waits for a command, it accepts one even if its mailbox is full.
+        while let Err(error) = self.process.send(COMMAND, &data) {
+            let SendError::MailboxFull(..) = error else {
+                panic!("an actor is alive: {error}");
+            };
+            std::thread::yield_now();
+        }
     }
 
     fn ask(&self, what: &str, numbers: [i64; 3], text: &[u8]) -> i64 {
