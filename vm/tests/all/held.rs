@@ -438,7 +438,8 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     // Everything that all machines share is created before memory is limited.
     let exit = Lab::new().run(small);
     assert!(exit.is_normal(), "{exit}");
-    let lab = Lab::with(Vm::builder().memory(resident() + 400 * MIB));
+    let allowed = resident() + 400 * MIB;
+    let lab = Lab::with(Vm::builder().memory(allowed));
     let small = lab.module(small);
     let module = lab.module(&guest(
         &[
@@ -465,17 +466,22 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     let go_on = || process.send(0, b"").expect("no limit applies");
     let spawn = |environment: &Environment| environment.spawn(&small, "main", &[]);
     let mut ballast: Vec<Vec<u8>> = Vec::new();
-    let mut wait_for = |level: Shortage| {
-        while lab.vm.shortage() < level {
+    // An eighth of the memory is the reserve, and each level takes up a quarter of the reserve. This
+    // leaves the middle of a level: the machine's readings may be old, so it cannot tell when to stop.
+    let mut leave = |eighths_of_reserve: u64, level| {
+        while resident() < allowed - allowed / 64 * eighths_of_reserve {
             ballast.push(vec![1; MIB as usize]);
+        }
+        while lab.vm.shortage() < level {
+            std::thread::yield_now();
         }
     };
 
-    wait_for(Shortage::Compiles);
+    leave(7, Shortage::Compiles);
     go_on();
     assert_eq!(lab.hear_all(), [1, Errno::Exhausted as i64]);
 
-    wait_for(Shortage::GreedySpawns);
+    leave(5, Shortage::GreedySpawns);
     let refused = spawn(&greedy).expect_err("the program holds the most memory");
     assert!(
         refused.to_string().contains("more memory than any other"),
@@ -483,7 +489,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     );
     lab.exit(&spawn(&modest).expect("other programs may still spawn"));
 
-    wait_for(Shortage::Requests);
+    leave(1, Shortage::Requests);
     let refused = spawn(&modest).expect_err("no memory is left");
     assert!(
         refused.to_string().contains("MiB of memory are left"),
