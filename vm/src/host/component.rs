@@ -189,7 +189,7 @@ fn list(directory: &File, charge: Charge) -> Result<Listing, ErrorCode> {
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(directory, ".", flags, Mode::empty());
-    let opened = opened.map_err(|error| io::Error::from(error))?;
+    let opened = opened.map_err(io::Error::from)?;
     let mut reading = Reading::begin(opened.into(), charge).map_err(code)?;
     while !reading.go_on(NAMES).map_err(code)? {}
     Ok(reading.finish())

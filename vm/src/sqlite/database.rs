@@ -402,10 +402,9 @@ impl Database {
     /// Returns the maximum length of the values that a statement uses.
     fn longest_value(&mut self, statement: &Statement) -> Result<i32, SqlError> {
         let raw = statement.raw.as_ptr();
-        // SAFETY: the statement is prepared, not begun and not finalized.
-        if statement.memory() <= weight::SMALL_PROGRAM
-            || unsafe { ffi::sqlite3_stmt_isexplain(raw) != 0 }
-        {
+        // SAFETY: The statement is prepared and not finalized.
+        let explains = unsafe { ffi::sqlite3_stmt_isexplain(raw) != 0 };
+        if explains || statement.memory() <= weight::SMALL_PROGRAM {
             return Ok(MAX_LENGTH);
         }
         let mut weight = Weight::default();

@@ -1305,7 +1305,7 @@ fn t171_a_statement_is_checked_again_after_the_schema_has_changed() {
     let run = |sql: &str| {
         client
             .execute_all(connection, sql)
-            .expect(&sql[..40.min(sql.len())])
+            .unwrap_or_else(|error| panic!("{error:?} in `{sql:.40}`"))
     };
     run("CREATE TABLE t (b); INSERT INTO t VALUES (zeroblob(900000))");
     run("CREATE VIEW v AS SELECT 1 AS x FROM t");
