@@ -262,8 +262,8 @@ fn file_and_line(location: &SourceLocation) -> String {
     }
 }
 
-/// Returns whether a location is in a library that the toolchain ships precompiled, with debug
-/// information. Such a location says nothing about how the program was built.
+/// Returns whether a location is in a library that the toolchain ships precompiled. Such libraries
+/// come with debug information even if the program was built without any.
 fn is_of_the_toolchain(location: &SourceLocation) -> bool {
     location.file.starts_with("/rustc/") || location.file.starts_with("wasisdk:")
 }
