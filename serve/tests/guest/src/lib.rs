@@ -17,6 +17,7 @@ use wasi::http::types::{
     RequestOptions, ResponseOutparam, Scheme,
 };
 use wasi::io::poll;
+use wasi::io::streams::OutputStream;
 
 struct Misbehaving;
 
@@ -146,20 +147,13 @@ impl Guest for Misbehaving {
             "/hold-requests" => hold(|_| {
                 let request = OutgoingRequest::new(Fields::new());
                 let body = request.body().expect("the body is taken only once");
-                let stream = body.write().expect("the stream is taken only once");
-                while let Ok(1..) = stream.check_write() {
-                    stream.write(&[7; 60_000]).expect("the write is permitted");
-                }
+                let stream = filled(&body);
                 (stream, body, request)
             }),
             "/hold-finished-requests" => hold(|_| {
                 let request = OutgoingRequest::new(Fields::new());
                 let body = request.body().expect("the body is taken only once");
-                let stream = body.write().expect("the stream is taken only once");
-                while let Ok(1..) = stream.check_write() {
-                    stream.write(&[7; 60_000]).expect("the write is permitted");
-                }
-                drop(stream);
+                drop(filled(&body));
                 OutgoingBody::finish(body, None).expect("the body has no stated length");
                 request
             }),
@@ -175,10 +169,7 @@ impl Guest for Misbehaving {
             "/hold-responses" => hold(|_| {
                 let response = OutgoingResponse::new(Fields::new());
                 let body = response.body().expect("the body is taken only once");
-                let stream = body.write().expect("the stream is taken only once");
-                while let Ok(1..) = stream.check_write() {
-                    stream.write(&[7; 60_000]).expect("the write is permitted");
-                }
+                let stream = filled(&body);
                 (stream, body, response)
             }),
             "/hold-options" => hold(|_| RequestOptions::new()),
@@ -256,6 +247,15 @@ fn write(body: &OutgoingBody, text: &str) {
     stream
         .blocking_write_and_flush(text.as_bytes())
         .expect("the client is reading");
+}
+
+/// Writes to a body until nothing more is accepted.
+fn filled(body: &OutgoingBody) -> OutputStream {
+    let stream = body.write().expect("the stream is taken only once");
+    while let Ok(1..) = stream.check_write() {
+        stream.write(&[7; 60_000]).expect("the write is permitted");
+    }
+    stream
 }
 
 /// Makes values, and keeps them until a limit is reached.
