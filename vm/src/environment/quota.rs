@@ -305,15 +305,15 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn quota(bound: u64, outer: Option<Arc<Quota>>) -> Arc<Quota> {
+    fn quota(limit: Limit, bound: u64, outer: Option<Arc<Quota>>) -> Arc<Quota> {
         let mut limits = Limits::default();
-        limits.set(Limit::Sockets, bound);
+        limits.set(limit, bound);
         Arc::new(Quota::new(limits, outer))
     }
 
     #[test]
     fn a_permit_counts_until_it_is_dropped() {
-        let quota = quota(2, None);
+        let quota = quota(Limit::Sockets, 2, None);
         let one = quota
             .permit(Limit::Sockets, 1)
             .expect("two sockets are allowed");
@@ -340,11 +340,7 @@ mod tests {
 
     #[test]
     fn what_was_computed_counts_also_beyond_the_bound() {
-        let bounded = |bound, outer| {
-            let mut limits = Limits::default();
-            limits.set(Limit::TotalCompute, bound);
-            Arc::new(Quota::new(limits, outer))
-        };
+        let bounded = |bound, outer| quota(Limit::TotalCompute, bound, outer);
         let outer = bounded(3, None);
         let inner = bounded(2, Some(outer.clone()));
         for _ in 0..4 {
@@ -431,8 +427,8 @@ mod tests {
 
     #[test]
     fn what_is_used_inside_counts_outside() {
-        let outer = quota(3, None);
-        let inner = quota(10, Some(outer.clone()));
+        let outer = quota(Limit::Sockets, 3, None);
+        let inner = quota(Limit::Sockets, 10, Some(outer.clone()));
         let mut permit = inner
             .permit(Limit::Sockets, 2)
             .expect("the outer limit is 3");
