@@ -9,6 +9,7 @@ use crate::environment::Charge;
 use crate::environment::wasi::WasiErrno;
 use crate::environment::wasi::listing::{Listing, Reading, file_type};
 use crate::guest::{BUFFER, Guest, ListingStream, Opening};
+use crate::unblock::unblock;
 use rustix::fs::{FileType, Mode, OFlags};
 use std::fs::File;
 use std::io;
@@ -172,12 +173,10 @@ async fn read_directory(
         Descriptor::Dir(directory) => directory.dir.clone(),
         Descriptor::File(_) => return Ok((Err(ErrorCode::NotDirectory),)),
     };
-    Ok((
-        match blocking::unblock(move || list(&directory, charge)).await {
-            Ok(listing) => Ok(view.table.push(ListingStream::new(listing))?),
-            Err(error) => Err(error),
-        },
-    ))
+    Ok((match unblock(move || list(&directory, charge)).await {
+        Ok(listing) => Ok(view.table.push(ListingStream::new(listing))?),
+        Err(error) => Err(error),
+    },))
 }
 
 fn list(directory: &File, charge: Charge) -> Result<Listing, ErrorCode> {
