@@ -17,6 +17,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::AuthContext;
 use rusqlite::limits::Limit;
 use rusqlite::{OpenFlags, ffi};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::File;
@@ -367,30 +368,12 @@ impl Database {
     fn check_plan(&mut self, statement: &Statement) -> Result<(), SqlError> {
         /// How the query plan of a `json_tree` with a path begins.
         const WITH_PATH: &str = "VIRTUAL TABLE INDEX 3:";
-        let raw = statement.raw.as_ptr();
-        let has_path = self.enter(Phase::Preparing, |_| {
-            // SAFETY: the statement is prepared, not begun and not finalized. Its plan has four
-            // columns, the last of which is text.
-            unsafe {
-                if ffi::sqlite3_stmt_isexplain(raw) != 0 {
-                    return false;
-                }
-                let mut has_path = ffi::sqlite3_stmt_explain(raw, 2) != ffi::SQLITE_OK;
-                while !has_path {
-                    match ffi::sqlite3_step(raw) {
-                        ffi::SQLITE_ROW => {}
-                        ffi::SQLITE_DONE => break,
-                        // If the plan cannot be read, the statement is rejected.
-                        _ => has_path = true,
-                    }
-                    let line = text_of(ffi::sqlite3_column_text(raw, 3).cast());
-                    has_path |= line.is_some_and(|line| line.contains(WITH_PATH));
-                }
-                ffi::sqlite3_reset(raw);
-                has_path || ffi::sqlite3_stmt_explain(raw, 0) != ffi::SQLITE_OK
-            }
+        let mut has_path = false;
+        let code = self.explain(statement, QUERY_PLAN, |row| {
+            has_path |= row.text(3).contains(WITH_PATH);
         });
-        if !has_path {
+        // If the plan cannot be read, the statement is rejected too.
+        if code == ffi::SQLITE_OK && !has_path {
             return Ok(());
         }
         Err(SqlError::new(
@@ -399,29 +382,27 @@ impl Database {
         ))
     }
 
-    /// Returns the maximum length of the values that a statement uses.
-    fn longest_value(&mut self, statement: &Statement) -> Result<i32, SqlError> {
+    /// Passes each row of an explanation of a statement to `read`, and makes the statement ordinary
+    /// again. A statement that is itself an `EXPLAIN` has no rows. Returns the result code, which is
+    /// `SQLITE_OK` only if all rows were read.
+    fn explain(
+        &mut self,
+        statement: &Statement,
+        mode: c_int,
+        mut read: impl FnMut(&ExplanationRow),
+    ) -> c_int {
         let raw = statement.raw.as_ptr();
-        // SAFETY: The statement is prepared and not finalized.
-        let explains = unsafe { ffi::sqlite3_stmt_isexplain(raw) != 0 };
-        if explains || statement.memory() <= weight::SMALL_PROGRAM {
-            return Ok(MAX_LENGTH);
-        }
-        let mut weight = Weight::default();
-        let code = self.enter(Phase::Preparing, |_| {
-            // SAFETY: as above. The rows of an explained statement have eight columns. The strings
-            // in them end with a zero byte and are not used after the next step.
+        self.enter(Phase::Preparing, |_| {
+            // SAFETY: the statement is prepared, not begun and not finalized.
             unsafe {
-                let text = |column| match ffi::sqlite3_column_text(raw, column) {
-                    text if text.is_null() => "",
-                    text => CStr::from_ptr(text.cast()).to_str().unwrap_or_default(),
-                };
-                let number = |column| ffi::sqlite3_column_int(raw, column);
-                let mut code = ffi::sqlite3_stmt_explain(raw, 1);
+                if ffi::sqlite3_stmt_isexplain(raw) != 0 {
+                    return ffi::SQLITE_OK;
+                }
+                let mut code = ffi::sqlite3_stmt_explain(raw, mode);
                 if code == ffi::SQLITE_OK {
                     code = loop {
                         match ffi::sqlite3_step(raw) {
-                            ffi::SQLITE_ROW => weight.add(text(1), number(2), number(3), text(5)),
+                            ffi::SQLITE_ROW => read(&ExplanationRow(raw)),
                             code => break code,
                         }
                     };
@@ -432,6 +413,17 @@ impl Database {
                     code => code,
                 }
             }
+        })
+    }
+
+    /// Returns the maximum length of the values that a statement uses.
+    fn longest_value(&mut self, statement: &Statement) -> Result<i32, SqlError> {
+        if statement.memory() <= weight::SMALL_PROGRAM {
+            return Ok(MAX_LENGTH);
+        }
+        let mut weight = Weight::default();
+        let code = self.explain(statement, PROGRAM, |row| {
+            weight.add(&row.text(1), row.number(2), row.number(3), &row.text(5));
         });
         if code != ffi::SQLITE_OK {
             return Err(self.error(code));
@@ -886,6 +878,34 @@ unsafe fn bytes_of<'a>(start: *const u8, length: c_int) -> &'a [u8] {
         // are used.
         Ok(length) if !start.is_null() => unsafe { std::slice::from_raw_parts(start, length) },
         _ => &[],
+    }
+}
+
+/// How `sqlite3_stmt_explain` is told to list a statement's instructions.
+const PROGRAM: c_int = 1;
+
+/// How `sqlite3_stmt_explain` is told to describe how a statement finds its rows.
+const QUERY_PLAN: c_int = 2;
+
+/// The current row of an explained statement.
+struct ExplanationRow(*mut ffi::sqlite3_stmt);
+
+impl ExplanationRow {
+    /// Returns a column as a string, which is empty for NULL.
+    fn text(&self, column: c_int) -> Cow<'_, str> {
+        // SAFETY: the statement is at a row while this value exists. SQLite returns NULL or a
+        // NUL-terminated string that remains valid until the next step.
+        unsafe {
+            match ffi::sqlite3_column_text(self.0, column) {
+                text if text.is_null() => Cow::default(),
+                text => CStr::from_ptr(text.cast()).to_string_lossy(),
+            }
+        }
+    }
+
+    fn number(&self, column: c_int) -> c_int {
+        // SAFETY: the statement is at a row while this value exists.
+        unsafe { ffi::sqlite3_column_int(self.0, column) }
     }
 }
 
