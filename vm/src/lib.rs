@@ -39,6 +39,7 @@ mod machine;
 mod metrics;
 mod module;
 mod observe;
+mod pauses;
 mod pipe;
 mod run;
 pub mod scheduler;

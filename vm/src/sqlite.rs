@@ -22,9 +22,9 @@ pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Step};
 pub(crate) use heap::Held;
 
 use crate::environment::{HostMemory, Permit};
+use crate::pauses::Pauses;
 use crate::unblock::unblock;
 use async_channel::{Receiver, Sender};
-use async_io::Timer;
 use async_lock::Semaphore;
 use control::Control;
 use database::{SMALL, Sql};
@@ -495,7 +495,7 @@ impl Drop for Connection {
 /// blocking a thread, because the other connection may need that thread to unlock the database.
 struct Retry {
     end: Option<Instant>,
-    delay: Duration,
+    pauses: Pauses,
 }
 
 impl Retry {
@@ -504,7 +504,7 @@ impl Retry {
         // A deadline beyond the clock's range is never reached.
         Retry {
             end: Instant::now().checked_add(timeout),
-            delay: RETRY_DELAYS.0,
+            pauses: Pauses::new(RETRY_DELAYS.0, RETRY_DELAYS.1),
         }
     }
 
@@ -514,8 +514,7 @@ impl Retry {
         if is_over || !result.as_ref().is_err_and(SqlError::is_busy) {
             return false;
         }
-        Timer::after(self.delay).await;
-        self.delay = (self.delay * 2).min(RETRY_DELAYS.1);
+        self.pauses.pause().await;
         true
     }
 }

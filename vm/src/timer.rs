@@ -5,6 +5,7 @@
 
 use crate::environment::Permit;
 use crate::machine::{Environment, Machine, Process, SendError};
+use crate::pauses::Pauses;
 use async_io::Timer;
 use futures_lite::future;
 use lunatic_process::{Message, Pid};
@@ -105,7 +106,7 @@ async fn deliver(machine: &Machine, to: Pid, message: Message) {
     };
     let mut delivered = process.deliver(message);
     let mut kept = None;
-    let mut pause = Duration::from_millis(1);
+    let mut pauses = Pauses::new(Duration::from_millis(1), LONGEST_PAUSE);
     loop {
         let message = match delivered {
             Ok(()) => return,
@@ -116,8 +117,7 @@ async fn deliver(machine: &Machine, to: Pid, message: Message) {
             }
         };
         kept.get_or_insert_with(|| KeptRoom::new(&process, message.size()));
-        after(pause).await;
-        pause = (2 * pause).min(LONGEST_PAUSE);
+        pauses.pause().await;
         delivered = process.deliver_late(message);
     }
 }

@@ -7,7 +7,7 @@ use crate::environment::wasi::beneath::{Base, PathBelow, check, kind};
 use crate::environment::wasi::file::{FileStat, OpenFile, Opened, Opening, sort};
 use crate::environment::wasi::missing;
 use crate::environment::wasi::table::{Descriptor, Place};
-use crate::timer;
+use crate::pauses::Pauses;
 use rustix::fs::{FileType, OFlags, Stat};
 use std::fs::File;
 use std::sync::Arc;
@@ -278,7 +278,7 @@ pub(super) async fn path_open(
     };
     let place = call.place(fd, will)?;
     let act = move |base: Base<'_>, path: &PathBelow| open(base, path, opening);
-    let mut pause = Duration::from_millis(1);
+    let mut pauses = Pauses::new(Duration::from_millis(1), LONGEST_PAUSE);
     let opened = loop {
         let opened = if opening.truncate {
             let freed = (&place, path.clone(), opening.follow);
@@ -289,8 +289,7 @@ pub(super) async fn path_open(
         if let Some(opened) = opened {
             break opened;
         }
-        timer::after(pause).await;
-        pause = (2 * pause).min(LONGEST_PAUSE);
+        pauses.pause().await;
     };
     let descriptor = match opened {
         Opened::Directory(directory) => place.opened(directory),
@@ -336,7 +335,7 @@ fn opening(look_up: u32, how: u32, rights: u64, flags: u32) -> Result<Opening> {
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a path without waiting for the other end of a named pipe. Returns `None` if the path is a
-/// named pipe that is to be written to and does not have a reader yet.
+/// named pipe to be opened for writing that has no reader yet.
 ///
 /// If a named pipe is opened for reading, the first read waits for a writer.
 fn open(
