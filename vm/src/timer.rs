@@ -65,29 +65,25 @@ pub(crate) fn start(
         .machine()
         .scheduler
         .spawn_in(environment.domain().program().group(), async move {
+            let machine = counted.environment.machine();
             let fires = async {
                 timer.await;
-                true
-            };
-            let is_cancelled = async {
-                match cancelled.recv().await {
-                    Ok(()) => false,
-                    // The process that started the timer has ended, so the timer can no longer be
-                    // cancelled.
-                    Err(_) => future::pending().await,
+                if !decided.swap(true, Ordering::SeqCst) {
+                    deliver(machine, to, message).await;
                 }
             };
-            let is_over = async {
-                let program = counted.environment.domain().program();
-                future::or(program.over(), counted.environment.machine().over()).await;
-                false
+            let is_cancelled = async {
+                // If the process that started the timer has ended, the timer can no longer be
+                // cancelled.
+                if cancelled.recv().await.is_err() {
+                    future::pending().await
+                }
             };
-            if future::or(fires, future::or(is_cancelled, is_over)).await
-                && !decided.swap(true, Ordering::SeqCst)
-            {
-                let machine = counted.environment.machine();
-                future::or(deliver(machine, to, message), machine.over()).await;
-            }
+            let is_over = future::or(
+                counted.environment.domain().program().over(),
+                machine.over(),
+            );
+            future::or(fires, future::or(is_cancelled, is_over)).await;
             drop(counted);
         });
     Pending { is_decided, cancel }

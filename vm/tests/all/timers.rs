@@ -3,7 +3,7 @@
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
 use futures_lite::future::yield_now;
-use lunatic_vm::{Exit, Limit, Pid};
+use lunatic_vm::{Environment, Exit, Limit, Pid};
 
 #[test]
 fn t060_timers_beyond_the_limit_are_refused_however_many_are_started() {
@@ -44,7 +44,36 @@ fn timers_end_with_their_program() {
         .expect("the limit on timers has not been reached");
     assert_eq!(environment.used(Limit::Timers), 1);
     environment.end();
-    lab.vm.block_on(async {
+    wait_for_the_last_timer(&lab, &environment);
+}
+
+#[test]
+fn a_message_that_waits_for_room_ends_with_the_program_of_its_timer() {
+    let lab = Lab::new();
+    let module = lab.module(&actor::module());
+    let other_program = lab.environment_with(|config| {
+        config.limit(Limit::MailboxMessages, 2);
+    });
+    let full = Actor::spawn(&lab, &other_program, &module);
+    for tag in [1, 2] {
+        assert_eq!(full.send(full.pid(), tag, 0), 0);
+    }
+    let environment = lab.environment();
+    let actor = Actor::spawn(&lab, &environment, &module);
+    for (to, tag, delay) in [(full.pid(), 3, 0), (actor.pid(), 4, 30)] {
+        actor
+            .send_after(to, tag, delay)
+            .expect("the limit on timers has not been reached");
+    }
+    // By the time that the later timer fires, the first timer has usually found the mailbox full.
+    assert_eq!(actor.receive(&[4], -1), Mail::Data(4, 0));
+    assert_ne!(environment.used(Limit::Timers), 0);
+    environment.end();
+    wait_for_the_last_timer(&lab, &environment);
+}
+
+fn wait_for_the_last_timer(lab: &Lab, environment: &Environment) {
+    lab.wait_for("the end of the timers", async {
         while environment.used(Limit::Timers) > 0 {
             yield_now().await;
         }
@@ -124,11 +153,7 @@ fn the_message_of_a_timer_waits_for_room_in_a_full_mailbox() {
     for tag in [1, 2, 3] {
         assert_eq!(full.receive(&[], -1), Mail::Data(tag, 0));
     }
-    lab.wait_for("the end of the timer", async {
-        while environment.used(Limit::Timers) > 0 {
-            std::thread::yield_now();
-        }
-    });
+    wait_for_the_last_timer(&lab, &environment);
 }
 
 #[test]
