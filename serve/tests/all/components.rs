@@ -732,6 +732,10 @@ fn a_component_opens_exactly_as_much_as_it_may() {
         ("/opens/open-directories", 40),
         // Each listing also keeps its directory open.
         ("/opens/open-listings", 20),
+        // The listener counts too.
+        ("/opens/open-tcp", 39),
+        ("/opens/open-accepted", 19),
+        ("/opens/open-udp", 40),
         // A process can have at most 256 files open.
         ("/opens-many/open-files", 256),
         ("/opens-many/open-listings", 128),

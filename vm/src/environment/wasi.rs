@@ -167,6 +167,8 @@ impl WasiTemplate {
             builder
                 .inherit_network()
                 .socket_addr_check(|address, _| Box::pin(ready(!reserved::includes(address))))
+                .allow_tcp(true)
+                .allow_udp(true)
                 .allow_ip_name_lookup(true);
         }
         let mut context = builder.build();
