@@ -39,9 +39,10 @@ impl PrivateDirectories {
     /// Checks a directory that is about to be granted or served.
     pub(crate) fn check(&self, directory: &Path) -> Result<(), PrivateDirectory> {
         let known = self.known();
-        let storage = known
-            .iter()
-            .find(|private| contains(directory, private) || contains(private, directory));
+        let leads_to = |private| lunatic_vm::leads_to(directory, private).unwrap_or(false);
+        let storage = known.iter().find(|private| {
+            contains(directory, private) || contains(private, directory) || leads_to(private)
+        });
         storage.map_or(Ok(()), |storage| {
             Err(PrivateDirectory {
                 directory: directory.to_path_buf(),
@@ -55,7 +56,7 @@ impl PrivateDirectories {
     }
 }
 
-/// Returns whether `outer` is `inner` or contains it, no matter which paths lead to the two
+/// Returns whether `outer` is `inner` or contains it, no matter which links lead to the two
 /// directories. Returns false if either of them cannot be found, because such a directory cannot be
 /// granted either.
 fn contains(outer: &Path, inner: &Path) -> bool {
@@ -79,6 +80,7 @@ mod tests {
     use super::*;
     use std::fs::create_dir_all;
     use std::os::unix::fs::symlink;
+    use std::process::Command;
 
     #[test]
     fn neither_a_private_directory_nor_one_around_or_inside_it_is_allowed() {
@@ -102,6 +104,58 @@ mod tests {
             ("project/store/functions", false),
             ("links/to-store", false),
             ("links/to-store/functions", false),
+        ] {
+            assert_eq!(
+                private.check(&path(directory)).is_ok(),
+                is_allowed,
+                "{directory}"
+            );
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_private_directory_is_also_found_through_another_mount() {
+        const TEST: &str = "private::tests::a_private_directory_is_also_found_through_another_mount";
+        if std::env::var_os("IN_OWN_NAMESPACE").is_none() {
+            let own = |program: &Path| {
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-root-user", "--mount", "--"]);
+                command.arg(program);
+                command
+            };
+            let is_allowed = own(Path::new("true")).output();
+            if !is_allowed.is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            let program = std::env::current_exe().expect("the path of the test binary is known");
+            let mut run = own(&program);
+            run.args(["--exact", TEST, "--nocapture"])
+                .env("IN_OWN_NAMESPACE", "1");
+            let run = run.output().expect("`unshare` is installed");
+            assert!(run.status.success(), "{run:?}");
+            return;
+        }
+        let root = tempfile::tempdir().expect("a temporary directory can be created");
+        let path = |name: &str| root.path().join(name);
+        for directory in ["project/store/functions", "project/data", "seen", "around/again"] {
+            create_dir_all(path(directory)).expect("there is disk space");
+        }
+        for (from, to) in [("project/store", "seen"), ("project", "around/again")] {
+            let mount = Command::new("mount")
+                .arg("--bind")
+                .args([path(from), path(to)])
+                .status();
+            assert!(mount.expect("`mount` is installed").success());
+        }
+        let private = PrivateDirectories::default();
+        private.add(&path("project/store"));
+        for (directory, is_allowed) in [
+            ("seen", false),
+            ("seen/functions", false),
+            ("around/again/store", false),
+            ("around", false),
+            ("around/again/data", true),
         ] {
             assert_eq!(
                 private.check(&path(directory)).is_ok(),

@@ -10,8 +10,6 @@
 
 mod directory;
 mod entries;
-#[cfg(target_os = "linux")]
-mod mounts;
 
 use directory::Directory;
 use entries::Entries;

@@ -38,6 +38,7 @@ mod host;
 mod machine;
 mod metrics;
 mod module;
+mod mounts;
 mod observe;
 mod pauses;
 mod pipe;
@@ -67,6 +68,7 @@ pub use lunatic_process::{
 };
 pub use machine::{Environment, Process, SendError};
 pub use module::{Component, EntryError, Module, ModuleError, source_locations};
+pub use mounts::leads_to;
 pub use pipe::{
     MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeEnd, PipeReader,
     PipeWriter,

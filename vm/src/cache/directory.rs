@@ -1,7 +1,6 @@
 //! The cache's directory and the key next to it. Checks who can access them.
 
-#[cfg(target_os = "linux")]
-use super::mounts::Mounts;
+use crate::mounts::Mounts;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -97,7 +96,6 @@ impl Directory {
     }
 
     /// Adds what can be reached because a directory is mounted in several places.
-    #[cfg(target_os = "linux")]
     fn exposure_by_mounts(&self, granted: &File, found: Exposure) -> Exposure {
         let mounts = Mounts::now();
         let reach = || {
@@ -113,11 +111,6 @@ impl Directory {
         };
         // If the system does not list its mounts, what this process can see has to suffice.
         reach().unwrap_or(found)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn exposure_by_mounts(&self, _: &File, found: Exposure) -> Exposure {
-        found
     }
 
     /// Returns the key, if it exists.

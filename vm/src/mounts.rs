@@ -6,20 +6,46 @@
 //! along another path have different identities.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+/// Returns whether the directory `target`, or something inside it, can be reached from `directory`,
+/// either because one of them contains the other or because the same files are mounted in several
+/// places. Returns false on systems that do not list their mounts as Linux does; check the paths
+/// too.
+///
+/// # Errors
+///
+/// Fails if one of the directories cannot be opened.
+///
+/// ```no_run
+/// let storage = "/var/lib/functions".as_ref();
+/// if lunatic_vm::leads_to("/srv/public".as_ref(), storage)? {
+///     eprintln!("this would publish the stored functions");
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn leads_to(directory: &Path, target: &Path) -> io::Result<bool> {
+    let [directory, target] = [File::open(directory)?, File::open(target)?];
+    let mounts = Mounts::now();
+    let found = mounts.find(&directory).zip(mounts.find(&target));
+    Ok(found.is_some_and(|((directory, path), (target, _))| {
+        mounts.lead_to(&target, &directory, &path)
+    }))
+}
+
 /// A file or directory in a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The file system's number, as shown in the mount list.
     file_system: String,
     path: PathBuf,
 }
 
 impl Place {
-    pub(super) fn join(&self, name: impl AsRef<Path>) -> Place {
+    pub(crate) fn join(&self, name: impl AsRef<Path>) -> Place {
         Place {
             file_system: self.file_system.clone(),
             path: self.path.join(name),
@@ -40,11 +66,11 @@ struct Mount {
 }
 
 /// The mounts visible to this process.
-pub(super) struct Mounts(Vec<Mount>);
+pub(crate) struct Mounts(Vec<Mount>);
 
 impl Mounts {
     /// Returns the mounts that the system lists.
-    pub(super) fn now() -> Mounts {
+    pub(crate) fn now() -> Mounts {
         Mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
 
@@ -66,7 +92,7 @@ impl Mounts {
     }
 
     /// Returns where an open directory is located, and its current path.
-    pub(super) fn find(&self, directory: &File) -> Option<(Place, PathBuf)> {
+    pub(crate) fn find(&self, directory: &File) -> Option<(Place, PathBuf)> {
         let number = directory.as_raw_fd();
         let path = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
         let facts = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
@@ -83,7 +109,7 @@ impl Mounts {
 
     /// Returns whether a target, or something inside it, can be reached from a directory, because
     /// it is inside either the directory itself or something that is mounted below it.
-    pub(super) fn lead_to(&self, target: &Place, directory: &Place, path: &Path) -> bool {
+    pub(crate) fn lead_to(&self, target: &Place, directory: &Place, path: &Path) -> bool {
         let below = self.0.iter().filter(|mount| mount.point.starts_with(path));
         let shown = below.map(|mount| &mount.shows);
         std::iter::once(directory)
