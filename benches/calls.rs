@@ -264,9 +264,10 @@ fn main() {
         })
     });
     group.finish();
-    criterion.bench_function("part of a call with an image: a copy of it", |bencher| {
-        bencher.iter(|| black_box(image.clone()))
-    });
+    criterion.bench_function(
+        "part of a call with an image: copying the image",
+        |bencher| bencher.iter(|| black_box(image.clone())),
+    );
 }
 
 /// Measures concurrent calls from many threads. An iteration is one call from each thread.

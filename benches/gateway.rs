@@ -142,7 +142,7 @@ fn serve(bytes: &[u8], policy: Policy) {
     let mut host = Host::default();
     add_to_host(&mut host);
     let cache = Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"))
-        .expect("the cache is in a directory of this program");
+        .expect("the cache is in this program's own directory");
     let vm = Vm::builder()
         .host(host)
         .cache(cache)

@@ -50,7 +50,7 @@ fn all() -> Result<(), String> {
     let busy = meters::busy();
     if busy > QUIET {
         println!(
-            "other programs use {:.0}% of this computer: only the ratios are meaningful, and only roughly",
+            "other programs are using {:.0}% of this computer: only the ratios are meaningful, and only roughly",
             busy * 100.0
         );
     }

@@ -1,6 +1,6 @@
 //! Tasks are functions that run in their own processes and return results.
 //!
-//! Note the effect of a failure: that task's result is an error, and nothing else is affected. A
+//! Note the effect of a failure: the task's result is an error, and nothing else is affected. A
 //! task that takes too long is killed. When `main` waits for several tasks, the first failure kills
 //! the others.
 

@@ -70,7 +70,7 @@ func ping(times int) {
 	for number := 0; number < times; number++ {
 		partner <- ball{mailbox, number, "ping"}
 		if caught := <-mailbox; caught.number != number {
-			panic("the partner returned another ball")
+			panic("the partner returned a different ball")
 		}
 	}
 	close(partner)

@@ -174,7 +174,10 @@ mod tests {
         };
         let places = attributes(&draw(&chart(), &curves), "circle", "cx");
         let difference = (places[1] - places[0]) - (places[2] - places[1]);
-        assert!(difference.abs() <= 1.0, "{places:?}, in whole pixels");
+        assert!(
+            difference.abs() <= 1.0,
+            "{places:?}, rounded to whole pixels"
+        );
     }
 
     #[test]
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn no_points_and_a_single_point_make_charts_too() {
+    fn a_chart_may_have_no_points_or_a_single_point() {
         for points in [vec![], vec![(5.0, 5.0)]] {
             let curves = Curves {
                 series: BTreeMap::from([("ours".to_string(), points)]),

@@ -73,7 +73,7 @@ pub fn available_memory() -> u64 {
     ) << 10
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures over a second")]
+#[expect(clippy::disallowed_methods, reason = "measures for one second")]
 /// Returns the fraction of CPU time that is in use across all cores. Blocks for one second to
 /// measure it.
 pub fn busy() -> f64 {

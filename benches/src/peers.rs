@@ -1,4 +1,4 @@
-//! Programs to compare with, written in Erlang, in Go, or in native Rust.
+//! Programs that guests are compared with, written in Erlang, in Go, or in native Rust.
 
 use crate::programs::target;
 use std::ffi::OsString;

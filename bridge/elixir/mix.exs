@@ -41,7 +41,7 @@ defmodule Mix.Tasks.Compile.WasmtubeNative do
     else
       {:cargo, nil} -> {:error, "cargo is not installed; see https://rustup.rs for how to install Rust"}
       {_messages, status} -> {:error, "`cargo #{Enum.join(arguments, " ")}` exited with status #{status}"}
-      nil -> {:error, "cargo built no library `wasmtube`; check `WASMTUBE_CARGO`"}
+      nil -> {:error, "cargo did not build a library named `wasmtube`; check `WASMTUBE_CARGO`"}
     end
   end
 
@@ -70,7 +70,7 @@ defmodule Wasmtube.MixProject do
       app: :wasmtube,
       version: "0.1.0",
       description:
-        "Calls functions in wasm modules, with values or images, supervised, while new versions are swapped in.",
+        "Calls functions in wasm modules, with values or images, under supervision, while new versions are swapped in.",
       elixir: "~> 1.14",
       compilers: [:wasmtube_native | Mix.compilers()],
       deps: []

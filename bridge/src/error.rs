@@ -32,7 +32,7 @@ pub enum LoadError {
         exported: Vec<String>,
     },
     /// A function's type is not the same as in the previous version.
-    #[error("the function `{}` was {then} and is now {now}", printable(.function))]
+    #[error("the type of the function `{}` was {then} and is now {now}", printable(.function))]
     Changed {
         /// The function's name.
         function: String,
@@ -71,10 +71,11 @@ pub enum CallError {
     Argument(#[source] serde_json::Error),
     /// The argument does not fit in the guest's memory.
     #[error(
-        "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow that far"
+        "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow large enough"
     )]
     TooLarge {
-        /// The number of bytes that the argument needs, or `u64::MAX` if the number does not fit.
+        /// The number of bytes that the argument needs, or `u64::MAX` if that number does not fit in
+        /// a `u64`.
         wanted: u64,
         /// The memory's size.
         size: u64,

@@ -12,7 +12,8 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// How far a result that overwrites its argument may always exceed the argument's length, in bytes.
+/// The number of bytes by which a result that overwrites its argument may always exceed the
+/// argument's length.
 const ROOM: u64 = 64 << 10;
 
 /// The function that a module allocates memory with. It takes a length and returns an address, or 0
@@ -37,7 +38,7 @@ enum Convention {
     /// The result overwrites the argument, and its length is returned.
     InPlace,
     /// The result's address and length are returned. The guest owns the argument's memory as soon
-    /// as it is called.
+    /// as the function is called.
     Elsewhere,
 }
 
@@ -328,7 +329,7 @@ fn out_of_bounds(error: lunatic_vm::OutOfBounds) -> CallError {
     CallError::Answer(error.to_string())
 }
 
-/// Tells apart two errors: a function that cannot be called, and a call that ended its instance.
+/// Distinguishes a function that cannot be called from a call that ended its instance.
 fn ended(error: lunatic_vm::CallError) -> CallError {
     match error {
         lunatic_vm::CallError::Entry(error) => CallError::Function(error),

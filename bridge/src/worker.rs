@@ -116,8 +116,8 @@ struct Shared {
     current: RwLock<Current>,
     started: Instant,
     crashes: Mutex<Restarts>,
-    /// The hash of the contents that were refused last, if they could be read, and the reason.
-    /// These contents are not tried or reported again.
+    /// The hash of the contents that were most recently refused, if they could be read, and the
+    /// reason. These contents are not tried or reported again.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
 }

@@ -22,7 +22,7 @@ fn module(version: u32) -> String {
 }
 
 #[test]
-fn a_hundred_replacements_under_load_lose_no_call_and_leak_nothing() {
+fn a_hundred_replacements_under_load_lose_no_calls_and_leak_nothing() {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let (file, new) = (
         directory.path().join("module.wat"),

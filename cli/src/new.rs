@@ -130,7 +130,7 @@ const BUILT_IN: &[&str] = &["alloc", "core", "proc-macro", "proc_macro", "std", 
 /// Directories that cargo creates for build output.
 const DIRECTORIES: &[&str] = &["build", "deps", "examples", "incremental"];
 
-/// Checks a package name like cargo does.
+/// Checks a package name the way cargo does.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let mut characters = name.chars();
     if !characters

@@ -107,8 +107,9 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     config.closed();
     let flags = command_line::own_flags(&arguments);
     if !flags.is_empty() && !run.is_separated() {
+        let verb = if flags.len() == 1 { "is" } else { "are" };
         tell(&format!(
-            "note: {} after `{name}` is passed to the program; flags of lunatic must precede the program (`lunatic -- {name} …` hides this note)\n",
+            "note: {} after `{name}` {verb} passed to the program; lunatic's own flags must precede the program (`lunatic -- {name} …` hides this note)\n",
             rights::list(flags)
         ));
     }
@@ -149,7 +150,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
 
 /// The hint for a program that failed because WASI does not support an operation.
 const LACKING: &str = "\
-hint: `std::thread` and `std::net` do not work in WASI; use the package `lunatic` instead: processes and tasks for threads, and `lunatic::net`
+hint: `std::thread` and `std::net` do not work in WASI; use the package `lunatic` instead: processes and tasks in place of threads, and `lunatic::net`
 ";
 
 /// Reports how a program ended, if there is anything to report, and returns its exit status.

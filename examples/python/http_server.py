@@ -1,5 +1,5 @@
 """An HTTP server as a component: `GET /secret`, `POST /echo`, and `GET /hash-all`, which fetches the URL in each `url`
-header and answers with the SHA-256 of its body. Everything is streamed.
+header and answers with the SHA-256 of each response's body. Everything is streamed.
 
 Build it in this directory, with `pip install componentize-py==0.25.1`:
 

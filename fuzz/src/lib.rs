@@ -1,5 +1,5 @@
-//! Fuzz targets: for every place where untrusted bytes enter, a function that takes bytes and
-//! panics if a promise is broken.
+//! Fuzz targets: for every place where untrusted bytes enter the system, a function that takes
+//! bytes and panics if a promise is broken.
 //!
 //! `./x fuzz TARGET` makes libFuzzer search for bytes that break a promise, guided by the coverage
 //! of our own crates. Inputs worth keeping are in `corpus/TARGET`. The ordinary test `corpora` runs

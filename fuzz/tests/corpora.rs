@@ -34,7 +34,7 @@ fn every_target_has_a_corpus() {
 }
 
 #[test]
-fn no_promise_is_broken_by_what_was_found() {
+fn no_input_in_a_corpus_breaks_a_promise() {
     for (name, _) in TARGETS {
         replay(name);
     }

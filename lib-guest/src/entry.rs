@@ -17,8 +17,8 @@ use std::io::Write;
 use std::mem::{transmute, transmute_copy};
 
 /// The name of the export. It contains the version because two versions of this library may be
-/// linked into one program. It also differs from the name used by every published version of the
-/// crate.
+/// linked into one program. It also differs from the names that published versions of the crate
+/// use.
 macro_rules! export {
     () => {
         concat!("_lunatic_spawn_entry_", env!("CARGO_PKG_VERSION"))
@@ -38,8 +38,8 @@ extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
     flush_output();
 }
 
-/// Writes out any unfinished line that the function printed, like returning from `main` or calling
-/// `std::process::exit`.
+/// Writes out any unfinished line that the function printed, as returning from `main` or calling
+/// `std::process::exit` does.
 ///
 /// If nothing was printed, this doesn't call the machine, but `stdout` still allocates its buffer.
 /// A process whose memory is full skips this step and still exits normally.
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_consists_of_two_indices_of_32_bits() {
+    fn an_entry_consists_of_two_32_bit_indices() {
         let nothing: fn(Mailbox<()>) = |_| ();
         let entry = EntryPoint::new(nothing);
         let parameters = entry.parameters();

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_nests_too_deep_is_an_error_rather_than_an_overflow() {
+    fn a_message_nested_too_deeply_is_an_error_rather_than_an_overflow() {
         let mut deep = [0x81, 0xa2, b'O', b'n'].repeat(1_000_000);
         deep.extend([0xa3, b'T', b'o', b'p']);
         assert!(matches!(

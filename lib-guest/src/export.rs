@@ -69,7 +69,7 @@ impl Answer for Bytes {
     }
 }
 
-/// Returns the value's first number that became `null` in the JSON, if any.
+/// Returns the first of the value's numbers that became `null` in the JSON, if any.
 fn not_finite<T: Serialize>(value: &T, json: &[u8]) -> Option<f64> {
     let has_null = json.windows(4).any(|window| window == b"null");
     has_null.then(|| finite::first_not_finite(value)).flatten()

@@ -193,11 +193,11 @@ fn plain<T>((message, _): (Message<T>, Tag)) -> Result<T, ReceiveError> {
 /// Converts between the two kinds of mailbox. The kind determines how this process is affected when
 /// a linked process fails.
 pub trait TransformMailbox<T> {
-    /// From now on, makes failures of linked processes arrive as signals.
+    /// Makes failures of linked processes arrive as signals from now on.
     fn catch_link_panic(self) -> LinkMailbox<T>;
 
-    /// From now on, makes this process die when a linked process fails. Failures that are already
-    /// in the mailbox do not kill it; they are received as [`ReceiveError::Signal`].
+    /// Makes this process die if a linked process fails from now on. Failures that are already in
+    /// the mailbox do not kill it; they are received as [`ReceiveError::Signal`].
     fn panic_if_link_panics(self) -> Mailbox<T>;
 }
 

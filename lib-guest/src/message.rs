@@ -194,7 +194,7 @@ impl fmt::Display for ExitReason {
             Self::Trapped => f.write_str("trapped"),
             Self::Killed => f.write_str("was killed"),
             Self::Limit(Some(limit)) => {
-                let (what, unit) = limit.words();
+                let (what, unit) = limit.words(u64::MAX);
                 write!(f, "reached a limit: {what}, in {unit}")
             }
             Self::Limit(None) => f.write_str("reached a limit"),
@@ -254,7 +254,7 @@ mod tests {
         let compute = ExitReason::Limit(Some(Limit::Compute));
         assert_eq!(
             compute.to_string(),
-            "reached a limit: compute of a process, in units"
+            "reached a limit: the compute of a process, in units"
         );
     }
 

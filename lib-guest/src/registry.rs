@@ -25,9 +25,9 @@ pub enum RegistryError {
     /// The process is dead.
     #[error("the process is dead")]
     NoProcess,
-    /// The machine refused for another reason: the limit on names is reached, a right is missing,
-    /// or the name is malformed.
-    #[error("the machine refused ({0:?})")]
+    /// The machine refused the request for another reason: the limit on names is reached, a right
+    /// is missing, or the name is malformed.
+    #[error("the machine refused the request ({0:?})")]
     Refused(Errno),
 }
 

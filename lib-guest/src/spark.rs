@@ -209,7 +209,7 @@ impl Comm {
         Ok(())
     }
 
-    /// Tells the other side that nothing more will be written. The comm can still be read.
+    /// Tells the other side that nothing more will be written. The comm can still be read from.
     pub fn finish(&self) {
         host::spark::finish(self.id);
     }

@@ -120,7 +120,7 @@ mod tests {
         let tags = || (0..1_000).map(|_| Tag::new_reply()).collect::<Vec<_>>();
         let other = std::thread::spawn(tags);
         let mut all = tags();
-        all.extend(other.join().expect("it only creates tags"));
+        all.extend(other.join().expect("creating tags does not panic"));
         assert!(all.iter().all(|tag| tag.is_reply()));
         assert!(
             all.windows(2)

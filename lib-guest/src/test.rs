@@ -19,7 +19,7 @@ pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
     settle(test(unsafe { Mailbox::new() }));
 }
 
-/// Exits with the outcome of the test, like a program does with the return value of `main`.
+/// Exits with the outcome of the test, as a program exits with the result of `main`.
 fn settle(returned: impl Termination) {
     // If the test returned an error, `report` prints it.
     let has_passed = returned.report() == ExitCode::SUCCESS;

@@ -150,7 +150,7 @@ impl Resolver {
             Name::Address(address) => return Ok(vec![address]),
             Name::Host(host, port) => (host, port),
         };
-        let what = format!("no addresses of `{host}`");
+        let what = format!("no addresses for `{host}`");
         let asked = self.ask(Question::new(owner, host.to_owned(), port))?;
         Deadline::after(timeout).bound(&what, asked).await
     }

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_listener_is_reached_by_no_spelling_of_its_address() {
+    fn no_spelling_of_its_address_reaches_a_reserved_listener() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let own = listener.local_addr().expect("the listener is bound");
         let reserved = Reserved::new(own);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_reserved_twice_is_free_after_both() {
+    fn an_address_reserved_twice_is_free_only_after_both_reservations_are_dropped() {
         let address = SocketAddr::from(([127, 0, 0, 1], 3));
         let (one, other) = (Reserved::new(address), Reserved::new(address));
         drop(one);

@@ -116,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_nobody_may_have_all_places() {
+    fn requests_without_an_owner_may_hold_all_places() {
         let mut turns = turns(4);
         assert!((0..4).all(|_| turns.take(ANYBODY)) && !turns.take(ANYBODY));
     }
 
     #[test]
-    fn owners_that_wait_get_places_in_turns() {
+    fn waiting_owners_take_turns() {
         let mut turns = turns(1);
         assert!(turns.take(1));
         for (owner, what) in [(1, "a"), (1, "b"), (1, "c"), (2, "d"), (2, "e"), (3, "f")] {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_gets_no_place() {
+    fn a_removed_request_gets_no_place() {
         let mut turns = turns(1);
         assert!(turns.take(1));
         for what in ["a", "b"] {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_goes_before_who_comes() {
+    fn waiting_requests_go_before_new_ones() {
         let mut turns = turns(2);
         assert!(turns.take(1) && !turns.take(1));
         turns.wait(1, "first");

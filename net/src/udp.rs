@@ -63,8 +63,8 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// The system's errors, with the address in the message, for example if the address is of a
-    /// different family than the socket or cannot be reached.
+    /// The system's errors, with the address in the message, for example if the address's family
+    /// differs from the socket's or the address cannot be reached.
     pub fn connect(&self, addr: SocketAddr) -> io::Result<()> {
         self.socket()
             .connect(addr)

@@ -66,7 +66,7 @@ impl<S> Timed<S> {
 }
 
 /// A wait on behalf of one operation. It ends when the socket's timeout for the operation expires,
-/// no matter how many spurious wakeups there are (because another task was faster).
+/// no matter how many spurious wakeups there are (which occur when another task was faster).
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a, S> {

@@ -65,7 +65,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
                     guest.call_ask(live.store()).await
                 };
                 match asked.await {
-                    Ok(now) => println!("it is {now} seconds after 1970"),
+                    Ok(now) => println!("{now} seconds have passed since 1970"),
                     Err(error) => return live.exit(&error),
                 }
                 assert_eq!(live.store().data_mut().extension::<Clock>().asked, 1);

@@ -178,8 +178,8 @@ impl Spark {
 }
 
 impl EntryPoint {
-    /// Finds `_start`, or a `main` that takes either no parameters or a count and a pointer, like
-    /// in C.
+    /// Finds `_start`, or a `main` that takes either no parameters or a count and a pointer, as in
+    /// C.
     fn of(module: &Module) -> Option<EntryPoint> {
         ["_start", "main"].into_iter().find_map(|function| {
             let ty = module.function(function)?;

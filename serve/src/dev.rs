@@ -136,7 +136,7 @@ impl Dev {
         &self.server
     }
 
-    /// Stops the gateways. Like [`Server::stop`].
+    /// Stops the gateways, like [`Server::stop`].
     pub fn stop(&self, within: Duration) -> bool {
         self.server.stop(within)
     }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn t138_hop_by_hop_fields_and_fields_that_connection_lists_are_removed() {
+    fn t138_hop_by_hop_fields_and_fields_listed_in_connection_are_removed() {
         let mut map = fields(&[
             ("accept", "*/*"),
             ("connection", "keep-alive, X-Listed"),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 #[derive(Clone)]
 pub struct Functions(Arc<Table>);
 
-/// A table of functions that may have been dropped.
+/// A weak handle to a table of functions.
 #[derive(Clone, Default)]
 pub(crate) struct WeakFunctions(Weak<Table>);
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Tracks a request that a version is serving, in the metrics and the log. The request ends when it
-/// is [`answered`](InFlight::answered), when it has [`failed`](InFlight::failed), or when this is
-/// dropped because the client disconnected.
+/// is [`answered`](InFlight::answered), when it has [`failed`](InFlight::failed), or when this
+/// value is dropped because the client disconnected.
 pub(crate) struct InFlight {
     version: Arc<Version>,
     request: Arc<RequestInfo>,

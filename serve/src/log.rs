@@ -72,7 +72,8 @@ pub struct Line {
     /// The process's pid.
     #[serde(serialize_with = "as_pid")]
     pub process: Option<Pid>,
-    /// The id of the request that the process was serving. Not known if another process spawned it.
+    /// The id of the request that the process was serving. Not known if the process was spawned by
+    /// another process.
     pub request: Option<String>,
     /// Where the line comes from.
     pub kind: LineKind,
@@ -313,9 +314,12 @@ impl Follower {
         if lost > 0
             && let Some(first) = lines.first()
         {
-            let text = format!(
-                "{lost} lines were left out here because they arrived faster than they were read"
-            );
+            let what = match lost {
+                1 => "1 line was".to_string(),
+                _ => format!("{lost} lines were"),
+            };
+            let text =
+                format!("{what} left out here because lines arrived faster than they were read");
             let note = Line {
                 kind: LineKind::Note,
                 process: None,

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t151_paths_and_long_texts_are_not_names() {
+    fn t151_paths_and_long_strings_are_not_names() {
         let long = "a".repeat(64);
         for text in [
             "", "-a", "../x", "a/b", "a.b", "A", "a b", "a\0", "é", "а", "%2e", &long,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_no_longer_than_a_name() {
+    fn an_error_quotes_no_more_than_the_length_of_a_name() {
         let error = Name::new(&"é".repeat(10_000))
             .expect_err("é is not allowed")
             .to_string();

@@ -96,7 +96,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// Two gateways have the same address.
-    #[error("gateway `{gateway}` cannot listen on {address}: another gateway does")]
+    #[error("gateway `{gateway}` cannot listen on {address}: another gateway already does")]
     Twice {
         /// The name of the second gateway.
         gateway: String,
@@ -223,7 +223,7 @@ impl Mount {
 }
 
 impl Server {
-    /// Returns a builder for a server of the functions in a table.
+    /// Returns a builder for a server that serves the functions in a table.
     pub fn builder(functions: &Functions) -> ServerBuilder {
         ServerBuilder {
             functions: functions.clone(),

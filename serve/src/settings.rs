@@ -18,7 +18,7 @@ pub struct Settings {
     /// The memory limit of each process, in bytes. 256 MiB by default.
     pub memory: u64,
     /// The compute limit of each request, in units of 100,000 instructions. Unlimited by default,
-    /// because counting instructions costs up to half the speed.
+    /// because counting instructions can reduce the speed by up to half.
     pub compute: Option<u64>,
     /// The maximum number of live processes, across all requests.
     pub processes: u64,

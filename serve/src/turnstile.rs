@@ -73,7 +73,7 @@ impl Turnstile {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::SeqCst);
-        // A waiter that starts after this check will see the free place on its own.
+        // A waiter that starts after this check will see the free slot on its own.
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
             self.0.left.notify_one();
         }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 pub const RULES: &str = "\
 A line of code is a line of a .rs file that is neither blank nor only a comment. Items under `#[cfg(test)]`, the files of
 such modules, and directories named `tests` or `target` are left out. So are the packages `tidy` and `vm/model`, which
-exist only for tests. A file counts for the package in whose directory it is. Format both trees in the same way before
-you compare them.";
+exist only for tests. A file counts toward the package whose directory contains it. Format both trees in the same way
+before you compare them.";
 
 /// Packages whose code runs only in tests or only prints what tests check.
 const TEST_PACKAGES: [&str; 2] = ["tidy", "vm/model"];
@@ -114,7 +114,7 @@ mod tests {
     fn blank_lines_comments_and_tests_do_not_count() {
         let text = "//! A module.
 
-use std::fs; // A comment behind code.
+use std::fs; // A comment after code.
 
 struct State {
     /// A field.
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_count_for_the_nearest_package_and_lines_of_tests_for_none() {
+    fn lines_count_toward_the_nearest_package_and_test_lines_toward_none() {
         let directory = tempfile::tempdir().expect("there is a temporary directory");
         for (path, text) in [
             ("a/Cargo.toml", ""),

@@ -136,7 +136,7 @@ fn tokens(path: &Path) -> Vec<TokenTree> {
     tokens.into_iter().collect()
 }
 
-/// Returns whether the attributes before an item exclude it from the crate that users get.
+/// Returns whether an attribute excludes its item from the crate that users get.
 fn is_for_tests(attribute: &str) -> bool {
     let attribute = attribute.replace(' ', "");
     attribute.starts_with("cfg(test)") || attribute.starts_with("cfg(all(test,")

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: lunatic-tidy layers CRATE   which of a crate's files import each other in a circle, and those imports
-       lunatic-tidy count [DIR]    lines of code of each package, here or in another checkout";
+usage: lunatic-tidy layers CRATE   which of a crate's files import each other in a cycle, and those imports
+       lunatic-tidy count [DIR]    lines of code in each package, here or in another checkout";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,7 +35,7 @@ fn layers(directory: &str) {
         }
     }
     if circles.is_empty() {
-        println!("{count} files, no circle");
+        println!("{count} files, no cycles");
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub fn root() -> PathBuf {
     let tidy = Path::new(env!("CARGO_MANIFEST_DIR"));
     tidy.parent()
-        .expect("this crate is a directory of the workspace")
+        .expect("this crate is in a subdirectory of the workspace")
         .to_owned()
 }
 

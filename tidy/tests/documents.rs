@@ -17,7 +17,7 @@ fn block<'a>(text: &'a str, language: &str) -> &'a str {
     rest.split_once("\n```").expect("every block is closed").0
 }
 
-/// Returns the cells of all table rows in a document, without headers and separators.
+/// Returns the cells of all table rows in a document, including headers but not separators.
 fn rows(text: &str) -> Vec<Vec<&str>> {
     text.lines()
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
@@ -71,7 +71,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn the_map_of_the_readme_has_every_member() {
+fn the_map_in_the_readme_shows_every_member() {
     let manifest = read("Cargo.toml");
     let (_, members) = manifest
         .split_once("\nmembers = [")
@@ -88,7 +88,7 @@ fn the_map_of_the_readme_has_every_member() {
 }
 
 #[test]
-fn the_sample_of_the_readme_is_the_server_that_the_bench_measures() {
+fn the_sample_in_the_readme_is_the_server_that_the_bench_measures() {
     let program = read("benches/guests/echo.rs");
     let readme = read("README.md");
     let sample = block(&readme, "rust");
@@ -99,7 +99,7 @@ fn the_sample_of_the_readme_is_the_server_that_the_bench_measures() {
 }
 
 #[test]
-fn the_figures_of_the_readme_are_those_of_the_benches() {
+fn the_figures_in_the_readme_are_those_of_the_benches() {
     let readme = read("README.md");
     let (_, figures) = readme
         .split_once("\n## Figures\n")

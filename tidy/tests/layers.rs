@@ -10,7 +10,7 @@ fn bound(files: usize) -> usize {
 }
 
 #[test]
-fn no_circle_of_files_is_large() {
+fn no_cycle_of_files_is_large() {
     for directory in [
         "vm",
         "vm/abi",
@@ -30,7 +30,7 @@ fn no_circle_of_files_is_large() {
         for circle in read.circles() {
             assert!(
                 circle.len() <= bound,
-                "{} of {} files of {directory} use each other in a circle; the maximum is {bound}:\n{}",
+                "{} of {} files of {directory} use each other in a cycle; the maximum is {bound}:\n{}",
                 circle.len(),
                 read.files().len(),
                 read.ties(&circle).join("\n"),
@@ -39,8 +39,8 @@ fn no_circle_of_files_is_large() {
     }
 }
 
-/// Fails if any file whose path begins with one of `from` imports, directly or not, a file whose
-/// path begins with one of `to`.
+/// Fails if any file whose path begins with one of `from` imports, directly or indirectly, a file
+/// whose path begins with one of `to`.
 #[track_caller]
 fn must_not_reach(directory: &str, from: &[&str], to: &[&str]) {
     let read = Crate::read(directory);
@@ -63,7 +63,7 @@ fn must_not_reach(directory: &str, from: &[&str], to: &[&str]) {
 }
 
 #[test]
-fn the_rules_depend_only_on_the_interface_of_guests() {
+fn the_rules_depend_only_on_the_guest_interface() {
     let manifest = root().join("vm/process/Cargo.toml");
     let manifest = std::fs::read_to_string(manifest).expect("the rules are a separate crate");
     let (_, dependencies) = manifest

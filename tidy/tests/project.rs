@@ -103,7 +103,7 @@ fn hosted_ci_runs_the_same_commands_on_both_architectures() {
 }
 
 #[test]
-fn templates_for_issues_are_forms() {
+fn issue_templates_are_forms() {
     #[derive(Deserialize)]
     struct Form {
         name: String,
@@ -123,7 +123,7 @@ fn templates_for_issues_are_forms() {
             let needed = match &*field.r#type {
                 "markdown" => "value",
                 "input" | "textarea" => "label",
-                other => panic!("{file}: {other} is not a type of field"),
+                other => panic!("{file}: {other} is not a field type"),
             };
             assert!(field.attributes.contains_key(needed), "{file}: {needed}");
         }
@@ -145,7 +145,7 @@ fn the_contributing_guide_lists_every_command() {
 }
 
 #[test]
-fn one_version_of_rust_is_named_everywhere() {
+fn the_same_rust_version_is_named_everywhere() {
     let toolchain = read("rust-toolchain.toml");
     let value = |text: &str, key: &str| -> String {
         let line = text.lines().find_map(|line| line.strip_prefix(key));

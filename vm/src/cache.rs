@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_leaves_nothing() {
+    fn forgetting_code_removes_its_entry() {
         let home = Home::new();
         let cache = home.cache();
         compiles(&cache);
@@ -345,7 +345,7 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "this test needs a second engine")]
     #[test]
-    fn another_engine_has_another_file() {
+    fn each_engine_has_its_own_entry() {
         let home = Home::new();
         let cache = home.cache();
         compiles(&cache);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_under_the_name_of_another_is_compiled_again() {
+    fn an_entry_stored_under_the_name_of_another_is_compiled_again() {
         let home = Home::new();
         let cache = home.cache();
         compiles(&cache);
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_that_can_write_entries_or_read_the_key_end_the_use_of_the_cache() {
+    fn the_cache_is_disabled_if_guests_can_write_entries_or_read_the_key() {
         for (granted, can_write, is_used, has_key) in [
             ("", true, false, false),
             ("", false, false, false),
@@ -491,9 +491,9 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_grant_of_the_same_directory_by_another_mount_counts() {
+    fn a_grant_through_another_mount_counts() {
         if std::env::var_os("IN_OWN_NAMESPACE").is_none() {
-            in_own_namespace("cache::tests::a_grant_of_the_same_directory_by_another_mount_counts");
+            in_own_namespace("cache::tests::a_grant_through_another_mount_counts");
             return;
         }
         let bind = |from: &Path, to: &Path| {

@@ -22,7 +22,7 @@ mod shape;
 /// let limits = CompileLimits { functions: 1, ..CompileLimits::default() };
 /// limits.check(b"(module (func))")?;
 /// let error = limits.check(b"(module (func) (func))").expect_err("the module has two functions");
-/// assert!(error.to_string().starts_with("2 functions; at most 1 are allowed (at offset 0x"));
+/// assert!(error.to_string().starts_with("2 functions; the maximum is 1 (at offset 0x"));
 /// # Ok::<(), ModuleError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn t154_what_would_take_long_to_compile_is_refused_before() {
+    fn t154_what_would_take_long_to_compile_is_rejected_beforehand() {
         let many = |text: &str, count: usize| text.repeat(count);
         let indirect = format!(
             "(table 1 funcref) (type (func)) (func {})",
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn t154_what_compilers_produce_is_admitted() {
+    fn t154_compiler_output_is_accepted() {
         let function = "(func (param i32) (result i32) (local i32)
             (block (loop (br_if 1 (i32.eqz (local.get 0)))
                 (local.set 0 (i32.sub (local.get 0) (i32.const 1)))

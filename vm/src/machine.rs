@@ -262,7 +262,7 @@ const MAX_DEPTH: u32 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoEnvironment {
     #[error(
-        "environments can be nested at most {MAX_DEPTH} deep, and this one already is; spawn without a configuration"
+        "environments can be nested at most {MAX_DEPTH} deep, and this one is already that deep; spawn without a configuration"
     )]
     TooDeep,
     #[error("{0}")]
@@ -307,8 +307,8 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Returns [`NoEnvironment`] if this environment is already nested too deep, or if the account
-    /// has reached its limit.
+    /// Returns [`NoEnvironment`] if this environment is already nested too deeply, or if the
+    /// account has reached its limit.
     pub(crate) fn inner(
         &self,
         config: Config,

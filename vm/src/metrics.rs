@@ -173,7 +173,7 @@ impl Metrics {
             ),
             counter(
                 "lunatic_machine_metrics_left_out_total",
-                "Metric updates skipped because there were too many names or a name was used for two kinds.",
+                "Metric updates skipped because there were too many names or a name was used for two kinds of metric.",
                 Values::Labelled("environment", left_out.collect()),
             ),
         ]

@@ -1,9 +1,9 @@
-//! Pauses between attempts, where nothing reports that the next attempt would succeed.
+//! Pauses between attempts, for when nothing reports that the next attempt would succeed.
 
 use async_io::Timer;
 use std::time::Duration;
 
-/// Pauses of which each is twice as long as the one before, up to a maximum.
+/// A series of pauses, each twice as long as the one before, up to a maximum.
 pub(crate) struct Pauses {
     next: Duration,
     longest: Duration,

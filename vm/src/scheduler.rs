@@ -192,7 +192,7 @@ impl Scheduler {
         let builder = thread::Builder::new().name(name.clone());
         let thread = builder.spawn(body).map_err(|error| {
             let sentence =
-                format!("cannot start the thread {name}: {error}; fewer workers may fit");
+                format!("cannot start the thread {name}: {error}; try using fewer workers");
             io::Error::new(error.kind(), sentence)
         })?;
         lock(&self.threads).push(thread);
@@ -790,7 +790,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_only_its_task_and_no_worker() {
+    fn a_panic_ends_only_its_own_task_and_not_the_worker() {
         struct PanicsOnDrop;
         impl Drop for PanicsOnDrop {
             fn drop(&mut self) {
@@ -951,7 +951,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_settings_are_refused_with_advice() {
+    fn invalid_settings_are_rejected_with_a_helpful_message() {
         let check = |builder: Builder, expected: &str| {
             let error = builder.build().expect_err("the settings are invalid");
             assert_eq!(error.to_string(), expected);

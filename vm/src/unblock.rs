@@ -4,8 +4,8 @@ use std::any::Any;
 
 type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 
-/// Runs work that may block on a thread reserved for blocking work. Dropping the future cancels the
-/// work if it has not started.
+/// Runs potentially blocking work on a thread reserved for such work. Dropping the future cancels
+/// the work if it has not started.
 ///
 /// The work is boxed, so that the task that runs it is compiled once, not once for each of about a
 /// hundred callers.

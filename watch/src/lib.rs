@@ -3,7 +3,8 @@
 //! The system's reports are prompt but incomplete: a link may lead to a directory that is not
 //! watched, a file system may report nothing, and watches may run out. Therefore the waiting thread
 //! is also woken at regular intervals. It learns that something may have changed, but never what,
-//! so it has to check whether a file has changed, by the file's [`Fingerprint`] or its content.
+//! so it has to check whether a file has changed, by comparing the file's [`Fingerprint`] or its
+//! content.
 
 #![forbid(unsafe_code)]
 

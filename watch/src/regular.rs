@@ -35,7 +35,7 @@ mod tests {
     use rustix::fs::{CWD, Mode, mkfifoat};
 
     #[test]
-    fn what_is_not_a_regular_file_is_refused_at_once() {
+    fn anything_but_a_regular_file_is_refused_at_once() {
         let place = tempfile::TempDir::new().expect("a temporary directory can be created");
         let file = place.path().join("file");
         std::fs::write(&file, "x").expect("the directory is writable");

@@ -17,13 +17,13 @@ defmodule Wasmtube do
   |---|---|---|---|---|
   | `nil`, `true`, `false` | → | `null`, `true`, `false` | → | `nil`, `true`, `false` |
   | any other atom | → | a string | → | a binary |
-  | a binary in UTF-8 | → | a string | → | a binary |
+  | a UTF-8 binary | → | a string | → | a binary |
   | an integer of up to 64 bits, signed or unsigned | → | a number | → | an integer |
   | a float | → | a number | → | a float |
   | a list | → | an array | → | a list |
   | a map, a keyword list | → | an object | → | a map with binary keys |
 
-  Keys are atoms, binaries or integers. Anything else is an error of the kind `:argument` that describes the value and
+  Keys are atoms, binaries or integers. Anything else causes an error of kind `:argument` that describes the value and
   its position: pids, references, functions, tuples, structs, improper lists, larger integers, other binaries (pass them
   with `bytes:`), duplicate keys, and values nested more than 127 levels deep.
 
@@ -131,9 +131,9 @@ defmodule Wasmtube do
     * `image:` a binary, with `width:` and `height:` in pixels;
     * `bytes:` a binary.
 
-  `timeout:` limits the call, in milliseconds or `:infinity`. A call that takes longer is terminated and fails with the
-  kind `:timeout`; no process exits, and no answer arrives later. A call is also terminated when the calling process
-  ends.
+  `timeout:` limits the call, in milliseconds or `:infinity`. A call that takes longer is terminated and fails with an
+  error of kind `:timeout`; no process exits, and no answer arrives later. A call is also terminated when the calling
+  process ends.
 
       iex> bridge = Wasmtube.from_file("test/modules/hello_world.wat")
       iex> Wasmtube.call_function(bridge, :image_size, width: 3, height: 2, image: <<0::size(18)-unit(8)>>)
@@ -160,7 +160,7 @@ defmodule Wasmtube do
   end
 
   @doc """
-  Returns how many bridges and workers (`handles`) and how many calls there are in this node. Each is freed soon after
+  Returns how many bridges and workers (`handles`) and how many calls there are on this node. Each is freed soon after
   the last reference to it has been garbage-collected.
 
       iex> %{handles: handles, calls: calls} = Wasmtube.info()

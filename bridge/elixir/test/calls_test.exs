@@ -8,7 +8,7 @@ defmodule Wasmtube.CallsTest do
     {:ok, bridge: Wasmtube.from_file(Guests.hello_world())}
   end
 
-  test "a guest that traps is an error, and the node lives on", %{bridge: bridge} do
+  test "a trap is reported as an error, and the node survives", %{bridge: bridge} do
     for function <- [:trap, :outside, :divide, :overflow], _ <- 1..50 do
       assert {:error, %{kind: :ended, message: message}} = Wasmtube.try_call_function(bridge, function, data: nil)
       assert message =~ "trap"
@@ -16,7 +16,7 @@ defmodule Wasmtube.CallsTest do
     end
   end
 
-  test "wrong calls are errors that say what", %{bridge: bridge} do
+  test "invalid calls fail with an error that says what is wrong", %{bridge: bridge} do
     for {function, argument, kind, said} <- [
           {:ecko, [data: nil], :function, "no function `ecko`"},
           {"\xFF", [data: nil], :function, "no function"},
@@ -37,7 +37,7 @@ defmodule Wasmtube.CallsTest do
     end
   end
 
-  test "wrong options are errors that say what" do
+  test "invalid options cause an error that says what is wrong" do
     for {options, said} <- [
           {[memories: 1], "a bridge has no option :memories; it has :memory"},
           {[memory: -1], "the option :memory cannot be -1"},
@@ -57,7 +57,7 @@ defmodule Wasmtube.CallsTest do
     assert {:ok, _} = Wasmtube.try_from_file(Guests.hello_world(), memory: 1, memory: 1_000_000)
   end
 
-  test "a call that takes too long is an error, and no answer comes later", %{bridge: bridge} do
+  test "a call that takes too long fails, and no answer arrives later", %{bridge: bridge} do
     for _ <- 1..20 do
       assert {:error, %{kind: :timeout}} = Wasmtube.try_call_function(bridge, :spin, data: nil, timeout: 5)
     end
@@ -94,13 +94,13 @@ defmodule Wasmtube.CallsTest do
     assert Wasmtube.call_function(allowed, :roll, data: nil) == 0
   end
 
-  test "a start function that never returns keeps nobody waiting" do
+  test "a start function that never returns keeps no caller waiting" do
     module = "(module (func $start (loop $again (br $again))) (start $start))"
     assert {:error, %{kind: :instance, message: message}} = Wasmtube.try_from_binary(module, start_within: 20)
     assert message =~ "did not return within 20ms"
   end
 
-  test "guests block no scheduler, however many spin" do
+  test "no scheduler is blocked, however many guests spin" do
     schedulers = :erlang.system_info(:schedulers) + :erlang.system_info(:dirty_cpu_schedulers)
     spinning = for _ <- 1..(schedulers * 4), do: spawn_spinning(Wasmtube.from_file(Guests.hello_world()))
 

@@ -13,7 +13,7 @@ defmodule Wasmtube.ReplacingTest do
     {:ok, wasm: file}
   end
 
-  test "replacing the file a hundred times under load loses no call and leaks nothing", %{wasm: file} do
+  test "replacing the file a hundred times under load loses no calls and leaks nothing", %{wasm: file} do
     {:ok, worker} = Worker.start_link(wasm_file: file, time: 60_000, instances: 2)
     Worker.subscribe(worker)
     callers = for _ <- 1..4, do: Task.async(fn -> call_until_told(worker, 0, 0) end)
@@ -25,7 +25,7 @@ defmodule Wasmtube.ReplacingTest do
 
     for caller <- callers, do: send(caller.pid, :enough)
     calls = callers |> Task.await_many(60_000) |> Enum.sum()
-    assert calls >= 400, "only #{calls} calls were made during a hundred versions"
+    assert calls >= 400, "only #{calls} calls were made while the file was replaced a hundred times"
 
     # A leak would hold something for each of the eighty later versions.
     assert later.atoms - before.atoms < 40

@@ -8,7 +8,7 @@ defmodule Wasmtube.SeedTest do
     on_exit(fn -> File.rm_rf!(directory) end)
     wasm = Wasmtube.Guests.wasm_test()
     File.cp!(wasm, Path.join(directory, "hello_world.wasm"))
-    # A file of 123,126 bytes, like in Wasmtube's tests. What the bytes mean is up to the caller and the function.
+    # A file of 123,126 bytes, as in Wasmtube's tests. What the bytes mean is up to the caller and the function.
     File.write!(Path.join(directory, "image"), "\x89PNG\r\n\x1a\n" <> :binary.copy(<<0x55>>, 123_118))
     {:ok, directory: directory}
   end
@@ -70,7 +70,7 @@ defmodule Wasmtube.SeedTest do
            """) == %{"width" => 256, "height" => 256}
   end
 
-  test "names of locks are accepted and ignored", %{directory: directory} do
+  test "lock names are accepted and ignored", %{directory: directory} do
     file = Path.join(directory, "hello_world.wasm")
 
     bridges = [
@@ -83,7 +83,7 @@ defmodule Wasmtube.SeedTest do
     for _ <- 1..2, do: assert({:ok, _} = Wasmtube.Worker.start_link(wasm_file: file, lock_name: :lock))
   end
 
-  test "a bridge is made and called by its own functions", %{directory: directory} do
+  test "a bridge can be created and called with `Wasmtube.Bridge`'s own functions", %{directory: directory} do
     file = Path.join(directory, "hello_world.wasm")
 
     bridges = [

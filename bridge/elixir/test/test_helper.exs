@@ -30,7 +30,7 @@ defmodule Wasmtube.Guests do
         stderr_to_stdout: true
       )
 
-    if status != 0, do: raise("is the target installed? If not: `rustup target add wasm32-unknown-unknown`\n#{said}")
+    if status != 0, do: raise("if the target is not installed, run `rustup target add wasm32-unknown-unknown`\n#{said}")
   end
 
   @doc "A module whose `version` function returns a number, optionally with more functions."
@@ -53,7 +53,7 @@ defmodule Wasmtube.Guests do
     File.rename!(file <> ".new", file)
   end
 
-  @doc "Waits until a condition holds, for changes on other threads that do not send a message."
+  @doc "Waits until a condition holds. Use this for changes on other threads that do not send a message."
   def eventually(so?) do
     if so?.() do
       :ok

@@ -1,5 +1,5 @@
 defmodule Wasmtube.ValuesTest do
-  @moduledoc "Tests which values are passed and returned, and which are refused, with their position."
+  @moduledoc "Tests which values are passed and returned, and that the error for a refused value gives its position."
   use ExUnit.Case, async: true
 
   setup_all do
@@ -40,7 +40,7 @@ defmodule Wasmtube.ValuesTest do
     end
   end
 
-  test "atoms, keyword lists and keys of other types become what JSON has for them", %{bridge: bridge} do
+  test "atoms, keyword lists and keys of other types are converted to their JSON equivalents", %{bridge: bridge} do
     assert echo(bridge, :atom) == {:ok, "atom"}
     assert echo(bridge, :größe) == {:ok, "größe"}
     assert echo(bridge, a: 1, b: [c: nil]) == {:ok, %{"a" => 1, "b" => %{"c" => nil}}}
@@ -48,7 +48,7 @@ defmodule Wasmtube.ValuesTest do
     assert echo(bridge, 'list') == {:ok, 'list'}
   end
 
-  test "what JSON cannot express is an error that says what and where", %{bridge: bridge} do
+  test "a value that JSON cannot express causes an error that says what it is and where", %{bridge: bridge} do
     for {value, said} <- [
           {self(), "a pid"},
           {%{"list" => [1, make_ref()]}, ~S|a reference at ["list"][1]|},
@@ -75,7 +75,7 @@ defmodule Wasmtube.ValuesTest do
     assert echo(bridge, "and the next is served") == {:ok, "and the next is served"}
   end
 
-  test "t166 deep nesting is an error both ways", %{bridge: bridge} do
+  test "t166 deep nesting is an error in both directions", %{bridge: bridge} do
     deep = fn depth -> Enum.reduce(1..depth, nil, fn _, inner -> [inner] end) end
     assert echo(bridge, deep.(127)) == {:ok, deep.(127)}
     assert refused(bridge, deep.(128)) =~ "nested deeper than 127"
@@ -89,7 +89,7 @@ defmodule Wasmtube.ValuesTest do
     assert message =~ "recursion limit"
   end
 
-  test "a small term that stands for a large one is too large", %{bridge: bridge} do
+  test "a small term that expands to a large value is rejected as too large", %{bridge: bridge} do
     shared = Enum.reduce(1..60, "x", fn _, inner -> [inner, inner] end)
     bridge = %{bridge | handle: Wasmtube.from_file(Wasmtube.Guests.hello_world(), memory: 1_000_000).handle}
     assert {:error, %{kind: :too_large}} = echo(bridge, shared)
@@ -114,12 +114,12 @@ defmodule Wasmtube.ValuesTest do
   end
 
   test "keys of answers do not become atoms" do
-    keys = Enum.map_join(1..1_000, ",", &~s|"a key that no atom has #{&1}": "nor a value #{&1}"|)
+    keys = Enum.map_join(1..1_000, ",", &~s|"a key that is not an existing atom #{&1}": "nor is this value #{&1}"|)
     bridge = Wasmtube.from_binary(answering("{#{keys}}"))
     before = :erlang.system_info(:atom_count)
     assert {:ok, answer} = Wasmtube.try_call_function(bridge, :answer, data: nil)
     assert map_size(answer) == 1_000
-    assert_raise ArgumentError, fn -> String.to_existing_atom("a key that no atom has 1") end
+    assert_raise ArgumentError, fn -> String.to_existing_atom("a key that is not an existing atom 1") end
     # Other tests run at the same time and load modules.
     assert :erlang.system_info(:atom_count) - before < 1_000
   end
@@ -133,7 +133,7 @@ defmodule Wasmtube.ValuesTest do
     assert Wasmtube.try_call_function(bridge, :echo, bytes: "[1]") == {:ok, [1]}
   end
 
-  test "t166 any size of an image is served or refused", %{bridge: bridge} do
+  test "t166 an image of any size is either served or refused", %{bridge: bridge} do
     for {width, height} <- [{65_535, 65_535}, {0xFFFFFFFF, 0xFFFFFFFF}, {20_000, 20_000}] do
       assert {:error, %{kind: :too_large}} = image_size(bridge, image: "", width: width, height: height)
     end

@@ -22,7 +22,7 @@ defmodule Wasmtube.WorkersTest do
     event
   end
 
-  test "a supervisor has several, and restarts the one that was killed", %{wasm: file} do
+  test "a supervisor can have several workers, and restarts the one that is killed", %{wasm: file} do
     names = for index <- 1..3, do: :"worker #{index} of #{file}"
     children = for name <- names, do: {Worker, wasm_file: file, name: name, time: 60_000}
     nameless = [{Worker, wasm_file: file}, {Worker, wasm_file: file, id: :another}]
@@ -38,7 +38,7 @@ defmodule Wasmtube.WorkersTest do
     assert version(List.last(names)) == 1
   end
 
-  test "calls in progress end with their worker, and later ones say that there is none", %{wasm: file} do
+  test "calls in progress end with their worker, and later calls report that there is no worker", %{wasm: file} do
     {:ok, worker} = GenServer.start(Worker, wasm_file: file)
     call = Task.async(fn -> Worker.try_call_function(worker, :spin, data: nil, timeout: :infinity) end)
 
@@ -71,7 +71,7 @@ defmodule Wasmtube.WorkersTest do
   test "a worker that cannot be started says why", %{wasm: file} do
     Process.flag(:trap_exit, true)
     assert {:error, %{kind: :argument, message: message}} = Worker.start_link([])
-    assert message =~ "the path of a file must be a string in UTF-8, not nil"
+    assert message =~ "a file path must be a UTF-8 string, not nil"
     assert {:error, %{kind: :argument}} = Worker.start_link(wasm_file: file, memories: 1)
     File.write!(file, "(module")
     assert {:error, %{kind: :module}} = Worker.start_link(wasm_file: file)
@@ -79,7 +79,7 @@ defmodule Wasmtube.WorkersTest do
     assert {:error, %{kind: :function}} = Worker.start_link(wasm_file: file, requires: [:more])
   end
 
-  test "t162 t163 a new version takes over, and a bad one does not and says why", %{wasm: file} do
+  test "t162 t163 a new version takes over, and a bad one is refused with a reason", %{wasm: file} do
     {:ok, worker} = Worker.start_link(wasm_file: file)
     assert Worker.subscribe(worker) == :ok
     assert Worker.version(worker) == 0
@@ -112,7 +112,7 @@ defmodule Wasmtube.WorkersTest do
     assert version(worker) == 3
   end
 
-  test "instances that crash too often stop calls until the file changes", %{wasm: file} do
+  test "if instances crash too often, calls fail until the file changes", %{wasm: file} do
     {:ok, worker} = Worker.start_link(wasm_file: file, intensity: [most: 1, pause: 0], time: 60_000)
     Worker.subscribe(worker)
     assert {:error, %{kind: :ended}} = Worker.try_call_function(worker, :trap, data: nil)
@@ -149,7 +149,7 @@ defmodule Wasmtube.WorkersTest do
     assert {version(worker), Worker.call_function(worker, :kept, data: nil)} == {2, 7}
   end
 
-  test "a subscriber that ended is forgotten", %{wasm: file} do
+  test "a subscriber that has ended is forgotten", %{wasm: file} do
     {:ok, worker} = Worker.start_link(wasm_file: file)
     Task.await(Task.async(fn -> Worker.subscribe(worker) end))
     Guests.eventually(fn -> :sys.get_state(worker).subscribers == %{} end)

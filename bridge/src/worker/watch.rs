@@ -16,7 +16,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Starts watching. Dropping the guard stops it.
+    /// Starts watching. Dropping the guard stops the watch.
     pub(super) fn of(file: &Path) -> (Changes, StopOnDrop) {
         let known = fingerprint(file);
         let (mut watch, stop) = Watch::new(POLL_INTERVAL);

@@ -150,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn t166_any_size_of_an_image_is_served_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..2000), width: u32, height: u32) {
+    fn t166_an_image_of_any_size_is_served_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..2000), width: u32, height: u32) {
         let argument = Argument::Image { bytes: bytes.clone(), width, height };
         match ECHO.invoke("image", argument) {
             Ok(answer) => prop_assert_eq!(answer.into_bytes(), bytes),

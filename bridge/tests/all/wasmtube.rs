@@ -41,7 +41,7 @@ static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
     );
     run(
         &["build", "--release"],
-        "is the target installed? If not: `rustup target add wasm32-unknown-unknown`",
+        "if the target is not installed, run `rustup target add wasm32-unknown-unknown`",
     );
     target.join("wasm32-unknown-unknown/release/wasm_test.wasm")
 });

@@ -371,7 +371,7 @@ fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
 }
 
 #[test]
-fn a_time_limit_of_a_call_replaces_the_bridge_s_even_if_it_is_longer() {
+fn a_calls_time_limit_replaces_the_bridges_even_if_it_is_longer() {
     let source = Source::new();
     source.write(
         r#"(module

@@ -127,9 +127,9 @@ async fn in_order(environment: &Environment, main: &Process, grace: Duration) {
     ask.or(out_of_time).await;
 }
 
-/// Asks a process to end, and waits for at most `time` until it has ended.
+/// Asks a process to end, and waits up to `time` for it to end.
 async fn ask(process: &Process, time: Duration) {
-    // The process's mailbox is full, so the process cannot receive the request.
+    // If the process's mailbox is full, the process cannot receive the request.
     if process.ask_to_end().is_err() {
         return process.kill();
     }

@@ -97,7 +97,7 @@ impl Outline {
         let mut exports = list(self.exports.iter().take(MAX_LISTED).map(String::as_str));
         let more = self.exports.len().saturating_sub(MAX_LISTED);
         if more > 0 {
-            exports += &format!(", {more} more");
+            exports += &format!(" and {more} more");
         }
         Err(failure
             .hint(format!("the module exports {exports}"))

@@ -49,7 +49,8 @@ fn with_hints(who: &str, exit: &Exit) -> String {
     text
 }
 
-/// The prefix of the published guest library's entry functions, which call functions the same way.
+/// The prefix of the published guest library's entry functions, which call functions in the same
+/// way as ours.
 const PUBLISHED_ENTRY_PREFIX: &str = "_lunatic_spawn_by_index";
 
 fn is_entry(function: &str) -> bool {
@@ -158,8 +159,8 @@ fn caller_of(function: &str) -> Option<Option<&str>> {
     Some(Some(closure))
 }
 
-/// Returns whether a name belongs to a function in Rust's own libraries, or to a C function if it
-/// has no path.
+/// Returns whether a name belongs to a function in Rust's own libraries or, if the name has no
+/// path, to a C function.
 fn is_of_the_toolchain_by_name(function: &str) -> bool {
     let path = function.trim_start_matches(['<', '&', '[']);
     !path.contains("::")

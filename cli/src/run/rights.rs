@@ -82,7 +82,7 @@ fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
     let near = near(config.functions(), prefix);
     if near.is_empty() {
         let namespaces: BTreeSet<_> = config.functions().map(namespace).collect();
-        return failure.hint(format!("there are {}", list(namespaces)));
+        return failure.hint(format!("the namespaces are {}", list(namespaces)));
     }
     failure.hint(format!("did you mean {}?", list(near)))
 }
@@ -258,7 +258,7 @@ mod tests {
             (Limit::Memory, "| memory | process | {} bytes |"),
             (Limit::TableElements, "| table elements | process | {} |"),
             (Limit::Files, "| open files | process | {} |"),
-            (Limit::Handles, "| handles of a kind | process | {} |"),
+            (Limit::Handles, "| handles of each kind | process | {} |"),
             (
                 Limit::MailboxMessages,
                 "| messages waiting | mailbox | {} |",

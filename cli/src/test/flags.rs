@@ -7,8 +7,8 @@
 //!
 //! The rest is our own code, because `libtest-mimic` prints different lines (names in columns,
 //! `---- name ----`, `ignored (why)`, no `should panic`, `F` in the terse format), does not capture
-//! output, words errors like clap, accepts only one filter, and has no `--shuffle`, `--report-time`
-//! or `--fail-fast`, no environment variables, and none of our own flags.
+//! output, words errors as clap does, accepts only one filter, and has no `--shuffle`,
+//! `--report-time` or `--fail-fast`, no environment variables, and none of our own flags.
 
 use crate::quantity;
 use getopts::{HasArg, Matches, Occur, Options};

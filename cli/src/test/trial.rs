@@ -234,8 +234,8 @@ impl Common {
             Ending::TimedOut(..) => alive = environment.processes().len().saturating_sub(1),
             _ => {}
         }
-        // The journal is read before the remaining processes are ended, so that these do not look
-        // like failures.
+        // The journal is read before the remaining processes are ended, so that their ends do not
+        // look like failures.
         let record = Record {
             ending,
             processes: processes(&journal),

@@ -93,8 +93,8 @@ fn a_failed_call_reports_the_reason_and_sets_the_status() {
     check(&["text.wasm", "spin"], 126, "text.wasm");
 }
 
-/// A module whose function prints a bridge frame to standard output and then answers with what it
-/// reads from standard input.
+/// A module whose function prints a bridge frame to standard output and then answers with the
+/// number of bytes that it reads from standard input.
 const FORGES: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))

@@ -64,7 +64,7 @@ fn run(cargo: &mut Command, remedy: &str) {
     let output = cargo.output().expect("cargo can be run");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
-        true => "the tests need a target for guests: `rustup target add wasm32-wasip1`",
+        true => "the tests build Rust guests; run `rustup target add wasm32-wasip1`",
         false => remedy,
     };
     assert!(

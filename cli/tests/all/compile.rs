@@ -41,7 +41,7 @@ fn modules_and_components_are_compiled_for_each_kind_of_engine() {
 }
 
 #[test]
-fn what_is_wrong_with_a_module_is_told() {
+fn what_is_wrong_with_a_module_is_reported() {
     let answer = compile(0, b"\0asm\x01\0\0\0\x0a\x01");
     assert_eq!(answer.first(), Some(&1));
     assert!(String::from_utf8_lossy(&answer).contains("at offset"));
@@ -49,7 +49,7 @@ fn what_is_wrong_with_a_module_is_told() {
     assert!(compile(77, b"").is_empty(), "there is no kind 77");
 }
 
-/// A descriptor that its parent did not mark as close-on-exec is inherited by every program.
+/// Every program inherits the descriptors that its parent did not mark as close-on-exec.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_compiler_keeps_no_descriptor_but_its_streams() {

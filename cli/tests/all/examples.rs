@@ -61,12 +61,11 @@ fn environments() {
         "{prints}"
     );
     // How far the process exceeds the limit depends on the compiler.
-    let wanted =
-        "the child that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
+    let wanted = "the child that hoards reached a limit: the memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
     assert_eq!(
         spins,
-        "the child that spins reached a limit: compute of a process is limited to 1 units"
+        "the child that spins reached a limit: the compute of a process is limited to 1 unit"
     );
 }
 
@@ -208,7 +207,7 @@ then: letter 3
 fn module_loading() {
     let printed = "\
 add(40, 2): exited with status 42
-spin(): reached a limit: compute of a process, in units
+spin(): reached a limit: the compute of a process, in units
 add: BadParameters
 divide: NoFunction
 half of the module: BadModule

@@ -3,7 +3,7 @@
 use crate::cargo::Project;
 
 #[test]
-fn what_the_standard_library_promises_of_files_holds() {
+fn what_the_standard_library_promises_about_files_holds() {
     let program = include_str!("../guests/files.rs");
     let project = Project::new("files", program);
     let ended = project.run(&[]);

@@ -34,7 +34,7 @@ fn a_project_is_set_up_once() {
 }
 
 #[test]
-fn the_guest_library_is_added_unless_it_is_there() {
+fn the_guest_library_is_added_unless_it_is_already_there() {
     let dir = WorkDir::new();
     let before = "# Mine.\n[package]\nname = \"x\" # the name\n\n[dependencies]\nserde = \"1\"\n";
     dir.write("Cargo.toml", before);

@@ -122,7 +122,7 @@ fn a_process_that_another_would_end_is_left_to_it() {
 }
 
 #[test]
-fn what_does_not_end_within_the_grace_is_killed() {
+fn what_does_not_end_within_the_grace_period_is_killed() {
     let ended = interrupted_with(
         Signal::INT,
         &["--grace", "20ms"],

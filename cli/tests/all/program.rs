@@ -143,7 +143,7 @@ fn a_module_without_an_entry_point_is_refused_and_the_error_lists_its_exports() 
 }
 
 #[test]
-fn what_is_missing_is_told_before_the_module_is_compiled() {
+fn what_is_missing_is_reported_before_the_module_is_compiled() {
     let dir = WorkDir::new();
     let check = |text: &str, parts: &[&str]| {
         let wasm = wat::parse_str(text).expect("the text is valid");
@@ -172,7 +172,7 @@ fn what_is_missing_is_told_before_the_module_is_compiled() {
 }
 
 #[test]
-fn a_flag_of_the_command_behind_the_program_is_the_programs_and_noted() {
+fn a_command_flag_after_the_program_is_passed_to_the_program_with_a_note() {
     let dir = WorkDir::new();
     dir.write("app.wat", guest(""));
     dir.run(&["app.wat", "--timeout", "1s", "--other"]).check(
@@ -185,7 +185,7 @@ fn a_flag_of_the_command_behind_the_program_is_the_programs_and_noted() {
 }
 
 #[test]
-fn a_program_that_fails_for_lack_of_threads_is_told_the_way_out() {
+fn the_report_on_a_program_that_needs_threads_offers_a_way_out() {
     let (text, _) = crate::guest::print("Error: operation not supported on this platform\n");
     let program = crate::guest::with(
         "(drop (call $write (i32.const 2) (i32.const 1024) (i32.const 48)))
@@ -197,7 +197,7 @@ fn a_program_that_fails_for_lack_of_threads_is_told_the_way_out() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_limit_of_descriptors_is_what_the_system_allows() {
+fn the_descriptor_limit_is_raised_to_what_the_system_allows() {
     let dir = WorkDir::new();
     let (text, printing) = crate::guest::print("ready\n");
     dir.write(

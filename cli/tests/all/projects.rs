@@ -258,7 +258,7 @@ fn the_example_project_works() {
     assert_eq!(target, "hello, /ready ready, /pages ./pages");
     assert_eq!(get(web, "/world"), "Hello from /world\n");
     assert_eq!(get(web, "/ready"), "ready.\n");
-    assert!(get(web, "/pages/index.html").contains("served as it is"));
+    assert!(get(web, "/pages/index.html").contains("served as is"));
 
     serving.gateway("raw", "tcp");
 }

@@ -135,7 +135,7 @@ macro_rules! claims {
 claims! { library_0_14, "lunatic-0.14";
     processes {
         a_child_has_the_captured_values => Prints(&["apples [1, 2, 3]"]);
-        messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
+        messages_from_one_sender_arrive_in_order => Prints(&["10000 in order"]);
         a_thousand_processes_each_spawn_the_next => Prints(&["500500"]);
         macros_spawn_the_same_processes_as_functions => Prints(&["a capture", "a value", "a mailbox"]);
         a_process_is_alive_until_it_is_killed => Prints(&["alive: true", "alive: false"]);
@@ -152,7 +152,7 @@ claims! { library_0_14, "lunatic-0.14";
         a_link_to_a_dead_process_is_reported => Prints(&["true"]);
         an_unlinked_child_may_fail => Prints(&["the parent is here"]);
         a_monitor_is_notified_of_every_exit => Prints(&["true", "true"]);
-        a_monitor_of_a_dead_process_is_reported => Prints(&["answered"]);
+        monitoring_a_dead_process_reports_its_exit => Prints(&["answered"]);
         a_stopped_monitor_reports_nothing => Prints(&["the second: true"]);
         one_mailbox_has_messages_links_and_monitors => Prints(&["message 7", r#"["link", "monitor"]"#]);
     }
@@ -209,7 +209,7 @@ claims! { library_0_14, "lunatic-0.14";
         a_process_that_does_not_start_reports_why => Prints(&["true", "true"]);
         a_shutdown_terminates => Prints(&["terminated at 3"]);
         the_macro_generates_the_handlers => Prints(&["10", "Ok(10)"]);
-        a_death_of_a_link_is_handled => Prints(&["true"]);
+        a_link_death_is_handled => Prints(&["true"]);
         a_name_can_be_registered_only_once => Prints(&["true", "true", "true"]);
         an_abstract_process_has_a_config => Prints(&[r#"Some("blue") None"#]);
     }
@@ -246,7 +246,7 @@ claims! { library_0_14, "lunatic-0.14";
     }
     panics {
         a_panic_is_caught => Prints(&["Err(Panicked)", "Err(Panicked)", "Ok(3)"]);
-        a_capture_survives_where_nothing_panics => Prints(&[r#"Ok("hello")"#]);
+        a_capture_survives_if_nothing_panics => Prints(&[r#"Ok("hello")"#]);
         a_caught_panic_may_have_waited => Prints(&["3", "Err(Panicked)", "7"]);
         a_stack_that_overflows_is_caught => Prints(&["Err(Panicked)", "still here"]);
     }
@@ -254,7 +254,7 @@ claims! { library_0_14, "lunatic-0.14";
         function_references_can_be_sent => Prints(&["42 20"]);
     }
     serializers {
-        bincode_json_and_message_pack_carry_the_same => Prints(&[
+        bincode_json_and_message_pack_carry_the_same_values => Prints(&[
             "Circle { radius: 0.1 }",
             "Path([(-1, 9223372036854775807), (-2147483648, 0)], Some(\"ä \\\"quoted\\\" 語\"))",
             "Nothing",
@@ -296,11 +296,11 @@ claims! { library_0_14, "lunatic-0.14";
         an_untrusted_certificate_is_refused => Prints(&["true", "hello"]);
     }
     sqlite {
-        rows_come_back_as_they_were_put => Prints(&[
+        rows_come_back_as_they_were_inserted => Prints(&[
             r#"[[Null, Blob([0, 255]), Text("text"), Double(0.5), Int64(9007199254740993)]]"#,
             "[]",
         ]);
-        values_are_bound_by_their_place =>
+        values_are_bound_by_position =>
             Prints(&[r#"[[Int64(1), Text("two"), Double(3.5), Null, Blob([5, 6])]]"#]);
         rows_are_iterated => Prints(&["[1, 2, 3]"]);
         an_error_has_a_code => Prints(&["true", "Constraint"]);
@@ -316,17 +316,17 @@ claims! { library_0_14, "lunatic-0.14";
     }
 }
 
-/// The claims for all versions of the library with which the same program is built.
+/// The claims for all versions of the library that the same program is built with.
 macro_rules! claims_of_0_10_to_0_12 {
     ($library:ident, $package:literal) => {
         claims! { $library, $package;
             processes {
-                messages_of_one_sender_arrive_in_order => Prints(&["1000 in order"]);
-                a_request_is_answered_before_what_waited => Prints(&["3", "6", "7"]);
+                messages_from_one_sender_arrive_in_order => Prints(&["1000 in order"]);
+                a_request_is_answered_before_earlier_messages => Prints(&["3", "6", "7"]);
                 a_shutdown_terminates => Prints(&["ended at 5", "it has ended"]);
                 a_message_may_be_delayed => Prints(&["4"]);
                 a_name_finds_its_process => Prints(&["3", "true"]);
-                a_parent_dies_with_the_child_that_it_is_linked_with =>
+                a_parent_dies_with_the_child_that_it_is_linked_to =>
                     Fails(134, &["the child fails", "died with process"]);
                 a_stream_is_echoed => Prints(&["HELLO"]);
             }
@@ -341,15 +341,15 @@ claims_of_0_10_to_0_12!(library_0_10, "lunatic-0.10");
 claims! { library_0_7, "lunatic-0.7";
     processes {
         a_child_has_its_context => Prints(&["apples [1, 2, 3]"]);
-        messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
+        messages_from_one_sender_arrive_in_order => Prints(&["10000 in order"]);
         a_message_to_a_dead_process_is_lost => Prints(&["true", "sent"]);
         a_process_has_one_identity => Prints(&["true true", "false"]);
         processes_can_be_sent_in_messages => Prints(&["[3, 10, 11, 12]"]);
         a_sleep_ends => Prints(&["awake"]);
-        a_child_spawned_in_every_way_runs => Prints(&["7", "2", "7", "4", "7", "6"]);
+        a_child_runs_however_it_is_spawned => Prints(&["7", "2", "7", "4", "7", "6"]);
     }
     links {
-        a_parent_is_notified_which_child_failed => Prints(&["the second: true", "the first: true"]);
+        a_parent_is_told_which_child_failed => Prints(&["the second: true", "the first: true"]);
         a_normal_exit_is_not_reported => Prints(&["1", "true"]);
         a_parent_dies_with_the_child_that_it_is_linked_to => Fails(134, &["the child fails", "died with process"]);
         a_link_can_be_made_and_removed_later => Prints(&["true false"]);
@@ -377,7 +377,7 @@ claims! { library_0_7, "lunatic-0.7";
         the_environment_of_this_process_has_this_module => Prints(&[r#"Ok("a variable")"#]);
     }
     names {
-        the_newest_version_that_fits_is_found => Prints(&[
+        the_newest_matching_version_is_found => Prints(&[
             "^1: 1", "=1.0.0: 0", ">=1: 2", "^3: nobody", "no query: IncorrectSemver", "true",
         ]);
         a_name_can_be_released => Prints(&["1", "0", "Some(NotFound)", "1"]);
@@ -401,13 +401,13 @@ claims! { library_0_7, "lunatic-0.7";
 claims! { library_0_6, "lunatic-0.6";
     programs {
         a_child_has_its_context => Prints(&["6"]);
-        messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
+        messages_from_one_sender_arrive_in_order => Prints(&["10000 in order"]);
         a_request_is_answered_before_earlier_messages => Prints(&["3", "1337"]);
         a_link_that_fails_is_a_message => Prints(&["true"]);
         a_parent_dies_with_the_child_that_it_is_linked_to => Fails(134, &["the child fails", "died with process"]);
         a_link_can_be_made_and_removed_later => Prints(&["true"]);
         an_environment_limits_memory_and_compute => Prints(&["Some(100000)", "true", "true"]);
-        the_newest_version_that_fits_is_found => Prints(&["1", "true"]);
+        the_newest_matching_version_is_found => Prints(&["1", "true"]);
     }
 }
 
@@ -506,11 +506,11 @@ mod attribute {
             "gives_a_name ... ok",
             "gives_the_same_name ... ok",
             "has_a_mailbox ... ok",
-            "inner::lies_in_a_module ... ok",
+            "inner::is_in_a_module ... ok",
             "is_ignored ... ignored",
-            "is_killed_as_it_should - should panic ... ok",
+            "is_killed_as_it_should_be - should panic ... ok",
             "panics_as_it_should - should panic ... ok",
-            "panics_with_the_words_that_are_expected - should panic ... ok",
+            "panics_with_the_expected_words - should panic ... ok",
             "passes ... ok",
             "returns_ok ... ok",
         ];
@@ -528,8 +528,8 @@ mod attribute {
     fn tests_that_do_not_behave_as_expected_fail_and_report_why() {
         let (ended, verdicts) = run(&["fails::"]);
         let expected = [
-            "fails::as_it_does_not_panic - should panic ... FAILED",
-            "fails::as_it_panics_with_other_words - should panic ... FAILED",
+            "fails::because_it_does_not_panic - should panic ... FAILED",
+            "fails::because_it_panics_with_other_words - should panic ... FAILED",
             "fails::by_a_panic ... FAILED",
             "fails::by_an_error ... FAILED",
             "fails::with_its_child ... FAILED",

@@ -176,7 +176,7 @@ fn the_current_directory_is_granted_under_its_absolute_path_too() {
 }
 
 #[test]
-fn a_process_opens_as_many_files_as_its_flag_says() {
+fn a_process_can_open_as_many_files_as_the_flag_allows() {
     let dir = WorkDir::new();
     dir.write("file", "");
     dir.write("guest.wat", opening(READ));
@@ -295,7 +295,8 @@ fn the_error_for_a_mistyped_namespace_suggests_the_right_one() {
         .check(126, &["did you mean `lunatic::networking`"]);
     run(&["--allow", "fd_write"], &guest(""))
         .check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
-    run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
+    run(&["--deny", "nothing"], &guest(""))
+        .check(126, &["`nothing`", "the namespaces are `lunatic::"]);
     // The empty prefix would match everything, and probably comes from an unset shell variable.
-    run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);
+    run(&["--deny", ""], &guest("")).check(126, &["the namespaces are `lunatic::"]);
 }

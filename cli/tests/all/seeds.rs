@@ -35,8 +35,8 @@ pub(crate) fn check_ends(ended: &Ended) {
         .collect();
     let reasons = [
         "trapped: the environment does not grant `wasi_snapshot_preview1::fd_write`",
-        "reached a limit: memory of a process is limited to 1200000 bytes",
-        "reached a limit: compute of a process is limited to 1 unit",
+        "reached a limit: the memory of a process is limited to 1200000 bytes",
+        "reached a limit: the compute of a process is limited to 1 unit",
         "`_start` ended normally",
     ];
     assert_eq!(ends.len(), reasons.len(), "{ended:#?}");

@@ -69,7 +69,7 @@ impl Service {
         }
     }
 
-    /// Deploys like curl does. Returns the status and the response, or `None` if the service has
+    /// Deploys the way curl does. Returns the status and the response, or `None` if the service has
     /// ended.
     fn deploy(&self, what: &str, wasm: &[u8]) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.deploy).ok()?;

@@ -62,12 +62,12 @@ fn a_main_process_that_dies_with_a_child_has_the_childs_status() {
 }
 
 #[test]
-fn the_status_for_a_limit_is_152_and_the_error_names_the_limit() {
+fn the_status_for_exceeding_a_limit_is_152_and_the_error_names_the_limit() {
     let memory = guest("(drop (memory.grow (i32.const 100))) unreachable");
     run(&["--max-memory", "1MiB"], &memory).check(
         152,
         &[
-            "memory of a process is limited to 1048576 bytes",
+            "the memory of a process is limited to 1048576 bytes",
             "--max-memory",
         ],
     );
@@ -75,7 +75,7 @@ fn the_status_for_a_limit_is_152_and_the_error_names_the_limit() {
     run(&["--max-compute", "3"], &compute).check(
         152,
         &[
-            "compute of a process is limited to 3 units",
+            "the compute of a process is limited to 3 units",
             "--max-compute",
         ],
     );
@@ -88,7 +88,7 @@ fn a_program_that_needs_more_memory_than_allowed_is_not_started() {
 }
 
 #[test]
-fn a_spawn_beyond_the_limit_of_processes_fails() {
+fn a_spawn_beyond_the_process_limit_fails() {
     let guest = with(
         "(call $exit (call $spawn (i64.const 0) (i32.const 1024) (i32.const 5)))",
         r#"(data (i32.const 1024) "child") (func (export "child"))"#,

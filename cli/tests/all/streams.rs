@@ -101,7 +101,7 @@ fn closing_the_output_ends_the_program_without_a_panic() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_cannot_be_written_is_told_and_is_the_status() {
+fn output_that_cannot_be_written_is_reported_and_determines_the_status() {
     let dir = WorkDir::new();
     let (text, printing) = print("line\n");
     dir.write("program.wat", with(&printing, &text));

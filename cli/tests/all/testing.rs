@@ -135,7 +135,7 @@ fn placeless(text: &str) -> String {
     hide(&hide(text, "(at 0x", "PLACE"), ": function ", "NUMBER")
 }
 
-/// Tests that all use a server started by one of them, like in suites for the published runner. The
+/// Tests that all use a server started by one of them, as in suites for the published runner. The
 /// server has a name and answers every message from any test.
 const SHARING: &str = r##"(module
     (import "lunatic::registry" "put" (func $put (param i32 i32 i64 i64)))
@@ -179,7 +179,7 @@ const SHARING: &str = r##"(module
     (func (export "#lunatic_test_suite::c::third") (call $use (i64.const 3))))"##;
 
 #[test]
-fn tests_share_what_others_leave_behind_if_they_are_to() {
+fn tests_share_what_others_leave_behind_if_asked_to() {
     let ended = run(SHARING, &["--leaks", "ignore"]);
     check(&ended, 101);
     assert!(ended.stdout.contains("1 passed; 2 failed"), "{ended:#?}");
@@ -387,11 +387,9 @@ fn a_test_has_limited_memory() {
     ] {
         let ended = run(&with_a_test(options, grow), arguments);
         check(&ended, 101);
-        assert!(
-            ended.stdout.contains(
-                "the test reached a limit: memory of a process is limited to 1048576 bytes"
-            )
-        );
+        assert!(ended.stdout.contains(
+            "the test reached a limit: the memory of a process is limited to 1048576 bytes"
+        ));
     }
     // Reaching a limit is not a panic with a message. But if a published test expects just any
     // panic, reaching a limit counts as one.
@@ -468,8 +466,8 @@ fn tests_run_at_the_same_time() {
 
 #[test]
 fn each_test_has_its_own_names() {
-    // Each test registers the same name, which only one process can have, and keeps it until its
-    // timeout ends it.
+    // Each test registers the same name, which only one process can have, and keeps it until the
+    // test's timeout expires.
     let take = "(call $put (i32.const 2560) (i32.const 5) (i64.const 0) (call $this)) (loop br 0)";
     let test = |name: &str| format!("(func (export \"#lunatic_test_suite::{name}\") {take})");
     let import =

@@ -52,7 +52,7 @@ fn opening() -> Result<()> {
     fs::write("a", "text")?;
     assert!(File::open("a")?.write(b"x").is_err());
     assert!(OpenOptions::new().write(true).open("a")?.read(&mut [0]).is_err());
-    ok("a file can be used only as it was opened");
+    ok("a file can be used only in the way it was opened");
 
     assert!(OpenOptions::new().open("a").is_err());
     assert!(OpenOptions::new().read(true).truncate(true).open("a").is_err());
@@ -116,7 +116,7 @@ fn names() -> Result<()> {
     fs::rename("a", "b")?;
     assert_eq!(fs::read_to_string("b")?, "2");
     assert_eq!(error(fs::rename("a", "c")), ErrorKind::NotFound);
-    ok("a renamed file replaces the file that had the name");
+    ok("a renamed file replaces the file that already had the name");
 
     fs::hard_link("b", "c")?;
     fs::remove_file("b")?;

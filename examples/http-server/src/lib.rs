@@ -1,5 +1,6 @@
 //! An HTTP server as a component: `GET /secret`, `POST /echo`, and `GET /hash-all`, which fetches
-//! the URL in each `url` header and answers with the SHA-256 of its body. Everything is streamed.
+//! the URL in each `url` header and answers with the SHA-256 of each response's body. Everything is
+//! streamed.
 
 wit_bindgen::generate!({ path: "../../serve/wit", world: "rvm:lambda/rvm", generate_all });
 

@@ -45,7 +45,7 @@ const NUMBERS: [u64; 12] = [
 ];
 
 pub(crate) fn run(bytes: &[u8]) {
-    // If the input is too short, the guest makes fewer calls, so any input gives a guest.
+    // If the input is too short, the guest makes fewer calls, so any input yields a guest.
     let Ok(wasm) = guest(&mut Unstructured::new(bytes)) else {
         return;
     };
@@ -76,7 +76,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// Returns an environment with limits that end processes that would wait forever.
+/// Returns an environment with limits that end any process that would otherwise wait forever.
 fn environment() -> Environment {
     let mut config = VM.config();
     config

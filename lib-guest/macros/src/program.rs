@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_main_is_refused_with_a_reason() {
+    fn an_invalid_main_is_rejected_with_a_reason() {
         let check = |item: Tokens, why: &str| {
             let refusal = refusal(quote! {}, item);
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");

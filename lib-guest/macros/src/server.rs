@@ -535,7 +535,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_server_is_refused_with_a_reason() {
+    fn an_invalid_server_is_rejected_with_a_reason() {
         let check = |item: Tokens, why: &str| {
             let refusal = expand(quote! {}, item)
                 .expect_err("the item is not a valid server")

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_spark_is_refused_with_a_reason() {
+    fn an_invalid_spark_is_rejected_with_a_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
                 .expect_err("the item is not a valid spark")

@@ -99,7 +99,7 @@ impl Options {
                 _ => {
                     let units: Vec<&str> = units.iter().map(|(unit, _)| *unit).collect();
                     let why = format!(
-                        "this must be a positive whole number of {}",
+                        "this must be a positive whole number with one of the units {}",
                         units.join(", ")
                     );
                     return refuse(text, why);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_test_is_refused_with_a_reason() {
+    fn an_invalid_test_is_rejected_with_a_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
                 .expect_err("the item is not a valid test")
@@ -301,7 +301,7 @@ mod tests {
             check(
                 quote! { timeout = #timeout },
                 quote! { fn t() {} },
-                "must be a positive whole number of ms, s, m, h",
+                "must be a positive whole number with one of the units ms, s, m, h",
             );
         }
         check(quote! { memory = "1s" }, quote! { fn t() {} }, "KiB");

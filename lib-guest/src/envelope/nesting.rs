@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contents_of_texts_and_bytes_do_not_count() {
+    fn the_contents_of_strings_and_bytes_do_not_count() {
         for head in [
             &[0xda, 0x10, 0][..],
             &[0xc5, 0x10, 0],
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_bytes_are_not_deep_and_are_read_to_an_end() {
+    fn malformed_bytes_are_not_deep_and_are_read_to_the_end() {
         for byte in 0..=u8::MAX {
             let deep = matches!(byte, 0x81..=0x8f | 0x91..=0x9f | 0xdc..=0xdf);
             assert_eq!(is_too_deep(&[byte; 2_000]), deep, "{byte:x}");

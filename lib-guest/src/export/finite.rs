@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_have_none() {
+    fn other_values_contain_no_such_number() {
         assert_eq!(first_not_finite(&f64::MAX), None);
         assert_eq!(first_not_finite(&(1, "text", None::<f64>, [(); 2])), None);
         assert_eq!(first_not_finite(&Shape::Pair(1.0, -0.0)), None);

@@ -160,8 +160,8 @@ impl TcpStream {
         address(|address| host::tcp::tcp_stream_local_addr(self.id, address))
     }
 
-    /// Reads data that has arrived without consuming it. Waits for data for at most the [peek
-    /// timeout](Self::set_peek_timeout).
+    /// Reads data that has already arrived, without consuming it. Waits for data for at most the
+    /// [peek timeout](Self::set_peek_timeout).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let peek = |length: &mut u64| host::tcp::tcp_peek(self.id, buffer, length);
         Ok(LunaticError::or_value(peek)? as usize)

@@ -198,7 +198,7 @@ impl TlsStream {
     }
 
     /// Closes the writing direction for all handles. The peer reads everything that was written,
-    /// followed by the end of the stream. The connection can still be read.
+    /// followed by the end of the stream. The connection can still be read from.
     pub fn shutdown(&self) -> io::Result<()> {
         LunaticError::or_value(|error| host::tls::tls_shutdown(self.id, error))?;
         Ok(())

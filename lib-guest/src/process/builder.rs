@@ -44,7 +44,7 @@ use std::marker::PhantomData;
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing is spawned before `spawn` or `spawn_with` is called"]
+#[must_use = "nothing is spawned until `spawn` or `spawn_with` is called"]
 pub struct Builder<'a> {
     environment: u64,
     module: u64,

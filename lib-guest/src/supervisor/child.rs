@@ -124,7 +124,7 @@ impl<H> Child<H> {
         self
     }
 
-    /// Registers the child under a name and a semantic version each time it has started. Clients
+    /// Registers the child under a name and a semantic version each time it is started. Clients
     /// should look up the name, because a restarted child is a different process. If the name is
     /// taken, the child fails to start.
     #[must_use]

@@ -105,7 +105,7 @@ impl Plan {
     }
 
     /// Delays restarts. A child's first restart is delayed by `first`, and each further restart
-    /// twice as long as the previous one, up to `most`. Once a child has run for a
+    /// by twice as long as the previous one, up to `most`. Once a child has run for a
     /// [period](Self::intensity), its delays start over from `first`. By default, restarts are not
     /// delayed.
     ///

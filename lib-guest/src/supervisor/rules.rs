@@ -87,7 +87,8 @@ struct Member {
     /// is not restarted.
     is_dynamic: bool,
     state: State,
-    /// The child's consecutive failures, each without having run for a whole period.
+    /// The child's consecutive failures. A failure after the child has run for a whole period
+    /// starts a new streak.
     streak: Streak,
 }
 
@@ -358,7 +359,7 @@ mod tests {
         );
         assert_eq!(rules.ended(b, Exit::Normal, seconds(1)), Verdict::Leave);
         assert_eq!(rules.in_order_of_end(), [a]);
-        // Like in Erlang, the child is restarted along with the others.
+        // As in Erlang, the child is restarted along with the others.
         assert_eq!(
             rules.ended(a, Exit::Failed, seconds(2)),
             Verdict::Restart { end: vec![] }

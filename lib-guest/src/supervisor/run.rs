@@ -269,7 +269,7 @@ impl Running {
         let supervised = self
             .children
             .get_mut(&key)
-            .expect("every child that the rules know is kept");
+            .expect("every child that the rules know about is kept");
         let process = supervised.child.begin(&self.interrupts)?;
         host::process::monitor(process);
         supervised.process = Some(process);

@@ -82,7 +82,7 @@ const SHUTDOWN: i64 = i64::MIN + 1;
 const WANTED: i64 = i64::MIN + 3;
 
 claims! {
-    fn a_client_that_has_given_up_with_a_full_mailbox_ends_no_server(mailbox: Mailbox<bool>) {
+    fn a_client_that_gives_up_with_a_full_mailbox_does_not_end_its_server(mailbox: Mailbox<bool>) {
         let server = Shared::start(()).unwrap();
         let this = process::this(&mailbox);
         narrow()
@@ -98,7 +98,7 @@ claims! {
         assert_eq!(server.within(LONG).text(3).unwrap(), "xxx");
     }
 
-    fn a_reply_that_a_client_does_not_take_fails_only_its_call(mailbox: Mailbox<String>) {
+    fn a_reply_that_a_client_does_not_accept_fails_only_that_call(mailbox: Mailbox<String>) {
         let server = Shared::start(()).unwrap();
         let this = process::this(&mailbox);
         narrow()
@@ -129,7 +129,7 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), 607);
     }
 
-    fn a_result_that_its_parent_does_not_take_is_an_error(mailbox: Mailbox<String>) {
+    fn a_result_that_the_parent_does_not_accept_is_an_error(mailbox: Mailbox<String>) {
         narrow()
             .spawn_with(process::this(&mailbox), |parent, _: Mailbox<()>| {
                 let task = Task::spawn(1_001, |length| "x".repeat(length)).unwrap();
@@ -140,7 +140,7 @@ claims! {
         assert!(error.contains("it cannot be sent to this process"), "{error}");
     }
 
-    fn what_a_receiver_does_not_take_ends_no_sender(_mailbox: Mailbox<()>) {
+    fn messages_that_a_receiver_does_not_accept_do_not_end_their_sender(_mailbox: Mailbox<()>) {
         let busy: Process<String> = narrow()
             .spawn(|mailbox: Mailbox<String>| {
                 let _ = mailbox.tag_receive(&[lunatic::Tag::new()]);
@@ -160,7 +160,7 @@ claims! {
     }
 
     fn a_reply_can_only_have_the_tag_of_a_request(mailbox: Mailbox<()>) {
-        // These requests give the server or this process as the sender, and ask for a reply with a
+        // These requests name the server or this process as the sender, and ask for a reply with a
         // tag that isn't a reply tag, such as the one that asks a process to exit.
         let server = process::spawn(double).unwrap();
         let forged: Process<(u32, i64, u64)> = retype(server);
@@ -172,7 +172,7 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
-    fn no_bytes_end_their_receiver(mailbox: Mailbox<Vec<Option<String>>>) {
+    fn no_bytes_can_end_their_receiver(mailbox: Mailbox<Vec<Option<String>>>) {
         let this = process::this(&mailbox);
         // An array of 200 values, most of which are `nil`. One value is invalid or longer than the
         // rest of the message.
@@ -208,7 +208,7 @@ claims! {
         assert_eq!(task.result().unwrap(), 42);
     }
 
-    fn a_process_has_ended_once_its_shutdown_is_over(mailbox: Mailbox<()>) {
+    fn a_process_has_ended_once_its_shutdown_returns(mailbox: Mailbox<()>) {
         let stubborn = process::spawn(|_: Mailbox<()>| process::sleep(u64::MAX)).unwrap();
         // These messages have the tags of the next replies to this process.
         for tag in -10..0 {
@@ -218,7 +218,7 @@ claims! {
         assert!(!stubborn.is_alive());
     }
 
-    fn a_request_that_cannot_be_read_ends_no_server(_mailbox: Mailbox<()>) {
+    fn a_request_that_cannot_be_read_does_not_end_its_server(_mailbox: Mailbox<()>) {
         let server = Shared::start(()).unwrap();
         for bytes in [&[][..], &[0xc1], &[0x93, 0xc0, 0xc0, 0xc0], &[0x81; 1_000]] {
             for tag in [0, 7, -7] {

@@ -1,4 +1,4 @@
-//! Tests, run on the machine, of what the library promises.
+//! Tests of what the library promises, which run on the machine.
 //!
 //! This is a guest program. Each claim runs in its own process, and holds if that process doesn't
 //! fail.
@@ -580,7 +580,7 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), ["program", "--flag", "blue"]);
     }
 
-    fn a_limit_on_processes_is_an_error_for_the_caller_of_spawn(mailbox: Mailbox<Option<String>>) {
+    fn exceeding_the_process_limit_is_an_error_for_the_spawner(mailbox: Mailbox<Option<String>>) {
         let mut config = Config::new(10_000_000, None);
         config.allow_namespace("").max_processes(1);
         let mut environment = Environment::new(config).unwrap();

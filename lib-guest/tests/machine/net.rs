@@ -48,7 +48,7 @@ claims! {
         let mut buffer = [0; 16];
         assert_eq!(far.recv_from(&mut buffer).unwrap(), (5, from));
         assert_eq!(&buffer[..5], b"there");
-        far.send_to(b"cut to the buffer", from).unwrap();
+        far.send_to(b"truncated to the buffer size", from).unwrap();
         assert_eq!(near.recv(&mut buffer[..3]).unwrap(), 3);
 
         assert_eq!(near.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);

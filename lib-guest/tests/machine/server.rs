@@ -86,8 +86,8 @@ impl Counter {
     }
 }
 
-/// A server that takes two arguments, may refuse to start, monitors other processes, and sends what
-/// happens to a log.
+/// A server that takes two arguments, may refuse to start, monitors other processes, and reports
+/// events to a log.
 struct Watcher {
     log: Process<String>,
     names: HashMap<u64, String>,

@@ -141,7 +141,7 @@ claims! {
         assert!(!spinning.is_alive());
     }
 
-    fn a_process_without_the_right_to_databases_cannot_open_one(mailbox: Mailbox<()>) {
+    fn a_process_without_the_right_to_open_databases_cannot_open_one(mailbox: Mailbox<()>) {
         let mut config = Config::new(4 << 20, None);
         config.allow_namespace("lunatic::message").allow_namespace("wasi_snapshot_preview1");
         let _ = Environment::new(config.clone()).unwrap();
@@ -149,7 +149,7 @@ claims! {
         assert!(signal.to_string().contains("lunatic::sqlite::open"), "{signal}");
     }
 
-    fn columns_that_a_table_has_got_since_have_their_names(_mailbox: Mailbox<()>) {
+    fn columns_added_to_a_table_later_have_their_names(_mailbox: Mailbox<()>) {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE one (a); INSERT INTO one VALUES (1)").unwrap();
         let mut all = connection.prepare("SELECT * FROM one").unwrap();

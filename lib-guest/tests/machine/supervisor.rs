@@ -318,7 +318,7 @@ claims! {
         assert!(matches!(supervisor.count(), Err(RequestError::Died(ExitReason::NoProcess))));
     }
 
-    fn a_child_of_the_plan_that_was_terminated_is_not_restarted(mailbox: Mailbox<String>) {
+    fn a_terminated_child_of_the_plan_is_not_restarted(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let supervisor = Supervisor::start(|plan| { plan.child(child("a")); }).unwrap();
         assert_eq!(lines(&mailbox), ["a begins"]);

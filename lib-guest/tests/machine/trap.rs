@@ -41,7 +41,7 @@ claims! {
         }
     }
 
-    fn catches_can_be_nested_only_to_a_limit(_mailbox: Mailbox<()>) {
+    fn catches_can_be_nested_only_up_to_a_limit(_mailbox: Mailbox<()>) {
         // The innermost of 16 nested calls is the one that traps.
         assert_eq!((nest(0), nest(0)), (15, 15));
     }

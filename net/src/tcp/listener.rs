@@ -31,7 +31,7 @@ impl TcpListener {
     ///
     /// On Unix, the port may be bound again while connections of an earlier listener linger
     /// (`SO_REUSEADDR`), but not while that listener exists. `[::]` also accepts IPv4 connections
-    /// if that is the system's default, like in the standard library.
+    /// if that is the system's default, as in the standard library.
     ///
     /// # Errors
     ///

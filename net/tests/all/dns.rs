@@ -105,7 +105,7 @@ fn a_host_without_addresses_is_not_found() {
 }
 
 #[test]
-fn an_error_of_the_lookup_is_returned_to_the_caller() {
+fn a_lookup_error_is_returned_to_the_caller() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
         Err(ErrorKind::PermissionDenied.into())
     });
@@ -117,7 +117,7 @@ fn an_error_of_the_lookup_is_returned_to_the_caller() {
 
 /// Tests T119.
 #[test]
-fn a_list_of_ten_thousand_addresses_is_cut_to_the_limit() {
+fn a_list_of_ten_thousand_addresses_is_truncated_to_the_limit() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
         Ok((0..10_000).map(address).collect())
     });
@@ -131,7 +131,7 @@ fn a_lookup_with_a_silent_name_server_times_out() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));
     let error = block_on(resolver.resolve("slow:80", SHORT)).expect_err("no name server answers");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert_eq!(error.to_string(), "no addresses of `slow` within 5ms");
+    assert_eq!(error.to_string(), "no addresses for `slow` within 5ms");
     assert_eq!(begun.recv().expect("the lookup has begun"), "slow");
     release
         .send(())

@@ -74,7 +74,7 @@ fn listening_and_connecting_work_with_ipv6() {
 }
 
 #[test]
-fn an_unspecified_ipv6_address_listens_as_the_standard_library_does() {
+fn listening_on_the_unspecified_ipv6_address_works_as_in_the_standard_library() {
     let unspecified: SocketAddr = "[::]:0".parse().expect("the text is an address");
     let Ok(standard) = std::net::TcpListener::bind(unspecified) else {
         eprintln!("skipped: this computer does not support IPv6");
@@ -292,7 +292,7 @@ fn a_connect_without_an_answer_times_out() {
     socket
         .bind(&LOOPBACK.into())
         .expect("the system chooses a free port");
-    socket.listen(0).expect("the system chooses a free port");
+    socket.listen(0).expect("a bound socket can listen");
     let address = socket
         .local_addr()
         .expect("a bound socket has an address")

@@ -204,7 +204,7 @@ fn every_operation_has_its_own_timeout_and_clones_share_it() {
 /// Tests T113: at this end of the connection, a peer that has vanished looks the same as a silent
 /// peer.
 #[test]
-fn a_silent_peer_is_noticed_by_the_timeout() {
+fn a_timeout_detects_a_silent_peer() {
     block_on(async {
         let (client, server) = pair().await;
         client.set_timeout(Operation::Read, SHORT);
@@ -255,7 +255,7 @@ fn a_timeout_of_zero_tries_once() {
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let waited = poll_once(read(&client, &mut [0]))
             .await
-            .expect("an address needs no lookup");
+            .expect("a timeout of zero does not wait");
         assert_eq!(kind(waited), ErrorKind::TimedOut);
 
         write_all(&server, b"here").await;
@@ -265,7 +265,7 @@ fn a_timeout_of_zero_tries_once() {
         let mut buffer = [0; 8];
         let tried = poll_once(read(&client, &mut buffer))
             .await
-            .expect("an address needs no lookup");
+            .expect("a timeout of zero does not wait");
         assert_eq!(tried.expect("bytes are available"), 4);
     });
 }

@@ -314,7 +314,7 @@ fn the_handshake_of_a_client_that_stalls_is_aborted_to_make_room() {
         let persists = async { while connect(address, &trust).await.is_err() {} };
         let accepts = async { drop(accept(&listener).await) };
         zip(persists, accepts).await;
-        // At least the handshakes that had to be aborted to make room have ended.
+        // At a minimum, the handshakes that had to be aborted to make room have ended.
         for mut client in &stalled[..4] {
             assert_eq!(
                 client
@@ -367,7 +367,7 @@ fn the_handshake_of_a_client_that_sends_very_slowly_is_aborted() {
 
 /// Tests T118.
 #[test]
-fn a_failed_handshake_is_not_an_error_of_the_accept() {
+fn a_failed_handshake_does_not_make_the_accept_fail() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(&pem, HandshakeLimits::default());
     block_on(async {
@@ -625,7 +625,7 @@ fn errors_report_what_is_wrong_with_an_identity_or_authority() {
 }
 
 #[test]
-fn keys_can_have_three_formats() {
+fn keys_can_be_in_any_of_three_formats() {
     let sec1 = (
         include_str!("tls/sec1.pem"),
         include_str!("tls/sec1.key.pem"),
@@ -923,7 +923,7 @@ fn a_waiting_reader_does_not_delay_a_writer() {
 
 /// Tests T115: one record contains the data for two readers, but the socket wakes only one of them.
 #[test]
-fn bytes_that_one_reader_leaves_wake_another_reader() {
+fn bytes_that_one_reader_leaves_behind_wake_another_reader() {
     block_on(async {
         let (client, server) = pair().await;
         for _ in 0..100 {

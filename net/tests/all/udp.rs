@@ -23,7 +23,7 @@ async fn receive_from(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usiz
 }
 
 #[test]
-fn a_datagram_arrives_complete_and_with_its_sender() {
+fn a_datagram_arrives_complete_and_with_its_senders_address() {
     block_on(async {
         let ((one, from), (other, to)) = (bound(), bound());
         assert_eq!(kind(other.try_receive(&mut [0; 8])), ErrorKind::WouldBlock);
@@ -133,7 +133,7 @@ fn a_flood_of_datagrams_is_dropped_and_the_socket_still_works() {
 
 /// Tests T117.
 #[test]
-fn datagrams_that_are_too_large_are_refused_when_sent_and_cut_off_when_received() {
+fn datagrams_that_are_too_large_are_refused_when_sent_and_truncated_when_received() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         let large = vec![7; 65_507];
@@ -231,7 +231,7 @@ fn a_receive_times_out_without_losing_data() {
         other.set_timeout(Some(Duration::ZERO));
         let tried = poll_once(receive_from(&other, &mut [0; 8]))
             .await
-            .expect("an address needs no lookup");
+            .expect("a timeout of zero does not wait");
         assert_eq!(kind(tried), ErrorKind::TimedOut);
 
         other.set_timeout(None);

@@ -79,7 +79,7 @@ impl BuildError {
             BuildError::Target(target) => Some(format!("`rustup target add {target}` installs it")),
             BuildError::Start { program, error, .. } if error.kind() == io::ErrorKind::NotFound => {
                 Some(match program.as_str() {
-                    "cargo" => "Rust comes from https://rustup.rs".into(),
+                    "cargo" => "install Rust from https://rustup.rs".into(),
                     other => format!("`{other}` must be in the PATH"),
                 })
             }

@@ -11,7 +11,7 @@ const MAX_OUTPUT: usize = 256 << 10;
 /// The maximum length, in bytes, of a line that is forwarded in one piece.
 const MAX_LINE: u64 = 4096;
 
-/// The end of an output.
+/// The end of a program's output.
 #[derive(Debug, Default)]
 struct Tail(Vec<u8>);
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_an_output_is_kept() {
+    fn the_end_of_the_output_is_kept() {
         let mut tail = Tail::default();
         for number in 0..200_000 {
             tail.add(format!("line {number}\n").as_bytes());

@@ -76,7 +76,7 @@ impl Pool {
         self.jobs.try_send(job).map_err(|_| {
             let waiting = self.shared.queue.len();
             Failure::Overload(format!(
-                "{waiting} requests are already waiting for an instance"
+                "the maximum number of requests ({waiting}) is already waiting for an instance"
             ))
         })
     }

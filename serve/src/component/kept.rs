@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_takes_at_least_its_texts_and_its_slots() {
+    fn a_head_takes_up_at_least_the_size_of_its_strings_and_slots() {
         assert_eq!(head(&HeaderMap::new()), 0);
         let mut fields = HeaderMap::new();
         for number in 0..FEW + 1 {

@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// How long a client may keep writing after the function has exited normally, and how many bytes.
-/// These bytes are read and discarded, because closing a connection with unread bytes would reset
-/// it and lose what was sent last.
+/// How long a client may keep writing after the function has exited normally, and how many bytes it
+/// may write. These bytes are read and discarded, because closing a connection with unread bytes
+/// would reset it and lose what was sent last.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: u64 = 1 << 20;
 

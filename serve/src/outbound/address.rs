@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn t116_addresses_outside_the_internet_are_recognized() {
+    fn t116_addresses_that_are_not_on_the_internet_are_recognized() {
         check(
             Reach::Public,
             &[
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn t116_an_embedded_address_is_treated_as_that_address() {
+    fn t116_an_ipv6_address_is_treated_as_the_ipv4_address_embedded_in_it() {
         check(
             Reach::Public,
             &["::ffff:1.1.1.1", "64:ff9b::1.1.1.1", "2002:101:101::1"],

@@ -14,12 +14,12 @@ pub enum OutboundError {
     /// No rule permits the call.
     #[error("`{0}` may not be called: the function's outbound rules do not allow it")]
     NotAllowed(String),
-    /// The address cannot be called.
-    #[error("this is not an address that can be called: {0}")]
+    /// The URL cannot be called.
+    #[error("this is not a URL that can be called: {0}")]
     Address(String),
     /// The host resolves to an address that may not be connected to.
     #[error("`{host}` may not be called at {address}, {}", if *.is_private {
-        "which is in a private network: the function may do so only if private addresses are allowed"
+        "which is in a private network: it may be called only if private addresses are allowed"
     } else {
         "which is not the address of a host on the internet"
     })]

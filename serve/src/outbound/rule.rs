@@ -97,7 +97,7 @@ impl Destination {
             Some(scheme) if *scheme == Scheme::HTTP => false,
             Some(scheme) => {
                 return Err(format!(
-                    "`{scheme}` is not supported, only `http` and `https` are"
+                    "`{scheme}` is not supported; only `http` and `https` are"
                 ));
             }
             None => {
@@ -109,7 +109,7 @@ impl Destination {
         };
         if authority.as_str().contains('@') {
             return Err(
-                "it has a name or password before the host: use the `authorization` header"
+                "it has a user name or password before the host: use the `authorization` header"
                     .to_string(),
             );
         }
@@ -305,8 +305,8 @@ impl JsonSchema for OutboundRule {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "hosts that may be called over HTTP: `example.com`, `*.example.com`, an IP address or `*`, \
-                            with `:port` for one port and `http://` or `https://` for one scheme",
+            "description": "Hosts that may be called over HTTP: `example.com`, `*.example.com`, an IP address or `*`, \
+                            with `:port` for one port and `http://` or `https://` for one scheme.",
             "pattern": "^(https?://)?[^/?#@]+$",
             "examples": ["example.com", "https://*.example.com", "10.0.0.7:8080"]
         })
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_a_rule_is_told_why() {
+    fn an_invalid_rule_is_rejected_with_a_reason() {
         let long = "a".repeat(64);
         for (text, flaw) in [
             ("", "1 to 253 characters"),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_reads_as_it_is_written() {
+    fn a_rule_is_displayed_as_it_was_written() {
         for text in [
             "*",
             "example.com",
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_goes_nowhere_is_told_why() {
+    fn a_request_without_a_destination_is_rejected_with_a_reason() {
         for (uri, flaw) in [
             ("/path", "no scheme"),
             ("ws://example.com", "`ws` is not supported"),

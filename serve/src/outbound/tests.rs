@@ -85,7 +85,7 @@ where
             });
             tokio::spawn(async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
-                // A client that disconnects causes an error here, which some tests do on purpose.
+                // A client that disconnects causes an error here. Some tests disconnect on purpose.
                 let _ = builder
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -240,7 +240,7 @@ fn t116_a_redirect_is_a_response_and_causes_no_further_call() {
 }
 
 #[test]
-fn t119_a_look_up_that_takes_too_long_is_abandoned() {
+fn t119_a_lookup_that_takes_too_long_is_abandoned() {
     run(async {
         let never = LookUp::within(Duration::from_millis(1), |_| {
             Box::pin(std::future::pending())
@@ -289,7 +289,7 @@ fn a_name_without_an_address_is_reported() {
 }
 
 #[test]
-fn t141_a_thousand_calls_to_one_host_take_few_connections() {
+fn t141_a_thousand_calls_to_one_host_need_only_a_few_connections() {
     run(async {
         let (server, connections) = server(|_| async { text("again") }).await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);

@@ -77,8 +77,8 @@ struct Sections {
 }
 
 impl Projects {
-    /// Reads the projects that a project depends on and then the project itself. Collects problems;
-    /// only a file that cannot be read is an error.
+    /// Reads the projects that a project depends on and then the project itself. Collects problems,
+    /// and fails only if the project's own file cannot be read.
     fn read(
         &mut self,
         path: &Path,
@@ -141,7 +141,7 @@ impl Projects {
             let message = format!("there is no project in `{}`", directory.display());
             let help = format!(
                 "the directory of a dependency must contain {}",
-                list(&FILE_NAMES).replace(" and ", " or ")
+                list(&FILE_NAMES)
             );
             file.report.problem(*span, message, help);
             return;
@@ -277,7 +277,7 @@ impl FileCheck<'_> {
     ) -> bool {
         let is_first = names.insert(&name.value);
         if !is_first {
-            let message = format!("there are two {kind} `{}`", name.value);
+            let message = format!("there are two {kind} named `{}`", name.value);
             self.report
                 .problem(name.span, message, "names must be unique");
         }
@@ -381,7 +381,7 @@ impl FileCheck<'_> {
             (None, Some(command), path) => {
                 if let Some((field, span)) = cargo_field {
                     let message = format!(
-                        "`{field}` is for functions that cargo builds, and this one has a `command`"
+                        "`{field}` is for functions that cargo builds, but this one has a `command`"
                     );
                     return refuse(span, &message, "remove one of the two");
                 }
@@ -617,7 +617,7 @@ impl FileCheck<'_> {
                 Some(_) if path.value == "/" && entry.function.is_some() => {
                     let help = "`function` is the route `/`; remove one of the two";
                     self.report
-                        .problem(path.span, "there are two routes `/`", help);
+                        .problem(path.span, "there are two routes for `/`", help);
                 }
                 Some(target) => routes.push(Route {
                     path: path.value,

@@ -283,7 +283,7 @@ struct Decoder<'t> {
     report: &'t Report,
 }
 
-/// The struct names that the decoder recognizes [`SpannedParts`] and [`SectionIndex`] by, which
+/// The struct names by which the decoder recognizes [`SpannedParts`] and [`SectionIndex`], which
 /// need more than a plain value.
 const SPANNED: &str = "$lunatic::Spanned";
 const SECTION: &str = "$lunatic::Section";
@@ -377,7 +377,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 (&entry.key, entry.span, Some(&entry.node))
             }
             other => {
-                let message = format!("expected one of {}, found {other}", list(variants));
+                let message = format!("expected {}, found {other}", list(variants));
                 return Err(Fault::new(message, None).at(node.span));
             }
         };

@@ -329,7 +329,7 @@ pub(super) struct ServiceEntry {
     pub(super) environment: Option<Spanned<NameOr<EnvironmentEntry>>>,
 }
 
-/// A storage other than a directory.
+/// Storage other than a directory.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(
@@ -395,7 +395,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// Reads one of a few words. Any other word gets a custom message.
+/// Reads one of a few words. Any other word is rejected with a custom message.
 struct WordVisitor<W: 'static> {
     expecting: &'static str,
     words: &'static [(&'static str, W)],

@@ -39,7 +39,7 @@ pub struct ProjectError {
 /// The maximum number of problems to show.
 const MAX_SHOWN: usize = 20;
 
-/// The maximum number of characters to show of a line.
+/// The maximum number of characters of a line to show.
 const MAX_WIDTH: usize = 160;
 
 impl Problem {
@@ -63,8 +63,8 @@ impl Problem {
         &self.source.path
     }
 
-    /// Returns the line and the column where the problem begins. Both are counted from 1, and
-    /// columns in characters. Returns `None` if the problem concerns the whole file.
+    /// Returns the line and the column where the problem begins. Both are counted from 1;
+    /// columns are counted in characters. Returns `None` if the problem concerns the whole file.
     pub fn place(&self) -> Option<(usize, usize)> {
         let start = self.start()?;
         let before = &self.source.text[..start];
@@ -183,6 +183,7 @@ impl fmt::Display for ProjectError {
         }
         match self.problems.len().saturating_sub(MAX_SHOWN) {
             0 => Ok(()),
+            1 => f.write_str("\n\nerror: 1 more problem is not shown"),
             more => write!(f, "\n\nerror: {more} more problems are not shown"),
         }
     }
@@ -210,18 +211,19 @@ pub(super) fn suggestion<'a>(
     match near {
         None => format!("there are no {kind}"),
         Some(near) if similarity(near) >= MIN_SIMILARITY => format!("did you mean `{near}`?"),
-        Some(_) => format!("expected one of {}", list(&words)),
+        Some(_) => format!("expected {}", list(&words)),
     }
 }
 
-/// Joins words into a list that can be used in a sentence.
+/// Joins alternatives into a phrase: "`a`", "`a` or `b`", or "one of `a`, `b` or `c`".
 pub(super) fn list(words: &[impl AsRef<str>]) -> String {
     let quoted: Vec<String> = words
         .iter()
         .map(|word| format!("`{}`", word.as_ref()))
         .collect();
     match quoted.split_last() {
-        Some((last, [_, ..])) => format!("{} and {last}", quoted[..quoted.len() - 1].join(", ")),
+        Some((last, [first])) => format!("{first} or {last}"),
+        Some((last, others @ [_, ..])) => format!("one of {} or {last}", others.join(", ")),
         _ => quoted.join(""),
     }
 }

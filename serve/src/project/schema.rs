@@ -82,7 +82,7 @@ impl<T: JsonSchema> JsonSchema for Section<T> {
 }
 
 #[test]
-fn the_schema_in_the_repository_is_that_of_the_types() {
+fn the_schema_in_the_repository_matches_the_types() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lunatic.schema.json");
     let schema = schemars::schema_for!(File);
     let schema = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";

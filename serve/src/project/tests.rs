@@ -272,7 +272,7 @@ fn every_field_is_read() {
 }
 
 #[test]
-fn a_problem_is_shown_in_its_place() {
+fn a_problem_is_shown_with_its_position() {
     let toml = "[functions.hello]\npath = \"hello\"\npolcy = \"fresh\"\n";
     let expected = "\
 error: unknown field `polcy`
@@ -342,7 +342,7 @@ fn all_problems_are_reported_at_once() {
         &[
             "lunatic.toml:1:2: unknown field `function`; did you mean `functions`?",
             "lunatic.toml:3:12: `B` is not a valid function name: a name must have 1 to 63 characters from a-z, 0-9 and -, and must not begin with -",
-            "lunatic.toml:5:1: unknown field `x`; expected one of `binary`, `command`, `environment`, `language`, `output`, `path`, `policy`, `profile`, `sources`, `target` and `wasm`",
+            "lunatic.toml:5:1: unknown field `x`; expected one of `binary`, `command`, `environment`, `language`, `output`, `path`, `policy`, `profile`, `sources`, `target` or `wasm`",
             "lunatic.toml:7:8: expected path string, found `1`",
             "lunatic.toml:9:5: expected a table, found `1`",
         ],
@@ -402,7 +402,7 @@ fn recipes_are_checked() {
             "lunatic.toml:4:11: the `output` of the command is missing; name the file, relative to the directory that the command runs in: `output = \"a.wasm\"`",
             "lunatic.toml:7:8: a function can have a `wasm` file or a `command`, but not both; remove one of the two",
             "lunatic.toml:9:8: a function with a `wasm` file is not built; remove this, or remove `wasm`",
-            "lunatic.toml:13:10: `target` is for functions that cargo builds, and this one has a `command`; remove one of the two",
+            "lunatic.toml:13:10: `target` is for functions that cargo builds, but this one has a `command`; remove one of the two",
         ],
     );
     check(
@@ -428,7 +428,7 @@ fn names_and_paths_are_checked() {
         ),
         &[
             "lunatic.toml:6:12: there is no function `helo`; did you mean `hello`?",
-            "lunatic.toml:11:8: there is no function `something`; expected one of `hello`",
+            "lunatic.toml:11:8: there is no function `something`; expected `hello`",
             "lunatic.toml:12:18: there is no directory `nowhere`; paths are relative to this file",
             "lunatic.toml:13:1: `z` is not a route; a route must begin with `/`",
         ],
@@ -463,7 +463,7 @@ fn gateways_are_checked() {
 }
 
 #[test]
-fn a_missing_secret_is_a_problem_at_its_reference() {
+fn a_missing_secret_is_reported_at_its_reference() {
     let toml = format!(
         "{HELLO}[functions.hello.environment.secrets]\nA = {{ env = \"LUNATIC_TEST_NOT_SET\" }}\nB = {{ file = \"nowhere\" }}\n"
     );
@@ -608,7 +608,7 @@ fn projects_that_depend_on_each_other_are_refused() {
 }
 
 #[test]
-fn problems_of_emblys_file_have_positions_too() {
+fn problems_in_emblys_file_have_positions_too() {
     check_files(
         &[(
             "embly-project.yml",
@@ -627,7 +627,7 @@ fn problems_of_emblys_file_have_positions_too() {
         )],
         &[
             "embly-project.yml:2:5: `language` is missing",
-            "embly-project.yml:4:5: unknown field `lang`; expected one of `context`, `language`, `name` and `path`",
+            "embly-project.yml:4:5: unknown field `lang`; expected one of `context`, `language`, `name` or `path`",
         ],
     );
     check_files(
@@ -650,7 +650,7 @@ fn problems_of_emblys_file_have_positions_too() {
                 "{EMBLY}  - name: index\n    type: tcp\n    port: 8083\n    function: listener\n"
             ),
         )],
-        &["embly-project.yml:10:11: there are two gateways `index`; names must be unique"],
+        &["embly-project.yml:10:11: there are two gateways named `index`; names must be unique"],
     );
 }
 

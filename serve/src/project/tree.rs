@@ -108,7 +108,7 @@ impl From<std::ops::Range<usize>> for Span {
     }
 }
 
-/// This function is recursive, but the parser limits the depth.
+/// Converts a TOML value. This function is recursive, but the parser limits the depth.
 fn of_toml(span: Span, value: DeValue<'_>) -> Node {
     let value = match value {
         DeValue::String(text) => Value::Text(text.into_owned()),

@@ -1,7 +1,7 @@
 //! Deploys functions, rolls them back, and removes them.
 //!
 //! Nothing is stored and nothing changes until a version has been compiled and started once. From
-//! that point, the deploy runs to completion even if its client stops waiting.
+//! that point on, the deploy runs to completion even if its client stops waiting.
 
 use super::manifest::{Manifest, StoredVersion};
 use super::options::DeployOptions;
@@ -350,7 +350,7 @@ impl Shared {
         }
         if record.is_none() && known.len() >= self.config.functions.get() {
             let sentence = format!(
-                "there are {} functions, which is the maximum; delete one",
+                "the maximum number of functions ({}) has been reached; delete one",
                 known.len()
             );
             return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, sentence));

@@ -1,8 +1,8 @@
 //! Decides which requests the service accepts.
 //!
-//! Without a token, any program on this computer may deploy, including a browser, which any web
-//! page could make send requests. Requests from web pages are therefore refused. So are requests to
-//! host names, because anyone can make a name resolve to this computer.
+//! Without a token, any program on this computer may deploy, including a browser, and any web page
+//! could make a browser send requests. Requests from web pages are therefore refused. So are
+//! requests to host names, because anyone can make a name resolve to this computer.
 
 use super::refusal::Refusal;
 use super::token::Token;

@@ -48,7 +48,7 @@ pub(crate) enum ManifestError {
     #[error("its versions are not in order, or the one being served, {0}, is not among them")]
     Versions(u64),
     #[error(
-        "it has a version {}, the highest number, so no version can follow",
+        "it has version {}, the highest possible number, so no version can follow it",
         u64::MAX
     )]
     LastNumber,

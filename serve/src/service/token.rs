@@ -59,8 +59,8 @@ impl Token {
         Ok(Token(Source::File(path.to_path_buf())))
     }
 
-    /// Returns whether a string is the token, in a time that does not depend on the string. May
-    /// block to read a small file.
+    /// Returns whether a string is the token, in an amount of time that does not depend on the
+    /// string. May block to read a small file.
     pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
         let asked = blake3::hash(text.as_bytes());
         let is_known = match &self.0 {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn t150_a_text_that_can_be_guessed_is_not_a_token() {
+    fn t150_a_string_that_can_be_guessed_is_not_a_token() {
         for text in [
             "",
             "secret",

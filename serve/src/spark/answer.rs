@@ -183,7 +183,7 @@ impl Incoming<SparkOutput> {
             let Some(bytes) = self.head().await? else {
                 return Err(match skipped {
                     0 => Failure::NoAnswer,
-                    _ => Failure::NotHttp("it ends within its head".into()),
+                    _ => Failure::NotHttp("it ends partway through its head".into()),
                 });
             };
             let head = wire::read_response(&bytes, has_body).map_err(Failure::NotHttp)?;
@@ -209,7 +209,7 @@ impl Incoming<SparkOutput> {
                         let exit = source.process.process().exited().await;
                         (!exit.is_normal()).then(|| Failure::of_exit(exit))
                     }
-                    Ok(_) => Some(Failure::NotHttp("output after its end was cut off".into())),
+                    Ok(_) => Some(Failure::NotHttp("output past its end was discarded".into())),
                     Err(failure) => Some(failure),
                 }
             };

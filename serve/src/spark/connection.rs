@@ -18,7 +18,7 @@ pub(crate) struct Connection {
 }
 
 /// Has a spark serve a connection. The spark reads what is written to the connection as one
-/// message, which ends when the connection's side has finished. Dropping the connection kills the
+/// message, which ends when [`Connection::finish`] is called. Dropping the connection kills the
 /// process.
 ///
 /// # Errors

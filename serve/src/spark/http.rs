@@ -1,9 +1,9 @@
 //! HTTP that a spark speaks through a comm. On the other side is either the function `http`, which
 //! calls other hosts, or a component in the project, which answers requests.
 //!
-//! The first message is the request, in the form in which it would be sent: with a complete
-//! address, or with a path and a `host` field. Whatever follows the head in that message is the
-//! body. The response comes back the same way, as one message.
+//! The first message is the request, in the form in which it would be sent: with an absolute URL,
+//! or with a path and a `host` field. Whatever follows the head in that message is the body. The
+//! response comes back the same way, as one message.
 
 use super::comm::CommPipes;
 use super::incoming::{Incoming, Source};
@@ -94,7 +94,7 @@ async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
         has_ended: false,
     });
     let head = incoming.head().await?;
-    let head = head.ok_or("the message ends within the request's head")?;
+    let head = head.ok_or("the message ends partway through the request's head")?;
     let (parts, framing) = wire::read_request(&head)?;
     let body = if framing.is_none() && incoming.is_over() {
         empty()

@@ -70,7 +70,7 @@ impl<S: Source> Incoming<S> {
                 return match searched {
                     0 => Ok(None),
                     _ => Err(S::malformed(format!(
-                        "{} ends within {}",
+                        "{} ends partway through {}",
                         S::WHOLE,
                         S::HEAD
                     ))),

@@ -251,7 +251,7 @@ async fn the_output_of_a_spark_is_the_answer() {
 }
 
 #[tokio::test]
-async fn t138_an_invalid_answer_is_refused_with_the_reason() {
+async fn t138_an_invalid_answer_is_rejected_with_a_reason() {
     let lab = TestFunctions::new();
     let failure = |text: &'static str| {
         let version = lab.answering("f", text);
@@ -263,10 +263,10 @@ async fn t138_an_invalid_answer_is_refused_with_the_reason() {
     for (text, why) in [
         ("hello", "does not begin with"),
         ("HTTP/1.1 999 X\r\n\r\n", "the status 999"),
-        ("HTTP/1.1 200 OK\r\nX", "within its head"),
+        ("HTTP/1.1 200 OK\r\nX", "partway through its head"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbody",
-            "6 bytes before",
+            "6 bytes short",
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody",
@@ -399,7 +399,7 @@ async fn output_after_an_answer_does_not_delay_it_and_is_logged() {
             .log()
             .lines()
             .iter()
-            .any(|line| line.text.contains("cut off"))
+            .any(|line| line.text.contains("discarded"))
         {
             tokio::task::yield_now().await;
         }
@@ -436,7 +436,7 @@ async fn a_large_body_passes_through_a_spark_at_the_speed_of_its_reader() {
 }
 
 #[tokio::test]
-async fn a_head_has_no_body_and_interim_answers_have_no_end() {
+async fn a_response_to_head_has_no_body_and_endless_heads_are_refused() {
     let lab = TestFunctions::new();
     let version = lab.answering("f", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
     let answer = lab
@@ -543,14 +543,14 @@ async fn a_spark_runs_functions_by_name_and_learns_how_they_fail() {
     check("trap", "the function `trap` trapped: ").await;
     check("says", "the function `says` failed: why").await;
     check("program", "`program` is a program").await;
-    check("large", "the function `large` cannot be run: memory of a process is limited to 1 bytes, but 65536 are needed")
+    check("large", "the function `large` cannot be run: the memory of a process is limited to 1 byte, but 65536 are needed")
         .await;
     check(
         "nobody",
         "the project has no function named `nobody`: add it",
     )
     .await;
-    check("http", "the message ends within the request's head").await;
+    check("http", "ends partway through the request's head").await;
     lab.all_gone().await;
 }
 
@@ -617,7 +617,7 @@ async fn the_depth_and_the_number_of_functions_that_run_each_other_are_limited()
         .get(&lab.spark("many", &many))
         .await
         .expect("the function answers");
-    assert_eq!(body, "@", "64 functions ran, and `@` is the character 64");
+    assert_eq!(body, "@", "64 functions ran, and `@` is character 64");
     lab.all_gone().await;
 }
 
@@ -782,7 +782,7 @@ async fn modules_built_for_embly_run_with_its_oddities() {
     let text = r#"
         (data (i32.const 16) "parrot") (data (i32.const 32) "nobody") (data (i32.const 48) "xy")
         (func (export "main") (param i32 i32) (result i32)
-            ;; The complete request is available. Nothing follows it, but it is not followed by an end either.
+            ;; The complete request is available. Nothing follows it, not even an end.
             (call $is (call $events (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 128) (i32.const 10) (i32.const 0)) (i32.const 0))
             (call $is (i32.load (i32.const 0)) (i32.const 10))
             (call $is (i32.load (i32.const 128)) (i32.const 1))
@@ -814,7 +814,7 @@ async fn modules_built_for_embly_run_with_its_oddities() {
             (call $is (i32.load (i32.const 128)) (i32.const 0))
             (call $head)
             (i32.const 0))
-        ;; Waits for an event of the parrot.
+        ;; Waits for an event from the parrot.
         (func $wait (loop $again
             (call $is (call $events (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 128) (i32.const 10) (i32.const 0)) (i32.const 0))
             (br_if $again (i32.ne (i32.load (i32.const 128)) (i32.const 2)))))

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes: writes and parses heads, and decodes bodies.
 //!
-//! This module only computes and never waits. Output from sparks is parsed as strictly as that of
-//! unknown clients.
+//! This module only computes and never waits. Output from sparks is parsed as strictly as input
+//! from untrusted clients.
 
 use crate::fields;
 use crate::request_id::REQUEST_ID;
@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, request, response};
 use lunatic_vm::printable;
 
-/// The maximum size of a head, in bytes, and the maximum number of its fields.
+/// The maximum size of a head, in bytes, and the maximum number of fields in it.
 pub(super) const MAX_HEAD: usize = 64 << 10;
 const MAX_FIELDS: usize = 100;
 
@@ -69,7 +69,7 @@ pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead
     match response.parse(bytes) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => (),
         Ok(_) => return Err("its head is cut off".into()),
-        Err(error) => return Err(format!("in its head, {error}")),
+        Err(error) => return Err(format!("its head is invalid: {error}")),
     }
     let code = response.code.expect("the head is complete");
     let status = match StatusCode::from_u16(code) {
@@ -114,13 +114,13 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => (),
         Ok(_) => return Err("the request's head is cut off".into()),
-        Err(error) => return Err(format!("in the request's head, {error}")),
+        Err(error) => return Err(format!("the request's head is invalid: {error}")),
     }
     let method = request.method.expect("the head is complete");
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| "the request's method is invalid".to_string())?;
     let path = request.path.expect("the head is complete");
-    let not_a_uri = |_| format!("`{}` is not an address", printable(path));
+    let not_a_uri = |_| format!("`{}` is not a valid URL", printable(path));
     let uri = Uri::try_from(path).map_err(not_a_uri)?;
     let (fields, framing) = read_fields(request.headers)?;
     let uri = match (uri.authority(), fields.get(header::HOST)) {
@@ -132,7 +132,7 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
             Uri::try_from(format!("http://{host}{path}")).map_err(not_a_uri)?
         }
         (None, None) => {
-            return Err("the request has neither a complete address nor a `host` field".into());
+            return Err("the request has neither an absolute URL nor a `host` field".into());
         }
     };
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -354,7 +354,7 @@ impl Decoder {
         match &self.0 {
             State::Length(0) | State::Done | State::UntilEnd => Ok(()),
             State::Length(left) => Err(format!(
-                "its body ended {left} bytes before its content-length"
+                "its body ended {left} bytes short of its content-length"
             )),
             _ => Err("its body ended before its last chunk".into()),
         }
@@ -370,7 +370,7 @@ fn take(bytes: &mut BytesMut, left: &mut u64) -> Bytes {
 }
 
 fn long_line() -> String {
-    format!("a length in its body is more than {MAX_LINE} bytes long")
+    format!("a chunk-size line in its body is more than {MAX_LINE} bytes long")
 }
 
 fn long_trailers() -> String {
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_where_its_head_states() {
+    fn a_body_ends_where_its_head_says() {
         let check = |framing, bytes: &str, body: &str, rest: &str| {
             for step in 1..bytes.len() + 1 {
                 let decoded = decode(framing, bytes.as_bytes(), step).expect(bytes);
@@ -437,7 +437,7 @@ mod tests {
             let error = decode(framing, bytes.as_bytes(), 3).expect_err(bytes);
             assert!(error.contains(why), "`{error}` does not contain `{why}`");
         };
-        check(Framing::Length(5), "abc", "2 bytes before");
+        check(Framing::Length(5), "abc", "2 bytes short");
         check(
             Framing::Chunked,
             "3\r\nabcd\r\n0\r\n\r\n",
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn t138_an_invalid_response_is_refused_with_the_reason() {
+    fn t138_an_invalid_response_is_rejected_with_a_reason() {
         let check = |text: &str, why: &str| {
             let error = response(text).expect_err(text);
             assert!(error.contains(why), "`{error}` does not contain `{why}`");
@@ -491,12 +491,12 @@ mod tests {
         check("HTTP/1.1 999 No\r\n\r\n", "the status 999");
         check("HTTP/1.1 099 No\r\n\r\n", "the status 99");
         check("HTTP/1.1 101 Switch\r\n\r\n", "cannot be switched");
-        check("HTTP/1.1 2x0 No\r\n\r\n", "in its head");
-        check("HTTP/2.0 200 OK\r\n\r\n", "in its head");
-        check("HTTP/1.1 200 OK\r\na b: c\r\n\r\n", "in its head");
-        check("HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n", "in its head");
-        check("HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n", "in its head");
-        check("HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n", "in its head");
+        check("HTTP/1.1 2x0 No\r\n\r\n", "head is invalid");
+        check("HTTP/2.0 200 OK\r\n\r\n", "head is invalid");
+        check("HTTP/1.1 200 OK\r\na b: c\r\n\r\n", "head is invalid");
+        check("HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n", "head is invalid");
+        check("HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n", "head is invalid");
+        check("HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n", "head is invalid");
         check(
             "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
             "not a number",
@@ -519,12 +519,12 @@ mod tests {
         );
         check(
             &format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101)),
-            "in its head",
+            "head is invalid",
         );
     }
 
     #[test]
-    fn some_responses_have_no_body_whatever_their_fields_state() {
+    fn some_responses_have_no_body_whatever_their_fields_say() {
         for (status, has_body, length) in [
             ("204", true, false),
             ("304", true, true),
@@ -594,9 +594,9 @@ mod tests {
         );
         for (text, why) in [
             ("GET / HTTP/1.1\r\n\r\n", "neither"),
-            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "not an address"),
-            ("GET / HTTP/1.1\r\nHost: a/x?\r\n\r\n", "not an address"),
-            ("G<T / HTTP/1.1\r\n\r\n", "in the request's head"),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "not a valid URL"),
+            ("GET / HTTP/1.1\r\nHost: a/x?\r\n\r\n", "not a valid URL"),
+            ("G<T / HTTP/1.1\r\n\r\n", "the request's head is invalid"),
         ] {
             match read_request(text.as_bytes()) {
                 Err(error) => assert!(error.contains(why), "`{error}` does not contain `{why}`"),

@@ -528,7 +528,7 @@ fn t136_a_request_gets_an_error_if_its_component_does_not_answer() {
 }
 
 #[test]
-fn t138_the_field_connection_cannot_remove_the_fields_that_frame_a_request() {
+fn t138_the_connection_field_cannot_remove_the_fields_that_frame_a_request() {
     put("fields", settings(Policy::Fresh));
     let mut stream = connect();
     let request = "POST /fields/fields HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\nx-gone: 1\r\n\
@@ -550,7 +550,7 @@ fn an_error_that_a_component_sets_determines_the_status() {
         settings(Policy::Fresh),
         "/error",
         500,
-        "told by itself",
+        "set explicitly",
     );
     check("sets-denied", settings(Policy::Single), "/denied", 403, "");
 }
@@ -653,9 +653,8 @@ fn granting(directory: &std::path::Path) -> Settings {
 }
 
 #[test]
-fn whatever_a_component_makes_the_host_hold_is_refused_at_its_limit() {
-    const TEST: &str =
-        "components::whatever_a_component_makes_the_host_hold_is_refused_at_its_limit";
+fn whatever_a_component_makes_the_host_hold_is_limited() {
+    const TEST: &str = "components::whatever_a_component_makes_the_host_hold_is_limited";
     if !is_alone(TEST) {
         return;
     }

@@ -60,7 +60,9 @@ fn compile(target: &str, package: &str) -> PathBuf {
         .expect("cargo can be run, because it runs this test");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
-        true => format!("the tests need guests in Rust: `rustup target add {target}`"),
+        true => {
+            format!("the tests build Rust guests for {target}; run `rustup target add {target}`")
+        }
         false => String::new(),
     };
     assert!(
@@ -112,7 +114,7 @@ fn componentize() -> Result<PathBuf, String> {
     let environment = directory.join("environment");
     let recent = "import sys; sys.exit(sys.version_info < (3, 10))";
     run(Command::new("python3").args(["-c", recent]))
-        .map_err(|_| "there is no `python3` of version 3.10 or later")?;
+        .map_err(|_| "`python3` is missing or older than 3.10")?;
     run(Command::new("python3")
         .args(["-m", "venv"])
         .arg(&environment))?;

@@ -51,7 +51,7 @@ impl Plan {
         }
     }
 
-    /// Adds a function at the path that equals its name.
+    /// Adds a function, and a route named after it.
     fn function(mut self, text: &str, wat: &str, settings: Settings) -> Plan {
         put(&self.functions, text, 1, wat, settings);
         self.routes.push(Route {
@@ -288,7 +288,7 @@ fn a_request_gets_an_error_if_its_function_ends_without_an_answer() {
 }
 
 #[test]
-fn a_connection_serves_one_request_after_the_other_and_each_has_its_own_id() {
+fn a_connection_serves_one_request_after_another_and_each_has_its_own_id() {
     let house = Plan::new()
         .function("hello", &hello(), Settings::default())
         .start();
@@ -363,8 +363,8 @@ fn functions_are_found_by_their_names_and_the_names_are_removed_from_the_path() 
 
 #[test]
 fn t135_a_trap_before_the_head_is_500_and_a_later_trap_breaks_off_the_answer() {
-    // The function traps at the end of the request. The test sends that only after it has read the
-    // answer's head.
+    // The function traps at the end of the request. The test sends that end only after it has read
+    // the answer's head.
     let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more))) unreachable";
     let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", read);
     let house = Plan::new()
@@ -610,7 +610,7 @@ fn t132_a_request_that_could_hide_a_second_one_is_refused_and_ends_the_connectio
 }
 
 #[test]
-fn t138_an_invalid_answer_of_a_function_is_refused_and_its_connection_fields_are_removed() {
+fn t138_an_invalid_answer_from_a_function_is_refused_and_its_connection_fields_are_removed() {
     let answers = [
         ("HTTP/1.1 999 X\r\ncontent-length: 0\r\n\r\n", 502),
         ("HTTP/1.1 101 X\r\nupgrade: websocket\r\n\r\n", 502),
@@ -643,7 +643,7 @@ fn t138_an_invalid_answer_of_a_function_is_refused_and_its_connection_fields_are
 }
 
 #[test]
-fn t138_the_field_connection_cannot_remove_the_fields_that_frame_a_message() {
+fn t138_the_connection_field_cannot_remove_the_fields_that_frame_a_message() {
     const LISTED: &str = "connection: close, content-length, transfer-encoding, host\r\n";
     let response = format!("HTTP/1.1 200 OK\r\n{LISTED}content-length: 5\r\n\r\nhello");
     let house = Plan::new()
@@ -843,7 +843,7 @@ fn t142_a_request_that_does_not_finish_is_cut_off_at_the_deadline_or_a_second_st
 }
 
 #[test]
-fn serving_the_directory_of_the_cache_s_key_ends_the_use_of_the_cache() {
+fn serving_the_directory_that_contains_the_cache_key_disables_the_cache() {
     let home = tempfile::tempdir().expect("a temporary directory can be created");
     let cache = Cache::at(&home.path().join("cache")).expect("the directory is ours alone");
     let key = home.path().join("cache.key");
@@ -923,7 +923,7 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
 }
 
 #[test]
-fn an_answer_whose_length_is_not_true_is_502_or_breaks_off() {
+fn an_answer_with_the_wrong_length_is_502_or_breaks_off() {
     let says_length = |then: &str| {
         let begun = says("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun", then);
         Plan::new()
@@ -956,7 +956,7 @@ fn an_answer_whose_length_is_not_true_is_502_or_breaks_off() {
 }
 
 #[test]
-fn a_client_that_closes_its_half_gets_its_answer() {
+fn a_client_that_closes_its_sending_side_gets_its_answer() {
     // The end of the client's stream arrives while the function is still computing.
     let busy = "(local $left i32) (local.set $left (i32.const 100000000))
         (loop $more (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
@@ -1017,7 +1017,7 @@ fn the_built_in_function_http_calls_another_host() {
 }
 
 #[test]
-fn an_http_2_client_of_a_library_is_served() {
+fn an_http_2_client_from_a_library_is_served() {
     use http_body_util::{BodyExt, Full};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let house = Plan::new()

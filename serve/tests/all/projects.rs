@@ -416,7 +416,7 @@ fn t162_a_good_change_is_served_a_bad_change_is_not_and_no_request_fails() {
         std::fs::remove_file(work.place.path("a.wat")).expect("the file exists");
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // The file is replaced by another one, like in many deployments.
+        // The file is replaced by another one, as in many deployments.
         work.place.write("new.wat", &answering("third"));
         std::fs::rename(work.place.path("new.wat"), work.place.path("a.wat"))
             .expect("the file exists");
@@ -500,7 +500,7 @@ fn t162_a_build_that_writes_to_its_source_directory_does_not_repeat_forever() {
 }
 
 #[test]
-fn a_valid_change_of_the_project_file_takes_effect_and_an_invalid_one_does_not() {
+fn a_valid_change_to_the_project_file_takes_effect_and_an_invalid_one_does_not() {
     let work = Development::start(&[
         ("lunatic.toml", &one()),
         ("a.wat", &answering("a")),

@@ -73,7 +73,7 @@ fn vm() -> Vm {
         .expect("the VM can be built")
 }
 
-/// The default configuration, with free ports and an empty in-memory storage.
+/// The default configuration, with free ports and empty in-memory storage.
 fn config() -> ServiceConfig {
     let free = "127.0.0.1:0".parse().expect("the address is valid");
     ServiceConfig {
@@ -454,7 +454,7 @@ fn t150_nothing_works_without_the_token() {
 }
 
 #[test]
-fn t150_an_address_for_other_computers_needs_a_token() {
+fn t150_an_address_that_other_computers_can_reach_needs_a_token() {
     let anywhere = ServiceConfig {
         deploy: "0.0.0.0:0".parse().expect("the address is valid"),
         ..config()
@@ -603,7 +603,7 @@ fn t152_a_slow_upload_is_refused() {
 }
 
 #[test]
-fn t153_anything_but_a_function_is_refused_with_the_reason() {
+fn t153_anything_but_a_function_is_rejected_with_a_reason() {
     let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let house = House::new(stored_in(directory.path()));
     let wasm = spark("x");
@@ -957,7 +957,7 @@ fn a_build_without_s3_reports_how_to_enable_it() {
 }
 
 #[test]
-fn an_unusable_storage_is_an_error_at_the_start() {
+fn unusable_storage_is_an_error_at_startup() {
     let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let file = directory.path().join("file");
     std::fs::write(&file, "").expect("there is disk space");

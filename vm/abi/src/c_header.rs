@@ -182,8 +182,8 @@ fn write_parameter(out: &mut impl Write, parameter: &Parameter) -> fmt::Result {
     }
 }
 
-/// Returns the C type of a kind, with a trailing separator unless it ends in `*`. For a slice, this
-/// is the type of the address.
+/// Returns the C type for the given kind, with a trailing separator unless it ends in `*`. For a
+/// slice, this is the type of the address.
 const fn c_type(kind: Kind) -> &'static str {
     match kind {
         Kind::I32 => "int32_t ",

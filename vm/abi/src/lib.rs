@@ -255,30 +255,32 @@ numbered! {
 }
 
 impl Limit {
-    /// Returns what is limited and its unit, as worded in error messages.
-    pub const fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Memory => ("memory of a process", "bytes"),
-            Self::Compute => ("compute of a process", "units"),
-            Self::TableElements => ("tables of a process", "elements"),
-            Self::Processes => ("the environment", "processes"),
-            Self::MailboxMessages => ("a mailbox", "messages"),
-            Self::MailboxBytes => ("a mailbox", "bytes"),
-            Self::MessageBytes => ("a message", "bytes"),
-            Self::Timers => ("the environment", "timers"),
-            Self::Names => ("the environment", "names"),
-            Self::Sockets => ("the environment", "sockets"),
-            Self::Files => ("a process", "open files"),
-            Self::Output => ("output of the environment", "bytes"),
-            Self::Handles => ("a process", "handles of a kind"),
-            Self::TotalMemory => ("memory of the environment", "bytes"),
-            Self::TotalCompute => ("compute of the environment", "units"),
-            Self::Time => ("the life of a process", "milliseconds"),
-            Self::Metrics => ("the environment", "metrics"),
-            Self::HostMemory => ("host memory of a process", "bytes"),
-            Self::TotalHostMemory => ("host memory of the environment", "bytes"),
-            Self::Descriptors => ("the environment", "descriptors"),
-        }
+    /// Returns what is limited, and the unit of an allowed number of this many, as worded in error
+    /// messages.
+    pub const fn words(self, allowed: u64) -> (&'static str, &'static str) {
+        let (what, one, many) = match self {
+            Self::Memory => ("the memory of a process", "byte", "bytes"),
+            Self::Compute => ("the compute of a process", "unit", "units"),
+            Self::TableElements => ("the tables of a process", "element", "elements"),
+            Self::Processes => ("the environment", "process", "processes"),
+            Self::MailboxMessages => ("a mailbox", "message", "messages"),
+            Self::MailboxBytes => ("a mailbox", "byte", "bytes"),
+            Self::MessageBytes => ("a message", "byte", "bytes"),
+            Self::Timers => ("the environment", "timer", "timers"),
+            Self::Names => ("the environment", "name", "names"),
+            Self::Sockets => ("the environment", "socket", "sockets"),
+            Self::Files => ("a process", "open file", "open files"),
+            Self::Output => ("the output of the environment", "byte", "bytes"),
+            Self::Handles => ("a process", "handle of each kind", "handles of each kind"),
+            Self::TotalMemory => ("the memory of the environment", "byte", "bytes"),
+            Self::TotalCompute => ("the compute of the environment", "unit", "units"),
+            Self::Time => ("the lifetime of a process", "millisecond", "milliseconds"),
+            Self::Metrics => ("the environment", "metric", "metrics"),
+            Self::HostMemory => ("the host memory of a process", "byte", "bytes"),
+            Self::TotalHostMemory => ("the host memory of the environment", "byte", "bytes"),
+            Self::Descriptors => ("the environment", "descriptor", "descriptors"),
+        };
+        (what, if allowed == 1 { one } else { many })
     }
 }
 
@@ -563,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_back_as_what_they_were() {
+    fn numbers_survive_a_round_trip() {
         for &errno in Errno::ALL {
             assert_eq!(Errno::from_number(errno as u32), Some(errno));
         }

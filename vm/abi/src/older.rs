@@ -48,8 +48,8 @@ macro_rules! for_each_older_host_function {
             /// Messages: send and receive.
             "lunatic::message" as mail {
                 /// Sends the message in the slot, or drops it if the process does not exist.
-                /// Because it returns nothing, the caller waits while the mailbox is full, and
-                /// traps if the receiver cannot accept the message at all.
+                /// Because this function returns nothing, the caller waits while the mailbox is
+                /// full, and traps if the receiver cannot accept the message at all.
                 wait send(process: ProcessId);
                 /// Sends the message in the slot, then waits for a message that arrives after the
                 /// send and has the same tag, or for any message if the tag is 0. Returns 0, or
@@ -263,8 +263,8 @@ macro_rules! for_each_host_function_of_0_10 {
             /// Messages: send.
             "lunatic::message" as request {
                 /// Sends the message in the slot, or drops it if the process does not exist.
-                /// Because it returns nothing, the caller waits while the mailbox is full, and
-                /// traps if the receiver cannot accept the message at all.
+                /// Because this function returns nothing, the caller waits while the mailbox is
+                /// full, and traps if the receiver cannot accept the message at all.
                 wait send(process: Pid);
             }
 

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_the_longest_and_one_failure_too_many_gives_up() {
+    fn delays_double_up_to_the_maximum_and_one_failure_too_many_ends_the_restarts() {
         let mut restarts = restarts(5);
         let decisions =
             [0, 1, 2, 3, 4, 10].map(|now| restarts.on_failure(Duration::from_secs(now)));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_backoff_nothing_waits() {
+    fn without_a_backoff_restarts_are_not_delayed() {
         let mut streak = Streak::default();
         assert!((0..100).all(|_| streak.on_failure(false, &Backoff::default()).is_zero()));
     }

@@ -245,7 +245,7 @@ mod tests {
     ];
 
     #[test]
-    fn values_cross_and_come_back() {
+    fn values_survive_a_round_trip() {
         let (mut row, mut list) = (Vec::new(), Vec::new());
         let keys = [
             Key::Position,
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_bytes_are_reading_ends() {
+    fn reading_ends_whatever_the_bytes_are() {
         let mut good = Vec::new();
         write_length(&mut good, 2);
         write_binding(&mut good, Key::Name("name"), Value::Text("text"));

@@ -89,7 +89,7 @@ macro_rules! for_each_host_function {
                 /// not exist. The caller keeps its data and sockets.
                 soon send_bytes(process: Pid, tag: Tag, data: Bytes, sockets: Words) -> I32;
                 /// Extension. Like `send_bytes`, but never waits for space in the mailbox: returns
-                /// `MailboxFull` immediately, also for more than 256 KiB of data.
+                /// `MailboxFull` immediately, and also if there is more than 256 KiB of data.
                 now offer_bytes(process: Pid, tag: Tag, data: Bytes, sockets: Words) -> I32;
                 /// Extension. Like `receive`, but also writes the header and as much of the data as
                 /// fits. The message stays in the slot, with its read position after the copied
@@ -520,8 +520,8 @@ macro_rules! for_each_host_function {
                 wait catch(function: I32, pointer: I32) -> I32;
             }
 
-            /// SQLite. A database is either a file in a directory that the environment grants or
-            /// held in memory.
+            /// SQLite. A database is either a file in a directory that the environment grants, or
+            /// is held in memory.
             ///
             /// A function that returns an address gets the memory by calling the guest's export
             /// `lunatic_alloc(i32) -> i32`, and writes the length to the location given by its last

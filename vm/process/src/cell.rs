@@ -213,12 +213,12 @@ impl ProcessCell {
         }
     }
 
-    /// Records what the process now waits for.
+    /// Records what the process is now waiting for.
     pub fn expect(&self, wanted: &Wanted, since: u64, forever: bool) {
         self.lock().state.expect(wanted, since, forever);
     }
 
-    /// Takes the first mail that matches, or records that the process waits for it.
+    /// Takes the first mail that matches, or records that the process is waiting for it.
     pub fn receive(&self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         let mut shared = self.lock();
         let mail = shared.state.receive(wanted, since, forever)?;
@@ -245,7 +245,7 @@ impl ProcessCell {
         self.lock().state.next_sequence()
     }
 
-    /// Called when this may be the program's only process left. If the process waits without a
+    /// Called when this may be the only process left in the program. If the process waits without a
     /// timeout, wakes it, so that it checks for itself.
     pub fn on_alone(&self) {
         let shared = self.lock();
@@ -273,8 +273,8 @@ impl ProcessCell {
         Paid::new(self.purse.as_ref(), END_BYTES)
     }
 
-    /// Links this process to the process `pid`, which makes the link, unless this process is dead.
-    /// Returns whether this process is alive.
+    /// Links this process to the process `pid`, which is making the link, unless this process is
+    /// dead. Returns whether this process is alive.
     pub(crate) fn accept_link(&self, pid: Pid, tag: i64, paid: Paid) -> bool {
         let mut shared = self.lock();
         let is_alive = !shared.state.is_dead();
@@ -486,7 +486,7 @@ mod tests {
         cell.deliver_late(message(3))
             .expect_err("the mailbox is full");
         cell.receive(&Wanted::Any, 0, false)
-            .expect("two messages wait");
+            .expect("two messages are waiting");
         cell.deliver(message(4)).expect_err("the room is kept");
         cell.expect(&Wanted::Tag(7), 0, true);
         cell.deliver(message(7)).expect("the message is awaited");
@@ -495,7 +495,7 @@ mod tests {
             .expect("the room is kept for this");
         cell.release_room(0);
         cell.receive(&Wanted::Any, 0, false)
-            .expect("two messages wait");
+            .expect("two messages are waiting");
         cell.deliver(message(5))
             .expect("no room is kept any longer");
     }

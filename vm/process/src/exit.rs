@@ -273,7 +273,7 @@ impl std::error::Error for LimitReached {}
 
 impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, unit) = self.limit.words();
+        let (what, unit) = self.limit.words(self.allowed);
         write!(f, "{what} is limited to {} {unit}", self.allowed)?;
         match self.wanted {
             Some(wanted) => write!(f, ", but {wanted} are needed"),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reached_limit_names_the_allowed_and_the_needed_amount() {
+    fn the_message_for_a_reached_limit_names_the_allowed_and_the_needed_amount() {
         let reached = LimitReached {
             limit: Limit::Memory,
             allowed: 65_536,
@@ -307,7 +307,7 @@ mod tests {
         let sentence = Exit::Limit(reached).to_string();
         assert_eq!(
             sentence,
-            "reached a limit: memory of a process is limited to 65536 bytes, but 131072 are needed"
+            "reached a limit: the memory of a process is limited to 65536 bytes, but 131072 are needed"
         );
     }
 }

@@ -240,10 +240,10 @@ impl Links {
 mod tests {
     use super::*;
 
-    /// T052: what happens to a process when a linked process dies, in each of Erlang's cases that
+    /// T052: what happens to a process when a linked process dies, in each of the Erlang cases that
     /// apply here.
     #[test]
-    fn t052_a_link_reacts_as_erlang_says() {
+    fn t052_links_behave_as_erlang_specifies() {
         let limit = Exit::Limit(crate::LimitReached {
             limit: lunatic_abi::Limit::Memory,
             allowed: 1,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_links_and_monitors_cause_no_notice() {
+    fn removed_links_and_monitors_produce_no_notices() {
         let mut links = Links::default();
         links.link(Pid(1), 0);
         links.watch(Pid(1), 0);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn t049_a_monitor_of_a_missing_process_leaves_older_monitors_their_reason() {
+    fn t049_monitoring_a_missing_process_does_not_cost_earlier_monitors_their_exit_reason() {
         let mut links = Links::default();
         assert!(links.watch(Pid(1), 5) && !links.watch(Pid(1), 5));
         assert!(links.watch(Pid(1), 6));

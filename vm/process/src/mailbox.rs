@@ -351,7 +351,7 @@ impl Mailbox {
         }
     }
 
-    /// Returns the number of waiting death notices that the owner's own links and monitors cause.
+    /// Returns the number of waiting death notices caused by the owner's own links and monitors.
     pub(crate) fn deaths(&self) -> usize {
         self.len() - (self.messages + self.paid) as usize
     }
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_never_taken_does_not_keep_empty_elements() {
+    fn a_message_that_is_never_taken_does_not_leave_empty_elements_behind() {
         let mut mailbox = mailbox(&[(1, "stays")]);
         for _ in 0..10_000 {
             mailbox
@@ -532,7 +532,7 @@ mod tests {
         }
         assert!(
             mailbox.len() == 1,
-            "{} elements were visited for one message",
+            "{} elements are kept for one message",
             mailbox.len()
         );
         assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("stays"));
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_mailbox_has_room_for_a_death() {
+    fn a_full_mailbox_has_room_for_a_death_notice() {
         let mut mailbox = Mailbox::default();
         mailbox.push_death(Mail::ProcessDied {
             tag: 0,
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitored_end_without_a_tag_is_found_only_by_an_unselective_take() {
+    fn a_death_notice_without_a_tag_is_found_only_by_an_unselective_take() {
         let mut mailbox = Mailbox::default();
         mailbox.push_death(Mail::ProcessDied {
             tag: 0,

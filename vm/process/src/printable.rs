@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_steer_a_terminal_or_a_reader_is_escaped() {
+    fn characters_that_could_control_a_terminal_or_mislead_a_reader_are_escaped() {
         for c in ['\0', '\u{1b}', '\u{7f}', '\u{9b}', '\n', '\r', '\u{85}'] {
             assert_eq!(printable(&c.to_string()), c.escape_default().to_string());
         }

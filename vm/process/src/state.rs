@@ -220,7 +220,7 @@ impl State {
         matches!(self.life, Life::Dead)
     }
 
-    /// Records what the process now waits for.
+    /// Records what the process is now waiting for.
     pub(crate) fn expect(&mut self, wanted: &Wanted, since: u64, forever: bool) {
         self.wait = Some(Wait {
             wanted: wanted.clone(),
@@ -229,7 +229,7 @@ impl State {
         });
     }
 
-    /// Takes the first mail that matches, or records that the process waits for it.
+    /// Takes the first mail that matches, or records that the process is waiting for it.
     pub(crate) fn receive(&mut self, wanted: &Wanted, since: u64, forever: bool) -> Option<Mail> {
         if let Some(mail) = self.mailbox.take(wanted, since) {
             self.stop_waiting();
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn t043_the_number_of_unread_ends_is_limited() {
+    fn t043_the_number_of_unread_death_notices_is_limited() {
         let mut state = State::new();
         for pid in 1..=3 {
             state

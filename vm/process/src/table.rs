@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_processes_are_notified_of_an_end_in_portions() {
+    fn many_processes_are_notified_of_a_death_in_portions() {
         const COUNT: u64 = 1_000;
 
         let limits = MailboxLimits {

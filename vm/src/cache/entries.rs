@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_last_stays() {
+    fn the_most_recently_used_entries_stay() {
         let quarter = ALL.bytes / 4;
         let mut entries = vec![
             entry("c", 30, quarter),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_few_files_of_guests() {
+    fn the_number_of_files_for_guests_is_limited() {
         let mut entries: Vec<Entry> = (0..GUESTS.files)
             .map(|number| entry(&format!("guest-{number}"), number, 1))
             .collect();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_never_holds_more_than_its_bound() {
+    fn the_directory_never_exceeds_its_size_limit() {
         let directory = tempfile::tempdir().expect("a temporary directory can be created");
         let key = [7; blake3::KEY_LEN];
         let code = vec![0; 5 << 20];

@@ -29,16 +29,16 @@ pub(super) struct Helper {
 /// Why compilation of a module was stopped. Trying again would have the same result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stopped {
-    #[error("compiling takes too long")]
+    #[error("compilation took too long")]
     Time,
     #[error("nothing is waiting for the code any more")]
     Abandoned,
     #[error(
-        "compiling needs more than {memory} MiB of memory, or the compiler has a bug; its process ended with {0}",
+        "compilation needs more than {memory} MiB of memory, or the compiler has a bug; its process ended with {0}",
         memory = worker::MAX_MEMORY >> 20
     )]
     Ended(ExitStatus),
-    #[error("the compiler could not be started, or does not answer: {0}")]
+    #[error("the compiler could not be started, or did not answer: {0}")]
     Unusable(#[from] io::Error),
 }
 

@@ -57,8 +57,8 @@ impl Answer<'_> {
 /// [`VmBuilder::compiler`](crate::VmBuilder::compiler) must do this and nothing else.
 ///
 /// Before it reads the module, the process drops its privileges: it closes all descriptors except
-/// the standard streams, its memory is limited and, as far as the kernel can enforce this, it cannot
-/// open files or sockets or start programs.
+/// the standard streams, its memory is limited and, as far as the kernel can enforce this, it
+/// cannot open files or sockets or start programs.
 ///
 /// # Errors
 ///
@@ -87,11 +87,12 @@ pub fn compile() -> io::Result<()> {
 }
 
 /// Closes everything but the standard streams. The machine's own descriptors are closed when a
-/// program is started, but those that the embedder inherited or opened otherwise may not be.
+/// program is started, but those that the embedder inherited, or opened in some other way, may not
+/// be.
 #[cfg(target_os = "linux")]
 fn close_inherited() {
-    // SAFETY: nothing in this process has opened a descriptor yet that it uses later. Kernels before
-    // Linux 5.9 do not have the call, which then does nothing.
+    // SAFETY: nothing in this process has yet opened a descriptor that it uses later. On kernels
+    // before Linux 5.9, which do not have this call, it does nothing.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 

@@ -33,7 +33,7 @@ static HAS_ADDRESS_SPACE: LazyLock<bool> = LazyLock::new(memory::has_address_spa
 pub enum Ceiling {
     /// The configured maximum number of processes has been reached.
     #[error(
-        "{0} processes are alive, which is the maximum that this machine was configured for; end some first"
+        "the maximum number of live processes that this machine was configured for, {0}, has been reached; end some first"
     )]
     Slots(u32),
     /// The address space for memories of the `fast` profile is used up.
@@ -52,12 +52,12 @@ pub enum Ceiling {
     Mappings(u32),
     /// Memory is scarce, and the program holds more memory than any other program.
     #[error(
-        "only {0} MiB of memory are left, and this program holds more memory than any other; end some of its processes first"
+        "only {0} MiB of memory is left, and this program holds more memory than any other; end some of its processes first"
     )]
     Share(u64),
     /// Too little memory is left.
     #[error(
-        "only {0} MiB of memory are left to this machine; end some processes first, or add memory"
+        "only {0} MiB of memory is left to this machine; end some processes first, or add memory"
     )]
     Memory(u64),
 }
@@ -171,7 +171,7 @@ impl fmt::Display for Capacity {
                 "; memories are not reused, because this kernel does not report which pages were written (Linux 6.7 does)"
             )?;
         }
-        write!(f, "; {} MiB of memory are available", self.memory >> 20)
+        write!(f, "; {} MiB of memory is available", self.memory >> 20)
     }
 }
 
@@ -205,7 +205,7 @@ impl Ceilings {
 
     /// Sets a machine's limits. If `profile` is `None`, a profile is chosen for each process. If
     /// `slots` is `None`, the number of processes is limited only by the computer's resources. If
-    /// `memory` is `None`, so is their memory.
+    /// `memory` is `None`, the same applies to their memory.
     pub(crate) fn new(
         profile: Option<Profile>,
         slots: Option<u32>,

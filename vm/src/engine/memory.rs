@@ -24,7 +24,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// How far beyond 4 GiB code in the `fast` profile can reach, using a constant offset, without a
+/// How far beyond 4 GiB, using a constant offset, code in the `fast` profile can reach without a
 /// check. A range of this length at the end of every slot is always inaccessible.
 pub(super) const GUARD: usize = 32 << 20;
 
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_that_moves_keeps_its_contents_and_gains_none() {
+    fn a_memory_that_moves_keeps_its_contents_and_the_new_part_is_zero() {
         let memories = Arc::new(Memories::new(Profile::Dense));
         let image = Arc::new(Image::new(5, b"data", false).expect("memory is available"));
         let mut memory = memories

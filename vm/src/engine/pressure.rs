@@ -170,9 +170,9 @@ impl Pressure {
         self.left.store(left, Ordering::Relaxed);
         let before = self.level.swap(level as u8, Ordering::Relaxed);
         if level as u8 > before {
-            log::warn!("{} MiB of memory are left: {}", left >> 20, level.words());
+            log::warn!("{} MiB of memory is left: {}", left >> 20, level.words());
         } else if level == Shortage::None && before > 0 {
-            log::info!("{} MiB of memory are left: {}", left >> 20, level.words());
+            log::info!("{} MiB of memory is left: {}", left >> 20, level.words());
         }
     }
 }

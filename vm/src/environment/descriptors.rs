@@ -71,7 +71,7 @@ impl Descriptors {
     }
 }
 
-/// Raises this process's limit on open descriptors to the hard limit (`ulimit -Hn`), like most
+/// Raises this process's limit on open descriptors to the hard limit (`ulimit -Hn`), as most
 /// servers do, and returns the new limit.
 ///
 /// Call this before building a machine. Do not call it in a program that uses `select`, which
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_quarter_is_left_to_programs_that_hold_little() {
+    fn the_last_quarter_is_reserved_for_programs_that_hold_few() {
         let descriptors = Descriptors::new(Some(8));
         for held in 1..=6 {
             descriptors

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_is_denied_by_its_older_name_too() {
+    fn denying_a_function_also_denies_its_older_counterpart() {
         let names = ["wasi_snapshot_preview1", "wasi_unstable"];
         let names = names
             .map(|namespace| ["fd_read", "fd_write"].map(|name| format!("{namespace}::{name}")));

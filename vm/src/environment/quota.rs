@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_computed_counts_also_beyond_the_bound() {
+    fn compute_beyond_the_limit_is_counted_too() {
         let bounded = |bound, outer| quota(Limit::TotalCompute, bound, outer);
         let outer = bounded(3, None);
         let inner = bounded(2, Some(outer.clone()));

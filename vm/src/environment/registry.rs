@@ -32,10 +32,10 @@ pub enum RegistryError {
     #[error("a name must be 1 to {MAX_NAME_LENGTH} bytes long and free of control characters")]
     BadName,
     /// The version is not a semantic version, or is too long.
-    #[error("`{0}` is not a version of at most {MAX_VERSION_LENGTH} bytes such as `1.2.3`")]
+    #[error("`{0}` is not a version such as `1.2.3`, of at most {MAX_VERSION_LENGTH} bytes")]
     BadVersion(String),
     /// The query is not a version requirement, or is too long.
-    #[error("`{0}` is not a requirement of at most {MAX_VERSION_LENGTH} bytes such as `^1.2`")]
+    #[error("`{0}` is not a requirement such as `^1.2`, of at most {MAX_VERSION_LENGTH} bytes")]
     BadQuery(String),
     /// A live process holds the name.
     #[error("the name `{0}` is held by process {1}")]
@@ -44,7 +44,9 @@ pub enum RegistryError {
     #[error("no process is registered as `{0}`")]
     NotFound(String),
     /// The caller neither holds the name nor registered its holder.
-    #[error("only process {1}, which holds the name `{0}`, and its registrar can revoke the name")]
+    #[error(
+        "only process {1}, which holds the name `{0}`, and the process that registered it can revoke it"
+    )]
     NotOwner(String, Pid),
     /// The process is dead.
     #[error("process {0} does not exist")]

@@ -129,7 +129,8 @@ impl Range {
         self.length
     }
 
-    /// Returns whether copying the range takes so long that other processes must run in between.
+    /// Returns whether copying the range takes so long that other processes must be allowed to run
+    /// partway through.
     pub(crate) fn is_large(self) -> bool {
         self.length > PORTION
     }
@@ -156,7 +157,7 @@ impl Range {
     }
 }
 
-/// A guest's memory while the guest is not running. Addresses are checked like in [`Call`], but a
+/// A guest's memory while the guest is not running. Addresses are checked as in [`Call`], but a
 /// function that takes several addresses looks up the memory only once.
 pub(crate) struct View<'a>(&'a mut [u8]);
 

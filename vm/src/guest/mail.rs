@@ -145,7 +145,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Copies the data, unless that takes so long that other processes must run in between.
+    /// Copies the data, unless that takes so long that other processes must be allowed to run
+    /// partway through.
     pub(crate) fn copy_small(self, call: &mut Call<'_>) -> Result<Message, Draft> {
         match call.parts() {
             Ok((mut memory, guest)) if !self.data.is_large() => Ok(Message {
@@ -174,7 +175,8 @@ impl Draft {
     }
 }
 
-/// Checks the parts of a message: bytes, and copies of sockets. Each socket is identified by a word.
+/// Checks the parts of a message: bytes, and copies of sockets. Each socket is identified by a
+/// 64-bit word.
 pub(crate) fn draft(
     call: &mut Call<'_>,
     tag: i64,
@@ -207,7 +209,7 @@ fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
         Some(ResourceKind::TlsStream) => copy_to_send::<TlsStreamId>(guest, id),
         Some(ResourceKind::UdpSocket) => copy_to_send::<UdpSocketId>(guest, id),
         _ => Err(Failure::trap(format!(
-            "there is no socket {word:#x}: its first byte is not a kind of socket"
+            "there is no socket {word:#x}: its first byte does not name a kind of socket"
         ))),
     }
 }

@@ -16,7 +16,7 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::sockets::udp::{IncomingDatagramStream, OutgoingDatagramStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, TcpSocket, UdpSocket};
 
-/// The size of an entry of the table, of its handle and of a small resource, in bytes.
+/// The total size of a table entry, its handle and a small resource, in bytes.
 const ENTRY: u64 = 512;
 
 /// The maximum number of bytes that a stream buffers.

@@ -123,7 +123,8 @@ pub(crate) struct MailCursor {
 }
 
 impl MailCursor {
-    /// Returns whether copying the mail takes so long that other processes must run in between.
+    /// Returns whether copying the mail takes so long that other processes must be allowed to run
+    /// partway through.
     pub(crate) fn is_large(&self) -> bool {
         matches!(&self.mail, Mail::Data(message) if message.data.len() > PORTION)
     }
@@ -485,14 +486,14 @@ impl Guest {
         Ok(self.handles().errors.insert(error))
     }
 
-    /// Traps if the process may not hold another handle of a kind. For functions that have no other
-    /// way to fail.
+    /// Traps if the process may not hold another handle of the given kind. For functions that have
+    /// no other way to fail.
     pub(crate) fn room_for(&mut self, held: usize, what: &str) -> Result<(), Failure> {
         self.check_room(held, what)
             .map_err(|error| Failure::trap(error.text))
     }
 
-    /// Checks that the process may hold another handle of a kind.
+    /// Checks that the process may hold another handle of the given kind.
     pub(crate) fn check_room(&mut self, held: usize, what: &str) -> Result<(), HostError> {
         let allowed = self.environment().limits().get(Limit::Handles);
         if (held as u64) < allowed {

@@ -1,9 +1,9 @@
 //! The WASI 0.2 functions that open files and sockets, or that take large arguments. They are
 //! implemented by `wasmtime-wasi`, except for directory listings. Files, listings and sockets are
-//! counted before they are opened, and opening them fails at the limits of the component's
-//! environment. The size of the arguments that a function holds while it waits is limited.
-//! Resources in the component's table are counted when the component makes its next call; see
-//! [`Guest`].
+//! counted before they are opened, and opening them fails once the limits of the component's
+//! environment are reached. The size of the arguments that a function holds while it waits is
+//! limited. Resources in the component's table are counted when the component makes its next call;
+//! see [`Guest`].
 
 use crate::environment::Charge;
 use crate::environment::wasi::WasiErrno;
@@ -249,7 +249,7 @@ async fn poll(
 ) -> wasmtime::Result<(Vec<u32>,)> {
     if pollables.len() > MAX_POLLED {
         return Err(wasmtime::Error::msg(format!(
-            "{} pollables are polled, and at most {MAX_POLLED} may be",
+            "cannot poll {} pollables at once: the maximum is {MAX_POLLED}",
             pollables.len()
         )));
     }

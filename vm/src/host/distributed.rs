@@ -1,7 +1,8 @@
 //! `lunatic::distributed`: functions for communication between nodes. This machine is the only
 //! node.
 //!
-//! Guests look up a process's node before they send messages to it, so the functions act as node 0.
+//! Guests look up a process's node before they send messages to it, so these functions present this
+//! machine as node 0.
 
 use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU32, OutU64, OutWords, Text};
 use crate::guest::mail::{deliver_soon, request, take_message};

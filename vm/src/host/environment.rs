@@ -37,7 +37,7 @@ pub(super) fn config_allow_namespace(
     call.config(id)?;
     if !call.guest().domain().grants().allows_any(&prefix) {
         let text = format!(
-            "functions that begin with `{}` cannot be allowed: this environment has none",
+            "functions whose names begin with `{}` cannot be allowed: this environment has none",
             prefix.escape_debug()
         );
         return call.answer(out, Err(HostError::new(Errno::NotGranted, text)));

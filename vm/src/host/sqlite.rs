@@ -161,7 +161,7 @@ fn prepare_to_open(
     );
     if held >= allowed {
         let sentence = format!(
-            "a process can have at most {allowed} databases open, as many as files; close some"
+            "a process can have at most {allowed} databases open (its limit on files); close some"
         );
         return Err(HostError::new(Errno::LimitReached, sentence));
     }

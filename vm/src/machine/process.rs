@@ -67,7 +67,7 @@ pub enum SendError {
     TooLarge(LimitReached),
     /// The receiver's environment does not grant the kind of a resource in the message.
     #[error(
-        "process {0} cannot receive such a resource, because its environment does not grant any function that begins with `{1}`"
+        "process {0} cannot receive such a resource, because its environment does not grant any function whose name begins with `{1}`"
     )]
     NotGranted(Pid, String),
     /// The resources in the message would exceed a limit of the receiver's environment.

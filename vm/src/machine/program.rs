@@ -139,7 +139,7 @@ impl Program {
     /// Returns whether only one process is left and it cannot receive any more messages.
     ///
     /// A process that calls this has already announced that it is waiting. A process that ends
-    /// first removes itself from the count, then checks whether the last process is waiting. So at
+    /// removes itself from the count first, then checks whether the last process is waiting. So at
     /// least one of the two processes notices the other.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_closed

@@ -32,7 +32,7 @@ pub enum ModuleError {
     #[error("the module was not compiled: {0}")]
     Stopped(String),
     /// The module exceeds one of the [`CompileLimits`](crate::CompileLimits).
-    #[error("{found} {what}; at most {allowed} are allowed (at offset {offset:#x})")]
+    #[error("{found} {what}; the maximum is {allowed} (at offset {offset:#x})")]
     Excessive {
         /// The kind of item that exceeds its limit.
         what: &'static str,

@@ -117,14 +117,14 @@ pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), M
 /// Returns the likely reason for an unknown import, starting with a separator. May be empty.
 fn hint(import: &Import<'_>, provided: &[String]) -> String {
     if import.function.is_none() {
-        return ": the machine provides functions only, and no memories, tables or globals".into();
+        return ": the machine provides only functions, not memories, tables or globals".into();
     }
     let text = match import.namespace {
         "lunatic" => {
-            ": the module was built with version 0.1 to 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
+            ": the module was built with version 0.1, 0.2 or 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
         }
         "lunatic::plugin" => {
-            ": the module is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins"
+            ": the module is a plugin for Lunatic 0.6 or 0.7; this machine has no plugins"
         }
         "env" => ": this is probably a C function that was not linked in",
         "__wbindgen_placeholder__" | "wbg" => {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn all_missing_imports_are_told_at_once() {
+    fn all_missing_imports_are_reported_at_once() {
         let found = sentence(
             r#"(import "wasi_snapshot_preview1" "fd_wirte" (func))
                (import "" "hello" (func)) (import "" "hello" (func))
@@ -195,7 +195,7 @@ mod tests {
         for part in [
             "nothing provides 3 imports",
             "`::hello`: a host program",
-            "`env::memory`: the machine provides functions only",
+            "`env::memory`: the machine provides only functions",
             "`wasi_snapshot_preview1::fd_wirte`: did you mean `wasi_snapshot_preview1::fd_write`?",
         ] {
             assert!(found.contains(part), "{found}");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_of_long_names_is_cut() {
+    fn a_long_list_of_long_names_is_truncated() {
         let long = "x".repeat(100_000);
         let imports: String = (0..1_000)
             .map(|number| format!(r#"(import "{number}" "{long}" (func))"#))

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn data_become_an_image_in_the_order_of_the_segments() {
+    fn data_segments_are_written_to_the_image_in_order() {
         let laid_out = |text: &str| {
             let bytes = binary(text);
             let survey = survey(&bytes).expect("the module is valid");
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_keep_their_numbers_and_passive_ones_their_bytes() {
+    fn segments_keep_their_numbers_and_passive_segments_keep_their_bytes() {
         let bytes = binary(
             r#"(module (memory 1) (data (i32.const 8) "active") (data "passive") (func (export "f")))"#,
         );
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_exported_and_the_code_lies_as_much_later_as_is_said() {
+    fn mutable_state_is_exported_and_the_code_moves_by_the_reported_shift() {
         let bytes = binary(
             r#"(module (memory 1) (global i32 (i32.const 1)) (global (mut i32) (i32.const 2)) (func (export "f") nop nop))"#,
         );
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_those_of_the_module_that_was_given() {
+    fn offsets_are_mapped_to_those_in_the_original_module() {
         let bytes = binary(
             r#"(module (memory 1) (global (mut i32) (i32.const 2)) (func (export "f") (param i32)
                 (loop (br_if 0 (i32.load (local.get 0)))) unreachable))"#,

@@ -200,8 +200,8 @@ impl MessageWriter {
         Ok(())
     }
 
-    /// Ends the message being written. It is empty if nothing has been written since the previous
-    /// message ended.
+    /// Ends the message being written. The message is empty if nothing has been written since the
+    /// previous message ended.
     ///
     /// Waits while the pipe holds the maximum number of ends. If the future is dropped early, the
     /// message has not been ended.

@@ -71,7 +71,7 @@ impl fmt::Display for WeightError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} is not a valid weight: weights are from {} to {}",
+            "{} is not a valid weight: weights range from {} to {}",
             self.0,
             Weight::MIN.0,
             Weight::MAX.0
@@ -225,7 +225,7 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "0 is not a valid weight: weights are from 1 to 10000"
+            "0 is not a valid weight: weights range from 1 to 10000"
         );
     }
 

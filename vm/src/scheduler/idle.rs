@@ -5,14 +5,14 @@
 //! that it is giving up. This is a protocol between three parties, and every step is sequentially
 //! consistent:
 //!
-//! - a thread that makes work available first publishes the work, then reads how many workers are
+//! - a thread that makes work available publishes the work first, then reads how many workers are
 //!   searching and how many are parked;
-//! - a worker that is about to park first announces this, then looks for published work;
-//! - a worker that stops searching because it found work first announces this, then checks whether
+//! - a worker that is about to park announces this first, then looks for published work;
+//! - a worker that stops searching because it found work announces this first, then checks whether
 //!   there is more work.
 //!
 //! Of any two such parties, the one that announces its step later sees the other's announcement.
-//! All workers can therefore never be asleep while there is work left.
+//! The workers can therefore never all be asleep while there is work left.
 
 use super::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 

@@ -35,7 +35,7 @@ pub(crate) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     if pressure.shortage() >= Shortage::Compiles {
         let left = pressure.left() >> 20;
         let text = format!(
-            "only {left} MiB of memory are left, so the module cannot be compiled now; try again later"
+            "only {left} MiB of memory is left, so the module cannot be compiled now; try again later"
         );
         return Err(HostError::new(Errno::Exhausted, text));
     }

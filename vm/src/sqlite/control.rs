@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 /// How many SQLite VM instructions run between checks for whether to stop.
 pub(super) const CHECK_INTERVAL: u64 = 100;
 
-/// The CPU time that is charged as one instruction, and the least CPU time between two checks that
-/// is charged for. Both are in nanoseconds. A hundred ordinary instructions take far less than this
-/// minimum, so their charge is always the same.
+/// The CPU time that is charged as one instruction, and the minimum CPU time between two checks
+/// that leads to a charge. Both are in nanoseconds. A hundred ordinary instructions take far less
+/// than this minimum, so their charge is always the same.
 const TIME_PER_INSTRUCTION: u64 = 50;
 const LONG_TIME: u64 = 500_000;
 

@@ -383,8 +383,8 @@ impl Database {
     }
 
     /// Passes each row of an explanation of a statement to `read`, and makes the statement ordinary
-    /// again. A statement that is itself an `EXPLAIN` has no rows. Returns the result code, which is
-    /// `SQLITE_OK` only if all rows were read.
+    /// again. A statement that is itself an `EXPLAIN` has no rows. Returns the result code, which
+    /// is `SQLITE_OK` only if all rows were read.
     fn explain(
         &mut self,
         statement: &Statement,
@@ -429,7 +429,7 @@ impl Database {
             return Err(self.error(code));
         }
         weight.longest().ok_or_else(|| {
-            let what = "string or blob too big for a statement of so many operations; split it";
+            let what = "string or blob too big for a statement with so many operations; split it";
             SqlError::new(ffi::SQLITE_TOOBIG, what)
         })
     }
@@ -480,7 +480,7 @@ impl Database {
                 let mut error = self.error(code);
                 if code == ffi::SQLITE_TOOBIG && statement.longest < MAX_LENGTH {
                     error.message += &format!(
-                        ": a statement of so many operations handles values of at most {} bytes; split it",
+                        ": a statement with so many operations can use values of at most {} bytes; split it",
                         statement.longest
                     );
                 }
@@ -881,10 +881,10 @@ unsafe fn bytes_of<'a>(start: *const u8, length: c_int) -> &'a [u8] {
     }
 }
 
-/// How `sqlite3_stmt_explain` is told to list a statement's instructions.
+/// The mode in which `sqlite3_stmt_explain` lists a statement's instructions.
 const PROGRAM: c_int = 1;
 
-/// How `sqlite3_stmt_explain` is told to describe how a statement finds its rows.
+/// The mode in which `sqlite3_stmt_explain` describes how a statement finds its rows.
 const QUERY_PLAN: c_int = 2;
 
 /// The current row of an explained statement.

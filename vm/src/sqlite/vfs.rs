@@ -3,8 +3,8 @@
 //!
 //! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
 //! that all of a database's files are found through the open directory that [`super::Database`]
-//! puts into the name. Any other name is rejected. One example is the name of a super-journal,
-//! which a forged journal can place anywhere. A file without a name is rejected too, so that data
+//! puts into the name. Any other name is rejected. One example is the name of a super-journal, for
+//! which a forged journal can give any path. A file without a name is rejected too, so that data
 //! that does not fit in memory is not written elsewhere. Only regular files are opened, because a
 //! FIFO would block the thread. Page reads are charged for, and fail once the call has to stop. If
 //! the directory is read-only, nothing is opened for writing or removed. Database files have no

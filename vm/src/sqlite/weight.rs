@@ -138,7 +138,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
-    fn the_more_instructions_read_values_the_shorter_these_are() {
+    fn the_more_instructions_read_values_the_shorter_the_values_must_be() {
         let of = |instructions: &[(&str, i32, &str)], times: usize| {
             let mut weight = Weight::default();
             for _ in 0..times {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_of_the_program_is_no_longer_than_other_values() {
+    fn a_blob_in_the_program_may_be_no_longer_than_other_values() {
         let mut weight = Weight::default();
         weight.add("Blob", 500_000, 1, "");
         assert_eq!(weight.longest(), Some(MAX_LENGTH));

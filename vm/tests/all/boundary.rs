@@ -593,7 +593,7 @@ fn t087_the_error_names_an_import_that_nothing_provides() {
         ("(import \"env\" \"malloc\" (func))", "C function"),
         (
             "(import \"lunatic\" \"spawn\" (func (param i32) (result i32)))",
-            "version 0.1 to 0.3 of the guest crate",
+            "version 0.1, 0.2 or 0.3 of the guest crate",
         ),
         (
             "(import \"lunatic::plugin\" \"add_function_export\" (func (param i32 i32 i32)))",

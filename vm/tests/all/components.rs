@@ -140,7 +140,7 @@ fn the_output_of_a_component_is_in_the_journal() {
 }
 
 #[test]
-fn a_component_whose_initial_memory_exceeds_its_limit_is_refused_with_the_numbers() {
+fn a_component_whose_initial_memory_exceeds_its_limit_is_refused_and_the_error_gives_the_numbers() {
     let lab = Lab::new();
     let component = lab
         .vm

@@ -167,13 +167,13 @@ fn t003_compute_ends_the_same_program_at_the_same_point_every_time() {
     let first = count();
     assert!(
         first > 10_000,
-        "three units allow for more than {first} rounds"
+        "three units are enough for more than {first} rounds"
     );
     assert_eq!([count(), count(), count()], [first; 3]);
 }
 
 #[test]
-fn total_compute_is_used_up_by_many_processes_as_by_one() {
+fn total_compute_is_used_up_by_many_processes_just_as_by_one() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalCompute, 50);
@@ -200,7 +200,7 @@ fn total_compute_is_used_up_by_many_processes_as_by_one() {
 const LONGEST_INSTRUCTION: Duration = Duration::from_secs(4);
 
 #[test]
-fn t005_the_longest_instruction_within_the_default_memory_takes_a_limited_time() {
+fn t005_the_time_of_the_longest_instruction_within_the_default_memory_limit_is_bounded() {
     let lab = Lab::new();
     // The module starts with one page, and its memory can grow to 256 MiB.
     let module = lab.module(
@@ -503,7 +503,7 @@ fn t009_large_segments_and_many_segments_are_subject_to_the_same_limits() {
 }
 
 #[test]
-fn t010_compute_is_limited_separately_for_every_call_of_a_live_instance() {
+fn t010_compute_is_limited_separately_for_every_call_to_a_live_instance() {
     let lab = Lab::new();
     let module = lab.module(
         r#"(module
@@ -540,7 +540,7 @@ fn t010_compute_is_limited_separately_for_every_call_of_a_live_instance() {
 }
 
 #[test]
-fn t010_time_is_limited_separately_for_every_call_of_a_live_instance() {
+fn t010_time_is_limited_separately_for_every_call_to_a_live_instance() {
     let lab = Lab::new();
     let module =
         lab.module("(module (func (export \"nothing\")) (func (export \"spin\") (loop br 0)))");

@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// Lists directory 3 through a buffer of 200 bytes at address 1024, and calls `$entry` with the
+/// Lists directory 3 through a buffer of 400 bytes at address 1024, and calls `$entry` with the
 /// address of each entry's header. The entry's name is 24 bytes after this address. Entries that
-/// are cut off are requested again, like libraries do.
+/// are cut off are requested again, as libraries do.
 const LIST: &str = r#"
     (func $list (local $used i32) (local $at i32) (local $end i32) (local $cookie i64)
         (loop $page
@@ -157,7 +157,7 @@ fn a_slash_after_a_name_says_that_it_is_a_directory() {
 }
 
 #[test]
-fn no_call_that_ends_with_a_slash_follows_a_link_that_leads_out() {
+fn no_call_on_a_path_that_ends_with_a_slash_follows_a_link_that_leads_out() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     fs::create_dir(house.path().join("outside")).expect("the test owns the directory");
@@ -215,7 +215,7 @@ fn absolute_links_are_followed_in_what_guests_know_as_the_root() {
 }
 
 #[test]
-fn a_path_of_another_directory_is_looked_for_below_the_root_if_that_is_granted() {
+fn a_path_that_is_not_found_is_looked_up_below_the_root_if_the_root_is_granted() {
     let (lab, house) = (Lab::new(), house());
     let root = house.path();
     fs::create_dir(root.join("etc")).expect("the test owns the directory");
@@ -256,7 +256,7 @@ fn files_are_read_and_written_where_the_guest_says() {
     let seek = |offset: i64, whence: u32| {
         format!("(call $fd_seek {fd} (i64.const {offset}) (i32.const {whence}) (i32.const 24))")
     };
-    // There is one vector, which covers the 3 bytes "abc" at address 4096.
+    // Each of these calls has one vector, which covers the first `length` bytes at address 4096.
     let text = "(data (i32.const 4096) \"abcdef\")";
     let one = |function: &str, length: u32, rest: &str| {
         format!(
@@ -306,7 +306,7 @@ fn files_are_read_and_written_where_the_guest_says() {
 }
 
 #[test]
-fn preview_0_numbers_the_ends_of_a_file_in_another_order() {
+fn preview_0_numbers_the_origins_of_a_seek_in_another_order() {
     let (lab, house) = (Lab::new(), house());
     let mut script = Script::default();
     script.open("file", 0, READ);
@@ -329,7 +329,7 @@ fn preview_0_numbers_the_ends_of_a_file_in_another_order() {
 }
 
 #[test]
-fn what_is_appended_goes_to_the_end_whatever_the_position() {
+fn appended_data_goes_to_the_end_whatever_the_position() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     let fd = "(i32.load (i32.const 16))";
@@ -511,7 +511,7 @@ fn a_named_pipe_is_read_as_a_stream() {
 }
 
 #[test]
-fn a_directory_of_the_kernel_lists_itself() {
+fn a_directory_that_the_kernel_provides_can_be_listed() {
     let lab = Lab::new();
     let text = listing("(call $say (i64.const 1))");
     let exit = run(&lab, &text, |config| {

@@ -21,7 +21,7 @@ fn run_with(lab: &Lab, change: impl FnOnce(&mut Config), text: &str) -> Exit {
 }
 
 #[test]
-fn a_module_that_needs_more_memory_than_allowed_is_refused_with_the_numbers() {
+fn a_module_that_needs_more_memory_than_allowed_is_refused_and_the_error_gives_the_numbers() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Memory, 100_000);
@@ -45,7 +45,7 @@ fn a_module_that_needs_more_memory_than_allowed_is_refused_with_the_numbers() {
 }
 
 #[test]
-fn a_trap_after_a_refused_growth_is_reported_as_the_limit_with_the_numbers() {
+fn a_trap_after_a_refused_growth_is_reported_as_the_limit_along_with_the_numbers() {
     let lab = Lab::new();
     let change = |config: &mut Config| {
         config.limit(Limit::Memory, 200_000);

@@ -136,7 +136,8 @@ pub(crate) fn grant(config: &mut Config, path: &Path, access: Access) {
         .expect("the directory exists");
 }
 
-/// A directory `granted`, which contains a file and a directory, and a secret file next to it.
+/// A directory named `granted`, which contains a file and a directory, and a secret file next to
+/// it.
 pub(crate) fn house() -> TempDir {
     let house = tempfile::tempdir().expect("a temporary directory can be created");
     fs::create_dir_all(house.path().join("granted/inner")).expect("the test owns the directory");
@@ -667,7 +668,7 @@ fn t095_a_process_can_open_as_many_files_as_its_environment_allows() {
 }
 
 #[test]
-fn t095_a_process_of_preview_0_can_open_as_many_files_as_its_environment_allows() {
+fn t095_a_preview_0_process_can_open_as_many_files_as_its_environment_allows() {
     let (lab, house) = (Lab::new(), house());
     let mut script = Script::default();
     for _ in 0..3 {
@@ -703,7 +704,7 @@ fn t096_a_write_to_a_full_disk_fails_with_an_error() {
 }
 
 #[test]
-fn t096_a_file_with_a_hole_of_a_terabyte_takes_no_space_or_is_refused() {
+fn t096_a_file_with_a_one_terabyte_hole_takes_no_space_or_is_refused() {
     let (lab, house) = (Lab::new(), house());
     let mut script = Script::default();
     script.open("hole", CREATE, WRITE);

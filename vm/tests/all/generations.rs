@@ -348,7 +348,7 @@ fn a_sender_of_0_10_waits_for_room() {
 }
 
 #[test]
-fn a_module_of_mixed_generations_is_refused_and_the_error_names_an_import_of_each() {
+fn a_module_of_mixed_generations_is_refused_and_the_error_names_an_import_from_each() {
     for (imports, one, other) in [
         (
             &[
@@ -942,7 +942,7 @@ fn an_environment_limits_memory_and_compute_and_functions() {
     let exit = lab.run(&in_environment(65_535, 0, &[], fields, spawn));
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), 1);
-    assert!(hear_text(&lab).contains("memory of a process is limited to 65535 bytes"));
+    assert!(hear_text(&lab).contains("the memory of a process is limited to 65535 bytes"));
 }
 
 #[test]
@@ -1247,7 +1247,7 @@ fn names_are_looked_up_in_the_callers_own_environment() {
 }
 
 #[test]
-fn a_name_can_be_reassigned_by_the_process_that_registered_it_or_has_it() {
+fn a_name_can_be_reassigned_by_the_process_that_registered_it_or_holds_it() {
     says(
         &format!(
             r#"{NAMES} (func (export "main") (local $one i64) (local $two i64)
@@ -1335,7 +1335,7 @@ fn bytes_pass_through_a_connection_with_a_timeout_for_each_call() {
     let exit = lab.run(&older(&format!(
         r#"{CONNECTED} (func (export "main")
             (call $connect)
-            ;; No bytes arrived, which is an error. The error can be read however the guest
+            ;; No bytes arrived, which is an error. The error can be read no matter how the guest
             ;; interprets the result.
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 1))))
             (call $say_error)
@@ -1383,7 +1383,7 @@ fn a_stream_can_be_sent_in_a_message() {
 }
 
 #[test]
-fn failures_on_the_network_are_errors() {
+fn network_failures_are_errors() {
     let lab = Lab::new();
     let exit = lab.run(&older(&format!(
         r#"{CONNECTED} (func (export "main") (local $port i32)

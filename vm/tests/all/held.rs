@@ -124,8 +124,8 @@ fn hoarder(rows: &[&str], once: &str, again: &str) -> String {
 }
 
 #[test]
-fn whatever_a_guest_hoards_ends_at_its_limit() {
-    const TEST: &str = "held::whatever_a_guest_hoards_ends_at_its_limit";
+fn hoarding_of_every_kind_ends_at_the_limit() {
+    const TEST: &str = "held::hoarding_of_every_kind_ends_at_the_limit";
     if !is_alone(TEST, &[]) {
         return;
     }
@@ -198,7 +198,7 @@ fn a_module_counts_until_the_last_process_that_runs_it_is_gone() {
 }
 
 #[test]
-fn descriptors_are_refused_by_a_sentence() {
+fn descriptors_beyond_the_limit_are_refused_with_an_error() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Descriptors, 3);
@@ -227,7 +227,7 @@ fn descriptors_are_refused_by_a_sentence() {
 }
 
 #[test]
-fn one_program_leaves_descriptors_to_the_others() {
+fn one_program_leaves_descriptors_for_the_others() {
     let lab = Lab::with(Vm::builder().descriptors(8));
     let module = lab.module(&guest(
         &["lunatic::networking::udp_bind"],
@@ -295,7 +295,7 @@ fn deaths(children: u32) -> String {
 }
 
 #[test]
-fn the_reasons_of_deaths_are_short_and_counted() {
+fn the_reasons_for_deaths_are_short_and_counted() {
     let lab = Lab::new();
     let environment = lab.environment();
     let module = lab.module(&deaths(20));
@@ -307,7 +307,7 @@ fn the_reasons_of_deaths_are_short_and_counted() {
 }
 
 #[test]
-fn mail_that_waits_counts_for_its_receivers_environment() {
+fn waiting_mail_counts_toward_the_limit_of_its_receivers_environment() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalHostMemory, MIB);
@@ -344,7 +344,7 @@ fn mail_that_waits_counts_for_its_receivers_environment() {
 }
 
 #[test]
-fn an_instance_counts_for_its_globals_functions_and_tables() {
+fn an_instance_is_charged_for_its_globals_functions_and_tables() {
     let lab = Lab::new();
     let globals = "(global (mut i64) (i64.const 0)) ".repeat(200_000);
     let elements = "$f ".repeat(200_000);
@@ -378,7 +378,7 @@ fn an_instance_counts_for_its_globals_functions_and_tables() {
 }
 
 #[test]
-fn a_table_that_grows_counts() {
+fn the_growth_of_a_table_is_charged() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalHostMemory, 64 << 10);
@@ -462,12 +462,13 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     let (greedy, modest) = (lab.environment(), lab.environment());
     let process = greedy
         .spawn(&module, "main", &[])
-        .expect("memory is not short");
+        .expect("memory is not scarce yet");
     let go_on = || process.send(0, b"").expect("no limit applies");
     let spawn = |environment: &Environment| environment.spawn(&small, "main", &[]);
     let mut ballast: Vec<Vec<u8>> = Vec::new();
-    // An eighth of the memory is the reserve, and each level takes up a quarter of the reserve. This
-    // leaves the middle of a level: the machine's readings may be old, so it cannot tell when to stop.
+    // An eighth of the memory is the reserve, and each level is a quarter of the reserve. The
+    // allocation stops in the middle of a level. The machine's readings may be old, so the test
+    // itself measures when to stop.
     let mut leave = |eighths_of_reserve: u64, level| {
         while resident() < allowed - allowed / 64 * eighths_of_reserve {
             ballast.push(vec![1; MIB as usize]);
@@ -492,7 +493,7 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     leave(1, Shortage::Requests);
     let refused = spawn(&modest).expect_err("no memory is left");
     assert!(
-        refused.to_string().contains("MiB of memory are left"),
+        refused.to_string().contains("MiB of memory is left"),
         "{refused}"
     );
     go_on();
@@ -505,11 +506,11 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     go_on();
     assert_eq!(lab.hear(), 1, "the memory grows");
     assert!(lab.exit(&process).is_normal());
-    lab.exit(&spawn(&greedy).expect("memory is no longer short"));
+    lab.exit(&spawn(&greedy).expect("memory is no longer scarce"));
 }
 
 #[test]
-fn what_others_have_open_counts_as_descriptors() {
+fn granted_directories_and_open_databases_count_as_descriptors() {
     let place = tempfile::tempdir().expect("a temporary directory can be created");
     std::fs::create_dir(place.path().join("inner")).expect("the directory is new");
     let lab = Lab::new();

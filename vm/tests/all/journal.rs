@@ -49,7 +49,7 @@ fn the_journal_distinguishes_the_processes_of_a_program() {
         })
         .collect();
     // There is no entry for a process that ends normally, because it has not failed. Consecutive
-    // writes by the same process are one entry.
+    // writes by the same process form one entry.
     let expected = [
         (one.pid(), "one", "out one".to_string()),
         (two.pid(), "two", "out two".to_string()),

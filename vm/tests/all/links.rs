@@ -203,7 +203,7 @@ fn an_unlinked_process_is_not_notified() {
 }
 
 #[test]
-fn a_link_of_a_process_to_itself_does_nothing() {
+fn a_link_from_a_process_to_itself_does_nothing() {
     let lab = Lab::new();
     let [one] = actors(&lab);
     one.link(1, one.pid());
@@ -252,7 +252,7 @@ fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -
 }
 
 /// A process that links to another process, reports this and sleeps. It has no memory, so the
-/// kernel's limits allow for thousands of such processes.
+/// kernel's limits allow thousands of such processes.
 fn sleeping(lab: &Lab) -> Module {
     lab.module(&format!(
         r#"(module {} {} (import "test" "say" (func $say (param i64)))
@@ -308,7 +308,7 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
     let lab = Lab::roomy();
     let environment = lab.environment();
     // There are as many children as the VM has slots for besides the parent. They have no memory,
-    // so the kernel's limits allow for them.
+    // so the kernel's limits allow them.
     let (child, length) = binary(
         r#"(module (import "lunatic::process" "sleep_ms" (func (param i64))) (func (export "main") (call 0 (i64.const -1))))"#,
     );

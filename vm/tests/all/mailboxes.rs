@@ -219,7 +219,7 @@ fn an_offer_to_a_full_mailbox_is_refused_at_once() {
 }
 
 #[test]
-fn a_large_message_is_copied_in_portions_between_which_other_processes_run() {
+fn a_large_message_is_copied_in_portions_and_other_processes_run_in_between() {
     const SIZE: i64 = 16 << 20;
     const PORTIONS: u64 = 64;
 
@@ -299,7 +299,7 @@ fn a_sender_that_waits_for_room_gets_it_once_a_ready_receiver_runs() {
 }
 
 #[test]
-fn t044_a_message_is_refused_beyond_its_limits_on_bytes_and_on_resources() {
+fn t044_a_message_that_exceeds_its_limit_on_bytes_or_resources_is_refused() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &[

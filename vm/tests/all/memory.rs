@@ -452,7 +452,7 @@ fn t031_a_vm_with_little_address_space_uses_dense_and_reports_what_it_cannot_do(
     let error = vm
         .environment(vm.config())
         .spawn(&module, "main", &[])
-        .expect_err("4 GiB exceed the available address space");
+        .expect_err("4 GiB exceeds the available address space");
     assert!(error.to_string().contains("`dense`"), "{error}");
 }
 

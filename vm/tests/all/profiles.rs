@@ -10,7 +10,7 @@ use std::process::Command;
 const SKIPPED: [&str; 3] = ["profiles::", "soak::", "model::"];
 
 #[test]
-fn all_tests_also_pass_in_the_profile_dense() {
+fn all_tests_also_pass_in_the_dense_profile() {
     let own = std::env::current_exe().expect("the path of the test is known");
     let skipped = SKIPPED.iter().flat_map(|name| ["--skip", name]);
     let output = Command::new(own)
@@ -35,7 +35,7 @@ fn labs() -> [(&'static str, Lab); 2] {
 #[test]
 fn t034_a_reused_instance_is_like_a_new_instance() {
     // The guest reports everything that its predecessor left behind. It then leaves something
-    // itself wherever it can: in its data, after the data, far from the data, in pages that are
+    // behind wherever it can: in its data, after the data, far from the data, in pages that are
     // initially empty, and in globals of each type.
     let text = guest(
         &[],
@@ -158,7 +158,7 @@ fn a_memory_that_outgrows_its_slot_is_moved_and_keeps_its_contents() {
 }
 
 #[test]
-fn t007_nothing_behind_the_end_of_a_memory_can_be_accessed() {
+fn t007_nothing_past_the_end_of_a_memory_can_be_accessed() {
     // The accesses are just after the end, at the largest constant offset, at the last 32-bit
     // address, and at the start of the next memory. Each place is given once as an offset and once
     // as an address.

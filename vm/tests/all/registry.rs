@@ -12,7 +12,7 @@ const NO_PROCESS: i64 = 6;
 const LIMIT: i64 = 5;
 
 #[test]
-fn t053_exactly_one_of_a_hundred_processes_gets_a_name_that_all_register() {
+fn t053_exactly_one_of_a_hundred_processes_gets_a_name_that_all_try_to_register() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
     let environment = lab.environment();
     let module = lab.module(&guest(

@@ -80,7 +80,7 @@ impl Share {
         (environment, module)
     }
 
-    /// Creates a program of spinning processes.
+    /// Creates a program with spinning processes.
     fn spinning(&self, number: i32, weight: u64, processes: usize) -> Environment {
         let (environment, module) = self.program(number, weight, &[], "");
         for _ in 0..processes {
@@ -144,7 +144,7 @@ fn check(had: [u64; 3], expected: [u64; 3]) {
 }
 
 #[test]
-fn a_program_of_thousands_of_spinning_processes_gets_only_its_share() {
+fn a_program_with_thousands_of_spinning_processes_gets_only_its_share() {
     let share = Share::new();
     let _crowd = share.spinning(0, 100, 2_500);
     let _one = share.spinning(1, 100, 1);

@@ -1123,7 +1123,7 @@ fn t171_values_and_statements_that_are_too_large_are_errors() {
 }
 
 #[test]
-fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
+fn t171_sql_functions_take_time_in_proportion_to_their_input() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -1220,7 +1220,7 @@ fn many_times(operation: &str) -> String {
 }
 
 #[test]
-fn t171_a_statement_of_many_operations_uses_short_values_only() {
+fn t171_a_statement_with_many_operations_may_use_only_short_values() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -1346,7 +1346,7 @@ fn t171_a_statement_is_checked_again_after_the_schema_has_changed() {
 }
 
 #[test]
-fn t171_what_cannot_be_stopped_is_not_available() {
+fn t171_features_that_cannot_be_stopped_are_not_available() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -1411,7 +1411,7 @@ fn foreign_keys_are_enforced_only_on_request() {
 }
 
 #[test]
-fn a_row_of_a_few_values_again_and_again_is_not_written_out() {
+fn a_row_that_repeats_a_large_value_is_not_written_out() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
@@ -1527,7 +1527,7 @@ fn t090_a_forged_journal_leads_to_no_other_file() {
 }
 
 #[test]
-fn t090_a_fifo_in_the_place_of_a_database_or_its_journal_is_an_error() {
+fn t090_a_fifo_in_place_of_a_database_or_its_journal_is_an_error() {
     let (lab, directory) = (Lab::new(), temporary());
     let fifo = |name: &str| {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);

@@ -70,7 +70,7 @@ const SOCKETS: &str = r#"
     (func $accept (param $listener i64) (result i64)
         (if (call $try_accept (local.get $listener)) (then unreachable))
         (i64.load (i32.const 64)))
-    ;; Reads bytes into address 1024, and stores the byte count or the error's id at address 80.
+    ;; Reads bytes to address 1024, and stores the byte count or the error's id at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tcp_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Writes bytes from address 1024, and stores the byte count or the error's id at address 88.
@@ -154,8 +154,8 @@ fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
 }
 
 #[test]
-fn a_connection_is_accepted_only_once_memory_is_no_longer_short() {
-    const TEST: &str = "tcp::a_connection_is_accepted_only_once_memory_is_no_longer_short";
+fn a_connection_is_accepted_only_once_memory_is_no_longer_scarce() {
+    const TEST: &str = "tcp::a_connection_is_accepted_only_once_memory_is_no_longer_scarce";
     if !is_alone(TEST, &[]) {
         return;
     }
@@ -940,7 +940,7 @@ fn pair() -> (TcpStream, TcpStream) {
     let client = connect_to(
         listener
             .local_addr()
-            .expect("the guest is listening")
+            .expect("a bound socket has an address")
             .port(),
     );
     (client, listener.accept().expect("a client connects").0)
@@ -981,7 +981,7 @@ fn the_host_can_send_a_connection_to_a_process_in_a_message() {
 }
 
 #[test]
-fn a_connection_from_the_host_is_refused_without_room_or_the_right_to_it() {
+fn a_connection_from_the_host_is_refused_if_there_is_no_room_for_it_or_no_right_to_it() {
     let lab = Lab::new();
     let module = lab.module(&program(RECEIVER));
     for (change, is_expected) in [

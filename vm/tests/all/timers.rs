@@ -48,7 +48,7 @@ fn timers_end_with_their_program() {
 }
 
 #[test]
-fn a_message_that_waits_for_room_ends_with_the_program_of_its_timer() {
+fn a_message_that_waits_for_room_is_dropped_when_its_timers_program_ends() {
     let lab = Lab::new();
     let module = lab.module(&actor::module());
     let other_program = lab.environment_with(|config| {
@@ -65,7 +65,7 @@ fn a_message_that_waits_for_room_ends_with_the_program_of_its_timer() {
             .send_after(to, tag, delay)
             .expect("the limit on timers has not been reached");
     }
-    // By the time that the later timer fires, the first timer has usually found the mailbox full.
+    // By the time the later timer fires, the first timer has usually found the mailbox full.
     assert_eq!(actor.receive(&[4], -1), Mail::Data(4, 0));
     assert_ne!(environment.used(Limit::Timers), 0);
     environment.end();
@@ -97,7 +97,7 @@ fn t060_a_timer_of_any_length_can_be_cancelled_once() {
 }
 
 #[test]
-fn t060_a_timer_without_delay_fires_and_a_timer_to_a_dead_process_does_nothing() {
+fn t060_a_timer_without_a_delay_fires_and_a_timer_to_a_dead_process_does_nothing() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [actor, dead] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
@@ -132,7 +132,7 @@ fn a_timer_fires_after_the_process_that_started_it_has_ended() {
 }
 
 #[test]
-fn the_message_of_a_timer_waits_for_room_in_a_full_mailbox() {
+fn a_timers_message_waits_for_room_in_a_full_mailbox() {
     let lab = Lab::new();
     let module = lab.module(&actor::module());
     let environment = lab.environment_with(|config| {
@@ -144,7 +144,7 @@ fn the_message_of_a_timer_waits_for_room_in_a_full_mailbox() {
     }
     full.send_after(full.pid(), 3, 0)
         .expect("the limit on timers has not been reached");
-    // By the time that a later timer fires, the first timer has usually found the mailbox full.
+    // By the time a later timer fires, the first timer has usually found the mailbox full.
     let other = Actor::spawn(&lab, &lab.environment(), &module);
     other
         .send_after(other.pid(), 4, 30)

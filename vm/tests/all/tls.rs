@@ -220,7 +220,7 @@ const SOCKETS: &str = r#"
         (i32.store (i32.const 124) (global.get $certificate))
         (call $tls_connect (i32.const 600) (i32.const 9) (local.get $port) (local.get $timeout) (i32.const 64)
             (i32.const 120) (i32.const 1)))
-    ;; Reads bytes into address 1024, and stores the byte count or the error's id at address 80.
+    ;; Reads bytes to address 1024, and stores the byte count or the error's id at address 80.
     (func $read (param $stream i64) (result i32)
         (call $tls_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Writes bytes from address 1024, and stores the byte count or the error's id at address 88.
@@ -328,7 +328,7 @@ fn a_guest_can_close_its_direction_and_continue_to_read() {
 }
 
 #[test]
-fn the_end_of_a_stream_without_a_notice_is_an_error() {
+fn a_stream_that_ends_without_a_notice_is_an_error() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,

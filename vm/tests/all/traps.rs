@@ -375,14 +375,14 @@ fn a_trap_shows_the_same_frames_when_the_code_came_from_the_cache() {
     let names: Vec<&str> = compiled.iter().map(|frame| &*frame.function).collect();
     assert_eq!(names, ["inner", "app::main"]);
     assert_eq!(compiled, cached);
-    // `unreachable` is the second to last instruction of its function.
+    // `unreachable` is the second-to-last instruction of its function.
     let binary = wat::parse_str(LOOP_AND_TRAP).expect("the module text is well-formed");
     let offset = compiled[0].offset.expect("the offset is known");
     assert_eq!(binary[offset..offset + 2], [0x00, 0x0b]);
 }
 
 #[test]
-fn a_trap_keeps_little_however_long_the_names_are() {
+fn a_trap_stays_small_however_long_the_names_are() {
     let lab = Lab::new();
     let long = "x".repeat(50_000);
     let calls: String = (0..100)

@@ -68,7 +68,7 @@ const SOCKETS: &str = r#"
     (func $connect (param $socket i64) (param $port i32) (result i32)
         (call $udp_connect (local.get $socket) (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0)
             (i64.const 0) (i32.const 64)))
-    ;; Receives a datagram into address 1024, and stores its length or the error's id at address 80.
+    ;; Receives a datagram to address 1024, and stores its length or the error's id at address 80.
     (func $receive_some (param $socket i64) (result i32)
         (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Receives one datagram and sends it back.
@@ -280,7 +280,7 @@ fn t111_udp_sockets_count_toward_the_quota_and_are_refused_beyond_it() {
 }
 
 #[test]
-fn t117_datagrams_that_are_too_large_are_refused_or_cut_off() {
+fn t117_datagrams_that_are_too_large_are_refused_or_truncated() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")

@@ -63,8 +63,8 @@ pub(crate) fn program(fields: &str) -> String {
         (memory (export "memory") 2)
         ;; Reports the error of a call.
         (func $said (param i32) (call $say (i64.extend_i32_u (local.get 0))))
-        ;; These functions write bytes from an address and read bytes into an address. Both return
-        ;; the error.
+        ;; These functions write bytes from an address and read bytes to an address. Both return the
+        ;; error.
         (func $write (param $stream i32) (param $address i32) (param $length i32) (result i32)
             (i32.store (i32.const 0) (local.get $address))
             (i32.store (i32.const 4) (local.get $length))
@@ -100,7 +100,7 @@ fn assert_normal(exit: &Exit) {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// Creates a VM with a single worker, so that the test notices if anything blocks it.
+/// Creates a VM with a single worker, so that the test notices if anything blocks the worker.
 fn narrow() -> Lab {
     Lab::with(Vm::builder().workers(1))
 }
@@ -470,7 +470,7 @@ fn t099_a_loop_of_the_shortest_sleeps_does_not_keep_other_processes_from_running
 }
 
 #[test]
-fn t100_any_amount_of_random_bytes_is_generated_one_slice_at_a_time() {
+fn t100_any_number_of_random_bytes_is_generated_one_slice_at_a_time() {
     let lab = narrow();
     // The guest requests 48 MiB, which is more than is generated in one step. The last bytes must
     // be random too.
@@ -503,7 +503,7 @@ fn of_preview_0(fields: &str) -> String {
 }
 
 #[test]
-fn a_module_of_preview_0_can_write_and_exit() {
+fn a_preview_0_module_can_write_and_exit() {
     let lab = narrow();
     let (writer, reader) = captured();
     let text = of_preview_0(
@@ -524,7 +524,7 @@ fn a_module_of_preview_0_can_write_and_exit() {
 }
 
 #[test]
-fn t100_random_bytes_are_also_generated_in_pieces_for_a_module_of_preview_0() {
+fn t100_random_bytes_are_also_generated_in_pieces_for_a_preview_0_module() {
     let lab = Lab::new();
     let text = of_preview_0(
         r#"(func (export "main")

@@ -4,7 +4,7 @@ defmodule Wasmtube.Error do
 
   | kind | |
   |---|---|
-  | `:argument` | the argument cannot be passed to the function, or an option is wrong |
+  | `:argument` | the argument cannot be passed to the function, or an option is invalid |
   | `:too_large` | the argument does not fit into the guest's memory, or the answer is too long |
   | `:busy` | too many calls are already waiting |
   | `:function` | there is no such function or it takes different parameters |

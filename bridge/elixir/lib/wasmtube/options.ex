@@ -43,7 +43,7 @@ defmodule Wasmtube.Options do
   end
 
   defp no_path(path) do
-    wrong("the path of a file must be a string in UTF-8, not #{inspect(path, limit: 5, printable_limit: 100)}")
+    wrong("a file path must be a UTF-8 string, not #{inspect(path, limit: 5, printable_limit: 100)}")
   end
 
   defp check(options, defaults, what, more) do
@@ -108,7 +108,7 @@ defmodule Wasmtube.Options do
 
     if time?(time),
       do: {:ok, time},
-      else: wrong("the time limit of a call must be milliseconds or :infinity, not #{inspect(time)}")
+      else: wrong("the time limit of a call must be a number of milliseconds or :infinity, not #{inspect(time)}")
   end
 
   defp argument(data: value), do: {:ok, {:data, value}}

@@ -33,8 +33,8 @@ defmodule Wasmtube.Worker do
 
   A guest's crash does not end the worker's process. The guest's instance is replaced, after increasing delays. Calls do
   not go through the worker's process, which only hands out the handle. Several calls run at the same time if there are
-  enough `:instances` for them. When the worker's process ends, its calls fail with the kind `:down`, like calls to a
-  worker that does not exist. A call is terminated when the calling process ends.
+  enough `:instances` for them. When the worker's process ends, its calls fail with an error of kind `:down`, like calls
+  to a worker that does not exist. A call is terminated when the calling process ends.
   """
 
   use GenServer
@@ -56,7 +56,8 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Starts a worker. Returns once its module has been compiled and instantiated, or `{:error, error}` if that fails.
+  Starts a worker. Returns once its module has been compiled and instantiated. If that fails, returns
+  `{:error, error}`.
 
   The options are `:wasm_file`, `:name` (any name that `GenServer` accepts, or none), the options of `Wasmtube`, and:
 
@@ -132,7 +133,7 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Subscribes the calling process to the worker's events, until either of them ends.
+  Subscribes the calling process to the worker's events, until either process ends.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.subscribe(worker)
@@ -181,7 +182,7 @@ defmodule Wasmtube.Worker do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # A handle is valid only in the worker's node, so a call to a worker on another node is made on
+  # A handle is valid only on the worker's node, so a call to a worker on another node is made on
   # that node.
   defp at(worker, function, arguments, here) do
     case GenServer.whereis(worker) do

@@ -209,7 +209,7 @@ fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -
         reply.send(version.ok_or_else(|| {
             Failure::new(
                 Kind::Argument,
-                "a bridge has no versions, only a worker does",
+                "a bridge has no versions; only a worker does",
             )
         }));
     });

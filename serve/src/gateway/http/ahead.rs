@@ -75,8 +75,8 @@ mod tests {
     use super::*;
     use http::header::CONTENT_LENGTH;
 
-    /// Reads ahead in a body made of the given pieces, which then ends or stays open. Returns the
-    /// number of bytes that are then available.
+    /// Reads ahead in a body that consists of the given pieces and then ends or stays open. Returns
+    /// the number of bytes that are available afterwards.
     async fn check(claimed: u64, pieces: &[&'static str], ends: bool) -> Result<usize, String> {
         let frame = |piece: &&'static str| Ok::<_, BodyError>(Frame::data(Bytes::from(*piece)));
         let pieces = stream::iter(pieces.iter().map(frame).collect::<Vec<_>>());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_short_body_of_another_length_is_refused() {
+    async fn a_short_body_of_the_wrong_length_is_refused() {
         assert_eq!(check(5, &["abc", "de"], true).await, Ok(5));
         for (claimed, pieces) in [(9, &["abc", "de"][..]), (4, &["abc", "de"]), (1, &[])] {
             let error = check(claimed, pieces, true)
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_takes_its_time_is_passed_on_with_what_came() {
+    async fn a_slow_body_is_passed_on_with_the_bytes_that_have_arrived() {
         assert_eq!(check(9, &["abc", "de"], false).await, Ok(5));
         assert_eq!(check(9, &[], false).await, Ok(0));
     }

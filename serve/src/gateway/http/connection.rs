@@ -173,7 +173,7 @@ impl Connection {
         let state = self.state();
         if state.is_abusive() {
             log::debug!(
-                "{} abandons its requests before they are answered",
+                "{} abandons too many of its requests before they are answered",
                 self.client
             );
             return Action::Cut;

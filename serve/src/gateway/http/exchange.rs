@@ -31,7 +31,7 @@ struct State {
     response: Option<Body>,
     /// Whether part of the request's body was left unread.
     is_unread: bool,
-    /// Since when the function has been waiting for the request's body, if it is waiting.
+    /// When the function started waiting for the request's body, if it is waiting.
     waits_since: Option<Instant>,
     /// The task to wake on a failure.
     waker: Option<Waker>,

@@ -47,7 +47,7 @@ impl HttpListener {
     /// blocking.
     pub(crate) fn turn_away(&self, stream: &TcpStream) {
         log::debug!(
-            "gateway `{}` has the maximum number of connections",
+            "gateway `{}` has reached the maximum number of connections",
             self.name
         );
         // A client that speaks TLS does not understand this response but immediately notices that

@@ -19,7 +19,7 @@ pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Respons
             "the request took too long to arrive"
         }
         Failure::Malformed(_) => "the request's body is malformed",
-        Failure::Overload(_) => "there are too many requests, try again later",
+        Failure::Overload(_) => "there are too many requests; try again later",
         Failure::Unusable(_) => "the function cannot be run",
         Failure::Gone => "the client disconnected",
     };

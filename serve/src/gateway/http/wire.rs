@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-/// How many bytes a client may still send while it reads the last response. They are read and
-/// discarded.
+/// How many bytes a client may still send while it reads the last response. These bytes are read
+/// and discarded.
 const MAX_UNREAD: usize = 256 << 10;
 
 /// A client's stream, in plaintext or over TLS.
@@ -48,7 +48,7 @@ impl Wire {
         }
     }
 
-    /// Returns the framing error because of which nothing more is read, if there was one.
+    /// Returns the framing error that stopped reading, if there was one.
     pub(super) fn error(&self) -> Option<FramingError> {
         self.error
     }

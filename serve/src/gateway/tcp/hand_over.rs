@@ -68,7 +68,7 @@ async fn give(
     ended
 }
 
-/// A connection served by the program, which is shut down on drop.
+/// A connection served by the program. It is shut down on drop.
 struct ShutDownOnDrop(std::net::TcpStream);
 
 impl Drop for ShutDownOnDrop {

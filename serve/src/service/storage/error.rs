@@ -42,7 +42,7 @@ pub(in crate::service) enum StoredError {
 }
 
 impl StorageError {
-    /// Creates the error for a storage that cannot be opened.
+    /// Creates the error for storage that cannot be opened.
     pub(super) fn open(settings: &StorageSettings, why: impl ToString) -> StorageError {
         StorageError::Open {
             place: settings.place(),

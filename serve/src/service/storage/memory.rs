@@ -45,7 +45,7 @@ impl Memory {
         if others.map(size).sum::<u64>() + size((&path, &bytes)) > self.room {
             let most = self.room >> 20;
             return Err(StorageError::Full(format!(
-                "in memory, functions take at most {most} MiB; use a directory (`--storage`)"
+                "in memory, functions can take up at most {most} MiB; use a directory (`--storage`)"
             )));
         }
         files.insert(path, bytes);
@@ -66,19 +66,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_in_memory_is_bounded() {
+    fn the_total_size_of_files_in_memory_is_limited() {
         let memory = Memory {
             room: 2 * (FILE + 1_001),
             ..Memory::default()
         };
         let write = |path: &str, size| memory.write(path.into(), vec![0; size].into());
-        write("a", 1_000).expect("half of the room");
-        write("b", 1_000).expect("all of the room");
-        write("b", 1_001).expect_err("one byte too many");
-        write("c", 0).expect_err("each file takes room");
+        write("a", 1_000).expect("this fills half of the space");
+        write("b", 1_000).expect("this fills all of the space");
+        write("b", 1_001).expect_err("this is one byte too many");
+        write("c", 0).expect_err("each file takes up space");
         write("b", 900).expect("the file is replaced");
         memory.delete("a");
-        write("c", 1_000).expect("the room of the first file");
+        write("c", 1_000).expect("deleting a file frees its space");
         assert_eq!(memory.list(""), ["b", "c"]);
         assert_eq!(memory.read("b").expect("it was not deleted").len(), 900);
     }

@@ -42,7 +42,7 @@ impl Guest for Misbehaving {
             "/nothing" => {}
             "/error" => ResponseOutparam::set(
                 out,
-                Err(ErrorCode::InternalError(Some("told by itself".to_string()))),
+                Err(ErrorCode::InternalError(Some("set explicitly".to_string()))),
             ),
             "/denied" => ResponseOutparam::set(out, Err(ErrorCode::HttpRequestDenied)),
             "/unfinished" => drop(begun(out, &[])),
@@ -312,7 +312,7 @@ fn call(authority: &str) -> String {
     match coming
         .get()
         .expect("the response has arrived")
-        .expect("the stream or body is taken only once")
+        .expect("the response is taken only once")
     {
         Ok(response) => response.status().to_string(),
         Err(error) => format!("{error:?}"),

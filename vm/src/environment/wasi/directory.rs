@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_mean_the_same_are_the_same() {
+    fn equivalent_paths_are_equal() {
         let same = [
             ("a/b", "a/b"),
             ("./a//b/", "a/b"),
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_counts() {
+    fn the_longest_prefix_wins() {
         let root = tempfile::tempdir().expect("a temporary directory can be created");
         for name in ["all/data/inner", "other/inner"] {
             fs::create_dir_all(root.path().join(name)).expect("the directory can be created");

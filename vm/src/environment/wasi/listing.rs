@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The maximum number of entries per page. A page of this size can be created within a tick.
 const PAGE: usize = 512;
 
-/// The granularity of file system timestamps. Two changes in quick succession may have the same
-/// one.
+/// The granularity of file system timestamps. Two changes in quick succession may get the same
+/// timestamp.
 const GRAIN: Duration = Duration::from_millis(20);
 
 /// The names in a directory.
@@ -230,7 +230,7 @@ mod tests {
         reading.finish()
     }
 
-    /// Reads names starting at a position, in pages of `room` bytes like libraries do. Returns the
+    /// Reads names starting at a position, in pages of `room` bytes, as libraries do. Returns the
     /// names and the number of entries read.
     fn names(
         listing: &Listing,
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_in_one_page_and_looked_at_a_few_times() {
+    fn every_name_is_in_exactly_one_page_and_looked_at_only_a_few_times() {
         let root = tempfile::tempdir().expect("a temporary directory can be created");
         let mut all: HashSet<String> = [".".into(), "..".into()].into();
         for number in 0..4000 {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_left_out_and_positions_stay() {
+    fn removed_names_are_left_out_and_positions_stay_valid() {
         let root = tempfile::tempdir().expect("a temporary directory can be created");
         for number in 0..100 {
             fs::write(root.path().join(number.to_string()), "")

@@ -105,7 +105,7 @@ impl Pace {
 #[cfg(target_os = "linux")]
 fn waits() -> i64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: The pointer is to a `rusage`, which the call initializes if it succeeds.
+    // SAFETY: the pointer refers to a `rusage`, which the call initializes if it succeeds.
     unsafe {
         match libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) {
             0 => usage.assume_init().ru_nvcsw,
@@ -130,7 +130,7 @@ mod tests {
     const MILLISECOND: u64 = 1_000_000;
 
     #[test]
-    fn a_slow_call_sends_those_that_follow_away_for_twenty_times_as_long() {
+    fn a_slow_call_keeps_later_calls_off_the_worker_for_twenty_times_as_long() {
         let pace = Pace::default();
         let is_quick = |now| pace.is_quick_at(pace.away_until.load(Ordering::Relaxed), now);
         pace.note(Duration::from_micros(900), 0);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_call_runs_where_it_is_made_and_one_after_a_slow_one_elsewhere() {
+    fn a_quick_call_runs_where_it_is_made_and_a_call_after_a_slow_one_runs_elsewhere() {
         let pace = Arc::new(Pace::default());
         let here = std::thread::current().id();
         let there = || futures_lite::future::block_on(pace.run(|| std::thread::current().id()));

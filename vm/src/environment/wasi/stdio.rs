@@ -28,7 +28,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 pub enum Stdio<End> {
     /// The stream of the host program. Output is written by a single thread in the order it
     /// arrives, and none of it is changed or dropped: a program that writes faster than the
-    /// terminal has to wait. Input goes to the reader that asked first.
+    /// terminal can keep up with has to wait. Input goes to the reader that asked first.
     #[default]
     Inherit,
     /// The host program's standard error, for either output. This suits a host program that needs

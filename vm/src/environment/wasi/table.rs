@@ -77,7 +77,7 @@ pub(crate) struct Table {
     entries: Vec<Option<Descriptor>>,
     /// The unused numbers below the highest one in use.
     free: BTreeSet<u32>,
-    /// How many files and directories the process may open, and how many it has open.
+    /// How many files and directories the process may have open, and how many it has open.
     allowed: usize,
     open: usize,
     /// The permit for the descriptors that the process has taken from those shared by the
@@ -142,7 +142,7 @@ impl Table {
     }
 
     /// Returns where else a path may lead if it was not found below a granted directory or leads
-    /// out of it: to a path below the directory granted as `/`, if there is one.
+    /// out of that directory: to a path below the directory granted as `/`, if there is one.
     ///
     /// Guests do not distinguish a path below `/` from a path below the current directory. A
     /// directory that is also granted under its path in `/` may contain links to other files below
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_changed_to_another_that_is_in_use() {
+    fn a_descriptor_can_only_be_renumbered_to_a_number_in_use() {
         let mut table = table(2);
         assert_eq!(table.insert(directory(None)), Ok(2));
         assert!(table.renumber(2, 7).is_err());

@@ -330,7 +330,7 @@ fn opening(look_up: u32, how: u32, rights: u64, flags: u32) -> Result<Opening> {
     })
 }
 
-/// How long a process that opens a named pipe for writing waits, at most, before it looks for a
+/// The maximum time that a process opening a named pipe for writing waits before it looks for a
 /// reader again. The kernel reports the arrival of a reader only to a thread that blocks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 

@@ -80,8 +80,8 @@ impl Attack {
         self.weapon == Weapon::Id
     }
 
-    /// Returns whether the call passes the id of the first resource of a kind. This is an attack if
-    /// the caller has no such resource.
+    /// Returns whether the call passes the id of the first resource of the parameter's kind. This
+    /// is an attack if the caller has no such resource.
     pub(super) fn is_first_id(&self) -> bool {
         self.is_id() && self.arguments[self.parameter] == [0]
     }

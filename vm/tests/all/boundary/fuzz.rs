@@ -81,7 +81,7 @@ fn round(lab: &Lab, seed: u64) {
     });
     let spawn = |number: usize| environment.spawn(&module, &format!("f{number}"), &[]);
     let processes: Vec<_> = (0..FUNCTIONS)
-        .map(|number| spawn(number).expect("the limits allow for these processes"))
+        .map(|number| spawn(number).expect("the limits allow these processes"))
         .collect();
     for process in &processes {
         let exit = lab.exit(process);

@@ -16,8 +16,8 @@ const OF_PROCESS: u64 = 192 << 10;
 const SLACK: u64 = 8 << 20;
 
 #[test]
-fn what_every_row_makes_the_host_hold_is_counted() {
-    const TEST: &str = "boundary::walk::what_every_row_makes_the_host_hold_is_counted";
+fn everything_that_a_row_makes_the_host_hold_is_counted() {
+    const TEST: &str = "boundary::walk::everything_that_a_row_makes_the_host_hold_is_counted";
     if !is_alone(TEST, &[]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Claims about programs that use the published libraries 0.10 to 0.12. The program runs the claim
+//! Tests programs that use the published libraries 0.10 to 0.12. The program runs the claim
 //! named by its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`. The packages for 0.10 and 0.11 compile this file too.
 
@@ -47,12 +47,12 @@ impl RequestHandler<Count> for Counter {
 }
 
 const CLAIMS: [&str; 7] = [
-    "messages_of_one_sender_arrive_in_order",
-    "a_request_is_answered_before_what_waited",
+    "messages_from_one_sender_arrive_in_order",
+    "a_request_is_answered_before_earlier_messages",
     "a_shutdown_terminates",
     "a_message_may_be_delayed",
     "a_name_finds_its_process",
-    "a_parent_dies_with_the_child_that_it_is_linked_with",
+    "a_parent_dies_with_the_child_that_it_is_linked_to",
     "a_stream_is_echoed",
 ];
 
@@ -65,7 +65,7 @@ fn main(mailbox: Mailbox<u32>) {
         return;
     }
     match argument.trim_start_matches("processes::") {
-        "messages_of_one_sender_arrive_in_order" => {
+        "messages_from_one_sender_arrive_in_order" => {
             let child = Process::spawn_link(mailbox.this(), |parent, mailbox: Mailbox<u32>| {
                 (0..1_000).for_each(|_| parent.send(mailbox.receive()));
             });
@@ -73,7 +73,7 @@ fn main(mailbox: Mailbox<u32>) {
             assert!((0..1_000).all(|number| mailbox.receive() == number));
             println!("1000 in order");
         }
-        "a_request_is_answered_before_what_waited" => {
+        "a_request_is_answered_before_earlier_messages" => {
             mailbox.this().send(7);
             let counter = Counter::start(1, None);
             counter.send(Add(2));
@@ -99,7 +99,7 @@ fn main(mailbox: Mailbox<u32>) {
             println!("{}", found.request(Count));
             println!("{}", ProcessRef::<Counter>::lookup("four").is_none());
         }
-        "a_parent_dies_with_the_child_that_it_is_linked_with" => {
+        "a_parent_dies_with_the_child_that_it_is_linked_to" => {
             Process::spawn_link((), |_, _: Mailbox<()>| panic!("the child fails"));
             mailbox.receive();
         }

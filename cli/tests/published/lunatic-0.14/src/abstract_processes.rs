@@ -1,4 +1,4 @@
-//! Claims about abstract processes: their state, and the handlers for messages and requests.
+//! Tests abstract processes: their state, and the handlers for messages and requests.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::ap::handlers::{DeferredRequest, Message, Request};
@@ -193,7 +193,7 @@ impl Watching {
     }
 }
 
-pub fn a_death_of_a_link_is_handled() {
+pub fn a_link_death_is_handled() {
     let watching = Watching::start(()).expect("the process starts");
     let told = loop {
         match watching.told() {

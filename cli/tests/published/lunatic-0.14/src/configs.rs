@@ -1,4 +1,4 @@
-//! Claims about configurations: what a child may do, and its limits.
+//! Tests configurations: what a child may do, and its limits.
 
 use crate::mailbox;
 use lunatic::{spawn_link, LunaticError, Mailbox, MessageSignal, Process, ProcessConfig, WasmModule};

@@ -1,4 +1,4 @@
-//! Claims about distribution when there is only one node.
+//! Tests distribution when there is only one node.
 
 use lunatic::distributed;
 

@@ -1,4 +1,4 @@
-//! Claims about functions sent in messages.
+//! Tests functions sent in messages.
 
 use crate::mailbox;
 use lunatic::function::FuncRef;

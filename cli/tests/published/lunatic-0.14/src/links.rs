@@ -1,4 +1,4 @@
-//! Claims about links and monitors: which processes are notified of which exits.
+//! Tests links and monitors: which processes are notified of which exits.
 
 use crate::{mailbox, wait_for, PATIENCE};
 use lunatic::{LinkDiedSignal, Mailbox, MessageSignal, Process, ProcessDiedSignal, Signal, Tag};
@@ -89,7 +89,7 @@ pub fn a_monitor_is_notified_of_every_exit() {
     }
 }
 
-pub fn a_monitor_of_a_dead_process_is_reported() {
+pub fn monitoring_a_dead_process_reports_its_exit() {
     let child = Process::spawn((), ends);
     child.send(());
     wait_for(child);

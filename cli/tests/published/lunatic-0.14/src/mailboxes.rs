@@ -1,4 +1,4 @@
-//! Claims about mailboxes: which message is received when.
+//! Tests mailboxes: which message is received when.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::{Mailbox, MailboxError, Process, Tag};

@@ -1,4 +1,4 @@
-//! Claims about programs that use the published library 0.14.1. The program runs the claim named by
+//! Tests programs that use the published library 0.14.1. The program runs the claim named by
 //! its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`.
 
@@ -44,7 +44,7 @@ fn main(_: Mailbox<()>) {
     let claims = claims! {
         processes {
             a_child_has_the_captured_values
-            messages_of_one_sender_arrive_in_order
+            messages_from_one_sender_arrive_in_order
             a_thousand_processes_each_spawn_the_next
             macros_spawn_the_same_processes_as_functions
             a_process_is_alive_until_it_is_killed
@@ -60,7 +60,7 @@ fn main(_: Mailbox<()>) {
             a_link_to_a_dead_process_is_reported
             an_unlinked_child_may_fail
             a_monitor_is_notified_of_every_exit
-            a_monitor_of_a_dead_process_is_reported
+            monitoring_a_dead_process_reports_its_exit
             a_stopped_monitor_reports_nothing
             one_mailbox_has_messages_links_and_monitors
         }
@@ -111,7 +111,7 @@ fn main(_: Mailbox<()>) {
             a_process_that_does_not_start_reports_why
             a_shutdown_terminates
             the_macro_generates_the_handlers
-            a_death_of_a_link_is_handled
+            a_link_death_is_handled
             a_name_can_be_registered_only_once
             an_abstract_process_has_a_config
         }
@@ -138,7 +138,7 @@ fn main(_: Mailbox<()>) {
         }
         panics {
             a_panic_is_caught
-            a_capture_survives_where_nothing_panics
+            a_capture_survives_if_nothing_panics
             a_caught_panic_may_have_waited
             a_stack_that_overflows_is_caught
         }
@@ -146,7 +146,7 @@ fn main(_: Mailbox<()>) {
             function_references_can_be_sent
         }
         serializers {
-            bincode_json_and_message_pack_carry_the_same
+            bincode_json_and_message_pack_carry_the_same_values
             a_process_can_be_sent_with_each_serializer
         }
         distribution {
@@ -176,8 +176,8 @@ fn main(_: Mailbox<()>) {
             an_untrusted_certificate_is_refused
         }
         sqlite {
-            rows_come_back_as_they_were_put
-            values_are_bound_by_their_place
+            rows_come_back_as_they_were_inserted
+            values_are_bound_by_position
             rows_are_iterated
             an_error_has_a_code
             a_file_keeps_its_tables

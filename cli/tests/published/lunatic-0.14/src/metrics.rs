@@ -1,4 +1,4 @@
-//! Claims about a program's metrics.
+//! Tests a program's metrics.
 
 use lunatic::metrics;
 

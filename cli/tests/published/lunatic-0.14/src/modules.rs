@@ -1,4 +1,4 @@
-//! Claims about modules that a program loads at run time. The test creates `plugin.wasm` in the
+//! Tests modules that a program loads at run time. The test creates `plugin.wasm` in the
 //! program's directory.
 
 use crate::mailbox;

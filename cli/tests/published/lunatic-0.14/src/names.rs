@@ -1,4 +1,4 @@
-//! Claims about process names.
+//! Tests process names.
 
 use crate::{mailbox, wait_for};
 use lunatic::{spawn_link, Mailbox, Process, ProcessName};

@@ -1,4 +1,4 @@
-//! Claims about panics that are caught even though the stack is not unwound.
+//! Tests panics that are caught even though the stack is not unwound.
 
 use lunatic::panic::catch_panic;
 use lunatic::spawn_link;
@@ -10,7 +10,7 @@ pub fn a_panic_is_caught() {
     println!("{:?}", catch_panic(|| 3));
 }
 
-pub fn a_capture_survives_where_nothing_panics() {
+pub fn a_capture_survives_if_nothing_panics() {
     let greeting = "hello".to_owned();
     println!("{:?}", catch_panic(move || greeting));
 }

@@ -1,4 +1,4 @@
-//! Claims about process-local values, the counterpart of thread-local values.
+//! Tests process-local values, the counterpart of thread-local values.
 
 use lunatic::{process_local, spawn_link};
 use std::cell::{Cell, RefCell};

@@ -1,4 +1,4 @@
-//! Claims about processes spawned from functions and closures and addressed by handles.
+//! Tests processes spawned from functions and closures and addressed by handles.
 
 use crate::{mailbox, wait_for, PATIENCE};
 use lunatic::ap::handlers::Request;
@@ -15,7 +15,7 @@ pub fn a_child_has_the_captured_values() {
     println!("{}", mailbox.receive());
 }
 
-pub fn messages_of_one_sender_arrive_in_order() {
+pub fn messages_from_one_sender_arrive_in_order() {
     let mailbox = mailbox::<u32>();
     Process::spawn(mailbox.this(), |parent, _: Mailbox<()>| (0..10_000).for_each(|number| parent.send(number)));
     let in_order = (0..10_000).filter(|number| mailbox.receive() == *number).count();

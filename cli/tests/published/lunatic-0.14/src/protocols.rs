@@ -1,4 +1,4 @@
-//! Claims about protocols: two processes send each other values whose order and types the protocol
+//! Tests protocols: two processes send each other values whose order and types the protocol
 //! specifies.
 
 use lunatic::protocol::{Branch, End, Offer, Pop, Protocol, Rec, Recv, Send};

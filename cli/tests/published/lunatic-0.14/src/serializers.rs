@@ -1,4 +1,4 @@
-//! Claims about serializers, which determine the format of the messages between two processes.
+//! Tests serializers, which determine the format of the messages between two processes.
 
 use lunatic::serializer::{Bincode, CanSerialize, Json, MessagePack};
 use lunatic::{Mailbox, Process};
@@ -36,7 +36,7 @@ where
     child.kill();
 }
 
-pub fn bincode_json_and_message_pack_carry_the_same() {
+pub fn bincode_json_and_message_pack_carry_the_same_values() {
     send_and_receive::<Bincode>();
     send_and_receive::<Json>();
     send_and_receive::<MessagePack>();

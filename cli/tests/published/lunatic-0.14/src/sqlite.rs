@@ -1,4 +1,4 @@
-//! Claims about SQLite. The library supports only one connection per process: the first.
+//! Tests SQLite. The library supports only one connection per process: the first.
 
 use lunatic::spawn_link;
 use lunatic::sqlite::{Query, SqliteClient, SqliteCode, Value};
@@ -7,7 +7,7 @@ fn memory() -> SqliteClient {
     SqliteClient::connect(":memory:").expect("an in-memory database can always be opened")
 }
 
-pub fn rows_come_back_as_they_were_put() {
+pub fn rows_come_back_as_they_were_inserted() {
     let client = memory();
     client.execute("CREATE TABLE things (a, b, c, d, e)").expect("the statement is valid");
     client.execute("INSERT INTO things VALUES (NULL, x'00ff', 'text', 0.5, 9007199254740993)").expect("the statement is valid");
@@ -15,7 +15,7 @@ pub fn rows_come_back_as_they_were_put() {
     println!("{:?}", client.query("SELECT * FROM things WHERE a = 1"));
 }
 
-pub fn values_are_bound_by_their_place() {
+pub fn values_are_bound_by_position() {
     let client = memory();
     let statement = client.prepare_query("SELECT ?, ?, ?, ?, ?");
     let statement = statement.bind(1).bind("two").bind(3.5).bind(()).bind(vec![5u8, 6]);

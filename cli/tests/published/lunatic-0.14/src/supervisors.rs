@@ -1,4 +1,4 @@
-//! Claims about supervisors: which children are restarted when a child fails.
+//! Tests supervisors: which children are restarted when a child fails.
 
 use crate::mailbox;
 use lunatic::ap::handlers::{Message, Request};

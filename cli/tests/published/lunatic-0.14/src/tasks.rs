@@ -1,4 +1,4 @@
-//! Claims about tasks, which are children that return a result.
+//! Tests tasks, which are children that return a result.
 
 use crate::PATIENCE;
 use lunatic::spawn_link;

@@ -1,4 +1,4 @@
-//! Claims about TCP on the loopback interface, with ports chosen by the system.
+//! Tests TCP on the loopback interface, with ports chosen by the system.
 
 use crate::mailbox;
 use lunatic::net::{resolve, TcpListener, TcpStream};

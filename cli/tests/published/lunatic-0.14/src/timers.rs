@@ -1,4 +1,4 @@
-//! Claims about timers, which send messages later.
+//! Tests timers, which send messages later.
 
 use crate::{mailbox, PATIENCE};
 use std::time::Duration;

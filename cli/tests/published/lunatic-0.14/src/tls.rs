@@ -1,4 +1,4 @@
-//! Claims about TLS on the loopback interface. The test creates `certificate.pem` and `key.pem` for
+//! Tests TLS on the loopback interface. The test creates `certificate.pem` and `key.pem` for
 //! `localhost` in the program's directory.
 
 use crate::mailbox;

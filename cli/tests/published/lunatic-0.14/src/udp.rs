@@ -1,4 +1,4 @@
-//! Claims about UDP on the loopback interface, with ports chosen by the system.
+//! Tests UDP on the loopback interface, with ports chosen by the system.
 
 use lunatic::net::UdpSocket;
 use lunatic::{Mailbox, Process};
@@ -16,7 +16,7 @@ pub fn datagrams_are_sent_and_received() {
     let (length, sender) = other.recv_from(&mut buffer).expect("a datagram was sent");
     println!("{} {}", String::from_utf8_lossy(&buffer[..length]), sender == from);
     // A datagram longer than the buffer is truncated.
-    other.send_to(b"longer than it fits", sender).expect("the limits allow this");
+    other.send_to(b"longer than will fit", sender).expect("the limits allow this");
     other.send_to(b"next", sender).expect("the limits allow this");
     let length = one.recv(&mut buffer).expect("a datagram was sent");
     println!("{}", String::from_utf8_lossy(&buffer[..length]));

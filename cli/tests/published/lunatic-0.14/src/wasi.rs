@@ -1,4 +1,4 @@
-//! Claims about what the standard library finds in a process: arguments, variables, files and
+//! Tests what the standard library finds in a process: arguments, variables, files and
 //! clocks.
 
 use std::time::{Instant, SystemTime};

@@ -42,7 +42,7 @@ fn panics_as_it_should() {
 
 #[test]
 #[should_panic]
-fn is_killed_as_it_should(mailbox: Mailbox<()>) {
+fn is_killed_as_it_should_be(mailbox: Mailbox<()>) {
     let child = Process::spawn_link((), |_, mailbox: Mailbox<()>| mailbox.receive());
     child.kill();
     mailbox.receive();
@@ -50,7 +50,7 @@ fn is_killed_as_it_should(mailbox: Mailbox<()>) {
 
 #[test]
 #[should_panic(expected = "number 7 # of \"many\"")]
-fn panics_with_the_words_that_are_expected() {
+fn panics_with_the_expected_words() {
     panic!("it is number {} # of \"many\" that panic", 7);
 }
 
@@ -64,7 +64,7 @@ mod inner {
     use lunatic::test;
 
     #[test]
-    fn lies_in_a_module() {}
+    fn is_in_a_module() {}
 }
 
 mod fails {
@@ -89,11 +89,11 @@ mod fails {
 
     #[test]
     #[should_panic]
-    fn as_it_does_not_panic() {}
+    fn because_it_does_not_panic() {}
 
     #[test]
     #[should_panic(expected = "other words")]
-    fn as_it_panics_with_other_words() {
+    fn because_it_panics_with_other_words() {
         panic!("it fails on purpose");
     }
 }

@@ -1,4 +1,4 @@
-//! Claims about programs that use the published library 0.6.0. The program runs the claim named by
+//! Tests programs that use the published library 0.6.0. The program runs the claim named by
 //! its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`. These claims are about the differences from the next generation,
 //! whose program has more claims.
@@ -17,13 +17,13 @@ macro_rules! claims {
 fn main(mailbox: Mailbox<u32>) {
     let claims = claims! {
         a_child_has_its_context
-        messages_of_one_sender_arrive_in_order
+        messages_from_one_sender_arrive_in_order
         a_request_is_answered_before_earlier_messages
         a_link_that_fails_is_a_message
         a_parent_dies_with_the_child_that_it_is_linked_to
         a_link_can_be_made_and_removed_later
         an_environment_limits_memory_and_compute
-        the_newest_version_that_fits_is_found
+        the_newest_matching_version_is_found
     };
     let wanted = std::env::args().find(|argument| argument == "--list" || argument.contains("::"));
     let wanted = wanted.expect("the first argument names a claim, or is `--list`");
@@ -46,7 +46,7 @@ fn a_child_has_its_context(mailbox: Mailbox<u32>) {
     println!("{sum}");
 }
 
-fn messages_of_one_sender_arrive_in_order(mailbox: Mailbox<u32>) {
+fn messages_from_one_sender_arrive_in_order(mailbox: Mailbox<u32>) {
     process::spawn_with(process::this(&mailbox), |parent, _: Mailbox<()>| {
         (0..10_000).for_each(|number| parent.send(number));
     })
@@ -112,7 +112,7 @@ fn an_environment_limits_memory_and_compute(mailbox: Mailbox<u32>) {
     println!("{}", mailbox.receive().is_signal());
 }
 
-fn the_newest_version_that_fits_is_found(mailbox: Mailbox<u32>) {
+fn the_newest_matching_version_is_found(mailbox: Mailbox<u32>) {
     for (number, version) in ["1.0.0", "1.2.0", "2.0.0"].into_iter().enumerate() {
         let counter = |(parent, number): (Process<u32>, u32), mailbox: Mailbox<()>| {
             mailbox.receive().expect("a message arrives");

@@ -1,4 +1,4 @@
-//! Claims about environments: what processes in an environment may do, and which modules run in it.
+//! Tests environments: what processes in an environment may do, and which modules run in it.
 //! The test creates `plugin.wasm` in the program's directory.
 
 use crate::mailbox;

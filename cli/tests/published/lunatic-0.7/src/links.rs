@@ -1,4 +1,4 @@
-//! Claims about links: which processes are notified of which exits.
+//! Tests links: which processes are notified of which exits.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::process;
@@ -9,7 +9,7 @@ fn fails(mailbox: Mailbox<()>) {
     panic!("the child fails");
 }
 
-pub fn a_parent_is_notified_which_child_failed() {
+pub fn a_parent_is_told_which_child_failed() {
     let (first, first_tag, mailbox) = process::spawn_link(mailbox::<()>(), fails).expect("this process may spawn");
     let (second, second_tag, mailbox) = process::spawn_link(mailbox, fails).expect("this process may spawn");
     second.send(());

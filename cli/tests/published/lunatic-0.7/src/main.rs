@@ -1,4 +1,4 @@
-//! Claims about programs that use the published library 0.7.4. The program runs the claim named by
+//! Tests programs that use the published library 0.7.4. The program runs the claim named by
 //! its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`.
 
@@ -31,15 +31,15 @@ fn main(_: Mailbox<()>) {
     let claims = claims! {
         processes {
             a_child_has_its_context
-            messages_of_one_sender_arrive_in_order
+            messages_from_one_sender_arrive_in_order
             a_message_to_a_dead_process_is_lost
             a_process_has_one_identity
             processes_can_be_sent_in_messages
             a_sleep_ends
-            a_child_spawned_in_every_way_runs
+            a_child_runs_however_it_is_spawned
         }
         links {
-            a_parent_is_notified_which_child_failed
+            a_parent_is_told_which_child_failed
             a_normal_exit_is_not_reported
             a_parent_dies_with_the_child_that_it_is_linked_to
             a_link_can_be_made_and_removed_later
@@ -67,7 +67,7 @@ fn main(_: Mailbox<()>) {
             the_environment_of_this_process_has_this_module
         }
         names {
-            the_newest_version_that_fits_is_found
+            the_newest_matching_version_is_found
             a_name_can_be_released
             an_invalid_version_is_an_error
             every_environment_has_its_own_names

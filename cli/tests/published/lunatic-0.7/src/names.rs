@@ -1,4 +1,4 @@
-//! Claims about process names, which have versions.
+//! Tests process names, which have versions.
 
 use crate::mailbox;
 use lunatic::process;
@@ -32,7 +32,7 @@ fn register(versions: &[&str]) {
     }
 }
 
-pub fn the_newest_version_that_fits_is_found() {
+pub fn the_newest_matching_version_is_found() {
     register(&["1.0.0", "1.2.0", "2.0.0"]);
     for query in ["^1", "=1.0.0", ">=1", "^3", "no query"] {
         println!("{query}: {}", ask(query));

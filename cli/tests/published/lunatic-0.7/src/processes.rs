@@ -1,4 +1,4 @@
-//! Claims about processes spawned from functions and closures and addressed by handles.
+//! Tests processes spawned from functions and closures and addressed by handles.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::process::{self, Process};
@@ -12,7 +12,7 @@ pub fn a_child_has_its_context() {
     println!("{}", mailbox.receive().expect("the reply is text"));
 }
 
-pub fn messages_of_one_sender_arrive_in_order() {
+pub fn messages_from_one_sender_arrive_in_order() {
     let mailbox = mailbox::<u32>();
     process::spawn_with(process::this(&mailbox), |parent, _: Mailbox<()>| {
         (0..10_000).for_each(|number| parent.send(number));
@@ -84,7 +84,7 @@ fn answers_the_process_in_its_first_message(mailbox: Mailbox<Process<u32>>) {
     mailbox.receive().expect("a process arrives").send(7);
 }
 
-pub fn a_child_spawned_in_every_way_runs() {
+pub fn a_child_runs_however_it_is_spawned() {
     let mailbox = mailbox::<u32>();
     let this = process::this(&mailbox);
     let ask = |child: Process<u32>, number| child.send(number);

@@ -1,4 +1,4 @@
-//! Claims about requests, each of which waits for its own reply.
+//! Tests requests, each of which waits for its own reply.
 
 use crate::{mailbox, PATIENCE};
 use lunatic::process;

@@ -1,4 +1,4 @@
-//! Claims about TCP on the loopback interface, with ports chosen by the system.
+//! Tests TCP on the loopback interface, with ports chosen by the system.
 
 use lunatic::net::{resolve, resolve_timeout, TcpListener, TcpStream};
 use lunatic::{process, Mailbox};

@@ -1,4 +1,4 @@
-//! Claims about what the standard library finds in a process.
+//! Tests what the standard library finds in a process.
 
 pub fn arguments_are_those_of_the_command() {
     let arguments: Vec<String> = std::env::args().collect();

@@ -1,2 +1,2 @@
-// The second program of the introduction, word for word.
+// The second program in the introduction, verbatim.
 include!("../../../../seeds/environments.rs");

@@ -1,2 +1,2 @@
-// The first program of the introduction, word for word.
+// The first program in the introduction, verbatim.
 include!("../../../../seeds/hello.rs");

@@ -1,2 +1,2 @@
-// The third program of the introduction, word for word.
+// The third program in the introduction, verbatim.
 include!("../../../../seeds/tcp_echo.rs");
