@@ -1,12 +1,15 @@
 //! Runs benches one after another, each with a time limit, and prints a table of their figures.
 //!
 //! `lunatic-bench [--write] [--raise] [BENCH…]`; `./x bench` builds and runs it. With `--write`,
-//! the table goes into `benches/README.md` and the curves into `benches/curves/`.
+//! the table goes into `benches/README.md`, the curves go into `benches/curves/`, and each figure
+//! that has changed is appended to `benches/history.csv`.
+//!
+//! `lunatic-bench ab OLD NEW BENCH [PAIRS]`, or `./x ab`, compares two commits.
 
 use lunatic_benches::charts::{Curves, draw};
 use lunatic_benches::records::{self, Chart, Record};
 use lunatic_benches::tables::{Report, merge, table};
-use lunatic_benches::{RAISE, Setup, benches, meters};
+use lunatic_benches::{RAISE, Setup, ab, benches, history, meters};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -22,7 +25,12 @@ const QUIET: f64 = 0.05;
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
-    match all() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.split_first() {
+        Some((first, rest)) if first == "ab" => ab::compare(rest),
+        _ => all(arguments),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("bench: {failure}");
@@ -31,9 +39,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn all() -> Result<(), String> {
-    let (flags, names): (Vec<String>, Vec<String>) = std::env::args()
-        .skip(1)
+fn all(arguments: Vec<String>) -> Result<(), String> {
+    let (flags, names): (Vec<String>, Vec<String>) = arguments
+        .into_iter()
         .partition(|argument| argument.starts_with('-'));
     if let Some(unknown) = flags
         .iter()
@@ -164,9 +172,17 @@ fn write(reports: &[Report], setup: &Setup) -> Result<(), String> {
                     .notes
                     .push(text.clone());
             }
-            Record::Promise(_) | Record::Row { .. } | Record::Table(_) => {}
+            Record::Promise(_)
+            | Record::Row { .. }
+            | Record::Measured { .. }
+            | Record::Table(_) => {}
         }
     }
+    let kept = directory.join("history.csv");
+    let text = fs::read_to_string(&kept).unwrap_or_default();
+    let added = history::added(&text, reports, &setup.commit);
+    fs::write(&kept, text + &added).map_err(|error| error.to_string())?;
+
     let directory = directory.join("curves");
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     for (chart, mut curves) in charts {

@@ -1,5 +1,7 @@
 //! Figures measured over several rounds.
 
+use crate::ab;
+
 /// The figures from several rounds.
 #[derive(Clone, Debug, Default)]
 pub struct Figures(Vec<f64>);
@@ -65,14 +67,17 @@ impl Figures {
 /// computer affects all of them equally.
 ///
 /// Each measurement returns its figures for one round, which are empty if it cannot be taken on
-/// this computer.
+/// this computer. If [`ab::ALONE`] is set, only the first measurement, which is ours, is taken, and
+/// only once.
 pub fn side_by_side<const N: usize>(
     rounds: usize,
     measure: [&dyn Fn() -> Vec<f64>; N],
 ) -> [Figures; N] {
     let mut figures = [const { Vec::new() }; N];
+    let is_alone = std::env::var_os(ab::ALONE).is_some();
+    let (rounds, measured) = if is_alone { (1, 1) } else { (rounds, N) };
     for _ in 0..rounds {
-        for (figures, measure) in figures.iter_mut().zip(measure) {
+        for (figures, measure) in figures.iter_mut().zip(measure).take(measured) {
             figures.extend(measure());
         }
     }

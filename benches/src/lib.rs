@@ -7,6 +7,8 @@
 //! their rows in a table.
 
 #[cfg(not(target_family = "wasm"))]
+pub mod ab;
+#[cfg(not(target_family = "wasm"))]
 pub mod charts;
 #[cfg(not(target_family = "wasm"))]
 pub mod client;
@@ -16,6 +18,8 @@ mod crowd;
 mod depth;
 #[cfg(not(target_family = "wasm"))]
 mod figures;
+#[cfg(not(target_family = "wasm"))]
+pub mod history;
 #[cfg(not(target_family = "wasm"))]
 mod machine;
 #[cfg(not(target_family = "wasm"))]

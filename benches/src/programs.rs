@@ -126,16 +126,52 @@ pub fn lunatic() -> PathBuf {
 pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     let all = bench_names();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
-        return Err(format!(
-            "no bench is named `{unknown}`; the benches are {}",
-            all.join(", ")
-        ));
+        return Err(no_bench(unknown, &all));
     }
     let names: Vec<_> = all
         .into_iter()
         .filter(|name| wanted.is_empty() || wanted.contains(name))
         .collect();
+    Ok(compiled(Path::new(env!("CARGO_MANIFEST_DIR")), &names))
+}
+
+/// Checks the name of a bench.
+///
+/// # Errors
+///
+/// Says which benches there are.
+pub(crate) fn check_bench(name: &str) -> Result<(), String> {
+    let all = bench_names();
+    if all.iter().any(|known| known == name) {
+        Ok(())
+    } else {
+        Err(no_bench(name, &all))
+    }
+}
+
+/// Compiles one bench of a copy of this repository and returns its path. The compiled dependencies
+/// are shared with this copy.
+///
+/// # Panics
+///
+/// Panics if the bench does not compile.
+pub(crate) fn bench_in(repository: &Path, name: &str) -> PathBuf {
+    let mut benches = compiled(&repository.join("benches"), &[name.to_string()]);
+    let (_, path) = benches.pop().expect("one bench was compiled");
+    path
+}
+
+fn no_bench(name: &str, all: &[String]) -> String {
+    format!(
+        "no bench is named `{name}`; the benches are {}",
+        all.join(", ")
+    )
+}
+
+/// Compiles benches with this program's profile. Returns their names and paths.
+fn compiled(package: &Path, names: &[String]) -> Vec<(String, PathBuf)> {
     let mut cargo = cargo_command("bench");
+    cargo.current_dir(package);
     cargo.args([
         "--profile",
         &profile_name(),
@@ -165,7 +201,7 @@ pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
             .expect("cargo lists what it has built");
         (name.clone(), message.executable.clone())
     };
-    Ok(names.iter().map(path).collect())
+    names.iter().map(path).collect()
 }
 
 /// A message from cargo about a program it has built.

@@ -26,6 +26,15 @@ pub enum Record {
         /// Whether the figure reaches the bar, or the reason why that is unknown.
         verdict: String,
     },
+    /// Our figure in a row, as a number, whether or not a bar was promised for it.
+    Measured {
+        /// What was measured.
+        what: String,
+        /// The unit.
+        unit: String,
+        /// The figure, in this unit.
+        figure: f64,
+    },
     /// A point on a curve.
     Point {
         /// The chart in which the point is drawn.

@@ -70,6 +70,11 @@ impl<'a> Row<'a> {
     pub fn print(self, bar: Bar) {
         let mut figure = self.ours.show(self.quantile, self.unit);
         let ours = self.ours.quantile(self.quantile);
+        record(&Record::Measured {
+            what: self.what.to_string(),
+            unit: self.unit.to_string(),
+            figure: ours,
+        });
         for (name, peer) in &self.peers {
             if peer.is_empty() {
                 let _ = write!(figure, " · {name} is not installed");

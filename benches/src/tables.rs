@@ -45,7 +45,10 @@ impl Report {
                     figure,
                     verdict,
                 } => add(promise, what, bar, figure, verdict),
-                Record::Point { .. } | Record::Note { .. } | Record::Table(_) => {}
+                Record::Measured { .. }
+                | Record::Point { .. }
+                | Record::Note { .. }
+                | Record::Table(_) => {}
             }
         }
         if let Some(failure) = &self.failure {

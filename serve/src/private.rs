@@ -116,7 +116,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_private_directory_is_also_found_through_another_mount() {
-        const TEST: &str = "private::tests::a_private_directory_is_also_found_through_another_mount";
+        const TEST: &str =
+            "private::tests::a_private_directory_is_also_found_through_another_mount";
         if std::env::var_os("IN_OWN_NAMESPACE").is_none() {
             let own = |program: &Path| {
                 let mut command = Command::new("unshare");
@@ -138,7 +139,12 @@ mod tests {
         }
         let root = tempfile::tempdir().expect("a temporary directory can be created");
         let path = |name: &str| root.path().join(name);
-        for directory in ["project/store/functions", "project/data", "seen", "around/again"] {
+        for directory in [
+            "project/store/functions",
+            "project/data",
+            "seen",
+            "around/again",
+        ] {
             create_dir_all(path(directory)).expect("there is disk space");
         }
         for (from, to) in [("project/store", "seen"), ("project", "around/again")] {

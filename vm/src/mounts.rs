@@ -31,9 +31,8 @@ pub fn leads_to(directory: &Path, target: &Path) -> io::Result<bool> {
     let [directory, target] = [File::open(directory)?, File::open(target)?];
     let mounts = Mounts::now();
     let found = mounts.find(&directory).zip(mounts.find(&target));
-    Ok(found.is_some_and(|((directory, path), (target, _))| {
-        mounts.lead_to(&target, &directory, &path)
-    }))
+    Ok(found
+        .is_some_and(|((directory, path), (target, _))| mounts.lead_to(&target, &directory, &path)))
 }
 
 /// A file or directory in a file system.
