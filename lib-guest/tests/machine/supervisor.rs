@@ -18,6 +18,9 @@ const LOG: &str = "log of a supervisor claim";
 /// While a process has this name, servers refuse to start.
 const FAULT: &str = "fault of a supervisor claim";
 
+/// The name of the process that allows children to fail.
+const PERMISSION: &str = "permission of a supervisor claim";
+
 fn keep_log(mailbox: &Mailbox<String>) {
     process::this_env()
         .register(LOG, "1.0.0", process::this(mailbox))
@@ -200,6 +203,8 @@ claims! {
         let mailbox = mailbox.catch_link_panic();
         let supervisor = Supervisor::start_link(|plan| {
             let fail: fn(Mailbox<()>) = |_| {
+                let permission = || lookup::<String>(PERMISSION, "*").expect("the query is well-formed");
+                let _ = std::iter::repeat_with(permission).flatten().next();
                 log("once more".into());
                 std::process::exit(7);
             };
@@ -211,7 +216,11 @@ claims! {
         let signal = loop {
             match mailbox.receive_timeout(LONG) {
                 lunatic::Message::Normal(Ok(line)) if line == "once more" => begins += 1,
-                lunatic::Message::Normal(Ok(line)) => other = line.parse().ok(),
+                lunatic::Message::Normal(Ok(line)) => {
+                    other = line.parse().ok();
+                    // Before this, the storm could end the other child before its first turn.
+                    process::this_env().register(PERMISSION, "1.0.0", process::this(&mailbox)).unwrap();
+                }
                 lunatic::Message::Normal(Err(error)) => panic!("{error}"),
                 lunatic::Message::Signal(signal) => break signal,
             }
